@@ -1,0 +1,68 @@
+# Two commands do all the set-up on a machine that has Python 3.11 or newer, make, git and a network:
+#   make run    the main job on embedded defaults: no keys, no homeserver, no agent installed
+#   make test   the test suite
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+SOURCES := bot connectors fleet register scheduler tests benchmarks
+
+.PHONY: run test test-agents soak bench lint format lock clean help
+
+help: ## Say what each target does.
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+
+run: $(VENV)/.installed ## Install, then run a fleet of two built-in agents in a terminal chat.
+	@$(BIN)/muster up --demo
+
+test: $(VENV)/.installed-dev ## Install, check style, types and layers, then run the tests.
+	@$(MAKE) --no-print-directory lint
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-agents: $(VENV)/.installed-dev tests/agents/node_modules/.installed ## Test with the real Claude Code and Codex.
+	@$(BIN)/python -m pytest -m agents $(PYTEST_ARGS)
+
+soak: $(VENV)/.installed-dev ## The long forms of the tests; SOAK_SECONDS bounds the time.
+	@$(BIN)/python -m pytest -m soak --timeout=3600 $(PYTEST_ARGS)
+
+bench: $(VENV)/.installed-dev ## Measure, as ratios in one run.
+	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+lint: $(VENV)/.installed-dev ## Style, types and layers.
+	@$(BIN)/ruff check --quiet $(SOURCES)
+	@$(BIN)/ruff format --check --quiet $(SOURCES)
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-timings >.cache/imports.log 2>&1 || { cat .cache/imports.log; exit 1; }
+
+format: $(VENV)/.installed-dev ## Rewrite the sources in the house style.
+	@$(BIN)/ruff check --quiet --fix $(SOURCES); $(BIN)/ruff format --quiet $(SOURCES)
+
+lock: $(VENV)/.installed-dev ## Resolve the dependencies anew into both lock files.
+	@$(PIP) install uv
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		pyproject.toml --group build -o requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Muster needs Python 3.11 or newer; say which with PYTHON=python3.12 make run." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@mkdir -p .cache
+
+$(VENV)/.installed: requirements.lock pyproject.toml | $(VENV)/bin/python
+	@echo "Installing into $(VENV) ..." >&2
+	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
+	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@touch $@
+
+tests/agents/node_modules/.installed: tests/agents/package-lock.json
+	@cd tests/agents && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+clean: ## Remove what the targets made here.
+	@rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache tests/agents/node_modules

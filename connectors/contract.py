@@ -1,0 +1,115 @@
+"""What a chat system must do to be a connector, and how it says that it could not.
+
+A connector is thin: it turns the wire into `Inbound` values and `Outbound` values into the wire. It keeps no queue and
+retries no send; `connectors.delivery` does both for all of them. Its life:
+
+1. made by the registry with its name, its settings and a private folder;
+2. `subscribe(sink)` once;
+3. `start(cursor)` runs until cancelled or until it fails. `NotReady` means that it is started again after a pause;
+   `NeedsPerson` means that it stays down, with that sentence in its health, until somebody mends it;
+4. `stop()` releases what `start` took.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from register.errors import MusterError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from connectors.messages import Attachment, Batch, Capabilities, Health, Outbound, Sent
+
+Sink: TypeAlias = "Callable[[Batch], Awaitable[None]]"
+"""Takes a batch and returns when it is durable. Only then may the connector ask for what comes after its cursor."""
+
+
+class SendError(MusterError):
+    """The chat system did not take the message."""
+
+
+class TryLater(SendError):
+    """The message may go through later: the network, the server, or its rate limit."""
+
+    def __init__(self, message: str, *, after: float | None = None, limited: bool = False) -> None:
+        super().__init__(message)
+        self.after = after
+        """Seconds that the server asked us to wait; None when it did not say."""
+        self.limited = limited
+        """Whether this was the rate limit, which holds for everything that this bot user says."""
+
+
+class Refused(SendError):
+    """The chat system will never take this message (too long, no such room, not allowed)."""
+
+
+class NotReady(MusterError):
+    """The connector could not start or lost its connection; trying again may help."""
+
+
+class NeedsPerson(MusterError):
+    """The connector cannot go on until a person changes something (credentials, an address)."""
+
+
+class Connector(Protocol):
+    """One connection to one chat system."""
+
+    kind: str
+    """The word in ``muster.yaml`` (``matrix``)."""
+    name: str
+    """The name that this connection has in ``muster.yaml``; with one connection of a kind, the kind."""
+    capabilities: Capabilities
+
+    def subscribe(self, sink: Sink) -> None:
+        """Say where inbound batches go. Called once, before `start`."""
+
+    async def start(self, cursor: str | None) -> None:
+        """Connect and receive, from `cursor` on, until cancelled.
+
+        With no cursor this is the first start ever: nothing that was written before counts.
+
+        Raises:
+            NotReady: not reachable, or the connection was lost.
+            NeedsPerson: wrong credentials or settings.
+        """
+
+    async def stop(self) -> None:
+        """Release connections. Safe to call twice, and before `start`."""
+
+    async def send(self, outbound: Outbound, *, conversation: str, target: str | None) -> Sent:
+        """Say one thing, idempotent by `outbound.key` for as long as the server remembers keys.
+
+        Args:
+            outbound: what to say.
+            conversation: where; always resolved, also when `outbound` names a thread by its opener.
+            target: the event id that a `Replace` or `React` is about, resolved from its outbox key.
+
+        Raises:
+            TryLater: it may work later.
+            Refused: it never will.
+        """
+
+    async def find(self, outbound: Outbound, *, conversation: str, target: str | None) -> Sent | None:
+        """Look whether `outbound` already stands in `conversation`, when the server may have forgotten its key.
+
+        Raises:
+            TryLater: the server cannot be asked now.
+        """
+
+    def scope(self) -> str:
+        """Within what keys are recognised (a Matrix device id); a key sent under another scope is unknown now."""
+
+    async def download(self, attachment: Attachment, *, limit: int) -> bytes:
+        """The content of an attachment.
+
+        Raises:
+            TryLater: it may work later.
+            Refused: it is gone, or larger than `limit` bytes.
+        """
+
+    async def typing(self, conversation: str, *, active: bool) -> None:
+        """Show or stop showing that somebody is at work. Best effort; never raises `SendError`."""
+
+    async def health(self) -> Health:
+        """What is known of the connection, at once, without asking the chat system."""

@@ -1,0 +1,78 @@
+"""What an agent host is told at its start: a JSON file that `fleet.lifecycle` writes and `fleet.host.process` reads."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+#: Spoken on the control socket. Raised when a method or a field changes its meaning; additions leave it.
+CONTROL_PROTOCOL = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AgentSpec:
+    """One agent, ready to be run. Everything that must be decided was decided; the agent host only acts."""
+
+    agent: str
+    role: str
+    runtime: str
+    model: str | None
+    launch_id: str
+    marker: str
+    """A random word in the environment of every process of this agent, by which its left-overs are found."""
+
+    folder: str
+    """The agent's private folder: journal, home, images, log. 0700."""
+    socket: str
+    """The path of the control socket."""
+    workspace: str
+    sandbox: str
+    """none or bubblewrap."""
+
+    command: tuple[str, ...]
+    """The runtime's command line, the sandbox's wrapping included."""
+    environment: Mapping[str, str]
+    """The whole environment of the runtime: nothing is inherited."""
+    cwd: str
+    """The workspace as the runtime sees it."""
+    adapter: bool = False
+    """Whether the command is an adapter with the true runtime as its child (claude, codex)."""
+    child_names: tuple[str, ...] = ()
+    """How that child's process is called."""
+    models: str = "none"
+    """How the model is chosen: ``none``, ``environment`` (already done) or ``session`` (by the protocol)."""
+
+    instructions: str = ""
+    """What the role says; put before the first prompt of a new session."""
+    grants: tuple[Mapping[str, str], ...] = ()
+    """What is allowed for always: ``digest`` and ``title``."""
+
+    initialize_timeout_s: float = 60.0
+    heartbeat_s: float = 10.0
+    permission_timeout_s: float = 900.0
+    """A permission request that nobody answered is denied after so long."""
+    hints: Mapping[str, str] = field(default_factory=dict)
+    """Sentences for the operator by a pattern found in the runtime's stderr (why it died, what to do)."""
+
+    def write(self, path: Path) -> None:
+        """Write to `path`, readable by the owner alone, whole or not at all."""
+        part = path.with_suffix(".part")
+        part.touch(mode=0o600)
+        part.write_text(json.dumps(dataclasses.asdict(self), indent=1), encoding="utf-8")
+        part.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> AgentSpec:
+        """Read what `write` wrote. Fields of a newer version are dropped."""
+        source: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        names = {f.name for f in dataclasses.fields(cls)}
+        known: dict[str, Any] = {key: value for key, value in source.items() if key in names}
+        for name in ("command", "child_names", "grants"):
+            known[name] = tuple(known.get(name, ()))
+        return cls(**known)

@@ -1,0 +1,1 @@
+"""The register: tables, migrations and queries. No decisions are taken here."""

@@ -1,0 +1,29 @@
+"""The base of every error that Muster raises on purpose.
+
+    MusterError
+    ├── register.errors.RegisterError    the database cannot be used as it is
+    ├── connectors.contract.SendError    a chat system did not take a message
+    ├── fleet.errors.FleetError          an agent cannot do what was asked
+    └── bot.errors.UserError             what a person typed or wrote in a file
+
+It lives on the ground floor because every other package may import it.
+"""
+
+from __future__ import annotations
+
+
+class MusterError(Exception):
+    """Something that a person can act on. The message says what was found and what to do.
+
+    Without a message, the docstring of the class is the message.
+    """
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or " ".join((type(self).__doc__ or type(self).__name__).split()))
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class RegisterError(MusterError):
+    """The register cannot be used as it is."""

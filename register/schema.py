@@ -1,0 +1,260 @@
+"""Every table, in one place. Times are seconds since the epoch (UTC) as floats; JSON columns hold objects or lists.
+
+Every row carries `tenant_id` and `host`; `register.store` stamps both on insert. Rows that an operator's message caused
+carry an id derived from that message, so that doing the work again after a crash writes the same rows once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine.default import DefaultExecutionContext
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+#: An integer key that counts up; SQLite counts only plain INTEGER keys.
+_Counter = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _stamp(option: str) -> Any:
+    def default(context: DefaultExecutionContext) -> str:
+        value: str = context.execution_options[option]
+        return value
+
+    return default
+
+
+def _table(name: str, *items: Any) -> Table:
+    return Table(
+        name,
+        metadata,
+        *items,
+        Column("tenant_id", String, nullable=False, default=_stamp("tenant_id")),
+        Column("host", String, nullable=False, default=_stamp("host")),
+    )
+
+
+# --- chat --------------------------------------------------------------------------------------------------------
+
+cursors = _table(
+    "cursors",
+    Column("connector", String, primary_key=True),
+    Column("cursor", Text),
+    Column("updated_at", Float, nullable=False),
+)
+
+#: What came in, once per (connector, event_id). Handled rows lose their body after a while, but keep their key.
+inbox = _table(
+    "inbox",
+    Column("seq", _Counter, primary_key=True, autoincrement=True),
+    Column("connector", String, nullable=False),
+    Column("event_id", String, nullable=False),
+    Column("conversation", String, nullable=False),
+    Column("parent", String),
+    Column("sender", String, nullable=False),
+    Column("sent_at", Float, nullable=False),
+    Column("body", JSON),  # connectors.messages.InboundBody with its `type`
+    Column("received_at", Float, nullable=False),
+    Column("state", String, nullable=False),  # new | done | failed
+    Column("detail", Text),
+    Column("handled_at", Float),
+)
+Index("uq_inbox_event", inbox.c.connector, inbox.c.event_id, unique=True)
+Index("ix_inbox_state", inbox.c.state, inbox.c.seq)
+
+#: What goes out, once per key.
+outbox = _table(
+    "outbox",
+    Column("seq", _Counter, primary_key=True, autoincrement=True),
+    Column("key", String, nullable=False, unique=True),  # also the transaction id on the wire
+    Column("connector", String, nullable=False),
+    Column("conversation", String),
+    Column("thread_of", String),  # the key of the OpenThread row that makes the conversation
+    Column("target", String),  # the outbox key that a Replace or own React is about
+    Column("lane", String, nullable=False),  # rows of one lane go out in order
+    Column("priority", Integer, nullable=False),
+    Column("content", JSON, nullable=False),  # connectors.messages.OutboundContent with its `type`
+    Column("state", String, nullable=False),  # pending | sent | dead | superseded
+    Column("created_at", Float, nullable=False),
+    Column("not_before", Float, nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("first_attempt_at", Float),
+    Column("attempt_scope", String),  # the connector's scope when it was first tried
+    Column("sent_at", Float),
+    Column("event_id", String),
+    Column("made_conversation", String),  # for OpenThread: the thread's conversation
+    Column("detail", Text),  # why it is dead
+)
+Index("ix_outbox_state", outbox.c.state, outbox.c.connector, outbox.c.seq)
+Index("ix_outbox_event", outbox.c.connector, outbox.c.event_id)
+
+#: People who are no operators and have written: one row each, bounded in number, so that strangers cannot fill a disk.
+strangers = _table(
+    "strangers",
+    Column("identity", String, primary_key=True),
+    Column("first_seen_at", Float, nullable=False),
+    Column("last_seen_at", Float, nullable=False),
+    Column("told_at", Float),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("last_text", Text),  # the beginning of what they last tried
+)
+
+# --- commands ----------------------------------------------------------------------------------------------------
+
+#: One run of one command, through any door. Its id comes from what asked for it (the chat event, the CLI's key).
+command_runs = _table(
+    "command_runs",
+    Column("id", String, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("arguments", JSON, nullable=False),
+    Column("identity", String, nullable=False),
+    Column("permission", String, nullable=False),
+    Column("door", String, nullable=False),  # chat | cli | gateway | ...
+    Column("connector", String),
+    Column("conversation", String),
+    Column("parent", String),
+    Column("event_id", String),
+    Column("state", String, nullable=False),  # running | confirming | done | refused | failed | lapsed
+    Column("confirm_until", Float),
+    Column("reply", JSON),  # {"text": ..., "data": ...}
+    Column("started_at", Float, nullable=False),
+    Column("ended_at", Float),
+)
+Index("ix_command_runs_state", command_runs.c.state)
+
+#: What a command run has already done and must not do again: the recorded result of each of its steps.
+command_steps = _table(
+    "command_steps",
+    Column("command_id", String, primary_key=True),
+    Column("step", String, primary_key=True),
+    Column("result", JSON),
+    Column("at", Float, nullable=False),
+)
+
+audit = _table(
+    "audit",
+    Column("seq", _Counter, primary_key=True, autoincrement=True),
+    Column("key", String, nullable=False, unique=True),
+    Column("at", Float, nullable=False),
+    Column("identity", String, nullable=False),
+    Column("door", String, nullable=False),
+    Column("connector", String),
+    Column("conversation", String),
+    Column("action", String, nullable=False),
+    Column("arguments", JSON, nullable=False),
+    Column("outcome", String, nullable=False),  # done | refused | failed | lapsed | answered | expired
+    Column("detail", Text),
+)
+Index("ix_audit_at", audit.c.at)
+
+#: Permissions given by command; they go before those in muster.yaml. `none` takes a permission away.
+operators = _table(
+    "operators",
+    Column("identity", String, primary_key=True),
+    Column("permission", String, nullable=False),  # none | viewer | operator | admin
+    Column("set_by", String, nullable=False),
+    Column("set_at", Float, nullable=False),
+)
+
+# --- agents ------------------------------------------------------------------------------------------------------
+
+agents = _table(
+    "agents",
+    Column("name", String, primary_key=True),
+    Column("role", String, nullable=False),
+    Column("runtime", String, nullable=False),
+    Column("model", String),
+    Column("sandbox", String, nullable=False),
+    Column("workspace", String, nullable=False),
+    Column("wanted", String, nullable=False),  # running | stopped
+    Column("state", String, nullable=False),  # the last state that was seen: fleet.liveness.State
+    Column("detail", Text),
+    Column("launch_id", String, nullable=False),  # the command that launched it
+    Column("launched_by", String, nullable=False),
+    Column("connector", String, nullable=False),  # where its thread is
+    Column("room", String, nullable=False),
+    Column("thread_key", String, nullable=False),  # the outbox key of the thread's opener
+    Column("started_at", Float),
+    Column("stopped_at", Float),
+)
+
+#: How far the orchestrator has read each agent's journal; moved in the transaction that writes what it read.
+journal_positions = _table(
+    "journal_positions",
+    Column("agent", String, primary_key=True),
+    Column("incarnation", Integer, nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("view_incarnation", Integer, nullable=False),  # where the turn begins that is being shown
+    Column("view_seq", Integer, nullable=False),
+    Column("read_at", Float, nullable=False),
+)
+
+#: Messages to agents, from the operator's words to the end of the turn that they caused.
+agent_messages = _table(
+    "agent_messages",
+    Column("seq", _Counter, primary_key=True, autoincrement=True),
+    Column("id", String, nullable=False, unique=True),
+    Column("agent", String, nullable=False),
+    Column("mode", String, nullable=False),  # queue | steer
+    Column("text", Text, nullable=False),
+    Column("attachments", JSON, nullable=False),
+    Column("sender", String, nullable=False),
+    Column("connector", String),
+    Column("conversation", String),
+    Column("event_id", String),  # the operator's message, on which the receipts are shown
+    Column("state", String, nullable=False),
+    # pending | journaled | accepted | finished | failed | uncertain | withdrawn | dead
+    Column("turn", String),
+    Column("detail", Text),
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+    Column("give_up_at", Float, nullable=False),
+)
+Index("ix_agent_messages_agent", agent_messages.c.agent, agent_messages.c.state)
+Index("ix_agent_messages_event", agent_messages.c.connector, agent_messages.c.event_id)
+
+#: Permission requests of runtimes. Bound to the incarnation of the agent host, the session, the request and its digest.
+approvals = _table(
+    "approvals",
+    Column("id", String, primary_key=True),
+    Column("agent", String, nullable=False),
+    Column("incarnation", Integer, nullable=False),
+    Column("session", String, nullable=False),
+    Column("request", String, nullable=False),
+    Column("digest", String, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("detail", Text, nullable=False),  # the whole command, as the runtime gave it
+    Column("options", JSON, nullable=False),  # [{id, name, kind}]
+    Column("state", String, nullable=False),  # pending | answering | answered | expired | withdrawn
+    Column("outbox_key", String, nullable=False),  # the message that asks
+    Column("asked_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=False),
+    Column("answer", JSON),  # {option, always, by, command}
+    Column("answered_at", Float),
+    Column("outcome", Text),
+)
+Index("ix_approvals_state", approvals.c.state)
+
+#: What was allowed for always, agent by agent, until it is taken back.
+grants = _table(
+    "grants",
+    Column("id", String, primary_key=True),
+    Column("agent", String, nullable=False),
+    Column("digest", String, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("granted_by", String, nullable=False),
+    Column("granted_at", Float, nullable=False),
+    Column("revoked_by", String),
+    Column("revoked_at", Float),
+    Column("held", Boolean, nullable=False, default=False),  # the agent host has been told
+)

@@ -1,0 +1,1 @@
+"""Work that is done at times: each job is a few lines that call a service."""
