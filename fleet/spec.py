@@ -50,6 +50,10 @@ class AgentSpec:
 
     instructions: str = ""
     """What the role says; put before the first prompt of a new session."""
+    resume_session: bool = True
+    """Whether to go on with the session that the journal knows; otherwise a new one is begun."""
+    incarnation_floor: int = 0
+    """The journal's new incarnation is above this, even when the folder's earlier journal was lost."""
     grants: tuple[Mapping[str, str], ...] = ()
     """What is allowed for always: ``digest`` and ``title``."""
 

@@ -176,6 +176,8 @@ agents = _table(
     Column("sandbox", String, nullable=False),
     Column("workspace", String, nullable=False),
     Column("wanted", String, nullable=False),  # running | stopped
+    Column("at_once", Boolean, nullable=False, default=False),  # a stop or restart does not wait for the turn's end
+    Column("keep_session", Boolean, nullable=False, default=True),  # the next start goes on with the session
     Column("state", String, nullable=False),  # the last state that was seen: fleet.liveness.State
     Column("detail", Text),
     Column("launch_id", String, nullable=False),  # the command that launched it
@@ -211,6 +213,7 @@ agent_messages = _table(
     Column("connector", String),
     Column("conversation", String),
     Column("event_id", String),  # the operator's message, on which the receipts are shown
+    Column("answer_in", String),  # the conversation that the answer goes to; null: the agent's thread
     Column("state", String, nullable=False),
     # pending | journaled | accepted | finished | failed | uncertain | withdrawn | dead
     Column("turn", String),
