@@ -1,0 +1,235 @@
+"""From an agent's journal to what operators must be told of it. Pure: entries in, effects out.
+
+`bot.keeping` carries the effects out, in the transaction that also moves the position up to which the journal was read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
+
+from bot import rendering
+from bot.turns import TurnView
+from fleet import events
+from fleet.events import Entry, Position
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# --- effects -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """The bot says something about the agent. `message` names whose conversation it goes to; None: the thread."""
+
+    key: str
+    text: str
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The open turn looks like this now; `final` when it will not change any more."""
+
+    view: TurnView
+    position: Position
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A message to the agent reached a state (register.schema.agent_messages)."""
+
+    message: str
+    state: str
+    turn: str | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """The runtime asks for a permission."""
+
+    incarnation: int
+    asked: events.PermissionAsked
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """A permission request is over."""
+
+    incarnation: int
+    answered: events.PermissionAnswered
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """The agent is in this state now, as far as its journal knows."""
+
+    state: str
+    detail: str | None
+    at: float
+    launch_id: str | None
+
+
+Effect: TypeAlias = Note | Progress | Receipt | Ask | Settle | Condition
+
+# --- the fold ----------------------------------------------------------------------------------------------------
+
+#: What each stop reason of a turn means for its message, and what the operator is told (Agent Client Protocol,
+#: stop reasons; `error` and `cut` are ours).
+_ENDINGS: dict[str, tuple[str, str | None]] = {
+    "end_turn": ("finished", None),
+    "cancelled": ("finished", "⏹ The turn was cancelled."),
+    "max_tokens": ("finished", "⚠️ The answer ends here: the model's limit of output tokens is reached."),
+    "max_turn_requests": ("finished", "⚠️ The turn ends here: the runtime's limit of model requests is reached."),
+    "refusal": ("finished", "⚠️ The model refused to go on."),
+}
+
+
+_START = Position()
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What is known after the entries so far."""
+
+    agent: str
+    position: Position = _START
+    view_start: Position = _START
+    """The entry before the open turn's first; with no turn open, `position`."""
+    view: TurnView | None = None
+    launch_id: str | None = None
+    over: bool = True
+    """The last incarnation ended in a way that the journal itself tells."""
+
+    def after(self, entry: Entry) -> tuple[Story, tuple[Effect, ...]]:
+        """The story one entry on, and what follows from that entry."""
+        story, effects = self._after(entry)
+        view_start = story.view_start if story.view is not None else entry.position
+        return replace(story, position=entry.position, view_start=view_start), effects
+
+    def _after(self, entry: Entry) -> tuple[Story, tuple[Effect, ...]]:
+        event, at, incarnation = entry.event, entry.at, entry.position.incarnation
+        key = f"j/{self.agent}/{incarnation}/{entry.position.seq}"
+        match event:
+            case events.Opened(launch_id=launch_id):
+                story = replace(self, launch_id=launch_id, over=False, view=None)
+                return story, (Condition("starting", None, at, launch_id),)
+            case events.RuntimeStarted():
+                told = "▶ Ready" + (", going on with its conversation." if event.loaded else ", in a new conversation.")
+                text = f"{told} {event.note}" if event.note else told
+                return self, (Condition("idle", None, at, self.launch_id), Note(key, text))
+            case events.RuntimeFailed(reason=reason, stderr=stderr):
+                ended = replace(self, over=True)
+                return ended, (Condition("failed", reason, at, self.launch_id), _last_words(key, "✖", reason, stderr))
+            case events.RuntimeDied(reason=reason, stderr=stderr):
+                ended = replace(self, over=True)
+                return ended, (Condition("failed", reason, at, self.launch_id), _last_words(key, "✖", reason, stderr))
+            case events.Closing(reason=reason):
+                if self.over:
+                    return self, ()
+                ended = replace(self, over=True)
+                return ended, (Condition("stopped", reason, at, self.launch_id), Note(key, f"⏹ Stopped: {reason}."))
+            case events.MessageQueued(id=message):
+                return self, (Receipt(message, "journaled"),)
+            case events.MessageWithdrawn(id=message):
+                return self, (Receipt(message, "withdrawn"),)
+            case events.TurnStarted(turn=turn, message=message):
+                return replace(self, view=TurnView(turn, message), view_start=self.position), ()
+            case events.TurnAccepted(turn=turn, message=message):
+                return self, (Receipt(message, "accepted", turn),)
+            case events.TurnEnded():
+                return replace(self, view=None), self._ended(event, key, entry.position)
+            case events.PermissionAsked():
+                return self, (Ask(incarnation, event, at),)
+            case events.PermissionAnswered():
+                return self, (Settle(incarnation, event, at),)
+            case events.Noise(lines=lines, sample=sample):
+                shown = rendering.code(rendering.one_line(sample))
+                return self, (Note(key, f"⚠️ The runtime printed {lines} lines that are no protocol, such as {shown}."),)
+            case _:
+                if self.view is None:
+                    return self, ()
+                return replace(self, view=self.view.after(event)), ()
+
+    def _ended(self, event: events.TurnEnded, key: str, position: Position) -> tuple[Effect, ...]:
+        shown: tuple[Effect, ...] = ()
+        if self.view is not None and self.view.turn == event.turn and (self.view.text or self.view.tools):
+            shown = (Progress(self.view, position, final=True),)
+        detail = f" {event.detail}" if event.detail else ""
+        retry = f"Nothing is sent again by itself; `retry {event.message}` does."
+        match event.stop_reason:
+            case "cut" if not event.accepted:
+                note = f"❓ The agent died just as this message went to it; whether it was read is not known. {retry}"
+                state = "uncertain"
+            case "cut":
+                note = f"⚠️ The agent died in the middle of this turn; what it had said stands here. {retry}"
+                state = "failed"
+            case "error":
+                note = f"✖ The turn failed:{detail or ' no reason was given.'}"
+                state = "failed"
+            case reason:
+                state, ending = _ENDINGS.get(reason, ("finished", f"The turn ended: {rendering.one_line(reason)}."))
+                note = ending + detail if ending else ""
+        notes = (Note(f"{key}/end", note, event.message),) if note else ()
+        return (*shown, *notes, Receipt(event.message, state, event.turn, note or None))
+
+    def progress(self) -> Progress | None:
+        """The open turn as it looks now, when there is something to see."""
+        if self.view is None or not (self.view.text or self.view.tools or self.view.plan):
+            return None
+        return Progress(self.view, self.position)
+
+
+def _last_words(key: str, mark: str, reason: str, stderr: str) -> Note:
+    words = f"\n\n{rendering.code_block(stderr)}" if stderr.strip() else ""
+    return Note(key, f"{mark} {reason}{words}")
+
+
+# --- after an absence --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """What happened meanwhile, told at once instead of message by message."""
+
+    effects: tuple[Effect, ...]
+    """What still must be done one by one: states, open permission requests, the last receipts."""
+    text: str
+    """A line per turn."""
+    full: str
+    """Everything that was said, for a file."""
+    turns: int
+
+
+def digest(effects: Iterable[Effect]) -> Digest:
+    """Condense the effects of a long stretch of journal."""
+    kept: dict[object, Effect] = {}
+    lines: list[str] = []
+    full: list[str] = []
+    turns = 0
+    for effect in effects:
+        match effect:
+            case Receipt(message=message):
+                kept[("receipt", message)] = effect
+            case Ask(incarnation=incarnation, asked=asked):
+                kept[("ask", incarnation, asked.request)] = effect
+            case Settle(incarnation=incarnation, answered=answered):
+                if kept.pop(("ask", incarnation, answered.request), None) is None:
+                    kept[("settle", incarnation, answered.request)] = effect
+            case Condition():
+                kept["condition"] = effect
+            case Progress(view=view, final=True):
+                turns += 1
+                lines.append(f"- {rendering.one_line(view.text, 160) or 'worked without a word'}")
+                full.append(view.text)
+            case Progress():
+                pass
+            case Note(text=text):
+                lines.append(f"- {rendering.one_line(text, 160)}")
+                full.append(text)
+    return Digest(tuple(kept.values()), "\n".join(lines), "\n\n---\n\n".join(full), turns)

@@ -1,0 +1,89 @@
+"""Messages to agents, from the operator's words to the end of the turn that they caused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select, update
+
+from register.schema import agent_messages
+from register.store import insert_once
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy import Row
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+#: States from which a message goes on by itself.
+UNDERWAY = ("pending", "journaled", "accepted")
+#: States in which an operator may want to send it again.
+STRANDED = ("dead", "failed", "uncertain")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AgentMessage:
+    id: str
+    agent: str
+    #: queue or steer
+    mode: str
+    text: str
+    #: References to pictures: what `connectors.messages.Attachment` holds, with the `path` once fetched.
+    attachments: Sequence[Mapping[str, Any]]
+    sender: str
+    connector: str | None
+    conversation: str | None
+    event_id: str | None
+    answer_in: str | None
+    #: pending, journaled, accepted, finished, failed, uncertain, withdrawn or dead
+    state: str
+    turn: str | None
+    detail: str | None
+    created_at: float
+    updated_at: float
+    give_up_at: float
+    seq: int = 0
+
+    @classmethod
+    def from_row(cls, row: Row[Any]) -> AgentMessage:
+        return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
+
+
+async def add(tx: AsyncConnection, message: AgentMessage) -> bool:
+    """Put a message on its way; False when its id is known already, and then nothing is changed."""
+    values = {name: getattr(message, name) for name in AgentMessage.__dataclass_fields__ if name != "seq"}
+    return await insert_once(tx, agent_messages, **values)
+
+
+async def get(tx: AsyncConnection, message_id: str) -> AgentMessage | None:
+    row = (await tx.execute(select(agent_messages).where(agent_messages.c.id == message_id))).one_or_none()
+    return None if row is None else AgentMessage.from_row(row)
+
+
+async def by_event(tx: AsyncConnection, connector: str, event_id: str) -> list[AgentMessage]:
+    """The messages to agents that one chat event caused (more than one after a retry)."""
+    table = agent_messages
+    found = select(table).where(table.c.connector == connector, table.c.event_id == event_id).order_by(table.c.seq)
+    return [AgentMessage.from_row(row) for row in await tx.execute(found)]
+
+
+async def in_states(
+    tx: AsyncConnection, states: Sequence[str], *, agent: str | None = None, limit: int = 1000
+) -> list[AgentMessage]:
+    table = agent_messages
+    statement = select(table).where(table.c.state.in_(states)).order_by(table.c.seq).limit(limit)
+    if agent is not None:
+        statement = statement.where(table.c.agent == agent)
+    return [AgentMessage.from_row(row) for row in await tx.execute(statement)]
+
+
+async def change(
+    tx: AsyncConnection, message_id: str, *, now: float, unless: Sequence[str] = (), **values: object
+) -> bool:
+    """Set columns of a message, unless it is in one of the states `unless`."""
+    table = agent_messages
+    statement = update(table).where(table.c.id == message_id)
+    if unless:
+        statement = statement.where(table.c.state.not_in(unless))
+    return (await tx.execute(statement.values(updated_at=now, **values))).rowcount > 0

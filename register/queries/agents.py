@@ -1,0 +1,101 @@
+"""Agents as the operator wants them and as they were last seen, and how far their journals have been read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import delete, select, update
+
+from register.schema import agents, journal_positions
+from register.store import insert_once
+
+if TYPE_CHECKING:
+    from sqlalchemy import Row
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AgentRow:
+    """One agent. A `launch_id` is one wish to have it run: the id of the command that said so."""
+
+    name: str
+    role: str
+    runtime: str
+    model: str | None
+    sandbox: str
+    workspace: str
+    #: running or stopped
+    wanted: str
+    #: A stop or restart does not wait for the end of the turn.
+    at_once: bool
+    #: The next start goes on with the session; false after `kill`.
+    keep_session: bool
+    state: str
+    detail: str | None
+    launch_id: str
+    launched_by: str
+    connector: str
+    room: str
+    #: The outbox key of the message that opened the agent's thread.
+    thread_key: str
+    started_at: float | None
+    stopped_at: float | None
+    host: str = ""
+    tenant_id: str = ""
+
+    @classmethod
+    def from_row(cls, row: Row[Any]) -> AgentRow:
+        return cls(**row._mapping)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PositionRow:
+    """Read up to (`incarnation`, `seq`); the turn that is being shown began after (`view_incarnation`, `view_seq`)."""
+
+    agent: str
+    incarnation: int = 0
+    seq: int = 0
+    view_incarnation: int = 0
+    view_seq: int = 0
+
+
+async def get(tx: AsyncConnection, name: str) -> AgentRow | None:
+    row = (await tx.execute(select(agents).where(agents.c.name == name))).one_or_none()
+    return None if row is None else AgentRow.from_row(row)
+
+
+async def every(tx: AsyncConnection) -> list[AgentRow]:
+    return [AgentRow.from_row(row) for row in await tx.execute(select(agents).order_by(agents.c.name))]
+
+
+async def add(tx: AsyncConnection, row: AgentRow) -> bool:
+    """Add an agent; False, and nothing is changed, when the name is taken."""
+    values = {name: getattr(row, name) for name in AgentRow.__dataclass_fields__ if name not in {"host", "tenant_id"}}
+    return await insert_once(tx, agents, **values)
+
+
+async def change(tx: AsyncConnection, name: str, *, launch_id: str | None = None, **values: object) -> bool:
+    """Set columns of an agent; with `launch_id` only if that is still the launch it runs under."""
+    statement = update(agents).where(agents.c.name == name)
+    if launch_id is not None:
+        statement = statement.where(agents.c.launch_id == launch_id)
+    return (await tx.execute(statement.values(**values))).rowcount > 0
+
+
+async def remove(tx: AsyncConnection, name: str) -> None:
+    await tx.execute(delete(agents).where(agents.c.name == name))
+
+
+async def position(tx: AsyncConnection, agent: str) -> PositionRow:
+    table = journal_positions
+    columns = (table.c.agent, table.c.incarnation, table.c.seq, table.c.view_incarnation, table.c.view_seq)
+    row = (await tx.execute(select(*columns).where(table.c.agent == agent))).one_or_none()
+    return PositionRow(agent=agent) if row is None else PositionRow(**row._mapping)
+
+
+async def move(tx: AsyncConnection, row: PositionRow, now: float) -> None:
+    """Write how far the journal has been read; in the transaction that writes what was read."""
+    values = {name: getattr(row, name) for name in PositionRow.__dataclass_fields__} | {"read_at": now}
+    if not await insert_once(tx, journal_positions, **values):
+        await tx.execute(update(journal_positions).where(journal_positions.c.agent == row.agent).values(**values))
