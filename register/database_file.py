@@ -1,0 +1,150 @@
+"""The SQLite file behind the register: made whole or not at all, and refused when it is not what it should be.
+
+A new register is built beside its place and linked into it when its tables stand, so the place never holds an empty
+or half-made file. What lies in the place is never overwritten: what is wrong with it is said, and it is left as it was.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+from register import migrations
+from register.crashpoints import around, declare
+from register.errors import RegisterError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+CREATE = declare("register.create")
+
+_MAGIC = b"SQLite format 3\x00"  # https://www.sqlite.org/fileformat.html, section 1.3
+_HEADER_BYTES = 100
+
+#: Files up to this size are checked through at every start (some 0.3 s at the limit). Larger ones are checked by their
+#: header, their length and their catalogue; damage further in is found, and refused, when it is met.
+FULL_CHECK_BYTES = 64 * 1024 * 1024
+
+_WAY_OUT = (
+    "Restore it from a backup, or move it away together with its -wal and -shm files to begin with an empty register."
+)
+
+
+def prepare(file: Path) -> None:
+    """Make sure that `file` is a register with the tables of this program. Blocking.
+
+    Raises:
+        RegisterError: it is not and cannot be made one; the file is untouched.
+    """
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        present = file.exists()
+    except OSError as error:
+        raise RegisterError(f"{file}: its folder cannot be used: {error.strerror}. Check path and owner.") from error
+    if not os.access(file.parent, os.W_OK | os.X_OK):
+        raise RegisterError(f"{file.parent}: this folder of the register cannot be written. Check owner and mode.")
+    with _explained(file):
+        if not present:
+            _create(file)
+        _check_header(file)
+        file.chmod(0o600)
+        revision = _check_content(file)
+        if revision != migrations.head():
+            migrations.upgrade(file)
+
+
+def _create(file: Path) -> None:
+    leftover = file.with_name(file.name + "-wal")
+    if leftover.exists():
+        raise RegisterError(
+            f"{leftover} lies there, but {file.name} does not: a part of a register is missing. "
+            "Put the file back, or move the leftover away to begin with an empty register."
+        )
+    draft = file.with_name(f".{file.name}.{os.getpid()}.new")
+    draft.unlink(missing_ok=True)
+    os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    try:
+        migrations.upgrade(draft)
+        with around(CREATE):
+            _link(draft, file)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _link(draft: Path, file: Path) -> None:
+    try:
+        file.hardlink_to(draft)
+    except FileExistsError:
+        return  # another process was faster; its register is as good
+    folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _check_header(file: Path) -> None:
+    if not file.is_file():
+        raise RegisterError(f"{file} is not a file, but the register is one. Move it away, or name another place.")
+    with file.open("rb") as stream:
+        header = stream.read(_HEADER_BYTES)
+    if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
+        found = "is empty" if not header else "is not an SQLite database"
+        raise RegisterError(f"{file} {found}, so it cannot be the register. {_WAY_OUT}")
+
+
+def _check_content(file: Path) -> str | None:
+    """The revision of the schema; None when no table was made yet."""
+    with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True, timeout=10)) as connection:
+        if file.stat().st_size <= FULL_CHECK_BYTES:
+            finding = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if finding != "ok":
+                raise RegisterError(f"{file} is damaged: {finding}. {_WAY_OUT}")
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if migrations.VERSION_TABLE not in tables:
+            if tables:
+                raise RegisterError(
+                    f"{file} is a database of another program (it has the table {min(tables)!r}). "
+                    "Name another place for the register."
+                )
+            return None
+        row = connection.execute(f"SELECT version_num FROM {migrations.VERSION_TABLE}").fetchone()  # noqa: S608 (a constant)
+    revision = None if row is None else str(row[0])
+    if revision is not None and revision not in migrations.known():
+        raise RegisterError(
+            f"{file} was written by a newer Muster: its schema is {revision!r}, this program knows them up to "
+            f"{migrations.head()!r}. Install the newer Muster again, or restore a backup from before it."
+        )
+    return revision
+
+
+@contextmanager
+def _explained(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RegisterError(f"{file} cannot be used: {error.strerror}. Check its owner, mode and disk.") from error
+    except sqlite3.Error as error:
+        raise refusal(file, error) or RegisterError(f"{file} cannot be used: {error}. {_WAY_OUT}") from error
+
+
+class RegisterFull(RegisterError):
+    """The disk of the register is full. Nothing was half done; make room, and the work goes on."""
+
+
+def refusal(place: object, error: BaseException) -> RegisterError | None:
+    """What to say when SQLite could not do its work; None when the statement itself was at fault."""
+    name = getattr(error, "sqlite_errorname", None) or ""
+    if name == "SQLITE_FULL":
+        return RegisterFull(f"{place}: the disk is full. Nothing was half done; make room, and the work goes on.")
+    primary = "_".join(name.split("_")[:2])
+    if primary in ("SQLITE_CORRUPT", "SQLITE_NOTADB"):
+        return RegisterError(f"{place} is damaged: {error}. {_WAY_OUT}")
+    if primary in ("SQLITE_BUSY", "SQLITE_LOCKED"):
+        return RegisterError(f"{place} is locked by another program. Stop what else has it open.")
+    if primary in ("SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM"):
+        return RegisterError(f"{place} cannot be read or written: {error}. Check its owner, its mode and the disk.")
+    return None

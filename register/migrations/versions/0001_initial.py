@@ -1,0 +1,243 @@
+"""The first tables."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "agent_messages",
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("agent", sa.String(), nullable=False),
+        sa.Column("mode", sa.String(), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.Column("attachments", sa.JSON(), nullable=False),
+        sa.Column("sender", sa.String(), nullable=False),
+        sa.Column("connector", sa.String(), nullable=True),
+        sa.Column("conversation", sa.String(), nullable=True),
+        sa.Column("event_id", sa.String(), nullable=True),
+        sa.Column("answer_in", sa.String(), nullable=True),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("turn", sa.String(), nullable=True),
+        sa.Column("detail", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.Float(), nullable=False),
+        sa.Column("updated_at", sa.Float(), nullable=False),
+        sa.Column("give_up_at", sa.Float(), nullable=False),
+        sa.Column("tenant_id", sa.String(), nullable=False),
+        sa.Column("host", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_agent_messages")),
+        sa.UniqueConstraint("id", name=op.f("uq_agent_messages_id")),
+    )
+    op.create_index("ix_agent_messages_agent", "agent_messages", ["agent", "state"], unique=False)
+    op.create_index("ix_agent_messages_event", "agent_messages", ["connector", "event_id"], unique=False)
+    op.create_table(
+        "agents",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("role", sa.String(), nullable=False),
+        sa.Column("runtime", sa.String(), nullable=False),
+        sa.Column("model", sa.String(), nullable=True),
+        sa.Column("sandbox", sa.String(), nullable=False),
+        sa.Column("workspace", sa.String(), nullable=False),
+        sa.Column("wanted", sa.String(), nullable=False),
+        sa.Column("at_once", sa.Boolean(), nullable=False),
+        sa.Column("keep_session", sa.Boolean(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=True),
+        sa.Column("launch_id", sa.String(), nullable=False),
+        sa.Column("launched_by", sa.String(), nullable=False),
+        sa.Column("connector", sa.String(), nullable=False),
+        sa.Column("room", sa.String(), nullable=False),
+        sa.Column("thread_key", sa.String(), nullable=False),
+        sa.Column("started_at", sa.Float(), nullable=True),
+        sa.Column("stopped_at", sa.Float(), nullable=True),
+        sa.Column("tenant_id", sa.String(), nullable=False),
+        sa.Column("host", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_agents")),
+    )
+    op.create_table(
+        "approvals",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("agent", sa.String(), nullable=False),
+        sa.Column("incarnation", sa.Integer(), nullable=False),
+        sa.Column("session", sa.String(), nullable=False),
+        sa.Column("request", sa.String(), nullable=False),
+        sa.Column("digest", sa.String(), nullable=False),
+        sa.Column("title", sa.Text(), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.Column("options", sa.JSON(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("outbox_key", sa.String(), nullable=False),
+        sa.Column("asked_at", sa.Float(), nullable=False),
+        sa.Column("expires_at", sa.Float(), nullable=False),
+        sa.Column("answer", sa.JSON(), nullable=True),
+        sa.Column("answered_at", sa.Float(), nullable=True),
+        sa.Column("outcome", sa.Text(), nullable=True),
+        sa.Column("tenant_id", sa.String(), nullable=False),
+        sa.Column("host", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_approvals")),
+    )
+    op.create_index("ix_approvals_state", "approvals", ["state"], unique=False)
+    op.create_table(
+        "audit",
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("key", sa.String(), nullable=False),
+        sa.Column("at", sa.Float(), nullable=False),
+        sa.Column("identity", sa.String(), nullable=False),
+        sa.Column("door", sa.String(), nullable=False),
+        sa.Column("connector", sa.String(), nullable=True),
+        sa.Column("conversation", sa.String(), nullable=True),
+        sa.Column("action", sa.String(), nullable=False),
+        sa.Column("arguments", sa.JSON(), nullable=False),
+        sa.Column("outcome", sa.String(), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=True),
+        sa.Column("tenant_id", sa.String(), nullable=False),
+        sa.Column("host", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_audit")),
+        sa.UniqueConstraint("key", name=op.f("uq_audit_key")),
+    )
+    op.create_index("ix_audit_at", "audit", ["at"], unique=False)
+    op.create_table(
+        "command_runs",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("arguments", sa.JSON(), nullable=False),
+        sa.Column("identity", sa.String(), nullable=False),
+        sa.Column("permission", sa.String(), nullable=False),
+        sa.Column("door", sa.String(), nullable=False),
+        sa.Column("connector", sa.String(), nullable=True),
+        sa.Column("conversation", sa.String(), nullable=True),
+        sa.Column("parent", sa.String(), nullable=True),
+        sa.Column("event_id", sa.String(), nullable=True),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("confirm_until", sa.Float(), nullable=True),
+        sa.Column("reply", sa.JSON(), nullable=True),
+        sa.Column("started_at", sa.Float(), nullable=False),
+        sa.Column("ended_at", sa.Float(), nullable=True),
+        sa.Column("tenant_id", sa.String(), nullable=False),
+        sa.Column("host", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_command_runs")),
+    )
+    op.create_index("ix_command_runs_state", "command_runs", ["state"], unique=False)
+    op.create_table(
+        "command_steps",
+        sa.Column("command_id", sa.String(), nullable=False),
+        sa.Column("step", sa.String(), nullable=False),
+        sa.Column("result", sa.JSON(), nullable=True),
+        sa.Column("at", sa.Float(), nullable=False),
+        sa.Column("tenant_id", sa.String(), nullable=False),
+        sa.Column("host", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("command_id", "step", name=op.f("pk_command_steps")),
+    )
+    op.create_table(
+        "cursors",
+        sa.Column("connector", sa.String(), nullable=False),
+        sa.Column("cursor", sa.Text(), nullable=True),
+        sa.Column("updated_at", sa.Float(), nullable=False),
+        sa.Column("tenant_id", sa.String(), nullable=False),
+        sa.Column("host", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("connector", name=op.f("pk_cursors")),
+    )
+    op.create_table(
+        "grants",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("agent", sa.String(), nullable=False),
+        sa.Column("digest", sa.String(), nullable=False),
+        sa.Column("title", sa.Text(), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.Column("granted_by", sa.String(), nullable=False),
+        sa.Column("granted_at", sa.Float(), nullable=False),
+        sa.Column("revoked_by", sa.String(), nullable=True),
+        sa.Column("revoked_at", sa.Float(), nullable=True),
+        sa.Column("held", sa.Boolean(), nullable=False),
+        sa.Column("tenant_id", sa.String(), nullable=False),
+        sa.Column("host", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_grants")),
+    )
+    op.create_table(
+        "inbox",
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("connector", sa.String(), nullable=False),
+        sa.Column("event_id", sa.String(), nullable=False),
+        sa.Column("conversation", sa.String(), nullable=False),
+        sa.Column("parent", sa.String(), nullable=True),
+        sa.Column("sender", sa.String(), nullable=False),
+        sa.Column("sent_at", sa.Float(), nullable=False),
+        sa.Column("body", sa.JSON(), nullable=True),
+        sa.Column("received_at", sa.Float(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=True),
+        sa.Column("handled_at", sa.Float(), nullable=True),
+        sa.Column("tenant_id", sa.String(), nullable=False),
+        sa.Column("host", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_inbox")),
+    )
+    op.create_index("ix_inbox_state", "inbox", ["state", "seq"], unique=False)
+    op.create_index("uq_inbox_event", "inbox", ["connector", "event_id"], unique=True)
+    op.create_table(
+        "journal_positions",
+        sa.Column("agent", sa.String(), nullable=False),
+        sa.Column("incarnation", sa.Integer(), nullable=False),
+        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("view_incarnation", sa.Integer(), nullable=False),
+        sa.Column("view_seq", sa.Integer(), nullable=False),
+        sa.Column("read_at", sa.Float(), nullable=False),
+        sa.Column("tenant_id", sa.String(), nullable=False),
+        sa.Column("host", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("agent", name=op.f("pk_journal_positions")),
+    )
+    op.create_table(
+        "operators",
+        sa.Column("identity", sa.String(), nullable=False),
+        sa.Column("permission", sa.String(), nullable=False),
+        sa.Column("set_by", sa.String(), nullable=False),
+        sa.Column("set_at", sa.Float(), nullable=False),
+        sa.Column("tenant_id", sa.String(), nullable=False),
+        sa.Column("host", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("identity", name=op.f("pk_operators")),
+    )
+    op.create_table(
+        "outbox",
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("key", sa.String(), nullable=False),
+        sa.Column("connector", sa.String(), nullable=False),
+        sa.Column("conversation", sa.String(), nullable=True),
+        sa.Column("thread_of", sa.String(), nullable=True),
+        sa.Column("target", sa.String(), nullable=True),
+        sa.Column("lane", sa.String(), nullable=False),
+        sa.Column("priority", sa.Integer(), nullable=False),
+        sa.Column("content", sa.JSON(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("created_at", sa.Float(), nullable=False),
+        sa.Column("not_before", sa.Float(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("first_attempt_at", sa.Float(), nullable=True),
+        sa.Column("attempt_scope", sa.String(), nullable=True),
+        sa.Column("sent_at", sa.Float(), nullable=True),
+        sa.Column("event_id", sa.String(), nullable=True),
+        sa.Column("made_conversation", sa.String(), nullable=True),
+        sa.Column("detail", sa.Text(), nullable=True),
+        sa.Column("tenant_id", sa.String(), nullable=False),
+        sa.Column("host", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_outbox")),
+        sa.UniqueConstraint("key", name=op.f("uq_outbox_key")),
+    )
+    op.create_index("ix_outbox_event", "outbox", ["connector", "event_id"], unique=False)
+    op.create_index("ix_outbox_state", "outbox", ["state", "connector", "seq"], unique=False)
+    op.create_table(
+        "strangers",
+        sa.Column("identity", sa.String(), nullable=False),
+        sa.Column("first_seen_at", sa.Float(), nullable=False),
+        sa.Column("last_seen_at", sa.Float(), nullable=False),
+        sa.Column("told_at", sa.Float(), nullable=True),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("last_text", sa.Text(), nullable=True),
+        sa.Column("tenant_id", sa.String(), nullable=False),
+        sa.Column("host", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("identity", name=op.f("pk_strangers")),
+    )
