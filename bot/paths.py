@@ -18,6 +18,7 @@ Sockets do not go to ``XDG_RUNTIME_DIR``: that folder is emptied at the last log
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pwd
@@ -63,14 +64,14 @@ class Paths:
             cwd: what a relative MUSTER_HOME is relative to; the process's own by default.
         """
         uid = os.getuid() if uid is None else uid
-        person = _person(environ, uid)
         given = environ.get("MUSTER_HOME", "")
         home: Path | None = None
         if given:
-            expanded = person / given.removeprefix("~/") if given.startswith("~/") else Path(given)
+            expanded = _person(environ, uid) / given[2:] if given.startswith("~/") else Path(given)
             home = Path(os.path.normpath((cwd or Path.cwd()) / expanded))
             config, state, sockets = home, home / "state", home / "run"
         else:
+            person = _person(environ, uid)
             config = _xdg(environ, "XDG_CONFIG_HOME", person / ".config") / "muster"
             state = _xdg(environ, "XDG_STATE_HOME", person / ".local" / "state") / "muster"
             sockets = state / "run"
@@ -154,19 +155,19 @@ class Paths:
         return (self.config, self.state, self.sockets)
 
     def prepare(self, *, uid: int | None = None) -> None:
-        """Make the folders, each 0700.
+        """Make the folders, each 0700, and close those of the state that are open.
 
         Raises:
-            UserError: one of them cannot be made, is not a folder, or belongs to somebody else.
+            UserError: one of them cannot be made, is not a folder, or is within somebody else's reach.
         """
         uid = os.getuid() if uid is None else uid
-        _claim(self.config, uid)
-        _claim(self.state, uid)
-        if not self.sockets.is_relative_to(self.state) and self.sockets.parent != self.config:
-            _claim(self.sockets.parent, uid, tighten=False)
-        _claim(self.sockets, uid)
-        for folder in (self.agents, self.workspaces, self.connectors, self.outgoing):
-            _claim(folder, uid)
+        # The configuration may lie in a folder that was there before us and that others may read.
+        _claim(self.config, uid, forbidden=0o022)
+        if self.sockets.parent not in (self.config, self.state):
+            # Below /tmp, where everybody can make folders: what was ever open is not trusted.
+            _claim(self.sockets.parent, uid, forbidden=0o077)
+        for folder in (self.state, self.sockets, self.agents, self.workspaces, self.connectors, self.outgoing):
+            _claim(folder, uid, tighten=True)
 
 
 def _person(environ: Mapping[str, str], uid: int) -> Path:
@@ -199,26 +200,23 @@ def _leaf(name: str) -> str:
     return name
 
 
-def _claim(folder: Path, uid: int, *, tighten: bool = True) -> None:
-    """Make sure that `folder` is a folder of ours that nobody else can reach into.
+def _claim(folder: Path, uid: int, *, forbidden: int = 0o077, tighten: bool = False) -> None:
+    """Make sure that `folder` is a folder of ours without the permission bits `forbidden`.
 
-    With `tighten` an existing folder of ours is closed to others; without it, as in a place where everybody can make
-    folders, one that was ever open is not trusted.
+    With `tighten` they are taken away; without it a folder that has them is refused.
     """
     try:
         folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
+        with contextlib.suppress(FileExistsError):
             folder.mkdir(mode=0o700)
-        except FileExistsError:
-            pass
-        else:
-            folder.chmod(0o700)
-        found = folder.stat() if tighten else folder.lstat()
+        # A link in a place where everybody can make links may lead anywhere.
+        found = folder.stat() if tighten or forbidden != 0o077 else folder.lstat()
     except OSError as error:
         raise UserError(
             f"The folder {folder} cannot be made: {error.strerror}. Make it yourself, or set MUSTER_HOME to a folder "
             "that you can write to."
         ) from error
+    mode = stat.S_IMODE(found.st_mode)
     if not stat.S_ISDIR(found.st_mode):
         raise UserError(f"{folder} is not a folder. Move it away, or set MUSTER_HOME to another place.")
     if found.st_uid != uid:
@@ -226,10 +224,10 @@ def _claim(folder: Path, uid: int, *, tighten: bool = True) -> None:
             f"The folder {folder} belongs to another user ({found.st_uid}), who could listen in. Have it removed, or "
             "set MUSTER_HOME to a short path of your own."
         )
-    if stat.S_IMODE(found.st_mode) & 0o077:
-        if not tighten:
-            raise UserError(
-                f"The folder {folder} is open to others (mode {stat.S_IMODE(found.st_mode):04o}). Remove it, so that "
-                "it is made anew, or set MUSTER_HOME to a short path of your own."
-            )
-        folder.chmod(0o700)
+    if mode & forbidden and not tighten:
+        raise UserError(
+            f"The folder {folder} is open to others (mode {mode:04o}). Close it with chmod {mode & ~forbidden:03o} "
+            f"{folder} if it is yours, or set MUSTER_HOME to a short path of your own."
+        )
+    if mode & forbidden:
+        folder.chmod(mode & ~forbidden)
