@@ -106,11 +106,6 @@ def message(markdown: str, *, emphasis: Emphasis = Emphasis.NOTICE, reply_to: st
     return Message(text=text, html=html(text), emphasis=emphasis, reply_to=reply_to)
 
 
-def speech(markdown: str, *, reply_to: str | None = None) -> Message:
-    """The words of an agent."""
-    return message(markdown, emphasis=Emphasis.TEXT, reply_to=reply_to)
-
-
 def span(seconds: float) -> str:
     """A length of time for people: ``4 s``, ``12 min``, ``3 h``, ``2 d``."""
     seconds = max(0.0, seconds)

@@ -85,23 +85,32 @@ class Speaker:
         )
 
     def replace(
-        self, key: str, target: str, markdown: str, place: Place, can: Capabilities, *, priority: Priority, final: bool
+        self,
+        key: str,
+        target: str,
+        markdown: str,
+        place: Place,
+        can: Capabilities,
+        *,
+        priority: Priority,
+        final: bool,
+        emphasis: Emphasis = Emphasis.TEXT,
     ) -> list[Outbound]:
-        """New words for the message under `target`, spoken by an agent. While text grows, its end is what shows."""
+        """New words for the message under `target`. While text grows, its end is what shows."""
         limit = int(can.max_text * _TEXT_SHARE)
         long = len(markdown) > limit
         shown = markdown if not long else (beginning(markdown, limit) if final else f"…{markdown[-limit:]}")
-        replacement = Replace(target=target, message=rendering.speech(shown), final=final)
+        replacement = Replace(target=target, message=rendering.message(shown, emphasis=emphasis), final=final)
         result = [place.outbound(key, replacement, priority)]
         if long and final and can.files:
             result.append(self.attach(f"{target}/file", markdown, place, priority))
         elif long and final:
             rest = list(pieces(markdown, limit))
             result[0] = place.outbound(
-                key, Replace(target=target, message=rendering.speech(rest[0]), final=True), priority
+                key, Replace(target=target, message=rendering.message(rest[0], emphasis=emphasis), final=True), priority
             )
             result += [
-                place.outbound(f"{target}/{index}", rendering.speech(piece), priority)
+                place.outbound(f"{target}/{index}", rendering.message(piece, emphasis=emphasis), priority)
                 for index, piece in enumerate(rest[1:], start=1)
             ]
         return result

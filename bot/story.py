@@ -54,6 +54,8 @@ class Ask:
     incarnation: int
     asked: events.PermissionAsked
     at: float
+    message: str | None
+    """The message whose turn it is about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,7 @@ class Story:
             case events.TurnEnded():
                 return replace(self, view=None), self._ended(event, key, entry.position)
             case events.PermissionAsked():
-                return self, (Ask(incarnation, event, at),)
+                return self, (Ask(incarnation, event, at, self.view.message if self.view is not None else None),)
             case events.PermissionAnswered():
                 return self, (Settle(incarnation, event, at),)
             case events.Noise(lines=lines, sample=sample):

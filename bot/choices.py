@@ -1,0 +1,90 @@
+"""What an operator can answer to a permission request, and how the question reads. Pure.
+
+A runtime offers options of the kinds ``allow_once``, ``allow_always``, ``reject_once`` and ``reject_always`` (Agent
+Client Protocol, permission options), with names of its own. *Always* is remembered by Muster, for exactly this request
+of this agent, and the runtime is told "once": only so can it be taken back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from bot import rendering
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from register.queries.approvals import Approval
+
+ChoiceName = Literal["allow", "always", "deny"]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One answer: its reaction, the runtime's option that it stands for (None: the request is simply denied)."""
+
+    name: ChoiceName
+    mark: str
+    option: str | None
+    label: str
+
+
+_MARKS: dict[str, ChoiceName] = {
+    "✅": "allow",
+    "👍": "allow",
+    "☑": "allow",
+    "♾": "always",
+    "🔁": "always",
+    "❌": "deny",
+    "👎": "deny",
+    "✖": "deny",
+}
+
+
+def by_mark(mark: str) -> ChoiceName | None:
+    """The answer that a reaction means; None when it means none. Skin tones and variation selectors do not count."""
+    bare = "".join(char for char in mark if char != "\ufe0f" and not "\U0001f3fb" <= char <= "\U0001f3ff")
+    return _MARKS.get(bare)
+
+
+def offered(options: Sequence[Mapping[str, str]]) -> tuple[Choice, ...]:
+    """The answers that a request with these options can have; denying is always one."""
+
+    def first(*kinds: str) -> Mapping[str, str] | None:
+        return next((option for kind in kinds for option in options if option.get("kind") == kind), None)
+
+    once, always, reject = (
+        first("allow_once", "allow_always"),
+        first("allow_always"),
+        first("reject_once", "reject_always"),
+    )
+    choices = []
+    if once is not None:
+        choices.append(Choice("allow", "✅", once["id"], once.get("name") or "Allow once"))
+        if always is not None:
+            choices.append(Choice("always", "♾️", once["id"], "Always allow exactly this"))
+    label = (reject.get("name") if reject is not None else None) or "Deny"
+    choices.append(Choice("deny", "❌", reject["id"] if reject is not None else None, label))
+    return tuple(choices)
+
+
+def question(approval: Approval, *, until: str, reactions: bool) -> str:
+    """The message that asks, with the whole of what is to be allowed."""
+    words = {
+        "allow": f"`!approve {approval.id}`",
+        "always": f"`!approve {approval.id} --always`",
+        "deny": f"`!deny {approval.id}`",
+    }
+    lines = [
+        f"🔐 **{rendering.one_line(approval.agent)}** asks for permission `{approval.id}`: "
+        f"{rendering.code(rendering.one_line(approval.title, 120))}",
+        "",
+        rendering.code_block(approval.detail),
+        "",
+    ]
+    for choice in offered(approval.options):
+        mark = f"{choice.mark} " if reactions else ""
+        lines.append(f"- {mark}{rendering.one_line(choice.label)}: {words[choice.name]}")
+    lines += ["", f"Unanswered at {until}, it is denied."]
+    return "\n".join(lines)

@@ -1,0 +1,468 @@
+"""One keeper per agent: it follows the agent's journal into the chat, and brings messages and answers to the agent.
+
+What a keeper does is read off the register each time: the agent's row says what is wanted, its messages and answers say
+what has not arrived yet. So a keeper that is started anew goes on where the last one was killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+from bot import story as stories
+from bot.story import Story
+from fleet import lifecycle
+from fleet.control import AgentLink, HostStatus
+from fleet.errors import AgentRefused, AgentUnreachable, FleetError
+from fleet.events import Entry, Position
+from fleet.journal import JournalReader
+from register.crashpoints import around, declare
+from register.queries import agent_messages, agents, approvals
+from register.queries.agents import AgentRow, PositionRow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from bot.story import Effect
+    from bot.telling import Teller
+    from register.store import Store
+
+log = structlog.get_logger(__name__)
+
+FOLLOW = declare("journal.follow")
+GONE = declare("agent.gone")
+SPAWN = declare("agent.spawn")
+SPAWN_FAILED = declare("agent.spawn_failed")
+HAND_OVER = declare("message.hand_over")
+HANDED_OVER = declare("message.handed_over")
+ANSWER = declare("approval.answer")
+ANSWERED = declare("approval.answered")
+
+#: Progress of an answer is shown at most this often, seconds.
+PROGRESS_EVERY = 1.0
+#: Entries that are folded in one go.
+BATCH = 500
+#: A link that broke is tried again after this, seconds.
+RETRY_LINK = 0.5
+
+
+class Starter(Protocol):
+    """Starts agent hosts; `fleet.assembly` knows how."""
+
+    async def start(self, row: AgentRow, *, floor: int, grants: list[approvals.Grant]) -> None:
+        """Start the agent host of `row`, and return when it answers.
+
+        Raises:
+            FleetError: it cannot be started; the message is for the operator.
+        """
+
+    def folder(self, name: str) -> Path: ...
+
+    def socket(self, name: str) -> Path: ...
+
+    def picture(self, attachment: Mapping[str, object]) -> Mapping[str, str]: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Seen:
+    """The last that was heard from an agent host."""
+
+    status: HostStatus
+    at: float
+
+
+@dataclass(slots=True)
+class Keeper:
+    """Follows one agent."""
+
+    name: str
+    store: Store
+    teller: Teller
+    starter: Starter
+    clock: Callable[[], float]
+    wake_delivery: Callable[[], None]
+    publish: Callable[[Mapping[str, object]], None]
+    digest_after: int = 10
+    """After an absence, more turns than this are told as one digest."""
+    seen: Seen | None = None
+    host_runs: bool | None = None
+    _link: AgentLink | None = None
+    _story: Story = field(init=False)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _mail: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self._story = Story(self.name)
+
+    # --- from outside -------------------------------------------------------------------------------------------
+
+    def changed(self) -> None:
+        """The agent's row in the register changed: look again at what is wanted."""
+        self._changed.set()
+
+    def mail(self) -> None:
+        """There is a message or an answer to bring."""
+        self._mail.set()
+
+    @property
+    def link(self) -> AgentLink | None:
+        """The open link to the agent host, when there is one."""
+        return self._link
+
+    @property
+    def doing(self) -> str | None:
+        return self._story.view.doing() if self._story.view is not None else None
+
+    async def run(self) -> None:
+        """Keep the agent until cancelled."""
+        await self._take_up()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep(), name=f"keep {self.name}")
+            tasks.create_task(self._carry(), name=f"carry {self.name}")
+
+    # --- what is wanted, and what is ----------------------------------------------------------------------------
+
+    async def _keep(self) -> None:
+        while True:
+            self._changed.clear()
+            async with self.store.read() as tx:
+                row = await agents.get(tx, self.name)
+            if row is None:
+                return
+            link = await self._connect()
+            self.host_runs = link is not None
+            if link is None:
+                await self._catch_up()
+                await self._without_host(row)
+                continue
+            try:
+                async with contextlib.aclosing(link):
+                    self._link = link
+                    self._mail.set()
+                    await self._with_host(link, row)
+            except AgentUnreachable as error:
+                log.info("agent.link_lost", agent=self.name, reason=str(error))
+            finally:
+                self._link, self.seen = None, None
+            await asyncio.sleep(0)
+
+    async def _connect(self) -> AgentLink | None:
+        """A link to the agent host if one runs; None when there is none (its lock is free)."""
+        while True:
+            try:
+                return await AgentLink.connect(self.starter.socket(self.name))
+            except AgentUnreachable as error:
+                if not lifecycle.is_running(self.starter.folder(self.name)):
+                    return None
+                # It holds its lock and does not answer: it is starting, or stopped. That is not gone.
+                log.info("agent.not_answering", agent=self.name, reason=str(error))
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(RETRY_LINK):
+                        await self._changed.wait()
+                        self._changed.clear()
+
+    async def _without_host(self, row: AgentRow) -> None:
+        if row.wanted == "running" and row.state == "starting":
+            await self._start(row)
+            return
+        await self._report_gone(row)
+        if not self._changed.is_set():
+            await self._changed.wait()
+
+    async def _start(self, row: AgentRow) -> None:
+        async with self.store.read() as tx:
+            position = await agents.position(tx, self.name)
+            grants = await approvals.list_grants(tx, agent=self.name)
+        try:
+            with around(SPAWN):
+                await self.starter.start(row, floor=position.incarnation, grants=grants)
+        except FleetError as error:
+            await self._catch_up()
+            async with self.store.write(SPAWN_FAILED) as tx:
+                changed = await agents.change(
+                    tx, self.name, launch_id=row.launch_id, state="failed", detail=str(error), stopped_at=self.clock()
+                )
+                if changed:
+                    await self.teller.note(tx, row, f"spawn/{row.launch_id}", f"✖ {error}")
+            self.wake_delivery()
+
+    async def _report_gone(self, row: AgentRow) -> None:
+        """The host is not there. Where its journal does not say why, say what is known, and end what it left open."""
+        folder = self.starter.folder(self.name)
+        if not folder.exists():
+            return
+        lifecycle.clear_away(folder)
+        if self._story.over and (row.wanted == "stopped" or row.state in {"failed", "stopped"}):
+            return
+        words = lifecycle.last_words(folder)
+        async with self.store.write(GONE) as tx:
+            state = "stopped" if row.wanted == "stopped" else "failed"
+            reason = "the agent host is gone, with no word of its own"
+            await agents.change(
+                tx, self.name, launch_id=row.launch_id, state=state, detail=reason, stopped_at=self.clock()
+            )
+            if not self._story.over:
+                await self.teller.gone(tx, row, self._story, reason, words)
+        self._story = replace(self._story, over=True)
+        self.wake_delivery()
+
+    async def _with_host(self, link: AgentLink, row: AgentRow) -> None:
+        """Follow the host until it goes, and make it what is wanted."""
+        async with asyncio.TaskGroup() as tasks:
+            ending = tasks.create_task(self._end_when_unwanted(link), name=f"end {self.name}")
+            try:
+                await self._follow(link, row)
+            finally:
+                ending.cancel()
+
+    async def _end_when_unwanted(self, link: AgentLink) -> None:
+        """Shut the host down once it is not the one that is wanted; at once, or when its turn ends."""
+        asked: bool | None = None
+        while True:
+            async with self.store.read() as tx:
+                row = await agents.get(tx, self.name)
+            if row is None:
+                return
+            unwanted = row.wanted == "stopped" or row.launch_id != link.hello.launch_id
+            if unwanted and asked is not True and asked != row.at_once:
+                asked = row.at_once
+                reason = f"restarted by {row.launched_by}" if row.wanted == "running" else "asked to stop"
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._shut_down(link, now=row.at_once, reason=reason))
+                    if not row.at_once:
+                        # A later wish to stop at once must not wait behind the turn.
+                        tasks.create_task(self._hasten(link, reason))
+                return
+            await self._changed.wait()
+            self._changed.clear()
+
+    async def _shut_down(self, link: AgentLink, *, now: bool, reason: str) -> None:
+        with contextlib.suppress(AgentUnreachable):
+            await link.shutdown(now=now, reason=reason)
+
+    async def _hasten(self, link: AgentLink, reason: str) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            async with self.store.read() as tx:
+                row = await agents.get(tx, self.name)
+            if row is not None and row.at_once:
+                await self._shut_down(link, now=True, reason=reason)
+                return
+
+    # --- the journal --------------------------------------------------------------------------------------------
+
+    async def _take_up(self) -> None:
+        """Begin where the journal was read up to, knowing the turn that was open there."""
+        async with self.store.read() as tx:
+            position = await agents.position(tx, self.name)
+        read_to = Position(position.incarnation, position.seq)
+        view_start = Position(position.view_incarnation, position.view_seq)
+        story = Story(self.name, position=view_start, view_start=view_start)
+        for entry in await self._from_files(view_start):
+            if entry.position > read_to:
+                break
+            story, _ = story.after(entry)
+        self._story = replace(story, position=read_to, over=story.over and read_to == Position())
+
+    async def _from_files(self, after: Position) -> list[Entry]:
+        reader = JournalReader(self.starter.folder(self.name))
+        result: list[Entry] = []
+        while batch := await asyncio.to_thread(reader.read, after, BATCH):
+            result += batch
+            after = batch[-1].position
+        return result
+
+    async def _catch_up(self) -> None:
+        """Tell what the journal's files hold beyond what was told."""
+        entries = await self._from_files(self._story.position)
+        if entries:
+            await self._tell(entries)
+
+    async def _follow(self, link: AgentLink, row: AgentRow) -> None:
+        await self._catch_up()
+        stream = link.follow(self._story.position)
+        queue: asyncio.Queue[Entry | HostStatus | None] = asyncio.Queue(maxsize=BATCH)
+
+        async def read() -> None:
+            try:
+                async for item in stream:
+                    await queue.put(item)
+            finally:
+                await queue.put(None)
+
+        async with asyncio.TaskGroup() as tasks:
+            reading = tasks.create_task(read(), name=f"read {self.name}")
+            try:
+                await self._drain(queue)
+            finally:
+                reading.cancel()
+        await self._catch_up()
+
+    async def _drain(self, queue: asyncio.Queue[Entry | HostStatus | None]) -> None:
+        shown_at = 0.0
+        shown: Story | None = None
+        while True:
+            item: Entry | HostStatus | None
+            waiting = self._story.view is not None and self._story is not shown
+            try:
+                async with asyncio.timeout(PROGRESS_EVERY if waiting else None):
+                    item = await queue.get()
+            except TimeoutError:
+                shown, shown_at = await self._show_progress(), self.clock()
+                continue
+            entries: list[Entry] = []
+            while item is not None:
+                if isinstance(item, HostStatus):
+                    self.seen = Seen(status=item, at=self.clock())
+                    self.publish({"type": "status", "agent": self.name, "state": item.state})
+                else:
+                    entries.append(item)
+                if queue.empty() or len(entries) >= BATCH:
+                    break
+                item = queue.get_nowait()
+            if entries:
+                await self._tell(entries, live=True)
+                if self.clock() - shown_at >= PROGRESS_EVERY and self._story is not shown:
+                    shown, shown_at = await self._show_progress(), self.clock()
+            if item is None:
+                return
+
+    async def _show_progress(self) -> Story:
+        progress = self._story.progress()
+        if progress is not None:
+            await self._commit(self._story, (progress,))
+        return self._story
+
+    async def _tell(self, entries: list[Entry], *, live: bool = False) -> None:
+        story, effects = self._story, list[stories.Effect]()
+        for entry in entries:
+            story, following = story.after(entry)
+            effects += following
+            if live:
+                self.publish({"type": "entry", "agent": self.name, "entry": entry.to_json()})
+        ended = sum(isinstance(effect, stories.Progress) and effect.final for effect in effects)
+        if not live and ended > self.digest_after:
+            condensed = stories.digest(effects)
+            await self._commit(story, condensed.effects, condensed)
+        elif effects:
+            await self._commit(story, tuple(effects))
+        else:
+            self._story = story
+
+    async def _commit(self, story: Story, effects: tuple[Effect, ...], condensed: stories.Digest | None = None) -> None:
+        now = self.clock()
+        async with self.store.write(FOLLOW) as tx:
+            row = await agents.get(tx, self.name)
+            if row is not None:
+                for effect in effects:
+                    await self.teller.carry_out(tx, row, effect)
+                if condensed is not None:
+                    await self.teller.digest(tx, row, condensed, story.position)
+                await agents.move(
+                    tx,
+                    PositionRow(
+                        agent=self.name,
+                        incarnation=story.position.incarnation,
+                        seq=story.position.seq,
+                        view_incarnation=story.view_start.incarnation,
+                        view_seq=story.view_start.seq,
+                    ),
+                    now,
+                )
+        self._story = story
+        self.wake_delivery()
+
+    # --- to the agent -------------------------------------------------------------------------------------------
+
+    async def _carry(self) -> None:
+        """Bring messages, answers and revocations to the agent host, in order, until it has them."""
+        while True:
+            self._mail.clear()
+            try:
+                await self._give_up_old()
+                link = self._link
+                if link is not None:
+                    await self._carry_messages(link)
+                    await self._carry_answers(link)
+                    await self._carry_revocations(link)
+            except AgentUnreachable as error:
+                log.info("agent.carry_failed", agent=self.name, reason=str(error))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(30):
+                    await self._mail.wait()
+
+    async def _give_up_old(self) -> None:
+        now = self.clock()
+        async with self.store.read() as tx:
+            waiting = await agent_messages.in_states(tx, ["pending"], agent=self.name)
+        for message in waiting:
+            if message.give_up_at <= now:
+                await self._settle(message.id, "dead", "it could not be delivered in the time that it had")
+
+    async def _settle(self, message_id: str, state: str, detail: str | None) -> None:
+        async with self.store.write(HANDED_OVER) as tx:
+            row = await agents.get(tx, self.name)
+            if row is not None:
+                await self.teller.carry_out(tx, row, stories.Receipt(message_id, state, detail=detail))
+        self.wake_delivery()
+
+    async def _carry_messages(self, link: AgentLink) -> None:
+        async with self.store.read() as tx:
+            waiting = await agent_messages.in_states(tx, ["pending"], agent=self.name)
+        for message in waiting:
+            try:
+                images = [await asyncio.to_thread(self.starter.picture, item) for item in message.attachments]
+                with around(HAND_OVER):
+                    await link.send(
+                        id=message.id, text=message.text, mode=message.mode, sender=message.sender, images=images
+                    )
+            except AgentRefused as refusal:
+                await self._settle(message.id, "dead", str(refusal))
+            else:
+                await self._settle(message.id, "journaled", None)
+
+    async def _carry_answers(self, link: AgentLink) -> None:
+        async with self.store.read() as tx:
+            answering = await approvals.in_states(tx, ["answering"], agent=self.name)
+        for approval in answering:
+            answer = approval.answer or {}
+            try:
+                with around(ANSWER):
+                    outcome = await link.answer(
+                        incarnation=approval.incarnation,
+                        session=approval.session,
+                        request=approval.request,
+                        digest=approval.digest,
+                        option=answer.get("option"),
+                        always=bool(answer.get("always")),
+                        by=str(answer.get("by", "")),
+                    )
+            except AgentRefused as refusal:
+                async with self.store.write(ANSWERED) as tx:
+                    row = await agents.get(tx, self.name)
+                    if row is not None:
+                        await self.teller.too_late(tx, row, approval, str(refusal))
+            else:
+                log.info("approval.answered", agent=self.name, approval=approval.id, outcome=outcome)
+                async with self.store.write(ANSWERED) as tx:
+                    await approvals.change(tx, approval.id, only=["answering"], state="answered", outcome=outcome)
+            self.wake_delivery()
+
+    async def _carry_revocations(self, link: AgentLink) -> None:
+        async with self.store.read() as tx:
+            taken_back = [
+                grant
+                for grant in await approvals.list_grants(tx, agent=self.name, standing=False)
+                if grant.revoked_at is not None and not grant.held
+            ]
+        for grant in taken_back:
+            with around(ANSWER):
+                await link.revoke(digest=grant.digest, by=grant.revoked_by or "")
+            async with self.store.write(ANSWERED) as tx:
+                await approvals.change_grant(tx, grant.id, held=True)
