@@ -1,0 +1,108 @@
+"""What the simulated provider was asked and what it billed: the truth that metering is compared with."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+from collections import deque
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias
+
+from fleet.sim.tokens import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fleet.sim.conversation import Api
+
+State: TypeAlias = Literal["running", "completed", "refused", "failed", "disconnected", "client_gone"]
+
+#: So many of the latest requests are kept.
+CAPACITY = 20_000
+LONGEST_TEXT = 8_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """One request to a model."""
+
+    number: int
+    """Counts from 1, in the order of arrival."""
+    id: str
+    api: Api
+    model: str
+    account: str
+    """A digest of the key, so that keys are told apart without being shown."""
+    at: float
+    stream: bool
+    attempt: int
+    """Which time this very request came, from 1."""
+    text: str
+    """The last words of the person."""
+    results: int
+    """Tool outputs since then: 0 says that a turn begins."""
+    tools: int
+    """How many tools were offered. Side requests of runtimes (titles) offer none."""
+    state: State = "running"
+    """refused: an error before anything was sent; failed: an error in mid-stream."""
+    status: int = 200
+    stop: str | None = None
+    answer: str = ""
+    usage: Usage = field(default_factory=Usage)
+
+    def to_json(self) -> dict[str, Any]:
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {**fields, "usage": dict(self.usage.as_ledger())}
+
+
+class Ledger:
+    """The requests, newest last, and a way to wait for them."""
+
+    def __init__(self, log: IO[str] | None = None) -> None:
+        self._log = log
+        self._entries: deque[Entry] = deque(maxlen=CAPACITY)
+        self._changed = asyncio.Condition()
+        self._count = 0
+
+    def next_number(self) -> int:
+        self._count += 1
+        return self._count
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        return tuple(self._entries)
+
+    async def put(self, entry: Entry) -> None:
+        """Add an entry, or replace the one of the same number; a finished one goes to the log."""
+        for index in range(len(self._entries) - 1, -1, -1):
+            if self._entries[index].number == entry.number:
+                self._entries[index] = entry
+                break
+        else:
+            self._entries.append(entry)
+        if self._log is not None and entry.state != "running":
+            self._log.write(json.dumps(entry.to_json(), ensure_ascii=False) + "\n")
+            self._log.flush()
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def find(
+        self, matches: Callable[[Entry], bool], *, at_least: int = 0, timeout: float = 0.0
+    ) -> tuple[Entry, ...]:
+        """The matching entries, as soon as there are `at_least` so many, or after `timeout` seconds what there is."""
+        found: tuple[Entry, ...] = ()
+
+        def enough() -> bool:
+            nonlocal found
+            found = tuple(entry for entry in self._entries if matches(entry))
+            return len(found) >= at_least
+
+        if enough() or timeout <= 0:
+            return found
+        try:
+            async with asyncio.timeout(timeout), self._changed:
+                await self._changed.wait_for(enough)
+        except TimeoutError:
+            enough()
+        return found
