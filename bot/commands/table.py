@@ -149,8 +149,9 @@ class Command:
 
     @property
     def usage(self) -> str:
-        """``launch NAME [RUNTIME] [--task TEXT]``."""
-        return " ".join([self.name, *(parameter.usage for parameter in self.parameters)])
+        """``launch NAME [RUNTIME] [--task TEXT]``; options stand before a text that takes the rest of the line."""
+        ordered = sorted(self.parameters, key=lambda parameter: parameter.type.rest)
+        return " ".join([self.name, *(parameter.usage for parameter in ordered)])
 
     @property
     def positional(self) -> tuple[Parameter, ...]:
