@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal, NewType, Union, get_args, get_origin
 
+from fleet.names import AGENT_NAME
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -24,7 +26,6 @@ Duration = NewType("Duration", float)
 #: All that is left of the line, word for word: spaces, line breaks and quotes stay.
 Rest = NewType("Rest", str)
 
-AGENT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _RUNTIME_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 _DURATION = re.compile(r"(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?")
 _DURATION_SECONDS = (604_800, 86_400, 3_600, 60, 1)
@@ -120,7 +121,7 @@ _KNOWN: dict[Any, ValueType] = {
     bool: FLAG,
     AgentName: ValueType(
         label="NAME",
-        expected="an agent's name (a to z, digits, _ and -, at most 32 characters)",
+        expected="an agent's name (a letter, then a to z, digits and -; at most 40)",
         read=_agent_name,
         schema={"type": "string", "pattern": f"^{AGENT_NAME.pattern}$"},
         source="agents",

@@ -141,7 +141,7 @@ def test_the_usage_line_can_follow_the_sentence() -> None:
 
 
 _texts = st.text(min_size=1, max_size=30).filter(lambda text: text.strip() != "")
-_names = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,31}", fullmatch=True)
+_names = st.from_regex(r"[a-z][a-z0-9-]{0,39}", fullmatch=True)
 
 
 @given(

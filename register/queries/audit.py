@@ -1,0 +1,78 @@
+"""Who did what, from where, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import delete, select
+
+from register.schema import audit
+from register.store import insert_once
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy import Row
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AuditRow:
+    seq: int
+    at: float
+    identity: str
+    door: str
+    connector: str | None
+    conversation: str | None
+    action: str
+    arguments: Mapping[str, Any]
+    #: done, refused, failed, lapsed, answered or expired
+    outcome: str
+    detail: str | None
+
+    @classmethod
+    def from_row(cls, row: Row[Any]) -> AuditRow:
+        return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
+
+
+async def add(
+    tx: AsyncConnection,
+    *,
+    key: str,
+    at: float,
+    identity: str,
+    door: str,
+    action: str,
+    outcome: str,
+    connector: str | None = None,
+    conversation: str | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    detail: str | None = None,
+) -> bool:
+    """Write one line; False, and nothing is changed, when `key` was written before. Redaction is the caller's."""
+    return await insert_once(
+        tx,
+        audit,
+        key=key,
+        at=at,
+        identity=identity,
+        door=door,
+        connector=connector,
+        conversation=conversation,
+        action=action,
+        arguments=dict(arguments or {}),
+        outcome=outcome,
+        detail=detail,
+    )
+
+
+async def since(tx: AsyncConnection, at: float, *, limit: int) -> list[AuditRow]:
+    """The newest `limit` lines written at or after `at`, oldest first."""
+    newest = select(audit).where(audit.c.at >= at).order_by(audit.c.seq.desc()).limit(limit)
+    return [AuditRow.from_row(row) for row in await tx.execute(newest)][::-1]
+
+
+async def forget(tx: AsyncConnection, before: float) -> int:
+    """Delete what is older than `before`; says how many lines went."""
+    return (await tx.execute(delete(audit).where(audit.c.at < before))).rowcount
