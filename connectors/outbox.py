@@ -1,0 +1,294 @@
+"""What goes out: one row per thing to say, put in the transaction of whatever caused it.
+
+`put` is how anything is said. `connectors.delivery` sends what is pending, in order per lane, and writes down what
+became of it: `sent`, `dead` (a dead letter, to be retried by a person), or `superseded` (something newer says it).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from sqlalchemy import and_, delete, func, or_, select, update
+from sqlalchemy.orm import aliased
+
+from connectors import codec
+from connectors.messages import Outbound, Priority, React, Replace
+from register.schema import outbox
+from register.store import insert_once
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from sqlalchemy import CursorResult
+    from sqlalchemy import Row as ResultRow
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from connectors.messages import OutboundContent, Sent
+
+State = Literal["pending", "sent", "dead", "superseded"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One thing to say, and what became of it so far."""
+
+    #: Its place in the outbox; a retried row moves to the end.
+    seq: int
+    #: What to say and where; `outbound.key` is the row's identity and the transaction id on the wire.
+    outbound: Outbound
+    state: State
+    #: When it was put, or put back; it is given up a while after that.
+    created_at: float
+    #: Not to be tried before.
+    not_before: float = 0.0
+    attempts: int = 0
+    #: Since when the chat system may know its key.
+    first_attempt_at: float | None = None
+    #: The connector's scope at that time.
+    attempt_scope: str | None = None
+    sent_at: float | None = None
+    #: What the chat system calls the message.
+    event_id: str | None = None
+    #: For `OpenThread`: the conversation that it made.
+    made_conversation: str | None = None
+    #: Why it is dead or superseded, or what went wrong at the last attempt.
+    detail: str | None = None
+
+    @property
+    def key(self) -> str:
+        return self.outbound.key
+
+    @classmethod
+    def from_row(cls, row: ResultRow[Any]) -> Row:
+        """Raises `CodecError` when the content is of an unknown kind."""
+        return cls(
+            seq=row.seq,
+            outbound=Outbound(
+                key=row.key,
+                connector=row.connector,
+                conversation=row.conversation,
+                thread_of=row.thread_of,
+                content=codec.decode_outbound(row.content),
+                priority=Priority(row.priority),
+            ),
+            state=row.state,
+            created_at=row.created_at,
+            not_before=row.not_before,
+            attempts=row.attempts,
+            first_attempt_at=row.first_attempt_at,
+            attempt_scope=row.attempt_scope,
+            sent_at=row.sent_at,
+            event_id=row.event_id,
+            made_conversation=row.made_conversation,
+            detail=row.detail,
+        )
+
+
+def own_target(content: OutboundContent) -> str | None:
+    """The outbox key of the message of ours that `content` is about."""
+    if isinstance(content, Replace) or (isinstance(content, React) and content.own):
+        return content.target
+    return None
+
+
+def lane_of(outbound: Outbound) -> str:
+    """The lane in which `outbound` waits: what is in one lane goes out in order, one at a time.
+
+    Messages, files and threads of one conversation share a lane; changes of and reactions to one message have theirs.
+    """
+    place = f"thread {outbound.thread_of}" if outbound.conversation is None else f"conversation {outbound.conversation}"
+    match outbound.content:
+        case Replace(target=target) | React(target=target, own=True):
+            return f"message {target}"
+        case React(target=target):
+            return f"{place} event {target}"
+        case _:
+            return place
+
+
+async def put(tx: AsyncConnection, outbound: Outbound, now: float) -> bool:
+    """Say something, in the transaction of what caused it. Says whether the key is new; if not, nothing changes."""
+    return await insert_once(
+        tx,
+        outbox,
+        key=outbound.key,
+        connector=outbound.connector,
+        conversation=outbound.conversation,
+        thread_of=outbound.thread_of,
+        target=own_target(outbound.content),
+        lane=lane_of(outbound),
+        priority=int(outbound.priority),
+        content=codec.encode(outbound.content),
+        state="pending",
+        created_at=now,
+        not_before=0.0,
+        attempts=0,
+    )
+
+
+async def get(tx: AsyncConnection, key: str) -> Row | None:
+    """The row with that key."""
+    row = (await tx.execute(select(outbox).where(outbox.c.key == key))).one_or_none()
+    return None if row is None else Row.from_row(row)
+
+
+async def by_event(tx: AsyncConnection, connector: str, event_id: str) -> Row | None:
+    """The message of ours that the chat system calls `event_id`."""
+    query = select(outbox).where(outbox.c.connector == connector, outbox.c.event_id == event_id)
+    # An edit can carry its message's id in some chat systems; the message itself came first.
+    row = (await tx.execute(query.order_by(outbox.c.seq).limit(1))).one_or_none()
+    return None if row is None else Row.from_row(row)
+
+
+async def by_conversation(tx: AsyncConnection, connector: str, conversation: str) -> Row | None:
+    """The opener of the thread that `conversation` is."""
+    query = select(outbox).where(outbox.c.connector == connector, outbox.c.made_conversation == conversation)
+    row = (await tx.execute(query.order_by(outbox.c.seq).limit(1))).one_or_none()
+    return None if row is None else Row.from_row(row)
+
+
+async def pending(
+    tx: AsyncConnection, connector: str, *, after: int = 0, limit: int = 1000
+) -> Sequence[ResultRow[Any]]:
+    """What waits to be said, in the order in which it was put; for `Row.from_row`."""
+    query = select(outbox).where(outbox.c.state == "pending", outbox.c.connector == connector, outbox.c.seq > after)
+    return (await tx.execute(query.order_by(outbox.c.seq).limit(limit))).all()
+
+
+async def counts(tx: AsyncConnection) -> dict[tuple[str, State], int]:
+    """How many rows each connector has in each state."""
+    query = select(outbox.c.connector, outbox.c.state, func.count()).group_by(outbox.c.connector, outbox.c.state)
+    return {(connector, state): count for connector, state, count in await tx.execute(query)}
+
+
+async def dead_letters(tx: AsyncConnection, *, limit: int = 200) -> list[Row]:
+    """What could not be said, newest first; without changes of and reactions to a dead message, which share its fate."""
+    target = aliased(outbox)
+    query = (
+        select(outbox)
+        .outerjoin(target, and_(target.c.key == outbox.c.target, target.c.state == "dead"))
+        .where(outbox.c.state == "dead", target.c.key.is_(None))
+        .order_by(outbox.c.seq.desc())
+        .limit(limit)
+    )
+    found = []
+    for row in await tx.execute(query):
+        try:
+            found.append(Row.from_row(row))
+        except codec.CodecError:
+            continue  # a newer version wrote it and will list it
+    return found
+
+
+async def retry(tx: AsyncConnection, key: str, now: float) -> bool:
+    """Put a dead letter back, behind what waits already, with the changes that died with it. False: it is not dead.
+
+    It keeps what is known of its earlier attempts, so a message that stands after all is not said twice.
+    """
+    query = select(outbox.c.seq).where(outbox.c.state == "dead", or_(outbox.c.key == key, outbox.c.target == key))
+    if await tx.scalar(query.where(outbox.c.key == key)) is None:
+        return False
+    last = await tx.scalar(select(func.max(outbox.c.seq))) or 0
+    rows = (await tx.execute(query.order_by(outbox.c.seq))).scalars().all()
+    for place, seq in enumerate(rows, start=last + 1):
+        await tx.execute(
+            update(outbox)
+            .where(outbox.c.seq == seq)
+            .values(seq=place, state="pending", created_at=now, not_before=0.0, detail=None)
+        )
+    return True
+
+
+# --- what the sender writes down ---------------------------------------------------------------------------------
+
+
+async def mark_attempted(tx: AsyncConnection, keys: Collection[str], *, scope: str, now: float) -> None:
+    """These are about to be sent. Where none was tried before, the chat system may know the key from now on."""
+    await tx.execute(
+        update(outbox)
+        .where(outbox.c.key.in_(keys))
+        .values(
+            attempts=outbox.c.attempts + 1,
+            first_attempt_at=func.coalesce(outbox.c.first_attempt_at, now),
+            attempt_scope=func.coalesce(outbox.c.attempt_scope, scope),
+        )
+    )
+
+
+async def restamp(tx: AsyncConnection, key: str, *, scope: str, now: float) -> None:
+    """No earlier attempt stands: the chat system may know the key from now on, under `scope`."""
+    await tx.execute(update(outbox).where(outbox.c.key == key).values(first_attempt_at=now, attempt_scope=scope))
+
+
+async def mark_sent(tx: AsyncConnection, key: str, sent: Sent, now: float) -> None:
+    """The chat system has it."""
+    await tx.execute(
+        update(outbox)
+        .where(outbox.c.key == key)
+        .values(
+            state="sent",
+            sent_at=now,
+            event_id=codec.storable(sent.event_id),
+            made_conversation=None if sent.conversation is None else codec.storable(sent.conversation),
+            detail=None,
+        )
+    )
+
+
+async def mark_later(tx: AsyncConnection, key: str, *, not_before: float, detail: str) -> None:
+    """It was not taken this time."""
+    values = {"not_before": not_before, "detail": codec.storable(detail)}
+    await tx.execute(update(outbox).where(outbox.c.key == key).values(**values))
+
+
+async def close(tx: AsyncConnection, keys: Iterable[str], state: Literal["dead", "superseded"], detail: str) -> None:
+    """These will not be sent (again), and why."""
+    await tx.execute(
+        update(outbox)
+        .where(outbox.c.key.in_(list(keys)), outbox.c.state == "pending")
+        .values(state=state, detail=codec.storable(detail))
+    )
+
+
+async def rewrite(tx: AsyncConnection, key: str, content: OutboundContent, priority: Priority) -> None:
+    """Say something newer in a message that was never tried."""
+    await tx.execute(
+        update(outbox)
+        .where(outbox.c.key == key, outbox.c.attempts == 0)
+        .values(content=codec.encode(content), priority=int(priority))
+    )
+
+
+async def standing(tx: AsyncConnection, keys: Collection[str]) -> dict[str, ResultRow[Any]]:
+    """State, event id and conversations of the rows with these keys."""
+    columns = (outbox.c.key, outbox.c.state, outbox.c.event_id, outbox.c.conversation, outbox.c.thread_of)
+    found: dict[str, ResultRow[Any]] = {}
+    wanted = list(keys)
+    for start in range(0, len(wanted), 500):  # SQLite takes a bounded number of parameters
+        query = select(*columns, outbox.c.made_conversation).where(outbox.c.key.in_(wanted[start : start + 500]))
+        found.update({row.key: row for row in await tx.execute(query)})
+    return found
+
+
+async def delete_old(tx: AsyncConnection, before: float, *, limit: int = 500) -> int:
+    """Delete what was sent or superseded and put before `before`. At most `limit`; says how many.
+
+    Openers of threads stay, since their threads go on, and so do messages that a kept row is about.
+    """
+    about = select(outbox.c.target).where(outbox.c.target.is_not(None))
+    newest = select(func.max(outbox.c.seq)).scalar_subquery()  # never deleted, so that no place is given twice
+    old = (
+        select(outbox.c.seq)
+        .where(
+            outbox.c.state.in_(("sent", "superseded")),
+            outbox.c.created_at < before,
+            outbox.c.made_conversation.is_(None),
+            outbox.c.key.not_in(about),
+            outbox.c.seq < newest,
+        )
+        .order_by(outbox.c.seq)
+        .limit(limit)
+    )
+    result = await tx.execute(delete(outbox).where(outbox.c.seq.in_(old)))
+    return cast("CursorResult[Any]", result).rowcount
