@@ -1,0 +1,356 @@
+"""The fleet as the orchestrator keeps it: the register says what is wanted, a keeper per agent brings it about.
+
+Every change is keyed to the id of the command that asked for it, so that a command which a crash cut off can be done
+again from its beginning.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from bot import rendering
+from bot.errors import UserError
+from bot.keeping import Keeper
+from bot.saying import Place
+from connectors import outbox
+from connectors.messages import OpenThread, Priority
+from fleet import lifecycle, liveness
+from fleet.names import AGENT_NAME, is_agent_name
+from register.crashpoints import declare
+from register.queries import agent_messages, agents
+from register.queries.agent_messages import AgentMessage
+from register.queries.agents import AgentRow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.keeping import Starter
+    from bot.telling import Teller
+    from fleet.control import HostStatus
+    from fleet.events import Entry
+    from fleet.liveness import Liveness
+    from register.store import Store
+
+log = structlog.get_logger(__name__)
+
+KILLED = declare("agent.killed")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LaunchRequest:
+    """What `launch` was asked for; None is "as the roster says, or the default"."""
+
+    name: str
+    role: str
+    runtime: str
+    model: str | None
+    sandbox: str
+    workspace: str
+    task: str | None
+    by: str
+    connector: str
+    room: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AgentView:
+    """One agent as `ps` shows it."""
+
+    row: AgentRow
+    liveness: Liveness
+    status: HostStatus | None
+    activity: str | None
+    queued: int
+
+
+@dataclass(slots=True)
+class Agents:
+    """All agents of this host."""
+
+    store: Store
+    teller: Teller
+    starter: Starter
+    clock: Callable[[], float]
+    wake_delivery: Callable[[], None]
+    publish: Callable[[Mapping[str, object]], None]
+    give_up_after: float
+    """Seconds after which a message that could not be delivered is a dead letter."""
+    digest_after: int = 10
+    _keepers: dict[str, Keeper] = field(default_factory=dict)
+    _tasks: asyncio.TaskGroup | None = None
+
+    # --- running ------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Keep every agent of the register, and those that are added, until cancelled."""
+        async with self.store.read() as tx:
+            rows = await agents.every(tx)
+        async with asyncio.TaskGroup() as self._tasks:
+            for row in rows:
+                self._keep(row.name)
+            await asyncio.Event().wait()
+
+    def _keep(self, name: str) -> Keeper:
+        keeper = self._keepers.get(name)
+        if keeper is None:
+            keeper = Keeper(
+                name=name,
+                store=self.store,
+                teller=self.teller,
+                starter=self.starter,
+                clock=self.clock,
+                wake_delivery=self.wake_delivery,
+                publish=self.publish,
+                digest_after=self.digest_after,
+            )
+            self._keepers[name] = keeper
+            if self._tasks is None:
+                raise RuntimeError("agents are kept only while run() runs")
+            self._tasks.create_task(self._guarded(keeper), name=f"keeper {name}")
+        return keeper
+
+    async def _guarded(self, keeper: Keeper) -> None:
+        """A fault in one agent's keeper is logged and tried again; it is no other agent's."""
+        pause = 1.0
+        while True:
+            try:
+                await keeper.run()
+                self._keepers.pop(keeper.name, None)
+                return
+            except Exception:
+                log.exception("keeper.failed", agent=keeper.name, again_in_s=pause)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 60.0)
+
+    def look_again(self, name: str) -> None:
+        """The row of `name` changed."""
+        self._keep(name).changed()
+
+    def bring_mail(self, name: str) -> None:
+        self._keep(name).mail()
+
+    # --- looking ------------------------------------------------------------------------------------------------
+
+    async def get(self, name: str) -> AgentRow:
+        """The agent called `name`.
+
+        Raises:
+            UserError: there is none.
+        """
+        async with self.store.read() as tx:
+            row = await agents.get(tx, name)
+            names = [] if row is not None else [other.name for other in await agents.every(tx)]
+        if row is None:
+            known = f"There are {', '.join(names)}." if names else "There are no agents yet; `launch NAME` starts one."
+            raise UserError(f"no agent is called {rendering.one_line(name)!r}. {known}")
+        return row
+
+    async def names(self) -> list[str]:
+        async with self.store.read() as tx:
+            return [row.name for row in await agents.every(tx)]
+
+    async def view(self) -> list[AgentView]:
+        """Every agent, with what is known of its life now; nobody is asked, so this answers at once."""
+        now = self.clock()
+        async with self.store.read() as tx:
+            rows = await agents.every(tx)
+            waiting = await agent_messages.in_states(tx, ["pending"])
+        return [self._view(row, now, sum(message.agent == row.name for message in waiting)) for row in rows]
+
+    async def view_of(self, name: str) -> AgentView:
+        """One agent, as `view` shows it."""
+        row = await self.get(name)
+        async with self.store.read() as tx:
+            waiting = await agent_messages.in_states(tx, ["pending"], agent=row.name)
+        return self._view(row, self.clock(), len(waiting))
+
+    async def launch_of(self, name: str) -> str:
+        """The id of the launch that the agent runs under."""
+        return (await self.get(name)).launch_id
+
+    def _view(self, row: AgentRow, now: float, waiting: int) -> AgentView:
+        keeper = self._keepers.get(row.name)
+        seen = keeper.seen if keeper is not None else None
+        verdict = liveness.judge(
+            seen.status if seen is not None else None,
+            seen_at=seen.at if seen is not None else None,
+            host_runs=keeper.host_runs if keeper is not None else None,
+            last_state=row.state,
+            last_change=row.stopped_at or row.started_at,
+            now=now,
+        )
+        status = seen.status if seen is not None else None
+        activity = keeper.doing if keeper is not None else None
+        if activity is None and status is not None:
+            activity = status.activity
+        queued = waiting + (status.queued if status is not None else 0)
+        return AgentView(row=row, liveness=verdict, status=status, activity=activity, queued=queued)
+
+    async def tail(self, name: str, entries: int) -> list[Entry]:
+        """The last entries of an agent's journal, from the agent host or, when it is gone, from its files."""
+        row = await self.get(name)
+        return await asyncio.to_thread(lifecycle.tail, self.starter.folder(row.name), entries)
+
+    def thread_agent(self, rows: Sequence[AgentRow], thread_key: str | None) -> AgentRow | None:
+        return next((row for row in rows if row.thread_key == thread_key), None)
+
+    # --- wanting ------------------------------------------------------------------------------------------------
+
+    async def launch(self, tx: AsyncConnection, request: LaunchRequest, *, run_id: str) -> tuple[AgentRow, bool]:
+        """Write that the agent is to run; the keeper starts it once this is committed and `look_again` was called.
+
+        Returns:
+            The agent, and whether this launch (not an earlier one) is the one that holds.
+        """
+        if not is_agent_name(request.name):
+            raise UserError(
+                f"{rendering.one_line(request.name)!r} is no name for an agent: allowed is {AGENT_NAME.pattern}, "
+                "such as coder0."
+            )
+        now = self.clock()
+        row = await agents.get(tx, request.name)
+        if row is not None and row.launch_id == run_id:
+            return row, True
+        if row is not None and row.wanted == "running" and row.state not in {"failed", "stopped"}:
+            return row, False
+        thread_key = row.thread_key if row is not None and row.room == request.room else f"th/{run_id}"
+        wish: dict[str, Any] = {
+            "role": request.role,
+            "runtime": request.runtime,
+            "model": request.model,
+            "sandbox": request.sandbox,
+            "workspace": request.workspace,
+            "wanted": "running",
+            "at_once": False,
+            "state": "starting",
+            "detail": None,
+            "launch_id": run_id,
+            "launched_by": request.by,
+            "connector": request.connector,
+            "room": request.room,
+            "thread_key": thread_key,
+            "started_at": now,
+            "stopped_at": None,
+        }
+        fresh = AgentRow(name=request.name, keep_session=True, **wish)
+        if row is None:
+            await agents.add(tx, fresh)
+        else:
+            await agents.change(tx, request.name, **wish)
+        await self._open_thread(tx, fresh)
+        if request.task:
+            await self.send(tx, fresh, request.task, message_id=f"{run_id}-task", by=request.by)
+        return fresh, True
+
+    async def _open_thread(self, tx: AsyncConnection, row: AgentRow) -> None:
+        model = f", {rendering.code(row.model)}" if row.model else ""
+        loose = (
+            " It runs **without a sandbox**, as you: it could give Muster orders in your name."
+            if row.sandbox == "none"
+            else ""
+        )
+        text = f"**{row.name}** · {row.role} · {row.runtime}{model} · {rendering.code(row.workspace)}.{loose}"
+        opener = OpenThread(title=row.name, message=rendering.message(text))
+        place = Place(row.connector, conversation=row.room)
+        await outbox.put(tx, place.outbound(row.thread_key, opener, Priority.REPLY), self.clock())
+
+    async def want_stopped(self, tx: AsyncConnection, row: AgentRow, *, now: bool) -> None:
+        await agents.change(tx, row.name, wanted="stopped", at_once=now)
+
+    async def want_restarted(self, tx: AsyncConnection, row: AgentRow, *, run_id: str, by: str, now: bool) -> None:
+        """A new launch of the same agent; the keeper ends the old host first."""
+        if row.launch_id == run_id:
+            return
+        await agents.change(
+            tx,
+            row.name,
+            wanted="running",
+            at_once=now,
+            state="starting",
+            detail=None,
+            launch_id=run_id,
+            launched_by=by,
+            started_at=self.clock(),
+            stopped_at=None,
+        )
+
+    async def kill(self, row: AgentRow, *, discard: bool) -> None:
+        """Stop at once, by signals; the session is given up, and with `discard` the workspace goes too.
+
+        Does nothing to an agent that was launched anew since `row` was read.
+        """
+        async with self.store.write(KILLED) as tx:
+            changed = await agents.change(
+                tx, row.name, launch_id=row.launch_id, wanted="stopped", at_once=True, keep_session=False
+            )
+        if not changed:
+            return
+        await lifecycle.kill(self.starter.folder(row.name))
+        if discard:
+            await asyncio.to_thread(self.starter.discard_workspace, row)
+        self.look_again(row.name)
+
+    async def send(
+        self,
+        tx: AsyncConnection,
+        row: AgentRow,
+        text: str,
+        *,
+        message_id: str,
+        by: str,
+        mode: str = "queue",
+        attachments: Sequence[Mapping[str, Any]] = (),
+        connector: str | None = None,
+        conversation: str | None = None,
+        event_id: str | None = None,
+        answer_in: str | None = None,
+    ) -> AgentMessage:
+        """Put a message on its way to an agent, once per `message_id`; `bring_mail` makes it go at once."""
+        now = self.clock()
+        message = AgentMessage(
+            id=message_id,
+            agent=row.name,
+            mode=mode,
+            text=text,
+            attachments=attachments,
+            sender=by,
+            connector=connector,
+            conversation=conversation,
+            event_id=event_id,
+            answer_in=answer_in,
+            state="pending",
+            turn=None,
+            detail=None,
+            created_at=now,
+            updated_at=now,
+            give_up_at=now + self.give_up_after,
+        )
+        await agent_messages.add(tx, message)
+        return message
+
+    async def cancel(self, row: AgentRow) -> bool:
+        """Cancel the running turn. False: no turn was running."""
+        keeper = self._keepers.get(row.name)
+        if keeper is None or keeper.link is None:
+            raise UserError(f"{row.name} does not run; there is no turn to cancel.")
+        return (await keeper.link.cancel()).cancelled
+
+    async def withdraw(self, tx: AsyncConnection, message: AgentMessage) -> bool:
+        """Take back a message that has not reached its agent host; True when that is done."""
+        only_pending = [state for state in (*agent_messages.UNDERWAY, *agent_messages.STRANDED) if state != "pending"]
+        return await agent_messages.change(
+            tx, message.id, now=self.clock(), unless=[*only_pending, "finished"], state="withdrawn"
+        )
+
+    async def withdraw_from_host(self, message: AgentMessage) -> bool:
+        """Take back a message that waits in its agent host's queue; False when its turn has begun."""
+        keeper = self._keepers.get(message.agent)
+        if keeper is None or keeper.link is None:
+            return False
+        return (await keeper.link.withdraw(message.id)).withdrawn

@@ -1,0 +1,153 @@
+"""Answers to permission requests. Written to the register first; the agent's keeper brings them to the agent host, which
+alone decides whether they come in time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bot import rendering
+from bot.choices import offered
+from bot.commands.table import Reply
+from bot.errors import UserError
+from register.queries import approvals
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.choices import ChoiceName
+    from bot.commands.context import Context
+    from register.queries.approvals import Approval
+
+
+async def answer(
+    tx: AsyncConnection, approval: Approval, choice: ChoiceName, *, by: str, source: str, now: float
+) -> str:
+    """Take an answer, if the request still waits for one; the first answer counts.
+
+    Args:
+        by: the identity that answers; whether it may was checked before.
+        source: what the answer was (a command run, a chat event): the same one again changes nothing.
+
+    Returns:
+        A sentence: what was done.
+
+    Raises:
+        UserError: the request cannot have this answer.
+    """
+    if approval.state != "pending":
+        if approval.answer is not None and approval.answer.get("source") == source:
+            return f"The answer to `{approval.id}` goes to {approval.agent}."
+        raise UserError(
+            f"request `{approval.id}` of {approval.agent} is over: {approval.outcome or 'it was answered'}."
+        )
+    chosen = next((offer for offer in offered(approval.options) if offer.name == choice), None)
+    if chosen is None:
+        allowed = ", ".join(offer.name for offer in offered(approval.options))
+        raise UserError(f"request `{approval.id}` cannot be answered with {choice!r}; its runtime offers {allowed}.")
+    await approvals.change(
+        tx,
+        approval.id,
+        only=["pending"],
+        state="answering",
+        answer={"option": chosen.option, "always": choice == "always", "by": by, "source": source, "choice": choice},
+        answered_at=now,
+    )
+    if choice == "always":
+        grant = approvals.Grant(
+            id=f"g{approval.id}",
+            agent=approval.agent,
+            digest=approval.digest,
+            title=approval.title,
+            detail=approval.detail,
+            granted_by=by,
+            granted_at=now,
+        )
+        await approvals.add_grant(tx, grant)
+    verb = {"allow": "Allowed once", "always": "Allowed for always", "deny": "Denied"}[choice]
+    return f"{verb}: {approval.agent}, {rendering.code(rendering.one_line(approval.title, 120))}."
+
+
+async def _find(tx: AsyncConnection, approval_id: str) -> Approval:
+    approval = await approvals.get(tx, approval_id.strip("`").casefold())
+    if approval is None:
+        waiting = [f"`{other.id}`" for other in await approvals.in_states(tx, ["pending"])]
+        open_now = f"Waiting: {', '.join(waiting)}." if waiting else "Nothing waits for an answer."
+        raise UserError(f"no permission request is called {rendering.one_line(approval_id)!r}. {open_now}")
+    return approval
+
+
+async def answer_by_command(ctx: Context, approval_id: str, choice: ChoiceName) -> Reply:
+    async def act(tx: AsyncConnection) -> dict[str, str]:
+        approval = await _find(tx, approval_id)
+        now = ctx.services.clock()
+        text = await answer(tx, approval, choice, by=ctx.identity, source=ctx.run_id, now=now)
+        return {"agent": approval.agent, "id": approval.id, "text": text}
+
+    done = await ctx.commit("answer", act)
+    ctx.services.agents.bring_mail(done["agent"])
+    return Reply(done["text"], {"id": done["id"], "state": "answering"})
+
+
+async def listing(ctx: Context) -> Reply:
+    now = ctx.services.clock()
+    async with ctx.services.store.read() as tx:
+        waiting = await approvals.in_states(tx, ["pending", "answering"])
+    data = [
+        {
+            "id": approval.id,
+            "agent": approval.agent,
+            "title": ctx.services.redact(approval.title),
+            "detail": ctx.services.redact(approval.detail),
+            "options": [{"name": offer.name, "label": offer.label} for offer in offered(approval.options)],
+            "state": approval.state,
+            "asked_at": ctx.services.timestamp(approval.asked_at),
+            "expires_at": ctx.services.timestamp(approval.expires_at),
+        }
+        for approval in waiting
+    ]
+    if not waiting:
+        return Reply("Nothing waits for an answer.", data)
+    lines = [
+        f"`{approval.id}` **{approval.agent}** {rendering.code(rendering.one_line(approval.title, 100))}, "
+        f"denied in {rendering.span(approval.expires_at - now)}\n\n{rendering.code_block(approval.detail)}"
+        for approval in waiting
+    ]
+    return Reply(ctx.services.redact("\n\n".join(lines)), data)
+
+
+async def list_grants(ctx: Context) -> Reply:
+    async with ctx.services.store.read() as tx:
+        standing = await approvals.list_grants(tx)
+    data = [
+        {
+            "id": grant.id,
+            "agent": grant.agent,
+            "title": ctx.services.redact(grant.title),
+            "detail": ctx.services.redact(grant.detail),
+            "granted_by": grant.granted_by,
+            "granted_at": ctx.services.timestamp(grant.granted_at),
+        }
+        for grant in standing
+    ]
+    if not standing:
+        return Reply("Nothing is allowed for always.", data)
+    lines = [
+        f"- `{grant.id}` **{grant.agent}** {rendering.code(rendering.one_line(grant.detail, 200))}, by {grant.granted_by}"
+        for grant in standing
+    ]
+    return Reply(ctx.services.redact("\n".join(lines)), data)
+
+
+async def revoke_grant(ctx: Context, grant_id: str) -> Reply:
+    async def act(tx: AsyncConnection) -> str:
+        grant = await approvals.get_grant(tx, grant_id.strip("`").casefold())
+        if grant is None:
+            raise UserError(f"no grant is called {rendering.one_line(grant_id)!r}; `grants` lists them.")
+        if grant.revoked_at is None:
+            now = ctx.services.clock()
+            await approvals.change_grant(tx, grant.id, revoked_by=ctx.identity, revoked_at=now, held=False)
+        return grant.agent
+
+    agent = await ctx.commit("revoke", act)
+    ctx.services.agents.bring_mail(agent)
+    return Reply(f"Taken back: {agent} will ask again.", {"id": grant_id, "state": "revoked"})

@@ -1,0 +1,59 @@
+"""Commands of the section *approvals*: what agents ask for, and what was allowed for always."""
+
+from __future__ import annotations
+
+from bot.commands.context import Context
+from bot.commands.table import OPERATOR, Reply, command
+
+
+@command("approvals", permission=OPERATOR, help_section="approvals", audited=False)
+async def approvals(ctx: Context) -> Reply:
+    """The permission requests that wait for an answer."""
+    from bot.approvals import listing
+
+    return await listing(ctx)
+
+
+@command("approve", permission=OPERATOR, help_section="approvals")
+async def approve(ctx: Context, id: str, *, always: bool = False) -> Reply:
+    """Allow what an agent asks for.
+
+    Args:
+        id: of the request, as its message shows it.
+        always: allow exactly the same request of this agent from now on, until `grant revoke`.
+    """
+    from bot.approvals import answer_by_command
+
+    return await answer_by_command(ctx, id, "always" if always else "allow")
+
+
+@command("deny", permission=OPERATOR, help_section="approvals")
+async def deny(ctx: Context, id: str) -> Reply:
+    """Deny what an agent asks for.
+
+    Args:
+        id: of the request, as its message shows it.
+    """
+    from bot.approvals import answer_by_command
+
+    return await answer_by_command(ctx, id, "deny")
+
+
+@command("grants", permission=OPERATOR, help_section="approvals", audited=False)
+async def grants(ctx: Context) -> Reply:
+    """What was allowed for always."""
+    from bot.approvals import list_grants
+
+    return await list_grants(ctx)
+
+
+@command("grant revoke", permission=OPERATOR, help_section="approvals")
+async def grant_revoke(ctx: Context, id: str) -> Reply:
+    """Take back what was allowed for always; the next such request is asked again.
+
+    Args:
+        id: as `grants` shows it.
+    """
+    from bot.approvals import revoke_grant
+
+    return await revoke_grant(ctx, id)

@@ -1,0 +1,141 @@
+"""Commands of the section *fleet*: who there is, starting, stopping, looking."""
+
+from __future__ import annotations
+
+from bot.commands.context import Context
+from bot.commands.table import OPERATOR, VIEWER, Reply, command
+from bot.commands.types import AgentName, RuntimeName
+
+
+@command("ps", permission=VIEWER, help_section="fleet", audited=False)
+async def ps(ctx: Context, *, all: bool = False) -> Reply:
+    """The fleet: state, how it is known and how long ago, what each agent does.
+
+    Args:
+        all: also the agents that are stopped.
+    """
+    from bot import views
+
+    now = ctx.services.clock()
+    seen = await ctx.services.agents.view()
+    shown = [view for view in seen if all or views.is_up(view)]
+    return Reply(
+        views.fleet_text(shown, hidden=len(seen) - len(shown), now=now), [views.as_json(v, now) for v in shown]
+    )
+
+
+@command("launch", permission=OPERATOR, help_section="fleet")
+async def launch(
+    ctx: Context,
+    name: AgentName,
+    *,
+    role: str | None = None,
+    runtime: RuntimeName | None = None,
+    model: str | None = None,
+    sandbox: str | None = None,
+    workspace: str | None = None,
+    task: str | None = None,
+) -> Reply:
+    """Start an agent in a thread of its own, adding it to the roster if it is new.
+
+    An agent that runs already is left as it is, and the answer says so.
+
+    Args:
+        name: how it is called: lower-case letters, digits and dashes.
+        role: what it is for, such as coder or orchestrator.
+        runtime: the program that is its mind: claude, codex, opencode, pi, sim or custom.
+        model: the model that the runtime is to use.
+        sandbox: bubblewrap, or none (an admin's decision).
+        workspace: the folder it works in.
+        task: what it begins with.
+    """
+    from bot.launching import launch_agent
+
+    return await launch_agent(
+        ctx, name, role=role, runtime=runtime, model=model, sandbox=sandbox, workspace=workspace, task=task
+    )
+
+
+@command("stop", permission=OPERATOR, help_section="fleet")
+async def stop(ctx: Context, name: AgentName, *, now: bool = False) -> Reply:
+    """Stop an agent when its turn ends. Its session and its queued messages are kept.
+
+    Args:
+        name: the agent.
+        now: cancel the turn instead of waiting for its end.
+    """
+    agents = ctx.services.agents
+    row = await agents.get(name)
+    if row.wanted == "stopped" and row.state in {"stopped", "failed"}:
+        return Reply(f"{name} is stopped already.", {"id": row.launch_id, "state": row.state})
+    await ctx.commit("stop", lambda tx: agents.want_stopped(tx, row, now=now))
+    agents.look_again(name)
+    when = "now" if now or not row.state == "working" else "when its turn ends"
+    return Reply(f"{name} stops {when}.", {"id": row.launch_id, "state": "stopping"})
+
+
+@command("restart", permission=OPERATOR, help_section="fleet")
+async def restart(ctx: Context, name: AgentName, *, now: bool = False) -> Reply:
+    """Stop an agent when its turn ends, and start it again in the same workspace and session.
+
+    Args:
+        name: the agent.
+        now: cancel the turn instead of waiting for its end.
+    """
+    agents = ctx.services.agents
+    row = await agents.get(name)
+    await ctx.commit("restart", lambda tx: agents.want_restarted(tx, row, run_id=ctx.run_id, by=ctx.identity, now=now))
+    agents.look_again(name)
+    return Reply(f"{name} starts again.", {"id": ctx.run_id, "state": "starting"})
+
+
+@command("kill", permission=OPERATOR, help_section="fleet", confirm=True)
+async def kill(ctx: Context, name: AgentName, *, discard: bool = False) -> Reply:
+    """Stop an agent at once, with everything it started, and give up its session.
+
+    Args:
+        name: the agent.
+        discard: delete its workspace as well, with whatever was not pushed from there.
+    """
+    agents = ctx.services.agents
+    launch = await ctx.once("launch", lambda: agents.launch_of(name))
+    row = await agents.get(name)
+    if row.launch_id == launch:
+        await agents.kill(row, discard=discard)
+    kept = "Its workspace is deleted." if discard else f"Its workspace stays: `{row.workspace}`."
+    return Reply(f"{name} is killed and its session given up. {kept}", {"id": launch, "state": "stopped"})
+
+
+@command("tail", permission=VIEWER, help_section="fleet", audited=False)
+async def tail(ctx: Context, name: AgentName, entries: int = 20) -> Reply:
+    """The last entries of an agent's journal.
+
+    Args:
+        name: the agent.
+        entries: how many, at most 200.
+    """
+    from bot import views
+    from bot.errors import UsageError
+
+    if not 1 <= entries <= 200:
+        raise UsageError(f"ENTRIES is from 1 to 200, not {entries}.")
+    found = await ctx.services.agents.tail(name, entries)
+    return Reply(
+        ctx.services.redact(views.journal_text(found, ctx.services.clock())),
+        [views.redacted(entry.to_json(), ctx.services.redact) for entry in found],
+    )
+
+
+@command("watch", permission=VIEWER, help_section="fleet", audited=False)
+async def watch(ctx: Context, name: AgentName) -> Reply:
+    """Keep one message with the agent's state up to date, for half an hour.
+
+    Args:
+        name: the agent.
+    """
+    from bot import views
+
+    view = await ctx.services.agents.view_of(name)
+    ctx.services.watches.add(ctx, name)
+    now = ctx.services.clock()
+    return Reply(views.agent_text(view, now), views.as_json(view, now))

@@ -1,0 +1,72 @@
+"""Commands of the section *talking*: words to agents, and those that did not arrive."""
+
+from __future__ import annotations
+
+from bot.commands.context import Context
+from bot.commands.table import OPERATOR, Reply, command
+from bot.commands.types import AgentName, Rest
+
+
+@command("send", permission=OPERATOR, help_section="talking")
+async def send(ctx: Context, name: AgentName, text: Rest) -> Reply:
+    """Put a message into an agent's queue. It waits for the end of the running turn.
+
+    Args:
+        name: the agent.
+        text: what to say to it.
+    """
+    from bot.letters import post
+
+    return await post(ctx, name, text, mode="queue")
+
+
+@command("steer", permission=OPERATOR, help_section="talking")
+async def steer(ctx: Context, name: AgentName, text: Rest) -> Reply:
+    """Interrupt an agent: its running turn is cancelled, and this message goes first.
+
+    Args:
+        name: the agent.
+        text: what to say to it.
+    """
+    from bot.letters import post
+
+    return await post(ctx, name, text, mode="steer")
+
+
+@command("cancel", permission=OPERATOR, help_section="talking")
+async def cancel(ctx: Context, name: AgentName) -> Reply:
+    """Cancel an agent's running turn. What waits in its queue comes next.
+
+    Args:
+        name: the agent.
+    """
+    agents = ctx.services.agents
+    row = await agents.get(name)
+
+    async def act() -> bool:
+        done: bool = await agents.cancel(row)
+        return done
+
+    cancelled = await ctx.once("cancel", act)
+    text = f"The turn of {name} is cancelled." if cancelled else f"{name} has no turn running; nothing was cancelled."
+    return Reply(text, {"agent": name, "cancelled": cancelled})
+
+
+@command("dead-letters", permission=OPERATOR, help_section="talking", audited=False)
+async def dead_letters(ctx: Context) -> Reply:
+    """What could not be delivered, or may not have been, in either direction."""
+    from bot.letters import stranded
+
+    return await stranded(ctx)
+
+
+@command("retry", permission=OPERATOR, help_section="talking")
+async def retry(ctx: Context, id: str) -> Reply:
+    """Send again what could not be delivered, or what a crash left uncertain.
+
+    Args:
+        id: as `dead-letters` shows it; its beginning is enough.
+    """
+    from bot.letters import send_again
+
+    return await send_again(ctx, id)

@@ -1,0 +1,73 @@
+"""What `launch` decides before anything is started: from the words of the command, the roster and the defaults."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from bot import rendering
+from bot.agents import LaunchRequest
+from bot.commands.table import ADMIN, Reply
+from bot.errors import NotPermitted
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.commands.context import Context
+
+
+async def launch_agent(
+    ctx: Context,
+    name: str,
+    *,
+    role: str | None,
+    runtime: str | None,
+    model: str | None,
+    sandbox: str | None,
+    workspace: str | None,
+    task: str | None,
+) -> Reply:
+    services = ctx.services
+    if sandbox == "none" and ctx.permission < ADMIN:
+        raise NotPermitted(
+            f"an agent without a sandbox acts as the person who runs Muster, so only an admin starts one; you are "
+            f"{ctx.permission}. Leave --sandbox out, or ask an admin."
+        )
+    asked = {"role": role, "runtime": runtime, "model": model, "sandbox": sandbox, "workspace": workspace}
+    plan = await asyncio.to_thread(services.assembly.plan, name, asked)
+    connector, room = services.main_room(ctx.origin)
+    request = LaunchRequest(
+        name=name,
+        role=plan.role,
+        runtime=plan.runtime,
+        model=plan.model,
+        sandbox=plan.sandbox,
+        workspace=str(plan.workspace),
+        task=task,
+        by=ctx.identity,
+        connector=connector,
+        room=room,
+    )
+
+    async def act(tx: AsyncConnection) -> dict[str, object]:
+        row, ours = await services.agents.launch(tx, request, run_id=ctx.run_id)
+        return {"launch": row.launch_id, "state": row.state, "ours": ours, "sandbox": row.sandbox}
+
+    done = await ctx.commit("launch", act)
+    if not done["ours"]:
+        row = await services.agents.get(name)
+        hint = f" Its sandbox and settings stay as they are; `restart {name}` takes up changes of the roster."
+        given = any(value is not None for value in (*asked.values(), task))
+        text = f"{name} runs already ({row.state}); nothing was changed.{hint if given else ''}"
+        return Reply(text, {"id": row.launch_id, "state": row.state})
+    await asyncio.to_thread(services.assembly.remember, plan)
+    services.agents.look_again(name)
+    if task:
+        services.agents.bring_mail(name)
+    loose = ""
+    if done["sandbox"] == "none":
+        loose = "\n\n⚠️ It runs without a sandbox, as you: it could read your files and give Muster orders in your name."
+    return Reply(
+        f"{name} ({plan.role}, {plan.runtime}) starts in its thread, in {rendering.code(str(plan.workspace))}.{loose}",
+        {"id": ctx.run_id, "state": "starting"},
+    )

@@ -1,0 +1,138 @@
+"""Words on their way to agents: posting them by command, listing those that did not arrive, sending them again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from bot import rendering
+from bot.commands.table import Reply
+from bot.errors import UserError
+from connectors import outbox
+from register.queries import agent_messages
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.commands.context import Context
+    from register.queries.agent_messages import AgentMessage
+
+#: How much of an id people see and type.
+_SHORT = 8
+
+
+async def post(ctx: Context, name: str, text: str, *, mode: Literal["queue", "steer"]) -> Reply:
+    """`send` and `steer`. The answer to it appears in the agent's thread."""
+    agents = ctx.services.agents
+    row = await agents.get(name)
+    origin = ctx.origin
+
+    async def act(tx: AsyncConnection) -> str:
+        message = await agents.send(
+            tx,
+            row,
+            text,
+            message_id=ctx.run_id,
+            by=ctx.identity,
+            mode=mode,
+            connector=origin.connector if origin is not None else None,
+            conversation=origin.conversation if origin is not None else None,
+            event_id=origin.event_id if origin is not None else None,
+        )
+        state: str = message.state
+        return state
+
+    state = await ctx.commit("post", act)
+    agents.bring_mail(name)
+    if row.wanted == "stopped":
+        note = f"{name} is stopped; it will read this when it runs again (`launch {name}`)."
+    elif mode == "steer":
+        note = f"{name} is interrupted and reads this first."
+    else:
+        note = f"Queued for {name}."
+    return Reply(note, {"id": ctx.run_id, "state": state})
+
+
+async def stranded(ctx: Context) -> Reply:
+    """Both directions: messages to agents, and messages to chat."""
+    async with ctx.services.store.read() as tx:
+        inward = await agent_messages.in_states(tx, agent_messages.STRANDED)
+        outward = await outbox.dead_letters(tx)
+    redact = ctx.services.redact
+    data = [
+        {
+            "id": message.id,
+            "direction": "agent",
+            "to": message.agent,
+            "state": message.state,
+            "reason": message.detail,
+            "text": redact(message.text),
+            "at": ctx.services.timestamp(message.updated_at),
+        }
+        for message in inward
+    ] + [
+        {
+            "id": row.key,
+            "direction": "chat",
+            "to": row.connector,
+            "state": "dead",
+            "reason": row.detail,
+            "text": redact(rendering.one_line(outbox.gist(row), 200)),
+            "at": ctx.services.timestamp(row.created_at),
+        }
+        for row in outward
+    ]
+    if not data:
+        return Reply("Everything was delivered.", data)
+    lines = [
+        f"- `{message.id[:_SHORT]}` to **{message.agent}**, {message.state}: {rendering.one_line(message.text, 60)}"
+        + (f" ({rendering.one_line(message.detail, 120)})" if message.detail else "")
+        for message in inward
+    ] + [
+        f"- `{row.key}` to {row.connector}, dead: {rendering.one_line(outbox.gist(row), 60)}"
+        f" ({rendering.one_line(row.detail or '', 120)})"
+        for row in outward
+    ]
+    return Reply(redact("\n".join([*lines, "", "`retry ID` sends one again."])), data)
+
+
+async def send_again(ctx: Context, wanted: str) -> Reply:
+    wanted = wanted.strip("`")
+
+    async def act(tx: AsyncConnection) -> dict[str, str]:
+        if await outbox.retry(tx, wanted, ctx.services.clock()):
+            return {"id": wanted, "to": "chat", "agent": ""}
+        message = await _find(tx, wanted)
+        row = await ctx.services.agents.get(message.agent)
+        again = await ctx.services.agents.send(
+            tx,
+            row,
+            message.text,
+            message_id=f"{ctx.run_id}-again",
+            by=ctx.identity,
+            attachments=message.attachments,
+            connector=message.connector,
+            conversation=message.conversation,
+            event_id=message.event_id,
+            answer_in=message.answer_in,
+        )
+        await agent_messages.change(
+            tx, message.id, now=ctx.services.clock(), state="retried", detail=f"sent again as {again.id}"
+        )
+        return {"id": again.id, "to": message.agent, "agent": message.agent}
+
+    done = await ctx.commit("retry", act)
+    if done["agent"]:
+        ctx.services.agents.bring_mail(done["agent"])
+    else:
+        ctx.services.delivery.wake()
+    return Reply(f"Sent again to {done['to']}.", {"id": done["id"], "state": "pending"})
+
+
+async def _find(tx: AsyncConnection, wanted: str) -> AgentMessage:
+    found = [m for m in await agent_messages.in_states(tx, agent_messages.STRANDED) if m.id.startswith(wanted)]
+    exact = [message for message in found if message.id == wanted]
+    if len(exact or found) == 1:
+        return (exact or found)[0]
+    if found:
+        raise UserError(f"{len(found)} messages begin with {rendering.one_line(wanted)!r}; give more of the id.")
+    raise UserError(f"nothing that failed is called {rendering.one_line(wanted)!r}; `dead-letters` lists what did.")
