@@ -1,0 +1,187 @@
+"""The runtime's process: started with nothing inherited, watched, and ended together with all that it started."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import re
+import signal
+import sys
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from fleet import sweep
+from fleet.host.updates import clean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fleet.spec import AgentSpec
+
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_CHILD_SUBREAPER: Final = 36
+_STDERR_LINES: Final = 60
+_STDERR_CHARACTERS: Final = 500
+#: How long a dead runtime's pipes are still read: a process that it left behind may hold them open for ever.
+_DRAIN_S: Final = 2.0
+
+_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a runtime's process ended."""
+
+    code: int
+
+    def __str__(self) -> str:
+        if self.code >= 0:
+            return f"ended with exit code {self.code}"
+        with contextlib.suppress(ValueError):
+            return f"was ended by {signal.Signals(-self.code).name}"
+        return f"was ended by signal {-self.code}"
+
+
+def adopt_orphans() -> None:
+    """Make this process the parent of whatever its descendants leave behind, so that it can be found and ended."""
+    if _libc is not None:
+        _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+class RuntimeProcess:
+    """A started runtime. Its process group is its own, and it dies with this process."""
+
+    def __init__(self, process: asyncio.subprocess.Process, spec: AgentSpec) -> None:
+        self._process = process
+        self._spec = spec
+        self._stderr: deque[str] = deque(maxlen=_STDERR_LINES)
+        self._stderr_task = asyncio.create_task(self._read_stderr(), name="runtime stderr")
+        self._child_seen = False
+
+    @classmethod
+    async def start(cls, spec: AgentSpec) -> RuntimeProcess:
+        """Start it.
+
+        Raises:
+            OSError: the program cannot be run.
+        """
+        host = os.getpid()
+
+        def bind_to_host() -> None:
+            if _libc is not None:
+                _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+                if os.getppid() != host:
+                    os._exit(1)
+
+        process = await asyncio.create_subprocess_exec(
+            *spec.command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=spec.workspace,
+            env={**spec.environment, sweep.VARIABLE: spec.marker},
+            start_new_session=True,
+            close_fds=True,
+            preexec_fn=bind_to_host,
+        )
+        return cls(process, spec)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def stdin(self) -> asyncio.StreamWriter:
+        assert self._process.stdin is not None
+        return self._process.stdin
+
+    @property
+    def stdout(self) -> asyncio.StreamReader:
+        assert self._process.stdout is not None
+        return self._process.stdout
+
+    @property
+    def alive(self) -> bool:
+        return self._process.returncode is None
+
+    async def wait(self) -> Exit:
+        return Exit(await self._process.wait())
+
+    async def last_words(self) -> str:
+        """The last lines of its stderr, once nothing more comes or soon after it died."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(self._stderr_task), _DRAIN_S)
+        return "\n".join(self._stderr)
+
+    def child_state(self) -> str | None:
+        """Of an adapter's true runtime: running, stopped or gone; None where there is none, or it was not seen yet."""
+        if not self._spec.adapter or not self._spec.child_names:
+            return None
+        states = [
+            process.state
+            for process in sweep.descendants(self.pid)
+            if process.state not in "ZX" and process.is_called(self._spec.child_names)
+        ]
+        if not states:
+            return "gone" if self._child_seen else None
+        self._child_seen = True
+        return "stopped" if all(state in "Tt" for state in states) else "running"
+
+    async def end(self) -> int:
+        """Kill it and everything that it started; return how many processes that were.
+
+        Raises:
+            fleet.sweep.Unsweepable: some would not go.
+        """
+        killed = await asyncio.to_thread(self._kill_all)
+        await self._process.wait()
+        self._stderr_task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._stderr_task
+        reap_orphans()
+        return killed
+
+    def _kill_all(self) -> int:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        return sweep.sweep(self._spec.marker, below=os.getpid())
+
+    async def _read_stderr(self) -> None:
+        assert self._process.stderr is not None
+        stderr = self._process.stderr
+        rest = ""
+        while block := await stderr.read(2**14):
+            *lines, rest = (rest + block.decode("utf-8", "replace")).split("\n")
+            self._stderr.extend(clean(line)[:_STDERR_CHARACTERS] for line in lines if line.strip())
+            rest = rest[-4 * _STDERR_CHARACTERS :]
+        if rest.strip():
+            self._stderr.append(clean(rest)[:_STDERR_CHARACTERS])
+
+
+def reap_orphans(except_pid: int | None = None) -> None:
+    """Collect the dead among what descendants left behind."""
+    for process in sweep.children(os.getpid()):
+        if process.state == "Z" and process.pid != except_pid:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(process.pid, os.WNOHANG)
+
+
+def hint_for(stderr: str, hints: Mapping[str, str]) -> str | None:
+    """The sentence of the first hint whose pattern is found in what the runtime said last."""
+    for pattern, sentence in hints.items():
+        with contextlib.suppress(re.error):
+            if re.search(pattern, stderr, re.IGNORECASE):
+                return sentence
+    return None
+
+
+def missing_program(command: tuple[str, ...], error: OSError) -> str:
+    """Why a command could not be started, as a sentence."""
+    program = command[0] if command else "(nothing)"
+    if isinstance(error, FileNotFoundError) and error.filename and str(error.filename) != program:
+        return f"The folder {error.filename} is not there, so {Path(program).name} cannot be started in it."
+    return f"{program} cannot be started: {error.strerror or error}. Install it, or name another program in the roster."

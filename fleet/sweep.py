@@ -1,0 +1,145 @@
+"""Finding and ending whatever an agent left behind.
+
+Runtimes start shells in sessions of their own, which outlive the runtime's process group. All processes of an agent
+carry its marker in their environment (`VARIABLE`), and most are still below the agent host in the tree of processes:
+by these two they are found. Where a sandbox has a pid namespace of its own, the kernel has ended them all before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from fleet.errors import FleetError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+VARIABLE: Final = "MUSTER_AGENT"
+
+#: Processes that fork while they are being ended are met again in the next round.
+_ROUNDS: Final = 200
+_PAUSE_S: Final = 0.02
+
+
+class Unsweepable(FleetError):
+    """Processes of an agent are left that would not go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process, as the kernel describes it (proc(5), /proc/PID/stat)."""
+
+    pid: int
+    parent: int
+    state: str
+    """R running, S sleeping, D in the kernel, T stopped, t traced, Z zombie, X dead."""
+    name: str
+
+    def is_called(self, names: Iterable[str]) -> bool:
+        """Whether its name, or the name of its program or script, is among `names`."""
+        called = {self.name}
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{self.pid}/cmdline").read_bytes().split(b"\0")[:2]
+            called.update(os.path.basename(os.fsdecode(word)) for word in words)
+        return any(name in called or name[:15] == self.name for name in names)
+
+
+def survivors(marker: str) -> list[int]:
+    """The processes that carry the marker and are not dead; as root of all users, else of one's own."""
+    if not marker:
+        return []
+    wanted = f"{VARIABLE}={marker}".encode()
+    found = []
+    for pid in _pids():
+        if pid == os.getpid():
+            continue
+        with contextlib.suppress(OSError):
+            if wanted in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") and _alive(pid):
+                found.append(pid)
+    return found
+
+
+def descendants(pid: int) -> list[Process]:
+    """All processes below `pid`."""
+    by_parent: dict[int, list[Process]] = {}
+    for process in _processes():
+        by_parent.setdefault(process.parent, []).append(process)
+    found: list[Process] = []
+    waiting = [pid]
+    while waiting:
+        below = by_parent.pop(waiting.pop(), [])
+        found.extend(below)
+        waiting.extend(process.pid for process in below)
+    return found
+
+
+def children(pid: int) -> list[Process]:
+    """The processes whose parent is `pid`, the dead ones that nobody collected included."""
+    return [process for process in _processes() if process.parent == pid]
+
+
+def sweep(marker: str, *, below: int | None = None) -> int:
+    """End every process with the marker, and all below the process `below`; return how many there were.
+
+    Each round stops them all before it kills any, so that none can start another in between.
+
+    Raises:
+        Unsweepable: some are left, for instance because they belong to another user.
+    """
+    met: set[int] = set()
+    left: list[int] = []
+    for _ in range(_ROUNDS):
+        left = _left(marker, below)
+        if not left:
+            return len(met)
+        met.update(left)
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, number)
+            if number is signal.SIGSTOP:
+                for pid in set(_left(marker, below)) - set(left):
+                    left.append(pid)
+                    met.add(pid)
+        time.sleep(_PAUSE_S)
+    raise Unsweepable(f"Processes {', '.join(map(str, left))} of the agent would not end. Look at them with ps.")
+
+
+def _left(marker: str, below: int | None) -> list[int]:
+    left = set(survivors(marker))
+    if below is not None:
+        left.update(process.pid for process in descendants(below) if process.state not in "ZX")
+    left.discard(os.getpid())
+    return sorted(left)
+
+
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def _processes() -> list[Process]:
+    return [process for pid in _pids() if (process := _look(pid)) is not None]
+
+
+def _look(pid: int) -> Process | None:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    # The name stands in parentheses and may itself hold any character.
+    head, _, rest = stat.rpartition(")")
+    fields = rest.split()
+    if len(fields) < 2:
+        return None
+    return Process(pid, int(fields[1]), fields[0], head.partition("(")[2])
+
+
+def _alive(pid: int) -> bool:
+    process = _look(pid)
+    return process is not None and process.state not in "ZX"
