@@ -145,6 +145,8 @@ class Command:
     parameters: tuple[Parameter, ...]
     confirm: bool = False
     """Whether a person is asked again before it runs."""
+    effects: bool = True
+    """Whether it changes anything. One that only looks is not written down before it runs."""
     audited: bool = True
 
     @property
@@ -203,6 +205,7 @@ class CommandTable:
         permission: Permission,
         help_section: str,
         confirm: bool = False,
+        effects: bool = True,
         audited: bool = True,
     ) -> Callable[[Callable[_P, Awaitable[Reply]]], Callable[_P, Awaitable[Reply]]]:
         """Declare an async function as a command. Wrong declarations fail here, when the module is imported."""
@@ -219,6 +222,7 @@ class CommandTable:
                     description=description,
                     parameters=_parameters(name, function, argument_help),
                     confirm=confirm,
+                    effects=effects,
                     audited=audited,
                 )
             )

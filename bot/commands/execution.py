@@ -1,0 +1,385 @@
+"""A command's run, from the wish to the answer: once, whatever dies in between.
+
+A run has an id that comes from what asked for it (a chat event, a client's key). It is written down before its command
+acts, and its end, its answer and its line in the audit are one transaction; a door adds to that transaction what it
+owes (the reply in the outbox, the inbox row that is done) by its `finish`. A run that a crash cut off is taken up again
+under its id when the same wish comes again, which doors see to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import structlog
+
+from bot.commands.context import Context
+from bot.commands.parsing import with_usage
+from bot.commands.runs import (
+    Outcome,
+    Request,
+    RunConflict,
+    apology,
+    check_same,
+    checked,
+    late,
+    new_run,
+    outcome_of,
+    refusal,
+    request_of,
+    unknown,
+)
+from bot.commands.steps import RecordedSteps
+from bot.commands.table import Permission, Reply
+from bot.errors import NotPermitted, UsageError, UserError
+from register.crashpoints import declare
+from register.errors import MusterError
+from register.queries import audit, command_runs
+from register.queries.command_runs import ENDED
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.commands.table import Command
+    from bot.services import Services
+    from register.queries.command_runs import CommandRun
+
+ACCEPT = declare("command.accept")
+CONFIRM = declare("command.confirm")
+FINISH = declare("command.finish")
+
+#: Characters of one argument, and of an outcome, that the audit keeps.
+_AUDITED_ARGUMENT = 2000
+_AUDITED_DETAIL = 300
+
+_log = structlog.get_logger("commands")
+
+
+Finish: TypeAlias = "Callable[[AsyncConnection, Outcome], Awaitable[None]]"
+Progress: TypeAlias = "Callable[[str], Awaitable[None]]"
+
+
+async def _owe_nothing(tx: AsyncConnection, outcome: Outcome) -> None:
+    """The `finish` of a door that keeps nothing of its own."""
+
+
+async def _tell_nobody(text: str) -> None:
+    """The `progress` of a door that shows none."""
+
+
+class Executor:
+    """Runs commands. One per process; it goes on with a run even when the door that asked has gone."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._tasks: dict[str, tuple[Request, asyncio.Task[Outcome]]] = {}
+
+    async def run(
+        self, request: Request, *, finish: Finish = _owe_nothing, progress: Progress = _tell_nobody
+    ) -> Outcome:
+        """Run a command and say what became of it; an id that is known is not run again.
+
+        Raises:
+            RunConflict: the id is known for something else.
+            RegisterError: the register could not be written; the run goes on when the request comes again.
+        """
+        return await self._joined(request, self._run, finish, progress)
+
+    async def refuse(
+        self, request: Request, sentence: str, *, reason: str = "usage", finish: Finish = _owe_nothing
+    ) -> Outcome:
+        """Record a wish that never became a run: a wrong line, an unknown command. Once, like a run."""
+        async with self._services.store.write(ACCEPT) as tx:
+            known = await command_runs.get(tx, request.id)
+            if known is not None:
+                outcome = outcome_of(known)
+                await finish(tx, outcome)
+                return outcome
+            return await self._begin_refused(tx, request, sentence, reason, finish)
+
+    async def confirm(
+        self,
+        run_id: str,
+        identity: str,
+        permission: Permission,
+        *,
+        finish: Finish = _owe_nothing,
+        progress: Progress = _tell_nobody,
+    ) -> Outcome:
+        """Run what waited for the same person's yes. Said again, it changes nothing.
+
+        Raises:
+            NothingToConfirm: no run of that id ever waited.
+            NotPermitted: it waits for somebody else.
+        """
+        async with self._services.store.read() as tx:
+            run = await command_runs.get(tx, run_id)
+        request = request_of(checked(run, identity), permission)
+        return await self._joined(request, self._confirm, finish, progress)
+
+    async def decline(self, run_id: str, identity: str, *, finish: Finish = _owe_nothing) -> Outcome:
+        """Take back what waits for a confirmation.
+
+        Raises:
+            NothingToConfirm: no run of that id waits.
+            NotPermitted: it waits for somebody else.
+        """
+        async with self._services.store.write(CONFIRM) as tx:
+            run = checked(await command_runs.get(tx, run_id), identity)
+            if run.state != "confirming":
+                outcome = outcome_of(run)
+                await finish(tx, outcome)
+                return outcome
+            return await self._end(tx, run, "refused", Reply(f"`{run.name}` was taken back."), finish)
+
+    async def waiting(self, identity: str, conversation: str | None = None) -> list[CommandRun]:
+        """What waits for this person's confirmation (in this conversation), oldest first."""
+        now = self._services.clock()
+        async with self._services.store.read() as tx:
+            runs = await command_runs.in_states(tx, ("confirming",))
+        return [
+            run
+            for run in runs
+            if run.identity == identity
+            and (conversation is None or run.conversation == conversation)
+            and (run.confirm_until or 0) > now
+        ]
+
+    async def lapse(self, *, finish: Finish = _owe_nothing) -> list[Outcome]:
+        """End what nobody confirmed in time. For a job, every minute or so."""
+        now = self._services.clock()
+        async with self._services.store.read() as tx:
+            runs = await command_runs.in_states(tx, ("confirming",))
+        lapsed = []
+        for run in runs:
+            if (run.confirm_until or 0) > now or run.id in self._tasks:
+                continue
+            async with self._services.store.write(CONFIRM) as tx:
+                lapsed.append(await self._end(tx, run, "lapsed", late(run), finish))
+        return lapsed
+
+    async def unfinished(self) -> list[CommandRun]:
+        """Runs that an earlier process began and did not end, oldest first."""
+        async with self._services.store.read() as tx:
+            runs = await command_runs.in_states(tx, ("running",))
+        return [run for run in runs if run.id not in self._tasks]
+
+    async def resume(self) -> list[CommandRun]:
+        """Take up what an earlier process left; for the start.
+
+        Runs that came from chat are left to the inbox, which still holds what asked for them. They are returned.
+        """
+        of_chat = []
+        for run in await self.unfinished():
+            if run.door == "chat":
+                of_chat.append(run)
+            else:
+                self._start(request_of(run, Permission.named(run.permission)), self._run, _owe_nothing, _tell_nobody)
+        return of_chat
+
+    async def stop(self) -> None:
+        """Cut off what runs; it is taken up again after the next start."""
+        tasks = [task for _, task in self._tasks.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # --- one run -----------------------------------------------------------------------------------------------
+
+    async def _joined(self, request: Request, act: _Act, finish: Finish, progress: Progress) -> Outcome:
+        underway = self._tasks.get(request.id)
+        if underway is None:
+            return await asyncio.shield(self._start(request, act, finish, progress))
+        first, task = underway
+        if (first.name, first.identity) != (request.name, request.identity):
+            raise RunConflict
+        outcome = await asyncio.shield(task)
+        async with self._services.store.write(FINISH) as tx:
+            await finish(tx, outcome)
+        return outcome
+
+    def _start(self, request: Request, act: _Act, finish: Finish, progress: Progress) -> asyncio.Task[Outcome]:
+        task = asyncio.create_task(act(request, finish, progress), name=f"command {request.name} {request.id}")
+        self._tasks[request.id] = request, task
+        task.add_done_callback(lambda done: self._ended(request, done))
+        return task
+
+    def _ended(self, request: Request, task: asyncio.Task[Outcome]) -> None:
+        self._tasks.pop(request.id, None)
+        # Whoever asked may have gone; an error that nobody fetches is not to pass unseen.
+        if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, UserError):
+            _log.error("command.not_ended", command=request.name, run=request.id, error=str(error))
+
+    async def _run(self, request: Request, finish: Finish, progress: Progress) -> Outcome:
+        services = self._services
+        command = services.table.get(request.name)
+        refused = refusal(command, request)
+        looks_only = command is not None and not command.effects and refused is None
+        async with services.store.read() if looks_only else services.store.write(ACCEPT) as tx:
+            known = await command_runs.get(tx, request.id)
+            if known is None and not looks_only:
+                if refused is not None:
+                    return await self._begin_refused(tx, request, *refused, finish)
+                waits = command is not None and command.confirm and not request.confirmed
+                run = new_run(request, "confirming" if waits else "running", services.clock())
+                await command_runs.add(tx, run)
+                if waits:
+                    outcome = outcome_of(run)
+                    await finish(tx, outcome)
+                    return outcome
+        if known is not None:
+            check_same(known, request)
+            if known.state != "running":
+                outcome = outcome_of(known)
+                async with services.store.write(FINISH) as tx:
+                    await finish(tx, outcome)
+                return outcome
+        return await self._perform(request, finish, progress, taken_up=known is not None)
+
+    async def _confirm(self, request: Request, finish: Finish, progress: Progress) -> Outcome:
+        services = self._services
+        async with services.store.write(CONFIRM) as tx:
+            run = checked(await command_runs.get(tx, request.id), request.identity)
+            if run.state in ENDED:
+                outcome = outcome_of(run)
+                await finish(tx, outcome)
+                return outcome
+            if run.state == "confirming":
+                if (run.confirm_until or 0) <= services.clock():
+                    return await self._end(tx, run, "lapsed", late(run), finish)
+                refused = refusal(services.table.get(run.name), request)
+                if refused is not None:
+                    return await self._end(tx, run, "refused", Reply(refused[0]), finish, refused[1])
+                await command_runs.change(tx, run.id, only=("confirming",), state="running")
+        return await self._perform(request, finish, progress, taken_up=run.state == "running")
+
+    async def _perform(self, request: Request, finish: Finish, progress: Progress, *, taken_up: bool) -> Outcome:
+        services = self._services
+        command = services.table.get(request.name)
+        reason = None
+        if command is None:
+            # It was begun by another version of Muster.
+            state, reply, reason = "failed", Reply(unknown(request.name)), "unknown"
+        else:
+            context = Context(
+                run_id=request.id,
+                identity=request.identity,
+                permission=request.permission,
+                door=request.door,
+                origin=request.origin,
+                services=services,
+                taken_up=taken_up,
+                steps=RecordedSteps(services, request.id, progress),
+            )
+            try:
+                reply = await command.function(context, **command.bind(request.arguments))
+                json.dumps(reply.data)
+                state = "done" if reply.ok else "failed"
+            except UsageError as error:
+                state, reply, reason = "refused", Reply(with_usage(error, command)), "usage"
+            except NotPermitted as error:
+                state, reply, reason = "refused", Reply(str(error)), "permission"
+            except UserError as error:
+                state, reply = "refused", Reply(str(error))
+            except MusterError as error:
+                state, reply = "failed", Reply(str(error))
+            except (Exception, asyncio.CancelledError) as error:
+                if isinstance(error, asyncio.CancelledError) and _being_cancelled():
+                    raise
+                _log.exception("command.failed", command=command.name, run=request.id)
+                state, reply = "failed", Reply(apology(command.name, request.id))
+        async with services.store.write(FINISH) as tx:
+            run = await command_runs.get(tx, request.id)
+            if run is None:
+                run = new_run(request, "running", services.clock())
+                await command_runs.add(tx, run)
+            return await self._end(tx, run, state, reply, finish, reason)
+
+    # --- what is written ---------------------------------------------------------------------------------------
+
+    async def _begin_refused(
+        self, tx: AsyncConnection, request: Request, sentence: str, reason: str | None, finish: Finish
+    ) -> Outcome:
+        run = new_run(request, "running", self._services.clock(), self._kept(request.arguments))
+        await command_runs.add(tx, run)
+        return await self._end(tx, run, "refused", Reply(sentence), finish, reason)
+
+    async def _end(
+        self,
+        tx: AsyncConnection,
+        run: CommandRun,
+        state: str,
+        reply: Reply,
+        finish: Finish,
+        reason: str | None = None,
+    ) -> Outcome:
+        """The end of a run in the transaction `tx`: its state, its answer, its line in the audit, the door's part."""
+        services = self._services
+        text, data = services.redact(reply.text), _redacted(reply.data, services.redact)
+        kept = self._kept(run.arguments)
+        changed = await command_runs.change(
+            tx,
+            run.id,
+            only=("running", "confirming"),
+            state=state,
+            arguments=kept,
+            reply={"text": text, "data": data, "reason": reason},
+            ended_at=services.clock(),
+        )
+        ended = await command_runs.get(tx, run.id)
+        assert ended is not None
+        outcome = outcome_of(ended)
+        if changed and _audited(services.table.get(run.name)):
+            await audit.add(
+                tx,
+                key=f"command:{run.id}",
+                at=services.clock(),
+                identity=run.identity,
+                door=run.door,
+                connector=run.connector,
+                conversation=run.conversation,
+                action=run.name,
+                arguments=kept,
+                outcome=state,
+                detail=" ".join(text.split())[:_AUDITED_DETAIL] or None,
+            )
+        await finish(tx, outcome)
+        return outcome
+
+    def _kept(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments as they are kept: bounded and without secrets."""
+        kept: dict[str, Any] = {}
+        for name, given in arguments.items():
+            if given is None or isinstance(given, bool | int | float):
+                kept[name] = given
+            else:
+                text = given if isinstance(given, str) else json.dumps(given, default=str)
+                kept[name] = self._services.redact(text)[:_AUDITED_ARGUMENT]
+        return kept
+
+
+_Act: TypeAlias = "Callable[[Request, Finish, Progress], Coroutine[Any, Any, Outcome]]"
+
+
+def _audited(command: Command | None) -> bool:
+    return command is None or command.audited
+
+
+def _being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _redacted(value: Any, redact: Callable[[str], str]) -> Any:
+    match value:
+        case str():
+            return redact(value)
+        case dict():
+            return {key: _redacted(item, redact) for key, item in value.items()}
+        case list() | tuple():
+            return [_redacted(item, redact) for item in value]
+        case _:
+            return value

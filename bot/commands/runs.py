@@ -1,0 +1,166 @@
+"""One run of a command as a value: the wish, the row that stands for it, and what became of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bot.commands.context import Origin
+from bot.commands.parsing import with_usage
+from bot.commands.table import Reply
+from bot.errors import NotPermitted, UsageError, UserError
+from register.queries.command_runs import CommandRun
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bot.commands.table import Command, Permission
+
+#: Seconds in which a person can confirm.
+CONFIRM_WITHIN = 180.0
+
+
+class RunConflict(UserError):
+    """The id belongs to another command's run."""
+
+
+class NothingToConfirm(UserError):
+    """Nothing waits for a confirmation here. It may have been confirmed, or its three minutes are over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A wish that a command be run."""
+
+    id: str
+    name: str
+    arguments: Mapping[str, Any]
+    """By name, as `bot.commands.parsing.parse` or JSON has them."""
+    identity: str
+    permission: Permission
+    door: str
+    """chat, cli or gateway. Only in chat can a command wait for a confirmation."""
+    origin: Origin | None = None
+    confirmed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of a run."""
+
+    run_id: str
+    name: str
+    state: str
+    """done, refused, failed, lapsed; or confirming, when the person must say yes first."""
+    text: str
+    data: Any = None
+    reason: str | None = None
+    """For programs, when it was refused: usage, permission, confirm, unknown, or None."""
+    identity: str = ""
+    origin: Origin | None = None
+    confirm_until: float | None = None
+
+
+def refusal(command: Command | None, request: Request) -> tuple[str, str] | None:
+    """Why a request cannot become a run: a sentence and a word."""
+    if command is None:
+        return unknown(request.name), "unknown"
+    if request.permission < command.permission:
+        return (
+            f"`{command.name}` is for those with the permission {command.permission}; you have {request.permission}. "
+            "An admin gives it with `operator set`.",
+            "permission",
+        )
+    try:
+        command.bind(request.arguments)
+    except UsageError as error:
+        return with_usage(error, command), "usage"
+    if command.confirm and not request.confirmed and request.door != "chat":
+        return f"`{command.name}` cannot be undone and asks for a confirmation: say so with --yes.", "confirm"
+    return None
+
+
+def new_run(request: Request, state: str, now: float, arguments: Mapping[str, Any] | None = None) -> CommandRun:
+    """The row with which a run begins."""
+    origin = request.origin
+    return CommandRun(
+        id=request.id,
+        name=request.name,
+        arguments=dict(request.arguments) if arguments is None else arguments,
+        identity=request.identity,
+        permission=str(request.permission),
+        door=request.door,
+        connector=None if origin is None else origin.connector,
+        conversation=None if origin is None else origin.conversation,
+        parent=None if origin is None else origin.parent,
+        event_id=None if origin is None else origin.event_id,
+        state=state,
+        confirm_until=now + CONFIRM_WITHIN if state == "confirming" else None,
+        reply=None,
+        started_at=now,
+        ended_at=None,
+    )
+
+
+def request_of(run: CommandRun, permission: Permission) -> Request:
+    """The wish behind a row, to be taken up again or now that it is confirmed."""
+    return Request(
+        id=run.id,
+        name=run.name,
+        arguments=run.arguments,
+        identity=run.identity,
+        permission=permission,
+        door=run.door,
+        origin=origin_of(run),
+        confirmed=True,
+    )
+
+
+def origin_of(run: CommandRun) -> Origin | None:
+    """The chat message that a run came from."""
+    if run.connector is None or run.conversation is None or run.event_id is None:
+        return None
+    return Origin(connector=run.connector, conversation=run.conversation, parent=run.parent, event_id=run.event_id)
+
+
+def outcome_of(run: CommandRun) -> Outcome:
+    """What became of a run, as far as it has got."""
+    reply: Mapping[str, Any] = run.reply or {}
+    return Outcome(
+        run_id=run.id,
+        name=run.name,
+        state=run.state,
+        text=reply.get("text", ""),
+        data=reply.get("data"),
+        reason=reply.get("reason"),
+        identity=run.identity,
+        origin=origin_of(run),
+        confirm_until=run.confirm_until,
+    )
+
+
+def checked(run: CommandRun | None, identity: str) -> CommandRun:
+    """The run, if it is for `identity` to confirm or to take back."""
+    if run is None:
+        raise NothingToConfirm
+    if run.identity != identity:
+        raise NotPermitted(f"Only {run.identity}, who gave the command, can confirm it or take it back.")
+    return run
+
+
+def check_same(run: CommandRun, request: Request) -> None:
+    """Raise `RunConflict` when an id is used for a second wish."""
+    if (run.name, run.identity) != (request.name, request.identity):
+        raise RunConflict
+
+
+def late(run: CommandRun) -> Reply:
+    return Reply(f"`{run.name}` was not confirmed within three minutes, so nothing was done. Give the command again.")
+
+
+def unknown(name: str) -> str:
+    return f'There is no command "{name[:60]}". `help` lists them.'
+
+
+def apology(name: str, run_id: str) -> str:
+    return f"`{name}` failed through a fault in Muster, not through you. The log has the details under run `{run_id}`."

@@ -1,0 +1,111 @@
+"""Who may do what: from ``muster.yaml``, from what an admin said since, and by owning the machine's account.
+
+What was said by command goes before the file. Whoever runs Muster is admin: the process, its sockets and its files are
+theirs anyway.
+"""
+
+from __future__ import annotations
+
+import getpass
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bot.commands.table import ADMIN, NONE, Permission
+from bot.errors import UserError
+from register.queries import operators as queries
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from register.queries.operators import OperatorRow
+    from register.store import Store
+
+#: ``CONNECTOR:PERSON``; people are named as their chat system names them, without spaces.
+_IDENTITY = re.compile(r"[a-z][a-z0-9_-]{0,39}:[^\s\x00-\x1f\x7f-\x9f]{1,255}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Operator:
+    """One person's permission, and where it comes from."""
+
+    identity: str
+    permission: Permission
+    #: owner (runs Muster), file (muster.yaml) or command (`operator set`)
+    source: str
+    set_by: str | None = None
+    set_at: float | None = None
+
+
+def owner_identity() -> str:
+    """The identity of whoever runs Muster, in the terminal and on the gateway: ``terminal:ana``."""
+    return f"terminal:{getpass.getuser()}"
+
+
+class Operators:
+    """Permissions by identity. The table is read once and again after a change of ours; nobody else writes it."""
+
+    def __init__(
+        self, store: Store, configured: Mapping[str, Permission], owners: Collection[str] | None = None
+    ) -> None:
+        self._store = store
+        self._configured = dict(configured)
+        self._owners = frozenset(owners if owners is not None else (owner_identity(),))
+        self._rows: dict[str, OperatorRow] | None = None
+
+    async def permission(self, identity: str) -> Permission:
+        """What `identity` may do; `NONE` for a stranger."""
+        if identity in self._owners:
+            return ADMIN
+        row = (await self._table()).get(identity)
+        if row is not None:
+            return _read(row)
+        return self._configured.get(identity, NONE)
+
+    async def every(self) -> list[Operator]:
+        """Everybody with a permission, and everybody from whom one was taken."""
+        found = {
+            identity: Operator(identity=identity, permission=permission, source="file")
+            for identity, permission in self._configured.items()
+        }
+        for row in (await self._table()).values():
+            found[row.identity] = Operator(
+                identity=row.identity, permission=_read(row), source="command", set_by=row.set_by, set_at=row.set_at
+            )
+        for identity in self._owners:
+            found[identity] = Operator(identity=identity, permission=ADMIN, source="owner")
+        return sorted(found.values(), key=lambda operator: (-operator.permission, operator.identity))
+
+    async def put(self, tx: AsyncConnection, row: OperatorRow) -> None:
+        """Give a permission; `refresh` once `tx` is committed.
+
+        Raises:
+            UserError: nobody can be called so, or it is the owner, whose permission stays.
+        """
+        if not _IDENTITY.fullmatch(row.identity):
+            raise UserError(
+                f'"{row.identity[:60]}" is no identity. Write the connector and the person, '
+                "such as matrix:@ana:example.org."
+            )
+        if row.identity in self._owners:
+            raise UserError(f"{row.identity} runs Muster and is always admin.")
+        await queries.put(tx, row)
+
+    def refresh(self) -> None:
+        """Read the table anew at the next question."""
+        self._rows = None
+
+    async def _table(self) -> dict[str, OperatorRow]:
+        if self._rows is None:
+            async with self._store.read() as tx:
+                self._rows = {row.identity: row for row in await queries.every(tx)}
+        return self._rows
+
+
+def _read(row: OperatorRow) -> Permission:
+    try:
+        return Permission.named(row.permission)
+    except KeyError:
+        return NONE
