@@ -1,5 +1,8 @@
-"""Answers to permission requests. Written to the register first; the agent's keeper brings them to the agent host, which
-alone decides whether they come in time."""
+"""Answers to permission requests.
+
+An answer is written to the register first; the agent's keeper brings it to the agent host, which alone decides whether
+it comes in time.
+"""
 
 from __future__ import annotations
 
@@ -131,10 +134,10 @@ async def list_grants(ctx: Context) -> Reply:
     ]
     if not standing:
         return Reply("Nothing is allowed for always.", data)
-    lines = [
-        f"- `{grant.id}` **{grant.agent}** {rendering.code(rendering.one_line(grant.detail, 200))}, by {grant.granted_by}"
-        for grant in standing
-    ]
+    lines = []
+    for grant in standing:
+        allowed = rendering.code(rendering.one_line(grant.detail, 200))
+        lines.append(f"- `{grant.id}` **{grant.agent}**, by {grant.granted_by}: {allowed}")
     return Reply(ctx.services.redact("\n".join(lines)), data)
 
 

@@ -8,12 +8,14 @@ from bot import rendering
 from bot.commands.table import Reply
 from bot.errors import UserError
 from connectors import outbox
+from connectors.messages import File, Message, OpenThread, React, Replace
 from register.queries import agent_messages
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.commands.context import Context
+    from connectors.messages import OutboundContent
     from register.queries.agent_messages import AgentMessage
 
 #: How much of an id people see and type.
@@ -73,10 +75,10 @@ async def stranded(ctx: Context) -> Reply:
         {
             "id": row.key,
             "direction": "chat",
-            "to": row.connector,
+            "to": row.outbound.connector,
             "state": "dead",
             "reason": row.detail,
-            "text": redact(rendering.one_line(outbox.gist(row), 200)),
+            "text": redact(rendering.one_line(_gist(row.outbound.content), 200)),
             "at": ctx.services.timestamp(row.created_at),
         }
         for row in outward
@@ -88,11 +90,21 @@ async def stranded(ctx: Context) -> Reply:
         + (f" ({rendering.one_line(message.detail, 120)})" if message.detail else "")
         for message in inward
     ] + [
-        f"- `{row.key}` to {row.connector}, dead: {rendering.one_line(outbox.gist(row), 60)}"
+        f"- `{row.key}` to {row.outbound.connector}, dead: {rendering.one_line(_gist(row.outbound.content), 60)}"
         f" ({rendering.one_line(row.detail or '', 120)})"
         for row in outward
     ]
     return Reply(redact("\n".join([*lines, "", "`retry ID` sends one again."])), data)
+
+
+def _gist(content: OutboundContent) -> str:
+    match content:
+        case Message(text=text) | OpenThread(message=Message(text=text)) | Replace(message=Message(text=text)):
+            return text
+        case React(key=mark):
+            return f"the reaction {mark}"
+        case File(name=name):
+            return f"the file {name}"
 
 
 async def send_again(ctx: Context, wanted: str) -> Reply:

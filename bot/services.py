@@ -5,9 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from bot.errors import UserError
+from bot.timestamps import timestamp
+from connectors.messages import Capabilities
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from bot.commands.context import Origin
     from bot.commands.table import CommandTable
     from bot.events import EventHub
     from bot.operators import Operators
@@ -18,6 +23,17 @@ class HealthSource(Protocol):
     """Who can say how a part of Muster is, in the shape that ``health --json`` prints."""
 
     async def __call__(self) -> Mapping[str, Any]: ...
+
+
+def _cannot(connector: str) -> Capabilities:
+    del connector
+    return Capabilities()
+
+
+def _no_room(origin: Origin | None) -> tuple[str, str]:
+    if origin is None:
+        raise UserError("there is no room for an agent's thread: name a fleet room in muster.yaml.")
+    return origin.connector, origin.parent or origin.conversation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,11 +53,18 @@ class Services:
     complete: Callable[[str], Awaitable[Sequence[str]]] | None = None
     """The words that can follow, by source: ``agents``, ``runtimes``."""
     redact: Callable[[str], str] = str
+    timestamp: Callable[[float | None], str | None] = timestamp
+    """RFC 3339 in UTC."""
+    capabilities: Callable[[str], Capabilities] = _cannot
+    """What the connector of that name can do; nothing when there is none."""
+    main_room: Callable[[Origin | None], tuple[str, str]] = _no_room
+    """Connector and conversation in which an agent's thread is opened, by where its launch was asked for."""
     settings: Any = None
     paths: Any = None
     delivery: Any = None
     agents: Any = None
-    approvals: Any = None
+    assembly: Any = None
+    watches: Any = None
     conversations: Any = None
     terminal: Any = None
     """The terminal connector, which ``GET /v1/terminal`` attaches to; None when it is not configured."""

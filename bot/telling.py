@@ -278,8 +278,9 @@ class Teller:
         asked = await outbox.get(tx, approval.outbox_key)
         if asked is None:
             return
-        place = Place(asked.connector, conversation=asked.conversation, thread_of=asked.thread_of)
-        can = self.capabilities(asked.connector)
+        outbound = asked.outbound
+        place = Place(outbound.connector, conversation=outbound.conversation, thread_of=outbound.thread_of)
+        can = self.capabilities(place.connector)
         mark = "☑️" if state == "answered" else "⌛"
         text = self.redaction(f"{mark} {outcome}: {rendering.code(rendering.one_line(approval.title, 200))}")
         key = f"{approval.outbox_key}/closed"

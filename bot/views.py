@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from bot import rendering
+from bot.timestamps import timestamp
 from fleet import events
 
 if TYPE_CHECKING:
@@ -25,15 +26,6 @@ _STATE_MARKS = {
     "failed": "🔴",
     "unknown": "❓",
 }
-
-
-def timestamp(at: float | None) -> str | None:
-    """RFC 3339 in UTC; None stays None."""
-    return (
-        None
-        if at is None
-        else datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    )
 
 
 def is_up(view: AgentView) -> bool:
@@ -102,7 +94,7 @@ def _doing(view: AgentView) -> str:
         words.append(rendering.one_line(view.liveness.detail or view.row.detail or "", 60))
     if view.queued:
         words.append(f"{view.queued} queued")
-    return ", ".join(word for word in words if word) or "–"
+    return ", ".join(word for word in words if word) or "-"
 
 
 def agent_text(view: AgentView, now: float) -> str:
@@ -110,7 +102,7 @@ def agent_text(view: AgentView, now: float) -> str:
     row, status = view.row, view.status
     lines = [
         f"{_STATE_MARKS.get(view.liveness.state, '')} **{row.name}** {view.liveness.state} ({how_known(view)})",
-        f"{row.role} · {row.runtime}{f' · {rendering.one_line(row.model)}' if row.model else ''} · sandbox {row.sandbox}",
+        " · ".join(word for word in (row.role, row.runtime, row.model, f"sandbox {row.sandbox}") if word),
         _doing(view),
     ]
     if status is not None and status.turn_started_at is not None:
@@ -118,14 +110,14 @@ def agent_text(view: AgentView, now: float) -> str:
     return "  \n".join(lines)
 
 
-def journal_text(entries: Sequence[Entry], now: float) -> str:
+def journal_text(entries: Sequence[Entry]) -> str:
     """The last of a journal, a line per entry."""
     if not entries:
         return "The journal is empty."
-    lines = [
-        f"{datetime.fromtimestamp(entry.at, UTC):%H:%M:%S} {_kind(entry)}  {rendering.one_line(_gist(entry.event), 100)}"
-        for entry in entries
-    ]
+    lines = []
+    for entry in entries:
+        clock = datetime.fromtimestamp(entry.at, UTC)
+        lines.append(f"{clock:%H:%M:%S} {_kind(entry)}  {rendering.one_line(_gist(entry.event), 100)}")
     return rendering.code_block("\n".join(lines)) + "\n\nTimes are UTC."
 
 

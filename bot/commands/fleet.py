@@ -70,7 +70,7 @@ async def stop(ctx: Context, name: AgentName, *, now: bool = False) -> Reply:
         return Reply(f"{name} is stopped already.", {"id": row.launch_id, "state": row.state})
     await ctx.commit("stop", lambda tx: agents.want_stopped(tx, row, now=now))
     agents.look_again(name)
-    when = "now" if now or not row.state == "working" else "when its turn ends"
+    when = "now" if now or row.state != "working" else "when its turn ends"
     return Reply(f"{name} stops {when}.", {"id": row.launch_id, "state": "stopping"})
 
 
@@ -121,7 +121,7 @@ async def tail(ctx: Context, name: AgentName, entries: int = 20) -> Reply:
         raise UsageError(f"ENTRIES is from 1 to 200, not {entries}.")
     found = await ctx.services.agents.tail(name, entries)
     return Reply(
-        ctx.services.redact(views.journal_text(found, ctx.services.clock())),
+        ctx.services.redact(views.journal_text(found)),
         [views.redacted(entry.to_json(), ctx.services.redact) for entry in found],
     )
 

@@ -1,0 +1,334 @@
+"""What comes in from chat, and where it goes: commands to the table, words to agents, reactions to what they answer.
+
+`handle` is given every event of the inbox, in order per conversation. It finishes the inbox row in the same transaction
+as the last thing that the event causes; until then a crash brings the event here again, and everything that it causes
+is keyed to the event, so that it stands once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from bot import approvals as answering
+from bot import rendering
+from bot.choices import by_mark
+from bot.commands.context import Origin
+from bot.commands.execution import Request
+from bot.commands.table import NONE, OPERATOR, Permission
+from bot.doors import chat
+from bot.errors import UserError
+from bot.saying import Place
+from connectors import inbox, outbox
+from connectors.messages import Edit, Priority, Reaction, Redaction, Text
+from register.crashpoints import declare
+from register.queries import agent_messages, agents, approvals, audit
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.commands.execution import Executor, Outcome
+    from bot.pictures import Pictures
+    from bot.saying import Speaker
+    from bot.services import Services
+    from bot.strangers import Strangers
+    from connectors.inbox import Arrival
+    from connectors.messages import Inbound
+    from register.queries.agents import AgentRow
+
+log = structlog.get_logger(__name__)
+
+REFUSE = declare("chat.refuse")
+TALK = declare("chat.talk")
+REACT = declare("chat.react")
+WITHDRAW = declare("chat.withdraw")
+REMARK = declare("chat.remark")
+
+#: A message to an agent may have so many characters; more belongs into a file in its workspace.
+LONGEST_MESSAGE = 100_000
+
+
+def derived_id(kind: str, inbound: Inbound) -> str:
+    """The id of what an event causes: the same whenever the event is looked at."""
+    digest = hashlib.blake2s(f"{inbound.connector}\0{inbound.event_id}".encode(), digest_size=10).hexdigest()
+    return f"{kind}{digest}"
+
+
+def confirmation_key(run_id: str) -> str:
+    """The outbox key of the message that asks whether a command is really meant."""
+    return f"confirm/{run_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Conversations:
+    services: Services
+    executor: Executor
+    speaker: Speaker
+    strangers: Strangers
+    pictures: Pictures
+
+    async def handle(self, arrival: Arrival) -> None:
+        """Deal with one inbound event."""
+        inbound = arrival.inbound
+        permission = await self.services.operators.permission(inbound.identity)
+        if permission is NONE:
+            await self.strangers.turn_away(arrival)
+            return
+        match inbound.body:
+            case Text():
+                await self._text(arrival, inbound.body, permission)
+            case Reaction():
+                await self._reaction(arrival, inbound.body, permission)
+            case Redaction(target=target):
+                await self._redaction(arrival, target)
+            case Edit(target=target):
+                await self._edit(arrival, target)
+
+    # --- saying -------------------------------------------------------------------------------------------------
+
+    async def _say(self, tx: AsyncConnection, inbound: Inbound, key: str, text: str) -> None:
+        """Answer in the conversation that an event came from."""
+        place = Place(inbound.connector, conversation=inbound.conversation)
+        can = self.services.capabilities(inbound.connector)
+        reply_to = inbound.event_id if isinstance(inbound.body, Text) else None
+        redacted = self.services.redact(text)
+        for outbound in self.speaker.say(key, redacted, place, can, priority=Priority.REPLY, reply_to=reply_to):
+            await outbox.put(tx, outbound, self.services.clock())
+
+    async def _answer(self, arrival: Arrival, text: str | None, *, detail: str | None = None) -> None:
+        """Finish an event, with words or without."""
+        async with self.services.store.write(REMARK) as tx:
+            if text is not None:
+                await self._say(tx, arrival.inbound, derived_id("n", arrival.inbound), text)
+            await inbox.finish(tx, arrival.seq, self.services.clock(), detail=detail)
+        self.services.delivery.wake()
+
+    # --- text ---------------------------------------------------------------------------------------------------
+
+    async def _text(self, arrival: Arrival, body: Text, permission: Permission) -> None:
+        inbound = arrival.inbound
+        said = chat.interpret(body.text, prefix=self.services.settings.command_prefix, mentioned=body.mentions_us)
+        if isinstance(said, chat.Talk):
+            await self._talk(arrival, body, said.text, permission)
+            return
+        origin = Origin(
+            connector=inbound.connector,
+            conversation=inbound.conversation,
+            parent=inbound.parent,
+            event_id=inbound.event_id,
+        )
+        run_id = derived_id("c", inbound)
+
+        async def finish(tx: AsyncConnection, outcome: Outcome) -> None:
+            key = confirmation_key(run_id) if outcome.state == "confirming" else f"c/{run_id}"
+            await self._say(tx, inbound, key, outcome.reply.text)
+            await inbox.finish(tx, arrival.seq, self.services.clock(), detail=outcome.state)
+
+        async def progress(text: str) -> None:
+            del text
+
+        confirmation = chat.confirmation(said.line)
+        if confirmation is not None:
+            await self._confirm_by_command(arrival, confirmation)
+            return
+        ready = chat.prepare(self.services.table, said.line, permission, prefix=self.services.settings.command_prefix)
+        request = Request(
+            id=run_id,
+            name=ready.name,
+            arguments=ready.arguments,
+            identity=inbound.identity,
+            permission=permission,
+            door="chat",
+            origin=origin,
+        )
+        if ready.refusal is not None:
+            await self.executor.refuse(request, ready.refusal, finish=finish)
+        else:
+            await self.executor.run(request, finish=finish, progress=progress)
+        self.services.delivery.wake()
+
+    async def _talk(self, arrival: Arrival, body: Text, text: str, permission: Permission) -> None:
+        inbound = arrival.inbound
+        if not text.strip() and not body.attachments:
+            await self._answer(arrival, None, detail="empty")
+            return
+        if permission < OPERATOR:
+            await self._answer(arrival, f"You may look (`{self._prefix}ps`), but only operators talk to agents.")
+            return
+        if len(text) > LONGEST_MESSAGE:
+            await self._answer(
+                arrival,
+                f"This message has {len(text):,} characters, and an agent takes {LONGEST_MESSAGE:,}. Nothing was sent. "
+                "Put the text into a file in the agent's workspace and name the file.",
+            )
+            return
+        row, answer_in = await self._addressee(inbound)
+        if row is None:
+            await self._answer(
+                arrival,
+                f"No agent here is the orchestrator, so nobody reads this. `{self._prefix}launch NAME --role "
+                f"orchestrator` starts one; in an agent's thread, words go to that agent. `{self._prefix}help` lists "
+                "the commands.",
+            )
+            return
+        attachments = await self.pictures.fetch(inbound, body.attachments)
+        key = derived_id("m", inbound)
+        async with self.services.store.write(TALK) as tx:
+            await self.services.agents.send(
+                tx,
+                row,
+                text,
+                message_id=key,
+                by=inbound.identity,
+                attachments=attachments.kept,
+                connector=inbound.connector,
+                conversation=inbound.conversation,
+                event_id=inbound.event_id,
+                answer_in=answer_in,
+            )
+            words = list(attachments.refused)
+            if row.wanted == "stopped" or row.state in {"failed", "stopped"}:
+                words.append(
+                    f"{row.name} is {row.state}; it will read this when it runs again: "
+                    f"`{self._prefix}launch {row.name}`."
+                )
+            if words:
+                await self._say(tx, inbound, f"{key}/note", "\n".join(words))
+            await inbox.finish(tx, arrival.seq, self.services.clock())
+        self.services.agents.bring_mail(row.name)
+        self.services.delivery.wake()
+
+    @property
+    def _prefix(self) -> str:
+        prefix: str = self.services.settings.command_prefix
+        return prefix
+
+    async def _addressee(self, inbound: Inbound) -> tuple[AgentRow | None, str | None]:
+        """Whom words here go to, and the conversation for the answer (None: the agent's own thread)."""
+        async with self.services.store.read() as tx:
+            rows = await agents.every(tx)
+            opener = await outbox.by_conversation(tx, inbound.connector, inbound.conversation)
+        if opener is not None:
+            for row in rows:
+                if row.thread_key == opener.key:
+                    return row, None
+        orchestrators = [row for row in rows if row.role == "orchestrator"]
+        running = [row for row in orchestrators if row.wanted == "running"]
+        chosen = (running or orchestrators or [None])[0]
+        return chosen, inbound.conversation
+
+    # --- confirmations ------------------------------------------------------------------------------------------
+
+    async def _confirm_by_command(self, arrival: Arrival, confirmation: chat.Confirmation) -> None:
+        inbound = arrival.inbound
+        run_id = confirmation.run_id or await self.executor.waiting_for(
+            inbound.identity, inbound.connector, inbound.conversation
+        )
+        if run_id is None:
+            await self._answer(arrival, "Nothing of yours waits for a confirmation here.")
+            return
+        await self._decide(arrival, run_id, confirmed=confirmation.yes)
+
+    async def _decide(self, arrival: Arrival, run_id: str, *, confirmed: bool) -> None:
+        inbound = arrival.inbound
+
+        async def finish(tx: AsyncConnection, outcome: Outcome) -> None:
+            await self._say(tx, inbound, f"c/{run_id}", outcome.reply.text)
+            await inbox.finish(tx, arrival.seq, self.services.clock(), detail=outcome.state)
+
+        try:
+            if confirmed:
+                await self.executor.confirm(run_id, inbound.identity, finish=finish)
+            else:
+                await self.executor.decline(run_id, inbound.identity, finish=finish)
+        except UserError as error:
+            await self._answer(arrival, str(error))
+        self.services.delivery.wake()
+
+    # --- reactions ----------------------------------------------------------------------------------------------
+
+    async def _reaction(self, arrival: Arrival, body: Reaction, permission: Permission) -> None:
+        inbound = arrival.inbound
+        choice = by_mark(body.key)
+        async with self.services.store.read() as tx:
+            row = await outbox.by_event(tx, inbound.connector, body.target)
+            approval = await approvals.by_outbox_key(tx, row.key) if row is not None else None
+        if row is None or choice is None:
+            await self._answer(arrival, None, detail="a reaction that means nothing here")
+            return
+        run_id = row.key.removeprefix("confirm/")
+        if run_id != row.key:
+            await self._decide(arrival, run_id, confirmed=choice != "deny")
+            return
+        if approval is None:
+            await self._answer(arrival, None, detail="a reaction to nothing that asks")
+            return
+        now = self.services.clock()
+        async with self.services.store.write(REACT) as tx:
+            if permission < OPERATOR:
+                outcome = detail = "refused"
+                said: str | None = f"Only operators answer permission requests; you are {permission}."
+            else:
+                try:
+                    detail = await answering.answer(
+                        tx, approval, choice, by=inbound.identity, source=inbound.event_id, now=now
+                    )
+                    outcome, said = "done", None
+                except UserError as error:
+                    outcome, detail, said = "refused", str(error), f"Too late: {error}"
+            await audit.add(
+                tx,
+                key=f"reaction/{derived_id('r', inbound)}",
+                at=now,
+                identity=inbound.identity,
+                door="chat",
+                connector=inbound.connector,
+                conversation=inbound.conversation,
+                action=f"answer {choice}",
+                arguments={"id": approval.id, "agent": approval.agent},
+                outcome=outcome,
+                detail=self.services.redact(detail),
+            )
+            if said is not None:
+                await self._say(tx, inbound, derived_id("n", inbound), said)
+            await inbox.finish(tx, arrival.seq, now, detail=outcome)
+        self.services.agents.bring_mail(approval.agent)
+        self.services.delivery.wake()
+
+    # --- taking back and editing --------------------------------------------------------------------------------
+
+    async def _redaction(self, arrival: Arrival, target: str) -> None:
+        """Who takes a message back while it is still queued does not want it read."""
+        inbound = arrival.inbound
+        async with self.services.store.read() as tx:
+            messages = await agent_messages.by_event(tx, inbound.connector, target)
+        for message in messages:
+            if message.state == "journaled":
+                await self.services.agents.withdraw_from_host(message)
+        async with self.services.store.write(WITHDRAW) as tx:
+            for message in messages:
+                await self.services.agents.withdraw(tx, message)
+            await inbox.finish(tx, arrival.seq, self.services.clock())
+
+    async def _edit(self, arrival: Arrival, target: str) -> None:
+        """An edit is never input; who edits a message that went to an agent is told so."""
+        inbound = arrival.inbound
+        async with self.services.store.read() as tx:
+            messages = await agent_messages.by_event(tx, inbound.connector, target)
+        if not messages:
+            await self._answer(arrival, None, detail="an edit")
+            return
+        name = rendering.one_line(messages[0].agent)
+        async with self.services.store.write(REMARK) as tx:
+            await self._say(
+                tx,
+                inbound,
+                f"edit/{messages[0].id}",
+                f"Edits are not read: {name} has the message as it was first written. Delete it while it is queued, "
+                "or write a new one.",
+            )
+            await inbox.finish(tx, arrival.seq, self.services.clock(), detail="an edit")
+        self.services.delivery.wake()

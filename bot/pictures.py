@@ -1,0 +1,78 @@
+"""Pictures that operators send, on their way from chat to an agent."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bot import rendering
+from connectors.contract import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from connectors.contract import Connector
+    from connectors.messages import Attachment, Inbound
+
+#: The largest picture that is passed on, bytes; models take no larger ones.
+LARGEST = 5 * 1024 * 1024
+#: Pictures of one message.
+MOST = 8
+_MEDIA_TYPES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    kept: Sequence[Mapping[str, Any]]
+    """``path``, ``name`` and ``media_type`` of each picture."""
+    refused: Sequence[str]
+    """A sentence for each attachment that is not passed on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    folder: Path
+    connector: Callable[[str], Connector | None]
+
+    async def fetch(self, inbound: Inbound, attachments: Sequence[Attachment]) -> Fetched:
+        """Download the pictures among `attachments`.
+
+        Raises:
+            TryLater: the chat system could not be asked; the event is handled again.
+        """
+        kept: list[Mapping[str, Any]] = []
+        refused: list[str] = []
+        source = self.connector(inbound.connector)
+        for index, attachment in enumerate(attachments):
+            name = rendering.one_line(attachment.name, 60)
+            if attachment.media_type not in _MEDIA_TYPES:
+                refused.append(
+                    f"{rendering.code(name)} was not passed on: agents get PNG, JPEG, GIF and WebP pictures."
+                )
+            elif index >= MOST or source is None:
+                refused.append(f"{rendering.code(name)} was not passed on: a message takes {MOST} pictures.")
+            else:
+                try:
+                    content = await source.download(attachment, limit=LARGEST)
+                except Refused as error:
+                    refused.append(f"{rendering.code(name)} was not passed on: {error}")
+                    continue
+                path = self._path(inbound, index)
+                await asyncio.to_thread(_write, path, content)
+                kept.append({"path": str(path), "name": name, "media_type": attachment.media_type})
+        return Fetched(kept, refused)
+
+    def _path(self, inbound: Inbound, index: int) -> Path:
+        digest = hashlib.blake2s(f"{inbound.connector}\0{inbound.event_id}\0{index}".encode(), digest_size=12)
+        return self.folder / digest.hexdigest()
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    part = path.with_suffix(".part")
+    part.touch(mode=0o600)
+    part.write_bytes(content)
+    part.replace(path)

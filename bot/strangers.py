@@ -1,0 +1,88 @@
+"""People who are no operators. They get one polite line a day and nothing else; what they tried is written down, within
+bounds: a stranger can neither fill the disk nor make the bot talk."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bot import rendering
+from bot.saying import Place
+from connectors import inbox, outbox
+from connectors.messages import Priority, Redaction, Text
+from register.crashpoints import declare
+from register.queries import audit, strangers
+
+if TYPE_CHECKING:
+    from bot.saying import Speaker
+    from bot.services import Services
+    from connectors.inbox import Arrival
+    from connectors.messages import Inbound
+
+TURN_AWAY = declare("chat.turn_away")
+
+#: One line to each stranger in so many seconds.
+QUIET = 86_400.0
+#: So many attempts of one stranger are in the audit one by one; after that they are only counted.
+AUDITED_ATTEMPTS = 20
+#: So many strangers are told apart; those beyond share one row and get no line.
+KNOWN_STRANGERS = 1_000
+_OVERFLOW = "*"
+_CLIP = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Strangers:
+    services: Services
+    speaker: Speaker
+
+    async def turn_away(self, arrival: Arrival) -> None:
+        inbound = arrival.inbound
+        now = self.services.clock()
+        async with self.services.store.write(TURN_AWAY) as tx:
+            identity = inbound.identity
+            known = await strangers.get(tx, identity)
+            if known is None and await strangers.count(tx) >= KNOWN_STRANGERS:
+                identity = _OVERFLOW
+                known = await strangers.get(tx, identity)
+            tried = _tried(inbound)
+            attempts = known.attempts if known is not None else 0
+            told_at = known.told_at if known is not None else None
+            speak = isinstance(inbound.body, Text) and identity != _OVERFLOW
+            speak = speak and (told_at is None or now - told_at >= QUIET)
+            await strangers.note(tx, identity, now=now, text=tried, told=speak)
+            if attempts < AUDITED_ATTEMPTS:
+                await audit.add(
+                    tx,
+                    key=f"stranger/{arrival.seq}",
+                    at=now,
+                    identity=inbound.identity,
+                    door="chat",
+                    connector=inbound.connector,
+                    conversation=inbound.conversation,
+                    action="stranger",
+                    arguments={"text": self.services.redact(tried)},
+                    outcome="refused",
+                    detail="no operator",
+                )
+            if speak:
+                digest = hashlib.blake2s(identity.encode(), digest_size=8).hexdigest()
+                place = Place(inbound.connector, conversation=inbound.conversation)
+                can = self.services.capabilities(inbound.connector)
+                text = "I work for the operators of this fleet only. If you should be one, ask its admin to add you."
+                key = f"stranger/{digest}/{int(now)}"
+                for outbound in self.speaker.say(key, text, place, can, priority=Priority.PROGRESS):
+                    await outbox.put(tx, outbound, now)
+            await inbox.finish(tx, arrival.seq, now, detail="stranger", forget=True)
+        self.services.delivery.wake()
+
+
+def _tried(inbound: Inbound) -> str:
+    match inbound.body:
+        case Text(text=text):
+            return rendering.one_line(text, _CLIP)
+        case Redaction():
+            return "took a message back"
+        case body:
+            return f"{type(body).__name__.lower()}"

@@ -1,0 +1,90 @@
+"""Messages that show an agent's state and are kept up to date for a while (`watch`).
+
+A watch lives in memory: after a restart the message simply stands as it was last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bot import rendering, views
+from bot.errors import UserError
+from bot.saying import Place
+from connectors import outbox
+from connectors.messages import Priority, Replace
+from register.crashpoints import declare
+
+if TYPE_CHECKING:
+    from bot.commands.context import Context
+    from bot.services import Services
+
+UPDATE = declare("watch.update")
+
+#: Seconds for which a watch goes on, and between two looks.
+LASTS = 1800.0
+EVERY = 5.0
+#: Watches at one time; each costs the bot sends.
+MOST = 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Watch:
+    agent: str
+    key: str
+    """The outbox key of the command's reply, which is the message that is kept up to date."""
+    place: Place
+    until: float
+
+
+@dataclass(slots=True)
+class Watches:
+    services: Services
+    _open: dict[tuple[Place, str], _Watch] = field(default_factory=dict)
+    _shown: dict[str, str] = field(default_factory=dict)
+
+    def add(self, ctx: Context, agent: str) -> None:
+        """Keep the reply of this command up to date.
+
+        Raises:
+            UserError: there are too many, or the connector cannot change messages.
+        """
+        if ctx.origin is None:
+            return
+        if not self.services.capabilities(ctx.origin.connector).edits:
+            raise UserError(f"{ctx.origin.connector} cannot change messages; `ps` shows the fleet as it is now.")
+        place = Place(ctx.origin.connector, conversation=ctx.origin.conversation)
+        if (place, agent) not in self._open and len(self._open) >= MOST:
+            raise UserError(f"{MOST} agents are being watched already; each watch ends after half an hour.")
+        until = self.services.clock() + LASTS
+        self._open[place, agent] = _Watch(agent, f"c/{ctx.run_id}", place, until)
+
+    async def run(self) -> None:
+        """Keep watching until cancelled."""
+        while True:
+            await asyncio.sleep(EVERY)
+            now = self.services.clock()
+            for where, watch in list(self._open.items()):
+                if watch.until <= now:
+                    del self._open[where]
+                    self._shown.pop(watch.key, None)
+                else:
+                    await self._update(watch, now)
+
+    async def _update(self, watch: _Watch, now: float) -> None:
+        try:
+            view = await self.services.agents.view_of(watch.agent)
+        except UserError as error:
+            text = str(error)
+        else:
+            text = self.services.redact(views.agent_text(view, now))
+        # Ages change with every look and are no news.
+        gist = text if "(" not in text else text.split("(", 1)[0] + text.split(")", 1)[-1]
+        if self._shown.get(watch.key) == gist:
+            return
+        self._shown[watch.key] = gist
+        content = Replace(target=watch.key, message=rendering.message(text))
+        async with self.services.store.write(UPDATE) as tx:
+            await outbox.put(tx, watch.place.outbound(f"{watch.key}/{now:.0f}", content, Priority.PROGRESS), now)
+        self.services.delivery.wake()
