@@ -143,6 +143,11 @@ class Document:
         if problem not in self.problems:
             self.problems.append(problem)
 
+    def drop_empty(self) -> None:
+        """Forget the keys of the file that have no value: sections whose lines are all commented out."""
+        if isinstance(self.value, dict):
+            self.value = {key: value for key, value in self.value.items() if value is not None}
+
     def check(self) -> None:
         """Raise `FileProblems` if there are any, in the order of their lines."""
         if self.problems:
