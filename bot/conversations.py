@@ -23,7 +23,7 @@ from bot.doors import chat
 from bot.errors import UserError
 from bot.saying import Place
 from connectors import inbox, outbox
-from connectors.messages import Edit, Priority, Reaction, Redaction, Text
+from connectors.messages import Edit, Priority, React, Reaction, Redaction, Text
 from register.crashpoints import declare
 from register.queries import agent_messages, agents, approvals, audit
 
@@ -98,6 +98,46 @@ class Conversations:
         for outbound in self.speaker.say(key, redacted, place, can, priority=Priority.REPLY, reply_to=reply_to):
             await outbox.put(tx, outbound, self.services.clock())
 
+    async def _outcome(self, tx: AsyncConnection, inbound: Inbound, outcome: Outcome) -> None:
+        """Answer with what became of a command; of one that waits for a confirmation, ask for it."""
+        if outcome.state != "confirming":
+            await self._say(tx, inbound, f"c/{outcome.run_id}", outcome.text)
+            return
+        key = confirmation_key(outcome.run_id)
+        can = self.services.capabilities(inbound.connector)
+        react = "React with ✅, or write" if can.reactions else "Write"
+        await self._say(
+            tx,
+            inbound,
+            key,
+            f"`{outcome.name}` cannot be undone. {react} `{self._prefix}confirm` within three minutes; "
+            f"`{self._prefix}decline` takes it back.",
+        )
+        if can.reactions:
+            place = Place(inbound.connector, conversation=inbound.conversation)
+            mark = React(target=key, key="✅", own=True)
+            await outbox.put(tx, place.outbound(f"{key}/yes", mark, Priority.RECEIPT), self.services.clock())
+
+    async def lapse(self) -> None:
+        """End what nobody confirmed in time, and say so where it was asked for."""
+
+        async def finish(tx: AsyncConnection, outcome: Outcome) -> None:
+            if outcome.origin is None:
+                return
+            place = Place(outcome.origin.connector, conversation=outcome.origin.conversation)
+            can = self.services.capabilities(place.connector)
+            for outbound in self.speaker.say(f"c/{outcome.run_id}", outcome.text, place, can):
+                await outbox.put(tx, outbound, self.services.clock())
+
+        if await self.executor.lapse(finish=finish):
+            self.services.delivery.wake()
+
+    async def given_up(self, tx: AsyncConnection, arrival: Arrival, reason: str) -> None:
+        """An event that could not be dealt with, in the transaction that gives it up: whoever wrote it is told."""
+        log.error("chat.given_up", connector=arrival.inbound.connector, event=arrival.inbound.event_id, reason=reason)
+        text = "⚠️ A fault in Muster kept me from dealing with this. The log says more; write it again to try once more."
+        await self._say(tx, arrival.inbound, derived_id("x", arrival.inbound), text)
+
     async def _answer(self, arrival: Arrival, text: str | None, *, detail: str | None = None) -> None:
         """Finish an event, with words or without."""
         async with self.services.store.write(REMARK) as tx:
@@ -123,16 +163,12 @@ class Conversations:
         run_id = derived_id("c", inbound)
 
         async def finish(tx: AsyncConnection, outcome: Outcome) -> None:
-            key = confirmation_key(run_id) if outcome.state == "confirming" else f"c/{run_id}"
-            await self._say(tx, inbound, key, outcome.reply.text)
+            await self._outcome(tx, inbound, outcome)
             await inbox.finish(tx, arrival.seq, self.services.clock(), detail=outcome.state)
-
-        async def progress(text: str) -> None:
-            del text
 
         confirmation = chat.confirmation(said.line)
         if confirmation is not None:
-            await self._confirm_by_command(arrival, confirmation)
+            await self._confirm_by_command(arrival, confirmation, permission)
             return
         ready = chat.prepare(self.services.table, said.line, permission, prefix=self.services.settings.command_prefix)
         request = Request(
@@ -145,9 +181,9 @@ class Conversations:
             origin=origin,
         )
         if ready.refusal is not None:
-            await self.executor.refuse(request, ready.refusal, finish=finish)
+            await self.executor.refuse(request, ready.refusal, reason=ready.reason or "usage", finish=finish)
         else:
-            await self.executor.run(request, finish=finish, progress=progress)
+            await self.executor.run(request, finish=finish)
         self.services.delivery.wake()
 
     async def _talk(self, arrival: Arrival, body: Text, text: str, permission: Permission) -> None:
@@ -222,26 +258,29 @@ class Conversations:
 
     # --- confirmations ------------------------------------------------------------------------------------------
 
-    async def _confirm_by_command(self, arrival: Arrival, confirmation: chat.Confirmation) -> None:
+    async def _confirm_by_command(
+        self, arrival: Arrival, confirmation: chat.Confirmation, permission: Permission
+    ) -> None:
         inbound = arrival.inbound
-        run_id = confirmation.run_id or await self.executor.waiting_for(
-            inbound.identity, inbound.connector, inbound.conversation
-        )
+        run_id = confirmation.run_id
         if run_id is None:
-            await self._answer(arrival, "Nothing of yours waits for a confirmation here.")
-            return
-        await self._decide(arrival, run_id, confirmed=confirmation.yes)
+            waiting = await self.executor.waiting(inbound.identity, inbound.conversation)
+            if not waiting:
+                await self._answer(arrival, "Nothing of yours waits for a confirmation here.")
+                return
+            run_id = waiting[-1].id
+        await self._decide(arrival, run_id, permission, confirmed=confirmation.yes)
 
-    async def _decide(self, arrival: Arrival, run_id: str, *, confirmed: bool) -> None:
+    async def _decide(self, arrival: Arrival, run_id: str, permission: Permission, *, confirmed: bool) -> None:
         inbound = arrival.inbound
 
         async def finish(tx: AsyncConnection, outcome: Outcome) -> None:
-            await self._say(tx, inbound, f"c/{run_id}", outcome.reply.text)
+            await self._outcome(tx, inbound, outcome)
             await inbox.finish(tx, arrival.seq, self.services.clock(), detail=outcome.state)
 
         try:
             if confirmed:
-                await self.executor.confirm(run_id, inbound.identity, finish=finish)
+                await self.executor.confirm(run_id, inbound.identity, permission, finish=finish)
             else:
                 await self.executor.decline(run_id, inbound.identity, finish=finish)
         except UserError as error:
@@ -261,7 +300,7 @@ class Conversations:
             return
         run_id = row.key.removeprefix("confirm/")
         if run_id != row.key:
-            await self._decide(arrival, run_id, confirmed=choice != "deny")
+            await self._decide(arrival, run_id, permission, confirmed=choice != "deny")
             return
         if approval is None:
             await self._answer(arrival, None, detail="a reaction to nothing that asks")

@@ -36,9 +36,10 @@ def _no_room(origin: Origin | None) -> tuple[str, str]:
     return origin.connector, origin.parent or origin.conversation
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Services:
-    """Everything that acts. Fields that a test does not need stay None."""
+    """Everything that acts. Filled while starting, in the order of the stages, and then left alone; what a test does
+    not need stays None."""
 
     clock: Callable[[], float]
     """Seconds since the epoch."""

@@ -118,6 +118,8 @@ class Story:
         event, at, incarnation = entry.event, entry.at, entry.position.incarnation
         key = f"j/{self.agent}/{incarnation}/{entry.position.seq}"
         match event:
+            case events.Opened(continues=True):
+                return self, ()
             case events.Opened(launch_id=launch_id):
                 story = replace(self, launch_id=launch_id, over=False, view=None)
                 return story, (Condition("starting", None, at, launch_id),)
@@ -149,7 +151,9 @@ class Story:
             case events.PermissionAsked():
                 return self, (Ask(incarnation, event, at, self.view.message if self.view is not None else None),)
             case events.PermissionAnswered():
-                return self, (Settle(incarnation, event, at),)
+                return self, (Settle(event.incarnation or incarnation, event, at),)
+            case events.Notice(text=text):
+                return self, (Note(key, text, self.view.message if self.view is not None else None),)
             case events.Noise(lines=lines, sample=sample):
                 shown = rendering.code(rendering.one_line(sample))
                 return self, (Note(key, f"⚠️ The runtime printed {lines} lines that are no protocol, such as {shown}."),)

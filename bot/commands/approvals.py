@@ -6,7 +6,7 @@ from bot.commands.context import Context
 from bot.commands.table import OPERATOR, Reply, command
 
 
-@command("approvals", permission=OPERATOR, help_section="approvals", audited=False)
+@command("approvals", permission=OPERATOR, help_section="approvals", audited=False, effects=False)
 async def approvals(ctx: Context) -> Reply:
     """The permission requests that wait for an answer."""
     from bot.approvals import listing
@@ -39,7 +39,7 @@ async def deny(ctx: Context, id: str) -> Reply:
     return await answer_by_command(ctx, id, "deny")
 
 
-@command("grants", permission=OPERATOR, help_section="approvals", audited=False)
+@command("grants", permission=OPERATOR, help_section="approvals", audited=False, effects=False)
 async def grants(ctx: Context) -> Reply:
     """What was allowed for always."""
     from bot.approvals import list_grants

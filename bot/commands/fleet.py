@@ -7,7 +7,7 @@ from bot.commands.table import OPERATOR, VIEWER, Reply, command
 from bot.commands.types import AgentName, RuntimeName
 
 
-@command("ps", permission=VIEWER, help_section="fleet", audited=False)
+@command("ps", permission=VIEWER, help_section="fleet", audited=False, effects=False)
 async def ps(ctx: Context, *, all: bool = False) -> Reply:
     """The fleet: state, how it is known and how long ago, what each agent does.
 
@@ -106,7 +106,7 @@ async def kill(ctx: Context, name: AgentName, *, discard: bool = False) -> Reply
     return Reply(f"{name} is killed and its session given up. {kept}", {"id": launch, "state": "stopped"})
 
 
-@command("tail", permission=VIEWER, help_section="fleet", audited=False)
+@command("tail", permission=VIEWER, help_section="fleet", audited=False, effects=False)
 async def tail(ctx: Context, name: AgentName, entries: int = 20) -> Reply:
     """The last entries of an agent's journal.
 
@@ -126,7 +126,7 @@ async def tail(ctx: Context, name: AgentName, entries: int = 20) -> Reply:
     )
 
 
-@command("watch", permission=VIEWER, help_section="fleet", audited=False)
+@command("watch", permission=VIEWER, help_section="fleet", audited=False, effects=False)
 async def watch(ctx: Context, name: AgentName) -> Reply:
     """Keep one message with the agent's state up to date, for half an hour.
 

@@ -52,7 +52,7 @@ async def cancel(ctx: Context, name: AgentName) -> Reply:
     return Reply(text, {"agent": name, "cancelled": cancelled})
 
 
-@command("dead-letters", permission=OPERATOR, help_section="talking", audited=False)
+@command("dead-letters", permission=OPERATOR, help_section="talking", audited=False, effects=False)
 async def dead_letters(ctx: Context) -> Reply:
     """What could not be delivered, or may not have been, in either direction."""
     from bot.letters import stranded

@@ -1,0 +1,57 @@
+"""How each part of Muster is, in the shape that ``health --json`` prints."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bot.timestamps import timestamp
+from register.errors import RegisterError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from bot.agents import Agents
+    from connectors.delivery import Delivery
+    from register.store import Store
+    from scheduler.jobs import Jobs
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    delivery: Delivery
+    jobs: Jobs
+    agents: Agents
+    store: Store
+    clock: Callable[[], float]
+
+    async def __call__(self) -> Mapping[str, Any]:
+        connectors = [
+            {
+                "name": name,
+                "kind": each.kind,
+                "reachable": each.reachable,
+                "authenticated": each.authenticated,
+                "last_seen": timestamp(each.last_seen),
+                "detail": each.detail,
+            }
+            for name, each in (await self.delivery.health()).items()
+        ]
+        jobs = [
+            {
+                "name": record.name,
+                "last_run": timestamp(record.last_run),
+                "next_run": timestamp(record.next_run),
+                "last_error": record.last_error,
+                "missed": record.missed,
+            }
+            for record in self.jobs.records()
+        ]
+        register: dict[str, Any] = {"reachable": True, "detail": str(self.store.file)}
+        agents: dict[str, int] = {}
+        try:
+            agents = dict(Counter(view.liveness.state for view in await self.agents.view()))
+        except RegisterError as error:
+            register = {"reachable": False, "detail": str(error)}
+        return {"connectors": connectors, "egress": None, "register": register, "jobs": jobs, "agents": agents}

@@ -1,0 +1,77 @@
+"""One orchestrator per installation: a lock that dies with its process, and says who holds it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bot.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds the lock, by their own word."""
+
+    pid: int
+    host: str
+
+
+class AlreadyRunning(UserError):
+    """Another orchestrator runs on this installation."""
+
+    def __init__(self, holder: Holder | None) -> None:
+        who = f" (process {holder.pid} on {holder.host})" if holder is not None else ""
+        super().__init__(f"Muster is running here already{who}. `muster down` stops it; `muster chat` talks to it.")
+        self.holder = holder
+
+
+@contextmanager
+def only_one(path: Path) -> Iterator[None]:
+    """Hold the lock for as long as the block runs.
+
+    Raises:
+        AlreadyRunning: somebody else holds it.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AlreadyRunning(_read(descriptor)) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def holder(path: Path) -> Holder | None:
+    """Who holds the lock now; None when nobody does. A file that was left behind is nobody."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _read(descriptor) or Holder(0, "this machine")
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _read(descriptor: int) -> Holder | None:
+    try:
+        found = json.loads(os.pread(descriptor, 4096, 0))
+        return Holder(int(found["pid"]), str(found["host"]))
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,395 @@
+"""The wiring of one running orchestrator, and its start and stop in stages.
+
+    lock, register, connectors, agents, commands, gateway, jobs     (start, in this order)
+
+What is started later may use what was started before; stopping goes the other way round, each stage with a time limit
+of its own. Being killed is a stop, too: nothing here must run for the next start to be right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from bot import health
+from bot.agents import Agents
+from bot.commands import sections
+from bot.commands.execution import Executor
+from bot.commands.table import TABLE, Permission
+from bot.conversations import Conversations
+from bot.doors.gateway import Gateway
+from bot.errors import UserError
+from bot.events import EventHub
+from bot.lock import only_one
+from bot.operators import Operators
+from bot.pictures import Pictures
+from bot.redaction import Redaction
+from bot.saying import Speaker
+from bot.services import Services
+from bot.strangers import Strangers
+from bot.telling import Teller
+from bot.watches import Watches
+from connectors import registry, retention
+from connectors.delivery import Delivery, DeliverySettings
+from connectors.messages import Capabilities, Health
+from fleet.assembly import Account, Assembly, Defaults
+from register.errors import MusterError
+from register.store import Store
+from scheduler.jobs import Job, Jobs
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+    from pathlib import Path
+
+    from bot.commands.context import Origin
+    from bot.config import Settings
+    from bot.paths import Paths
+    from connectors.contract import Connector
+
+log = structlog.get_logger(__name__)
+
+#: Seconds that each stage of stopping may take.
+STOP_LIMIT = 5.0
+#: Files for chat and from chat are kept for so many seconds.
+KEEP_FILES = 14 * 86_400.0
+#: The terminal's main room.
+TERMINAL_ROOM = "fleet"
+
+
+def program_version() -> str:
+    """The installed version."""
+    try:
+        return version("muster-fleet")
+    except PackageNotFoundError:
+        return "0"
+
+
+@dataclass(slots=True)
+class Orchestrator:
+    """A running orchestrator; made by `running`."""
+
+    paths: Paths
+    settings: Settings
+    store: Store
+    services: Services
+    delivery: Delivery
+    agents: Agents
+    executor: Executor
+    jobs: Jobs
+    connectors: Mapping[str, Connector]
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def stop(self) -> None:
+        """Ask it to stop; `running` then ends."""
+        self.stopping.set()
+
+    @property
+    def terminal(self) -> Any:
+        """The terminal connector, when one is configured."""
+        return next((each for each in self.connectors.values() if each.kind == "terminal"), None)
+
+    async def quiet(self) -> None:
+        """Wait until nothing is left to hand out or to send."""
+        await self.delivery.idle()
+
+
+def redaction_of(settings: Settings, environ: Mapping[str, str]) -> Redaction:
+    """What must not leave: the patterns, and the secrets that the settings refer to."""
+    known = set()
+    for account in settings.accounts.values():
+        if account.credential is not None:
+            with contextlib.suppress(MusterError):
+                known.add(account.credential.resolve(environ))
+    return Redaction(known=frozenset(known), extra=tuple(settings.redaction.patterns))
+
+
+def _make_connectors(
+    paths: Paths, settings: Settings, may_invite: Callable[[str, str], Any]
+) -> tuple[dict[str, Connector], dict[str, Health]]:
+    made: dict[str, Connector] = {}
+    broken = {
+        name: Health(kind=name, reachable=None, authenticated=None, last_seen=None, detail=reason)
+        for name, reason in settings.broken.items()
+    }
+    for each in settings.connectors:
+
+        async def invited(sender: str, name: str = each.name) -> bool:
+            allowed: bool = await may_invite(name, sender)
+            return allowed
+
+        try:
+            folder = paths.connector_folder(each.name)
+            folder.mkdir(mode=0o700, exist_ok=True)
+            made[each.name] = registry.make(each.kind, each.name, each.settings, folder, may_invite=invited)
+        except MusterError as error:
+            broken[each.name] = Health(
+                kind=each.kind, reachable=None, authenticated=None, last_seen=None, detail=str(error)
+            )
+    return made, broken
+
+
+@contextlib.asynccontextmanager
+async def running(
+    paths: Paths,
+    settings: Settings,
+    environ: Mapping[str, str],
+    *,
+    clock: Callable[[], float] = time.time,
+) -> AsyncIterator[Orchestrator]:
+    """Start an orchestrator, and stop it at the end of the block.
+
+    Raises:
+        UserError: it cannot be started; another one runs, or a folder or the register cannot be used.
+    """
+    paths.prepare()
+    with only_one(paths.lock):
+        store = await Store.open(settings.register_url)
+        try:
+            async with _running(paths, settings, environ, store, clock) as orchestrator:
+                yield orchestrator
+        finally:
+            await store.close()
+
+
+@contextlib.asynccontextmanager
+async def _running(
+    paths: Paths, settings: Settings, environ: Mapping[str, str], store: Store, clock: Callable[[], float]
+) -> AsyncIterator[Orchestrator]:
+    redact = redaction_of(settings, environ)
+    configured = {identity: Permission.named(word) for identity, word in settings.operators.items()}
+    operators = Operators(store, configured)
+
+    async def may_invite(connector: str, sender: str) -> bool:
+        return await operators.permission(f"{connector}:{sender}") >= Permission.OPERATOR
+
+    connectors, broken = _make_connectors(paths, settings, may_invite)
+
+    def capabilities(name: str) -> Capabilities:
+        connector = connectors.get(name)
+        return connector.capabilities if connector is not None else Capabilities()
+
+    events = EventHub()
+    speaker = Speaker(paths.outgoing)
+
+    def time_of_day(at: float) -> str:
+        return f"{datetime.fromtimestamp(at, settings.timezone):%H:%M} ({settings.timezone.key})"
+
+    assembly = Assembly(
+        folder_of=paths.agent_folder,
+        socket_of=paths.agent_socket,
+        workspace_of=paths.workspace,
+        roster=paths.roster_yaml,
+        hidden=paths.private_folders(),
+        accounts=_accounts(settings, environ),
+        defaults=_defaults(settings),
+        environ=environ,
+    )
+    sections.load()
+    services = Services(
+        clock=clock,
+        store=store,
+        table=TABLE,
+        operators=operators,
+        events=events,
+        version=program_version(),
+        started_at=clock(),
+        redact=redact,
+        capabilities=capabilities,
+        settings=settings,
+        paths=paths,
+        assembly=assembly,
+        terminal=next((each for each in connectors.values() if each.kind == "terminal"), None),
+    )
+    executor = Executor(services)
+    strangers = Strangers(services, speaker)
+    pictures = Pictures(paths.state / "incoming", connectors.get)
+    conversations = Conversations(services, executor, speaker, strangers, pictures)
+    delivery = Delivery(
+        store,
+        connectors,
+        conversations.handle,
+        settings=DeliverySettings(give_up_after=settings.delivery.give_up_after),
+        clock=clock,
+        broken=broken,
+        on_failed=conversations.given_up,
+    )
+    agents = Agents(
+        store=store,
+        teller=Teller(speaker, redact, capabilities, clock, time_of_day),
+        starter=assembly,
+        clock=clock,
+        wake_delivery=delivery.wake,
+        publish=events.publish,
+        give_up_after=settings.delivery.give_up_after,
+    )
+    watches = Watches(services)
+    jobs = Jobs(
+        (
+            Job("confirmations", 30.0, conversations.lapse),
+            Job("retention", 3600.0, lambda: _retain(store, paths, clock)),
+        ),
+        clock,
+    )
+    services.delivery = delivery
+    services.agents = agents
+    services.watches = watches
+    services.conversations = conversations
+    services.main_room = _main_room(settings)
+    services.complete = _completion(agents)
+    services.health = health.Source(delivery=delivery, jobs=jobs, agents=agents, store=store, clock=clock)
+    orchestrator = Orchestrator(
+        paths=paths,
+        settings=settings,
+        store=store,
+        services=services,
+        delivery=delivery,
+        agents=agents,
+        executor=executor,
+        jobs=jobs,
+        connectors=connectors,
+    )
+    async with _serving(orchestrator, watches):
+        yield orchestrator
+
+
+@contextlib.asynccontextmanager
+async def _serving(orchestrator: Orchestrator, watches: Watches) -> AsyncIterator[None]:
+    """Everything that runs, each stage stopped before what it uses."""
+    gateway = Gateway(orchestrator.services, orchestrator.executor, orchestrator.paths.gateway_socket)
+    async with contextlib.AsyncExitStack() as stages:
+        await stages.enter_async_context(_task("agents", orchestrator.agents.run()))
+        await stages.enter_async_context(_task("delivery", orchestrator.delivery.run()))
+        await stages.enter_async_context(_task("watches", watches.run()))
+        await orchestrator.executor.resume()
+        stages.push_async_callback(_within, "commands", orchestrator.executor.stop())
+        await gateway.start()
+        stages.push_async_callback(_within, "gateway", gateway.stop())
+        orchestrator.jobs.start()
+        stages.callback(orchestrator.jobs.stop)
+        log.info("muster.started", version=orchestrator.services.version)
+        try:
+            yield
+        finally:
+            log.info("muster.stopping")
+
+
+@contextlib.asynccontextmanager
+async def _task(name: str, work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run `work` beside the block; its failure is the block's, and it ends with the block."""
+    owner = asyncio.current_task()
+    assert owner is not None
+    task = asyncio.create_task(work, name=name)
+
+    def ended(done: asyncio.Task[None]) -> None:
+        if not done.cancelled() and done.exception() is not None:
+            log.error("stage.failed", stage=name, exc_info=done.exception())
+            owner.cancel()
+
+    task.add_done_callback(ended)
+    try:
+        yield
+    finally:
+        task.remove_done_callback(ended)
+        task.cancel()
+        done, _ = await asyncio.wait([task], timeout=STOP_LIMIT)
+        if not done:
+            log.warning("stage.slow_to_stop", stage=name, limit_s=STOP_LIMIT)
+        elif not task.cancelled() and (error := task.exception()) is not None:
+            raise error
+
+
+async def _within(name: str, work: Coroutine[Any, Any, None]) -> None:
+    try:
+        async with asyncio.timeout(STOP_LIMIT):
+            await work
+    except TimeoutError:
+        log.warning("stage.slow_to_stop", stage=name, limit_s=STOP_LIMIT)
+
+
+def _main_room(settings: Settings) -> Callable[[Origin | None], tuple[str, str]]:
+    def choose(origin: Origin | None) -> tuple[str, str]:
+        if origin is not None:
+            return origin.connector, origin.parent or origin.conversation
+        for each in settings.connectors:
+            room = each.fleet_room or (TERMINAL_ROOM if each.kind == "terminal" else None)
+            if room is not None:
+                return each.name, room
+        raise UserError(
+            "there is no room for the agent's thread: set connectors.NAME.fleet_room in muster.yaml, or launch it from "
+            "the chat room."
+        )
+
+    return choose
+
+
+def _completion(agents: Agents) -> Callable[[str], Any]:
+    async def complete(source: str) -> Sequence[str]:
+        if source == "agents":
+            return await agents.names()
+        if source == "runtimes":
+            from fleet.runtimes import RUNTIMES
+
+            return sorted(RUNTIMES)
+        return ()
+
+    return complete
+
+
+async def _retain(store: Store, paths: Paths, clock: Callable[[], float]) -> None:
+    """Forget what nobody needs any more, in the register and of files that were uploaded."""
+    now = clock()
+    horizon = retention.Horizon()
+    await retention.sweep(store, now, horizon)
+    await asyncio.to_thread(_remove_older, (paths.outgoing, paths.state / "incoming"), now - KEEP_FILES)
+
+
+def _remove_older(folders: Sequence[Path], before: float) -> None:
+    for folder in folders:
+        if folder.is_dir():
+            for path in folder.iterdir():
+                with contextlib.suppress(FileNotFoundError):
+                    if path.is_file() and path.stat().st_mtime < before:
+                        path.unlink()
+
+
+def _accounts(settings: Settings, environ: Mapping[str, str]) -> Mapping[str, Account]:
+    def secret(name: str) -> Callable[[], str | None]:
+        credential = settings.accounts[name].credential
+        return lambda: None if credential is None else credential.resolve(environ)
+
+    return {
+        name: Account(name=name, provider=account.provider, base_url=account.base_url, secret=secret(name))
+        for name, account in settings.accounts.items()
+    }
+
+
+def _defaults(settings: Settings) -> Defaults:
+    return Defaults(
+        runtime=settings.agents.runtime,
+        model=settings.agents.model,
+        sandbox=settings.agents.sandbox,
+        workspaces=settings.agents.workspaces,
+        initialize_timeout_s=settings.agents.initialize_timeout,
+        heartbeat_s=settings.agents.heartbeat,
+        permission_timeout_s=settings.approvals.timeout,
+    )
+
+
+async def until_stopped(orchestrator: Orchestrator) -> None:
+    """Wait for `stop`, SIGTERM or SIGINT."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, orchestrator.stop)
+    try:
+        await orchestrator.stopping.wait()
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

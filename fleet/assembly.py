@@ -1,0 +1,276 @@
+"""From what is wanted of an agent to what its agent host is told.
+
+Roster, defaults, runtime, credentials and sandbox come together here, and nowhere else. `plan` decides before anything
+is started and touches nothing; `start` acts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import secrets
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from fleet import lifecycle, roster, runtimes, sandbox
+from fleet.errors import FleetError
+from fleet.spec import AgentSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from fleet.roster import AgentEntry
+
+#: What an agent is for when nobody says.
+DEFAULT_ROLE = "coder"
+DEFAULT_RUNTIME = "claude"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Account:
+    """A login or API key with one provider."""
+
+    name: str
+    provider: str
+    base_url: str | None
+    secret: Callable[[], str | None]
+    """Looks the key up; raises MusterError when it is not where it should be."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Defaults:
+    """What holds for agents whose roster entry does not say otherwise. Times in seconds."""
+
+    runtime: str | None = None
+    model: str | None = None
+    sandbox: str | None = None
+    workspaces: str | None = None
+    initialize_timeout_s: float = 60.0
+    heartbeat_s: float = 10.0
+    permission_timeout_s: float = 900.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """An agent as it would be started."""
+
+    name: str
+    role: str
+    runtime: str
+    model: str | None
+    sandbox: str
+    workspace: Path
+    new: bool
+    """The roster has no entry of this name yet."""
+    own_workspace: bool
+    """The workspace is where Muster puts those that nobody placed elsewhere."""
+
+
+class Wanted(Protocol):
+    """What the register knows of an agent that is to be started (register.queries.agents.AgentRow)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def role(self) -> str: ...
+    @property
+    def runtime(self) -> str: ...
+    @property
+    def model(self) -> str | None: ...
+    @property
+    def sandbox(self) -> str: ...
+    @property
+    def workspace(self) -> str: ...
+    @property
+    def launch_id(self) -> str: ...
+    @property
+    def keep_session(self) -> bool: ...
+
+
+class Granted(Protocol):
+    """What was allowed for always (register.queries.approvals.Grant)."""
+
+    @property
+    def digest(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Assembly:
+    folder_of: Callable[[str], Path]
+    socket_of: Callable[[str], Path]
+    workspace_of: Callable[[str], Path]
+    roster: Path
+    hidden: Sequence[Path]
+    """Muster's own folders, which no sandbox may show."""
+    accounts: Mapping[str, Account]
+    defaults: Defaults
+    environ: Mapping[str, str]
+
+    # --- places -------------------------------------------------------------------------------------------------
+
+    def folder(self, name: str) -> Path:
+        """The private folder of an agent."""
+        return self.folder_of(name)
+
+    def socket(self, name: str) -> Path:
+        """The control socket of an agent host."""
+        return self.socket_of(name)
+
+    def _own_workspace(self, name: str) -> Path:
+        if self.defaults.workspaces is not None:
+            return Path(self.defaults.workspaces) / name
+        return self.workspace_of(name)
+
+    # --- deciding -----------------------------------------------------------------------------------------------
+
+    def plan(self, name: str, asked: Mapping[str, str | None]) -> Plan:
+        """What `name` would be started as: what was asked for, else its roster entry, else the defaults.
+
+        Raises:
+            FleetError: it could not be started; the message says what to do.
+        """
+        entry = roster.load(self.roster).get(name)
+        runtime = asked.get("runtime") or (entry.runtime if entry else None) or self.defaults.runtime or DEFAULT_RUNTIME
+        if runtime not in runtimes.RUNTIMES:
+            raise FleetError(f"no runtime is called {runtime!r}; there are {', '.join(sorted(runtimes.RUNTIMES))}.")
+        if runtime == "custom" and (entry is None or entry.command is None):
+            raise FleetError(
+                f"the runtime custom needs a command line: give {name} an entry in {self.roster.name} with "
+                "`command: [program, argument]`."
+            )
+        wanted_sandbox = asked.get("sandbox") or (entry.sandbox if entry else None) or self.defaults.sandbox
+        placed = asked.get("workspace") or (entry.workspace if entry else None)
+        workspace = Path(placed).expanduser() if placed else self._own_workspace(name)
+        if not workspace.is_absolute():
+            raise FleetError(f"the workspace {placed!r} is no absolute path; write it from / or ~/ on.")
+        if placed and not workspace.is_dir():
+            raise FleetError(f"the workspace {workspace} is no folder; make it first, or leave --workspace out.")
+        chosen = sandbox.choose(wanted_sandbox)
+        if chosen != "none":
+            sandbox.check_workspace(workspace, self.hidden)
+        return Plan(
+            name=name,
+            role=asked.get("role") or (entry.role if entry else None) or DEFAULT_ROLE,
+            runtime=runtime,
+            model=asked.get("model") or (entry.model if entry else None) or self.defaults.model,
+            sandbox=chosen,
+            workspace=workspace,
+            new=entry is None,
+            own_workspace=not placed,
+        )
+
+    def remember(self, plan: Plan) -> None:
+        """Write a new agent into the roster."""
+        if not plan.new or roster.load(self.roster).get(plan.name) is not None:
+            return
+        entry: dict[str, str] = {"name": plan.name, "role": plan.role, "runtime": plan.runtime}
+        if plan.model:
+            entry["model"] = plan.model
+        if not plan.own_workspace:
+            entry["workspace"] = str(plan.workspace)
+        if plan.sandbox == "none":
+            entry["sandbox"] = "none"
+        roster.add_agent(self.roster, entry)
+
+    # --- acting -------------------------------------------------------------------------------------------------
+
+    async def start(self, row: Wanted, *, floor: int, grants: Sequence[Granted]) -> None:
+        """Start an agent host, and return when it answers.
+
+        Raises:
+            FleetError: it cannot be started; the message is for the operator.
+        """
+        spec = await asyncio.to_thread(self.spec, row, floor, grants)
+        await lifecycle.spawn(spec)
+
+    def spec(self, row: Wanted, floor: int, grants: Sequence[Granted]) -> AgentSpec:
+        """Everything that the agent host of `row` is told. Makes the folders that it needs."""
+        entry = roster.load(self.roster).get(row.name)
+        runtime = runtimes.RUNTIMES[row.runtime]
+        folder = self.folder(row.name)
+        home = folder / "home"
+        workspace = Path(row.workspace)
+        for needed in (folder, home):
+            needed.mkdir(mode=0o700, parents=True, exist_ok=True)
+        workspace.mkdir(mode=0o700, parents=True, exist_ok=True)
+        account = self._account(row.runtime, entry)
+        prepared = runtimes.prepare(
+            runtime,
+            agent=row.name,
+            home=home,
+            workspace=workspace,
+            model=row.model,
+            command=entry.command if entry is not None else None,
+            account=account,
+            extra_environment=self._environment(entry),
+        )
+        marker = secrets.token_hex(16)
+        command = prepared.command
+        if row.sandbox != "none":
+            command = sandbox.wrap(prepared, workspace=workspace, home=home, hidden=self.hidden, marker=marker)
+        return AgentSpec(
+            agent=row.name,
+            role=row.role,
+            runtime=row.runtime,
+            model=row.model,
+            launch_id=row.launch_id,
+            marker=marker,
+            folder=str(folder),
+            socket=str(self.socket(row.name)),
+            workspace=str(workspace),
+            sandbox=row.sandbox,
+            command=tuple(command),
+            environment=prepared.environment,
+            cwd=str(workspace),
+            adapter=runtime.adapter,
+            child_names=runtime.child_names,
+            models=prepared.models,
+            instructions=(entry.prompt or "") if entry is not None else "",
+            session_meta=prepared.session_meta,
+            resume_session=row.keep_session,
+            incarnation_floor=floor,
+            grants=tuple({"digest": grant.digest, "title": grant.title} for grant in grants),
+            initialize_timeout_s=self.defaults.initialize_timeout_s,
+            heartbeat_s=self.defaults.heartbeat_s,
+            permission_timeout_s=self.defaults.permission_timeout_s,
+            hints=prepared.hints,
+        )
+
+    def _account(self, runtime: str, entry: AgentEntry | None) -> Account | None:
+        if entry is not None and entry.account is not None:
+            account = self.accounts.get(entry.account)
+            if account is None:
+                known = ", ".join(self.accounts) or "none"
+                raise FleetError(f"no account is called {entry.account!r} in muster.yaml; there is {known}.")
+            return account
+        served = runtimes.RUNTIMES[runtime].providers
+        return next((account for account in self.accounts.values() if account.provider in served), None)
+
+    def _environment(self, entry: AgentEntry | None) -> dict[str, str]:
+        values: dict[str, str] = {}
+        for name, value in (entry.env if entry is not None else {}).items():
+            values[name] = value if isinstance(value, str) else value.resolve(self.environ)
+        return values
+
+    def discard_workspace(self, workspace: Path, name: str) -> bool:
+        """Delete a workspace that Muster made. False: it lies elsewhere, and stays."""
+        if workspace != self._own_workspace(name):
+            return False
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(workspace)
+        return True
+
+
+def picture(attachment: Mapping[str, object]) -> dict[str, str]:
+    """A picture as the control protocol takes it."""
+    path = Path(str(attachment["path"]))
+    return {
+        "name": str(attachment["name"]),
+        "media_type": str(attachment["media_type"]),
+        "data": base64.b64encode(path.read_bytes()).decode(),
+    }
