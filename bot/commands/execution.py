@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import structlog
@@ -26,6 +27,7 @@ from bot.commands.runs import (
     late,
     new_run,
     outcome_of,
+    question,
     refusal,
     request_of,
     unknown,
@@ -54,6 +56,8 @@ FINISH = declare("command.finish")
 #: Characters of one argument, and of an outcome, that the audit keeps.
 _AUDITED_ARGUMENT = 2000
 _AUDITED_DETAIL = 300
+
+__all__ = ["Executor", "Finish", "Outcome", "Progress", "Request"]
 
 _log = structlog.get_logger("commands")
 
@@ -104,7 +108,6 @@ class Executor:
         self,
         run_id: str,
         identity: str,
-        permission: Permission,
         *,
         finish: Finish = _owe_nothing,
         progress: Progress = _tell_nobody,
@@ -117,6 +120,7 @@ class Executor:
         """
         async with self._services.store.read() as tx:
             run = await command_runs.get(tx, run_id)
+        permission = await self._services.operators.permission(identity)
         request = request_of(checked(run, identity), permission)
         return await self._joined(request, self._confirm, finish, progress)
 
@@ -147,6 +151,11 @@ class Executor:
             and (conversation is None or run.conversation == conversation)
             and (run.confirm_until or 0) > now
         ]
+
+    async def waiting_for(self, identity: str, connector: str, conversation: str) -> str | None:
+        """The newest run that waits there for this person's confirmation."""
+        runs = [run for run in await self.waiting(identity, conversation) if run.connector == connector]
+        return runs[-1].id if runs else None
 
     async def lapse(self, *, finish: Finish = _owe_nothing) -> list[Outcome]:
         """End what nobody confirmed in time. For a job, every minute or so."""
@@ -226,10 +235,8 @@ class Executor:
                 waits = command is not None and command.confirm and not request.confirmed
                 run = new_run(request, "confirming" if waits else "running", services.clock())
                 await command_runs.add(tx, run)
-                if waits:
-                    outcome = outcome_of(run)
-                    await finish(tx, outcome)
-                    return outcome
+                if command is not None and waits:
+                    return await self._ask(tx, run, command, finish)
         if known is not None:
             check_same(known, request)
             if known.state != "running":
@@ -297,6 +304,15 @@ class Executor:
                 run = new_run(request, "running", services.clock())
                 await command_runs.add(tx, run)
             return await self._end(tx, run, state, reply, finish, reason)
+
+    async def _ask(self, tx: AsyncConnection, run: CommandRun, command: Command, finish: Finish) -> Outcome:
+        """Keep the question with the run, so that it reads the same when it is asked for again."""
+        prefix = getattr(self._services.settings, "command_prefix", "!")
+        text = self._services.redact(question(command, run.arguments, prefix))
+        await command_runs.change(tx, run.id, only=("confirming",), reply={"text": text})
+        outcome = outcome_of(replace(run, reply={"text": text}))
+        await finish(tx, outcome)
+        return outcome
 
     # --- what is written ---------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bot.commands.context import Origin
-from bot.commands.parsing import with_usage
+from bot.commands.parsing import line_of, with_usage
 from bot.commands.table import Reply
 from bot.errors import NotPermitted, UsageError, UserError
 from register.queries.command_runs import CommandRun
@@ -51,14 +51,21 @@ class Outcome:
     run_id: str
     name: str
     state: str
-    """done, refused, failed, lapsed; or confirming, when the person must say yes first."""
-    text: str
-    data: Any = None
+    """done, refused, failed, lapsed; or confirming, and then `reply` is the question."""
+    reply: Reply
     reason: str | None = None
     """For programs, when it was refused: usage, permission, confirm, unknown, or None."""
     identity: str = ""
     origin: Origin | None = None
     confirm_until: float | None = None
+
+    @property
+    def text(self) -> str:
+        return self.reply.text
+
+    @property
+    def data(self) -> Any:
+        return self.reply.data
 
 
 def refusal(command: Command | None, request: Request) -> tuple[str, str] | None:
@@ -130,8 +137,7 @@ def outcome_of(run: CommandRun) -> Outcome:
         run_id=run.id,
         name=run.name,
         state=run.state,
-        text=reply.get("text", ""),
-        data=reply.get("data"),
+        reply=Reply(reply.get("text", ""), reply.get("data"), ok=run.state == "done"),
         reason=reply.get("reason"),
         identity=run.identity,
         origin=origin_of(run),
@@ -160,6 +166,16 @@ def late(run: CommandRun) -> Reply:
 
 def unknown(name: str) -> str:
     return f'There is no command "{name[:60]}". `help` lists them.'
+
+
+def question(command: Command, arguments: Mapping[str, Any], prefix: str) -> str:
+    """What is asked before a command that cannot be undone."""
+    from bot.rendering import code
+
+    return (
+        f"{code(prefix + line_of(command, arguments))} cannot be undone. React with ✅ or write `{prefix}confirm` "
+        f"within three minutes; ❌ or `{prefix}decline` takes it back."
+    )
 
 
 def apology(name: str, run_id: str) -> str:

@@ -19,7 +19,9 @@ from bot.events import EventHub
 from bot.operators import Operators
 from bot.services import Services
 from fleet.errors import AgentUnreachable
+from register.crashpoints import declare
 from register.queries import audit, command_runs
+from register.queries.operators import OperatorRow
 from register.store import Store
 
 ANA = "matrix:@ana:example.org"
@@ -44,7 +46,7 @@ class World:
             clock=lambda: self.now,
             store=self.store,
             table=self.table,
-            operators=Operators(self.store, {}),
+            operators=Operators(self.store, {ANA: OPERATOR, BEN: ADMIN}),
             events=EventHub(),
             redact=lambda text: text.replace("hunter22", "[redacted]"),
         )
@@ -311,23 +313,26 @@ class TestConfirmation:
     async def test_the_command_waits_for_the_same_person(self, world: World) -> None:
         asked = await world.run(request("kill", name="coder0"))
         assert (asked.state, asked.confirm_until) == ("confirming", world.now + CONFIRM_WITHIN)
+        assert "`!kill coder0` cannot be undone" in asked.text
         assert world.done == []
+        assert await world.executor.waiting_for(ANA, "matrix", "!room") == "r1"
+        assert await world.executor.waiting_for(ANA, "matrix", "!other") is None
         with pytest.raises(NotPermitted, match="ana"):
-            await world.executor.confirm("r1", BEN, ADMIN)
+            await world.executor.confirm("r1", BEN)
         with pytest.raises(NotPermitted, match="ana"):
             await world.executor.decline("r1", BEN)
         assert [run.id for run in await world.executor.waiting(ANA, "!room")] == ["r1"]
         assert await world.executor.waiting(BEN) == []
 
-        done = await world.executor.confirm("r1", ANA, OPERATOR, finish=world.finish)
+        done = await world.executor.confirm("r1", ANA, finish=world.finish)
         assert (done.state, done.text) == ("done", "killed coder0")
-        assert await world.executor.confirm("r1", ANA, OPERATOR, finish=world.finish) == done
+        assert await world.executor.confirm("r1", ANA, finish=world.finish) == done
         assert world.done == ["kill coder0"]
         assert await world.audited() == [(ANA, "kill", "done")]
 
     async def test_two_confirmations_at_once_run_it_once(self, world: World) -> None:
         await world.run(request("kill", name="coder0"))
-        outcomes = await asyncio.gather(*(world.executor.confirm("r1", ANA, OPERATOR) for _ in range(3)))
+        outcomes = await asyncio.gather(*(world.executor.confirm("r1", ANA) for _ in range(3)))
         assert {outcome.state for outcome in outcomes} == {"done"}
         assert world.done == ["kill coder0"]
 
@@ -338,7 +343,7 @@ class TestConfirmation:
     async def test_too_late_is_said_and_nothing_is_done(self, world: World) -> None:
         await world.run(request("kill", name="coder0"))
         world.now += CONFIRM_WITHIN
-        outcome = await world.executor.confirm("r1", ANA, OPERATOR, finish=world.finish)
+        outcome = await world.executor.confirm("r1", ANA, finish=world.finish)
         assert (outcome.state, world.done) == ("lapsed", [])
         assert await world.audited() == [(ANA, "kill", "lapsed")]
 
@@ -355,17 +360,21 @@ class TestConfirmation:
         await world.run(request("kill", name="coder0"))
         outcome = await world.executor.decline("r1", ANA, finish=world.finish)
         assert outcome.state == "refused"
-        assert (await world.executor.confirm("r1", ANA, OPERATOR)) == outcome
+        assert (await world.executor.confirm("r1", ANA)) == outcome
         assert world.done == []
 
     async def test_a_permission_lost_meanwhile_counts(self, world: World) -> None:
         await world.run(request("kill", name="coder0"))
-        outcome = await world.executor.confirm("r1", ANA, VIEWER, finish=world.finish)
+        async with world.store.write(declare("test.set")) as tx:
+            row = OperatorRow(identity=ANA, permission="viewer", set_by=BEN, set_at=world.now)
+            await world.services.operators.put(tx, row)
+        world.services.operators.refresh()
+        outcome = await world.executor.confirm("r1", ANA, finish=world.finish)
         assert (outcome.state, outcome.reason, world.done) == ("refused", "permission", [])
 
     async def test_nothing_to_confirm(self, world: World) -> None:
         with pytest.raises(NothingToConfirm):
-            await world.executor.confirm("r9", ANA, ADMIN)
+            await world.executor.confirm("r9", ANA)
 
     async def test_other_doors_say_yes_in_the_request(self, world: World) -> None:
         wish = replace(request("kill", name="coder0"), door="cli", origin=None)

@@ -1,0 +1,119 @@
+"""Commands of the section *admin*: help, health, who may do what, and who did what."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from bot.commands.context import Context
+from bot.commands.table import ADMIN, VIEWER, Reply, command
+from bot.commands.types import Duration, Rest
+
+#: Lines of the audit that are shown at most.
+_AUDIT_LINES = 200
+
+
+@command("help", permission=VIEWER, help_section="admin", effects=False, audited=False)
+async def help_(ctx: Context, name: Rest | None = None) -> Reply:
+    """What you can do here, or how one command is written.
+
+    Args:
+        name: the command to explain.
+    """
+    from bot.commands import help as command_help
+
+    chat = ctx.door == "chat"
+    prefix = getattr(ctx.services.settings, "command_prefix", "!") if chat else "muster "
+    table = ctx.services.table
+    if name is None:
+        text = command_help.overview(table, ctx.permission, prefix, chat=chat)
+        return Reply(text, command_help.as_json(table.visible(ctx.permission)))
+    word = name.casefold().removeprefix(prefix.strip()).strip()
+    if chat and word in command_help.CHAT_WORDS:
+        return Reply(f"`{prefix}{word} [ID]`\n\n{command_help.CHAT_WORDS[word]}")
+    found = command_help.find(table, word, ctx.permission)
+    text = "\n\n".join(command_help.explanation(command, prefix) for command in found)
+    return Reply(text, command_help.as_json(found))
+
+
+@command("health", permission=VIEWER, help_section="admin", effects=False, audited=False)
+async def health(ctx: Context) -> Reply:
+    """How Muster itself is: its connections, its register, its jobs, and how many agents are in which state."""
+    from bot.commands import health_view
+
+    report = await health_view.report(ctx.services)
+    return Reply(health_view.text(report), report)
+
+
+@command("whoami", permission=VIEWER, help_section="admin", effects=False, audited=False)
+async def whoami(ctx: Context) -> Reply:
+    """Who you are to Muster, and what you may do."""
+    from bot.rendering import code
+
+    return Reply(
+        f"You are {code(ctx.identity)} with the permission {ctx.permission}.",
+        {"identity": ctx.identity, "permission": str(ctx.permission), "door": ctx.door},
+    )
+
+
+@command("operators", permission=ADMIN, help_section="admin", effects=False)
+async def operators(ctx: Context) -> Reply:
+    """Who may do what, and where that was said."""
+    from bot.rendering import code, table
+
+    found = await ctx.services.operators.every()
+    sources = {"owner": "runs Muster", "file": "muster.yaml"}
+    rows = [
+        [
+            code(operator.identity),
+            str(operator.permission),
+            sources.get(operator.source, f"given by {operator.set_by}"),
+        ]
+        for operator in found
+    ]
+    listed = [
+        {
+            "identity": operator.identity,
+            "permission": str(operator.permission),
+            "source": operator.source,
+            "set_by": operator.set_by,
+            "set_at": ctx.services.timestamp(operator.set_at),
+        }
+        for operator in found
+    ]
+    return Reply(table(["identity", "permission", "from"], rows), listed)
+
+
+@command("operator set", permission=ADMIN, help_section="admin")
+async def operator_set(
+    ctx: Context, identity: str, permission: Literal["none", "viewer", "operator", "admin"]
+) -> Reply:
+    """Give somebody a permission, or take it away. This goes before what muster.yaml says.
+
+    Args:
+        identity: the connector and the person, such as matrix:@ana:example.org.
+        permission: none, viewer, operator or admin.
+    """
+    from bot.rendering import code
+    from register.queries.operators import OperatorRow
+
+    row = OperatorRow(identity=identity, permission=permission, set_by=ctx.identity, set_at=ctx.services.clock())
+    await ctx.commit("set", lambda tx: ctx.services.operators.put(tx, row))
+    ctx.services.operators.refresh()
+    said = "may do nothing here any more" if permission == "none" else f"has the permission {permission} now"
+    return Reply(f"{code(identity)} {said}.", {"identity": identity, "permission": permission})
+
+
+@command("audit", permission=ADMIN, help_section="admin", effects=False)
+async def audit(ctx: Context, *, since: Duration | None = None) -> Reply:
+    """Who did what, from where, and what came of it: the newest 200 lines.
+
+    Args:
+        since: only what happened in so long a time, such as 2h; otherwise of the last day.
+    """
+    from bot.commands.audit_view import as_json, text
+    from register.queries.audit import since as written_since
+
+    now = ctx.services.clock()
+    async with ctx.services.store.read() as tx:
+        rows = await written_since(tx, now - (86_400.0 if since is None else since), limit=_AUDIT_LINES)
+    return Reply(text(rows, limit=_AUDIT_LINES), as_json(rows))

@@ -1,0 +1,47 @@
+"""The audit, shown. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bot.rendering import one_line, table
+from bot.timestamps import timestamp
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from register.queries.audit import AuditRow
+
+
+def text(rows: Sequence[AuditRow], *, limit: int) -> str:
+    """A table, oldest first."""
+    if not rows:
+        return "Nothing was done in that time."
+    lines = [
+        [(timestamp(row.at) or "")[:19].replace("T", " "), one_line(row.identity, 60), row.door,
+         one_line(f"{row.action} {_arguments(row)}", 80), row.outcome]
+        for row in rows
+    ]  # fmt: skip
+    shown = table(["at (UTC)", "who", "door", "what", "result"], lines)
+    return shown if len(rows) < limit else f"{shown}\n\nThere may be more: ask for a shorter time with `--since`."
+
+
+def as_json(rows: Sequence[AuditRow]) -> list[dict[str, Any]]:
+    return [
+        {
+            "at": timestamp(row.at),
+            "identity": row.identity,
+            "door": row.door,
+            "connector": row.connector,
+            "conversation": row.conversation,
+            "action": row.action,
+            "arguments": dict(row.arguments),
+            "outcome": row.outcome,
+            "detail": row.detail,
+        }
+        for row in rows
+    ]
+
+
+def _arguments(row: AuditRow) -> str:
+    return " ".join(f"{name}={one_line(str(given), 60)}" for name, given in row.arguments.items() if given is not None)

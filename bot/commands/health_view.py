@@ -1,0 +1,61 @@
+"""The answer to ``health``: what the parts say, put together and judged. What nobody knows is never shown as well."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bot.rendering import one_line, span
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bot.services import Services
+
+
+async def report(services: Services) -> dict[str, Any]:
+    """The object that ``health --json`` prints."""
+    parts: dict[str, Any] = dict(await services.health()) if services.health is not None else {}
+    connectors = list(parts.get("connectors") or [])
+    register = parts.get("register") or {"reachable": None, "detail": "nobody asked it"}
+    jobs = list(parts.get("jobs") or [])
+    return {
+        "status": _status(connectors, register, jobs),
+        "version": services.version,
+        "uptime_s": round(max(0.0, services.clock() - services.started_at), 1),
+        "connectors": connectors,
+        "egress": parts.get("egress"),
+        "register": register,
+        "jobs": jobs,
+        "agents": dict(parts.get("agents") or {}),
+    }
+
+
+def text(report: Mapping[str, Any]) -> str:
+    """The report for people."""
+    lines = [f"**{report['status']}**, version {report['version']}, up for {span(report['uptime_s'])}."]
+    for connector in report["connectors"]:
+        name = one_line(connector.get("name") or connector["kind"])
+        lines.append(f"- {_mark(connector)} connector {name}: {one_line(connector['detail'], 300)}")
+    register = report["register"]
+    lines.append(f"- {_mark(register)} register: {one_line(register['detail'], 300)}")
+    for job in report["jobs"]:
+        if job.get("last_error"):
+            lines.append(f"- ✗ job {one_line(job['name'])}: {one_line(job['last_error'], 300)}")
+        elif job.get("missed"):
+            lines.append(f"- ? job {one_line(job['name'])}: {job['missed']} runs missed")
+    counts = ", ".join(f"{count} {state}" for state, count in sorted(report["agents"].items()) if count)
+    lines.append(f"- agents: {counts or 'none'}")
+    return "\n".join(lines)
+
+
+def _mark(part: Mapping[str, Any]) -> str:
+    if part["reachable"] is False or part.get("authenticated") is False:
+        return "✗"
+    return "✓" if part["reachable"] else "?"
+
+
+def _status(connectors: list[Any], register: Mapping[str, Any], jobs: list[Any]) -> str:
+    if register["reachable"] is False:
+        return "down"
+    well = all(_mark(part) == "✓" for part in (*connectors, register))
+    return "ok" if well and not any(job.get("last_error") for job in jobs) else "degraded"

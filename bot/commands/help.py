@@ -1,0 +1,103 @@
+"""The help, rendered from the table for what a person may run. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bot.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from bot.commands.table import Command, CommandTable, Permission
+
+#: Words that only chat knows: they answer a question that a command asked.
+CHAT_WORDS = {
+    "confirm": "Say yes to a command of yours that asked for a confirmation.",
+    "decline": "Take such a command back.",
+}
+
+
+def overview(table: CommandTable, permission: Permission, prefix: str, *, chat: bool = False) -> str:
+    """Every command that `permission` may run, by section, a line each."""
+    sections: dict[str, list[str]] = {}
+    for command in table.visible(permission):
+        usage = f"`{prefix}{command.usage}`"
+        sections.setdefault(command.help_section, []).append(f"- {usage}: {command.summary}")
+    if chat:
+        sections["answers"] = [f"- `{prefix}{word} [ID]`: {summary}" for word, summary in CHAT_WORDS.items()]
+    parts = [f"**{section}**\n\n" + "\n".join(lines) for section, lines in sections.items()]
+    parts.append(f"`{prefix}help NAME` explains one.")
+    return "\n\n".join(parts)
+
+
+def explanation(command: Command, prefix: str) -> str:
+    """One command: usage, what it does, each argument."""
+    lines = [f"`{prefix}{command.usage}`", "", command.summary]
+    if command.description:
+        lines += ["", command.description]
+    arguments = [_argument(parameter.flag_name if parameter.option else parameter.usage.strip("[]"), parameter.help)
+                 for parameter in command.parameters if parameter.help]  # fmt: skip
+    if arguments:
+        lines += ["", *arguments]
+    lines += ["", f"For the permission {command.permission} and above."]
+    if command.confirm:
+        lines[-1] += " It asks for a confirmation first."
+    return "\n".join(lines)
+
+
+def find(table: CommandTable, words: str, permission: Permission) -> list[Command]:
+    """The command called `words`, or those of which it is the first word.
+
+    Raises:
+        UserError: there is none that `permission` may run.
+    """
+    command = table.get(words)
+    if command is not None and command.permission <= permission:
+        return [command]
+    first = " ".join(words.casefold().split())
+    group = [command for command in table.visible(permission) if command.name.startswith(first + " ")]
+    if not group:
+        raise UserError(unknown(table, words, permission))
+    return group
+
+
+def unknown(table: CommandTable, line: str, permission: Permission, prefix: str = "") -> str:
+    """That there is no such command, and which were perhaps meant."""
+    word = " ".join(line.split())
+    shown = word if len(word) <= 40 else word[:39] + "…"
+    close = [f"`{prefix}{name}`" for name in table.suggestions(line, permission)]
+    hint = f"Did you mean {' or '.join(close)}?" if close else f"`{prefix}help` lists the commands."
+    return f'There is no command "{shown}". {hint}'
+
+
+def as_json(commands: Iterable[Command]) -> list[dict[str, Any]]:
+    """Commands for programs."""
+    return [
+        {
+            "name": command.name,
+            "section": command.help_section,
+            "usage": command.usage,
+            "summary": command.summary,
+            "description": command.description,
+            "permission": str(command.permission),
+            "confirm": command.confirm,
+            "arguments": [
+                {
+                    "name": parameter.name,
+                    "option": parameter.option,
+                    "required": parameter.required,
+                    "flag": parameter.type.flag,
+                    "choices": list(parameter.type.choices),
+                    "source": parameter.type.source,
+                    "help": parameter.help,
+                }
+                for parameter in command.parameters
+            ],
+        }
+        for command in commands
+    ]
+
+
+def _argument(name: str, meaning: str) -> str:
+    return f"- `{name}`: {meaning}"
