@@ -85,6 +85,17 @@ class Row:
         )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """What became of a row that others refer to."""
+
+    state: State | Literal["missing"]
+    event_id: str | None = None
+    conversation: str | None = None
+    """Where it was to be said, as far as that is known."""
+    made_conversation: str | None = None
+
+
 def own_target(content: OutboundContent) -> str | None:
     """The outbox key of the message of ours that `content` is about."""
     if isinstance(content, Replace) or (isinstance(content, React) and content.own):
@@ -163,7 +174,7 @@ async def counts(tx: AsyncConnection) -> dict[tuple[str, State], int]:
 
 
 async def dead_letters(tx: AsyncConnection, *, limit: int = 200) -> list[Row]:
-    """What could not be said, newest first; without changes of and reactions to a dead message, which share its fate."""
+    """What could not be said, newest first; without changes of a dead message, which share its fate."""
     target = aliased(outbox)
     query = (
         select(outbox)
@@ -260,14 +271,27 @@ async def rewrite(tx: AsyncConnection, key: str, content: OutboundContent, prior
     )
 
 
-async def standing(tx: AsyncConnection, keys: Collection[str]) -> dict[str, ResultRow[Any]]:
-    """State, event id and conversations of the rows with these keys."""
-    columns = (outbox.c.key, outbox.c.state, outbox.c.event_id, outbox.c.conversation, outbox.c.thread_of)
-    found: dict[str, ResultRow[Any]] = {}
+async def standing(tx: AsyncConnection, keys: Collection[str]) -> dict[str, Standing]:
+    """What became of the rows with these keys."""
+    opener = aliased(outbox)
+    place = func.coalesce(outbox.c.conversation, opener.c.made_conversation, opener.c.conversation)
+    columns = (outbox.c.key, outbox.c.state, outbox.c.event_id, outbox.c.made_conversation, place.label("place"))
+    found: dict[str, Standing] = {}
     wanted = list(keys)
     for start in range(0, len(wanted), 500):  # SQLite takes a bounded number of parameters
-        query = select(*columns, outbox.c.made_conversation).where(outbox.c.key.in_(wanted[start : start + 500]))
-        found.update({row.key: row for row in await tx.execute(query)})
+        query = (
+            select(*columns)
+            .select_from(outbox)
+            .outerjoin(opener, opener.c.key == outbox.c.thread_of)
+            .where(outbox.c.key.in_(wanted[start : start + 500]))
+        )
+        for row in await tx.execute(query):
+            found[row.key] = Standing(
+                state=row.state,
+                event_id=row.event_id,
+                conversation=row.place,
+                made_conversation=row.made_conversation,
+            )
     return found
 
 

@@ -1,0 +1,126 @@
+"""Durable delivery between chat systems and Muster, the same for every connector.
+
+What comes in is written to the inbox together with the cursor behind it, and handed out until it is finished
+(`connectors.receiving`). What goes out waits in the outbox and is sent until the chat system has it, or becomes a dead
+letter (`connectors.sending`, in the order that `connectors.lanes` chooses). Each connector is kept going by its `Line`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+from connectors import inbox
+from connectors.line import Line
+from connectors.persistence import persist
+from connectors.receiving import Receiver
+from connectors.sending import Sender
+from connectors.settings import DeliverySettings
+from register.crashpoints import declare
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from connectors.contract import Connector
+    from connectors.messages import Batch, Health
+    from connectors.receiving import Handler, OnFailed
+    from connectors.sending import OnOutcome
+    from register.store import Store
+
+__all__ = ["Delivery", "DeliverySettings"]
+
+ACCEPT = declare("inbox.accept")
+
+
+class Delivery:
+    """Connects connectors to the register, and the inbox to a handler."""
+
+    def __init__(
+        self,
+        store: Store,
+        connectors: Mapping[str, Connector],
+        handler: Handler,
+        *,
+        settings: DeliverySettings | None = None,
+        clock: Callable[[], float] = time.time,
+        rng: Callable[[], float] = random.random,
+        broken: Mapping[str, Health] | None = None,
+        on_outcome: OnOutcome | None = None,
+        on_failed: OnFailed | None = None,
+    ) -> None:
+        """Args:
+        store: the open register.
+        connectors: by their names; they are subscribed to here.
+        handler: deals with one inbound event and finishes it (`inbox.finish`) in its own last transaction. Raising
+            means that the event is handed out again: for ever while the register is away, else a few times.
+        settings: times and bounds.
+        clock: seconds since the epoch.
+        rng: a number from 0 up to 1, for jitter.
+        broken: the health of connectors that could not even be made.
+        on_outcome: told of every row that was sent or is dead; best effort.
+        on_failed: called in the transaction that gives an inbound event up.
+        """
+        self._settings = settings or DeliverySettings()
+        self._store = store
+        self._clock = clock
+        self._broken = dict(broken or {})
+        self._receiver = Receiver(store, handler, self._settings, clock=clock, on_failed=on_failed)
+        self._lines: dict[str, Line] = {}
+        for name, connector in connectors.items():
+            sender = Sender(store, name, connector, self._settings, clock=clock, rng=rng, on_outcome=on_outcome)
+            self._lines[name] = Line(store, name, connector, sender, self._settings, clock=clock, rng=rng)
+            connector.subscribe(partial(self.accept, name))
+
+    async def run(self) -> None:
+        """Receive, hand out and send, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._receiver.run(), name="receiver")
+            for name, line in self._lines.items():
+                tasks.create_task(line.run(), name=f"line {name}")
+                tasks.create_task(line.sender.run(), name=f"sender {name}")
+
+    def connector(self, name: str) -> Connector | None:
+        """The connector of that name."""
+        line = self._lines.get(name)
+        return None if line is None else line.connector
+
+    def wake(self) -> None:
+        """There may be something new in the outbox or the inbox: to be called after the commit that wrote it.
+
+        Forgetting it loses nothing, but the row waits for the next look into the register.
+        """
+        self._receiver.wake()
+        for line in self._lines.values():
+            line.sender.wake()
+
+    async def accept(self, name: str, batch: Batch) -> None:
+        """Write a batch and the cursor behind it in one transaction. Returns when it is durable."""
+        await persist(self._store, ACCEPT, lambda tx: inbox.accept(tx, name, batch, self._clock()))
+        if batch.events:
+            self._receiver.wake()
+        if (line := self._lines.get(name)) is not None:
+            line.heard()
+
+    def restart(self, name: str) -> bool:
+        """Start a connector again at once, whatever state it is in. False: there is none of that name."""
+        line = self._lines.get(name)
+        if line is not None:
+            line.restart()
+        return line is not None
+
+    async def health(self) -> dict[str, Health]:
+        """Every connector's health by name, also of those that could not be made."""
+        found = await asyncio.gather(*(line.health() for line in self._lines.values()))
+        return {**self._broken, **dict(zip(self._lines, found, strict=True))}
+
+    async def idle(self) -> None:
+        """Wait until every event was dealt with, and nothing is left that could be sent just now."""
+        while True:
+            await self._receiver.rested()
+            for line in self._lines.values():
+                await line.sender.rested()
+            if self._receiver.resting and all(line.sender.resting for line in self._lines.values()):
+                return

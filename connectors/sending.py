@@ -1,0 +1,310 @@
+"""The outbox of one connector on its way to the wire.
+
+What is about to be sent is written down before the wire is touched, and what became of it after. So after a crash at
+any moment every row is either known to stand, or is sent again under the key that the chat system already knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
+
+import structlog
+
+from connectors import outbox
+from connectors.codec import CodecError
+from connectors.contract import Refused, TryLater
+from connectors.lanes import Attempt, Backoff, Choice, Lanes
+from connectors.messages import File, Sent
+from connectors.pace import Pace
+from connectors.persistence import persist
+from register.crashpoints import around, declare
+from register.errors import RegisterError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from connectors.contract import Connector
+    from connectors.settings import DeliverySettings
+    from register.store import Store
+
+ATTEMPT = declare("outbox.attempt")
+SEND = declare("outbox.send")
+RESULT = declare("outbox.result")
+
+OnOutcome: TypeAlias = "Callable[[outbox.Row], Awaitable[None]]"
+"""Told of a row that was sent or is dead, after that was written down. Best effort: a crash can come before it."""
+
+_EXPIRE_EVERY = 60.0
+
+_MISSING = outbox.Standing(state="missing")
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Result:
+    attempt: Attempt
+    outcome: Sent | TryLater | Refused
+
+
+class Sender:
+    """Sends what waits in the outbox for one connector."""
+
+    def __init__(
+        self,
+        store: Store,
+        name: str,
+        connector: Connector,
+        settings: DeliverySettings,
+        *,
+        clock: Callable[[], float],
+        rng: Callable[[], float],
+        on_outcome: OnOutcome | None,
+    ) -> None:
+        self._store = store
+        self._name = name
+        self._connector = connector
+        self._settings = settings
+        self._clock = clock
+        self._on_outcome = on_outcome
+        abilities = connector.capabilities
+        self.lanes = Lanes(
+            abilities,
+            Pace(abilities.rate_per_second, abilities.burst, clock()),
+            backoff=Backoff(
+                first=settings.retry_first,
+                longest=settings.retry_longest,
+                give_up_after=settings.give_up_after,
+                key_margin=settings.send_timeout,
+            ),
+            rng=rng,
+        )
+        self._watermark = 0
+        self._stale = True
+        self._results: list[_Result] = []
+        self._news = asyncio.Event()
+        self._resting = asyncio.Event()
+        self._open = False
+        self._hurried_at = 0.0
+
+    def wake(self) -> None:
+        """There may be more to say."""
+        self._stale = True
+        self._resting.clear()
+        self._news.set()
+
+    def set_open(self, value: bool) -> None:
+        """Whether the connector is there to be used."""
+        self._open = value
+        if value:
+            self.lanes.hurry(self._clock())
+        self._news.set()
+
+    def heard(self) -> None:
+        """The chat system spoke: what failed because the line was down need not wait any longer."""
+        now = self._clock()
+        if now - self._hurried_at >= self._settings.restart_first or now < self._hurried_at:
+            self._hurried_at = now
+            self.lanes.hurry(now)
+            self._news.set()
+
+    @property
+    def resting(self) -> bool:
+        """Whether nothing can be sent just now."""
+        return self._resting.is_set()
+
+    async def rested(self) -> None:
+        """Wait until nothing can be sent just now."""
+        await self._resting.wait()
+
+    async def run(self) -> None:
+        """Send, until cancelled."""
+        rescanned_at = expired_at = self._clock()
+        async with asyncio.TaskGroup() as sends:
+            while True:
+                self._news.clear()
+                await self._write_results()
+                now = self._clock()
+                if abs(now - rescanned_at) >= self._settings.rescan_every:
+                    self._watermark, rescanned_at, self._stale = 0, now, True
+                await self._load()
+                if self._open:
+                    choice = self._choose()
+                elif abs(now - expired_at) >= min(_EXPIRE_EVERY, self._settings.give_up_after):
+                    choice, expired_at = self.lanes.expire(now), now
+                else:
+                    choice = Choice()
+                if choice:
+                    self._resting.clear()
+                    await self._write_choice(choice)
+                    for attempt in choice.attempts:
+                        sends.create_task(self._send(attempt))
+                    continue
+                await self._wait()
+
+    # --- what waits --------------------------------------------------------------------------------------------
+
+    def _choose(self) -> Choice:
+        room = self._settings.sends_at_once - self.lanes.in_flight
+        self.lanes.capabilities = self._connector.capabilities
+        return self.lanes.choose(self._clock(), room=room, scope=self._connector.scope())
+
+    async def _wait(self) -> None:
+        if not self._stale and not self._results and not self.lanes.in_flight:
+            self._resting.set()
+        now = self._clock()
+        until = [now + self._settings.rescan_every]
+        if self._open and self.lanes.in_flight < self._settings.sends_at_once:
+            moment = self.lanes.next_at(now)
+            if moment is not None:
+                until.append(moment)
+        try:
+            async with asyncio.timeout(max(0.0, min(until) - now)):
+                await self._news.wait()
+        except TimeoutError:
+            pass
+
+    async def _load(self) -> None:
+        if not self._stale and not self.lanes.unknown():
+            return
+        self._stale = False
+        try:
+            async with self._store.read() as tx:
+                await self._load_rows(tx)
+                # Looked up in the same snapshot: what is pending and not among the rows above is not ours to wait for.
+                if unknown := self.lanes.unknown():
+                    found = await outbox.standing(tx, unknown)
+                    for key in unknown:
+                        standing = found.get(key, _MISSING)
+                        known = standing if standing.state != "pending" else _MISSING
+                        self.lanes.learn(key, known, self._clock())
+        except RegisterError as error:
+            _log.error("register.refused", connector=self._name, error=str(error))
+            self._stale = True
+            await asyncio.sleep(1.0)
+
+    async def _load_rows(self, tx: AsyncConnection) -> None:
+        while rows := await outbox.pending(tx, self._name, after=self._watermark):
+            for found in rows:
+                self._watermark = max(self._watermark, found.seq)
+                if found.key in self.lanes:
+                    continue
+                try:
+                    row = outbox.Row.from_row(found)
+                except (CodecError, ValueError) as error:
+                    _log.error("outbox.unreadable", key=found.key, error=str(error))
+                    continue
+                self.lanes.add(row, self._clock())
+
+    # --- the wire ----------------------------------------------------------------------------------------------
+
+    async def _send(self, attempt: Attempt) -> None:
+        outcome = await self._outcome(attempt)
+        self._results.append(_Result(attempt=attempt, outcome=outcome))
+        self._news.set()
+
+    async def _outcome(self, attempt: Attempt) -> Sent | TryLater | Refused:
+        uploads = isinstance(attempt.outbound.content, File)
+        limit = self._settings.upload_timeout if uploads else self._settings.send_timeout
+        try:
+            if attempt.look_first:
+                async with asyncio.timeout(limit):
+                    found = await self._connector.find(
+                        attempt.outbound, conversation=attempt.conversation, target=attempt.target
+                    )
+                if found is not None:
+                    return found
+                await self._restamp(attempt.row.key)
+            async with asyncio.timeout(limit):
+                with around(SEND):
+                    return await self._connector.send(
+                        attempt.outbound, conversation=attempt.conversation, target=attempt.target
+                    )
+        except (TryLater, Refused) as error:
+            return error
+        except TimeoutError:
+            return TryLater(f"{self._name} did not answer within {limit:g} s")
+        except Exception as error:
+            _log.exception("outbox.send_broke", connector=self._name, key=attempt.row.key)
+            return TryLater(f"{self._name} could not send: {type(error).__name__}: {error}")
+
+    async def _restamp(self, key: str) -> None:
+        scope, now = self._connector.scope(), self._clock()
+        await persist(self._store, ATTEMPT, lambda tx: outbox.restamp(tx, key, scope=scope, now=now))
+        self.lanes.restamped(key, scope=scope, now=now)
+
+    # --- what is written down ----------------------------------------------------------------------------------
+
+    async def _write_choice(self, choice: Choice) -> None:
+        scope, now = self._connector.scope(), self._clock()
+
+        async def work(tx: AsyncConnection) -> None:
+            for row in choice.rewritten:
+                await outbox.rewrite(tx, row.key, row.outbound.content, row.outbound.priority)
+            for row, reason in choice.superseded:
+                await outbox.close(tx, [row.key], "superseded", reason)
+            for row, reason in choice.dead:
+                await outbox.close(tx, [row.key], "dead", reason)
+            if choice.attempts:
+                keys = [attempt.row.key for attempt in choice.attempts]
+                await outbox.mark_attempted(tx, keys, scope=scope, now=now)
+
+        await persist(self._store, ATTEMPT, work)
+        for row, reason in choice.dead:
+            _log.warning("outbox.dead", connector=self._name, key=row.key, reason=reason)
+            await self._tell(replace(row, state="dead", detail=reason))
+
+    async def _write_results(self) -> None:
+        if not self._results:
+            return
+        results, self._results = self._results, []
+        now = self._clock()
+        pauses: dict[str, float] = {}
+        for result in results:
+            key, outcome = result.attempt.row.key, result.outcome
+            if isinstance(outcome, TryLater):
+                pauses[key] = self.lanes.later(
+                    key, now, after=outcome.after, limited=outcome.limited, detail=str(outcome)
+                )
+                _log.info("outbox.later", connector=self._name, key=key, limited=outcome.limited, reason=str(outcome))
+
+        async def work(tx: AsyncConnection) -> None:
+            for result in results:
+                key = result.attempt.row.key
+                match result.outcome:
+                    case Sent() as sent:
+                        await outbox.mark_sent(tx, key, sent, now)
+                    case Refused() as refused:
+                        await outbox.close(tx, [key], "dead", str(refused))
+                    case TryLater() as later:
+                        await outbox.mark_later(tx, key, not_before=pauses[key], detail=str(later))
+
+        await persist(self._store, RESULT, work)
+        for result in results:
+            await self._settle(result, now)
+
+    async def _settle(self, result: _Result, now: float) -> None:
+        row = result.attempt.row
+        match result.outcome:
+            case Sent(event_id=event_id, conversation=made) as sent:
+                self.lanes.sent(row.key, sent, now)
+                done = replace(row, state="sent", sent_at=now, event_id=event_id, made_conversation=made, detail=None)
+                await self._tell(done)
+            case Refused() as refused:
+                self.lanes.died(row.key, now)
+                _log.warning("outbox.dead", connector=self._name, key=row.key, reason=str(refused))
+                await self._tell(replace(row, state="dead", detail=str(refused)))
+            case _:
+                pass
+
+    async def _tell(self, row: outbox.Row) -> None:
+        if self._on_outcome is None:
+            return
+        try:
+            await self._on_outcome(row)
+        except Exception:
+            _log.exception("outbox.outcome_hook_broke", connector=self._name, key=row.key)
