@@ -47,6 +47,12 @@ class AgentSpec:
     """How that child's process is called."""
     models: str = "none"
     """How the model is chosen: ``none``, ``environment`` (already done) or ``session`` (by the protocol)."""
+    session_meta: Mapping[str, Any] = field(default_factory=dict)
+    """Sent as ``_meta`` of ``session/new`` and ``session/load``: there some runtimes take what keeps a project's own
+    settings off."""
+    session_mode: str | None = None
+    """The runtime's mode of asking for permission; set after ``session/new`` and ``session/load`` (``session/set_mode``)
+    when the runtime says that another one is the current."""
 
     instructions: str = ""
     """What the role says; put before the first prompt of a new session."""
