@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -280,21 +281,26 @@ class Agents:
             stopped_at=None,
         )
 
-    async def kill(self, row: AgentRow, *, discard: bool) -> None:
+    async def kill(self, row: AgentRow, *, discard: bool) -> bool:
         """Stop at once, by signals; the session is given up, and with `discard` the workspace goes too.
 
         Does nothing to an agent that was launched anew since `row` was read.
+
+        Returns:
+            Whether the workspace was deleted; one that Muster did not make stays.
         """
         async with self.store.write(KILLED) as tx:
             changed = await agents.change(
                 tx, row.name, launch_id=row.launch_id, wanted="stopped", at_once=True, keep_session=False
             )
         if not changed:
-            return
+            return False
         await lifecycle.kill(self.starter.folder(row.name))
+        discarded = False
         if discard:
-            await asyncio.to_thread(self.starter.discard_workspace, row)
+            discarded = await asyncio.to_thread(self.starter.discard_workspace, Path(row.workspace), row.name)
         self.look_again(row.name)
+        return discarded
 
     async def send(
         self,

@@ -168,7 +168,7 @@ class Conversations:
 
         confirmation = chat.confirmation(said.line)
         if confirmation is not None:
-            await self._confirm_by_command(arrival, confirmation, permission)
+            await self._confirm_by_command(arrival, confirmation)
             return
         ready = chat.prepare(self.services.table, said.line, permission, prefix=self.services.settings.command_prefix)
         request = Request(
@@ -253,14 +253,11 @@ class Conversations:
                     return row, None
         orchestrators = [row for row in rows if row.role == "orchestrator"]
         running = [row for row in orchestrators if row.wanted == "running"]
-        chosen = (running or orchestrators or [None])[0]
-        return chosen, inbound.conversation
+        return next(iter([*running, *orchestrators]), None), inbound.conversation
 
     # --- confirmations ------------------------------------------------------------------------------------------
 
-    async def _confirm_by_command(
-        self, arrival: Arrival, confirmation: chat.Confirmation, permission: Permission
-    ) -> None:
+    async def _confirm_by_command(self, arrival: Arrival, confirmation: chat.Confirmation) -> None:
         inbound = arrival.inbound
         run_id = confirmation.run_id
         if run_id is None:
@@ -269,9 +266,9 @@ class Conversations:
                 await self._answer(arrival, "Nothing of yours waits for a confirmation here.")
                 return
             run_id = waiting[-1].id
-        await self._decide(arrival, run_id, permission, confirmed=confirmation.yes)
+        await self._decide(arrival, run_id, confirmed=confirmation.yes)
 
-    async def _decide(self, arrival: Arrival, run_id: str, permission: Permission, *, confirmed: bool) -> None:
+    async def _decide(self, arrival: Arrival, run_id: str, *, confirmed: bool) -> None:
         inbound = arrival.inbound
 
         async def finish(tx: AsyncConnection, outcome: Outcome) -> None:
@@ -280,7 +277,7 @@ class Conversations:
 
         try:
             if confirmed:
-                await self.executor.confirm(run_id, inbound.identity, permission, finish=finish)
+                await self.executor.confirm(run_id, inbound.identity, finish=finish)
             else:
                 await self.executor.decline(run_id, inbound.identity, finish=finish)
         except UserError as error:
@@ -300,7 +297,7 @@ class Conversations:
             return
         run_id = row.key.removeprefix("confirm/")
         if run_id != row.key:
-            await self._decide(arrival, run_id, permission, confirmed=choice != "deny")
+            await self._decide(arrival, run_id, confirmed=choice != "deny")
             return
         if approval is None:
             await self._answer(arrival, None, detail="a reaction to nothing that asks")

@@ -16,6 +16,7 @@ import structlog
 from bot import story as stories
 from bot.story import Story
 from fleet import lifecycle
+from fleet.assembly import picture
 from fleet.control import AgentLink, HostStatus
 from fleet.errors import AgentRefused, AgentUnreachable, FleetError
 from fleet.events import Entry, Position
@@ -25,7 +26,7 @@ from register.queries import agent_messages, agents, approvals
 from register.queries.agents import AgentRow, PositionRow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from bot.story import Effect
@@ -54,7 +55,7 @@ RETRY_LINK = 0.5
 class Starter(Protocol):
     """Starts agent hosts; `fleet.assembly` knows how."""
 
-    async def start(self, row: AgentRow, *, floor: int, grants: list[approvals.Grant]) -> None:
+    async def start(self, row: AgentRow, *, floor: int, grants: Sequence[approvals.Grant]) -> None:
         """Start the agent host of `row`, and return when it answers.
 
         Raises:
@@ -65,7 +66,7 @@ class Starter(Protocol):
 
     def socket(self, name: str) -> Path: ...
 
-    def picture(self, attachment: Mapping[str, object]) -> Mapping[str, str]: ...
+    def discard_workspace(self, workspace: Path, name: str) -> bool: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -417,7 +418,7 @@ class Keeper:
             waiting = await agent_messages.in_states(tx, ["pending"], agent=self.name)
         for message in waiting:
             try:
-                images = [await asyncio.to_thread(self.starter.picture, item) for item in message.attachments]
+                images = [await asyncio.to_thread(picture, item) for item in message.attachments]
                 with around(HAND_OVER):
                     await link.send(
                         id=message.id, text=message.text, mode=message.mode, sender=message.sender, images=images

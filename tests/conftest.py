@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,29 @@ from tests.synapse import Synapse, SynapseMissing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+
+#: Set in CI, where everything is installed: a test that is skipped there was skipped by mistake.
+REFUSE_SKIPS = "MUSTER_TESTS_REFUSE_SKIPS"
+#: Skips with these reasons are covered by the run as the other kind of user.
+OTHER_USER = ("needs root", "needs an ordinary user")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail the run when tests were skipped although `REFUSE_SKIPS` is set."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if not os.environ.get(REFUSE_SKIPS) or reporter is None or session.exitstatus != pytest.ExitCode.OK:
+        return
+    wrong = [report for report in reporter.stats.get("skipped", []) if not _allowed(report)]
+    for report in wrong:
+        reporter.write_line(f"skipped, and {REFUSE_SKIPS} is set: {report.nodeid}: {report.longrepr}", red=True)
+    if wrong:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _allowed(report: pytest.TestReport) -> bool:
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
+    return reason.removeprefix("Skipped: ").startswith(OTHER_USER)
 
 
 @pytest.fixture(scope="session")

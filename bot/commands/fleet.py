@@ -97,12 +97,17 @@ async def kill(ctx: Context, name: AgentName, *, discard: bool = False) -> Reply
         name: the agent.
         discard: delete its workspace as well, with whatever was not pushed from there.
     """
+    from bot import rendering
+
     agents = ctx.services.agents
     launch = await ctx.once("launch", lambda: agents.launch_of(name))
     row = await agents.get(name)
-    if row.launch_id == launch:
-        await agents.kill(row, discard=discard)
-    kept = "Its workspace is deleted." if discard else f"Its workspace stays: `{row.workspace}`."
+    discarded = row.launch_id == launch and await agents.kill(row, discard=discard)
+    kept = f"Its workspace stays: {rendering.code(row.workspace)}."
+    if discarded:
+        kept = "Its workspace is deleted."
+    elif discard:
+        kept += " Muster did not make it, so deleting it is yours to do."
     return Reply(f"{name} is killed and its session given up. {kept}", {"id": launch, "state": "stopped"})
 
 
