@@ -143,8 +143,16 @@ async def running(
     environ: Mapping[str, str],
     *,
     clock: Callable[[], float] = time.time,
+    connectors: Mapping[str, Connector] | None = None,
 ) -> AsyncIterator[Orchestrator]:
     """Start an orchestrator, and stop it at the end of the block.
+
+    Args:
+        paths: the installation.
+        settings: what it is configured to be.
+        environ: where references to secrets are looked up.
+        clock: seconds since the epoch.
+        connectors: used beside those that are configured; they are the caller's.
 
     Raises:
         UserError: it cannot be started; another one runs, or a folder or the register cannot be used.
@@ -153,7 +161,7 @@ async def running(
     with only_one(paths.lock):
         store = await Store.open(settings.register_url)
         try:
-            async with _running(paths, settings, environ, store, clock) as orchestrator:
+            async with _running(paths, settings, environ, store, clock, connectors or {}) as orchestrator:
                 yield orchestrator
         finally:
             await store.close()
@@ -161,7 +169,12 @@ async def running(
 
 @contextlib.asynccontextmanager
 async def _running(
-    paths: Paths, settings: Settings, environ: Mapping[str, str], store: Store, clock: Callable[[], float]
+    paths: Paths,
+    settings: Settings,
+    environ: Mapping[str, str],
+    store: Store,
+    clock: Callable[[], float],
+    more: Mapping[str, Connector],
 ) -> AsyncIterator[Orchestrator]:
     redact = redaction_of(settings, environ)
     configured = {identity: Permission.named(word) for identity, word in settings.operators.items()}
@@ -171,6 +184,7 @@ async def _running(
         return await operators.permission(f"{connector}:{sender}") >= Permission.OPERATOR
 
     connectors, broken = _make_connectors(paths, settings, may_invite)
+    connectors.update(more)
 
     def capabilities(name: str) -> Capabilities:
         connector = connectors.get(name)

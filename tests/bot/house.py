@@ -1,0 +1,135 @@
+"""A whole orchestrator in a test: real register and agent hosts, the built-in runtime and its model provider.
+
+Only the chat system lives in memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bot.config import Account, load
+from bot.orchestrator import Orchestrator, running
+from bot.paths import Paths
+from connectors import outbox
+from connectors.memory import MemoryConnector, MemoryServer, Said
+from fleet import lifecycle
+from fleet.sim import provider
+from register.queries import agents
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from fleet.sim.provider import Provider
+
+ROOM = "room"
+ADMIN = "@ana"
+OPERATOR = "@otto"
+VIEWER = "@vera"
+STRANGER = "@stan"
+
+_SETTINGS = """\
+connectors: {}
+operators:
+  memory:@ana: admin
+  memory:@otto: operator
+  memory:@vera: viewer
+"""
+
+
+@dataclass(slots=True)
+class House:
+    """What tests hold on to; the orchestrator can be stopped and started again around it."""
+
+    paths: Paths
+    chat: MemoryServer
+    models: Provider
+    clock: Callable[[], float] | None = None
+    orchestrator: Orchestrator | None = None
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator[Orchestrator]:
+        """Run the orchestrator for the length of the block; its agents go on after it."""
+        settings = load(self.paths)
+        account = Account.model_validate(
+            {"provider": "anthropic", "base_url": self.models.url, "credential": "env:KEY"}
+        )
+        settings = dataclasses.replace(settings, accounts={"sim": account})
+        more = {"memory": MemoryConnector(server=self.chat)}
+        async with running(self.paths, settings, {"KEY": "sk-test-not-a-real-key"}, connectors=more) as orchestrator:
+            self.orchestrator = orchestrator
+            try:
+                yield orchestrator
+            finally:
+                self.orchestrator = None
+
+    async def ask(self, text: str, *, sender: str = ADMIN, conversation: str = ROOM) -> str:
+        """Write a command and wait for the reply to it."""
+        parent = None if conversation == ROOM else ROOM
+        event = self.chat.post(text, sender=sender, conversation=conversation, parent=parent)
+        return (await self.reply(event)).text
+
+    async def reply(self, event: str) -> Said:
+        """The message that answers an event."""
+
+        def answers() -> list[Said]:
+            return [said for said in self.chat.said if getattr(said.content, "reply_to", None) == event]
+
+        await self.chat.until(answers, limit=30)
+        return answers()[0]
+
+    async def launch(self, name: str, *options: str) -> str:
+        """Launch an agent and wait until it is ready. Returns its thread."""
+        await self.ask(" ".join(["!launch", name, "--runtime", "sim", "--sandbox", "none", *options]))
+        thread = await self.thread(name)
+        await self.heard(thread, "Ready")
+        return thread
+
+    async def thread(self, name: str) -> str:
+        """The conversation of an agent's thread, once it stands."""
+        assert self.orchestrator is not None
+        async with self.orchestrator.store.read() as tx:
+            row = await agents.get(tx, name)
+        assert row is not None
+        await self.chat.until(lambda: self.chat.find(row.thread_key), limit=30)
+        while True:
+            async with self.orchestrator.store.read() as tx:
+                opener = await outbox.get(tx, row.thread_key)
+            if opener is not None and opener.made_conversation is not None:
+                return opener.made_conversation
+            await self.orchestrator.delivery.idle()
+
+    async def heard(self, conversation: str, words: str, *, limit: float = 30) -> str:
+        """The first message in a conversation that holds `words`."""
+
+        def found() -> list[str]:
+            return [text for text in self.chat.texts(conversation) if words in text]
+
+        await self.chat.until(found, limit=limit)
+        return found()[0]
+
+    def say(self, text: str, conversation: str, *, sender: str = ADMIN) -> str:
+        """Write into a thread. Returns the event id."""
+        return self.chat.post(text, sender=sender, conversation=conversation, parent=ROOM)
+
+    async def marks(self, event: str, *marks: str) -> None:
+        """Wait until these reactions stand on a message."""
+        await self.chat.until(lambda: set(marks) <= set(self.chat.reactions(event)), limit=30)
+
+
+@contextlib.asynccontextmanager
+async def house(folder: Path) -> AsyncIterator[House]:
+    """A house in `folder`, its agents gone at the end."""
+    paths = Paths.of({"MUSTER_HOME": str(folder), "HOME": str(folder)})
+    paths.prepare()
+    paths.muster_yaml.write_text(_SETTINGS)
+    async with provider.running() as models:
+        home = House(paths, MemoryServer(), models)
+        try:
+            yield home
+        finally:
+            for agent in paths.agents.iterdir():
+                await lifecycle.kill(agent)

@@ -1,0 +1,149 @@
+"""What an operator sees in the room: launching, talking, receipts, approvals, strangers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.bot.house import OPERATOR, ROOM, STRANGER, VIEWER, House, house
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+@pytest.fixture
+async def home(tmp_path: Path) -> AsyncIterator[House]:
+    async with house(tmp_path) as made, made.open():
+        yield made
+
+
+async def test_an_agent_is_launched_talked_to_and_stopped(home: House) -> None:
+    thread = await home.launch("coder0")
+    event = home.say("hello there [[say: general greetings]]", thread)
+    await home.heard(thread, "general greetings")
+    await home.marks(event, "📥", "👀", "✅")
+    assert "idle" in await home.ask("!ps")
+    await home.ask("!stop coder0")
+    await home.heard(thread, "Stopped")
+    assert "No agent runs" in await home.ask("!ps")
+
+
+async def test_the_answer_stands_once_and_exactly(home: House) -> None:
+    thread = await home.launch("coder0")
+    home.say("[[say: one **two** `three`]]", thread)
+    await home.heard(thread, "one **two** `three`")
+    event = home.say("[[say: next]]", thread)
+    await home.marks(event, "✅")
+    assert home.chat.texts(thread).count("one **two** `three`") == 1
+
+
+async def test_a_second_launch_changes_nothing_and_says_so(home: House) -> None:
+    await home.launch("coder0")
+    assert "runs already" in await home.ask("!launch coder0 --runtime sim --sandbox none")
+
+
+async def test_words_in_the_room_go_to_the_orchestrator_and_are_answered_there(home: House) -> None:
+    assert "launch" in await home.ask("is anybody here?")
+    await home.launch("lead", "--role", "orchestrator")
+    home.chat.post("[[say: I am in charge]]")
+    await home.heard(ROOM, "I am in charge")
+
+
+async def test_a_permission_is_asked_with_the_whole_command_and_given_by_reaction(home: House) -> None:
+    thread = await home.launch("coder0")
+    home.say("[[run: echo permitted > proof.txt]]", thread)
+    question = await home.heard(thread, "asks for permission")
+    assert "echo permitted > proof.txt" in question
+    asked = next(said for said in home.chat.messages(thread) if said.text == question)
+    home.chat.react(asked.event_id, "✅", conversation=thread)
+    await home.chat.until(lambda: "☑️" in asked.text, limit=30)
+    proof = home.paths.workspace("coder0") / "proof.txt"
+    await home.chat.until(proof.exists, limit=30)
+    assert proof.read_text() == "permitted\n"
+
+
+async def test_only_operators_answer_and_each_request_once(home: House) -> None:
+    thread = await home.launch("coder0")
+    home.say("[[run: echo no > proof.txt]]", thread)
+    question = await home.heard(thread, "asks for permission")
+    asked = next(said for said in home.chat.messages(thread) if said.text == question)
+    home.chat.react(asked.event_id, "✅", sender=VIEWER, conversation=thread)
+    await home.heard(thread, "Only operators answer")
+    home.chat.react(asked.event_id, "✅", sender=STRANGER, conversation=thread)
+    home.chat.react(asked.event_id, "❌", sender=OPERATOR, conversation=thread)
+    await home.chat.until(lambda: "☑️" in asked.text, limit=30)
+    home.chat.react(asked.event_id, "✅", conversation=thread)
+    await home.heard(thread, "Too late")
+    assert not (home.paths.workspace("coder0") / "proof.txt").exists()
+
+
+async def test_what_is_allowed_for_always_is_not_asked_again_until_taken_back(home: House) -> None:
+    thread = await home.launch("coder0")
+    home.say("[[run: echo again >> proof.txt]]", thread)
+    question = await home.heard(thread, "asks for permission")
+    approval = question.split("permission `")[1].split("`")[0]
+    await home.ask(f"!approve {approval} --always", conversation=thread)
+    proof = home.paths.workspace("coder0") / "proof.txt"
+    await home.chat.until(proof.exists, limit=30)
+    event = home.say("[[run: echo again >> proof.txt]]", thread)
+    await home.marks(event, "✅")
+    assert proof.read_text() == "again\nagain\n"
+    grants = await home.ask("!grants")
+    assert "echo again" in grants
+    assert "Taken back" in await home.ask(f"!grant revoke {grants.split('`')[1]}")
+    home.say("[[run: echo again >> proof.txt]]", thread)
+    await home.chat.until(lambda: sum("asks for permission" in t for t in home.chat.texts(thread)) == 1, limit=30)
+
+
+async def test_a_stranger_gets_one_line_a_day_and_reaches_nothing(home: House) -> None:
+    for word in ("!ps", "!launch evil", "hello"):
+        home.chat.post(word, sender=STRANGER)
+    await home.heard(ROOM, "operators of this fleet only")
+    assert "evil" in await home.ask("!audit")
+    assert sum("operators of this fleet only" in text for text in home.chat.texts(ROOM)) == 1
+    assert "No agent runs" in await home.ask("!ps")
+
+
+async def test_an_edit_is_not_a_second_prompt(home: House) -> None:
+    thread = await home.launch("coder0")
+    event = home.say("[[say: first]]", thread)
+    await home.marks(event, "✅")
+    home.chat.edit(event, "[[say: second]]", conversation=thread)
+    await home.heard(thread, "Edits are not read")
+    assert len(home.models.ledger.entries) == 1
+
+
+async def test_a_message_taken_back_while_queued_is_never_read(home: House) -> None:
+    thread = await home.launch("coder0")
+    home.say("[[wait: gate]] first", thread)
+    queued = home.say("[[say: never]]", thread)
+    await home.marks(queued, "📥")
+    home.chat.redact(queued, conversation=thread)
+    await home.marks(queued, "↩️")
+    home.models.release("gate")
+    last = home.say("[[say: last words]]", thread)
+    await home.marks(last, "✅")
+    assert "never" not in " ".join(home.chat.texts(thread))
+
+
+async def test_kill_asks_first_and_only_the_same_person_confirms(home: House) -> None:
+    await home.launch("coder0")
+    event = home.chat.post("!kill coder0")
+    question = await home.reply(event)
+    assert "cannot be undone" in question.text
+    home.chat.react(question.event_id, "✅", sender=OPERATOR)
+    await home.heard(ROOM, "can confirm")
+    home.chat.react(question.event_id, "✅")
+    await home.heard(ROOM, "is killed")
+    assert "stopped" in await home.ask("!ps --all")
+
+
+async def test_a_command_with_a_slip_says_what_was_meant(home: House) -> None:
+    assert "!launch" in await home.ask("!lunch coder0")
+    assert "NAME" in await home.ask("!stop")
+    assert "no agent is called" in await home.ask("!stop nobody")
+    assert "PERMISSION" not in await home.ask("!ps", sender=VIEWER)
+    assert "operator" in await home.ask("!launch coder0", sender=VIEWER)
+    assert "only an admin" in await home.ask("!launch coder0 --runtime sim --sandbox none", sender=OPERATOR)
