@@ -19,7 +19,7 @@ from bot.keeping import Keeper
 from bot.saying import Place
 from connectors import outbox
 from connectors.messages import OpenThread, Priority
-from fleet import lifecycle, liveness
+from fleet import journal, lifecycle, liveness
 from fleet.names import AGENT_NAME, is_agent_name
 from register.crashpoints import declare
 from register.queries import agent_messages, agents
@@ -178,14 +178,7 @@ class Agents:
     def _view(self, row: AgentRow, now: float, waiting: int) -> AgentView:
         keeper = self._keepers.get(row.name)
         seen = keeper.seen if keeper is not None else None
-        verdict = liveness.judge(
-            seen.status if seen is not None else None,
-            seen_at=seen.at if seen is not None else None,
-            host_runs=keeper.host_runs if keeper is not None else None,
-            last_state=row.state,
-            last_change=row.stopped_at or row.started_at,
-            now=now,
-        )
+        verdict = self._verdict(row, keeper, now)
         status = seen.status if seen is not None else None
         activity = keeper.doing if keeper is not None else None
         if activity is None and status is not None:
@@ -193,10 +186,31 @@ class Agents:
         queued = waiting + (status.queued if status is not None else 0)
         return AgentView(row=row, liveness=verdict, status=status, activity=activity, queued=queued)
 
+    def _verdict(self, row: AgentRow, keeper: Keeper | None, now: float) -> Liveness:
+        last = keeper.last if keeper is not None else None
+        runs = keeper.host_runs if keeper is not None else None
+        if not runs and row.state in {"starting", "failed", "stopped"}:
+            # What was decided here goes before what a journal can know: that it is to start, was killed, never started.
+            return liveness.Liveness(
+                state=row.state,
+                evidence="none" if last is None else "journal",
+                evidence_age_s=None if last is None else max(0.0, now - last.at),
+                detail=row.detail,
+            )
+        seen = keeper.seen if keeper is not None else None
+        return liveness.judge(
+            seen.status if seen is not None else None,
+            received_at=seen.at if seen is not None else None,
+            host_runs=bool(runs),
+            last=last,
+            adapter=self.starter.is_adapter(row.runtime),
+            now=now,
+        )
+
     async def tail(self, name: str, entries: int) -> list[Entry]:
-        """The last entries of an agent's journal, from the agent host or, when it is gone, from its files."""
+        """The last entries of an agent's journal, oldest first."""
         row = await self.get(name)
-        return await asyncio.to_thread(lifecycle.tail, self.starter.folder(row.name), entries)
+        return await asyncio.to_thread(journal.read_last, self.starter.folder(row.name), entries)
 
     def thread_agent(self, rows: Sequence[AgentRow], thread_key: str | None) -> AgentRow | None:
         return next((row for row in rows if row.thread_key == thread_key), None)
@@ -295,7 +309,7 @@ class Agents:
             )
         if not changed:
             return False
-        await lifecycle.kill(self.starter.folder(row.name))
+        await asyncio.to_thread(lifecycle.kill, self.starter.folder(row.name))
         discarded = False
         if discard:
             discarded = await asyncio.to_thread(self.starter.discard_workspace, Path(row.workspace), row.name)
@@ -359,4 +373,4 @@ class Agents:
         keeper = self._keepers.get(message.agent)
         if keeper is None or keeper.link is None:
             return False
-        return (await keeper.link.withdraw(message.id)).withdrawn
+        return await keeper.link.withdraw(message.id)

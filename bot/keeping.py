@@ -15,7 +15,7 @@ import structlog
 
 from bot import story as stories
 from bot.story import Story
-from fleet import lifecycle
+from fleet import journal, lifecycle
 from fleet.assembly import picture
 from fleet.control import AgentLink, HostStatus
 from fleet.errors import AgentRefused, AgentUnreachable, FleetError
@@ -66,6 +66,8 @@ class Starter(Protocol):
 
     def socket(self, name: str) -> Path: ...
 
+    def is_adapter(self, runtime: str) -> bool: ...
+
     def discard_workspace(self, workspace: Path, name: str) -> bool: ...
 
 
@@ -92,6 +94,8 @@ class Keeper:
     """After an absence, more turns than this are told as one digest."""
     seen: Seen | None = None
     host_runs: bool | None = None
+    last: Entry | None = None
+    """The newest entry of the journal that was read."""
     _link: AgentLink | None = None
     _story: Story = field(init=False)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -135,22 +139,24 @@ class Keeper:
                 row = await agents.get(tx, self.name)
             if row is None:
                 return
-            link = await self._connect()
+            try:
+                link = await self._connect()
+            except AgentRefused as refusal:
+                self.host_runs = True
+                await self._estranged(row, refusal)
+                continue
             self.host_runs = link is not None
             if link is None:
                 await self._catch_up()
                 await self._without_host(row)
                 continue
             try:
-                async with contextlib.aclosing(link):
+                async with link:
                     self._link = link
                     self._mail.set()
-                    await self._with_host(link, row)
-            except AgentUnreachable as error:
-                log.info("agent.link_lost", agent=self.name, reason=str(error))
+                    await self._with_host(link)
             finally:
                 self._link, self.seen = None, None
-            await asyncio.sleep(0)
 
     async def _connect(self) -> AgentLink | None:
         """A link to the agent host if one runs; None when there is none (its lock is free)."""
@@ -166,6 +172,17 @@ class Keeper:
                     async with asyncio.timeout(RETRY_LINK):
                         await self._changed.wait()
                         self._changed.clear()
+
+    async def _estranged(self, row: AgentRow, refusal: AgentRefused) -> None:
+        """The host runs and speaks another protocol: say so once, and end it by force when it is no longer wanted."""
+        if row.wanted == "stopped" or row.state == "starting":
+            await asyncio.to_thread(lifecycle.kill, self.starter.folder(self.name))
+            return
+        async with self.store.write(GONE) as tx:
+            await agents.change(tx, self.name, launch_id=row.launch_id, state="unknown", detail=str(refusal))
+            await self.teller.note(tx, row, f"protocol/{row.launch_id}", f"⚠️ {refusal}")
+        self.wake_delivery()
+        await self._changed.wait()
 
     async def _without_host(self, row: AgentRow) -> None:
         if row.wanted == "running" and row.state == "starting":
@@ -197,13 +214,18 @@ class Keeper:
         folder = self.starter.folder(self.name)
         if not folder.exists():
             return
-        lifecycle.clear_away(folder)
+        await asyncio.to_thread(lifecycle.clear_away, folder)
         if self._story.over and (row.wanted == "stopped" or row.state in {"failed", "stopped"}):
             return
         words = lifecycle.last_words(folder)
         async with self.store.write(GONE) as tx:
             state = "stopped" if row.wanted == "stopped" else "failed"
-            reason = "the agent host is gone, with no word of its own"
+            killed = row.wanted == "stopped"
+            reason = (
+                "killed, with everything it had started"
+                if killed
+                else "the agent host is gone, with no word of its own"
+            )
             await agents.change(
                 tx, self.name, launch_id=row.launch_id, state=state, detail=reason, stopped_at=self.clock()
             )
@@ -212,12 +234,12 @@ class Keeper:
         self._story = replace(self._story, over=True)
         self.wake_delivery()
 
-    async def _with_host(self, link: AgentLink, row: AgentRow) -> None:
+    async def _with_host(self, link: AgentLink) -> None:
         """Follow the host until it goes, and make it what is wanted."""
         async with asyncio.TaskGroup() as tasks:
             ending = tasks.create_task(self._end_when_unwanted(link), name=f"end {self.name}")
             try:
-                await self._follow(link, row)
+                await self._follow(link)
             finally:
                 ending.cancel()
 
@@ -265,6 +287,7 @@ class Keeper:
         read_to = Position(position.incarnation, position.seq)
         view_start = Position(position.view_incarnation, position.view_seq)
         story = Story(self.name, position=view_start, view_start=view_start)
+        self.last = await asyncio.to_thread(journal.last_entry, self.starter.folder(self.name))
         for entry in await self._from_files(view_start):
             if entry.position > read_to:
                 break
@@ -285,7 +308,7 @@ class Keeper:
         if entries:
             await self._tell(entries)
 
-    async def _follow(self, link: AgentLink, row: AgentRow) -> None:
+    async def _follow(self, link: AgentLink) -> None:
         await self._catch_up()
         stream = link.follow(self._story.position)
         queue: asyncio.Queue[Entry | HostStatus | None] = asyncio.Queue(maxsize=BATCH)
@@ -294,6 +317,8 @@ class Keeper:
             try:
                 async for item in stream:
                     await queue.put(item)
+            except AgentUnreachable as error:
+                log.info("agent.link_lost", agent=self.name, reason=str(error))
             finally:
                 await queue.put(None)
 
@@ -341,6 +366,7 @@ class Keeper:
         return self._story
 
     async def _tell(self, entries: list[Entry], *, live: bool = False) -> None:
+        self.last = entries[-1]
         story, effects = self._story, list[stories.Effect]()
         for entry in entries:
             story, following = story.after(entry)

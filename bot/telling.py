@@ -295,10 +295,12 @@ class Teller:
     async def gone(self, tx: AsyncConnection, row: AgentRow, story: Story, reason: str, words: str) -> None:
         """The agent host is gone without a word: end what it left open."""
         key = f"gone/{row.name}/{story.position.incarnation}"
-        block = f"\n\n{rendering.code_block(words)}" if words.strip() else ""
-        await self._say(
-            tx, key, f"✖ {row.name}: {reason}. `restart {row.name}` brings it back.{block}", self.thread(row)
-        )
+        if row.wanted == "stopped":
+            text = f"⏹ {row.name}: {reason}."
+        else:
+            block = f"\n\n{rendering.code_block(words)}" if words.strip() else ""
+            text = f"✖ {row.name}: {reason}. `restart {row.name}` brings it back.{block}"
+        await self._say(tx, key, text, self.thread(row))
         if story.view is not None:
             await self._progress(tx, row, Progress(story.view, story.position, final=True))
         for message in await agent_messages.in_states(tx, ["accepted"], agent=row.name):
