@@ -34,6 +34,8 @@ class Opened:
     pid: int
     protocol: int
     carried: Mapping[str, Any] = field(default_factory=dict)
+    continues: bool = False
+    """The same agent host goes on in a new file, since the old one or the disk was full: nothing ended or began."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,9 +160,12 @@ class PermissionAnswered:
     KIND: ClassVar[str] = "permission_answered"
     request: str
     outcome: str
-    """selected, granted (by an earlier "always"), denied, expired, cancelled (with the turn), lost (with the runtime)."""
+    """selected, granted (by an earlier "always": it was never asked), denied, expired, cancelled (with the turn),
+    lost (with the runtime)."""
     option: str | None = None
     by: str | None = None
+    incarnation: int = 0
+    """The incarnation in which it was asked, where that is an earlier one than this entry's."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -211,6 +216,15 @@ class Noise:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Notice:
+    """A sentence of the agent host's own for the operator."""
+
+    KIND: ClassVar[str] = "notice"
+    text: str
+    turn: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Closing:
     """The last entry of an orderly end."""
 
@@ -247,6 +261,7 @@ Event: TypeAlias = (
     | Usage
     | TurnEnded
     | Noise
+    | Notice
     | Closing
     | Unknown
 )

@@ -150,8 +150,27 @@ def pages(folder: Path, after: Position, limit: int = 1000) -> Iterator[list[Ent
         yield waiting
 
 
+class JournalReader:
+    """Reads a journal in pages; asked for what follows the page before, it goes on where it was."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._at = Position()
+        self._pages: Iterator[list[Entry]] = iter(())
+
+    def read(self, after: Position, limit: int = 1000) -> list[Entry]:
+        """The first `limit` entries after a position; empty when there are none yet."""
+        page = next(self._pages, None) if after == self._at and after != Position() else None
+        if page is None or len(page) > limit:
+            self._pages = pages(self._folder, after, limit)
+            page = next(self._pages, [])
+        if page:
+            self._at = page[-1].position
+        return page
+
+
 def read(folder: Path, after: Position, limit: int = 1000) -> list[Entry]:
-    """The first `limit` entries after a position; `pages` is for reading on."""
+    """The first `limit` entries after a position; `JournalReader` is for reading on."""
     return next(pages(folder, after, limit), [])
 
 

@@ -22,6 +22,7 @@ from acp.schema import (
     NewSessionRequest,
     PromptRequest,
     SetSessionConfigOptionSelectRequest,
+    SetSessionModeRequest,
     TextContentBlock,
 )
 
@@ -29,7 +30,7 @@ from fleet.errors import FleetError
 from fleet.host.updates import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from pydantic import BaseModel
 
@@ -59,6 +60,8 @@ class Session:
     id: str
     model_option: str | None
     """The configuration option that names the model (category ``model``)."""
+    mode: str | None
+    """The mode that the session is in, where the runtime has modes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,18 +116,22 @@ class AcpClient:
             images=prompts.get("image") is True,
         )
 
-    async def new_session(self, cwd: str) -> Session:
-        answer = await self._request("session/new", NewSessionRequest(cwd=cwd, mcp_servers=[]))
+    async def new_session(self, cwd: str, meta: Mapping[str, Any]) -> Session:
+        """Begin a session; `meta` is for this runtime alone (``_meta``)."""
+        request = NewSessionRequest(cwd=cwd, mcp_servers=[], field_meta=dict(meta) or None)
+        answer = await self._request("session/new", request)
         id_ = answer.get("sessionId")
         if not isinstance(id_, str) or not id_ or len(id_) > 1000 or clean(id_) != id_:
             raise RuntimeTrouble("The runtime began a session without giving it an id.")
-        return Session(id=id_, model_option=_model_option(answer))
+        return _session(id_, answer)
 
-    async def load_session(self, cwd: str, session: str) -> Session:
-        answer = await self._request(
-            "session/load", LoadSessionRequest(cwd=cwd, session_id=session, mcp_servers=[]), empty=True
-        )
-        return Session(id=session, model_option=_model_option(answer))
+    async def load_session(self, cwd: str, session: str, meta: Mapping[str, Any]) -> Session:
+        request = LoadSessionRequest(cwd=cwd, session_id=session, mcp_servers=[], field_meta=dict(meta) or None)
+        return _session(session, await self._request("session/load", request, empty=True))
+
+    async def set_mode(self, session: Session, mode: str) -> None:
+        request = SetSessionModeRequest(session_id=session.id, mode_id=mode)
+        await self._request("session/set_mode", request, empty=True)
 
     async def set_model(self, session: Session, model: str) -> None:
         """Choose the model: by the session's configuration option, or the way that older runtimes know."""
@@ -209,6 +216,11 @@ def _trouble(method: str, error: RequestError) -> RuntimeTrouble:
     if isinstance(extra, str) and extra and extra not in said:
         said = f"{said}: {clean(extra)[:2000]}"
     return RuntimeTrouble(f"The runtime answered {method} with an error: {said}")
+
+
+def _session(id_: str, answer: dict[str, Any]) -> Session:
+    mode = _dict(answer.get("modes")).get("currentModeId")
+    return Session(id=id_, model_option=_model_option(answer), mode=mode if isinstance(mode, str) else None)
 
 
 def _model_option(answer: dict[str, Any]) -> str | None:

@@ -92,9 +92,10 @@ class JournalWriter:
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
-        self._progress = asyncio.Condition()
         self._closing = False
         self._retry_at = 0.0
+        self._busy = False
+        self._idle: list[asyncio.Future[None]] = []
         self._task: asyncio.Task[None] | None = None
         self.writable = False
         self.position = Position()
@@ -145,14 +146,21 @@ class JournalWriter:
         assert isinstance(last, Entry)
         return last
 
+    async def flushed(self) -> None:
+        """Wait until what was recorded up to now is durable, or cannot be."""
+        if (self._waiting or self._busy) and self.writable:
+            idle = asyncio.get_running_loop().create_future()
+            self._idle.append(idle)
+            await idle
+
+    async def failed(self) -> None:
+        """Wait for the writer to break down, which it never should; raise what broke it."""
+        if self._task is not None:
+            await asyncio.shield(self._task)
+
     async def room(self) -> None:
         """Wait until no more than the bound is waiting to be written."""
         await self._room.wait()
-
-    async def advanced(self, beyond: Durable) -> None:
-        """Wait until more than `beyond` is durable, or the journal is closed."""
-        async with self._progress:
-            await self._progress.wait_for(lambda: self.durable != beyond or self._fd < 0)
 
     async def close(self) -> None:
         """Write what waits, if it can be written, and end."""
@@ -164,8 +172,6 @@ class JournalWriter:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-        async with self._progress:
-            self._progress.notify_all()
 
     def _put(self, event: Event, durable: asyncio.Future[Entry] | None) -> asyncio.Future[Entry] | None:
         waiting = _Waiting(event, self._clock(), durable)
@@ -189,16 +195,26 @@ class JournalWriter:
                 break
             if not self.writable and asyncio.get_running_loop().time() < self._retry_at:
                 continue
+            self._busy = True
             try:
                 if not self.writable or self._size > ROTATE_BYTES:
                     await self._begin(0)
                 while self._waiting:
                     await self._write_group()
             except OSError as error:
-                await self._falter(error)
+                self._falter(error)
+            self._busy = False
+            self._tell_idle()
         self._refuse(self._waiting)
+        self._tell_idle()
 
-    async def _falter(self, error: OSError) -> None:
+    def _tell_idle(self) -> None:
+        waiting, self._idle = self._idle, []
+        for idle in waiting:
+            if not idle.done():
+                idle.set_result(None)
+
+    def _falter(self, error: OSError) -> None:
         self.trouble = error.strerror or str(error)
         if self.writable:
             self.writable = False
@@ -234,18 +250,16 @@ class JournalWriter:
             self._waiting = [*group, *self._waiting]
             raise
         self._seq += len(entries)
-        await self._announce(entries)
+        self._announce(entries)
         for waiting, entry in zip(merged, entries, strict=True):
             if waiting.durable is not None and not waiting.durable.done():
                 waiting.durable.set_result(entry)
 
-    async def _announce(self, entries: list[Entry]) -> None:
+    def _announce(self, entries: list[Entry]) -> None:
         self.position = entries[-1].position
         self.durable = Durable(self.position.incarnation, self._size)
         self._on_durable(entries)
         self._measure()
-        async with self._progress:
-            self._progress.notify_all()
 
     async def _write(self, entries: list[Entry]) -> None:
         lines = b"".join([journal.encode(entry) for entry in entries])
@@ -290,7 +304,7 @@ class JournalWriter:
             os.close(self._fd)
         self._fd, self._size, self._seq = fd, len(line), 1
         was_writable, self.writable, self.trouble = self.writable, True, None
-        await self._announce([entry])
+        self._announce([entry])
         if not was_writable:
             self._on_trouble(True)
 

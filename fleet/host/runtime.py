@@ -61,6 +61,7 @@ class RuntimeProcess:
         self._stderr: deque[str] = deque(maxlen=_STDERR_LINES)
         self._stderr_task = asyncio.create_task(self._read_stderr(), name="runtime stderr")
         self._child_seen = False
+        self._ended = False
 
     @classmethod
     async def start(cls, spec: AgentSpec) -> RuntimeProcess:
@@ -137,6 +138,9 @@ class RuntimeProcess:
         Raises:
             fleet.sweep.Unsweepable: some would not go.
         """
+        if self._ended:
+            return 0
+        self._ended = True
         killed = await asyncio.to_thread(self._kill_all)
         await self._process.wait()
         self._stderr_task.cancel()
@@ -146,8 +150,9 @@ class RuntimeProcess:
         return killed
 
     def _kill_all(self) -> int:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+        if self.alive:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
         return sweep.sweep(self._spec.marker, below=os.getpid())
 
     async def _read_stderr(self) -> None:

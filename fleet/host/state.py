@@ -148,7 +148,10 @@ def fold(entries: Sequence[Entry], state: AgentState | None = None) -> AgentStat
 
 def cut_off(state: AgentState, detail: str) -> list[Event]:
     """What must be said of a state whose runtime is gone: nothing that was open goes on."""
-    events: list[Event] = [PermissionAnswered(request=request, outcome="lost") for request in state.permissions]
+    events: list[Event] = [
+        PermissionAnswered(request=lost.request, outcome="lost", incarnation=lost.incarnation)
+        for lost in state.permissions.values()
+    ]
     if state.turn is not None:
         turn = state.turn
         accepted = turn.accepted

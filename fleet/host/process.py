@@ -1,0 +1,89 @@
+"""The agent host's process: ``python -P -m fleet.host.process [--detach] SPEC.json``.
+
+The order of the beginning keeps promises: the lock first (one agent has one host), then the sweep (a session is loaded
+only when the old one is gone to the last process), then the journal (what was cut is said before anything new begins),
+then the socket, and the runtime last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Final
+
+from fleet import sweep
+from fleet.errors import FleetError
+from fleet.lock import Held, hold
+from fleet.spec import AgentSpec
+
+#: Exit statuses beside 0.
+FAILED: Final = 1
+USAGE: Final = 2
+
+
+def main(arguments: list[str]) -> int:
+    """Run the agent host of the specification in the named file; its end is in the journal."""
+    detach = arguments[:1] == ["--detach"]
+    if len(arguments) != 1 + detach:
+        print("usage: python -P -m fleet.host.process [--detach] SPEC.json", file=sys.stderr)
+        return USAGE
+    os.umask(0o077)
+    if detach and os.fork():
+        # Nobody waits for the child: it belongs to init, so that whoever started it may come and go.
+        os._exit(0)
+    try:
+        spec = AgentSpec.read(Path(arguments[-1]))
+        os.chdir(spec.folder)
+        lock = hold(Path(spec.folder))
+    except (OSError, ValueError, TypeError, Held) as error:
+        print(f"The agent host cannot start: {error}", file=sys.stderr)
+        return FAILED
+    try:
+        asyncio.run(_run(spec))
+    except (OSError, FleetError) as error:
+        print(f"The agent host of {spec.agent} ended: {error}", file=sys.stderr)
+        return FAILED
+    finally:
+        os.close(lock)
+    return 0
+
+
+async def _run(spec: AgentSpec) -> None:
+    # The protocol's library takes most of the start's time; nothing that refuses to start should wait for it.
+    from fleet.host.agent import AgentHost, load_state
+    from fleet.host.control import ControlServer
+    from fleet.host.runtime import adopt_orphans
+
+    adopt_orphans()
+    earlier = load_state(Path(spec.folder))
+    for marker in {*earlier.markers, spec.marker}:
+        sweep.sweep(marker)
+    host = await AgentHost.open(spec, earlier)
+    server = ControlServer(host)
+    loop = asyncio.get_running_loop()
+    ending: list[asyncio.Task[None]] = []
+
+    def end_now() -> None:
+        ending.append(loop.create_task(host.shut_down(now=True, reason="the agent host was told to end")))
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end_now)
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)
+    try:
+        await server.start(Path(spec.socket))
+        await host.run()
+    finally:
+        host.finished = True
+        host.pulse.ring()
+        await server.close()
+        await host.journal.close()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(spec.socket)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,140 @@
+"""Whether an agent lives, and how that is known. Pure: what was seen, and when, in; a verdict out.
+
+A process that is there proves nothing. What counts is when the runtime's loop last answered; where only the adapter in
+front of it can answer, its child must be there and runnable as well. What is too old is `unknown`, never healthy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from fleet.events import Closing, RuntimeDied, RuntimeFailed
+
+if TYPE_CHECKING:
+    from fleet.control import HostStatus
+    from fleet.events import Entry
+
+#: Seconds after which what was seen is no evidence any more.
+FRESH_S: Final = 30.0
+
+STATES: Final = ("starting", "idle", "working", "waiting", "frozen", "stopped", "failed", "unknown")
+EVIDENCE: Final = ("protocol", "adapter", "process", "journal", "none")
+HEALTHY: Final = frozenset({"idle", "working", "waiting"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Liveness:
+    state: str
+    """One of `STATES`."""
+    evidence: str
+    """One of `EVIDENCE`: who says so."""
+    evidence_age_s: float | None
+    """How long ago; None where there is no evidence."""
+    detail: str | None = None
+
+    @property
+    def healthy(self) -> bool:
+        return self.state in HEALTHY
+
+
+def judge(
+    status: HostStatus | None,
+    *,
+    now: float,
+    received_at: float | None = None,
+    host_runs: bool = False,
+    last: Entry | None = None,
+    adapter: bool = False,
+    fresh_s: float = FRESH_S,
+) -> Liveness:
+    """What may be said of an agent.
+
+    Args:
+        status: the last status of its agent host, None when there is none since the link was lost.
+        received_at: when that status came.
+        host_runs: whether the agent host holds its lock.
+        last: the newest entry of its journal.
+        adapter: whether the runtime stands behind an adapter.
+        fresh_s: seconds after which what was seen counts no more.
+    """
+    if status is None or received_at is None:
+        return _hung(last, now) if host_runs else _gone(last, now)
+    heard = max(0.0, now - received_at)
+    if not host_runs:
+        return _gone(last, now)
+    if heard > fresh_s:
+        return _unknown("none", heard, f"the agent host has said nothing for {_span(heard)}")
+    if status.state == "failed":
+        return Liveness(state="failed", evidence="process", evidence_age_s=heard, detail=status.detail)
+    if status.state == "starting":
+        return Liveness(state="starting", evidence="process", evidence_age_s=heard, detail=status.detail)
+    return _of_runtime(status, now, heard, adapter, fresh_s)
+
+
+def _of_runtime(status: HostStatus, now: float, heard: float, adapter: bool, fresh_s: float) -> Liveness:
+    """The agent host answers; whether its runtime does is the question."""
+    if status.runtime_pid is None:
+        return _unknown("process", heard, "the runtime's process is gone")
+    if status.pinged_at is None:
+        return _unknown("process", heard, "the runtime has not answered yet")
+    age = max(0.0, now - status.pinged_at)
+    if age > fresh_s:
+        return _unknown("process", heard, f"the runtime has not answered for {_span(age)}")
+    if status.child == "gone":
+        return _unknown("adapter", age, "the adapter answers, but the runtime behind it is gone")
+    if status.child == "stopped":
+        return _unknown("adapter", age, "the adapter answers, but the runtime behind it is stopped")
+    state = "working" if status.state == "stopping" and status.turn else status.state
+    state = state if state in STATES else "idle"
+    return Liveness(
+        state=state,
+        evidence="adapter" if adapter else "protocol",
+        evidence_age_s=age,
+        detail=status.detail or _silence(status, now, fresh_s) or _ending(status),
+    )
+
+
+def _silence(status: HostStatus, now: float, fresh_s: float) -> str | None:
+    """A turn in which nothing happens: no proof of anything, but worth a word."""
+    if status.state != "working":
+        return None
+    since = status.event_at or status.turn_started_at
+    quiet = now - since if since is not None else 0.0
+    return f"nothing came from the turn for {_span(quiet)}" if quiet > fresh_s else None
+
+
+def _ending(status: HostStatus) -> str | None:
+    return "it stops when its turn ends" if status.state == "stopping" else None
+
+
+def _hung(last: Entry | None, now: float) -> Liveness:
+    age = max(0.0, now - last.at) if last is not None else None
+    return _unknown("process", age, "the agent host is there, but does not answer")
+
+
+def _gone(last: Entry | None, now: float) -> Liveness:
+    """No agent host: the journal is all there is."""
+    if last is None:
+        return Liveness(state="stopped", evidence="none", evidence_age_s=None, detail="it was never started")
+    age = max(0.0, now - last.at)
+    match last.event:
+        case Closing(reason="the runtime ended" | "the runtime did not start" as reason):
+            return Liveness(state="failed", evidence="journal", evidence_age_s=age, detail=reason)
+        case Closing(reason=reason):
+            return Liveness(state="stopped", evidence="journal", evidence_age_s=age, detail=reason)
+        case RuntimeDied(reason=reason) | RuntimeFailed(reason=reason):
+            return Liveness(state="failed", evidence="journal", evidence_age_s=age, detail=reason)
+        case _:
+            detail = "the agent host is gone, with no word of its own"
+            return Liveness(state="failed", evidence="journal", evidence_age_s=age, detail=detail)
+
+
+def _unknown(evidence: str, age: float | None, detail: str) -> Liveness:
+    return Liveness(state="unknown", evidence=evidence, evidence_age_s=age, detail=detail)
+
+
+def _span(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
