@@ -216,7 +216,13 @@ class Lanes:
                 self._thin(lane)
             self._attempt(lane, now, scope)
             room -= 1
-        return self._take()
+        return self.take()
+
+    def take(self) -> Choice:
+        """What is to be written down so far, without choosing anything to send."""
+        notes, self._notes = self._notes, Choice()
+        self._closing.clear()
+        return notes
 
     def expire(self, now: float) -> Choice:
         """Give up what is too old, without sending anything: for a connector that is away."""
@@ -225,7 +231,7 @@ class Lanes:
                 if self._expired(row, now):
                     self._give_up(lane, row)
         self._settle(now)
-        return self._take()
+        return self.take()
 
     def next_at(self, now: float) -> float | None:
         """When time alone lets something happen; None when only an event can."""
@@ -338,6 +344,7 @@ class Lanes:
         lane = self._lanes[self._where[key]]
         lane.in_flight = False
         self.in_flight -= 1
+        self._closing.add(key)
         self._drop(lane, lane.rows[0])
         return lane
 
@@ -562,11 +569,6 @@ class Lanes:
     def _current(self, name: str, version: int) -> bool:
         lane = self._lanes.get(name)
         return lane is not None and lane.version == version
-
-    def _take(self) -> Choice:
-        notes, self._notes = self._notes, Choice()
-        self._closing.clear()
-        return notes
 
 
 def _needs(row: Row) -> list[str]:

@@ -112,6 +112,7 @@ class MemoryServer:
         self._limit: tuple[float, float] | None = None
         self._level = 0.0
         self._level_at = 0.0
+        self._parents: dict[str, str] = {}
         self._files: dict[str, bytes] = {}
         self._count = 0
         self._watching: list[asyncio.Event] = []
@@ -282,7 +283,7 @@ class MemoryServer:
                 connector="memory",
                 event_id=event_id,
                 conversation=conversation,
-                parent=parent,
+                parent=parent or self._parents.get(conversation),
                 sender=sender,
                 sent_at=self.clock(),
                 body=body,
@@ -303,7 +304,10 @@ class MemoryServer:
             self.said.append(
                 Said(event_id=event_id, key=outbound.key, conversation=conversation, content=content, target=target)
             )
-        return Sent(event_id=event_id, conversation=_made(content, event_id))
+        made = _made(content, event_id)
+        if made is not None:
+            self._parents[made] = conversation
+        return Sent(event_id=event_id, conversation=made)
 
     def _check_rate(self) -> None:
         if self._limit is None:

@@ -7,7 +7,7 @@ any moment every row is either known to stand, or is sent again under the key th
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import structlog
@@ -23,7 +23,7 @@ from register.crashpoints import around, declare
 from register.errors import RegisterError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from connectors.settings import DeliverySettings
     from register.store import Store
 
-ATTEMPT = declare("outbox.attempt")
+RECORD = declare("outbox.record")
+RESTAMP = declare("outbox.restamp")
 SEND = declare("outbox.send")
-RESULT = declare("outbox.result")
 
 OnOutcome: TypeAlias = "Callable[[outbox.Row], Awaitable[None]]"
 """Told of a row that was sent or is dead, after that was written down. Best effort: a crash can come before it."""
@@ -45,10 +45,35 @@ _MISSING = outbox.Standing(state="missing")
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class _Result:
     attempt: Attempt
     outcome: Sent | TryLater | Refused
+    not_before: float = 0.0
+
+
+@dataclass(kw_only=True, slots=True)
+class _Record:
+    """What is to be written down in one transaction."""
+
+    results: list[_Result]
+    choice: Choice = field(default_factory=Choice)
+
+    def outcomes(self, now: float) -> Iterator[outbox.Row]:
+        """The rows that are done with, as they stand now."""
+        for result in self.results:
+            row = result.attempt.row
+            match result.outcome:
+                case Sent(event_id=event_id, conversation=made):
+                    yield replace(
+                        row, state="sent", sent_at=now, event_id=event_id, made_conversation=made, detail=None
+                    )
+                case Refused() as refused:
+                    yield replace(row, state="dead", detail=str(refused))
+                case TryLater():
+                    pass
+        for row, reason in self.choice.dead:
+            yield replace(row, state="dead", detail=reason)
 
 
 class Sender:
@@ -127,24 +152,26 @@ class Sender:
         async with asyncio.TaskGroup() as sends:
             while True:
                 self._news.clear()
-                await self._write_results()
                 now = self._clock()
+                record = _Record(results=self._take_results(now))
                 if abs(now - rescanned_at) >= self._settings.rescan_every:
                     self._watermark, rescanned_at, self._stale = 0, now, True
                 await self._load()
                 if self._open:
-                    choice = self._choose()
+                    record.choice = self._choose()
                 elif abs(now - expired_at) >= min(_EXPIRE_EVERY, self._settings.give_up_after):
-                    choice, expired_at = self.lanes.expire(now), now
+                    record.choice, expired_at = self.lanes.expire(now), now
                 else:
-                    choice = Choice()
-                if choice:
+                    record.choice = self.lanes.take()
+                if record.results or record.choice:
                     self._resting.clear()
-                    await self._write_choice(choice)
-                    for attempt in choice.attempts:
+                    await self._write(record)
+                    for attempt in record.choice.attempts:
                         sends.create_task(self._send(attempt))
-                    continue
-                await self._wait()
+                    for row in record.outcomes(now):
+                        await self._tell(row)
+                else:
+                    await self._wait()
 
     # --- what waits --------------------------------------------------------------------------------------------
 
@@ -234,15 +261,42 @@ class Sender:
 
     async def _restamp(self, key: str) -> None:
         scope, now = self._connector.scope(), self._clock()
-        await persist(self._store, ATTEMPT, lambda tx: outbox.restamp(tx, key, scope=scope, now=now))
+        await persist(self._store, RESTAMP, lambda tx: outbox.restamp(tx, key, scope=scope, now=now))
         self.lanes.restamped(key, scope=scope, now=now)
 
     # --- what is written down ----------------------------------------------------------------------------------
 
-    async def _write_choice(self, choice: Choice) -> None:
+    def _take_results(self, now: float) -> list[_Result]:
+        """What became of what was under way; the lanes know it from now on, the register after the next `_write`."""
+        results, self._results = self._results, []
+        for result in results:
+            key = result.attempt.row.key
+            match result.outcome:
+                case Sent() as sent:
+                    self.lanes.sent(key, sent, now)
+                case Refused():
+                    self.lanes.died(key, now)
+                case TryLater(after=after, limited=limited) as error:
+                    reason = str(error)
+                    result.not_before = self.lanes.later(key, now, after=after, limited=limited, detail=reason)
+                    _log.info("outbox.later", connector=self._name, key=key, limited=limited, reason=reason)
+        return results
+
+    async def _write(self, record: _Record) -> None:
+        """Results of what was sent, and what is about to be sent, in one transaction."""
         scope, now = self._connector.scope(), self._clock()
+        choice = record.choice
 
         async def work(tx: AsyncConnection) -> None:
+            for result in record.results:
+                key = result.attempt.row.key
+                match result.outcome:
+                    case Sent() as sent:
+                        await outbox.mark_sent(tx, key, sent, now)
+                    case Refused() as refused:
+                        await outbox.close(tx, [key], "dead", str(refused))
+                    case TryLater() as later:
+                        await outbox.mark_later(tx, key, not_before=result.not_before, detail=str(later))
             for row in choice.rewritten:
                 await outbox.rewrite(tx, row.key, row.outbound.content, row.outbound.priority)
             for row, reason in choice.superseded:
@@ -253,55 +307,11 @@ class Sender:
                 keys = [attempt.row.key for attempt in choice.attempts]
                 await outbox.mark_attempted(tx, keys, scope=scope, now=now)
 
-        await persist(self._store, ATTEMPT, work)
-        for row, reason in choice.dead:
-            _log.warning("outbox.dead", connector=self._name, key=row.key, reason=reason)
-            await self._tell(replace(row, state="dead", detail=reason))
-
-    async def _write_results(self) -> None:
-        if not self._results:
-            return
-        results, self._results = self._results, []
-        now = self._clock()
-        pauses: dict[str, float] = {}
-        for result in results:
-            key, outcome = result.attempt.row.key, result.outcome
-            if isinstance(outcome, TryLater):
-                pauses[key] = self.lanes.later(
-                    key, now, after=outcome.after, limited=outcome.limited, detail=str(outcome)
-                )
-                _log.info("outbox.later", connector=self._name, key=key, limited=outcome.limited, reason=str(outcome))
-
-        async def work(tx: AsyncConnection) -> None:
-            for result in results:
-                key = result.attempt.row.key
-                match result.outcome:
-                    case Sent() as sent:
-                        await outbox.mark_sent(tx, key, sent, now)
-                    case Refused() as refused:
-                        await outbox.close(tx, [key], "dead", str(refused))
-                    case TryLater() as later:
-                        await outbox.mark_later(tx, key, not_before=pauses[key], detail=str(later))
-
-        await persist(self._store, RESULT, work)
-        for result in results:
-            await self._settle(result, now)
-
-    async def _settle(self, result: _Result, now: float) -> None:
-        row = result.attempt.row
-        match result.outcome:
-            case Sent(event_id=event_id, conversation=made) as sent:
-                self.lanes.sent(row.key, sent, now)
-                done = replace(row, state="sent", sent_at=now, event_id=event_id, made_conversation=made, detail=None)
-                await self._tell(done)
-            case Refused() as refused:
-                self.lanes.died(row.key, now)
-                _log.warning("outbox.dead", connector=self._name, key=row.key, reason=str(refused))
-                await self._tell(replace(row, state="dead", detail=str(refused)))
-            case _:
-                pass
+        await persist(self._store, RECORD, work)
 
     async def _tell(self, row: outbox.Row) -> None:
+        if row.state == "dead":
+            _log.warning("outbox.dead", connector=self._name, key=row.key, reason=row.detail)
         if self._on_outcome is None:
             return
         try:

@@ -7,7 +7,9 @@ or half-made file. What lies in the place is never overwritten: what is wrong wi
 from __future__ import annotations
 
 import os
+import secrets
 import sqlite3
+import time
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
@@ -27,6 +29,8 @@ _HEADER_BYTES = 100
 #: Files up to this size are checked through at every start (some 0.3 s at the limit). Larger ones are checked by their
 #: header, their length and their catalogue; damage further in is found, and refused, when it is met.
 FULL_CHECK_BYTES = 64 * 1024 * 1024
+
+_ABANDONED_AFTER = 3600.0  # seconds after which a draft is what a crash left behind
 
 _WAY_OUT = (
     "Restore it from a backup, or move it away together with its -wal and -shm files to begin with an empty register."
@@ -63,8 +67,10 @@ def _create(file: Path) -> None:
             f"{leftover} lies there, but {file.name} does not: a part of a register is missing. "
             "Put the file back, or move the leftover away to begin with an empty register."
         )
-    draft = file.with_name(f".{file.name}.{os.getpid()}.new")
-    draft.unlink(missing_ok=True)
+    for abandoned in file.parent.glob(f".{file.name}.*.new"):
+        if time.time() - abandoned.stat().st_mtime > _ABANDONED_AFTER:
+            abandoned.unlink(missing_ok=True)
+    draft = file.with_name(f".{file.name}.{secrets.token_hex(4)}.new")
     os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     try:
         migrations.upgrade(draft)

@@ -20,6 +20,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.util import await_only
 
 from register import database_file
 from register.crashpoints import around
@@ -144,6 +145,7 @@ def _engine(file: Path, options: dict[str, Any], *, begin: str, connections: int
         f"sqlite+aiosqlite:///{file.absolute()}",
         pool_size=connections,
         max_overflow=0,
+        pool_reset_on_return=None,  # a transaction has ended when its connection comes back
         connect_args={"isolation_level": None, "timeout": BUSY_TIMEOUT_MS / 1000},
         execution_options=options,
     )
@@ -158,10 +160,12 @@ def _engine(file: Path, options: dict[str, Any], *, begin: str, connections: int
             cursor.execute("PRAGMA query_only = ON")
         cursor.close()
 
-    # The driver's own transactions begin late and end at odd moments; ours begin when we say so.
+    # The driver's own transactions begin late and end at odd moments; ours begin when we say so. This goes straight to
+    # the driver, since SQLAlchemy would change threads four times for it.
     @event.listens_for(engine.sync_engine, "begin")
     def _(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
+        driver: Any = connection.connection.driver_connection
+        await_only(driver.execute(begin))
 
     return engine
 
@@ -170,8 +174,9 @@ def _engine(file: Path, options: dict[str, Any], *, begin: str, connections: int
 def _explained(file: Path) -> Iterator[None]:
     try:
         yield
-    except DBAPIError as error:
-        refusal = database_file.refusal(file, error.orig) if isinstance(error.orig, sqlite3.Error) else None
+    except (DBAPIError, sqlite3.Error) as error:
+        original = error.orig if isinstance(error, DBAPIError) else error
+        refusal = None if original is None else database_file.refusal(file, original)
         if refusal is None:
             raise
         raise refusal from error
