@@ -217,7 +217,7 @@ class Assembly:
         marker = secrets.token_hex(16)
         command = prepared.command
         if row.sandbox != "none":
-            command = sandbox.wrap(prepared, workspace=workspace, home=home, hidden=self.hidden, marker=marker)
+            command = sandbox.wrap(prepared, workspace=workspace, home=home, hidden=self.hidden)
         return AgentSpec(
             agent=row.name,
             role=row.role,
@@ -237,6 +237,7 @@ class Assembly:
             models=prepared.models,
             instructions=(entry.prompt or "") if entry is not None else "",
             session_meta=prepared.session_meta,
+            session_mode=prepared.session_mode,
             resume_session=row.keep_session,
             incarnation_floor=floor,
             grants=tuple({"digest": grant.digest, "title": grant.title} for grant in grants),

@@ -1,0 +1,80 @@
+"""An agent's home, seen from outside.
+
+The agent writes in it as it likes, so to whoever acts on the host it is hostile: a file there may be a link to one of
+the operator's. Nothing here follows links below the home.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+from typing import TYPE_CHECKING
+
+from fleet.errors import FleetError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path, PurePosixPath
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def place(home: Path, name: PurePosixPath, content: bytes) -> None:
+    """Write `content` to the file `name` below `home`, 0600, whole or not at all; make the folders on the way.
+
+    Raises:
+        FleetError: there is a link or a file where a folder should be.
+    """
+    with _folder(home, name.parent) as folder:
+        part = f".{name.name}.{secrets.token_hex(4)}"
+        descriptor = os.open(
+            part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder
+        )
+        with open(descriptor, "wb") as file:
+            file.write(content)
+        os.rename(part, name.name, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def make_folder(home: Path, name: PurePosixPath) -> None:
+    """Make the folder `name` below `home`, 0700, if it is not there.
+
+    Raises:
+        FleetError: there is a link or a file in its place.
+    """
+    with _folder(home, name):
+        pass
+
+
+def modified(home: Path, name: PurePosixPath) -> float | None:
+    """When the file `name` below `home` was last written, in epoch seconds; None where there is no plain file."""
+    try:
+        with _folder(home, name.parent, make=False) as folder:
+            found = os.stat(name.name, dir_fd=folder, follow_symlinks=False)
+    except (FleetError, FileNotFoundError):
+        return None
+    return found.st_mtime if stat.S_ISREG(found.st_mode) else None
+
+
+@contextlib.contextmanager
+def _folder(home: Path, name: PurePosixPath, *, make: bool = True) -> Iterator[int]:
+    current = os.open(home, _FOLDER)
+    try:
+        for part in name.parts:
+            if make:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(part, 0o700, dir_fd=current)
+            try:
+                below = os.open(part, _FOLDER, dir_fd=current)
+            except FileNotFoundError:
+                raise
+            except OSError:
+                raise FleetError(
+                    f"{home / name}: there is a link or a file where a folder should be. Move it away."
+                ) from None
+            os.close(current)
+            current = below
+        yield current
+    finally:
+        os.close(current)

@@ -1,0 +1,14 @@
+"""What an agent can see and reach.
+
+`bubblewrap` is the default wherever it works; `none` takes an explicit setting, because an agent under it runs as the
+operator's own user and could give Muster orders.
+
+A hostile repository must not run anything on the host either. Its git configuration can (core.fsmonitor, filters,
+hooks), in whoever calls git there; so Muster calls no git in a workspace, nor any other program outside of the sandbox.
+"""
+
+from fleet.sandbox.places import check_workspace
+from fleet.sandbox.policy import choose
+from fleet.sandbox.wrapping import wrap
+
+__all__ = ["check_workspace", "choose", "wrap"]

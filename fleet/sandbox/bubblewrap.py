@@ -1,0 +1,79 @@
+"""The command line of bubblewrap (bwrap(1)): which of the host an agent sees, decided without touching anything.
+
+The environment is not on it: bubblewrap passes its own on, which is built from an allow-list, and a command line can be
+read by every user of the host. So every process inside carries the agent's marker as well.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: Namespaces and manners. The network stays the host's for now. A new session keeps the agent from typing into the
+#: operator's terminal; dying with the parent takes along what was started in sessions of its own, since it is all in
+#: one pid namespace.
+ISOLATION = (
+    "--unshare-user-try",
+    "--unshare-pid",
+    "--unshare-ipc",
+    "--unshare-uts",
+    "--unshare-cgroup-try",
+    "--die-with-parent",
+    "--new-session",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """Something that is seen inside. For a link, `source` is where it points."""
+
+    kind: Literal["readonly", "writable", "link", "empty"]
+    place: Path
+    source: Path | None = None
+
+    def arguments(self) -> tuple[str, ...]:
+        source = str(self.source if self.source is not None else self.place)
+        match self.kind:
+            case "readonly":
+                return ("--ro-bind", source, str(self.place))
+            case "writable":
+                return ("--bind", source, str(self.place))
+            case "link":
+                return ("--symlink", source, str(self.place))
+        return ("--tmpfs", str(self.place))
+
+
+def isolated(program: str, mounts: Sequence[Mount]) -> tuple[str, ...]:
+    """The command line up to what is to be run inside."""
+    first = (Mount("empty", Path("/tmp")), Mount("empty", Path("/var/tmp")), Mount("empty", Path("/run")))  # noqa: S108
+    return (
+        program,
+        *ISOLATION,
+        "--proc",
+        "/proc",
+        "--dev",
+        "/dev",
+        *(word for mount in (*first, *mounts) for word in mount.arguments()),
+    )
+
+
+def command_line(
+    program: str,
+    command: Sequence[str],
+    *,
+    system: Sequence[Mount],
+    readonly: Sequence[Path],
+    hidden: Sequence[Path],
+    workspace: Mount,
+    home: Mount,
+) -> tuple[str, ...]:
+    """The whole command line. Later mounts lie over earlier ones: what is hidden over what is shown, and over it what
+    the agent may write in."""
+    shown = [Mount("readonly", path) for path in readonly]
+    covered = [Mount("empty", folder) for folder in hidden if any(folder.is_relative_to(path) for path in readonly)]
+    mounts = (*system, *shown, *covered, workspace, home)
+    return (*isolated(program, mounts), "--chdir", str(workspace.place), "--", *command)

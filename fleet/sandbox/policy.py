@@ -1,0 +1,99 @@
+"""Which sandbox an agent gets."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from fleet.errors import FleetError
+from fleet.sandbox import bubblewrap
+from fleet.sandbox.system import system
+
+Sandbox: TypeAlias = Literal["bubblewrap", "none"]
+
+_TRY_FOR_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """Whether bubblewrap works here; if not, `reason` says why, in a sentence."""
+
+    works: bool
+    reason: str = ""
+
+
+def available() -> Availability:
+    """Try bubblewrap, with the very isolation that agents get."""
+    program = shutil.which("bwrap")
+    if program is None:
+        return Availability(False, "bubblewrap is not installed (Debian, Ubuntu, Fedora: the package bubblewrap).")
+    try:
+        tried = subprocess.run(
+            [*bubblewrap.isolated(program, system()), "--", "/bin/sh", "-c", ":"],
+            env={},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_TRY_FOR_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Availability(False, f"bubblewrap could not be tried: {error}.")
+    if tried.returncode == 0:
+        return Availability(True)
+    return Availability(False, explain(tried.stderr.decode("utf-8", "replace"), _settings()))
+
+
+def explain(complaint: str, settings: dict[str, str]) -> str:
+    """Why bubblewrap does not work here, from what it said and the kernel's settings."""
+    said = complaint.strip().splitlines()[-1] if complaint.strip() else "it gave no reason"
+    head = f"bubblewrap is installed but does not work here ({said})."
+    if settings.get("user/max_user_namespaces") == "0":
+        return f"{head} User namespaces are off: set the kernel's user.max_user_namespaces above 0."
+    if settings.get("kernel/unprivileged_userns_clone") == "0":
+        return f"{head} User namespaces are off: set the kernel's kernel.unprivileged_userns_clone to 1."
+    if settings.get("kernel/apparmor_restrict_unprivileged_userns") == "1":
+        return (
+            f"{head} AppArmor restricts user namespaces: install its profile for bwrap (Ubuntu: the package "
+            "apparmor-profiles has bwrap-userns-restrict), or set kernel.apparmor_restrict_unprivileged_userns to 0."
+        )
+    if "permi" in complaint.lower() or "namespace" in complaint.lower():
+        return f"{head} A container around Muster may forbid new namespaces."
+    return head
+
+
+def choose(requested: str | None, availability: Availability | None = None) -> Sandbox:
+    """The sandbox for an agent: what was asked for, else bubblewrap. Never none without being asked.
+
+    Args:
+        availability: what `available` found; looked up when it is needed and not given.
+
+    Raises:
+        FleetError: bubblewrap is wanted and does not work.
+    """
+    if requested == "none":
+        return "none"
+    if requested not in {None, "bubblewrap"}:
+        raise FleetError(f"No sandbox is called {requested!r}; there are bubblewrap and none.")
+    found = availability or available()
+    if found.works:
+        return "bubblewrap"
+    raise FleetError(
+        f"There is no sandbox for this agent: {found.reason} Mend that, or set `sandbox: none`, which lets the agent "
+        "act as you do: it can read your files and give Muster orders."
+    )
+
+
+def _settings() -> dict[str, str]:
+    found = {}
+    for name in (
+        "user/max_user_namespaces",
+        "kernel/unprivileged_userns_clone",
+        "kernel/apparmor_restrict_unprivileged_userns",
+    ):
+        path = Path("/proc/sys") / name
+        if path.exists():
+            found[name] = path.read_text(encoding="ascii").strip()
+    return found
