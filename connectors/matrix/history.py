@@ -1,0 +1,111 @@
+"""Reading what stands in a room already (Client-Server API, "GET /rooms/{roomId}/messages")."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from connectors.matrix.content import KEY
+from connectors.matrix.wire import CLIENT, MatrixRefusal
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from connectors.matrix.wire import Wire
+
+Json: TypeAlias = dict[str, Any]
+
+#: The events that mean something to us.
+TYPES = (
+    "m.room.message",
+    "m.reaction",
+    "m.room.redaction",
+    "m.room.member",
+    "m.room.encrypted",
+    "m.room.encryption",
+)
+
+_PAGE = 100
+#: How many events back a message of ours is looked for. Homeservers that can filter by sender give only our own.
+_SEARCHED = 1_000
+
+
+async def between(wire: Wire, room: str, since: str, known: Sequence[str]) -> AsyncIterator[list[Json]]:
+    """What came after the sync token `since` and is not among `known`, the ids of the timeline that came with the sync.
+
+    Page by page, oldest first, forward from where the last sync ended: so whatever its size, a gap is read in order and
+    with bounded memory, and nothing before it is touched. A timeline and the history may be in slightly different
+    orders; so it is read up to the end of what is known, not to its beginning.
+    """
+    token = since
+    while True:
+        query = {"dir": "f", "from": token, "limit": str(_PAGE), "filter": json.dumps({"types": TYPES})}
+        answer = await wire.call("GET", "rooms", room, "messages", query=query)
+        page = events_of(answer.get("chunk"))
+        ids = [event.get("event_id") for event in page]
+        at_end = bool(known) and known[-1] in ids
+        if at_end:
+            page = page[: ids.index(known[-1])]
+        fresh = [event for event in page if event.get("event_id") not in known]
+        if fresh:
+            yield fresh
+        following = answer.get("end")
+        # An empty page with an `end` is one whose events we may not see; without, it is the end of the room.
+        if at_end or not isinstance(following, str) or following == token:
+            return
+        token = following
+
+
+async def own_message(wire: Wire, room: str, user: str, key: str) -> str | None:
+    """The id of the event that we sent under an outbox key, if it stands among the newest."""
+    token: str | None = None
+    searched = 0
+    wanted = {"senders": [user], "types": ["m.room.message"]}
+    while searched < _SEARCHED:
+        query = {"dir": "b", "limit": str(_PAGE), "filter": json.dumps(wanted)} | ({"from": token} if token else {})
+        answer = await wire.call("GET", "rooms", room, "messages", query=query)
+        page = events_of(answer.get("chunk"))
+        for event in page:
+            content = event.get("content")
+            if event.get("sender") == user and isinstance(content, dict) and content.get(KEY) == key:
+                return _event_id(event)
+        searched += max(len(page), 1)
+        following = answer.get("end")
+        if not isinstance(following, str) or following == token:
+            return None
+        token = following
+    return None
+
+
+async def own_reaction(wire: Wire, room: str, user: str, target: str, key: str) -> str | None:
+    """The id of our reaction `key` to `target`, if there is one."""
+    token: str | None = None
+    for _ in range(_SEARCHED // _PAGE):
+        query = {"limit": str(_PAGE)} | ({"from": token} if token else {})
+        path = ("rooms", room, "relations", target, "m.annotation", "m.reaction")
+        try:
+            answer = await wire.call("GET", *path, base=f"{CLIENT}/v1", query=query)
+        except MatrixRefusal as error:
+            if error.passes:
+                raise
+            return None
+        for event in events_of(answer.get("chunk")):
+            content = event.get("content")
+            relation = content.get("m.relates_to") if isinstance(content, dict) else None
+            if event.get("sender") == user and isinstance(relation, dict) and relation.get("key") == key:
+                return _event_id(event)
+        following = answer.get("next_batch")
+        if not isinstance(following, str) or following == token:
+            return None
+        token = following
+    return None
+
+
+def events_of(value: object) -> list[Json]:
+    """The events in a list that a homeserver gave."""
+    return [event for event in value if isinstance(event, dict)] if isinstance(value, list) else []
+
+
+def _event_id(event: Json) -> str | None:
+    found = event.get("event_id")
+    return found if isinstance(found, str) else None
