@@ -7,6 +7,7 @@ adds. Alembic is imported only when there is something to do: it costs time and 
 from __future__ import annotations
 
 import sqlite3
+import threading
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,9 @@ MIGRATE = declare("register.migrate")
 VERSION_TABLE = "alembic_version"
 
 FOLDER = Path(__file__).parent
+
+#: Alembic keeps what it is doing in module globals.
+_alembic = threading.Lock()
 
 
 @cache
@@ -75,4 +79,5 @@ def apply(connection: Connection) -> None:
     config = Config()
     config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    with _alembic:
+        command.upgrade(config, "head")
