@@ -7,7 +7,7 @@ again from its beginning.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from bot.keeping import Keeper
 from bot.saying import Place
 from connectors import outbox
 from connectors.messages import OpenThread, Priority
-from fleet import journal, lifecycle, liveness
+from fleet import lifecycle, liveness
 from fleet.names import AGENT_NAME, is_agent_name
 from register.crashpoints import declare
 from register.queries import agent_messages, agents
@@ -187,30 +187,22 @@ class Agents:
         return AgentView(row=row, liveness=verdict, status=status, activity=activity, queued=queued)
 
     def _verdict(self, row: AgentRow, keeper: Keeper | None, now: float) -> Liveness:
-        last = keeper.last if keeper is not None else None
-        runs = keeper.host_runs if keeper is not None else None
-        if not runs and row.state in {"starting", "failed", "stopped"}:
-            # What was decided here goes before what a journal can know: that it is to start, was killed, never started.
-            return liveness.Liveness(
-                state=row.state,
-                evidence="none" if last is None else "journal",
-                evidence_age_s=None if last is None else max(0.0, now - last.at),
-                detail=row.detail,
-            )
         seen = keeper.seen if keeper is not None else None
-        return liveness.judge(
+        last = keeper.last if keeper is not None else None
+        verdict = liveness.judge(
             seen.status if seen is not None else None,
-            received_at=seen.at if seen is not None else None,
-            host_runs=bool(runs),
-            last=last,
-            adapter=self.starter.is_adapter(row.runtime),
+            seen_at=seen.at if seen is not None else None,
+            host_runs=keeper.host_runs if keeper is not None else None,
+            last_state=row.state,
+            last_change=last.at if last is not None else row.stopped_at or row.started_at,
             now=now,
         )
+        return verdict if verdict.detail is not None else replace(verdict, detail=row.detail)
 
     async def tail(self, name: str, entries: int) -> list[Entry]:
         """The last entries of an agent's journal, oldest first."""
         row = await self.get(name)
-        return await asyncio.to_thread(journal.read_last, self.starter.folder(row.name), entries)
+        return await asyncio.to_thread(lifecycle.tail, self.starter.folder(row.name), entries)
 
     def thread_agent(self, rows: Sequence[AgentRow], thread_key: str | None) -> AgentRow | None:
         return next((row for row in rows if row.thread_key == thread_key), None)
@@ -309,7 +301,7 @@ class Agents:
             )
         if not changed:
             return False
-        await asyncio.to_thread(lifecycle.kill, self.starter.folder(row.name))
+        await lifecycle.kill(self.starter.folder(row.name))
         discarded = False
         if discard:
             discarded = await asyncio.to_thread(self.starter.discard_workspace, Path(row.workspace), row.name)

@@ -66,8 +66,6 @@ class Starter(Protocol):
 
     def socket(self, name: str) -> Path: ...
 
-    def is_adapter(self, runtime: str) -> bool: ...
-
     def discard_workspace(self, workspace: Path, name: str) -> bool: ...
 
 
@@ -176,7 +174,7 @@ class Keeper:
     async def _estranged(self, row: AgentRow, refusal: AgentRefused) -> None:
         """The host runs and speaks another protocol: say so once, and end it by force when it is no longer wanted."""
         if row.wanted == "stopped" or row.state == "starting":
-            await asyncio.to_thread(lifecycle.kill, self.starter.folder(self.name))
+            await lifecycle.kill(self.starter.folder(self.name))
             return
         async with self.store.write(GONE) as tx:
             await agents.change(tx, self.name, launch_id=row.launch_id, state="unknown", detail=str(refusal))

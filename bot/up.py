@@ -60,8 +60,12 @@ def _log(paths: Paths, settings: Settings, environ: Mapping[str, str], *, to_fil
 async def _sit_down(orchestrator: Orchestrator) -> None:
     from connectors.terminal_prompt import converse
 
-    await converse(orchestrator.terminal, complete=completion(orchestrator), history=orchestrator.paths.prompt_history)
-    await settled(orchestrator)
+    await converse(
+        orchestrator.terminal,
+        complete=completion(orchestrator),
+        history=orchestrator.paths.prompt_history,
+        settle=lambda: settled(orchestrator),
+    )
 
 
 async def settled(orchestrator: Orchestrator) -> None:

@@ -121,11 +121,6 @@ class Assembly:
         """The control socket of an agent host."""
         return self.socket_of(name)
 
-    def is_adapter(self, runtime: str) -> bool:
-        """Whether a runtime stands behind an adapter, which can answer while the runtime hangs."""
-        known = runtimes.RUNTIMES.get(runtime)
-        return known is not None and known.adapter
-
     def _own_workspace(self, name: str) -> Path:
         if self.defaults.workspaces is not None:
             return Path(self.defaults.workspaces) / name

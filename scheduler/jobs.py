@@ -6,6 +6,8 @@ defaults would drop a run that is a second late and start another while one is r
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +66,7 @@ class Jobs:
         for job in self.table:
             self._records[job.name] = Record(name=job.name)
             trigger = IntervalTrigger(seconds=job.every_s, timezone="UTC")
-            scheduler.add_job(job.act, trigger, id=job.name, name=job.name)
+            scheduler.add_job(_to_its_end, trigger, (job.act,), id=job.name, name=job.name)
         scheduler.start()
         self._scheduler = scheduler
 
@@ -96,3 +98,9 @@ class Jobs:
             due = job.next_run_time.timestamp() if job is not None and job.next_run_time is not None else None
             result.append(replace(record, next_run=due))
         return result
+
+
+async def _to_its_end(act: Callable[[], Awaitable[None]]) -> None:
+    """Run a job; one that is cut off because the scheduler stops has not failed."""
+    with contextlib.suppress(asyncio.CancelledError):
+        await act()

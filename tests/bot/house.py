@@ -5,6 +5,7 @@ Only the chat system lives in memory.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 from dataclasses import dataclass
@@ -32,7 +33,8 @@ VIEWER = "@vera"
 STRANGER = "@stan"
 
 _SETTINGS = """\
-connectors: {}
+connectors:
+  memory: {}
 operators:
   memory:@ana: admin
   memory:@otto: operator
@@ -61,6 +63,8 @@ class House:
         more = {"memory": MemoryConnector(server=self.chat)}
         async with running(self.paths, settings, {"KEY": "sk-test-not-a-real-key"}, connectors=more) as orchestrator:
             self.orchestrator = orchestrator
+            while not (await orchestrator.delivery.health())["memory"].reachable:
+                await asyncio.sleep(0.01)
             try:
                 yield orchestrator
             finally:
