@@ -45,6 +45,8 @@ class HostStatus:
     runtime_pid: int | None = None
     pinged_at: float | None = None
     ping_ms: float | None = None
+    adapter: bool = False
+    """Whether it is an adapter that answers, with the true runtime as its child."""
     child: str | None = None
     event_at: float | None = None
     turn: str | None = None

@@ -164,8 +164,8 @@ class PermissionAnswered:
     lost (with the runtime)."""
     option: str | None = None
     by: str | None = None
-    incarnation: int = 0
-    """The incarnation in which it was asked, where that is an earlier one than this entry's."""
+    asked_in: int = 0
+    """The incarnation in which it was asked; 0 where it never was (`granted`)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

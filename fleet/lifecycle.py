@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from fleet.control import Hello
+    from fleet.events import Entry
     from fleet.spec import AgentSpec
 
 LOG: Final = "host.log"
@@ -32,6 +34,7 @@ CRASH_VARIABLE: Final = "MUSTER_HOST_CRASH"
 _LOG_BYTES: Final = 2**20
 _LOG_TAIL: Final = 4000
 _ASK_AGAIN_S: Final = 0.05
+_DIE_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +122,18 @@ async def find(places: Iterable[tuple[Path, Path]]) -> list[RunningHost]:
 
 def last_words(folder: Path) -> str:
     """Why an agent host is gone, as far as it could still say: from its journal, or else from its log."""
-    for entry in reversed(journal.read_last(folder, 20)):
+    closing = ""
+    for entry in reversed(journal.read_last(folder, 50)):
         match entry.event:
             case RuntimeDied(reason=reason, stderr=stderr) | RuntimeFailed(reason=reason, stderr=stderr):
                 return f"{reason}\n{stderr}".strip()
             case Closing(reason=reason):
-                return reason
+                closing = reason
+            case Opened():
+                break
             case _:
                 continue
-    return _log_tail(folder)
+    return closing or _log_tail(folder)
 
 
 def clear_away(folder: Path) -> int:
@@ -141,20 +147,34 @@ def clear_away(folder: Path) -> int:
     return sum(sweep.sweep(marker) for marker in _markers(folder))
 
 
-def kill(folder: Path, marker: str = "") -> int:
+async def kill(folder: Path) -> int:
     """End an agent host, its runtime and everything they started, at once and without asking them.
+
+    Returns:
+        How many processes that were.
 
     Raises:
         fleet.sweep.Unsweepable: something would not end.
     """
-    markers = {marker, *_markers(folder)} - {""}
-    ended = 0
-    pid = lock.holder(folder)
-    if pid:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-            ended += 1
-    return ended + sum(sweep.sweep(each) for each in markers)
+    return await asyncio.to_thread(kill_now, folder)
+
+
+def kill_now(folder: Path) -> int:
+    """What `kill` does, while the caller waits."""
+    deadline = time.monotonic() + _DIE_S
+    killed = set()
+    while (pid := lock.holder(folder)) is not None and time.monotonic() < deadline:
+        if pid and pid not in killed:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            killed.add(pid)
+        time.sleep(_ASK_AGAIN_S)
+    return len(killed) + sum(sweep.sweep(marker) for marker in _markers(folder))
+
+
+def tail(folder: Path, count: int) -> list[Entry]:
+    """The last entries of the agent's journal, whether its host runs or not."""
+    return journal.read_last(folder, count)
 
 
 def _markers(folder: Path) -> set[str]:

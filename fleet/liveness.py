@@ -9,11 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from fleet.events import Closing, RuntimeDied, RuntimeFailed
-
 if TYPE_CHECKING:
     from fleet.control import HostStatus
-    from fleet.events import Entry
 
 #: Seconds after which what was seen is no evidence any more.
 FRESH_S: Final = 30.0
@@ -42,37 +39,38 @@ def judge(
     status: HostStatus | None,
     *,
     now: float,
-    received_at: float | None = None,
-    host_runs: bool = False,
-    last: Entry | None = None,
-    adapter: bool = False,
+    seen_at: float | None = None,
+    host_runs: bool | None = None,
+    last_state: str = "unknown",
+    last_change: float | None = None,
     fresh_s: float = FRESH_S,
 ) -> Liveness:
     """What may be said of an agent.
 
     Args:
         status: the last status of its agent host, None when there is none since the link was lost.
-        received_at: when that status came.
-        host_runs: whether the agent host holds its lock.
-        last: the newest entry of its journal.
-        adapter: whether the runtime stands behind an adapter.
+        seen_at: when that status came.
+        host_runs: whether the agent host holds its lock; None when nobody has looked yet.
+        last_state: what the agent's journal said last.
+        last_change: when it said so.
         fresh_s: seconds after which what was seen counts no more.
     """
-    if status is None or received_at is None:
-        return _hung(last, now) if host_runs else _gone(last, now)
-    heard = max(0.0, now - received_at)
+    changed = max(0.0, now - last_change) if last_change is not None else None
+    if host_runs is None:
+        return _unknown("none", None, "nobody has looked yet")
     if not host_runs:
-        return _gone(last, now)
+        return _gone(last_state, changed)
+    if status is None or seen_at is None:
+        return _hung(last_state, changed, fresh_s)
+    heard = max(0.0, now - seen_at)
     if heard > fresh_s:
-        return _unknown("none", heard, f"the agent host has said nothing for {_span(heard)}")
-    if status.state == "failed":
-        return Liveness(state="failed", evidence="process", evidence_age_s=heard, detail=status.detail)
-    if status.state == "starting":
-        return Liveness(state="starting", evidence="process", evidence_age_s=heard, detail=status.detail)
-    return _of_runtime(status, now, heard, adapter, fresh_s)
+        return _unknown("process", heard, f"the agent host has said nothing for {_span(heard)}")
+    if status.state in {"failed", "starting"}:
+        return Liveness(state=status.state, evidence="process", evidence_age_s=heard, detail=status.detail)
+    return _of_runtime(status, now, heard, fresh_s)
 
 
-def _of_runtime(status: HostStatus, now: float, heard: float, adapter: bool, fresh_s: float) -> Liveness:
+def _of_runtime(status: HostStatus, now: float, heard: float, fresh_s: float) -> Liveness:
     """The agent host answers; whether its runtime does is the question."""
     if status.runtime_pid is None:
         return _unknown("process", heard, "the runtime's process is gone")
@@ -89,7 +87,7 @@ def _of_runtime(status: HostStatus, now: float, heard: float, adapter: bool, fre
     state = state if state in STATES else "idle"
     return Liveness(
         state=state,
-        evidence="adapter" if adapter else "protocol",
+        evidence="adapter" if status.adapter else "protocol",
         evidence_age_s=age,
         detail=status.detail or _silence(status, now, fresh_s) or _ending(status),
     )
@@ -108,26 +106,19 @@ def _ending(status: HostStatus) -> str | None:
     return "it stops when its turn ends" if status.state == "stopping" else None
 
 
-def _hung(last: Entry | None, now: float) -> Liveness:
-    age = max(0.0, now - last.at) if last is not None else None
-    return _unknown("process", age, "the agent host is there, but does not answer")
+def _hung(last_state: str, changed: float | None, fresh_s: float) -> Liveness:
+    """The agent host is there and has not spoken: it is just starting, or it hangs."""
+    if last_state == "starting" and changed is not None and changed <= fresh_s:
+        return Liveness(state="starting", evidence="process", evidence_age_s=changed)
+    return _unknown("process", changed, "the agent host is there, but does not answer")
 
 
-def _gone(last: Entry | None, now: float) -> Liveness:
-    """No agent host: the journal is all there is."""
-    if last is None:
-        return Liveness(state="stopped", evidence="none", evidence_age_s=None, detail="it was never started")
-    age = max(0.0, now - last.at)
-    match last.event:
-        case Closing(reason="the runtime ended" | "the runtime did not start" as reason):
-            return Liveness(state="failed", evidence="journal", evidence_age_s=age, detail=reason)
-        case Closing(reason=reason):
-            return Liveness(state="stopped", evidence="journal", evidence_age_s=age, detail=reason)
-        case RuntimeDied(reason=reason) | RuntimeFailed(reason=reason):
-            return Liveness(state="failed", evidence="journal", evidence_age_s=age, detail=reason)
-        case _:
-            detail = "the agent host is gone, with no word of its own"
-            return Liveness(state="failed", evidence="journal", evidence_age_s=age, detail=detail)
+def _gone(last_state: str, changed: float | None) -> Liveness:
+    """No agent host: what the journal said last is all there is."""
+    if last_state in {"starting", "stopped", "failed", "frozen"}:
+        evidence = "journal" if changed is not None else "none"
+        return Liveness(state=last_state, evidence=evidence, evidence_age_s=changed)
+    return _unknown("journal" if changed is not None else "none", changed, "the agent host is gone")
 
 
 def _unknown(evidence: str, age: float | None, detail: str) -> Liveness:

@@ -379,6 +379,8 @@ class AgentHost:
     async def _begin_turn(self) -> tuple[str, MessageQueued] | None:
         if not self.state.queue or self._stop_reason is not None or self._established is None:
             return None
+        if self._stream_ended.is_set():
+            return None
         message = self.state.queue[0]
         self._turn_count += 1
         turn = f"{self.journal.incarnation}-{self._turn_count}"
@@ -409,7 +411,9 @@ class AgentHost:
                 end = await self._client.prompt(self._established.session, text, pictures)
             except RuntimeTrouble as error:
                 if self._stream_ended.is_set():
-                    return  # What became of the turn is told with the runtime's end.
+                    # What became of the turn is told with the runtime's end; no other one may begin before that.
+                    await self.pulse.until(lambda: self.finished)
+                    return
                 said = str(error)
                 hint = hint_for(said, self.spec.hints)
                 end = PromptEnd(stop_reason="error", detail=f"{said} {hint}" if hint else said)
@@ -540,6 +544,7 @@ class AgentHost:
             "runtime_pid": runtime.pid if runtime is not None and runtime.alive else None,
             "pinged_at": self._pinged_at,
             "ping_ms": self._ping_ms,
+            "adapter": self.spec.adapter,
             "child": self._child,
             "event_at": self._event_at if turn is not None else None,
             "turn": turn.turn if turn is not None else None,

@@ -149,7 +149,7 @@ class PermissionDesk:
             raise AgentRefused("That request is over: it was answered, it expired, or its turn ended.", code="too_late")
 
         def answered(outcome: str, option: str | None) -> PermissionAnswered:
-            return PermissionAnswered(request=request, outcome=outcome, option=option, by=by, incarnation=incarnation)
+            return PermissionAnswered(request=request, outcome=outcome, option=option, by=by, asked_in=incarnation)
 
         if option is None:
             await self._decide(one, one.rejection, answered("denied", None))
@@ -200,7 +200,7 @@ class PermissionDesk:
         if self._open.pop(one.request, None) is None:
             return
         self._journal.record(
-            PermissionAnswered(request=one.request, outcome=outcome, incarnation=one.incarnation, option=option)
+            PermissionAnswered(request=one.request, outcome=outcome, asked_in=one.incarnation, option=option)
         )
         if not one.decided.done():
             one.decided.set_result(option)
@@ -214,7 +214,7 @@ class PermissionDesk:
             chosen = option
         except JournalNotWritable:
             self._journal.record(
-                PermissionAnswered(request=one.request, outcome="denied", incarnation=one.incarnation, option=chosen)
+                PermissionAnswered(request=one.request, outcome="denied", asked_in=one.incarnation, option=chosen)
             )
             raise
         finally:

@@ -6,7 +6,7 @@ entry of the next, so that folding needs one file only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from fleet.events import (
@@ -149,7 +149,7 @@ def fold(entries: Sequence[Entry], state: AgentState | None = None) -> AgentStat
 def cut_off(state: AgentState, detail: str) -> list[Event]:
     """What must be said of a state whose runtime is gone: nothing that was open goes on."""
     events: list[Event] = [
-        PermissionAnswered(request=lost.request, outcome="lost", incarnation=lost.incarnation)
+        PermissionAnswered(request=lost.request, outcome="lost", asked_in=lost.incarnation)
         for lost in state.permissions.values()
     ]
     if state.turn is not None:
@@ -206,9 +206,9 @@ def _without(queue: tuple[MessageQueued, ...], id_: str) -> tuple[MessageQueued,
 
 
 def _plain(value: Any) -> dict[str, Any]:
-    return {name: getattr(value, name) for name in value.__dataclass_fields__}
+    return {f.name: getattr(value, f.name) for f in fields(value)}
 
 
 def _read(kind: type[Any], source: Mapping[str, Any]) -> Any:
-    known = {k: tuple(v) if isinstance(v, list) else v for k, v in source.items() if k in kind.__dataclass_fields__}
-    return kind(**known)
+    names = {f.name for f in fields(kind)}
+    return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in source.items() if name in names})

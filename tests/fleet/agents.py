@@ -1,4 +1,4 @@
-"""Agents for tests: a specification that runs the scripted runtime, its agent host as a real process, and what it did."""
+"""Agents for tests: a specification that runs the scripted runtime, its agent host as a real process, what it did."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import secrets
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fleet import journal, lifecycle, sweep
 from fleet.control import AgentLink, HostStatus
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 SCRIPTED = Path(__file__).parent / "runtimes" / "scripted.py"
 LIMIT_S = 30.0
+START = Position()
+
+E = TypeVar("E")
 
 
 @dataclass
@@ -76,12 +79,12 @@ class Agent:
             async with await AgentLink.connect(self.spec.socket) as link:
                 yield link
         finally:
-            lifecycle.kill(self.folder, self.spec.marker)
+            await lifecycle.kill(self.folder)
 
     def entries(self) -> list[Entry]:
         return [entry for page in journal.pages(self.folder, Position()) for entry in page]
 
-    def events(self, kind: type[Any]) -> list[Any]:
+    def events(self, kind: type[E]) -> list[E]:
         return [entry.event for entry in self.entries() if isinstance(entry.event, kind)]
 
     def record(self) -> list[dict[str, Any]]:
@@ -97,15 +100,23 @@ class Agent:
         return sweep.survivors(self.spec.marker)
 
 
-async def until(link: AgentLink, found: Callable[[Any], bool], after: Position = Position()) -> Entry:  # noqa: B008
-    """The first entry whose event `found` accepts."""
+async def until(
+    link: AgentLink, kind: type[E], found: Callable[[E], bool] = lambda _: True, after: Position = START
+) -> E:
+    """The first event of this kind after a position that `found` accepts."""
+    return (await entry_when(link, kind, found, after))[1]
+
+
+async def entry_when(
+    link: AgentLink, kind: type[E], found: Callable[[E], bool] = lambda _: True, after: Position = START
+) -> tuple[Entry, E]:
     async with asyncio.timeout(LIMIT_S):
         stream = link.follow(after)
         async with contextlib.aclosing(stream):  # type: ignore[type-var]
             async for item in stream:
-                if isinstance(item, Entry) and found(item.event):
-                    return item
-    raise AssertionError("the agent host ended before that happened")
+                if isinstance(item, Entry) and isinstance(item.event, kind) and found(item.event):
+                    return item, item.event
+    raise AssertionError(f"the agent host ended before there was such a {kind.__name__}")
 
 
 async def status_when(link: AgentLink, found: Callable[[HostStatus], bool]) -> HostStatus:

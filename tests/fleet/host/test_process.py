@@ -1,14 +1,44 @@
+"""What an operator notices of an agent host that is a real process with a real, scripted runtime."""
+
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
 
-from fleet.events import Closing, RuntimeStarted, TextChunk, TurnAccepted, TurnEnded
-from tests.fleet.agents import Agent, gone, until
+from fleet import lifecycle
+from fleet.errors import AgentRefused, FleetError
+from fleet.events import (
+    Closing,
+    GrantAdded,
+    MessageQueued,
+    Noise,
+    Notice,
+    PermissionAnswered,
+    PermissionAsked,
+    Plan,
+    RuntimeDied,
+    RuntimeFailed,
+    RuntimeStarted,
+    TextChunk,
+    ThoughtChunk,
+    ToolCall,
+    TurnAccepted,
+    TurnEnded,
+    TurnStarted,
+    Usage,
+)
+from tests.fleet.agents import LIMIT_S, Agent, entry_when, gone, status_when, until
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from fleet.control import AgentLink
+
+PNG = "iVBORw0KGgo="
 
 
 @pytest.fixture
@@ -16,17 +46,469 @@ def agent(tmp_path: Path) -> Agent:
     return Agent.make(tmp_path)
 
 
+def said(agent: Agent) -> str:
+    return "".join(event.text for event in agent.events(TextChunk))
+
+
+async def answer(
+    link: AgentLink, option: str | None, *, always: bool = False, number: int = 1, **changes: object
+) -> str:
+    entry, asked = await entry_when(link, PermissionAsked, lambda event: event.request == str(number))
+    named = {
+        "incarnation": entry.position.incarnation,
+        "session": asked.session,
+        "request": asked.request,
+        "digest": asked.digest,
+        **changes,
+    }
+    return await link.answer(**named, option=option, always=always, by="ana")  # type: ignore[arg-type]
+
+
+# --- turns --------------------------------------------------------------------------------------------------------
+
+
 async def test_a_message_becomes_a_turn_with_its_answer(agent: Agent) -> None:
     async with agent.running() as link:
-        sent = await link.send("m1", "say=hello say=you", sender="ana")
-        assert sent.state == "journaled"
-        ended = await until(link, lambda event: isinstance(event, TurnEnded))
-        assert ended.event.stop_reason == "end_turn"
-        assert ended.event.message == "m1"
+        sent = await link.send("m1", "think=hm plan=first tool=make say=hello say=you", sender="ana")
+        assert sent.state in {"journaled", "started"}
+        ended = await until(link, TurnEnded)
+        assert (ended.stop_reason, ended.message, ended.accepted) == ("end_turn", "m1", True)
         await link.shutdown(reason="asked to stop")
-    assert "".join(event.text for event in agent.events(TextChunk)) == "helloyou"
+        await gone(agent)
+    assert said(agent) == "helloyou"
     assert [event.message for event in agent.events(TurnAccepted)] == ["m1"]
+    assert [event.text for event in agent.events(ThoughtChunk)] == ["hm"]
+    assert [event.entries[0]["content"] for event in agent.events(Plan)] == ["first"]
+    assert [(event.title, event.status) for event in agent.events(ToolCall)] == [
+        ("make", "in_progress"),
+        (None, "completed"),
+    ]
+    assert agent.events(Usage)[0].fields["totalTokens"] == 15
     assert [event.reason for event in agent.events(Closing)] == ["asked to stop"]
     assert agent.events(RuntimeStarted)[0].loaded is False
-    await gone(agent)
     assert agent.left_over() == []
+    assert "asked to stop" in lifecycle.last_words(agent.folder)
+
+
+async def test_the_same_message_twice_is_one_turn(agent: Agent) -> None:
+    async with agent.running() as link:
+        await asyncio.gather(*[link.send("m1", "say=once") for _ in range(5)])
+        await until(link, TurnEnded)
+        again = await link.send("m1", "say=once")
+        assert again.state == "finished"
+        await link.send("m2", "say=twice")
+        await until(link, TurnEnded, lambda event: event.message == "m2")
+    assert agent.prompts() == ["say=once", "say=twice"]
+    assert len(agent.events(MessageQueued)) == 2
+
+
+async def test_messages_wait_for_the_turn_to_end_and_keep_their_order(agent: Agent) -> None:
+    async with agent.running() as link:
+        await link.send("m0", "wait")
+        await until(link, TurnStarted)
+        for number in range(1, 4):
+            await link.send(f"m{number}", f"say={number}")
+        assert (await link.status()).queued == 3
+        assert agent.prompts() in ([], ["wait"])
+        assert (await link.cancel()).cancelled is True
+        await until(link, TurnEnded, lambda event: event.message == "m3")
+    assert agent.prompts() == ["wait", "say=1", "say=2", "say=3"]
+    assert agent.events(TurnEnded)[0].stop_reason == "cancelled"
+
+
+async def test_steering_interrupts_and_goes_first(agent: Agent) -> None:
+    async with agent.running() as link:
+        await link.send("m0", "wait")
+        await until(link, TurnStarted)
+        await link.send("m1", "say=queued")
+        await link.send("m2", "say=steered", mode="steer")
+        await until(link, TurnEnded, lambda event: event.message == "m1")
+    assert agent.prompts()[-2:] == ["say=steered", "say=queued"]
+
+
+async def test_a_waiting_message_can_be_withdrawn_and_a_begun_one_not(agent: Agent) -> None:
+    async with agent.running() as link:
+        await link.send("m0", "wait")
+        await until(link, TurnStarted)
+        await link.send("m1", "say=never")
+        assert await link.withdraw("m1") is True
+        assert await link.withdraw("m0") is False
+        assert (await link.send("m1", "say=never")).state == "withdrawn"
+        await link.cancel()
+        await until(link, TurnEnded)
+    assert "say=never" not in agent.prompts()
+
+
+async def test_cancel_without_a_turn_says_so(agent: Agent) -> None:
+    async with agent.running() as link:
+        assert (await link.cancel()).cancelled is False
+
+
+async def test_a_failed_prompt_says_what_the_runtime_said(agent: Agent) -> None:
+    async with agent.running() as link:
+        await link.send("m1", "fail=overloaded")
+        ended = await until(link, TurnEnded)
+        assert ended.stop_reason == "error"
+        assert "overloaded" in (ended.detail or "")
+        await link.send("m2", "nonsense")
+        ended = await until(link, TurnEnded, lambda event: event.message == "m2")
+        assert ended.stop_reason == "error"
+        await link.send("m3", "say=still")
+        await until(link, TurnEnded, lambda event: event.message == "m3")
+
+
+async def test_the_instructions_come_before_the_first_prompt_of_a_session_only(agent: Agent) -> None:
+    async with agent.running(instructions="You are a coder.") as link:
+        await link.send("m1", "say=1")
+        await link.send("m2", "say=2")
+        await until(link, TurnEnded, lambda event: event.message == "m2")
+    prompts = [item["prompt"] for item in agent.record() if "prompt" in item]
+    assert prompts == [["You are a coder.", "say=1"], ["say=2"]]
+
+
+async def test_pictures_reach_a_runtime_that_takes_them(agent: Agent) -> None:
+    picture = {"name": "a.png", "media_type": "image/png", "data": PNG}
+    async with agent.running() as link:
+        await link.send("m1", "say=seen", images=[picture])
+        await until(link, TurnEnded)
+        with pytest.raises(AgentRefused, match="image/png"):
+            await link.send("m2", "say=x", images=[{**picture, "media_type": "text/html"}])
+    assert [item["pictures"] for item in agent.record() if "prompt" in item] == [["image/png"]]
+    async with agent.running("blind") as link:
+        with pytest.raises(AgentRefused, match="takes no pictures"):
+            await link.send("m3", "say=x", images=[picture])
+
+
+async def test_the_runtime_inherits_nothing(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "secret")
+    async with agent.running() as link:
+        await until(link, RuntimeStarted)
+    environment = next(item["environment"] for item in agent.record() if "start" in item)
+    assert set(environment) <= {"PATH", "RECORD", "MUSTER_AGENT", "LC_CTYPE", "PWD", "SHLVL", "_"}
+
+
+async def test_the_model_is_chosen_by_the_session_where_the_runtime_wants_it_so(agent: Agent) -> None:
+    async with agent.running(models="session", model="big") as link:
+        await until(link, RuntimeStarted)
+    assert {"sessionId": "s1", "configId": "llm", "value": "big"} in [item.get("config") for item in agent.record()]
+    await lifecycle.spawn(agent.launch(models="session", model="impossible"))
+    await gone(agent)
+    assert "no such model" in lifecycle.last_words(agent.folder)
+
+
+# --- what becomes of conversations --------------------------------------------------------------------------------
+
+
+async def test_a_restart_goes_on_with_the_conversation_and_does_not_repeat_it(agent: Agent) -> None:
+    async with agent.running(instructions="You are a coder.") as link:
+        await link.send("m1", "say=before")
+        await until(link, TurnEnded)
+    async with agent.running() as link:
+        started = await until(link, RuntimeStarted, lambda event: event.loaded)
+        assert started.session == "s1"
+        await link.send("m2", "say=after")
+        await until(link, TurnEnded, lambda event: event.message == "m2")
+        assert (await link.status()).turns == 2
+    assert said(agent) == "beforeafter"
+    assert [item["prompt"] for item in agent.record() if "prompt" in item][-1] == ["say=after"]
+
+
+async def test_a_conversation_that_cannot_be_loaded_is_announced(agent: Agent) -> None:
+    async with agent.running() as link:
+        await until(link, RuntimeStarted)
+    (agent.home / "sessions.json").write_text("{}")
+    async with agent.running() as link:
+        started = await until(link, RuntimeStarted, lambda event: event.note is not None)
+        assert started.loaded is False
+        assert "Resource not found" in (started.note or "")
+    async with agent.running("forgets") as link:
+        started = await until(link, RuntimeStarted, lambda event: "does not keep" in (event.note or ""))
+    async with agent.running("good", resume_session=False) as link:
+        (await until(link, RuntimeStarted, lambda event: event.session not in {"s1", started.session}))
+
+
+async def test_a_new_journal_is_above_the_floor(agent: Agent) -> None:
+    async with agent.running(incarnation_floor=41) as link:
+        assert link.hello.incarnation == 42
+
+
+# --- permissions --------------------------------------------------------------------------------------------------
+
+
+async def test_a_permission_is_asked_answered_once_and_then_too_late(agent: Agent) -> None:
+    async with agent.running() as link:
+        await link.send("m1", "ask=rm")
+        waiting = await status_when(link, lambda status: status.state == "waiting")
+        assert waiting.turn is not None
+        with pytest.raises(AgentRefused) as refused:
+            await answer(link, "yes", digest="0" * 64)
+        assert refused.value.code == "too_late"
+        with pytest.raises(AgentRefused, match="offers"):
+            await answer(link, "whatever")
+        assert await answer(link, "yes") == "selected"
+        with pytest.raises(AgentRefused) as refused:
+            await answer(link, "no")
+        assert refused.value.code == "too_late"
+        await until(link, TurnEnded)
+    assert said(agent) == "[yes]"
+    asked = agent.events(PermissionAsked)[0]
+    assert (asked.title, asked.detail) == ("run rm", "rm")
+    assert [option["kind"] for option in asked.options] == ["allow_always", "allow_once", "reject_once"]
+    assert [(event.outcome, event.by) for event in agent.events(PermissionAnswered)] == [("selected", "ana")]
+
+
+async def test_a_denial_is_the_runtimes_own_way_to_reject(agent: Agent) -> None:
+    async with agent.running() as link:
+        await link.send("m1", "ask=rm")
+        assert await answer(link, None) == "denied"
+        await until(link, TurnEnded)
+    assert said(agent) == "[no]"
+
+
+async def test_always_is_remembered_here_and_can_be_taken_back(agent: Agent) -> None:
+    async with agent.running() as link:
+        await link.send("m1", "ask=ls ask=ls ask=other")
+        await answer(link, "yes-always", always=True)
+        await answer(link, None, number=3)
+        await until(link, TurnEnded)
+        granted = agent.events(GrantAdded)[0]
+        assert await link.revoke(granted.digest, by="ana") is True
+        assert await link.revoke(granted.digest, by="ana") is False
+        await link.send("m2", "ask=ls")
+        await answer(link, "yes", number=4)
+        await until(link, TurnEnded, lambda event: event.message == "m2")
+    # The runtime was told "once" each time, so that nothing is remembered where it could not be taken back.
+    assert said(agent) == "[yes][yes][no][yes]"
+    outcomes = [event.outcome for event in agent.events(PermissionAnswered)]
+    assert outcomes == ["selected", "granted", "denied", "selected"]
+    grants = ({"digest": granted.digest, "title": granted.title},)
+    async with agent.running(grants=grants) as link:
+        await link.send("m3", "ask=ls")
+        await until(link, TurnEnded, lambda event: event.message == "m3")
+    assert said(agent).endswith("[yes]")
+
+
+async def test_an_unanswered_permission_expires_to_no(agent: Agent) -> None:
+    async with agent.running(permission_timeout_s=0.2) as link:
+        await link.send("m1", "ask=rm")
+        await until(link, TurnEnded)
+    assert said(agent) == "[no]"
+    assert [event.outcome for event in agent.events(PermissionAnswered)] == ["expired"]
+
+
+async def test_cancelling_the_turn_cancels_its_permission(agent: Agent) -> None:
+    async with agent.running() as link:
+        await link.send("m1", "ask=rm")
+        await until(link, PermissionAsked)
+        await link.cancel()
+        await until(link, TurnEnded)
+    assert [event.outcome for event in agent.events(PermissionAnswered)] == ["cancelled"]
+    assert {"outcome": "cancelled"} in [item.get("outcome") for item in agent.record()]
+
+
+async def test_a_runtime_that_asks_for_ever_is_denied_beyond_a_bound(agent: Agent) -> None:
+    async with agent.running() as link:
+        await link.send("m1", "ask-for-ever")
+        await until(link, Notice, lambda event: "denied" in event.text)
+        assert (await link.status()).state == "waiting"
+        assert len(agent.events(PermissionAsked)) <= 32
+        await link.shutdown(now=True)
+        await gone(agent)
+    assert agent.left_over() == []
+
+
+async def test_a_restart_declares_open_permissions_lost(agent: Agent) -> None:
+    async with agent.running() as link:
+        await link.send("m1", "ask=rm")
+        asked, _ = await entry_when(link, PermissionAsked)
+    async with agent.running() as link:
+        lost = await until(link, PermissionAnswered)
+        assert (lost.outcome, lost.asked_in) == ("lost", asked.position.incarnation)
+        with pytest.raises(AgentRefused) as refused:
+            await answer(link, "yes")
+        assert refused.value.code == "too_late"
+
+
+# --- bad runtimes -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("scenario", "sentence"),
+    [
+        ("dies", "ended with exit code 7 before it was ready"),
+        ("hangs", "was not ready after 1 s"),
+        ("garbage", "1000 lines that are no protocol"),
+        ("old", "speaks version 0"),
+        ("login", "muster login scripted"),
+    ],
+)
+async def test_a_runtime_that_never_gets_ready_ends_in_a_sentence(agent: Agent, scenario: str, sentence: str) -> None:
+    limit = 20.0 if scenario in {"dies", "old", "login"} else 1.0
+    await lifecycle.spawn(agent.launch(scenario, initialize_timeout_s=limit, hints={"no credentials": "Log in first."}))
+    await gone(agent)
+    failed = agent.events(RuntimeFailed)[0]
+    assert sentence in failed.reason
+    if scenario == "dies":
+        assert "no credentials found" in failed.stderr
+        assert failed.reason.endswith("Log in first.")
+    assert isinstance(agent.entries()[-1].event, Closing)
+    assert agent.left_over() == []
+
+
+async def test_a_missing_program_says_so(agent: Agent) -> None:
+    await lifecycle.spawn(agent.launch(command=("/nowhere/claude",)))
+    await gone(agent)
+    assert "/nowhere/claude cannot be started" in agent.events(RuntimeFailed)[0].reason
+
+
+async def test_a_missing_workspace_says_so(agent: Agent) -> None:
+    await lifecycle.spawn(agent.launch(workspace="/nowhere/at/all"))
+    await gone(agent)
+    assert "/nowhere/at/all is not there" in agent.events(RuntimeFailed)[0].reason
+
+
+async def test_a_runtime_that_dies_in_a_turn_is_reported_with_its_last_words(agent: Agent) -> None:
+    await lifecycle.spawn(agent.launch(hints={"last words of": "That was to be expected."}))
+    from fleet.control import AgentLink
+
+    async with await AgentLink.connect(agent.spec.socket) as link:
+        await link.send("m1", "say=begun die=3")
+        await link.send("m2", "say=later")
+        # Followers see the end before the agent host goes.
+        died = await until(link, RuntimeDied)
+        assert died.reason == "The runtime ended with exit code 3. That was to be expected."
+        assert died.stderr == "the last words of the runtime"
+    await gone(agent)
+    ended = agent.events(TurnEnded)[0]
+    assert (ended.stop_reason, ended.accepted) == ("cut", True)
+    assert agent.left_over() == []
+    assert "exit code 3" in lifecycle.last_words(agent.folder)
+    # What was queued is still to be done at the next start.
+    async with agent.running() as link:
+        await until(link, TurnEnded, lambda event: event.message == "m2")
+    assert agent.prompts()[-1] == "say=later"
+
+
+async def test_a_killed_runtime_is_told_by_its_signal(agent: Agent) -> None:
+    await lifecycle.spawn(agent.launch())
+    from fleet.control import AgentLink
+
+    async with await AgentLink.connect(agent.spec.socket) as link:
+        await link.send("m1", "kill")
+        assert "SIGKILL" in (await until(link, RuntimeDied)).reason
+    await gone(agent)
+
+
+async def test_garbage_in_a_turn_is_counted_and_harms_nothing(agent: Agent) -> None:
+    async with agent.running() as link:
+        await link.send("m1", "garbage say=fine garbage surrogate")
+        await until(link, TurnEnded)
+        noise = await until(link, Noise)
+        assert noise.lines >= 1
+        assert noise.sample == "garbage"
+        await link.send("m2", "say=still")
+        await until(link, TurnEnded, lambda event: event.message == "m2")
+    assert said(agent) == "finea\ufffdb\u202e\x1b[31mstill"
+
+
+async def test_a_flood_arrives_whole_and_in_order(agent: Agent) -> None:
+    async with agent.running() as link:
+        await link.send("m1", "say=begin flood=20000 say=end")
+        await until(link, TurnEnded)
+        memory = _resident(link.hello.pid)
+    text = said(agent)
+    assert len(text) == len("begin") + 20_000_000 + len("end")
+    assert text.startswith("begin")
+    assert text.endswith("end")
+    assert memory < 150 * 2**20
+
+
+async def test_a_deaf_runtime_is_not_said_to_have_answered(agent: Agent) -> None:
+    async with agent.running("deaf") as link:
+        status = await status_when(link, lambda status: status.state == "idle")
+        assert status.pinged_at is None
+        assert status.runtime_pid is not None
+
+
+async def test_a_stopped_runtime_answers_no_more_and_answers_again(agent: Agent) -> None:
+    async with agent.running() as link:
+        first = await status_when(link, lambda status: status.pinged_at is not None)
+        assert first.runtime_pid is not None
+        os.kill(first.runtime_pid, signal.SIGSTOP)
+        await link.status()
+        await status_when(link, lambda status: status.pinged_at == (first.pinged_at or 0) or True)
+        os.kill(first.runtime_pid, signal.SIGCONT)
+        await status_when(link, lambda status: (status.pinged_at or 0) > (first.pinged_at or 0))
+
+
+# --- endings ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_shell_in_a_session_of_its_own_goes_with_the_agent(agent: Agent) -> None:
+    async with agent.running() as link:
+        await link.send("m1", "shell")
+        await until(link, TurnEnded)
+        assert len(agent.left_over()) == 2
+        await link.shutdown()
+        assert agent.left_over() == []
+
+
+async def test_a_shell_is_swept_before_the_session_is_loaded_again(agent: Agent) -> None:
+    await lifecycle.spawn(agent.launch())
+    from fleet.control import AgentLink
+
+    async with await AgentLink.connect(agent.spec.socket) as link:
+        await link.send("m1", "shell")
+        await until(link, TurnEnded)
+        os.kill(link.hello.pid, signal.SIGKILL)
+    await gone(agent)
+    old = agent.spec.marker
+    async with asyncio.timeout(LIMIT_S):
+        while len(agent.left_over()) != 1:
+            await asyncio.sleep(0.02)
+    async with agent.running() as link:
+        from fleet import sweep
+
+        assert sweep.survivors(old) == []
+
+
+async def test_stopping_waits_for_the_turn_and_keeps_the_queue(agent: Agent) -> None:
+    async with agent.running() as link:
+        await link.send("m1", "wait")
+        await until(link, TurnStarted)
+        await link.send("m2", "say=later")
+        stopping = asyncio.create_task(link.shutdown())
+        await status_when(link, lambda status: status.state == "stopping")
+        with pytest.raises(AgentRefused, match="about to end"):
+            await link.send("m3", "say=never")
+        await link.cancel()
+        await stopping
+        await gone(agent)
+    assert agent.prompts() == ["wait"]
+    async with agent.running() as link:
+        await until(link, TurnEnded, lambda event: event.message == "m2")
+
+
+async def test_stopping_at_once_cuts_a_turn_that_will_not_end(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with agent.running("stubborn") as link:
+        await link.send("m1", "hang")
+        await until(link, TextChunk)
+        waiting = asyncio.create_task(link.shutdown())
+        await status_when(link, lambda status: status.state == "stopping")
+        await link.shutdown(now=True)
+        await waiting
+        await gone(agent)
+    assert agent.events(TurnEnded)[0].stop_reason == "cut"
+    assert agent.left_over() == []
+
+
+async def test_an_agent_has_one_host(agent: Agent) -> None:
+    async with agent.running() as link:
+        with pytest.raises(FleetError, match="already"):
+            await lifecycle.spawn(agent.spec)
+        assert (await link.status()).state in {"starting", "idle"}
+
+
+def _resident(pid: int) -> int:
+    with open(f"/proc/{pid}/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

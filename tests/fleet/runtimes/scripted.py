@@ -27,6 +27,8 @@ OPTIONS = [
     {"optionId": "no", "name": "Reject", "kind": "reject_once"},
 ]
 
+MODELS = [{"id": "llm", "name": "Model", "category": "model", "type": "select", "currentValue": "a", "options": []}]
+
 
 def record(**what: Any) -> None:
     with RECORD.open("a", encoding="utf-8") as file:
@@ -83,8 +85,7 @@ class Runtime:
             session = f"s{len(self.sessions) + 1}"
             self.keep(session, [])
             record(new=session, cwd=params.get("cwd"))
-            options = [{"id": "llm", "name": "Model", "category": "model", "type": "select", "currentValue": "a"}]
-            self.reply(message, {"sessionId": session, "configOptions": options})
+            self.reply(message, {"sessionId": session, "configOptions": MODELS})
         elif method == "session/load":
             session = params["sessionId"]
             if session not in self.sessions:
@@ -94,7 +95,7 @@ class Runtime:
             for text in self.sessions[session]:
                 self.update(session, {"sessionUpdate": "user_message_chunk", "content": block(text)})
                 self.update(session, {"sessionUpdate": "agent_message_chunk", "content": block(f"replayed {text}")})
-            self.reply(message, None)
+            self.reply(message, {"configOptions": MODELS})
         elif method == "session/cancel":
             record(cancel=params.get("sessionId"))
             if SCENARIO != "stubborn":
