@@ -24,6 +24,9 @@ ISOLATION = (
     "--unshare-cgroup-try",
     "--die-with-parent",
     "--new-session",
+    # Root would keep them, and could make what is shown read-only writable again.
+    "--cap-drop",
+    "ALL",
 )
 
 

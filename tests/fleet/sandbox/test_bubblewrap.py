@@ -1,0 +1,278 @@
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from fleet import runtimes, sandbox
+from fleet.errors import FleetError
+from fleet.sandbox import bubblewrap, policy
+from fleet.sandbox.bubblewrap import Mount
+from fleet.sandbox.system import system
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+needs_bubblewrap = pytest.mark.skipif(not shutil.which("bwrap"), reason="bubblewrap is not installed")
+LIMIT_S = 60.0
+
+
+class Ground:
+    """Muster's folders with two agents, and a person's files beside them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.state = folder / "state"
+        self.hidden = (self.state,)
+        self.workspace = self.state / "workspaces" / "coder0"
+        self.home = self.state / "agents" / "coder0" / "home"
+        self.journal = self.state / "agents" / "coder0" / "journal"
+        self.other_home = self.state / "agents" / "coder1" / "home"
+        for made in (self.workspace, self.home, self.journal, self.other_home, self.state / "run", folder / "person"):
+            made.mkdir(parents=True)
+        self.secrets = (
+            self.journal / "entries",
+            self.other_home / "key",
+            self.state / "register.db",
+            self.state / "run" / "gateway.sock",
+            folder / "person" / "diary",
+        )
+        for file in self.secrets:
+            file.write_text("secret")
+
+    def wrapped(self, *command: str) -> tuple[list[str], dict[str, str]]:
+        prepared = runtimes.prepare(
+            runtimes.RUNTIMES["sim"], agent="coder0", home=self.home, workspace=self.workspace, model=None
+        )
+        prepared = dataclasses.replace(prepared, command=command)
+        argv = sandbox.wrap(prepared, workspace=self.workspace, home=self.home, hidden=self.hidden)
+        return list(argv), dict(prepared.environment)
+
+    def run(self, script: str, **environment: str) -> str:
+        argv, base = self.wrapped("/bin/sh", "-c", script)
+        done = subprocess.run(
+            argv, env={**base, **environment}, capture_output=True, text=True, timeout=LIMIT_S, check=False
+        )
+        assert "bwrap:" not in done.stderr
+        return done.stdout + done.stderr
+
+
+@pytest.fixture
+def ground(tmp_path: Path) -> Ground:
+    return Ground(tmp_path)
+
+
+@needs_bubblewrap
+def test_sees_the_workspace_and_its_own_home_under_their_own_paths_and_can_write_there(ground: Ground) -> None:
+    out = ground.run(f"pwd; echo made > made; echo kept > {ground.home}/kept; echo $HOME")
+    assert out == f"{ground.workspace}\n{ground.home}\n"
+    assert (ground.workspace / "made").read_text() == "made\n"
+    assert (ground.home / "kept").read_text() == "kept\n"
+
+
+@needs_bubblewrap
+def test_sees_nothing_of_muster_of_other_agents_or_of_the_person(ground: Ground) -> None:
+    for file in ground.secrets:
+        assert "secret" not in ground.run(f"cat {file}; ls -R {file.parent}; cat /proc/*/root{file}")
+    assert ground.run("cat /etc/shadow").endswith("No such file or directory\n")
+    assert ground.run("ls -A /run; ls -A /mnt /srv /home 2>/dev/null") == ""
+
+
+@needs_bubblewrap
+@pytest.mark.parametrize("place", ["/usr/made", "/etc/made", "/etc/passwd"])
+def test_cannot_change_the_system(ground: Ground, place: str) -> None:
+    assert "Read-only" in ground.run(f"mount -o remount,bind,rw /usr; echo x >> {place}") or not Path(place).exists()
+    assert not Path("/usr/made").exists()
+    assert not Path("/etc/made").exists()
+    assert "CapEff:\t0000000000000000" in ground.run("cat /proc/self/status")
+
+
+@needs_bubblewrap
+def test_sees_only_its_own_processes_and_each_carries_the_marker(ground: Ground) -> None:
+    argv, environment = ground.wrapped(
+        "/bin/sh", "-c", "setsid sleep 1000 & echo ready; ls -d /proc/[0-9]* | wc -l; cat"
+    )
+    environment["MUSTER_AGENT"] = marker = uuid.uuid4().hex
+    process = subprocess.Popen(argv, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        assert int(process.stdout.readline()) < 8
+        family = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
+        assert len(family) >= 4
+        for pid in family:
+            assert f"MUSTER_AGENT={marker}".encode() in Path(f"/proc/{pid}/environ").read_bytes()
+            assert marker.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@needs_bubblewrap
+async def test_everything_dies_with_the_parent_even_a_shell_in_a_session_of_its_own(ground: Ground) -> None:
+    argv, environment = ground.wrapped("/bin/sh", "-c", "setsid sh -c 'sleep 1001; touch made' & echo ready; wait")
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        "import subprocess, sys; subprocess.run(sys.argv[1:])",
+        *argv,
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(LIMIT_S):
+        assert parent.stdout is not None
+        assert await parent.stdout.readline() == b"ready\n"
+        family = psutil.Process(parent.pid).children(recursive=True)
+        assert len(family) >= 4
+        parent.send_signal(signal.SIGKILL)
+        await parent.wait()
+        # Their end of the pipe closes when the last of them is gone.
+        assert await parent.stdout.read() == b""
+    _, alive = psutil.wait_procs(family, timeout=LIMIT_S)
+    assert not alive
+
+
+@needs_bubblewrap
+def test_the_built_in_agent_starts_inside(ground: Ground) -> None:
+    prepared = runtimes.prepare(
+        runtimes.RUNTIMES["sim"], agent="coder0", home=ground.home, workspace=ground.workspace, model=None
+    )
+    argv = sandbox.wrap(prepared, workspace=ground.workspace, home=ground.home, hidden=ground.hidden)
+    request = '{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":1}}\n'
+    done = subprocess.run(
+        argv, env=prepared.environment, input=request, capture_output=True, text=True, timeout=LIMIT_S, check=False
+    )
+    assert '"loadSession":true' in done.stdout, done.stderr
+
+
+@needs_bubblewrap
+def test_muster_is_hidden_even_where_a_program_is_installed_around_it(ground: Ground) -> None:
+    around = ground.state.parent
+    argv = bubblewrap.command_line(
+        shutil.which("bwrap") or "bwrap",
+        ("/bin/sh", "-c", f"ls -A {around}/person {ground.state}; ls -A {ground.state}/agents/coder0"),
+        system=system(),
+        readonly=(around,),
+        hidden=ground.hidden,
+        workspace=Mount("writable", ground.workspace),
+        home=Mount("writable", ground.home),
+    )
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    assert done.stdout == f"{around}/person:\ndiary\n\n{ground.state}:\nagents\nworkspaces\nhome\n"
+
+
+@pytest.fixture
+def open_ground() -> Iterator[Ground]:
+    """Where every user of the host may go."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        ground = Ground(folder)
+        for path in folder.rglob("*"):
+            shutil.chown(path, 65534, 65534)
+        yield ground
+
+
+@needs_bubblewrap
+@pytest.mark.skipif(os.getuid() != 0, reason="this user is an ordinary one already")
+def test_holds_for_an_ordinary_user_as_well(open_ground: Ground) -> None:
+    argv = bubblewrap.command_line(
+        shutil.which("bwrap") or "bwrap",
+        ("/bin/sh", "-c", f"id -u; touch made; cat {' '.join(map(str, open_ground.secrets))}; ls -d /proc/[0-9]*"),
+        system=system(),
+        readonly=(),
+        hidden=open_ground.hidden,
+        workspace=Mount("writable", open_ground.workspace),
+        home=Mount("writable", open_ground.home),
+    )
+    ordinary = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    done = subprocess.run([*ordinary, *argv], cwd="/", capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    assert done.stdout.startswith("65534\n"), done.stderr
+    assert "secret" not in done.stdout
+    assert len(done.stdout.splitlines()) < 8
+    assert (open_ground.workspace / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("/", "whole file system"),
+        ("/usr/local", "the system's folder /usr"),
+        ("/etc", "the system's folder /etc"),
+        ("{person}", "your home folder"),
+        ("{person}/..", "your home folder|whole file system"),
+        ("{state}", "holds Muster's own folder"),
+        ("{state}/..", "holds Muster's own folder"),
+        ("{state}/agents", "lies in Muster's own folder"),
+        ("{state}/agents/coder1", "lies in Muster's own folder"),
+        ("{state}/workspaces", "lies in Muster's own folder"),
+        ("{link}", "holds Muster's own folder"),
+        ("{programs}", "the very programs"),
+    ],
+)
+def test_refuses_a_workspace_that_shows_more_than_a_project(ground: Ground, place: str, words: str) -> None:
+    link = ground.state.parent / "link"
+    link.symlink_to(ground.state)
+    workspace = Path(
+        place.format(
+            person=pwd.getpwuid(os.getuid()).pw_dir,
+            state=ground.state,
+            link=link,
+            programs=Path(runtimes.__file__).parent.parent,
+        )
+    )
+    with pytest.raises(FleetError, match=words):
+        sandbox.check_workspace(workspace, ground.hidden)
+
+
+def test_takes_the_workspaces_that_muster_makes_and_folders_of_projects(ground: Ground, tmp_path: Path) -> None:
+    sandbox.check_workspace(ground.workspace, (ground.state.parent, ground.state))
+    sandbox.check_workspace(tmp_path / "person", ground.hidden)
+
+
+def test_is_the_default_and_nothing_is_the_default_where_it_does_not_work() -> None:
+    works, broken = policy.Availability(True), policy.Availability(False, "bubblewrap is not installed.")
+    assert policy.choose(None, works) == "bubblewrap"
+    assert policy.choose("bubblewrap", works) == "bubblewrap"
+    assert policy.choose("none", broken) == "none"
+    for requested in (None, "bubblewrap"):
+        with pytest.raises(FleetError, match=r"not installed.*sandbox: none"):
+            policy.choose(requested, broken)
+    with pytest.raises(FleetError, match="No sandbox is called 'container'"):
+        policy.choose("container", works)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"user/max_user_namespaces": "0"}, "max_user_namespaces above 0"),
+        ({"kernel/unprivileged_userns_clone": "0"}, "unprivileged_userns_clone to 1"),
+        ({"kernel/apparmor_restrict_unprivileged_userns": "1"}, "AppArmor"),
+        ({}, "container"),
+    ],
+)
+def test_says_why_it_does_not_work(settings: dict[str, str], words: str) -> None:
+    complaint = "bwrap: No permissions to create new namespace, likely because the kernel does not allow it"
+    assert words in policy.explain(complaint, settings)
+
+
+def test_a_missing_program_is_said_to_be_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not policy.available().works
+    assert "not installed" in policy.available().reason
+
+
+@needs_bubblewrap
+def test_is_tried_for_real() -> None:
+    assert policy.available() == policy.Availability(True)
