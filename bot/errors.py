@@ -19,3 +19,7 @@ class NotPermitted(UserError):
 
 class ConfigError(UserError):
     """A configuration file is not valid; the message names file, line and key."""
+
+
+class NotRunning(MusterError):
+    """Muster is not running here. `muster up` starts it, `muster up --detach` in the background."""

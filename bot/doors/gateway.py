@@ -40,7 +40,7 @@ LONGEST_BODY = 1_048_576
 #: Seconds that a client may take to accept one event.
 _SEND_LIMIT = 30.0
 #: Seconds that requests have to end when the gateway stops.
-_STOP_LIMIT = 2.0
+_STOP_LIMIT = 1.0
 
 _KEY = re.compile(r"[A-Za-z0-9_.:-]{1,80}")
 _STATUS = {"done": 200, "confirming": 202, "refused": 422, "lapsed": 422, "failed": 500}

@@ -1,0 +1,81 @@
+"""What can follow at a prompt: names of commands, options, and the words that an argument takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bot.commands.help import CHAT_WORDS
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from bot.commands.table import Command, CommandTable, Parameter
+    from bot.services import Services
+
+#: The values of the settings' `command_prefix` where there are no settings.
+_PREFIX = "!"
+
+
+async def candidates(
+    table: CommandTable, text: str, words_of: Callable[[str], Awaitable[Sequence[str]]], prefix: str = _PREFIX
+) -> list[str]:
+    """The words that can stand in place of the last one.
+
+    Args:
+        table: the commands.
+        text: the line up to the cursor. Its last word is what follows its last space; it may be empty.
+        words_of: the words of a source: ``agents``, ``runtimes``.
+        prefix: what marks a command.
+    """
+    if not text.startswith(prefix):
+        return []
+    before, _, last = text[len(prefix) :].rpartition(" ")
+    words = before.split()
+    if not words:
+        names = dict.fromkeys([*(command.name.split()[0] for command in table), *CHAT_WORDS])
+        return [prefix + name for name in names if name.startswith(last.casefold())]
+    seconds = [name[1] for name in (command.name.split() for command in table) if name[0] == words[0] and name[1:]]
+    found = [word for word in seconds if word.startswith(last)] if len(words) == 1 else []
+    match = table.match(before)
+    if match is not None:
+        found += await _arguments(match.command, match.rest.split(), last, words_of)
+    return found
+
+
+def at_prompt(services: Services) -> Callable[[str], Awaitable[list[str]]]:
+    """The completion of a prompt that runs in the orchestrator."""
+
+    async def words_of(source: str) -> Sequence[str]:
+        return await services.complete(source) if services.complete is not None else ()
+
+    async def complete(text: str) -> list[str]:
+        prefix = getattr(services.settings, "command_prefix", _PREFIX)
+        return await candidates(services.table, text, words_of, prefix)
+
+    return complete
+
+
+async def _arguments(
+    command: Command, given: list[str], last: str, words_of: Callable[[str], Awaitable[Sequence[str]]]
+) -> list[str]:
+    options = {parameter.flag_name: parameter for parameter in command.options}
+    if given and (option := options.get(given[-1])) is not None and not option.type.flag:
+        return await _values(option, last, words_of)
+    if last.startswith("-"):
+        return [name for name in options if name.startswith(last) and name not in given]
+    place = 0
+    values = iter(given)
+    for word in values:
+        if not word.startswith("--"):
+            place += 1
+        elif (taken := options.get(word)) is not None and not taken.type.flag:
+            next(values, None)
+    positional = command.positional
+    return await _values(positional[place], last, words_of) if place < len(positional) else []
+
+
+async def _values(parameter: Parameter, last: str, words_of: Callable[[str], Awaitable[Sequence[str]]]) -> list[str]:
+    words = parameter.type.choices
+    if parameter.type.source is not None:
+        words = tuple(await words_of(parameter.type.source))
+    return [word for word in words if word.startswith(last)]

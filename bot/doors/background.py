@@ -1,0 +1,139 @@
+"""Muster in the background: starting it detached, and stopping it from outside."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from bot.doors.client import Client
+from bot.errors import NotRunning, UserError
+from bot.lock import holder
+from register.errors import MusterError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from bot.paths import Paths
+
+#: Seconds in which a detached start must answer, an orchestrator stop, and agents stop.
+START_LIMIT = 60.0
+STOP_LIMIT = 60.0
+_PAUSE = 0.1
+#: Bytes of the log that are looked through for the reason of a failed start.
+_LOG_TAIL = 4000
+
+
+def start(paths: Paths, environ: Mapping[str, str]) -> str:
+    """Start the orchestrator in a session of its own and wait until it answers; a sentence that says so.
+
+    Raises:
+        MusterError: it runs already, or did not come up; the message has its last words.
+    """
+    running = holder(paths.lock)
+    if running is not None:
+        raise UserError(f"Muster is running here already (process {running.pid}). `muster down` stops it.")
+    paths.prepare()
+    child = dict(environ)
+    if paths.home is not None:
+        child["MUSTER_HOME"] = str(paths.home)
+    descriptor = os.open(paths.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        begun = os.fstat(descriptor).st_size
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "bot.doors.cli", "up", "--unattended"],
+            stdin=subprocess.DEVNULL,
+            stdout=descriptor,
+            stderr=descriptor,
+            env=child,
+            cwd=paths.state,
+            start_new_session=True,
+        )
+    finally:
+        os.close(descriptor)
+    client = Client(paths.gateway_socket, retry_for=0)
+
+    def up() -> bool:
+        if process.poll() is not None:
+            raise MusterError(f"Muster did not come up. Its last words:\n\n{_words_since(paths.log, begun)}")
+        # Another process may answer there: one that had been started at the same time, and has the lock.
+        owner = holder(paths.lock)
+        return owner is not None and owner.pid == process.pid and _answers(client)
+
+    if not _wait(up, START_LIMIT):
+        raise MusterError(f"Muster was started (process {process.pid}) but does not answer yet. See {paths.log}.")
+    return f"Muster runs in the background (process {process.pid}), and logs to {paths.log}."
+
+
+def stop(paths: Paths, *, agents_too: bool) -> str:
+    """Stop the orchestrator, with `agents_too` after its agents; a sentence that says so.
+
+    Raises:
+        NotRunning: there is nothing to stop.
+        MusterError: it does not stop.
+    """
+    running = holder(paths.lock)
+    if running is None or running.pid <= 0:
+        raise NotRunning
+    stopped = _stop_agents(Client(paths.gateway_socket)) if agents_too else []
+    os.kill(running.pid, signal.SIGTERM)
+    if not _wait(lambda: _gone(paths.lock, running.pid), STOP_LIMIT):
+        raise MusterError(
+            f"Muster (process {running.pid}) was told to stop and has not yet. See {paths.log}; as a last resort "
+            f"`kill -9 {running.pid}` loses nothing."
+        )
+    if not agents_too:
+        return "Muster is stopped. Agents that were running go on."
+    return "Muster and its agents are stopped." + (f" Stopped: {', '.join(stopped)}." if stopped else "")
+
+
+def _stop_agents(client: Client) -> list[str]:
+    names = [agent["name"] for agent in _fleet(client)]
+    for name in names:
+        answer = client.run("stop", {"name": name, "now": True})
+        if answer.status != 200:
+            raise MusterError(f"{name} does not stop: {answer.body.get('text') or answer.body.get('error')}")
+    if not _wait(lambda: not _fleet(client), STOP_LIMIT):
+        still = ", ".join(agent["name"] for agent in _fleet(client))
+        raise MusterError(f"These agents have not stopped yet: {still}. Muster runs on; `muster kill NAME` ends one.")
+    return names
+
+
+def _fleet(client: Client) -> list[dict[str, Any]]:
+    answer = client.run("ps", {})
+    if answer.status != 200:
+        raise MusterError(f"The fleet cannot be listed: {answer.body.get('text') or answer.body.get('error')}")
+    return [agent for agent in answer.body["data"] if agent["state"] not in {"stopped", "failed"}]
+
+
+def _answers(client: Client) -> bool:
+    try:
+        client.get("/v1/commands")
+    except MusterError:
+        return False
+    return True
+
+
+def _gone(lock: Path, pid: int) -> bool:
+    found = holder(lock)
+    return found is None or found.pid != pid
+
+
+def _wait(condition: Callable[[], bool], limit: float) -> bool:
+    until = time.monotonic() + limit
+    while not condition():
+        if time.monotonic() >= until:
+            return False
+        time.sleep(_PAUSE)
+    return True
+
+
+def _words_since(log: Path, position: int) -> str:
+    with log.open("rb") as stream:
+        stream.seek(position)
+        words = stream.read()[-_LOG_TAIL:]
+    return words.decode(errors="replace").strip() or "(none)"

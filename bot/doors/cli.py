@@ -1,0 +1,333 @@
+"""``muster`` in a shell: the command table against the running orchestrator, and what only a shell can do.
+
+Exit status: 0 done, 1 refused or failed (the reason on standard error), 2 wrong usage, 3 Muster is not running.
+
+Everything heavy is imported where it is used, so that ``muster --help`` costs little more than Python itself.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bot.commands import sections
+from bot.doors.shell import SHELL_COMMANDS
+from bot.errors import NotRunning, UsageError, UserError
+from register.errors import MusterError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bot.commands.table import Command, CommandTable, Parameter
+    from bot.doors.client import Answer, Client
+
+    _ParamType = click.ParamType[Any]
+else:
+    _ParamType = click.ParamType
+
+DONE, FAILED, WRONG_USAGE, NOT_RUNNING = range(4)
+
+#: Standard input, where a text is expected.
+_STANDARD_INPUT = "-"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The program ``muster``."""
+    sys.exit(run(sections.load(), sys.argv[1:] if arguments is None else list(arguments)))
+
+
+def run(table: CommandTable, arguments: list[str], *, client: Callable[[], Client] | None = None) -> int:
+    """Do what the words on the command line say; the exit status.
+
+    Args:
+        table: the commands of the orchestrator.
+        arguments: the words, without the program's name.
+        client: makes the connection to the orchestrator; by default to the installation that the environment names.
+    """
+    program = Program(table, client or _client)
+    try:
+        status = program.main(arguments, prog_name="muster", standalone_mode=False)
+        return status if isinstance(status, int) else DONE
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show(sys.stdout)
+        return DONE
+    except click.UsageError as error:
+        error.show()
+        return WRONG_USAGE
+    except click.ClickException as error:
+        error.show()
+        return FAILED
+    except click.Abort:
+        say("Interrupted.", error=True)
+        return FAILED
+    except NotRunning as error:
+        say(str(error), error=True)
+        return NOT_RUNNING
+    except UsageError as error:
+        say(str(error), error=True)
+        return WRONG_USAGE
+    except MusterError as error:
+        say(str(error), error=True)
+        return FAILED
+    except BrokenPipeError:
+        # Whoever read our output has seen enough (`muster ps | head`). Python flushes once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+
+
+def say(text: str, *, error: bool = False) -> None:
+    """Print what people read: rendered on a terminal, as it is elsewhere. Nothing in it acts on the terminal."""
+    from bot.rendering import shown
+
+    stream = sys.stderr if error else sys.stdout
+    text = shown(text).rstrip()
+    if error or not stream.isatty():
+        print(text, file=stream)
+        return
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    Console(file=stream, highlight=False).print(Markdown(text, hyperlinks=False))
+
+
+def _client() -> Client:
+    from bot.doors.client import Client
+    from bot.paths import Paths
+
+    return Client(Paths.of(os.environ).gateway_socket)
+
+
+class Program(click.Group):
+    """``muster`` itself. Commands are made when they are asked for; names of two words by longest match."""
+
+    def __init__(self, table: CommandTable, client: Callable[[], Client]) -> None:
+        super().__init__(
+            "muster",
+            help="Run a fleet of AI coding agents from a chat room.",
+            context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+            params=[click.Option(["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_version,
+                                 help="Show the version.")],
+        )  # fmt: skip
+        self._table = table
+        self._client = client
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*SHELL_COMMANDS, *(command.name for command in self._table)]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name in SHELL_COMMANDS:
+            return SHELL_COMMANDS[name]
+        command = self._table.get(name)
+        if command is not None:
+            return _made(command, self._client)
+        parts = {full.split()[1]: full for full in self.list_commands(ctx) if full.startswith(f"{name} ")}
+        return _Words(self, name, parts) if parts else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        for words in (2, 1):
+            name = " ".join(args[:words])
+            command = self.get_command(ctx, name) if len(args) >= words else None
+            if isinstance(command, _Words) and len(args) > 1 and not args[1].startswith("-"):
+                break
+            if command is not None:
+                return name, command, args[words:]
+        if ctx.resilient_parsing or args[0].startswith("-"):
+            return super().resolve_command(ctx, args)
+        raise click.UsageError(_unknown(self._table, self.list_commands(ctx), " ".join(args[:2])[:80]), ctx=ctx)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {
+            "Here in the shell": [(name, made.get_short_help_str(70)) for name, made in SHELL_COMMANDS.items()]
+        }
+        for command in self._table:
+            groups.setdefault(command.help_section.capitalize(), []).append((command.name, command.summary))
+        for title, rows in groups.items():
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem
+
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        words = dict.fromkeys(name.split()[0] for name in self.list_commands(ctx))
+        return [CompletionItem(word) for word in words if word.startswith(incomplete)]
+
+
+class _Words(click.Group):
+    """The first word of names that have two (``grant`` of ``grant revoke``)."""
+
+    def __init__(self, program: Program, word: str, names: dict[str, str]) -> None:
+        super().__init__(word, no_args_is_help=True, add_help_option=True)
+        self._program = program
+        self._names = names
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self._names)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        full = self._names.get(name)
+        return self._program.get_command(ctx, full) if full is not None else None
+
+
+class _Value(_ParamType):
+    """An argument of the table's own types."""
+
+    def __init__(self, parameter: Parameter, client: Callable[[], Client]) -> None:
+        self.name = parameter.type.label.lower()
+        self._parameter = parameter
+        self._client = client
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        if self._parameter.type.rest:
+            return value
+        try:
+            return self._parameter.to_json(value)
+        except UsageError as error:
+            raise click.UsageError(str(error), ctx) from None
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return self._parameter.type.label
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem
+
+        words: Sequence[str] = self._parameter.type.choices
+        if self._parameter.type.source is not None:
+            words = _offered(self._client, self._parameter.type.source)
+        return [CompletionItem(word) for word in words if word.startswith(incomplete)]
+
+
+def _offered(client: Callable[[], Client], source: str) -> list[str]:
+    """Words from the running orchestrator; none when it does not run, since a Tab is no moment for an error."""
+    try:
+        body = client().get(f"/v1/complete?source={source}").body
+        return [str(word) for word in body["words"]]
+    except (MusterError, LookupError, TypeError):
+        return []
+
+
+def _made(command: Command, client: Callable[[], Client]) -> click.Command:
+    parameters: list[click.Parameter] = []
+    for parameter in command.parameters:
+        kind = _Value(parameter, client)
+        if not parameter.option:
+            parameters.append(
+                click.Argument(
+                    [parameter.name],
+                    type=kind,
+                    required=parameter.required,
+                    nargs=-1 if parameter.type.rest else 1,
+                    metavar=parameter.usage.strip("[]"),
+                )
+            )
+        elif parameter.type.flag:
+            names = [parameter.name, f"{parameter.flag_name}/--no-{parameter.flag_name[2:]}"]
+            parameters.append(
+                click.Option(
+                    names if parameter.default else [parameter.name, parameter.flag_name],
+                    is_flag=True,
+                    default=bool(parameter.default),
+                    help=parameter.help,
+                )
+            )
+        else:
+            parameters.append(
+                click.Option(
+                    [parameter.name, parameter.flag_name],
+                    type=kind,
+                    required=parameter.required,
+                    help=parameter.help,
+                )
+            )
+    parameters.append(click.Option(["--json", "as_json"], is_flag=True, help="Print the answer for programs."))
+    if command.confirm:
+        parameters.append(click.Option(["--yes", "confirmed"], is_flag=True, help="Do not ask first."))
+
+    def call(as_json: bool, confirmed: bool = False, **given: Any) -> int:
+        return _ask(command, client, given, as_json=as_json, confirmed=confirmed)
+
+    details = [f"{p.usage.strip('[]')}: {p.help}" for p in command.positional if p.help]
+    text = "\n\n".join(part for part in (command.summary, command.description, *details) if part)
+    return click.Command(command.name, params=parameters, callback=call, help=text, short_help=command.summary)
+
+
+def _ask(
+    command: Command, client: Callable[[], Client], given: dict[str, Any], *, as_json: bool, confirmed: bool
+) -> int:
+    arguments: dict[str, Any] = {}
+    for parameter in command.parameters:
+        value = given[parameter.name]
+        if parameter.type.rest:
+            value = " ".join(value) or None
+            if value == _STANDARD_INPUT:
+                value = sys.stdin.read()
+        if value is not None and not (parameter.type.flag and value == parameter.default):
+            arguments[parameter.name] = value
+    if command.confirm and not confirmed:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise UserError(f"`{command.name}` cannot be undone. Say --yes if you mean it; nothing was done.")
+        from bot.commands.parsing import line_of
+
+        click.confirm(f"Really {line_of(command, arguments)}? This cannot be undone", abort=True, err=True)
+    try:
+        answer = client().run(command.name, arguments, confirmed=command.confirm)
+    except NotRunning:
+        if command.name != "help" or arguments:
+            raise
+        click.echo(click.get_current_context().find_root().get_help())
+        return DONE
+    return _show(answer, as_json=as_json)
+
+
+def _show(answer: Answer, *, as_json: bool) -> int:
+    """Print an answer; the exit status."""
+    body = answer.body if isinstance(answer.body, dict) else {}
+    if "state" not in body:
+        say(str(body.get("error") or f"The gateway answered with status {answer.status}."), error=True)
+        return FAILED
+    done = body["state"] == "done"
+    if as_json and (done or body["data"] is not None):
+        import json
+
+        # ASCII: whatever an agent managed to have in there does not act on a terminal.
+        print(json.dumps(body["data"], indent=2))
+    elif done:
+        say(body["text"])
+    if done:
+        return DONE
+    say(body["text"], error=True)
+    return WRONG_USAGE if body["reason"] == "usage" else FAILED
+
+
+def _unknown(table: CommandTable, names: Sequence[str], words: str) -> str:
+    from difflib import get_close_matches
+
+    first = words.split()[0]
+    same = [name for name in names if name.startswith(f"{first} ")]
+    close = get_close_matches(words, same, n=2) or same or get_close_matches(first, names, n=2)
+    close = close or table.suggestions(first)[:2]
+    hint = f" Did you mean {' or '.join(close)}?" if close else " `muster --help` lists the commands."
+    return f'There is no command "{words if same else first}".{hint}'
+
+
+def _version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            click.echo(f"muster {version('muster-fleet')}")
+        except PackageNotFoundError:
+            click.echo("muster (not installed)")
+        ctx.exit()
+
+
+if __name__ == "__main__":
+    main()

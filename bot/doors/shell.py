@@ -1,0 +1,160 @@
+"""What only a shell can do: run the processes themselves, talk at a prompt, write configuration."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from bot.paths import Paths
+
+SHELL_COMMANDS: dict[str, click.Command] = {}
+
+
+def _paths() -> Paths:
+    from bot.paths import Paths
+
+    return Paths.of(os.environ)
+
+
+def _named(name: str, made: click.Command) -> None:
+    made.name = name
+    SHELL_COMMANDS[name] = made
+
+
+@click.command()
+@click.option("--detach", is_flag=True, help="Run in the background and return once it is up.")
+@click.option("--demo", is_flag=True, help="A fleet of two built-in agents, in a folder of its own.")
+@click.option("--unattended", is_flag=True, help="Run in the foreground without a prompt, as a service does.")
+def up(detach: bool, demo: bool, unattended: bool) -> int:
+    """Start Muster here, with a prompt where the terminal is a connector."""
+    import asyncio
+
+    if demo:
+        if detach or unattended:
+            raise click.UsageError("--demo runs in the foreground; leave --detach and --unattended out.")
+        from bot.demo import demo as play
+
+        return asyncio.run(play(os.environ))
+    if detach:
+        if unattended:
+            raise click.UsageError("--detach is unattended already; leave --unattended out.")
+        from bot.doors.background import start
+
+        click.echo(start(_paths(), os.environ))
+        return 0
+    from bot.up import up as run
+
+    return asyncio.run(run(_paths(), os.environ, at_keyboard=not unattended))
+
+
+@click.command()
+@click.option("--all", "agents_too", is_flag=True, help="Stop the agents as well, in the middle of what they do.")
+def down(agents_too: bool) -> int:
+    """Stop Muster here. Agents go on working, and it hears of it when it is up again."""
+    from bot.doors.background import stop
+
+    click.echo(stop(_paths(), agents_too=agents_too))
+    return 0
+
+
+@click.command()
+def chat() -> int:
+    """Talk to the running Muster at a prompt."""
+    import asyncio
+
+    from bot.doors.terminal_client import chat as talk
+
+    return asyncio.run(talk(_paths()))
+
+
+@click.command("init")
+@click.option("--preset", metavar="NAME", help="The fleet to begin with.")
+@click.option("--yes", is_flag=True, help="Ask nothing; take what the options and the defaults say.")
+def init(preset: str | None, yes: bool) -> int:
+    """Write muster.yaml and roster.yaml. Files that are there stay as they are."""
+    from bot.init import init as write
+
+    return write(_paths(), preset=preset, ask=not yes)
+
+
+@click.command()
+def config_check() -> int:
+    """Read muster.yaml and roster.yaml, and say what is wrong with them."""
+    from bot.config import check
+
+    found = check(_paths())
+    for warning in found.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    for problem in found.problems:
+        click.echo(str(problem), err=True)
+    if found.problems:
+        return 1
+    click.echo("Both files are valid.")
+    return 0
+
+
+@click.command()
+def config_schema() -> int:
+    """Print the JSON schema of muster.yaml, for editors."""
+    import json
+
+    from bot.config import schema
+
+    click.echo(json.dumps(schema(), indent=2))
+    return 0
+
+
+@click.command()
+def doctor() -> int:
+    """Say what this machine has and what is missing, and what that costs."""
+    from bot.doctor import examine, text
+
+    click.echo(text(examine(_paths(), os.environ)))
+    return 0
+
+
+@click.command()
+@click.argument("runtime", metavar="RUNTIME")
+def login(runtime: str) -> int:
+    """Log a runtime in with its own program, into the folder that its agents use."""
+    from bot.logins import login as enter
+
+    return 1 if enter(_paths(), runtime) else 0
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> int:
+    """Print what makes a shell complete muster's commands and the agents' names.
+
+    \b
+    bash: muster completion bash > ~/.local/share/bash-completion/completions/muster
+    zsh:  muster completion zsh > a file _muster in a folder of $fpath
+    fish: muster completion fish > ~/.config/fish/completions/muster.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    made = get_completion_class(shell)
+    root = click.get_current_context().find_root()
+    if made is None:
+        raise click.UsageError(f"There is no completion for {shell}.")
+    sys.stdout.write(made(root.command, {}, "muster", "_MUSTER_COMPLETE").source())
+    return 0
+
+
+for _name, _made in (
+    ("up", up),
+    ("down", down),
+    ("chat", chat),
+    ("init", init),
+    ("config check", config_check),
+    ("config schema", config_schema),
+    ("doctor", doctor),
+    ("login", login),
+    ("completion", completion),
+):
+    _named(_name, _made)
