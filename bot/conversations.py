@@ -105,7 +105,7 @@ class Conversations:
             return
         key = confirmation_key(outcome.run_id)
         can = self.services.capabilities(inbound.connector)
-        react = "React with ✅, or write" if can.reactions else "Write"
+        react = "React with ✅, or write" if can.taps else "Write"
         await self._say(
             tx,
             inbound,
@@ -113,7 +113,7 @@ class Conversations:
             f"`{outcome.name}` cannot be undone. {react} `{self._prefix}confirm` within three minutes; "
             f"`{self._prefix}decline` takes it back.",
         )
-        if can.reactions:
+        if can.taps:
             place = Place(inbound.connector, conversation=inbound.conversation)
             mark = React(target=key, key="✅", own=True)
             await outbox.put(tx, place.outbound(f"{key}/yes", mark, Priority.RECEIPT), self.services.clock())

@@ -36,6 +36,11 @@ def _no_room(origin: Origin | None) -> tuple[str, str]:
     return origin.connector, origin.parent or origin.conversation
 
 
+async def _no_words(source: str) -> Sequence[str]:
+    del source
+    return ()
+
+
 @dataclass(kw_only=True, slots=True)
 class Services:
     """Everything that acts. Filled while starting, in the order of the stages, and then left alone; what a test does
@@ -51,7 +56,7 @@ class Services:
     started_at: float = 0.0
     health: HealthSource | None = None
     """``connectors``, ``egress``, ``register``, ``jobs``, ``agents`` of ``health``; what is missing is unknown."""
-    complete: Callable[[str], Awaitable[Sequence[str]]] | None = None
+    complete: Callable[[str], Awaitable[Sequence[str]]] = _no_words
     """The words that can follow, by source: ``agents``, ``runtimes``."""
     redact: Callable[[str], str] = str
     timestamp: Callable[[float | None], str | None] = timestamp

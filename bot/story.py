@@ -151,7 +151,7 @@ class Story:
             case events.PermissionAsked():
                 return self, (Ask(incarnation, event, at, self.view.message if self.view is not None else None),)
             case events.PermissionAnswered():
-                return self, (Settle(event.incarnation or incarnation, event, at),)
+                return self, (Settle(event.asked_in or incarnation, event, at),)
             case events.Notice(text=text):
                 return self, (Note(key, text, self.view.message if self.view is not None else None),)
             case events.Noise(lines=lines, sample=sample):

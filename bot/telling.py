@@ -219,9 +219,9 @@ class Teller:
         await approvals.add(tx, approval)
         place = await self._place(tx, row, ask.message)
         can = self.capabilities(place.connector)
-        text = self.redaction(question(approval, until=self.time_of_day(approval.expires_at), reactions=can.reactions))
+        text = self.redaction(question(approval, until=self.time_of_day(approval.expires_at), reactions=can.taps))
         await self._say(tx, approval.outbox_key, text, place, priority=Priority.APPROVAL)
-        if can.reactions:
+        if can.taps:
             for choice in offered(approval.options):
                 mark = React(target=approval.outbox_key, key=choice.mark, own=True)
                 key = f"{approval.outbox_key}/{choice.name}"

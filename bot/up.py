@@ -14,9 +14,9 @@ from bot.orchestrator import redaction_of, running, until_stopped
 from register.queries import agent_messages
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
-    from bot.config import Settings
     from bot.orchestrator import Orchestrator
     from bot.paths import Paths
 
@@ -32,37 +32,44 @@ async def up(paths: Paths, environ: Mapping[str, str], *, at_keyboard: bool) -> 
     """
     settings = load(paths)
     paths.prepare()
-    with _log(paths, settings, environ, to_file=at_keyboard):
+    redact = redaction_of(settings, environ)
+    with log_to(paths.log if at_keyboard else None, redact):
         async with running(paths, settings, environ) as orchestrator:
             for warning in settings.warnings:
                 print(warning, file=sys.stderr)
             if at_keyboard and orchestrator.terminal is not None:
-                await _first_of(_sit_down(orchestrator), until_stopped(orchestrator))
+                await first_of(converse_at_keyboard(orchestrator), until_stopped(orchestrator))
             else:
                 await until_stopped(orchestrator)
     return 0
 
 
 @contextlib.contextmanager
-def _log(paths: Paths, settings: Settings, environ: Mapping[str, str], *, to_file: bool) -> Any:
-    """The log goes to a file when the terminal is for talking, and to standard error otherwise."""
-    redact = redaction_of(settings, environ)
-    if not to_file:
+def log_to(path: Path | None, redact: Callable[[str], str]) -> Iterator[None]:
+    """Send the log to a file, since the terminal is for talking; or, without one, to standard error."""
+    if path is None:
         logs.configure(sys.stderr, redact)
         yield
         return
-    descriptor = os.open(paths.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     with open(descriptor, "a", encoding="utf-8", buffering=1) as stream:
         logs.configure(stream, redact)
         yield
 
 
-async def _sit_down(orchestrator: Orchestrator) -> None:
+async def converse_at_keyboard(orchestrator: Orchestrator) -> None:
+    """Attach standard input and output to the terminal connector, until the person leaves or the input ends."""
+    from bot.commands.completion import candidates
     from connectors.terminal_prompt import converse
+
+    services = orchestrator.services
+
+    async def complete(text: str) -> list[str]:
+        return await candidates(services.table, text, services.complete)
 
     await converse(
         orchestrator.terminal,
-        complete=completion(orchestrator),
+        complete=complete,
         history=orchestrator.paths.prompt_history,
         settle=lambda: settled(orchestrator),
     )
@@ -82,14 +89,7 @@ async def settled(orchestrator: Orchestrator) -> None:
         await asyncio.sleep(0.2)
 
 
-def completion(orchestrator: Orchestrator) -> Any:
-    """Words that can follow at the prompt, from the command table and the fleet."""
-    from bot.commands.completion import candidates
-
-    return candidates(orchestrator.services)
-
-
-async def _first_of(*works: Any) -> None:
+async def first_of(*works: Any) -> None:
     """Run all until one ends, then cancel the others; a failure is raised."""
     tasks = [asyncio.ensure_future(work) for work in works]
     try:

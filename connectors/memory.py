@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 #: Memory's default: everything, and keys are remembered for a day, as Synapse does.
 ALL_CAPABILITIES = Capabilities(
-    threads=True, edits=True, reactions=True, files=True, typing=True, html=True, remembers_keys=24 * 3600.0
+    threads=True, edits=True, reactions=True, taps=True, files=True, typing=True, html=True, remembers_keys=86_400.0
 )
 
 _BATCH = 100

@@ -215,6 +215,8 @@ class Capabilities:
     threads: bool = False
     edits: bool = False
     reactions: bool = False
+    taps: bool = False
+    """People can answer by tapping a reaction that we put on our own message."""
     files: bool = False
     typing: bool = False
     html: bool = False

@@ -61,6 +61,7 @@ class MatrixConnector:
             threads=True,
             edits=True,
             reactions=True,
+            taps=True,
             files=True,
             typing=True,
             html=True,
