@@ -38,7 +38,7 @@ def up(detach: bool, demo: bool, unattended: bool) -> int:
             raise click.UsageError("--demo runs in the foreground; leave --detach and --unattended out.")
         from bot.demo import demo as play
 
-        return asyncio.run(play(os.environ))
+        return asyncio.run(play(os.environ, live=sys.stdin.isatty() and sys.stdout.isatty()))
     if detach:
         if unattended:
             raise click.UsageError("--detach is unattended already; leave --unattended out.")

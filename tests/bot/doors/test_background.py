@@ -1,0 +1,71 @@
+"""`muster up --detach` and `muster down`, with a real orchestrator in a folder of its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bot.doors import background
+from bot.doors.client import Client
+from bot.errors import NotRunning, UserError
+from bot.lock import holder
+from bot.paths import Paths
+from register.errors import MusterError
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "MUSTER_HOME": str(tmp_path / "muster")}
+
+
+@pytest.fixture
+def paths(environ: dict[str, str]) -> Iterator[Paths]:
+    paths = Paths.of(environ)
+    yield paths
+    if holder(paths.lock) is not None:
+        background.stop(paths, agents_too=True)
+
+
+def muster(environ: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "bot.doors.cli", *words], env=environ, capture_output=True, text=True, check=False
+    )
+
+
+def test_up_and_down(paths: Paths, environ: dict[str, str]) -> None:
+    said = muster(environ, "up", "--detach")
+    assert (said.returncode, said.stderr) == (0, "")
+    running = holder(paths.lock)
+    assert running is not None
+    assert f"process {running.pid}" in said.stdout
+    assert Client(paths.gateway_socket).get("/v1/health").status == 200
+    assert muster(environ, "ps", "--json").stdout == "[]\n"
+
+    with pytest.raises(UserError, match="running here already"):
+        background.start(paths, environ)
+    again = muster(environ, "up", "--unattended")
+    assert (again.returncode, "running here already" in again.stderr) == (1, True)
+
+    said = muster(environ, "down", "--all")
+    assert (said.returncode, said.stdout) == (0, "Muster and its agents are stopped.\n")
+    assert not paths.gateway_socket.exists()
+    with pytest.raises(NotRunning):
+        background.stop(paths, agents_too=False)
+    assert muster(environ, "down").returncode == 3
+    assert muster(environ, "ps").returncode == 3
+
+
+def test_a_start_that_fails_says_why(paths: Paths, environ: dict[str, str]) -> None:
+    paths.prepare()
+    paths.log.write_text("what an earlier run said\n")
+    paths.muster_yaml.write_text("connectors: 5\n")
+    with pytest.raises(MusterError) as failed:
+        background.start(paths, environ)
+    assert "muster.yaml" in str(failed.value)
+    assert "earlier run" not in str(failed.value)
+    said = muster(environ, "up", "--detach")
+    assert (said.returncode, said.stdout) == (1, "")
+    assert "Traceback" not in said.stderr

@@ -1,0 +1,85 @@
+"""Who may do what: the command's word goes before the file's, and the owner's place cannot be taken."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from bot.commands.table import ADMIN, NONE, OPERATOR, VIEWER
+from bot.errors import UserError
+from bot.operators import Operators, owner_identity
+from register.crashpoints import declare
+from register.queries import operators as queries
+from register.queries.operators import OperatorRow
+from register.store import Store
+
+SET = declare("test.set")
+ANA = "matrix:@ana:example.org"
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    store = await Store.open(f"sqlite:///{tmp_path}/register.db")
+    yield store
+    await store.close()
+
+
+def row(permission: str, identity: str = ANA) -> OperatorRow:
+    return OperatorRow(identity=identity, permission=permission, set_by="terminal:root", set_at=1.0)
+
+
+async def put(store: Store, operators: Operators, given: OperatorRow) -> None:
+    async with store.write(SET) as tx:
+        await operators.put(tx, given)
+    operators.refresh()
+
+
+async def test_strangers_have_nothing_and_the_owner_everything(store: Store) -> None:
+    operators = Operators(store, {ANA: VIEWER})
+    assert await operators.permission("matrix:@eve:example.org") is NONE
+    assert await operators.permission(owner_identity()) is ADMIN
+    assert await operators.permission(ANA) is VIEWER
+
+
+async def test_a_command_goes_before_the_file_and_outlives_the_process(store: Store) -> None:
+    operators = Operators(store, {ANA: ADMIN})
+    for word, permission in (("none", NONE), ("operator", OPERATOR)):
+        await put(store, operators, row(word))
+        assert await operators.permission(ANA) is permission
+    assert await Operators(store, {ANA: ADMIN}).permission(ANA) is OPERATOR
+
+
+async def test_identities_are_matched_to_the_letter(store: Store) -> None:
+    operators = Operators(store, {ANA: ADMIN})
+    for other in (ANA.upper(), ANA + " ", "discord:@ana:example.org", ANA + "\u200b"):
+        assert await operators.permission(other) is NONE
+
+
+async def test_a_permission_that_a_newer_muster_knows_is_none(store: Store) -> None:
+    async with store.write(SET) as tx:
+        await queries.put(tx, row("emperor"))
+    assert await Operators(store, {ANA: ADMIN}).permission(ANA) is NONE
+
+
+async def test_the_owner_stays_admin(store: Store) -> None:
+    operators = Operators(store, {})
+    with pytest.raises(UserError, match="always admin"):
+        await put(store, operators, row("none", owner_identity()))
+    async with store.write(SET) as tx:
+        await queries.put(tx, row("none", owner_identity()))
+    operators.refresh()
+    assert await operators.permission(owner_identity()) is ADMIN
+
+
+async def test_a_change_that_was_undone_leaves_nothing(store: Store) -> None:
+    operators = Operators(store, {})
+
+    async def half() -> None:
+        async with store.write(SET) as tx:
+            await operators.put(tx, row("admin"))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await half()
+    operators.refresh()
+    assert await operators.permission(ANA) is NONE
