@@ -128,11 +128,14 @@ class Executor:
         """Take back what waits for a confirmation.
 
         Raises:
-            NothingToConfirm: no run of that id waits.
+            NothingToConfirm: no run of that id ever waited.
             NotPermitted: it waits for somebody else.
+            UserError: it is too late, the command runs.
         """
         async with self._services.store.write(CONFIRM) as tx:
             run = checked(await command_runs.get(tx, run_id), identity)
+            if run.state == "running":
+                raise UserError(f"`{run.name}` runs already and cannot be taken back.")
             if run.state != "confirming":
                 outcome = outcome_of(run)
                 await finish(tx, outcome)
@@ -167,7 +170,9 @@ class Executor:
             if (run.confirm_until or 0) > now or run.id in self._tasks:
                 continue
             async with self._services.store.write(CONFIRM) as tx:
-                lapsed.append(await self._end(tx, run, "lapsed", late(run), finish))
+                now_found = await command_runs.get(tx, run.id)
+                if now_found is not None and now_found.state == "confirming":
+                    lapsed.append(await self._end(tx, now_found, "lapsed", late(run), finish))
         return lapsed
 
     async def unfinished(self) -> list[CommandRun]:

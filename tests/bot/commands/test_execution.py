@@ -1,6 +1,10 @@
 """A command runs once and answers once, whoever asks again and whatever dies in between."""
 
 import asyncio
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -363,6 +367,46 @@ class TestConfirmation:
         assert (await world.executor.confirm("r1", ANA)) == outcome
         assert world.done == []
 
+    async def test_what_runs_already_cannot_be_taken_back_and_does_not_lapse(self, world: World) -> None:
+        @world.table.command("erase", permission=OPERATOR, help_section="x", confirm=True)
+        async def erase(ctx: Context) -> Reply:
+            """Erase."""
+            world.reached.set()
+            await world.go.wait()
+            return Reply("erased")
+
+        await world.run(request("erase"))
+        async with asyncio.timeout(10):
+            confirming = asyncio.create_task(world.executor.confirm("r1", ANA))
+            await world.reached.wait()
+            with pytest.raises(UserError, match="cannot be taken back"):
+                await world.executor.decline("r1", ANA)
+            world.now += CONFIRM_WITHIN
+            assert await world.executor.lapse() == []
+            world.go.set()
+            assert (await confirming).text == "erased"
+
+    async def test_a_confirmed_command_that_was_cut_off_is_taken_up(self, world: World) -> None:
+        @world.table.command("erase", permission=OPERATOR, help_section="x", confirm=True)
+        async def erase(ctx: Context) -> Reply:
+            """Erase."""
+            world.reached.set()
+            await world.go.wait()
+            return Reply("erased", ctx.taken_up)
+
+        await world.run(request("erase"))
+        async with asyncio.timeout(10):
+            confirming = asyncio.create_task(world.executor.confirm("r1", ANA))
+            await world.reached.wait()
+            await world.executor.stop()
+            await asyncio.gather(confirming, return_exceptions=True)
+            world.restarted()
+            world.go.set()
+            world.now += CONFIRM_WITHIN
+            outcome = await world.executor.confirm("r1", ANA, finish=world.finish)
+        assert (outcome.state, outcome.data) == ("done", True)
+        assert await world.audited() == [(ANA, "erase", "done")]
+
     async def test_a_permission_lost_meanwhile_counts(self, world: World) -> None:
         await world.run(request("kill", name="coder0"))
         async with world.store.write(declare("test.set")) as tx:
@@ -399,3 +443,14 @@ async def test_progress_reaches_whoever_asked_and_never_hurts(world: World) -> N
 
     assert (await world.executor.run(request("work"), progress=tell)).state == "done"
     assert told == ["half of [redacted]"]
+
+
+@pytest.mark.parametrize("step", ["command.accept", "command.step", "command.finish", "command.confirm"])
+@pytest.mark.parametrize("side", ["before", "after"])
+def test_killed_at_any_commit_it_ends_once(tmp_path: Path, step: str, side: str) -> None:
+    def run(**environ: str) -> int:
+        words = [sys.executable, "-m", "tests.bot.commands.killed", str(tmp_path / "register.db")]
+        return subprocess.run(words, env=os.environ | environ, check=False).returncode
+
+    assert run(MUSTER_CRASH=f"{step}.{side}") == -signal.SIGKILL
+    assert run() == 0

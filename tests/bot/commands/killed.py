@@ -1,0 +1,76 @@
+"""A process that runs two commands, to be killed on the way: a launch, and a kill that is confirmed.
+
+Run again without being killed, it checks that everything happened exactly once, and exits 0.
+"""
+
+import asyncio
+import sys
+import uuid
+from collections import Counter
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot.commands.context import Context, Origin
+from bot.commands.execution import Executor
+from bot.commands.runs import Outcome, Request
+from bot.commands.table import OPERATOR, CommandTable, Reply
+from bot.events import EventHub
+from bot.operators import Operators
+from bot.services import Services
+from register.queries import audit
+from register.store import Store
+
+ANA = "matrix:@ana:example.org"
+
+
+async def note(tx: AsyncConnection, action: str, key: str) -> None:
+    await audit.add(tx, key=key, at=1.0, identity=ANA, door="test", action=action, outcome="done")
+
+
+async def main(file: str) -> None:
+    store = await Store.open(f"sqlite:///{file}")
+    table = CommandTable()
+
+    async def effect(tx: AsyncConnection) -> str:
+        await note(tx, "effect", str(uuid.uuid4()))
+        return "did it"
+
+    @table.command("launch", permission=OPERATOR, help_section="x")
+    async def launch(ctx: Context) -> Reply:
+        """Do something that must happen once."""
+        return Reply(await ctx.commit("effect", effect))
+
+    @table.command("kill", permission=OPERATOR, help_section="x", confirm=True)
+    async def kill(ctx: Context) -> Reply:
+        """Do something that must happen once, when it is confirmed."""
+        return Reply(await ctx.commit("effect", effect))
+
+    services = Services(
+        clock=lambda: 1_000_000.0,
+        store=store,
+        table=table,
+        operators=Operators(store, {ANA: OPERATOR}),
+        events=EventHub(),
+    )
+    executor = Executor(services)
+
+    async def finish(tx: AsyncConnection, outcome: Outcome) -> None:
+        await note(tx, f"reply {outcome.state}", f"reply/{outcome.run_id}/{outcome.state}")
+
+    def request(name: str) -> Request:
+        origin = Origin(connector="matrix", conversation="!room", parent=None, event_id=name)
+        return Request(id=name, name=name, arguments={}, identity=ANA, permission=OPERATOR, door="chat", origin=origin)
+
+    await executor.run(request("launch"), finish=finish)
+    await executor.run(request("kill"), finish=finish)
+    outcome = await executor.confirm("kill", ANA, finish=finish)
+    assert (outcome.state, outcome.text) == ("done", "did it"), outcome
+    async with store.read() as tx:
+        happened = Counter(row.action for row in await audit.since(tx, 0, limit=100))
+    expected = {"launch": 1, "kill": 1, "effect": 2, "reply done": 2, "reply confirming": 1}
+    assert happened == expected, happened
+    await store.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1]))
