@@ -344,13 +344,10 @@ class MemoryConnector:
     ) -> None:
         self.name = name
         self.server = server or MemoryServer()
+        self.capabilities = self.server.capabilities
         self._sink: Sink | None = None
         self._started = False
         self._last_seen: float | None = None
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return self.server.capabilities
 
     def subscribe(self, sink: Sink) -> None:
         self._sink = sink
@@ -360,6 +357,7 @@ class MemoryConnector:
         changed = self.server.watch()
         try:
             self._check()
+            self.capabilities = self.server.capabilities
             self._started = True
             place = self.server.end if cursor is None else int(cursor)
             if cursor is None:

@@ -1,0 +1,276 @@
+"""A small bot for kill tests: run as a program, it is killed at a declared place, and run again.
+
+    python -m tests.connectors.mortal DATABASE SOCKET MODE
+
+Its chat system is a `MemoryServer` in the test's process, behind a unix socket. It ends when everything was dealt with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from connectors import codec, inbox, outbox, retention
+from connectors.contract import Refused, TryLater
+from connectors.delivery import Delivery
+from connectors.memory import ALL_CAPABILITIES
+from connectors.messages import (
+    Batch,
+    File,
+    Health,
+    Inbound,
+    Message,
+    OpenThread,
+    Outbound,
+    Priority,
+    React,
+    Replace,
+    Sent,
+    Text,
+)
+from register.crashpoints import declare
+from register.store import Store
+from tests.connectors.office import QUICK
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from connectors.contract import Sink
+    from connectors.inbox import Arrival
+    from connectors.memory import MemoryServer
+    from connectors.messages import Attachment, Capabilities, OutboundContent
+
+HANDLE = declare("mortal.handle")
+
+#: Keys are recognised by the server, or never: then the bot has to look.
+MODES = ("keys", "looks")
+
+
+def capabilities(mode: str) -> Capabilities:
+    from dataclasses import replace
+
+    return replace(ALL_CAPABILITIES, remembers_keys=None if mode == "looks" else 86400.0)
+
+
+# --- the bot -----------------------------------------------------------------------------------------------------
+
+
+def consequences(event_id: str, text: str) -> list[tuple[str, OutboundContent, str | None, Priority]]:
+    """What an event makes the bot say: key, content, thread (by its opener), priority."""
+    name = f"{text} {event_id}"
+    reply = Message(text=name, reply_to=event_id)
+    if text == "launch":
+        return [
+            (f"opener {name}", OpenThread(title=name, message=reply), None, Priority.REPLY),
+            (f"hello {name}", Message(text=f"hello {name}"), f"opener {name}", Priority.REPLY),
+            (f"receipt {name}", React(target=event_id, key="ok"), None, Priority.RECEIPT),
+        ]
+    if text == "stream":
+        return [
+            (f"answer {name}", Message(text="..."), None, Priority.PROGRESS),
+            (f"mark {name}", React(target=f"answer {name}", key="y", own=True), None, Priority.APPROVAL),
+            (f"end {name}", Replace(target=f"answer {name}", message=reply, final=True), None, Priority.FINAL),
+        ]
+    return [(f"reply {name}", reply, None, Priority.REPLY)]
+
+
+async def main(database: str, socket: str, mode: str) -> None:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    store = await Store.open(database)
+    connector = SocketConnector(socket, mode)
+
+    async def handle(arrival: Arrival) -> None:
+        body = arrival.inbound.body
+        assert isinstance(body, Text)
+        if body.text == "poison":
+            raise RuntimeError("no antidote")
+        async with store.write(HANDLE) as tx:
+            for key, content, thread_of, priority in consequences(arrival.inbound.event_id, body.text):
+                await _put(tx, key, content, arrival, thread_of, priority)
+            await inbox.finish(tx, arrival.seq, time.time())
+        delivery.wake()
+
+    async def failed(tx: AsyncConnection, arrival: Arrival, reason: str) -> None:
+        await _put(tx, f"sorry {arrival.inbound.event_id}", Message(text="sorry"), arrival, None, Priority.REPLY)
+
+    delivery = Delivery(store, {"memory": connector}, handle, settings=QUICK, on_failed=failed)
+    running = asyncio.create_task(delivery.run())
+    end = (await connector.ask(op="end"))["end"]
+    while not await _over(store, end):
+        await asyncio.wait({running}, timeout=0.02)
+        if running.done():
+            running.result()
+    horizon = retention.Horizon(bodies=-3600.0)
+    await retention.sweep(store, time.time(), horizon)
+    running.cancel()
+    await asyncio.wait({running})
+    await store.close()
+
+
+async def _put(
+    tx: AsyncConnection, key: str, content: OutboundContent, arrival: Arrival, thread_of: str | None, priority: Priority
+) -> None:
+    conversation = None if thread_of else arrival.inbound.conversation
+    outbound = Outbound(
+        key=key, connector="memory", conversation=conversation, thread_of=thread_of, content=content, priority=priority
+    )
+    await outbox.put(tx, outbound, time.time())
+
+
+async def _over(store: Store, end: int) -> bool:
+    async with store.read() as tx:
+        counts = await tx.exec_driver_sql(
+            "SELECT (SELECT count(*) FROM inbox), (SELECT count(*) FROM inbox WHERE state = 'new'),"
+            " (SELECT count(*) FROM outbox WHERE state = 'pending')"
+        )
+        return tuple(counts.one()) == (end, 0, 0)
+
+
+# --- its chat system ---------------------------------------------------------------------------------------------
+
+
+class SocketConnector:
+    """Speaks to a `MemoryServer` in another process, one request per connection."""
+
+    kind = "memory"
+
+    def __init__(self, socket: str, mode: str) -> None:
+        self.name = "memory"
+        self.capabilities = capabilities(mode)
+        self._socket = socket
+        self._sink: Sink | None = None
+
+    def subscribe(self, sink: Sink) -> None:
+        self._sink = sink
+
+    async def start(self, cursor: str | None) -> None:
+        assert self._sink is not None
+        place = int(cursor or 0)
+        while events := (await self.ask(op="since", place=place))["events"]:
+            place += len(events)
+            await self._sink(Batch(events=tuple(_inbound(event) for event in events), cursor=str(place)))
+        await asyncio.Event().wait()
+
+    async def stop(self) -> None:
+        pass
+
+    async def send(self, outbound: Outbound, *, conversation: str, target: str | None) -> Sent:
+        return _sent(await self._about("send", outbound, conversation, target))
+
+    async def find(self, outbound: Outbound, *, conversation: str, target: str | None) -> Sent | None:
+        answer = await self._about("find", outbound, conversation, target)
+        return _sent(answer) if answer["event_id"] else None
+
+    def scope(self) -> str:
+        return "device-1"
+
+    async def download(self, attachment: Attachment, *, limit: int) -> bytes:
+        raise Refused("there are no files here")
+
+    async def typing(self, conversation: str, *, active: bool) -> None:
+        pass
+
+    async def health(self) -> Health:
+        return Health(kind=self.kind, reachable=True, authenticated=True, last_seen=None, detail="")
+
+    async def ask(self, **request: Any) -> dict[str, Any]:
+        """One request, one answer."""
+        reader, writer = await asyncio.open_unix_connection(self._socket)
+        try:
+            writer.write(json.dumps(request).encode() + b"\n")
+            await writer.drain()
+            answer: dict[str, Any] = json.loads(await reader.readline())
+        finally:
+            writer.close()
+            await writer.wait_closed()
+        if "later" in answer:
+            raise TryLater(answer["later"])
+        return answer
+
+    async def _about(self, op: str, outbound: Outbound, conversation: str, target: str | None) -> dict[str, Any]:
+        return await self.ask(
+            op=op, key=outbound.key, content=codec.encode(outbound.content), conversation=conversation, target=target
+        )
+
+
+def _inbound(event: dict[str, Any]) -> Inbound:
+    return Inbound(
+        connector="memory",
+        event_id=event["event_id"],
+        conversation=event["conversation"],
+        sender="@ana",
+        sent_at=1.0,
+        body=codec.decode_inbound(event["body"]),
+    )
+
+
+def _sent(answer: dict[str, Any]) -> Sent:
+    return Sent(event_id=answer["event_id"], conversation=answer["made"])
+
+
+class Counter:
+    """The other end of the socket: a `MemoryServer` that answers the connector above."""
+
+    def __init__(self, server: MemoryServer, mode: str) -> None:
+        self.server = server
+        self.mode = mode
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self._open = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open += 1
+        self.idle.clear()
+        try:
+            if line := await reader.readline():
+                answer = await self.answer(json.loads(line))
+                writer.write(json.dumps(answer).encode() + b"\n")
+                await writer.drain()
+        except ConnectionError:
+            pass  # it was killed
+        finally:
+            writer.close()
+            self._open -= 1
+            if not self._open:
+                self.idle.set()
+
+    async def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        match request["op"]:
+            case "end":
+                return {"end": self.server.end}
+            case "since":
+                events = self.server.since(request["place"])[:5]
+                return {
+                    "events": [
+                        {"event_id": e.event_id, "conversation": e.conversation, "body": codec.encode(e.body)}
+                        for e in events
+                    ]
+                }
+            case "find":
+                found = self.server.look(request["key"], request["conversation"])
+                return {"event_id": found and found.event_id, "made": found and found.conversation}
+        content = codec.decode_outbound(request["content"])
+        assert not isinstance(content, File)
+        outbound = Outbound(
+            key=request["key"], connector="memory", conversation=request["conversation"], content=content
+        )
+        try:
+            sent = await self.server.take(
+                outbound, conversation=request["conversation"], target=request["target"], scope="device-1"
+            )
+        except TryLater as error:
+            return {"later": str(error)}
+        finally:
+            if self.mode == "looks":
+                self.server.forget_keys()
+        return {"event_id": sent.event_id, "made": sent.conversation}
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
