@@ -35,6 +35,7 @@ class Operator:
         self.account = account
         self.user_id = account.user_id
         self.seen: dict[str, list[Event]] = {}
+        self.typing: dict[str, list[str]] = {}
         self.invitations: set[str] = set()
         self._since: str | None = None
         self._numbers = itertools.count()
@@ -92,6 +93,13 @@ class Operator:
         levels = await self._call("GET", path)
         levels.setdefault("users", {})[user_id] = level
         await self._call("PUT", path, levels)
+
+    async def set_state(self, room: str, kind: str, content: Event) -> None:
+        await self._call("PUT", f"rooms/{quote(room)}/state/{kind}/", content)
+
+    async def log_out(self) -> None:
+        """End this log-in; whoever shares its token is out as well."""
+        await self._call("POST", "logout", {})
 
     # --- saying --------------------------------------------------------------------------------------------------
 
@@ -179,6 +187,12 @@ class Operator:
             told = "\n".join(f"  {event['sender']}: {body(event)!r}" for event in self.seen.get(room, [])[-15:])
             raise AssertionError(f"not seen in {limit:.0f} s; the last of {room}:\n{told}") from None
 
+    async def wait_for_typing(self, room: str, user_id: str, *, limit: float = LIMIT) -> None:
+        """Wait until somebody is shown as typing."""
+        async with asyncio.timeout(limit):
+            while user_id not in self.typing.get(room, []):
+                await self.sync(timeout=1)
+
     async def sync(self, *, timeout: float = 10.0, room: str | None = None, known: int = 0) -> None:
         """One long poll, of at most `timeout` seconds; none when another one has brought news of `room` meanwhile."""
         async with self._syncing:
@@ -194,6 +208,9 @@ class Operator:
             self.invitations |= set(rooms.get("invite", {}))
             for room_id, joined in rooms.get("join", {}).items():
                 self.seen.setdefault(room_id, []).extend(joined["timeline"]["events"])
+                for event in joined.get("ephemeral", {}).get("events", []):
+                    if event["type"] == "m.typing":
+                        self.typing[room_id] = event["content"]["user_ids"]
 
     async def events(self, room: str) -> list[Event]:
         """Everything that the server has of the room now, oldest first, relations included."""

@@ -288,7 +288,7 @@ class Receiver:
         query = {"timeout": str(int(poll * 1000)), "filter": _FILTER}
         if since is not None:
             query["since"] = since
-        return read(await self.wire.call("GET", "sync", query=query, timeout=poll + 60.0), self.me.user)
+        return read(await self.wire.call("GET", "sync", query=query, timeout=poll + 30.0), self.me.user)
 
     async def _room(self, news: JoinedRoom, position: Position) -> list[Inbound]:
         """What was said in the timeline; what was said before it and left out is handed on at once."""

@@ -1,0 +1,421 @@
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from connectors.contract import NeedsPerson, NotReady, Refused, TryLater
+from connectors.messages import (
+    Attachment,
+    Edit,
+    Emphasis,
+    File,
+    Message,
+    OpenThread,
+    React,
+    Reaction,
+    Redaction,
+    Replace,
+    Text,
+)
+from tests.connectors.matrix.conftest import Bot, healthy, until
+from tests.operator_client import Operator, body, relation, thread_root
+from tests.synapse import DEFAULT
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from tests.synapse import Synapse
+
+pytestmark = pytest.mark.synapse
+
+PICTURE = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010806000000 1f15c4890000000d49444154789c6360000002000001"
+    "0001e221bc330000000049454e44ae426082".replace(" ", "")
+)
+
+
+@pytest.fixture
+async def ana(synapse: Synapse) -> AsyncIterator[Operator]:
+    async with Operator(await synapse.register(prefix="ana")) as operator:
+        yield operator
+
+
+async def room_with(ana: Operator, bot: Bot) -> str:
+    """A room into which the operator invited the running bot, which came."""
+    room = await ana.create_room(invite=[bot.user_id])
+    await joined(ana, room, bot)
+    return room
+
+
+async def joined(ana: Operator, room: str, bot: Bot) -> None:
+    async def there() -> bool:
+        return await ana.membership(room, bot.user_id) == "join"
+
+    await until(there)
+
+
+# --- what comes in -----------------------------------------------------------------------------------------------
+
+
+async def test_what_people_write_react_edit_and_take_back_comes_in_as_such(ana: Operator, bot: Bot) -> None:
+    async with bot.running() as connector:
+        room = await room_with(ana, bot)
+        said = await ana.say(room, "!ps")
+        event = await bot.keeper.got(said)
+        assert event.body == Text(text="!ps")
+        assert (event.conversation, event.parent, event.identity) == (room, None, f"matrix:{ana.user_id}")
+
+        opened = await bot.say(room, OpenThread(title="coder0", message=Message(text="coder0 is up")), key="open-1")
+        assert opened.conversation == f"{room}|{opened.event_id}"
+        threaded = await ana.say(room, "hello", thread=opened.event_id)
+        event = await bot.keeper.got(threaded)
+        assert (event.conversation, event.parent) == (opened.conversation, room)
+
+        reaction = await bot.keeper.got(await ana.react(room, opened.event_id, "👍"))
+        assert reaction.body == Reaction(target=opened.event_id, key="👍")
+        assert reaction.conversation == opened.conversation
+
+        edit = await bot.keeper.got(await ana.edit(room, threaded, "goodbye"))
+        assert edit.body == Edit(target=threaded, text="goodbye")
+        redaction = await bot.keeper.got(await ana.redact(room, threaded))
+        assert redaction.body == Redaction(target=threaded)
+        assert (edit.conversation, redaction.conversation) == (opened.conversation, opened.conversation)
+
+        assert bot.keeper.texts == ["!ps", "hello"]
+        assert (await connector.health()).detail.startswith("Connected to http://127.0.0.1")
+
+
+async def test_our_own_words_and_other_bots_notices_are_no_input(ana: Operator, bot: Bot) -> None:
+    async with bot.running():
+        room = await room_with(ana, bot)
+        await bot.say(room, Message(text="!ps", emphasis=Emphasis.TEXT), key="own")
+        await ana.say(room, "!ps", msgtype="m.notice")
+        await bot.keeper.got(await ana.say(room, "done"))
+        assert bot.keeper.texts == ["done"]
+
+
+async def test_a_mention_is_noticed_and_left_out_of_the_text(ana: Operator, synapse: Synapse, tmp_path: Path) -> None:
+    bot = Bot(await synapse.register(prefix="bot"), tmp_path / "bot", display_name="Muster")
+    async with bot.running():
+        room = await room_with(ana, bot)
+        named: dict[str, Any] = {"m.mentions": {"user_ids": [bot.user_id]}}
+        mention = await ana.say(room, "Muster: who is up?", **named)
+        assert (await bot.keeper.got(mention)).body == Text(text="who is up?", mentions_us=True)
+
+
+async def test_a_picture_is_fetched_up_to_the_limit(ana: Operator, bot: Bot) -> None:
+    async with bot.running() as connector:
+        room = await room_with(ana, bot)
+        sent = await ana.send_file(room, PICTURE, "dot.png", "image/png", caption="what is this?")
+        seen = (await bot.keeper.got(sent)).body
+        assert isinstance(seen, Text)
+        assert seen.text == "what is this?"
+        (attachment,) = seen.attachments
+        assert (attachment.name, attachment.media_type, attachment.size) == ("dot.png", "image/png", len(PICTURE))
+        assert await connector.download(attachment, limit=10_000) == PICTURE
+        with pytest.raises(Refused, match="larger than"):
+            await connector.download(attachment, limit=len(PICTURE) - 1)
+        with pytest.raises(Refused, match="does not know"):
+            await connector.download(
+                Attachment(ref=attachment.ref + "x", name="x", media_type="image/png"), limit=10_000
+            )
+
+
+async def test_what_was_said_before_the_first_start_or_before_we_joined_does_not_count(ana: Operator, bot: Bot) -> None:
+    old = await ana.create_room(public=True, invite=[bot.user_id])
+    await ana.say(old, "!stop before the first start")
+    async with bot.running():
+        await joined(ana, old, bot)
+        await bot.keeper.got(await ana.say(old, "after the join"))
+        other = await ana.create_room(public=True)
+        for number in range(70):
+            await ana.say(other, f"!stop before the join {number}")
+        await ana.invite(other, bot.user_id)
+        await joined(ana, other, bot)
+        await bot.keeper.got(await ana.say(other, "after the other join"))
+    async with bot.running():
+        await bot.keeper.got(await ana.say(old, "after a restart"))
+    assert bot.keeper.texts == ["after the join", "after the other join", "after a restart"]
+
+
+async def test_a_burst_while_we_were_down_comes_in_whole_and_in_order(ana: Operator, bot: Bot) -> None:
+    async with bot.running():
+        room = await room_with(ana, bot)
+        await bot.keeper.got(await ana.say(room, "begin"))
+    for number in range(230):
+        await ana.say(room, f"number {number}")
+    async with bot.running():
+        await bot.keeper.got(await ana.say(room, "end"))
+    assert bot.keeper.texts == ["begin", *(f"number {number}" for number in range(230)), "end"]
+    assert bot.keeper.largest <= 100
+
+
+async def test_a_cursor_that_was_not_made_durable_brings_the_same_again(ana: Operator, bot: Bot) -> None:
+    async with bot.running():
+        room = await room_with(ana, bot)
+        await bot.keeper.got(await ana.say(room, "begin"))
+        before = bot.keeper.cursor
+        await bot.keeper.got(await ana.say(room, "once"))
+    bot.keeper.cursor = before
+    async with bot.running():
+        await bot.keeper.got(await ana.say(room, "end"))
+    assert bot.keeper.texts == ["begin", "once", "end"]
+
+
+async def test_only_an_operators_invitation_is_accepted(ana: Operator, synapse: Synapse, bot: Bot) -> None:
+    bot.inviters = set()
+    async with Operator(await synapse.register(prefix="eve")) as eve:
+        async with bot.running() as connector:
+            room = await eve.create_room(invite=[bot.user_id])
+            await healthy(connector, lambda health: "is no operator" in health.detail)
+            bot.inviters = {ana.user_id}
+            await room_with(ana, bot)
+            assert await eve.membership(room, bot.user_id) == "invite"
+        # Made an operator later, eve need not invite again.
+        bot.inviters.add(eve.user_id)
+        async with bot.running():
+            await room_with(ana, bot)
+            await joined(eve, room, bot)
+
+
+# --- what goes out -----------------------------------------------------------------------------------------------
+
+
+async def test_messages_stand_in_their_threads_with_rich_and_plain_text(ana: Operator, bot: Bot) -> None:
+    async with bot.running():
+        room = await room_with(ana, bot)
+        asked = await ana.say(room, "!launch coder0")
+        opened = await bot.say(room, OpenThread(title="coder0", message=Message(text="up")), key="open")
+        assert opened.conversation is not None
+        first = await bot.say(
+            opened.conversation,
+            Message(text="**done** @room", html="<b>done</b> @room", emphasis=Emphasis.TEXT),
+            key="a",
+        )
+        second = await bot.say(opened.conversation, "aside", key="b")
+        reply = await bot.say(room, Message(text="yes", reply_to=asked), key="c")
+
+        event = await ana.wait_for(room, lambda event: event["event_id"] == first.event_id)
+        assert thread_root(event) == opened.event_id
+        assert relation(event)["is_falling_back"] is True
+        assert relation(event)["m.in_reply_to"] == {"event_id": opened.event_id}
+        assert event["content"]["msgtype"] == "m.text"
+        assert event["content"]["formatted_body"].startswith("<b>done</b>")
+        assert "@room" not in event["content"]["body"] + event["content"]["formatted_body"]
+        assert event["content"]["m.mentions"] == {}
+        event = await ana.wait_for(room, lambda event: event["event_id"] == second.event_id)
+        assert event["content"]["msgtype"] == "m.notice"
+        assert relation(event)["m.in_reply_to"] == {"event_id": first.event_id}
+        event = await ana.wait_for(room, lambda event: event["event_id"] == reply.event_id)
+        assert relation(event) == {"m.in_reply_to": {"event_id": asked}}
+
+
+async def test_edits_and_reactions_of_ours_are_seen(ana: Operator, bot: Bot) -> None:
+    async with bot.running():
+        room = await room_with(ana, bot)
+        asked = await ana.say(room, "hello")
+        answer = await bot.say(room, "wor", key="answer")
+        edit = await bot.say(
+            room, Replace(target="answer", message=Message(text="working " * 4000)), key="edit", target=answer.event_id
+        )
+        event = await ana.wait_for(room, lambda event: event["event_id"] == edit.event_id)
+        assert relation(event) == {"rel_type": "m.replace", "event_id": answer.event_id}
+        assert body(event) == "working " * 4000
+
+        reaction = React(target=asked, key="✅")
+        seen = await bot.say(room, reaction, key="receipt", target=asked)
+        event = await ana.wait_for(room, lambda event: event["event_id"] == seen.event_id)
+        assert relation(event) == {"rel_type": "m.annotation", "event_id": asked, "key": "✅"}
+        again = await bot.say(room, reaction, key="receipt-under-another-key", target=asked)
+        assert again.event_id == seen.event_id
+
+
+async def test_a_file_arrives_with_its_caption(ana: Operator, bot: Bot, tmp_path: Path) -> None:
+    path = tmp_path / "log.txt"
+    path.write_text("line\n" * 10_000)
+    async with bot.running():
+        room = await room_with(ana, bot)
+        file = File(path=str(path), name="log.txt", media_type="text/plain", caption="the whole log")
+        sent = await bot.say(room, file, key="file")
+        event = await ana.wait_for(room, lambda event: event["event_id"] == sent.event_id)
+        assert event["content"]["msgtype"] == "m.file"
+        assert (event["content"]["body"], event["content"]["filename"]) == ("the whole log", "log.txt")
+        assert await ana.download(event["content"]["url"]) == path.read_bytes()
+        path.unlink()
+        with pytest.raises(Refused, match="cannot be read"):
+            await bot.say(room, file, key="another")
+
+
+async def test_the_same_key_stands_once_and_is_found(ana: Operator, bot: Bot) -> None:
+    key = f"answer/{secrets.token_hex(3)} #1"
+    async with bot.running():
+        room = await room_with(ana, bot)
+        asked = await ana.say(room, "hello")
+        assert await bot.find(room, "hello", key=key) is None
+        first = await bot.say(room, "hello", key=key)
+    async with bot.running():
+        again = await bot.say(room, "hello", key=key)
+        assert again == first
+        opened = await bot.say(room, OpenThread(title="t", message=Message(text="t")), key="open")
+        threaded = await bot.say(opened.conversation or "", "in the thread", key="threaded")
+        receipt = await bot.say(room, React(target=asked, key="✅"), key="receipt", target=asked)
+        for number in range(120):
+            await ana.say(room, f"noise {number}")
+        assert await bot.find(room, "hello", key=key) == first
+        assert await bot.find(room, OpenThread(title="t", message=Message(text="t")), key="open") == opened
+        assert await bot.find(opened.conversation or "", "in the thread", key="threaded") == threaded
+        assert await bot.find(room, React(target=asked, key="✅"), key="receipt", target=asked) == receipt
+        assert await bot.find(room, React(target=asked, key="❌"), key="other", target=asked) is None
+    own = await ana.messages(room, bot.user_id)
+    assert [body(event) for event in own] == ["hello", "t", "in the thread"]
+
+
+async def test_typing_is_shown(ana: Operator, bot: Bot) -> None:
+    async with bot.running() as connector:
+        room = await room_with(ana, bot)
+        await connector.typing(room, active=True)
+        await ana.wait_for_typing(room, bot.user_id)
+        await connector.typing(room, active=False)
+        await connector.typing("!nowhere:muster.test", active=True)
+
+
+# --- what goes wrong ---------------------------------------------------------------------------------------------
+
+
+async def test_what_can_never_be_said_is_refused_with_a_sentence(ana: Operator, bot: Bot) -> None:
+    async with bot.running():
+        room = await room_with(ana, bot)
+        with pytest.raises(Refused, match="as a file"):
+            await bot.say(room, "x" * 100_000, key="long")
+        elsewhere = await ana.create_room()
+        with pytest.raises(Refused, match="Invite it"):
+            await bot.say(elsewhere, "hello", key="elsewhere")
+        await bot.say(room, "c\0ntrol \ud800 characters", key="odd")
+
+
+async def test_nothing_is_said_in_an_encrypted_room(ana: Operator, bot: Bot) -> None:
+    async with bot.running() as connector:
+        room = await ana.create_room(invite=[bot.user_id], encrypted=True)
+        await joined(ana, room, bot)
+        with pytest.raises(Refused, match="encrypted"):
+            await bot.say(room, "secret", key="secret")
+        await healthy(connector, lambda health: "is encrypted" in health.detail)
+        plain = await room_with(ana, bot)
+        await bot.say(plain, "fine", key="fine")
+        encryption = {"algorithm": "m.megolm.v1.aes-sha2"}
+        await ana.set_state(plain, "m.room.encryption", encryption)
+        await healthy(connector, lambda health: plain in health.detail)
+        with pytest.raises(Refused, match="encrypted"):
+            await bot.say(plain, "no longer", key="no-longer")
+    assert await ana.messages(room, bot.user_id) == []
+
+
+async def test_the_rate_limit_comes_back_to_the_caller(private_synapse: Callable[..., Synapse], tmp_path: Path) -> None:
+    server = private_synapse(limits=DEFAULT)
+    bot = Bot(await server.register("bot"), tmp_path / "bot")
+    async with Operator(await server.register("ana")) as ana, bot.running():
+        room = await room_with(ana, bot)
+        refused: list[TryLater] = []
+        for number in range(12):
+            try:
+                await bot.say(room, f"message {number}", key=f"m{number}")
+            except TryLater as error:
+                refused.append(error)
+        assert refused
+        assert refused[0].limited
+        assert refused[0].after is not None
+        assert 0 < refused[0].after <= 10
+
+
+async def test_an_outage_is_waited_out_and_nothing_is_lost(
+    private_synapse: Callable[..., Synapse], tmp_path: Path
+) -> None:
+    server = private_synapse(sync_cache=False)
+    bot = Bot(await server.register("bot"), tmp_path / "bot")
+    async with Operator(await server.register("ana")) as ana, bot.running() as connector:
+        room = await room_with(ana, bot)
+        await bot.keeper.got(await ana.say(room, "before"))
+        server.kill()
+        await healthy(connector, lambda health: health.reachable is False)
+        with pytest.raises(TryLater, match="cannot be reached"):
+            await bot.say(room, "into the void", key="void")
+        assert "trying again" in (await connector.health()).detail
+        await server.restarted()
+        for number in range(60):
+            await ana.say(room, f"after {number}")
+        await bot.keeper.got(await ana.say(room, "end"))
+        assert (await connector.health()).reachable is True
+        await bot.say(room, "into the void", key="void")
+    assert bot.keeper.texts == ["before", *(f"after {number}" for number in range(60)), "end"]
+
+
+async def test_a_log_in_that_was_ended_needs_a_person(ana: Operator, bot: Bot) -> None:
+    async with bot.running() as connector:
+        room = await room_with(ana, bot)
+        async with Operator(bot.account) as same:
+            await same.log_out()
+        await healthy(connector, lambda health: health.authenticated is False)
+        assert "Log in again" in (await connector.health()).detail
+        with pytest.raises(TryLater):
+            await bot.say(room, "hello", key="hello")
+    with pytest.raises(NeedsPerson, match="Put a valid one"):
+        async with bot.running():
+            pass
+
+
+async def test_a_password_is_used_once(synapse: Synapse, tmp_path: Path) -> None:
+    account = await synapse.register(prefix="bot")
+    password = tmp_path / "password"
+    password.write_text(account.password)
+    bot = Bot(account, tmp_path / "bot", access_token=None, password=f"file:{password}", device="MUSTER")
+    async with bot.running() as connector:
+        assert connector.scope() == "MUSTER"
+    kept = bot.folder / "state" / "session.json"
+    assert kept.stat().st_mode & 0o777 == 0o600
+    password.write_text("changed")
+    async with bot.running() as connector:
+        assert connector.scope() == "MUSTER"
+    kept.unlink()
+    with pytest.raises(NeedsPerson, match="does not take the password"):
+        async with bot.running():
+            pass
+    password.write_text(account.password)
+    async with bot.running() as connector:
+        assert connector.scope() == "MUSTER"
+
+
+async def test_wrong_settings_are_told_apart(synapse: Synapse, tmp_path: Path, unused_tcp_port: int) -> None:
+    account = await synapse.register(prefix="bot")
+    for number, (settings, error, sentence) in enumerate(
+        [
+            ({"homeserver": f"http://127.0.0.1:{unused_tcp_port}"}, NotReady, "cannot be reached"),
+            ({"homeserver": f"{synapse.url}/elsewhere"}, NotReady, "check"),
+            ({"user": "@other:muster.test"}, NeedsPerson, "belongs to"),
+            ({"access_token": "file:/nowhere/at/all"}, NeedsPerson, "does not exist"),
+        ]
+    ):
+        given: dict[str, Any] = settings
+        bot = Bot(account, tmp_path / str(number), **given)
+        with pytest.raises(error, match=sentence):
+            async with bot.running():
+                pass
+        detail = (await bot.connector.health()).detail
+        assert sentence in detail
+
+
+async def test_a_cancel_in_the_middle_of_a_long_poll_is_obeyed(bot: Bot) -> None:
+    async with bot.running():
+        pass
+    connector = bot.connector
+    connector.subscribe(bot.keeper)
+    life = asyncio.create_task(connector.start(bot.keeper.cursor))
+    await healthy(connector, lambda health: health.reachable is True)
+    life.cancel()
+    async with asyncio.timeout(5):
+        with pytest.raises(asyncio.CancelledError):
+            await life
+        await connector.stop()
