@@ -27,7 +27,7 @@ from register.queries.agent_messages import AgentMessage
 from register.queries.agents import AgentRow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -80,6 +80,7 @@ class Agents:
     clock: Callable[[], float]
     wake_delivery: Callable[[], None]
     publish: Callable[[Mapping[str, object]], None]
+    show_typing: Callable[[str, str, bool], Awaitable[None]]
     give_up_after: float
     """Seconds after which a message that could not be delivered is a dead letter."""
     digest_after: int = 10
@@ -108,6 +109,7 @@ class Agents:
                 clock=self.clock,
                 wake_delivery=self.wake_delivery,
                 publish=self.publish,
+                show_typing=self.show_typing,
                 digest_after=self.digest_after,
             )
             self._keepers[name] = keeper
@@ -268,7 +270,8 @@ class Agents:
         await outbox.put(tx, place.outbound(row.thread_key, opener, Priority.REPLY), self.clock())
 
     async def want_stopped(self, tx: AsyncConnection, row: AgentRow, *, now: bool) -> None:
-        await agents.change(tx, row.name, wanted="stopped", at_once=now)
+        ended = {"state": "stopped"} if row.state == "failed" else {}
+        await agents.change(tx, row.name, wanted="stopped", at_once=now, **ended)
 
     async def want_restarted(self, tx: AsyncConnection, row: AgentRow, *, run_id: str, by: str, now: bool) -> None:
         """A new launch of the same agent; the keeper ends the old host first."""

@@ -26,7 +26,7 @@ from register.queries import agent_messages, agents, approvals
 from register.queries.agents import AgentRow, PositionRow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
     from bot.story import Effect
@@ -48,6 +48,8 @@ ANSWERED = declare("approval.answered")
 PROGRESS_EVERY = 1.0
 #: Entries that are folded in one go.
 BATCH = 500
+#: "Typing" is shown again after this, seconds; chat systems forget it.
+TYPE_AGAIN = 20.0
 #: A link that broke is tried again after this, seconds.
 RETRY_LINK = 0.5
 
@@ -88,6 +90,8 @@ class Keeper:
     clock: Callable[[], float]
     wake_delivery: Callable[[], None]
     publish: Callable[[Mapping[str, object]], None]
+    show_typing: Callable[[str, str, bool], Awaitable[None]]
+    """Show or stop showing, in a connector's conversation, that somebody is at work."""
     digest_after: int = 10
     """After an absence, more turns than this are told as one digest."""
     seen: Seen | None = None
@@ -98,6 +102,7 @@ class Keeper:
     _story: Story = field(init=False)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _mail: asyncio.Event = field(default_factory=asyncio.Event)
+    _turned: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self._story = Story(self.name)
@@ -146,7 +151,7 @@ class Keeper:
             self.host_runs = link is not None
             if link is None:
                 await self._catch_up()
-                await self._without_host(row)
+                await self._without_host()
                 continue
             try:
                 async with link:
@@ -182,13 +187,22 @@ class Keeper:
         self.wake_delivery()
         await self._changed.wait()
 
-    async def _without_host(self, row: AgentRow) -> None:
-        if row.wanted == "running" and row.state == "starting":
+    async def _without_host(self) -> None:
+        async with self.store.read() as tx:
+            row = await agents.get(tx, self.name)
+        if row is None:
+            return
+        if row.wanted == "running" and row.state == "starting" and not await self._was_started(row):
             await self._start(row)
             return
         await self._report_gone(row)
         if not self._changed.is_set():
             await self._changed.wait()
+
+    async def _was_started(self, row: AgentRow) -> bool:
+        """Whether this launch has had its agent host already. A launch is started once; it is not tried for ever."""
+        opened = await asyncio.to_thread(journal.last_opened, self.starter.folder(self.name))
+        return opened is not None and opened.launch_id == row.launch_id
 
     async def _start(self, row: AgentRow) -> None:
         async with self.store.read() as tx:
@@ -236,10 +250,12 @@ class Keeper:
         """Follow the host until it goes, and make it what is wanted."""
         async with asyncio.TaskGroup() as tasks:
             ending = tasks.create_task(self._end_when_unwanted(link), name=f"end {self.name}")
+            typing = tasks.create_task(self._type(), name=f"type {self.name}")
             try:
                 await self._follow(link)
             finally:
                 ending.cancel()
+                typing.cancel()
 
     async def _end_when_unwanted(self, link: AgentLink) -> None:
         """Shut the host down once it is not the one that is wanted; at once, or when its turn ends."""
@@ -281,6 +297,7 @@ class Keeper:
     async def _take_up(self) -> None:
         """Begin where the journal was read up to, knowing the turn that was open there."""
         async with self.store.read() as tx:
+            row = await agents.get(tx, self.name)
             position = await agents.position(tx, self.name)
         read_to = Position(position.incarnation, position.seq)
         view_start = Position(position.view_incarnation, position.view_seq)
@@ -290,7 +307,9 @@ class Keeper:
             if entry.position > read_to:
                 break
             story, _ = story.after(entry)
-        self._story = replace(story, position=read_to, over=story.over and read_to == Position())
+        # An agent that is known to have failed or stopped was told to be so; nothing of it is left to tell.
+        over = row is None or row.state in {"failed", "stopped"} or read_to == Position()
+        self._story = replace(story, position=read_to, over=over)
 
     async def _from_files(self, after: Position) -> list[Entry]:
         reader = JournalReader(self.starter.folder(self.name))
@@ -372,6 +391,8 @@ class Keeper:
             if live:
                 self.publish({"type": "entry", "agent": self.name, "entry": entry.to_json()})
         ended = sum(isinstance(effect, stories.Progress) and effect.final for effect in effects)
+        if (story.view is None) != (self._story.view is None):
+            self._turned.set()
         if not live and ended > self.digest_after:
             condensed = stories.digest(effects)
             await self._commit(story, condensed.effects, condensed)
@@ -402,6 +423,32 @@ class Keeper:
                 )
         self._story = story
         self.wake_delivery()
+
+    async def _type(self) -> None:
+        """While a turn is open, show in its conversation that somebody is at work."""
+        shown: tuple[str, str] | None = None
+        try:
+            while True:
+                self._turned.clear()
+                view = self._story.view
+                place = await self._whereabouts(view.message) if view is not None else None
+                if shown is not None and shown != place:
+                    await self.show_typing(*shown, False)
+                if place is not None:
+                    await self.show_typing(*place, True)
+                shown = place
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(TYPE_AGAIN if place is not None else None):
+                        await self._turned.wait()
+        finally:
+            if shown is not None:
+                await self.show_typing(*shown, False)
+
+    async def _whereabouts(self, message: str) -> tuple[str, str] | None:
+        """Connector and conversation in which a message is answered; None while its thread does not stand."""
+        async with self.store.read() as tx:
+            row = await agents.get(tx, self.name)
+            return None if row is None else await self.teller.conversation(tx, row, message)
 
     # --- to the agent -------------------------------------------------------------------------------------------
 
@@ -443,6 +490,10 @@ class Keeper:
         for message in waiting:
             try:
                 images = [await asyncio.to_thread(picture, item) for item in message.attachments]
+            except OSError as error:
+                await self._settle(message.id, "dead", f"a picture that came with it is gone: {error.strerror}")
+                continue
+            try:
                 with around(HAND_OVER):
                     await link.send(
                         id=message.id, text=message.text, mode=message.mode, sender=message.sender, images=images

@@ -46,7 +46,7 @@ from register.store import Store
 from scheduler.jobs import Job, Jobs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
     from pathlib import Path
 
     from bot.commands.context import Origin
@@ -58,6 +58,8 @@ log = structlog.get_logger(__name__)
 
 #: Seconds that each stage of stopping may take.
 STOP_LIMIT = 5.0
+#: Seconds that showing "typing" may take; it is a courtesy.
+TYPING_LIMIT = 5.0
 #: Files for chat and from chat are kept for so many seconds.
 KEEP_FILES = 14 * 86_400.0
 #: The terminal's main room.
@@ -242,6 +244,7 @@ async def _running(
         clock=clock,
         wake_delivery=delivery.wake,
         publish=events.publish,
+        show_typing=_typing(connectors),
         give_up_after=settings.delivery.give_up_after,
     )
     watches = Watches(services)
@@ -342,6 +345,18 @@ def _main_room(settings: Settings) -> Callable[[Origin | None], tuple[str, str]]
         )
 
     return choose
+
+
+def _typing(connectors: Mapping[str, Connector]) -> Callable[[str, str, bool], Awaitable[None]]:
+    async def show(name: str, conversation: str, active: bool) -> None:
+        connector = connectors.get(name)
+        if connector is None or not connector.capabilities.typing:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(TYPING_LIMIT):
+                await connector.typing(conversation, active=active)
+
+    return show
 
 
 def _completion(agents: Agents) -> Callable[[str], Any]:

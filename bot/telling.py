@@ -83,6 +83,15 @@ class Teller:
         message = await agent_messages.get(tx, message_id) if message_id is not None else None
         return self._place_of(row, message)
 
+    async def conversation(self, tx: AsyncConnection, row: AgentRow, message_id: str) -> tuple[str, str] | None:
+        """Connector and conversation in which a message is answered; None while its thread does not stand yet."""
+        place = await self._place(tx, row, message_id)
+        if place.conversation is not None:
+            return place.connector, place.conversation
+        opener = await outbox.get(tx, place.thread_of) if place.thread_of is not None else None
+        made = opener.made_conversation if opener is not None else None
+        return None if made is None else (place.connector, made)
+
     # --- effects ------------------------------------------------------------------------------------------------
 
     async def carry_out(self, tx: AsyncConnection, row: AgentRow, effect: Effect) -> None:

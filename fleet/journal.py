@@ -195,6 +195,15 @@ def last_entry(folder: Path) -> Entry | None:
     return entries[0] if entries else None
 
 
+def last_opened(folder: Path) -> Opened | None:
+    """How the newest incarnation that can be read began: of which launch it is."""
+    for incarnation in reversed(incarnations(folder)):
+        for entry in read(folder, Position(incarnation, 0), 1):
+            if isinstance(entry.event, Opened):
+                return entry.event
+    return None
+
+
 def prune(folder: Path, before: Position, keep_bytes: int) -> list[Path]:
     """Remove the oldest incarnations that were read to their end, until at most `keep_bytes` of them remain.
 
