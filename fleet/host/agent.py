@@ -62,7 +62,7 @@ QUEUED_MESSAGES: Final = 200
 QUEUED_BYTES: Final = 6 * 2**20
 _ID_CHARACTERS: Final = 200
 #: A turn that was cancelled so that the agent can end has this long to do so.
-_CANCEL_S: Final = 5.0
+_CANCEL_S: Final = 3.0
 #: A runtime whose input was closed has this long to put its things away.
 _LEAVE_S: Final = 2.0
 _NOISE_FIRST_S: Final = 0.5
