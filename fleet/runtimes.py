@@ -189,6 +189,11 @@ def _opencode(asked: Asked) -> Answer:
     }
     if asked.model:
         config["model"] = asked.model if "/" in asked.model else f"{asked.provider or 'anthropic'}/{asked.model}"
+    if asked.provider:
+        # Left to itself it takes a free model of its makers, who would then read what the agent reads.
+        config["enabled_providers"] = [asked.provider]
+    elif not (asked.model or "").startswith("opencode/"):
+        config["disabled_providers"] = ["opencode"]
     options: dict[str, str] = {}
     if asked.key:
         environment[_secret_name(asked)] = asked.key
@@ -499,4 +504,8 @@ def _base(home: Path, environ: Mapping[str, str], folders: Sequence[Path]) -> di
         "XDG_CACHE_HOME": str(home / ".cache"),
         # An agent cannot answer a question for a password; it must fail instead of hanging.
         "GIT_TERMINAL_PROMPT": "0",
+        # Runtimes call git by themselves, and a repository can name a program here that git then runs.
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": "core.fsmonitor",
+        "GIT_CONFIG_VALUE_0": "false",
     }
