@@ -3,90 +3,160 @@
 Two kinds of secret are known: those that Muster holds itself (exact values) and those that look like one. Text that is
 still being written is cut before anything that may yet grow into a secret, so that none shows half in one edit and half
 in the next.
+
+What is redacted may be a command that an operator is asked to allow: so what a shell acts on ends a secret that is one
+by its place alone, and no command hides behind `token=`. And what is redacted may be 100 kB that somebody chose to make
+it slow: so every repetition here is bounded, or the next one cannot begin inside it.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MASK = "[redacted]"
 
-# Formats as their issuers document them: Anthropic, OpenAI, GitHub, GitLab, Slack, AWS, Google, npm, PyPI,
-# Hugging Face, Discord bots, Matrix (Synapse) access tokens, JSON Web Tokens, and private keys in PEM.
+# Formats as their issuers document them: Anthropic, OpenAI and those that follow it, GitHub, GitLab, Slack, AWS,
+# Google, npm, PyPI, Hugging Face, Matrix (Synapse) access tokens, and Discord bots (the first part is the bot's id,
+# decimal, in base64). A bare `sk-` wants a capital, or a digit in an unbroken run: `sk-learn-something-long` is a name.
 _FORMATS = (
     r"sk-ant-[A-Za-z0-9_-]{16,}",
-    r"sk-(?:proj-|svcacct-|or-)?[A-Za-z0-9_-]{20,}",
+    r"sk-(?:proj|svcacct|admin|or)-[A-Za-z0-9_-]{20,}",
+    r"sk-(?=[a-z0-9_-]{0,60}[A-Z])[A-Za-z0-9_-]{20,}",
+    r"sk-(?=[a-z]{0,60}[0-9])[a-z0-9]{20,}",
     r"gh[opsur]_[A-Za-z0-9]{20,}",
     r"github_pat_[A-Za-z0-9_]{20,}",
     r"glpat-[A-Za-z0-9_-]{16,}",
-    r"xox[abeoprs]-[A-Za-z0-9-]{10,}",
+    r"xox[abeoprs]-(?=[A-Za-z-]{0,60}[0-9])[A-Za-z0-9-]{10,}",
     r"A(?:KIA|SIA)[A-Z0-9]{16}",
     r"AIza[A-Za-z0-9_-]{30,}",
     r"npm_[A-Za-z0-9]{30,}",
-    r"pypi-[A-Za-z0-9_-]{40,}",
+    r"pypi-Ag[A-Za-z0-9_-]{40,}",
     r"hf_[A-Za-z0-9]{30,}",
-    r"sy[tl]_[A-Za-z0-9]+_[A-Za-z0-9]{16,}_[A-Za-z0-9]{4,}",
-    r"[MNO][A-Za-z0-9_-]{23,27}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,}",
-    r"eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}",
+    r"sy[tl]_[A-Za-z0-9+/]{1,400}_[A-Za-z0-9]{16,}_[A-Za-z0-9]{4,}",
+    r"(?:[MNO][DTjz][AEIMQUYcgk][w-z0-5]){5,6}(?:[MNO][DTjz][AEIMQUYcgk]|[MNO][AQgw])?"
+    r"\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,}",
+)
+_KNOWN_FORMATS = re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(_FORMATS)})")
+# JSON Web Tokens (RFC 7519). At most 64 characters of a name may stand before it in the same run.
+_WEB_TOKEN = re.compile(
+    r"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{0,64}?(?P<secret>(?<![A-Za-z0-9])"
+    r"eyJ[A-Za-z0-9_-]{10,}+\.eyJ[A-Za-z0-9_-]{10,}+\.[A-Za-z0-9_-]{10,})"
+)
+# Private keys (RFC 7468, RFC 4716, RFC 9580 section 6.2): the header, then runs of base64, however they are indented,
+# quoted, numbered or escaped. A run under 16 characters belongs to the key only as its last, before the footer.
+_BETWEEN = r"(?:\\[nrt]|[\s\\\"',:→#*-])"
+_TO_LAST = rf"(?:(?!-----END){_BETWEEN})*+"
+_RUN = rf"(?>{_BETWEEN}*+(?:[A-Za-z0-9+/=]{{16,}}|[0-9]{{1,6}}(?={_BETWEEN})))"
+_KEY = (
+    r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
+    rf"(?:{_BETWEEN}{{0,80}}+(?:Proc-Type|DEK-Info|Version|Comment): [\w .,:/()-]{{0,200}})*+{_RUN}++"
 )
 _PRIVATE_KEY = re.compile(
-    r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----|\Z)", re.S
+    rf"{_KEY}(?:{_TO_LAST}[A-Za-z0-9+/=]{{1,15}}(?={_TO_LAST}-----END))?"
+    rf"(?:{_TO_LAST}-----END [A-Z0-9 ]{{0,40}}PRIVATE KEY(?: BLOCK)?-----)?"
 )
-_IN_URL = re.compile(r"(?P<before>[a-z][a-z0-9+.-]*://[^\s/:@]*:)[^\s/@]+(?=@)", re.I)
-_BEARER = re.compile(r"(?P<before>\b(?:authorization\s*[:=]\s*)?(?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{16,}", re.I)
+_GROWING_KEY = re.compile(rf"{_KEY}{_BETWEEN}*+[A-Za-z0-9+/=]{{0,15}}+{_BETWEEN}*+\Z")
+# What is secret by its place alone: neither what a shell acts on, nor scripts that write without spaces.
+_PLACED = r"(?:(?!\$\(|[\"'`,;|&<>(){}\[\]])[!-~\u00a1-\u052f])"
+_IN_URL = re.compile(
+    r"://[^\s/:@?#]*+:(?=[!-.0-~\u00a1-\u052f]*@)"
+    r"(?P<secret>(?:(?!\$\(|@[^\s/@]*(?:[\s/]|\Z)|[/?#`|;&<>])[!-~\u00a1-\u052f])++)"
+)
+_BEARER = re.compile(
+    r"\b(?i:bearer|basic)\s{1,8}(?P<secret>(?=[A-Za-z._~+/-]{0,200}?(?:[0-9=]|[a-z][A-Z]))[A-Za-z0-9._~+/=-]{16,})"
+)
+# Paths, addresses, variables and calls are no secrets; words are none unless quoted; numbers are none
+# (`token_count = 12345678`).
+_ORDINARY = r"(?!\[redacted\]|\$|[.~]{0,2}/[a-z_.-]+/|[a-z+]{2,10}://|[\w.]*\()"
 _ASSIGNED = re.compile(
-    r"(?P<before>\b[\w-]*(?:api[_-]?key|secret|token|passw(?:or)?d)[\w-]*[\"']?\s*[:=]\s*[\"']?)(?!\[redacted\])[^\s\"'`,;]{8,}",
-    re.I,
+    r"(?i:api[_-]?key|secret|token|passw(?:or)?d|passphrase)[sS]?(?![a-z])[\w-]{0,32}\\?[\"']?\s{0,4}[:=]\s{0,4}"
+    rf"(?:\\?[\"']{_ORDINARY}(?P<quoted>{_PLACED}{{8,}})"
+    rf"|{_ORDINARY}(?P<mixed>(?={_PLACED}{{0,200}}?[0-9])(?={_PLACED}{{0,200}}?[A-Za-z]){_PLACED}{{8,}}))"
 )
+_IN_ENVIRONMENT = re.compile(
+    rf"(?:API_?KEY|SECRET|TOKEN(?!IZ)|PASSW(?:OR)?D|PASSPHRASE)[A-Z0-9_]{{0,32}}={_ORDINARY}(?P<secret>{_PLACED}{{8,}})"
+)
+_BY_SHAPE = (_KNOWN_FORMATS, _WEB_TOKEN, _PRIVATE_KEY, _IN_URL, _BEARER, _ASSIGNED, _IN_ENVIRONMENT)
 
 #: No secret of a known format is longer; what is held back while text is still growing.
 _LONGEST_WORD = 4096
+#: What words with spaces between them are made of: Latin, Greek and Cyrillic scripts, digits, signs.
+_WORD_CHARACTERS = "".join(map(chr, [*range(0x21, 0x7F), *range(0xA1, 0x530)]))
 
 
 @dataclass(frozen=True, slots=True)
 class Redaction:
     """Masks secrets. `known` are exact values that Muster holds; values under eight characters are left alone, since
-    masking every occurrence of a short word would hide more than it protects."""
+    masking every occurrence of a short word would hide more than it protects. `extra` are regular expressions."""
 
     known: frozenset[str] = frozenset()
     extra: tuple[str, ...] = ()
-    _formats: re.Pattern[str] = field(init=False, repr=False, compare=False)
-    _values: re.Pattern[str] | None = field(init=False, repr=False, compare=False)
+    _extra: tuple[re.Pattern[str], ...] = field(init=False, repr=False, compare=False)
+    _values: tuple[str, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        known = sorted((value for value in self.known if len(value) >= 8), key=len, reverse=True)
-        formats = "|".join(f"(?:{pattern})" for pattern in (*_FORMATS, *self.extra))
-        object.__setattr__(self, "_formats", re.compile(rf"(?<![A-Za-z0-9])(?:{formats})"))
-        object.__setattr__(self, "_values", re.compile("|".join(map(re.escape, known))) if known else None)
+        object.__setattr__(self, "_extra", tuple(map(re.compile, self.extra)))
+        object.__setattr__(self, "_values", tuple(value for value in self.known if len(value) >= 8))
 
     def __call__(self, text: str) -> str:
         """`text` with every secret in it masked."""
-        if self._values is not None:
-            text = self._values.sub(MASK, text)
-        text = _PRIVATE_KEY.sub(MASK, text)
-        text = self._formats.sub(MASK, text)
-        for pattern in (_IN_URL, _BEARER, _ASSIGNED):
-            text = pattern.sub(rf"\g<before>{MASK}", text)
-        return text
+        shown, end = [], 0
+        for begin, after in self._spans(text):
+            shown += [text[end:begin], MASK]
+            end = after
+        return "".join([*shown, text[end:]])
 
     def of_growing(self, text: str) -> str:
         """The part of `text` that may be shown while more of it is coming, masked.
 
-        Held back are the last word, which may be the beginning of a key, and the beginning of a known value.
+        Held back are the last word, which may be the beginning of a key, the beginning of a known value, and a private
+        key without its end.
         """
-        return self(text[: self._safe_length(text)])
+        safe = max(begin_of_last_word(text), len(text) - _LONGEST_WORD)
+        safe = min([safe, *(len(text) - _overlap(text, value) for value in self._values)])
+        for begin, after in self._spans(text):
+            if begin < safe < after:
+                safe = begin
+        growing_key = _GROWING_KEY.search(text[:safe])
+        if growing_key is not None:
+            safe = growing_key.start()
+        return self(text[:safe])
 
-    def _safe_length(self, text: str) -> int:
-        word = re.search(r"\S*\Z", text)
-        safe = word.start() if word is not None and len(word.group()) <= _LONGEST_WORD else len(text)
-        # A name that announces a secret goes with it: `token = abc...`, `Bearer abc...`.
-        announced = re.search(r"(?:[\w\"'-]+\s*[:=]\s*|\bbearer\s+|\bbasic\s+)\Z", text[:safe], re.I)
-        if announced is not None:
-            safe = announced.start()
-        for value in self.known:
-            for length in range(min(len(value) - 1, len(text)), 0, -1):
-                if text.endswith(value[:length]):
-                    safe = min(safe, len(text) - length)
-                    break
-        return safe
+    def _spans(self, text: str) -> list[tuple[int, int]]:
+        """Where secrets are, in order, apart from each other."""
+        result: list[tuple[int, int]] = []
+        for begin, end in sorted(self._found(text)):
+            if result and begin <= result[-1][1]:
+                result[-1] = (result[-1][0], max(end, result[-1][1]))
+            elif begin < end:
+                result.append((begin, end))
+        return result
+
+    def _found(self, text: str) -> Iterator[tuple[int, int]]:
+        for value in self._values:
+            begin = text.find(value)
+            while begin >= 0:
+                yield begin, begin + len(value)
+                begin = text.find(value, begin + 1)
+        for pattern in _BY_SHAPE:
+            for match in pattern.finditer(text):
+                yield match.span(match.lastgroup or 0)
+        for pattern in self._extra:
+            for match in pattern.finditer(text):
+                yield match.span()
+
+
+def begin_of_last_word(text: str) -> int:
+    """Where the word begins that may go on after `text`."""
+    return len(text.rstrip(_WORD_CHARACTERS))
+
+
+def _overlap(text: str, value: str) -> int:
+    """How much of the beginning of `value` stands at the end of `text`."""
+    most = min(len(value) - 1, len(text))
+    return next((length for length in range(most, 0, -1) if text.endswith(value[:length])), 0)
