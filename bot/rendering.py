@@ -11,6 +11,7 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING
 
+from bot.redaction import begin_of_last_word
 from connectors.messages import Emphasis, Message
 
 if TYPE_CHECKING:
@@ -21,10 +22,13 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
     from markdown_it.utils import EnvType, OptionsDict
 
-# Unicode Standard Annex 9 (bidirectional formatting), the zero-width and tag characters, interlinear annotation, and
-# the other characters that leave no mark. U+200D (joiner) and the variation selectors stay: emoji need them.
+# Unicode Standard Annex 9 (bidirectional formatting), the characters that leave no mark (Unicode's Default_Ignorable),
+# tags among them, and interlinear annotation. U+200D (joiner) and the variation selectors stay where emoji need them:
+# neither after ASCII, but for keycaps, nor more than two in a row.
 _DECEPTIVE = re.compile(
-    "[\u061c\u115f\u1160\u180e\u200b\u200c\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200c\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164"
+    "\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+    "|(?<![^\x00-\x7f])(?!\ufe0f\u20e3)[\u200d\ufe00-\ufe0f]+|[\u200d\ufe00-\ufe0f]{3,}"
 )
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -45,28 +49,34 @@ def shown(text: str) -> str:
     """
     text = text.replace("\r\n", "\n")
     text = _CONTROL.sub(_control_picture, text)
-    return _DECEPTIVE.sub(lambda match: f"⟨U+{ord(match.group()):04X}⟩", text)
+    return _DECEPTIVE.sub(lambda match: "".join(f"⟨U+{ord(char):04X}⟩" for char in match.group()), text)
 
 
 def one_line(text: str, width: int = 80) -> str:
-    """The gist of `text` on one line of at most `width` characters. Not for what somebody must decide on."""
+    """The gist of `text` on one line of at most `width` characters. Not for what somebody must decide on.
+
+    No word is cut in half, except behind a slash: half a secret is none that redaction would know.
+    """
     words = " ".join(shown(text).split())
-    return words if len(words) <= width else words[: width - 1].rstrip() + "…"
+    if len(words) <= width:
+        return words
+    cut = words[: width - 1]
+    return cut[: max(begin_of_last_word(words[:width]), cut.rfind("/") + 1)].rstrip() + "…"
 
 
 def code(text: str) -> str:
     """`text` as inline code, whatever backticks it holds."""
     text = shown(text).replace("\n", "␊")
     fence = "`" * (max((len(run) for run in re.findall("`+", text)), default=0) + 1)
-    pad = " " if text.startswith("`") or text.endswith("`") or not text else ""
+    pad = " " if not text or "`" in (text[0], text[-1]) or text[0] == text[-1] == " " else ""
     return f"{fence}{pad}{text}{pad}{fence}"
 
 
 def code_block(text: str, language: str = "") -> str:
     """`text` as a fenced block that its own content cannot close (CommonMark 0.31, section 4.5)."""
-    text = shown(text)
+    text = shown(text).rstrip("\n")
     fence = "`" * max(3, max((len(run) for run in re.findall("`+", text)), default=0) + 1)
-    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
+    return f"{fence}{language}\n{text}\n{fence}"
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -96,8 +106,9 @@ def _markdown() -> MarkdownIt:
 
 
 def html(markdown: str) -> str:
-    """Safe HTML for Markdown. The input must have been through `shown`."""
-    return str(_markdown().render(markdown)).strip()
+    """Safe HTML for Markdown. The input must have been through `shown`; what it spells as entities (`&#8238;`) or in
+    addresses (`%E2%80%AE`) is shown here."""
+    return shown(str(_markdown().render(markdown))).strip()
 
 
 def message(markdown: str, *, emphasis: Emphasis = Emphasis.NOTICE, reply_to: str | None = None) -> Message:
