@@ -7,8 +7,10 @@ is keyed to the event, so that it stands once.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import structlog
@@ -28,6 +30,8 @@ from register.crashpoints import declare
 from register.queries import agent_messages, agents, approvals, audit
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.commands.execution import Executor, Outcome
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
     from bot.strangers import Strangers
     from connectors.inbox import Arrival
     from connectors.messages import Inbound
+    from connectors.outbox import Row
     from register.queries.agents import AgentRow
 
 log = structlog.get_logger(__name__)
@@ -47,6 +52,8 @@ REACT = declare("chat.react")
 WITHDRAW = declare("chat.withdraw")
 REMARK = declare("chat.remark")
 
+#: Seconds for which a reaction waits for what it may be about.
+PATIENCE = 60.0
 #: A message to an agent may have so many characters; more belongs into a file in its workspace.
 LONGEST_MESSAGE = 100_000
 
@@ -69,6 +76,8 @@ class Conversations:
     speaker: Speaker
     strangers: Strangers
     pictures: Pictures
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set whenever the fate of something we said is known."""
 
     async def handle(self, arrival: Arrival) -> None:
         """Deal with one inbound event."""
@@ -244,9 +253,14 @@ class Conversations:
 
     async def _addressee(self, inbound: Inbound) -> tuple[AgentRow | None, str | None]:
         """Whom words here go to, and the conversation for the answer (None: the agent's own thread)."""
+        opener = None
+        if inbound.parent is not None:
+            opener = await self._decided(
+                inbound.connector,
+                lambda tx: outbox.by_conversation(tx, inbound.connector, inbound.conversation),
+            )
         async with self.services.store.read() as tx:
             rows = await agents.every(tx)
-            opener = await outbox.by_conversation(tx, inbound.connector, inbound.conversation)
         if opener is not None:
             for row in rows:
                 if row.thread_key == opener.key:
@@ -286,11 +300,35 @@ class Conversations:
 
     # --- reactions ----------------------------------------------------------------------------------------------
 
+    async def _decided(self, connector: str, look: Callable[[AsyncConnection], Awaitable[Row | None]]) -> Row | None:
+        """What `look` finds of what we said; None when it is not ours.
+
+        Somebody may answer before we have written down what the server called our message or thread, most of all when a
+        crash came in between; so while any send is undecided, the answer waits for it.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                while True:
+                    self.news.clear()
+                    async with self.services.store.read() as tx:
+                        row = await look(tx)
+                        if row is not None or not await outbox.undecided(tx, connector):
+                            return row
+                    await self.news.wait()
+        return None
+
+    async def said(self, row: Row) -> None:
+        """To be called when a send was decided."""
+        del row
+        self.news.set()
+
     async def _reaction(self, arrival: Arrival, body: Reaction, permission: Permission) -> None:
         inbound = arrival.inbound
         choice = by_mark(body.key)
+        row = None
+        if choice is not None:
+            row = await self._decided(inbound.connector, lambda tx: outbox.by_event(tx, inbound.connector, body.target))
         async with self.services.store.read() as tx:
-            row = await outbox.by_event(tx, inbound.connector, body.target)
             approval = await approvals.by_outbox_key(tx, row.key) if row is not None else None
         if row is None or choice is None:
             await self._answer(arrival, None, detail="a reaction that means nothing here")

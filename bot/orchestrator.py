@@ -235,6 +235,7 @@ async def _running(
         settings=DeliverySettings(give_up_after=settings.delivery.give_up_after),
         clock=clock,
         broken=broken,
+        on_outcome=conversations.said,
         on_failed=conversations.given_up,
     )
     agents = Agents(

@@ -167,6 +167,14 @@ async def pending(
     return (await tx.execute(query.order_by(outbox.c.seq).limit(limit))).all()
 
 
+async def undecided(tx: AsyncConnection, connector: str) -> bool:
+    """Whether something was tried of which it is not known yet whether it stands, and under which event id."""
+    query = select(outbox.c.seq).where(
+        outbox.c.state == "pending", outbox.c.connector == connector, outbox.c.attempts > 0
+    )
+    return await tx.scalar(query.limit(1)) is not None
+
+
 async def counts(tx: AsyncConnection) -> dict[tuple[str, State], int]:
     """How many rows each connector has in each state."""
     query = select(outbox.c.connector, outbox.c.state, func.count()).group_by(outbox.c.connector, outbox.c.state)
