@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 #: operator's terminal; dying with the parent takes along what was started in sessions of its own, since it is all in
 #: one pid namespace.
 ISOLATION = (
-    "--unshare-user-try",
     "--unshare-pid",
     "--unshare-ipc",
     "--unshare-uts",
@@ -50,11 +49,21 @@ class Mount:
         return ("--tmpfs", str(self.place))
 
 
-def isolated(program: str, mounts: Sequence[Mount]) -> tuple[str, ...]:
-    """The command line up to what is to be run inside."""
+#: Inside, root is an ordinary user (with the files that are root's): some runtimes refuse to work as root, and those
+#: that isolate their commands once more, as Codex does, could not.
+_NOT_ROOT = ("--unshare-user", "--uid", "1000", "--gid", "1000")
+
+
+def isolated(program: str, mounts: Sequence[Mount], *, root: bool) -> tuple[str, ...]:
+    """The command line up to what is to be run inside.
+
+    Args:
+        root: whether it is root who runs it.
+    """
     first = (Mount("empty", Path("/tmp")), Mount("empty", Path("/var/tmp")), Mount("empty", Path("/run")))  # noqa: S108
     return (
         program,
+        *(_NOT_ROOT if root else ("--unshare-user-try",)),
         *ISOLATION,
         "--proc",
         "/proc",
@@ -73,10 +82,11 @@ def command_line(
     hidden: Sequence[Path],
     workspace: Mount,
     home: Mount,
+    root: bool,
 ) -> tuple[str, ...]:
     """The whole command line. Later mounts lie over earlier ones: what is hidden over what is shown, and over it what
     the agent may write in."""
     shown = [Mount("readonly", path) for path in readonly]
     covered = [Mount("empty", folder) for folder in hidden if any(folder.is_relative_to(path) for path in readonly)]
     mounts = (*system, *shown, *covered, workspace, home)
-    return (*isolated(program, mounts), "--chdir", str(workspace.place), "--", *command)
+    return (*isolated(program, mounts, root=root), "--chdir", str(workspace.place), "--", *command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ def available() -> Availability:
         return Availability(False, "bubblewrap is not installed (Debian, Ubuntu, Fedora: the package bubblewrap).")
     try:
         tried = subprocess.run(
-            [*bubblewrap.isolated(program, system()), "--", "/bin/sh", "-c", ":"],
+            [*bubblewrap.isolated(program, system(), root=os.geteuid() == 0), "--", "/bin/sh", "-c", ":"],
             env={},
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import TYPE_CHECKING
 
@@ -41,4 +42,5 @@ def wrap(prepared: Prepared, *, workspace: Path, home: Path, hidden: Sequence[Pa
         hidden=hidden,
         workspace=Mount("writable", workspace, workspace.resolve()),
         home=Mount("writable", home, home.resolve()),
+        root=os.geteuid() == 0,
     )

@@ -46,6 +46,8 @@ class Think:
 class UseTool:
     name: str
     input: Mapping[str, Any]
+    freeform: bool = False
+    """The tool takes text instead of JSON: `input` has it as ``input``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -322,10 +322,10 @@ class _Answer:
                         break
                 case UseTool():
                     await self._begin()
-                    if not self._meter.call(call_tokens(step.name, step.input)):
+                    if not self._meter.call(call_tokens(step)):
                         stop = "length"
                         break
-                    await self._send(self._writer.call(step.name, step.input))
+                    await self._send(self._writer.call(step))
                     stop = "tool"
         return await self._finish(stop)
 

@@ -123,13 +123,27 @@ def _parts(steps: list[Step]) -> list[tuple[Step, ...]]:
 
 def _resolved(step: Step, tools: Mapping[str, Mapping[str, Any]]) -> Step:
     if isinstance(step, UseTool) and step.name not in tools:
+        if _takes_code(tools):
+            return _code(step.name, step.input)
         return Say(f"I would call {step.name} with {json.dumps(step.input)}, but no such tool is offered.")
     if not isinstance(step, RunCommand):
         return step
     for name, key in _SHELLS.items():
         if name in tools:
             return UseTool(name, _shell_input(key, step.command, tools[name]))
+    if _takes_code(tools):
+        return _code("exec_command", {"cmd": step.command})
     return Say(f"I would run {step.command}, but no shell is offered.")
+
+
+def _takes_code(tools: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether the client is Codex in its code mode: one tool that takes a program, in which the others are called."""
+    return tools.get("exec", {}).get("type") == "custom"
+
+
+def _code(name: str, value: Mapping[str, Any]) -> UseTool:
+    script = f"const result = await tools.{name}({json.dumps(value)});\ntext(result.output ?? result);\n"
+    return UseTool("exec", {"input": script}, freeform=True)
 
 
 def _shell_input(key: str, command: str, schema: Mapping[str, Any]) -> dict[str, Any]:

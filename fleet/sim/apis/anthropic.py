@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from fleet.sim.apis.writing import Envelope, Stop
     from fleet.sim.conversation import Item, Segment
+    from fleet.sim.directives import UseTool
 
 _STOPS: dict[Stop, str] = {"end": "end_turn", "tool": "tool_use", "length": "max_tokens"}
 
@@ -101,12 +102,12 @@ class Writer:
         self._blocks[-1].text += delta
         yield self._delta({"type": "text_delta", "text": delta})
 
-    def call(self, name: str, value: Mapping[str, Any]) -> Iterator[bytes]:
-        source = json.dumps(value, ensure_ascii=False)
+    def call(self, step: UseTool) -> Iterator[bytes]:
+        source = json.dumps(step.input, ensure_ascii=False)
         call_id = f"toolu_{self._envelope.id}{len(self._blocks):02d}"
         yield from self._close()
-        self._blocks.append(Block("call", call_id, source, name))
-        yield self._start({"type": "tool_use", "id": call_id, "name": name, "input": {}})
+        self._blocks.append(Block("call", call_id, source, step.name))
+        yield self._start({"type": "tool_use", "id": call_id, "name": step.name, "input": {}})
         yield self._delta({"type": "input_json_delta", "partial_json": ""})
         for piece in cut(source, 24):
             yield self._delta({"type": "input_json_delta", "partial_json": piece})

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from fleet.sim.apis.writing import Envelope, Stop
     from fleet.sim.conversation import Item, Segment
+    from fleet.sim.directives import UseTool
     from fleet.sim.tokens import Usage
 
 _STOPS: dict[Stop, str] = {"end": "stop", "tool": "tool_calls", "length": "length"}
@@ -104,11 +105,13 @@ class Writer:
         self._text += delta
         yield self._chunk({"content": delta})
 
-    def call(self, name: str, value: Mapping[str, Any]) -> Iterator[bytes]:
+    def call(self, step: UseTool) -> Iterator[bytes]:
         index = len(self._calls)
-        block = Block("call", f"call_{self._envelope.id}{index:02d}", json.dumps(value, ensure_ascii=False), name)
+        block = Block(
+            "call", f"call_{self._envelope.id}{index:02d}", json.dumps(step.input, ensure_ascii=False), step.name
+        )
         self._calls.append(block)
-        head = {"index": index, "id": block.id, "type": "function", "function": {"name": name, "arguments": ""}}
+        head = {"index": index, "id": block.id, "type": "function", "function": {"name": step.name, "arguments": ""}}
         yield self._chunk({"tool_calls": [head]})
         for piece in cut(block.text, 24):
             yield self._chunk({"tool_calls": [{"index": index, "function": {"arguments": piece}}]})

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from fleet.sim.apis.writing import Envelope, Stop
     from fleet.sim.conversation import Item, Segment
+    from fleet.sim.directives import UseTool
     from fleet.sim.tokens import Usage
 
 _CALLS = {"function_call", "custom_tool_call", "local_shell_call"}
@@ -31,8 +32,7 @@ def read(body: Mapping[str, Any]) -> Request:
     segments: list[Segment] = []
     tools: dict[str, Mapping[str, Any]] = {}
     for tool in members(body.get("tools") or [], "tools"):
-        if tool.get("type") == "function":
-            tools[word(tool, "name", "tools: ")] = tool.get("parameters") or {}
+        tools.update(_tools(tool))
         segments.append(segment(tool))
     if instructions := body.get("instructions"):
         segments.append(segment({"role": "system", "content": instructions}))
@@ -48,7 +48,10 @@ def read(body: Mapping[str, Any]) -> Request:
                 items.extend([found] if found else [])
             continue
         segments.append(segment(item))
-        if kind in _CALLS:
+        if kind == "additional_tools":
+            for tool in members(item.get("tools") or [], f"input.{index}.tools"):
+                tools.update(_tools(tool))
+        elif kind in _CALLS:
             items.append(Call(word(item, "call_id"), str(item.get("name", kind))))
         elif kind in _OUTPUTS:
             items.append(Result(word(item, "call_id"), _output(item.get("output"))))
@@ -61,6 +64,18 @@ def read(body: Mapping[str, Any]) -> Request:
         stream=bool(body.get("stream")),
         max_tokens=number(body, "max_output_tokens"),
     )
+
+
+def _tools(tool: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The tools in one entry: itself, or those of a namespace. One that takes text has the schema ``custom``."""
+    match tool.get("type"):
+        case "function":
+            yield word(tool, "name", "tools: "), tool.get("parameters") or {}
+        case "custom":
+            yield word(tool, "name", "tools: "), {"type": "custom"}
+        case "namespace":
+            for inner in members(tool.get("tools") or [], "tools: "):
+                yield from _tools(inner)
 
 
 def _message(item: Mapping[str, Any], where: str) -> Iterator[tuple[dict[str, Any], Item | None]]:
@@ -120,13 +135,14 @@ class Writer:
         self._blocks[-1].text += delta
         yield self._event("response.output_text.delta", **self._place("content_index"), delta=delta, logprobs=[])
 
-    def call(self, name: str, value: Mapping[str, Any]) -> Iterator[bytes]:
-        source = json.dumps(value, ensure_ascii=False)
+    def call(self, step: UseTool) -> Iterator[bytes]:
+        source = str(step.input["input"]) if step.freeform else json.dumps(step.input, ensure_ascii=False)
+        kind = _call_event(step.freeform)
         yield from self._close()
-        yield from self._add("call", "fc", name)
+        yield from self._add("call", "ctc" if step.freeform else "fc", step.name, step.freeform)
         for piece in cut(source, 24):
             self._blocks[-1].text += piece
-            yield self._event("response.function_call_arguments.delta", **self._place(), delta=piece)
+            yield self._event(f"{kind}.delta", **self._place(), delta=piece)
         yield from self._close()
 
     def end(self, stop: Stop, usage: Usage) -> Iterator[bytes]:
@@ -164,8 +180,8 @@ class Writer:
     def _is_open(self, kind: str) -> bool:
         return self._open and self._blocks[-1].kind == kind
 
-    def _add(self, kind: Any, prefix: str, name: str = "") -> Iterator[bytes]:
-        self._blocks.append(Block(kind, f"{prefix}_{self._envelope.id}{len(self._blocks):02d}", "", name))
+    def _add(self, kind: Any, prefix: str, name: str = "", freeform: bool = False) -> Iterator[bytes]:
+        self._blocks.append(Block(kind, f"{prefix}_{self._envelope.id}{len(self._blocks):02d}", "", name, freeform))
         self._open = True
         item = _item(self._blocks[-1], "in_progress")
         if kind == "text":
@@ -190,8 +206,8 @@ class Writer:
                 yield self._event("response.reasoning_summary_text.done", **place, text=block.text)
                 yield self._event("response.reasoning_summary_part.done", **place, part=part)
             case "call":
-                place = {**self._place(), "name": block.name, "arguments": block.text}
-                yield self._event("response.function_call_arguments.done", **place)
+                words = {"input": block.text} if block.freeform else {"name": block.name, "arguments": block.text}
+                yield self._event(f"{_call_event(block.freeform)}.done", **self._place(), **words)
         yield self._event("response.output_item.done", output_index=len(self._blocks) - 1, item=item)
 
     def _place(self, inner: str | None = None) -> dict[str, Any]:
@@ -203,12 +219,19 @@ class Writer:
         return frame({"type": kind, "sequence_number": self._sequence, **fields}, kind)
 
 
+def _call_event(freeform: bool) -> str:
+    return "response.custom_tool_call_input" if freeform else "response.function_call_arguments"
+
+
 def _item(block: Block, status: str) -> dict[str, Any]:
     match block.kind:
         case "thought":
             return {"id": block.id, "type": "reasoning", "summary": [{"type": "summary_text", "text": block.text}]}
         case "call":
-            call_id = f"call_{block.id.removeprefix('fc_')}"
+            call_id = f"call_{block.id.partition('_')[2]}"
+            if block.freeform:
+                head = {"id": block.id, "type": "custom_tool_call", "status": status}
+                return {**head, "call_id": call_id, "name": block.name, "input": block.text}
             head = {"id": block.id, "type": "function_call", "status": status}
             return {**head, "call_id": call_id, "name": block.name, "arguments": block.text}
     part = {"type": "output_text", "text": block.text, "annotations": [], "logprobs": []}

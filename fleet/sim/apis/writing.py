@@ -12,6 +12,7 @@ from fleet.sim.conversation import BadRequest
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from fleet.sim.directives import UseTool
     from fleet.sim.tokens import Usage
 
 Stop: TypeAlias = Literal["end", "tool", "length"]
@@ -39,6 +40,8 @@ class Block:
     text: str = ""
     """The words, or a tool call's input as JSON."""
     name: str = ""
+    freeform: bool = False
+    """The tool call's input is no JSON."""
 
 
 class Writer(Protocol):
@@ -47,7 +50,7 @@ class Writer(Protocol):
     def begin(self, usage: Usage) -> Iterable[bytes]: ...
     def thought(self, delta: str) -> Iterable[bytes]: ...
     def text(self, delta: str) -> Iterable[bytes]: ...
-    def call(self, name: str, value: Mapping[str, Any]) -> Iterable[bytes]: ...
+    def call(self, step: UseTool) -> Iterable[bytes]: ...
     def end(self, stop: Stop, usage: Usage) -> Iterable[bytes]: ...
     def failure(self, status: int, message: str) -> Iterable[bytes]: ...
     def document(self, stop: Stop, usage: Usage) -> dict[str, Any]: ...
@@ -65,8 +68,8 @@ def cut(text: str, size: int) -> list[str]:
     return [text[at : at + size] for at in range(0, len(text), size)] or [""]
 
 
-def call_tokens(name: str, value: Mapping[str, Any]) -> int:
-    return tokens.count(name) + tokens.count(tokens.compact(value)) + tokens.CALL_OVERHEAD
+def call_tokens(step: UseTool) -> int:
+    return tokens.count(step.name) + tokens.count(tokens.compact(step.input)) + tokens.CALL_OVERHEAD
 
 
 def members(value: object, where: str) -> list[Mapping[str, Any]]:

@@ -99,6 +99,12 @@ def test_cannot_change_the_system(ground: Ground, place: str) -> None:
 
 
 @needs_bubblewrap
+def test_is_nobody_special_and_can_isolate_its_own_commands_once_more(ground: Ground) -> None:
+    outer, inner = ground.run("id -u; bwrap --unshare-user --unshare-pid --ro-bind / / id -u").split()
+    assert outer == inner != "0"
+
+
+@needs_bubblewrap
 def test_sees_only_its_own_processes_and_each_carries_the_marker(ground: Ground) -> None:
     argv, environment = ground.wrapped(
         "/bin/sh", "-c", "setsid sleep 1000 & echo ready; ls -d /proc/[0-9]* | wc -l; cat"
@@ -167,6 +173,7 @@ def test_muster_is_hidden_even_where_a_program_is_installed_around_it(ground: Gr
         hidden=ground.hidden,
         workspace=Mount("writable", ground.workspace),
         home=Mount("writable", ground.home),
+        root=os.geteuid() == 0,
     )
     done = subprocess.run(argv, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert done.stdout == f"{around}/person:\ndiary\n\n{ground.state}:\nagents\nworkspaces\nhome\n"
@@ -195,6 +202,7 @@ def test_holds_for_an_ordinary_user_as_well(open_ground: Ground) -> None:
         hidden=open_ground.hidden,
         workspace=Mount("writable", open_ground.workspace),
         home=Mount("writable", open_ground.home),
+        root=False,
     )
     ordinary = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
     done = subprocess.run([*ordinary, *argv], cwd="/", capture_output=True, text=True, timeout=LIMIT_S, check=False)
