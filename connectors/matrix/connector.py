@@ -211,11 +211,12 @@ class MatrixConnector:
         room, root = content.place(conversation)
         user = self._settings.user
         try:
-            match outbound.content:
-                case React(target=given, key=key):
-                    event_id = await history.own_reaction(wire, room, user, target or given, content.clean(key))
-                case _:
-                    event_id = await history.own_message(wire, room, user, outbound.key)
+            event_id = None
+            if isinstance(reaction := outbound.content, React):
+                emoji = content.clean(reaction.key)
+                event_id = await history.own_reaction(wire, room, user, target or reaction.target, emoji)
+            # Homeservers without the relations API still have the event itself.
+            event_id = event_id or await history.own_event(wire, room, user, outbound.key)
         except MatrixRefusal as error:
             if error.passes:
                 raise send_error(error) from error

@@ -56,11 +56,11 @@ async def between(wire: Wire, room: str, since: str, known: Sequence[str]) -> As
         token = following
 
 
-async def own_message(wire: Wire, room: str, user: str, key: str) -> str | None:
+async def own_event(wire: Wire, room: str, user: str, key: str) -> str | None:
     """The id of the event that we sent under an outbox key, if it stands among the newest."""
     token: str | None = None
     searched = 0
-    wanted = {"senders": [user], "types": ["m.room.message"]}
+    wanted = {"senders": [user], "types": ["m.room.message", "m.reaction"]}
     while searched < _SEARCHED:
         query = {"dir": "b", "limit": str(_PAGE), "filter": json.dumps(wanted)} | ({"from": token} if token else {})
         answer = await wire.call("GET", "rooms", room, "messages", query=query)

@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connectors.matrix import content
+from connectors.matrix.content import Me, inbound, without_mention
+from connectors.messages import Edit, Emphasis, Inbound, Message, Reaction, Redaction, Text
+
+ME = Me(user="@muster:example.org", display_name="Muster")
+ROOM = "!room:example.org"
+
+
+def event(given: dict[str, Any], kind: str = "m.room.message", **more: Any) -> dict[str, Any]:
+    base = {
+        "type": kind,
+        "event_id": "$event",
+        "sender": "@ana:example.org",
+        "origin_server_ts": 1_700_000_000_500,
+        "content": given,
+    }
+    return base | more
+
+
+def read(raw: dict[str, Any], places: dict[str, str] | None = None) -> Inbound | None:
+    return inbound(raw, connector="matrix", room=ROOM, me=ME, place_of=(places or {}).get)
+
+
+def body(raw: dict[str, Any]) -> Any:
+    found = read(raw)
+    return None if found is None else found.body
+
+
+def test_a_message_carries_who_where_and_when() -> None:
+    found = read(event({"msgtype": "m.text", "body": "!ps"}))
+    assert found == Inbound(
+        connector="matrix",
+        event_id="$event",
+        conversation=ROOM,
+        sender="@ana:example.org",
+        sent_at=1_700_000_000.5,
+        body=Text(text="!ps"),
+    )
+
+
+@pytest.mark.parametrize("kind", ["m.notice", "m.location", "org.example.custom"])
+def test_other_kinds_of_messages_are_no_input(kind: str) -> None:
+    assert read(event({"msgtype": kind, "body": "!stop coder0"})) is None
+
+
+def test_state_events_own_events_and_redacted_ones_are_nothing() -> None:
+    words = {"msgtype": "m.text", "body": "!stop coder0"}
+    assert read(event(words, state_key="")) is None
+    assert read(event(words, sender=ME.user)) is None
+    assert read(event({})) is None
+    assert read(event(words, kind="m.room.encrypted")) is None
+
+
+def test_an_edit_is_never_a_text() -> None:
+    relation = {"m.relates_to": {"rel_type": "m.replace", "event_id": "$old"}}
+    fresh = {"msgtype": "m.text", "body": "* !stop", "m.new_content": {"msgtype": "m.text", "body": "!stop"}}
+    assert body(event(fresh | relation)) == Edit(target="$old", text="!stop")
+    assert body(event({"msgtype": "m.text", "body": "* !stop"} | relation)) == Edit(target="$old", text="!stop")
+
+
+def test_reactions_and_redactions_are_placed_where_their_target_was_seen() -> None:
+    places = {"$old": f"{ROOM}|$root"}
+    reaction = event({"m.relates_to": {"rel_type": "m.annotation", "event_id": "$old", "key": "👍"}}, "m.reaction")
+    found = read(reaction, places)
+    assert found is not None
+    assert (found.body, found.conversation, found.parent) == (
+        Reaction(target="$old", key="👍"),
+        f"{ROOM}|$root",
+        ROOM,
+    )
+    for redaction in (event({}, "m.room.redaction", redacts="$old"), event({"redacts": "$old"}, "m.room.redaction")):
+        found = read(redaction, places)
+        assert found is not None
+        assert (found.body, found.conversation) == (Redaction(target="$old"), f"{ROOM}|$root")
+        found = read(redaction)
+        assert found is not None
+        assert found.conversation == ROOM
+
+
+def test_the_quotation_of_an_answer_is_left_out_but_no_other() -> None:
+    quoted = "> <@muster:example.org> are you sure?\n> really?\n\nyes\n> quoted by hand"
+    reply = {"m.relates_to": {"m.in_reply_to": {"event_id": "$asked"}}}
+    assert body(event({"msgtype": "m.text", "body": quoted} | reply)).text == "yes\n> quoted by hand"
+    by_hand = "> something\n\nelse"
+    assert body(event({"msgtype": "m.text", "body": by_hand} | reply)).text == by_hand
+    assert body(event({"msgtype": "m.text", "body": quoted})).text == quoted
+
+
+@pytest.mark.parametrize(
+    ("text", "named", "expected"),
+    [
+        ("Muster: !ps", False, ("!ps", True)),
+        ("muster, !ps", False, ("!ps", True)),
+        ("@muster:example.org !ps", False, ("!ps", True)),
+        ("@muster:example.org: !ps", True, ("!ps", True)),
+        ("@Muster: !ps", False, ("!ps", True)),
+        ("Muster !ps", True, ("!ps", True)),
+        ("Muster is down", False, ("Muster is down", False)),
+        ("Musterman: hello", True, ("Musterman: hello", True)),
+        ("ask Muster: why", False, ("ask Muster: why", False)),
+        ("hello Muster", True, ("hello Muster", True)),
+        ("Muster", True, ("", True)),
+    ],
+)
+def test_mentions(text: str, named: bool, expected: tuple[str, bool]) -> None:
+    assert without_mention(text, ME, named=named) == expected
+
+
+def test_a_file_has_a_harmless_name_and_keeps_its_caption() -> None:
+    raw = {
+        "msgtype": "m.file",
+        "body": "look",
+        "filename": "../../etc/pass\nwd",
+        "url": "mxc://example.org/abc",
+        "info": {"mimetype": "TEXT/plain", "size": -5},
+    }
+    found = body(event(raw))
+    assert found.text == "look"
+    (attachment,) = found.attachments
+    assert attachment.name == ".._.._etc_pass_wd"
+    assert (attachment.media_type, attachment.size) == ("text/plain", None)
+    assert content.media(attachment.ref) == ("example.org", "abc")
+    assert body(event(raw | {"url": "https://evil.example/x"})) == Text(text="look")
+    assert body(event(raw | {"url": "mxc://example.org/../../admin"})) == Text(text="look")
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(codec=None)),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+_KEYS = ["msgtype", "body", "m.relates_to", "m.new_content", "url", "info", "filename", "m.mentions", "redacts"]
+_VALUES = (
+    _JSON
+    | st.sampled_from(["m.text", "m.image", "m.file", "mxc://a/b", "$x", "a\0b\ud800"])
+    | st.fixed_dictionaries(
+        {},
+        optional={
+            "rel_type": st.sampled_from(["m.thread", "m.replace", "m.annotation"]) | _JSON,
+            "event_id": st.sampled_from(["$x", "$a|b", ""]) | _JSON,
+            "key": _JSON,
+            "m.in_reply_to": _JSON,
+            "mimetype": _JSON,
+            "size": _JSON,
+            "user_ids": _JSON,
+            "body": _JSON,
+        },
+    )
+)
+
+
+@given(
+    kind=st.sampled_from(["m.room.message", "m.reaction", "m.room.redaction"]) | _JSON,
+    raw=st.dictionaries(st.sampled_from(_KEYS), _VALUES) | _JSON,
+    event_id=st.just("$event") | _JSON,
+    stamp=st.integers() | _JSON,
+)
+def test_whatever_a_hostile_one_sends_is_read_or_ignored_and_can_be_stored(
+    kind: Any, raw: Any, event_id: Any, stamp: Any
+) -> None:
+    found = read(event(raw, kind, event_id=event_id, origin_server_ts=stamp))
+    if found is not None:
+        str(found).encode()
+        assert "\0" not in str(found)
+        assert found.conversation.count("|") <= 1
+
+
+def test_an_edit_repeats_itself_only_while_there_is_room() -> None:
+    short = content.replacement(Message(text="a", html="<b>a</b>"), key="k", target="$t")
+    assert short["body"] == "* a"
+    assert short["m.new_content"]["formatted_body"] == "<b>a</b>"
+    assert "m.relates_to" not in short["m.new_content"]
+    long = content.replacement(Message(text="a" * 20_000, html="b" * 20_000), key="k", target="$t")
+    assert long["m.new_content"]["body"] == "a" * 20_000
+    assert long["m.new_content"]["formatted_body"] == "b" * 20_000
+    assert content.size(long) < content.CONTENT_LIMIT + 2_500
+
+
+def test_text_that_grows_too_large_with_its_html_goes_without() -> None:
+    text = "漢" * 19_000
+    said = content.spoken(Message(text=text, html=f"<p>{text}</p>"), key="k")
+    assert said["body"] == text
+    assert "formatted_body" not in said
+
+
+def test_words_of_an_agent_are_text_and_asides_are_notices_and_neither_calls_everybody() -> None:
+    said = content.spoken(Message(text="@room @Room rooms@rooms", emphasis=Emphasis.TEXT), key="k")
+    assert said["msgtype"] == "m.text"
+    assert "@room" not in said["body"].lower().replace("@rooms", "")
+    assert said["m.mentions"] == {}
+    assert content.spoken(Message(text="aside"), key="k")["msgtype"] == "m.notice"
+
+
+def test_a_reply_in_a_thread_is_a_real_one() -> None:
+    said = content.spoken(Message(text="yes", reply_to="$asked"), key="k", root="$root", latest="$latest")
+    assert said["m.relates_to"] == {
+        "rel_type": "m.thread",
+        "event_id": "$root",
+        "is_falling_back": False,
+        "m.in_reply_to": {"event_id": "$asked"},
+    }
+
+
+def test_transaction_ids_are_stable_short_and_safe_in_a_path() -> None:
+    assert content.transaction("reply-1.2") == "reply-1.2"
+    odd = content.transaction("a/b #1?" + "x" * 500)
+    assert odd == content.transaction("a/b #1?" + "x" * 500)
+    assert odd.isalnum()
+    assert len(odd) < 100
+    assert content.transaction("a/b") != content.transaction("a/c")
+
+
+def test_what_is_said_can_always_be_encoded() -> None:
+    said = content.spoken(Message(text="half a pair \ud800 and a nul \0", html="\ud800"), key="k")
+    json.dumps(said, ensure_ascii=False).encode()

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from aiohttp import web
+
+from connectors.contract import Refused, TryLater
+from connectors.matrix.wire import MatrixRefusal, Unreachable, send_error
+from connectors.messages import Attachment, React
+from tests.connectors.matrix.conftest import Bot, healthy
+from tests.connectors.matrix.other_homeserver import BOT, ROOM, OtherHomeserver
+from tests.synapse import Account
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+@pytest.fixture
+async def homeserver() -> AsyncIterator[OtherHomeserver]:
+    server = OtherHomeserver()
+    async with server.running():
+        yield server
+
+
+@pytest.fixture
+def other_bot(homeserver: OtherHomeserver, tmp_path: Path) -> Bot:
+    account = Account(homeserver=homeserver.url, user_id=BOT, password="", access_token="token", device_id="BOT")
+    return Bot(account, tmp_path / "bot")
+
+
+def text(number: int) -> dict[str, object]:
+    return {"msgtype": "m.text", "body": f"number {number}"}
+
+
+async def test_timelines_of_ten_and_ignored_filters_lose_nothing(homeserver: OtherHomeserver, other_bot: Bot) -> None:
+    homeserver.say("m.room.message", {"msgtype": "m.text", "body": "before the first start"})
+    async with other_bot.running():
+        await other_bot.keeper.until(lambda: other_bot.keeper.cursor is not None)
+    for number in range(95):
+        homeserver.say("m.room.message", text(number))
+        homeserver.say("m.room.topic", {"topic": "t"}, state_key="")
+    async with other_bot.running():
+        await other_bot.keeper.until(lambda: "number 94" in other_bot.keeper.texts)
+        for number in range(95, 140):
+            last = homeserver.say("m.room.message", text(number))
+        await homeserver.hurry()
+        await other_bot.keeper.got(last)
+    assert other_bot.keeper.texts == [f"number {number}" for number in range(140)]
+
+
+async def test_our_messages_are_found_without_filters_and_relations(
+    homeserver: OtherHomeserver, other_bot: Bot
+) -> None:
+    async with other_bot.running():
+        said = await other_bot.say(ROOM, "hello", key="key")
+        for number in range(100):
+            homeserver.say("m.room.message", text(number))
+        assert await other_bot.find(ROOM, "hello", key="key") == said
+        assert await other_bot.find(ROOM, "hello", key="another") is None
+        reaction = React(target=said.event_id, key="✅")
+        reacted = await other_bot.say(ROOM, reaction, key="reaction", target=said.event_id)
+        assert await other_bot.find(ROOM, reaction, key="reaction", target=said.event_id) == reacted
+
+
+async def test_a_file_of_unknown_length_is_not_read_beyond_the_limit(
+    homeserver: OtherHomeserver, other_bot: Bot
+) -> None:
+    attachment = Attachment(ref="mxc://conduit.test/abc", name="big", media_type="image/png")
+    async with other_bot.running() as connector:
+        with pytest.raises(Refused, match="larger than"):
+            await connector.download(attachment, limit=200_000)
+        assert len(await connector.download(attachment, limit=10_000_000)) == 64 * 65_536
+
+
+async def test_a_proxy_in_front_that_fails_is_waited_out(homeserver: OtherHomeserver, other_bot: Bot) -> None:
+    def gateway(request: web.Request) -> web.Response:
+        return web.Response(status=502, text="<html>Bad gateway</html>", content_type="text/html")
+
+    def nonsense(request: web.Request) -> web.Response:
+        return web.Response(text="[1, 2", content_type="application/json")
+
+    async with other_bot.running() as connector:
+        for fault in (gateway, nonsense):
+            homeserver.faults = fault
+            with pytest.raises(TryLater):
+                await other_bot.say(ROOM, "hello", key="key")
+        homeserver.faults = gateway
+        await homeserver.hurry()
+        await healthy(connector, lambda health: health.reachable is False)
+        assert "502" in (await connector.health()).detail
+        homeserver.faults = lambda request: None
+        last = homeserver.say("m.room.message", text(1))
+        await other_bot.keeper.got(last)
+
+
+async def test_a_cut_log_in_in_front_of_a_wrong_service_says_so(homeserver: OtherHomeserver, other_bot: Bot) -> None:
+    homeserver.faults = lambda request: web.Response(text="It works!")
+    with pytest.raises(Exception, match="not a Matrix homeserver"):
+        async with other_bot.running():
+            pass
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (Unreachable("connection refused"), TryLater, "cannot be reached"),
+        (MatrixRefusal(502, "M_UNKNOWN", "worker down"), TryLater, "worker down"),
+        (MatrixRefusal(403, "M_FORBIDDEN", "User not in room."), Refused, "Invite it"),
+        (MatrixRefusal(413, "M_TOO_LARGE", "event too large"), Refused, "too large"),
+        (MatrixRefusal(400, "M_BAD_JSON", "no"), Refused, "refuses"),
+        (MatrixRefusal(404, "M_NOT_FOUND", "no such room"), Refused, "does not know"),
+        (MatrixRefusal(401, "M_UNKNOWN_TOKEN", "who?"), TryLater, "who"),
+        (MatrixRefusal(403, "M_RESOURCE_LIMIT_EXCEEDED", "full"), TryLater, "full"),
+    ],
+)
+def test_what_a_failed_request_means(error: Unreachable | MatrixRefusal, kind: type[Exception], words: str) -> None:
+    found = send_error(error)
+    assert type(found) is kind
+    assert words in str(found)
+
+
+def test_the_rate_limit_says_for_how_long() -> None:
+    found = send_error(MatrixRefusal(429, "M_LIMIT_EXCEEDED", "slow down", 2.5))
+    assert isinstance(found, TryLater)
+    assert (found.limited, found.after) == (True, 2.5)

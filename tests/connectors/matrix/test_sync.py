@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from connectors.contract import NeedsPerson
+from connectors.matrix.sync import FIRST_PAUSE, LONGEST_PAUSE, JoinedRoom, Position, membership, pause, read
+from connectors.matrix.wire import Unreachable
+
+ME = "@muster:example.org"
+
+
+def member(state: str, *, user: str = ME, stamp: int = 0) -> dict[str, Any]:
+    content = {"membership": state}
+    return {"type": "m.room.member", "state_key": user, "content": content, "origin_server_ts": stamp, "sender": user}
+
+
+def said(text: str, stamp: int = 0) -> dict[str, Any]:
+    return {"type": "m.room.message", "content": {"body": text}, "origin_server_ts": stamp}
+
+
+def counted(events: list[dict[str, Any]], *, before: bool, state: list[dict[str, Any]] | None = None) -> list[str]:
+    found = membership(JoinedRoom(room="!r", timeline=[], state=state or [], gap=False), ME, before=before)
+    return [event["content"].get("body", "-") for event in events if found.counts(event)]
+
+
+def test_a_cursor_reads_as_it_was_written() -> None:
+    position = Position(since="s1_2", rooms=frozenset({"!b", "!a"}), invitations=(("!c", "@eve:example.org"),))
+    assert Position.decode(position.encode()) == position
+
+
+@pytest.mark.parametrize("cursor", ["", "s1_2", "[]", '{"since": "s"}', '{"since": "s", "rooms": 5}'])
+def test_a_foreign_cursor_needs_a_person(cursor: str) -> None:
+    with pytest.raises(NeedsPerson, match="another version"):
+        Position.decode(cursor)
+
+
+def test_only_what_was_said_while_we_were_there_counts() -> None:
+    kicked = [said("a"), member("leave"), said("b"), member("invite"), said("c"), member("join"), said("d")]
+    assert counted(kicked, before=True) == ["a", "d"]
+    assert counted([said("old"), member("join"), said("new")], before=False) == ["new"]
+    renamed = [said("a"), member("join"), said("b")]
+    assert counted(renamed, before=True) == ["a", "b"]
+    assert counted([member("leave", user="@ana:example.org"), said("a")], before=True) == ["-", "a"]
+
+
+def test_a_join_that_only_the_state_tells_is_compared_by_time() -> None:
+    events = [said("old", 5), said("new", 15)]
+    assert counted(events, before=False, state=[member("join", stamp=10)]) == ["new"]
+    assert counted(events, before=False, state=[member("invite", stamp=10)]) == []
+    assert counted(events, before=False) == []
+
+
+def test_the_inviter_is_who_the_homeserver_says_not_who_the_invitation_claims() -> None:
+    forged = {"type": "m.room.member", "state_key": ME, "sender": "@ana:example.org", "content": {}}
+    real = forged | {"sender": "@eve:evil.example"}
+    answer = {"next_batch": "s", "rooms": {"invite": {"!r": {"invite_state": {"events": [forged, real]}}}}}
+    assert read(answer, ME).invited == (("!r", "@eve:evil.example"),)
+
+
+def test_an_answer_of_any_shape_is_read_or_refused() -> None:
+    with pytest.raises(Unreachable, match="without a token"):
+        read({}, ME)
+    odd = {"next_batch": "s", "rooms": {"join": {"!r": None, "!a|$b": {}}, "invite": [], "leave": {"!l": 5}}}
+    news = read(odd, ME)
+    assert [room.room for room in news.joined] == ["!r"]
+    assert news.left == {"!l"}
+
+
+def test_pauses_grow_from_five_seconds_to_five_minutes_and_keep_to_what_was_asked() -> None:
+    seed = random.randrange(10**6)
+    print("seed", seed)
+    chance = random.Random(seed)
+    pauses = [pause(failures, None, chance.random()) for failures in range(1, 50)]
+    assert all(FIRST_PAUSE <= seconds <= LONGEST_PAUSE for seconds in pauses)
+    assert pauses[0] <= 5 < pauses[2] < pauses[5]
+    assert pauses[-1] >= 0.75 * LONGEST_PAUSE
+    assert pause(1, 30.0, 0.5) == 30.0
