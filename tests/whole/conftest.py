@@ -1,0 +1,43 @@
+"""What the tests of the whole house share."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fleet.sim import provider
+from tests.whole.installation import installation
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+    from fleet.sim.provider import Provider
+    from tests.synapse import Synapse
+    from tests.whole.installation import Installation
+
+
+@pytest.fixture
+async def models() -> AsyncIterator[Provider]:
+    """The model provider that all agents of a test ask; its ledger knows what reached a model."""
+    async with provider.running() as running:
+        yield running
+
+
+@pytest.fixture
+def make_home(
+    tmp_path: Path, synapse: Synapse, models: Provider
+) -> Callable[..., AbstractAsyncContextManager[Installation]]:
+    """An installation that runs: configured as `tests.whole.installation.installation` takes it, then started and in its room."""
+
+    @asynccontextmanager
+    async def make(**settings: Any) -> AsyncIterator[Installation]:
+        async with installation(tmp_path, synapse, models, **settings) as home:
+            await home.start()
+            await home.joined()
+            yield home
+
+    return make
