@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bot import rendering
-from connectors.messages import Emphasis, File, Outbound, Priority, Replace
+from connectors.messages import Emphasis, File, Message, Outbound, Priority, Replace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,24 +58,24 @@ class Speaker:
         reply_to: str | None = None,
     ) -> list[Outbound]:
         """The messages that say `markdown`."""
+        markdown = rendering.shown(markdown)
         limit = int(can.max_text * _TEXT_SHARE)
         if len(markdown) <= limit:
-            content = rendering.message(markdown, emphasis=emphasis, reply_to=reply_to)
+            content = _message(markdown, can, emphasis, reply_to)
             return [place.outbound(key, content, priority)]
         if not can.files:
             return [
-                place.outbound(
-                    key if index == 0 else f"{key}/{index}", rendering.message(piece, emphasis=emphasis), priority
-                )
+                place.outbound(key if index == 0 else f"{key}/{index}", _message(piece, can, emphasis), priority)
                 for index, piece in enumerate(pieces(markdown, limit))
             ]
-        head = rendering.message(beginning(markdown, limit), emphasis=emphasis, reply_to=reply_to)
+        head = _message(beginning(markdown, limit), can, emphasis, reply_to)
         return [place.outbound(key, head, priority), self.attach(f"{key}/file", markdown, place, priority)]
 
     def attach(self, key: str, markdown: str, place: Place, priority: Priority) -> Outbound:
         """`markdown` as a file."""
         self.files.mkdir(parents=True, exist_ok=True, mode=0o700)
-        name = f"{key.replace('/', '-')}.md"
+        # No agent's name has an underscore: what is between slashes stays apart.
+        name = f"{key.replace('/', '_')}.md"
         path = self.files / name
         part = path.with_suffix(".part")
         part.touch(mode=0o600)
@@ -97,52 +99,115 @@ class Speaker:
         emphasis: Emphasis = Emphasis.TEXT,
     ) -> list[Outbound]:
         """New words for the message under `target`. While text grows, its end is what shows."""
+        markdown = rendering.shown(markdown)
         limit = int(can.max_text * _TEXT_SHARE)
         long = len(markdown) > limit
         shown = markdown if not long else (beginning(markdown, limit) if final else f"…{markdown[-limit:]}")
-        replacement = Replace(target=target, message=rendering.message(shown, emphasis=emphasis), final=final)
+        replacement = Replace(target=target, message=_message(shown, can, emphasis), final=final)
         result = [place.outbound(key, replacement, priority)]
         if long and final and can.files:
             result.append(self.attach(f"{target}/file", markdown, place, priority))
         elif long and final:
             rest = list(pieces(markdown, limit))
-            result[0] = place.outbound(
-                key, Replace(target=target, message=rendering.message(rest[0], emphasis=emphasis), final=True), priority
-            )
+            first = Replace(target=target, message=_message(rest[0], can, emphasis), final=True)
+            result[0] = place.outbound(key, first, priority)
             result += [
-                place.outbound(f"{target}/{index}", rendering.message(piece, emphasis=emphasis), priority)
+                place.outbound(f"{target}/{index}", _message(piece, can, emphasis), priority)
                 for index, piece in enumerate(rest[1:], start=1)
             ]
         return result
 
 
+def _message(markdown: str, can: Capabilities, emphasis: Emphasis, reply_to: str | None = None) -> Message:
+    """The message; without its HTML where marks made that so long that the connector would not take both."""
+    message = rendering.message(markdown, emphasis=emphasis, reply_to=reply_to)
+    if len(message.text) + len(message.html or "") > can.max_text:
+        return dataclasses.replace(message, html=None)
+    return message
+
+
+# --- cutting -----------------------------------------------------------------------------------------------------
+
+_FENCE = re.compile(r"\s*(?P<marks>`{3,}|~{3,})(?P<info>.*)", re.S)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fence:
+    """A fenced block that is open (CommonMark 0.31, section 4.5)."""
+
+    marks: str
+    info: str
+
+    @property
+    def opening(self) -> str:
+        return self.marks + self.info
+
+    @property
+    def closing(self) -> str:
+        return "\n" + self.marks
+
+
+def _fence_after(fence: _Fence | None, line: str, limit: int) -> _Fence | None:
+    """The fenced block that is open after `line`. One whose marks would fill an eighth of `limit` counts as text."""
+    found = _FENCE.fullmatch(line)
+    if found is None:
+        return fence
+    marks, info = found["marks"], found["info"].strip()
+    if fence is not None:
+        return None if marks.startswith(fence.marks) and not info else fence
+    if (marks[0] in info and marks[0] == "`") or len(marks) > limit // 8:
+        return None
+    return _Fence(marks, info if len(info) <= limit // 8 else "")
+
+
 def beginning(markdown: str, limit: int) -> str:
     """The first lines of a long text, and how much more there is."""
-    head = "\n".join(markdown[: min(limit, 2000)].splitlines()[:_HEAD_LINES])
-    if head.count("```") % 2:
-        head += "\n```"
+    lines = markdown.lstrip("\n")[: max(1, min(limit, 2000) * 3 // 4 - 40)].splitlines()[:_HEAD_LINES]
+    fence: _Fence | None = None
+    for line in lines:
+        fence = _fence_after(fence, line, limit)
+    head = "\n".join(lines) + (fence.closing if fence is not None else "")
     return f"{head}\n\n… the whole text is in the file."
 
 
 def pieces(markdown: str, limit: int) -> list[str]:
     """`markdown` cut at line ends into pieces of at most `limit` characters; a fence that is cut is closed and
-    opened again."""
+    opened again. A line is cut only when it is longer than a piece, a piece of nothing but space is left out."""
     result: list[str] = []
-    current: list[str] = []
-    size, fence = 0, ""
-    room = max(1, limit - 16)
-    for line in (part for whole in markdown.split("\n") for part in _chunks(whole, room)):
-        if current and size + len(line) + 1 > room:
-            result.append("\n".join([*current, "```"] if fence else current))
-            current = [fence] if fence else []
-            size = sum(len(kept) + 1 for kept in current)
-        current.append(line)
-        size += len(line) + 1
-        if line.lstrip().startswith("```"):
-            fence = "" if fence else line.strip()[:12]
-    result.append("\n".join(current))
-    return result
+    fence: _Fence | None = None
+    current: str | None = None
+    """The piece that grows; None, or the fence opened again, while nothing of the text is in it."""
+    begun = False
+    for line in markdown.split("\n"):
+        rest, following = line, _fence_after(fence, line, limit)
+        while True:
+            head = "" if current is None else f"{current}\n"
+            reserve = max(len(each.closing) if each else 0 for each in (fence, following))
+            if len(head) + len(rest) + reserve <= limit:
+                opened = following if not begun and following is not fence else None
+                current = opened.opening if opened is not None else head + rest
+                begun, fence = opened is None, following
+                break
+            if begun:
+                result.append(_closed(current or "", fence))
+            else:
+                following = fence
+                room = _cut(rest, max(1, limit - len(head) - reserve))
+                result.append(_closed(head + rest[:room], fence))
+                rest = rest[room:]
+            current, begun = (fence.opening if fence else None), False
+    if begun:
+        result.append(_closed(current or "", fence))
+    return [piece for piece in result if piece.strip()] or [""]
 
 
-def _chunks(line: str, width: int) -> list[str]:
-    return [line[start : start + width] for start in range(0, len(line), width)] or [""]
+def _closed(piece: str, fence: _Fence | None) -> str:
+    return piece + fence.closing if fence is not None else piece
+
+
+def _cut(line: str, room: int) -> int:
+    """Where to cut a line that is too long: at `room`, or earlier where the rest would begin as a fence does."""
+    if line[room] not in "`~ \t":
+        return room
+    earlier = len(line[:room].rstrip("`~ \t")) - 1
+    return earlier if earlier > room // 2 else room
