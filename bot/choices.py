@@ -85,6 +85,7 @@ def question(approval: Approval, *, until: str, reactions: bool) -> str:
     ]
     for choice in offered(approval.options):
         mark = f"{choice.mark} " if reactions else ""
-        lines.append(f"- {mark}{rendering.one_line(choice.label)}: {words[choice.name]}")
+        # The runtime's own label comes second: it may call its yes a no.
+        lines.append(f"- {mark}{choice.name}, {rendering.code(rendering.one_line(choice.label))}: {words[choice.name]}")
     lines += ["", f"Unanswered at {until}, it is denied."]
     return "\n".join(lines)
