@@ -294,7 +294,7 @@ class Entry:
         try:
             position = Position(int(source["incarnation"]), int(source["seq"]))
             at, kind = float(source["at"]), str(source["kind"])
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, OverflowError) as error:
             raise ValueError(f"not a journal entry: {error}") from None
         rest = {key: value for key, value in source.items() if key not in {"incarnation", "seq", "at", "kind"}}
         event_type = _TYPES.get(kind)
