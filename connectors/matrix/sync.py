@@ -35,6 +35,7 @@ FIRST_PAUSE = 5.0
 LONGEST_PAUSE = 320.0
 TIMELINE = 50
 _INVITATIONS = 50
+_JOIN_AGAIN = 30.0
 
 _FILTER = json.dumps(
     {
@@ -133,8 +134,7 @@ def read(answer: Json, user: str) -> News:
 
 def _joined(rooms: object) -> Iterator[JoinedRoom]:
     for room, news in _object(rooms).items():
-        if "|" in room:
-            # No homeserver makes such an id, and it could be taken for a thread.
+        if not _plausible(room):
             continue
         timeline = _object(_object(news).get("timeline"))
         yield JoinedRoom(
@@ -152,7 +152,7 @@ def _invited(rooms: object, user: str) -> Iterator[tuple[str, str]]:
             # Everything but the last one, which the homeserver adds, is what the inviter's server wishes to be seen.
             if event.get("type") == "m.room.member" and event.get("state_key") == user:
                 inviter = event.get("sender")
-        if isinstance(inviter, str):
+        if isinstance(inviter, str) and _plausible(inviter) and _plausible(room):
             yield room, inviter
 
 
@@ -193,6 +193,11 @@ def pause(failures: int, asked: float | None, random: float) -> float:
     return max(FIRST_PAUSE, longest * (0.75 + 0.25 * random), asked or 0.0)
 
 
+def _plausible(name: str) -> bool:
+    """Whether an id can be shown, and is not taken for a thread's. Homeservers make no others."""
+    return len(name) <= 255 and name.isprintable() and "|" not in name
+
+
 def _object(value: object) -> Json:
     return value if isinstance(value, dict) else {}
 
@@ -219,6 +224,7 @@ class Receiver:
     """Why the last sync failed; None when it did not."""
     joined: int = field(default=0, init=False)
     """In how many rooms we are."""
+    _join_after: dict[str, float] = field(default_factory=dict, init=False)
 
     async def run(self, cursor: str | None) -> None:
         """Receive everything after `cursor`; without one, everything from now on.
@@ -308,9 +314,9 @@ class Receiver:
                 if said:
                     await self.sink(Batch(events=tuple(said), cursor=None))
         except MatrixRefusal as error:
-            if error.passes or error.code != "M_FORBIDDEN":
+            if error.passes:
                 raise
-            # Thrown out meanwhile: what was said there is not for us any more.
+            # Thrown out meanwhile, most likely. Whatever it is, the other rooms must not wait for it for ever.
             self.rooms.note(f"gap {news.room}", f"Messages in {news.room} were missed: {error}.")
         _log.info("matrix_gap", connector=self.connector, room=news.room, events=missed)
 
@@ -343,13 +349,25 @@ class Receiver:
                     f"invitation {room}", f"An invitation to {room} by {inviter}, who is no operator, was not accepted."
                 )
                 continue
-            try:
-                await self.wire.call("POST", "join", room, body={})
-            except MatrixRefusal as error:
-                if error.passes:
-                    raise
-                self.rooms.note(f"invitation {room}", f"The room {room} could not be joined: {error}.")
-                _log.warning("matrix_not_joined", connector=self.connector, room=room, error=str(error))
-            else:
-                _log.info("matrix_joined", connector=self.connector, room=room, inviter=inviter)
+            if not await self._join(room, inviter):
+                left.append((room, inviter))
         return tuple(left)
+
+    async def _join(self, room: str, inviter: str) -> bool:
+        """Whether the invitation is settled. A room that cannot be joined just now does not hold up the others."""
+        now = asyncio.get_running_loop().time()
+        if now < self._join_after.get(room, now):
+            return False
+        try:
+            await self.wire.call("POST", "join", room, body={})
+        except WireError as error:
+            self.rooms.note(f"invitation {room}", f"The room {room} could not be joined: {error}.")
+            _log.warning("matrix_not_joined", connector=self.connector, room=room, error=str(error))
+            if isinstance(error, MatrixRefusal) and not error.passes:
+                return True
+            asked = error.after if isinstance(error, MatrixRefusal) else None
+            self._join_after[room] = now + (asked or _JOIN_AGAIN)
+            return False
+        _log.info("matrix_joined", connector=self.connector, room=room, inviter=inviter)
+        self._join_after.pop(room, None)
+        return True

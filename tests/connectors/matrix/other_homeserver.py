@@ -28,9 +28,8 @@ class OtherHomeserver:
         self.events: list[dict[str, Any]] = []
         self.url = ""
         self.faults: Callable[[web.Request], web.StreamResponse | None] = lambda request: None
-        self.joined = asyncio.Event()
-        self.joined.set()
-        self.synced = 0
+        self.invitations: dict[str, str] = {}
+        self.joins: list[str] = []
         self._news = asyncio.Condition()
         self._transactions: dict[str, str] = {}
         self.say("m.room.member", {"membership": "join"}, sender=BOT, state_key=BOT)
@@ -61,6 +60,7 @@ class OtherHomeserver:
                 web.get(f"{client}/v3/rooms/{{room}}/messages", self._messages),
                 web.put(f"{client}/v3/rooms/{{room}}/send/{{kind}}/{{transaction}}", self._send),
                 web.get(f"{client}/v3/rooms/{{room}}/state/m.room.encryption/", self._no_encryption),
+                web.post(f"{client}/v3/join/{{room}}", self._join),
                 web.get("/_matrix/media/v3/download/{server}/{id}", self._download),
                 web.route("*", "/{path:.*}", self._unrecognized),
             ]
@@ -94,11 +94,19 @@ class OtherHomeserver:
             async with self._news:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._news.wait(), 5)
-        self.synced += 1
         fresh = self.events[since:]
         timeline = {"events": fresh[-TIMELINE:], "limited": len(fresh) > TIMELINE, "prev_batch": str(since)}
         rooms = {"join": {ROOM: {"timeline": timeline, "state": {"events": []}}}} if fresh else {}
-        return web.json_response({"next_batch": str(len(self.events)), "rooms": rooms})
+        invited: dict[str, Any] = {}
+        for room, inviter in self.invitations.items():
+            member = {"type": "m.room.member", "state_key": BOT, "sender": inviter, "content": {}}
+            invited[room] = {"invite_state": {"events": [member]}}
+        self.invitations.clear()
+        return web.json_response({"next_batch": str(len(self.events)), "rooms": rooms | {"invite": invited}})
+
+    async def _join(self, request: web.Request) -> web.Response:
+        self.joins.append(request.match_info["room"])
+        return web.json_response({"room_id": request.match_info["room"]})
 
     async def _messages(self, request: web.Request) -> web.Response:
         limit = min(int(request.query["limit"]), 30)

@@ -95,7 +95,43 @@ async def test_a_proxy_in_front_that_fails_is_waited_out(homeserver: OtherHomese
         await other_bot.keeper.got(last)
 
 
-async def test_a_cut_log_in_in_front_of_a_wrong_service_says_so(homeserver: OtherHomeserver, other_bot: Bot) -> None:
+async def test_a_room_that_cannot_be_joined_holds_up_no_other(homeserver: OtherHomeserver, other_bot: Bot) -> None:
+    def far_away(request: web.Request) -> web.Response | None:
+        if not request.path.endswith("!far:away.test"):
+            return None
+        return web.json_response({"errcode": "M_UNKNOWN", "error": "no other server answers"}, status=502)
+
+    homeserver.faults = far_away
+    async with other_bot.running() as connector:
+        homeserver.invitations = {"!far:away.test": "@ana:conduit.test", "!near:conduit.test": "@ana:conduit.test"}
+        last = homeserver.say("m.room.message", text(1))
+        await homeserver.hurry()
+        await other_bot.keeper.got(last)
+        assert homeserver.joins == ["!near:conduit.test"]
+        assert "!far:away.test could not be joined" in (await connector.health()).detail
+        assert "!far:away.test" in (other_bot.keeper.cursor or "")
+
+
+async def test_a_gap_that_cannot_be_read_is_told_and_holds_up_nothing(
+    homeserver: OtherHomeserver, other_bot: Bot
+) -> None:
+    async with other_bot.running():
+        pass
+    for number in range(30):
+        homeserver.say("m.room.message", text(number))
+
+    def forbidden(request: web.Request) -> web.Response | None:
+        if not request.path.endswith("/messages"):
+            return None
+        return web.json_response({"errcode": "M_FORBIDDEN", "error": "not for you"}, status=403)
+
+    homeserver.faults = forbidden
+    async with other_bot.running() as connector:
+        await other_bot.keeper.until(lambda: "number 29" in other_bot.keeper.texts)
+        assert "were missed" in (await connector.health()).detail
+
+
+async def test_a_service_that_is_no_homeserver_is_named_so(homeserver: OtherHomeserver, other_bot: Bot) -> None:
     homeserver.faults = lambda request: web.Response(text="It works!")
     with pytest.raises(Exception, match="not a Matrix homeserver"):
         async with other_bot.running():
