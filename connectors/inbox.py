@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -62,7 +63,7 @@ async def accept(tx: AsyncConnection, connector: str, batch: Batch, now: float) 
                 "conversation": codec.storable(event.conversation),
                 "parent": None if event.parent is None else codec.storable(event.parent),
                 "sender": codec.storable(event.sender),
-                "sent_at": event.sent_at,
+                "sent_at": _moment(event.sent_at, now),
                 "body": codec.encode(event.body),
                 "received_at": now,
                 "state": "new",
@@ -72,6 +73,15 @@ async def accept(tx: AsyncConnection, connector: str, batch: Batch, now: float) 
         await tx.execute(dialect.insert(inbox).on_conflict_do_nothing(), values)
     if batch.cursor is not None:
         await set_cursor(tx, connector, batch.cursor, now)
+
+
+def _moment(claimed: float, now: float) -> float:
+    """When it was sent, as a number that a database takes; chat systems repeat what senders claim."""
+    try:
+        moment = float(claimed)
+    except OverflowError:
+        return now
+    return moment if math.isfinite(moment) else now
 
 
 async def cursor(tx: AsyncConnection, connector: str) -> str | None:

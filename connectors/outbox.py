@@ -304,7 +304,7 @@ async def standing(tx: AsyncConnection, keys: Collection[str]) -> dict[str, Stan
 
 
 async def delete_old(tx: AsyncConnection, before: float, *, limit: int = 500) -> int:
-    """Delete what was sent or superseded and put before `before`. At most `limit`; says how many.
+    """Delete what is no longer pending and was put before `before`. At most `limit`; says how many.
 
     Openers of threads stay, since their threads go on, and so do messages that a kept row is about.
     """
@@ -313,7 +313,7 @@ async def delete_old(tx: AsyncConnection, before: float, *, limit: int = 500) ->
     old = (
         select(outbox.c.seq)
         .where(
-            outbox.c.state.in_(("sent", "superseded")),
+            outbox.c.state != "pending",
             outbox.c.created_at < before,
             outbox.c.made_conversation.is_(None),
             outbox.c.key.not_in(about),

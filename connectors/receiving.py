@@ -85,7 +85,18 @@ class Receiver:
         await self._resting.wait()
 
     async def run(self) -> None:
-        """Hand out, until cancelled."""
+        """Hand out, until cancelled. A fault of ours ends in a new beginning, not in silence."""
+        while True:
+            try:
+                await self._run()
+            except Exception:
+                _log.exception("inbox.receiver_broke")
+            await asyncio.sleep(self._settings.restart_first)
+            self._queues.clear()
+            self._held.clear()
+            self._watermark, self._stale = 0, True
+
+    async def _run(self) -> None:
         rescanned_at = self._clock()
         async with asyncio.TaskGroup() as conversations:
             while True:

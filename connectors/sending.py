@@ -16,7 +16,7 @@ from connectors import outbox
 from connectors.codec import CodecError
 from connectors.contract import Refused, TryLater
 from connectors.lanes import Attempt, Backoff, Choice, Lanes
-from connectors.messages import File, Sent
+from connectors.messages import File, OpenThread, Sent
 from connectors.pace import Pace
 from connectors.persistence import persist
 from register.crashpoints import around, declare
@@ -96,18 +96,8 @@ class Sender:
         self._settings = settings
         self._clock = clock
         self._on_outcome = on_outcome
-        abilities = connector.capabilities
-        self.lanes = Lanes(
-            abilities,
-            Pace(abilities.rate_per_second, abilities.burst, clock()),
-            backoff=Backoff(
-                first=settings.retry_first,
-                longest=settings.retry_longest,
-                give_up_after=settings.give_up_after,
-                key_margin=settings.send_timeout,
-            ),
-            rng=rng,
-        )
+        self._rng = rng
+        self.lanes = self._empty_lanes()
         self._watermark = 0
         self._stale = True
         self._results: list[_Result] = []
@@ -115,6 +105,17 @@ class Sender:
         self._resting = asyncio.Event()
         self._open = False
         self._hurried_at = 0.0
+
+    def _empty_lanes(self) -> Lanes:
+        abilities = self._connector.capabilities
+        backoff = Backoff(
+            first=self._settings.retry_first,
+            longest=self._settings.retry_longest,
+            give_up_after=self._settings.give_up_after,
+            key_margin=self._settings.send_timeout,
+        )
+        pace = Pace(abilities.rate_per_second, abilities.burst, self._clock())
+        return Lanes(abilities, pace, backoff=backoff, rng=self._rng)
 
     def wake(self) -> None:
         """There may be more to say."""
@@ -147,7 +148,17 @@ class Sender:
         await self._resting.wait()
 
     async def run(self) -> None:
-        """Send, until cancelled."""
+        """Send, until cancelled. A fault of ours or of the connector ends in a new beginning, not in silence."""
+        while True:
+            try:
+                await self._run()
+            except Exception:
+                _log.exception("outbox.sender_broke", connector=self._name)
+            await asyncio.sleep(self._settings.restart_first)
+            self.lanes = self._empty_lanes()
+            self._watermark, self._stale, self._results = 0, True, []
+
+    async def _run(self) -> None:
         rescanned_at = expired_at = self._clock()
         async with asyncio.TaskGroup() as sends:
             while True:
@@ -231,6 +242,9 @@ class Sender:
 
     async def _send(self, attempt: Attempt) -> None:
         outcome = await self._outcome(attempt)
+        if isinstance(outcome, Sent) and isinstance(attempt.row.outbound.content, OpenThread):
+            # Where there are no threads, what belongs in one is said where its opener stands.
+            outcome = replace(outcome, conversation=outcome.conversation or attempt.conversation)
         self._results.append(_Result(attempt=attempt, outcome=outcome))
         self._news.set()
 

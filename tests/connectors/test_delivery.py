@@ -251,6 +251,14 @@ async def test_a_full_register_delays_and_loses_nothing(office: Office, monkeypa
     assert refusals > 6
 
 
+@pytest.mark.parametrize("moment", [float("nan"), float("inf"), 10**400, 10**30, -1])
+async def test_a_time_that_makes_no_sense_stops_nothing(office: Office, moment: float) -> None:
+    async with office.open() as delivery:
+        await delivery.accept("memory", Batch(events=(replace(event(1), sent_at=moment),), cursor="1"))
+        await delivery.idle()
+    assert office.server.texts() == ["re: hello"]
+
+
 # --- going out ---------------------------------------------------------------------------------------------------
 
 
@@ -473,6 +481,33 @@ async def test_what_nobody_announced_is_found_all_the_same(office: Office) -> No
             office.delivery = announced
             await office.put_in(tx, "a")
         await office.server.until(lambda: office.server.texts() == ["a"])
+
+
+async def test_a_fault_in_a_connector_s_own_answers_is_survived(office: Office) -> None:
+    class Moody(MemoryConnector):
+        asked = 0
+
+        def scope(self) -> str:
+            self.asked += 1
+            if self.asked in (2, 5):
+                raise RuntimeError("a bug")
+            return super().scope()
+
+    async with office.open({"memory": Moody(server=office.server)}):
+        for number in range(5):
+            await office.put(f"{number}")
+        await office.server.until(lambda: len(office.server.said) == 5)
+    assert office.server.texts() == [f"{number}" for number in range(5)]
+
+
+async def test_where_there_are_no_threads_their_messages_go_where_the_opener_stands(office: Office) -> None:
+    office.server.capabilities = replace(ALL_CAPABILITIES, threads=False)
+    async with office.open():
+        await office.put("opener", OpenThread(title="coder0", message=Message(text="here")))
+        await office.put("first", thread_of="opener")
+        await office.until_state("first", "sent")
+    assert office.server.texts() == ["here", "first"]
+    assert (await office.row("opener")).made_conversation == "room"
 
 
 # --- connectors --------------------------------------------------------------------------------------------------
