@@ -37,7 +37,7 @@ from connectors.transcript import Line, Transcript
 from register.errors import MusterError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from pydantic import BaseModel
@@ -348,8 +348,10 @@ class Session:
         await self._connector.receive(Reaction(target=target, key=key), conversation=conversation, event_id=event_id)
         return event_id
 
-    async def receive(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    async def receive(self, request: Any) -> dict[str, Any]:
         """Do what a client asks by a JSON object, and answer with one. Bad requests are answered, not raised."""
+        if not isinstance(request, dict):
+            return {"type": "refused", "reason": "Wanted is a JSON object."}
         event_id = request.get("id")
         echo = {"id": event_id} if isinstance(event_id, str) else {}
         try:

@@ -255,10 +255,12 @@ async def test_before_muster_is_up_nothing_is_taken(tmp_path: Path) -> None:
         ({"type": "conversations"}, {"type": "conversations", "conversations": ["fleet"]}),
         ({"type": "shutdown"}, {"type": "refused"}),
         ({}, {"type": "refused"}),
+        (None, {"type": "refused"}),
+        (["say"], {"type": "refused"}),
     ],
 )
 async def test_a_client_behind_the_socket(
-    hub: TerminalConnector, request_: dict[str, Any], answer: dict[str, Any]
+    hub: TerminalConnector, request_: Any, answer: dict[str, Any]
 ) -> None:
     async with hub.attached() as session:
         given = await session.receive(request_)

@@ -1,0 +1,192 @@
+"""`muster chat` against a real gateway and a real terminal connector, which come and go."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bot.commands.execution import Executor
+from bot.commands.table import CommandTable
+from bot.doors import terminal_client
+from bot.doors.gateway import Gateway
+from bot.doors.terminal_client import NotSaid, RemoteTerminal
+from bot.errors import NotRunning
+from bot.events import EventHub
+from bot.operators import Operators
+from bot.paths import Paths
+from bot.services import Services
+from connectors.messages import Batch, Message, OpenThread, Outbound, Text
+from connectors.registry import NoSettings
+from connectors.terminal import TerminalConnector
+from register.errors import MusterError
+from register.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from connectors.messages import OutboundContent
+    from connectors.transcript import Line
+
+
+class Muster:
+    """A gateway with a terminal behind it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.socket = folder / "gateway.sock"
+        self.heard: list[tuple[str, str, str]] = []
+        self.deaf = False
+        self.terminal: TerminalConnector
+
+    @asynccontextmanager
+    async def up(self) -> AsyncIterator[Muster]:
+        self.terminal = TerminalConnector("terminal", NoSettings(), self.folder)
+        self.terminal.subscribe(self._accept)
+        store = await Store.open(f"sqlite:///{self.folder}/register.db")
+        services = Services(
+            clock=lambda: 0.0,
+            store=store,
+            table=CommandTable(),
+            operators=Operators(store, {}),
+            events=EventHub(),
+            complete=_agents,
+            terminal=self.terminal,
+        )
+        executor = Executor(services)
+        gateway = Gateway(services, executor, self.socket)
+        await gateway.start()
+        try:
+            yield self
+        finally:
+            await gateway.stop()
+            await executor.stop()
+            await store.close()
+
+    async def _accept(self, batch: Batch) -> None:
+        for event in batch.events:
+            assert isinstance(event.body, Text)
+            self.heard.append((event.event_id, event.conversation, event.body.text))
+        if self.deaf:
+            await asyncio.Event().wait()
+
+    async def say(self, key: str, content: OutboundContent) -> None:
+        outbound = Outbound(key=key, connector="terminal", conversation="fleet", content=content)
+        await self.terminal.send(outbound, conversation="fleet", target=None)
+
+
+async def _agents(source: str) -> list[str]:
+    return {"agents": ["coder0"]}.get(source, [])
+
+
+@pytest.fixture
+def muster(tmp_path: Path) -> Muster:
+    return Muster(tmp_path)
+
+
+async def until(link: AsyncIterator[Line], text: str) -> list[str]:
+    said: list[str] = []
+    async with asyncio.timeout(20):
+        while not said or said[-1] != text:
+            said.append((await anext(link)).text)
+    return said
+
+
+async def test_words_go_both_ways(muster: Muster) -> None:
+    async with muster.up(), RemoteTerminal(muster.socket).attached() as link:
+        await link.say("hello", conversation="fleet")
+        await muster.say("k1", Message(text="good morning"))
+        assert await until(link, "good morning") == ["hello", "good morning"]
+    assert [text for _, _, text in muster.heard] == ["hello"]
+
+
+async def test_threads_can_be_talked_in(muster: Muster) -> None:
+    async with muster.up(), RemoteTerminal(muster.socket).attached() as link:
+        await muster.say("th", OpenThread(title="coder0", message=Message(text="coder0 starts")))
+        await until(link, "coder0 starts")
+        assert link.conversations() == ["fleet", "fleet/coder0"]
+        await link.say("hello", conversation="fleet/coder0")
+        with pytest.raises(NotSaid, match="no conversation 'fleet/nobody'"):
+            await link.say("hello", conversation="fleet/nobody")
+    assert muster.heard[0][1] == "fleet/coder0"
+
+
+async def test_a_restart_is_bridged_and_nothing_is_shown_twice(muster: Muster) -> None:
+    async with muster.up():
+        attached = RemoteTerminal(muster.socket).attached()
+        link = await attached.__aenter__()
+        await muster.say("k1", Message(text="before"))
+        await until(link, "before")
+    async with muster.up():
+        await muster.say("k2", Message(text="after"))
+        assert await until(link, "after") == ["after"]
+        await attached.__aexit__(None, None, None)
+
+
+async def test_what_was_typed_when_muster_went_down_counts_once(muster: Muster) -> None:
+    async with muster.up():
+        muster.deaf = True
+        attached = RemoteTerminal(muster.socket).attached()
+        link = await attached.__aenter__()
+        saying = asyncio.ensure_future(link.say("!ps", conversation="fleet"))
+        async with asyncio.timeout(10):
+            while not muster.heard:
+                await asyncio.sleep(0.01)
+    muster.deaf = False
+    async with muster.up(), asyncio.timeout(20):
+        await saying
+        await attached.__aexit__(None, None, None)
+    assert len({event_id for event_id, _, _ in muster.heard}) == 1
+    assert len(muster.heard) == 2
+
+
+async def test_nobody_listens(muster: Muster) -> None:
+    with pytest.raises(NotRunning):
+        async with RemoteTerminal(muster.socket).attached():
+            pass
+    with pytest.raises(NotRunning):
+        await terminal_client.chat(Paths(config=muster.folder, state=muster.folder, sockets=muster.folder))
+
+
+async def test_muster_that_stays_away_ends_the_conversation(muster: Muster) -> None:
+    terminal = RemoteTerminal(muster.socket, retry_for=0.0)
+    async with muster.up():
+        attached = terminal.attached()
+        link = await attached.__aenter__()
+    async with asyncio.timeout(20):
+        assert [line async for line in link] == []
+    with pytest.raises(NotSaid, match="not running any more"):
+        await link.say("hello", conversation="fleet")
+    await attached.__aexit__(None, None, None)
+    assert isinstance(terminal.lost, NotRunning)
+
+
+async def test_the_end_of_a_pipe_waits_until_nothing_more_is_said(muster: Muster) -> None:
+    terminal = RemoteTerminal(muster.socket)
+    async with muster.up(), terminal.attached() as link:
+        await muster.terminal.typing("fleet/coder0", active=True)
+        while not link.working:
+            await link.news.wait()
+        waiting = asyncio.ensure_future(terminal.until_quiet(0.05))
+        await muster.say("k1", Message(text="the end"))
+        await until(link, "the end")
+        assert not waiting.done()
+        await muster.terminal.typing("fleet/coder0", active=False)
+        async with asyncio.timeout(10):
+            await waiting
+
+
+async def test_completion_knows_commands_and_agents(muster: Muster) -> None:
+    terminal = RemoteTerminal(muster.socket)
+    async with muster.up(), terminal.attached():
+        assert "!launch" in await terminal.complete("!la")
+        assert await terminal.complete("!stop co") == ["coder0"]
+
+
+async def test_a_socket_that_is_none_is_not_talked_to(muster: Muster) -> None:
+    muster.socket.write_text("")
+    with pytest.raises(MusterError, match="not a socket of yours"):
+        await terminal_client.chat(Paths(config=muster.folder, state=muster.folder, sockets=muster.folder))
