@@ -224,6 +224,7 @@ class Receiver:
     """Why the last sync failed; None when it did not."""
     joined: int = field(default=0, init=False)
     """In how many rooms we are."""
+    _in_touch: bool = field(default=False, init=False)
     _join_after: dict[str, float] = field(default_factory=dict, init=False)
 
     async def run(self, cursor: str | None) -> None:
@@ -272,8 +273,9 @@ class Receiver:
         return position
 
     async def _next(self, position: Position) -> Position:
-        # Nothing is waited for right after an outage, so that being back is known at once.
-        news = await self._sync(position.since, 0.0 if self.failure else LONG_POLL)
+        # Nothing is waited for at the start and right after an outage, so that being there is known at once.
+        at_once = self.failure is not None or not self._in_touch
+        news = await self._sync(position.since, 0.0 if at_once else LONG_POLL)
         known = dict(position.invitations) | dict(news.invited)
         for settled in {room.room for room in news.joined} | news.left:
             known.pop(settled, None)
@@ -282,13 +284,15 @@ class Receiver:
         said: list[Inbound] = []
         for room in news.joined:
             said += await self._room(room, position)
-        position = Position(
+        reached = Position(
             since=news.next_batch,
             rooms=(position.rooms | {room.room for room in news.joined}) - news.left,
             invitations=invitations,
         )
-        await self.sink(Batch(events=tuple(said), cursor=position.encode()))
-        return position
+        if said or at_once or reached != position:
+            await self.sink(Batch(events=tuple(said), cursor=reached.encode()))
+        self._in_touch = True
+        return reached
 
     async def _sync(self, since: str | None, poll: float) -> News:
         query = {"timeout": str(int(poll * 1000)), "filter": _FILTER}
