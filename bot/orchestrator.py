@@ -29,6 +29,7 @@ from bot.doors.gateway import Gateway
 from bot.errors import UserError
 from bot.events import EventHub
 from bot.lock import only_one
+from bot.logins import login_home
 from bot.operators import Operators
 from bot.pictures import Pictures
 from bot.redaction import Redaction
@@ -41,7 +42,9 @@ from connectors import registry, retention
 from connectors.delivery import Delivery, DeliverySettings
 from connectors.messages import Capabilities, Health
 from fleet.assembly import Account, Assembly, Defaults
+from register.crashpoints import declare
 from register.errors import MusterError
+from register.queries import audit, command_runs
 from register.store import Store
 from scheduler.jobs import Job, Jobs
 
@@ -60,6 +63,11 @@ log = structlog.get_logger(__name__)
 STOP_LIMIT = 5.0
 #: Seconds that showing "typing" may take; it is a courtesy.
 TYPING_LIMIT = 5.0
+FORGET = declare("commands.forget")
+
+#: Runs of commands are kept for so many seconds: longer than the keys of the events that asked for them.
+KEEP_RUNS = 420 * 86_400.0
+KEEP_AUDIT = 5 * 365 * 86_400.0
 #: Files for chat and from chat are kept for so many seconds.
 KEEP_FILES = 14 * 86_400.0
 #: The terminal's main room.
@@ -202,6 +210,7 @@ async def _running(
         folder_of=paths.agent_folder,
         socket_of=paths.agent_socket,
         workspace_of=paths.workspace,
+        login_of=lambda runtime: login_home(paths, runtime),
         roster=paths.roster_yaml,
         hidden=paths.private_folders(),
         accounts=_accounts(settings, environ),
@@ -226,7 +235,7 @@ async def _running(
     )
     executor = Executor(services)
     strangers = Strangers(services, speaker)
-    pictures = Pictures(paths.state / "incoming", connectors.get)
+    pictures = Pictures(paths.incoming, connectors.get)
     conversations = Conversations(services, executor, speaker, strangers, pictures)
     delivery = Delivery(
         store,
@@ -376,9 +385,11 @@ def _completion(agents: Agents) -> Callable[[str], Any]:
 async def _retain(store: Store, paths: Paths, clock: Callable[[], float]) -> None:
     """Forget what nobody needs any more, in the register and of files that were uploaded."""
     now = clock()
-    horizon = retention.Horizon()
-    await retention.sweep(store, now, horizon)
-    await asyncio.to_thread(_remove_older, (paths.outgoing, paths.state / "incoming"), now - KEEP_FILES)
+    await retention.sweep(store, now)
+    async with store.write(FORGET) as tx:
+        await command_runs.forget(tx, now - KEEP_RUNS)
+        await audit.forget(tx, now - KEEP_AUDIT)
+    await asyncio.to_thread(_remove_older, (paths.outgoing, paths.incoming), now - KEEP_FILES)
 
 
 def _remove_older(folders: Sequence[Path], before: float) -> None:

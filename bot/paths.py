@@ -9,6 +9,7 @@
     STATE/workspaces/NAME/    where it works, unless the roster says otherwise
     STATE/connectors/NAME/    what a connector keeps
     STATE/outgoing/           files that wait to be uploaded
+    STATE/incoming/           pictures on their way to an agent
     RUN/gateway.sock  agent-NAME.sock
 
 Sockets do not go to ``XDG_RUNTIME_DIR``: that folder is emptied at the last logout, and agents go on after it.
@@ -134,6 +135,11 @@ class Paths:
         """The folder of files that wait to be uploaded."""
         return self.state / "outgoing"
 
+    @property
+    def incoming(self) -> Path:
+        """The folder of pictures that operators sent, until an agent has them."""
+        return self.state / "incoming"
+
     def agent_folder(self, name: str) -> Path:
         """The private folder of an agent: journal, home, images, log."""
         return self.agents / _leaf(name)
@@ -166,7 +172,15 @@ class Paths:
         if self.sockets.parent not in (self.config, self.state):
             # Below /tmp, where everybody can make folders: what was ever open is not trusted.
             _claim(self.sockets.parent, uid, forbidden=0o077)
-        for folder in (self.state, self.sockets, self.agents, self.workspaces, self.connectors, self.outgoing):
+        for folder in (
+            self.state,
+            self.sockets,
+            self.agents,
+            self.workspaces,
+            self.connectors,
+            self.outgoing,
+            self.incoming,
+        ):
             _claim(folder, uid, tighten=True)
 
 

@@ -59,17 +59,12 @@ def log_to(path: Path | None, redact: Callable[[str], str]) -> Iterator[None]:
 
 async def converse_at_keyboard(orchestrator: Orchestrator) -> None:
     """Attach standard input and output to the terminal connector, until the person leaves or the input ends."""
-    from bot.commands.completion import candidates
+    from bot.commands.completion import at_prompt
     from connectors.terminal_prompt import converse
-
-    services = orchestrator.services
-
-    async def complete(text: str) -> list[str]:
-        return await candidates(services.table, text, services.complete)
 
     await converse(
         orchestrator.terminal,
-        complete=complete,
+        complete=at_prompt(orchestrator.services),
         history=orchestrator.paths.prompt_history,
         settle=lambda: settled(orchestrator),
     )

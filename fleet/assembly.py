@@ -104,6 +104,8 @@ class Assembly:
     folder_of: Callable[[str], Path]
     socket_of: Callable[[str], Path]
     workspace_of: Callable[[str], Path]
+    login_of: Callable[[str], Path]
+    """The home in which the login of a runtime is kept."""
     roster: Path
     hidden: Sequence[Path]
     """Muster's own folders, which no sandbox may show."""
@@ -208,6 +210,7 @@ class Assembly:
             command=entry.command if entry is not None else None,
             account=account,
             extra_environment=self._environment(entry),
+            login=self.login_of(row.runtime),
         )
         marker = secrets.token_hex(16)
         command = prepared.command

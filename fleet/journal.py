@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fleet.events import Entry, Position
+from fleet.events import Entry, Opened, Position
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
