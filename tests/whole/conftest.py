@@ -31,7 +31,7 @@ async def models() -> AsyncIterator[Provider]:
 def make_home(
     tmp_path: Path, synapse: Synapse, models: Provider
 ) -> Callable[..., AbstractAsyncContextManager[Installation]]:
-    """An installation that runs: configured as `tests.whole.installation.installation` takes it, then started and in its room."""
+    """An installation as `tests.whole.installation.installation` takes it, started and in its room."""
 
     @asynccontextmanager
     async def make(**settings: Any) -> AsyncIterator[Installation]:

@@ -1,4 +1,4 @@
-"""A whole installation in a test: `muster up` as a process of its own that can be killed, its room on a real homeserver.
+"""A whole installation in a test: `muster up` as a process that can be killed, and its room on a real homeserver.
 
 async with installation(folder, synapse, models) as home:
     await home.start(MUSTER_CRASH="outbox.send.after")
@@ -216,9 +216,7 @@ class Installation:
 
     async def thread_of(self, agent: str) -> str:
         """The root of the agent's thread, once it is open."""
-        opener = await self.heard(
-            lambda event: body(event).startswith(f"{agent} ·") or f"**{agent}** ·" in body(event)
-        )
+        opener = await self.heard(lambda event: body(event).startswith(f"{agent} ·") or f"**{agent}** ·" in body(event))
         root: str = opener["event_id"]
         return root
 
@@ -291,9 +289,7 @@ async def installation(
     account, bot = await synapse.register(prefix="ana"), await synapse.register(prefix="muster")
     async with Operator(account) as ana:
         room = await ana.create_room("fleet", invite=[bot.user_id] if invite else [])
-        home = Installation(
-            folder=folder, synapse=synapse, models=models, bot=bot, ana=ana, room=room, paths=paths
-        )
+        home = Installation(folder=folder, synapse=synapse, models=models, bot=bot, ana=ana, room=room, paths=paths)
         home.configure(**settings)
         try:
             yield home
