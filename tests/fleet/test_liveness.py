@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from fleet.control import HostStatus
+from fleet.liveness import EVIDENCE, HEALTHY, STATES, Liveness, judge
+
+NOW = 1000.0
+FRESH = HostStatus(state="idle", runtime_pid=7, pinged_at=NOW - 2)
+
+
+def seen(status: HostStatus, *, at: float = NOW - 1, **more: object) -> Liveness:
+    return judge(status, now=NOW, seen_at=at, host_runs=True, **more)  # type: ignore[arg-type]
+
+
+def test_a_fresh_answer_of_the_runtime_is_the_best_evidence() -> None:
+    assert seen(FRESH) == Liveness(state="idle", evidence="protocol", evidence_age_s=2.0)
+    assert seen(replace(FRESH, state="waiting", turn="t")).state == "waiting"
+    assert seen(replace(FRESH, state="working", turn="t")).state == "working"
+
+
+def test_an_adapter_answers_for_itself_only() -> None:
+    behind = replace(FRESH, adapter=True)
+    assert seen(replace(behind, child="running")).evidence == "adapter"
+    assert seen(behind).evidence == "adapter"
+    for child in ("stopped", "gone"):
+        verdict = seen(replace(behind, child=child))
+        assert (verdict.state, verdict.evidence) == ("unknown", "adapter")
+        assert child in (verdict.detail or "")
+
+
+@pytest.mark.parametrize(
+    ("status", "word"),
+    [
+        (replace(FRESH, pinged_at=NOW - 31), "31 s"),
+        (replace(FRESH, pinged_at=None), "not answered yet"),
+        (replace(FRESH, runtime_pid=None), "gone"),
+        (replace(FRESH, state="working", turn="t", pinged_at=NOW - 600), "10 min"),
+    ],
+)
+def test_a_process_that_is_merely_there_is_unknown(status: HostStatus, word: str) -> None:
+    verdict = seen(status)
+    assert (verdict.state, verdict.evidence, verdict.healthy) == ("unknown", "process", False)
+    assert word in (verdict.detail or "")
+
+
+def test_what_the_agent_host_said_long_ago_counts_no_more() -> None:
+    assert seen(FRESH, at=NOW - 31).state == "unknown"
+
+
+def test_a_quiet_turn_is_worth_a_word() -> None:
+    working = replace(FRESH, state="working", turn="t", turn_started_at=NOW - 300, event_at=NOW - 200)
+    assert "3 min" in (seen(working).detail or "")
+    assert seen(replace(working, event_at=NOW - 5)).detail is None
+
+
+def test_starting_and_stopping() -> None:
+    assert seen(HostStatus(state="starting")).state == "starting"
+    stopping = seen(replace(FRESH, state="stopping", turn="t"))
+    assert (stopping.state, stopping.detail) == ("working", "it stops when its turn ends")
+    assert seen(HostStatus(state="failed", detail="why")) == Liveness(
+        state="failed", evidence="process", evidence_age_s=1.0, detail="why"
+    )
+
+
+def test_an_agent_host_that_is_there_but_silent_is_unknown() -> None:
+    hung = judge(None, now=NOW, host_runs=True, last_state="idle", last_change=NOW - 50)
+    assert (hung.state, hung.evidence) == ("unknown", "process")
+    fresh = judge(None, now=NOW, host_runs=True, last_state="starting", last_change=NOW - 5)
+    assert (fresh.state, fresh.evidence) == ("starting", "process")
+
+
+@pytest.mark.parametrize("last", ["stopped", "failed", "frozen", "starting"])
+def test_without_an_agent_host_the_journal_has_the_last_word(last: str) -> None:
+    verdict = judge(None, now=NOW, host_runs=False, last_state=last, last_change=NOW - 5)
+    assert verdict == Liveness(state=last, evidence="journal", evidence_age_s=5.0)
+
+
+@pytest.mark.parametrize("last", ["idle", "working", "waiting", "what"])
+def test_a_vanished_agent_host_is_never_taken_for_alive(last: str) -> None:
+    verdict = judge(FRESH, now=NOW, seen_at=NOW, host_runs=False, last_state=last, last_change=NOW - 5)
+    assert (verdict.state, verdict.evidence) == ("unknown", "journal")
+
+
+def test_before_anybody_looked_nothing_is_known() -> None:
+    assert judge(None, now=NOW) == Liveness(
+        state="unknown", evidence="none", evidence_age_s=None, detail="nobody has looked yet"
+    )
+
+
+def test_every_verdict_is_one_of_the_promised_words() -> None:
+    for state in (*STATES, "stopping", "nonsense"):
+        for runs in (True, False, None):
+            for status in (None, replace(FRESH, state=state)):
+                verdict = judge(status, now=NOW, seen_at=NOW if status else None, host_runs=runs, last_state=state)
+                assert verdict.state in STATES
+                assert verdict.evidence in EVIDENCE
+                assert not (verdict.state in HEALTHY and verdict.evidence not in {"protocol", "adapter"})

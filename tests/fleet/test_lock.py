@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fleet import lock
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HOLD = """
+import sys, pathlib
+from fleet import lock
+lock.hold(pathlib.Path(sys.argv[1]))
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_one_holder_at_a_time_and_none_when_it_is_gone(tmp_path: Path) -> None:
+    assert lock.holder(tmp_path) is None
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, stdin=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        assert lock.holder(tmp_path) == holder.pid
+        with pytest.raises(lock.Held):
+            lock.hold(tmp_path)
+        holder.kill()
+        holder.wait()
+    # Its number is still written there, and proves nothing.
+    assert (tmp_path / lock.NAME).read_text().strip() == str(holder.pid)
+    assert lock.holder(tmp_path) is None
+    os.close(lock.hold(tmp_path))
+
+
+def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_text("precious")
+    (tmp_path / lock.NAME).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="symbolic"):
+        lock.hold(tmp_path)
+    assert (tmp_path / "elsewhere").read_text() == "precious"
