@@ -316,7 +316,7 @@ def _load(paths: Paths) -> Settings:
     document.drop_empty()
     known = document.validate(MusterFile)
     connectors, broken = _connectors(document, raw.get("connectors"))
-    _check_operators(document, raw, {each.name: each.kind for each in connectors})
+    _check_operators(document, raw)
     document.check()
     if known is None:
         raise AssertionError("a file that is not valid has a problem")
@@ -389,11 +389,14 @@ def _connectors(document: yamlfile.Document, raw: object) -> tuple[tuple[Connect
     return tuple(made), broken
 
 
-def _check_operators(document: yamlfile.Document, raw: Mapping[str, Any], kinds: Mapping[str, str]) -> None:
+def _check_operators(document: yamlfile.Document, raw: Mapping[str, Any]) -> None:
     connectors, operators, accounts = (
         value if isinstance(value := raw.get(key), dict) else {} for key in ("connectors", "operators", "accounts")
     )
     names = list(connectors or {"terminal": None})
+    kinds = {
+        name: (block or {}).get("kind", name) for name, block in connectors.items() if isinstance(block, dict | None)
+    }
     for identity in operators:
         at = ("operators", identity)
         connector, colon, person = identity.partition(":")

@@ -169,19 +169,23 @@ class Paths:
         uid = os.getuid() if uid is None else uid
         # The configuration may lie in a folder that was there before us and that others may read.
         _claim(self.config, uid, forbidden=0o022)
-        if self.sockets.parent not in (self.config, self.state):
+        _claim(self.state, uid, tighten=True)
+        self.check_sockets(uid=uid)
+        for folder in (self.agents, self.workspaces, self.connectors, self.outgoing, self.incoming):
+            _claim(folder, uid, tighten=True)
+
+    def check_sockets(self, *, uid: int | None = None) -> None:
+        """Make the sockets' folder, or see that the one which is there is ours alone.
+
+        Raises:
+            UserError: it cannot be made, is not a folder, or is within somebody else's reach.
+        """
+        uid = os.getuid() if uid is None else uid
+        ours = self.sockets.parent in (self.config, self.state)
+        if not ours:
             # Below /tmp, where everybody can make folders: what was ever open is not trusted.
             _claim(self.sockets.parent, uid, forbidden=0o077)
-        for folder in (
-            self.state,
-            self.sockets,
-            self.agents,
-            self.workspaces,
-            self.connectors,
-            self.outgoing,
-            self.incoming,
-        ):
-            _claim(folder, uid, tighten=True)
+        _claim(self.sockets, uid, tighten=ours)
 
 
 def _person(environ: Mapping[str, str], uid: int) -> Path:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationInfo, WithJsonSchema
 
-from fleet import yamlfile
+from fleet import runtimes, yamlfile
 from fleet.errors import RosterError
 from fleet.names import is_agent_name
 from fleet.problems import FileProblems, suggestion
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 WRITE = crashpoints.declare("roster.write")
 
-#: What an agent's runtime can be; `fleet.runtimes` knows what each of them is.
-RUNTIMES = ("claude", "codex", "opencode", "pi", "sim", "custom")
+#: What an agent's runtime can be.
+RUNTIMES = tuple(runtimes.RUNTIMES)
 SANDBOXES = ("bubblewrap", "none")
 
 HEADER = """\

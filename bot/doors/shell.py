@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -72,13 +72,31 @@ def chat() -> int:
 
 
 @click.command("init")
-@click.option("--preset", metavar="NAME", help="The fleet to begin with.")
+@click.option("--preset", type=click.Choice(["terminal", "matrix"]), help="Where you talk to your fleet.")
+@click.option("--homeserver", metavar="URL", help="The address of the Matrix homeserver.")
+@click.option("--user", metavar="ID", help="The bot's Matrix user, like @muster:example.org.")
+@click.option(
+    "--token", metavar="REFERENCE", help="Where the bot's access token is: env:NAME, file:PATH, keyring:NAME."
+)
+@click.option("--room", metavar="ID", help="The fleet's room, like !abc:example.org.")
+@click.option("--operator", "operators", metavar="ID", multiple=True, help="Who may command, like @ana:example.org.")
+@click.option("--runtime", metavar="NAME", help="What the orchestrator agent runs on; none for no such agent.")
 @click.option("--yes", is_flag=True, help="Ask nothing; take what the options and the defaults say.")
-def init(preset: str | None, yes: bool) -> int:
+def init(yes: bool, **given: Any) -> int:
     """Write muster.yaml and roster.yaml. Files that are there stay as they are."""
+    from bot.init import Answers, next_steps
     from bot.init import init as write
 
-    return write(_paths(), preset=preset, ask=not yes)
+    def ask(question: str, default: str) -> str:
+        answer: str = click.prompt(question, default=default, show_default=bool(default))
+        return answer
+
+    paths = _paths()
+    if not yes and not sys.stdin.isatty():
+        raise click.UsageError("there is nobody to ask: add --yes, and give what matters as options.")
+    answers = write(paths, Answers(**given), None if yes else ask)
+    click.echo(next_steps(answers, paths))
+    return 0
 
 
 @click.command()
@@ -109,12 +127,16 @@ def config_schema() -> int:
 
 
 @click.command()
-def doctor() -> int:
+@click.option("--json", "as_json", is_flag=True, help="Print the findings for programs.")
+def doctor(as_json: bool) -> int:
     """Say what this machine has and what is missing, and what that costs."""
-    from bot.doctor import examine, text
+    import json
 
-    click.echo(text(examine(_paths(), os.environ)))
-    return 0
+    from bot.doctor import examine, exit_status, text
+
+    found = examine(_paths(), os.environ)
+    click.echo(json.dumps([each.to_json() for each in found], indent=2) if as_json else text(found))
+    return exit_status(found)
 
 
 @click.command()
