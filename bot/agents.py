@@ -300,7 +300,7 @@ class Agents:
         """
         async with self.store.write(KILLED) as tx:
             changed = await agents.change(
-                tx, row.name, launch_id=row.launch_id, wanted="stopped", at_once=True, keep_session=False
+                tx, row.name, under=row.launch_id, wanted="stopped", at_once=True, keep_session=False
             )
         if not changed:
             return False

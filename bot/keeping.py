@@ -182,7 +182,7 @@ class Keeper:
             await lifecycle.kill(self.starter.folder(self.name))
             return
         async with self.store.write(GONE) as tx:
-            await agents.change(tx, self.name, launch_id=row.launch_id, state="unknown", detail=str(refusal))
+            await agents.change(tx, self.name, under=row.launch_id, state="unknown", detail=str(refusal))
             await self.teller.note(tx, row, f"protocol/{row.launch_id}", f"⚠️ {refusal}")
         self.wake_delivery()
         await self._changed.wait()
@@ -215,7 +215,7 @@ class Keeper:
             await self._catch_up()
             async with self.store.write(SPAWN_FAILED) as tx:
                 changed = await agents.change(
-                    tx, self.name, launch_id=row.launch_id, state="failed", detail=str(error), stopped_at=self.clock()
+                    tx, self.name, under=row.launch_id, state="failed", detail=str(error), stopped_at=self.clock()
                 )
                 if changed:
                     await self.teller.note(tx, row, f"spawn/{row.launch_id}", f"✖ {error}")
@@ -238,9 +238,7 @@ class Keeper:
                 if killed
                 else "the agent host is gone, with no word of its own"
             )
-            await agents.change(
-                tx, self.name, launch_id=row.launch_id, state=state, detail=reason, stopped_at=self.clock()
-            )
+            await agents.change(tx, self.name, under=row.launch_id, state=state, detail=reason, stopped_at=self.clock())
             if not self._story.over:
                 await self.teller.gone(tx, row, self._story, reason, words)
         self._story = replace(self._story, over=True)

@@ -112,7 +112,7 @@ class Teller:
                 kept = {"keep_session": True} if state == "idle" else {}
                 redacted = self.redaction(detail) if detail else detail
                 values = {"state": state, "detail": redacted, **ended, **begun, **kept}
-                await agents.change(tx, row.name, launch_id=launch_id, **values)
+                await agents.change(tx, row.name, under=launch_id, **values)
 
     async def note(self, tx: AsyncConnection, row: AgentRow, key: str, text: str) -> None:
         """Say something in the agent's thread."""

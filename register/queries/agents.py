@@ -75,11 +75,11 @@ async def add(tx: AsyncConnection, row: AgentRow) -> bool:
     return await insert_once(tx, agents, **values)
 
 
-async def change(tx: AsyncConnection, name: str, *, launch_id: str | None = None, **values: object) -> bool:
-    """Set columns of an agent; with `launch_id` only if that is still the launch it runs under."""
+async def change(tx: AsyncConnection, name: str, *, under: str | None = None, **values: object) -> bool:
+    """Set columns of an agent; with `under` only if that is still the id of the launch that it runs under."""
     statement = update(agents).where(agents.c.name == name)
-    if launch_id is not None:
-        statement = statement.where(agents.c.launch_id == launch_id)
+    if under is not None:
+        statement = statement.where(agents.c.launch_id == under)
     return (await tx.execute(statement.values(**values))).rowcount > 0
 
 

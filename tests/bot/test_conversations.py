@@ -147,3 +147,22 @@ async def test_a_command_with_a_slip_says_what_was_meant(home: House) -> None:
     assert "PERMISSION" not in await home.ask("!ps", sender=VIEWER)
     assert "operator" in await home.ask("!launch coder0", sender=VIEWER)
     assert "only an admin" in await home.ask("!launch coder0 --runtime sim --sandbox none", sender=OPERATOR)
+
+
+async def test_a_stopped_agent_goes_on_with_its_conversation_when_it_is_launched_again(home: House) -> None:
+    thread = await home.launch("coder0")
+    await home.marks(home.say("[[say: first]]", thread), "✅")
+    await home.ask("!stop coder0")
+    await home.heard(thread, "Stopped")
+    waiting = home.say("[[say: second]]", thread)
+    await home.heard(thread, "is stopped")
+    await home.ask("!launch coder0 --runtime sim --sandbox none")
+    await home.heard(thread, "going on with its conversation")
+    await home.marks(waiting, "✅")
+    await home.ask("!restart coder0")
+    await home.marks(home.say("[[say: third]]", thread), "✅")
+    assert [text for text in home.chat.texts(thread) if text in {"first", "second", "third"}] == [
+        "first",
+        "second",
+        "third",
+    ]
