@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-REFUSE = declare("chat.refuse")
 TALK = declare("chat.talk")
 REACT = declare("chat.react")
 WITHDRAW = declare("chat.withdraw")
