@@ -1,0 +1,273 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fleet import roster, runtimes
+from fleet.errors import FleetError, RuntimeMissing
+from fleet.runtimes import RUNTIMES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fleet.programs import Which
+    from fleet.runtimes import Prepared
+
+
+@dataclass
+class Account:
+    provider: str = "anthropic"
+    base_url: str | None = None
+    key: str | None = "sk-secret"
+
+    @property
+    def secret(self) -> Callable[[], str | None]:
+        return lambda: self.key
+
+
+class Machine:
+    """A folder with programs as npm installs them, and an agent's home."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bin = folder / "npm" / "node_modules" / ".bin"
+        self.modules = folder / "npm" / "node_modules"
+        self.home = folder / "home"
+        self.workspace = folder / "workspace"
+        for made in (self.bin, self.home, self.workspace):
+            made.mkdir(parents=True)
+
+    def install(self, *names: str) -> None:
+        for name in names:
+            script = self.modules / name / "dist" / "index.js"
+            script.parent.mkdir(parents=True)
+            script.write_text("#!/usr/bin/env node\n")
+            script.chmod(0o755)
+            (self.bin / name).symlink_to(script)
+        node = self.bin.parent.parent / "node" / "bin" / "node"
+        node.parent.mkdir(parents=True, exist_ok=True)
+        node.write_bytes(b"\x7fELF")
+        node.chmod(0o755)
+        (self.bin / "node").symlink_to(node)
+
+    @property
+    def which(self) -> Which:
+        return lambda name: shutil.which(name, path=str(self.bin))
+
+    def prepare(self, name: str, account: Account | None = None, **changes: object) -> Prepared:
+        asked: dict[str, object] = {"model": None, "which": self.which, "environ": {}, **changes}
+        return runtimes.prepare(
+            RUNTIMES[name],
+            agent="coder0",
+            home=self.home,
+            workspace=self.workspace,
+            account=account,
+            **asked,  # type: ignore[arg-type]
+        )
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def test_every_runtime_that_a_roster_may_name_is_declared() -> None:
+    assert set(roster.RUNTIMES) == set(RUNTIMES)
+
+
+@pytest.mark.parametrize("name", ["claude", "codex", "opencode", "pi"])
+def test_a_missing_program_is_an_error_that_says_how_to_install_it(machine: Machine, name: str) -> None:
+    with pytest.raises(RuntimeMissing, match=r"not installed: there is no program .* npm install -g"):
+        machine.prepare(name)
+
+
+def test_a_missing_interpreter_is_named(machine: Machine) -> None:
+    machine.install("claude-agent-acp")
+    (machine.bin / "node").unlink()
+    with pytest.raises(RuntimeMissing, match="no program node on the PATH"):
+        machine.prepare("claude")
+
+
+@pytest.mark.parametrize("name", ["claude", "codex", "opencode", "pi", "sim"])
+def test_nothing_of_the_operators_environment_reaches_an_agent(
+    machine: Machine, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.install("claude-agent-acp", "codex-acp", "opencode", "pi-acp", "pi")
+    which: Which = lambda wanted: machine.which(wanted) or (wanted if wanted == sys.executable else None)  # noqa: E731
+    for variable in ("AWS_SECRET_ACCESS_KEY", "SSH_AUTH_SOCK", "NODE_OPTIONS", "LD_PRELOAD", "MUSTER_HOME", "PATH"):
+        monkeypatch.setenv(variable, "/from/the/operator")
+    monkeypatch.setenv("TZ", "Europe/Vienna")
+    prepared = machine.prepare(name, which=which, environ=os.environ)
+    assert not [value for value in prepared.environment.values() if "/from/the/operator" in value]
+    assert prepared.environment["TZ"] == "Europe/Vienna"
+    for variable in ("HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "TMPDIR"):
+        assert Path(prepared.environment[variable]).is_relative_to(machine.home)
+    assert Path(prepared.environment["TMPDIR"]).is_dir()
+
+
+@pytest.mark.parametrize(
+    ("name", "provider"),
+    [
+        ("claude", "anthropic"),
+        ("codex", "openai"),
+        ("opencode", "anthropic"),
+        ("opencode", "openai"),
+        ("sim", "openai"),
+    ],
+)
+def test_a_key_is_in_the_environment_and_nowhere_else(machine: Machine, name: str, provider: str) -> None:
+    machine.install("claude-agent-acp", "codex-acp", "opencode")
+    which: Which = lambda wanted: machine.which(wanted) or (wanted if wanted == sys.executable else None)  # noqa: E731
+    prepared = machine.prepare(name, Account(provider, "http://127.0.0.1:9/v1"), which=which, model="m1")
+    holders = [variable for variable, value in prepared.environment.items() if "sk-secret" in value]
+    assert holders == [f"{provider.upper()}_API_KEY"]
+    assert not any("sk-secret" in word for word in prepared.command)
+    assert "sk-secret" not in repr(prepared)
+    files = [path for path in machine.home.rglob("*") if path.is_file()]
+    assert not any("sk-secret" in path.read_text() for path in files)
+    assert any("127.0.0.1:9" in value for value in prepared.environment.values())
+    assert any("m1" in value for value in prepared.environment.values())
+    assert prepared.models == "environment"
+
+
+def test_a_program_of_npm_is_run_by_its_interpreter_with_its_whole_tree_in_view(machine: Machine) -> None:
+    machine.install("claude-agent-acp")
+    prepared = machine.prepare("claude")
+    node = machine.modules.parent / "node"
+    assert prepared.command == (str(node / "bin" / "node"), str(machine.modules / "claude-agent-acp/dist/index.js"))
+    assert set(prepared.readonly) == {machine.modules, node}
+    assert prepared.environment["PATH"].startswith(f"{node / 'bin'}:")
+
+
+def test_claude_takes_no_settings_but_ours_and_updates_nothing(machine: Machine) -> None:
+    machine.install("claude-agent-acp")
+    prepared = machine.prepare("claude", Account(key="sk-ant-oat01-abc"))
+    options = prepared.session_meta["claudeCode"]["options"]
+    assert options["settingSources"] == []
+    assert options["strictMcpConfig"] is True
+    assert options["managedSettings"]["allowManagedHooksOnly"] is True
+    assert prepared.session_mode == "default"
+    assert prepared.environment["DISABLE_AUTOUPDATER"] == "1"
+    assert prepared.environment["CLAUDE_CODE_OAUTH_TOKEN"] == "sk-ant-oat01-abc"
+    assert "ANTHROPIC_API_KEY" not in prepared.environment
+
+
+def test_codex_asks_a_person_and_trusts_no_repository(machine: Machine) -> None:
+    machine.install("codex-acp")
+    prepared = machine.prepare("codex", Account("openai"))
+    assert prepared.environment["INITIAL_AGENT_MODE"] == prepared.session_mode == "read-only"
+    preloaded = Path(prepared.environment["NODE_OPTIONS"].removeprefix("--import="))
+    assert preloaded.is_file()
+    assert any(preloaded.is_relative_to(path) for path in prepared.readonly)
+    config = json.loads(prepared.environment["CODEX_CONFIG"])
+    assert config["model_providers"]["muster"]["env_key"] == "OPENAI_API_KEY"
+    with pytest.raises(FleetError, match="only together with a key"):
+        machine.prepare("codex", Account("openai", "http://127.0.0.1:9", None))
+
+
+def test_opencode_asks_before_everything_and_never_takes_its_makers_model(machine: Machine) -> None:
+    machine.install("opencode")
+    for account in (None, Account()):
+        prepared = machine.prepare("opencode", account)
+        config = json.loads(prepared.environment["OPENCODE_CONFIG_CONTENT"])
+        assert set(config["permission"].values()) == {"ask"}
+        assert config["autoupdate"] is False
+        assert config.get("enabled_providers") == ["anthropic"] or config["disabled_providers"] == ["opencode"]
+        assert prepared.environment["OPENCODE_DISABLE_PROJECT_CONFIG"] == "1"
+
+
+def test_pi_runs_without_the_extensions_of_a_project(machine: Machine) -> None:
+    machine.install("pi-acp", "pi")
+    prepared = machine.prepare("pi")
+    assert "--no-extensions" in Path(prepared.environment["PI_ACP_PI_COMMAND"]).read_text()
+    assert os.access(prepared.environment["PI_ACP_PI_COMMAND"], os.X_OK)
+    assert prepared.environment["MUSTER_PI"] == str(machine.modules / "pi/dist/index.js")
+    assert not RUNTIMES["pi"].asks
+
+
+def test_an_account_of_a_provider_that_it_does_not_know_is_refused(machine: Machine) -> None:
+    machine.install("claude-agent-acp")
+    with pytest.raises(FleetError, match=r"Claude Code cannot use an account with openai; it takes anthropic\."):
+        machine.prepare("claude", Account("openai"))
+
+
+def test_a_command_of_ones_own_gets_the_model_where_it_says_so(machine: Machine) -> None:
+    machine.install("my-agent")
+    prepared = machine.prepare("custom", command=("my-agent", "--model={model}"), model="m1")
+    assert prepared.command[1:] == (str(machine.modules / "my-agent/dist/index.js"), "--model=m1")
+    with pytest.raises(FleetError, match="no place for the model 'm1'"):
+        machine.prepare("custom", command=("my-agent",), model="m1")
+    with pytest.raises(FleetError, match="needs a command line"):
+        machine.prepare("custom")
+    with pytest.raises(RuntimeMissing, match="There is no program other-agent"):
+        machine.prepare("custom", command=("other-agent",))
+
+
+def test_the_roster_can_add_to_the_environment(machine: Machine) -> None:
+    machine.install("claude-agent-acp")
+    assert machine.prepare("claude", extra_environment={"EDITOR": "true"}).environment["EDITOR"] == "true"
+
+
+def test_a_login_is_taken_into_the_agents_home_until_the_agent_has_a_newer_one(
+    machine: Machine, tmp_path: Path
+) -> None:
+    machine.install("claude-agent-acp")
+    login, kept = tmp_path / "login", machine.home / ".claude" / ".credentials.json"
+    (login / ".claude").mkdir(parents=True)
+    (login / ".claude" / ".credentials.json").write_text("first")
+    machine.prepare("claude", login=login)
+    assert kept.read_text() == "first"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    kept.write_text("renewed")
+    machine.prepare("claude", login=login)
+    assert kept.read_text() == "renewed"
+    os.utime(login / ".claude" / ".credentials.json", (2**33, 2**33))
+    machine.prepare("claude", login=login)
+    assert kept.read_text() == "first"
+
+
+def test_a_link_that_the_agent_left_in_its_home_is_not_followed(machine: Machine, tmp_path: Path) -> None:
+    machine.install("claude-agent-acp")
+    login, precious = tmp_path / "login", tmp_path / "precious"
+    (login / ".claude").mkdir(parents=True)
+    (login / ".claude" / ".credentials.json").write_text("key")
+    precious.mkdir()
+    (precious / ".credentials.json").write_text("precious")
+    (machine.home / ".claude").symlink_to(precious)
+    with pytest.raises(FleetError, match="Move it away"):
+        machine.prepare("claude", login=login)
+    (machine.home / ".claude").unlink()
+    (machine.home / ".claude").mkdir()
+    (machine.home / ".claude" / ".credentials.json").symlink_to(precious / ".credentials.json")
+    machine.prepare("claude", login=login)
+    assert (precious / ".credentials.json").read_text() == "precious"
+    assert (machine.home / ".claude" / ".credentials.json").read_text() == "key"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("claude", ["--cli", "auth", "login", "--claudeai"]),
+        ("codex", ["cli", "login"]),
+        ("opencode", ["auth", "login"]),
+    ],
+)
+def test_a_login_is_run_in_a_home_of_its_own(machine: Machine, name: str, words: list[str]) -> None:
+    machine.install("claude-agent-acp", "codex-acp", "opencode")
+    login = runtimes.login_command(RUNTIMES[name], machine.home, which=machine.which, environ={"TERM": "xterm"})
+    assert list(login.command[2:]) == words
+    assert login.environment["HOME"] == str(machine.home)
+    assert login.environment["TERM"] == "xterm"
+    assert "NODE_OPTIONS" not in login.environment
+
+
+def test_the_built_in_agent_has_no_login() -> None:
+    with pytest.raises(FleetError, match="no login of its own"):
+        runtimes.login_command(RUNTIMES["sim"], Path("/nowhere"))
