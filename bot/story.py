@@ -121,7 +121,8 @@ class Story:
             case events.Opened(continues=True):
                 return self, ()
             case events.Opened(launch_id=launch_id):
-                story = replace(self, launch_id=launch_id, over=False, view=None)
+                # A turn that the last incarnation left open stays: this one's journal says next how it ended.
+                story = replace(self, launch_id=launch_id, over=False)
                 return story, (Condition("starting", None, at, launch_id),)
             case events.RuntimeStarted():
                 told = "▶ Ready" + (", going on with its conversation." if event.loaded else ", in a new conversation.")
@@ -147,7 +148,8 @@ class Story:
             case events.TurnAccepted(turn=turn, message=message):
                 return self, (Receipt(message, "accepted", turn),)
             case events.TurnEnded():
-                return replace(self, view=None), self._ended(event, key, entry.position)
+                still_open = self.view if self.view is not None and self.view.turn != event.turn else None
+                return replace(self, view=still_open), self._ended(event, key, entry.position)
             case events.PermissionAsked():
                 return self, (Ask(incarnation, event, at, self.view.message if self.view is not None else None),)
             case events.PermissionAnswered():
@@ -204,7 +206,7 @@ class Digest:
     """What happened meanwhile, told at once instead of message by message."""
 
     effects: tuple[Effect, ...]
-    """What still must be done one by one: states, open permission requests, the last receipts."""
+    """What still must be done one by one: states, open permission requests, last receipts, text that was growing."""
     text: str
     """A line per turn."""
     full: str
@@ -212,8 +214,9 @@ class Digest:
     turns: int
 
 
-def digest(effects: Iterable[Effect]) -> Digest:
-    """Condense the effects of a long stretch of journal."""
+def digest(effects: Iterable[Effect], *, growing: str | None = None) -> Digest:
+    """Condense the effects of a long stretch of journal. `growing` is the turn that was open before it: its message
+    stands in the chat unfinished, and gets its final text."""
     kept: dict[object, Effect] = {}
     lines: list[str] = []
     full: list[str] = []
@@ -233,6 +236,8 @@ def digest(effects: Iterable[Effect]) -> Digest:
                 turns += 1
                 lines.append(f"- {rendering.one_line(view.text, 160) or 'worked without a word'}")
                 full.append(view.text)
+                if view.turn == growing:
+                    kept["growing"] = effect
             case Progress():
                 pass
             case Note(text=text):
