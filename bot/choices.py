@@ -52,7 +52,8 @@ def offered(options: Sequence[Mapping[str, str]]) -> tuple[Choice, ...]:
     """The answers that a request with these options can have; denying is always one."""
 
     def first(*kinds: str) -> Mapping[str, str] | None:
-        return next((option for kind in kinds for option in options if option.get("kind") == kind), None)
+        known = [option for option in options if option.get("id")]
+        return next((option for kind in kinds for option in known if option.get("kind") == kind), None)
 
     once, always, reject = (
         first("allow_once", "allow_always"),
