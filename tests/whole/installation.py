@@ -29,7 +29,7 @@ from fleet.sweep import survivors
 from tests.operator_client import Operator, body, relation, thread_root
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
     from fleet.sim.provider import Provider
     from tests.operator_client import Event
@@ -145,6 +145,46 @@ class Installation:
         assert self.process is not None
         self.process.terminate()
         return await self.ended()
+
+    @contextlib.asynccontextmanager
+    async def revived(self, crashes: Iterable[str] = (), *, pause: float = 0.0) -> AsyncIterator[list[str | None]]:
+        """Start it again whenever it is killed, each time with the next of `crashes`, for the length of the block.
+
+        Yields the crash places (None: it was killed from outside) of the deaths so far.
+
+        Raises:
+            AssertionError: it ended in another way than by SIGKILL.
+        """
+        waiting = iter(crashes)
+        deaths: list[str | None] = []
+
+        async def keep() -> None:
+            armed: str | None = None
+            while True:
+                if self.process is None:
+                    armed = next(waiting, None)
+                    await self.start(ready=False, **({"MUSTER_CRASH": armed} if armed is not None else {}))
+                assert self.process is not None
+                status = await self.process.wait()
+                self.process = None
+                assert status == -signal.SIGKILL, f"it ended with {status}\n{self.last_words()}"
+                deaths.append(armed)
+                await asyncio.sleep(pause)
+
+        keeping = asyncio.create_task(keep())
+        owner = asyncio.current_task()
+        assert owner is not None
+        keeping.add_done_callback(lambda done: None if done.cancelled() else owner.cancel())
+        try:
+            yield deaths
+        except asyncio.CancelledError:
+            if keeping.done() and not keeping.cancelled():
+                owner.uncancel()
+                keeping.result()
+            raise
+        finally:
+            keeping.cancel()
+            await asyncio.wait([keeping])
 
     # --- doors ----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,195 @@
+"""Short scripts of an operator's day. Each can be played again and again in one room, whatever is killed meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fleet import lock
+from tests.operator_client import Operator, body, relation
+from tests.whole.books import FINISHED, WITHDRAWN, Books
+from tests.whole.installation import LIMIT, Installation
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from typing import TypeAlias
+
+    from tests.operator_client import Event
+    from tests.whole.books import Message
+
+    Scene: TypeAlias = Callable[["Stage"], Awaitable[None]]
+
+#: The agent that is there from the beginning.
+STANDING = "coder0"
+
+
+@dataclass(slots=True)
+class Stage:
+    """A room with an agent in it, for scenes to be played in."""
+
+    home: Installation
+    books: Books
+    thread: str = ""
+    """Of the standing agent."""
+    played: int = 0
+    stranger: Operator | None = None
+
+    async def set_up(self) -> None:
+        """Launch the standing agent."""
+        await self.books.ask(f"!launch {STANDING}")
+        self.thread = await self.home.thread_of(STANDING)
+        await self.home.heard_words("Ready", thread=self.thread)
+
+    async def play(self, scene: Scene) -> None:
+        """Play a scene once."""
+        self.played += 1
+        await scene(self)
+
+    async def question(self, about: str) -> Event:
+        """The permission request that has these words in it."""
+        return await self.home.heard(
+            lambda event: about in body(event) and "asks for permission" in body(event) and not _is_edit(event)
+        )
+
+    async def approved(self, message: Message, about: str) -> str:
+        """Allow what a message makes the agent ask for, and wait for the message's end."""
+        question = await self.question(about)
+        await self.home.ana.react(self.home.room, question["event_id"], "✅")
+        return await self.books.done(message)
+
+
+# --- scenes --------------------------------------------------------------------------------------------------------
+
+
+async def life(stage: Stage) -> None:
+    """An agent that never was before comes, answers and goes."""
+    books, home, name = stage.books, stage.home, f"guest{stage.played}"
+    assert "starts in its thread" in await books.ask(f"!launch {name} --task later")
+    thread = await home.thread_of(name)
+    assert await books.done(await books.message(thread)) == FINISHED
+    assert name in await books.ask("!ps")
+    await books.ask(f"!stop {name}")
+    await home.heard_words("Stopped", thread=thread)
+
+
+async def talk(stage: Stage) -> None:
+    """Words, an approval, an edit, and a message that is taken back while it waits."""
+    books, home, thread = stage.books, stage.home, stage.thread
+    proof = f"proof{stage.played}"
+    asking = await books.message(thread, f"[[run: echo x >> {proof}]]")
+    waiting = await books.message(thread)
+    regretted = await books.message(thread)
+    await home.marked(regretted.event_id, "📥")
+    await home.ana.redact(home.room, regretted.event_id)
+    await home.marked(regretted.event_id, WITHDRAWN)
+    assert await stage.approved(asking, proof) == FINISHED
+    assert (home.paths.workspace(STANDING) / proof).read_text() == "x\n", "what was allowed once is done once"
+    assert await books.done(waiting) == FINISHED
+    await home.ana.edit(home.room, waiting.event_id, "something else")
+    await home.heard(lambda event: "Edits are not read" in body(event) and _follows(event, home, waiting.event_id))
+
+
+async def by_other_doors(stage: Stage) -> None:
+    """A message by the shell, one by command, a wrong command, and one that a stranger gives."""
+    books, home = stage.books, stage.home
+    if stage.stranger is not None:
+        await stage.stranger.say(home.room, "!stop coder0 --now")
+    token = books.token()
+    sent = asyncio.create_task(send_by_shell(home, STANDING, f"{token} [[say: heard {token}]]"))
+    assert "no agent is called" in await books.ask("!stop nobody")
+    await books.ask("!nonsense")
+    await sent
+    await home.heard_words(f"heard {token}")
+    told = [m for m in await home.ana.messages(home.room, home.bot.user_id) if body(m) == f"heard {token}"]
+    assert len(told) == 1
+    assert sum(token in entry.text for entry in home.models.ledger.entries) == 1
+
+
+async def killing(stage: Stage) -> None:
+    """An agent is killed, which asks for a confirmation."""
+    books, home, name = stage.books, stage.home, f"victim{stage.played}"
+    await books.ask(f"!launch {name}")
+    thread = await home.thread_of(name)
+    await home.heard_words("Ready", thread=thread)
+    command = await home.ana.say(home.room, f"!kill {name}")
+    question = await home.heard(lambda event: "cannot be undone" in body(event) and _answers(event, command))
+    await home.ana.react(home.room, question["event_id"], "✅")
+    books.kills[command] = f"!kill {name}"
+    await home.heard_words(f"{name} is killed")
+
+
+async def gone(stage: Stage) -> None:
+    """An agent host is killed from outside; it is reported, and comes back."""
+    books, home = stage.books, stage.home
+    folder = home.paths.agent_folder(STANDING)
+    before = await _count(stage, "is gone")
+    pid = lock.holder(folder)
+    assert pid
+    os.kill(pid, signal.SIGKILL)
+    async with asyncio.timeout(LIMIT):
+        while await _count(stage, "is gone") == before:
+            await asyncio.sleep(0.1)
+    await books.ask(f"!restart {STANDING}")
+    assert await books.done(await books.message(stage.thread)) == FINISHED
+    assert await _count(stage, "is gone") == before + 1
+
+
+async def failed_start(stage: Stage) -> None:
+    """A runtime that is not installed."""
+    books, home, name = stage.books, stage.home, f"missing{stage.played}"
+    await books.ask(f"!launch {name} --runtime pi")
+    thread = await home.thread_of(name)
+    await home.heard_words("✖", thread=thread)
+
+
+async def watched(stage: Stage) -> None:
+    """A message with an agent's state, kept up to date."""
+    books, home = stage.books, stage.home
+    shown = await home.heard(_reply_to(await books.command(f"!watch {STANDING}")))
+    with contextlib.suppress(TimeoutError):
+        # A watch does not outlive a restart; then nothing comes.
+        async with asyncio.timeout(9):
+            await home.heard(lambda event: _is_edit(event) and relation(event)["event_id"] == shown["event_id"])
+
+
+# --- doing and looking ---------------------------------------------------------------------------------------------
+
+
+async def send_by_shell(home: Installation, agent: str, text: str) -> None:
+    """`muster send`, again as long as Muster is not there."""
+    async with asyncio.timeout(LIMIT):
+        while True:
+            status, printed = await home.shell("send", agent, text)
+            if status == 0:
+                return
+            # 3 says that nobody heard it; anything else would be a fault.
+            assert status == 3, printed
+            await asyncio.sleep(0.1)
+
+
+def _is_edit(event: Event) -> bool:
+    return relation(event).get("rel_type") == "m.replace"
+
+
+def _answers(event: Event, asked: str) -> bool:
+    return not _is_edit(event) and relation(event).get("m.in_reply_to", {}).get("event_id") == asked
+
+
+def _reply_to(asked: str) -> Callable[[Event], bool]:
+    return lambda event: _answers(event, asked)
+
+
+def _follows(event: Event, home: Installation, earlier: str) -> bool:
+    """Whether an event came after another one."""
+    ids = [each["event_id"] for each in home.ana.seen[home.room]]
+    return ids.index(event["event_id"]) > ids.index(earlier)
+
+
+async def _count(stage: Stage, words: str) -> int:
+    """How many messages of the bot hold these words."""
+    home = stage.home
+    return sum(words in body(event) for event in await home.ana.messages(home.room, home.bot.user_id))
