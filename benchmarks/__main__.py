@@ -1,0 +1,68 @@
+"""``python -m benchmarks [NAME ...]``: measure, print a table, and say by the exit status whether every bound was kept.
+
+Exit status: 0 every bound was kept, 1 one was missed or a benchmark failed, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+import time
+import traceback
+from typing import TYPE_CHECKING
+
+from benchmarks.figures import table
+
+if TYPE_CHECKING:
+    from benchmarks.figures import Figure
+
+#: What there is, in the order in which it is run.
+BENCHMARKS = {
+    "startup": "muster --help beside python -c pass",
+    "round_trip": "!ps on Synapse beside a bare matrix-nio echo bot",
+    "memory": "the orchestrator with two agents, and an agent host",
+    "backlog": "1,000 commands that were written while the bot was down",
+}
+
+
+def main() -> int:
+    """Run what was asked for; the exit status."""
+    listing = "\n".join(f"  {name:<12} {what}" for name, what in BENCHMARKS.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=f"Measure what Muster costs.\n\n{listing}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", metavar="NAME", nargs="*", help="what to measure; by default all")
+    parser.add_argument("--json", action="store_true", help="print the figures for programs")
+    arguments = parser.parse_args()
+    for name in arguments.names:
+        if name not in BENCHMARKS:
+            parser.error(f"no benchmark is called {name!r}; there are {', '.join(BENCHMARKS)}")
+    found: dict[str, list[Figure]] = {}
+    failed: dict[str, str] = {}
+    for name in arguments.names or BENCHMARKS:
+        began = time.monotonic()
+        try:
+            figures: list[Figure] = importlib.import_module(f"benchmarks.{name}").measure()
+        except Exception as error:
+            traceback.print_exc()
+            failed[name] = f"{type(error).__name__}: {error}"
+        else:
+            found[name] = figures
+            if not arguments.json:
+                print(table(f"{name}: {BENCHMARKS[name]} ({time.monotonic() - began:.0f} s)", figures), flush=True)
+    missed = [figure.name for figures in found.values() for figure in figures if figure.missed]
+    if arguments.json:
+        print(json.dumps({"figures": {name: [f.to_json() for f in figures] for name, figures in found.items()},
+                          "failed": failed}, indent=2))  # fmt: skip
+    if missed or failed:
+        print("missed: " + ", ".join([*missed, *(f"{name} failed" for name in failed)]), file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

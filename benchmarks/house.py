@@ -1,0 +1,36 @@
+"""The house that is measured: a real Synapse with raised limits, `muster up` as a process of its own, its operator."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fleet.sim import provider
+from tests.synapse import Synapse
+from tests.whole.installation import Installation, installation
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+#: Agents ask the built-in model provider and run without a sandbox, whose processes would be counted too.
+AGENTS = {"runtime": "sim", "sandbox": "none"}
+
+
+@asynccontextmanager
+async def house() -> AsyncIterator[Installation]:
+    """A house whose bot was started and is in its room, with no agent yet."""
+    with tempfile.TemporaryDirectory(prefix="muster-bench-") as folder:
+        homeserver = Synapse(Path(folder, "synapse"))
+        homeserver.start()
+        try:
+            async with (
+                provider.running() as models,
+                installation(Path(folder, "house"), homeserver, models, agents=AGENTS) as home,
+            ):
+                await home.start()
+                await home.joined()
+                yield home
+        finally:
+            homeserver.stop()
