@@ -44,7 +44,7 @@ def incarnations(folder: Path) -> list[int]:
     """The incarnations that have a file, oldest first."""
     try:
         names = [entry.name for entry in (folder / "journal").iterdir()]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     return sorted(int(match[1]) for name in names if (match := _NAME.fullmatch(name)))
 

@@ -87,28 +87,32 @@ def children(pid: int) -> list[Process]:
 def sweep(marker: str, *, below: int | None = None) -> int:
     """End every process with the marker, and all below the process `below`; return how many there were.
 
-    Each round stops them all before it kills any, so that none can start another in between.
+    Each round stops them all before it kills any, so that none can start another in between. Two rounds must find
+    nothing: a process is not seen in the instant in which it becomes another program.
 
     Raises:
         Unsweepable: some are left, for instance because they belong to another user.
     """
     met: set[int] = set()
     left: list[int] = []
+    clean = False
     for _ in range(_ROUNDS):
         left = _left(marker, below)
-        if not left:
+        if not left and clean:
             return len(met)
+        clean = not left
+        _signal(left, signal.SIGSTOP)
+        left += [pid for pid in _left(marker, below) if pid not in left]
+        _signal(left, signal.SIGKILL)
         met.update(left)
-        for number in (signal.SIGSTOP, signal.SIGKILL):
-            for pid in left:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, number)
-            if number is signal.SIGSTOP:
-                for pid in set(_left(marker, below)) - set(left):
-                    left.append(pid)
-                    met.add(pid)
         time.sleep(_PAUSE_S)
     raise Unsweepable(f"Processes {', '.join(map(str, left))} of the agent would not end. Look at them with ps.")
+
+
+def _signal(pids: Iterable[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
 
 
 def _left(marker: str, below: int | None) -> list[int]:

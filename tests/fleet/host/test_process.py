@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fleet import lifecycle
+from fleet import lifecycle, sweep
+from fleet.control import AgentLink, HostStatus
 from fleet.errors import AgentRefused, FleetError
 from fleet.events import (
     Closing,
@@ -35,8 +36,6 @@ from tests.fleet.agents import LIMIT_S, Agent, entry_when, gone, status_when, un
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from fleet.control import AgentLink
 
 PNG = "iVBORw0KGgo="
 
@@ -369,8 +368,6 @@ async def test_a_missing_workspace_says_so(agent: Agent) -> None:
 
 async def test_a_runtime_that_dies_in_a_turn_is_reported_with_its_last_words(agent: Agent) -> None:
     await lifecycle.spawn(agent.launch(hints={"last words of": "That was to be expected."}))
-    from fleet.control import AgentLink
-
     async with await AgentLink.connect(agent.spec.socket) as link:
         await link.send("m1", "say=begun die=3")
         await link.send("m2", "say=later")
@@ -391,8 +388,6 @@ async def test_a_runtime_that_dies_in_a_turn_is_reported_with_its_last_words(age
 
 async def test_a_killed_runtime_is_told_by_its_signal(agent: Agent) -> None:
     await lifecycle.spawn(agent.launch())
-    from fleet.control import AgentLink
-
     async with await AgentLink.connect(agent.spec.socket) as link:
         await link.send("m1", "kill")
         assert "SIGKILL" in (await until(link, RuntimeDied)).reason
@@ -430,15 +425,42 @@ async def test_a_deaf_runtime_is_not_said_to_have_answered(agent: Agent) -> None
         assert status.runtime_pid is not None
 
 
-async def test_a_stopped_runtime_answers_no_more_and_answers_again(agent: Agent) -> None:
+async def test_a_stopped_runtime_is_not_said_to_answer_until_it_does_again(agent: Agent) -> None:
     async with agent.running() as link:
-        first = await status_when(link, lambda status: status.pinged_at is not None)
-        assert first.runtime_pid is not None
-        os.kill(first.runtime_pid, signal.SIGSTOP)
-        await link.status()
-        await status_when(link, lambda status: status.pinged_at == (first.pinged_at or 0) or True)
-        os.kill(first.runtime_pid, signal.SIGCONT)
-        await status_when(link, lambda status: (status.pinged_at or 0) > (first.pinged_at or 0))
+        answered = await status_when(link, lambda status: status.pinged_at is not None)
+        assert answered.runtime_pid is not None
+        os.kill(answered.runtime_pid, signal.SIGSTOP)
+        # What it answered before it was stopped may still come.
+        last = (await ticks(link, 2))[-1].pinged_at
+        assert {status.pinged_at for status in await ticks(link, 3)} == {last}
+        os.kill(answered.runtime_pid, signal.SIGCONT)
+        await status_when(link, lambda status: status.pinged_at != last)
+
+
+async def test_behind_an_adapter_the_child_is_looked_at(agent: Agent) -> None:
+    async with agent.running("adapter", adapter=True, child_names=("sleep",)) as link:
+        status = await status_when(link, lambda status: status.child == "running")
+        assert status.adapter is True
+        assert status.runtime_pid is not None
+        (child,) = [process for process in sweep.descendants(status.runtime_pid) if process.is_called(["sleep"])]
+        os.kill(child.pid, signal.SIGSTOP)
+        stopped = await status_when(link, lambda status: status.child == "stopped")
+        assert stopped.pinged_at is not None
+        os.kill(child.pid, signal.SIGKILL)
+        await status_when(link, lambda status: status.child == "gone")
+
+
+async def test_a_runtime_that_does_not_read_holds_nothing_up(agent: Agent) -> None:
+    async with agent.running("unread") as link:
+        await until(link, RuntimeStarted)
+        await link.send("m1", "say=" + "x" * 900_000)
+        await until(link, TurnStarted)
+        assert (await link.cancel()).cancelled is True
+        assert (await link.status()).state == "working"
+        await link.shutdown(now=True)
+    ended = agent.events(TurnEnded)[0]
+    assert (ended.stop_reason, ended.accepted) == ("cut", False)
+    assert agent.left_over() == []
 
 
 # --- endings ------------------------------------------------------------------------------------------------------
@@ -455,8 +477,6 @@ async def test_a_shell_in_a_session_of_its_own_goes_with_the_agent(agent: Agent)
 
 async def test_a_shell_is_swept_before_the_session_is_loaded_again(agent: Agent) -> None:
     await lifecycle.spawn(agent.launch())
-    from fleet.control import AgentLink
-
     async with await AgentLink.connect(agent.spec.socket) as link:
         await link.send("m1", "shell")
         await until(link, TurnEnded)
@@ -467,8 +487,6 @@ async def test_a_shell_is_swept_before_the_session_is_loaded_again(agent: Agent)
         while len(agent.left_over()) != 1:
             await asyncio.sleep(0.02)
     async with agent.running() as link:
-        from fleet import sweep
-
         assert sweep.survivors(old) == []
 
 
@@ -507,6 +525,18 @@ async def test_an_agent_has_one_host(agent: Agent) -> None:
         with pytest.raises(FleetError, match="already"):
             await lifecycle.spawn(agent.spec)
         assert (await link.status()).state in {"starting", "idle"}
+
+
+async def ticks(link: AgentLink, count: int) -> list[HostStatus]:
+    """The statuses of the next heartbeats."""
+    seen: list[HostStatus] = []
+
+    def enough(status: HostStatus) -> bool:
+        seen.append(status)
+        return len(seen) > count
+
+    await status_when(link, enough)
+    return seen[1:]
 
 
 def _resident(pid: int) -> int:

@@ -53,6 +53,8 @@ class Runtime:
 
     def serve(self) -> None:
         for line in sys.stdin:
+            if SCENARIO == "unread" and self.sessions:
+                threading.Event().wait()
             message = json.loads(line)
             method = message.get("method")
             if method is None:
@@ -220,7 +222,8 @@ if __name__ == "__main__":
         for number in range(1000):
             print(f"Welcome to the {number}th line of no protocol", flush=True)
         threading.Event().wait()
-    if SCENARIO == "chatty":
-        print("A banner that is no protocol", flush=True)
+    if SCENARIO == "adapter":
+        # The true runtime behind this one.
+        subprocess.Popen(["sleep", "600"])
     sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
     Runtime().serve()

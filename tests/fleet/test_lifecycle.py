@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from fleet import lifecycle
+from fleet.control import AgentLink
+from fleet.errors import AgentUnreachable, FleetError
+from fleet.events import RuntimeStarted
+from tests.fleet.agents import Agent, gone, until
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Agent:
+    return Agent.make(tmp_path)
+
+
+async def test_a_started_agent_host_belongs_to_nobody_and_inherits_little(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MATRIX_TOKEN", "secret")
+    monkeypatch.setenv("PYTHONPATH", "/nowhere")
+    async with agent.running() as link:
+        host = psutil.Process(link.hello.pid)
+        assert os.getpid() not in [parent.pid for parent in host.parents()]
+        assert os.getsid(host.pid) != os.getsid(0)
+        environment = set(host.environ())
+        assert "PATH" in environment
+        assert not environment & {"MATRIX_TOKEN", "PYTHONPATH", "MUSTER_AGENT"}
+        assert not [file.path for file in host.open_files() if not Path(file.path).is_relative_to(agent.folder)]
+    for path in (agent.folder, agent.folder / "journal"):
+        assert oct(path.stat().st_mode)[-3:] == "700"
+    for name in (lifecycle.LOG, lifecycle.SPEC, "host.lock"):
+        assert oct((agent.folder / name).stat().st_mode)[-3:] == "600"
+    assert (agent.folder / lifecycle.LOG).read_text() == ""
+
+
+async def test_what_runs_is_found_by_its_lock_and_its_answer(agent: Agent, tmp_path: Path) -> None:
+    other = Agent.make(tmp_path / "other")
+    places = [(each.folder, Path(each.spec.socket)) for each in (agent, other)]
+    assert await lifecycle.find(places) == []
+    assert lifecycle.is_running(agent.folder) is False
+    async with agent.running() as link:
+        (found,) = await lifecycle.find(places)
+        assert (found.folder, found.hello) == (agent.folder, link.hello)
+        assert lifecycle.is_running(agent.folder) is True
+        with pytest.raises(FleetError, match="runs"):
+            lifecycle.clear_away(agent.folder)
+    assert lifecycle.is_running(agent.folder) is False
+
+
+async def test_a_stopped_host_is_running_but_does_not_answer(agent: Agent) -> None:
+    async with agent.running() as link:
+        os.kill(link.hello.pid, signal.SIGSTOP)
+        assert lifecycle.is_running(agent.folder) is True
+        with pytest.raises(AgentUnreachable, match="did not answer hello"):
+            await AgentLink.connect(agent.spec.socket, timeout=0.1)
+
+
+async def test_killing_ends_everything_at_once(agent: Agent) -> None:
+    async with agent.running() as link:
+        await link.send("m1", "shell hang")
+        await until(link, RuntimeStarted)
+        assert await lifecycle.kill(agent.folder) >= 1
+        assert agent.left_over() == []
+        assert lifecycle.is_running(agent.folder) is False
+    assert await lifecycle.kill(agent.folder) == 0
+
+
+async def test_what_a_dead_host_left_is_cleared_away(agent: Agent) -> None:
+    await lifecycle.spawn(agent.launch())
+    async with await AgentLink.connect(agent.spec.socket) as link:
+        await link.send("m1", "shell")
+        await until(link, RuntimeStarted)
+        os.kill(link.hello.pid, signal.SIGKILL)
+    await gone(agent)
+    lifecycle.clear_away(agent.folder)
+    assert agent.left_over() == []
+    assert lifecycle.last_words(agent.folder) == ""
+    assert lifecycle.tail(agent.folder, 100)[0].event.KIND == "opened"
+
+
+async def test_a_host_that_cannot_start_says_why(agent: Agent) -> None:
+    (agent.folder / "journal").write_text("in the way")
+    with pytest.raises(lifecycle.SpawnFailed, match="journal"):
+        await lifecycle.spawn(agent.launch())
+    (agent.folder / "journal").unlink()
+    with pytest.raises(lifecycle.SpawnFailed, match=r"too long|AF_UNIX"):
+        await lifecycle.spawn(agent.launch(socket=f"{agent.home}/{'s' * 200}"))
+    assert lifecycle.is_running(agent.folder) is False
+
+
+async def test_a_host_that_came_and_went_is_no_failure_to_start(agent: Agent) -> None:
+    pid = await lifecycle.spawn(agent.launch("dies"))
+    assert pid > 0
+    await gone(agent)
+    assert "exit code 7" in lifecycle.last_words(agent.folder)
