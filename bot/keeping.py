@@ -48,6 +48,8 @@ ANSWERED = declare("approval.answered")
 PROGRESS_EVERY = 1.0
 #: Entries that are folded in one go.
 BATCH = 500
+#: Refusals of an agent host that pass: the message waits for it to run again, to have room, to be able to write.
+PASSING = frozenset({"stopping", "queue_full", "not_writable"})
 #: "Typing" is shown again after this, seconds; chat systems forget it.
 TYPE_AGAIN = 20.0
 #: A link that broke is tried again after this, seconds.
@@ -497,6 +499,9 @@ class Keeper:
                         id=message.id, text=message.text, mode=message.mode, sender=message.sender, images=images
                     )
             except AgentRefused as refusal:
+                if refusal.code in PASSING:
+                    log.info("agent.not_now", agent=self.name, message=message.id, reason=str(refusal))
+                    return
                 await self._settle(message.id, "dead", str(refusal))
             else:
                 await self._settle(message.id, "journaled", None)
@@ -518,6 +523,8 @@ class Keeper:
                         by=str(answer.get("by", "")),
                     )
             except AgentRefused as refusal:
+                if refusal.code in PASSING:
+                    return
                 async with self.store.write(ANSWERED) as tx:
                     row = await agents.get(tx, self.name)
                     if row is not None:
