@@ -88,11 +88,10 @@ class Delivery:
         return None if line is None else line.connector
 
     def wake(self) -> None:
-        """There may be something new in the outbox or the inbox: to be called after the commit that wrote it.
+        """There may be something new in the outbox: to be called after the commit that put it there.
 
         Forgetting it loses nothing, but the row waits for the next look into the register.
         """
-        self._receiver.wake()
         for line in self._lines.values():
             line.sender.wake()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from sqlalchemy import and_, delete, func, or_, select, update
+from sqlalchemy import and_, bindparam, delete, func, or_, select, update
 from sqlalchemy.orm import aliased
 
 from connectors import codec
@@ -18,7 +18,7 @@ from register.schema import outbox
 from register.store import insert_once
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from sqlalchemy import CursorResult
     from sqlalchemy import Row as ResultRow
@@ -240,19 +240,28 @@ async def restamp(tx: AsyncConnection, key: str, *, scope: str, now: float) -> N
     await tx.execute(update(outbox).where(outbox.c.key == key).values(first_attempt_at=now, attempt_scope=scope))
 
 
-async def mark_sent(tx: AsyncConnection, key: str, sent: Sent, now: float) -> None:
-    """The chat system has it."""
-    await tx.execute(
+async def mark_sent(tx: AsyncConnection, sent: Mapping[str, Sent], now: float) -> None:
+    """The chat system has these."""
+    statement = (
         update(outbox)
-        .where(outbox.c.key == key)
+        .where(outbox.c.key == bindparam("sent_key"))
         .values(
             state="sent",
             sent_at=now,
-            event_id=codec.storable(sent.event_id),
-            made_conversation=None if sent.conversation is None else codec.storable(sent.conversation),
+            event_id=bindparam("sent_event"),
+            made_conversation=bindparam("sent_made"),
             detail=None,
         )
     )
+    values = [
+        {
+            "sent_key": key,
+            "sent_event": codec.storable(one.event_id),
+            "sent_made": None if one.conversation is None else codec.storable(one.conversation),
+        }
+        for key, one in sent.items()
+    ]
+    await tx.execute(statement, values)
 
 
 async def mark_later(tx: AsyncConnection, key: str, *, not_before: float, detail: str) -> None:

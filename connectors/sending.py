@@ -302,11 +302,12 @@ class Sender:
         choice = record.choice
 
         async def work(tx: AsyncConnection) -> None:
+            sent = {r.attempt.row.key: r.outcome for r in record.results if isinstance(r.outcome, Sent)}
+            if sent:
+                await outbox.mark_sent(tx, sent, now)
             for result in record.results:
                 key = result.attempt.row.key
                 match result.outcome:
-                    case Sent() as sent:
-                        await outbox.mark_sent(tx, key, sent, now)
                     case Refused() as refused:
                         await outbox.close(tx, [key], "dead", str(refused))
                     case TryLater() as later:

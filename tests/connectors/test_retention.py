@@ -48,7 +48,7 @@ async def say(store: Store, key: str, content: OutboundContent, *, at: float, en
         await outbox.put(tx, Outbound(key=key, connector="memory", conversation="room", content=content), at)
         made = "thread" if isinstance(content, OpenThread) else None
         if end == "sent":
-            await outbox.mark_sent(tx, key, Sent(event_id=f"${key}", conversation=made), at)
+            await outbox.mark_sent(tx, {key: Sent(event_id=f"${key}", conversation=made)}, at)
         elif end == "dead":
             await outbox.close(tx, [key], "dead", "refused")
 
