@@ -128,6 +128,7 @@ class Document:
         here: Any = self.value
         for part in at:
             here = here[part]
+        here = {} if here is None else here
         for part in detail["loc"]:
             inside = isinstance(here, dict) or (isinstance(here, list) and isinstance(part, int))
             if part == "[key]" or not inside:

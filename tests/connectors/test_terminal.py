@@ -259,9 +259,7 @@ async def test_before_muster_is_up_nothing_is_taken(tmp_path: Path) -> None:
         (["say"], {"type": "refused"}),
     ],
 )
-async def test_a_client_behind_the_socket(
-    hub: TerminalConnector, request_: Any, answer: dict[str, Any]
-) -> None:
+async def test_a_client_behind_the_socket(hub: TerminalConnector, request_: Any, answer: dict[str, Any]) -> None:
     async with hub.attached() as session:
         given = await session.receive(request_)
     assert answer.items() <= given.items()

@@ -1,0 +1,396 @@
+"""A mistake in muster.yaml costs a minute: the file, the line, the key, what was found, what is allowed."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from bot import config
+from bot.errors import ConfigError
+from bot.paths import Paths
+from fleet import yamlfile
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    tmp_path.chmod(0o700)
+    return Paths(config=tmp_path, state=tmp_path / "state", sockets=tmp_path / "run")
+
+
+def refused(paths: Paths, text: str | bytes) -> list[str]:
+    """The lines that are said of a muster.yaml."""
+    paths.muster_yaml.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ConfigError) as caught:
+        config.load(paths)
+    return str(caught.value).splitlines()
+
+
+MATRIX = """\
+connectors:
+  matrix:
+    homeserver: https://matrix.example.org
+    user: "@muster:example.org"
+    access_token: env:MATRIX_TOKEN
+"""
+
+
+def test_no_file_means_one_terminal_and_nobody_else(paths: Paths) -> None:
+    settings = config.load(paths)
+    assert [(each.name, each.kind) for each in settings.connectors] == [("terminal", "terminal")]
+    assert settings.operators == {}
+    assert settings.command_prefix == "!"
+    assert settings.approvals.timeout == 900
+    assert settings.delivery.give_up_after == 86_400
+    assert settings.register_url == f"sqlite:///{paths.state}/register.db"
+    assert settings.timezone.key == "UTC"
+
+
+@pytest.mark.parametrize("text", ["", "# nothing yet\n", "---\n", "connectors:\n", "agents:\n  # runtime: claude\n"])
+def test_an_empty_file_means_the_same(paths: Paths, text: str) -> None:
+    paths.muster_yaml.write_text(text)
+    settings = config.load(paths)
+    assert [each.name for each in settings.connectors] == ["terminal"]
+
+
+def test_a_whole_configuration(paths: Paths) -> None:
+    paths.muster_yaml.write_text(
+        MATRIX
+        + """\
+    fleet_room: "!abc:example.org"
+  work:
+    kind: matrix
+    homeserver: http://localhost:8008/
+    user: "@bot:work"
+    password: file:password
+  terminal:
+operators:
+  matrix:@ana:example.org: admin
+  "work:@bo:work": viewer
+command_prefix: "."
+accounts:
+  main:
+    provider: anthropic
+    credential: keyring:anthropic
+    base_url: https://models.example.org/
+agents: {runtime: claude, sandbox: none, heartbeat: 5}
+approvals: {timeout: 1h30m}
+delivery: {give_up_after: 7d}
+redaction:
+  patterns: ['CORP-[0-9]{6}']
+register: {url: sqlite:////var/lib/muster/register.db}
+timezone: Europe/Vienna
+"""
+    )
+    settings = config.load(paths)
+
+    matrix, work, terminal = settings.connectors
+    assert (matrix.kind, matrix.fleet_room) == ("matrix", "!abc:example.org")
+    assert (work.name, work.kind) == ("work", "matrix")
+    written: Any = work.settings
+    assert written.homeserver == "http://localhost:8008"
+    assert written.password.name == str(paths.config / "password")
+    assert terminal.kind == "terminal"
+    assert settings.operators == {"matrix:@ana:example.org": "admin", "work:@bo:work": "viewer"}
+    assert settings.accounts["main"].base_url == "https://models.example.org"
+    assert str(settings.accounts["main"].credential) == "keyring:anthropic"
+    assert (settings.agents.runtime, settings.agents.sandbox, settings.agents.heartbeat) == ("claude", "none", 5)
+    assert settings.approvals.timeout == 5400
+    assert settings.delivery.give_up_after == 7 * 86_400
+    assert settings.redaction.patterns == ("CORP-[0-9]{6}",)
+    assert settings.register_url == "sqlite:////var/lib/muster/register.db"
+    assert settings.timezone.key == "Europe/Vienna"
+    assert settings.warnings == ()
+
+
+#: What is written, the place that is named (line and key), and words of what is said.
+MISTAKES = [
+    # the file as a whole
+    ("- a\n- b\n", "muster.yaml: ", "found a list; keys with values are wanted (connectors, operators"),
+    ("just words\n", "muster.yaml: ", "found 'just words'; keys with values are wanted"),
+    ("12\n", "muster.yaml: ", "found the number 12"),
+    (b"timezone: Z\xfcrich\n", "muster.yaml:1: ", "not text in UTF-8 (byte 0xfc)"),
+    (b"\xff\xfet\x00", "muster.yaml:1: ", "not text in UTF-8"),
+    ("timezone: UTC\n\x00\n", "muster.yaml:2: ", "control character U+0000"),
+    ("timezone: \x1b[31mUTC\n", "muster.yaml:1: ", "control character U+001B"),
+    ("timezone: UTC\n---\ntimezone: UTC\n", "muster.yaml:2: ", "a second document"),
+    # YAML itself
+    ("approvals:\n\ttimeout: 5m\n", "muster.yaml:2: ", "indented with a tab"),
+    ("approvals:\n  timeout: 5m\n\tx: 1\n", "muster.yaml:3: ", "indented with a tab"),
+    ("timezone: 'UTC\n", "muster.yaml:", "a quotation mark opens here"),
+    ("operators: [a\n", "muster.yaml:2: ", "not YAML"),
+    ("timezone: UTC: x\n", "muster.yaml:1: ", "a key is not expected here: 'timezone: UTC: x'"),
+    ("operators:\n  @ana: admin\n", "muster.yaml:2: ", "cannot begin like this: '@ana: admin'. Put it between quotes"),
+    ("timezone: *zone\n", "muster.yaml:1: ", "*zone refers to &zone, which does not stand above"),
+    ("timezone: &z [*z]\n", "muster.yaml:1: ", "refers to what it stands in itself"),
+    ("timezone: !!python/object:os.system x\n", "muster.yaml:1: ", "Tags are not taken here"),
+    ("agents: !include x\n", "muster.yaml:1: ", "Tags are not taken here"),
+    ("? [a, b]\n: c\n", "muster.yaml:1: ", "found a list in the place of a key"),
+    ("timezone: UTC\ntimezone: UTC\n", "muster.yaml:2: timezone: ", "a second time; the first is in line 1"),
+    (
+        "approvals:\n  timeout: 5m\n  timeout: 6m\n",
+        "muster.yaml:3: approvals.timeout: ",
+        "a second time; the first is in line 2",
+    ),
+    ("x: " + "[" * 60, "muster.yaml:1: ", "nested deeper than"),
+    # unknown keys
+    ("timzone: UTC\n", "muster.yaml:1: timzone: ", "not known here. Did you mean 'timezone'? Known are connectors"),
+    ("\napprovals:\n  timout: 5m\n", "muster.yaml:3: approvals.timout: ", "Did you mean 'timeout'?"),
+    ("budget: 5\n", "muster.yaml:1: budget: ", "not known here. Known are"),
+    (
+        "accounts:\n  a:\n    provider: openai\n    api_key: sk-hunter2\n",
+        "muster.yaml:4: accounts.a.api_key: ",
+        "not known here. Known are provider, credential, base_url",
+    ),
+    # wrong values
+    ("connectors: [matrix]\n", "muster.yaml:1: connectors: ", "found a list; keys with values are wanted"),
+    ("connectors:\n  matrix: yes\n", "muster.yaml:2: connectors.matrix: ", "found 'yes'; keys with values"),
+    ("operators: ana\n", "muster.yaml:1: operators: ", "found 'ana'; keys with values"),
+    ("command_prefix: 1\n", "muster.yaml:1: command_prefix: ", "found the number 1; a text is wanted. Put it between"),
+    ("command_prefix: run\n", "muster.yaml:1: command_prefix: ", "one to three signs"),
+    ("command_prefix: /\n", "muster.yaml:1: command_prefix: ", "chat programs keep for themselves"),
+    ("timezone: Mars/Olympus\n", "muster.yaml:1: timezone: ", "not a time zone: 'Mars/Olympus'"),
+    ("timezone: ../../etc/passwd\n", "muster.yaml:1: timezone: ", "not a time zone"),
+    ("timezone: [UTC]\n", "muster.yaml:1: timezone: ", "found a list; a text is wanted"),
+    (
+        "approvals: {timeout: soon}\n",
+        "muster.yaml:1: approvals.timeout: ",
+        "not a length of time: 'soon'. Write it like",
+    ),
+    ("approvals:\n  timeout: true\n", "muster.yaml:2: approvals.timeout: ", "a length of time is wanted"),
+    ("approvals:\n  timeout: 0\n", "muster.yaml:2: approvals.timeout: ", "more than nothing"),
+    ("approvals:\n  timeout: -5m\n", "muster.yaml:2: approvals.timeout: ", "not a length of time"),
+    ("approvals: 15m\n", "muster.yaml:1: approvals: ", "found '15m'; keys with values are wanted"),
+    ("delivery:\n  give_up_after: [1]\n", "muster.yaml:2: delivery.give_up_after: ", "a length of time is wanted"),
+    ("redaction:\n  patterns: x\n", "muster.yaml:2: redaction.patterns: ", "a list is wanted"),
+    ("redaction:\n  patterns:\n    - ok\n    - '('\n", "muster.yaml:4: redaction.patterns[1]: ", "not a regular expr"),
+    ("redaction:\n  patterns: ['.*']\n", "muster.yaml:2: redaction.patterns[0]: ", "fits the empty text"),
+    ("agents:\n  runtime: clause\n", "muster.yaml:2: agents.runtime: ", "Did you mean 'claude'?"),
+    (
+        "agents:\n  sandbox: docker\n",
+        "muster.yaml:2: agents.sandbox: ",
+        "found 'docker'; allowed are bubblewrap, none.",
+    ),
+    ("agents:\n  workspaces: work\n", "muster.yaml:2: agents.workspaces: ", "an absolute path is wanted"),
+    ("register:\n  url: muster.db\n", "muster.yaml:2: register.url: ", "sqlite:/// and its absolute path"),
+    ("register:\n  url: sqlite:///muster.db\n", "muster.yaml:2: register.url: ", "sqlite:/// and its absolute path"),
+    (
+        "register:\n  url: postgresql://m:hunter2@h/m\n",
+        "muster.yaml:2: register.url: ",
+        "an address of another database",
+    ),
+    ("accounts:\n  a:\n    provider: antropic\n", "muster.yaml:3: accounts.a.provider: ", "Did you mean 'anthropic'?"),
+    ("accounts:\n  a: {}\n", "muster.yaml:2: accounts.a.provider: ", "is missing"),
+    ("accounts:\n  A b: {provider: openai}\n", "muster.yaml:2: accounts.A b: ", "an account's name is"),
+    (
+        "accounts:\n  a:\n    provider: openai\n    credential: sk-hunter2\n",
+        "muster.yaml:4: accounts.a.credential: ",
+        "secrets do not stand in this file. Write env:NAME",
+    ),
+    (
+        "accounts:\n  a:\n    provider: openai\n    credential:\n      key: hunter2\n",
+        "muster.yaml:4: accounts.a.credential: ",
+        "a reference to a secret is wanted here",
+    ),
+    (
+        "accounts:\n  a:\n    provider: openai\n    base_url: https://me:hunter2@h/\n",
+        "muster.yaml:4: accounts.a.base_url: ",
+        "not a plain URL: holds a user",
+    ),
+    (
+        "accounts:\n  a:\n    provider: openai\n    base_url: models\n",
+        "muster.yaml:4: accounts.a.base_url: ",
+        "'models'",
+    ),
+    # connectors
+    ("connectors:\n  matrx:\n", "muster.yaml:2: connectors.matrx: ", "Did you mean 'matrix'?"),
+    (
+        "connectors:\n  home:\n    kind: irc\n",
+        "muster.yaml:3: connectors.home.kind: ",
+        "no kind of connector is called 'irc'",
+    ),
+    ("connectors:\n  home:\n    kind: 3\n", "muster.yaml:3: connectors.home.kind: ", "a text is wanted"),
+    ("connectors:\n  My Room:\n    kind: terminal\n", "muster.yaml:2: connectors.My Room: ", "a connector's name is"),
+    ("connectors:\n  terminal:\n    colour: red\n", "muster.yaml:3: connectors.terminal.colour: ", "is not known here"),
+    ("connectors:\n  terminal:\n    fleet_room: [x]\n", "muster.yaml:3: connectors.terminal.fleet_room: ", "a text is"),
+    (
+        MATRIX.replace("https://matrix.example.org", "localhost"),
+        "muster.yaml:3: connectors.matrix.homeserver: ",
+        "not a URL: 'localhost'. Write http:// or https:// first",
+    ),
+    (
+        MATRIX.replace('"@muster:example.org"', "muster"),
+        "muster.yaml:4: connectors.matrix.user: ",
+        "not a Matrix user: 'muster'",
+    ),
+    (
+        MATRIX.replace("env:MATRIX_TOKEN", "syt_hunter2"),
+        "muster.yaml:5: connectors.matrix.access_token: ",
+        "secrets do not stand in this file",
+    ),
+    (MATRIX.replace("    user:", "    usr:"), "muster.yaml:4: connectors.matrix.usr: ", "Did you mean 'user'?"),
+    ("connectors:\n  matrix:\n", "muster.yaml:2: connectors.matrix.homeserver: ", "is missing"),
+    # operators
+    ("operators:\n  ana: admin\n", "muster.yaml:2: operators.ana: ", "a connector's name, a colon and a user"),
+    (
+        "operators:\n  terminal:ana: boss\n",
+        "muster.yaml:2: operators.terminal:ana: ",
+        "allowed are viewer, operator, adm",
+    ),
+    (
+        MATRIX + "operators:\n  matrx:@ana:example.org: admin\n",
+        "muster.yaml:7: operators.matrx:@ana:example.org: ",
+        "no connector is called 'matrx'. Did you mean 'matrix'? Configured are matrix",
+    ),
+    (MATRIX + "operators:\n  matrix:ana: admin\n", "muster.yaml:7: operators.matrix:ana: ", "not a Matrix user: 'ana'"),
+]
+
+
+@pytest.mark.parametrize(("text", "place", "said"), MISTAKES, ids=range(len(MISTAKES)))
+def test_a_mistake_is_named_with_its_place(paths: Paths, text: str | bytes, place: str, said: str) -> None:
+    lines = refused(paths, text)
+    assert any(line.startswith(place) and said in line for line in lines), lines
+    assert all("hunter2" not in line for line in lines)
+    assert all("pydantic" not in line and "validation error" not in line for line in lines)
+
+
+def test_all_mistakes_are_listed_in_the_order_of_the_file(paths: Paths) -> None:
+    lines = refused(
+        paths,
+        "connectors:\n  matrix:\n    homeserver: localhost\n  irc:\n"
+        "operators:\n  discord:ana: admin\ntimezone: Nowhere\n",
+    )
+    numbers = [int(line.split(":")[1]) for line in lines]
+    assert numbers == sorted(numbers)
+    keys = [line.split(": ")[1] for line in lines]
+    assert {"connectors.matrix.homeserver", "connectors.irc", "operators.discord:ana", "timezone"} <= set(keys)
+
+
+def test_a_mistake_is_said_once(paths: Paths) -> None:
+    lines = refused(paths, "timezone: Nowhere\n")
+    assert len(lines) == 1
+
+
+def test_words_that_other_yaml_takes_for_something_else(paths: Paths) -> None:
+    paths.muster_yaml.write_text(
+        "accounts:\n  no: {provider: openai, credential: env:ON}\n  on: {provider: anthropic}\n"
+    )
+    assert list(config.load(paths).accounts) == ["no", "on"]
+
+
+def test_aliases_and_merges_work_within_bounds(paths: Paths) -> None:
+    paths.muster_yaml.write_text(
+        "accounts:\n  a: &a {provider: openai, credential: env:A}\n  b:\n    <<: *a\n    credential: env:B\n"
+    )
+    accounts = config.load(paths).accounts
+    assert accounts["b"].provider == "openai"
+    assert str(accounts["b"].credential) == "env:B"
+
+
+def test_a_bomb_of_aliases_is_refused(paths: Paths) -> None:
+    bomb = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    bomb += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 20)]
+    (line,) = refused(paths, "\n".join(bomb))
+    assert "aliases expand to more than" in line
+
+
+@pytest.mark.parametrize("unit", ["[", "{a: ", "- ", "? ", "a:\n "])
+def test_a_file_of_brackets_is_refused_at_once(paths: Paths, unit: str) -> None:
+    refused(paths, unit * 100_000)
+
+
+def test_a_huge_file_is_refused(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(yamlfile, "LARGEST_FILE", 1024 * 1024)
+    (line,) = refused(paths, "#" * (1024 * 1024 + 1))
+    assert "larger than 1 MiB" in line
+
+
+def test_very_many_mistakes_are_counted(paths: Paths) -> None:
+    lines = refused(paths, "".join(f"key{n}: 1\n" for n in range(500)))
+    assert len(lines) == 101
+    assert lines[-1] == "... and 400 more problems."
+
+
+def test_a_folder_or_a_socket_in_place_of_the_file(paths: Paths) -> None:
+    paths.muster_yaml.mkdir()
+    with pytest.raises(ConfigError, match="is a folder"):
+        config.load(paths)
+    paths.muster_yaml.rmdir()
+    os.mkfifo(paths.muster_yaml)
+    with pytest.raises(ConfigError, match="is not a regular file"):
+        config.load(paths)
+
+
+def test_an_unreadable_file(paths: Paths) -> None:
+    paths.muster_yaml.touch(mode=0)
+    person = os.geteuid()
+    if person == 0:
+        os.seteuid(65534)  # root reads everything
+    try:
+        with pytest.raises(ConfigError, match="cannot be read: Permission denied"):
+            config.load(paths)
+    finally:
+        os.seteuid(person)
+
+
+def test_a_file_that_others_can_change_is_warned_of(paths: Paths) -> None:
+    paths.muster_yaml.write_text("timezone: UTC\n")
+    paths.muster_yaml.chmod(stat.S_IMODE(paths.muster_yaml.stat().st_mode) | 0o022)
+    (warning,) = config.load(paths).warnings
+    assert "could change what agents may do" in warning
+    assert "chmod go-w" in warning
+
+
+def test_a_connector_whose_package_is_broken_stops_nothing_else(
+    paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "site" / "pigeon-1.dist-info"
+    installed.mkdir(parents=True)
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: pigeon\nVersion: 1\n")
+    (installed / "entry_points.txt").write_text("[muster.connectors]\npigeon = no_such_pigeon:Pigeon\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    paths.muster_yaml.write_text(
+        "connectors:\n  pigeon:\n    loft: east\n  terminal:\noperators:\n  pigeon:ana: admin\n"
+    )
+
+    settings = config.load(paths)
+
+    assert [each.name for each in settings.connectors] == ["terminal"]
+    assert "no_such_pigeon" in settings.broken["pigeon"]
+
+
+def test_a_check_reads_both_files_and_what_they_say_of_each_other(paths: Paths) -> None:
+    paths.muster_yaml.write_text("accounts:\n  main: {provider: openai}\ntimezone: UTC\n")
+    paths.roster_yaml.write_text("agents:\n  - {name: a, account: main}\n  - {name: b, account: mian}\n  - {nam: c}\n")
+    found = config.check(paths)
+    assert [str(problem) for problem in found.problems] == [
+        "roster.yaml:3: agents[b].account: no account is called 'mian'. Known are main.",
+        "roster.yaml:4: agents[2].name: is missing.",
+        "roster.yaml:4: agents[2].nam: is not known here. Did you mean 'name'? Known are role, runtime, model, "
+        "sandbox, env, prompt, account, name, workspace, command.",
+    ]
+    assert found.settings is not None
+    assert found.roster is None
+
+
+def test_a_check_lists_the_mistakes_of_both(paths: Paths) -> None:
+    paths.muster_yaml.write_text("timzone: UTC\n")
+    paths.roster_yaml.write_text("agents: 3\n")
+    assert [problem.file for problem in config.check(paths).problems] == ["muster.yaml", "roster.yaml"]
+
+
+def test_the_schema_knows_every_connector_and_all_that_a_valid_file_says(paths: Paths) -> None:
+    schema = json.loads(json.dumps(config.schema()))
+    jsonschema: Any = pytest.importorskip("jsonschema")
+    jsonschema.Draft202012Validator.check_schema(schema)
+    valid = yaml.safe_load(MATRIX + "operators: {'matrix:@a:b': admin}\nregister: {url: 'sqlite:////x'}\n")
+    jsonschema.Draft202012Validator(schema).validate(valid)
+    for wrong in ({"timzone": "UTC"}, {"operators": {"matrix:@a:b": "boss"}}, {"connectors": {"matrix": {"x": 1}}}):
+        assert not jsonschema.Draft202012Validator(schema).is_valid(wrong)
