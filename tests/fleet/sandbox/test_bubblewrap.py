@@ -186,13 +186,13 @@ def open_ground() -> Iterator[Ground]:
         folder = Path(name)
         folder.chmod(0o755)
         ground = Ground(folder)
-        for path in folder.rglob("*"):
-            shutil.chown(path, 65534, 65534)
+        if os.geteuid() == 0:
+            for path in folder.rglob("*"):
+                shutil.chown(path, 65534, 65534)
         yield ground
 
 
 @needs_bubblewrap
-@pytest.mark.skipif(os.getuid() != 0, reason="this user is an ordinary one already")
 def test_holds_for_an_ordinary_user_as_well(open_ground: Ground) -> None:
     argv = bubblewrap.command_line(
         shutil.which("bwrap") or "bwrap",
@@ -204,9 +204,10 @@ def test_holds_for_an_ordinary_user_as_well(open_ground: Ground) -> None:
         home=Mount("writable", open_ground.home),
         root=False,
     )
-    ordinary = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    done = subprocess.run([*ordinary, *argv], cwd="/", capture_output=True, text=True, timeout=LIMIT_S, check=False)
-    assert done.stdout.startswith("65534\n"), done.stderr
+    if os.geteuid() == 0:
+        argv = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *argv)
+    done = subprocess.run(argv, cwd="/", capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    assert done.stdout.split("\n")[0] == str(os.geteuid() or 65534), done.stderr
     assert "secret" not in done.stdout
     assert len(done.stdout.splitlines()) < 8
     assert (open_ground.workspace / "made").exists()
