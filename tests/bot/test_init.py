@@ -1,0 +1,169 @@
+"""`muster init` leaves a person with two files that work and explain themselves, and overwrites nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pexpect
+import pytest
+
+from bot import config, init
+from bot.errors import UserError
+from bot.init import Answers
+from bot.paths import Paths
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MATRIX = Answers(
+    homeserver="https://matrix.example.org",
+    user="@muster:example.org",
+    room="!abc:example.org",
+    operators=("@ana:example.org", "matrix:@bo:example.org"),
+    runtime="claude",
+)
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    tmp_path.chmod(0o700)
+    return Paths.of({"MUSTER_HOME": str(tmp_path / "m")})
+
+
+def test_without_questions_there_is_a_terminal(paths: Paths) -> None:
+    init.init(paths, Answers(runtime="none"), None)
+    found = config.check(paths)
+    assert found.problems == ()
+    assert found.warnings == ()
+    assert found.settings is not None
+    assert [each.kind for each in found.settings.connectors] == ["terminal"]
+    assert found.roster is not None
+    assert found.roster.agents == ()
+    assert paths.muster_yaml.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_matrix_room_from_options(paths: Paths) -> None:
+    init.init(paths, MATRIX, None)
+    found = config.check(paths)
+    assert found.problems == ()
+    assert found.settings is not None
+    matrix = found.settings.connector("matrix")
+    assert matrix is not None
+    assert matrix.fleet_room == "!abc:example.org"
+    assert str(matrix.settings.access_token) == init.TOKEN  # type: ignore[attr-defined]
+    assert found.settings.operators == {"matrix:@ana:example.org": "admin", "matrix:@bo:example.org": "admin"}
+    assert found.roster is not None
+    lead = found.roster.agents[0]
+    assert (lead.role, lead.runtime) == ("orchestrator", "claude")
+
+
+def test_what_is_commented_out_is_valid_too(paths: Paths) -> None:
+    init.init(paths, Answers(runtime="none"), None)
+    for path in (paths.muster_yaml, paths.roster_yaml):
+        lines = path.read_text().splitlines()
+        sentences = [line for line in lines if line.startswith("# ") and not line.startswith(("#  ", "# - "))]
+        keep = {line for line in sentences if not line[2:].split("#")[0].rstrip().endswith(":")}
+        path.write_text("\n".join(line if line in keep else _uncommented(line) for line in lines))
+    found = config.check(paths)
+    assert [str(problem) for problem in found.problems] == []
+    assert found.roster is not None
+    assert found.roster.agents[0].name == "coder0"
+    assert found.settings is not None
+    assert found.settings.operators == {"matrix:@ana:example.org": "admin"}
+    assert [each.name for each in found.settings.connectors] == ["terminal", "matrix"]
+
+
+def _uncommented(line: str) -> str:
+    start = len(line) - len(line.lstrip())
+    return line[:start] + line[start:].removeprefix("# ") if line[start:].startswith("# ") else line
+
+
+@pytest.mark.parametrize("name", ["muster.yaml", "roster.yaml"])
+def test_nothing_is_overwritten(paths: Paths, name: str) -> None:
+    paths.config.mkdir(mode=0o700)
+    (paths.config / name).write_text("# mine\n")
+    with pytest.raises(UserError, match=rf"{name} is there already, and nothing is overwritten"):
+        init.init(paths, Answers(), None)
+    assert (paths.config / name).read_text() == "# mine\n"
+    assert [path.name for path in paths.config.iterdir()] == [name]
+
+
+def test_not_even_a_link_that_leads_nowhere(paths: Paths, tmp_path: Path) -> None:
+    paths.config.mkdir(mode=0o700)
+    paths.muster_yaml.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="there already"):
+        init.init(paths, Answers(), None)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_what_is_missing_is_named_by_its_options(paths: Paths) -> None:
+    with pytest.raises(UserError, match="--homeserver and --user and --operator must be given"):
+        init.init(paths, Answers(preset="matrix"), None)
+
+
+def test_a_wrong_answer_writes_nothing(paths: Paths) -> None:
+    wrong = Answers(homeserver="localhost", user="bot", operators=("ana",), runtime="simm", token="syt_hunter2")
+    with pytest.raises(UserError) as caught:
+        init.init(paths, wrong, None)
+    said = str(caught.value)
+    for words in (
+        "not a URL",
+        "not a Matrix user: 'bot'",
+        "not a Matrix user: 'ana'",
+        "Did you mean 'sim'?",
+        "env:NAME",
+    ):
+        assert words in said
+    assert "hunter2" not in said
+    assert not paths.muster_yaml.exists()
+
+
+def test_questions_are_asked_again_until_the_answer_will_do(paths: Paths) -> None:
+    given = iter(
+        ["irc", "matrix", "localhost", "http://localhost:8008", "@muster:x", "secret", "", "", "ana", "@ana:x", "none"]
+    )
+    asked: list[str] = []
+
+    def ask(question: str, default: str) -> str:
+        asked.append(question)
+        return next(given)
+
+    answers = init.init(paths, Answers(), ask)
+
+    assert list(given) == []
+    assert answers.token == init.TOKEN
+    assert any("there are terminal and matrix" in question for question in asked)
+    assert any("Write http:// or https:// first" in question for question in asked)
+    assert "MUSTER_MATRIX_TOKEN" in init.next_steps(answers, paths)
+    assert config.check(paths).problems == ()
+
+
+def test_strange_answers_cannot_write_other_keys(paths: Paths) -> None:
+    sly = Answers(
+        homeserver="https://h", user='@a:b"\noperators:\n  "terminal:eve": admin', operators=("@ana:x",), runtime="none"
+    )
+    with pytest.raises(UserError):
+        init.init(paths, sly, None)
+    assert not paths.muster_yaml.exists()
+
+
+def test_the_command(paths: Paths) -> None:
+    environ = {**os.environ, "MUSTER_HOME": str(paths.config)}
+    command = [sys.executable, "-m", "bot.doors.cli", "init"]
+    unasked = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, env=environ, check=False)
+    assert (unasked.returncode, b"--yes" in unasked.stderr) == (2, True)
+
+    person = pexpect.spawn(command[0], command[1:], env=environ, encoding="utf-8", timeout=30)
+    person.expect("terminal or matrix")
+    person.send("\r")
+    person.expect("runs on")
+    person.send("sim\r")
+    person.expect("muster up")
+    person.expect(pexpect.EOF)
+    person.close()
+    assert person.exitstatus == 0
+    again = subprocess.run([*command, "--yes"], capture_output=True, env=environ, check=False)
+    assert (again.returncode, b"nothing is overwritten" in again.stderr) == (1, True)
