@@ -398,6 +398,10 @@ def prepare(
         **{variable: part.command[-1] for variable, part in needed.items()},
         **(extra_environment or {}),
     }
+    ours = answer.environment.get("NODE_OPTIONS")
+    if ours is not None and environment["NODE_OPTIONS"] != ours:
+        # What is preloaded keeps a repository from running programs: the roster adds to it, and cannot replace it.
+        environment["NODE_OPTIONS"] = f"{ours} {environment['NODE_OPTIONS']}"
     readonly = (*program.readonly, *(path for part in needed.values() for path in part.readonly), *answer.readonly)
     return Prepared(
         command=(*program.command, *line[1:]),

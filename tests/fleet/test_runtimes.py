@@ -166,6 +166,8 @@ def test_codex_asks_a_person_and_trusts_no_repository(machine: Machine) -> None:
     preloaded = Path(prepared.environment["NODE_OPTIONS"].removeprefix("--import="))
     assert preloaded.is_file()
     assert any(preloaded.is_relative_to(path) for path in prepared.readonly)
+    added = machine.prepare("codex", extra_environment={"NODE_OPTIONS": "--no-warnings"})
+    assert added.environment["NODE_OPTIONS"] == f"--import={preloaded} --no-warnings"
     config = json.loads(prepared.environment["CODEX_CONFIG"])
     assert config["model_providers"]["muster"]["env_key"] == "OPENAI_API_KEY"
     with pytest.raises(FleetError, match="only together with a key"):
