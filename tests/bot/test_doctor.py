@@ -1,0 +1,239 @@
+"""The doctor says what a machine lacks, what that costs, and how to get it; it changes nothing and reveals nothing."""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bot import config, doctor
+from bot.lock import only_one
+from bot.paths import Paths
+from fleet.sandbox.policy import Availability
+from register.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from bot.doctor import Finding
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    tmp_path.chmod(0o700)
+    return Paths.of({"MUSTER_HOME": str(tmp_path)})
+
+
+def nothing(name: str) -> str | None:
+    return None
+
+
+def named(findings: list[Finding], name: str) -> Finding:
+    return next(finding for finding in findings if finding.name == name)
+
+
+def test_a_bare_machine_lacks_much_and_is_told_what_it_costs(paths: Paths) -> None:
+    findings = doctor.examine(paths, {}, which=nothing)
+    lacking = {finding.name for finding in findings if finding.state == "missing"}
+    assert {"git", "tmux", "podman", "node", "npm", "claude", "codex", "opencode", "pi"} <= lacking
+    for finding in findings:
+        if finding.state == "missing":
+            assert finding.costs, finding
+            assert finding.way, finding
+    assert "npm install -g opencode-ai" in doctor.text(findings)
+
+
+def test_it_changes_nothing(paths: Paths) -> None:
+    doctor.examine(paths, {}, which=nothing)
+    assert list(paths.config.iterdir()) == []
+
+
+def program(folder: Path, name: str, script: str) -> None:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+@pytest.mark.parametrize(
+    ("script", "state", "found"),
+    [
+        ("echo v22.1.0", "ok", "v22.1.0"),
+        ("echo v18.20.0", "missing", "v18.20.0"),
+        ("exit 3", "missing", "does not answer"),
+        ("printf 'v22.1.0\\033[31m'", "ok", "v22.1.0[31m"),
+        ("echo", "missing", "does not answer"),
+    ],
+)
+def test_a_program_is_asked_for_its_version(paths: Paths, tmp_path: Path, script: str, state: str, found: str) -> None:
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    program(bin_, "node", script)
+
+    def which(name: str) -> str | None:
+        return str(bin_ / name) if (bin_ / name).exists() else None
+
+    finding = named(doctor.examine(paths, {}, which=which), "node")
+    assert (finding.state, found in finding.found) == (state, True)
+
+
+def test_docker_will_do_for_podman(paths: Paths, tmp_path: Path) -> None:
+    program(tmp_path, "docker", "echo Docker version 27")
+
+    def which(name: str) -> str | None:
+        return str(tmp_path / name) if name == "docker" else None
+
+    assert named(doctor.examine(paths, {}, which=which), "podman").found == "Docker version 27"
+
+
+def test_a_sandbox_that_does_not_work_says_why() -> None:
+    finding = doctor.bubblewrap(Availability(False, "User namespaces are off."))
+    assert finding.state == "missing"
+    assert "sandbox: none" in finding.costs
+    assert finding.way == "User namespaces are off."
+    assert doctor.bubblewrap(Availability(True)).state == "ok"
+
+
+def test_an_old_python() -> None:
+    assert doctor.python((3, 10, 2)).state == "wrong"
+    assert doctor.python((3, 13, 0)).state == "ok"
+
+
+def test_a_broken_configuration(paths: Paths) -> None:
+    paths.muster_yaml.write_text("timzone: UTC\n")
+    findings = doctor.examine(paths, {}, which=nothing)
+    finding = named(findings, "configuration")
+    assert finding.state == "wrong"
+    assert "muster.yaml:1: timzone" in finding.found
+    assert doctor.exit_status(findings) == 1
+    assert "must be mended" in doctor.text(findings)
+
+
+def test_secrets_are_looked_for_and_not_shown(paths: Paths) -> None:
+    (paths.config / "open").write_text("hunter2")
+    (paths.config / "open").chmod(0o644)
+    paths.muster_yaml.write_text(
+        "accounts:\n"
+        "  a: {provider: openai, credential: env:HAVE}\n"
+        "  b: {provider: openai, credential: env:HAVE_NOT}\n"
+        "  c: {provider: openai, credential: file:open}\n"
+        "  d: {provider: openai}\n"
+    )
+    paths.roster_yaml.write_text("agents:\n  - name: x\n    env: {TOKEN: file:nowhere}\n")
+    findings = doctor.examine(paths, {"HAVE": "hunter2"}, which=nothing)
+
+    states = {finding.name: finding.state for finding in findings}
+    assert states["accounts.a.credential"] == "ok"
+    assert states["accounts.b.credential"] == "wrong"
+    assert "can be read by other users" in named(findings, "accounts.c.credential").found
+    assert "accounts.d.credential" not in states
+    assert states["agents[x].env.TOKEN"] == "wrong"
+    assert "hunter2" not in doctor.text(findings)
+
+
+async def test_the_register_is_looked_into(paths: Paths) -> None:
+    checked = config.check(paths)
+    assert "will be made" in doctor.register(checked, paths).found
+    paths.state.mkdir(mode=0o700)
+    store = await Store.open(paths.register_url)
+    await store.close()
+    assert doctor.register(checked, paths).found.endswith("register.db opens")
+
+    file = paths.state / "register.db"
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+        database.commit()
+    assert "at revision 9999" in doctor.register(checked, paths).found
+    file.write_bytes(b"no database" * 1000)
+    finding = doctor.register(checked, paths)
+    assert (finding.state, "backup" in finding.way) == ("wrong", True)
+
+
+def test_sockets_and_disk(paths: Paths) -> None:
+    assert "will be made" in doctor.sockets(paths).found
+    paths.prepare()
+    assert doctor.sockets(paths).state == "ok"
+    assert list(paths.sockets.iterdir()) == []
+    paths.sockets.rmdir()
+    paths.sockets.write_text("")
+    assert doctor.sockets(paths).state == "wrong"
+    assert doctor.disk(paths).state in ("ok", "wrong")
+    assert doctor.disk(paths, free=10_000).state == "wrong"
+    assert doctor.disk(paths, free=10**12).state == "ok"
+
+
+def test_who_runs(paths: Paths) -> None:
+    paths.prepare()
+    assert doctor.running(paths).found == "not running"
+    with only_one(paths.lock):
+        assert f"process {os.getpid()}" in doctor.running(paths).found
+
+
+@contextmanager
+def serving(body: bytes, *, date: float | None = None) -> Iterator[str]:
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response_only(200)
+            if date is not None:
+                self.send_header("Date", email.utils.formatdate(date, usegmt=True))
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Answers) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_homeserver_that_answers_shows_our_clock(paths: Paths) -> None:
+    with serving(b'{"versions": ["r0.6.1", "v1.11"]}', date=1_000_000.0) as address:
+        paths.muster_yaml.write_text(
+            f"connectors:\n  matrix:\n    homeserver: {address}\n    user: '@m:x'\n    access_token: env:T\n"
+        )
+        findings = doctor.examine(paths, {"T": "x"}, which=nothing, clock=lambda: 1_000_500.0)
+    assert "Matrix v1.11" in named(findings, "connector matrix").found
+    clock = named(findings, "clock")
+    assert (clock.state, clock.found) == ("wrong", f"500 s ahead of {address}")
+    assert doctor.clock_against(address, -20).state == "ok"
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"{}", b'{"versions": []}', b"[1]"])
+def test_something_else_that_answers(body: bytes) -> None:
+    with serving(body) as address:
+        finding, skew = doctor.homeserver("matrix", address)
+    assert (finding.state, skew) == ("wrong", None)
+    assert "not as a Matrix homeserver does" in finding.found
+
+
+def test_a_homeserver_that_does_not_answer() -> None:
+    finding, skew = doctor.homeserver("matrix", "http://127.0.0.1:1")
+    assert (finding.state, skew) == ("wrong", None)
+    assert "does not answer" in finding.found
+
+
+def test_the_command_prints_for_people_and_for_programs(paths: Paths) -> None:
+    environ = {**os.environ, "MUSTER_HOME": str(paths.config)}
+    command = [sys.executable, "-m", "bot.doors.cli", "doctor"]
+    people = subprocess.run(command, env=environ, capture_output=True, check=False, timeout=60)
+    programs = subprocess.run([*command, "--json"], env=environ, capture_output=True, check=False, timeout=60)
+    assert people.returncode == programs.returncode == 0
+    assert "Muster can run here." in people.stdout.decode()
+    assert {"name", "state", "found", "costs", "way"} == set(json.loads(programs.stdout)[0])
