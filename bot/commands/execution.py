@@ -84,7 +84,7 @@ class Executor:
     async def run(
         self, request: Request, *, finish: Finish = _owe_nothing, progress: Progress = _tell_nobody
     ) -> Outcome:
-        """Run a command and say what became of it; an id that is known is not run again.
+        """Run a command and say what became of it; an id that is known keeps what became of it.
 
         Raises:
             RunConflict: the id is known for something else.
@@ -231,10 +231,12 @@ class Executor:
         services = self._services
         command = services.table.get(request.name)
         refused = refusal(command, request)
-        looks_only = command is not None and not command.effects and refused is None
-        async with services.store.read() if looks_only else services.store.write(ACCEPT) as tx:
+        if command is not None and not command.effects and refused is None:
+            # Nothing happens that a crash could do twice, so its end is all that is written.
+            return await self._perform(request, None, finish, progress)
+        async with services.store.write(ACCEPT) as tx:
             known = await command_runs.get(tx, request.id)
-            if known is None and not looks_only:
+            if known is None:
                 if refused is not None:
                     return await self._begin_refused(tx, request, *refused, finish)
                 waits = command is not None and command.confirm and not request.confirmed
@@ -244,12 +246,13 @@ class Executor:
                     return await self._ask(tx, run, command, finish)
         if known is not None:
             check_same(known, request)
+            run = known
             if known.state != "running":
                 outcome = outcome_of(known)
                 async with services.store.write(FINISH) as tx:
                     await finish(tx, outcome)
                 return outcome
-        return await self._perform(request, finish, progress, taken_up=known is not None)
+        return await self._perform(request, run, finish, progress, taken_up=known is not None)
 
     async def _confirm(self, request: Request, finish: Finish, progress: Progress) -> Outcome:
         services = self._services
@@ -266,10 +269,14 @@ class Executor:
                 if refused is not None:
                     return await self._end(tx, run, "refused", Reply(refused[0]), finish, refused[1])
                 await command_runs.change(tx, run.id, only=("confirming",), state="running")
-        return await self._perform(request, finish, progress, taken_up=run.state == "running")
+        return await self._perform(request, run, finish, progress, taken_up=run.state == "running")
 
-    async def _perform(self, request: Request, finish: Finish, progress: Progress, *, taken_up: bool) -> Outcome:
+    async def _perform(
+        self, request: Request, run: CommandRun | None, finish: Finish, progress: Progress, *, taken_up: bool = False
+    ) -> Outcome:
+        """Act, and write the end down; `run` is None when its beginning was not."""
         services = self._services
+        began = services.clock()
         command = services.table.get(request.name)
         reason = None
         if command is None:
@@ -304,10 +311,8 @@ class Executor:
                 _log.exception("command.failed", command=command.name, run=request.id)
                 state, reply = "failed", Reply(apology(command.name, request.id))
         async with services.store.write(FINISH) as tx:
-            run = await command_runs.get(tx, request.id)
             if run is None:
-                run = new_run(request, "running", services.clock())
-                await command_runs.add(tx, run)
+                return await self._end(tx, new_run(request, state, began), state, reply, finish, reason, begun=False)
             return await self._end(tx, run, state, reply, finish, reason)
 
     async def _ask(self, tx: AsyncConnection, run: CommandRun, command: Command, finish: Finish) -> Outcome:
@@ -324,9 +329,8 @@ class Executor:
     async def _begin_refused(
         self, tx: AsyncConnection, request: Request, sentence: str, reason: str | None, finish: Finish
     ) -> Outcome:
-        run = new_run(request, "running", self._services.clock(), self._kept(request.arguments))
-        await command_runs.add(tx, run)
-        return await self._end(tx, run, "refused", Reply(sentence), finish, reason)
+        run = new_run(request, "refused", self._services.clock(), self._kept(request.arguments))
+        return await self._end(tx, run, "refused", Reply(sentence), finish, reason, begun=False)
 
     async def _end(
         self,
@@ -336,24 +340,34 @@ class Executor:
         reply: Reply,
         finish: Finish,
         reason: str | None = None,
+        *,
+        begun: bool = True,
     ) -> Outcome:
-        """The end of a run in the transaction `tx`: its state, its answer, its line in the audit, the door's part."""
+        """The end of a run in the transaction `tx`: its state, its answer, its line in the audit, the door's part.
+
+        A run that has an end keeps it. One that was not `begun` is written down here.
+        """
         services = self._services
         text, data = services.redact(reply.text), _redacted(reply.data, services.redact)
         kept = self._kept(run.arguments)
-        changed = await command_runs.change(
-            tx,
-            run.id,
-            only=("running", "confirming"),
-            state=state,
-            arguments=kept,
-            reply={"text": text, "data": data, "reason": reason},
-            ended_at=services.clock(),
-        )
-        ended = await command_runs.get(tx, run.id)
-        assert ended is not None
+        end: dict[str, Any] = {
+            "state": state,
+            "arguments": kept,
+            "reply": {"text": text, "data": data, "reason": reason},
+            "ended_at": services.clock(),
+        }
+        ended = replace(run, **end)
+        if begun:
+            written = await command_runs.change(tx, run.id, only=("running", "confirming"), **end)
+        else:
+            written = await command_runs.add(tx, ended)
+        if not written:
+            earlier = await command_runs.get(tx, run.id)
+            assert earlier is not None
+            check_same(earlier, run)
+            ended = earlier
         outcome = outcome_of(ended)
-        if changed and _audited(services.table.get(run.name)):
+        if written and _audited(services.table.get(run.name)):
             await audit.add(
                 tx,
                 key=f"command:{run.id}",

@@ -154,7 +154,7 @@ def checked(run: CommandRun | None, identity: str) -> CommandRun:
     return run
 
 
-def check_same(run: CommandRun, request: Request) -> None:
+def check_same(run: CommandRun, request: Request | CommandRun) -> None:
     """Raise `RunConflict` when an id is used for a second wish."""
     if (run.name, run.identity) != (request.name, request.identity):
         raise RunConflict

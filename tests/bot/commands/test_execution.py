@@ -111,7 +111,7 @@ def _declare(world: World) -> None:
     async def ps(ctx: Context) -> Reply:
         """Look."""
         world.done.append("ps")
-        return Reply("nothing", [])
+        return Reply(f"look {len(world.done)}", [])
 
     @world.table.command("kill", permission=OPERATOR, help_section="fleet", confirm=True)
     async def kill(ctx: Context, name: AgentName) -> Reply:
@@ -309,8 +309,11 @@ async def test_long_arguments_are_kept_short(world: World) -> None:
 
 async def test_what_only_looks_may_look_again_but_answers_once(world: World) -> None:
     first = await world.run(request("ps"))
+    assert first.text == "look 1"
     assert await world.run(request("ps")) == first
-    assert world.done == ["ps"]
+    with pytest.raises(RunConflict):
+        await world.run(replace(request("ps"), identity=BEN))
+    assert await world.run(request("ps")) == first
 
 
 class TestConfirmation:
