@@ -70,8 +70,17 @@ def offered(options: Sequence[Mapping[str, str]]) -> tuple[Choice, ...]:
     return tuple(choices)
 
 
-def question(approval: Approval, *, until: str, reactions: bool) -> str:
-    """The message that asks, with the whole of what is to be allowed."""
+def question(approval: Approval, *, until: str, reactions: bool, hidden: bool = False) -> str:
+    """The message that asks, with the whole of what is to be allowed.
+
+    The answers stand before it: where it is too long for a message, its end is in a file, and they must not be.
+
+    Args:
+        approval: the request.
+        until: when it is denied, as people read it.
+        reactions: whether it can be answered by reactions.
+        hidden: whether redaction takes something out of it, which whoever decides must know.
+    """
     words = {
         "allow": f"`!approve {approval.id}`",
         "always": f"`!approve {approval.id} --always`",
@@ -81,12 +90,13 @@ def question(approval: Approval, *, until: str, reactions: bool) -> str:
         f"🔐 **{rendering.one_line(approval.agent)}** asks for permission `{approval.id}`: "
         f"{rendering.code(rendering.one_line(approval.title, 120))}",
         "",
-        rendering.code_block(approval.detail),
-        "",
     ]
     for choice in offered(approval.options):
         mark = f"{choice.mark} " if reactions else ""
         # The runtime's own label comes second: it may call its yes a no.
         lines.append(f"- {mark}{choice.name}, {rendering.code(rendering.one_line(choice.label))}: {words[choice.name]}")
     lines += ["", f"Unanswered at {until}, it is denied."]
+    if hidden:
+        lines.append("⚠️ Parts of it look like secrets and are hidden here; the agent would run them all the same.")
+    lines += ["", rendering.code_block(approval.detail)]
     return "\n".join(lines)

@@ -19,7 +19,7 @@ from fleet import journal, lifecycle
 from fleet.assembly import picture
 from fleet.control import AgentLink, HostStatus
 from fleet.errors import AgentRefused, AgentUnreachable, FleetError
-from fleet.events import Entry, Position
+from fleet.events import Entry, Opened, Position
 from fleet.journal import JournalReader
 from register.crashpoints import around, declare
 from register.queries import agent_messages, agents, approvals
@@ -309,7 +309,8 @@ class Keeper:
             story, _ = story.after(entry)
         # An agent that is known to have failed or stopped was told to be so; nothing of it is left to tell.
         over = row is None or row.state in {"failed", "stopped"} or read_to == Position()
-        self._story = replace(story, position=read_to, over=over)
+        launch = await asyncio.to_thread(_launch_of, self.starter.folder(self.name), read_to)
+        self._story = replace(story, position=read_to, over=over, launch_id=launch)
 
     async def _from_files(self, after: Position) -> list[Entry]:
         reader = JournalReader(self.starter.folder(self.name))
@@ -394,7 +395,8 @@ class Keeper:
         if (story.view is None) != (self._story.view is None):
             self._turned.set()
         if not live and ended > self.digest_after:
-            condensed = stories.digest(effects)
+            growing = self._story.view.turn if self._story.view is not None else None
+            condensed = stories.digest(effects, growing=growing)
             await self._commit(story, condensed.effects, condensed)
         elif effects:
             await self._commit(story, tuple(effects))
@@ -547,3 +549,11 @@ class Keeper:
                 await link.revoke(digest=grant.digest, by=grant.revoked_by or "")
             async with self.store.write(ANSWERED) as tx:
                 await approvals.change_grant(tx, grant.id, held=True)
+
+
+def _launch_of(folder: Path, position: Position) -> str | None:
+    """The launch that the incarnation of `position` belongs to."""
+    for entry in journal.read(folder, Position(position.incarnation, 0), 1):
+        if isinstance(entry.event, Opened) and entry.position.incarnation == position.incarnation:
+            return entry.event.launch_id
+    return None

@@ -60,7 +60,7 @@ class Speaker:
         """The messages that say `markdown`."""
         markdown = rendering.shown(markdown)
         limit = int(can.max_text * _TEXT_SHARE)
-        if len(markdown) <= limit:
+        if _size(markdown) <= limit:
             content = _message(markdown, can, emphasis, reply_to)
             return [place.outbound(key, content, priority)]
         if not can.files:
@@ -70,6 +70,13 @@ class Speaker:
             ]
         head = _message(beginning(markdown, limit), can, emphasis, reply_to)
         return [place.outbound(key, head, priority), self.attach(f"{key}/file", markdown, place, priority)]
+
+    def begin(self, key: str, markdown: str, place: Place, can: Capabilities, *, emphasis: Emphasis) -> Outbound:
+        """The first message of a text that is still growing."""
+        markdown = rendering.shown(markdown)
+        limit = int(can.max_text * _TEXT_SHARE)
+        shown = markdown if _size(markdown) <= limit else latest(markdown, limit)
+        return place.outbound(key, _message(shown, can, emphasis), Priority.PROGRESS)
 
     def attach(self, key: str, markdown: str, place: Place, priority: Priority) -> Outbound:
         """`markdown` as a file."""
@@ -101,8 +108,8 @@ class Speaker:
         """New words for the message under `target`. While text grows, its end is what shows."""
         markdown = rendering.shown(markdown)
         limit = int(can.max_text * _TEXT_SHARE)
-        long = len(markdown) > limit
-        shown = markdown if not long else (beginning(markdown, limit) if final else f"…{markdown[-limit:]}")
+        long = _size(markdown) > limit
+        shown = markdown if not long else (beginning(markdown, limit) if final else latest(markdown, limit))
         replacement = Replace(target=target, message=_message(shown, can, emphasis), final=final)
         result = [place.outbound(key, replacement, priority)]
         if long and final and can.files:
@@ -116,6 +123,16 @@ class Speaker:
                 for index, piece in enumerate(rest[1:], start=1)
             ]
         return result
+
+
+def latest(markdown: str, limit: int) -> str:
+    """The end of a text that is still growing and has become too long for a message."""
+    return f"…{markdown[-limit // 4 :]}"
+
+
+def _size(text: str) -> int:
+    # Servers count bytes; a text of Chinese or emoji has several for each character.
+    return len(text.encode("utf-8"))
 
 
 def _message(markdown: str, can: Capabilities, emphasis: Emphasis, reply_to: str | None = None) -> Message:

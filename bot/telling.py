@@ -168,9 +168,7 @@ class Teller:
                 for outbound in self.speaker.say(key, text, place, can, priority=priority, emphasis=emphasis):
                     await outbox.put(tx, outbound, now)
             else:
-                shown = text if len(text) <= can.max_text // 3 else f"…{text[-can.max_text // 3 :]}"
-                content = rendering.message(shown, emphasis=emphasis)
-                await outbox.put(tx, place.outbound(key, content, priority), now)
+                await outbox.put(tx, self.speaker.begin(key, text, place, can, emphasis=emphasis), now)
             return
         replacements = self.speaker.replace(
             f"{key}/{stage}", key, text, place, can, priority=priority, final=final, emphasis=emphasis
@@ -228,7 +226,9 @@ class Teller:
         await approvals.add(tx, approval)
         place = await self._place(tx, row, ask.message)
         can = self.capabilities(place.connector)
-        text = self.redaction(question(approval, until=self.time_of_day(approval.expires_at), reactions=can.taps))
+        hidden = self.redaction(approval.detail) != approval.detail
+        until = self.time_of_day(approval.expires_at)
+        text = self.redaction(question(approval, until=until, reactions=can.taps, hidden=hidden))
         await self._say(tx, approval.outbox_key, text, place, priority=Priority.APPROVAL)
         if can.taps:
             for choice in offered(approval.options):
