@@ -35,6 +35,8 @@ _LOG_BYTES: Final = 2**20
 _LOG_TAIL: Final = 4000
 _ASK_AGAIN_S: Final = 0.05
 _DIE_S: Final = 5.0
+#: An agent host takes its lock at once; after so many looks without it, it is taken for gone.
+_SILENT_LOOKS: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,21 +87,21 @@ async def spawn(spec: AgentSpec, *, timeout_s: float = 60.0) -> int:
 async def _greeted(spec: AgentSpec, folder: Path) -> int:
     """The process id of the agent host of this launch, once it says hello."""
     seen = False
+    silent = 0
     while True:
         with contextlib.suppress(AgentUnreachable):
             async with await AgentLink.connect(spec.socket) as link:
                 if link.hello.launch_id == spec.launch_id:
                     return link.hello.pid
-        running = is_running(folder)
-        ended = _last_closing(folder, spec.launch_id) if seen and not running else None
-        if ended is not None:
-            # It came and went in between: its journal says why, and that is as good as an answer.
-            return ended
-        if seen and not running:
+                raise SpawnFailed(f"Another agent host of {spec.agent} was started at the same time.")
+        if is_running(folder):
+            seen = True
+        elif seen or (silent := silent + 1) > _SILENT_LOOKS:
+            # It came and went in between: where its journal says why, that is as good as an answer.
+            pid = await asyncio.to_thread(_closed_in_order, folder, spec.launch_id)
+            if pid is not None:
+                return pid
             raise SpawnFailed(f"The agent host ended before it answered. {_log_tail(folder)}".strip())
-        if not running and (text := _log_tail(folder)):
-            raise SpawnFailed(f"The agent host did not start. {text}")
-        seen = seen or running
         await asyncio.sleep(_ASK_AGAIN_S)
 
 
@@ -187,7 +189,7 @@ def _markers(folder: Path) -> set[str]:
     return set()
 
 
-def _last_closing(folder: Path, launch_id: str) -> int | None:
+def _closed_in_order(folder: Path, launch_id: str) -> int | None:
     """The process id of a launch that is over in good order."""
     for incarnation in reversed(journal.incarnations(folder)):
         entries = journal.read(folder, Position(incarnation, 0), 1)

@@ -420,7 +420,7 @@ class AgentHost:
             finally:
                 self._prompting = None
             if end.stop_reason != "error":
-                self._accept()
+                self._accept(turn)
         self.desk.cancel_all(turn)
         if usage := usage_fields(end.usage):
             self.journal.record(Usage(turn=turn, fields=usage))
@@ -436,24 +436,26 @@ class AgentHost:
         await self.pulse.until(lambda: self.state.turn is None)
         await asyncio.to_thread(images.forget, message.images)
 
-    def _accept(self) -> None:
-        turn = self.state.turn
-        if turn is not None and self._accepted != turn.turn:
-            self._accepted = turn.turn
-            self.journal.record(TurnAccepted(turn=turn.turn, message=turn.message))
+    def _accept(self, turn: str | None) -> None:
+        """The runtime shows that it has the turn's prompt."""
+        open_turn = self.state.turn
+        if open_turn is not None and open_turn.turn == turn and self._accepted != turn:
+            self._accepted = turn
+            self.journal.record(TurnAccepted(turn=open_turn.turn, message=open_turn.message))
 
     def _updated(self, session: str, update: dict[str, Any]) -> None:
         """One ``session/update`` of the runtime. What a load replays was journaled in its own time."""
         if self._replaying or self._established is None or session != self._established.session:
             return
-        turn = self.state.turn.turn if self.state.turn else None
+        # What still comes of an earlier turn must not pass for a sign that this one's prompt has arrived.
+        turn = self._prompting
         if update.get("sessionUpdate") in {"tool_call", "tool_call_update"} and (call := call_of(update)):
             self._calls[call] = self._calls.get(call, Call(call=call)).with_update(update)
             while len(self._calls) > _CALLS:
                 del self._calls[next(iter(self._calls))]
         events = events_of(update, turn)
         if any(not isinstance(event, Usage) for event in events):
-            self._accept()
+            self._accept(turn)
         for event in events:
             self.journal.record(event)
             self._activity = _activity(event) or self._activity
@@ -463,11 +465,10 @@ class AgentHost:
     async def _permission(self, session: str, tool_call: dict[str, Any], options: Any) -> str | None:
         if self._established is None or session != self._established.session:
             return None
-        turn = self.state.turn.turn if self.state.turn else None
+        turn = self._prompting
         id_ = call_of(tool_call) or ""
         request = permission_of(self._calls.get(id_, Call(call=id_)).with_update(tool_call), options)
-        if turn is not None:
-            self._accept()
+        self._accept(turn)
         self._event_at = self._clock()
         if request is None:
             sentence = "A permission request was denied: it offers nothing to choose from, or is too long to be shown."
@@ -565,8 +566,8 @@ class AgentHost:
             AgentRefused: it is not taken, and the message says why.
             JournalNotWritable: it could not be kept.
         """
-        if not 0 < len(message) <= _ID_CHARACTERS or clean(message) != message:
-            raise AgentRefused(f"A message's id has 1 to {_ID_CHARACTERS} characters.", code="invalid")
+        if not 0 < len(message) <= _ID_CHARACTERS or not message.isascii():
+            raise AgentRefused(f"A message's id has 1 to {_ID_CHARACTERS} characters of ASCII.", code="invalid")
         if mode not in {"queue", "steer"}:
             raise AgentRefused(f"A message's mode is queue or steer, not {mode!r}.", code="invalid")
         if len(text) > TEXT_CHARACTERS:

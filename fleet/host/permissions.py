@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 #: So many requests may wait for an answer at once; a runtime that asks for more is denied.
 OPEN_REQUESTS: Final = 32
 GRANTS: Final = 1000
+_GRANT_TITLE: Final = 200
 
 _ALLOW: Final = ("allow_once", "allow_always")
 _REJECT: Final = ("reject_once", "reject_always")
@@ -169,7 +170,7 @@ class PermissionDesk:
         elif len(self._grants()) >= GRANTS:
             raise AgentRefused(f"{GRANTS} things are allowed for always; revoke some first.", code="too_many_grants")
         else:
-            granted = GrantAdded(digest=one.digest, title=one.title, by=by)
+            granted = GrantAdded(digest=one.digest, title=one.title[:_GRANT_TITLE], by=by)
             await self._decide(one, option, granted, answered("selected", option))
         return "selected"
 

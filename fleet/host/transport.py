@@ -52,7 +52,7 @@ class StdioTransport:
         stdin: asyncio.StreamWriter,
         stdout: asyncio.StreamReader,
         *,
-        room: Callable[[], Awaitable[None]],
+        room: Callable[[], Awaitable[object]],
         on_noise: Callable[[str], None],
         on_end: Callable[[], None],
     ) -> None:

@@ -157,7 +157,7 @@ def _option(source: Any) -> Mapping[str, str]:
     source = source if isinstance(source, dict) else {}
     id_ = source.get("optionId")
     return {
-        "id": id_ if isinstance(id_, str) and len(id_) <= 1000 and clean(id_) == id_ else "",
+        "id": id_ if isinstance(id_, str) and len(id_) <= 200 and clean(id_) == id_ else "",
         "name": _text(source.get("name"), 200) or "",
         "kind": _text(source.get("kind"), 40) or "",
     }

@@ -3,7 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.events import (
@@ -118,6 +118,7 @@ _events = st.one_of(
 )
 
 
+@settings(database=None)
 @given(st.lists(_events, max_size=20))
 def test_whatever_happened_the_state_is_carried_into_the_next_incarnation(events: list[Event]) -> None:
     state = folded(*events)

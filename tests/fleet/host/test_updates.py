@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.events import Entry, Plan, Position, TextChunk, ThoughtChunk, ToolCall, Usage
@@ -85,6 +85,7 @@ _fields = [
 _kinds = ["agent_message_chunk", "agent_thought_chunk", "tool_call", "tool_call_update", "plan", "usage_update"]
 
 
+@settings(database=None)
 @given(st.sampled_from(_kinds), st.dictionaries(st.sampled_from(_fields), _json), _json)
 def test_nonsense_never_raises_and_what_comes_of_it_can_be_written(kind: str, fields: dict[str, Any], odd: Any) -> None:
     for event in events_of({**fields, "sessionUpdate": kind}, "t"):
