@@ -136,7 +136,7 @@ def _edit(content: Json) -> Edit | None:
 
 
 def _text(content: Json, me: Me) -> Text | None:
-    kind = content.get("msgtype")
+    kind = _string(content.get("msgtype"))
     attachments: tuple[Attachment, ...] = ()
     if kind in _WORDS:
         text = _string(content.get("body"))

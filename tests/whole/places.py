@@ -1,4 +1,4 @@
-"""The places at which an orchestrator and an agent host can be made to die (register.crashpoints), as they declare them."""
+"""The places at which an orchestrator and an agent host can be made to die, as they declare them."""
 
 from __future__ import annotations
 
