@@ -110,7 +110,7 @@ class Books:
 
     def _lying(self) -> dict[str, list[Any]]:
         """What the register holds that is not done."""
-        with self._register() as register:
+        with self.register() as register:
             return {
                 name: register.execute(query).fetchall()
                 for name, query in {
@@ -124,7 +124,8 @@ class Books:
             }
 
     @contextlib.contextmanager
-    def _register(self) -> Iterator[sqlite3.Connection]:
+    def register(self) -> Iterator[sqlite3.Connection]:
+        """The register, for looking into."""
         path = self.home.paths.state / "register.db"
         with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as connection:
             yield connection
@@ -161,7 +162,7 @@ class Books:
                 yield f"{line!r} has {replies[event]} replies"
 
     def _audit(self) -> Iterator[str]:
-        with self._register() as register:
+        with self.register() as register:
             rows = register.execute("SELECT action FROM audit WHERE door = 'chat' AND key LIKE 'command:%'").fetchall()
         written = Counter(action for (action,) in rows)
         looks = {"ps", "tail", "watch", "approvals", "grants", "dead-letters", "help", "health", "whoami"}
@@ -223,7 +224,7 @@ class Books:
                 yield f"the reaction {mark} stands {times} times"
 
     def _failed(self) -> Iterator[str]:
-        with self._register() as register:
+        with self.register() as register:
             for key, detail in register.execute("SELECT key, detail FROM outbox WHERE state = 'dead'"):
                 yield f"{key} is a dead letter: {detail}"
             for event, detail in register.execute("SELECT event_id, detail FROM inbox WHERE state = 'failed'"):

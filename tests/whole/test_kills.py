@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import random
 import secrets
-from collections import deque
+import signal
+import sys
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import os
 import pytest
 
 from tests.operator_client import Operator
 from tests.whole import places, scenes
 from tests.whole.books import Books
-from tests.whole.installation import Installation, installation
+from tests.whole.installation import LIMIT, Installation, installation
 from tests.whole.scenes import Stage
 
 if TYPE_CHECKING:
@@ -61,6 +62,19 @@ SCENES: dict[Scene, tuple[str, ...]] = {
 }
 
 
+#: Places that no script of an operator passes in seconds, and the test that is about each.
+APART: dict[str, tuple[str, ...]] = {
+    "test_an_installation_dies_while_it_is_made": both("register.create", "register.migrate"),
+    "test_the_bot_dies_and_comes_back_as_another_device": both("outbox.restamp"),
+    # Every hour.
+    "test_dying_while_old_things_are_forgotten": both("chat.sweep", "commands.forget"),
+    # Only the terminal keeps a transcript.
+    "test_the_terminal_dies_at_every_place": both("transcript.write", "transcript.compact"),
+    # Only a fault in Muster itself makes it give an event up: tests/connectors/test_delivery_killed.py has one.
+    "test_killed_at_this_place_everything_stands_once": both("inbox.give_up"),
+}
+
+
 @pytest.fixture
 def rng(request: pytest.FixtureRequest) -> random.Random:
     """Random choices of a test; MUSTER_SEED repeats them."""
@@ -103,6 +117,19 @@ async def kill_at(stage: Stage, scene: Scene, crashes: Sequence[str]) -> None:
     assert deaths == list(crashes)
 
 
+def test_every_place_has_its_test() -> None:
+    listed = [place for some in (*SCENES.values(), *APART.values()) for place in some]
+    assert sorted(listed) == sorted(places.of_orchestrator())
+
+
+async def test_the_orchestrator_dies_at_some_places(
+    tmp_path: Path, synapse: Synapse, models: Provider, rng: random.Random
+) -> None:
+    async with staged(tmp_path, synapse, models) as stage:
+        for scene in (scenes.life, scenes.talk):
+            await kill_at(stage, scene, rng.sample(SCENES[scene], 4))
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.__name__)
 async def test_the_orchestrator_dies_at_every_place(
@@ -110,3 +137,76 @@ async def test_the_orchestrator_dies_at_every_place(
 ) -> None:
     async with staged(tmp_path, synapse, models) as stage:
         await kill_at(stage, scene, SCENES[scene])
+
+
+# --- places of their own -------------------------------------------------------------------------------------------
+
+
+async def test_an_installation_dies_while_it_is_made(tmp_path: Path, synapse: Synapse, models: Provider) -> None:
+    crashes = APART["test_an_installation_dies_while_it_is_made"]
+    async with installation(tmp_path, synapse, models) as home:
+        async with home.revived(crashes) as deaths:
+            await home.joined()
+            assert "No agent runs" in await home.ask("!ps")
+        assert deaths == list(crashes)
+
+
+@pytest.mark.parametrize("arrived", [False, True])
+async def test_the_bot_dies_and_comes_back_as_another_device(
+    tmp_path: Path, synapse: Synapse, models: Provider, arrived: bool
+) -> None:
+    """Homeservers recognise what they were sent before only from the same device."""
+    async with staged(tmp_path, synapse, models) as stage:
+        home, books = stage.home, stage.books
+        async with home.revived(["outbox.send.after" if arrived else "outbox.send.before"]) as deaths:
+            asked = await books.command("!ps")
+            async with asyncio.timeout(LIMIT):
+                while not deaths:
+                    await asyncio.sleep(0.02)
+            home.bot = await synapse.log_in(home.bot)
+        await home.kill()
+        # What arrived is found, and stands as it is; what did not is stamped for the new device.
+        crashes = () if arrived else APART["test_the_bot_dies_and_comes_back_as_another_device"]
+        async with home.revived(crashes) as deaths:
+            await home.reply(asked)
+        assert deaths == list(crashes)
+
+
+async def test_dying_while_old_things_are_forgotten(tmp_path: Path, synapse: Synapse, models: Provider) -> None:
+    async with staged(tmp_path, synapse, models) as stage:
+        home, books = stage.home, stage.books
+        await home.start()
+        await books.done(await books.message(stage.thread))
+        await books.settled()
+        assert await home.stop() == 0
+        for crash in (*APART["test_dying_while_old_things_are_forgotten"], None):
+            status = await _forget(home, days=60, crash=crash)
+            assert status == (0 if crash is None else -signal.SIGKILL), crash
+        with books.register() as register:
+            assert register.execute("SELECT count(*) FROM inbox WHERE body IS NOT NULL").fetchone() == (0,)
+            assert register.execute("SELECT count(*) FROM inbox").fetchone() != (0,), "keys are kept for longer"
+
+
+_FORGET = """
+import asyncio, os, time
+from bot.orchestrator import _retain
+from bot.paths import Paths
+from register.store import Store
+
+async def main(days):
+    paths = Paths.of(os.environ)
+    store = await Store.open(paths.register_url)
+    await _retain(store, paths, lambda: time.time() + days * 86400)
+    await store.close()
+
+asyncio.run(main({days}))
+"""
+
+
+async def _forget(home: Installation, *, days: int, crash: str | None) -> int:
+    """Run the hourly job as if so many days had gone by; its exit status."""
+    program = _FORGET.replace("{days}", str(days))
+    environment = home.environment(**({"MUSTER_CRASH": crash} if crash is not None else {}))
+    process = await asyncio.create_subprocess_exec(sys.executable, "-P", "-c", program, env=environment)
+    async with asyncio.timeout(LIMIT):
+        return await process.wait()
