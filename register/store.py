@@ -12,6 +12,7 @@ import os
 import socket
 import sqlite3
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,7 +23,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.util import await_only
 
-from register import database_file
+from register import database_file, driver
 from register.crashpoints import around
 from register.database_file import RegisterFull
 from register.errors import RegisterError
@@ -143,10 +144,10 @@ def _identity(file: Path) -> tuple[int, int] | None:
 def _engine(file: Path, options: dict[str, Any], *, begin: str, connections: int) -> AsyncEngine:
     engine = create_async_engine(
         f"sqlite+aiosqlite:///{file.absolute()}",
+        async_creator=partial(driver.connect, file.absolute(), timeout=BUSY_TIMEOUT_MS / 1000),
         pool_size=connections,
         max_overflow=0,
         pool_reset_on_return=None,  # a transaction has ended when its connection comes back
-        connect_args={"isolation_level": None, "timeout": BUSY_TIMEOUT_MS / 1000},
         execution_options=options,
     )
 
@@ -164,8 +165,8 @@ def _engine(file: Path, options: dict[str, Any], *, begin: str, connections: int
     # the driver, since SQLAlchemy would change threads four times for it.
     @event.listens_for(engine.sync_engine, "begin")
     def _(connection: Connection) -> None:
-        driver: Any = connection.connection.driver_connection
-        await_only(driver.execute(begin))
+        ours: Any = connection.connection.driver_connection
+        await_only(ours.execute(begin))
 
     return engine
 

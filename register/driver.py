@@ -1,0 +1,92 @@
+"""The SQLite driver with one change of threads per statement.
+
+aiosqlite does its work in a thread. SQLAlchemy goes there for each of a statement's four parts: making a cursor,
+executing, fetching, closing. On a busy machine the way there and back costs more than the work, so here all four are
+one errand. Nothing else is changed.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING, Any, Self
+
+import aiosqlite
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+_NOTHING: tuple[Any, ...] = ()
+
+
+class Cursor:
+    """What SQLAlchemy uses of a cursor (PEP 249, awaitable). The rows come with the statement."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._rows: list[Any] = []
+        self.description: Any = None
+        self.rowcount = -1
+        self.lastrowid: int | None = None
+        self.arraysize = 1
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def execute(self, sql: str, parameters: Sequence[Any] = _NOTHING) -> None:
+        """Run a statement and fetch all that it finds."""
+        await self._connection.errand(self, lambda cursor: cursor.execute(sql, parameters))
+
+    async def executemany(self, sql: str, parameters: Iterable[Sequence[Any]]) -> None:
+        """Run a statement once for each of `parameters`."""
+        await self._connection.errand(self, lambda cursor: cursor.executemany(sql, parameters))
+
+    async def fetchall(self) -> list[Any]:
+        """The rows that are left."""
+        rows, self._rows = self._rows, []
+        return rows
+
+    async def close(self) -> None:
+        """Forget the rows; the database has nothing open for us any more."""
+        self._rows = []
+
+    def fill(self, done: sqlite3.Cursor) -> None:
+        """Take over what a statement left behind."""
+        self.description = done.description
+        self._rows = done.fetchall() if done.description is not None else []
+        self.rowcount, self.lastrowid = done.rowcount, done.lastrowid
+
+
+class Connection(aiosqlite.Connection):
+    """A connection that makes such cursors."""
+
+    def cursor(self) -> Cursor:  # type: ignore[override]
+        """A cursor; the database learns of it with its first statement."""
+        return Cursor(self)
+
+    async def errand(self, cursor: Cursor, work: Callable[[sqlite3.Cursor], object]) -> None:
+        """Do `work` with a cursor of the database, and bring home what it found."""
+
+        def there() -> None:
+            real = self._conn.cursor()
+            try:
+                work(real)
+                cursor.fill(real)
+            finally:
+                real.close()
+
+        await self._execute(there)  # type: ignore[no-untyped-call]
+
+
+async def connect(file: Path, *, timeout: float) -> Connection:
+    """Open a database, in whose transactions the driver does not meddle.
+
+    Args:
+        file: the database.
+        timeout: seconds to wait while another process writes.
+    """
+    connection = Connection(lambda: sqlite3.connect(file, timeout=timeout, isolation_level=None), iter_chunk_size=64)
+    # A process that ends without closing its connections ends all the same, as SQLAlchemy has it for its own.
+    connection._thread.daemon = True
+    await connection
+    return connection
