@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 State = Literal["new", "done", "failed"]
 
+#: Rows that are looked up at once; fewer mean that there are no more.
+PAGE = 500
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Arrival:
@@ -100,7 +103,7 @@ async def set_cursor(tx: AsyncConnection, connector: str, value: str, now: float
 
 
 async def unhandled(
-    tx: AsyncConnection, *, after: int, upto: int | None = None, limit: int = 500
+    tx: AsyncConnection, *, after: int, upto: int | None = None, limit: int = PAGE
 ) -> Sequence[Row[Any]]:
     """Rows that nobody has finished, in the order in which they came; for `Arrival.from_row`."""
     query = select(inbox).where(inbox.c.state == "new", inbox.c.seq > after)

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 State = Literal["pending", "sent", "dead", "superseded"]
 
+#: Rows that are looked up at once; fewer mean that there are no more.
+PAGE = 1000
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
@@ -160,7 +163,7 @@ async def by_conversation(tx: AsyncConnection, connector: str, conversation: str
 
 
 async def pending(
-    tx: AsyncConnection, connector: str, *, after: int = 0, limit: int = 1000
+    tx: AsyncConnection, connector: str, *, after: int = 0, limit: int = PAGE
 ) -> Sequence[ResultRow[Any]]:
     """What waits to be said, in the order in which it was put; for `Row.from_row`."""
     query = select(outbox).where(outbox.c.state == "pending", outbox.c.connector == connector, outbox.c.seq > after)

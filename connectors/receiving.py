@@ -126,9 +126,12 @@ class Receiver:
         after = 0 if rescan else self._watermark
         try:
             async with self._store.read() as tx:
-                while rows := await inbox.unhandled(tx, after=after):
-                    after = rows[-1].seq
+                more = True
+                while more:
+                    rows = await inbox.unhandled(tx, after=after)
+                    more = len(rows) == inbox.PAGE
                     for row in rows:
+                        after = row.seq
                         if row.seq in held or row.seq in self._held or row.seq in self._unreadable:
                             continue
                         if row.seq <= upto:

@@ -226,7 +226,10 @@ class Sender:
             await asyncio.sleep(1.0)
 
     async def _load_rows(self, tx: AsyncConnection) -> None:
-        while rows := await outbox.pending(tx, self._name, after=self._watermark):
+        more = True
+        while more:
+            rows = await outbox.pending(tx, self._name, after=self._watermark)
+            more = len(rows) == outbox.PAGE
             for found in rows:
                 self._watermark = max(self._watermark, found.seq)
                 if found.key in self.lanes:
