@@ -1,9 +1,9 @@
 """What an operator said, and what must have come of it: the books are balanced after everything was killed.
 
-    every command      one reply in the room, one line in the audit
-    every message      reached the model once, or shows that it may not have: ❌, ❓, 💀 or ↩️
-    every answer       stands once, with its exact text
-    everything of ours stands once, under its key, and nothing is left lying in the register
+every command      one reply in the room, one line in the audit
+every message      reached the model once, or shows that it may not have: ❌, ❓, 💀 or ↩️
+every answer       stands once, with its exact text
+everything of ours stands once, under its key, and nothing is left lying in the register
 """
 
 from __future__ import annotations
