@@ -9,16 +9,21 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import structlog
+
 from bot import rendering, views
 from bot.errors import UserError
 from bot.saying import Place
 from connectors import outbox
 from connectors.messages import Priority, Replace
 from register.crashpoints import declare
+from register.errors import RegisterError
 
 if TYPE_CHECKING:
     from bot.commands.context import Context
     from bot.services import Services
+
+log = structlog.get_logger(__name__)
 
 UPDATE = declare("watch.update")
 
@@ -70,7 +75,10 @@ class Watches:
                     del self._open[where]
                     self._shown.pop(watch.key, None)
                 else:
-                    await self._update(watch, now)
+                    try:
+                        await self._update(watch, now)
+                    except RegisterError as error:
+                        log.warning("watch.not_updated", agent=watch.agent, reason=str(error))
 
     async def _update(self, watch: _Watch, now: float) -> None:
         try:
@@ -83,8 +91,8 @@ class Watches:
         gist = text if "(" not in text else text.split("(", 1)[0] + text.split(")", 1)[-1]
         if self._shown.get(watch.key) == gist:
             return
-        self._shown[watch.key] = gist
         content = Replace(target=watch.key, message=rendering.message(text))
         async with self.services.store.write(UPDATE) as tx:
             await outbox.put(tx, watch.place.outbound(f"{watch.key}/{now:.0f}", content, Priority.PROGRESS), now)
+        self._shown[watch.key] = gist
         self.services.delivery.wake()
