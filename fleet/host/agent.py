@@ -68,6 +68,8 @@ _LEAVE_S: Final = 2.0
 _NOISE_FIRST_S: Final = 0.5
 _NOISE_EVERY_S: Final = 300.0
 _CALLS: Final = 256
+#: What a runtime says in one turn (and after it, up to the next) is kept up to so many characters.
+_TURN_CHARACTERS: Final = 32 * 2**20
 
 
 class AgentHost:
@@ -108,6 +110,7 @@ class AgentHost:
         self._noise_total = 0
         self._noise_sample = ""
         self._noise_told = False
+        self._said_characters = 0
         self._stop_reason: str | None = None
         self._stop_now = False
 
@@ -385,6 +388,7 @@ class AgentHost:
         self._turn_count += 1
         turn = f"{self.journal.incarnation}-{self._turn_count}"
         self._event_at, self._activity = None, None
+        self._said_characters = 0
         self._calls.clear()
         try:
             await self.journal.append(TurnStarted(turn=turn, message=message.id, session=self._established.session))
@@ -457,10 +461,22 @@ class AgentHost:
         if any(not isinstance(event, Usage) for event in events):
             self._accept(turn)
         for event in events:
-            self.journal.record(event)
+            if self._has_room(event):
+                self.journal.record(event)
             self._activity = _activity(event) or self._activity
         if events:
             self._event_at = self._clock()
+
+    def _has_room(self, event: Event) -> bool:
+        """Count what the runtime says; of a flood the rest is left out, so that it fills neither disk nor chat."""
+        if self._said_characters > _TURN_CHARACTERS:
+            return False
+        self._said_characters += _weight(event)
+        if self._said_characters > _TURN_CHARACTERS:
+            sentence = f"The runtime said more than {_TURN_CHARACTERS:,} characters in one turn; the rest is left out."
+            self.journal.record(Notice(text=sentence, turn=self._prompting))
+            return False
+        return True
 
     async def _permission(self, session: str, tool_call: dict[str, Any], options: Any) -> str | None:
         if self._established is None or session != self._established.session:
@@ -472,7 +488,7 @@ class AgentHost:
         self._event_at = self._clock()
         if request is None:
             sentence = "A permission request was denied: it offers nothing to choose from, or is too long to be shown."
-            self.journal.record(Notice(text=sentence, turn=turn))
+            self.desk.tell(turn, sentence)
             return None
         return await self.desk.ask(session, turn, request)
 
@@ -652,6 +668,19 @@ def load_state(folder: Path) -> AgentState:
         if state is not None:
             return state
     return AgentState()
+
+
+def _weight(event: Event) -> int:
+    """About how many characters an event takes in the journal."""
+    match event:
+        case TextChunk(text=text) | ThoughtChunk(text=text):
+            return 100 + len(text)
+        case ToolCall(title=title, detail=detail):
+            return 200 + len(title or "") + len(detail or "")
+        case Plan(entries=entries):
+            return 100 + sum(100 + len(str(entry.get("content"))) for entry in entries)
+        case _:
+            return 300
 
 
 def _activity(event: Event) -> str | None:

@@ -81,7 +81,7 @@ class PermissionDesk:
         """Get a request decided: the id of the option to answer the runtime with, None for "cancelled"."""
         rejection = option_of(request.options, *_REJECT)
         if not self._journal.writable:
-            self._tell(turn, "Permission requests are denied while the journal cannot be written.")
+            self.tell(turn, "Permission requests are denied while the journal cannot be written.")
             return rejection
         self._count += 1
         number = str(self._count)
@@ -90,7 +90,7 @@ class PermissionDesk:
             granted = PermissionAnswered(request=number, outcome="granted", option=option)
             return option if await self._written(granted) else rejection
         if self._asking >= OPEN_REQUESTS:
-            self._tell(turn, f"More than {OPEN_REQUESTS} permission requests waited at once; further ones are denied.")
+            self.tell(turn, f"More than {OPEN_REQUESTS} permission requests waited at once; further ones are denied.")
             return rejection
         self._asking += 1
         try:
@@ -112,7 +112,7 @@ class PermissionDesk:
         try:
             entry = await self._journal.append(asked)
         except JournalNotWritable:
-            self._tell(turn, "Permission requests are denied while the journal cannot be written.")
+            self.tell(turn, "Permission requests are denied while the journal cannot be written.")
             return request.option_of(*_REJECT)
         loop = asyncio.get_running_loop()
         one = _Open(
@@ -229,7 +229,7 @@ class PermissionDesk:
             return False
         return True
 
-    def _tell(self, turn: str | None, sentence: str) -> None:
+    def tell(self, turn: str | None, sentence: str) -> None:
         """Say it once a turn."""
         if (turn, sentence) not in self._told:
             self._told = {told for told in self._told if told[0] == turn} | {(turn, sentence)}

@@ -127,8 +127,12 @@ def call_of(update: Mapping[str, Any]) -> str | None:
 
 def permission_of(call: Call, options: Any) -> Request | None:
     """The request to allow `call`; None when it cannot be shown whole, or offers nothing to choose from."""
-    offered = tuple(_option(option) for option in options[:_OPTIONS]) if isinstance(options, list) else ()
-    offered = tuple(option for option in offered if option["id"])
+    unique: dict[str, Mapping[str, str]] = {}
+    for option in map(_option, options[:_OPTIONS] if isinstance(options, list) else ()):
+        # Of two options under one id nobody could tell which was chosen.
+        if option["id"]:
+            unique.setdefault(option["id"], option)
+    offered = tuple(unique.values())
     title = _shortened(call.title, _TITLE_CHARACTERS) or call.tool_kind or "an action without a title"
     try:
         detail, digest = _detail(call), _digest(call, offered)
