@@ -19,7 +19,8 @@ from bot.keeping import Keeper
 from bot.saying import Place
 from connectors import outbox
 from connectors.messages import OpenThread, Priority
-from fleet import lifecycle, liveness
+from fleet import journal, lifecycle, liveness
+from fleet.events import Position
 from fleet.names import AGENT_NAME, is_agent_name
 from register.crashpoints import declare
 from register.queries import agent_messages, agents
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 KILLED = declare("agent.killed")
+
+#: Bytes of an agent's journal that stay after they were told.
+KEEP_JOURNAL = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -208,6 +212,15 @@ class Agents:
 
     def thread_agent(self, rows: Sequence[AgentRow], thread_key: str | None) -> AgentRow | None:
         return next((row for row in rows if row.thread_key == thread_key), None)
+
+    async def prune(self) -> None:
+        """Remove the oldest parts of journals that were told in full, beyond what is kept to look back at."""
+        async with self.store.read() as tx:
+            rows = await agents.every(tx)
+            read = {row.name: await agents.position(tx, row.name) for row in rows}
+        for row in rows:
+            before = Position(read[row.name].view_incarnation, 0)
+            await asyncio.to_thread(journal.prune, self.starter.folder(row.name), before, KEEP_JOURNAL)
 
     # --- wanting ------------------------------------------------------------------------------------------------
 

@@ -262,6 +262,7 @@ async def _running(
         (
             Job("confirmations", 30.0, conversations.lapse),
             Job("retention", 3600.0, lambda: _retain(store, paths, clock)),
+            Job("journals", 3600.0, agents.prune),
         ),
         clock,
     )
