@@ -114,7 +114,7 @@ class Store:
 async def insert_once(tx: AsyncConnection, table: Table, **values: Any) -> bool:
     """Insert a row unless one with its key is there. Says whether the row is new."""
     insert = postgresql.insert if tx.dialect.name == "postgresql" else sqlite.insert
-    result = await tx.execute(insert(table).values(**values).on_conflict_do_nothing())
+    result = await tx.execute(insert(table).on_conflict_do_nothing(), values)
     return cast("CursorResult[Any]", result).rowcount == 1
 
 
