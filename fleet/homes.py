@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import stat
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,28 @@ def make_folder(home: Path, name: PurePosixPath) -> None:
     """
     with _folder(home, name):
         pass
+
+
+def renew(home: Path, name: PurePosixPath, *, folder: bool) -> None:
+    """Put an empty file (or `folder`) in the place of whatever is called `name` below `home`.
+
+    Raises:
+        FleetError: there is a link or a file where a folder should be.
+    """
+    with _folder(home, name.parent) as parent:
+        try:
+            found = os.stat(name.name, dir_fd=parent, follow_symlinks=False)
+        except FileNotFoundError:
+            pass
+        else:
+            if stat.S_ISDIR(found.st_mode):
+                shutil.rmtree(name.name, dir_fd=parent)
+            else:
+                os.unlink(name.name, dir_fd=parent)
+    if folder:
+        make_folder(home, name)
+    else:
+        place(home, name, b"")
 
 
 def modified(home: Path, name: PurePosixPath) -> float | None:

@@ -85,6 +85,9 @@ class Runtime:
     """When that is another program."""
     login_file: str | None = None
     """Where in its home the login ends up."""
+    locked: tuple[str, ...] = ()
+    """What in its home could grant things, or have programs run, and is of no other use: made anew, empty, at every
+    start, and not to be changed from inside a sandbox. A folder ends with a slash."""
     images: bool = True
     loads: bool = True
     """Whether a session can go on after the program was killed."""
@@ -107,6 +110,8 @@ class Prepared:
     hints: Mapping[str, str]
     readonly: tuple[Path, ...]
     """Files and folders that a sandbox has to show, unchangeable."""
+    locked: tuple[Path, ...] = ()
+    """Such as lie in the home, which for the rest can be changed."""
 
 
 def _secret_name(asked: Asked) -> str:
@@ -144,7 +149,12 @@ def _claude(asked: Asked) -> Answer:
 
 
 def _codex(asked: Asked) -> Answer:
-    config: dict[str, Any] = {"analytics": {"enabled": False}}
+    config: dict[str, Any] = {
+        "analytics": {"enabled": False},
+        # What the mode says as well; but by these Codex decides whether it trusts the folder from now on.
+        "approval_policy": "on-request",
+        "sandbox_mode": "read-only",
+    }
     environment: dict[str, str | None] = {
         "CODEX_HOME": str(asked.home / ".codex"),
         "NO_BROWSER": "1",
@@ -284,6 +294,7 @@ RUNTIMES: Mapping[str, Runtime] = {
             session_mode="read-only",
             login=("cli", "login"),
             login_file=".codex/auth.json",
+            locked=(".codex/config.toml", ".codex/rules/"),
             hints={
                 f"{_LOGIN}|(?i:authentication required)": (
                     "Codex has no valid login. Give its account a credential, or run: muster login codex"
@@ -389,6 +400,8 @@ def prepare(
     homes.make_folder(home, PurePosixPath("tmp"))
     if runtime.name == "codex":
         homes.make_folder(home, PurePosixPath(".codex"))
+    for name in runtime.locked:
+        homes.renew(home, PurePosixPath(name), folder=name.endswith("/"))
     if runtime.login_file and login is not None and asked.key is None:
         _take_login(home, login, PurePosixPath(runtime.login_file))
     folders = [part.folder for part in (program, *needed.values()) if part.folder is not None]
@@ -411,6 +424,7 @@ def prepare(
         session_mode=runtime.session_mode,
         hints=runtime.hints,
         readonly=tuple(dict.fromkeys(readonly)),
+        locked=tuple(home / name for name in runtime.locked),
     )
 
 

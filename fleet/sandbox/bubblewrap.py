@@ -82,11 +82,12 @@ def command_line(
     hidden: Sequence[Path],
     workspace: Mount,
     home: Mount,
+    locked: Sequence[Mount] = (),
     root: bool,
 ) -> tuple[str, ...]:
     """The whole command line. Later mounts lie over earlier ones: what is hidden over what is shown, and over it what
-    the agent may write in."""
+    the agent may write in; and over its home the parts of it that it may not."""
     shown = [Mount("readonly", path) for path in readonly]
     covered = [Mount("empty", folder) for folder in hidden if any(folder.is_relative_to(path) for path in readonly)]
-    mounts = (*system, *shown, *covered, workspace, home)
+    mounts = (*system, *shown, *covered, workspace, home, *locked)
     return (*isolated(program, mounts, root=root), "--chdir", str(workspace.place), "--", *command)

@@ -42,5 +42,17 @@ def wrap(prepared: Prepared, *, workspace: Path, home: Path, hidden: Sequence[Pa
         hidden=hidden,
         workspace=Mount("writable", workspace, workspace.resolve()),
         home=Mount("writable", home, home.resolve()),
+        locked=_locked(prepared.locked, home),
         root=os.geteuid() == 0,
     )
+
+
+def _locked(paths: Sequence[Path], home: Path) -> list[Mount]:
+    """Each part unchangeable, and its folders mounted on themselves: what is mounted cannot be moved out of the way."""
+    folders = dict.fromkeys(
+        folder for path in paths for folder in reversed(path.parents) if folder != home and folder.is_relative_to(home)
+    )
+    return [
+        *(Mount("writable", folder, folder.resolve()) for folder in folders),
+        *(Mount("readonly", path, path.resolve()) for path in paths),
+    ]

@@ -169,9 +169,41 @@ def test_codex_asks_a_person_and_trusts_no_repository(machine: Machine) -> None:
     added = machine.prepare("codex", extra_environment={"NODE_OPTIONS": "--no-warnings"})
     assert added.environment["NODE_OPTIONS"] == f"--import={preloaded} --no-warnings"
     config = json.loads(prepared.environment["CODEX_CONFIG"])
+    assert (config["sandbox_mode"], config["approval_policy"]) == ("read-only", "on-request")
     assert config["model_providers"]["muster"]["env_key"] == "OPENAI_API_KEY"
     with pytest.raises(FleetError, match="only together with a key"):
         machine.prepare("codex", Account("openai", "http://127.0.0.1:9", None))
+
+
+@pytest.mark.parametrize("trick", ["files", "links", "swapped"])
+def test_what_an_agent_left_in_its_home_grants_it_nothing_at_its_next_start(
+    machine: Machine, tmp_path: Path, trick: str
+) -> None:
+    machine.install("codex-acp")
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "file").write_text("precious")
+    codex = machine.home / ".codex"
+    codex.mkdir()
+    (codex / "sessions").mkdir()
+    match trick:
+        case "files":
+            (codex / "rules").mkdir()
+            (codex / "rules" / "default.rules").write_text("grants")
+            (codex / "config.toml").write_text("grants")
+        case "links":
+            (codex / "rules").symlink_to(precious)
+            (codex / "config.toml").symlink_to(precious / "file")
+        case "swapped":
+            (codex / "rules").write_text("grants")
+            (codex / "config.toml").mkdir()
+    prepared = machine.prepare("codex")
+    assert list((codex / "rules").iterdir()) == []
+    assert (codex / "config.toml").read_text() == ""
+    assert not (codex / "config.toml").is_symlink()
+    assert (precious / "file").read_text() == "precious"
+    assert (codex / "sessions").is_dir()
+    assert prepared.locked == (codex / "config.toml", codex / "rules")
 
 
 def test_opencode_asks_before_everything_and_never_takes_its_makers_model(machine: Machine) -> None:

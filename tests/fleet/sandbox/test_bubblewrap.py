@@ -51,16 +51,16 @@ class Ground:
         for file in self.secrets:
             file.write_text("secret")
 
-    def wrapped(self, *command: str) -> tuple[list[str], dict[str, str]]:
+    def wrapped(self, *command: str, locked: tuple[str, ...] = ()) -> tuple[list[str], dict[str, str]]:
         prepared = runtimes.prepare(
             runtimes.RUNTIMES["sim"], agent="coder0", home=self.home, workspace=self.workspace, model=None
         )
-        prepared = dataclasses.replace(prepared, command=command)
+        prepared = dataclasses.replace(prepared, command=command, locked=tuple(self.home / name for name in locked))
         argv = sandbox.wrap(prepared, workspace=self.workspace, home=self.home, hidden=self.hidden)
         return list(argv), dict(prepared.environment)
 
-    def run(self, script: str, **environment: str) -> str:
-        argv, base = self.wrapped("/bin/sh", "-c", script)
+    def run(self, script: str, *, locked: tuple[str, ...] = (), **environment: str) -> str:
+        argv, base = self.wrapped("/bin/sh", "-c", script, locked=locked)
         done = subprocess.run(
             argv, env={**base, **environment}, capture_output=True, text=True, timeout=LIMIT_S, check=False
         )
@@ -79,6 +79,27 @@ def test_sees_the_workspace_and_its_own_home_under_their_own_paths_and_can_write
     assert out == f"{ground.workspace}\n{ground.home}\n"
     assert (ground.workspace / "made").read_text() == "made\n"
     assert (ground.home / "kept").read_text() == "kept\n"
+
+
+@needs_bubblewrap
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "echo bad > .tool/rules/bad",
+        "echo bad > .tool/config",
+        "rm -rf .tool/rules .tool/config; mkdir .tool/rules; echo bad > .tool/rules/bad; echo bad > .tool/config",
+        "mv .tool/rules .tool/old; mkdir -p .tool/rules; echo bad > .tool/rules/bad",
+        "echo bad > .tool/new; mv -f .tool/new .tool/config",
+        "mv .tool .old; mkdir -p .tool/rules; echo bad > .tool/config; echo bad > .tool/rules/bad",
+    ],
+)
+def test_cannot_change_what_is_locked_in_its_own_home(ground: Ground, attempt: str) -> None:
+    (ground.home / ".tool" / "rules").mkdir(parents=True)
+    (ground.home / ".tool" / "config").write_text("good")
+    ground.run(f"cd; {attempt}; echo kept > .tool/session", locked=(".tool/config", ".tool/rules"))
+    assert (ground.home / ".tool" / "config").read_text() == "good"
+    assert list((ground.home / ".tool" / "rules").iterdir()) == []
+    assert (ground.home / ".tool" / "session").read_text() == "kept\n"
 
 
 @needs_bubblewrap
@@ -107,7 +128,7 @@ def test_is_nobody_special_and_can_isolate_its_own_commands_once_more(ground: Gr
 @needs_bubblewrap
 def test_sees_only_its_own_processes_and_each_carries_the_marker(ground: Ground) -> None:
     argv, environment = ground.wrapped(
-        "/bin/sh", "-c", "setsid sleep 1000 & echo ready; ls -d /proc/[0-9]* | wc -l; cat"
+        "/bin/sh", "-c", "setsid sleep 1000 & echo ready; ls -d /proc/[0-9]* | wc -l; echo counted; cat"
     )
     environment["MUSTER_AGENT"] = marker = uuid.uuid4().hex
     process = subprocess.Popen(argv, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -115,6 +136,7 @@ def test_sees_only_its_own_processes_and_each_carries_the_marker(ground: Ground)
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         assert int(process.stdout.readline()) < 8
+        assert process.stdout.readline() == "counted\n"
         family = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
         assert len(family) >= 4
         for pid in family:
