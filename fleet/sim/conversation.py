@@ -88,6 +88,8 @@ class Turn:
     pictures: tuple[Picture, ...]
     results: tuple[tuple[str, str], ...]
     """The tool's name and its output, in order."""
+    spoken: int = 0
+    """How many times the person has spoken, from the beginning of the conversation on."""
 
 
 # What runtimes add to the person's words by themselves.
@@ -102,14 +104,14 @@ _ADDED = re.compile(
 
 def turn_of(items: tuple[Item, ...]) -> Turn:
     """The running turn: from the last words of the person on. Words that a runtime added by itself do not count."""
-    start, text = 0, ""
+    start, text, spoken = 0, "", 0
     for index, item in enumerate(items):
         if isinstance(item, UserText) and (words := _ADDED.sub("", item.text).strip()):
-            start, text = index, words
+            start, text, spoken = index, words, spoken + 1
     first = start
     while first > 0 and isinstance(items[first - 1], Picture | UserText):
         first -= 1
     pictures = tuple(item for item in items[first:] if isinstance(item, Picture))
     names = {item.id: item.name for item in items if isinstance(item, Call)}
     results = tuple((names.get(i.call, "The tool"), i.text) for i in items[start:] if isinstance(i, Result))
-    return Turn(text=text, pictures=pictures, results=results)
+    return Turn(text=text, pictures=pictures, results=results, spoken=spoken)

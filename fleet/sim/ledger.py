@@ -42,6 +42,8 @@ class Entry:
     """The last words of the person."""
     results: int
     """Tool outputs since then: 0 says that a turn begins."""
+    spoken: int
+    """Which time the person speaks in this conversation: above 1, the client sent what was said before."""
     tools: int
     """How many tools were offered. Side requests of runtimes (titles) offer none."""
     state: State = "running"

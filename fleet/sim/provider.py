@@ -213,6 +213,7 @@ class Provider:
             attempt=self._attempts[request.digest],
             text=turn.text[:LONGEST_TEXT],
             results=len(turn.results),
+            spoken=turn.spoken,
             tools=len(request.tools),
         )
         await self.ledger.put(entry)
