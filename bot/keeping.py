@@ -251,11 +251,15 @@ class Keeper:
         async with asyncio.TaskGroup() as tasks:
             ending = tasks.create_task(self._end_when_unwanted(link), name=f"end {self.name}")
             typing = tasks.create_task(self._type(), name=f"type {self.name}")
+            losing = tasks.create_task(link.lost(), name=f"link {self.name}")
+            following = tasks.create_task(self._follow(link), name=f"follow {self.name}")
             try:
-                await self._follow(link)
+                await asyncio.wait({following, losing}, return_when=asyncio.FIRST_COMPLETED)
+                # A host that ends lets its followers read the last of it; a link that broke alone is made anew.
+                await asyncio.wait({following}, timeout=RETRY_LINK)
             finally:
-                ending.cancel()
-                typing.cancel()
+                for task in (ending, typing, losing, following):
+                    task.cancel()
 
     async def _end_when_unwanted(self, link: AgentLink) -> None:
         """Shut the host down once it is not the one that is wanted; at once, or when its turn ends."""
@@ -465,7 +469,7 @@ class Keeper:
                     await self._carry_messages(link)
                     await self._carry_answers(link)
                     await self._carry_revocations(link)
-            except AgentUnreachable as error:
+            except (AgentUnreachable, AgentRefused) as error:
                 log.info("agent.carry_failed", agent=self.name, reason=str(error))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(30):

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 #: The largest picture that is passed on, bytes; models take no larger ones.
 LARGEST = 5 * 1024 * 1024
-#: Pictures of one message.
+#: Pictures of one message, and their bytes together: an agent host takes no more at once.
 MOST = 8
+LARGEST_TOGETHER = 11 * 1024 * 1024
 _MEDIA_TYPES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 
 
@@ -46,6 +47,7 @@ class Pictures:
         kept: list[Mapping[str, Any]] = []
         refused: list[str] = []
         source = self.connector(inbound.connector)
+        room = LARGEST_TOGETHER
         for index, attachment in enumerate(attachments):
             name = rendering.one_line(attachment.name, 60)
             if attachment.media_type not in _MEDIA_TYPES:
@@ -56,10 +58,11 @@ class Pictures:
                 refused.append(f"{rendering.code(name)} was not passed on: a message takes {MOST} pictures.")
             else:
                 try:
-                    content = await source.download(attachment, limit=LARGEST)
+                    content = await source.download(attachment, limit=min(LARGEST, room))
                 except Refused as error:
                     refused.append(f"{rendering.code(name)} was not passed on: {error}")
                     continue
+                room -= len(content)
                 path = self._path(inbound, index)
                 await asyncio.to_thread(_write, path, content)
                 kept.append({"path": str(path), "name": name, "media_type": attachment.media_type})

@@ -226,6 +226,10 @@ class AgentLink:
         finally:
             await link.aclose()
 
+    async def lost(self) -> None:
+        """Return once nothing more can be asked over this connection."""
+        await asyncio.wait({self._receiving})
+
     async def aclose(self) -> None:
         self._receiving.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -246,11 +250,18 @@ class AgentLink:
             raise AgentUnreachable(f"The agent host does not answer: {self._lost}.")
         self._count += 1
         id_ = self._count
+        line = _line({"id": id_, "method": method, "params": params})
+        if len(line) > LINE_LIMIT:
+            raise AgentRefused(
+                f"It has {len(line):,} bytes on its way to the agent, and {LINE_LIMIT:,} are allowed: send less at "
+                "once, or fewer pictures.",
+                code="too_long",
+            )
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._waiting[id_] = answer
         try:
             async with asyncio.timeout(timeout):
-                self._writer.write(_line({"id": id_, "method": method, "params": params}))
+                self._writer.write(line)
                 await self._writer.drain()
                 result = await answer
         except TimeoutError:

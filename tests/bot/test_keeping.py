@@ -1,0 +1,79 @@
+"""What an operator sees of an agent when something breaks between it and Muster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fleet.control import LINE_LIMIT, AgentLink
+from fleet.errors import AgentRefused
+from tests.bot.house import House, house
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from bot.keeping import Keeper
+
+
+@pytest.fixture
+async def home(tmp_path: Path) -> AsyncIterator[House]:
+    async with house(tmp_path) as made, made.open():
+        yield made
+
+
+def keeper_of(home: House, name: str) -> Keeper:
+    assert home.orchestrator is not None
+    return home.orchestrator.agents._keepers[name]
+
+
+async def test_a_link_that_breaks_alone_is_made_anew(home: House) -> None:
+    thread = await home.launch("coder0")
+    link = keeper_of(home, "coder0").link
+    assert link is not None
+    link._writer.close()
+    await home.marks(home.say("[[say: still here]]", thread), "✅")
+    await home.ask("!stop coder0")
+    await home.heard(thread, "Stopped")
+
+
+async def test_a_message_too_long_for_the_agent_is_a_dead_letter_and_holds_up_no_other(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thread = await home.launch("coder0")
+    monkeypatch.setattr("bot.conversations.LONGEST_MESSAGE", LINE_LIMIT * 2)
+    long = home.say("x" * LINE_LIMIT, thread)
+    following = home.say("[[say: short words]]", thread)
+    await home.marks(long, "💀")
+    await home.marks(following, "✅")
+    await home.ask("!stop coder0")
+    await home.heard(thread, "Stopped")
+
+
+async def test_an_agent_that_cannot_write_down_a_revocation_is_followed_all_the_same(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thread = await home.launch("coder0")
+    home.say("[[run: echo again >> proof.txt]]", thread)
+    question = await home.heard(thread, "asks for permission")
+    approval = question.split("permission `")[1].split("`")[0]
+    await home.ask(f"!approve {approval} --always", conversation=thread)
+    await home.chat.until((home.paths.workspace("coder0") / "proof.txt").exists, limit=30)
+    grants = await home.ask("!grants")
+    link = keeper_of(home, "coder0").link
+    revoke = AgentLink.revoke
+    asked = []
+
+    async def cannot(self: AgentLink, digest: str, *, by: str = "") -> bool:
+        asked.append(digest)
+        if len(asked) == 1:
+            raise AgentRefused("The disk is full.", code="not_writable")
+        return await revoke(self, digest, by=by)
+
+    monkeypatch.setattr(AgentLink, "revoke", cannot)
+    await home.ask(f"!grant revoke {grants.split('`')[1]}")
+    await home.chat.until(lambda: len(asked) == 1, limit=30)
+    await home.marks(home.say("[[say: still followed]]", thread), "✅")
+    assert keeper_of(home, "coder0").link is link
+    await home.chat.until(lambda: len(asked) == 2, limit=30)
