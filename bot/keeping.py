@@ -307,28 +307,32 @@ class Keeper:
         view_start = Position(position.view_incarnation, position.view_seq)
         story = Story(self.name, position=view_start, view_start=view_start)
         self.last = await asyncio.to_thread(journal.last_entry, self.starter.folder(self.name))
-        for entry in await self._from_files(view_start):
-            if entry.position > read_to:
-                break
-            story, _ = story.after(entry)
+        reader, after = JournalReader(self.starter.folder(self.name)), view_start
+        while after < read_to and (page := await asyncio.to_thread(reader.read, after, BATCH)):
+            for entry in page:
+                if entry.position <= read_to:
+                    story, _ = story.after(entry)
+            after = page[-1].position
         # An agent that is known to have failed or stopped was told to be so; nothing of it is left to tell.
         over = row is None or row.state in {"failed", "stopped"} or read_to == Position()
         launch = await asyncio.to_thread(_launch_of, self.starter.folder(self.name), read_to)
         self._story = replace(story, position=read_to, over=over, launch_id=launch)
 
-    async def _from_files(self, after: Position) -> list[Entry]:
-        reader = JournalReader(self.starter.folder(self.name))
-        result: list[Entry] = []
-        while batch := await asyncio.to_thread(reader.read, after, BATCH):
-            result += batch
-            after = batch[-1].position
-        return result
-
     async def _catch_up(self) -> None:
-        """Tell what the journal's files hold beyond what was told."""
-        entries = await self._from_files(self._story.position)
-        if entries:
-            await self._tell(entries)
+        """Tell what the journal's files hold beyond what was told; of many turns, a digest."""
+        reader = JournalReader(self.starter.folder(self.name))
+        story, effects = self._story, list[stories.Effect]()
+        while page := await asyncio.to_thread(reader.read, story.position, BATCH):
+            story, following = stories.told(story, page)
+            effects += following
+            self.last = page[-1]
+        ended = sum(isinstance(effect, stories.Progress) and effect.final for effect in effects)
+        if ended > self.digest_after:
+            growing = self._story.view.turn if self._story.view is not None else None
+            condensed = stories.digest(effects, growing=growing)
+            await self._reach(story, condensed.effects, condensed)
+        else:
+            await self._reach(story, tuple(effects))
 
     async def _follow(self, link: AgentLink) -> None:
         await self._catch_up()
@@ -375,7 +379,7 @@ class Keeper:
                     break
                 item = queue.get_nowait()
             if entries:
-                await self._tell(entries, live=True)
+                await self._tell(entries)
                 if self.clock() - shown_at >= PROGRESS_EVERY and self._story is not shown:
                     shown, shown_at = await self._show_progress(), self.clock()
             if item is None:
@@ -387,23 +391,20 @@ class Keeper:
             await self._commit(self._story, (progress,))
         return self._story
 
-    async def _tell(self, entries: list[Entry], *, live: bool = False) -> None:
+    async def _tell(self, entries: list[Entry]) -> None:
+        """Tell what was just heard."""
         self.last = entries[-1]
-        story, effects = self._story, list[stories.Effect]()
         for entry in entries:
-            story, following = story.after(entry)
-            effects += following
-            if live:
-                self.publish({"type": "entry", "agent": self.name, "entry": entry.to_json()})
-        ended = sum(isinstance(effect, stories.Progress) and effect.final for effect in effects)
+            self.publish({"type": "entry", "agent": self.name, "entry": entry.to_json()})
+        story, effects = stories.told(self._story, entries)
+        await self._reach(story, tuple(effects))
+
+    async def _reach(self, story: Story, effects: tuple[Effect, ...], condensed: stories.Digest | None = None) -> None:
+        """Go on to `story`, with what follows from it."""
         if (story.view is None) != (self._story.view is None):
             self._turned.set()
-        if not live and ended > self.digest_after:
-            growing = self._story.view.turn if self._story.view is not None else None
-            condensed = stories.digest(effects, growing=growing)
-            await self._commit(story, condensed.effects, condensed)
-        elif effects:
-            await self._commit(story, tuple(effects))
+        if effects or condensed is not None:
+            await self._commit(story, effects, condensed)
         else:
             self._story = story
 

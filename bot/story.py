@@ -193,6 +193,15 @@ class Story:
         return Progress(self.view, self.position)
 
 
+def told(story: Story, entries: Iterable[Entry]) -> tuple[Story, list[Effect]]:
+    """The story after some more entries, and what follows from them."""
+    effects: list[Effect] = []
+    for entry in entries:
+        story, following = story.after(entry)
+        effects += following
+    return story, effects
+
+
 def _last_words(key: str, mark: str, reason: str, stderr: str) -> Note:
     words = f"\n\n{rendering.code_block(stderr)}" if stderr.strip() else ""
     return Note(key, f"{mark} {reason}{words}")
@@ -212,6 +221,10 @@ class Digest:
     full: str
     """Everything that was said, for a file."""
     turns: int
+
+
+#: Characters of a digest's file.
+_LONGEST_DIGEST = 1_000_000
 
 
 def digest(effects: Iterable[Effect], *, growing: str | None = None) -> Digest:
@@ -235,7 +248,7 @@ def digest(effects: Iterable[Effect], *, growing: str | None = None) -> Digest:
             case Progress(view=view, final=True):
                 turns += 1
                 lines.append(f"- {rendering.one_line(view.text, 160) or 'worked without a word'}")
-                full.append(view.text)
+                full.append(view.said())
                 if view.turn == growing:
                     kept["growing"] = effect
             case Progress():
@@ -243,4 +256,11 @@ def digest(effects: Iterable[Effect], *, growing: str | None = None) -> Digest:
             case Note(text=text):
                 lines.append(f"- {rendering.one_line(text, 160)}")
                 full.append(text)
-    return Digest(tuple(kept.values()), "\n".join(lines), "\n\n---\n\n".join(full), turns)
+    return Digest(tuple(kept.values()), "\n".join(lines), _joined(full), turns)
+
+
+def _joined(texts: Iterable[str]) -> str:
+    whole = "\n\n---\n\n".join(texts)
+    if len(whole) <= _LONGEST_DIGEST:
+        return whole
+    return f"{whole[:_LONGEST_DIGEST]}\n\n… {len(whole) - _LONGEST_DIGEST:,} more characters were left out."

@@ -42,6 +42,8 @@ RECEIPTS = {
     "withdrawn": "↩️",
     "dead": "💀",
 }
+#: No secret that redaction knows has more characters (a private key of 16,384 bits has 13,000).
+_LONGEST_SECRET = 32_768
 #: States of a message that a state does not replace.
 _LATER = {
     "journaled": ("journaled", "accepted", "finished", "failed", "uncertain", "withdrawn"),
@@ -143,9 +145,15 @@ class Teller:
         activity = view.activity()
         if activity is not None:
             await self._grow(tx, f"t/{row.name}/{view.turn}/did", stage, self.redaction(activity), place, can, final)
-        text = self.redaction(view.text) if final else self.redaction.of_growing(view.text)
+        text = self.redaction(view.said()) if final else self._growing(view.text, can)
         if text.strip():
             await self._grow(tx, f"t/{row.name}/{view.turn}/said", stage, text, place, can, final, speech=True)
+
+    def _growing(self, text: str, can: Capabilities) -> str:
+        """What may be shown of a text that more will come of. Of a long one only the end shows, so only that is looked
+        through; with so much before it that no secret can begin there and reach what shows."""
+        end = text[-(can.max_text + _LONGEST_SECRET) :]
+        return ("" if end is text else "…") + self.redaction.of_growing(end)
 
     async def _grow(
         self,

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 _TOOL_MARKS = {"completed": "✓", "failed": "✗"}
 #: Tool lines that are shown at once; of a longer turn the first ones are counted instead.
 _TOOL_LINES = 20
+#: Tool calls of which it is still known what they were, should they change.
+_TOOLS_KEPT = 100
+#: Characters of a turn's text that are kept; what a runtime says beyond is counted instead.
+LONGEST_TEXT = 500_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,11 @@ class TurnView:
     turn: str
     message: str
     text: str = ""
+    left_out: int = 0
+    """Characters beyond `LONGEST_TEXT`."""
     tools: tuple[ToolLine, ...] = ()
+    """The last ones."""
+    earlier_tools: int = 0
     plan: tuple[str, ...] = ()
     broken: bool = False
     """A tool was called since the last text: what comes next is a new paragraph."""
@@ -43,19 +51,45 @@ class TurnView:
         match event:
             case TextChunk(text=text):
                 gap = "\n\n" if self.broken and self.text and not self.text.endswith("\n\n") else ""
-                return replace(self, text=self.text + gap + text, broken=False)
+                room = LONGEST_TEXT - len(self.text)
+                if room <= 0:
+                    return replace(self, left_out=self.left_out + len(text))
+                more = gap + text
+                return replace(self, text=self.text + more[:room], left_out=max(0, len(more) - room), broken=False)
             case ToolCall():
-                return replace(self, tools=_with_tool(self.tools, event), broken=True)
+                return self._with_tool(event)
             case Plan(entries=entries):
                 lines = tuple(f"{_PLAN_MARKS.get(str(e.get('status')), '○')} {e.get('content', '')}" for e in entries)
                 return replace(self, plan=lines)
             case _:
                 return self
 
+    def _with_tool(self, event: ToolCall) -> TurnView:
+        tools = self.tools
+        for index, tool in enumerate(tools):
+            if tool.call == event.call:
+                changed = replace(tool, title=event.title or tool.title, status=event.status or tool.status)
+                return replace(self, tools=(*tools[:index], changed, *tools[index + 1 :]), broken=True)
+        if event.title is None and self.earlier_tools:
+            return self  # a change of one that is only counted by now
+        kept = tools if len(tools) < _TOOLS_KEPT else tools[1:]
+        return replace(
+            self,
+            tools=(*kept, ToolLine(event.call, event.title or "", event.status or "pending")),
+            earlier_tools=self.earlier_tools + len(tools) - len(kept),
+            broken=True,
+        )
+
+    def said(self) -> str:
+        """The whole answer, as Markdown, and what of it is missing."""
+        if not self.left_out:
+            return self.text
+        return f"{self.text}\n\n… {self.left_out:,} more characters of this answer were left out."
+
     def activity(self) -> str | None:
         """What was done, as short Markdown lines; None when there is nothing to tell."""
         lines = []
-        hidden = len(self.tools) - _TOOL_LINES
+        hidden = self.earlier_tools + len(self.tools) - _TOOL_LINES
         if hidden > 0:
             lines.append(f"… {hidden} earlier")
         for tool in self.tools[-_TOOL_LINES:]:
@@ -71,11 +105,3 @@ class TurnView:
 
 
 _PLAN_MARKS = {"completed": "●", "in_progress": "◐"}
-
-
-def _with_tool(tools: tuple[ToolLine, ...], event: ToolCall) -> tuple[ToolLine, ...]:
-    for index, tool in enumerate(tools):
-        if tool.call == event.call:
-            changed = replace(tool, title=event.title or tool.title, status=event.status or tool.status)
-            return (*tools[:index], changed, *tools[index + 1 :])
-    return (*tools, ToolLine(event.call, event.title or "", event.status or "pending"))

@@ -24,6 +24,7 @@ LINE_LIMIT = 16 * 2**20
 
 _NAME = re.compile(r"(\d{8,})\.jsonl")
 _BLOCK = 2**18
+_PAGE_BYTES = 2**22
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,14 +139,18 @@ def decode(lines: list[bytes]) -> Iterator[Entry]:
 
 
 def pages(folder: Path, after: Position, limit: int = 1000) -> Iterator[list[Entry]]:
-    """All entries after a position, at most `limit` at a time, from the files alone: the agent host may be gone."""
+    """All entries after a position, at most `limit` at a time (fewer of long ones), from the files alone: the agent
+    host may be gone."""
     cursor = Cursor(folder, after)
     waiting: list[Entry] = []
+    size = 0
     while lines := cursor.read(_BLOCK):
         waiting.extend(decode(lines))
-        while len(waiting) >= limit:
+        size += sum(map(len, lines))
+        while len(waiting) >= limit or (waiting and size >= _PAGE_BYTES):
             yield waiting[:limit]
             del waiting[:limit]
+            size = 0
     if waiting:
         yield waiting
 

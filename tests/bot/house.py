@@ -125,11 +125,13 @@ class House:
 
 
 @contextlib.asynccontextmanager
-async def house(folder: Path) -> AsyncIterator[House]:
-    """A house in `folder`, its agents gone at the end."""
+async def house(folder: Path, *, settings: str = "", roster: str = "") -> AsyncIterator[House]:
+    """A house in `folder`, its agents gone at the end; `settings` are added to muster.yaml, `roster` is roster.yaml."""
     paths = Paths.of({"MUSTER_HOME": str(folder), "HOME": str(folder)})
     paths.prepare()
-    paths.muster_yaml.write_text(_SETTINGS)
+    paths.muster_yaml.write_text(_SETTINGS + settings)
+    if roster:
+        paths.roster_yaml.write_text(roster)
     async with provider.running() as models:
         home = House(paths, MemoryServer(), models)
         try:
