@@ -2,7 +2,7 @@
 
 aiosqlite does its work in a thread. SQLAlchemy goes there for each of a statement's four parts: making a cursor,
 executing, fetching, closing. On a busy machine the way there and back costs more than the work, so here all four are
-one errand. Nothing else is changed.
+one errand, and the first statement of a transaction takes its BEGIN along. Nothing else is changed.
 """
 
 from __future__ import annotations
@@ -60,16 +60,25 @@ class Cursor:
 class Connection(aiosqlite.Connection):
     """A connection that makes such cursors."""
 
+    _begin: str | None = None
+
+    def begin(self, how: str) -> None:
+        """Begin a transaction with the next statement; without one there is none."""
+        self._begin = how
+
     def cursor(self) -> Cursor:  # type: ignore[override]
         """A cursor; the database learns of it with its first statement."""
         return Cursor(self)
 
     async def errand(self, cursor: Cursor, work: Callable[[sqlite3.Cursor], object]) -> None:
         """Do `work` with a cursor of the database, and bring home what it found."""
+        begin, self._begin = self._begin, None
 
         def there() -> None:
             real = self._conn.cursor()
             try:
+                if begin is not None:
+                    real.execute(begin)
                 work(real)
                 cursor.fill(real)
             finally:

@@ -21,7 +21,6 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.util import await_only
 
 from register import database_file, driver
 from register.crashpoints import around
@@ -161,12 +160,11 @@ def _engine(file: Path, options: dict[str, Any], *, begin: str, connections: int
             cursor.execute("PRAGMA query_only = ON")
         cursor.close()
 
-    # The driver's own transactions begin late and end at odd moments; ours begin when we say so. This goes straight to
-    # the driver, since SQLAlchemy would change threads four times for it.
+    # Python's own transactions begin late and end at odd moments; ours begin with their first statement.
     @event.listens_for(engine.sync_engine, "begin")
     def _(connection: Connection) -> None:
         ours: Any = connection.connection.driver_connection
-        await_only(ours.execute(begin))
+        ours.begin(begin)
 
     return engine
 
