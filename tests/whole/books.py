@@ -82,6 +82,17 @@ class Books:
         self.messages.append(said)
         return said
 
+    async def picture(self, thread: str | None, content: bytes) -> Message:
+        """Send a picture to an agent."""
+        token = self.token()
+        caption = f"{token} look [[say: seen {token}]]"
+        event = await self.home.ana.send_file(
+            self.home.room, content, "picture.png", "image/png", thread=thread, caption=caption
+        )
+        said = Message(event, token, f"seen {token}")
+        self.messages.append(said)
+        return said
+
     # --- seeing ---------------------------------------------------------------------------------------------------
 
     async def done(self, message: Message) -> str:
@@ -94,6 +105,11 @@ class Books:
         mark = reacts(await self.home.heard(ended))
         assert mark is not None
         return mark[1]
+
+    def is_done(self, message: Message) -> bool:
+        """Whether a message is known to have come to an end."""
+        seen = self.home.ana.seen.get(self.home.room, [])
+        return any((found := reacts(each)) and found[0] == message.event_id and found[1] in FINAL for each in seen)
 
     async def settled(self) -> None:
         """Wait until nothing is left to be done, said or heard."""
@@ -230,4 +246,6 @@ class Books:
             for event, detail in register.execute("SELECT event_id, detail FROM inbox WHERE state = 'failed'"):
                 yield f"{event} was given up: {detail}"
             for name, reply in register.execute("SELECT name, reply FROM command_runs WHERE state = 'failed'"):
-                yield f"{name} failed: {json.loads(reply)}"
+                # Who cancels a turn just as the agent dies is told that the agent does not answer.
+                if not (name == "cancel" and self.may_be_cut):
+                    yield f"{name} failed: {json.loads(reply)}"

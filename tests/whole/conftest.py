@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import random
+import secrets
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +21,16 @@ if TYPE_CHECKING:
     from fleet.sim.provider import Provider
     from tests.synapse import Synapse
     from tests.whole.installation import Installation
+
+
+SEED = os.environ.get("MUSTER_SEED") or secrets.token_hex(4)
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> random.Random:
+    """The random choices of a test; MUSTER_SEED repeats them."""
+    print(f"MUSTER_SEED={SEED}")
+    return random.Random(f"{SEED} {request.node.name}")
 
 
 @pytest.fixture

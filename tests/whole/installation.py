@@ -307,6 +307,7 @@ class Installation:
     def last_words(self, lines: int = 40) -> str:
         """The end of the log, for a message about what went wrong."""
         written = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
+        written = [line for line in written if '"logger": "alembic' not in line]
         return "\n".join(["the log ends:", *written[-lines:]])
 
     async def close(self) -> None:

@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import random
-import secrets
 import signal
 import sys
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.operator_client import Operator
 from tests.whole import places, scenes
-from tests.whole.books import Books
 from tests.whole.installation import LIMIT, Installation, installation
-from tests.whole.scenes import Stage
+from tests.whole.stages import staged
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    import random
+    from collections.abc import Sequence
     from pathlib import Path
 
     from fleet.sim.provider import Provider
     from tests.synapse import Synapse
-    from tests.whole.scenes import Scene
+    from tests.whole.scenes import Scene, Stage
 
 pytestmark = pytest.mark.synapse
-
-SEED = os.environ.get("MUSTER_SEED") or secrets.token_hex(4)
 
 
 def both(*steps: str) -> tuple[str, ...]:
@@ -73,37 +66,6 @@ APART: dict[str, tuple[str, ...]] = {
     # Only a fault in Muster itself makes it give an event up: tests/connectors/test_delivery_killed.py has one.
     "test_killed_at_this_place_everything_stands_once": both("inbox.give_up"),
 }
-
-
-@pytest.fixture
-def rng(request: pytest.FixtureRequest) -> random.Random:
-    """Random choices of a test; MUSTER_SEED repeats them."""
-    print(f"MUSTER_SEED={SEED}")
-    return random.Random(f"{SEED} {request.node.name}")
-
-
-@asynccontextmanager
-async def staged(folder: Path, synapse: Synapse, models: Provider, **settings: object) -> AsyncIterator[Stage]:
-    """A stage whose standing agent is ready, and whose orchestrator was killed; at the end the books are balanced."""
-    async with (
-        installation(folder, synapse, models, **settings) as home,
-        Operator(await synapse.register(prefix="stan")) as stranger,
-    ):
-        stage = Stage(home, Books(home), stranger=stranger)
-        await home.ana.invite(home.room, stranger.user_id)
-        await stranger.join(home.room)
-        await home.start()
-        await home.joined()
-        await stage.set_up()
-        await home.kill()
-        yield stage
-        if home.process is None:
-            await home.start()
-        await stage.books.settled()
-        for name in home.agents():
-            await stage.books.ask(f"!stop {name}")
-        await home.nobody_left()
-        await stage.books.balance()
 
 
 async def kill_at(stage: Stage, scene: Scene, crashes: Sequence[str]) -> None:

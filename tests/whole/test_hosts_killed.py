@@ -1,0 +1,118 @@
+"""Agent hosts die at every place of theirs, and in the middle of turns: what became of each message is shown."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fleet import lifecycle
+from fleet.sweep import survivors
+from tests.operator_client import body
+from tests.whole import places
+from tests.whole.installation import reacts
+from tests.whole.stages import staged
+from tests.whole.test_acceptance import PIXEL
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from fleet.sim.provider import Provider
+    from tests.synapse import Synapse
+    from tests.whole.books import Message
+    from tests.whole.scenes import Stage
+
+pytestmark = pytest.mark.synapse
+
+#: Places that are passed again and again, and at which passages the long form dies as well.
+LATER = {"journal.commit": (2, 4, 6, 9, 13), "control.reply": (3, 6), "control.stream": (5, 20), "runtime.open": (2,)}
+PLACES = [
+    *sorted(places.of_agent_host()),
+    *(f"{step}.{side}:{n}" for step, passages in LATER.items() for side in ("before", "after") for n in passages),
+]
+
+
+async def test_an_agent_host_dies_at_some_places(
+    tmp_path: Path, synapse: Synapse, models: Provider, rng: random.Random
+) -> None:
+    await _die_at(rng.sample(PLACES, 2), tmp_path, synapse, models)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("part", range(4))
+async def test_an_agent_host_dies_at_every_place(tmp_path: Path, synapse: Synapse, models: Provider, part: int) -> None:
+    await _die_at(PLACES[part::4], tmp_path, synapse, models)
+
+
+@pytest.mark.soak
+async def test_the_host_of_an_agent_in_a_sandbox_dies(
+    tmp_path: Path, synapse: Synapse, models: Provider, rng: random.Random
+) -> None:
+    await _die_at(rng.sample(PLACES, 6), tmp_path, synapse, models, sandbox="bubblewrap")
+
+
+async def _die_at(
+    crashes: Sequence[str], folder: Path, synapse: Synapse, models: Provider, *, sandbox: str = "none"
+) -> None:
+    agents = {"runtime": "sim", "sandbox": sandbox, "heartbeat": "1s"}
+    async with staged(folder, synapse, models, agents=agents) as stage:
+        stage.books.may_be_cut = True
+        for crash in crashes:
+            print(crash)
+            await _die(stage, crash)
+
+
+async def _die(stage: Stage, crash: str) -> None:
+    """An agent whose host dies at this place gets three messages; then it is started again, and all of them end."""
+    home, books = stage.home, stage.books
+    stage.played += 1
+    name = f"host{stage.played}"
+    proof = home.paths.workspace(name) / "proof"
+    await home.start(MUSTER_HOST_CRASH=crash)
+    await books.ask(f"!launch {name}")
+    thread = await home.thread_of(name)
+    messages = [
+        await books.picture(thread, PIXEL),
+        await books.message(thread, "[[run: echo x >> proof]]"),
+        await books.message(thread, "[[say: begun]][[hang]]"),
+        await books.message(thread),
+    ]
+    async with asyncio.TaskGroup() as people:
+        operator = people.create_task(_attend(stage, name, messages))
+        await home.heard_words("✖", thread=thread)
+        folder = home.paths.agent_folder(name)
+        assert not lifecycle.is_running(folder)
+        marker = json.loads((folder / lifecycle.SPEC).read_text())["marker"]
+        assert survivors(marker) == [], "the report says that it is gone, and something of it is not"
+        await home.kill()
+        await home.start()
+        await books.ask(f"!launch {name}")
+        for message in messages:
+            await books.done(message)
+        operator.cancel()
+    await books.ask(f"!stop {name}")
+    await home.heard_words("⏹ Stopped", thread=thread)
+    assert not proof.exists() or proof.read_text() == "x\n", "what was allowed once was done twice"
+    await home.kill()
+
+
+async def _attend(stage: Stage, name: str, messages: Sequence[Message]) -> None:
+    """Allow what is asked for, and cancel the turn that hangs, for as long as it does."""
+    home, books = stage.home, stage.books
+    hanging, allowed = messages[2], set[str]()
+    while not all(books.is_done(message) for message in messages):
+        for event in list(home.ana.seen[home.room]):
+            asks = "asks for permission" in body(event) and f"**{name}**" in body(event)
+            if asks and event["event_id"] not in allowed and "m.new_content" not in event["content"]:
+                allowed.add(event["event_id"])
+                await home.ana.react(home.room, event["event_id"], "✅")
+        begun = any(reacts(event) == (hanging.event_id, "👀") for event in home.ana.seen[home.room])
+        if begun and not books.is_done(hanging):
+            await books.command(f"!cancel {name}")
+            await asyncio.sleep(1)
+        # Whoever waits for something in the room meanwhile also fills `seen`.
+        await asyncio.sleep(0.05)
