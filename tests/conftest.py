@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests import soak
 from tests.synapse import Synapse, SynapseMissing
 
 if TYPE_CHECKING:
@@ -15,8 +16,25 @@ if TYPE_CHECKING:
 
 #: Set in CI, where everything is installed: a test that is skipped there was skipped by mistake.
 REFUSE_SKIPS = "MUSTER_TESTS_REFUSE_SKIPS"
-#: Skips with these reasons are covered by the run as the other kind of user.
-OTHER_USER = ("needs root", "needs an ordinary user")
+#: Skips with these reasons are no mistakes: the run as the other kind of user covers them, or the time was used up.
+EXCUSED = ("needs root", "needs an ordinary user", "the time for soak tests is over")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where the time for soak tests is bounded, let chance say which of them come to run."""
+    if config.option.markexpr == "soak" and soak.budget() is not None:
+        soak.shuffle(items)
+
+
+def pytest_report_header() -> str:
+    """The seed of everything random."""
+    return f"MUSTER_SEED={soak.seed()}"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leave a soak test out when the time for them is over."""
+    if item.get_closest_marker("soak") is not None and soak.is_over():
+        pytest.skip("the time for soak tests is over")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -33,7 +51,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def _allowed(report: pytest.TestReport) -> bool:
     reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
-    return reason.removeprefix("Skipped: ").startswith(OTHER_USER)
+    return reason.removeprefix("Skipped: ").startswith(EXCUSED)
 
 
 @pytest.fixture(scope="session")

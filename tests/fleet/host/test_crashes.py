@@ -24,6 +24,7 @@ from fleet.events import Closing, Entry, MessageQueued, PermissionAsked, TurnEnd
 from fleet.host import control, images, journal, transport
 from fleet.host.state import AgentState, fold
 from register import crashpoints
+from tests import soak
 from tests.fleet.agents import LIMIT_S, START, Agent, gone
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ async def test_killed_at_random_moments(tmp_path: Path) -> None:
 
 @pytest.mark.soak
 async def test_killed_at_random_moments_for_long(tmp_path: Path) -> None:
-    deadline = time.monotonic() + int(os.environ.get("SOAK_SECONDS", "60"))
+    deadline = time.monotonic() + soak.share()
     number = 0
     while time.monotonic() < deadline:
         number += 1
@@ -85,7 +86,7 @@ async def test_killed_at_random_moments_for_long(tmp_path: Path) -> None:
 
 
 async def killed_at_random(home: Path, rounds: int) -> None:
-    seed = int(os.environ.get("MUSTER_SEED") or random.SystemRandom().randrange(2**32))
+    seed = int(soak.seed())
     print(f"MUSTER_SEED={seed}")
     rng = random.Random(seed)
     agent = Agent.make(home)
