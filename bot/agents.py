@@ -313,11 +313,21 @@ class Agents:
         """
         async with self.store.write(KILLED) as tx:
             changed = await agents.change(
-                tx, row.name, under=row.launch_id, wanted="stopped", at_once=True, keep_session=False
+                tx,
+                row.name,
+                under=row.launch_id,
+                wanted="stopped",
+                at_once=True,
+                keep_session=False,
+                state="stopped",
+                detail="killed, with everything it had started",
+                stopped_at=self.clock(),
             )
         if not changed:
             return False
         await lifecycle.kill(self.starter.folder(row.name))
+        if (keeper := self._keepers.get(row.name)) is not None:
+            keeper.killed()
         discarded = False
         if discard:
             discarded = await asyncio.to_thread(self.starter.discard_workspace, Path(row.workspace), row.name)
@@ -370,15 +380,11 @@ class Agents:
         return (await keeper.link.cancel()).cancelled
 
     async def withdraw(self, tx: AsyncConnection, message: AgentMessage) -> bool:
-        """Take back a message that has not reached its agent host; True when that is done."""
-        only_pending = [state for state in (*agent_messages.UNDERWAY, *agent_messages.STRANDED) if state != "pending"]
-        return await agent_messages.change(
-            tx, message.id, now=self.clock(), unless=[*only_pending, "finished"], state="withdrawn"
-        )
+        """Take back a message that may still wait; `bring_mail` then tells the agent host, now or when it runs again.
 
-    async def withdraw_from_host(self, message: AgentMessage) -> bool:
-        """Take back a message that waits in its agent host's queue; False when its turn has begun."""
-        keeper = self._keepers.get(message.agent)
-        if keeper is None or keeper.link is None:
-            return False
-        return await keeper.link.withdraw(message.id)
+        Returns:
+            False when its turn has begun, as far as is known.
+        """
+        return await agent_messages.change(
+            tx, message.id, now=self.clock(), only=["pending", "journaled"], state="withdrawing"
+        )

@@ -55,17 +55,6 @@ async def answer(
         answer={"option": chosen.option, "always": choice == "always", "by": by, "source": source, "choice": choice},
         answered_at=now,
     )
-    if choice == "always":
-        grant = approvals.Grant(
-            id=f"g{approval.id}",
-            agent=approval.agent,
-            digest=approval.digest,
-            title=approval.title,
-            detail=approval.detail,
-            granted_by=by,
-            granted_at=now,
-        )
-        await approvals.add_grant(tx, grant)
     verb = {"allow": "Allowed once", "always": "Allowed for always", "deny": "Denied"}[choice]
     return f"{verb}: {approval.agent}, {rendering.code(rendering.one_line(approval.title, 120))}."
 

@@ -91,7 +91,7 @@ class Conversations:
             case Reaction():
                 await self._reaction(arrival, inbound.body, permission)
             case Redaction(target=target):
-                await self._redaction(arrival, target)
+                await self._redaction(arrival, target, permission)
             case Edit(target=target):
                 await self._edit(arrival, target)
 
@@ -373,18 +373,21 @@ class Conversations:
 
     # --- taking back and editing --------------------------------------------------------------------------------
 
-    async def _redaction(self, arrival: Arrival, target: str) -> None:
+    async def _redaction(self, arrival: Arrival, target: str, permission: Permission) -> None:
         """Who takes a message back while it is still queued does not want it read."""
         inbound = arrival.inbound
-        async with self.services.store.read() as tx:
-            messages = await agent_messages.by_event(tx, inbound.connector, target)
-        for message in messages:
-            if message.state == "journaled":
-                await self.services.agents.withdraw_from_host(message)
         async with self.services.store.write(WITHDRAW) as tx:
+            messages = [
+                message
+                for message in await agent_messages.by_event(tx, inbound.connector, target)
+                # Some chat systems let people who may only look here take back what others wrote.
+                if permission >= OPERATOR or message.sender == inbound.identity
+            ]
             for message in messages:
                 await self.services.agents.withdraw(tx, message)
             await inbox.finish(tx, arrival.seq, self.services.clock())
+        for name in {message.agent for message in messages}:
+            self.services.agents.bring_mail(name)
 
     async def _edit(self, arrival: Arrival, target: str) -> None:
         """An edit is never input; who edits a message that went to an agent is told so."""

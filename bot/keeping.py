@@ -18,10 +18,11 @@ from bot.story import Story
 from fleet import journal, lifecycle
 from fleet.assembly import picture
 from fleet.control import AgentLink, HostStatus
-from fleet.errors import AgentRefused, AgentUnreachable, FleetError
+from fleet.errors import AgentRefused, AgentUnreachable
 from fleet.events import Entry, Opened, Position
 from fleet.journal import JournalReader
 from register.crashpoints import around, declare
+from register.errors import MusterError, RegisterError
 from register.queries import agent_messages, agents, approvals
 from register.queries.agents import AgentRow, PositionRow
 
@@ -119,6 +120,10 @@ class Keeper:
         """There is a message or an answer to bring."""
         self._mail.set()
 
+    def killed(self) -> None:
+        """The agent host was just killed: what was heard of it counts no more."""
+        self.host_runs, self.seen = False, None
+
     @property
     def link(self) -> AgentLink | None:
         """The open link to the agent host, when there is one."""
@@ -213,15 +218,24 @@ class Keeper:
         try:
             with around(SPAWN):
                 await self.starter.start(row, floor=position.incarnation, grants=grants)
-        except FleetError as error:
+        except RegisterError:
+            raise
+        except (MusterError, OSError) as error:
             await self._catch_up()
-            async with self.store.write(SPAWN_FAILED) as tx:
-                changed = await agents.change(
-                    tx, self.name, under=row.launch_id, state="failed", detail=str(error), stopped_at=self.clock()
-                )
-                if changed:
-                    await self.teller.note(tx, row, f"spawn/{row.launch_id}", f"✖ {error}")
-            self.wake_delivery()
+            await self._not_started(row, str(error))
+
+    async def _not_started(self, row: AgentRow, reason: str) -> None:
+        reason = self.teller.redaction(reason)
+        async with self.store.write(SPAWN_FAILED) as tx:
+            now_found = await agents.get(tx, self.name)
+            killed = now_found is not None and now_found.wanted == "stopped"
+            state = "stopped" if killed else "failed"
+            changed = await agents.change(
+                tx, self.name, under=row.launch_id, state=state, detail=reason, stopped_at=self.clock()
+            )
+            if changed and not killed:
+                await self.teller.note(tx, row, f"spawn/{row.launch_id}", f"✖ {reason}")
+        self.wake_delivery()
 
     async def _report_gone(self, row: AgentRow) -> None:
         """The host is not there. Where its journal does not say why, say what is known, and end what it left open."""
@@ -467,6 +481,7 @@ class Keeper:
                 await self._give_up_old()
                 link = self._link
                 if link is not None:
+                    await self._carry_withdrawals(link)
                     await self._carry_messages(link)
                     await self._carry_answers(link)
                     await self._carry_revocations(link)
@@ -491,6 +506,18 @@ class Keeper:
                 await self.teller.carry_out(tx, row, stories.Receipt(message_id, state, detail=detail))
         self.wake_delivery()
 
+    async def _carry_withdrawals(self, link: AgentLink) -> None:
+        async with self.store.read() as tx:
+            taken_back = await agent_messages.in_states(tx, ["withdrawing"], agent=self.name)
+        for message in taken_back:
+            with around(HAND_OVER):
+                withdrawn = await link.withdraw(message.id)
+            if not withdrawn:
+                # It never arrived; or its turn has begun, and then the journal says what becomes of it.
+                async with self.store.write(HANDED_OVER) as tx:
+                    now = self.clock()
+                    await agent_messages.change(tx, message.id, now=now, only=["withdrawing"], state="withdrawn")
+
     async def _carry_messages(self, link: AgentLink) -> None:
         async with self.store.read() as tx:
             waiting = await agent_messages.in_states(tx, ["pending"], agent=self.name)
@@ -512,6 +539,9 @@ class Keeper:
                 await self._settle(message.id, "dead", str(refusal))
             else:
                 await self._settle(message.id, "journaled", None)
+        if waiting:
+            # What was taken back while it was on its way.
+            await self._carry_withdrawals(link)
 
     async def _carry_answers(self, link: AgentLink) -> None:
         async with self.store.read() as tx:
@@ -549,9 +579,11 @@ class Keeper:
                 for grant in await approvals.list_grants(tx, agent=self.name, standing=False)
                 if grant.revoked_at is not None and not grant.held
             ]
+            standing = {grant.digest for grant in await approvals.list_grants(tx, agent=self.name)}
         for grant in taken_back:
-            with around(ANSWER):
-                await link.revoke(digest=grant.digest, by=grant.revoked_by or "")
+            if grant.digest not in standing:
+                with around(ANSWER):
+                    await link.revoke(digest=grant.digest, by=grant.revoked_by or "")
             async with self.store.write(ANSWERED) as tx:
                 await approvals.change_grant(tx, grant.id, held=True)
 

@@ -68,6 +68,15 @@ class Settle:
 
 
 @dataclass(frozen=True, slots=True)
+class Granted:
+    """The agent host allows something for always from now on."""
+
+    key: str
+    granted: events.GrantAdded
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Condition:
     """The agent is in this state now, as far as its journal knows."""
 
@@ -77,7 +86,7 @@ class Condition:
     launch_id: str | None
 
 
-Effect: TypeAlias = Note | Progress | Receipt | Ask | Settle | Condition
+Effect: TypeAlias = Note | Progress | Receipt | Ask | Settle | Granted | Condition
 
 # --- the fold ----------------------------------------------------------------------------------------------------
 
@@ -154,6 +163,8 @@ class Story:
                 return self, (Ask(incarnation, event, at, self.view.message if self.view is not None else None),)
             case events.PermissionAnswered():
                 return self, (Settle(event.asked_in or incarnation, event, at),)
+            case events.GrantAdded():
+                return self, (Granted(key, event, at),)
             case events.Notice(text=text):
                 return self, (Note(key, text, self.view.message if self.view is not None else None),)
             case events.Noise(lines=lines, sample=sample):
@@ -243,8 +254,12 @@ def digest(effects: Iterable[Effect], *, growing: str | None = None) -> Digest:
             case Settle(incarnation=incarnation, answered=answered):
                 if kept.pop(("ask", incarnation, answered.request), None) is None:
                     kept[("settle", incarnation, answered.request)] = effect
-            case Condition():
-                kept["condition"] = effect
+            case Granted(key=key):
+                kept[key] = effect
+            case Condition(state=state, launch_id=launch_id):
+                # The last one is the state that holds; an earlier one may have had a meaning of its own.
+                kept.pop(("condition", launch_id, state), None)
+                kept["condition", launch_id, state] = effect
             case Progress(view=view, final=True):
                 turns += 1
                 lines.append(f"- {rendering.one_line(view.text, 160) or 'worked without a word'}")

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bot import rendering
 from bot.choices import offered, question
 from bot.saying import Place
-from bot.story import Ask, Condition, Note, Progress, Receipt, Settle
+from bot.story import Ask, Condition, Granted, Note, Progress, Receipt, Settle
 from connectors import outbox
 from connectors.messages import Emphasis, Priority, React, Replace
 from register.queries import agent_messages, agents, approvals, audit
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bot.saying import Speaker
     from bot.story import Digest, Effect, Story
     from connectors.messages import Capabilities
-    from fleet.events import Position
+    from fleet.events import GrantAdded, Position
     from register.queries.agent_messages import AgentMessage
     from register.queries.agents import AgentRow
     from register.queries.approvals import Approval
@@ -45,11 +45,13 @@ RECEIPTS = {
 #: No secret that redaction knows has more characters (a private key of 16,384 bits has 13,000).
 _LONGEST_SECRET = 32_768
 #: States of a message that a state does not replace.
+_FINAL = ("finished", "failed", "uncertain")
 _LATER = {
-    "journaled": ("journaled", "accepted", "finished", "failed", "uncertain", "withdrawn"),
-    "accepted": ("accepted", "finished", "failed", "uncertain", "withdrawn"),
+    "journaled": ("journaled", "accepted", *_FINAL, "withdrawing", "withdrawn"),
+    # What was taken back too late was read all the same, and shows so.
+    "accepted": ("accepted", *_FINAL),
+    "dead": ("journaled", "accepted", *_FINAL, "withdrawing", "withdrawn"),
 }
-_FINAL = ("finished", "failed", "uncertain", "withdrawn")
 
 _OUTCOMES = {
     "selected": "answered",
@@ -108,10 +110,13 @@ class Teller:
                 await self._ask(tx, row, effect)
             case Settle():
                 await self._settle(tx, row, effect)
+            case Granted(key=key, granted=granted, at=at):
+                await self._granted(tx, row, key, granted, at)
             case Condition(state=state, detail=detail, at=at, launch_id=launch_id):
                 ended = {"stopped_at": at} if state in {"failed", "stopped"} else {"stopped_at": None}
                 begun = {"started_at": at} if state == "starting" else {}
-                kept = {"keep_session": True} if state == "idle" else {}
+                # What is read of an agent that was killed meanwhile does not bring its session back.
+                kept = {"keep_session": True} if state == "idle" and row.wanted == "running" else {}
                 redacted = self.redaction(detail) if detail else detail
                 values = {"state": state, "detail": redacted, **ended, **begun, **kept}
                 await agents.change(tx, row.name, under=launch_id, **values)
@@ -186,7 +191,7 @@ class Teller:
 
     async def _receipt(self, tx: AsyncConnection, row: AgentRow, receipt: Receipt) -> None:
         detail = self.redaction(receipt.detail) if receipt.detail else None
-        values = {"state": receipt.state, "detail": detail}
+        values: dict[str, Any] = {"state": receipt.state, "detail": detail}
         if receipt.turn is not None:
             values["turn"] = receipt.turn
         unless = _LATER.get(receipt.state, _FINAL)
@@ -262,6 +267,21 @@ class Teller:
         state = _OUTCOMES.get(answered.outcome, "answered")
         await self._close(tx, row, approval, state, outcome, settle.at)
 
+    async def _granted(self, tx: AsyncConnection, row: AgentRow, key: str, granted: GrantAdded, at: float) -> None:
+        """Only what the agent host took stands: an "always" that came too late must allow nothing at the next start."""
+        approval = await approvals.always_answered(tx, row.name, granted.digest)
+        mark = approval.id if approval is not None else hashlib.blake2s(key.encode()).hexdigest()[:8]
+        grant = approvals.Grant(
+            id=f"g{mark}",
+            agent=row.name,
+            digest=granted.digest,
+            title=granted.title,
+            detail=approval.detail if approval is not None else granted.title,
+            granted_by=granted.by,
+            granted_at=at,
+        )
+        await approvals.add_grant(tx, grant)
+
     async def too_late(self, tx: AsyncConnection, row: AgentRow, approval: Approval, reason: str) -> None:
         """The agent host did not take the answer."""
         by = str((approval.answer or {}).get("by", ""))
@@ -290,7 +310,7 @@ class Teller:
             action=f"permission of {row.name}",
             arguments={"id": approval.id, "title": self.redaction(approval.title)},
             outcome=state,
-            detail=outcome,
+            detail=self.redaction(outcome),
         )
         asked = await outbox.get(tx, approval.outbox_key)
         if asked is None:

@@ -215,7 +215,7 @@ agent_messages = _table(
     Column("event_id", String),  # the operator's message, on which the receipts are shown
     Column("answer_in", String),  # the conversation that the answer goes to; null: the agent's thread
     Column("state", String, nullable=False),
-    # pending | journaled | accepted | finished | failed | uncertain | withdrawn | dead
+    # pending | journaled | accepted | finished | failed | uncertain | withdrawing | withdrawn | dead | retried
     Column("turn", String),
     Column("detail", Text),
     Column("created_at", Float, nullable=False),

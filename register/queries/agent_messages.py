@@ -36,7 +36,7 @@ class AgentMessage:
     conversation: str | None
     event_id: str | None
     answer_in: str | None
-    #: pending, journaled, accepted, finished, failed, uncertain, withdrawn or dead
+    #: pending, journaled, accepted, finished, failed, uncertain, withdrawing, withdrawn, dead or retried
     state: str
     turn: str | None
     detail: str | None
@@ -79,11 +79,19 @@ async def in_states(
 
 
 async def change(
-    tx: AsyncConnection, message_id: str, *, now: float, unless: Sequence[str] = (), **values: object
+    tx: AsyncConnection,
+    message_id: str,
+    *,
+    now: float,
+    unless: Sequence[str] = (),
+    only: Sequence[str] = (),
+    **values: object,
 ) -> bool:
-    """Set columns of a message, unless it is in one of the states `unless`."""
+    """Set columns of a message, unless it is in one of the states `unless`, and only if it is in one of `only`."""
     table = agent_messages
     statement = update(table).where(table.c.id == message_id)
     if unless:
         statement = statement.where(table.c.state.not_in(unless))
+    if only:
+        statement = statement.where(table.c.state.in_(only))
     return (await tx.execute(statement.values(updated_at=now, **values))).rowcount > 0

@@ -85,6 +85,16 @@ async def by_request(tx: AsyncConnection, agent: str, incarnation: int, request:
     return None if row is None else Approval.from_row(row)
 
 
+async def always_answered(tx: AsyncConnection, agent: str, digest: str) -> Approval | None:
+    """The newest request of an agent with this digest that an operator allowed for always."""
+    where = (approvals.c.agent == agent, approvals.c.digest == digest, approvals.c.answer.is_not(None))
+    for row in await tx.execute(select(approvals).where(*where).order_by(approvals.c.asked_at.desc())):
+        approval = Approval.from_row(row)
+        if approval.answer and approval.answer.get("always"):
+            return approval
+    return None
+
+
 async def in_states(tx: AsyncConnection, states: Sequence[str], *, agent: str | None = None) -> list[Approval]:
     statement = select(approvals).where(approvals.c.state.in_(states)).order_by(approvals.c.asked_at)
     if agent is not None:

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bot.keeping import FOLLOW
+from bot.story import Condition
 from fleet.control import LINE_LIMIT, AgentLink
 from fleet.errors import AgentRefused
-from tests.bot.house import House, house
+from register.queries import agents
+from tests.bot.house import VIEWER, House, house
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -77,3 +80,42 @@ async def test_an_agent_that_cannot_write_down_a_revocation_is_followed_all_the_
     await home.marks(home.say("[[say: still followed]]", thread), "✅")
     assert keeper_of(home, "coder0").link is link
     await home.chat.until(lambda: len(asked) == 2, limit=30)
+
+
+async def test_a_message_taken_back_while_its_agent_is_stopped_is_never_read(home: House) -> None:
+    thread = await home.launch("coder0")
+    home.say("[[wait: gate]] first", thread)
+    queued = home.say("[[say: never]]", thread)
+    await home.marks(queued, "📥")
+    await home.ask("!stop coder0 --now")
+    await home.heard(thread, "Stopped")
+    home.chat.redact(queued, conversation=thread)
+    await home.ask("!launch coder0 --runtime sim --sandbox none")
+    await home.marks(queued, "↩️")
+    await home.marks(home.say("[[say: last words]]", thread), "✅")
+    assert "never" not in home.chat.texts(thread)
+
+
+async def test_a_viewer_who_may_delete_what_others_wrote_takes_no_message_from_an_agent(home: House) -> None:
+    thread = await home.launch("coder0")
+    home.say("[[wait: gate]] first", thread)
+    queued = home.say("[[say: read all the same]]", thread)
+    await home.marks(queued, "📥")
+    home.chat.redact(queued, conversation=thread, sender=VIEWER)
+    assert "viewer" in await home.ask("!whoami", sender=VIEWER, conversation=thread)
+    home.models.release("gate")
+    await home.heard(thread, "read all the same")
+
+
+async def test_the_session_of_a_killed_agent_stays_given_up_however_late_its_start_is_read(home: House) -> None:
+    await home.launch("coder0")
+    assert home.orchestrator is not None
+    store, teller = home.orchestrator.store, home.orchestrator.agents.teller
+    async with store.write(FOLLOW) as tx:
+        await agents.change(tx, "coder0", wanted="stopped", keep_session=False)
+        row = await agents.get(tx, "coder0")
+        assert row is not None
+        await teller.carry_out(tx, row, Condition("idle", None, 0.0, row.launch_id))
+        late = await agents.get(tx, "coder0")
+    assert late is not None
+    assert not late.keep_session
