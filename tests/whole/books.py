@@ -113,9 +113,9 @@ class Books:
 
     async def settled(self) -> None:
         """Wait until nothing is left to be done, said or heard."""
-        for event in self.commands:
+        for event in list(self.commands):
             await self.home.reply(event)
-        for message in self.messages:
+        for message in list(self.messages):
             await self.done(message)
         try:
             async with asyncio.timeout(LIMIT):

@@ -29,7 +29,7 @@ from fleet.sweep import survivors
 from tests.operator_client import Operator, body, relation, thread_root
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 
     from fleet.sim.provider import Provider
     from tests.operator_client import Event
@@ -147,8 +147,14 @@ class Installation:
         return await self.ended()
 
     @contextlib.asynccontextmanager
-    async def revived(self, crashes: Iterable[str] = (), *, pause: float = 0.0) -> AsyncIterator[list[str | None]]:
+    async def revived(
+        self, crashes: Iterable[str] = (), *, pause: Callable[[], Awaitable[None]] | None = None
+    ) -> AsyncIterator[list[str | None]]:
         """Start it again whenever it is killed, each time with the next of `crashes`, for the length of the block.
+
+        Args:
+            crashes: where it is to die; after the last one, nowhere.
+            pause: awaited before it is started again.
 
         Yields the crash places (None: it was killed from outside) of the deaths so far.
 
@@ -169,7 +175,8 @@ class Installation:
                 self.process = None
                 assert status == -signal.SIGKILL, f"it ended with {status}\n{self.last_words()}"
                 deaths.append(armed)
-                await asyncio.sleep(pause)
+                if pause is not None:
+                    await pause()
 
         keeping = asyncio.create_task(keep())
         owner = asyncio.current_task()

@@ -1,0 +1,49 @@
+"""`kill -9` at any moment of a stream of commands and messages: nothing is lost, and nothing is done twice."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.whole.mayhem import Mayhem, Plan
+from tests.whole.stages import staged
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from fleet.sim.provider import Provider
+    from tests.synapse import Synapse
+
+pytestmark = pytest.mark.synapse
+
+SOAK_SECONDS = int(os.environ.get("SOAK_SECONDS", "60"))
+
+
+async def test_the_orchestrator_is_killed_at_random_moments(
+    tmp_path: Path, synapse: Synapse, models: Provider, rng: random.Random
+) -> None:
+    async with staged(tmp_path, synapse, models) as stage:
+        await Mayhem(stage, Plan(kills=3), rng).run()
+
+
+async def test_everything_is_killed_at_random_moments(
+    tmp_path: Path, private_synapse: Callable[..., Synapse], models: Provider, rng: random.Random
+) -> None:
+    plan = Plan(kills=5, pauses=(0.0,), hosts=True, outage=3.0)
+    async with staged(tmp_path, private_synapse(sync_cache=False), models) as stage:
+        await Mayhem(stage, plan, rng).run()
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("sync_cache", [True, False])
+async def test_everything_is_killed_for_long(
+    tmp_path: Path, private_synapse: Callable[..., Synapse], models: Provider, rng: random.Random, sync_cache: bool
+) -> None:
+    pauses = (0.0,) * 20 + (4.0,) * 10 + (60.0,)
+    plan = Plan(kills=200, seconds=SOAK_SECONDS, pauses=pauses, hosts=True, outage=10.0)
+    async with staged(tmp_path, private_synapse(sync_cache=sync_cache), models) as stage:
+        await Mayhem(stage, plan, rng).run()
