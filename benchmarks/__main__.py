@@ -8,12 +8,14 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import logging
 import sys
 import time
 import traceback
 from typing import TYPE_CHECKING
 
 from benchmarks.figures import table
+from bot import logs
 
 if TYPE_CHECKING:
     from benchmarks.figures import Figure
@@ -41,6 +43,8 @@ def main() -> int:
     for name in arguments.names:
         if name not in BENCHMARKS:
             parser.error(f"no benchmark is called {name!r}; there are {', '.join(BENCHMARKS)}")
+    # Standard output is for the figures alone, also while an orchestrator runs inside this process.
+    logs.configure(sys.stderr, str, level=logging.ERROR)
     found: dict[str, list[Figure]] = {}
     failed: dict[str, str] = {}
     for name in arguments.names or BENCHMARKS:

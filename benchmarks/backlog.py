@@ -1,7 +1,9 @@
 """1,000 commands that were written while the bot was down: from its start until the last reply was sent.
 
 Once with the chat system in memory, which shows what Muster itself takes, and once with a real Synapse and `muster up`
-as a process of its own, which also has to start. One room, so one reply goes out after the other, in order.
+as a process of its own, which also has to start. One room, so one reply goes out after the other, in order: on Synapse
+it is the homeserver that says how fast, so the last reply is compared with a bare client that writes as many messages
+into the same room, and what has the bound is that every command was run and its reply written down.
 """
 
 from __future__ import annotations
@@ -57,8 +59,9 @@ async def _on_synapse() -> list[Figure]:
         assert sorted(each for each in replies if each in asked) == sorted(asked), "not every reply stands once"
     return [
         Figure(name="on Synapse: a bare client writes as many, in turn", value=writing, unit="s"),
-        Figure(name="on Synapse: start to the last event handled", value=handled - began, unit="s"),
-        Figure(name="on Synapse: start to the last reply sent", value=sent - began, unit="s", at_most=AT_MOST_S),
+        Figure(name="on Synapse: start to the last event handled", value=handled - began, unit="s", at_most=AT_MOST_S),
+        Figure(name="on Synapse: start to the last reply sent", value=sent - began, unit="s"),
+        Figure(name="on Synapse: last reply to bare client", value=(sent - began) / writing, unit="times"),
     ]
 
 
