@@ -1,8 +1,9 @@
 """Durable delivery between chat systems and Muster, the same for every connector.
 
-What comes in is written to the inbox together with the cursor behind it, and handed out until it is finished
-(`connectors.receiving`). What goes out waits in the outbox and is sent until the chat system has it, or becomes a dead
-letter (`connectors.sending`, in the order that `connectors.lanes` chooses). Each connector is kept going by its `Line`.
+What comes in is written to the `inbox` together with the cursor behind it, and handed out until it is finished
+(`receiving`). What goes out waits in the `outbox` and is sent until the chat system has it, or becomes a dead letter
+(`sending`); which row goes next is decided by the `lanes` and the connector's `pace`. A `supervisor` keeps each connector
+going, and `retention` lets go of what is old.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from connectors import inbox
-from connectors.line import Line
+from connectors.delivery_settings import DeliverySettings
 from connectors.persistence import persist
 from connectors.receiving import Receiver
 from connectors.sending import Sender
-from connectors.settings import DeliverySettings
+from connectors.supervisor import Supervisor
 from register.crashpoints import declare
 
 if TYPE_CHECKING:
@@ -68,58 +69,58 @@ class Delivery:
         self._clock = clock
         self._broken = dict(broken or {})
         self._receiver = Receiver(store, handler, self._settings, clock=clock, on_failed=on_failed)
-        self._lines: dict[str, Line] = {}
+        self._supervisors: dict[str, Supervisor] = {}
         for name, connector in connectors.items():
             sender = Sender(store, name, connector, self._settings, clock=clock, rng=rng, on_outcome=on_outcome)
-            self._lines[name] = Line(store, name, connector, sender, self._settings, clock=clock, rng=rng)
+            self._supervisors[name] = Supervisor(store, name, connector, sender, self._settings, clock=clock, rng=rng)
             connector.subscribe(partial(self.accept, name))
 
     async def run(self) -> None:
         """Receive, hand out and send, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._receiver.run(), name="receiver")
-            for name, line in self._lines.items():
-                tasks.create_task(line.run(), name=f"line {name}")
-                tasks.create_task(line.sender.run(), name=f"sender {name}")
+            for name, supervisor in self._supervisors.items():
+                tasks.create_task(supervisor.run(), name=f"supervisor {name}")
+                tasks.create_task(supervisor.sender.run(), name=f"sender {name}")
 
     def connector(self, name: str) -> Connector | None:
         """The connector of that name."""
-        line = self._lines.get(name)
-        return None if line is None else line.connector
+        supervisor = self._supervisors.get(name)
+        return None if supervisor is None else supervisor.connector
 
     def wake(self) -> None:
         """There may be something new in the outbox: to be called after the commit that put it there.
 
         Forgetting it loses nothing, but the row waits for the next look into the register.
         """
-        for line in self._lines.values():
-            line.sender.wake()
+        for supervisor in self._supervisors.values():
+            supervisor.sender.wake()
 
     async def accept(self, name: str, batch: Batch) -> None:
         """Write a batch and the cursor behind it in one transaction. Returns when it is durable."""
         await persist(self._store, ACCEPT, lambda tx: inbox.accept(tx, name, batch, self._clock()))
         if batch.events:
             self._receiver.wake()
-        if (line := self._lines.get(name)) is not None:
-            line.heard()
+        if (supervisor := self._supervisors.get(name)) is not None:
+            supervisor.heard()
 
     def restart(self, name: str) -> bool:
         """Start a connector again at once, whatever state it is in. False: there is none of that name."""
-        line = self._lines.get(name)
-        if line is not None:
-            line.restart()
-        return line is not None
+        supervisor = self._supervisors.get(name)
+        if supervisor is not None:
+            supervisor.restart()
+        return supervisor is not None
 
     async def health(self) -> dict[str, Health]:
         """Every connector's health by name, also of those that could not be made."""
-        found = await asyncio.gather(*(line.health() for line in self._lines.values()))
-        return {**self._broken, **dict(zip(self._lines, found, strict=True))}
+        found = await asyncio.gather(*(supervisor.health() for supervisor in self._supervisors.values()))
+        return {**self._broken, **dict(zip(self._supervisors, found, strict=True))}
 
     async def idle(self) -> None:
         """Wait until every event was dealt with, and nothing is left that could be sent just now."""
         while True:
             await self._receiver.rested()
-            for line in self._lines.values():
-                await line.sender.rested()
-            if self._receiver.resting and all(line.sender.resting for line in self._lines.values()):
+            for supervisor in self._supervisors.values():
+                await supervisor.sender.rested()
+            if self._receiver.resting and all(supervisor.sender.resting for supervisor in self._supervisors.values()):
                 return

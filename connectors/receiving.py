@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from connectors.settings import DeliverySettings
+    from connectors.delivery_settings import DeliverySettings
     from register.store import Store
 
 GIVE_UP = declare("inbox.give_up")

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, TypeAlias
 import structlog
 
 from connectors import outbox
+from connectors.choice import Attempt, Choice
 from connectors.codec import CodecError
 from connectors.contract import Refused, TryLater
-from connectors.lanes import Attempt, Backoff, Choice, Lanes
+from connectors.lane import Backoff
+from connectors.lanes import Lanes
 from connectors.messages import File, OpenThread, Sent
 from connectors.pace import Pace
 from connectors.persistence import persist
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from connectors.contract import Connector
-    from connectors.settings import DeliverySettings
+    from connectors.delivery_settings import DeliverySettings
     from register.store import Store
 
 RECORD = declare("outbox.record")
@@ -131,7 +133,7 @@ class Sender:
         self._news.set()
 
     def heard(self) -> None:
-        """The chat system spoke: what failed because the line was down need not wait any longer."""
+        """The chat system spoke: what failed because the connection was down need not wait any longer."""
         now = self._clock()
         if now - self._hurried_at >= self._settings.restart_first or now < self._hurried_at:
             self._hurried_at = now

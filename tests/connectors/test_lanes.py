@@ -10,13 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.lanes import Attempt, Backoff, Choice, Lanes
+from connectors.lane import Backoff
+from connectors.lanes import Lanes
 from connectors.memory import ALL_CAPABILITIES
 from connectors.messages import Capabilities, File, Message, OpenThread, Outbound, Priority, React, Replace, Sent
 from connectors.outbox import Row, Standing
 from connectors.pace import Pace
 
 if TYPE_CHECKING:
+    from connectors.choice import Attempt, Choice
     from connectors.messages import OutboundContent
 
 SCOPE = "device-1"

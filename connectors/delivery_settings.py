@@ -1,4 +1,4 @@
-"""What an operator can set about delivery. Times are in seconds."""
+"""The times (in seconds) and bounds that delivery keeps to."""
 
 from __future__ import annotations
 

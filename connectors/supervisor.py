@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from connectors.contract import Connector
+    from connectors.delivery_settings import DeliverySettings
     from connectors.sending import Sender
-    from connectors.settings import DeliverySettings
     from register.store import Store
 
 _log = structlog.get_logger(__name__)
@@ -26,7 +26,7 @@ _log = structlog.get_logger(__name__)
 _HEALTH_TIMEOUT: Final = 2.0
 
 
-class Line:
+class Supervisor:
     """Keeps one connector going. Whatever it does, the others never notice."""
 
     def __init__(
