@@ -2,8 +2,8 @@
 
 What comes in is written to the `inbox` together with the cursor behind it, and handed out until it is finished
 (`receiving`). What goes out waits in the `outbox` and is sent until the chat system has it, or becomes a dead letter
-(`sending`); which row goes next is decided by the `lanes` and the connector's `pace`. A `supervisor` keeps each connector
-going, and `retention` lets go of what is old.
+(`sending`); which row goes next is decided by the `lanes` and the connector's `pace`. A `supervisor` keeps each
+connector going, and `retention` lets go of what is old.
 """
 
 from __future__ import annotations
