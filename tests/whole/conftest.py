@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import random
-import secrets
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from fleet.sim import provider
+from tests import soak
 from tests.whole.installation import installation
 
 if TYPE_CHECKING:
@@ -23,14 +22,10 @@ if TYPE_CHECKING:
     from tests.whole.installation import Installation
 
 
-SEED = os.environ.get("MUSTER_SEED") or secrets.token_hex(4)
-
-
 @pytest.fixture
 def rng(request: pytest.FixtureRequest) -> random.Random:
     """The random choices of a test; MUSTER_SEED repeats them."""
-    print(f"MUSTER_SEED={SEED}")
-    return random.Random(f"{SEED} {request.node.name}")
+    return random.Random(f"{soak.seed()} {request.node.name}")
 
 
 @pytest.fixture

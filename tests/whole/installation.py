@@ -224,10 +224,10 @@ class Installation:
 
     async def joined(self) -> None:
         """Wait until the bot is in the room; what was said there before is not for it."""
-        await self.ana.wait_for(
-            self.room,
-            lambda event: event.get("state_key") == self.bot.user_id and event["content"].get("membership") == "join",
-        )
+        try:
+            await self.ana.wait_for(self.room, lambda event: _joins(event, self.bot.user_id))
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.last_words()}") from None
 
     async def heard(self, wanted: Callable[[Event], bool], *, limit: float = LIMIT) -> Event:
         """The first event of the bot in the room that `wanted` says yes to."""
@@ -358,6 +358,10 @@ def reacts(event: Event) -> tuple[str, str] | None:
     """The message on which this is a reaction, and the reaction."""
     found = relation(event)
     return (found["event_id"], found["key"]) if found.get("rel_type") == "m.annotation" else None
+
+
+def _joins(event: Event, user_id: str) -> bool:
+    return event.get("state_key") == user_id and event["content"].get("membership") == "join"
 
 
 def _marker(folder: Path) -> str:

@@ -31,7 +31,9 @@ class Plan:
     """How bad it gets. Times are in seconds."""
 
     kills: int
-    """How often something is killed; mostly it is the orchestrator."""
+    """How often something is killed."""
+    share: int = 3
+    """Kills of the orchestrator for each of an agent host and each outage of the homeserver."""
     seconds: float = 3600.0
     """After so long it is over, whatever was killed by then."""
     pauses: tuple[float, ...] = (0.0, 0.0, 4.0)
@@ -141,7 +143,11 @@ class Mayhem:
         waiting: list[str] = []
         while self._killed < self.plan.kills and time.monotonic() < until:
             if not waiting:
-                waiting = ["orchestrator"] * 3 + ["host"] * self.plan.hosts + ["homeserver"] * (self.plan.outage > 0)
+                waiting = (
+                    ["orchestrator"] * self.plan.share
+                    + ["host"] * self.plan.hosts
+                    + ["homeserver"] * (self.plan.outage > 0)
+                )
                 self.rng.shuffle(waiting)
             await asyncio.sleep(self.rng.uniform(0.3, 3.0))
             self._killed += 1

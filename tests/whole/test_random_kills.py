@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests import soak
 from tests.whole.mayhem import Mayhem, Plan
 from tests.whole.stages import staged
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.synapse
 
-SOAK_SECONDS = int(os.environ.get("SOAK_SECONDS", "60"))
-
 
 async def test_the_orchestrator_is_killed_at_random_moments(
     tmp_path: Path, synapse: Synapse, models: Provider, rng: random.Random
@@ -33,7 +31,7 @@ async def test_the_orchestrator_is_killed_at_random_moments(
 async def test_everything_is_killed_at_random_moments(
     tmp_path: Path, private_synapse: Callable[..., Synapse], models: Provider, rng: random.Random
 ) -> None:
-    plan = Plan(kills=5, pauses=(0.0,), hosts=True, outage=3.0)
+    plan = Plan(kills=3, share=1, pauses=(0.0,), hosts=True, outage=2.0)
     async with staged(tmp_path, private_synapse(sync_cache=False), models) as stage:
         await Mayhem(stage, plan, rng).run()
 
@@ -44,6 +42,7 @@ async def test_everything_is_killed_for_long(
     tmp_path: Path, private_synapse: Callable[..., Synapse], models: Provider, rng: random.Random, sync_cache: bool
 ) -> None:
     pauses = (0.0,) * 20 + (4.0,) * 10 + (60.0,)
-    plan = Plan(kills=200, seconds=SOAK_SECONDS, pauses=pauses, hosts=True, outage=10.0)
+    seconds = 1800.0 if soak.budget() is None else soak.share()
+    plan = Plan(kills=100, seconds=seconds, pauses=pauses, hosts=True, outage=10.0)
     async with staged(tmp_path, private_synapse(sync_cache=sync_cache), models) as stage:
         await Mayhem(stage, plan, rng).run()
