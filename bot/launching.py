@@ -33,6 +33,13 @@ async def launch_agent(
             f"an agent without a sandbox acts as the person who runs Muster, so only an admin starts one; you are "
             f"{ctx.permission}. Leave --sandbox out, or ask an admin."
         )
+    if workspace is not None and ctx.permission < ADMIN:
+        placed = await asyncio.to_thread(services.assembly.places, name, workspace)
+        if not placed:
+            raise NotPermitted(
+                f"--workspace opens a folder of the person who runs Muster to an agent, so only an admin chooses one; "
+                f"you are {ctx.permission}. Leave it out, or let an admin write it into roster.yaml."
+            )
     asked = {"role": role, "runtime": runtime, "model": model, "sandbox": sandbox, "workspace": workspace}
     plan = await asyncio.to_thread(services.assembly.plan, name, asked)
     connector, room = services.main_room(ctx.origin)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import secrets
 import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -128,6 +128,12 @@ class Assembly:
             return Path(self.defaults.workspaces) / name
         return self.workspace_of(name)
 
+    def places(self, name: str, workspace: str) -> bool:
+        """Whether the roster or the defaults put the agent into this folder anyway."""
+        entry = roster.load(self.roster).get(name)
+        known = [self._own_workspace(name), *([Path(entry.workspace)] if entry and entry.workspace else [])]
+        return Path(workspace).expanduser().resolve() in {path.resolve() for path in known}
+
     # --- deciding -----------------------------------------------------------------------------------------------
 
     def plan(self, name: str, asked: Mapping[str, str | None]) -> Plan:
@@ -155,6 +161,7 @@ class Assembly:
         chosen = sandbox.choose(wanted_sandbox)
         if chosen != "none":
             sandbox.check_workspace(workspace, self.hidden)
+            workspace = workspace.resolve()
         return Plan(
             name=name,
             role=asked.get("role") or (entry.role if entry else None) or DEFAULT_ROLE,
@@ -197,6 +204,8 @@ class Assembly:
         folder = self.folder(row.name)
         home = folder / "home"
         workspace = Path(row.workspace)
+        if row.sandbox != "none":
+            self._check_still(workspace)
         for needed in (folder, home):
             needed.mkdir(mode=0o700, parents=True, exist_ok=True)
         workspace.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -245,6 +254,15 @@ class Assembly:
             hints=prepared.hints,
         )
 
+    def _check_still(self, workspace: Path) -> None:
+        """An agent that works around this folder may have put a link in its place, to something that is not its own."""
+        if workspace.resolve() != workspace:
+            raise FleetError(
+                f"The workspace {workspace} is a link to {workspace.resolve()} by now, so the agent was not started. "
+                "Look at who made it."
+            )
+        sandbox.check_workspace(workspace, self.hidden)
+
     def _account(self, runtime: str, entry: AgentEntry | None) -> Account | None:
         if entry is not None and entry.account is not None:
             account = self.accounts.get(entry.account)
@@ -262,12 +280,30 @@ class Assembly:
         return values
 
     def discard_workspace(self, workspace: Path, name: str) -> bool:
-        """Delete a workspace that Muster made. False: it lies elsewhere, and stays."""
-        if workspace != self._own_workspace(name):
+        """Delete a workspace that Muster made. False: it lies elsewhere, and stays.
+
+        Raises:
+            FleetError: something of it could not be deleted.
+        """
+        own = self._own_workspace(name)
+        if workspace not in {own, own.resolve()}:
             return False
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(workspace)
+        if workspace.is_symlink() or not _deleted(workspace):
+            raise FleetError(
+                f"{name} is killed, but its workspace {workspace} could not be deleted. Look at what is left of "
+                "it, and delete it by hand."
+            )
         return True
+
+
+def _deleted(folder: Path) -> bool:
+    """Delete a folder, whatever an agent closed to its owner or nested too deep for Python in it."""
+    try:
+        shutil.rmtree(folder)
+    except (OSError, RecursionError):
+        for command in (["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
+            subprocess.run([*command, "--", str(folder)], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    return not folder.exists()
 
 
 def picture(attachment: Mapping[str, object]) -> dict[str, str]:

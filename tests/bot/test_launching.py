@@ -1,0 +1,35 @@
+"""Who may launch what, where."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.bot.house import OPERATOR, House, house
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+@pytest.fixture
+async def home(tmp_path: Path) -> AsyncIterator[House]:
+    (tmp_path / "project").mkdir()
+    roster = f"agents:\n  - name: placed\n    runtime: sim\n    workspace: {tmp_path / 'project'}\n"
+    async with house(tmp_path / "muster", roster=roster) as made, made.open():
+        yield made
+
+
+async def test_only_an_admin_opens_a_folder_of_the_persons_to_an_agent(home: House, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    assert "only an admin" in await home.ask(f"!launch spy --runtime sim --workspace {keys}", sender=OPERATOR)
+    (tmp_path / "project" / "way-out").symlink_to(keys)
+    way_out = tmp_path / "project" / "way-out"
+    assert "only an admin" in await home.ask(f"!launch placed --workspace {way_out}", sender=OPERATOR)
+    assert "No agent runs" in await home.ask("!ps")
+    project = tmp_path / "project"
+    assert "needs a command line" in await home.ask(
+        f"!launch placed --workspace {project} --runtime custom", sender=OPERATOR
+    )
