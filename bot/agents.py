@@ -241,7 +241,8 @@ class Agents:
             return row, True
         if row is not None and row.wanted == "running" and row.state not in {"failed", "stopped"}:
             return row, False
-        thread_key = row.thread_key if row is not None and row.room == request.room else f"th/{run_id}"
+        here = row is not None and (row.connector, row.room) == (request.connector, request.room)
+        thread_key = row.thread_key if row is not None and here else f"th/{run_id}"
         wish: dict[str, Any] = {
             "role": request.role,
             "runtime": request.runtime,
@@ -278,7 +279,7 @@ class Agents:
             else ""
         )
         text = f"**{row.name}** · {row.role} · {row.runtime}{model} · {rendering.code(row.workspace)}.{loose}"
-        opener = OpenThread(title=row.name, message=rendering.message(text))
+        opener = OpenThread(title=row.name, message=rendering.message(self.teller.redaction(text)))
         place = Place(row.connector, conversation=row.room)
         await outbox.put(tx, place.outbound(row.thread_key, opener, Priority.REPLY), self.clock())
 

@@ -9,8 +9,10 @@ import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from bot.redaction import redacted_mapping
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 #: Events that may wait for one client. A client that is further behind is let go.
 BACKLOG = 1000
@@ -48,12 +50,16 @@ class Subscription:
 class EventHub:
     """Hands each event to every client that is subscribed at that moment; waits for none of them."""
 
-    def __init__(self, backlog: int = BACKLOG) -> None:
+    def __init__(self, backlog: int = BACKLOG, redact: Callable[[str], str] = str) -> None:
         self._backlog = backlog
+        self._redact = redact
         self._subscriptions: set[Subscription] = set()
 
     def publish(self, event: Mapping[str, Any]) -> None:
-        """Tell an event: an object that JSON can hold, with its ``type``."""
+        """Tell an event: an object that JSON can hold, with its ``type``. No secret in it gets out."""
+        if not self._subscriptions:
+            return
+        event = redacted_mapping(event, self._redact)
         for subscription in tuple(self._subscriptions):
             if not subscription.put(event):
                 self._subscriptions.discard(subscription)

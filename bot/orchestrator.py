@@ -45,6 +45,7 @@ from fleet.assembly import Account, Assembly, Defaults
 from register.crashpoints import declare
 from register.errors import MusterError
 from register.queries import audit, command_runs
+from register.references import Reference
 from register.store import Store
 from scheduler.jobs import Job, Jobs
 
@@ -114,10 +115,13 @@ class Orchestrator:
 def redaction_of(settings: Settings, environ: Mapping[str, str]) -> Redaction:
     """What must not leave: the patterns, and the secrets that the settings refer to."""
     known = set()
-    for account in settings.accounts.values():
-        if account.credential is not None:
+    references = [account.credential for account in settings.accounts.values()]
+    for connector in settings.connectors:
+        references += [getattr(connector.settings, name) for name in type(connector.settings).model_fields]
+    for reference in references:
+        if isinstance(reference, Reference):
             with contextlib.suppress(MusterError):
-                known.add(account.credential.resolve(environ))
+                known.add(reference.resolve(environ))
     return Redaction(known=frozenset(known), extra=tuple(settings.redaction.patterns))
 
 
@@ -200,7 +204,7 @@ async def _running(
         connector = connectors.get(name)
         return connector.capabilities if connector is not None else Capabilities()
 
-    events = EventHub()
+    events = EventHub(redact=redact)
     speaker = Speaker(paths.outgoing)
 
     def time_of_day(at: float) -> str:

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 MASK = "[redacted]"
 
@@ -41,10 +41,12 @@ _FORMATS = (
     r"(?:[MNO][DTjz][AEIMQUYcgk][w-z0-5]){5,6}(?:[MNO][DTjz][AEIMQUYcgk]|[MNO][AQgw])?"
     r"\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,}",
 )
-_KNOWN_FORMATS = re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(_FORMATS)})")
+# Nothing of a word stands before a secret; but the end of a terminal's colour may (`\x1b[31m`).
+_BEGIN = r"(?:(?<![A-Za-z0-9])|(?<=[0-9;\[]m))"
+_KNOWN_FORMATS = re.compile(rf"{_BEGIN}(?:{'|'.join(_FORMATS)})")
 # JSON Web Tokens (RFC 7519). At most 64 characters of a name may stand before it in the same run.
 _WEB_TOKEN = re.compile(
-    r"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{0,64}?(?P<secret>(?<![A-Za-z0-9])"
+    rf"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{{0,64}}?(?P<secret>{_BEGIN}"
     r"eyJ[A-Za-z0-9_-]{10,}+\.eyJ[A-Za-z0-9_-]{10,}+\.[A-Za-z0-9_-]{10,})"
 )
 # Private keys (RFC 7468, RFC 4716, RFC 9580 section 6.2): the header, then runs of base64, however they are indented,
@@ -68,7 +70,8 @@ _IN_URL = re.compile(
     r"(?P<secret>(?:(?!\$\(|@[^\s/@]*(?:[\s/]|\Z)|[/?#`|;&<>])[!-~\u00a1-\u052f])++)"
 )
 _BEARER = re.compile(
-    r"\b(?i:bearer|basic)\s{1,8}(?P<secret>(?=[A-Za-z._~+/-]{0,200}?(?:[0-9=]|[a-z][A-Z]))[A-Za-z0-9._~+/=-]{16,})"
+    rf"(?:\b|{_BEGIN})(?i:bearer|basic)"
+    r"\s{1,8}(?P<secret>(?=[A-Za-z._~+/-]{0,200}?(?:[0-9=]|[a-z][A-Z]))[A-Za-z0-9._~+/=-]{16,})"
 )
 # Paths, addresses, variables and calls are no secrets; words are none unless quoted; numbers are none
 # (`token_count = 12345678`).
@@ -149,6 +152,21 @@ class Redaction:
         for pattern in self._extra:
             for match in pattern.finditer(text):
                 yield match.span()
+
+
+def redacted(value: Any, redact: Callable[[str], str]) -> Any:
+    """`value`, as JSON has it, with every text in it redacted."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, list | tuple):
+        return [redacted(item, redact) for item in value]
+    if isinstance(value, dict):
+        return redacted_mapping(value, redact)
+    return value
+
+
+def redacted_mapping(value: Mapping[str, Any], redact: Callable[[str], str]) -> dict[str, Any]:
+    return {key: redacted(item, redact) for key, item in value.items()}
 
 
 def begin_of_last_word(text: str) -> int:

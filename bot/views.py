@@ -10,7 +10,7 @@ from bot.timestamps import timestamp
 from fleet import events
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Sequence
 
     from bot.agents import AgentView
     from fleet.events import Entry
@@ -145,18 +145,3 @@ def _gist(event: events.Event) -> str:
             return f"{turn}: {reason}"
         case _:
             return ""
-
-
-def redacted(value: Any, redact: Callable[[str], str]) -> Any:
-    """`value`, as JSON has it, with every text in it redacted."""
-    if isinstance(value, str):
-        return redact(value)
-    if isinstance(value, list | tuple):
-        return [redacted(item, redact) for item in value]
-    if isinstance(value, dict):
-        return redacted_mapping(value, redact)
-    return value
-
-
-def redacted_mapping(value: Mapping[str, Any], redact: Callable[[str], str]) -> dict[str, Any]:
-    return {key: redacted(item, redact) for key, item in value.items()}

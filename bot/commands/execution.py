@@ -35,6 +35,7 @@ from bot.commands.runs import (
 from bot.commands.steps import RecordedSteps
 from bot.commands.table import Permission, Reply
 from bot.errors import NotPermitted, UsageError, UserError
+from bot.redaction import redacted
 from register.crashpoints import declare
 from register.errors import MusterError
 from register.queries import audit, command_runs
@@ -348,7 +349,7 @@ class Executor:
         A run that has an end keeps it. One that was not `begun` is written down here.
         """
         services = self._services
-        text, data = services.redact(reply.text), _redacted(reply.data, services.redact)
+        text, data = services.redact(reply.text), redacted(reply.data, services.redact)
         kept = self._kept(run.arguments)
         end: dict[str, Any] = {
             "state": state,
@@ -406,15 +407,3 @@ def _audited(command: Command | None) -> bool:
 def _being_cancelled() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
-
-
-def _redacted(value: Any, redact: Callable[[str], str]) -> Any:
-    match value:
-        case str():
-            return redact(value)
-        case dict():
-            return {key: _redacted(item, redact) for key, item in value.items()}
-        case list() | tuple():
-            return [_redacted(item, redact) for item in value]
-        case _:
-            return value

@@ -127,7 +127,7 @@ async def tail(ctx: Context, name: AgentName, entries: int = 20) -> Reply:
     found = await ctx.services.agents.tail(name, entries)
     return Reply(
         ctx.services.redact(views.journal_text(found)),
-        [views.redacted(entry.to_json(), ctx.services.redact) for entry in found],
+        [entry.to_json() for entry in found],
     )
 
 

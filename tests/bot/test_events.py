@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from bot.events import EventHub, TooSlow
+from bot.redaction import Redaction
 
 
 async def test_everybody_who_watches_sees_what_happens_from_then_on() -> None:
@@ -27,3 +28,11 @@ async def test_who_falls_behind_gets_what_was_queued_and_then_the_end() -> None:
         assert [await anext(slow), await anext(slow)] == [{"n": 0}, {"n": 1}]
         with pytest.raises(TooSlow):
             await anext(slow)
+
+
+async def test_no_secret_is_in_an_event_however_deep_it_lies() -> None:
+    hub = EventHub(redact=Redaction(known=frozenset({"correct horse battery"})))
+    with hub.subscribed() as one:
+        hub.publish({"type": "entry", "entry": {"kind": "tool", "words": ["the correct horse battery is it"]}})
+        async with asyncio.timeout(5):
+            assert "horse" not in str(await anext(one))
