@@ -54,6 +54,7 @@ class Operators:
         self._configured = dict(configured)
         self._owners = frozenset(owners if owners is not None else (owner_identity(),))
         self._rows: dict[str, OperatorRow] | None = None
+        self._changes = 0
 
     async def permission(self, identity: str) -> Permission:
         """What `identity` may do; `NONE` for a stranger."""
@@ -96,11 +97,16 @@ class Operators:
     def refresh(self) -> None:
         """Read the table anew at the next question."""
         self._rows = None
+        self._changes += 1
 
     async def _table(self) -> dict[str, OperatorRow]:
-        if self._rows is None:
+        while self._rows is None:
+            seen = self._changes
             async with self._store.read() as tx:
-                self._rows = {row.identity: row for row in await queries.every(tx)}
+                rows = {row.identity: row for row in await queries.every(tx)}
+            # What changed while it was being read must not come back.
+            if seen == self._changes:
+                self._rows = rows
         return self._rows
 
 

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.commands.table import ADMIN, NONE, OPERATOR, VIEWER
 from bot.errors import UserError
@@ -82,4 +83,22 @@ async def test_a_change_that_was_undone_leaves_nothing(store: Store) -> None:
     with pytest.raises(RuntimeError):
         await half()
     operators.refresh()
+    assert await operators.permission(ANA) is NONE
+
+
+async def test_a_permission_that_is_taken_while_the_table_is_being_read_is_gone(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operators = Operators(store, {}, owners=())
+    await put(store, operators, row("admin"))
+    every = queries.every
+
+    async def slowly(tx: AsyncConnection) -> list[OperatorRow]:
+        found = await every(tx)
+        if found[0].permission == "admin":
+            await put(store, operators, row("none"))
+        return found
+
+    monkeypatch.setattr(queries, "every", slowly)
+    assert await operators.permission(ANA) is NONE
     assert await operators.permission(ANA) is NONE
