@@ -18,7 +18,7 @@ from bot.story import Story
 from fleet import journal, lifecycle
 from fleet.assembly import picture
 from fleet.control import AgentLink, HostStatus
-from fleet.errors import AgentRefused, AgentUnreachable
+from fleet.errors import AgentRefused, AgentUnreachable, FleetError
 from fleet.events import Entry, Opened, Position
 from fleet.journal import JournalReader
 from register.crashpoints import around, declare
@@ -53,6 +53,8 @@ BATCH = 500
 PASSING = frozenset({"stopping", "queue_full", "not_writable"})
 #: "Typing" is shown again after this, seconds; chat systems forget it.
 TYPE_AGAIN = 20.0
+#: What could not be told so often, each time from the beginning, is left out.
+STUMBLES = 3
 #: A link that broke is tried again after this, seconds.
 RETRY_LINK = 0.5
 
@@ -104,6 +106,8 @@ class Keeper:
     _link: AgentLink | None = None
     _story: Story = field(init=False)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _stumbled: tuple[Position, int] = (Position(), 0)
+    """Where the story could not be told, and how often."""
     _mail: asyncio.Event = field(default_factory=asyncio.Event)
     _turned: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -153,7 +157,7 @@ class Keeper:
                 link = await self._connect()
             except AgentRefused as refusal:
                 self.host_runs = True
-                await self._estranged(row, refusal)
+                await self._estranged(refusal)
                 continue
             self.host_runs = link is not None
             if link is None:
@@ -170,6 +174,7 @@ class Keeper:
 
     async def _connect(self) -> AgentLink | None:
         """A link to the agent host if one runs; None when there is none (its lock is free)."""
+        logged = False
         while True:
             try:
                 return await AgentLink.connect(self.starter.socket(self.name))
@@ -177,14 +182,21 @@ class Keeper:
                 if not lifecycle.is_running(self.starter.folder(self.name)):
                     return None
                 # It holds its lock and does not answer: it is starting, or stopped. That is not gone.
-                log.info("agent.not_answering", agent=self.name, reason=str(error))
+                if not logged:
+                    log.info("agent.not_answering", agent=self.name, reason=str(error))
+                logged = True
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(RETRY_LINK):
                         await self._changed.wait()
                         self._changed.clear()
 
-    async def _estranged(self, row: AgentRow, refusal: AgentRefused) -> None:
+    async def _estranged(self, refusal: AgentRefused) -> None:
         """The host runs and speaks another protocol: say so once, and end it by force when it is no longer wanted."""
+        self._changed.clear()
+        async with self.store.read() as tx:
+            row = await agents.get(tx, self.name)
+        if row is None:
+            return
         if row.wanted == "stopped" or row.state == "starting":
             await lifecycle.kill(self.starter.folder(self.name))
             return
@@ -203,7 +215,8 @@ class Keeper:
             await self._start(row)
             return
         await self._report_gone(row)
-        if not self._changed.is_set():
+        # One that an earlier process of ours was starting may come only now.
+        if not lifecycle.is_running(self.starter.folder(self.name)):
             await self._changed.wait()
 
     async def _was_started(self, row: AgentRow) -> bool:
@@ -222,6 +235,8 @@ class Keeper:
             raise
         except (MusterError, OSError) as error:
             await self._catch_up()
+            if await self._was_started(row) and lifecycle.is_running(self.starter.folder(self.name)):
+                return
             await self._not_started(row, str(error))
 
     async def _not_started(self, row: AgentRow, reason: str) -> None:
@@ -242,10 +257,17 @@ class Keeper:
         folder = self.starter.folder(self.name)
         if not folder.exists():
             return
-        await asyncio.to_thread(lifecycle.clear_away, folder)
+        left = ""
+        try:
+            await asyncio.to_thread(lifecycle.clear_away, folder)
+        except FleetError as error:
+            if lifecycle.is_running(folder):
+                return
+            log.warning("agent.not_cleared_away", agent=self.name, reason=str(error))
+            left = f"{error}\n"
         if self._story.over and (row.wanted == "stopped" or row.state in {"failed", "stopped"}):
             return
-        words = lifecycle.last_words(folder)
+        words = left + await asyncio.to_thread(lifecycle.last_words, folder)
         async with self.store.write(GONE) as tx:
             state = "stopped" if row.wanted == "stopped" else "failed"
             killed = row.wanted == "stopped"
@@ -402,7 +424,13 @@ class Keeper:
     async def _show_progress(self) -> Story:
         progress = self._story.progress()
         if progress is not None:
-            await self._commit(self._story, (progress,))
+            try:
+                await self._commit(self._story, (progress,))
+            except (RegisterError, OSError):
+                raise
+            except Exception:
+                # The end of the turn shows it all, or is left out in its turn.
+                log.exception("agent.progress_not_shown", agent=self.name)
         return self._story
 
     async def _tell(self, entries: list[Entry]) -> None:
@@ -417,10 +445,37 @@ class Keeper:
         """Go on to `story`, with what follows from it."""
         if (story.view is None) != (self._story.view is None):
             self._turned.set()
-        if effects or condensed is not None:
-            await self._commit(story, effects, condensed)
-        else:
+        if not effects and condensed is None:
             self._story = story
+            return
+        try:
+            await self._commit(story, effects, condensed)
+        except (RegisterError, OSError):
+            raise
+        except Exception:
+            if not self._stumbled_again():
+                raise
+            log.exception("agent.not_told", agent=self.name, position=str(self._story.position))
+            await self._step_over(story, effects)
+
+    def _stumbled_again(self) -> bool:
+        """Whether what follows the position that was reached could not be told several times now."""
+        place, times = self._stumbled
+        self._stumbled = (self._story.position, times + 1 if place == self._story.position else 1)
+        return self._stumbled[1] >= STUMBLES
+
+    async def _step_over(self, story: Story, effects: tuple[Effect, ...]) -> None:
+        """Tell what can be told one by one: what no attempt can tell must not end the agent's story for ever."""
+        for effect in effects:
+            try:
+                await self._commit(self._story, (effect,))
+            except (RegisterError, OSError):
+                raise
+            except Exception:
+                log.exception("agent.effect_left_out", agent=self.name, effect=type(effect).__name__)
+        place = f"{story.position.incarnation}/{story.position.seq}"
+        text = "⚠️ A fault in Muster kept me from showing something of this agent here. `tail` and the log say more."
+        await self._commit(story, (stories.Note(f"fault/{self.name}/{place}", text),))
 
     async def _commit(self, story: Story, effects: tuple[Effect, ...], condensed: stories.Digest | None = None) -> None:
         now = self.clock()
