@@ -192,7 +192,8 @@ class Story:
                 note = f"✖ The turn failed:{detail or ' no reason was given.'}"
                 state = "failed"
             case reason:
-                state, ending = _ENDINGS.get(reason, ("finished", f"The turn ended: {rendering.one_line(reason)}."))
+                otherwise = f"The turn ended: {rendering.code(rendering.one_line(reason))}."
+                state, ending = _ENDINGS.get(reason, ("finished", otherwise))
                 note = ending + detail if ending else ""
         notes = (Note(f"{key}/end", note, event.message),) if note else ()
         return (*shown, *notes, Receipt(event.message, state, event.turn, note or None))

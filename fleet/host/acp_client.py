@@ -6,6 +6,7 @@ differ in version and in care, and one odd field must not cost a turn.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
@@ -27,7 +28,7 @@ from acp.schema import (
 )
 
 from fleet.errors import FleetError
-from fleet.host.updates import clean
+from fleet.host.updates import clean, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -106,8 +107,9 @@ class AcpClient:
         )
         spoken = answer.get("protocolVersion")
         if spoken != PROTOCOL_VERSION:
+            found = spoken if isinstance(spoken, int) else quoted(json.dumps(spoken), 100)
             raise RuntimeTrouble(
-                f"The runtime speaks version {spoken!r} of the Agent Client Protocol; Muster speaks {PROTOCOL_VERSION}."
+                f"The runtime speaks version {found} of the Agent Client Protocol; Muster speaks {PROTOCOL_VERSION}."
             )
         capabilities = _dict(answer.get("agentCapabilities"))
         prompts = _dict(capabilities.get("promptCapabilities"))
@@ -209,13 +211,13 @@ class AcpClient:
 def _trouble(method: str, error: RequestError) -> RuntimeTrouble:
     if error.code == _AUTH_REQUIRED:
         return LoginNeeded("The runtime wants a login.")
-    said = clean(str(error))[:2000]
+    said = str(error)
     extra = error.data
     if isinstance(extra, dict):
         extra = extra.get("details") or extra.get("message")
     if isinstance(extra, str) and extra and extra not in said:
-        said = f"{said}: {clean(extra)[:2000]}"
-    return RuntimeTrouble(f"The runtime answered {method} with an error: {said}")
+        said = f"{said}: {extra}"
+    return RuntimeTrouble(f"The runtime answered {method} with an error: {quoted(said)}")
 
 
 def _session(id_: str, answer: dict[str, Any]) -> Session:

@@ -25,6 +25,8 @@ from fleet.events import (
     Noise,
     Notice,
     Opened,
+    PermissionAnswered,
+    PermissionAsked,
     Plan,
     Position,
     RuntimeDied,
@@ -47,7 +49,7 @@ from fleet.host.runtime import RuntimeProcess, hint_for, missing_program, reap_o
 from fleet.host.session import Established, establish
 from fleet.host.state import STARTED, AgentState, carried, cut_off
 from fleet.host.transport import StdioTransport
-from fleet.host.updates import Call, call_of, clean, events_of, permission_of, usage_fields
+from fleet.host.updates import Call, call_of, clean, events_of, permission_of, quoted, usage_fields
 from fleet.spec import CONTROL_PROTOCOL
 from fleet.sweep import Unsweepable
 
@@ -68,6 +70,7 @@ _LEAVE_S: Final = 2.0
 _NOISE_FIRST_S: Final = 0.5
 _NOISE_EVERY_S: Final = 300.0
 _CALLS: Final = 256
+_STATE_CHANGES: Final = (RuntimeStarted, TurnStarted, TurnEnded, PermissionAsked, PermissionAnswered)
 #: What a runtime says in one turn (and after it, up to the next) is kept up to so many characters.
 _TURN_CHARACTERS: Final = 32 * 2**20
 
@@ -169,13 +172,20 @@ class AgentHost:
     def _durable(self, entries: list[Entry]) -> None:
         for entry in entries:
             self.state = self.state.after(entry)
+        if any(isinstance(entry.event, _STATE_CHANGES) for entry in entries):
+            # Once whoever waits for the entry has gone on, the status is another.
+            asyncio.get_running_loop().call_soon(self._beat)
+        self.pulse.ring()
+
+    def _beat(self) -> None:
+        """A status is due."""
+        self.beats += 1
         self.pulse.ring()
 
     def _trouble(self, writable: bool) -> None:
         if not writable:
             self.desk.deny_all()
-        self.beats += 1
-        self.pulse.ring()
+        self._beat()
 
     # --- living ---------------------------------------------------------------------------------------------------
 
@@ -261,7 +271,7 @@ class AgentHost:
     async def _failed(self, reason: str) -> RuntimeFailed:
         assert self._runtime is not None
         if self._noise_total:
-            printed = json.dumps(self._noise_sample[:100], ensure_ascii=False)
+            printed = quoted(self._noise_sample, 100)
             reason = f"{reason} It printed {self._noise_total} lines that are no protocol, such as {printed}."
         await self._end_runtime(gently=False)
         stderr = await self._runtime.last_words()
@@ -507,8 +517,7 @@ class AgentHost:
             await asyncio.wait({asked}, timeout=self.spec.heartbeat_s)
             self._child = await asyncio.to_thread(self._runtime.child_state)
             reap_orphans(except_pid=self._runtime.pid)
-            self.beats += 1
-            self.pulse.ring()
+            self._beat()
             await asyncio.sleep(max(0.0, self.spec.heartbeat_s - (asyncio.get_running_loop().time() - began)))
 
     async def _ping(self, client: AcpClient) -> None:

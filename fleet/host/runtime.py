@@ -52,11 +52,25 @@ def adopt_orphans() -> None:
         _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+class _Streams(asyncio.subprocess.SubprocessStreamProtocol):
+    """The pipes of a process, and its end: `asyncio` tells of that only when nobody holds the pipes any more, which
+    what a runtime leaves behind may do for ever (seen in CPython 3.11)."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(limit=2**16, loop=loop)
+        self.exited = asyncio.Event()
+
+    def process_exited(self) -> None:
+        super().process_exited()
+        self.exited.set()
+
+
 class RuntimeProcess:
     """A started runtime. Its process group is its own, and it dies with this process."""
 
-    def __init__(self, process: asyncio.subprocess.Process, spec: AgentSpec) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, exited: asyncio.Event, spec: AgentSpec) -> None:
         self._process = process
+        self._exited = exited
         self._spec = spec
         self._stderr: deque[str] = deque(maxlen=_STDERR_LINES)
         self._stderr_task = asyncio.create_task(self._read_stderr(), name="runtime stderr")
@@ -78,7 +92,9 @@ class RuntimeProcess:
                 if os.getppid() != host:
                     os._exit(1)
 
-        process = await asyncio.create_subprocess_exec(
+        loop = asyncio.get_running_loop()
+        transport, streams = await loop.subprocess_exec(
+            lambda: _Streams(loop),
             *spec.command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
@@ -89,7 +105,7 @@ class RuntimeProcess:
             close_fds=True,
             preexec_fn=bind_to_host,
         )
-        return cls(process, spec)
+        return cls(asyncio.subprocess.Process(transport, streams, loop), streams.exited, spec)
 
     @property
     def pid(self) -> int:
@@ -110,7 +126,10 @@ class RuntimeProcess:
         return self._process.returncode is None
 
     async def wait(self) -> Exit:
-        return Exit(await self._process.wait())
+        await self._exited.wait()
+        code = self._process.returncode
+        assert code is not None
+        return Exit(code)
 
     async def last_words(self) -> str:
         """The last lines of its stderr, once nothing more comes or soon after it died."""
@@ -142,7 +161,7 @@ class RuntimeProcess:
             return 0
         self._ended = True
         killed = await asyncio.to_thread(self._kill_all)
-        await self._process.wait()
+        await self._exited.wait()
         self._stderr_task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._stderr_task

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -76,6 +77,15 @@ def clean(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
+
+
+def quoted(text: str, limit: int = 2000) -> str:
+    """A runtime's words inside a sentence of ours: on one line, in a Markdown code span that they cannot end."""
+    words = " ".join(clean(text).split())
+    words = words if len(words) <= limit else f"{words[:limit]}…"
+    fence = "`" * (max((len(run) for run in re.findall("`+", words)), default=0) + 1)
+    pad = " " if words.startswith("`") or words.endswith("`") or not words else ""
+    return f"{fence}{pad}{words}{pad}{fence}"
 
 
 def events_of(update: Mapping[str, Any], turn: str | None) -> list[Event]:

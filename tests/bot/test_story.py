@@ -190,7 +190,7 @@ def test_a_turn_ends_with_its_whole_text_and_a_receipt() -> None:
         (ended(reason="error"), "failed", "no reason"),
         (ended(reason="cut"), "failed", "`retry m1`"),
         (ended(reason="cut", accepted=False), "uncertain", "not known"),
-        (ended(reason="invented\n# by a runtime"), "finished", "ended: invented # by a runtime."),
+        (ended(reason="invented\n# by a runtime"), "finished", "ended: `invented # by a runtime`."),
     ],
 )
 def test_a_turn_that_ends_otherwise_says_so_where_it_was_asked(end: Event, state: str, word: str) -> None:

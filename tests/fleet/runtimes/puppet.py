@@ -54,6 +54,10 @@ class Puppet:
         self.cancelled.clear()
         reason = "end_turn"
         for step in steps_of(text):
+            if "fail" in step:
+                error = {"code": -32603, "message": "Internal error", "data": {"details": step["fail"]}}
+                self.write({"jsonrpc": "2.0", "id": message["id"], "error": error})
+                return
             reason = self.step(step) or reason
         self.reply(message, {"stopReason": reason})
 
@@ -72,7 +76,7 @@ class Puppet:
                     self.ask(json.loads(json.dumps(call).replace("NUMBER", str(number))), step)
             case {"raw": text}:
                 with self.lock:
-                    sys.stdout.write((text + "\n") * step.get("times", 1))
+                    sys.stdout.write((text * step.get("length", 1) + "\n") * step.get("times", 1))
                     sys.stdout.flush()
             case {"wait": _}:
                 self.cancelled.wait()
@@ -91,7 +95,11 @@ class Puppet:
             self.asked += 1
             id_ = self.asked
         self.answers[id_] = queue.Queue()
-        params = {"sessionId": "s1", "options": step.get("options", OPTIONS), "toolCall": {"toolCallId": f"t{id_}", **call}}
+        params = {
+            "sessionId": "s1",
+            "options": step.get("options", OPTIONS),
+            "toolCall": {"toolCallId": f"t{id_}", **call},
+        }
         self.write({"jsonrpc": "2.0", "id": id_, "method": "session/request_permission", "params": params})
         if step.get("waiting", True):
             record(answered=self.answers[id_].get().get("result"))
