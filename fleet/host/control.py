@@ -194,16 +194,17 @@ class _Connection:
         await self._write({"id": id_, "result": {}})
         host = self._host
         cursor = Cursor(host.folder, after)
-        beats = -1
+        told: tuple[int, str] | None = None
         while True:
             rung = host.pulse.next()
             finished = host.finished
             while lines := await asyncio.to_thread(cursor.read, _STREAM_BYTES, host.journal.durable):
                 with around(STREAM):
                     await self._write_lines([b'{"entry":' + line + b"}\n" for line in lines])
-            if beats != host.beats:
-                beats = host.beats
-                await self._write({"status": host.status()})
+            status = host.status()
+            if told != (host.beats, status["state"]):
+                told = host.beats, status["state"]
+                await self._write({"status": status})
             if finished:
                 return
             await rung.wait()

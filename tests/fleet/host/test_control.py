@@ -16,7 +16,7 @@ import pytest
 
 from fleet.control import AgentLink
 from fleet.errors import AgentUnreachable
-from fleet.events import Entry, RuntimeStarted, TextChunk, TurnEnded
+from fleet.events import Entry, PermissionAsked, RuntimeStarted, TextChunk, TurnEnded
 from tests.fleet.agents import LIMIT_S, START, Agent, gone, until
 
 if TYPE_CHECKING:
@@ -167,6 +167,34 @@ async def test_following_has_no_gap_and_no_repeat_wherever_it_begins(agent: Agen
                         break
                 await stream.aclose()  # type: ignore[attr-defined]
             assert read == rest
+
+
+async def test_who_follows_hears_of_a_change_of_state_before_the_next_heartbeat(agent: Agent) -> None:
+    async with agent.running(heartbeat_s=600) as link:
+        await link.send("m1", "ask=x")
+        states: list[str] = []
+        async with asyncio.timeout(LIMIT_S):
+            stream = link.follow(START)
+            async for item in stream:
+                if isinstance(item, Entry):
+                    if isinstance(item.event, PermissionAsked):
+                        await allow(link, item.event)
+                    continue
+                states.append(item.state)
+                if "waiting" in states and item.state == "idle":
+                    break
+            await stream.aclose()  # type: ignore[attr-defined]
+
+
+async def allow(link: AgentLink, asked: PermissionAsked) -> None:
+    await link.answer(
+        incarnation=link.hello.incarnation,
+        session=asked.session,
+        request=asked.request,
+        digest=asked.digest,
+        option="yes",
+        by="ana",
+    )
 
 
 async def test_following_ends_with_the_agent_host_after_the_last_entry(agent: Agent) -> None:
