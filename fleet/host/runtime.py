@@ -149,7 +149,8 @@ class RuntimeProcess:
         if not states:
             return "gone" if self._child_seen else None
         self._child_seen = True
-        return "stopped" if all(state in "Tt" for state in states) else "running"
+        # What the agent itself starts may go by the same name: one that runs says nothing for one that does not.
+        return "stopped" if any(state in "Tt" for state in states) else "running"
 
     async def end(self) -> int:
         """Kill it and everything that it started; return how many processes that were.

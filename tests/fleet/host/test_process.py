@@ -443,6 +443,9 @@ async def test_behind_an_adapter_the_child_is_looked_at(agent: Agent) -> None:
         assert status.adapter is True
         assert status.runtime_pid is not None
         (child,) = [process for process in sweep.descendants(status.runtime_pid) if process.is_called(["sleep"])]
+        # Another one of that name, which the agent itself started.
+        await link.send("m1", "shell")
+        await until(link, TurnEnded)
         os.kill(child.pid, signal.SIGSTOP)
         stopped = await status_when(link, lambda status: status.child == "stopped")
         assert stopped.pinged_at is not None
