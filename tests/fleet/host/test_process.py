@@ -449,7 +449,8 @@ async def test_behind_an_adapter_the_child_is_looked_at(agent: Agent) -> None:
         os.kill(child.pid, signal.SIGSTOP)
         stopped = await status_when(link, lambda status: status.child == "stopped")
         assert stopped.pinged_at is not None
-        os.kill(child.pid, signal.SIGKILL)
+        for process in sweep.descendants(status.runtime_pid):
+            os.kill(process.pid, signal.SIGKILL)
         await status_when(link, lambda status: status.child == "gone")
 
 
