@@ -43,6 +43,9 @@ log = structlog.get_logger(__name__)
 
 KILLED = declare("agent.killed")
 
+#: With this the outbox keys of the messages begin that open agents' threads.
+OPENER = "th/"
+
 #: Bytes of an agent's journal that stay after they were told.
 KEEP_JOURNAL = 64 * 1024 * 1024
 
@@ -242,7 +245,7 @@ class Agents:
         if row is not None and row.wanted == "running" and row.state not in {"failed", "stopped"}:
             return row, False
         here = row is not None and (row.connector, row.room) == (request.connector, request.room)
-        thread_key = row.thread_key if row is not None and here else f"th/{run_id}"
+        thread_key = row.thread_key if row is not None and here else f"{OPENER}{run_id}"
         wish: dict[str, Any] = {
             "role": request.role,
             "runtime": request.runtime,

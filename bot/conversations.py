@@ -8,7 +8,6 @@ is keyed to the event, so that it stands once.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ import structlog
 
 from bot import approvals as answering
 from bot import rendering
+from bot.agents import OPENER
 from bot.choices import by_mark
 from bot.commands.context import Origin
 from bot.commands.execution import Request
@@ -24,13 +24,14 @@ from bot.commands.table import NONE, OPERATOR, Permission
 from bot.doors import chat
 from bot.errors import UserError
 from bot.saying import Place
+from bot.telling import QUESTION
 from connectors import inbox, outbox
 from connectors.messages import Edit, Priority, React, Reaction, Redaction, Text
 from register.crashpoints import declare
 from register.queries import agent_messages, agents, approvals, audit
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -75,8 +76,8 @@ class Conversations:
     speaker: Speaker
     strangers: Strangers
     pictures: Pictures
-    news: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set whenever the fate of something we said is known."""
+    _waiting: set[asyncio.Event] = field(default_factory=set)
+    """Set whenever the fate of something we said is known; each that waits has its own."""
 
     async def handle(self, arrival: Arrival) -> None:
         """Deal with one inbound event."""
@@ -256,6 +257,7 @@ class Conversations:
         if inbound.parent is not None:
             opener = await self._decided(
                 inbound.connector,
+                (OPENER,),
                 lambda tx: outbox.by_conversation(tx, inbound.connector, inbound.conversation),
             )
         async with self.services.store.read() as tx:
@@ -299,34 +301,51 @@ class Conversations:
 
     # --- reactions ----------------------------------------------------------------------------------------------
 
-    async def _decided(self, connector: str, look: Callable[[AsyncConnection], Awaitable[Row | None]]) -> Row | None:
+    async def _decided(
+        self, connector: str, begins: Sequence[str], look: Callable[[AsyncConnection], Awaitable[Row | None]]
+    ) -> Row | None:
         """What `look` finds of what we said; None when it is not ours.
 
         Somebody may answer before we have written down what the server called our message or thread, most of all when a
-        crash came in between; so while any send is undecided, the answer waits for it.
+        crash came in between; so while any send is undecided that it may be about, the answer waits for it.
+
+        Args:
+            connector: where it was said.
+            begins: with what the keys begin of what it may be about.
+            look: looks into the register.
         """
-        with contextlib.suppress(TimeoutError):
+        news = asyncio.Event()
+        self._waiting.add(news)
+        try:
             async with asyncio.timeout(PATIENCE):
                 while True:
-                    self.news.clear()
+                    news.clear()
                     async with self.services.store.read() as tx:
                         row = await look(tx)
-                        if row is not None or not await outbox.undecided(tx, connector):
+                        if row is not None or not await outbox.undecided(tx, connector, begins=begins):
                             return row
-                    await self.news.wait()
-        return None
+                    await news.wait()
+        except TimeoutError:
+            return None
+        finally:
+            self._waiting.discard(news)
 
     async def said(self, row: Row) -> None:
         """To be called when a send was decided."""
         del row
-        self.news.set()
+        for news in self._waiting:
+            news.set()
 
     async def _reaction(self, arrival: Arrival, body: Reaction, permission: Permission) -> None:
         inbound = arrival.inbound
         choice = by_mark(body.key)
         row = None
         if choice is not None:
-            row = await self._decided(inbound.connector, lambda tx: outbox.by_event(tx, inbound.connector, body.target))
+            row = await self._decided(
+                inbound.connector,
+                (QUESTION, confirmation_key("")),
+                lambda tx: outbox.by_event(tx, inbound.connector, body.target),
+            )
         async with self.services.store.read() as tx:
             approval = await approvals.by_outbox_key(tx, row.key) if row is not None else None
         if row is None or choice is None:

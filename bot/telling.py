@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from register.queries.agents import AgentRow
     from register.queries.approvals import Approval
 
+#: With this the outbox keys of permission requests begin.
+QUESTION = "a/"
 #: The reactions that show how far a message to an agent has come.
 RECEIPTS = {
     "journaled": "📥",
@@ -232,7 +234,7 @@ class Teller:
             detail=asked.detail,
             options=tuple(asked.options),
             state="pending",
-            outbox_key=f"a/{digest[:20]}",
+            outbox_key=f"{QUESTION}{digest[:20]}",
             asked_at=ask.at,
             expires_at=asked.expires_at,
         )

@@ -170,10 +170,18 @@ async def pending(
     return (await tx.execute(query.order_by(outbox.c.seq).limit(limit))).all()
 
 
-async def undecided(tx: AsyncConnection, connector: str) -> bool:
-    """Whether something was tried of which it is not known yet whether it stands, and under which event id."""
+async def undecided(tx: AsyncConnection, connector: str, *, begins: Sequence[str]) -> bool:
+    """Whether a message was tried of which it is not known yet whether it stands, and under which event id.
+
+    Args:
+        begins: with what the keys of the messages begin that are asked about.
+    """
     query = select(outbox.c.seq).where(
-        outbox.c.state == "pending", outbox.c.connector == connector, outbox.c.attempts > 0
+        outbox.c.state == "pending",
+        outbox.c.connector == connector,
+        outbox.c.attempts > 0,
+        outbox.c.target.is_(None),
+        or_(*(outbox.c.key.startswith(prefix, autoescape=True) for prefix in begins)),
     )
     return await tx.scalar(query.limit(1)) is not None
 

@@ -166,3 +166,13 @@ async def test_a_stopped_agent_goes_on_with_its_conversation_when_it_is_launched
         "second",
         "third",
     ]
+
+
+async def test_a_reaction_among_people_waits_for_no_send_that_it_cannot_be_about(home: House) -> None:
+    home.chat.hang("elsewhere")
+    home.chat.post("!whoami", conversation="elsewhere")
+    await home.chat.until(lambda: home.chat.wire, limit=30)
+    among_people = home.chat.post("!whoami", sender=STRANGER)
+    home.chat.react(among_people, "👍")
+    assert "admin" in await home.ask("!whoami")
+    home.chat.release("elsewhere")
