@@ -46,7 +46,7 @@ async def launch(
         runtime: the program that is its mind: claude, codex, opencode, pi, sim or custom.
         model: the model that the runtime is to use.
         sandbox: bubblewrap, or none (an admin's decision).
-        workspace: the folder it works in.
+        workspace: the folder it works in (an admin's decision, unless the roster names it).
         task: what it begins with.
     """
     from bot.launching import launch_agent
