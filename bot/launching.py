@@ -9,6 +9,7 @@ from bot import rendering
 from bot.agents import LaunchRequest
 from bot.commands.table import ADMIN, Reply
 from bot.errors import NotPermitted
+from fleet.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -74,6 +75,9 @@ async def launch_agent(
     loose = ""
     if done["sandbox"] == "none":
         loose = "\n\n⚠️ It runs without a sandbox, as you: it could read your files and give Muster orders in your name."
+    if not RUNTIMES[plan.runtime].asks:
+        held = "nothing else holds it" if done["sandbox"] == "none" else "its sandbox alone holds it"
+        loose += f"\n\n⚠️ {RUNTIMES[plan.runtime].title} never asks for permission: {held}."
     return Reply(
         f"{name} ({plan.role}, {plan.runtime}) starts in its thread, in {rendering.code(str(plan.workspace))}.{loose}",
         {"id": ctx.run_id, "state": "starting"},

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bot import rendering
 from bot.timestamps import timestamp
 from fleet import events
+from fleet.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,6 +82,9 @@ def fleet_text(views: Sequence[AgentView], *, hidden: int, now: float) -> str:
     loose = [view.row.name for view in views if view.row.sandbox == "none"]
     if loose:
         lines.append(f"\n⚠️ Without a sandbox, and so able to give Muster orders as you: {', '.join(loose)}.")
+    bold = [view.row.name for view in views if view.row.runtime in RUNTIMES and not RUNTIMES[view.row.runtime].asks]
+    if bold:
+        lines.append(f"\n⚠️ Never asking for permission, since their runtime cannot: {', '.join(bold)}.")
     if hidden:
         lines.append(f"\n{hidden} stopped: `ps --all`.")
     return "\n".join(lines)

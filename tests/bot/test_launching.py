@@ -33,3 +33,11 @@ async def test_only_an_admin_opens_a_folder_of_the_persons_to_an_agent(home: Hou
     assert "needs a command line" in await home.ask(
         f"!launch placed --workspace {project} --runtime custom", sender=OPERATOR
     )
+
+
+async def test_of_a_runtime_that_never_asks_launch_and_ps_say_so(home: House) -> None:
+    said = await home.ask("!launch bold --runtime pi --sandbox none")
+    assert "pi never asks for permission: nothing else holds it" in said
+    await home.launch("meek")
+    listed = await home.ask("!ps")
+    assert "Never asking for permission, since their runtime cannot: bold." in listed
