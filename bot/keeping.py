@@ -416,7 +416,7 @@ class Keeper:
                 item = queue.get_nowait()
             if entries:
                 await self._tell(entries)
-                if self.clock() - shown_at >= PROGRESS_EVERY and self._story is not shown:
+                if abs(self.clock() - shown_at) >= PROGRESS_EVERY and self._story is not shown:
                     shown, shown_at = await self._show_progress(), self.clock()
             if item is None:
                 return

@@ -57,7 +57,7 @@ async def post(ctx: Context, name: str, text: str, *, mode: Literal["queue", "st
 async def stranded(ctx: Context) -> Reply:
     """Both directions: messages to agents, and messages to chat."""
     async with ctx.services.store.read() as tx:
-        inward = await agent_messages.in_states(tx, agent_messages.STRANDED)
+        inward = await agent_messages.stranded(tx)
         outward = await outbox.dead_letters(tx)
     redact = ctx.services.redact
     data = [
@@ -141,7 +141,7 @@ async def send_again(ctx: Context, wanted: str) -> Reply:
 
 
 async def _find(tx: AsyncConnection, wanted: str) -> AgentMessage:
-    found = [m for m in await agent_messages.in_states(tx, agent_messages.STRANDED) if m.id.startswith(wanted)]
+    found = await agent_messages.stranded(tx, begins=wanted)
     exact = [message for message in found if message.id == wanted]
     if len(exact or found) == 1:
         return (exact or found)[0]

@@ -44,7 +44,7 @@ from connectors.messages import Capabilities, Health
 from fleet.assembly import Account, Assembly, Defaults
 from register.crashpoints import declare
 from register.errors import MusterError
-from register.queries import audit, command_runs
+from register.queries import agent_messages, approvals, audit, command_runs
 from register.references import Reference
 from register.store import Store
 from scheduler.jobs import Job, Jobs
@@ -66,7 +66,8 @@ STOP_LIMIT = 5.0
 TYPING_LIMIT = 5.0
 FORGET = declare("commands.forget")
 
-#: Runs of commands are kept for so many seconds: longer than the keys of the events that asked for them.
+#: Runs of commands, and what went to agents or was asked by them, are kept for so many seconds: longer than the keys of
+#: the events that asked for them.
 KEEP_RUNS = 420 * 86_400.0
 KEEP_AUDIT = 5 * 365 * 86_400.0
 #: Files for chat and from chat are kept for so many seconds.
@@ -393,6 +394,8 @@ async def _retain(store: Store, paths: Paths, clock: Callable[[], float]) -> Non
     await retention.sweep(store, now)
     async with store.write(FORGET) as tx:
         await command_runs.forget(tx, now - KEEP_RUNS)
+        await agent_messages.forget(tx, now - KEEP_RUNS)
+        await approvals.forget(tx, now - KEEP_RUNS)
         await audit.forget(tx, now - KEEP_AUDIT)
     await asyncio.to_thread(_remove_older, (paths.outgoing, paths.incoming), now - KEEP_FILES)
 

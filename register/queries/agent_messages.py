@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from register.schema import agent_messages
 from register.store import insert_once
@@ -76,6 +76,22 @@ async def in_states(
     if agent is not None:
         statement = statement.where(table.c.agent == agent)
     return [AgentMessage.from_row(row) for row in await tx.execute(statement)]
+
+
+async def stranded(tx: AsyncConnection, *, begins: str = "", limit: int = 200) -> list[AgentMessage]:
+    """Messages that an operator may want to send again, newest first; those whose ids begin so."""
+    table = agent_messages
+    where = (table.c.state.in_(STRANDED), table.c.id.startswith(begins, autoescape=True))
+    found = select(table).where(*where).order_by(table.c.seq.desc()).limit(limit)
+    return [AgentMessage.from_row(row) for row in await tx.execute(found)]
+
+
+async def forget(tx: AsyncConnection, before: float) -> int:
+    """Delete messages of which nothing was heard since `before` and that go nowhere by themselves; says how many."""
+    table = agent_messages
+    going = (*UNDERWAY, "withdrawing")
+    where = (table.c.state.not_in(going), table.c.updated_at < before)
+    return (await tx.execute(delete(table).where(*where))).rowcount
 
 
 async def change(

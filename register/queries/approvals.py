@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from register.schema import approvals, grants
 from register.store import insert_once
@@ -106,6 +106,12 @@ async def change(tx: AsyncConnection, approval_id: str, *, only: Sequence[str], 
     """Set columns of a request that is in one of the states `only`; False when it is in none of them."""
     where = (approvals.c.id == approval_id, approvals.c.state.in_(only))
     return (await tx.execute(update(approvals).where(*where).values(**values))).rowcount > 0
+
+
+async def forget(tx: AsyncConnection, before: float) -> int:
+    """Delete requests that are over and were asked before `before`; says how many."""
+    where = (approvals.c.state.not_in(["pending", "answering"]), approvals.c.asked_at < before)
+    return (await tx.execute(delete(approvals).where(*where))).rowcount
 
 
 async def add_grant(tx: AsyncConnection, grant: Grant) -> bool:
