@@ -9,6 +9,7 @@ from bot import rendering
 from bot.agents import LaunchRequest
 from bot.commands.table import ADMIN, Reply
 from bot.errors import NotPermitted
+from fleet.errors import FleetError
 from fleet.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
@@ -68,17 +69,23 @@ async def launch_agent(
         given = any(value is not None for value in (*asked.values(), task))
         text = f"{name} runs already ({row.state}); nothing was changed.{hint if given else ''}"
         return Reply(text, {"id": row.launch_id, "state": row.state})
-    await asyncio.to_thread(services.assembly.remember, plan)
+    warnings = ""
+    try:
+        await asyncio.to_thread(services.assembly.remember, plan)
+    except FleetError as error:
+        warnings += f"\n\n⚠️ It runs, but it could not be added to the roster: {error}"
     services.agents.look_again(name)
     if task:
         services.agents.bring_mail(name)
-    loose = ""
     if done["sandbox"] == "none":
-        loose = "\n\n⚠️ It runs without a sandbox, as you: it could read your files and give Muster orders in your name."
+        warnings += (
+            "\n\n⚠️ It runs without a sandbox, as you: it could read your files and give Muster orders in your name."
+        )
     if not RUNTIMES[plan.runtime].asks:
         held = "nothing else holds it" if done["sandbox"] == "none" else "its sandbox alone holds it"
-        loose += f"\n\n⚠️ {RUNTIMES[plan.runtime].title} never asks for permission: {held}."
+        warnings += f"\n\n⚠️ {RUNTIMES[plan.runtime].title} never asks for permission: {held}."
+    place = rendering.code(str(plan.workspace))
     return Reply(
-        f"{name} ({plan.role}, {plan.runtime}) starts in its thread, in {rendering.code(str(plan.workspace))}.{loose}",
+        f"{name} ({plan.role}, {plan.runtime}) starts in its thread, in {place}.{warnings}",
         {"id": ctx.run_id, "state": "starting"},
     )

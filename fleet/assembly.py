@@ -132,7 +132,7 @@ class Assembly:
         """Whether the roster or the defaults put the agent into this folder anyway."""
         entry = roster.load(self.roster).get(name)
         known = [self._own_workspace(name), *([Path(entry.workspace)] if entry and entry.workspace else [])]
-        return Path(workspace).expanduser().resolve() in {path.resolve() for path in known}
+        return _expanded(workspace).resolve() in {path.resolve() for path in known}
 
     # --- deciding -----------------------------------------------------------------------------------------------
 
@@ -153,7 +153,7 @@ class Assembly:
             )
         wanted_sandbox = asked.get("sandbox") or (entry.sandbox if entry else None) or self.defaults.sandbox
         placed = asked.get("workspace") or (entry.workspace if entry else None)
-        workspace = Path(placed).expanduser() if placed else self._own_workspace(name)
+        workspace = _expanded(placed) if placed else self._own_workspace(name)
         if not workspace.is_absolute():
             raise FleetError(f"the workspace {placed!r} is no absolute path; write it from / or ~/ on.")
         if placed and not workspace.is_dir():
@@ -162,7 +162,7 @@ class Assembly:
         if chosen != "none":
             sandbox.check_workspace(workspace, self.hidden)
             workspace = workspace.resolve()
-        return Plan(
+        plan = Plan(
             name=name,
             role=asked.get("role") or (entry.role if entry else None) or DEFAULT_ROLE,
             runtime=runtime,
@@ -172,11 +172,19 @@ class Assembly:
             new=entry is None,
             own_workspace=not placed,
         )
+        roster.check_entry(self._entry_of(plan))
+        return plan
 
     def remember(self, plan: Plan) -> None:
-        """Write a new agent into the roster."""
-        if not plan.new or roster.load(self.roster).get(plan.name) is not None:
-            return
+        """Write a new agent into the roster.
+
+        Raises:
+            RosterError: that cannot be done; the agent runs all the same.
+        """
+        if plan.new and roster.load(self.roster).get(plan.name) is None:
+            roster.add_agent(self.roster, self._entry_of(plan))
+
+    def _entry_of(self, plan: Plan) -> dict[str, str]:
         entry: dict[str, str] = {"name": plan.name, "role": plan.role, "runtime": plan.runtime}
         if plan.model:
             entry["model"] = plan.model
@@ -184,7 +192,7 @@ class Assembly:
             entry["workspace"] = str(plan.workspace)
         if plan.sandbox == "none":
             entry["sandbox"] = "none"
-        roster.add_agent(self.roster, entry)
+        return entry
 
     # --- acting -------------------------------------------------------------------------------------------------
 
@@ -304,6 +312,15 @@ def _deleted(folder: Path) -> bool:
         for command in (["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
             subprocess.run([*command, "--", str(folder)], stdin=subprocess.DEVNULL, capture_output=True, check=False)
     return not folder.exists()
+
+
+def _expanded(path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise FleetError(
+            f"the workspace {path!r} begins with a person who is not known here; write it from /."
+        ) from None
 
 
 def picture(attachment: Mapping[str, object]) -> dict[str, str]:

@@ -15,7 +15,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationInfo, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+)
 
 from fleet import runtimes, yamlfile
 from fleet.errors import RosterError
@@ -271,6 +280,22 @@ def _report_environment(document: yamlfile.Document, at: Sequence[str | int], en
 
 
 # --- editing -----------------------------------------------------------------------------------------------------
+
+
+def check_entry(entry: Mapping[str, Any]) -> None:
+    """See whether these keys could stand in the file as an agent.
+
+    Raises:
+        RosterError: they could not; the message says what is wrong with which.
+    """
+    try:
+        AgentEntry.model_validate(entry)
+    except ValidationError as error:
+        wrong = [
+            f"{'.'.join(map(str, each['loc']))}: {each.get('ctx', {}).get('error') or each['msg']}"
+            for each in error.errors(include_url=False, include_input=False)
+        ]
+        raise RosterError("\n".join(wrong)) from None
 
 
 def add_agent(path: Path, entry: Mapping[str, Any]) -> bool:
