@@ -20,7 +20,6 @@ from bot.commands.parsing import with_usage
 from bot.commands.runs import (
     Outcome,
     Request,
-    RunConflict,
     apology,
     check_same,
     checked,
@@ -209,8 +208,7 @@ class Executor:
         if underway is None:
             return await asyncio.shield(self._start(request, act, finish, progress))
         first, task = underway
-        if (first.name, first.identity) != (request.name, request.identity):
-            raise RunConflict
+        check_same(first, request, self._kept)
         outcome = await asyncio.shield(task)
         async with self._services.store.write(FINISH) as tx:
             await finish(tx, outcome)
@@ -246,7 +244,7 @@ class Executor:
                 if command is not None and waits:
                     return await self._ask(tx, run, command, finish)
         if known is not None:
-            check_same(known, request)
+            check_same(known, request, self._kept)
             run = known
             if known.state != "running":
                 outcome = outcome_of(known)
@@ -365,7 +363,7 @@ class Executor:
         if not written:
             earlier = await command_runs.get(tx, run.id)
             assert earlier is not None
-            check_same(earlier, run)
+            check_same(earlier, run, self._kept)
             ended = earlier
         outcome = outcome_of(ended)
         if written and _audited(services.table.get(run.name)):

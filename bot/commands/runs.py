@@ -12,7 +12,7 @@ from bot.errors import NotPermitted, UsageError, UserError
 from register.queries.command_runs import CommandRun
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from bot.commands.table import Command, Permission
 
@@ -21,7 +21,7 @@ CONFIRM_WITHIN = 180.0
 
 
 class RunConflict(UserError):
-    """The id belongs to another command's run."""
+    """The id belongs to another wish, and its answer is not an answer to this one. Choose a new id."""
 
 
 class NothingToConfirm(UserError):
@@ -154,9 +154,20 @@ def checked(run: CommandRun | None, identity: str) -> CommandRun:
     return run
 
 
-def check_same(run: CommandRun, request: Request | CommandRun) -> None:
-    """Raise `RunConflict` when an id is used for a second wish."""
-    if (run.name, run.identity) != (request.name, request.identity):
+def check_same(
+    run: Request | CommandRun, again: Request | CommandRun, kept: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+) -> None:
+    """Raise `RunConflict` when an id is used for a second wish.
+
+    Args:
+        run: the first wish.
+        again: the one that comes with the same id.
+        kept: arguments as a refused run keeps them.
+    """
+    if (run.name, run.identity) != (again.name, again.identity):
+        raise RunConflict
+    # An id from chat is made from an event, whose words another version or another prefix may read otherwise.
+    if again.door != "chat" and run.arguments not in (again.arguments, kept(again.arguments)):
         raise RunConflict
 
 

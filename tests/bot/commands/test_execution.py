@@ -168,6 +168,18 @@ async def test_an_id_cannot_be_used_for_a_second_wish(world: World) -> None:
         await world.run(request("ps"))
     with pytest.raises(RunConflict):
         await world.run(replace(request("launch", name="coder0"), identity=BEN))
+    with pytest.raises(RunConflict):
+        await world.run(replace(request("launch", name="coder1"), door="gateway"))
+    assert world.done == ["spawn coder0", "record coder0"]
+
+
+async def test_a_refused_wish_again_is_refused_again_though_little_of_it_is_kept(world: World) -> None:
+    wish = replace(request("launch", name="x" * 10_000), door="gateway")
+    first = await world.run(wish)
+    assert first.state == "refused"
+    assert await world.run(wish) == first
+    with pytest.raises(RunConflict):
+        await world.run(replace(request("launch", name="y"), door="gateway"))
 
 
 async def test_the_same_wish_while_it_runs_joins_the_run(world: World) -> None:
