@@ -51,7 +51,8 @@ def test_nothing_is_left_of_what_left_its_group_and_its_parent(marker: str) -> N
         assert line(process) == "ready"
         while len(sweep.survivors(marker)) != 3:
             pass
-        assert sweep.sweep(marker) == 3
+        # Three, and the second setsid, if it had not become its sleep when the sweep began.
+        assert sweep.sweep(marker) >= 3
         assert sweep.survivors(marker) == []
         assert process.wait() == -9
 
