@@ -170,7 +170,7 @@ async def test_an_id_cannot_be_used_for_a_second_wish(world: World) -> None:
         await world.run(replace(request("launch", name="coder0"), identity=BEN))
     with pytest.raises(RunConflict):
         await world.run(replace(request("launch", name="coder1"), door="gateway"))
-    assert world.done == ["spawn coder0", "record coder0"]
+    assert "spawn coder1" not in world.done
 
 
 async def test_a_refused_wish_again_is_refused_again_though_little_of_it_is_kept(world: World) -> None:
