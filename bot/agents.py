@@ -158,7 +158,7 @@ class Agents:
             names = [] if row is not None else [other.name for other in await agents.every(tx)]
         if row is None:
             known = f"There are {', '.join(names)}." if names else "There are no agents yet; `launch NAME` starts one."
-            raise UserError(f"no agent is called {rendering.one_line(name)!r}. {known}")
+            raise UserError(f"No agent is called {rendering.one_line(name)!r}. {known}")
         return row
 
     async def names(self) -> list[str]:
@@ -198,10 +198,13 @@ class Agents:
     def _verdict(self, row: AgentRow, keeper: Keeper | None, now: float) -> Liveness:
         seen = keeper.seen if keeper is not None else None
         last = keeper.last if keeper is not None else None
+        runs = keeper.host_runs if keeper is not None else None
+        if seen is None and runs and row.state in {"stopped", "failed"}:
+            runs = False  # its journal said its last word; the process takes a moment longer to be gone
         verdict = liveness.judge(
             seen.status if seen is not None else None,
             seen_at=seen.at if seen is not None else None,
-            host_runs=keeper.host_runs if keeper is not None else None,
+            host_runs=runs,
             last_state=row.state,
             last_change=last.at if last is not None else row.stopped_at or row.started_at,
             now=now,
@@ -212,9 +215,6 @@ class Agents:
         """The last entries of an agent's journal, oldest first."""
         row = await self.get(name)
         return await asyncio.to_thread(lifecycle.tail, self.starter.folder(row.name), entries)
-
-    def thread_agent(self, rows: Sequence[AgentRow], thread_key: str | None) -> AgentRow | None:
-        return next((row for row in rows if row.thread_key == thread_key), None)
 
     async def prune(self) -> None:
         """Remove the oldest parts of journals that were told in full, beyond what is kept to look back at."""

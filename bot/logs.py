@@ -37,8 +37,8 @@ def configure(stream: TextIO, redact: Callable[[str], str], *, level: int = logg
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    logging.getLogger("apscheduler").setLevel(logging.WARNING)
-    logging.getLogger("nio").setLevel(logging.WARNING)
+    for library in ("alembic", "apscheduler", "nio"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
