@@ -109,12 +109,15 @@ def own_target(content: OutboundContent) -> str | None:
 def lane_of(outbound: Outbound) -> str:
     """The lane in which `outbound` waits: what is in one lane goes out in order, one at a time.
 
-    Messages, files and threads of one conversation share a lane; changes of and reactions to one message have theirs.
+    Messages, files and threads of one conversation share a lane; changes of one message have theirs, and so have
+    reactions to it, so that what it says now never waits for marks.
     """
     place = f"thread {outbound.thread_of}" if outbound.conversation is None else f"conversation {outbound.conversation}"
     match outbound.content:
-        case Replace(target=target) | React(target=target, own=True):
+        case Replace(target=target):
             return f"message {target}"
+        case React(target=target, own=True):
+            return f"marks {target}"
         case React(target=target):
             return f"{place} event {target}"
         case _:

@@ -100,7 +100,7 @@ async def by_other_doors(stage: Stage) -> None:
         await stage.stranger.say(home.room, "!stop coder0 --now")
     token = books.token()
     sent = asyncio.create_task(send_by_shell(home, STANDING, f"{token} [[say: heard {token}]]"))
-    assert "no agent is called" in await books.ask("!stop nobody")
+    assert "No agent is called" in await books.ask("!stop nobody")
     await books.ask("!nonsense")
     await sent
     await home.heard_words(f"heard {token}")

@@ -35,7 +35,7 @@ UNDER_WAY = 1.0
         pytest.param(DEFAULT, id="default", marks=pytest.mark.soak),
     ],
 )
-async def test_questions_and_replies_go_before_progress_and_nothing_is_lost(
+async def test_questions_and_replies_go_first_and_nothing_is_lost(
     tmp_path: Path, private_synapse: Callable[..., Synapse], models: Provider, limits: Limits
 ) -> None:
     synapse = private_synapse(limits=limits)
@@ -61,12 +61,13 @@ async def test_questions_and_replies_go_before_progress_and_nothing_is_lost(
             ).fetchall()
     for key, priority, created, at, _ in sent:
         print(f"{at - sent[0][3]:6.1f} s, after {at - created:5.1f} s: {Priority(priority).name:9} {key}")
-        if priority > Priority.REPLY:
+        if priority > Priority.REPLY or key.startswith("j/"):
+            # What an agent host tells waits for what its turn says in the same thread.
             continue
         overtaken = [
             other
             for other, lower, _, when, _ in sent
-            if lower == Priority.PROGRESS and created + UNDER_WAY < when < at - UNDER_WAY
+            if lower > Priority.REPLY and created + UNDER_WAY < when < at - UNDER_WAY
         ]
         assert overtaken == [], f"{key} waited {at - created:.1f} s while these went out"
     edits = [json.loads(content) for key, _, _, _, content in sent if "said" in key]
