@@ -43,6 +43,9 @@ log = structlog.get_logger(__name__)
 
 KILLED = declare("agent.killed")
 
+#: Seconds until a keeper that failed is tried again, at most.
+LONGEST_PAUSE = 60.0
+
 #: With this the outbox keys of the messages begin that open agents' threads.
 OPENER = "th/"
 
@@ -129,14 +132,17 @@ class Agents:
         """A fault in one agent's keeper is logged and tried again; it is no other agent's."""
         pause = 1.0
         while True:
+            began = self.clock()
             try:
                 await keeper.run()
                 self._keepers.pop(keeper.name, None)
                 return
             except Exception:
+                if self.clock() - began > LONGEST_PAUSE:
+                    pause = 1.0
                 log.exception("keeper.failed", agent=keeper.name, again_in_s=pause)
                 await asyncio.sleep(pause)
-                pause = min(pause * 2, 60.0)
+                pause = min(pause * 2, LONGEST_PAUSE)
 
     def look_again(self, name: str) -> None:
         """The row of `name` changed."""

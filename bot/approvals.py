@@ -46,7 +46,7 @@ async def answer(
     chosen = next((offer for offer in offered(approval.options) if offer.name == choice), None)
     if chosen is None:
         allowed = ", ".join(offer.name for offer in offered(approval.options))
-        raise UserError(f"request `{approval.id}` cannot be answered with {choice!r}; its runtime offers {allowed}.")
+        raise UserError(f"Request `{approval.id}` cannot be answered with {choice!r}; its runtime offers {allowed}.")
     await approvals.change(
         tx,
         approval.id,
@@ -64,7 +64,7 @@ async def _find(tx: AsyncConnection, approval_id: str) -> Approval:
     if approval is None:
         waiting = [f"`{other.id}`" for other in await approvals.in_states(tx, ["pending"])]
         open_now = f"Waiting: {', '.join(waiting)}." if waiting else "Nothing waits for an answer."
-        raise UserError(f"no permission request is called {rendering.one_line(approval_id)!r}. {open_now}")
+        raise UserError(f"No permission request is called {rendering.one_line(approval_id)!r}. {open_now}")
     return approval
 
 
@@ -134,7 +134,7 @@ async def revoke_grant(ctx: Context, grant_id: str) -> Reply:
     async def act(tx: AsyncConnection) -> str:
         grant = await approvals.get_grant(tx, grant_id.strip("`").casefold())
         if grant is None:
-            raise UserError(f"no grant is called {rendering.one_line(grant_id)!r}; `grants` lists them.")
+            raise UserError(f"No grant is called {rendering.one_line(grant_id)!r}; `grants` lists them.")
         if grant.revoked_at is None:
             now = ctx.services.clock()
             await approvals.change_grant(tx, grant.id, revoked_by=ctx.identity, revoked_at=now, held=False)

@@ -147,4 +147,4 @@ async def _find(tx: AsyncConnection, wanted: str) -> AgentMessage:
         return (exact or found)[0]
     if found:
         raise UserError(f"{len(found)} messages begin with {rendering.one_line(wanted)!r}; give more of the id.")
-    raise UserError(f"nothing that failed is called {rendering.one_line(wanted)!r}; `dead-letters` lists what did.")
+    raise UserError(f"Nothing that failed is called {rendering.one_line(wanted)!r}; `dead-letters` lists what did.")

@@ -32,7 +32,7 @@ def _cannot(connector: str) -> Capabilities:
 
 def _no_room(origin: Origin | None) -> tuple[str, str]:
     if origin is None:
-        raise UserError("there is no room for an agent's thread: name a fleet room in muster.yaml.")
+        raise UserError("There is no room for an agent's thread: name a fleet room in muster.yaml.")
     return origin.connector, origin.parent or origin.conversation
 
 

@@ -145,7 +145,7 @@ class Assembly:
         entry = roster.load(self.roster).get(name)
         runtime = asked.get("runtime") or (entry.runtime if entry else None) or self.defaults.runtime or DEFAULT_RUNTIME
         if runtime not in runtimes.RUNTIMES:
-            raise FleetError(f"no runtime is called {runtime!r}; there are {', '.join(sorted(runtimes.RUNTIMES))}.")
+            raise FleetError(f"No runtime is called {runtime!r}; there are {', '.join(sorted(runtimes.RUNTIMES))}.")
         if runtime == "custom" and (entry is None or entry.command is None):
             raise FleetError(
                 f"the runtime custom needs a command line: give {name} an entry in {self.roster.name} with "
@@ -155,9 +155,9 @@ class Assembly:
         placed = asked.get("workspace") or (entry.workspace if entry else None)
         workspace = _expanded(placed) if placed else self._own_workspace(name)
         if not workspace.is_absolute():
-            raise FleetError(f"the workspace {placed!r} is no absolute path; write it from / or ~/ on.")
+            raise FleetError(f"The workspace {placed!r} is no absolute path; write it from / or ~/ on.")
         if placed and not workspace.is_dir():
-            raise FleetError(f"the workspace {workspace} is no folder; make it first, or leave --workspace out.")
+            raise FleetError(f"The workspace {workspace} is no folder; make it first, or leave --workspace out.")
         chosen = sandbox.choose(wanted_sandbox)
         if chosen != "none":
             sandbox.check_workspace(workspace, self.hidden)
@@ -276,7 +276,7 @@ class Assembly:
             account = self.accounts.get(entry.account)
             if account is None:
                 known = ", ".join(self.accounts) or "none"
-                raise FleetError(f"no account is called {entry.account!r} in muster.yaml; there is {known}.")
+                raise FleetError(f"No account is called {entry.account!r} in muster.yaml; there is {known}.")
             return account
         served = runtimes.RUNTIMES[runtime].providers
         return next((account for account in self.accounts.values() if account.provider in served), None)

@@ -93,7 +93,7 @@ def init(yes: bool, **given: Any) -> int:
 
     paths = _paths()
     if not yes and not sys.stdin.isatty():
-        raise click.UsageError("there is nobody to ask: add --yes, and give what matters as options.")
+        raise click.UsageError("There is nobody to ask: add --yes, and give what matters as options.")
     answers = write(paths, Answers(**given), None if yes else ask)
     click.echo(next_steps(answers, paths))
     return 0

@@ -143,7 +143,7 @@ async def test_kill_asks_first_and_only_the_same_person_confirms(home: House) ->
 async def test_a_command_with_a_slip_says_what_was_meant(home: House) -> None:
     assert "!launch" in await home.ask("!lunch coder0")
     assert "NAME" in await home.ask("!stop")
-    assert "no agent is called" in await home.ask("!stop nobody")
+    assert "No agent is called" in await home.ask("!stop nobody")
     assert "PERMISSION" not in await home.ask("!ps", sender=VIEWER)
     assert "operator" in await home.ask("!launch coder0", sender=VIEWER)
     assert "only an admin" in await home.ask("!launch coder0 --runtime sim --sandbox none", sender=OPERATOR)
