@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bot import rendering
 from bot.agents import LaunchRequest
 from bot.commands.table import ADMIN, Reply
-from bot.errors import NotPermitted
+from bot.errors import NotPermitted, UserError
 from fleet.errors import FleetError
 from fleet.runtimes import RUNTIMES
 
@@ -43,7 +43,10 @@ async def launch_agent(
                 f"you are {ctx.permission}. Leave it out, or let an admin write it into roster.yaml."
             )
     asked = {"role": role, "runtime": runtime, "model": model, "sandbox": sandbox, "workspace": workspace}
-    plan = await asyncio.to_thread(services.assembly.plan, name, asked)
+    try:
+        plan = await asyncio.to_thread(services.assembly.plan, name, asked)
+    except FleetError as error:  # nothing was begun
+        raise UserError(str(error)) from error
     connector, room = services.main_room(ctx.origin)
     request = LaunchRequest(
         name=name,
