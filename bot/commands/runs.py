@@ -83,7 +83,8 @@ def refusal(command: Command | None, request: Request) -> tuple[str, str] | None
     except UsageError as error:
         return with_usage(error, command), "usage"
     if command.confirm and not request.confirmed and request.door != "chat":
-        return f"`{command.name}` cannot be undone and asks for a confirmation: say so with --yes.", "confirm"
+        way = "--yes" if request.door == "cli" else "the header Muster-Confirm: yes"
+        return f"`{command.name}` cannot be undone and asks for a confirmation: say so with {way}.", "confirm"
     return None
 
 

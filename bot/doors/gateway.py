@@ -26,6 +26,7 @@ from bot.commands.table import ADMIN
 from bot.doors import openapi
 from bot.events import TooSlow
 from bot.operators import owner_identity
+from bot.redaction import redacted_mapping
 from register.errors import MusterError, RegisterError
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ class Gateway:
         return web.json_response({"words": words})
 
     async def _health(self, http: web.Request) -> web.Response:
-        report = await health_view.report(self.services)
+        report = redacted_mapping(await health_view.report(self.services), self.services.redact)
         return web.json_response(report, status=503 if report["status"] == "down" else 200)
 
     # --- streams -----------------------------------------------------------------------------------------------
@@ -268,6 +269,7 @@ async def _as_json(
         return _error(str(error), "refused", 422)
     except web.HTTPException as error:
         sentences = {
+            400: "This cannot be read as a request. /v1/events and /v1/terminal want a WebSocket.",
             404: "There is nothing here. GET /v1/openapi.json describes what there is.",
             405: "This address takes another method. GET /v1/openapi.json says which.",
             413: f"The body is too large: at most {LONGEST_BODY} bytes.",
