@@ -121,13 +121,14 @@ async def tail(ctx: Context, name: AgentName, entries: int = 20) -> Reply:
     """
     from bot import views
     from bot.errors import UsageError
+    from bot.timestamps import timestamp
 
     if not 1 <= entries <= 200:
         raise UsageError(f"ENTRIES is from 1 to 200, not {entries}.")
     found = await ctx.services.agents.tail(name, entries)
     return Reply(
         ctx.services.redact(views.journal_text(found)),
-        [entry.to_json() for entry in found],
+        [{**entry.to_json(), "at": timestamp(entry.at)} for entry in found],
     )
 
 
