@@ -142,7 +142,7 @@ class Program(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         groups: dict[str, list[tuple[str, str]]] = {
-            "Here in the shell": [(name, made.get_short_help_str(70)) for name, made in SHELL_COMMANDS.items()]
+            "Here in the shell": [(name, made.get_short_help_str(120)) for name, made in SHELL_COMMANDS.items()]
         }
         for command in self._table:
             groups.setdefault(command.help_section.capitalize(), []).append((command.name, command.summary))
@@ -225,7 +225,7 @@ def _made(command: Command, client: Callable[[], Client]) -> click.Command:
                     type=kind,
                     required=parameter.required,
                     nargs=-1 if parameter.type.rest else 1,
-                    metavar=parameter.usage.strip("[]"),
+                    metavar=parameter.usage,
                 )
             )
         elif parameter.type.flag:
