@@ -164,7 +164,7 @@ def _assumed(answers: Answers) -> Answers:
             if not value
         ]  # fmt: skip
         if missing:
-            raise UserError(f"For Matrix, {' and '.join(missing)} must be given when nobody is asked.")
+            raise UserError(f"For Matrix, {', '.join(missing)} must be given when nobody is asked.")
     runtime = (_found_runtime() or "") if answers.runtime is None else answers.runtime
     token = answers.token or (TOKEN if preset == "matrix" else None)
     return dataclasses.replace(answers, preset=preset, runtime="" if runtime == "none" else runtime, token=token)

@@ -100,7 +100,7 @@ def test_not_even_a_link_that_leads_nowhere(paths: Paths, tmp_path: Path) -> Non
 
 
 def test_what_is_missing_is_named_by_its_options(paths: Paths) -> None:
-    with pytest.raises(UserError, match="--homeserver and --user and --operator must be given"):
+    with pytest.raises(UserError, match="--homeserver, --user, --operator must be given"):
         init.init(paths, Answers(preset="matrix"), None)
 
 
