@@ -44,9 +44,8 @@ class StepFailed(Exception):
 
 
 def demo_paths(environ: Mapping[str, str]) -> Paths:
-    """The demo's own folder, in the user's state directory, so that it never touches a real installation."""
-    home = Paths.of({name: value for name, value in environ.items() if name != "MUSTER_HOME"}).state / "demo"
-    return Paths.of({**environ, "MUSTER_HOME": str(home)})
+    """The demo's own folder, inside the state directory, so that it never touches a real installation."""
+    return Paths.of({**environ, "MUSTER_HOME": str(Paths.of(environ).state / "demo")})
 
 
 async def demo(environ: Mapping[str, str], *, live: bool) -> int:
@@ -133,7 +132,8 @@ class _Scene:
 
 
 async def _played(orchestrator: Orchestrator) -> int:
-    async with orchestrator.terminal.attached() as session:
+    # What an earlier demo said is no answer to this one.
+    async with orchestrator.terminal.attached(orchestrator.terminal.last) as session:
         scene = _Scene(session)
         listening = asyncio.create_task(scene.listen())
         try:

@@ -133,6 +133,11 @@ class TerminalConnector:
             detail=f"{attached}; `muster chat` attaches one.",
         )
 
+    @property
+    def last(self) -> int:
+        """The sequence number of the newest line."""
+        return self._transcript.last
+
     # --- what clients do ----------------------------------------------------------------------------------------
 
     @asynccontextmanager
