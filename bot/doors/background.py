@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bot.doors.client import Client
 from bot.errors import NotRunning, UserError
 from bot.lock import holder
+from fleet.lifecycle import is_running
 from register.errors import MusterError
 
 if TYPE_CHECKING:
@@ -73,12 +74,12 @@ def stop(paths: Paths, *, agents_too: bool) -> str:
     """Stop the orchestrator, with `agents_too` after its agents; a sentence that says so.
 
     Raises:
-        NotRunning: there is nothing to stop.
+        NotRunning: there is no orchestrator to stop; the message names agents that run all the same.
         MusterError: it does not stop.
     """
     running = holder(paths.lock)
     if running is None or running.pid <= 0:
-        raise NotRunning
+        raise NotRunning(_left_running(paths) if agents_too else None)
     stopped = _stop_agents(Client(paths.gateway_socket)) if agents_too else []
     os.kill(running.pid, signal.SIGTERM)
     if not _wait(lambda: _gone(paths.lock, running.pid), STOP_LIMIT):
@@ -89,6 +90,16 @@ def stop(paths: Paths, *, agents_too: bool) -> str:
     if not agents_too:
         return "Muster is stopped. Agents that were running go on."
     return "Muster and its agents are stopped." + (f" Stopped: {', '.join(stopped)}." if stopped else "")
+
+
+def _left_running(paths: Paths) -> str | None:
+    names = sorted(folder.name for folder in paths.agents.glob("*") if is_running(folder))
+    if not names:
+        return None
+    return (
+        f"Muster is not running here, but these agents are: {', '.join(names)}. `muster up --detach` and then "
+        "`muster down --all` stops them."
+    )
 
 
 def _stop_agents(client: Client) -> list[str]:

@@ -13,6 +13,7 @@ from bot.doors.client import Client
 from bot.errors import NotRunning, UserError
 from bot.lock import holder
 from bot.paths import Paths
+from fleet import lock
 from register.errors import MusterError
 
 
@@ -56,6 +57,19 @@ def test_up_and_down(paths: Paths, environ: dict[str, str]) -> None:
         background.stop(paths, agents_too=False)
     assert muster(environ, "down").returncode == 3
     assert muster(environ, "ps").returncode == 3
+
+
+def test_down_all_names_agents_that_run_without_an_orchestrator(paths: Paths, environ: dict[str, str]) -> None:
+    folder = paths.agents / "coder0"
+    folder.mkdir(parents=True)
+    held = lock.hold(folder)
+    try:
+        said = muster(environ, "down", "--all")
+    finally:
+        os.close(held)
+    assert said.returncode == 3
+    assert "these agents are: coder0. `muster up --detach` and then `muster down --all` stops them." in said.stderr
+    assert "these agents" not in muster(environ, "down", "--all").stderr
 
 
 def test_a_start_that_fails_says_why(paths: Paths, environ: dict[str, str]) -> None:
