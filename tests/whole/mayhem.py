@@ -37,7 +37,7 @@ class Plan:
     seconds: float = 3600.0
     """After so long it is over, whatever was killed by then."""
     pauses: tuple[float, ...] = (0.0, 0.0, 4.0)
-    """Before a restart, one of these."""
+    """Before a restart, one of these; before the first, the first."""
     bursts: bool = True
     """In long pauses, more is said than one answer to a sync brings."""
     hosts: bool = False
@@ -55,6 +55,7 @@ class Mayhem:
     """Held by whoever says something, and by outages: what a person says reaches the server or was not said."""
     _proofs: list[tuple[Message, str]] = field(default_factory=list)
     _killed: int = 0
+    _paused: bool = False
 
     async def run(self) -> None:
         """Let it happen, until enough was killed; then wait until everything has come to its end."""
@@ -171,7 +172,8 @@ class Mayhem:
                             process.kill()
 
     async def _pause(self) -> None:
-        seconds = self.rng.choice(self.plan.pauses)
+        seconds = self.plan.pauses[0] if not self._paused else self.rng.choice(self.plan.pauses)
+        self._paused = True
         if seconds and self.plan.bursts:
             await self._burst()
         await asyncio.sleep(seconds)

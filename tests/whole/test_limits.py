@@ -46,7 +46,7 @@ async def test_questions_and_replies_go_first_and_nothing_is_lost(
         stage = Stage(home, Books(home))
         await stage.set_up()
         busy = await stage.books.message(
-            stage.thread, "[[slow: 0.2]][[stream: 60 word]][[run: echo x >> proof]][[stream: 20 more]]"
+            stage.thread, "[[slow: 0.2]][[stream: 25 word]][[run: echo x >> proof]][[stream: 20 more]]"
         )
         await home.heard(lambda event: "word" in body(event) and event["sender"] == home.bot.user_id)
         for _ in range(3):

@@ -25,7 +25,7 @@ async def test_the_orchestrator_is_killed_at_random_moments(
     tmp_path: Path, synapse: Synapse, models: Provider, rng: random.Random
 ) -> None:
     async with staged(tmp_path, synapse, models) as stage:
-        await Mayhem(stage, Plan(kills=3), rng).run()
+        await Mayhem(stage, Plan(kills=2, pauses=(4.0, 0.0)), rng).run()
 
 
 async def test_everything_is_killed_at_random_moments(

@@ -27,8 +27,17 @@ LONG = "x" * 950_000
 @pytest.mark.parametrize(
     "crash",
     [
-        *("transcript.write.before", "transcript.write.after", "transcript.write.before:3", "transcript.write.after:3"),
-        *("transcript.compact.before", "transcript.compact.after"),
+        "transcript.write.after:3",
+        "transcript.compact.before",
+        *(
+            pytest.param(place, marks=pytest.mark.soak)
+            for place in (
+                "transcript.write.before",
+                "transcript.write.after",
+                "transcript.write.before:3",
+                "transcript.compact.after",
+            )
+        ),
     ],
 )
 async def test_the_terminal_dies_at_every_place(tmp_path: Path, crash: str) -> None:
