@@ -236,9 +236,9 @@ class Conversations:
             )
             words = list(attachments.refused)
             if row.wanted == "stopped" or row.state in {"failed", "stopped"}:
+                now = row.state if row.state in {"failed", "stopped"} else "about to stop"
                 words.append(
-                    f"{row.name} is {row.state}; it will read this when it runs again: "
-                    f"`{self._prefix}launch {row.name}`."
+                    f"{row.name} is {now}; it will read this when it runs again: `{self._prefix}launch {row.name}`."
                 )
             if words:
                 await self._say(tx, inbound, f"{key}/note", "\n".join(words))

@@ -368,9 +368,14 @@ def _typing(connectors: Mapping[str, Connector]) -> Callable[[str, str, bool], A
         connector = connectors.get(name)
         if connector is None or not connector.capabilities.typing:
             return
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(TYPING_LIMIT):
                 await connector.typing(conversation, active=active)
+        except TimeoutError:
+            pass
+        except Exception as error:
+            # Nobody's work is to end over it.
+            log.info("typing.not_shown", connector=name, reason=repr(error))
 
     return show
 

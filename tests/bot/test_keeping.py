@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,6 +11,8 @@ import pytest
 from bot.keeping import FOLLOW
 from bot.story import Condition, Progress
 from bot.telling import Teller
+from connectors.memory import MemoryConnector
+from fleet import control, lock
 from fleet.control import LINE_LIMIT, AgentLink
 from fleet.errors import AgentRefused
 from register.queries import agents
@@ -143,3 +147,62 @@ async def test_what_cannot_be_told_at_all_does_not_end_an_agents_story(
     await home.marks(poisoned, "✅")
     await home.marks(home.say("[[say: and on]]", thread), "✅")
     await home.heard(thread, "and on")
+
+
+async def test_an_agent_host_of_another_time_is_told_of_and_replaced_by_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with house(tmp_path) as home:
+        async with home.open():
+            thread = await home.launch("coder0")
+        monkeypatch.setattr(control, "OLDEST_PROTOCOL", 99)
+        async with home.open():
+            await home.heard(thread, "speaks version")
+            assert "unknown" in await home.ask("!ps")
+            monkeypatch.undo()
+            await home.ask("!restart coder0")
+            await home.heard(thread, "going on with its conversation")
+            await home.marks(home.say("[[say: here again]]", thread), "✅")
+
+
+async def test_an_agent_host_of_another_time_is_ended_by_force_when_it_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with house(tmp_path) as home:
+        async with home.open():
+            thread = await home.launch("coder0")
+        monkeypatch.setattr(control, "OLDEST_PROTOCOL", 99)
+        async with home.open():
+            await home.heard(thread, "speaks version")
+            await home.ask("!stop coder0")
+            await home.heard(thread, "⏹")
+            assert "stopped" in await home.ask("!ps --all")
+
+
+async def test_an_agent_host_that_died_alone_is_reported_and_its_queue_goes_on(home: House) -> None:
+    thread = await home.launch("coder0")
+    reading = home.say("[[say: half]] [[wait: gate]]", thread)
+    await home.marks(reading, "👀")
+    waiting = home.say("[[say: read later]]", thread)
+    await home.marks(waiting, "📥")
+    pid = lock.holder(home.paths.agent_folder("coder0"))
+    assert pid
+    os.kill(pid, signal.SIGKILL)
+    await home.heard(thread, "no word of its own")
+    await home.marks(reading, "❌")
+    assert "failed" in await home.ask("!ps")
+    await home.ask("!restart coder0")
+    await home.marks(waiting, "✅")
+
+
+async def test_a_chat_system_that_cannot_show_typing_costs_the_agent_nothing(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def cannot(self: MemoryConnector, conversation: str, *, active: bool) -> None:
+        raise ConnectionResetError
+
+    monkeypatch.setattr(MemoryConnector, "typing", cannot)
+    thread = await home.launch("coder0")
+    link = keeper_of(home, "coder0").link
+    await home.marks(home.say("[[say: typed unseen]]", thread), "✅")
+    assert keeper_of(home, "coder0").link is link
