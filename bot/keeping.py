@@ -407,6 +407,8 @@ class Keeper:
             entries: list[Entry] = []
             while item is not None:
                 if isinstance(item, HostStatus):
+                    if item.writable and self.seen is not None and not self.seen.status.writable:
+                        self._mail.set()  # what it could not take, it can take now
                     self.seen = Seen(status=item, at=self.clock())
                     self.publish({"type": "status", "agent": self.name, "state": item.state})
                 else:

@@ -93,6 +93,6 @@ class Watches:
             return
         content = Replace(target=watch.key, message=rendering.message(text))
         async with self.services.store.write(UPDATE) as tx:
-            await outbox.put(tx, watch.place.outbound(f"{watch.key}/{now:.0f}", content, Priority.PROGRESS), now)
+            await outbox.put(tx, watch.place.outbound(f"{watch.key}/{now:.3f}", content, Priority.PROGRESS), now)
         self._shown[watch.key] = gist
         self.services.delivery.wake()

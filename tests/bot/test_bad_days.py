@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,8 +14,7 @@ from tests.bot.puppets import launch, recorded, roster, steps
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(64))
+    from pathlib import Path
 
 
 @pytest.fixture
