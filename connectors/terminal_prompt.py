@@ -111,6 +111,8 @@ class _Seat:
             return
         if words[0] == "/quit" and len(words) == 1:
             self.leaving = True
+        elif words == ["/help"]:
+            self.out(HINT)
         elif words[0] == "/switch" and len(words) <= 2:
             await self._switch(words[1] if len(words) == 2 else None)
         else:
@@ -217,7 +219,7 @@ def _session(seat: _Seat, complete: Complete | None, history: Path | None) -> Pr
             words: Sequence[str]
             if text.startswith("/"):
                 names = [name.rpartition("/")[2] for name in seat.link.conversations()]
-                words = names if text.startswith("/switch ") else ["/switch", "/quit"]
+                words = names if text.startswith("/switch ") else ["/switch", "/help", "/quit"]
             else:
                 words = await complete(text) if complete is not None else ()
             for word in words:

@@ -54,6 +54,13 @@ def test_a_pipe_can_change_the_conversation_to_one_that_is_just_being_opened(tmp
     ]
 
 
+def test_the_prompts_own_help_is_not_said_to_an_agent(tmp_path: Path) -> None:
+    said = piped(tmp_path, b"/help\n/compact\n").stdout.decode()
+    assert "/quit or Ctrl-D ends." in said
+    assert "you said '/help'" not in said
+    assert "you said '/compact'" in said
+
+
 def test_what_is_said_elsewhere_is_marked_with_its_place(tmp_path: Path) -> None:
     piped(tmp_path, b"open coder0\n/switch coder0\nhello\n")
     assert "[fleet/coder0] you said 'hello'" in piped(tmp_path, b"").stdout.decode().splitlines()
