@@ -79,7 +79,7 @@ def fleet_text(views: Sequence[AgentView], *, hidden: int, now: float) -> str:
         for view in views
     ]
     lines = [rendering.table(("agent", "state", "known by", "doing"), rows)]
-    loose = [view.row.name for view in views if view.row.sandbox == "none"]
+    loose = [view.row.name for view in views if view.row.sandbox == "none" and view.liveness.state != "stopped"]
     if loose:
         lines.append(f"\n⚠️ Without a sandbox, and so able to give Muster orders as you: {', '.join(loose)}.")
     bold = [view.row.name for view in views if view.row.runtime in RUNTIMES and not RUNTIMES[view.row.runtime].asks]
