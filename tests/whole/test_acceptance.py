@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fleet import lock
 from tests.operator_client import Operator, body, relation, thread_root
 from tests.whole.installation import KEY, Installation, installation, reacts, replies_to
 
@@ -156,6 +159,30 @@ async def test_a_bot_that_is_logged_out_says_so_and_the_rest_goes_on(make_home: 
         assert "✗ connector matrix" in printed
         status, printed = await home.shell("ps", "--json")
         assert [agent["state"] for agent in json.loads(printed)] == ["idle"]
+
+
+async def test_a_turn_that_was_cut_is_shown_and_sent_again_when_somebody_says_so(
+    make_home: MakeHome, models: Provider
+) -> None:
+    async with make_home() as home:
+        thread = await home.launch("coder0")
+        said = await home.ana.say(home.room, "[[say: begun]][[wait: gate]][[say: and ended]]", thread=thread)
+        await home.marked(said, "👀")
+        pid = lock.holder(home.paths.agent_folder("coder0"))
+        assert pid
+        os.kill(pid, signal.SIGKILL)
+        await home.marked(said, "❌")
+        assert "restart coder0" in body(await home.heard_words("the agent host is gone", thread=thread))
+        models.release("gate")
+        await home.ask("!restart coder0")
+        await home.heard_words("going on with its conversation", thread=thread)
+        assert len(models.ledger.entries) == 1, "nothing is sent again by itself"
+        stranded = await home.ask("!dead-letters")
+        assert "begun" in stranded
+        assert "Sent again" in await home.ask(f"!retry {stranded.split('`')[1]}")
+        await home.marked(said, "✅")
+        await home.heard_words("and ended", thread=thread)
+        assert "Everything was delivered" in await home.ask("!dead-letters")
 
 
 async def test_a_connector_that_cannot_start_does_not_stop_the_others(
