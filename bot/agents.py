@@ -20,6 +20,7 @@ from bot.saying import Place
 from connectors import outbox
 from connectors.messages import OpenThread, Priority
 from fleet import journal, lifecycle, liveness
+from fleet.errors import FleetError
 from fleet.events import Position
 from fleet.names import AGENT_NAME, is_agent_name
 from register.crashpoints import declare
@@ -335,7 +336,12 @@ class Agents:
             )
         if not changed:
             return False
-        await lifecycle.kill(self.starter.folder(row.name))
+        try:
+            await lifecycle.kill(self.starter.folder(row.name))
+        except FleetError as error:
+            async with self.store.write(KILLED) as tx:
+                await agents.change(tx, row.name, under=row.launch_id, state="unknown", detail=str(error))
+            raise
         if (keeper := self._keepers.get(row.name)) is not None:
             keeper.killed()
         discarded = False

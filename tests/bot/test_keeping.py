@@ -12,11 +12,12 @@ from bot.keeping import FOLLOW
 from bot.story import Condition, Progress
 from bot.telling import Teller
 from connectors.memory import MemoryConnector
-from fleet import control, lock
+from fleet import control, lifecycle, lock
 from fleet.control import LINE_LIMIT, AgentLink
 from fleet.errors import AgentRefused
+from fleet.sweep import Unsweepable
 from register.queries import agents
-from tests.bot.house import VIEWER, House, house
+from tests.bot.house import ROOM, VIEWER, House, house
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -206,3 +207,24 @@ async def test_a_chat_system_that_cannot_show_typing_costs_the_agent_nothing(
     link = keeper_of(home, "coder0").link
     await home.marks(home.say("[[say: typed unseen]]", thread), "✅")
     assert keeper_of(home, "coder0").link is link
+
+
+async def test_an_agent_of_which_something_would_not_end_is_not_called_stopped(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await home.launch("coder0")
+
+    async def cannot(folder: Path) -> int:
+        raise Unsweepable("Processes 4711 of the agent would not end.")
+
+    with monkeypatch.context() as stuck:
+        stuck.setattr(lifecycle, "kill", cannot)
+        home.chat.post("!kill coder0")
+        await home.heard(ROOM, "cannot be undone")
+        assert "would not end" in await home.ask("!confirm")
+        assert home.orchestrator is not None
+        async with home.orchestrator.store.read() as tx:
+            row = await agents.get(tx, "coder0")
+        assert row is not None
+        assert row.state == "unknown"
+        assert row.wanted == "stopped"
