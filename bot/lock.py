@@ -58,7 +58,7 @@ def holder(path: Path) -> Holder | None:
     """Who holds the lock now; None when nobody does. A file that was left behind is nobody."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

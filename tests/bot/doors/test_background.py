@@ -59,6 +59,14 @@ def test_up_and_down(paths: Paths, environ: dict[str, str]) -> None:
     assert muster(environ, "ps").returncode == 3
 
 
+def test_a_home_that_is_a_file_is_named(environ: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "muster").touch()
+    said = muster(environ, "up", "--detach")
+    assert (said.returncode, said.stdout) == (1, "")
+    assert said.stderr == f"{tmp_path}/muster is not a folder. Move it away, or set MUSTER_HOME to another place.\n"
+    assert muster(environ, "down").returncode == 3
+
+
 def test_down_all_names_agents_that_run_without_an_orchestrator(paths: Paths, environ: dict[str, str]) -> None:
     folder = paths.agents / "coder0"
     folder.mkdir(parents=True)
