@@ -237,7 +237,8 @@ def _syntax(problem: str, line: str) -> str:
         return "a quotation mark opens here, or above, and never closes."
     if "cannot start any token" in problem:
         return f"a text cannot begin like this: {shown(line.strip())}. Put it between quotes."
-    return f"not YAML: {problem or 'it ends too early'}: {shown(line.strip())}."
+    where = f": {shown(line.strip())}" if line.strip() else ", before this line"
+    return f"not YAML: {problem or 'it ends too early'}{where}."
 
 
 class _Composer:
