@@ -441,7 +441,16 @@ class Keeper:
         for entry in entries:
             self.publish({"type": "entry", "agent": self.name, "entry": entry.to_json()})
         story, effects = stories.told(self._story, entries)
+        self._correct(story)
         await self._reach(story, tuple(effects))
+
+    def _correct(self, story: Story) -> None:
+        """The journal is ahead of the status that came before it: a turn that it says began or ended has done so."""
+        seen, turn = self.seen, story.view.turn if story.view is not None else None
+        if seen is None or seen.status.state not in {"idle", "working"} or story.position <= seen.status.position:
+            return
+        state = "working" if turn is not None else "idle"
+        self.seen = replace(seen, status=replace(seen.status, state=state, turn=turn))
 
     async def _reach(self, story: Story, effects: tuple[Effect, ...], condensed: stories.Digest | None = None) -> None:
         """Go on to `story`, with what follows from it."""
