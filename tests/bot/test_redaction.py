@@ -261,3 +261,11 @@ def test_nobody_can_make_redaction_slow(piece: str) -> None:
     REDACTION(text)
     REDACTION.of_growing(text)
     REDACTION("-----BEGIN PRIVATE KEY-----\n" + text)
+
+
+@pytest.mark.parametrize("colour", ["\x1b[31m", "\x1b[1;32m", "\x1b[m", "\u241b[0m"])
+@pytest.mark.parametrize(
+    "secret", ["ghp_" + "a1B2c3D4e5" * 4, "sk-ant-" + "x1" * 20, f"eyJ{'a' * 20}.eyJ{'b' * 20}.{'c' * 20}"]
+)
+def test_the_colour_of_a_terminal_before_a_secret_hides_it_from_nobody(colour: str, secret: str) -> None:
+    assert Redaction()(f"{colour}{secret} end") == f"{colour}{MASK} end"

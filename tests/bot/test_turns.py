@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot import rendering
-from bot.turns import TurnView
+from bot.turns import LONGEST_TEXT, TurnView
 from fleet.events import Closing, Event, Plan, TextChunk, ThoughtChunk, ToolCall
 
 START = TurnView("1", "m1")
@@ -95,3 +95,17 @@ def test_no_title_of_a_tool_makes_more_than_its_line(title: str) -> None:
 def test_a_long_title_ends_between_words_so_that_redaction_still_knows_a_key() -> None:
     activity = told(called("a", f"curl {'-v ' * 30} sk-ant-aQ7{'x' * 60}")).activity() or ""
     assert "sk-ant" not in activity
+
+
+def test_of_an_endless_answer_the_beginning_is_kept_and_the_rest_counted() -> None:
+    view = told(said("a" * LONGEST_TEXT), said("b" * 7), called("a", "ls"), said("c" * 5))
+    assert view.text == "a" * LONGEST_TEXT
+    assert view.said().endswith("… 12 more characters of this answer were left out.")
+    assert told(said("short")).said() == "short"
+
+
+def test_of_endless_tool_calls_only_the_last_are_remembered() -> None:
+    view = told(*(called(str(number), f"tool {number}") for number in range(1000)), called("3", status="completed"))
+    assert len(view.tools) < 200
+    assert "… 980 earlier" in (view.activity() or "")
+    assert "tool 999" in (view.activity() or "")

@@ -281,3 +281,18 @@ def test_killed_on_the_way_the_file_is_whole(file: Path, place: str) -> None:
     assert killed.returncode == -signal.SIGKILL
     assert (roster.load(file).get("x") is not None) == (place == "after")
     assert roster.add_agent(file, {"name": "x"}) == (place == "before")
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"name": "a", "role": "Big Boss"}, "role: not a role: 'Big Boss'"),
+        ({"name": "a", "model": "two\nlines"}, "model: "),
+        ({"name": "a", "runtime": "clade"}, "claude"),
+    ],
+)
+def test_whether_an_entry_could_stand_there_is_known_before_it_is_written(entry: dict[str, str], said: str) -> None:
+    with pytest.raises(RosterError) as refused:
+        roster.check_entry(entry)
+    assert said in str(refused.value)
+    roster.check_entry({"name": "a", "role": "coder"})

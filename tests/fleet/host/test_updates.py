@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.events import Entry, Plan, Position, TextChunk, ThoughtChunk, ToolCall, Usage
-from fleet.host.updates import PERMISSION_CHARACTERS, Call, clean, events_of, permission_of, usage_fields
+from fleet.host.updates import PERMISSION_CHARACTERS, Call, clean, events_of, permission_of, quoted, usage_fields
 
 OPTIONS = [
     {"optionId": "a", "name": "Always", "kind": "allow_always"},
@@ -162,3 +162,27 @@ def test_what_an_earlier_update_said_of_the_call_counts() -> None:
     request = permission_of(earlier.with_update({"toolCallId": "c"}), OPTIONS)
     assert request is not None
     assert (request.title, request.detail) == ("Bash", "rm")
+
+
+def test_of_options_under_one_id_the_first_counts() -> None:
+    options = [
+        {"optionId": "a", "name": "Yes", "kind": "allow_once"},
+        {"optionId": "b", "name": "No", "kind": "reject_once"},
+        {"optionId": "a", "name": "No", "kind": "reject_once"},
+    ]
+    request = permission_of(call(title="x"), options)
+    assert request is not None
+    assert [(option["id"], option["kind"]) for option in request.options] == [("a", "allow_once"), ("b", "reject_once")]
+
+
+@given(st.text())
+def test_a_runtimes_words_stay_on_one_line_in_their_quotes(words: str) -> None:
+    quote = quoted(words)
+    fence = quote[: len(quote) - len(quote.lstrip("`"))]
+    assert quote.endswith(fence)
+    assert "\n" not in quote
+    assert fence not in quote[len(fence) : -len(fence)].strip("` ").replace("`" * (len(fence) + 1), "")
+
+
+def test_long_words_of_a_runtime_are_cut() -> None:
+    assert len(quoted("x" * 10_000, 100)) < 110
