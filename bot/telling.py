@@ -258,8 +258,12 @@ class Teller:
             return
         by = f" by {rendering.one_line(answered.by)}" if answered.by else ""
         chosen = next((option.get("name") for option in approval.options if option.get("id") == answered.option), None)
+        # For the runtime it was an "allow once": what is always allowed is Muster's to remember.
+        words = (
+            "allowed for always" if (approval.answer or {}).get("always") else rendering.one_line(chosen or "answered")
+        )
         outcome = {
-            "selected": f"{rendering.one_line(chosen or 'answered')}{by}",
+            "selected": f"{words}{by}",
             "granted": f"allowed by an earlier “always”{by}",
             "denied": f"denied{by}",
             "expired": "nobody answered in time: denied",

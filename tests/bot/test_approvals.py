@@ -41,7 +41,7 @@ async def test_always_stands_once_the_agent_took_it(tmp_path: Path) -> None:
             proof = home.paths.workspace("coder0") / "proof.txt"
             await home.chat.until(proof.exists, limit=30)
         async with home.open():
-            await home.heard(thread, "☑️")
+            await home.heard(thread, "☑️ allowed for always by memory:@ana")
             assert "echo twice" in await home.ask("!grants")
             await home.ask("!restart coder0")
             event = home.say("[[run: echo twice >> proof.txt]]", thread)
