@@ -51,7 +51,7 @@ class AgentSpec:
     """Sent as ``_meta`` of ``session/new`` and ``session/load``: there some runtimes take what keeps a project's own
     settings off."""
     session_mode: str | None = None
-    """The runtime's mode of asking for permission; set (``session/set_mode``) after ``session/new`` and ``session/load``
+    """The runtime's mode of asking for permission; set (``session/set_mode``) after ``session/new`` or ``session/load``
     when the runtime says that another one is the current."""
 
     instructions: str = ""

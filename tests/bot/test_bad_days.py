@@ -110,8 +110,8 @@ async def test_thousands_of_messages_of_hundreds_of_strangers_cost_a_line_each_a
     async with home.orchestrator.store.read() as tx:
         kept = await tx.scalar(select(func.count()).where(schema.inbox.c.body.is_not(None)))
         longest = await tx.scalar(select(func.max(func.length(schema.strangers.c.last_text))))
-    assert kept <= 2
-    assert longest <= 200
+    assert (kept or 0) <= 2
+    assert (longest or 0) <= 200
 
 
 async def test_strangers_reactions_edits_and_confirmations_do_nothing(home: House) -> None:
