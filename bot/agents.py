@@ -344,11 +344,10 @@ class Agents:
             raise
         if (keeper := self._keepers.get(row.name)) is not None:
             keeper.killed()
-        discarded = False
-        if discard:
-            discarded = await asyncio.to_thread(self.starter.discard_workspace, Path(row.workspace), row.name)
         self.look_again(row.name)
-        return discarded
+        if not discard:
+            return False
+        return await asyncio.to_thread(self.starter.discard_workspace, Path(row.workspace), row.name)
 
     async def send(
         self,
