@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+#: Test processes at one time; each starts a Synapse of its own.
+TEST_PROCESSES ?= 2
 SOURCES := bot connectors fleet register scheduler tests benchmarks
 
 .PHONY: run test test-agents soak bench lint format lock clean help
@@ -17,7 +19,7 @@ run: $(VENV)/.installed ## Install, then run a fleet of two built-in agents in a
 
 test: $(VENV)/.installed-dev ## Install, check style, types and layers, then run the tests.
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist worksteal $(PYTEST_ARGS)
 
 test-agents: $(VENV)/.installed-dev tests/agents/node_modules/.installed ## Test with the real Claude Code and Codex.
 	@$(BIN)/python -m pytest -m agents $(PYTEST_ARGS)

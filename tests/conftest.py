@@ -26,6 +26,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         soak.shuffle(items)
 
 
+def pytest_configure() -> None:
+    """Choose the seed before other processes of this run are started."""
+    soak.seed()
+
+
 def pytest_report_header() -> str:
     """The seed of everything random."""
     return f"MUSTER_SEED={soak.seed()}"
