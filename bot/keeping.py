@@ -1,7 +1,7 @@
-"""One keeper per agent: it follows the agent's journal into the chat, and brings messages and answers to the agent.
+"""One keeper per agent: it makes the agent what is wanted, and follows its journal into the chat.
 
-What a keeper does is read off the register each time: the agent's row says what is wanted, its messages and answers say
-what has not arrived yet. So a keeper that is started anew goes on where the last one was killed.
+What a keeper does is read off the register each time: the agent's row says what is wanted, and how far its journal was
+told. So a keeper that is started anew goes on where the last one was killed. `bot.carrying` brings things to the agent.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from bot import story as stories
+from bot.carrying import Carrier
 from bot.story import Story
 from fleet import journal, lifecycle
-from fleet.assembly import picture
 from fleet.control import AgentLink, HostStatus
 from fleet.errors import AgentRefused, AgentUnreachable, FleetError
 from fleet.events import Entry, Opened, Position
 from fleet.journal import JournalReader
 from register.crashpoints import around, declare
 from register.errors import MusterError, RegisterError
-from register.queries import agent_messages, agents, approvals
+from register.queries import agents, approvals
 from register.queries.agents import AgentRow, PositionRow
 
 if TYPE_CHECKING:
@@ -40,17 +40,11 @@ FOLLOW = declare("journal.follow")
 GONE = declare("agent.gone")
 SPAWN = declare("agent.spawn")
 SPAWN_FAILED = declare("agent.spawn_failed")
-HAND_OVER = declare("message.hand_over")
-HANDED_OVER = declare("message.handed_over")
-ANSWER = declare("approval.answer")
-ANSWERED = declare("approval.answered")
 
 #: Progress of an answer is shown at most this often, seconds.
 PROGRESS_EVERY = 1.0
 #: Entries that are folded in one go.
 BATCH = 500
-#: Refusals of an agent host that pass: the message waits for it to run again, to have room, to be able to write.
-PASSING = frozenset({"stopping", "queue_full", "not_writable"})
 #: "Typing" is shown again after this, seconds; chat systems forget it.
 TYPE_AGAIN = 20.0
 #: What could not be told so often, each time from the beginning, is left out.
@@ -108,11 +102,14 @@ class Keeper:
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _stumbled: tuple[Position, int] = (Position(), 0)
     """Where the story could not be told, and how often."""
-    _mail: asyncio.Event = field(default_factory=asyncio.Event)
+    _carrier: Carrier = field(init=False)
     _turned: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self._story = Story(self.name)
+        self._carrier = Carrier(
+            self.name, self.store, self.teller, self.clock, self.wake_delivery, link=lambda: self._link
+        )
 
     # --- from outside -------------------------------------------------------------------------------------------
 
@@ -122,7 +119,7 @@ class Keeper:
 
     def mail(self) -> None:
         """There is a message or an answer to bring."""
-        self._mail.set()
+        self._carrier.mail()
 
     def killed(self) -> None:
         """The agent host was just killed: what was heard of it counts no more."""
@@ -142,7 +139,7 @@ class Keeper:
         await self._take_up()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep(), name=f"keep {self.name}")
-            tasks.create_task(self._carry(), name=f"carry {self.name}")
+            tasks.create_task(self._carrier.run(), name=f"carry {self.name}")
 
     # --- what is wanted, and what is ----------------------------------------------------------------------------
 
@@ -167,7 +164,7 @@ class Keeper:
             try:
                 async with link:
                     self._link = link
-                    self._mail.set()
+                    self._carrier.mail()
                     await self._with_host(link)
             finally:
                 self._link, self.seen = None, None
@@ -408,7 +405,7 @@ class Keeper:
             while item is not None:
                 if isinstance(item, HostStatus):
                     if item.writable and self.seen is not None and not self.seen.status.writable:
-                        self._mail.set()  # what it could not take, it can take now
+                        self._carrier.mail()  # what it could not take, it can take now
                     self.seen = Seen(status=item, at=self.clock())
                     self.publish({"type": "status", "agent": self.name, "state": item.state})
                 else:
@@ -536,122 +533,6 @@ class Keeper:
         async with self.store.read() as tx:
             row = await agents.get(tx, self.name)
             return None if row is None else await self.teller.conversation(tx, row, message)
-
-    # --- to the agent -------------------------------------------------------------------------------------------
-
-    async def _carry(self) -> None:
-        """Bring messages, answers and revocations to the agent host, in order, until it has them."""
-        while True:
-            self._mail.clear()
-            try:
-                await self._give_up_old()
-                link = self._link
-                if link is not None:
-                    await self._carry_withdrawals(link)
-                    await self._carry_messages(link)
-                    await self._carry_answers(link)
-                    await self._carry_revocations(link)
-            except (AgentUnreachable, AgentRefused) as error:
-                log.info("agent.carry_failed", agent=self.name, reason=str(error))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(30):
-                    await self._mail.wait()
-
-    async def _give_up_old(self) -> None:
-        now = self.clock()
-        async with self.store.read() as tx:
-            waiting = await agent_messages.in_states(tx, ["pending"], agent=self.name)
-        for message in waiting:
-            if message.give_up_at <= now:
-                await self._settle(message.id, "dead", "it could not be delivered in the time that it had")
-
-    async def _settle(self, message_id: str, state: str, detail: str | None) -> None:
-        async with self.store.write(HANDED_OVER) as tx:
-            row = await agents.get(tx, self.name)
-            if row is not None:
-                await self.teller.carry_out(tx, row, stories.Receipt(message_id, state, detail=detail))
-        self.wake_delivery()
-
-    async def _carry_withdrawals(self, link: AgentLink) -> None:
-        async with self.store.read() as tx:
-            taken_back = await agent_messages.in_states(tx, ["withdrawing"], agent=self.name)
-        for message in taken_back:
-            with around(HAND_OVER):
-                withdrawn = await link.withdraw(message.id)
-            if not withdrawn:
-                # It never arrived; or its turn has begun, and then the journal says what becomes of it.
-                async with self.store.write(HANDED_OVER) as tx:
-                    now = self.clock()
-                    await agent_messages.change(tx, message.id, now=now, only=["withdrawing"], state="withdrawn")
-
-    async def _carry_messages(self, link: AgentLink) -> None:
-        async with self.store.read() as tx:
-            waiting = await agent_messages.in_states(tx, ["pending"], agent=self.name)
-        for message in waiting:
-            try:
-                images = [await asyncio.to_thread(picture, item) for item in message.attachments]
-            except OSError as error:
-                await self._settle(message.id, "dead", f"a picture that came with it is gone: {error.strerror}")
-                continue
-            try:
-                with around(HAND_OVER):
-                    await link.send(
-                        id=message.id, text=message.text, mode=message.mode, sender=message.sender, images=images
-                    )
-            except AgentRefused as refusal:
-                if refusal.code in PASSING:
-                    log.info("agent.not_now", agent=self.name, message=message.id, reason=str(refusal))
-                    return
-                await self._settle(message.id, "dead", str(refusal))
-            else:
-                await self._settle(message.id, "journaled", None)
-        if waiting:
-            # What was taken back while it was on its way.
-            await self._carry_withdrawals(link)
-
-    async def _carry_answers(self, link: AgentLink) -> None:
-        async with self.store.read() as tx:
-            answering = await approvals.in_states(tx, ["answering"], agent=self.name)
-        for approval in answering:
-            answer = approval.answer or {}
-            try:
-                with around(ANSWER):
-                    outcome = await link.answer(
-                        incarnation=approval.incarnation,
-                        session=approval.session,
-                        request=approval.request,
-                        digest=approval.digest,
-                        option=answer.get("option"),
-                        always=bool(answer.get("always")),
-                        by=str(answer.get("by", "")),
-                    )
-            except AgentRefused as refusal:
-                if refusal.code in PASSING:
-                    return
-                async with self.store.write(ANSWERED) as tx:
-                    row = await agents.get(tx, self.name)
-                    if row is not None:
-                        await self.teller.too_late(tx, row, approval, str(refusal))
-            else:
-                log.info("approval.answered", agent=self.name, approval=approval.id, outcome=outcome)
-                async with self.store.write(ANSWERED) as tx:
-                    await approvals.change(tx, approval.id, only=["answering"], state="answered", outcome=outcome)
-            self.wake_delivery()
-
-    async def _carry_revocations(self, link: AgentLink) -> None:
-        async with self.store.read() as tx:
-            taken_back = [
-                grant
-                for grant in await approvals.list_grants(tx, agent=self.name, standing=False)
-                if grant.revoked_at is not None and not grant.held
-            ]
-            standing = {grant.digest for grant in await approvals.list_grants(tx, agent=self.name)}
-        for grant in taken_back:
-            if grant.digest not in standing:
-                with around(ANSWER):
-                    await link.revoke(digest=grant.digest, by=grant.revoked_by or "")
-            async with self.store.write(ANSWERED) as tx:
-                await approvals.change_grant(tx, grant.id, held=True)
 
 
 def _launch_of(folder: Path, position: Position) -> str | None:

@@ -68,7 +68,7 @@ async def launch_agent(
     done = await ctx.commit("launch", act)
     if not done["ours"]:
         row = await services.agents.get(name)
-        hint = f" Its sandbox and settings stay as they are; `restart {name}` takes up changes of the roster."
+        hint = f" Its settings stay as they are; `stop {name}` and another launch give it new ones."
         given = any(value is not None for value in (*asked.values(), task))
         text = f"{name} runs already ({row.state}); nothing was changed.{hint if given else ''}"
         return Reply(text, {"id": row.launch_id, "state": row.state})

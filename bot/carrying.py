@@ -1,0 +1,171 @@
+"""Brings messages, answers and revocations to an agent host, each until it has it.
+
+What has not arrived yet is read off the register each time, so a carrier that is started anew goes on where the last
+one was killed; the agent host knows the ids of messages, and takes each of them once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import structlog
+
+from bot.story import Receipt
+from fleet.assembly import picture
+from fleet.errors import AgentRefused, AgentUnreachable
+from register.crashpoints import around, declare
+from register.queries import agent_messages, agents, approvals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bot.telling import Teller
+    from fleet.control import AgentLink
+    from register.store import Store
+
+log = structlog.get_logger(__name__)
+
+HAND_OVER = declare("message.hand_over")
+HANDED_OVER = declare("message.handed_over")
+ANSWER = declare("approval.answer")
+ANSWERED = declare("approval.answered")
+
+#: Refusals of an agent host that pass: the message waits for it to run again, to have room, to be able to write.
+PASSING = frozenset({"stopping", "queue_full", "not_writable"})
+#: What waits is looked at so often even when nobody says that there is something, seconds.
+LOOK_AGAIN = 30.0
+
+
+@dataclass(slots=True)
+class Carrier:
+    """Carries for one agent."""
+
+    name: str
+    store: Store
+    teller: Teller
+    clock: Callable[[], float]
+    wake_delivery: Callable[[], None]
+    link: Callable[[], AgentLink | None]
+    """The open link to the agent host, when there is one."""
+    _mail: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def mail(self) -> None:
+        """There is something to bring, or somebody to bring it to."""
+        self._mail.set()
+
+    async def run(self) -> None:
+        """Bring messages, answers and revocations to the agent host, in order, until it has them; until cancelled."""
+        while True:
+            self._mail.clear()
+            try:
+                await self._give_up_old()
+                link = self.link()
+                if link is not None:
+                    await self._carry_withdrawals(link)
+                    await self._carry_messages(link)
+                    await self._carry_answers(link)
+                    await self._carry_revocations(link)
+            except (AgentUnreachable, AgentRefused) as error:
+                log.info("agent.carry_failed", agent=self.name, reason=str(error))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_AGAIN):
+                    await self._mail.wait()
+
+    async def _give_up_old(self) -> None:
+        now = self.clock()
+        async with self.store.read() as tx:
+            waiting = await agent_messages.in_states(tx, ["pending"], agent=self.name)
+        for message in waiting:
+            if message.give_up_at <= now:
+                await self._settle(message.id, "dead", "it could not be delivered in the time that it had")
+
+    async def _settle(self, message_id: str, state: str, detail: str | None) -> None:
+        async with self.store.write(HANDED_OVER) as tx:
+            row = await agents.get(tx, self.name)
+            if row is not None:
+                await self.teller.carry_out(tx, row, Receipt(message_id, state, detail=detail))
+        self.wake_delivery()
+
+    async def _carry_withdrawals(self, link: AgentLink) -> None:
+        async with self.store.read() as tx:
+            taken_back = await agent_messages.in_states(tx, ["withdrawing"], agent=self.name)
+        for message in taken_back:
+            with around(HAND_OVER):
+                withdrawn = await link.withdraw(message.id)
+            if not withdrawn:
+                # It never arrived; or its turn has begun, and then the journal says what becomes of it.
+                async with self.store.write(HANDED_OVER) as tx:
+                    now = self.clock()
+                    await agent_messages.change(tx, message.id, now=now, only=["withdrawing"], state="withdrawn")
+
+    async def _carry_messages(self, link: AgentLink) -> None:
+        async with self.store.read() as tx:
+            waiting = await agent_messages.in_states(tx, ["pending"], agent=self.name)
+        for message in waiting:
+            try:
+                images = [await asyncio.to_thread(picture, item) for item in message.attachments]
+            except OSError as error:
+                await self._settle(message.id, "dead", f"a picture that came with it is gone: {error.strerror}")
+                continue
+            try:
+                with around(HAND_OVER):
+                    await link.send(
+                        id=message.id, text=message.text, mode=message.mode, sender=message.sender, images=images
+                    )
+            except AgentRefused as refusal:
+                if refusal.code in PASSING:
+                    log.info("agent.not_now", agent=self.name, message=message.id, reason=str(refusal))
+                    return
+                await self._settle(message.id, "dead", str(refusal))
+            else:
+                await self._settle(message.id, "journaled", None)
+        if waiting:
+            # What was taken back while it was on its way.
+            await self._carry_withdrawals(link)
+
+    async def _carry_answers(self, link: AgentLink) -> None:
+        async with self.store.read() as tx:
+            answering = await approvals.in_states(tx, ["answering"], agent=self.name)
+        for approval in answering:
+            answer = approval.answer or {}
+            try:
+                with around(ANSWER):
+                    outcome = await link.answer(
+                        incarnation=approval.incarnation,
+                        session=approval.session,
+                        request=approval.request,
+                        digest=approval.digest,
+                        option=answer.get("option"),
+                        always=bool(answer.get("always")),
+                        by=str(answer.get("by", "")),
+                    )
+            except AgentRefused as refusal:
+                if refusal.code in PASSING:
+                    return
+                async with self.store.write(ANSWERED) as tx:
+                    row = await agents.get(tx, self.name)
+                    if row is not None:
+                        await self.teller.too_late(tx, row, approval, str(refusal))
+            else:
+                log.info("approval.answered", agent=self.name, approval=approval.id, outcome=outcome)
+                async with self.store.write(ANSWERED) as tx:
+                    await approvals.change(tx, approval.id, only=["answering"], state="answered", outcome=outcome)
+            self.wake_delivery()
+
+    async def _carry_revocations(self, link: AgentLink) -> None:
+        async with self.store.read() as tx:
+            taken_back = [
+                grant
+                for grant in await approvals.list_grants(tx, agent=self.name, standing=False)
+                if grant.revoked_at is not None and not grant.held
+            ]
+            standing = {grant.digest for grant in await approvals.list_grants(tx, agent=self.name)}
+        for grant in taken_back:
+            if grant.digest not in standing:
+                with around(ANSWER):
+                    await link.revoke(digest=grant.digest, by=grant.revoked_by or "")
+            async with self.store.write(ANSWERED) as tx:
+                await approvals.change_grant(tx, grant.id, held=True)
