@@ -14,6 +14,7 @@ errors, lost answers, hanging conversations, a rate limit, an outage.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from dataclasses import dataclass, field, replace
@@ -52,6 +53,8 @@ ALL_CAPABILITIES = Capabilities(
 )
 
 _BATCH = 100
+#: Seconds after which `MemoryServer.until` asks again although nothing changed.
+_ASK_AGAIN = 0.1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -170,7 +173,8 @@ class MemoryServer:
         return next((said for said in self.said if said.key == key), None)
 
     async def until(self, condition: Callable[[], Any], *, limit: float = 10.0) -> None:
-        """Wait until `condition` holds; it is asked again whenever something changes.
+        """Wait until `condition` holds; it is asked again whenever something changes here, and every now and then for what
+        changes elsewhere.
 
         Raises:
             TimeoutError: it did not hold within `limit` seconds.
@@ -180,7 +184,9 @@ class MemoryServer:
             async with asyncio.timeout(limit):
                 while not condition():
                     changed.clear()
-                    await changed.wait()
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(_ASK_AGAIN):
+                            await changed.wait()
         finally:
             self.unwatch(changed)
 
