@@ -173,8 +173,7 @@ class MemoryServer:
         return next((said for said in self.said if said.key == key), None)
 
     async def until(self, condition: Callable[[], Any], *, limit: float = 10.0) -> None:
-        """Wait until `condition` holds; it is asked again whenever something changes here, and every now and then for what
-        changes elsewhere.
+        """Wait until `condition` holds. It is asked again whenever something changes here, and ten times a second.
 
         Raises:
             TimeoutError: it did not hold within `limit` seconds.
