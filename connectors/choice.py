@@ -21,6 +21,8 @@ class Attempt:
     target: str | None
     look_first: bool
     """Whether it may stand already, and the chat system would not recognise its key."""
+    scope: str
+    """The connector's scope for which that was decided; in another one it has to be decided anew."""
 
 
 @dataclass(kw_only=True, slots=True)

@@ -391,6 +391,7 @@ class Lanes:
                 conversation=lane.conversation,
                 target=lane.target,
                 look_first=before.attempts > 0 and self._forgotten(before, now, scope),
+                scope=scope,
             )
         )
 

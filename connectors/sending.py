@@ -265,6 +265,9 @@ class Sender:
                 if found is not None:
                     return found
                 await self._restamp(attempt.row.key)
+            if self._connector.scope() != attempt.scope:
+                # It has logged in meanwhile, on another device: there, nobody knows what was tried before.
+                return TryLater(f"{self._name} has just changed its log-in", after=0.0)
             async with asyncio.timeout(limit):
                 with around(SEND):
                     return await self._connector.send(
