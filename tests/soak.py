@@ -30,7 +30,7 @@ def budget() -> float | None:
 def share() -> float:
     """Seconds for one test that could go on for ever."""
     total = budget()
-    return LONG if total is None else min(LONG, total / 5)
+    return LONG if total is None else min(LONG, total / 20)
 
 
 def is_over() -> bool:
