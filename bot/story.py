@@ -1,6 +1,7 @@
 """From an agent's journal to what operators must be told of it. Pure: entries in, effects out.
 
-`bot.keeping` carries the effects out, in the transaction that also moves the position up to which the journal was read.
+`bot.following` has the effects carried out, in the transaction that also moves the position up to which the journal was
+read.
 """
 
 from __future__ import annotations

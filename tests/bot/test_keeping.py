@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bot.keeping import FOLLOW
+from bot.following import FOLLOW
 from bot.story import Condition, Progress
 from bot.telling import Teller
 from connectors.memory import MemoryConnector
