@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from connectors import inbox, outbox
+from connectors import inbox, outbox, sending
 from connectors.contract import NeedsPerson, NotReady, Refused, TryLater
 from connectors.memory import ALL_CAPABILITIES, MemoryConnector, MemoryServer
 from connectors.messages import (
@@ -379,6 +380,32 @@ async def test_a_new_device_looks_before_it_says_again_what_an_older_one_tried(o
         await office.until_state("a", "sent")
     assert office.server.texts() == ["a"]
     assert office.server.wire == ["a"]
+
+
+async def test_a_log_in_that_changes_between_choice_and_send_doubles_nothing(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office.server.lose_answers(1_000_000)
+    async with office.open():
+        await office.put("a")
+        await office.server.until(lambda: office.server.said)
+    office.server.lose_answers(0)
+    before = len(office.server.wire)
+    real = type(office.store).write
+
+    @asynccontextmanager
+    async def write(self: Store, step: Step) -> AsyncIterator[AsyncConnection]:
+        async with real(self, step) as tx:
+            yield tx
+        if step is sending.RECORD:
+            office.server.scope = "device-2"
+
+    monkeypatch.setattr(type(office.store), "write", write)
+    async with office.open():
+        await office.until_state("a", "sent")
+    assert office.server.scope == "device-2"
+    assert office.server.texts() == ["a"]
+    assert len(office.server.wire) == before
 
 
 async def test_a_refused_message_is_a_dead_letter_and_the_next_goes(office: Office) -> None:
