@@ -261,3 +261,19 @@ grants = _table(
     Column("revoked_at", Float),
     Column("held", Boolean, nullable=False, default=False),  # the agent host has been told
 )
+
+# --- watching ----------------------------------------------------------------------------------------------------
+
+#: What the watchdog found, was told, and still holds. A row goes when it is over.
+findings = _table(
+    "findings",
+    Column("key", String, primary_key=True),  # kind/agent, or kind/subject
+    Column("kind", String, nullable=False),  # fleet.findings.Kind
+    Column("agent", String),
+    Column("cause", Text, nullable=False),  # what findings of many agents have in common; empty: nothing is known
+    Column("event", String, nullable=False),  # the outbox key of the message that told it, alone or with others
+    Column("found_at", Float, nullable=False),
+    Column("told_at", Float, nullable=False),  # the last time
+    Column("tells", Integer, nullable=False),
+    Column("acted_at", Float),  # since when something is done about it
+)

@@ -1,0 +1,63 @@
+"""What the watchdog told and what still holds, so that nothing is told twice."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import delete, insert, select
+
+from register.schema import findings
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from sqlalchemy import Row
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+#: Keys in one statement; databases take a bounded number of parameters.
+_AT_ONCE = 500
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FindingRow:
+    """One finding that stands. Times are seconds since the epoch."""
+
+    key: str
+    #: fleet.findings.Kind
+    kind: str
+    agent: str | None
+    #: What findings of many agents have in common.
+    cause: str
+    #: The outbox key of the message that told it, alone or together with others.
+    event: str
+    found_at: float
+    #: When it was told last.
+    told_at: float
+    tells: int = 1
+    #: Since when something is done about it; None: nothing is.
+    acted_at: float | None = None
+
+    @classmethod
+    def from_row(cls, row: Row[Any]) -> FindingRow:
+        return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
+
+
+async def every(tx: AsyncConnection) -> list[FindingRow]:
+    """Everything that stands, oldest first."""
+    rows = await tx.execute(select(findings).order_by(findings.c.found_at, findings.c.key))
+    return [FindingRow.from_row(row) for row in rows]
+
+
+async def put(tx: AsyncConnection, rows: Sequence[FindingRow]) -> None:
+    """Write these down; what stands under their keys is replaced."""
+    if rows:
+        await forget(tx, [row.key for row in rows])
+        await tx.execute(insert(findings), [asdict(row) for row in rows])
+
+
+async def forget(tx: AsyncConnection, keys: Collection[str]) -> None:
+    """These are over."""
+    gone = sorted(keys)
+    for start in range(0, len(gone), _AT_ONCE):
+        await tx.execute(delete(findings).where(findings.c.key.in_(gone[start : start + _AT_ONCE])))
