@@ -34,13 +34,15 @@ class Problem:
     file: str
     line: int | None
     """Counted from 1; None when it concerns the file as a whole."""
+    column: int | None = None
+    """Counted from 1; None where only the line is told."""
     key: str
     """Like ``connectors.matrix.homeserver``; empty when it concerns the file as a whole."""
     message: str
     """What was found, what is allowed."""
 
     def __str__(self) -> str:
-        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        place = ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
         return f"{place}: {self.key}: {self.message}" if self.key else f"{place}: {self.message}"
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import stat
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -18,12 +18,15 @@ from pydantic import BaseModel, ValidationError
 from fleet.problems import FileProblems, Problem, allowed, described, message, model_at, plain, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from pydantic_core import ErrorDetails
 
 M = TypeVar("M", bound=BaseModel)
+
+Place: TypeAlias = tuple[int, int]
+"""Line and column, each counted from 1."""
 
 #: Bytes of one file.
 LARGEST_FILE = 8 * 1024 * 1024
@@ -47,14 +50,14 @@ _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U000100
 class _Node:
     """A value with its place."""
 
-    line: int
+    place: Place
     value: Any
     size: int = 1
-    mapping: dict[str, tuple[int, _Node]] | None = None
-    """The line of each key, and what stands behind it."""
+    mapping: dict[str, tuple[Place, _Node]] | None = None
+    """Where each key stands, and what stands behind it."""
     sequence: list[_Node] | None = None
     anchor: str | None = None
-    key: tuple[int, str] | None = None
+    key: tuple[Place, str] | None = None
     """While it is being read: the key that waits for its value."""
     merged: list[_Node] = field(default_factory=list)
     """While it is being read: what ``<<`` brings in where the mapping has no key of its own."""
@@ -68,26 +71,43 @@ class Document:
     value: Any
     """Dictionaries, lists, texts, numbers, booleans, None."""
     problems: list[Problem] = field(default_factory=list)
+    columns: bool = False
+    """Whether problems are told with their column as well."""
     _root: _Node | None = None
 
     def report(self, loc: Sequence[str | int], message: str) -> None:
         """Add a problem at the key `loc`."""
-        self.problems.append(Problem(file=self.path.name, line=self.line(loc), key=self.key(loc), message=message))
+        self.problems.append(self.problem(loc, message))
+
+    def problem(self, loc: Sequence[str | int], message: str) -> Problem:
+        """What is wrong at the key `loc`, without adding it."""
+        line, column = self._place(loc) or (None, None)
+        return Problem(
+            file=self.path.name,
+            line=line,
+            column=column if self.columns else None,
+            key=self.key(loc),
+            message=message,
+        )
 
     def line(self, loc: Sequence[str | int]) -> int | None:
         """The line of the key `loc`, or of the nearest that encloses it."""
-        node, line = self._root, None
+        place = self._place(loc)
+        return None if place is None else place[0]
+
+    def _place(self, loc: Sequence[str | int]) -> Place | None:
+        node, place = self._root, None
         if node is not None and loc:
-            line = node.line
+            place = node.place
         for part in loc:
             if node is not None and node.mapping is not None and part in node.mapping:
-                line, node = node.mapping[str(part)]
+                place, node = node.mapping[str(part)]
             elif node is not None and node.sequence is not None and isinstance(part, int) and part < len(node.sequence):
                 node = node.sequence[part]
-                line = node.line
+                place = node.place
             else:
                 break
-        return line
+        return place
 
     def key(self, loc: Sequence[str | int]) -> str:
         """`loc` as people write it: ``agents[coder0].env.PATH``. An entry of a list goes by its name if it has one."""
@@ -135,12 +155,7 @@ class Document:
                 break
             loc.append(part)
             here = here.get(part) if isinstance(here, dict) else here[int(part)]
-        problem = Problem(
-            file=self.path.name,
-            line=self.line((*at, *loc)),
-            key=self.key((*at, *loc)),
-            message=message(detail, model_at(model, detail["loc"][:-1])),
-        )
+        problem = self.problem((*at, *loc), message(detail, model_at(model, detail["loc"][:-1])))
         if problem not in self.problems:
             self.problems.append(problem)
 
@@ -152,28 +167,38 @@ class Document:
     def check(self) -> None:
         """Raise `FileProblems` if there are any, in the order of their lines."""
         if self.problems:
-            raise FileProblems(sorted(self.problems, key=lambda problem: problem.line or 0))
+            raise FileProblems(in_order(self.problems))
+
+
+def in_order(problems: Iterable[Problem]) -> list[Problem]:
+    """As they stand in the file."""
+    return sorted(problems, key=lambda problem: (problem.line or 0, problem.column or 0))
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
 
 
-def read(path: Path) -> Document:
+def read(path: Path, *, columns: bool = False) -> Document:
     """Read a file. What can be read beside a mistake is read, and the mistake is in `Document.problems`.
+
+    Args:
+        path: the file.
+        columns: tell problems with their column, not with their line alone.
 
     Raises:
         FileNotFoundError: there is no such file; what that means is for the caller to say.
         FileProblems: it cannot be read at all, or is not YAML.
     """
-    text = _text(path)
-    document = Document(path=path, value=None)
+    text = _text(path, columns=columns)
+    document = Document(path=path, value=None, columns=columns)
     try:
         document._root = _Composer(document).compose(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = None if mark is None else mark.line + 1
+        column = None if mark is None or not columns else mark.column + 1
         found = text.splitlines()[mark.line] if mark and mark.line < len(text.splitlines()) else ""
-        raise _whole(path, line, _syntax(error.problem or "", found)) from None
+        raise _whole(path, line, _syntax(error.problem or "", found), column) from None
     except yaml.YAMLError as error:
         raise _whole(path, None, f"not YAML: {' '.join(str(error).split())}.") from None
     document.value = None if document._root is None else document._root.value
@@ -195,11 +220,11 @@ def open_to_others(path: Path) -> str | None:
     return None
 
 
-def _whole(path: Path, line: int | None, message: str) -> FileProblems:
-    return FileProblems([Problem(file=path.name, line=line, key="", message=message)])
+def _whole(path: Path, line: int | None, message: str, column: int | None = None) -> FileProblems:
+    return FileProblems([Problem(file=path.name, line=line, column=column, key="", message=message)])
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, *, columns: bool) -> str:
     try:
         if path.is_dir():
             raise _whole(path, None, f"{path} is a folder. A file is wanted here; move the folder away.")
@@ -217,10 +242,13 @@ def _text(path: Path) -> str:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise _whole(path, line, f"not text in UTF-8 (byte 0x{content[error.start]:02x}). Save it as UTF-8.") from None
+        column = error.start - content.rfind(b"\n", 0, error.start) if columns else None
+        message = f"not text in UTF-8 (byte 0x{content[error.start]:02x}). Save it as UTF-8."
+        raise _whole(path, line, message, column) from None
     if strange := _UNPRINTABLE.search(text):
         line = text.count("\n", 0, strange.start()) + 1
-        raise _whole(path, line, f"holds the control character U+{ord(strange[0]):04X}. Remove it.")
+        column = strange.start() - text.rfind("\n", 0, strange.start()) if columns else None
+        raise _whole(path, line, f"holds the control character U+{ord(strange[0]):04X}. Remove it.", column)
     return text
 
 
@@ -254,49 +282,51 @@ class _Composer:
     def compose(self, text: str) -> _Node | None:
         documents = 0
         for event in yaml.parse(text, Loader=_Loader):
-            line = event.start_mark.line + 1 if event.start_mark else 0
+            mark = event.start_mark
+            place = (mark.line + 1, mark.column + 1) if mark else (0, 0)
             match event:
                 case yaml.ScalarEvent():
-                    self._place(_Node(line, self._scalar(event, line)), line, event.anchor, scalar=event.value)
+                    self._place(_Node(place, self._scalar(event, place)), place, event.anchor, scalar=event.value)
                 case yaml.MappingStartEvent():
-                    self._begin(_Node(line, {}, mapping={}, anchor=event.anchor), event, line)
+                    self._begin(_Node(place, {}, mapping={}, anchor=event.anchor), event)
                 case yaml.SequenceStartEvent():
-                    self._begin(_Node(line, [], sequence=[], anchor=event.anchor), event, line)
+                    self._begin(_Node(place, [], sequence=[], anchor=event.anchor), event)
                 case yaml.MappingEndEvent() | yaml.SequenceEndEvent():
                     node = self._end()
-                    self._place(node, node.line, node.anchor)
+                    self._place(node, node.place, node.anchor)
                 case yaml.AliasEvent():
-                    self._place(self._aliased(str(event.anchor), line), line, None)
+                    self._place(self._aliased(str(event.anchor), place), place, None)
                 case yaml.DocumentStartEvent():
                     documents += 1
                     if documents > 1:
-                        raise self._stop(line, "a second document begins here (---). One file holds one.")
+                        raise self._stop(place, "a second document begins here (---). One file holds one.")
         return self._root
 
-    def _stop(self, line: int, message: str) -> FileProblems:
-        return _whole(self._document.path, line, message)
+    def _stop(self, place: Place, message: str) -> FileProblems:
+        line, column = place
+        return _whole(self._document.path, line, message, column if self._document.columns else None)
 
-    def _begin(self, node: _Node, event: Any, line: int) -> None:
+    def _begin(self, node: _Node, event: Any) -> None:
         if event.tag is not None and event.tag not in ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq", "!"):
-            raise self._stop(line, f"holds the tag {shown(event.tag)}. Tags are not taken here.")
+            raise self._stop(node.place, f"holds the tag {shown(event.tag)}. Tags are not taken here.")
         if len(self._open) >= DEEPEST_NESTING:
-            raise self._stop(line, f"nested deeper than {DEEPEST_NESTING} levels.")
+            raise self._stop(node.place, f"nested deeper than {DEEPEST_NESTING} levels.")
         if event.anchor is not None:
             self._anchors[event.anchor] = None
         self._open.append(node)
 
-    def _aliased(self, anchor: str, line: int) -> _Node:
+    def _aliased(self, anchor: str, place: Place) -> _Node:
         if anchor not in self._anchors:
-            raise self._stop(line, f"*{plain(anchor)} refers to &{plain(anchor)}, which does not stand above.")
+            raise self._stop(place, f"*{plain(anchor)} refers to &{plain(anchor)}, which does not stand above.")
         node = self._anchors[anchor]
         if node is None:
-            raise self._stop(line, f"*{plain(anchor)} refers to what it stands in itself.")
+            raise self._stop(place, f"*{plain(anchor)} refers to what it stands in itself.")
         self._written += node.size
         if self._written > LARGEST_EXPANSION:
-            raise self._stop(line, f"aliases expand to more than {LARGEST_EXPANSION} values.")
+            raise self._stop(place, f"aliases expand to more than {LARGEST_EXPANSION} values.")
         return node
 
-    def _place(self, node: _Node, line: int, anchor: str | None, *, scalar: str | None = None) -> None:
+    def _place(self, node: _Node, place: Place, anchor: str | None, *, scalar: str | None = None) -> None:
         if anchor is not None:
             self._anchors[anchor] = node
         if not self._open:
@@ -310,48 +340,50 @@ class _Composer:
         elif parent.key is None:
             # A key is the text that is written, whatever it might mean elsewhere (on, no, 1).
             if scalar is None and not isinstance(node.value, str):
-                raise self._stop(line, f"found {described(node.value)} in the place of a key. Keys are texts.")
-            parent.key = (line, scalar if scalar is not None else node.value)
+                raise self._stop(place, f"found {described(node.value)} in the place of a key. Keys are texts.")
+            parent.key = (place, scalar if scalar is not None else node.value)
         else:
             self._pair(parent, parent.key, node)
             parent.key = None
 
-    def _pair(self, parent: _Node, key: tuple[int, str], node: _Node) -> None:
+    def _pair(self, parent: _Node, key: tuple[Place, str], node: _Node) -> None:
         assert parent.mapping is not None
-        line, name = key
+        place, name = key
         parent.size += 1 + node.size
         if name == "<<" and (node.mapping is not None or node.sequence is not None):
             parent.merged += [node] if node.sequence is None else node.sequence
         elif name in parent.mapping:
-            first = parent.mapping[name][0]
+            first = parent.mapping[name][0][0]
+            line, column = place
             self._document.problems.append(
                 Problem(
                     file=self._document.path.name,
                     line=line,
+                    column=column if self._document.columns else None,
                     key=".".join(self._where()),
                     message=f"stands here a second time; the first is in line {first}. Keep one.",
                 )
             )
         else:
-            parent.mapping[name] = (line, node)
+            parent.mapping[name] = (place, node)
             parent.value[name] = node.value
 
     def _end(self) -> _Node:
         node = self._open.pop()
         for merged in node.merged:
-            for name, (line, value) in (merged.mapping or {}).items():
+            for name, (place, value) in (merged.mapping or {}).items():
                 if node.mapping is not None and name not in node.mapping:
-                    node.mapping[name] = (line, value)
+                    node.mapping[name] = (place, value)
                     node.value[name] = value.value
         return node
 
     def _where(self) -> list[str]:
         return [plain(node.key[1]) if node.key is not None else str(len(node.sequence or ())) for node in self._open]
 
-    def _scalar(self, event: Any, line: int) -> Any:
+    def _scalar(self, event: Any, place: Place) -> Any:
         text: str = event.value
         if event.tag is not None and event.tag not in ("tag:yaml.org,2002:str", "!"):
-            raise self._stop(line, f"holds the tag {shown(event.tag)}. Tags are not taken here.")
+            raise self._stop(place, f"holds the tag {shown(event.tag)}. Tags are not taken here.")
         if event.tag is not None or not event.implicit[0]:
             return text
         if text in _CONSTANTS:

@@ -88,6 +88,37 @@ def test_places_reach_into_lists_mappings_and_what_is_merged(tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("loader")
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("inner: {words: [], nmber: 1}", "1:20: inner.nmber"),
+        ("listed:\n  - {number: 1}\n  - words: 3", "3:5: listed[1].words"),
+        ("ä: 1\ninner: 3", "2:1: inner"),
+        ("inner:\n  number: 1\n  number: 2", "3:3: inner.number"),
+        ("inner: {number: *x}", "1:17: *x refers"),
+        ("inner: [x\ny: 1]", "2:2: "),
+        ("a: 1\nb: \x00", "2:4: holds the control character"),
+        (b"a: 1\nbc: \xff", "2:5: not text in UTF-8"),
+    ],
+)
+def test_where_it_is_asked_for_the_column_is_told_too(tmp_path: Path, text: str | bytes, place: str) -> None:
+    path = tmp_path / "file.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(FileProblems) as caught:
+        document = yamlfile.read(path, columns=True)
+        document.validate(Outer)
+        document.check()
+    assert any(line.startswith(f"file.yaml:{place}") for line in str(caught.value).splitlines()), str(caught.value)
+    try:
+        document = yamlfile.read(path)
+        document.validate(Outer)
+    except FileProblems as error:
+        assert {problem.column for problem in error.problems} == {None}
+    else:
+        assert {problem.column for problem in document.problems} == {None}
+
+
+@pytest.mark.usefixtures("loader")
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.one_of(
