@@ -68,7 +68,7 @@ class Follower:
     took_room: Callable[[], None]
     """Called when the agent host can write again."""
     turned: Callable[[], None]
-    """Called when a turn began or ended."""
+    """Called when the turn that is open is another, or none."""
     digest_after: int = 10
     """After an absence, more turns than this are told as one digest."""
     seen: Seen | None = None
@@ -120,8 +120,7 @@ class Follower:
             self.last = page[-1]
         ended = sum(isinstance(effect, stories.Progress) and effect.final for effect in effects)
         if ended > self.digest_after:
-            growing = self.story.view.turn if self.story.view is not None else None
-            condensed = stories.digest(effects, growing=growing)
+            condensed = stories.digest(effects, growing=_open_turn(self.story))
             await self._reach(story, condensed.effects, condensed)
         else:
             await self._reach(story, tuple(effects))
@@ -202,7 +201,7 @@ class Follower:
 
     def _correct(self, story: Story) -> None:
         """The journal is ahead of the status that came before it: a turn that it says began or ended has done so."""
-        seen, turn = self.seen, story.view.turn if story.view is not None else None
+        seen, turn = self.seen, _open_turn(story)
         if seen is None or seen.status.state not in {"idle", "working"} or story.position <= seen.status.position:
             return
         state = "working" if turn is not None else "idle"
@@ -210,10 +209,8 @@ class Follower:
 
     async def _reach(self, story: Story, effects: tuple[Effect, ...], condensed: stories.Digest | None = None) -> None:
         """Go on to `story`, with what follows from it."""
-        if (story.view is None) != (self.story.view is None):
-            self.turned()
         if not effects and condensed is None:
-            self.story = story
+            self._go_on(story)
             return
         try:
             await self._commit(story, effects, condensed)
@@ -264,8 +261,17 @@ class Follower:
                     ),
                     now,
                 )
-        self.story = story
+        self._go_on(story)
         self.wake_delivery()
+
+    def _go_on(self, story: Story) -> None:
+        before, self.story = self.story, story
+        if _open_turn(before) != _open_turn(story):
+            self.turned()
+
+
+def _open_turn(story: Story) -> str | None:
+    return story.view.turn if story.view is not None else None
 
 
 def _launch_of(folder: Path, position: Position) -> str | None:

@@ -209,6 +209,16 @@ async def test_a_chat_system_that_cannot_show_typing_costs_the_agent_nothing(
     assert keeper_of(home, "coder0").link is link
 
 
+async def test_typing_is_shown_from_the_beginning_of_a_turn_to_its_end(home: House) -> None:
+    thread = await home.launch("coder0")
+    for gate in ("one", "two"):
+        event = home.say(f"[[wait: {gate}]] [[say: done with {gate}]]", thread)
+        await home.chat.until(lambda: thread in home.chat.typing_in, limit=15)
+        home.models.release(gate)
+        await home.marks(event, "✅")
+        await home.chat.until(lambda: thread not in home.chat.typing_in, limit=15)
+
+
 async def test_an_agent_of_which_something_would_not_end_is_not_called_stopped(
     home: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
