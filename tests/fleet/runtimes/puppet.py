@@ -42,6 +42,8 @@ class Puppet:
             elif method in {"session/new", "session/load"}:
                 self.reply(message, {"sessionId": "s1"})
             elif method == "session/prompt":
+                # Here, and not in the thread: a cancel that comes right behind the prompt is meant for it.
+                self.cancelled.clear()
                 threading.Thread(target=self.prompt, args=(message,), daemon=True).start()
             elif method == "session/cancel":
                 self.cancelled.set()
@@ -51,7 +53,6 @@ class Puppet:
     def prompt(self, message: dict[str, Any]) -> None:
         text = message["params"]["prompt"][-1]["text"]
         record(prompt=text)
-        self.cancelled.clear()
         reason = "end_turn"
         for step in steps_of(text):
             if "fail" in step:

@@ -62,6 +62,8 @@ class Runtime:
                     self.answers[message["id"]].put(message)
                 continue
             if method == "session/prompt":
+                # Here, and not in the thread: a cancel that comes right behind the prompt is meant for it.
+                self.cancelled.clear()
                 threading.Thread(target=self.prompt, args=(message,), daemon=True).start()
             else:
                 self.handle(method, message)
@@ -118,7 +120,6 @@ class Runtime:
         texts = [part["text"] for part in params["prompt"] if part["type"] == "text"]
         pictures = [part["mimeType"] for part in params["prompt"] if part["type"] == "image"]
         record(prompt=texts, session=session, pictures=pictures)
-        self.cancelled.clear()
         self.keep(session, [*self.sessions.get(session, []), texts[-1]])
         self.update(session, {"sessionUpdate": "available_commands_update", "availableCommands": []})
         reason = "end_turn"
