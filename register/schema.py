@@ -277,3 +277,15 @@ findings = _table(
     Column("tells", Integer, nullable=False),
     Column("acted_at", Float),  # since when something is done about it
 )
+
+# --- who may act -------------------------------------------------------------------------------------------------
+
+#: Names that one owner holds for a time (register.leases). Rows stay when the time is over, so that tokens only grow.
+leases = _table(
+    "leases",
+    Column("name", String, primary_key=True),
+    Column("owner", String, nullable=False),
+    Column("token", BigInteger, nullable=False),
+    Column("acquired_at", Float, nullable=False),
+    Column("until", Float, nullable=False),
+)
