@@ -275,7 +275,6 @@ findings = _table(
     Column("found_at", Float, nullable=False),
     Column("told_at", Float, nullable=False),  # the last time
     Column("tells", Integer, nullable=False),
-    Column("acted_at", Float),  # since when something is done about it
 )
 
 # --- who may act -------------------------------------------------------------------------------------------------

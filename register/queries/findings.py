@@ -35,8 +35,6 @@ class FindingRow:
     #: When it was told last.
     told_at: float
     tells: int = 1
-    #: Since when something is done about it; None: nothing is.
-    acted_at: float | None = None
 
     @classmethod
     def from_row(cls, row: Row[Any]) -> FindingRow:

@@ -20,7 +20,6 @@ def upgrade() -> None:
         sa.Column("found_at", sa.Float(), nullable=False),
         sa.Column("told_at", sa.Float(), nullable=False),
         sa.Column("tells", sa.Integer(), nullable=False),
-        sa.Column("acted_at", sa.Float(), nullable=True),
         sa.Column("tenant_id", sa.String(), nullable=False),
         sa.Column("host", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("key", name=op.f("pk_findings")),
