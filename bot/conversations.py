@@ -26,7 +26,7 @@ from bot.errors import UserError
 from bot.saying import Place
 from bot.telling import QUESTION
 from connectors import inbox, outbox
-from connectors.messages import Edit, Priority, React, Reaction, Redaction, Text
+from connectors.messages import Edit, OpenThread, Priority, React, Reaction, Redaction, Text
 from register.crashpoints import declare
 from register.queries import agent_messages, agents, approvals, audit
 
@@ -67,6 +67,12 @@ def derived_id(kind: str, inbound: Inbound) -> str:
 def confirmation_key(run_id: str) -> str:
     """The outbox key of the message that asks whether a command is really meant."""
     return f"confirm/{run_id}"
+
+
+def _owner(opener: Row) -> str | None:
+    """Whose thread a message opened: an agent's is called by its name (`bot.agents.Agents.launch`)."""
+    content = opener.outbound.content
+    return content.title if opener.key.startswith(OPENER) and isinstance(content, OpenThread) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,14 +216,10 @@ class Conversations:
                 "Put the text into a file in the agent's workspace and name the file.",
             )
             return
-        row, answer_in = await self._addressee(inbound)
-        if row is None:
-            await self._answer(
-                arrival,
-                f"No agent here is the orchestrator, so nobody reads this. `{self._prefix}launch NAME --role "
-                f"orchestrator` starts one; in an agent's thread, words go to that agent. `{self._prefix}help` lists "
-                "the commands.",
-            )
+        try:
+            row, answer_in = await self._addressee(inbound)
+        except UserError as error:
+            await self._answer(arrival, str(error))
             return
         attachments = await self.pictures.fetch(inbound, body.attachments)
         key = derived_id("m", inbound)
@@ -251,8 +253,15 @@ class Conversations:
         prefix: str = self.services.settings.command_prefix
         return prefix
 
-    async def _addressee(self, inbound: Inbound) -> tuple[AgentRow | None, str | None]:
-        """Whom words here go to, and the conversation for the answer (None: the agent's own thread)."""
+    async def _addressee(self, inbound: Inbound) -> tuple[AgentRow, str | None]:
+        """Whom words here go to, and the conversation for the answer (None: the agent's own thread).
+
+        A thread belongs to its agent for ever: after a launch in another room, the agent is still reached, and answers,
+        in the old one.
+
+        Raises:
+            UserError: nobody.
+        """
         opener = None
         if inbound.parent is not None:
             opener = await self._decided(
@@ -262,13 +271,22 @@ class Conversations:
             )
         async with self.services.store.read() as tx:
             rows = await agents.every(tx)
-        if opener is not None:
+        if opener is not None and (owner := _owner(opener)) is not None:
             for row in rows:
-                if row.thread_key == opener.key:
-                    return row, None
+                if row.name == owner:
+                    return row, None if row.thread_key == opener.key else inbound.conversation
+            raise UserError(
+                f"This was the thread of {owner}, and there is no agent of that name now. Nobody reads this."
+            )
         orchestrators = [row for row in rows if row.role == "orchestrator"]
         running = [row for row in orchestrators if row.wanted == "running"]
-        return next(iter([*running, *orchestrators]), None), inbound.conversation
+        if not orchestrators:
+            raise UserError(
+                f"No agent here is the orchestrator, so nobody reads this. `{self._prefix}launch NAME --role "
+                f"orchestrator` starts one; in an agent's thread, words go to that agent. `{self._prefix}help` lists "
+                "the commands."
+            )
+        return next(iter([*running, *orchestrators])), inbound.conversation
 
     # --- confirmations ------------------------------------------------------------------------------------------
 

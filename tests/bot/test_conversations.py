@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import delete
 
+from register import schema
+from register.crashpoints import declare
 from tests.bot.house import OPERATOR, ROOM, STRANGER, VIEWER, House, house
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+FORGET = declare("test.forget_agent")
 
 
 @pytest.fixture
@@ -166,6 +171,37 @@ async def test_a_stopped_agent_goes_on_with_its_conversation_when_it_is_launched
         "second",
         "third",
     ]
+
+
+async def test_an_agent_launched_in_another_room_is_still_reached_in_its_old_thread(home: House) -> None:
+    await home.launch("lead", "--role", "orchestrator")
+    old = await home.launch("coder0")
+    await home.ask("!stop coder0")
+    await home.heard(old, "Stopped")
+    await home.reply(home.chat.post("!launch coder0 --runtime sim --sandbox none", conversation="elsewhere"))
+    new = await home.thread("coder0")
+    assert new != old
+    await home.heard(new, "Ready")
+    home.say("[[say: heard in the old thread]]", old)
+    await home.heard(old, "heard in the old thread")
+    home.say("[[say: heard in the new thread]]", new)
+    await home.heard(new, "heard in the new thread")
+    assert "heard in" not in " ".join([*home.chat.texts(ROOM), *home.chat.texts("elsewhere")])
+    assert "heard in" not in await home.ask("!tail lead 200")
+    assert "heard in the old thread" in await home.ask("!tail coder0 200")
+
+
+async def test_words_in_the_thread_of_an_agent_that_is_no_more_go_to_nobody_else(home: House) -> None:
+    await home.launch("lead", "--role", "orchestrator")
+    thread = await home.launch("coder0")
+    await home.ask("!stop coder0")
+    await home.heard(thread, "Stopped")
+    assert home.orchestrator is not None
+    async with home.orchestrator.store.write(FORGET) as tx:
+        await tx.execute(delete(schema.agents).where(schema.agents.c.name == "coder0"))
+    home.say("[[say: not for the orchestrator]]", thread)
+    await home.heard(thread, "This was the thread of coder0")
+    assert not home.models.ledger.entries
 
 
 async def test_a_reaction_among_people_waits_for_no_send_that_it_cannot_be_about(home: House) -> None:
