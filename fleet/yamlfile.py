@@ -189,7 +189,11 @@ def read(path: Path, *, columns: bool = False) -> Document:
         FileNotFoundError: there is no such file; what that means is for the caller to say.
         FileProblems: it cannot be read at all, or is not YAML.
     """
-    text = _text(path, columns=columns)
+    return parse(path, read_text(path, columns=columns), columns=columns)
+
+
+def parse(path: Path, text: str, *, columns: bool = False) -> Document:
+    """Like `read`, of a text that stands at the beginning of the file `path`."""
     document = Document(path=path, value=None, columns=columns)
     try:
         document._root = _Composer(document).compose(text)
@@ -224,7 +228,13 @@ def _whole(path: Path, line: int | None, message: str, column: int | None = None
     return FileProblems([Problem(file=path.name, line=line, column=column, key="", message=message)])
 
 
-def _text(path: Path, *, columns: bool) -> str:
+def read_text(path: Path, *, columns: bool = False) -> str:
+    """What stands in a file, within bounds.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        FileProblems: it cannot be read, or is not text.
+    """
     try:
         if path.is_dir():
             raise _whole(path, None, f"{path} is a folder. A file is wanted here; move the folder away.")
@@ -239,17 +249,17 @@ def _text(path: Path, *, columns: bool) -> str:
     if len(content) > LARGEST_FILE:
         raise _whole(path, None, f"larger than {LARGEST_FILE // 1024 // 1024} MiB, the most that is read.")
     try:
-        text = content.decode("utf-8-sig")
+        found = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         column = error.start - content.rfind(b"\n", 0, error.start) if columns else None
         message = f"not text in UTF-8 (byte 0x{content[error.start]:02x}). Save it as UTF-8."
         raise _whole(path, line, message, column) from None
-    if strange := _UNPRINTABLE.search(text):
-        line = text.count("\n", 0, strange.start()) + 1
-        column = strange.start() - text.rfind("\n", 0, strange.start()) if columns else None
+    if strange := _UNPRINTABLE.search(found):
+        line = found.count("\n", 0, strange.start()) + 1
+        column = strange.start() - found.rfind("\n", 0, strange.start()) if columns else None
         raise _whole(path, line, f"holds the control character U+{ord(strange[0]):04X}. Remove it.", column)
-    return text
+    return found
 
 
 def _syntax(problem: str, line: str) -> str:

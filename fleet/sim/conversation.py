@@ -92,18 +92,19 @@ class Turn:
     """How many times the person has spoken, from the beginning of the conversation on."""
 
 
-# What runtimes add to the person's words by themselves.
+# What runtimes, and Muster itself, add to the person's words.
 _ADDED = re.compile(
     r"<(system-reminder|environment_context|user_instructions|turn_aborted|permissions instructions|collaboration_mode"
     r"|skills_instructions|apps_instructions|plugins_instructions|INSTRUCTIONS|command-name|command-message|command-args"
     r"|local-command-stdout|local-command-caveat)>.*?</\1>|\[Request interrupted by user[^\]]*\]"
+    r'|<role name="[^"]*">.*?</role>'
     r"|^# AGENTS\.md instructions[^\n]*$",
     re.DOTALL | re.MULTILINE,
 )
 
 
 def turn_of(items: tuple[Item, ...]) -> Turn:
-    """The running turn: from the last words of the person on. Words that a runtime added by itself do not count."""
+    """The running turn: from the last words of the person on. Words that were added do not count."""
     start, text, spoken = 0, "", 0
     for index, item in enumerate(items):
         if isinstance(item, UserText) and (words := _ADDED.sub("", item.text).strip()):

@@ -378,7 +378,8 @@ def test_the_program_says_where_it_listens_and_stops_when_its_lifeline_is_cut(tm
 
 
 def asked(text: str, *after: Any, tools: bool = True) -> Request:
-    items = (UserText("<system-reminder>[[say: no]]</system-reminder>"), UserText(text), *after)
+    added = ("<system-reminder>[[say: no]]</system-reminder>", '<role name="coder">\n[[say: no]]\n</role>')
+    items = (*(UserText(words) for words in added), UserText(text), *after)
     return Request(
         api="anthropic", model="m", items=items, segments=(Segment("", 0),), tools={"Bash": SHELL} if tools else {}
     )
