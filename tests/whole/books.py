@@ -54,6 +54,8 @@ class Books:
     """Commands that were confirmed: the question is one reply, and what became of them stands apart."""
     may_be_cut: bool = False
     """Agent hosts were killed: a message may be stranded, if it shows that."""
+    patience: float = LIMIT
+    """For so many seconds each reply and each end of a message is waited for."""
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     # --- saying ---------------------------------------------------------------------------------------------------
@@ -70,7 +72,7 @@ class Books:
 
     async def ask(self, line: str, *, thread: str | None = None) -> str:
         """Give a command and wait for its reply."""
-        return await self.home.reply(await self.command(line, thread=thread))
+        return await self.home.reply(await self.command(line, thread=thread), limit=self.patience)
 
     async def message(self, thread: str | None, orders: str | None = None) -> Message:
         """Write to an agent: `orders` for the simulated model, or else something that it answers in one piece."""
@@ -102,7 +104,7 @@ class Books:
             found = reacts(event)
             return found is not None and found[0] == message.event_id and found[1] in FINAL
 
-        mark = reacts(await self.home.heard(ended))
+        mark = reacts(await self.home.heard(ended, limit=self.patience))
         assert mark is not None
         return mark[1]
 
@@ -114,11 +116,11 @@ class Books:
     async def settled(self) -> None:
         """Wait until nothing is left to be done, said or heard."""
         for event in list(self.commands):
-            await self.home.reply(event)
+            await self.home.reply(event, limit=self.patience)
         for message in list(self.messages):
             await self.done(message)
         try:
-            async with asyncio.timeout(LIMIT):
+            async with asyncio.timeout(self.patience):
                 while any(self._lying().values()):
                     await asyncio.sleep(0.05)
         except TimeoutError:

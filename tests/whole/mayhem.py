@@ -14,6 +14,7 @@ import aiohttp
 
 from fleet import lock
 from tests.operator_client import body
+from tests.whole.installation import LIMIT
 from tests.whole.scenes import STANDING
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ class Mayhem:
     async def run(self) -> None:
         """Let it happen, until enough was killed; then wait until everything has come to its end."""
         self.stage.books.may_be_cut = self.plan.hosts
+        # An answer waits for the end of a pause and of an outage, and behind what piled up in them.
+        self.stage.books.patience = LIMIT + 4 * (max(self.plan.pauses) + self.plan.outage)
         async with self.stage.home.revived(pause=self._pause), asyncio.TaskGroup() as people:
             watching = people.create_task(self._watch())
             approving = people.create_task(self._approve())
@@ -130,12 +133,12 @@ class Mayhem:
     async def _end(self) -> None:
         """Everything comes to its end; an agent whose host was killed is started again for that."""
         books = self.stage.books
-        settling = asyncio.create_task(books.settled())
-        while not settling.done():
-            if self.plan.hosts:
-                await books.ask(f"!launch {STANDING}")
-            await asyncio.wait([settling], timeout=3.0)
-        settling.result()
+        async with asyncio.TaskGroup() as tasks:
+            settling = tasks.create_task(books.settled())
+            while not settling.done():
+                if self.plan.hosts:
+                    await books.ask(f"!launch {STANDING}")
+                await asyncio.wait([settling], timeout=3.0)
 
     # --- the killer -----------------------------------------------------------------------------------------------
 
