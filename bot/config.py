@@ -9,15 +9,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from bot.commands.types import read_duration
 from bot.errors import ConfigError
 from connectors import registry
-from fleet import roster, yamlfile
+from fleet import durations, liveness, roster, yamlfile
 from fleet.problems import FileProblems, Problem, suggestion
 from register.errors import MusterError
 from register.references import Reference
@@ -33,23 +32,9 @@ _COMMON_KEYS = ("kind", "fleet_room")
 _RUNTIMES = [name for name in roster.RUNTIMES if name != "custom"]
 
 
-def _duration(value: object) -> object:
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise ValueError("a length of time is wanted, such as 30s, 15m, 2h, 1h30m or 7d")
-    try:
-        seconds = read_duration(str(value))
-    except ValueError:
-        raise ValueError(
-            f"not a length of time: {str(value)[:40]!r}. Write it like 30s, 15m, 2h, 1h30m or 7d."
-        ) from None
-    if seconds <= 0:
-        raise ValueError(f"found {value!r}; a length of time must be more than nothing.")
-    return float(seconds)
-
-
 Duration = Annotated[
     float,
-    BeforeValidator(_duration),
+    BeforeValidator(durations.of_setting),
     WithJsonSchema({"type": ["string", "number"], "description": "A length of time: 30s, 15m, 2h, 1h30m, 7d."}),
 ]
 """Seconds, written ``15m``."""
@@ -159,6 +144,34 @@ class AgentDefaults(Block):
         default=60.0, description="A runtime that says nothing for so long has failed."
     )
     heartbeat: Duration = Field(default=10.0, description="How often a runtime is asked whether it is there.")
+    freshness: Duration | None = Field(
+        default=None,
+        description="An agent that was not heard for so long is unknown. Absent: three heartbeats, at least 30s.",
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        liveness.check_freshness(self.heartbeat, self.freshness)
+        return self
+
+
+class Watchdog(Block):
+    """What is looked after while nobody looks."""
+
+    every: Duration = Field(default=10.0, description="How often the fleet is looked at.")
+    turn_silence: Duration = Field(
+        default=1800.0,
+        description="A turn in which nothing happens for so long is told, and again at doubling intervals.",
+    )
+    cancel_after: Duration | None = Field(
+        default=None, description="A turn in which nothing happens for so long is cancelled. Absent: never."
+    )
+    expiry_notice: Duration = Field(
+        default=120.0, description="So long before it expires, a permission request is brought back to mind."
+    )
+    settling: Duration = Field(
+        default=60.0, description="Where roster and reality differ, that is told once it has lasted so long."
+    )
 
 
 class RegisterSettings(Block):
@@ -201,6 +214,7 @@ class MusterFile(Block):
     delivery: Delivery = Delivery()
     redaction: RedactionSettings = RedactionSettings()
     register_: RegisterSettings = Field(default=RegisterSettings(), alias="register")
+    watchdog: Watchdog = Watchdog()
     timezone: Annotated[str, AfterValidator(_timezone)] = Field(
         default="UTC", description="The zone in which times are shown, like Europe/Vienna."
     )
@@ -232,6 +246,7 @@ class Settings:
     approvals: Approvals
     delivery: Delivery
     redaction: RedactionSettings
+    watchdog: Watchdog
     register_url: str
     timezone: ZoneInfo
     warnings: tuple[str, ...] = ()
@@ -341,6 +356,7 @@ def _settings(
         approvals=known.approvals,
         delivery=known.delivery,
         redaction=known.redaction,
+        watchdog=known.watchdog,
         register_url=known.register_.url or paths.register_url,
         timezone=ZoneInfo(known.timezone),
         warnings=warnings,

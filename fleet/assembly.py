@@ -257,7 +257,7 @@ class Assembly:
             incarnation_floor=floor,
             grants=tuple({"digest": grant.digest, "title": grant.title} for grant in grants),
             initialize_timeout_s=self.defaults.initialize_timeout_s,
-            heartbeat_s=self.defaults.heartbeat_s,
+            heartbeat_s=(entry.heartbeat if entry is not None else None) or self.defaults.heartbeat_s,
             permission_timeout_s=self.defaults.permission_timeout_s,
             hints=prepared.hints,
         )

@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from fleet.control import HostStatus
 
-#: Seconds after which what was seen is no evidence any more.
+#: Seconds after which what was seen is no evidence any more, where nothing else is said.
 FRESH_S: Final = 30.0
+#: Heartbeats that may be missed before that.
+_BEATS: Final = 3
+#: No fewer make sense: each answer comes somewhere between two heartbeats.
+_FEWEST_BEATS: Final = 2
 
 STATES: Final = ("starting", "idle", "working", "waiting", "frozen", "stopped", "failed", "unknown")
 EVIDENCE: Final = ("protocol", "adapter", "process", "journal", "none")
@@ -33,6 +37,26 @@ class Liveness:
     @property
     def healthy(self) -> bool:
         return self.state in HEALTHY
+
+
+def fresh_for(heartbeat_s: float, freshness_s: float | None = None) -> float:
+    """Seconds for which what was seen of an agent counts, by its heartbeat and by what was asked for."""
+    if freshness_s is None:
+        return max(FRESH_S, _BEATS * heartbeat_s)
+    return max(freshness_s, _FEWEST_BEATS * heartbeat_s)
+
+
+def check_freshness(heartbeat_s: float | None, freshness_s: float | None) -> None:
+    """See whether the two go together, as far as they are known.
+
+    Raises:
+        ValueError: they do not; the message says what would.
+    """
+    if heartbeat_s is not None and freshness_s is not None and freshness_s < _FEWEST_BEATS * heartbeat_s:
+        raise ValueError(
+            f"freshness is {freshness_s:g} s, and the heartbeat comes every {heartbeat_s:g} s, so a healthy agent "
+            f"would be unknown again and again: give it {_FEWEST_BEATS * heartbeat_s:g} s or more."
+        )
 
 
 def judge(

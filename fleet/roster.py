@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainValidator,
@@ -26,7 +27,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from fleet import runtimes, yamlfile
+from fleet import durations, liveness, runtimes, yamlfile
 from fleet.errors import RosterError
 from fleet.names import is_agent_name
 from fleet.problems import FileProblems, suggestion
@@ -129,6 +130,14 @@ Value: TypeAlias = Annotated[
 """The value of an environment variable, or where it is."""
 
 
+Duration: TypeAlias = Annotated[
+    float,
+    BeforeValidator(durations.of_setting),
+    WithJsonSchema({"type": ["string", "number"], "description": "A length of time: 30s, 15m, 2h."}),
+]
+"""Seconds, written ``30s``."""
+
+
 class _Common(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -139,6 +148,10 @@ class _Common(BaseModel):
     env: dict[str, Value] = {}
     prompt: Annotated[str, Field(max_length=100_000)] | None = None
     account: Annotated[str, AfterValidator(_word)] | None = None
+    heartbeat: Duration | None = None
+    """How often its runtime is asked whether it is there."""
+    freshness: Duration | None = None
+    """When nothing was heard of it for so long, it is unknown."""
 
 
 class Defaults(_Common):
@@ -213,6 +226,7 @@ def read(path: Path, *, accounts: Mapping[str, Any] | None = None) -> Roster:
     document.value = raw or document.value
     defaults = Defaults() if file is None else file.defaults
     _report_environment(document, ("defaults",), defaults.env)
+    _report_freshness(document, ("defaults", "freshness"), defaults)
     agents: list[AgentEntry] = []
     first: dict[str, int] = {}
     for index, written in enumerate(entries if isinstance(entries, list) else ()):
@@ -261,11 +275,21 @@ def _report_misfits(
         document.report(
             (*at, "command"), f"goes with runtime: custom alone; the runtime here is {entry.runtime or 'not said'}."
         )
+    if written.freshness is not None or written.heartbeat is not None:
+        key = "heartbeat" if written.freshness is None else "freshness"
+        _report_freshness(document, (*at, key), entry)
     if accounts is not None and entry.account is not None and entry.account not in accounts:
         place = at if written.account is not None else ("defaults",)
         known = f"Known are {', '.join(accounts)}." if accounts else "muster.yaml has no accounts."
         problem_at = (*place, "account")
         document.report(problem_at, f"no account is called {entry.account!r}. {known}")
+
+
+def _report_freshness(document: yamlfile.Document, at: tuple[str | int, ...], entry: _Common) -> None:
+    try:
+        liveness.check_freshness(entry.heartbeat, entry.freshness)
+    except ValueError as error:
+        document.report(at, str(error))
 
 
 def _report_environment(document: yamlfile.Document, at: Sequence[str | int], env: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal, NewType, Union, get_args, get_origin
 
+from fleet import durations
 from fleet.names import AGENT_NAME
 
 if TYPE_CHECKING:
@@ -27,10 +28,6 @@ Duration = NewType("Duration", float)
 Rest = NewType("Rest", str)
 
 _RUNTIME_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
-_DURATION = re.compile(r"(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?")
-_DURATION_SECONDS = (604_800, 86_400, 3_600, 60, 1)
-#: Lengths of time beyond this are typing errors.
-_LONGEST_DURATION = 10 * 366 * 86_400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,14 +94,7 @@ def read_duration(text: str) -> Duration:
     Raises:
         ValueError: it is none of these.
     """
-    match = _DURATION.fullmatch(text.strip().casefold().replace(" ", ""))
-    if match is None or not any(match.groups()):
-        raise ValueError(text)
-    parts = zip(match.groups(), _DURATION_SECONDS, strict=True)
-    seconds = sum(float(count) * unit for count, unit in parts if count)
-    if seconds > _LONGEST_DURATION:
-        raise ValueError(text)
-    return Duration(seconds)
+    return Duration(durations.read(text))
 
 
 def _never(text: str) -> bool:

@@ -366,6 +366,19 @@ def test_a_connector_whose_package_is_broken_stops_nothing_else(
     assert "no_such_pigeon" in settings.broken["pigeon"]
 
 
+def test_the_watchdog_has_times_for_everything(paths: Paths) -> None:
+    assert config.load(paths).watchdog.turn_silence == 1800
+    paths.muster_yaml.write_text("agents: {freshness: 25s}\nwatchdog: {every: 5s, cancel_after: 2h}\n")
+    settings = config.load(paths)
+    assert (settings.agents.freshness, settings.watchdog.every, settings.watchdog.cancel_after) == (25, 5, 7200)
+
+
+def test_a_freshness_that_no_healthy_agent_could_keep_is_refused(paths: Paths) -> None:
+    (problem,) = refused(paths, "timezone: UTC\nagents:\n  heartbeat: 20s\n  freshness: 30s\n")
+    assert problem.startswith("muster.yaml:2: agents: freshness is 30 s")
+    assert "give it 40 s or more" in problem
+
+
 def test_a_check_reads_both_files_and_what_they_say_of_each_other(paths: Paths) -> None:
     paths.muster_yaml.write_text("accounts:\n  main: {provider: openai}\ntimezone: UTC\n")
     paths.roster_yaml.write_text("agents:\n  - {name: a, account: main}\n  - {name: b, account: mian}\n  - {nam: c}\n")
@@ -374,7 +387,7 @@ def test_a_check_reads_both_files_and_what_they_say_of_each_other(paths: Paths) 
         "roster.yaml:3: agents[b].account: no account is called 'mian'. Known are main.",
         "roster.yaml:4: agents[2].name: is missing.",
         "roster.yaml:4: agents[2].nam: is not known here. Did you mean 'name'? Known are role, runtime, model, "
-        "sandbox, env, prompt, account, name, workspace, command.",
+        "sandbox, env, prompt, account, heartbeat, freshness, name, workspace, command.",
     ]
     assert found.settings is not None
     assert found.roster is None

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from fleet.control import HostStatus
-from fleet.liveness import EVIDENCE, HEALTHY, STATES, Liveness, judge
+from fleet.liveness import EVIDENCE, HEALTHY, STATES, Liveness, fresh_for, judge
 
 NOW = 1000.0
 FRESH = HostStatus(state="idle", runtime_pid=7, pinged_at=NOW - 2)
@@ -98,3 +98,12 @@ def test_every_verdict_is_one_of_the_promised_words() -> None:
                 assert verdict.state in STATES
                 assert verdict.evidence in EVIDENCE
                 assert not (verdict.state in HEALTHY and verdict.evidence not in {"protocol", "adapter"})
+
+
+def test_what_was_seen_counts_for_three_heartbeats_or_for_as_long_as_was_said() -> None:
+    assert fresh_for(10.0) == 30.0
+    assert fresh_for(1.0) == 30.0, "a busy machine is no dead agent"
+    assert fresh_for(60.0) == 180.0
+    assert fresh_for(1.0, 5.0) == 5.0
+    assert fresh_for(60.0, 30.0) == 120.0, "sooner than two heartbeats a healthy agent would be unknown"
+    assert seen(replace(FRESH, pinged_at=NOW - 6), fresh_s=5.0).state == "unknown"

@@ -296,3 +296,18 @@ def test_whether_an_entry_could_stand_there_is_known_before_it_is_written(entry:
         roster.check_entry(entry)
     assert said in str(refused.value)
     roster.check_entry({"name": "a", "role": "coder"})
+
+
+def test_an_agent_has_its_own_heartbeat_and_freshness(file: Path) -> None:
+    file.write_text("defaults: {heartbeat: 5s}\nagents:\n  - {name: a, freshness: 1m}\n  - {name: b}\n")
+    a, b = roster.load(file).agents
+    assert (a.heartbeat, a.freshness) == (5.0, 60.0)
+    assert (b.heartbeat, b.freshness) == (5.0, None)
+
+
+def test_a_freshness_shorter_than_the_heartbeat_allows_is_located(file: Path) -> None:
+    file.write_text("defaults: {heartbeat: 20s}\nagents:\n  - {name: a}\n  - {name: b, freshness: 30s}\n")
+    with pytest.raises(RosterError) as caught:
+        roster.load(file)
+    (line,) = str(caught.value).splitlines()
+    assert "roster.yaml:4: agents[b].freshness: freshness is 30 s" in line
