@@ -35,6 +35,16 @@ ANSWERED = declare("approval.answered")
 
 #: Refusals of an agent host that pass: the message waits for it to run again, to have room, to be able to write.
 PASSING = frozenset({"stopping", "queue_full", "not_writable"})
+#: What the agent host says of a message that it had already, as the states that the message has then been through: its
+#: journal may have been told past that.
+_STATES = {
+    "accepted": ("journaled", "accepted"),
+    "finished": ("journaled", "accepted", "finished"),
+    "failed": ("journaled", "failed"),
+    "cut": ("journaled", "accepted", "failed"),
+    "uncertain": ("journaled", "uncertain"),
+    "withdrawn": ("withdrawn",),
+}
 #: What waits is looked at so often even when nobody says that there is something, seconds.
 LOOK_AGAIN = 30.0
 
@@ -80,13 +90,14 @@ class Carrier:
             waiting = await agent_messages.in_states(tx, ["pending"], agent=self.name)
         for message in waiting:
             if message.give_up_at <= now:
-                await self._settle(message.id, "dead", "it could not be delivered in the time that it had")
+                await self._settle(message.id, "dead", detail="it could not be delivered in the time that it had")
 
-    async def _settle(self, message_id: str, state: str, detail: str | None) -> None:
+    async def _settle(self, message_id: str, *states: str, detail: str | None = None) -> None:
         async with self.store.write(HANDED_OVER) as tx:
             row = await agents.get(tx, self.name)
             if row is not None:
-                await self.teller.carry_out(tx, row, Receipt(message_id, state, detail=detail))
+                for state in states:
+                    await self.teller.carry_out(tx, row, Receipt(message_id, state, detail=detail))
         self.wake_delivery()
 
     async def _carry_withdrawals(self, link: AgentLink) -> None:
@@ -108,20 +119,22 @@ class Carrier:
             try:
                 images = [await asyncio.to_thread(picture, item) for item in message.attachments]
             except OSError as error:
-                await self._settle(message.id, "dead", f"a picture that came with it is gone: {error.strerror}")
+                await self._settle(message.id, "dead", detail=f"a picture that came with it is gone: {error.strerror}")
                 continue
             try:
                 with around(HAND_OVER):
-                    await link.send(
+                    answer = await link.send(
                         id=message.id, text=message.text, mode=message.mode, sender=message.sender, images=images
                     )
             except AgentRefused as refusal:
                 if refusal.code in PASSING:
                     log.info("agent.not_now", agent=self.name, message=message.id, reason=str(refusal))
                     return
-                await self._settle(message.id, "dead", str(refusal))
+                await self._settle(message.id, "dead", detail=str(refusal))
             else:
-                await self._settle(message.id, "journaled", None)
+                states = _STATES.get(answer.state, ("journaled",))
+                known = "the agent had it already when it was sent again" if answer.state in _STATES else None
+                await self._settle(message.id, *states, detail=known)
         if waiting:
             # What was taken back while it was on its way.
             await self._carry_withdrawals(link)

@@ -108,6 +108,12 @@ def _gist(content: OutboundContent) -> str:
 
 
 async def send_again(ctx: Context, wanted: str) -> Reply:
+    """Send what did not arrive once more.
+
+    A dead letter goes under its own id: should the agent host have had it after all, it stays one message there. What
+    is uncertain, or was read by a turn that failed, the agent host keeps under its id for ever; doing that again is the
+    operator's choice, and gets a new one.
+    """
     wanted = wanted.strip("`")
 
     async def act(tx: AsyncConnection) -> dict[str, str]:
@@ -115,6 +121,10 @@ async def send_again(ctx: Context, wanted: str) -> Reply:
             return {"id": wanted, "to": "chat", "agent": ""}
         message = await _find(tx, wanted)
         row = await ctx.services.agents.get(message.agent)
+        now = ctx.services.clock()
+        give_up_at = now + ctx.services.agents.give_up_after
+        if await agent_messages.revive(tx, message.id, now=now, give_up_at=give_up_at):
+            return {"id": message.id, "to": message.agent, "agent": message.agent}
         again = await ctx.services.agents.send(
             tx,
             row,
@@ -127,9 +137,7 @@ async def send_again(ctx: Context, wanted: str) -> Reply:
             event_id=message.event_id,
             answer_in=message.answer_in,
         )
-        await agent_messages.change(
-            tx, message.id, now=ctx.services.clock(), state="retried", detail=f"sent again as {again.id}"
-        )
+        await agent_messages.change(tx, message.id, now=now, state="retried", detail=f"sent again as {again.id}")
         return {"id": again.id, "to": message.agent, "agent": message.agent}
 
     done = await ctx.commit("retry", act)

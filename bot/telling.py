@@ -211,7 +211,9 @@ class Teller:
                 await outbox.put(tx, place.outbound(key, mark, Priority.RECEIPT), now)
         if receipt.state == "dead":
             text = f"💀 This could not be delivered to {row.name}: {detail}. `retry {message.id}` sends it again."
-            await self._say(tx, f"r/{message.id}/dead/why", text, self._place_of(row, message))
+            # One that is sent again, and dies again, is told of again.
+            key = f"r/{message.id}/dead/{message.give_up_at:.3f}"
+            await self._say(tx, key, text, self._place_of(row, message))
 
     # --- permission requests ------------------------------------------------------------------------------------
 

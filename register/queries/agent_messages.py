@@ -94,6 +94,11 @@ async def forget(tx: AsyncConnection, before: float) -> int:
     return (await tx.execute(delete(table).where(*where))).rowcount
 
 
+async def revive(tx: AsyncConnection, message_id: str, *, now: float, give_up_at: float) -> bool:
+    """Put a dead letter on its way again, under its own id, until `give_up_at`. False: it is not dead."""
+    return await change(tx, message_id, now=now, only=("dead",), state="pending", detail=None, give_up_at=give_up_at)
+
+
 async def change(
     tx: AsyncConnection,
     message_id: str,

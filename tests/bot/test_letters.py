@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pytest
+
+from fleet.control import AgentLink
 from register.crashpoints import declare
 from register.queries import agent_messages
 from register.queries.agent_messages import AgentMessage
@@ -11,6 +15,8 @@ from tests.bot.house import house
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.bot.house import House
 
 WRITE = declare("test.letters")
 
@@ -21,6 +27,83 @@ def letter(number: int) -> AgentMessage:
         sender="memory:@ana", connector=None, conversation=None, event_id=None, answer_in=None, state="failed",
         turn=None, detail="it died", created_at=number, updated_at=number, give_up_at=number,
     )  # fmt: skip
+
+
+async def put(home: House, message: AgentMessage) -> None:
+    assert home.orchestrator is not None
+    async with home.orchestrator.store.write(WRITE) as tx:
+        await agent_messages.add(tx, message)
+
+
+async def state(home: House, message_id: str) -> str:
+    assert home.orchestrator is not None
+    async with home.orchestrator.store.read() as tx:
+        message = await agent_messages.get(tx, message_id)
+    assert message is not None
+    return message.state
+
+
+async def test_a_dead_letter_is_sent_again_once_under_its_own_id(tmp_path: Path) -> None:
+    async with house(tmp_path) as home, home.open():
+        thread = await home.launch("coder0")
+        await put(home, replace(letter(1), state="dead"))
+        assert "Sent again" in await home.ask("!retry m0001")
+        await home.heard(thread, "letter 1")
+        last = home.say("[[say: last]]", thread)
+        await home.marks(last, "✅")
+        assert await state(home, "m0001") == "finished"
+        assert home.chat.texts(thread).count("letter 1") == 1
+        assert "Nothing that failed" in await home.ask("!retry m0001")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "seen", "fate"),
+    [("[[say: read before]]", "read before", "finished"), ("[[error: 400 no]]", "turn failed", "failed")],
+)
+async def test_a_dead_letter_that_the_agent_had_after_all_is_not_read_twice(
+    tmp_path: Path, prompt: str, seen: str, fate: str
+) -> None:
+    async with house(tmp_path) as home, home.open():
+        thread = await home.launch("coder0")
+        link = await AgentLink.connect(home.paths.agent_socket("coder0"))
+        async with link:
+            await link.send("m0001", prompt)
+        await home.heard(thread, seen)
+        sent = len(home.models.ledger.entries)
+        await put(home, replace(letter(1), state="dead", text=prompt))
+        assert "Sent again" in await home.ask("!retry m0001")
+        last = home.say("[[say: last]]", thread)
+        await home.marks(last, "✅")
+        assert await state(home, "m0001") == fate
+        assert len(home.models.ledger.entries) == sent + 1
+
+
+async def test_a_letter_that_dies_again_is_told_of_again(tmp_path: Path) -> None:
+    async with house(tmp_path) as home, home.open():
+        thread = await home.launch("coder0")
+        gone = [{"ref": "mxc://x/y", "name": "a.png", "media_type": "image/png", "path": str(tmp_path / "gone.png")}]
+        await put(home, replace(letter(1), state="pending", attachments=gone, give_up_at=9e9))
+        home.say("[[say: bring the mail]]", thread)
+        await home.heard(thread, "could not be delivered")
+        await home.ask("!retry m0001")
+
+        def told() -> bool:
+            return sum("could not be delivered" in text for text in home.chat.texts(thread)) == 2
+
+        await home.chat.until(told, limit=30)
+
+
+async def test_what_is_uncertain_is_done_again_under_a_new_id(tmp_path: Path) -> None:
+    async with house(tmp_path) as home, home.open():
+        thread = await home.launch("coder0")
+        link = await AgentLink.connect(home.paths.agent_socket("coder0"))
+        async with link:
+            await link.send("m0001", "[[say: letter 1]]")
+        await home.heard(thread, "letter 1")
+        await put(home, replace(letter(1), state="uncertain"))
+        assert "Sent again" in await home.ask("!retry m0001")
+        await home.chat.until(lambda: home.chat.texts(thread).count("letter 1") == 2, limit=30)
+        assert await state(home, "m0001") == "retried"
 
 
 async def test_the_newest_of_very_many_failures_is_listed_and_sent_again(tmp_path: Path) -> None:
