@@ -35,8 +35,10 @@ _LOG_BYTES: Final = 2**20
 _LOG_TAIL: Final = 4000
 _ASK_AGAIN_S: Final = 0.05
 _DIE_S: Final = 5.0
-#: An agent host takes its lock at once; after so many looks without it, it is taken for gone.
-_SILENT_LOOKS: Final = 100
+#: An agent host has so long to leave whoever started it.
+_DETACH_S: Final = 30.0
+#: When nobody waits for a start any more, the agent host has so long to take its lock.
+_SETTLE_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +54,37 @@ class SpawnFailed(FleetError):
     """The agent host did not start; the message has its last words."""
 
 
+class Unanswered(SpawnFailed):
+    """The agent host runs and has not answered yet; it may still do so."""
+
+
 async def spawn(spec: AgentSpec, *, timeout_s: float = 60.0) -> int:
     """Start a detached agent host and return its process id once it answers.
 
-    It belongs to nobody: whoever started it may end, and neither waits for it nor takes it along.
+    It belongs to nobody: whoever started it may end, and neither waits for it nor takes it along. A cancelled start is
+    either done, and the agent host holds its lock, or undone, and no process is left of it.
 
     Raises:
-        SpawnFailed: it ended before it answered, or did not answer in time.
+        Unanswered: it did not answer in time, and was left alone.
+        SpawnFailed: it ended before it answered, or did not get as far as its lock and was ended.
         AgentRefused: another agent host of this agent runs already.
     """
     folder = Path(spec.folder)
-    log = await asyncio.to_thread(_prepare, spec, folder)
+    birth = asyncio.create_task(asyncio.to_thread(_bear, spec, folder), name=f"start {spec.agent}")
     try:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "fleet.host.process", "--detach", str(folder / SPEC)),
+        group = await asyncio.shield(birth)
+        return await _greeted(spec, folder, group, timeout_s)
+    except asyncio.CancelledError:
+        await _to_the_end(asyncio.create_task(_settle(birth, folder), name=f"settle {spec.agent}"))
+        raise
+
+
+def _bear(spec: AgentSpec, folder: Path) -> int:
+    """Start the process of an agent host and wait until it is detached; its process group."""
+    log = _prepare(spec, folder)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "fleet.host.process", "--detach", str(folder / SPEC)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -75,34 +94,95 @@ async def spawn(spec: AgentSpec, *, timeout_s: float = 60.0) -> int:
         )
     finally:
         os.close(log)
-    if await process.wait() != 0:
+    try:
+        status = process.wait(_DETACH_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        _end_newborn(process.pid, folder)
+        raise SpawnFailed(f"The agent host did not detach itself in {_DETACH_S:g} s, and was ended.") from None
+    if status != 0:
         raise SpawnFailed(f"The agent host did not start. {_log_tail(folder)}".strip())
+    return process.pid
+
+
+async def _greeted(spec: AgentSpec, folder: Path, group: int, timeout_s: float) -> int:
+    """The process id of the agent host of this launch, once it says hello."""
     try:
         async with asyncio.timeout(timeout_s):
-            return await _greeted(spec, folder)
+            while (pid := await _hello(spec)) is None:
+                if not await asyncio.to_thread(_lives, group, folder):
+                    return await asyncio.to_thread(_came_and_went, spec, folder)
+                await asyncio.sleep(_ASK_AGAIN_S)
+            return pid
     except TimeoutError:
-        raise SpawnFailed(f"The agent host did not answer in {timeout_s:g} s. {_log_tail(folder)}".strip()) from None
+        pass
+    if is_running(folder):
+        raise Unanswered(f"The agent host did not answer in {timeout_s:g} s. {_log_tail(folder)}".strip())
+    await asyncio.to_thread(_end_newborn, group, folder)
+    reason = f"The agent host did not come up in {timeout_s:g} s, and was ended."
+    raise SpawnFailed(f"{reason} {_log_tail(folder)}".strip())
 
 
-async def _greeted(spec: AgentSpec, folder: Path) -> int:
-    """The process id of the agent host of this launch, once it says hello."""
-    seen = False
-    silent = 0
-    while True:
-        with contextlib.suppress(AgentUnreachable):
-            async with await AgentLink.connect(spec.socket) as link:
-                if link.hello.launch_id == spec.launch_id:
-                    return link.hello.pid
-                raise SpawnFailed(f"Another agent host of {spec.agent} was started at the same time.")
-        if is_running(folder):
-            seen = True
-        elif seen or (silent := silent + 1) > _SILENT_LOOKS:
-            # It came and went in between: where its journal says why, that is as good as an answer.
-            pid = await asyncio.to_thread(_closed_in_order, folder, spec.launch_id)
-            if pid is not None:
-                return pid
-            raise SpawnFailed(f"The agent host ended before it answered. {_log_tail(folder)}".strip())
-        await asyncio.sleep(_ASK_AGAIN_S)
+async def _hello(spec: AgentSpec) -> int | None:
+    """The process id of the agent host that answers; None when none does."""
+    try:
+        async with await AgentLink.connect(spec.socket) as link:
+            hello = link.hello
+    except AgentUnreachable:
+        return None
+    if hello.launch_id != spec.launch_id:
+        raise SpawnFailed(f"Another agent host of {spec.agent} was started at the same time.")
+    return hello.pid
+
+
+def _came_and_went(spec: AgentSpec, folder: Path) -> int:
+    """The process id of an agent host that is gone again: where its journal says why, that is as good as an answer."""
+    pid = _closed_in_order(folder, spec.launch_id)
+    if pid is None:
+        raise SpawnFailed(f"The agent host ended before it answered. {_log_tail(folder)}".strip())
+    return pid
+
+
+async def _settle(birth: asyncio.Task[int], folder: Path) -> None:
+    """See a start that nobody waits for any more to one of its ends."""
+    with contextlib.suppress(FleetError, OSError):
+        await asyncio.to_thread(_lock_or_nothing, await birth, folder)
+
+
+def _lock_or_nothing(group: int, folder: Path) -> None:
+    """Wait until the agent host has its lock or is gone; end it if that takes too long."""
+    deadline = time.monotonic() + _SETTLE_S
+    while not is_running(folder) and _newborn(group, folder):
+        if time.monotonic() > deadline:
+            _end_newborn(group, folder)
+            return
+        time.sleep(_ASK_AGAIN_S)
+
+
+async def _to_the_end(task: asyncio.Task[None]) -> None:
+    """Wait for a task that ends soon by itself, however often the waiting is cancelled."""
+    while not task.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait({task})
+    task.result()
+
+
+def _lives(group: int, folder: Path) -> bool:
+    """Whether the agent host that was started as this process group has its lock, or is on its way to it."""
+    return bool(_newborn(group, folder)) or is_running(folder)
+
+
+def _newborn(group: int, folder: Path) -> list[int]:
+    """The processes of an agent host that was just started; they carry no marker, and may have no lock yet."""
+    return sweep.of_group(group, with_argument=str(folder / SPEC))
+
+
+def _end_newborn(group: int, folder: Path) -> None:
+    """End an agent host that has no lock yet. It has begun nothing, so nothing else is left of it."""
+    for pid in _newborn(group, folder):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def is_running(folder: Path) -> bool:

@@ -40,6 +40,8 @@ class Process:
     state: str
     """R running, S sleeping, D in the kernel, T stopped, t traced, Z zombie, X dead."""
     name: str
+    group: int = 0
+    """The process group."""
 
     def is_called(self, names: Iterable[str]) -> bool:
         """Whether its name, or the name of its program or script, is among `names`."""
@@ -82,6 +84,19 @@ def descendants(pid: int) -> list[Process]:
 def children(pid: int) -> list[Process]:
     """The processes whose parent is `pid`, the dead ones that nobody collected included."""
     return [process for process in _processes() if process.parent == pid]
+
+
+def of_group(group: int, *, with_argument: str) -> list[int]:
+    """The living processes of a process group on whose command line `with_argument` stands."""
+    argument = os.fsencode(with_argument)
+    found = []
+    for process in _processes():
+        if process.group != group or process.state in "ZX":
+            continue
+        with contextlib.suppress(OSError):
+            if argument in Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0"):
+                found.append(process.pid)
+    return found
 
 
 def sweep(marker: str, *, below: int | None = None) -> int:
@@ -139,9 +154,9 @@ def _look(pid: int) -> Process | None:
     # The name stands in parentheses and may itself hold any character.
     head, _, rest = stat.rpartition(")")
     fields = rest.split()
-    if len(fields) < 2:
+    if len(fields) < 3:
         return None
-    return Process(pid, int(fields[1]), fields[0], head.partition("(")[2])
+    return Process(pid, int(fields[1]), fields[0], head.partition("(")[2], int(fields[2]))
 
 
 def _alive(pid: int) -> bool:

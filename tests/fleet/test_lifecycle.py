@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
 import signal
+import sys
 from pathlib import Path
 
 import psutil
 import pytest
 
-from fleet import lifecycle
+from fleet import lifecycle, lock
 from fleet.control import AgentLink
 from fleet.errors import AgentUnreachable, FleetError
 from fleet.events import RuntimeStarted
-from tests.fleet.agents import Agent, gone, until
+from tests.fleet.agents import LIMIT_S, Agent, gone, until
 
 
 @pytest.fixture
@@ -99,3 +102,92 @@ async def test_a_host_that_came_and_went_is_no_failure_to_start(agent: Agent) ->
     assert pid > 0
     await gone(agent)
     assert "exit code 7" in lifecycle.last_words(agent.folder)
+
+
+# --- starts that do not go as they should ----------------------------------------------------------------------------
+
+STUCK = """\
+#!{python}
+import os, time
+if {detaches} and os.fork():
+    os._exit(0)
+time.sleep(300)
+"""
+
+
+def stuck(folder: Path, monkeypatch: pytest.MonkeyPatch, *, detaches: bool) -> None:
+    """Let every agent host hang before it takes its lock."""
+    program = folder / "stuck"
+    program.write_text(STUCK.format(python=sys.executable, detaches=detaches))
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+
+
+def born(agent: Agent) -> list[psutil.Process]:
+    """The processes that were started to be the agent's host, whatever has become of them."""
+    argument = str(agent.folder / lifecycle.SPEC)
+    living = [each for each in psutil.process_iter(["cmdline", "status"]) if argument in (each.info["cmdline"] or ())]
+    return [each for each in living if each.info["status"] != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.02, 0.05, 0.1, 0.2, 0.4])
+async def test_a_cancelled_start_is_done_or_undone(agent: Agent, moment: float) -> None:
+    starting = asyncio.create_task(lifecycle.spawn(agent.launch()))
+    # The moments fall into different parts of a start; whichever they hit, one of the two must hold.
+    await asyncio.wait({starting}, timeout=moment)
+    starting.cancel()
+    await asyncio.wait({starting})
+    try:
+        assert lifecycle.is_running(agent.folder) or not born(agent)
+    finally:
+        await lifecycle.kill(agent.folder)
+    assert not born(agent)
+    gc.collect()  # what was not closed says so
+
+
+async def test_a_cancelled_start_that_hangs_leaves_no_process(
+    agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck(tmp_path, monkeypatch, detaches=True)
+    monkeypatch.setattr(lifecycle, "_SETTLE_S", 0.1)
+    starting = asyncio.create_task(lifecycle.spawn(agent.launch()))
+    async with asyncio.timeout(LIMIT_S):
+        while not born(agent):
+            await asyncio.wait({starting}, timeout=0.02)
+    starting.cancel()
+    starting.cancel()
+    await asyncio.wait({starting})
+    assert starting.cancelled()
+    assert not born(agent)
+
+
+@pytest.mark.parametrize(("detaches", "words"), [(True, "did not come up"), (False, "did not detach")])
+async def test_a_host_that_hangs_before_its_lock_is_ended(
+    agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, detaches: bool, words: str
+) -> None:
+    stuck(tmp_path, monkeypatch, detaches=detaches)
+    monkeypatch.setattr(lifecycle, "_DETACH_S", LIMIT_S if detaches else 0.5)
+    with pytest.raises(lifecycle.SpawnFailed, match=words) as failure:
+        await lifecycle.spawn(agent.launch(), timeout_s=0.5)
+    assert not isinstance(failure.value, lifecycle.Unanswered)
+    assert not born(agent)
+
+
+async def test_a_host_that_hangs_with_its_lock_is_left_alone(agent: Agent) -> None:
+    answering = asyncio.create_task(lifecycle.spawn(agent.launch(), timeout_s=2))
+    async with asyncio.timeout(LIMIT_S):
+        while not lock.holder(agent.folder):
+            await asyncio.wait({answering}, timeout=0.005)
+    pid = lock.holder(agent.folder)
+    assert pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(lifecycle.Unanswered, match="did not answer in 2 s"):
+            await answering
+        assert lifecycle.is_running(agent.folder)
+        os.kill(pid, signal.SIGCONT)
+        async with asyncio.timeout(LIMIT_S):
+            while await lifecycle.find([(agent.folder, Path(agent.spec.socket))]) == []:
+                await asyncio.sleep(0.02)
+    finally:
+        await lifecycle.kill(agent.folder)
