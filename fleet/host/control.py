@@ -170,7 +170,7 @@ class _Connection:
                 raise _Refused("unknown_method", f"There is no method {method[:100]!r}.")
             # What was begun is finished, even if whoever asked goes away.
             work = asyncio.ensure_future(answer(self._host, params))
-            self._host.hold(work)
+            self._host.tasks.hold(work)
             result = await asyncio.shield(work)
             self._greeted = self._greeted or method == "hello"
         except _Refused as refusal:
@@ -193,17 +193,17 @@ class _Connection:
         self._following = True
         await self._write({"id": id_, "result": {}})
         host = self._host
-        cursor = Cursor(host.folder, after)
+        cursor = Cursor(host.chronicle.folder, after)
         told: tuple[int, str] | None = None
         while True:
-            rung = host.pulse.next()
+            rung = host.chronicle.pulse.next()
             finished = host.finished
-            while lines := await asyncio.to_thread(cursor.read, _STREAM_BYTES, host.journal.durable):
+            while lines := await asyncio.to_thread(cursor.read, _STREAM_BYTES, host.chronicle.journal.durable):
                 with around(STREAM):
                     await self._write_lines([b'{"entry":' + line + b"}\n" for line in lines])
             status = host.status()
-            if told != (host.beats, status["state"]):
-                told = host.beats, status["state"]
+            if told != (host.chronicle.beats, status["state"]):
+                told = host.chronicle.beats, status["state"]
                 await self._write({"status": status})
             if finished:
                 return
@@ -240,7 +240,7 @@ async def _hello(host: AgentHost, params: dict[str, Any]) -> dict[str, Any]:
         "protocol": CONTROL_PROTOCOL,
         "agent": host.spec.agent,
         "launch_id": host.spec.launch_id,
-        "incarnation": host.journal.incarnation,
+        "incarnation": host.chronicle.journal.incarnation,
         "pid": os.getpid(),
         "version": version("muster-fleet"),
     }
@@ -255,17 +255,17 @@ async def _send(host: AgentHost, params: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(pictures, list):
         raise _Refused("invalid", "images is a list.")
     mode = _string(params, "mode", "queue")
-    return await host.send(
+    return await host.turns.send(
         _string(params, "id"), _string(params, "text"), mode, _string(params, "sender", ""), pictures
     )
 
 
 async def _withdraw(host: AgentHost, params: dict[str, Any]) -> dict[str, Any]:
-    return {"withdrawn": await host.withdraw(_string(params, "id"))}
+    return {"withdrawn": await host.turns.withdraw(_string(params, "id"))}
 
 
 async def _cancel(host: AgentHost, params: dict[str, Any]) -> dict[str, Any]:
-    turn = host.cancel()
+    turn = host.turns.cancel()
     return {"cancelled": turn is not None, "turn": turn}
 
 

@@ -54,7 +54,8 @@ def main(arguments: list[str]) -> int:
 
 async def _run(spec: AgentSpec) -> None:
     # The protocol's library takes most of the start's time; nothing that refuses to start should wait for it.
-    from fleet.host.agent import AgentHost, load_state
+    from fleet.host.agent import AgentHost
+    from fleet.host.chronicle import load_state
     from fleet.host.control import ControlServer
     from fleet.host.runtime import adopt_orphans
 
@@ -77,10 +78,9 @@ async def _run(spec: AgentSpec) -> None:
         await server.start(Path(spec.socket))
         await host.run()
     finally:
-        host.finished = True
-        host.pulse.ring()
+        host.finish()
         await server.close()
-        await host.journal.close()
+        await host.chronicle.journal.close()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(spec.socket)
 

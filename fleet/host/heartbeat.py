@@ -1,0 +1,52 @@
+"""The heartbeat: whether the runtime's loop answers, and how the true runtime behind an adapter does."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from fleet.host.runtime import reap_orphans
+
+if TYPE_CHECKING:
+    from fleet.host.chronicle import Chronicle
+    from fleet.host.life import RuntimeLife
+    from fleet.host.tasks import HeldTasks
+
+
+class Heartbeat:
+    def __init__(self, chronicle: Chronicle, tasks: HeldTasks) -> None:
+        self._chronicle = chronicle
+        self._tasks = tasks
+        self.pinged_at: float | None = None
+        """When the loop answered last, in epoch seconds."""
+        self.ping_ms: float | None = None
+        """How long it took then."""
+        self.child: str | None = None
+        """What became of the adapter's child (`RuntimeProcess.child_state`)."""
+
+    async def run(self, life: RuntimeLife) -> None:
+        """Ask the runtime's loop, and give a status at each interval whether it answered or not."""
+        process = life.process
+        assert process is not None
+        interval = self._chronicle.spec.heartbeat_s
+        asked: asyncio.Task[None] | None = None
+        while True:
+            if asked is None or asked.done():
+                asked = asyncio.create_task(self._ping(life), name="ping")
+                self._tasks.hold(asked)
+            began = asyncio.get_running_loop().time()
+            await asyncio.wait({asked}, timeout=interval)
+            self.child = await asyncio.to_thread(process.child_state)
+            reap_orphans(except_pid=process.pid)
+            self._chronicle.beat()
+            await asyncio.sleep(max(0.0, interval - (asyncio.get_running_loop().time() - began)))
+
+    async def _ping(self, life: RuntimeLife) -> None:
+        began = time.monotonic()
+        try:
+            await life.ping()
+        except ConnectionError:
+            return
+        self.ping_ms = round((time.monotonic() - began) * 1000, 2)
+        self.pinged_at = self._chronicle.clock()

@@ -1,0 +1,48 @@
+"""Turns beside what happens to the runtime between them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+from fleet.events import RuntimeStarted
+from fleet.host.chronicle import Chronicle
+from fleet.host.life import RuntimeLife
+from fleet.host.permissions import PermissionDesk
+from fleet.host.state import AgentState
+from fleet.host.tasks import HeldTasks
+from fleet.host.transcript import Transcript
+from fleet.host.turns import Turns
+from tests.fleet.agents import LIMIT_S, Agent
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+async def test_a_message_that_came_while_the_runtime_ended_waits_and_keeps_nobody_busy(tmp_path: Path) -> None:
+    chronicle = await Chronicle.open(Agent.make(tmp_path).spec, AgentState(), clock=time.time)
+    desk = PermissionDesk(chronicle.journal, timeout_s=60, clock=time.time, grants=dict)
+    tasks = HeldTasks()
+    transcript = Transcript(chronicle, desk)
+    turns = Turns(chronicle, transcript, desk, tasks)
+    life = RuntimeLife(chronicle, on_update=transcript.updated, on_permission=transcript.asked)
+    try:
+        assert isinstance(await life.start(None), RuntimeStarted)
+        turns.serve(life)
+        assert life.process is not None
+        life.process.stdin.close()
+        async with asyncio.timeout(LIMIT_S):
+            await life.until_ended()
+        await turns.send("m1", "say=too-late", "queue", "ana", ())
+        running = asyncio.create_task(turns.run())
+        await asyncio.wait({running}, timeout=0.1)
+        assert not running.done()
+        assert [message.id for message in chronicle.state.queue] == ["m1"]
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+    finally:
+        await life.end(gently=False)
+        await chronicle.journal.close()
