@@ -7,13 +7,14 @@ again from its beginning.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from bot import rendering
+from bot import looking, rendering
 from bot.errors import UserError
 from bot.keeping import Keeper
 from bot.saying import Place
@@ -24,7 +25,7 @@ from fleet.errors import FleetError
 from fleet.events import Position
 from fleet.names import AGENT_NAME, is_agent_name
 from register.crashpoints import declare
-from register.queries import agent_messages, agents
+from register.queries import agent_messages, agents, approvals
 from register.queries.agent_messages import AgentMessage
 from register.queries.agents import AgentRow
 
@@ -34,10 +35,10 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.keeping import Starter
+    from bot.looking import AgentView
     from bot.telling import Teller
-    from fleet.control import HostStatus
     from fleet.events import Entry
-    from fleet.liveness import Liveness
+    from register.queries.approvals import Approval
     from register.store import Store
 
 log = structlog.get_logger(__name__)
@@ -70,17 +71,6 @@ class LaunchRequest:
     room: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AgentView:
-    """One agent as `ps` shows it."""
-
-    row: AgentRow
-    liveness: Liveness
-    status: HostStatus | None
-    activity: str | None
-    queued: int
-
-
 @dataclass(slots=True)
 class Agents:
     """All agents of this host."""
@@ -94,6 +84,8 @@ class Agents:
     show_typing: Callable[[str, str, bool], Awaitable[None]]
     give_up_after: float
     """Seconds after which a message that could not be delivered is a dead letter."""
+    fresh_for: Callable[[str], float] = lambda _: liveness.FRESH_S
+    """Seconds for which what was heard of the agent of that name counts."""
     digest_after: int = 10
     _keepers: dict[str, Keeper] = field(default_factory=dict)
     _tasks: asyncio.TaskGroup | None = None
@@ -174,49 +166,31 @@ class Agents:
 
     async def view(self) -> list[AgentView]:
         """Every agent, with what is known of its life now; nobody is asked, so this answers at once."""
-        now = self.clock()
         async with self.store.read() as tx:
             rows = await agents.every(tx)
-            waiting = await agent_messages.in_states(tx, ["pending"])
-        return [self._view(row, now, sum(message.agent == row.name for message in waiting)) for row in rows]
+            waiting = Counter(message.agent for message in await agent_messages.in_states(tx, ["pending"]))
+            # The one that has waited longest is put in last.
+            asking = {each.agent: each for each in reversed(await approvals.in_states(tx, ["pending"]))}
+        now = self.clock()
+        return [self._view(row, now, waiting[row.name], asking.get(row.name)) for row in rows]
 
     async def view_of(self, name: str) -> AgentView:
         """One agent, as `view` shows it."""
         row = await self.get(name)
         async with self.store.read() as tx:
             waiting = await agent_messages.in_states(tx, ["pending"], agent=row.name)
-        return self._view(row, self.clock(), len(waiting))
+            asking = await approvals.in_states(tx, ["pending"], agent=row.name)
+        return self._view(row, self.clock(), len(waiting), asking[0] if asking else None)
+
+    def _view(self, row: AgentRow, now: float, waiting: int, asks: Approval | None) -> AgentView:
+        keeper = self._keepers.get(row.name)
+        return looking.view_of(
+            row, keeper, now=now, waiting=waiting, asks=asks, fresh_s=self.fresh_for(row.name)
+        )  # fmt: skip
 
     async def launch_of(self, name: str) -> str:
         """The id of the launch that the agent runs under."""
         return (await self.get(name)).launch_id
-
-    def _view(self, row: AgentRow, now: float, waiting: int) -> AgentView:
-        keeper = self._keepers.get(row.name)
-        seen = keeper.seen if keeper is not None else None
-        verdict = self._verdict(row, keeper, now)
-        status = seen.status if seen is not None else None
-        activity = keeper.doing if keeper is not None else None
-        if activity is None and status is not None:
-            activity = status.activity
-        queued = waiting + (status.queued if status is not None else 0)
-        return AgentView(row=row, liveness=verdict, status=status, activity=activity, queued=queued)
-
-    def _verdict(self, row: AgentRow, keeper: Keeper | None, now: float) -> Liveness:
-        seen = keeper.seen if keeper is not None else None
-        last = keeper.last if keeper is not None else None
-        runs = keeper.host_runs if keeper is not None else None
-        if seen is None and runs and row.state in {"stopped", "failed"}:
-            runs = False  # its journal said its last word; the process takes a moment longer to be gone
-        verdict = liveness.judge(
-            seen.status if seen is not None else None,
-            seen_at=seen.at if seen is not None else None,
-            host_runs=runs,
-            last_state=row.state,
-            last_change=last.at if last is not None else row.stopped_at or row.started_at,
-            now=now,
-        )
-        return verdict if verdict.detail is not None else replace(verdict, detail=row.detail)
 
     async def tail(self, name: str, entries: int) -> list[Entry]:
         """The last entries of an agent's journal, oldest first."""

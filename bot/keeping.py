@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from bot.following import Seen
     from bot.telling import Teller
+    from bot.turns import ToolLine
     from fleet.events import Entry
     from register.queries.agents import AgentRow
     from register.store import Store
@@ -138,9 +139,10 @@ class Keeper:
         return self._follower.last
 
     @property
-    def doing(self) -> str | None:
+    def running(self) -> ToolLine | None:
+        """The tool call that runs now."""
         view = self._follower.story.view
-        return view.doing() if view is not None else None
+        return view.running() if view is not None else None
 
     async def run(self) -> None:
         """Keep the agent until cancelled."""
@@ -188,6 +190,7 @@ class Keeper:
                 if not lifecycle.is_running(self.starter.folder(self.name)):
                     return None
                 # It holds its lock and does not answer: it is starting, or stopped. That is not gone.
+                self.host_runs = True
                 if not logged:
                     log.info("agent.not_answering", agent=self.name, reason=str(error))
                 logged = True

@@ -174,7 +174,7 @@ class Story:
             case _:
                 if self.view is None:
                     return self, ()
-                return replace(self, view=self.view.after(event)), ()
+                return replace(self, view=self.view.after(event, at)), ()
 
     def _ended(self, event: events.TurnEnded, key: str, position: Position) -> tuple[Effect, ...]:
         shown: tuple[Effect, ...] = ()

@@ -28,6 +28,8 @@ class ToolLine:
     call: str
     title: str
     status: str
+    at: float | None = None
+    """When it was called, in seconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,8 @@ class TurnView:
     broken: bool = False
     """A tool was called since the last text: what comes next is a new paragraph."""
 
-    def after(self, event: Event) -> TurnView:
-        """The view once `event` has happened; itself when nothing to be seen changed."""
+    def after(self, event: Event, at: float | None = None) -> TurnView:
+        """The view once `event` has happened, at `at`; itself when nothing to be seen changed."""
         match event:
             case TextChunk(text=text):
                 gap = "\n\n" if self.broken and self.text and not self.text.endswith("\n\n") else ""
@@ -57,14 +59,14 @@ class TurnView:
                 more = gap + text
                 return replace(self, text=self.text + more[:room], left_out=max(0, len(more) - room), broken=False)
             case ToolCall():
-                return self._with_tool(event)
+                return self._with_tool(event, at)
             case Plan(entries=entries):
                 lines = tuple(f"{_PLAN_MARKS.get(str(e.get('status')), '○')} {e.get('content', '')}" for e in entries)
                 return replace(self, plan=lines)
             case _:
                 return self
 
-    def _with_tool(self, event: ToolCall) -> TurnView:
+    def _with_tool(self, event: ToolCall, at: float | None) -> TurnView:
         tools = self.tools
         for index, tool in enumerate(tools):
             if tool.call == event.call:
@@ -75,7 +77,7 @@ class TurnView:
         kept = tools if len(tools) < _TOOLS_KEPT else tools[1:]
         return replace(
             self,
-            tools=(*kept, ToolLine(event.call, event.title or "", event.status or "pending")),
+            tools=(*kept, ToolLine(event.call, event.title or "", event.status or "pending", at)),
             earlier_tools=self.earlier_tools + len(tools) - len(kept),
             broken=True,
         )
@@ -98,10 +100,9 @@ class TurnView:
         lines.extend(rendering.one_line(line, 120) for line in self.plan)
         return "  \n".join(lines) if lines else None
 
-    def doing(self) -> str | None:
+    def running(self) -> ToolLine | None:
         """The tool call that runs now."""
-        running = [tool for tool in self.tools if tool.status not in _TOOL_MARKS]
-        return rendering.one_line(running[-1].title, 60) if running else None
+        return next((tool for tool in reversed(self.tools) if tool.status not in _TOOL_MARKS), None)
 
 
 _PLAN_MARKS = {"completed": "●", "in_progress": "◐"}

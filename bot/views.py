@@ -13,7 +13,7 @@ from fleet.runtimes import RUNTIMES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bot.agents import AgentView
+    from bot.looking import AgentView
     from fleet.events import Entry
 
 _STATE_MARKS = {

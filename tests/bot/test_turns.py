@@ -49,8 +49,17 @@ def test_tool_calls_show_what_became_of_them() -> None:
     view = told(called("a", "ls"), called("b", "cat x"), called("c", "rm y"), called("a", status="completed"))
     view = view.after(called("b", status="failed"))
     assert view.activity() == "✓ `ls`  \n✗ `cat x`  \n… `rm y`"
-    assert view.doing() == "rm y"
-    assert view.after(called("c", status="completed")).doing() is None
+    running = view.running()
+    assert running is not None
+    assert running.title == "rm y"
+    assert view.after(called("c", status="completed")).running() is None
+
+
+def test_a_tool_call_runs_since_it_was_called_however_often_it_changes() -> None:
+    view = START.after(called("a", "make"), 100.0).after(called("a", "make test", "in_progress"), 160.0)
+    running = view.running()
+    assert running is not None
+    assert (running.title, running.at) == ("make test", 100.0)
 
 
 def test_an_update_changes_only_what_it_says() -> None:
@@ -75,7 +84,7 @@ def test_a_plan_shows_its_steps_and_is_replaced_whole() -> None:
 
 def test_nothing_done_tells_nothing() -> None:
     assert START.activity() is None
-    assert START.doing() is None
+    assert START.running() is None
 
 
 @pytest.mark.parametrize(
@@ -89,7 +98,6 @@ def test_no_title_of_a_tool_makes_more_than_its_line(title: str) -> None:
     html = rendering.html(activity)
     assert html.count("<code>") == 2
     assert not any(mark in html for mark in ("<a", "<b>", "<h1", "<pre", "\x1b", "\u202e"))
-    assert len(view.doing() or "") <= 60
 
 
 def test_a_long_title_ends_between_words_so_that_redaction_still_knows_a_key() -> None:

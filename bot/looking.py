@@ -1,0 +1,94 @@
+"""What is known of an agent at this moment: its row in the register and what its keeper heard, put together.
+
+Nobody is asked anything, so a look at a thousand agents answers at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from bot import rendering
+from fleet import liveness
+
+if TYPE_CHECKING:
+    from bot.keeping import Keeper
+    from fleet.control import HostStatus
+    from fleet.liveness import Liveness
+    from register.queries.agents import AgentRow
+    from register.queries.approvals import Approval
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AgentView:
+    """One agent as `ps` shows it."""
+
+    row: AgentRow
+    liveness: Liveness
+    status: HostStatus | None
+    activity: str | None
+    """What it does, in a few words: the tool call that runs, or what it asks for."""
+    activity_since: float | None = None
+    """Since when, in seconds since the epoch."""
+    queued: int = 0
+    """Messages that wait for it."""
+
+
+def view_of(
+    row: AgentRow,
+    keeper: Keeper | None,
+    *,
+    now: float,
+    waiting: int = 0,
+    asks: Approval | None = None,
+    fresh_s: float = liveness.FRESH_S,
+) -> AgentView:
+    """One agent as it is known now.
+
+    Args:
+        row: what the register says of it.
+        keeper: who follows it, if anybody does.
+        now: seconds since the epoch.
+        waiting: messages that have not reached its agent host.
+        asks: the permission request that has waited longest.
+        fresh_s: seconds for which what was heard of it counts.
+    """
+    seen = keeper.seen if keeper is not None else None
+    status = seen.status if seen is not None else None
+    verdict = _verdict(row, keeper, now, fresh_s)
+    activity, since = _activity(verdict.state, keeper, status, asks)
+    queued = waiting + (status.queued if status is not None else 0)
+    return AgentView(
+        row=row, liveness=verdict, status=status, activity=activity, activity_since=since, queued=queued
+    )  # fmt: skip
+
+
+def _activity(
+    state: str, keeper: Keeper | None, status: HostStatus | None, asks: Approval | None
+) -> tuple[str | None, float | None]:
+    if state not in {"working", "waiting"} or status is None:
+        return None, None
+    if state == "waiting" and asks is not None:
+        return f"asks: {rendering.one_line(asks.title, 60)}", asks.asked_at
+    running = keeper.running if keeper is not None else None
+    if running is not None:
+        return rendering.one_line(running.title, 60), running.at or status.turn_started_at
+    return status.activity, status.turn_started_at
+
+
+def _verdict(row: AgentRow, keeper: Keeper | None, now: float, fresh_s: float) -> Liveness:
+    seen = keeper.seen if keeper is not None else None
+    last = keeper.last if keeper is not None else None
+    runs = keeper.host_runs if keeper is not None else None
+    if seen is None and runs and row.state in {"stopped", "failed"}:
+        runs = False  # its journal said its last word; the process takes a moment longer to be gone
+    verdict = liveness.judge(
+        seen.status if seen is not None else None,
+        seen_at=seen.at if seen is not None else None,
+        host_runs=runs,
+        last_state=row.state,
+        last_change=last.at if last is not None else row.stopped_at or row.started_at,
+        now=now,
+        fresh_s=fresh_s,
+    )
+    return verdict if verdict.detail is not None else replace(verdict, detail=row.detail)

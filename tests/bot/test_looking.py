@@ -1,0 +1,108 @@
+"""What an agent does, and for how long, is told as it is known; of one that is not known to live, nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from bot.looking import view_of
+from bot.turns import ToolLine
+from fleet.control import HostStatus
+from register.queries.agents import AgentRow
+from register.queries.approvals import Approval
+
+if TYPE_CHECKING:
+    from fleet.events import Entry
+
+NOW = 10_000.0
+ROW = AgentRow(
+    name="coder0",
+    role="coder",
+    runtime="sim",
+    model=None,
+    sandbox="bubblewrap",
+    workspace="/w",
+    wanted="running",
+    at_once=False,
+    keep_session=True,
+    state="idle",
+    detail=None,
+    launch_id="l1",
+    launched_by="me",
+    connector="memory",
+    room="room",
+    thread_key="th/l1",
+    started_at=NOW - 900,
+    stopped_at=None,
+)
+WORKING = HostStatus(
+    state="working",
+    runtime_pid=7,
+    pinged_at=NOW - 2,
+    turn="t1",
+    turn_started_at=NOW - 240,
+    event_at=NOW - 3,
+    activity="thinking",
+)
+ASKED = Approval(
+    id="4711",
+    agent="coder0",
+    incarnation=1,
+    session="s",
+    request="1",
+    digest="d",
+    title="Write /etc/passwd",
+    detail="",
+    options=(),
+    state="pending",
+    outbox_key="a/4711",
+    asked_at=NOW - 60,
+    expires_at=NOW + 60,
+)
+
+
+@dataclass
+class Heard:
+    status: HostStatus
+    at: float = NOW - 1
+
+
+@dataclass
+class Followed:
+    """What a look takes from a keeper."""
+
+    seen: Heard | None
+    running: ToolLine | None = None
+    host_runs: bool = True
+    last: Entry | None = None
+
+
+def look(status: HostStatus, running: ToolLine | None = None, **more: Any) -> tuple[str, str | None, float | None]:
+    keeper: Any = Followed(Heard(status), running)
+    view = view_of(ROW, keeper, now=NOW, **more)
+    return view.liveness.state, view.activity, view.activity_since
+
+
+def test_it_does_the_tool_call_that_runs_since_that_was_called() -> None:
+    assert look(WORKING, ToolLine("c", "make test", "in_progress", NOW - 30)) == ("working", "make test", NOW - 30)
+
+
+def test_between_tool_calls_it_thinks_or_writes_for_as_long_as_the_turn_goes_on() -> None:
+    assert look(WORKING) == ("working", "thinking", NOW - 240)
+
+
+def test_one_that_waits_shows_what_it_asks_for_and_since_when() -> None:
+    running = ToolLine("c", "Write /etc/passwd", "pending", NOW - 61)
+    waiting = replace(WORKING, state="waiting")
+    assert look(waiting, running, asks=ASKED) == ("waiting", "asks: Write /etc/passwd", NOW - 60)
+
+
+def test_one_that_is_not_known_to_work_does_nothing() -> None:
+    running = ToolLine("c", "make test", "in_progress", NOW - 30)
+    assert look(replace(WORKING, pinged_at=NOW - 31), running) == ("unknown", None, None)
+    assert look(replace(WORKING, state="idle", turn=None)) == ("idle", None, None)
+
+
+def test_each_agent_is_fresh_for_as_long_as_its_own_limit_says() -> None:
+    assert look(replace(WORKING, pinged_at=NOW - 6), fresh_s=5.0)[0] == "unknown"
+    assert look(replace(WORKING, pinged_at=NOW - 90), fresh_s=120.0)[0] == "working"
