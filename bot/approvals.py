@@ -6,7 +6,7 @@ it comes in time.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from bot import rendering
 from bot.choices import offered
@@ -15,11 +15,17 @@ from bot.errors import UserError
 from register.queries import approvals
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.choices import ChoiceName
     from bot.commands.context import Context
+    from fleet.errors import AgentRefused
     from register.queries.approvals import Approval
+
+#: The agent host holds as many grants as it can (docs/control-protocol.md).
+TOO_MANY_GRANTS: Final = "too_many_grants"
 
 
 async def answer(
@@ -57,6 +63,32 @@ async def answer(
     )
     verb = {"allow": "Allowed once", "always": "Allowed for always", "deny": "Denied"}[choice]
     return f"{verb}: {approval.agent}, {rendering.code(rendering.one_line(approval.title, 120))}."
+
+
+def fallback(approval: Approval, code: str) -> dict[str, Any] | None:
+    """What to answer instead, when the agent host did not take an answer, so that it does not wait for one in vain.
+
+    Args:
+        approval: the request, with the answer that was not taken.
+        code: why not, as the control protocol has it.
+
+    Returns:
+        An answer that allows no more than the first; None when the request is over, or takes no answer at all.
+    """
+    answer = dict(approval.answer or {})
+    if code == "too_late" or answer.get("option") is None:
+        return None
+    once = next((offer for offer in offered(approval.options) if offer.name == "allow"), None)
+    if code == TOO_MANY_GRANTS and answer.get("always") and once is not None:
+        return answer | {"option": once.option, "always": False, "choice": "allow"}
+    return answer | {"option": None, "always": False, "choice": "deny", "by": "muster"}
+
+
+def fallen_back(approval: Approval, instead: Mapping[str, Any], refusal: AgentRefused) -> str:
+    """A sentence for the operator: what became of the answer that was not taken, and what to do."""
+    way = " `grants` lists them, `grant revoke ID` takes one back." if refusal.code == TOO_MANY_GRANTS else ""
+    became = "allowed once, not for always" if instead.get("choice") == "allow" else "denied instead"
+    return f"⚠️ Request `{approval.id}` is {became}: {refusal}{way}"
 
 
 async def _find(tx: AsyncConnection, approval_id: str) -> Approval:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import structlog
 
+from bot.approvals import fallback, fallen_back
 from bot.story import Receipt
 from fleet.assembly import picture
 from fleet.errors import AgentRefused, AgentUnreachable
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from bot.telling import Teller
     from fleet.control import AgentLink
+    from register.queries.approvals import Approval
     from register.store import Store
 
 log = structlog.get_logger(__name__)
@@ -143,30 +145,55 @@ class Carrier:
         async with self.store.read() as tx:
             answering = await approvals.in_states(tx, ["answering"], agent=self.name)
         for approval in answering:
-            answer = approval.answer or {}
+            bringing: Approval | None = approval
             try:
-                with around(ANSWER):
-                    outcome = await link.answer(
-                        incarnation=approval.incarnation,
-                        session=approval.session,
-                        request=approval.request,
-                        digest=approval.digest,
-                        option=answer.get("option"),
-                        always=bool(answer.get("always")),
-                        by=str(answer.get("by", "")),
-                    )
+                while bringing is not None:
+                    bringing = await self._carry_answer(link, bringing)
             except AgentRefused as refusal:
-                if refusal.code in PASSING:
-                    return
-                async with self.store.write(ANSWERED) as tx:
-                    row = await agents.get(tx, self.name)
-                    if row is not None:
-                        await self.teller.too_late(tx, row, approval, str(refusal))
-            else:
-                log.info("approval.answered", agent=self.name, approval=approval.id, outcome=outcome)
-                async with self.store.write(ANSWERED) as tx:
-                    await approvals.change(tx, approval.id, only=["answering"], state="answered", outcome=outcome)
-            self.wake_delivery()
+                log.info("agent.not_now", agent=self.name, approval=approval.id, reason=str(refusal))
+                return
+
+    async def _carry_answer(self, link: AgentLink, approval: Approval) -> Approval | None:
+        """Bring one answer. What is to be brought instead, when the agent host did not take it.
+
+        Raises:
+            AgentRefused: it takes none now.
+        """
+        answer = approval.answer or {}
+        try:
+            with around(ANSWER):
+                outcome = await link.answer(
+                    incarnation=approval.incarnation,
+                    session=approval.session,
+                    request=approval.request,
+                    digest=approval.digest,
+                    option=answer.get("option"),
+                    always=bool(answer.get("always")),
+                    by=str(answer.get("by", "")),
+                )
+        except AgentRefused as refusal:
+            if refusal.code in PASSING:
+                raise
+            return await self._answer_refused(approval, refusal)
+        log.info("approval.answered", agent=self.name, approval=approval.id, outcome=outcome)
+        async with self.store.write(ANSWERED) as tx:
+            await approvals.change(tx, approval.id, only=["answering"], state="answered", outcome=outcome)
+        self.wake_delivery()
+        return None
+
+    async def _answer_refused(self, approval: Approval, refusal: AgentRefused) -> Approval | None:
+        """The agent host did not take an answer: it gets another, unless the request is over."""
+        instead = fallback(approval, refusal.code)
+        async with self.store.write(ANSWERED) as tx:
+            row = await agents.get(tx, self.name)
+            if row is not None and instead is None:
+                await self.teller.too_late(tx, row, approval, str(refusal))
+            elif row is not None:
+                await approvals.change(tx, approval.id, only=["answering"], answer=instead)
+                text = fallen_back(approval, instead or {}, refusal)
+                await self.teller.note(tx, row, f"{approval.outbox_key}/not-taken", text)
+        self.wake_delivery()
+        return None if row is None or instead is None else replace(approval, answer=instead)
 
     async def _carry_revocations(self, link: AgentLink) -> None:
         async with self.store.read() as tx:
