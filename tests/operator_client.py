@@ -76,6 +76,9 @@ class Operator:
     async def kick(self, room: str, user_id: str) -> None:
         await self._call("POST", f"rooms/{quote(room)}/kick", {"user_id": user_id})
 
+    async def ban(self, room: str, user_id: str) -> None:
+        await self._call("POST", f"rooms/{quote(room)}/ban", {"user_id": user_id})
+
     async def join(self, room: str) -> None:
         await self._call("POST", f"join/{quote(room)}", {})
 

@@ -93,8 +93,8 @@ class Position:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class JoinedRoom:
-    """News of a room in which we are."""
+class RoomNews:
+    """News of a room in which we are, or were until now."""
 
     room: str
     timeline: list[Json]
@@ -108,10 +108,11 @@ class News:
     """An answer to a sync, read."""
 
     next_batch: str
-    joined: tuple[JoinedRoom, ...]
+    joined: tuple[RoomNews, ...]
+    left: tuple[RoomNews, ...]
+    """Rooms that we left, or were thrown out of."""
     invited: tuple[tuple[str, str], ...]
     """(room, inviter)."""
-    left: frozenset[str]
 
 
 def read(answer: Json, user: str) -> News:
@@ -126,18 +127,18 @@ def read(answer: Json, user: str) -> News:
     rooms = _object(answer.get("rooms"))
     return News(
         next_batch=next_batch,
-        joined=tuple(_joined(rooms.get("join"))),
+        joined=tuple(_rooms(rooms.get("join"))),
+        left=tuple(_rooms(rooms.get("leave"))),
         invited=tuple(_invited(rooms.get("invite"), user)),
-        left=frozenset(_object(rooms.get("leave"))),
     )
 
 
-def _joined(rooms: object) -> Iterator[JoinedRoom]:
+def _rooms(rooms: object) -> Iterator[RoomNews]:
     for room, news in _object(rooms).items():
         if not _plausible(room):
             continue
         timeline = _object(_object(news).get("timeline"))
-        yield JoinedRoom(
+        yield RoomNews(
             room=room,
             timeline=history.events_of(timeline.get("events")),
             state=history.events_of(_object(_object(news).get("state")).get("events")),
@@ -177,7 +178,7 @@ class Membership:
         return self.joined_at is not None and isinstance(stamp, int) and stamp >= self.joined_at
 
 
-def membership(news: JoinedRoom, user: str, *, before: bool) -> Membership:
+def membership(news: RoomNews, user: str, *, before: bool) -> Membership:
     """How things stood at the beginning of what is new in a room; `before`: we were in it at the last sync."""
     joined_at = None
     for event in news.state:
@@ -185,6 +186,17 @@ def membership(news: JoinedRoom, user: str, *, before: bool) -> Membership:
             stamp, content = event.get("origin_server_ts"), _object(event.get("content"))
             joined_at = stamp if isinstance(stamp, int) and content.get("membership") == "join" else None
     return Membership(user, inside=before, joined_at=None if before else joined_at)
+
+
+def left(news: News, before: frozenset[str]) -> tuple[RoomNews, ...]:
+    """The rooms in which we are no more; `before`: where we were at the last sync.
+
+    Who was thrown out and invited again meanwhile is told of the invitation, and by some homeservers of nothing else;
+    then all that was said before has to be read from the room.
+    """
+    told = {room.room for room in news.left}
+    untold = [room for room, _ in news.invited if room in before and room not in told]
+    return (*news.left, *(RoomNews(room=room, timeline=[], state=[], gap=True) for room in untold))
 
 
 def pause(failures: int, asked: float | None, random: float) -> float:
@@ -276,19 +288,17 @@ class Receiver:
         # Nothing is waited for at the start and right after an outage, so that being there is known at once.
         at_once = self.failure is not None or not self._in_touch
         news = await self._sync(position.since, 0.0 if at_once else LONG_POLL)
-        known = dict(position.invitations) | dict(news.invited)
-        for settled in {room.room for room in news.joined} | news.left:
-            known.pop(settled, None)
+        gone = left(news, position.rooms)
+        inside, outside = {room.room for room in news.joined}, {room.room for room in gone}
+        for settled in inside | outside:
             self.rooms.forget_note(f"invitation {settled}")
+        waiting = {room: inviter for room, inviter in position.invitations if room not in inside | outside}
+        known = waiting | dict(news.invited)
         invitations = await self._answer_invitations(tuple(known.items())[-_INVITATIONS:])
         said: list[Inbound] = []
-        for room in news.joined:
+        for room in (*gone, *news.joined):
             said += await self._room(room, position)
-        reached = Position(
-            since=news.next_batch,
-            rooms=(position.rooms | {room.room for room in news.joined}) - news.left,
-            invitations=invitations,
-        )
+        reached = Position(since=news.next_batch, rooms=(position.rooms | inside) - outside, invitations=invitations)
         if said or at_once or reached != position:
             await self.sink(Batch(events=tuple(said), cursor=reached.encode()))
         self._in_touch = True
@@ -300,29 +310,30 @@ class Receiver:
             query["since"] = since
         return read(await self.wire.call("GET", "sync", query=query, timeout=poll + 30.0), self.me.user)
 
-    async def _room(self, news: JoinedRoom, position: Position) -> list[Inbound]:
+    async def _room(self, news: RoomNews, position: Position) -> list[Inbound]:
         """What was said in the timeline; what was said before it and left out is handed on at once."""
         member = membership(news, self.me.user, before=news.room in position.rooms)
         self._observe(news.room, news.state)
         if news.gap:
-            await self._gap(news, position.since, member)
+            known = [event["event_id"] for event in news.timeline if isinstance(event.get("event_id"), str)]
+            await self._missed(news.room, position.since, member, known)
         return self._said(news.room, news.timeline, member)
 
-    async def _gap(self, news: JoinedRoom, since: str, member: Membership) -> None:
-        known = [event["event_id"] for event in news.timeline if isinstance(event.get("event_id"), str)]
+    async def _missed(self, room: str, since: str, member: Membership, known: list[str]) -> None:
+        """Hand on what was said since then and is not among `known`."""
         missed = 0
         try:
-            async for page in history.between(self.wire, news.room, since, known):
-                said = self._said(news.room, page, member)
+            async for page in history.between(self.wire, room, since, known):
+                said = self._said(room, page, member)
                 missed += len(said)
                 if said:
                     await self.sink(Batch(events=tuple(said), cursor=None))
         except MatrixRefusal as error:
             if error.passes:
                 raise
-            # Thrown out meanwhile, most likely. Whatever it is, the other rooms must not wait for it for ever.
-            self.rooms.note(f"gap {news.room}", f"Messages in {news.room} were missed: {error}.")
-        _log.info("matrix_gap", connector=self.connector, room=news.room, events=missed)
+            # Thrown out, most likely. Whatever it is, the other rooms must not wait for it for ever.
+            self.rooms.note(f"gap {room}", f"Messages in {room} were missed: {error}.")
+        _log.info("matrix_gap", connector=self.connector, room=room, events=missed)
 
     def _said(self, room: str, events: list[Json], member: Membership) -> list[Inbound]:
         self._observe(room, events)

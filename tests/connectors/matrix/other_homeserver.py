@@ -1,7 +1,8 @@
 """A homeserver with the manners of Conduit and of things that stand in front of homeservers, for one bot and one room.
 
-Its timelines hold ten events, it ignores filters, its tokens are bare numbers, and it knows neither relations nor the
-newer address of media. Requests can be made to fail: `faults` is asked first.
+Its timelines hold ten events, it ignores filters, its tokens are bare numbers, it knows neither relations nor the
+newer address of media, and of a room that we had to leave it tells nothing. Requests can be made to fail: `faults` is
+asked first.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class OtherHomeserver:
         self.faults: Callable[[web.Request], web.StreamResponse | None] = lambda request: None
         self.invitations: dict[str, str] = {}
         self.joins: list[str] = []
+        self._inside = True
         self._news = asyncio.Condition()
         self._transactions: dict[str, str] = {}
         self.say("m.room.member", {"membership": "join"}, sender=BOT, state_key=BOT)
@@ -41,6 +43,11 @@ class OtherHomeserver:
         event = {"type": kind, "event_id": event_id, "sender": sender, "content": content, "origin_server_ts": stamp}
         self.events.append(event | more)
         return event_id
+
+    def throw_out(self) -> None:
+        """Until it joins again, the bot is not in the room."""
+        self.say("m.room.member", {"membership": "leave"}, state_key=BOT)
+        self._inside = False
 
     async def hurry(self) -> None:
         """End the long polls."""
@@ -96,7 +103,7 @@ class OtherHomeserver:
                     await asyncio.wait_for(self._news.wait(), 5)
         fresh = self.events[since:]
         timeline = {"events": fresh[-TIMELINE:], "limited": len(fresh) > TIMELINE, "prev_batch": str(since)}
-        rooms = {"join": {ROOM: {"timeline": timeline, "state": {"events": []}}}} if fresh else {}
+        rooms = {"join": {ROOM: {"timeline": timeline, "state": {"events": []}}}} if fresh and self._inside else {}
         invited: dict[str, Any] = {}
         for room, inviter in self.invitations.items():
             member = {"type": "m.room.member", "state_key": BOT, "sender": inviter, "content": {}}
@@ -106,9 +113,14 @@ class OtherHomeserver:
 
     async def _join(self, request: web.Request) -> web.Response:
         self.joins.append(request.match_info["room"])
+        if request.match_info["room"] == ROOM and not self._inside:
+            self.say("m.room.member", {"membership": "join"}, sender=BOT, state_key=BOT)
+            self._inside = True
         return web.json_response({"room_id": request.match_info["room"]})
 
     async def _messages(self, request: web.Request) -> web.Response:
+        if not self._inside:
+            return web.json_response({"errcode": "M_FORBIDDEN", "error": "not in the room"}, status=403)
         limit = min(int(request.query["limit"]), 30)
         if request.query["dir"] == "f":
             start = int(request.query["from"])

@@ -166,6 +166,78 @@ async def test_a_cursor_that_was_not_made_durable_brings_the_same_again(ana: Ope
     assert bot.keeper.texts == ["begin", "once", "end"]
 
 
+@pytest.mark.parametrize("earlier", [0, 70])
+async def test_what_was_said_before_we_were_thrown_out_still_counts(ana: Operator, bot: Bot, earlier: int) -> None:
+    async with bot.running():
+        elsewhere, room = await room_with(ana, bot), await room_with(ana, bot)
+        await bot.keeper.got(await ana.say(room, "begin"))
+    for number in range(earlier):
+        await ana.say(room, f"number {number}")
+    await ana.say(room, "!stop coder0")
+    await ana.kick(room, bot.user_id)
+    await ana.say(room, "!stop after the kick")
+    async with bot.running():
+        await bot.keeper.got(await ana.say(elsewhere, "end"))
+        with pytest.raises(Refused, match="Invite it"):
+            await bot.say(room, "stopped", key="reply")
+    numbers = [f"number {number}" for number in range(earlier)]
+    assert bot.keeper.texts == ["begin", *numbers, "!stop coder0", "end"]
+
+
+async def test_a_ban_hides_what_is_too_old_for_a_sync_and_that_is_told(ana: Operator, bot: Bot) -> None:
+    async with bot.running():
+        elsewhere, room = await room_with(ana, bot), await room_with(ana, bot)
+        await bot.keeper.got(await ana.say(room, "begin"))
+    for number in range(70):
+        await ana.say(room, f"number {number}")
+    await ana.say(room, "!stop coder0")
+    await ana.ban(room, bot.user_id)
+    async with bot.running() as connector:
+        await bot.keeper.got(await ana.say(elsewhere, "end"))
+        assert f"Messages in {room} were missed" in (await connector.health()).detail
+    assert bot.keeper.texts[0] == "begin"
+    assert bot.keeper.texts[-2:] == ["!stop coder0", "end"]
+
+
+@pytest.mark.parametrize("between", [0, 70])
+async def test_what_was_said_while_we_were_thrown_out_does_not_count(ana: Operator, bot: Bot, between: int) -> None:
+    async with bot.running():
+        room = await room_with(ana, bot)
+        await bot.keeper.got(await ana.say(room, "begin"))
+    await ana.say(room, "!stop coder0")
+    await ana.kick(room, bot.user_id)
+    for number in range(between):
+        await ana.say(room, f"!stop after the kick {number}")
+    await ana.invite(room, bot.user_id)
+    for number in range(between):
+        await ana.say(room, f"!stop after the invitation {number}")
+    async with bot.running():
+        await joined(ana, room, bot)
+        await bot.keeper.got(await ana.say(room, "end"))
+    assert bot.keeper.texts == ["begin", "!stop coder0", "end"]
+
+
+async def test_what_was_said_before_an_invitation_that_waited_does_not_count(
+    ana: Operator, synapse: Synapse, bot: Bot
+) -> None:
+    async with Operator(await synapse.register(prefix="eve")) as eve:
+        async with bot.running():
+            elsewhere, room = await room_with(ana, bot), await room_with(eve, bot)
+            await bot.keeper.got(await eve.say(room, "begin"))
+        await eve.kick(room, bot.user_id)
+        await eve.invite(room, bot.user_id)
+        bot.inviters = {ana.user_id}
+        async with bot.running():
+            await bot.keeper.got(await ana.say(elsewhere, "middle"))
+        for number in range(70):
+            await eve.say(room, f"!stop while we were out {number}")
+        bot.inviters.add(eve.user_id)
+        async with bot.running():
+            await joined(eve, room, bot)
+            await bot.keeper.got(await eve.say(room, "end"))
+        assert bot.keeper.texts == ["begin", "middle", "end"]
+
+
 async def test_only_an_operators_invitation_is_accepted(ana: Operator, synapse: Synapse, bot: Bot) -> None:
     bot.inviters = set()
     async with Operator(await synapse.register(prefix="eve")) as eve:

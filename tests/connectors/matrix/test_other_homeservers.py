@@ -9,7 +9,7 @@ from connectors.contract import Refused, TryLater
 from connectors.matrix.wire import MatrixRefusal, Unreachable, send_error
 from connectors.messages import Attachment, React
 from tests.connectors.matrix.conftest import Bot, healthy
-from tests.connectors.matrix.other_homeserver import BOT, ROOM, OtherHomeserver
+from tests.connectors.matrix.other_homeserver import ANA, BOT, ROOM, OtherHomeserver
 from tests.synapse import Account
 
 if TYPE_CHECKING:
@@ -48,6 +48,24 @@ async def test_timelines_of_ten_and_ignored_filters_lose_nothing(homeserver: Oth
         await homeserver.hurry()
         await other_bot.keeper.got(last)
     assert other_bot.keeper.texts == [f"number {number}" for number in range(140)]
+
+
+async def test_who_is_thrown_out_and_invited_again_hears_what_was_said_before(
+    homeserver: OtherHomeserver, other_bot: Bot
+) -> None:
+    async with other_bot.running():
+        pass
+    for number in range(3):
+        homeserver.say("m.room.message", text(number))
+    homeserver.throw_out()
+    homeserver.say("m.room.message", {"msgtype": "m.text", "body": "while we were out"})
+    homeserver.invitations = {ROOM: ANA}
+    async with other_bot.running():
+        await other_bot.keeper.until(lambda: homeserver.joins == [ROOM])
+        last = homeserver.say("m.room.message", text(3))
+        await homeserver.hurry()
+        await other_bot.keeper.got(last)
+    assert other_bot.keeper.texts == [f"number {number}" for number in range(4)]
 
 
 async def test_our_messages_are_found_without_filters_and_relations(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from connectors.contract import NeedsPerson
-from connectors.matrix.sync import FIRST_PAUSE, LONGEST_PAUSE, JoinedRoom, Position, membership, pause, read
+from connectors.matrix.sync import FIRST_PAUSE, LONGEST_PAUSE, Position, RoomNews, membership, pause, read
 from connectors.matrix.wire import Unreachable
 
 ME = "@muster:example.org"
@@ -22,7 +22,7 @@ def said(text: str, stamp: int = 0) -> dict[str, Any]:
 
 
 def counted(events: list[dict[str, Any]], *, before: bool, state: list[dict[str, Any]] | None = None) -> list[str]:
-    found = membership(JoinedRoom(room="!r", timeline=[], state=state or [], gap=False), ME, before=before)
+    found = membership(RoomNews(room="!r", timeline=[], state=state or [], gap=False), ME, before=before)
     return [event["content"].get("body", "-") for event in events if found.counts(event)]
 
 
@@ -66,7 +66,7 @@ def test_an_answer_of_any_shape_is_read_or_refused() -> None:
     odd = {"next_batch": "s", "rooms": {"join": {"!r": None, "!a|$b": {}}, "invite": [], "leave": {"!l": 5}}}
     news = read(odd, ME)
     assert [room.room for room in news.joined] == ["!r"]
-    assert news.left == {"!l"}
+    assert [room.room for room in news.left] == ["!l"]
 
 
 def test_pauses_grow_from_five_seconds_to_five_minutes_and_keep_to_what_was_asked() -> None:
