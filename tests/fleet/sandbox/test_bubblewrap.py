@@ -266,7 +266,7 @@ def test_refuses_a_workspace_that_shows_more_than_a_project(ground: Ground, plac
             person=pwd.getpwuid(os.getuid()).pw_dir,
             state=ground.state,
             link=link,
-            programs=Path(runtimes.__file__).parent.parent,
+            programs=Path(runtimes.__file__).parents[2],
         )
     )
     with pytest.raises(FleetError, match=words):

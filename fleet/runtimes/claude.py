@@ -1,0 +1,53 @@
+"""Claude Code, behind `claude-agent-acp`."""
+
+from __future__ import annotations
+
+import os
+
+from fleet.runtimes.declaration import NO_LOGIN, NODE, OLD_NODE, Answer, Asked, Runtime
+
+
+def _answer(asked: Asked) -> Answer:
+    # Tokens of a subscription and API keys go by different names (Claude Code documentation, "Authentication").
+    name = "CLAUDE_CODE_OAUTH_TOKEN" if (asked.key or "").startswith("sk-ant-oat") else "ANTHROPIC_API_KEY"
+    environment = {
+        name: asked.key,
+        "ANTHROPIC_BASE_URL": asked.base_url,
+        "ANTHROPIC_MODEL": asked.model,
+        "CLAUDE_CONFIG_DIR": str(asked.home / ".claude"),
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        "DISABLE_AUTOUPDATER": "1",
+        # Claude Code refuses to work as root, unless it is told that this is meant to be.
+        "IS_SANDBOX": "1" if os.geteuid() == 0 else None,
+    }
+    # No user settings either: the agent can write in its own home, and would grant itself what it likes.
+    options = {
+        "settingSources": [],
+        "strictMcpConfig": True,
+        "managedSettings": {
+            "allowManagedHooksOnly": True,
+            "allowManagedPermissionRulesOnly": True,
+            "permissions": {"disableBypassPermissionsMode": "disable"},
+        },
+    }
+    return Answer(environment=environment, session_meta={"claudeCode": {"options": options}})
+
+
+RUNTIME = Runtime(
+    name="claude",
+    title="Claude Code",
+    program="claude-agent-acp",
+    install=f"npm install -g @agentclientprotocol/claude-agent-acp. {NODE}",
+    adapter=True,
+    child_names=("claude",),
+    providers=("anthropic",),
+    answer=_answer,
+    session_mode="default",
+    login=("--cli", "auth", "login", "--claudeai"),
+    login_file=".claude/.credentials.json",
+    hints={
+        r"(?i)root/sudo privileges": "Claude Code does not work as root: run Muster as an ordinary user.",
+        NO_LOGIN: "Claude Code has no valid login. Give its account a credential, or run: muster login claude",
+        **OLD_NODE,
+    },
+)

@@ -1,0 +1,65 @@
+"""Codex, behind `codex-acp`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from fleet.errors import FleetError
+from fleet.runtimes.declaration import NO_LOGIN, NODE, OLD_NODE, PRELOADED, Answer, Asked, Runtime
+
+
+def _answer(asked: Asked) -> Answer:
+    config: dict[str, Any] = {
+        "analytics": {"enabled": False},
+        # What the mode says as well; but by these Codex decides whether it trusts the folder from now on.
+        "approval_policy": "on-request",
+        "sandbox_mode": "read-only",
+    }
+    environment: dict[str, str | None] = {
+        "CODEX_HOME": str(asked.home / ".codex"),
+        "NO_BROWSER": "1",
+        # The adapter's own default lets a model judge what a person should.
+        "INITIAL_AGENT_MODE": "read-only",
+        "NODE_OPTIONS": f"--import={PRELOADED / 'codex.mjs'}",
+    }
+    if asked.model:
+        config["model"] = asked.model
+    if asked.key:
+        environment["OPENAI_API_KEY"] = asked.key
+        config["model_provider"] = environment["MODEL_PROVIDER"] = "muster"
+        config["model_providers"] = {
+            "muster": {
+                "name": "Muster",
+                "base_url": asked.base_url or "https://api.openai.com/v1",
+                "env_key": "OPENAI_API_KEY",
+                "wire_api": "responses",
+            }
+        }
+    elif asked.base_url:
+        raise FleetError("Codex takes another base URL only together with a key: give the account a credential.")
+    environment["CODEX_CONFIG"] = json.dumps(config)
+    return Answer(environment=environment, readonly=(PRELOADED,))
+
+
+RUNTIME = Runtime(
+    name="codex",
+    title="Codex",
+    program="codex-acp",
+    install=f"npm install -g @agentclientprotocol/codex-acp. {NODE}",
+    adapter=True,
+    child_names=("codex",),
+    providers=("openai",),
+    answer=_answer,
+    session_mode="read-only",
+    login=("cli", "login"),
+    login_file=".codex/auth.json",
+    folders=(".codex",),
+    locked=(".codex/config.toml", ".codex/rules/"),
+    hints={
+        f"{NO_LOGIN}|(?i:authentication required)": (
+            "Codex has no valid login. Give its account a credential, or run: muster login codex"
+        ),
+        **OLD_NODE,
+    },
+)

@@ -1,0 +1,110 @@
+"""What is declared of a runtime."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+Provider: TypeAlias = Literal["anthropic", "openai"]
+
+#: What is loaded into, or started in place of, programs that cannot be told otherwise.
+PRELOADED = Path(__file__).parents[1] / "preload"
+
+#: To say how to install what npm installs.
+NODE = "It needs Node.js 20 or newer."
+#: What runtimes say when they have no valid login (patterns for `Runtime.hints`).
+NO_LOGIN = r"(?i:invalid api key|authentication_error|401 unauthorized|not logged in|please run /login|login required)"
+OLD_NODE: Mapping[str, str] = {
+    r"(?i)SyntaxError|ERR_UNKNOWN_BUILTIN_MODULE|Unsupported engine|bad option: --import": (
+        "This Node.js seems to be too old for it: install version 22 or newer."
+    )
+}
+
+
+class AccountLike(Protocol):
+    """A login or API key with one provider (fleet.assembly.Account)."""
+
+    @property
+    def provider(self) -> str: ...
+    @property
+    def base_url(self) -> str | None: ...
+    @property
+    def secret(self) -> Callable[[], str | None]: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """What one agent wants of its runtime."""
+
+    home: Path
+    model: str | None
+    provider: str | None
+    key: str | None = field(repr=False)
+    base_url: str | None
+
+    @property
+    def key_variable(self) -> str:
+        """The environment variable in which the provider's own clients look for the key."""
+        return "OPENAI_API_KEY" if self.provider == "openai" else "ANTHROPIC_API_KEY"
+
+    @property
+    def base_url_variable(self) -> str:
+        return "OPENAI_BASE_URL" if self.provider == "openai" else "ANTHROPIC_BASE_URL"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """What a runtime needs for that, beside what all need."""
+
+    environment: Mapping[str, str | None]
+    """None: the variable is not set."""
+    session_meta: Mapping[str, Any] = field(default_factory=dict)
+    readonly: tuple[Path, ...] = ()
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The variables that are set."""
+        return {name: value for name, value in self.environment.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Runtime:
+    name: str
+    title: str
+    program: str
+    """Looked up on the PATH. Empty: the command line comes with the agent."""
+    arguments: tuple[str, ...] = ()
+    needs: Mapping[str, str] = field(default_factory=dict)
+    """A further program, by the environment variable that tells where it is."""
+    install: str = ""
+    """How to install it, a command line or a sentence."""
+    adapter: bool = False
+    """Whether the program stands in front of the true runtime, its child."""
+    child_names: tuple[str, ...] = ()
+    providers: tuple[Provider, ...] = ()
+    """Whose accounts it can use."""
+    answer: Callable[[Asked], Answer]
+    session_mode: str | None = None
+    """The mode in which it asks for permission before it changes anything."""
+    login: tuple[str, ...] = ()
+    """Arguments of its own login; empty: it has none."""
+    login_program: str | None = None
+    """When that is another program."""
+    login_file: str | None = None
+    """Where in its home the login ends up."""
+    folders: tuple[str, ...] = ()
+    """Folders in its home that it wants to find there."""
+    locked: tuple[str, ...] = ()
+    """What in its home could grant things, or have programs run, and is of no other use: made anew, empty, at every
+    start, and not to be changed from inside a sandbox. A folder ends with a slash."""
+    images: bool = True
+    loads: bool = True
+    """Whether a session can go on after the program was killed."""
+    asks: bool = True
+    """Whether it asks before it runs commands or writes files. What does not ask is held by the sandbox alone."""
+    hints: Mapping[str, str] = field(default_factory=dict)
+    """Sentences for the operator, by a regular expression that fits what the runtime wrote when it failed."""

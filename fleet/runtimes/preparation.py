@@ -1,0 +1,157 @@
+"""A runtime, made ready for one agent: its programs found, its environment built, its home made."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from fleet import homes, programs
+from fleet.errors import FleetError, RuntimeMissing
+from fleet.runtimes import environment as environments
+from fleet.runtimes.declaration import Asked
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from fleet.programs import Which
+    from fleet.runtimes.declaration import AccountLike, Runtime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """A runtime, ready for one agent."""
+
+    command: tuple[str, ...]
+    environment: Mapping[str, str] = field(repr=False)
+    """The whole of it."""
+    models: str
+    session_meta: Mapping[str, Any]
+    session_mode: str | None
+    hints: Mapping[str, str]
+    readonly: tuple[Path, ...]
+    """Files and folders that a sandbox has to show, unchangeable."""
+    locked: tuple[Path, ...] = ()
+    """Such as lie in the home, which for the rest can be changed."""
+
+
+def prepare(
+    runtime: Runtime,
+    *,
+    agent: str,
+    home: Path,
+    workspace: Path,
+    model: str | None,
+    command: Sequence[str] | None = None,
+    account: AccountLike | None = None,
+    extra_environment: Mapping[str, str] | None = None,
+    login: Path | None = None,
+    which: Which = shutil.which,
+    environ: Mapping[str, str] = os.environ,
+) -> Prepared:
+    """Make a runtime ready for one agent.
+
+    Args:
+        home: the agent's own, already there.
+        command: the command line, of the runtime custom alone; ``{model}`` in it becomes the model.
+        account: whose key it uses; without one, its own login.
+        extra_environment: what the roster adds.
+        login: the home in which `login_command` was run for this runtime.
+        which: finds a program on the PATH.
+        environ: where language, time zone and certificates are taken from, and nothing else.
+
+    Raises:
+        RuntimeMissing: a program is not installed; the message says how to install it.
+        FleetError: the runtime cannot do what is asked of it.
+    """
+    line = _line(runtime, command, model)
+    program = found(runtime, line[0], which)
+    needed = {variable: found(runtime, name, which) for variable, name in runtime.needs.items()}
+    if account is not None and account.provider not in runtime.providers:
+        raise FleetError(
+            f"{runtime.title} cannot use an account with {account.provider}; it takes {' or '.join(runtime.providers)}."
+        )
+    asked = Asked(
+        home=home,
+        model=model,
+        provider=account.provider if account is not None else None,
+        key=account.secret() if account is not None else None,
+        base_url=account.base_url if account is not None else None,
+    )
+    answer = runtime.answer(asked)
+    furnish(runtime, home)
+    for name in runtime.locked:
+        homes.renew(home, PurePosixPath(name), folder=name.endswith("/"))
+    if runtime.login_file and login is not None and asked.key is None:
+        _take_login(home, login, PurePosixPath(runtime.login_file))
+    folders = [part.folder for part in (program, *needed.values()) if part.folder is not None]
+    ours = answer.variables
+    environment = {
+        **environments.base(home, environ, folders),
+        **ours,
+        **{variable: part.command[-1] for variable, part in needed.items()},
+        **(extra_environment or {}),
+    }
+    preloaded = ours.get("NODE_OPTIONS")
+    if preloaded is not None and environment["NODE_OPTIONS"] != preloaded:
+        # What is preloaded keeps a repository from running programs: the roster adds to it, and cannot replace it.
+        environment["NODE_OPTIONS"] = f"{preloaded} {environment['NODE_OPTIONS']}"
+    readonly = (*program.readonly, *(path for part in needed.values() for path in part.readonly), *answer.readonly)
+    return Prepared(
+        command=(*program.command, *line[1:]),
+        environment=environment,
+        models="environment" if model else "none",
+        session_meta=answer.session_meta,
+        session_mode=runtime.session_mode,
+        hints=runtime.hints,
+        readonly=tuple(dict.fromkeys(readonly)),
+        locked=tuple(home / name for name in runtime.locked),
+    )
+
+
+def furnish(runtime: Runtime, home: Path) -> None:
+    """Make the folders that a runtime wants to find in its home."""
+    for name in ("tmp", *runtime.folders):
+        homes.make_folder(home, PurePosixPath(name))
+
+
+def found(runtime: Runtime, name: str, which: Which) -> programs.Program:
+    """Look up a program of the runtime.
+
+    Raises:
+        RuntimeMissing: it is not installed; the message says how to install it.
+    """
+    try:
+        return programs.find(name, which)
+    except programs.NotFound as missing:
+        if not runtime.program:
+            raise RuntimeMissing(f"There is no program {missing.name}. Check the command in the roster.") from None
+        raise RuntimeMissing(
+            f"{runtime.title} is not installed: there is no program {missing.name} on the PATH. "
+            f"Install it with: {runtime.install}"
+        ) from None
+
+
+def _line(runtime: Runtime, command: Sequence[str] | None, model: str | None) -> tuple[str, ...]:
+    if runtime.program:
+        return (runtime.program, *runtime.arguments)
+    if not command:
+        raise FleetError("The runtime custom needs a command line: command: [program, argument] in the roster.")
+    if model and not any("{model}" in word for word in command):
+        raise FleetError(
+            f"The command line of this agent has no place for the model {model!r}: write {{model}} where it belongs."
+        )
+    return tuple(word.replace("{model}", model) if model else word for word in command)
+
+
+def _take_login(home: Path, login: Path, name: PurePosixPath) -> None:
+    """Copy the login, unless the agent's own copy is newer: runtimes renew their tokens."""
+    source = login / name
+    written = homes.modified(login, name)
+    if written is None:
+        return
+    own = homes.modified(home, name)
+    if own is None or own < written:
+        homes.place(home, name, source.read_bytes())
