@@ -33,19 +33,23 @@ _SEARCHED = 1_000
 async def between(wire: Wire, room: str, since: str, known: Sequence[str]) -> AsyncIterator[list[Json]]:
     """What came after the sync token `since` and is not among `known`, the ids of the timeline that came with the sync.
 
-    Page by page, oldest first, forward from where the last sync ended: so whatever its size, a gap is read in order and
-    with bounded memory, and nothing before it is touched. A timeline and the history may be in slightly different
-    orders; so it is read up to the end of what is known, not to its beginning.
+    Page by page, oldest first, forward from where the last sync ended: so whatever its size, a gap is read in bounded
+    memory, and nothing before it is touched. A timeline has what came last, the history what was said last, and these
+    differ where other homeservers take part, some of which are late or lie about when something was said. So it is read
+    until all that is known has come by, and no part of that alone tells how far the gap goes.
     """
     token = since
+    missing = set(known)
     while True:
         query = {"dir": "f", "from": token, "limit": str(_PAGE), "filter": json.dumps({"types": TYPES})}
         answer = await wire.call("GET", "rooms", room, "messages", query=query)
         page = events_of(answer.get("chunk"))
-        ids = [event.get("event_id") for event in page]
-        at_end = bool(known) and known[-1] in ids
+        seen = [place for place, event in enumerate(page) if event.get("event_id") in missing]
+        missing -= {page[place]["event_id"] for place in seen}
+        at_end = bool(seen) and not missing
         if at_end:
-            page = page[: ids.index(known[-1])]
+            # What was said after that comes with the next sync, in its turn.
+            page = page[: seen[-1]]
         fresh = [event for event in page if event.get("event_id") not in known]
         if fresh:
             yield fresh

@@ -1,8 +1,8 @@
 """A homeserver with the manners of Conduit and of things that stand in front of homeservers, for one bot and one room.
 
 Its timelines hold ten events, it ignores filters, its tokens are bare numbers, it knows neither relations nor the
-newer address of media, and of a room that we had to leave it tells nothing. Requests can be made to fail: `faults` is
-asked first.
+newer address of media, and of a room that we had to leave it tells nothing. What comes `late` from elsewhere stands at
+the beginning of the room's history. Requests can be made to fail: `faults` is asked first.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class OtherHomeserver:
         self.faults: Callable[[web.Request], web.StreamResponse | None] = lambda request: None
         self.invitations: dict[str, str] = {}
         self.joins: list[str] = []
+        self.late: set[str] = set()
         self._inside = True
         self._news = asyncio.Condition()
         self._transactions: dict[str, str] = {}
@@ -123,14 +124,16 @@ class OtherHomeserver:
             return web.json_response({"errcode": "M_FORBIDDEN", "error": "not in the room"}, status=403)
         limit = min(int(request.query["limit"]), 30)
         if request.query["dir"] == "f":
-            start = int(request.query["from"])
-            page = self.events[start : start + limit]
-            end = start + len(page)
+            since, _, read = request.query["from"].partition("+")
+            start = int(read or 0)
+            fresh = sorted(self.events[int(since) :], key=lambda event: event["event_id"] not in self.late)
+            page = fresh[start : start + limit]
+            end = f"{since}+{start + len(page)}"
         else:
             start = int(request.query.get("from", len(self.events)))
-            end = max(0, start - limit)
-            page = self.events[end:start][::-1]
-        return web.json_response({"chunk": page, "start": str(start)} | ({"end": str(end)} if page else {}))
+            page = self.events[max(0, start - limit) : start][::-1]
+            end = str(max(0, start - limit))
+        return web.json_response({"chunk": page, "start": "0"} | ({"end": end} if page else {}))
 
     async def _send(self, request: web.Request) -> web.Response:
         transaction = request.match_info["transaction"]

@@ -50,6 +50,21 @@ async def test_timelines_of_ten_and_ignored_filters_lose_nothing(homeserver: Oth
     assert other_bot.keeper.texts == [f"number {number}" for number in range(140)]
 
 
+async def test_what_comes_late_from_elsewhere_hides_nothing_that_was_missed(
+    homeserver: OtherHomeserver, other_bot: Bot
+) -> None:
+    async with other_bot.running():
+        pass
+    for number in range(45):
+        homeserver.say("m.room.message", text(number))
+    late = homeserver.say("m.room.message", text(45), sender="@eve:elsewhere.test")
+    homeserver.late.add(late)
+    async with other_bot.running():
+        await other_bot.keeper.got(late)
+        await homeserver.hurry()
+    assert other_bot.keeper.texts == [f"number {number}" for number in range(46)]
+
+
 async def test_who_is_thrown_out_and_invited_again_hears_what_was_said_before(
     homeserver: OtherHomeserver, other_bot: Bot
 ) -> None:
