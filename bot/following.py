@@ -73,6 +73,8 @@ class Follower:
     """After an absence, more turns than this are told as one digest."""
     seen: Seen | None = None
     """None while no agent host is followed, or it has not spoken yet."""
+    heard_at: float | None = None
+    """When an agent host spoke last, whether it is followed still or not."""
     last: Entry | None = None
     """The newest entry of the journal that was read."""
     story: Story = field(init=False)
@@ -164,7 +166,8 @@ class Follower:
                 if isinstance(item, HostStatus):
                     if item.writable and self.seen is not None and not self.seen.status.writable:
                         self.took_room()  # what it could not take, it can take now
-                    self.seen = Seen(status=item, at=self.clock())
+                    self.heard_at = self.clock()
+                    self.seen = Seen(status=item, at=self.heard_at)
                     self.publish({"type": "status", "agent": self.name, "state": item.state})
                 else:
                     entries.append(item)

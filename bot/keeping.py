@@ -20,6 +20,7 @@ from bot.typing_indicator import TypingIndicator
 from fleet import journal, lifecycle
 from fleet.control import AgentLink
 from fleet.errors import AgentRefused, AgentUnreachable, FleetError
+from fleet.lifecycle import Unanswered
 from register.crashpoints import around, declare
 from register.errors import MusterError, RegisterError
 from register.queries import agents, approvals
@@ -134,6 +135,11 @@ class Keeper:
         return self._follower.seen
 
     @property
+    def heard_at(self) -> float | None:
+        """When an agent host of this agent spoke last, in seconds since the epoch."""
+        return self._follower.heard_at
+
+    @property
     def last(self) -> Entry | None:
         """The newest entry of the journal that was read."""
         return self._follower.last
@@ -244,9 +250,23 @@ class Keeper:
             raise
         except (MusterError, OSError) as error:
             await self._follower.catch_up()
-            if await self._was_started(row) and lifecycle.is_running(self.starter.folder(self.name)):
+            if isinstance(error, Unanswered):
+                await self._not_answering(row, str(error))
+            elif not (await self._was_started(row) and lifecycle.is_running(self.starter.folder(self.name))):
+                await self._not_started(row, str(error))
+
+    async def _not_answering(self, row: AgentRow, reason: str) -> None:
+        """The agent host runs and does not answer. What becomes of it is not known: it has not failed."""
+        async with self.store.write(SPAWN_FAILED) as tx:
+            now_found = await agents.get(tx, self.name)
+            if now_found is None or now_found.launch_id != row.launch_id:
                 return
-            await self._not_started(row, str(error))
+            reason = self.teller.redaction(reason)
+            if now_found.state == "starting":
+                await agents.change(tx, self.name, under=row.launch_id, state="unknown", detail=reason)
+            text = f"⚠️ {reason} It is there and may answer yet; `kill {self.name}` ends it."
+            await self.teller.note(tx, row, f"silent/{row.launch_id}", text)
+        self.wake_delivery()
 
     async def _not_started(self, row: AgentRow, reason: str) -> None:
         reason = self.teller.redaction(reason)

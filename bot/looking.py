@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from bot import rendering
 from fleet import liveness
+from fleet.events import Closing
 
 if TYPE_CHECKING:
     from bot.keeping import Keeper
@@ -79,15 +80,14 @@ def _activity(
 def _verdict(row: AgentRow, keeper: Keeper | None, now: float, fresh_s: float) -> Liveness:
     seen = keeper.seen if keeper is not None else None
     last = keeper.last if keeper is not None else None
-    runs = keeper.host_runs if keeper is not None else None
-    if seen is None and runs and row.state in {"stopped", "failed"}:
-        runs = False  # its journal said its last word; the process takes a moment longer to be gone
+    closed = last is not None and isinstance(last.event, Closing) and row.state in {"stopped", "failed"}
     verdict = liveness.judge(
         seen.status if seen is not None else None,
-        seen_at=seen.at if seen is not None else None,
-        host_runs=runs,
+        seen_at=keeper.heard_at if keeper is not None else None,
+        host_runs=keeper.host_runs if keeper is not None else None,
         last_state=row.state,
         last_change=last.at if last is not None else row.stopped_at or row.started_at,
+        closed_at=last.at if last is not None and closed else None,
         now=now,
         fresh_s=fresh_s,
     )

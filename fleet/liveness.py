@@ -67,16 +67,18 @@ def judge(
     host_runs: bool | None = None,
     last_state: str = "unknown",
     last_change: float | None = None,
+    closed_at: float | None = None,
     fresh_s: float = FRESH_S,
 ) -> Liveness:
     """What may be said of an agent.
 
     Args:
         status: the last status of its agent host, None when there is none since the link was lost.
-        seen_at: when that status came.
+        seen_at: when that status came; when there is none, when the last one did.
         host_runs: whether the agent host holds its lock; None when nobody has looked yet.
         last_state: what the agent's journal said last.
         last_change: when it said so.
+        closed_at: when it said that the agent host is about to end; None when it goes on, as far as it says.
         fresh_s: seconds after which what was seen counts no more.
     """
     changed = max(0.0, now - last_change) if last_change is not None else None
@@ -84,9 +86,11 @@ def judge(
         return _unknown("none", None, "nobody has looked yet")
     if not host_runs:
         return _gone(last_state, changed)
-    if status is None or seen_at is None:
-        return _hung(last_state, changed, fresh_s)
-    heard = max(0.0, now - seen_at)
+    heard = max(0.0, now - seen_at) if seen_at is not None else None
+    if closed_at is not None and status is None:
+        return _ending_host(last_state, changed, now - closed_at, fresh_s)
+    if status is None or heard is None:
+        return _hung(last_state, changed, heard, fresh_s)
     if heard > fresh_s:
         return _unknown("process", heard, f"the agent host has said nothing for {_span(heard)}")
     if status.state in {"failed", "starting"}:
@@ -130,11 +134,19 @@ def _ending(status: HostStatus) -> str | None:
     return "it stops when its turn ends" if status.state == "stopping" else None
 
 
-def _hung(last_state: str, changed: float | None, fresh_s: float) -> Liveness:
+def _ending_host(last_state: str, changed: float | None, closed: float, fresh_s: float) -> Liveness:
+    """The agent host said its last word, by which its runtime is gone, and takes a moment longer to be gone itself."""
+    if closed <= fresh_s:
+        return _gone(last_state, changed)
+    return _unknown("process", closed, f"the agent host said its last word {_span(closed)} ago, and is still there")
+
+
+def _hung(last_state: str, changed: float | None, heard: float | None, fresh_s: float) -> Liveness:
     """The agent host is there and has not spoken: it is just starting, or it hangs."""
     if last_state == "starting" and changed is not None and changed <= fresh_s:
         return Liveness(state="starting", evidence="process", evidence_age_s=changed)
-    return _unknown("process", changed, "the agent host is there, but does not answer")
+    age = min((age for age in (heard, changed) if age is not None), default=None)
+    return _unknown("process", age, "the agent host is there, but does not answer")
 
 
 def _gone(last_state: str, changed: float | None) -> Liveness:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -207,6 +209,31 @@ async def test_a_chat_system_that_cannot_show_typing_costs_the_agent_nothing(
     link = keeper_of(home, "coder0").link
     await home.marks(home.say("[[say: typed unseen]]", thread), "✅")
     assert keeper_of(home, "coder0").link is link
+
+
+async def test_an_agent_that_did_not_answer_in_time_has_not_failed_while_its_process_lives(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifecycle, "spawn", functools.partial(lifecycle.spawn, timeout_s=1))
+    folder = home.paths.agent_folder("coder0")
+    home.chat.post("!launch coder0 --runtime sim --sandbox none")
+    async with asyncio.timeout(30):
+        # It has its lock long before it can answer.
+        while not (pid := lock.holder(folder)):
+            await asyncio.sleep(0.005)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        thread = await home.thread("coder0")
+        assert "`kill coder0` ends it" in await home.heard(thread, "did not answer in 1 s")
+        await home.chat.until(lambda: keeper_of(home, "coder0").host_runs, limit=30)
+        known = await home.ask("!ps")
+        assert "unknown" in known
+        assert "process" in known
+        assert "runs already" in await home.ask("!launch coder0")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    await home.heard(thread, "Ready")
+    assert "failed" not in await home.ask("!ps")
 
 
 async def test_typing_is_shown_from_the_beginning_of_a_turn_to_its_end(home: House) -> None:

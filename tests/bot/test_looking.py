@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pytest
 
 from bot.looking import view_of
 from bot.turns import ToolLine
 from fleet.control import HostStatus
+from fleet.events import Closing, Entry, Position, TextChunk
 from register.queries.agents import AgentRow
 from register.queries.approvals import Approval
-
-if TYPE_CHECKING:
-    from fleet.events import Entry
 
 NOW = 10_000.0
 ROW = AgentRow(
@@ -76,6 +76,10 @@ class Followed:
     host_runs: bool = True
     last: Entry | None = None
 
+    @property
+    def heard_at(self) -> float | None:
+        return self.seen.at if self.seen is not None else None
+
 
 def look(status: HostStatus, running: ToolLine | None = None, **more: Any) -> tuple[str, str | None, float | None]:
     keeper: Any = Followed(Heard(status), running)
@@ -106,3 +110,20 @@ def test_one_that_is_not_known_to_work_does_nothing() -> None:
 def test_each_agent_is_fresh_for_as_long_as_its_own_limit_says() -> None:
     assert look(replace(WORKING, pinged_at=NOW - 6), fresh_s=5.0)[0] == "unknown"
     assert look(replace(WORKING, pinged_at=NOW - 90), fresh_s=120.0)[0] == "working"
+
+
+@pytest.mark.parametrize("state", ["failed", "stopped"])
+def test_one_is_called_failed_or_stopped_only_once_its_process_is_gone_or_about_to_be(state: str) -> None:
+    row = replace(ROW, state=state, stopped_at=NOW - 5)
+
+    def verdict(last: Entry | None, **more: Any) -> str:
+        keeper: Any = Followed(None, last=last, **more)
+        return view_of(row, keeper, now=NOW).liveness.state
+
+    assert verdict(None) == "unknown"
+    speaking = Entry(position=Position(1, 9), at=NOW - 1, event=TextChunk(turn="t", text="x"))
+    closing = Entry(position=Position(1, 9), at=NOW - 1, event=Closing(reason="asked to stop"))
+    assert verdict(speaking) == "unknown"
+    assert verdict(closing) == state
+    assert verdict(replace(closing, at=NOW - 99)) == "unknown"
+    assert verdict(None, host_runs=False) == state

@@ -72,6 +72,19 @@ def test_an_agent_host_that_is_there_but_silent_is_unknown() -> None:
     assert (fresh.state, fresh.evidence) == ("starting", "process")
 
 
+def test_what_is_known_of_a_silent_agent_host_is_as_old_as_its_last_word() -> None:
+    hung = judge(None, now=NOW, host_runs=True, seen_at=NOW - 40, last_state="idle", last_change=NOW - 5000)
+    assert (hung.state, hung.evidence, hung.evidence_age_s) == ("unknown", "process", 40.0)
+
+
+def test_an_agent_host_that_said_its_last_word_has_a_moment_to_go() -> None:
+    going = judge(None, now=NOW, host_runs=True, last_state="stopped", last_change=NOW - 2, closed_at=NOW - 2)
+    assert going == Liveness(state="stopped", evidence="journal", evidence_age_s=2.0)
+    stays = judge(None, now=NOW, host_runs=True, last_state="stopped", last_change=NOW - 90, closed_at=NOW - 90)
+    assert (stays.state, stays.evidence, stays.evidence_age_s) == ("unknown", "process", 90.0)
+    assert "still there" in (stays.detail or "")
+
+
 @pytest.mark.parametrize("last", ["stopped", "failed", "frozen", "starting"])
 def test_without_an_agent_host_the_journal_has_the_last_word(last: str) -> None:
     verdict = judge(None, now=NOW, host_runs=False, last_state=last, last_change=NOW - 5)
