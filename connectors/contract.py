@@ -32,12 +32,14 @@ class SendError(MusterError):
 class TryLater(SendError):
     """The message may go through later: the network, the server, or its rate limit."""
 
-    def __init__(self, message: str, *, after: float | None = None, limited: bool = False) -> None:
+    def __init__(self, message: str, *, after: float | None = None, limited: bool = False, away: bool = False) -> None:
         super().__init__(message)
         self.after = after
         """Seconds that the server asked us to wait; None when it did not say."""
         self.limited = limited
         """Whether this was the rate limit, which holds for everything that this bot user says."""
+        self.away = away
+        """Whether the chat system is not there for anything else either."""
 
 
 class Refused(SendError):

@@ -56,7 +56,8 @@ class Delivery:
         store: the open register.
         connectors: by their names; they are subscribed to here.
         handler: deals with one inbound event and finishes it (`inbox.finish`) in its own last transaction. Raising
-            means that the event is handed out again: for ever while the register is away, else a few times.
+            means that the event is handed out again: for ever while the register or the chat system is away, else a
+            few times.
         settings: times and bounds.
         clock: seconds since the epoch.
         rng: a number from 0 up to 1, for jitter.

@@ -396,6 +396,8 @@ class MemoryConnector:
         return self.server.scope
 
     async def download(self, attachment: Attachment, *, limit: int) -> bytes:
+        if self.server.down:
+            raise TryLater("the memory server is down", away=True)
         content = self.server.content(attachment.ref)
         if content is None:
             raise Refused(f"{attachment.name} is gone")

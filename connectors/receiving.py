@@ -14,6 +14,7 @@ import structlog
 
 from connectors import inbox
 from connectors.codec import CodecError, storable
+from connectors.contract import TryLater
 from connectors.persistence import persist
 from register.crashpoints import declare
 from register.errors import MusterError, RegisterError
@@ -183,6 +184,10 @@ class Receiver:
                     await self._handler(arrival)
                 return
             except RegisterError as error:
+                reason = str(error)
+            except TryLater as error:
+                # That the chat system is away, or limits us, says nothing about the event.
+                tries += not (error.away or error.limited)
                 reason = str(error)
             except Exception as error:
                 tries += 1

@@ -250,7 +250,11 @@ class MatrixConnector:
                 # Homeservers from before Matrix 1.11 give media to anybody.
                 found = await wire.read("download", *place, base=f"{MEDIA}/v3", limit=limit)
         except WireError as error:
-            raise send_error(error) from error
+            failed = send_error(error)
+            if isinstance(failed, TryLater):
+                # A file can be out of reach for ever; the homeserver is away only where nothing else comes either.
+                failed.away = self._receiver is None or self._receiver.failure is not None
+            raise failed from error
         if found is None:
             raise Refused(f"{attachment.name} is larger than the {limit:,} bytes that are taken.")
         return found
@@ -259,7 +263,7 @@ class MatrixConnector:
 
     def _connected(self) -> Wire:
         if self._wire is None:
-            raise TryLater(self._failure or "the connection to the homeserver is not there yet")
+            raise TryLater(self._failure or "the connection to the homeserver is not there yet", away=True)
         return self._wire
 
     def _sent(self, outbound: Outbound, event_id: str, room: str, root: str | None) -> Sent:

@@ -167,6 +167,32 @@ async def test_an_event_whose_handler_fails_at_first_is_handled_in_the_end(offic
     assert tries == 3
 
 
+async def test_an_event_with_a_file_waits_for_the_chat_system_to_come_back(office: Office) -> None:
+    connector = MemoryConnector(server=office.server)
+    picture = office.server.upload(b"png", name="a.png", media_type="image/png")
+    asked = 0
+
+    async def handler(arrival: Arrival) -> None:
+        nonlocal asked
+        asked += 1
+        office.server.set_down(asked <= 2 * QUICK.handler_tries)
+        assert await connector.download(picture, limit=10) == b"png"
+        await office.answer(arrival)
+
+    async with office.open({"memory": connector}, handler=handler):
+        office.server.post("look", attachments=(picture,))
+        await office.server.until(lambda: office.server.texts() == ["re: look"])
+
+
+async def test_an_event_whose_file_alone_cannot_be_had_is_given_up(office: Office) -> None:
+    async def handler(arrival: Arrival) -> None:
+        raise TryLater("its server does not answer")
+
+    async with office.open(handler=handler):
+        office.server.post("look")
+        await office.until(lambda: _finished(office, 1))
+
+
 async def test_an_event_that_cannot_be_handled_is_given_up_and_the_operator_told(office: Office) -> None:
     async def handler(arrival: Arrival) -> None:
         if isinstance(arrival.inbound.body, Text) and arrival.inbound.body.text == "poison":

@@ -415,6 +415,10 @@ async def test_an_outage_is_waited_out_and_nothing_is_lost(
         await healthy(connector, lambda health: health.reachable is False)
         with pytest.raises(TryLater, match="cannot be reached"):
             await bot.say(room, "into the void", key="void")
+        picture = Attachment(ref="mxc://muster.test/picture", name="a.png", media_type="image/png")
+        with pytest.raises(TryLater) as missed:
+            await connector.download(picture, limit=1)
+        assert missed.value.away
         assert "trying again" in (await connector.health()).detail
         await server.restarted()
         for number in range(60):

@@ -107,6 +107,22 @@ async def test_a_file_of_unknown_length_is_not_read_beyond_the_limit(
         assert len(await connector.download(attachment, limit=10_000_000)) == 64 * 65_536
 
 
+async def test_a_file_that_is_out_of_reach_is_not_taken_for_an_outage(
+    homeserver: OtherHomeserver, other_bot: Bot
+) -> None:
+    def far_away(request: web.Request) -> web.Response | None:
+        if "/download/" not in request.path:
+            return None
+        return web.Response(status=504, text="<html>Gateway timeout</html>", content_type="text/html")
+
+    homeserver.faults = far_away
+    attachment = Attachment(ref="mxc://away.test/abc", name="a.png", media_type="image/png")
+    async with other_bot.running() as connector:
+        with pytest.raises(TryLater) as missed:
+            await connector.download(attachment, limit=1)
+        assert not missed.value.away
+
+
 async def test_a_proxy_in_front_that_fails_is_waited_out(homeserver: OtherHomeserver, other_bot: Bot) -> None:
     def gateway(request: web.Request) -> web.Response:
         return web.Response(status=502, text="<html>Bad gateway</html>", content_type="text/html")
