@@ -48,6 +48,9 @@ KILLED = declare("agent.killed")
 #: Seconds until a keeper that failed is tried again, at most.
 LONGEST_PAUSE = 60.0
 
+#: An agent host that has not answered a question after this is silent, seconds.
+ANSWER_WITHIN = 5.0
+
 #: With this the outbox keys of the messages begin that open agents' threads.
 OPENER = "th/"
 
@@ -205,6 +208,11 @@ class Agents:
         for row in rows:
             before = Position(read[row.name].view_incarnation, 0)
             await asyncio.to_thread(journal.prune, self.starter.folder(row.name), before, KEEP_JOURNAL)
+
+    async def is_silent(self, name: str) -> bool:
+        """Whether the agent's host is there and does not answer; takes a few seconds to find out that it does not."""
+        keeper = self._keepers.get(name)
+        return keeper is not None and await keeper.is_silent(ANSWER_WITHIN)
 
     # --- wanting ------------------------------------------------------------------------------------------------
 

@@ -44,6 +44,8 @@ SPAWN_FAILED = declare("agent.spawn_failed")
 
 #: A link that broke is tried again after this, seconds.
 RETRY_LINK = 0.5
+#: While somebody waits for an agent host to answer, a link to it is looked for so often, seconds.
+ASK_AGAIN = 0.1
 
 
 class Starter(Protocol):
@@ -79,6 +81,8 @@ class Keeper:
     digest_after: int = 10
     """After an absence, more turns than this are told as one digest."""
     host_runs: bool | None = None
+    unanswered_at: float | None = None
+    """When the agent host was asked in vain last, in seconds since the epoch."""
     _link: AgentLink | None = None
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _follower: Follower = field(init=False)
@@ -149,6 +153,20 @@ class Keeper:
         """The tool call that runs now."""
         view = self._follower.story.view
         return view.running() if view is not None else None
+
+    async def is_silent(self, within: float) -> bool:
+        """Whether an agent host is there that does not answer within so many seconds."""
+        folder = self.starter.folder(self.name)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                while lifecycle.is_running(folder):
+                    if self._link is not None and await _answers(self._link):
+                        return False
+                    await asyncio.sleep(ASK_AGAIN)
+        if not lifecycle.is_running(folder):
+            return False
+        self.unanswered_at = self.clock()
+        return True
 
     async def run(self) -> None:
         """Keep the agent until cancelled."""
@@ -360,3 +378,13 @@ class Keeper:
             if row is not None and row.at_once:
                 await self._shut_down(link, now=True, reason=reason)
                 return
+
+
+async def _answers(link: AgentLink) -> bool:
+    try:
+        await link.status()
+    except AgentUnreachable:
+        return False
+    except AgentRefused:
+        pass
+    return True

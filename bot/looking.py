@@ -87,6 +87,7 @@ def _verdict(row: AgentRow, keeper: Keeper | None, now: float, fresh_s: float) -
         host_runs=keeper.host_runs if keeper is not None else None,
         last_state=row.state,
         last_change=last.at if last is not None else row.stopped_at or row.started_at,
+        unanswered_at=keeper.unanswered_at if keeper is not None else None,
         closed_at=last.at if last is not None and closed else None,
         now=now,
         fresh_s=fresh_s,

@@ -68,6 +68,7 @@ def judge(
     last_state: str = "unknown",
     last_change: float | None = None,
     closed_at: float | None = None,
+    unanswered_at: float | None = None,
     fresh_s: float = FRESH_S,
 ) -> Liveness:
     """What may be said of an agent.
@@ -79,6 +80,7 @@ def judge(
         last_state: what the agent's journal said last.
         last_change: when it said so.
         closed_at: when it said that the agent host is about to end; None when it goes on, as far as it says.
+        unanswered_at: when the agent host was last asked something and did not answer in time.
         fresh_s: seconds after which what was seen counts no more.
     """
     changed = max(0.0, now - last_change) if last_change is not None else None
@@ -91,6 +93,8 @@ def judge(
         return _ending_host(last_state, changed, now - closed_at, fresh_s)
     if status is None or heard is None:
         return _hung(last_state, changed, heard, fresh_s)
+    if unanswered_at is not None and seen_at is not None and unanswered_at > seen_at:
+        return _unknown("process", heard, "the agent host is there, but does not answer")
     if heard > fresh_s:
         return _unknown("process", heard, f"the agent host has said nothing for {_span(heard)}")
     if status.state in {"failed", "starting"}:

@@ -64,14 +64,9 @@ async def stop(ctx: Context, name: AgentName, *, now: bool = False) -> Reply:
         name: the agent.
         now: cancel the turn instead of waiting for its end.
     """
-    agents = ctx.services.agents
-    row = await agents.get(name)
-    if row.wanted == "stopped" and row.state in {"stopped", "failed"}:
-        return Reply(f"{name} is stopped already.", {"id": row.launch_id, "state": row.state})
-    await ctx.commit("stop", lambda tx: agents.want_stopped(tx, row, now=now))
-    agents.look_again(name)
-    when = "now" if now or row.state != "working" else "when its turn ends"
-    return Reply(f"{name} stops {when}.", {"id": row.launch_id, "state": "stopping"})
+    from bot.stopping import stop_agent
+
+    return await stop_agent(ctx, name, now=now)
 
 
 @command("restart", permission=OPERATOR, help_section="fleet")

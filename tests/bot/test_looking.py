@@ -75,6 +75,7 @@ class Followed:
     running: ToolLine | None = None
     host_runs: bool = True
     last: Entry | None = None
+    unanswered_at: float | None = None
 
     @property
     def heard_at(self) -> float | None:

@@ -77,6 +77,12 @@ def test_what_is_known_of_a_silent_agent_host_is_as_old_as_its_last_word() -> No
     assert (hung.state, hung.evidence, hung.evidence_age_s) == ("unknown", "process", 40.0)
 
 
+def test_an_agent_host_that_was_asked_in_vain_is_unknown_until_it_speaks() -> None:
+    hung = seen(FRESH, at=NOW - 8, unanswered_at=NOW - 1)
+    assert (hung.state, hung.evidence, hung.evidence_age_s) == ("unknown", "process", 8.0)
+    assert seen(FRESH, at=NOW - 1, unanswered_at=NOW - 8).state == "idle"
+
+
 def test_an_agent_host_that_said_its_last_word_has_a_moment_to_go() -> None:
     going = judge(None, now=NOW, host_runs=True, last_state="stopped", last_change=NOW - 2, closed_at=NOW - 2)
     assert going == Liveness(state="stopped", evidence="journal", evidence_age_s=2.0)

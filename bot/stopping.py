@@ -1,0 +1,40 @@
+"""What `stop` answers, and what is said of an agent whose host is there and silent.
+
+Such a host may be stopped by a signal, or hang. It hears of the wish when it answers again; until then nothing of it
+can be seen, so the operator is told, and told what helps.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bot import rendering
+from bot.commands.table import Reply
+
+if TYPE_CHECKING:
+    from bot.commands.context import Context
+
+
+async def stop_agent(ctx: Context, name: str, *, now: bool) -> Reply:
+    agents = ctx.services.agents
+    row = await agents.get(name)
+    if row.wanted == "stopped" and row.state in {"stopped", "failed"}:
+        return Reply(f"{name} is stopped already.", {"id": row.launch_id, "state": row.state})
+    await ctx.commit("stop", lambda tx: agents.want_stopped(tx, row, now=now))
+    agents.look_again(name)
+    silence = await silence_of(ctx, name)
+    if silence is not None:
+        text = f"{silence} It stops once it answers; `kill {name}` ends it by force and gives up its session."
+        return Reply(text, {"id": row.launch_id, "state": "unknown"})
+    when = "now" if now or row.state != "working" else "when its turn ends"
+    return Reply(f"{name} stops {when}.", {"id": row.launch_id, "state": "stopping"})
+
+
+async def silence_of(ctx: Context, name: str) -> str | None:
+    """A sentence about an agent whose host is there and does not answer; None when it answers, or there is none."""
+    agents = ctx.services.agents
+    if not await agents.is_silent(name):
+        return None
+    age = (await agents.view_of(name)).liveness.evidence_age_s
+    heard = "" if age is None else f", and nothing was heard of it for {rendering.span(age)}"
+    return f"⚠️ {name} does not answer: its process is there{heard}."
