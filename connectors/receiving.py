@@ -15,6 +15,7 @@ import structlog
 from connectors import inbox
 from connectors.codec import CodecError, storable
 from connectors.contract import TryLater
+from connectors.messages import Edit, Reaction, Redaction
 from connectors.persistence import persist
 from register.crashpoints import declare
 from register.errors import MusterError, RegisterError
@@ -62,6 +63,8 @@ class Receiver:
         self._queues: dict[tuple[str, str], deque[inbox.Arrival]] = {}
         self._held: set[int] = set()
         """Events that are queued or being dealt with."""
+        self._where: dict[tuple[str, str], tuple[str, str]] = {}
+        """In which queue each of them is, by connector and event id."""
         self._unreadable: set[int] = set()
         self._returned: dict[int, int] = {}
         """How often events came back unfinished from a handler that said nothing."""
@@ -95,6 +98,7 @@ class Receiver:
             await asyncio.sleep(self._settings.restart_first)
             self._queues.clear()
             self._held.clear()
+            self._where.clear()
             self._watermark, self._stale = 0, True
 
     async def _run(self) -> None:
@@ -154,11 +158,15 @@ class Receiver:
             _log.error("inbox.unreadable", seq=row.seq, connector=row.connector, error=str(error))
             return
         place = (row.connector, row.conversation)
+        if isinstance(body := arrival.inbound.body, Reaction | Redaction | Edit):
+            # Chat systems do not always say where: what is about an event is never dealt with before the event itself.
+            place = self._where.get((row.connector, body.target), place)
         if place not in self._queues:
             self._queues[place] = deque()
             begun.append(place)
         self._queues[place].append(arrival)
         self._held.add(row.seq)
+        self._where[row.connector, row.event_id] = place
         self._resting.clear()
 
     async def _consume(self, place: tuple[str, str]) -> None:
@@ -166,7 +174,9 @@ class Receiver:
         queue = self._queues[place]
         while queue:
             await self._deal_with(queue[0])
-            self._held.discard(queue.popleft().seq)
+            done = queue.popleft()
+            self._held.discard(done.seq)
+            del self._where[done.inbound.connector, done.inbound.event_id]
         del self._queues[place]
         if not self._held:
             self._news.set()

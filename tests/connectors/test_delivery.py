@@ -32,7 +32,6 @@ from tests.connectors.office import QUICK, STEP, Office, opened
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from contextlib import AbstractAsyncContextManager
-    from pathlib import Path
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -42,8 +41,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-async def office(tmp_path: Path) -> AsyncIterator[Office]:
-    async with opened(tmp_path) as made:
+async def office(register_url: str) -> AsyncIterator[Office]:
+    async with opened(register_url) as made:
         yield made
 
 
@@ -149,6 +148,27 @@ async def test_a_conversation_keeps_its_order_and_holds_up_no_other(office: Offi
         await delivery.idle()
     assert office.server.texts("stuck") == [f"re: s{number}" for number in range(4)]
     assert office.server.texts("room 3") == [f"re: {number}" for number in range(3, 50, 5)]
+
+
+async def test_what_is_about_an_event_waits_for_it_wherever_it_is_said_to_be(office: Office) -> None:
+    begun, stuck = asyncio.Event(), asyncio.Event()
+
+    async def handler(arrival: Arrival) -> None:
+        if isinstance(arrival.inbound.body, Text) and arrival.inbound.conversation == "thread":
+            begun.set()
+            await stuck.wait()
+        await office.answer(arrival)
+
+    async with office.open(handler=handler) as delivery:
+        written = office.server.post("hello", conversation="thread", parent="room")
+        await begun.wait()
+        taken_back = office.server.redact(written, conversation="room")
+        other = office.server.post("meanwhile")
+        await office.server.until(lambda: office.server.texts() == ["re: meanwhile"])
+        stuck.set()
+        await office.until(lambda: _finished(office, 3))
+        await delivery.idle()
+    assert office.handled == [other, written, taken_back]
 
 
 async def test_an_event_whose_handler_fails_at_first_is_handled_in_the_end(office: Office) -> None:
