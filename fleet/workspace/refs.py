@@ -1,0 +1,88 @@
+"""The names in the person's repository: reading them, setting them, comparing them.
+
+An agent may have worked right in that repository once, so its settings are not obeyed (`fleet.workspace.git.pinned`).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from fleet.workspace import git
+from fleet.workspace.branches import Branch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from fleet.workspace.repositories import Repository
+
+#: Seconds that looking may take.
+LOOK_S: Final = 60.0
+
+COMMIT: Final = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+
+
+def commit(repository: Repository, name: str, *, git_dir: Path | None = None) -> str | None:
+    """The commit that a name stands for; None when there is none.
+
+    Args:
+        git_dir: where HEAD is looked up, when it is a linked worktree's.
+    """
+    words = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+    said = git.run(git.pinned(*words, git_dir=git_dir or repository.common), timeout_s=LOOK_S).said.strip()
+    return said if COMMIT.fullmatch(said) else None
+
+
+def head(repository: Repository) -> str | None:
+    """The commit that is checked out; None when there is none yet."""
+    return commit(repository, "HEAD", git_dir=repository.git_dir)
+
+
+def merged(repository: Repository, one: str, into: Sequence[str | None]) -> bool:
+    """Whether one of these names, or commits, has the commit `one` in its history."""
+    for name in into:
+        if name is not None and (target := commit(repository, name)) is not None:
+            ask = git.pinned("merge-base", "--is-ancestor", one, target, git_dir=repository.common)
+            if git.run(ask, timeout_s=LOOK_S).status == 0:
+                return True
+    return False
+
+
+def count(repository: Repository, tip: str, without: Sequence[str | None]) -> int:
+    """How many commits `tip` has that none of the others has."""
+    before = [f"^{each}" for each in without if each is not None and commit(repository, each) is not None]
+    ask = git.pinned("rev-list", "--count", tip, *before, "--", git_dir=repository.common)
+    return int(git.answer(ask, f"Counting commits in {repository.folder}", timeout_s=LOOK_S))
+
+
+def branch(repository: Repository, name: str) -> Branch | None:
+    """The branch of this full name (``refs/heads/...``), if it is there."""
+    words = ("for-each-ref", "--format=%(refname) %(objectname) %(worktreepath)", name)
+    listed = git.answer(git.pinned(*words, git_dir=repository.common), "Looking for a branch", timeout_s=LOOK_S)
+    for line in listed.splitlines():
+        found, at, *tree = line.split(" ", 2)
+        if found == name:
+            return Branch(commit=at, checked_out=bool(tree and tree[0]))
+    return None
+
+
+def point(repository: Repository, name: str, to: str, expected: str | None = None) -> None:
+    """Let a name stand for a commit; with `expected`, only if it stands for that one now (zeros: for none).
+
+    Raises:
+        GitFailed: it cannot be.
+    """
+    words = (name, to) if expected is None else (name, to, expected)
+    command = git.pinned("update-ref", "-m", "muster: an agent's commits", *words, git_dir=repository.common)
+    git.answer(command, f"Setting {name} in {repository.folder}", timeout_s=LOOK_S)
+
+
+def forget(repository: Repository, name: str, expected: str) -> None:
+    """Take a name away that stands for `expected`.
+
+    Raises:
+        GitFailed: it cannot be.
+    """
+    command = git.pinned("update-ref", "-d", name, expected, git_dir=repository.common)
+    git.answer(command, f"Removing {name} in {repository.folder}", timeout_s=LOOK_S)
