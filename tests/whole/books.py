@@ -57,6 +57,10 @@ class Books:
     patience: float = LIMIT
     """For so many seconds each reply and each end of a message is waited for."""
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    _looked: int = 0
+    """So many events of the room are in `_replied` and `_ended`."""
+    _replied: set[str] = field(default_factory=set)
+    _ended: set[str] = field(default_factory=set)
 
     # --- saying ---------------------------------------------------------------------------------------------------
 
@@ -112,6 +116,17 @@ class Books:
         """Whether a message is known to have come to an end."""
         seen = self.home.ana.seen.get(self.home.room, [])
         return any((found := reacts(each)) and found[0] == message.event_id and found[1] in FINAL for each in seen)
+
+    def waiting(self) -> int:
+        """How many commands have no reply yet, and messages no end, as far as was seen."""
+        seen = self.home.ana.seen.get(self.home.room, [])
+        for event in seen[self._looked :]:
+            found = reacts(event)
+            if found is not None and found[1] in FINAL:
+                self._ended.add(found[0])
+            self._replied.add(replies_to(event) or "")
+        self._looked = len(seen)
+        return len(self.commands.keys() - self._replied) + len({each.event_id for each in self.messages} - self._ended)
 
     async def settled(self) -> None:
         """Wait until nothing is left to be done, said or heard."""

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: More than one answer to a sync brings.
 BURST = 60
+#: People who wait for so many answers say no more until some have come.
+BACKLOG = 100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,8 +86,9 @@ class Mayhem:
 
     async def _talk(self) -> None:
         while True:
-            async with self._room:
-                await asyncio.shield(self._say())
+            if self.stage.books.waiting() < BACKLOG:
+                async with self._room:
+                    await asyncio.shield(self._say())
             await asyncio.sleep(self.rng.uniform(0.0, 0.3))
 
     async def _say(self) -> None:
@@ -177,6 +180,6 @@ class Mayhem:
     async def _pause(self) -> None:
         seconds = self.plan.pauses[0] if not self._paused else self.rng.choice(self.plan.pauses)
         self._paused = True
-        if seconds and self.plan.bursts:
+        if seconds and self.plan.bursts and self.stage.books.waiting() < BACKLOG:
             await self._burst()
         await asyncio.sleep(seconds)
