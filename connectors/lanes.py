@@ -12,7 +12,7 @@ import heapq
 import itertools
 import random
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from connectors.adapting import adapt
 from connectors.choice import Attempt, Choice
@@ -299,7 +299,7 @@ class Lanes:
                 self._standings.wait(lane.name, key, ask=key not in self._where)
                 return
             elif (reason := self._standings.hopeless(row)) is not None:
-                self._bury(lane, row, reason)
+                self._let_go(lane, row, reason, progress=reason)
             elif self._standings.lane(row) != lane.name:
                 # The thread has opened: what waited for it joins what is said there.
                 self._drop(lane, row)
@@ -348,23 +348,25 @@ class Lanes:
         return now - row.created_at > self._backoff.give_up_after
 
     def _give_up(self, lane: Lane, row: Row) -> None:
-        if row.outbound.priority is Priority.PROGRESS:
-            self._supersede(row, "it is too old to be of interest")
-            self._drop(lane, row)
-            self._learn(row.key, Standing(state="superseded", conversation=self._standings.conversation(row)))
-            return
         hours = self._backoff.give_up_after / 3600
-        self._bury(lane, row, f"given up after {hours:g} h" + (f": {row.detail}" if row.detail else ""))
+        reason = f"given up after {hours:g} h" + (f": {row.detail}" if row.detail else "")
+        self._let_go(lane, row, reason, progress="it is too old to be of interest")
+
+    def _let_go(self, lane: Lane, row: Row, reason: str, *, progress: str) -> None:
+        """It will not be said: a dead letter, or, of mere progress, needless (for the reason `progress`)."""
+        needless = row.outbound.priority is Priority.PROGRESS
+        if needless:
+            self._supersede(row, progress)
+        else:
+            self._notes.dead.append((row, reason))
+            self._closing.add(row.key)
+        self._drop(lane, row)
+        state: Literal["superseded", "dead"] = "superseded" if needless else "dead"
+        self._learn(row.key, Standing(state=state, conversation=self._standings.conversation(row)))
 
     def _supersede(self, row: Row, reason: str) -> None:
         self._notes.superseded.append((row, reason))
         self._closing.add(row.key)
-
-    def _bury(self, lane: Lane, row: Row, reason: str) -> None:
-        self._notes.dead.append((row, reason))
-        self._closing.add(row.key)
-        self._drop(lane, row)
-        self._learn(row.key, Standing(state="dead", conversation=self._standings.conversation(row)))
 
     # --- going -------------------------------------------------------------------------------------------------
 
@@ -372,6 +374,8 @@ class Lanes:
         before = lane.rows[0]
         content = adapt(before.outbound.content, self.capabilities)
         assert content is not None, "what cannot be shown is never ready"
+        if isinstance(content, Replace) and self._standings.stands_alone(before):
+            content = content.message
         self._gaps.shown(before, now)
         row = replace(
             before,

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from connectors.messages import React
+from connectors.messages import React, Replace
 from connectors.outbox import lane_of, own_target
 
 if TYPE_CHECKING:
@@ -70,9 +70,14 @@ class Standings:
         if self.conversation(row) is None:
             return f"its thread was to be opened by {row.outbound.thread_of}, which is not there"
         target = own_target(row.outbound.content)
-        if target is not None and self._known[target].state != "sent":
+        if target is not None and self._known[target].state != "sent" and not self.stands_alone(row):
             return f"it is about {target}, which was not delivered"
         return None
+
+    def stands_alone(self, row: Row) -> bool:
+        """Whether a row has the last word on a message that was left unsaid, and so is said as a message itself."""
+        content = row.outbound.content
+        return isinstance(content, Replace) and content.final and self._known[content.target].state == "superseded"
 
     def conversation(self, row: Row) -> str | None:
         """Where a row goes, as far as that is known; a thread that never opened falls back to its opener's place."""

@@ -415,6 +415,22 @@ def test_what_is_too_old_is_given_up_while_the_connector_is_away(desk: Desk) -> 
     assert desk.choose() == ["c"]
 
 
+def test_the_last_word_on_a_message_that_came_too_late_is_said_as_a_message(desk: Desk) -> None:
+    desk.add("answer", priority=Priority.PROGRESS)
+    assert desk.choose() == ["answer"]
+    desk.later("answer")
+    desk.now += 3601
+    assert desk.choose() == []
+    assert set(desk.superseded) == {"answer"}
+    desk.add("more", Replace(target="answer", message=Message(text="...")), priority=Priority.PROGRESS)
+    desk.add("end", Replace(target="answer", message=Message(text="done"), final=True), priority=Priority.FINAL)
+    (attempt,) = desk.attempts()
+    assert (attempt.row.key, attempt.conversation) == ("end", "room")
+    assert attempt.outbound.content == Message(text="done")
+    desk.sent("end")
+    assert desk.dead == {}
+
+
 def test_a_clock_that_is_set_back_does_not_stop_a_lane(desk: Desk) -> None:
     desk.add("a")
     desk.choose()
