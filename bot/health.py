@@ -48,7 +48,7 @@ class Source:
             }
             for record in self.jobs.records()
         ]
-        register: dict[str, Any] = {"reachable": True, "detail": str(self.store.file)}
+        register: dict[str, Any] = {"reachable": True, "detail": self.store.place}
         agents: dict[str, int] = {}
         try:
             agents = dict(Counter(view.liveness.state for view in await self.agents.view()))

@@ -15,7 +15,7 @@ from sqlalchemy.orm import aliased
 from connectors import codec
 from connectors.messages import Outbound, Priority, React, Replace
 from register.schema import outbox
-from register.store import insert_once
+from register.store import insert_once, next_place
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -222,14 +222,9 @@ async def retry(tx: AsyncConnection, key: str, now: float) -> bool:
     query = select(outbox.c.seq).where(outbox.c.state == "dead", or_(outbox.c.key == key, outbox.c.target == key))
     if await tx.scalar(query.where(outbox.c.key == key)) is None:
         return False
-    last = await tx.scalar(select(func.max(outbox.c.seq))) or 0
-    rows = (await tx.execute(query.order_by(outbox.c.seq))).scalars().all()
-    for place, seq in enumerate(rows, start=last + 1):
-        await tx.execute(
-            update(outbox)
-            .where(outbox.c.seq == seq)
-            .values(seq=place, state="pending", created_at=now, not_before=0.0, detail=None)
-        )
+    for seq in (await tx.execute(query.order_by(outbox.c.seq))).scalars().all():
+        again = {"seq": await next_place(tx, outbox.c.seq), "state": "pending", "created_at": now}
+        await tx.execute(update(outbox).where(outbox.c.seq == seq).values(**again, not_before=0.0, detail=None))
     return True
 
 

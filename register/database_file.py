@@ -1,25 +1,38 @@
-"""The SQLite file behind the register: made whole or not at all, and refused when it is not what it should be.
+"""A register in an SQLite file: made whole or not at all, and refused when it is not what it should be.
 
 A new register is built beside its place and linked into it when its tables stand, so the place never holds an empty
 or half-made file. What lies in the place is never overwritten: what is wrong with it is said, and it is left as it was.
+
+SQLite runs in WAL mode with ``synchronous=FULL``: what was committed stands after a power cut. Writers begin with
+``BEGIN IMMEDIATE``, so a transaction never fails half-way because another one was faster; readers have connections of
+their own and wait for nobody.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import sqlite3
 import time
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from register import migrations
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from register import driver, migrations
 from register.crashpoints import around, declare
-from register.errors import RegisterError
+from register.errors import RegisterError, RegisterFull
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
+
+    from sqlalchemy import Connection
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 CREATE = declare("register.create")
 
@@ -30,11 +43,72 @@ _HEADER_BYTES = 100
 #: header, their length and their catalogue; damage further in is found, and refused, when it is met.
 FULL_CHECK_BYTES = 64 * 1024 * 1024
 
+#: Milliseconds for which a connection waits while another process writes.
+BUSY_TIMEOUT_MS = 10_000
+
+_READERS = 4
+
 _ABANDONED_AFTER = 3600.0  # seconds after which a draft is what a crash left behind
 
 _WAY_OUT = (
     "Restore it from a backup, or move it away together with its -wal and -shm files to begin with an empty register."
 )
+
+
+class DatabaseFile:
+    """The open file."""
+
+    def __init__(self, file: Path, stamps: Mapping[str, str]) -> None:
+        self.file = file
+        self.place = str(file)
+        self._identity = _identity(file)
+        self.writers = _engine(file, stamps, begin="BEGIN IMMEDIATE", connections=1)
+        self.readers = _engine(file, stamps, begin="BEGIN", connections=_READERS)
+
+    @classmethod
+    async def open(cls, file: Path, stamps: Mapping[str, str]) -> DatabaseFile:
+        """Open the file, made or migrated where needed.
+
+        Args:
+            file: its absolute path.
+            stamps: what every row that is inserted carries (`register.schema`).
+
+        Raises:
+            RegisterError: what lies there cannot be used; it is left as it was found.
+        """
+        await asyncio.to_thread(prepare, file)
+        return cls(file, stamps)
+
+    async def close(self) -> None:
+        await self.writers.dispose()
+        await self.readers.dispose()
+
+    def check(self) -> None:
+        """Make sure that the file is still in its place.
+
+        Raises:
+            RegisterError: it is not; SQLite would go on with a file that nobody finds, and all would be lost.
+        """
+        if _identity(self.file) != self._identity:
+            raise RegisterError(
+                f"{self.file} was removed or replaced while Muster was running. Put it back, or restart Muster."
+            )
+
+    async def take_turn(self, tx: AsyncConnection) -> None:
+        """Nothing to do: the first statement begins with ``BEGIN IMMEDIATE``."""
+
+    def refusal(self, error: BaseException) -> RegisterError | None:
+        """What to say of an error; None when it is none of the database's."""
+        original = error.orig if isinstance(error, DBAPIError) else error
+        return refusal(self.file, original) if isinstance(original, sqlite3.Error) else None
+
+    async def look(self) -> None:
+        """Make sure that the register can be read.
+
+        Raises:
+            RegisterError: it cannot.
+        """
+        self.check()
 
 
 def prepare(file: Path) -> None:
@@ -137,10 +211,6 @@ def _explained(file: Path) -> Iterator[None]:
         raise refusal(file, error) or RegisterError(f"{file} cannot be used: {error}. {_WAY_OUT}") from error
 
 
-class RegisterFull(RegisterError):
-    """The disk of the register is full. Nothing was half done; make room, and the work goes on."""
-
-
 def refusal(place: object, error: BaseException) -> RegisterError | None:
     """What to say when SQLite could not do its work; None when the statement itself was at fault."""
     name = getattr(error, "sqlite_errorname", None) or ""
@@ -154,3 +224,40 @@ def refusal(place: object, error: BaseException) -> RegisterError | None:
     if primary in ("SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM"):
         return RegisterError(f"{place} cannot be read or written: {error}. Check its owner, its mode and the disk.")
     return None
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(file)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _engine(file: Path, stamps: Mapping[str, str], *, begin: str, connections: int) -> AsyncEngine:
+    engine = create_async_engine(
+        f"sqlite+aiosqlite:///{file}",
+        async_creator=partial(driver.connect, file, timeout=BUSY_TIMEOUT_MS / 1000),
+        pool_size=connections,
+        max_overflow=0,
+        pool_reset_on_return=None,  # a transaction has ended when its connection comes back
+        execution_options=dict(stamps),
+    )
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def _(connection: Any, _record: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        if begin == "BEGIN":
+            cursor.execute("PRAGMA query_only = ON")
+        cursor.close()
+
+    # Python's own transactions begin late and end at odd moments; ours begin with their first statement.
+    @event.listens_for(engine.sync_engine, "begin")
+    def _(connection: Connection) -> None:
+        ours: Any = connection.connection.driver_connection
+        ours.begin(begin)
+
+    return engine

@@ -2,6 +2,9 @@
 
     MusterError
     ├── register.errors.RegisterError    the database cannot be used as it is
+    │   ├── RegisterFull                 its disk is full
+    │   ├── RegisterAway                 its server does not answer
+    │   └── RegisterConflict             it undid a transaction in favour of another
     ├── connectors.contract.SendError    a chat system did not take a message
     ├── fleet.errors.FleetError          an agent cannot do what was asked
     └── bot.errors.UserError             what a person typed or wrote in a file
@@ -27,3 +30,15 @@ class MusterError(Exception):
 
 class RegisterError(MusterError):
     """The register cannot be used as it is."""
+
+
+class RegisterFull(RegisterError):
+    """The disk of the register is full. Nothing was half done; make room, and the work goes on."""
+
+
+class RegisterAway(RegisterError):
+    """The server of the register does not answer. Nothing was half done; when it is back, the work goes on."""
+
+
+class RegisterConflict(RegisterError):
+    """The register undid a transaction in favour of another one. Nothing of it stands; done anew, it can succeed."""

@@ -1,113 +1,282 @@
 """The register: one database, opened once per process, written by one transaction at a time.
 
-SQLite runs in WAL mode with ``synchronous=FULL``: what was committed stands after a power cut. Writers queue on a lock
-of ours and begin with ``BEGIN IMMEDIATE``, so a transaction never fails half-way because another one was faster;
-readers have connections of their own and wait for nobody.
+It is an SQLite file (`register.database_file`) or a schema on a PostgreSQL server (`register.database_server`). On
+both, writers wait for their turn and then see everything that was written before; readers see one moment and wait for
+nobody. A server can be away: then everything is refused at once, while one task here tries to reach it, ever less
+often.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
+import random
 import socket
 import sqlite3
-from contextlib import asynccontextmanager, contextmanager
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+import time
+from contextlib import asynccontextmanager, contextmanager, suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
-from sqlalchemy import event
+import structlog
+from sqlalchemy import event, func, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from register import database_file, driver
+from register import address as addresses
+from register.backoff import pause
 from register.crashpoints import around
-from register.database_file import RegisterFull
-from register.errors import RegisterError
+from register.database_file import DatabaseFile
+from register.errors import RegisterAway, RegisterConflict, RegisterError, RegisterFull
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
-    from sqlalchemy import Connection, CursorResult, Table
+    from sqlalchemy import Column, CursorResult, Table
+    from sqlalchemy.engine import ExceptionContext
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from register.crashpoints import Step
 
-__all__ = ["RegisterFull", "Store", "insert_once"]
+__all__ = ["RegisterAway", "RegisterFull", "Store", "insert_once", "next_place"]
 
-#: Milliseconds for which a connection waits while another process (a command in a shell) writes.
-BUSY_TIMEOUT_MS = 10_000
+#: How often a transaction is done in all when the database undoes it in favour of others, and the pauses between.
+TRIES = 8
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 1.0
+#: The pauses between attempts to reach a server that is away, seconds.
+_FIRST_LOOK, _LONGEST_LOOK = 0.2, 10.0
 
-_READERS = 4
+#: Noted at a connection: a statement of its transaction failed.
+_FAILED = "failed"
+
+T = TypeVar("T")
+
+_log = structlog.get_logger(__name__)
+
+
+class Database(Protocol):
+    """What a kind of database has to know."""
+
+    place: str
+    """Where it is, as it may be shown."""
+    writers: AsyncEngine
+    readers: AsyncEngine
+
+    def check(self) -> None: ...
+    async def take_turn(self, tx: AsyncConnection) -> None: ...
+    def refusal(self, error: BaseException) -> RegisterError | None: ...
+    async def look(self) -> None: ...
+    async def close(self) -> None: ...
 
 
 class Store:
     """The open register. Every row that is written through it is stamped with its tenant and host."""
 
-    def __init__(self, file: Path, options: dict[str, Any]) -> None:
-        self.file = file
-        self._identity = _identity(file)
-        self._writers = _engine(file, options, begin="BEGIN IMMEDIATE", connections=1)
-        self._readers = _engine(file, options, begin="BEGIN", connections=_READERS)
+    def __init__(self, database: Database, *, clock: Callable[[], float], rng: Callable[[], float]) -> None:
+        self._database = database
+        event.listen(database.writers.sync_engine, "handle_error", _note_failure)
+        self._clock = clock
+        self._rng = rng
         self._turn = asyncio.Lock()
         self._closed = False
+        self._outage: RegisterAway | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self._present = asyncio.Event()
+        self._present.set()
+        self.returned = asyncio.Event()
+        """Set when the server came back after an outage; whoever waits for that clears it."""
 
     @classmethod
-    async def open(cls, url: str, *, tenant_id: str = "default", host: str | None = None) -> Store:
-        """Open the register at `url` (``sqlite:////var/lib/muster/register.db``), made or migrated where needed.
+    async def open(
+        cls,
+        url: str,
+        *,
+        password: Callable[[], str] | None = None,
+        tenant_id: str = "default",
+        host: str | None = None,
+        clock: Callable[[], float] = time.time,
+        rng: Callable[[], float] = random.random,
+    ) -> Store:
+        """Open the register at `url` (`register.address`), made or migrated where needed.
+
+        Args:
+            url: where it is.
+            password: fetches the password for a server, for each connection anew.
+            tenant_id: whose rows are written.
+            host: by which machine; this one by default.
+            clock: seconds since the epoch.
+            rng: a number from 0 up to 1, for jitter.
 
         Raises:
-            RegisterError: what lies there cannot be used; it is left as it was found.
+            RegisterError: what is there cannot be used; it is left as it was found.
         """
-        file = _file_of(url)
-        await asyncio.to_thread(database_file.prepare, file)
-        return cls(file, {"tenant_id": tenant_id, "host": host or socket.gethostname()})
+        address = addresses.parse(url)
+        stamps = {"tenant_id": tenant_id, "host": host or socket.gethostname()}
+        database: Database
+        if isinstance(address, addresses.FileAddress):
+            database = await DatabaseFile.open(address.file, stamps)
+        else:
+            from register.database_server import DatabaseServer  # its driver is loaded only where it is used
+
+            database = await DatabaseServer.open(address, password, stamps)
+        return cls(database, clock=clock, rng=rng)
+
+    @property
+    def place(self) -> str:
+        """Where the register is, as it may be shown."""
+        return self._database.place
 
     async def close(self) -> None:
         """Wait for the transaction that is being written, then close. Safe to call twice."""
         async with self._turn:
             self._closed = True
-            await self._writers.dispose()
-            await self._readers.dispose()
+            if self._looking is not None:
+                self._looking.cancel()
+                await asyncio.wait({self._looking})
+            await self._database.close()
+
+    # --- transactions ------------------------------------------------------------------------------------------
 
     @asynccontextmanager
     async def write(self, step: Step) -> AsyncIterator[AsyncConnection]:
         """One transaction: committed when the block ends, undone when it raises.
 
+        A server that goes away in the middle of the commit leaves open whether the block stands, as a crash of ours
+        does right after it; so what a block writes must bear being written again.
+
         Raises:
             RegisterFull: the disk is full; nothing of the block stands.
+            RegisterAway: the server does not answer.
+            RegisterConflict: it was undone in favour of another; `transact` would do it anew.
             RegisterError: the database could not be used; nothing of the block stands.
         """
         async with self._turn:
-            self._check_place()
-            with _explained(self.file):
-                async with self._writers.connect() as tx:
+            self._check()
+            with self._explained():
+                async with self._begun() as tx:
                     yield tx
+                    self._check_whole(tx)
                     with around(step):
                         await tx.commit()
+
+    async def transact(self, step: Step, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Do `work` in one transaction like `write`, and anew where the database undid it in favour of another."""
+        for tries in range(1, TRIES + 1):
+            try:
+                async with self.write(step) as tx:
+                    return await work(tx)
+            except RegisterConflict as conflict:
+                if tries == TRIES:
+                    raise
+                _log.info("register.conflict", step=step, tries=tries, reason=str(conflict))
+            await asyncio.sleep(pause(tries, first=_FIRST_PAUSE, longest=_LONGEST_PAUSE, rng=self._rng))
+        raise AssertionError("the last attempt returns or raises")
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A snapshot to read from.
 
         Raises:
+            RegisterAway: the server does not answer.
             RegisterError: the database could not be used.
         """
-        self._check_place()
-        with _explained(self.file):
-            async with self._readers.connect() as tx:
+        self._check()
+        with self._explained():
+            async with self._database.readers.connect() as tx:
                 yield tx
 
-    def _check_place(self) -> None:
+    @asynccontextmanager
+    async def _begun(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction whose turn it is. Nothing was done in it yet, so what goes wrong until then is tried again."""
+        for tries in range(1, TRIES + 1):
+            async with self._database.writers.connect() as tx:
+                tx.info.pop(_FAILED, None)
+                try:
+                    await self._database.take_turn(tx)
+                except DBAPIError as error:
+                    refusal = self._database.refusal(error)
+                    # A connection can have been lost since it was last used; with a new one it is known.
+                    lost = isinstance(refusal, RegisterAway) and tries == 1
+                    if tries == TRIES or not (lost or isinstance(refusal, RegisterConflict)):
+                        raise
+                else:
+                    yield tx
+                    return
+            await asyncio.sleep(pause(tries, first=_FIRST_PAUSE, longest=_LONGEST_PAUSE, rng=self._rng))
+
+    def _check(self) -> None:
         if self._closed:
-            raise RegisterError(f"{self.file} was closed: Muster is stopping.")
-        # SQLite goes on with a file that nobody can find any more, and all that is written there would be lost.
-        if _identity(self.file) != self._identity:
-            raise RegisterError(
-                f"{self.file} was removed or replaced while Muster was running. Put it back, or restart Muster."
-            )
+            raise RegisterError(f"{self.place} was closed: Muster is stopping.")
+        if self._outage is not None:
+            raise RegisterAway(str(self._outage))
+        self._database.check()
+
+    def _check_whole(self, tx: AsyncConnection) -> None:
+        """A server undoes all of a transaction when a statement of it fails, and calls that a commit, too."""
+        if tx.invalidated or tx.info.get(_FAILED):
+            raise RegisterError(f"The register {self.place} refused a part of this, and so all of it.")
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except RegisterAway as refusal:
+            self._went_away(refusal)
+            raise
+        except PoolTimeout as error:
+            raise RegisterError(f"The register {self.place} is too slow: all its connections are in use.") from error
+        except PendingRollbackError as error:
+            raise RegisterError(f"The register {self.place} refused a part of this, and so all of it.") from error
+        except (DBAPIError, sqlite3.Error) as error:
+            refusal_ = self._database.refusal(error)
+            if refusal_ is None:
+                raise
+            if isinstance(refusal_, RegisterAway):
+                self._went_away(refusal_)
+            raise refusal_ from error
+
+    # --- outages -----------------------------------------------------------------------------------------------
+
+    async def rest(self, seconds: float) -> None:
+        """Pause before trying anew what was refused: so long, or until the server is back if that is sooner."""
+        if self._outage is None:
+            await asyncio.sleep(seconds)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._present.wait()
+
+    def _went_away(self, refusal: RegisterAway) -> None:
+        if self._outage is not None or self._closed:
+            return
+        since = datetime.fromtimestamp(self._clock(), UTC)
+        _log.error("register.away", reason=str(refusal))
+        self._outage = RegisterAway(f"{refusal} It is away since {since:%Y-%m-%d %H:%M:%S} UTC.")
+        self._present.clear()
+        self._looking = asyncio.create_task(self._look_again(), name="register")
+
+    async def _look_again(self) -> None:
+        """Try to reach the server until it is back."""
+        failures = 0
+        while True:
+            failures += 1
+            await asyncio.sleep(pause(failures, first=_FIRST_LOOK, longest=_LONGEST_LOOK, rng=self._rng))
+            try:
+                await self._database.look()
+            except Exception as error:
+                _log.info("register.still_away", failures=failures, reason=str(error))
+            else:
+                break
+        _log.info("register.back", failures=failures)
+        self._outage = None
+        self._present.set()
+        self.returned.set()
+
+
+def _note_failure(context: ExceptionContext) -> None:
+    """Called by SQLAlchemy for every error of a statement."""
+    if context.connection is not None and not context.connection.invalidated:
+        context.connection.info[_FAILED] = True
 
 
 async def insert_once(tx: AsyncConnection, table: Table, **values: Any) -> bool:
@@ -117,65 +286,10 @@ async def insert_once(tx: AsyncConnection, table: Table, **values: Any) -> bool:
     return cast("CursorResult[Any]", result).rowcount == 1
 
 
-def _file_of(url: str) -> Path:
-    try:
-        parsed = make_url(url)
-        backend = parsed.get_backend_name()
-    except ArgumentError as error:
-        raise RegisterError(
-            f"{url!r} is no address of a register. Write sqlite:/// and the absolute path of a file."
-        ) from error
-    if backend != "sqlite" or not parsed.database or parsed.database == ":memory:":
-        raise RegisterError(
-            f"{parsed.render_as_string()}: a register is an SQLite file. Write sqlite:/// and its absolute path."
-        )
-    return Path(parsed.database)
-
-
-def _identity(file: Path) -> tuple[int, int] | None:
-    try:
-        status = os.stat(file)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def _engine(file: Path, options: dict[str, Any], *, begin: str, connections: int) -> AsyncEngine:
-    engine = create_async_engine(
-        f"sqlite+aiosqlite:///{file.absolute()}",
-        async_creator=partial(driver.connect, file.absolute(), timeout=BUSY_TIMEOUT_MS / 1000),
-        pool_size=connections,
-        max_overflow=0,
-        pool_reset_on_return=None,  # a transaction has ended when its connection comes back
-        execution_options=options,
-    )
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def _(connection: Any, _record: object) -> None:
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.execute("PRAGMA synchronous = FULL")
-        cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-        if begin == "BEGIN":
-            cursor.execute("PRAGMA query_only = ON")
-        cursor.close()
-
-    # Python's own transactions begin late and end at odd moments; ours begin with their first statement.
-    @event.listens_for(engine.sync_engine, "begin")
-    def _(connection: Connection) -> None:
-        ours: Any = connection.connection.driver_connection
-        ours.begin(begin)
-
-    return engine
-
-
-@contextmanager
-def _explained(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except (DBAPIError, sqlite3.Error) as error:
-        original = error.orig if isinstance(error, DBAPIError) else error
-        refusal = None if original is None else database_file.refusal(file, original)
-        if refusal is None:
-            raise
-        raise refusal from error
+async def next_place(tx: AsyncConnection, counter: Column[int]) -> int:
+    """A number that no row has had yet, behind all that have one. `counter` is a key that counts up."""
+    if tx.dialect.name == "postgresql":
+        sequence = func.pg_get_serial_sequence(counter.table.name, counter.name)
+        return cast("int", await tx.scalar(select(func.nextval(sequence))))
+    last: int | None = await tx.scalar(select(func.max(counter)))
+    return (last or 0) + 1

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import TYPE_CHECKING
 
 import pytest
 
+from register.store import Store
 from tests import soak
+from tests.postgres import Postgres, PostgresMissing
 from tests.synapse import Synapse, SynapseMissing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
 #: Set in CI, where everything is installed: a test that is skipped there was skipped by mistake.
@@ -82,6 +86,49 @@ def private_synapse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callab
     yield make
     for server in servers:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """The PostgreSQL that tests share; make databases of your own on it. Whoever stops it, starts it again."""
+    try:
+        server = Postgres()
+    except PostgresMissing as missing:
+        pytest.skip(str(missing))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: Postgres) -> str:
+    """A database with the tables of a new register, to be copied."""
+
+    async def make() -> str:
+        name = await postgres.database()
+        await (await Store.open(postgres.url(name))).close()
+        return name
+
+    return asyncio.run(make())
+
+
+@pytest.fixture
+def postgres_database(postgres: Postgres, postgres_template: str) -> Iterator[str]:
+    """The name of a database that is a new register."""
+    name = asyncio.run(postgres.database(like=postgres_template))
+    yield name
+    asyncio.run(postgres.drop(name))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def register_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of a new register; the test runs once with each kind of database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'state' / 'register.db'}"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.url(request.getfixturevalue("postgres_database"))
 
 
 def _start(server: Synapse) -> None:

@@ -103,7 +103,7 @@ async def answered_while_away(home: House, name: str) -> None:
 
 async def test_a_register_that_is_taken_away_is_missed_and_used_again_when_it_is_back(home: House) -> None:
     assert home.orchestrator is not None
-    file = home.orchestrator.store.file
+    file = Path(home.orchestrator.store.place)
     away = file.with_name("elsewhere.db")
     thread = await launch(home, "imp")
     os.rename(file, away)
@@ -119,7 +119,7 @@ async def test_a_register_that_is_taken_away_is_missed_and_used_again_when_it_is
 
 async def test_a_register_that_was_replaced_is_not_written_to(home: House) -> None:
     assert home.orchestrator is not None
-    file = home.orchestrator.store.file
+    file = Path(home.orchestrator.store.place)
     away = file.with_name("elsewhere.db")
     os.rename(file, away)
     file.write_bytes(away.read_bytes())

@@ -16,7 +16,6 @@ from register.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
-    from pathlib import Path
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -143,9 +142,9 @@ class Office:
 
 
 @asynccontextmanager
-async def opened(folder: Path, **more: Any) -> AsyncIterator[Office]:
-    """An office with a register in `folder`."""
-    store = await Store.open(f"sqlite:///{folder / 'register.db'}")
+async def opened(register_url: str, **more: Any) -> AsyncIterator[Office]:
+    """An office with this register."""
+    store = await Store.open(register_url)
     try:
         yield Office(store=store, server=more.pop("server", MemoryServer()), **more)
     finally:

@@ -14,7 +14,6 @@ from register.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from connectors.messages import OutboundContent
 
@@ -24,8 +23,8 @@ NOW = 1000 * DAY
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    opened = await Store.open(f"sqlite:///{tmp_path / 'register.db'}")
+async def store(register_url: str) -> AsyncIterator[Store]:
+    opened = await Store.open(register_url)
     yield opened
     await opened.close()
 

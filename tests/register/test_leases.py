@@ -15,7 +15,6 @@ from register.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
 STEP = declare("test.lease")
 MILL, FORGE = "process 4711 on mill", "process 12 on forge"
@@ -23,8 +22,8 @@ NOON = 1_700_000_000.0
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    opened = await Store.open(f"sqlite:///{tmp_path / 'register.db'}")
+async def store(register_url: str) -> AsyncIterator[Store]:
+    opened = await Store.open(register_url)
     yield opened
     await opened.close()
 

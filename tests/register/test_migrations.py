@@ -4,29 +4,50 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
 
-from register import migrations
+from register import address, migrations
 from register.schema import metadata
+from register.store import Store
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from sqlalchemy import Connection
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
-def test_a_migrated_database_is_what_the_schema_says(tmp_path: Path) -> None:
-    file = tmp_path / "register.db"
-    migrations.upgrade(file)
-    engine = create_engine(f"sqlite:///{file}")
-    with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
-        assert compare_metadata(context, metadata) == []
-    engine.dispose()
+    from tests.postgres import Postgres
+
+
+def engine_of(url: str) -> AsyncEngine:
+    """An engine of the test's own, beside the register's."""
+    place = address.parse(url)
+    if isinstance(place, address.FileAddress):
+        return create_async_engine(f"sqlite+aiosqlite:///{place}")
+    arguments = {"host": place.host, "user": place.user, "database": place.database}
+    settings = {"server_settings": {"search_path": "muster"}}
+    return create_async_engine("postgresql+asyncpg://", connect_args={**arguments, **settings})
+
+
+def differences(connection: Connection) -> Any:
+    context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+    return compare_metadata(context, metadata)
+
+
+async def test_a_migrated_database_is_what_the_schema_says(register_url: str) -> None:
+    await (await Store.open(register_url)).close()
+    engine = engine_of(register_url)
+    async with engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+    await engine.dispose()
 
 
 def test_revisions_are_known_by_the_names_of_their_files() -> None:
@@ -45,3 +66,40 @@ def test_migrating_again_changes_nothing(tmp_path: Path) -> None:
     migrations.upgrade(file)
     with closing(sqlite3.connect(file)) as connection:
         assert list(connection.execute("SELECT sql FROM sqlite_master ORDER BY name")) == before
+
+
+@pytest.fixture
+async def emptied(register_url: str) -> str:
+    """A register as the first revision made it."""
+    await (await Store.open(register_url)).close()
+    engine = engine_of(register_url)
+    async with engine.begin() as connection:
+        for table in await connection.run_sync(_later):
+            await connection.execute(text(f"DROP TABLE {table}"))
+        await connection.execute(text(f"UPDATE {migrations.VERSION_TABLE} SET version_num = '0001'"))
+    await engine.dispose()
+    return register_url
+
+
+def _later(connection: Connection) -> list[str]:
+    """The tables that came after the first revision."""
+    first = (migrations.FOLDER / "versions" / "0001_initial.py").read_text()
+    return [name for name in metadata.tables if f'"{name}",\n' not in first]
+
+
+async def test_an_older_register_is_brought_up_to_date(emptied: str) -> None:
+    await (await Store.open(emptied)).close()
+    engine = engine_of(emptied)
+    async with engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+    await engine.dispose()
+
+
+async def test_text_of_later_tables_is_ordered_byte_by_byte_too(postgres: Postgres, postgres_database: str) -> None:
+    connection = await postgres.connect(postgres_database)
+    found = await connection.fetch(
+        "SELECT DISTINCT collation_name FROM information_schema.columns"
+        " WHERE table_schema = 'muster' AND data_type IN ('character varying', 'text')"
+    )
+    await connection.close()
+    assert [row["collation_name"] for row in found] == ["C"]
