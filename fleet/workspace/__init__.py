@@ -10,5 +10,19 @@ from fleet.workspace.branches import Collected, Condition
 from fleet.workspace.clones import Clone, NotClean, uncommitted
 from fleet.workspace.files import delete
 from fleet.workspace.repositories import Repository, check, find
+from fleet.workspace.settling import Settled, settle, source
 
-__all__ = ["Clone", "Collected", "Condition", "NotClean", "Repository", "check", "delete", "find", "uncommitted"]
+__all__ = [
+    "Clone",
+    "Collected",
+    "Condition",
+    "NotClean",
+    "Repository",
+    "Settled",
+    "check",
+    "delete",
+    "find",
+    "settle",
+    "source",
+    "uncommitted",
+]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
 Held: TypeAlias = Literal["", "checked out", "diverged", "blocked"]
 """Why the person's branch was left where it is; empty: it was not."""
@@ -36,20 +36,20 @@ class Step:
     held: Held = ""
 
 
-def step(branch: Branch | None, *, tip: str, last: str | None, behind: bool) -> Step:
+def step(branch: Branch | None, *, tip: str, ours: Collection[str | None], behind: bool) -> Step:
     """What to do about the person's branch.
 
     Args:
         branch: it, if there is one.
         tip: where the agent's branch is.
-        last: where the agent's branch was when it was fetched the last time: where Muster had moved the person's to.
+        ours: where Muster had put the person's branch, or was about to.
         behind: the person's branch is an ancestor of `tip`.
     """
     if branch is None:
         return Step(move=True)
     if branch.commit == tip:
         return Step(move=False)
-    if branch.commit != last and not behind:
+    if branch.commit not in ours and not behind:
         return Step(move=False, held="diverged")
     if branch.checked_out:
         return Step(move=False, held="checked out")

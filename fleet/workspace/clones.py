@@ -31,8 +31,8 @@ REMOVED = crashpoints.declare("workspace.remove")
 #: The largest pack of commits that is taken over, in bytes.
 LARGEST_PACK: Final = 2 * 1024**3
 #: Seconds that git may take to copy a repository and check it out, and to fetch.
-_CLONE_S: Final = 1800.0
-_FETCH_S: Final = 600.0
+_CLONE_S: Final = 900.0
+_FETCH_S: Final = 120.0
 _LOCK: Final = "workspace.lock"
 
 
@@ -187,7 +187,10 @@ class Clone:
     # --- taking over --------------------------------------------------------------------------------------------
 
     def collect(self) -> Collected | None:
-        """Fetch what the agent committed on its branch. None: nothing new, or it has no clone.
+        """Fetch what the agent committed on its branch; the same again until it is acknowledged.
+
+        Returns:
+            None: there is nothing new, or no clone.
 
         Raises:
             FleetError: that is not possible.
@@ -198,19 +201,31 @@ class Clone:
                 return None
             return self._collect(known)
 
+    def acknowledge(self, collected: Collected) -> None:
+        """What was collected is known to those who should know."""
+        with self._locked():
+            known = self.record()
+            if known is not None:
+                with crashpoints.around(COLLECTED):
+                    replace(known, fetched=collected.tip, held=collected.held).save(self.folder)
+
     def _collect(self, known: Record) -> Collected | None:
         repository = self._source(known)
+        ours = (known.last, refs.commit(repository, self._kept))
         tip = self._fetch(repository, known)
         if tip is None or (tip == known.last and not known.held):
             return None
-        commits = refs.count(repository, tip, (known.fetched, known.base))
-        held = self._move(repository, tip, known.last)
-        with crashpoints.around(COLLECTED):
-            replace(known, fetched=tip, held=held).save(self.folder)
+        held = self._move(repository, tip, ours)
         if tip == known.last and held == known.held:
             return None
-        kept = self._kept.removeprefix("refs/")
-        return Collected(branch=self.branch, kept=kept, folder=repository.folder, tip=tip, commits=commits, held=held)
+        return Collected(
+            branch=self.branch,
+            kept=self._kept.removeprefix("refs/"),
+            folder=repository.folder,
+            tip=tip,
+            commits=refs.count(repository, tip, (known.fetched, known.base)),
+            held=held,
+        )
 
     def _source(self, known: Record) -> Repository:
         repository = repositories.find(known.source)
@@ -255,11 +270,11 @@ class Clone:
             raise
         return refs.commit(repository, self._kept)
 
-    def _move(self, repository: Repository, tip: str, last: str | None) -> Held:
+    def _move(self, repository: Repository, tip: str, ours: tuple[str | None, ...]) -> Held:
         """Move the person's branch along, where that is right."""
         branch = refs.branch(repository, self._branch)
         behind = branch is not None and refs.merged(repository, branch.commit, (tip,))
-        step = branches.step(branch, tip=tip, last=last, behind=behind)
+        step = branches.step(branch, tip=tip, ours=ours, behind=behind)
         if not step.move:
             return step.held
         expected = branch.commit if branch is not None else "0" * len(tip)
@@ -280,14 +295,16 @@ class Clone:
         known = self.record()
         if known is None:
             raise FleetError(f"{self.agent} has no clone of a repository.")
-        shown = (*origin.needed(self._source(known), self._origin), self.place)
+        repository = self._source(known)
+        shown = (*origin.needed(repository, self._origin), self.place)
+        fetched = (refs.commit(repository, self._kept), known.base)
         where = (f"--git-dir={self.place / '.git'}", f"--work-tree={self.place}")
 
         def ask(*arguments: str) -> str:
             command = git.inside(git.pinned(*where, *arguments), readonly=shown, cwd=self.place)
             return git.answer(command, f"Looking at the workspace {self.place}", timeout_s=refs.LOOK_S)
 
-        elsewhere = ("--not", "--remotes", *(commit for commit in (known.fetched, known.base) if commit))
+        elsewhere = ("--not", "--remotes", *(commit for commit in fetched if commit))
         try:
             status = ask("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all")
             commits = ask("rev-list", "--ignore-missing", "--count", "--exclude=refs/tags/*", "--all", *elsewhere, "--")

@@ -12,7 +12,7 @@ from fleet.workspace import Clone, git
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fleet.workspace import Repository
+    from fleet.workspace import Collected, Repository
 
 LIMIT_S = 60.0
 
@@ -84,6 +84,13 @@ class Ground:
         """Make the clone, or find it."""
         self.readonly = self.clone.prepare(self.repository(folder), sandboxed=sandboxed)
         return self
+
+    def collect(self) -> Collected | None:
+        """Take over what the agent committed, and take note of it."""
+        collected = self.clone.collect()
+        if collected is not None:
+            self.clone.acknowledge(collected)
+        return collected
 
     # --- the agent ----------------------------------------------------------------------------------------------
 

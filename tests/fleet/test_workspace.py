@@ -135,9 +135,9 @@ def test_an_empty_repository_gets_its_first_commits_from_the_agent(tmp_path: Pat
     ground.project.mkdir(parents=True)
     ground.git("init", "--quiet", "-b", "main")
     ground.prepare()
-    assert ground.clone.collect() is None
+    assert ground.collect() is None
     commit = ground.work()
-    collected = ground.clone.collect()
+    collected = ground.collect()
     assert collected is not None
     assert (collected.commits, ground.at("refs/heads/muster/coder0")) == (1, commit)
 
@@ -165,7 +165,7 @@ def test_a_bare_repository_is_cloned_as_well(ground: Ground) -> None:
     ground.git("clone", "--quiet", "--bare", str(ground.project), str(bare))
     ground.prepare(bare)
     commit = ground.work()
-    assert ground.clone.collect() is not None
+    assert ground.collect() is not None
     assert ground.git("rev-parse", "refs/heads/muster/coder0", cwd=bare) == commit
 
 
@@ -176,7 +176,7 @@ def test_a_linked_worktree_is_cloned_as_it_stands_there(ground: Ground) -> None:
     ground.prepare(tree)
     assert ground.agent("git rev-parse HEAD; ls") == f"{there}\nread.me\nthere"
     commit = ground.work()
-    collected = ground.clone.collect()
+    collected = ground.collect()
     assert collected is not None
     assert collected.folder == tree
     assert ground.at("refs/heads/muster/coder0") == commit
@@ -190,7 +190,7 @@ def test_a_repository_whose_history_was_cut_off_is_copied(ground: Ground) -> Non
     ground.prepare(shallow)
     assert ground.agent("git rev-list --count HEAD; ls") == "1\nfile0\nfile1\nfile2\nread.me"
     commit = ground.work()
-    collected = ground.clone.collect()
+    collected = ground.collect()
     assert collected is not None
     assert (collected.commits, ground.git("rev-parse", "muster/coder0", cwd=shallow)) == (1, commit)
     later = ground.commit("later", "x", cwd=shallow)
@@ -203,7 +203,7 @@ def test_a_repository_that_borrows_from_another_can_be_cloned(ground: Ground) ->
     ground.prepare(borrowing)
     assert ground.agent("git log --oneline | wc -l; cat read.me") == "1\nhello"
     ground.work()
-    assert ground.clone.collect() is not None
+    assert ground.collect() is not None
 
 
 def test_hashes_of_the_other_kind_are_no_hindrance(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_hashes_of_the_other_kind_are_no_hindrance(tmp_path: Path) -> None:
     ground.prepare()
     commit = ground.work()
     assert len(commit) == 64
-    assert ground.clone.collect() is not None
+    assert ground.collect() is not None
     assert ground.at("refs/heads/muster/coder0") == commit
 
 
@@ -291,23 +291,37 @@ def test_what_the_person_has_not_committed_stays_theirs_and_is_counted(ground: G
 
 def test_what_the_agent_commits_comes_into_the_persons_repository(ground: Ground) -> None:
     ground.prepare()
-    assert ground.clone.collect() is None
+    assert ground.collect() is None
     assert ground.at("refs/heads/muster/coder0") is None
     ground.work("one")
     last = ground.work("two")
-    collected = ground.clone.collect()
+    collected = ground.collect()
     assert collected is not None
     assert collected.sentence() == f"2 commits on muster/coder0 in {ground.project}."
     assert ground.at("refs/heads/muster/coder0") == last
-    assert ground.clone.collect() is None
+    assert ground.collect() is None
     last = ground.work("three")
-    collected = ground.clone.collect()
+    collected = ground.collect()
     assert collected is not None
     assert collected.sentence() == f"1 commit on muster/coder0 in {ground.project}."
     # The person's own things were not touched.
     assert ground.git("status", "--porcelain") == ""
     assert not (ground.project / ".git" / "FETCH_HEAD").exists()
     ground.git("fsck", "--strict")
+
+
+def test_what_nobody_was_told_of_is_told_again(ground: Ground) -> None:
+    ground.prepare()
+    ground.work("one")
+    first = ground.clone.collect()
+    assert first is not None
+    assert ground.clone.collect() == first
+    # Also when the agent rewrote meanwhile what was fetched already.
+    last = ground.agent("git commit -q --amend -m other; git rev-parse HEAD")
+    again = ground.collect()
+    assert again is not None
+    assert (again.commits, again.held) == (1, "")
+    assert ground.at("refs/heads/muster/coder0") == last
 
 
 def test_only_its_own_branch_is_taken_and_no_tags(ground: Ground) -> None:
@@ -317,7 +331,7 @@ def test_only_its_own_branch_is_taken_and_no_tags(ground: Ground) -> None:
         "git tag v9; git branch main2; git checkout -qb main origin/main; echo x > x; git add x; git commit -qm x"
     )
     before = ground.git("rev-parse", "main")
-    assert ground.clone.collect() is not None
+    assert ground.collect() is not None
     refs = ground.git("for-each-ref", "--format=%(refname)").splitlines()
     assert refs == ["refs/heads/main", "refs/heads/muster/coder0", "refs/muster/coder0"]
     assert ground.git("rev-parse", "main") == before
@@ -326,14 +340,14 @@ def test_only_its_own_branch_is_taken_and_no_tags(ground: Ground) -> None:
 def test_a_branch_that_the_agent_rewrote_is_followed(ground: Ground) -> None:
     ground.prepare()
     ground.work("one")
-    ground.clone.collect()
+    ground.collect()
     rewritten = ground.agent("git commit -q --amend -m other; git rev-parse HEAD")
-    collected = ground.clone.collect()
+    collected = ground.collect()
     assert collected is not None
     assert (collected.commits, collected.held) == (1, "")
     assert ground.at("refs/heads/muster/coder0") == rewritten
     ground.agent("git reset -q --hard origin/main")
-    collected = ground.clone.collect()
+    collected = ground.collect()
     assert collected is not None
     assert collected.sentence().endswith(f"is at {ground.git('rev-parse', '--short=12', 'main')} again.")
 
@@ -341,21 +355,21 @@ def test_a_branch_that_the_agent_rewrote_is_followed(ground: Ground) -> None:
 def test_commits_of_the_persons_on_that_branch_are_never_lost(ground: Ground) -> None:
     ground.prepare()
     ground.work("one")
-    ground.clone.collect()
+    ground.collect()
     ground.git("checkout", "--quiet", "muster/coder0")
     own = ground.commit("mine", "x")
     ground.git("checkout", "--quiet", "main")
     last = ground.work("two")
-    collected = ground.clone.collect()
+    collected = ground.collect()
     assert collected is not None
     assert collected.held == "diverged"
     assert "left as it is" in collected.sentence()
     assert ground.at("refs/heads/muster/coder0") == own
     assert ground.at("refs/muster/coder0") == last
     # Said once; and when the person gave their commits up, it goes on.
-    assert ground.clone.collect() is None
+    assert ground.collect() is None
     ground.git("branch", "--force", "muster/coder0", "main")
-    collected = ground.clone.collect()
+    collected = ground.collect()
     assert collected is not None
     assert collected.held == ""
     assert ground.at("refs/heads/muster/coder0") == last
@@ -364,11 +378,11 @@ def test_commits_of_the_persons_on_that_branch_are_never_lost(ground: Ground) ->
 def test_a_branch_that_the_person_has_checked_out_is_not_moved_under_their_feet(ground: Ground) -> None:
     ground.prepare()
     first = ground.work("one")
-    ground.clone.collect()
+    ground.collect()
     tree = ground.folder / "look"
     ground.git("worktree", "add", "--quiet", str(tree), "muster/coder0")
     last = ground.work("two")
-    collected = ground.clone.collect()
+    collected = ground.collect()
     assert collected is not None
     assert "git merge muster/coder0 there" in collected.sentence()
     assert ground.git("rev-parse", "HEAD", cwd=tree) == first
@@ -382,25 +396,25 @@ def test_a_branch_called_muster_stands_in_the_way_and_nothing_is_lost(ground: Gr
     ground.git("checkout", "--quiet", "-b", "muster")
     ground.prepare()
     last = ground.work()
-    collected = ground.clone.collect()
+    collected = ground.collect()
     assert collected is not None
     assert "there is a branch muster" in collected.sentence()
     assert ground.at("refs/muster/coder0") == last
     ground.git("branch", "-m", "muster", "renamed")
-    assert ground.clone.collect() is not None
+    assert ground.collect() is not None
     assert ground.at("refs/heads/muster/coder0") == last
 
 
 def test_a_branch_that_the_person_merged_and_deleted_comes_back_with_new_commits_only(ground: Ground) -> None:
     ground.prepare()
     ground.work("one")
-    ground.clone.collect()
+    ground.collect()
     ground.git("merge", "--quiet", "muster/coder0")
     ground.git("branch", "--quiet", "-d", "muster/coder0")
-    assert ground.clone.collect() is None
+    assert ground.collect() is None
     assert ground.at("refs/heads/muster/coder0") is None
     ground.work("two")
-    collected = ground.clone.collect()
+    collected = ground.collect()
     assert collected is not None
     assert collected.commits == 1
 
@@ -426,7 +440,7 @@ def test_settings_of_the_person_do_not_reach_further_than_they_should(ground: Gr
     mark.unlink(missing_ok=True)
     ground.prepare()
     ground.work()
-    assert ground.clone.collect() is not None
+    assert ground.collect() is not None
     assert not mark.exists()
 
 
@@ -447,7 +461,7 @@ def test_the_persons_branch_is_moved_only_where_nothing_is_lost(
     branch: tuple[str, bool] | None, behind: bool, last: str | None, move: bool, held: str
 ) -> None:
     stands = Branch(commit=branch[0], checked_out=branch[1]) if branch is not None else None
-    step = branches.step(stands, tip="t", last=last, behind=behind)
+    step = branches.step(stands, tip="t", ours=(last,), behind=behind)
     assert (step.move, step.held) == (move, held)
 
 
@@ -465,7 +479,7 @@ def test_what_the_clone_stands_on_outlives_the_persons_gc(ground: Ground) -> Non
     ground.prepare()
     commit = ground.work()
     assert ground.agent("git log --format=%H").split()[1] == topic
-    assert ground.clone.collect() is not None
+    assert ground.collect() is not None
     assert ground.git("rev-parse", "muster/coder0~1") == topic
     assert ground.git("rev-parse", "muster/coder0") == commit
 
@@ -482,7 +496,7 @@ def test_a_branch_that_is_gone_for_good_does_not_keep_the_agent_from_working(gro
     later = ground.commit("later", "x")
     ground.agent("git fetch -q origin; git merge -q origin/main")
     ground.work()
-    assert ground.clone.collect() is not None
+    assert ground.collect() is not None
     assert ground.git("rev-parse", "muster/coder0~1") == later
     assert ground.clone.inspect().clean
 
@@ -491,7 +505,7 @@ def test_a_repository_that_is_gone_is_said_to_be_and_the_clone_can_still_be_give
     ground.prepare()
     ground.work()
     shutil.rmtree(ground.project)
-    for act in (ground.clone.collect, ground.clone.inspect, ground.clone.remove):
+    for act in (ground.collect, ground.clone.inspect, ground.clone.remove):
         with pytest.raises(FleetError, match=r"is not there any more.*kill coder0 --discard"):
             act()
     assert ground.clone.remove(discard=True)
@@ -537,7 +551,7 @@ def test_removing_takes_over_what_was_committed_last(ground: Ground) -> None:
 def test_discarding_keeps_what_was_fetched_and_a_new_clone_begins_anew(ground: Ground) -> None:
     ground.prepare()
     fetched = ground.work("one")
-    ground.clone.collect()
+    ground.collect()
     ground.work("two")
     assert ground.clone.remove(discard=True)
     assert ground.at("refs/heads/muster/coder0") == fetched
@@ -545,7 +559,7 @@ def test_discarding_keeps_what_was_fetched_and_a_new_clone_begins_anew(ground: G
     assert ground.agent("ls") == "read.me"
     # The person's branch has the old commits, and keeps them.
     last = ground.work("three")
-    collected = ground.clone.collect()
+    collected = ground.collect()
     assert collected is not None
     assert collected.held == "diverged"
     assert ground.at("refs/heads/muster/coder0") == fetched

@@ -103,14 +103,14 @@ def test_nothing_that_a_clone_names_runs_outside_of_the_sandbox(ground: Ground) 
     mark = ground.folder / "ran"
     ground.work()
     traps(mark, ground.clone.place)
-    collected = ground.clone.collect()
+    collected = ground.collect()
     assert collected is not None
     assert ground.clone.inspect().changed == 2
     with pytest.raises(workspace.NotClean):
         ground.clone.remove()
     ground.prepare()
     ground.agent("git -c core.fsmonitor=false add .gitattributes && git -c core.hooksPath=/dev/null commit -qm x || :")
-    ground.clone.collect()
+    ground.collect()
     assert ground.clone.remove(discard=True)
     assert not mark.exists()
 
@@ -120,7 +120,7 @@ def test_nor_does_what_an_agent_left_in_a_repository_in_which_it_worked_once(gro
     ground.work()
     traps(mark, ground.project)
     assert workspace.uncommitted(ground.repository()) == 2
-    assert ground.clone.collect() is not None
+    assert ground.collect() is not None
     ground.work("two")
     ground.prepare()
     assert ground.clone.remove()
@@ -156,7 +156,7 @@ def test_a_partial_clone_makes_nobody_fetch_what_it_lacks(ground: Ground) -> Non
     }.items():
         ground.agent(f"git config {key} '{value}'")
     with pytest.raises(FleetError, match="Taking over what coder0 committed"):
-        ground.clone.collect()
+        ground.collect()
     assert not mark.exists()
     assert ground.at("refs/heads/muster/coder0") is None
 
@@ -223,7 +223,7 @@ def test_a_clone_that_points_elsewhere_brings_nothing_from_there(
     head = ground.git("rev-parse", "HEAD", cwd=secret)
     way(ground, secret)
     with contextlib.suppress(FleetError):
-        assert ground.clone.collect() is None
+        assert ground.collect() is None
     done = subprocess.run(["git", "cat-file", "-e", head], cwd=ground.project, capture_output=True, check=False)
     assert done.returncode != 0
     assert ground.at("refs/heads/muster/coder0") is None
@@ -252,7 +252,7 @@ def test_a_broken_clone_is_an_error_with_words_or_nothing_new(ground: Ground, sc
     ground.agent(script)
     with contextlib.suppress(FleetError):
         # Where only what closes a folder to its owner stands in the way, root goes on.
-        assert ground.clone.collect() is None or os.geteuid() == 0
+        assert ground.collect() is None or os.geteuid() == 0
     ground.git("fsck", "--strict")
     with pytest.raises(FleetError):
         ground.clone.remove()
@@ -263,10 +263,10 @@ def test_a_broken_clone_is_an_error_with_words_or_nothing_new(ground: Ground, sc
 
 def test_a_branch_that_the_agent_deleted_is_nothing_new(ground: Ground) -> None:
     ground.agent("git checkout -q --detach; git branch -q -D muster/coder0")
-    assert ground.clone.collect() is None
+    assert ground.collect() is None
     ground.agent("git checkout -q -b muster/coder0")
     ground.work()
-    assert ground.clone.collect() is not None
+    assert ground.collect() is not None
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_a_branch_that_the_agent_deleted_is_nothing_new(ground: Ground) -> None:
 def test_commits_that_would_attack_whoever_checks_them_out_are_not_taken_over(ground: Ground, make: str) -> None:
     ground.agent(make)
     with pytest.raises(FleetError, match=r"Taking over what coder0 committed into .* failed: (error|fatal): "):
-        ground.clone.collect()
+        ground.collect()
     assert ground.at("refs/heads/muster/coder0") is None
     ground.git("fsck", "--strict")
 
@@ -291,10 +291,10 @@ def test_more_than_the_limit_is_not_taken_over(ground: Ground, monkeypatch: pyte
     ground.agent("head -c 3000000 /dev/urandom > large; git add large; git commit -qm large")
     monkeypatch.setattr(clones, "LARGEST_PACK", 1_000_000)
     with pytest.raises(FleetError, match="Taking over"):
-        ground.clone.collect()
+        ground.collect()
     assert ground.at("refs/heads/muster/coder0") is None
     monkeypatch.undo()
-    assert ground.clone.collect() is not None
+    assert ground.collect() is not None
 
 
 def test_history_that_the_agent_cut_off_is_not_cut_off_for_the_person(ground: Ground) -> None:
@@ -303,7 +303,7 @@ def test_history_that_the_agent_cut_off_is_not_cut_off_for_the_person(ground: Gr
     ground.work("two")
     (place_of(ground) / "shallow").write_text(f"{commit}\n")
     try:
-        ground.clone.collect()
+        ground.collect()
     except FleetError:
         assert ground.at("refs/heads/muster/coder0") is None
     assert not (ground.project / ".git" / "shallow").exists()
@@ -315,7 +315,7 @@ def test_a_clone_that_keeps_git_waiting_is_left_alone(ground: Ground, monkeypatc
     ground.agent("rm .git/refs/heads/muster/coder0; mkfifo .git/refs/heads/muster/coder0")
     monkeypatch.setattr(clones, "_FETCH_S", 1.0)
     with pytest.raises(FleetError, match="took too long"):
-        ground.clone.collect()
+        ground.collect()
     assert ground.clone.remove(discard=True)
 
 
@@ -348,7 +348,7 @@ def test_without_a_sandbox_a_clone_is_made_and_fetched_from_but_not_looked_into(
     commit = ground.commit("work", "x", cwd=ground.clone.place)
     mark = tmp_path / "ran"
     traps(mark, ground.clone.place)
-    assert ground.clone.collect() is not None
+    assert ground.collect() is not None
     assert ground.at("refs/heads/muster/coder0") == commit
     with pytest.raises(FleetError, match=r"cannot be seen.*bubblewrap is not installed"):
         ground.clone.remove()
@@ -362,11 +362,11 @@ def test_what_a_sandboxed_agent_left_is_not_opened_when_the_sandbox_is_gone(
 ) -> None:
     ground.commit("work", "x", cwd=ground.clone.place)
     with pytest.raises(FleetError, match="bubblewrap is not installed"):
-        ground.clone.collect()
+        ground.collect()
     # Nor when it was let out of the sandbox since.
     ground.prepare(sandboxed=False)
     with pytest.raises(FleetError, match="bubblewrap is not installed"):
-        ground.clone.collect()
+        ground.collect()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")

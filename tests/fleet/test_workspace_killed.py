@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(
 PLACES = [f"workspace.{step}.{side}" for step in ("make", "collect", "remove") for side in ("before", "after")]
 DO = {
     "make": "ground.prepare()",
-    "collect": "ground.clone.collect()",
+    "collect": "ground.collect()",
     "remove": "ground.clone.remove()",
 }
 
@@ -73,7 +73,7 @@ def test_killed_at_this_place_no_half_of_a_clone_is_taken_for_one(ground: Ground
     assert ground.agent("git status --porcelain; git branch --show-current; cat read.me") == "muster/coder0\nhello"
     assert [path.name for path in ground.clone.place.parent.iterdir()] == ["coder0"]
     ground.work("more")
-    assert ground.clone.collect() is not None
+    assert ground.collect() is not None
 
 
 def test_killed_at_any_moment_of_making_it_is_made_whole_the_next_time(ground: Ground) -> None:
