@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from bot.errors import ConfigError
 from connectors import registry
-from fleet import durations, liveness, roster, yamlfile
+from fleet import durations, liveness, roles, roster, yamlfile
 from fleet.problems import FileProblems, Problem, suggestion
 from register.errors import MusterError
 from register.references import Reference
@@ -288,13 +288,23 @@ def check(paths: Paths) -> Check:
         settings = _load(paths)
     except FileProblems as error:
         problems += error.problems
+    library = roles.library(paths.roles)
+    problems += library.problems
     try:
-        fleet = roster.read(paths.roster_yaml, accounts=None if settings is None else settings.accounts)
+        fleet = roster.read(
+            paths.roster_yaml,
+            accounts=None if settings is None else settings.accounts,
+            roots=() if settings is None or settings.agents.workspaces is None else [Path(settings.agents.workspaces)],
+            known_roles=library.names,
+        )
     except FileProblems as error:
         problems += error.problems
     warnings = list(settings.warnings if settings else ())
-    if (open_ := yamlfile.open_to_others(paths.roster_yaml)) and open_ not in warnings:
-        warnings.append(open_)
+    for path in (paths.roster_yaml, *paths.roles.glob("*.md")):
+        if (open_ := yamlfile.open_to_others(path)) and open_ not in warnings:
+            warnings.append(open_)
+    if fleet is not None:
+        problems += yamlfile.in_order(breach.problem for breach in fleet.breaches)
     return Check(settings=settings, roster=fleet, problems=tuple(problems), warnings=tuple(warnings))
 
 

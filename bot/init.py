@@ -20,7 +20,9 @@ from pydantic import ValidationError
 from bot import config
 from bot.errors import UserError
 from bot.paths import Paths
-from fleet import roster, runtimes
+from fleet import presets, roster, runtimes
+from fleet.assembly import DEFAULT_RUNTIME
+from fleet.entries import MINIMAL, Preset
 from register.references import Reference
 
 if TYPE_CHECKING:
@@ -29,8 +31,10 @@ if TYPE_CHECKING:
     Ask = Callable[[str, str], str]
     """From a question and the answer that an empty line stands for to an answer."""
 
-Preset = Literal["terminal", "matrix"]
-PRESETS: tuple[Preset, ...] = get_args(Preset)
+Chat = Literal["terminal", "matrix"]
+CHATS: tuple[Chat, ...] = get_args(Chat)
+
+DEFAULT_PRESET: Preset = "general"
 
 #: Where the bot's access token is looked for unless another place is named.
 TOKEN = "env:MUSTER_MATRIX_TOKEN"  # noqa: S105  a place, not a secret
@@ -40,7 +44,9 @@ TOKEN = "env:MUSTER_MATRIX_TOKEN"  # noqa: S105  a place, not a secret
 class Answers:
     """What was asked for. None: not said."""
 
+    chat: Chat | None = None
     preset: Preset | None = None
+    """The fleet to begin with."""
     homeserver: str | None = None
     user: str | None = None
     """The bot's user."""
@@ -50,7 +56,9 @@ class Answers:
     operators: tuple[str, ...] = ()
     """Identities, or users of the chat system."""
     runtime: str | None = None
-    """What the orchestrator agent runs on; empty: no such agent."""
+    """What the agents run on; empty: nobody said, and without a preset there are no agents."""
+    absent: bool = False
+    """That runtime is not on this machine yet."""
 
 
 def init(paths: Paths, answers: Answers, ask: Ask | None) -> Answers:
@@ -93,7 +101,7 @@ def init(paths: Paths, answers: Answers, ask: Ask | None) -> Answers:
 def next_steps(answers: Answers, paths: Paths) -> str:
     """What to do now, for the person."""
     steps = [f"Wrote {paths.muster_yaml} and {paths.roster_yaml}.", ""]
-    if answers.preset == "matrix":
+    if answers.chat == "matrix":
         reference = Reference.parse(answers.token or TOKEN, folder=paths.config)
         place = (
             f"in the environment variable {reference.name}" if reference.scheme == "env" else f"where {reference} says"
@@ -105,6 +113,11 @@ def next_steps(answers: Answers, paths: Paths) -> str:
         ]
     else:
         steps += ["1. See what this machine has: muster doctor", "2. Start Muster: muster up", "3. Write !help there."]
+    if answers.absent:
+        steps += [
+            "",
+            f"The agents run on {answers.runtime}, which is not on this machine yet; muster doctor says more.",
+        ]
     return "\n".join(steps)
 
 
@@ -112,12 +125,12 @@ def next_steps(answers: Answers, paths: Paths) -> str:
 
 
 def _asked(answers: Answers, ask: Ask) -> Answers:
-    preset = answers.preset or ("matrix" if answers.homeserver else None)
-    if preset is None:
-        choice = _until(ask, "Where do you talk to your fleet: terminal or matrix", "terminal", _no_preset)
-        preset = "matrix" if choice == "matrix" else "terminal"
-    answers = dataclasses.replace(answers, preset=preset)
-    if preset == "matrix":
+    chat = answers.chat or ("matrix" if answers.homeserver else None)
+    if chat is None:
+        choice = _until(ask, "Where do you talk to your fleet: terminal or matrix", "terminal", _no_chat)
+        chat = "matrix" if choice == "matrix" else "terminal"
+    answers = dataclasses.replace(answers, chat=chat)
+    if chat == "matrix":
         homeserver = answers.homeserver or _until(
             ask,
             "Address of the homeserver, like https://matrix.example.org",
@@ -146,7 +159,7 @@ def _asked(answers: Answers, ask: Ask) -> Answers:
     if answers.runtime is None:
         names = [name for name in roster.RUNTIMES if name != "custom"]
         runtime = _until(
-            ask, f"What the orchestrator agent runs on: {', '.join(names)}, or none", _found_runtime() or "none",
+            ask, f"What your fleet runs on: {', '.join(names)}, or none", _found_runtime() or "none",
             lambda text: None if text in (*names, "none") else f"there are {', '.join(names)}, and none",
         )  # fmt: skip
         answers = dataclasses.replace(answers, runtime="" if runtime == "none" else runtime)
@@ -154,8 +167,8 @@ def _asked(answers: Answers, ask: Ask) -> Answers:
 
 
 def _assumed(answers: Answers) -> Answers:
-    preset = answers.preset or ("matrix" if answers.homeserver else "terminal")
-    if preset == "matrix":
+    chat: Chat = answers.chat or ("matrix" if answers.homeserver else "terminal")
+    if chat == "matrix":
         missing = [
             option
             for option, value in (
@@ -165,9 +178,11 @@ def _assumed(answers: Answers) -> Answers:
         ]  # fmt: skip
         if missing:
             raise UserError(f"For Matrix, {', '.join(missing)} must be given when nobody is asked.")
-    runtime = (_found_runtime() or "") if answers.runtime is None else answers.runtime
-    token = answers.token or (TOKEN if preset == "matrix" else None)
-    return dataclasses.replace(answers, preset=preset, runtime="" if runtime == "none" else runtime, token=token)
+    runtime = answers.runtime if answers.runtime is not None else _found_runtime()
+    absent = runtime is None
+    runtime = {None: DEFAULT_RUNTIME, "none": ""}.get(runtime, runtime)
+    token = answers.token or (TOKEN if chat == "matrix" else None)
+    return dataclasses.replace(answers, chat=chat, runtime=runtime, absent=absent, token=token)
 
 
 def _until(ask: Ask, question: str, default: str, wrong_with: Callable[[str], str | None]) -> str:
@@ -179,8 +194,8 @@ def _until(ask: Ask, question: str, default: str, wrong_with: Callable[[str], st
         question = f"{complaint}\n{question.rpartition(chr(10))[2]}"
 
 
-def _no_preset(text: str) -> str | None:
-    return None if text in PRESETS else f"there are {' and '.join(PRESETS)}"
+def _no_chat(text: str) -> str | None:
+    return None if text in CHATS else f"there are {' and '.join(CHATS)}"
 
 
 def wrong(field: str, value: object) -> str | None:
@@ -209,7 +224,7 @@ def _found_runtime() -> str | None:
 
 def muster_yaml(answers: Answers) -> str:
     """The settings, with comments."""
-    matrix = answers.preset == "matrix"
+    matrix = answers.chat == "matrix"
     operators = [each if each.startswith("matrix:") else f"matrix:{each}" for each in answers.operators]
     lines = [
         "# Muster's settings. Every key may be left out; `muster config check` says what is wrong with this file.",
@@ -271,18 +286,10 @@ _NO_OPERATORS = ["# operators:", '#   "matrix:@ana:example.org": admin']
 
 def roster_yaml(answers: Answers) -> str:
     """The roster, with comments."""
-    if not answers.runtime:
-        return roster.HEADER
-    return (
-        roster.HEADER
-        + f"""\
-agents:
-  # Words in the main room that are no command go to the agent with the role orchestrator.
-  - name: lead
-    role: orchestrator
-    runtime: {answers.runtime}
-"""
-    )
+    if not answers.runtime and answers.preset is None:
+        return f"{roster.HEADER}preset: {MINIMAL}\n"
+    remark = "not found on this machine: `muster doctor` says how to get it" if answers.absent else ""
+    return presets.text(answers.preset or DEFAULT_PRESET, runtime=answers.runtime, remark=remark)
 
 
 def _quoted(value: str | None) -> str:

@@ -3,7 +3,7 @@
 ``MUSTER_HOME`` holds all of it when it is set; otherwise the XDG base directories do (configuration in
 ``~/.config/muster``, state in ``~/.local/state/muster``)::
 
-    CONFIG/muster.yaml  roster.yaml
+    CONFIG/muster.yaml  roster.yaml  roles/
     STATE/register.db   muster.lock  muster.log  prompt-history
     STATE/agents/NAME/        an agent's private folder
     STATE/workspaces/NAME/    where it works, unless the roster says otherwise
@@ -89,6 +89,11 @@ class Paths:
     def roster_yaml(self) -> Path:
         """The fleet as the operator wants it."""
         return self.config / "roster.yaml"
+
+    @property
+    def roles(self) -> Path:
+        """The folder of the operator's own roles, which go before those that are shipped."""
+        return self.config / "roles"
 
     @property
     def register_url(self) -> str:

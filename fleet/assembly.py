@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from fleet import lifecycle, roster, runtimes, sandbox
+from fleet import editing, lifecycle, roles, roster, runtimes, sandbox
 from fleet.errors import FleetError
 from fleet.spec import AgentSpec
 
@@ -142,7 +142,8 @@ class Assembly:
         Raises:
             FleetError: it could not be started; the message says what to do.
         """
-        entry = roster.load(self.roster).get(name)
+        fleet = roster.load(self.roster)
+        entry = fleet.get(name)
         runtime = asked.get("runtime") or (entry.runtime if entry else None) or self.defaults.runtime or DEFAULT_RUNTIME
         if runtime not in runtimes.RUNTIMES:
             raise FleetError(f"No runtime is called {runtime!r}; there are {', '.join(sorted(runtimes.RUNTIMES))}.")
@@ -172,8 +173,14 @@ class Assembly:
             new=entry is None,
             own_workspace=not placed,
         )
-        roster.check_entry(self._entry_of(plan))
+        role = asked.get("role")
+        editing.check_entry(self._entry_of(plan), fleet if entry is None or role is not None else None)
+        if role is not None and role not in (known := self._roles()):
+            raise FleetError(f"There is {roster.unknown_role(role, known.names)}")
         return plan
+
+    def _roles(self) -> roles.Library:
+        return roles.library(self.roster.parent / "roles")
 
     def remember(self, plan: Plan) -> None:
         """Write a new agent into the roster.
@@ -182,7 +189,7 @@ class Assembly:
             RosterError: that cannot be done; the agent runs all the same.
         """
         if plan.new and roster.load(self.roster).get(plan.name) is None:
-            roster.add_agent(self.roster, self._entry_of(plan))
+            editing.add_agent(self.roster, self._entry_of(plan))
 
     def _entry_of(self, plan: Plan) -> dict[str, str]:
         entry: dict[str, str] = {"name": plan.name, "role": plan.role, "runtime": plan.runtime}
@@ -250,7 +257,7 @@ class Assembly:
             adapter=runtime.adapter,
             child_names=runtime.child_names,
             models=prepared.models,
-            instructions=(entry.prompt or "") if entry is not None else "",
+            instructions=roles.instructions(self._roles().get(row.role), entry.prompt if entry is not None else None),
             session_meta=prepared.session_meta,
             session_mode=prepared.session_mode,
             resume_session=row.keep_session,

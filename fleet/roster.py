@@ -1,57 +1,48 @@
-"""``roster.yaml``: the fleet as the operator wants it.
+"""``roster.yaml``: the fleet as the operator wants it, read strictly, with every problem located.
 
-Reading is strict and locates every problem; editing keeps the person's comments and order.
+Two kinds of problems there are. What is wrong with the file or an entry makes it unreadable. What the fleet as a whole
+breaks (`Roster.breaches`: the floor, a role that there is not, a workspace out of the way) keeps a roster from being
+written or applied, while single agents of it can still be launched by hand.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import io
+import functools
+import gc
 import os
 import re
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainValidator,
-    ValidationError,
-    ValidationInfo,
-    WithJsonSchema,
-)
-
-from fleet import durations, liveness, runtimes, yamlfile
+from fleet import entries, floor, liveness, roles, yamlfile
+from fleet.entries import MINIMAL, NOT_IN_EFFECT, PRESETS, RUNTIMES, SANDBOXES, AgentEntry, Defaults, RosterFile
 from fleet.errors import RosterError
-from fleet.names import is_agent_name
 from fleet.problems import FileProblems, suggestion
-from register import crashpoints
-from register.references import HOW_TO_REFER, Reference
+from register.references import HOW_TO_REFER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
-WRITE = crashpoints.declare("roster.write")
+    from fleet.entries import Preset
+    from fleet.problems import Problem
 
-#: What an agent's runtime can be.
-RUNTIMES = tuple(runtimes.RUNTIMES)
-SANDBOXES = ("bubblewrap", "none")
+__all__ = ["HEADER", "PRESETS", "RUNTIMES", "SANDBOXES", "AgentEntry", "Breach", "Roster", "load", "read", "schema"]
 
 HEADER = """\
 # The fleet as you want it. Muster adds an entry when you launch a new agent; comments and order stay yours.
 # Check your changes with: muster config check
+# Apply them to a running fleet with: muster roster apply
+# Your editor completes this file with what `muster config schema roster` prints.
 #
 # agents:
 #   - name: coder0          # a lower-case letter, then letters, digits and dashes; at most 40
-#     role: coder           # what it is for: orchestrator, enhancer, coder, code-review, ...
+#     role: coder           # what it is for; `muster roles` lists the roles
 #     runtime: claude       # claude, codex, opencode, pi, sim, or custom with a command
 #     model: opus           # as the runtime names it; absent: the runtime's own default
+#     alias: Ada            # what chat shows beside the name
+#     persistent: true      # brought up by `muster up`; absent: launched when needed
 #     workspace: ~/src/app  # absent: a folder of its own in Muster's state
 #     sandbox: bubblewrap   # none lets the agent act as you do: it could read your files and give Muster orders
 #     env:                  # all that it gets of the environment; secrets as env:NAME, file:PATH or keyring:NAME
@@ -60,122 +51,21 @@ HEADER = """\
 version: 1
 """
 
-_ROLE = re.compile(r"[a-z][a-z0-9-]{0,39}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 #: Set by Muster, or a way to run a program inside the runtime before it starts.
 _NOT_TO_SET = re.compile(r"HOME|PATH|USER|LOGNAME|SHELL|TMPDIR|XDG_.*|MUSTER_.*|LD_.*|DYLD_.*|BASH_ENV|ENV|PYTHON.*")
 _SECRETIVE = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|(^|_)(API_?)?KEY(_|$)", re.IGNORECASE)
+#: Names that a problem lists.
+_LISTED = 8
 
 
-def _name(value: str) -> str:
-    if not is_agent_name(value):
-        raise ValueError(
-            f"not a name for an agent: {value[:60]!r}. It is a lower-case letter, then lower-case letters, digits and "
-            "dashes; at most 40."
-        )
-    return value
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Breach:
+    """A rule that the fleet as a whole breaks."""
 
-
-def _role(value: str) -> str:
-    if not _ROLE.fullmatch(value):
-        raise ValueError(f"not a role: {value[:60]!r}. Write it in lower-case letters, digits and dashes, like coder.")
-    return value
-
-
-def _runtime(value: str) -> str:
-    if value not in RUNTIMES:
-        raise ValueError(f"found {value[:60]!r}; allowed are {', '.join(RUNTIMES)}.{suggestion(value, RUNTIMES)}")
-    return value
-
-
-def _folder(value: str) -> str:
-    path = Path(value)
-    if value.startswith("~/"):
-        with contextlib.suppress(RuntimeError):
-            path = path.expanduser()
-    if not path.is_absolute() or not value.isprintable():
-        raise ValueError(f"found {value[:80]!r}; an absolute path is wanted, or one that begins with ~/.")
-    return os.path.normpath(path)
-
-
-def _word(value: str) -> str:
-    if not value.strip() or not value.isprintable() or value.startswith("-"):
-        raise ValueError(f"found {value[:60]!r}; a name is wanted.")
-    return value
-
-
-def _command(value: tuple[str, ...]) -> tuple[str, ...]:
-    if not value or not value[0].strip() or any("\0" in part for part in value):
-        raise ValueError("found no program; a list of a program and its arguments is wanted, like [my-agent, --acp].")
-    return value
-
-
-def _value(value: object, info: ValidationInfo) -> str | Reference:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if isinstance(value, Reference):
-        return value
-    if not isinstance(value, str) or "\0" in value:
-        raise ValueError("a text is wanted, or env:NAME, file:PATH, keyring:NAME. Put the value between quotes.")
-    if re.match(r"(env|file|keyring):", value):
-        return Reference.parse(value, folder=(info.context or {}).get("folder"))
-    return value
-
-
-Value: TypeAlias = Annotated[
-    str | Reference,
-    PlainValidator(_value, json_schema_input_type=str | int),
-    WithJsonSchema({"type": ["string", "integer"]}),
-]
-"""The value of an environment variable, or where it is."""
-
-
-Duration: TypeAlias = Annotated[
-    float,
-    BeforeValidator(durations.of_setting),
-    WithJsonSchema({"type": ["string", "number"], "description": "A length of time: 30s, 15m, 2h."}),
-]
-"""Seconds, written ``30s``."""
-
-
-class _Common(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    role: Annotated[str, AfterValidator(_role)] | None = None
-    runtime: Annotated[str, AfterValidator(_runtime), WithJsonSchema({"enum": list(RUNTIMES)})] | None = None
-    model: Annotated[str, Field(max_length=200), AfterValidator(_word)] | None = None
-    sandbox: Literal["bubblewrap", "none"] | None = None
-    env: dict[str, Value] = {}
-    prompt: Annotated[str, Field(max_length=100_000)] | None = None
-    account: Annotated[str, AfterValidator(_word)] | None = None
-    heartbeat: Duration | None = None
-    """How often its runtime is asked whether it is there."""
-    freshness: Duration | None = None
-    """When nothing was heard of it for so long, it is unknown."""
-
-
-class Defaults(_Common):
-    """What holds for agents whose entry does not say otherwise."""
-
-
-class AgentEntry(_Common):
-    """An agent as roster.yaml describes it."""
-
-    name: Annotated[str, AfterValidator(_name)]
-    workspace: Annotated[str, AfterValidator(_folder)] | None = None
-    """An absolute path."""
-    command: Annotated[tuple[str, ...], AfterValidator(_command)] | None = None
-    """The command line of an ACP agent; with the runtime ``custom`` alone."""
-
-
-class RosterFile(BaseModel):
-    """The fleet (roster.yaml)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    version: Literal[1] = 1
-    defaults: Defaults = Defaults()
-    agents: tuple[AgentEntry, ...] = ()
+    subject: str
+    """Which: the same for the same breach, wherever it stands in the file."""
+    problem: Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,10 +74,21 @@ class Roster:
 
     agents: tuple[AgentEntry, ...] = ()
     defaults: Defaults = field(default_factory=Defaults)
+    preset: Preset | None = None
+    workspace_roots: tuple[str, ...] = ()
+    """Folders outside the person's home in which workspaces may be."""
+    breaches: tuple[Breach, ...] = ()
+    not_in_effect: tuple[Problem, ...] = ()
+    """Keys that are set and do nothing yet; one for each such key, where it stands first."""
 
     def get(self, name: str) -> AgentEntry | None:
         """The entry of that agent."""
         return next((entry for entry in self.agents if entry.name == name), None)
+
+    @property
+    def minimal(self) -> bool:
+        """Whether it needs neither an orchestrator nor an enhancer."""
+        return self.preset == MINIMAL or not self.agents
 
 
 def load(path: Path, *, accounts: Mapping[str, Any] | None = None) -> Roster:
@@ -206,20 +107,58 @@ def load(path: Path, *, accounts: Mapping[str, Any] | None = None) -> Roster:
         raise RosterError(str(error)) from None
 
 
-def read(path: Path, *, accounts: Mapping[str, Any] | None = None) -> Roster:
+def read(
+    path: Path,
+    *,
+    accounts: Mapping[str, Any] | None = None,
+    roots: Sequence[Path] = (),
+    known_roles: Collection[str] | None = None,
+) -> Roster:
     """Like `load`, with the problems as values.
+
+    Args:
+        path: the file.
+        accounts: the accounts that entries may name; None leaves that unchecked.
+        roots: folders in which workspaces may be, beside the person's home and those that the file names.
+        known_roles: the roles that there are; by default those that are shipped, and those in the folder ``roles``
+            beside the file.
 
     Raises:
         FileProblems: it is not valid.
     """
+    if known_roles is None:
+        known_roles = roles.library(path.parent / "roles").names
+    with _uncollected():
+        try:
+            document = yamlfile.read(path, columns=True)
+        except FileNotFoundError:
+            return Roster()
+        return _understood(document, accounts, roots, known_roles)
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """In a roster of thousands, looking for cycles among what all stays takes as long as everything else."""
+    was = gc.isenabled()
+    gc.disable()
     try:
-        document = yamlfile.read(path)
-    except FileNotFoundError:
-        return Roster()
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _understood(
+    document: yamlfile.Document,
+    accounts: Mapping[str, Any] | None,
+    roots: Sequence[Path],
+    known_roles: Collection[str],
+) -> Roster:
     document.drop_empty()
     raw = document.value if isinstance(document.value, dict) else {}
-    entries = raw.get("agents")
-    if isinstance(entries, list):
+    written = raw.get("agents")
+    listed: list[Any] = written if isinstance(written, list) else []
+    if listed:
         # One by one below, so that a mistake in one hides none in another.
         document.value = {**raw, "agents": []}
     file = document.validate(RosterFile)
@@ -227,11 +166,52 @@ def read(path: Path, *, accounts: Mapping[str, Any] | None = None) -> Roster:
     defaults = Defaults() if file is None else file.defaults
     _report_environment(document, ("defaults",), defaults.env)
     _report_freshness(document, ("defaults", "freshness"), defaults)
+    agents = _entries(document, listed, defaults, accounts, whole=file is not None)
+    document.check()
+    if file is None:
+        raise AssertionError("a file that is not valid has a problem")
+    allowed = [*(Path(root) for root in file.workspace_roots), *roots]
+    return Roster(
+        agents=agents,
+        defaults=defaults,
+        preset=file.preset,
+        workspace_roots=file.workspace_roots,
+        breaches=(
+            *(() if file.preset == MINIMAL else _below_the_floor(document, agents)),
+            *_strange_roles(document, listed, agents, known_roles),
+            *_far_workspaces(document, agents, allowed),
+        ),
+        not_in_effect=tuple(_without_effect(document, raw, listed)),
+    )
+
+
+def schema(known_roles: Sequence[str] = ()) -> dict[str, Any]:
+    """The JSON schema of roster.yaml, for editors that complete and check it."""
+    whole = RosterFile.model_json_schema()
+    if known_roles:
+        for block in ("Defaults", "AgentEntry"):
+            role = whole["$defs"][block]["properties"]["role"]
+            role["anyOf"] = [{"enum": list(known_roles)}, {"pattern": f"^{roles.ROLE_NAME.pattern}$"}, {"type": "null"}]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **whole}
+
+
+# --- entries -----------------------------------------------------------------------------------------------------
+
+
+def _entries(
+    document: yamlfile.Document,
+    listed: Sequence[Any],
+    defaults: Defaults,
+    accounts: Mapping[str, Any] | None,
+    *,
+    whole: bool,
+) -> tuple[AgentEntry, ...]:
+    """Every entry that is valid, defaults filled in; the problems of the others go to the document."""
     agents: list[AgentEntry] = []
     first: dict[str, int] = {}
-    for index, written in enumerate(entries if isinstance(entries, list) else ()):
+    for index, each in enumerate(listed):
         at = ("agents", index)
-        entry = document.validate(AgentEntry, written, at=at)
+        entry = document.validate(AgentEntry, each, at=at)
         if entry is None:
             continue
         if entry.name in first:
@@ -240,20 +220,15 @@ def read(path: Path, *, accounts: Mapping[str, Any] | None = None) -> Roster:
         first.setdefault(entry.name, index)
         _report_environment(document, at, entry.env)
         agents.append(_filled(entry, defaults))
-        if file is not None:
+        if whole:
             _report_misfits(document, at, entry, agents[-1], accounts)
-    document.check()
-    return Roster(tuple(agents), defaults)
-
-
-def schema() -> dict[str, Any]:
-    """The JSON schema of roster.yaml, for editors that complete and check it."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **RosterFile.model_json_schema()}
+    _report_aliases(document, listed, agents)
+    return tuple(agents)
 
 
 def _filled(entry: AgentEntry, defaults: Defaults) -> AgentEntry:
     missing = {
-        name: value for name in type(defaults).model_fields
+        name: value for name in defaults.model_fields_set
         if name != "env" and getattr(entry, name) is None and (value := getattr(defaults, name)) is not None
     }  # fmt: skip
     if defaults.env:
@@ -285,7 +260,20 @@ def _report_misfits(
         document.report(problem_at, f"no account is called {entry.account!r}. {known}")
 
 
-def _report_freshness(document: yamlfile.Document, at: tuple[str | int, ...], entry: _Common) -> None:
+def _report_aliases(document: yamlfile.Document, listed: Sequence[Any], agents: Sequence[AgentEntry]) -> None:
+    """Nobody is shown as somebody else."""
+    taken = {entry.name: entry.name for entry in agents}
+    for index, each in enumerate(listed):
+        alias = each.get("alias") if isinstance(each, dict) else None
+        if not isinstance(alias, str):
+            continue
+        name = each.get("name")
+        owner = taken.setdefault(alias.casefold(), str(name))
+        if owner != name:
+            document.report(("agents", index, "alias"), f"{alias[:40]!r} is what {owner} is called. Take another.")
+
+
+def _report_freshness(document: yamlfile.Document, at: tuple[str | int, ...], entry: entries.Common) -> None:
     try:
         liveness.check_freshness(entry.heartbeat, entry.freshness)
     except ValueError as error:
@@ -303,118 +291,85 @@ def _report_environment(document: yamlfile.Document, at: Sequence[str | int], en
             document.report(place, f"looks like a secret, and secrets do not stand in this file. {HOW_TO_REFER}")
 
 
-# --- editing -----------------------------------------------------------------------------------------------------
+# --- the fleet as a whole ----------------------------------------------------------------------------------------
 
 
-def check_entry(entry: Mapping[str, Any]) -> None:
-    """See whether these keys could stand in the file as an agent.
-
-    Raises:
-        RosterError: they could not; the message says what is wrong with which.
-    """
-    try:
-        AgentEntry.model_validate(entry)
-    except ValidationError as error:
-        wrong = [
-            f"{'.'.join(map(str, each['loc']))}: {each.get('ctx', {}).get('error') or each['msg']}"
-            for each in error.errors(include_url=False, include_input=False)
-        ]
-        raise RosterError("\n".join(wrong)) from None
+def _below_the_floor(document: yamlfile.Document, agents: Sequence[AgentEntry]) -> list[Breach]:
+    found = floor.breaches([(entry.name, entry.role) for entry in agents])
+    return [
+        Breach(
+            subject=each.subject,
+            problem=document.problem(
+                ("agents",) if each.agent is None else ("agents", each.agent, "role"), each.message
+            ),
+        )
+        for each in found
+    ]
 
 
-def add_agent(path: Path, entry: Mapping[str, Any]) -> bool:
-    """Add an agent to the file, which is made if it is not there. Comments and order are kept.
-
-    The file as it was stays beside it as ``roster.yaml.bak``. May take seconds for a roster of thousands.
-
-    Args:
-        path: the file.
-        entry: the keys of the agent, as they are to be written.
-
-    Returns:
-        Whether it was added; False when an agent of that name stands there already, and nothing was changed.
-
-    Raises:
-        RosterError: the file, or the entry, is not valid, or it cannot be written. The file is as it was.
-    """
-    path = Path(os.path.realpath(path))
-    try:
-        with _locked(path):
-            if load(path).get(str(entry.get("name"))) is not None:
-                return False
-            before = path.read_text(encoding="utf-8-sig") if path.exists() else None
-            after = _with_entry(HEADER if before is None else before, entry)
-            _write(path, after, keep_old=before is not None)
-    except OSError as error:
-        raise RosterError(f"{path} cannot be written: {error.strerror}. Add the agent to it by hand.") from error
-    return True
+def _strange_roles(
+    document: yamlfile.Document, listed: Sequence[Any], agents: Sequence[AgentEntry], known: Collection[str]
+) -> list[Breach]:
+    found = []
+    for index, (written, entry) in enumerate(zip(listed, agents, strict=True)):
+        if entry.role is not None and entry.role not in known:
+            at = ("agents", index, "role") if written.get("role") is not None else ("defaults", "role")
+            found.append(
+                Breach(subject=f"role of {entry.name}", problem=document.problem(at, unknown_role(entry.role, known)))
+            )
+    return found
 
 
-def _with_entry(text: str, entry: Mapping[str, Any]) -> str:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.comments import CommentedMap, CommentedSeq
-
-    yaml = YAML(typ="rt")
-    yaml.preserve_quotes = True
-    yaml.width = 10_000
-    flush_left = re.search(r"^agents:[^\n]*\n(\s*(#[^\n]*)?\n)*-", text, re.MULTILINE)
-    yaml.indent(mapping=2, sequence=2 if flush_left else 4, offset=0 if flush_left else 2)
-    content = yaml.load(text)
-    if content is None:
-        content = CommentedMap()
-    agents = content.get("agents")
-    if not agents:
-        content["agents"] = agents = CommentedSeq()
-    agents.append(CommentedMap({key: _writable(value) for key, value in entry.items() if value not in (None, {}, ())}))
-    buffer = io.StringIO()
-    yaml.dump(content, buffer)
-    return buffer.getvalue()
+def unknown_role(role: str, known: Collection[str]) -> str:
+    """What to say of a role that there is not."""
+    plain = [name for name in known if not any(name.startswith(f"{other}-") for other in known)]
+    return (
+        f"no role is called {role!r}.{suggestion(role, list(known))} There are {', '.join(plain)}; a page "
+        f"roles/{role}.md beside roster.yaml makes another."
+    )
 
 
-def _writable(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _writable(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_writable(each) for each in value]
-    return value if isinstance(value, (bool, int, float)) else str(value)
+def _far_workspaces(document: yamlfile.Document, agents: Sequence[AgentEntry], roots: Sequence[Path]) -> list[Breach]:
+    """Workspaces outside the person's home: more likely a slip than a wish, and a wish can be said."""
+    found = []
+    for index, entry in enumerate(agents):
+        if entry.workspace is None or is_near(entry.workspace, roots):
+            continue
+        message = (
+            f"{entry.workspace} lies outside your home {_homes()[0]}. Move it there, or list a folder that it is in "
+            "under workspace_roots at the top of this file."
+        )
+        at = ("agents", index, "workspace")
+        found.append(Breach(subject=f"workspace of {entry.name}", problem=document.problem(at, message)))
+    return found
 
 
-def _write(path: Path, text: str, *, keep_old: bool) -> None:
-    """Put the new text in place of the old at once, after reading it back."""
-    mode = path.stat().st_mode & 0o777 if keep_old else 0o600
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with open(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(part).chmod(mode)
-        try:
-            read(Path(part))
-        except FileProblems as error:
-            raise RosterError("\n".join(f"{each.key}: {each.message}" for each in error.problems)) from None
-        if keep_old:
-            backup = path.with_name(f"{path.name}.bak")
-            backup.unlink(missing_ok=True)
-            os.link(path, backup)
-        with crashpoints.around(WRITE):
-            os.replace(part, path)
-    finally:
-        Path(part).unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+def is_near(workspace: str, roots: Sequence[Path]) -> bool:
+    """Whether a folder lies in the person's home, or in one of the `roots`."""
+    return any(Path(workspace).is_relative_to(root) for root in (*_homes(), *roots))
 
 
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
+@functools.cache
+def _home(written: str) -> tuple[Path, ...]:
+    return tuple(dict.fromkeys((Path(written), Path(written).resolve())))
+
+
+def _homes() -> tuple[Path, ...]:
+    """The person's home, as it is written and as it is; the root folder where there is none, so that all is in it."""
+    written = os.path.expanduser("~")
+    return _home(written if os.path.isabs(written) else "/")
+
+
+def _without_effect(document: yamlfile.Document, raw: Mapping[str, Any], listed: Sequence[Any]) -> list[Problem]:
+    found = []
+    defaults = raw.get("defaults")
+    for key, instead in NOT_IN_EFFECT.items():
+        places: list[tuple[str | int, ...]] = []
+        if isinstance(defaults, dict) and defaults.get(key) is not None:
+            places.append(("defaults", key))
+        places += [("agents", index, key) for index, each in enumerate(listed) if each.get(key) is not None]
+        if places:
+            more = f" It is set in {len(places) - 1} more place{'' if len(places) == 2 else 's'}." if places[1:] else ""
+            message = f"not in effect in this version: it is kept, and {instead}.{more}"
+            found.append(document.problem(places[0], message))
+    return found

@@ -81,7 +81,7 @@ class Document:
 
     def problem(self, loc: Sequence[str | int], message: str) -> Problem:
         """What is wrong at the key `loc`, without adding it."""
-        line, column = self._place(loc) or (None, None)
+        line, column = self.place(loc) or (None, None)
         return Problem(
             file=self.path.name,
             line=line,
@@ -92,10 +92,11 @@ class Document:
 
     def line(self, loc: Sequence[str | int]) -> int | None:
         """The line of the key `loc`, or of the nearest that encloses it."""
-        place = self._place(loc)
+        place = self.place(loc)
         return None if place is None else place[0]
 
-    def _place(self, loc: Sequence[str | int]) -> Place | None:
+    def place(self, loc: Sequence[str | int]) -> Place | None:
+        """Like `line`, with the column."""
         node, place = self._root, None
         if node is not None and loc:
             place = node.place

@@ -9,9 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bot.paths import Paths
 
 SHELL_COMMANDS: dict[str, click.Command] = {}
+
+#: What `init` offers (fleet.entries.PRESETS, bot.init.CHATS); here, so that `--help` need not look there.
+_FLEETS = ("minimal", "general", "coding", "research", "hybrid")
+_CHATS = ("terminal", "matrix")
 
 
 def _paths() -> Paths:
@@ -72,7 +78,15 @@ def chat() -> int:
 
 
 @click.command("init")
-@click.option("--preset", type=click.Choice(["terminal", "matrix"]), help="Where you talk to your fleet.")
+@click.option(
+    "--preset",
+    "wanted",
+    type=click.Choice([*_FLEETS, *_CHATS]),
+    multiple=True,
+    metavar="PRESET",
+    help=f"The fleet to begin with: {', '.join(_FLEETS)}; absent: general. terminal and matrix are taken as --chat.",
+)
+@click.option("--chat", type=click.Choice(_CHATS), help="Where you talk to your fleet.")
 @click.option("--homeserver", metavar="URL", help="The address of the Matrix homeserver.")
 @click.option("--user", metavar="ID", help="The bot's Matrix user, like @muster:example.org.")
 @click.option(
@@ -80,9 +94,9 @@ def chat() -> int:
 )
 @click.option("--room", metavar="ID", help="The fleet's room, like !abc:example.org.")
 @click.option("--operator", "operators", metavar="ID", multiple=True, help="Who may command, like @ana:example.org.")
-@click.option("--runtime", metavar="NAME", help="What the orchestrator agent runs on; none for no such agent.")
+@click.option("--runtime", metavar="NAME", help="What the agents run on; none for no agents yet.")
 @click.option("--yes", is_flag=True, help="Ask nothing; take what the options and the defaults say.")
-def init(yes: bool, **given: Any) -> int:
+def init(yes: bool, wanted: Sequence[str], chat: str | None, **given: Any) -> int:
     """Write muster.yaml and roster.yaml. Files that are there stay as they are."""
     from bot.init import Answers, next_steps
     from bot.init import init as write
@@ -92,9 +106,14 @@ def init(yes: bool, **given: Any) -> int:
         return answer
 
     paths = _paths()
+    fleets = [each for each in wanted if each in _FLEETS]
+    chats = [each for each in (*wanted, chat) if each in _CHATS]
+    if len(set(fleets)) > 1 or len(set(chats)) > 1:
+        raise click.UsageError(f"One of these at a time: {', '.join(fleets if len(set(fleets)) > 1 else chats)}.")
     if not yes and not sys.stdin.isatty():
         raise click.UsageError("There is nobody to ask: add --yes, and give what matters as options.")
-    answers = write(paths, Answers(**given), None if yes else ask)
+    said = {"preset": next(iter(fleets), None), "chat": next(iter(chats), None), **given}
+    answers = write(paths, Answers(**said), None if yes else ask)
     click.echo(next_steps(answers, paths))
     return 0
 
@@ -109,6 +128,8 @@ def config_check() -> int:
         click.echo(f"warning: {warning}", err=True)
     for problem in found.problems:
         click.echo(str(problem), err=True)
+    for problem in found.roster.not_in_effect if found.roster is not None else ():
+        click.echo(f"note: {problem}", err=True)
     if found.problems:
         return 1
     click.echo("Both files are valid.")

@@ -379,15 +379,39 @@ def test_a_freshness_that_no_healthy_agent_could_keep_is_refused(paths: Paths) -
     assert "give it 40 s or more" in problem
 
 
+def test_a_check_tells_what_the_fleet_as_a_whole_breaks(paths: Paths) -> None:
+    paths.roster_yaml.write_text("agents:\n  - {name: a, role: tester}\n  - {name: b, budget: 5}\n")
+    found = config.check(paths)
+    assert [problem.key for problem in found.problems] == ["agents", "agents", "agents[a].role"]
+    assert found.roster is not None
+    assert [problem.key for problem in found.roster.not_in_effect] == ["agents[b].budget"]
+    paths.roles.mkdir()
+    (paths.roles / "tester.md").write_text("---\nmandate: Tests.\n---\nYou test.\n")
+    paths.roster_yaml.write_text("preset: minimal\nagents:\n  - {name: a, role: tester}\n")
+    assert config.check(paths).problems == ()
+    (paths.roles / "tester.md").write_text("You test.\n")
+    told = [str(problem) for problem in config.check(paths).problems]
+    assert told[0].startswith("roles/tester.md:1: begins without a header")
+    assert told[1].startswith("roster.yaml:3:15: agents[a].role: no role is called 'tester'")
+
+
+def test_workspaces_may_be_where_the_settings_put_them(paths: Paths) -> None:
+    paths.roster_yaml.write_text("preset: minimal\nagents:\n  - {name: a, workspace: /srv/fleet/a}\n")
+    assert [problem.key for problem in config.check(paths).problems] == ["agents[a].workspace"]
+    paths.muster_yaml.write_text("agents: {workspaces: /srv/fleet}\n")
+    assert config.check(paths).problems == ()
+
+
 def test_a_check_reads_both_files_and_what_they_say_of_each_other(paths: Paths) -> None:
     paths.muster_yaml.write_text("accounts:\n  main: {provider: openai}\ntimezone: UTC\n")
     paths.roster_yaml.write_text("agents:\n  - {name: a, account: main}\n  - {name: b, account: mian}\n  - {nam: c}\n")
     found = config.check(paths)
     assert [str(problem) for problem in found.problems] == [
-        "roster.yaml:3: agents[b].account: no account is called 'mian'. Known are main.",
-        "roster.yaml:4: agents[2].name: is missing.",
-        "roster.yaml:4: agents[2].nam: is not known here. Did you mean 'name'? Known are role, runtime, model, "
-        "sandbox, env, prompt, account, heartbeat, freshness, name, workspace, command.",
+        "roster.yaml:3:15: agents[b].account: no account is called 'mian'. Known are main.",
+        "roster.yaml:4:5: agents[2].name: is missing.",
+        "roster.yaml:4:6: agents[2].nam: is not known here. Did you mean 'name'? Known are role, runtime, model, "
+        "sandbox, account, budget, persistent, skills, prompt, host, ssh, tmux_socket, heartbeat, freshness, env, "
+        "name, alias, workspace, command.",
     ]
     assert found.settings is not None
     assert found.roster is None

@@ -11,9 +11,13 @@ import pexpect
 import pytest
 
 from bot import config, init
+from bot.commands.table import CommandTable
+from bot.doors import cli
 from bot.errors import UserError
 from bot.init import Answers
 from bot.paths import Paths
+from fleet import presets
+from fleet.entries import PRESETS, Preset
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,8 +60,38 @@ def test_a_matrix_room_from_options(paths: Paths) -> None:
     assert str(matrix.settings.access_token) == init.TOKEN  # type: ignore[attr-defined]
     assert found.settings.operators == {"matrix:@ana:example.org": "admin", "matrix:@bo:example.org": "admin"}
     assert found.roster is not None
-    lead = found.roster.agents[0]
+    lead, polisher = found.roster.agents[:2]
     assert (lead.role, lead.runtime) == ("orchestrator", "claude")
+    assert (polisher.role, polisher.runtime) == ("enhancer", "claude")
+    assert found.roster.preset == "general"
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("runtime", ["sim", "none", None])
+def test_every_preset_is_a_fleet_that_stands(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch, preset: Preset, runtime: str | None
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    answers = init.init(paths, Answers(preset=preset, runtime=runtime), None)
+    found = config.check(paths)
+    assert [str(problem) for problem in found.problems] == []
+    assert found.roster is not None
+    assert found.roster.not_in_effect == ()
+    assert found.roster.preset == preset
+    core = [(entry.name, entry.role) for entry in found.roster.agents if entry.persistent]
+    expected = [("lead", "orchestrator"), ("polisher", "enhancer")]
+    assert core == (expected[:1] if preset == "minimal" else expected)
+    assert len(found.roster.agents) > len(core) or preset == "minimal"
+    assert {entry.runtime for entry in found.roster.agents} == {
+        {"sim": "sim", "none": None}.get(str(runtime), "claude")
+    }
+    assert ("not on this machine yet" in init.next_steps(answers, paths)) == (runtime is None)
+
+
+def test_the_presets_differ() -> None:
+    texts = [presets.text(preset) for preset in PRESETS]
+    assert len(set(texts)) == len(PRESETS)
+    assert all(f"preset: {preset}\n" in text for preset, text in zip(PRESETS, texts, strict=True))
 
 
 def test_what_is_commented_out_is_valid_too(paths: Paths) -> None:
@@ -101,7 +135,7 @@ def test_not_even_a_link_that_leads_nowhere(paths: Paths, tmp_path: Path) -> Non
 
 def test_what_is_missing_is_named_by_its_options(paths: Paths) -> None:
     with pytest.raises(UserError, match="--homeserver, --user, --operator must be given"):
-        init.init(paths, Answers(preset="matrix"), None)
+        init.init(paths, Answers(chat="matrix"), None)
 
 
 def test_a_wrong_answer_writes_nothing(paths: Paths) -> None:
@@ -165,5 +199,40 @@ def test_the_command(paths: Paths) -> None:
     person.expect(pexpect.EOF)
     person.close()
     assert person.exitstatus == 0
+    assert config.check(paths).roster.preset == "general"  # type: ignore[union-attr]
     again = subprocess.run([*command, "--yes"], capture_output=True, env=environ, check=False)
     assert (again.returncode, b"nothing is overwritten" in again.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "preset", "connectors"),
+    [
+        ([], "general", ["terminal"]),
+        (["--preset", "coding"], "coding", ["terminal"]),
+        (["--preset", "matrix", "--homeserver=https://h", "--user=@m:h", "--operator=@a:h"], "general", ["matrix"]),
+        (["--preset", "terminal", "--preset", "minimal"], "minimal", ["terminal"]),
+        (["--chat", "terminal", "--preset", "hybrid"], "hybrid", ["terminal"]),
+    ],
+)
+def test_a_preset_is_a_fleet_or_as_ever_where_to_talk(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch, options: list[str], preset: str, connectors: list[str]
+) -> None:
+    monkeypatch.setenv("MUSTER_HOME", str(paths.config))
+    assert cli.run(CommandTable(), ["init", "--yes", "--runtime", "sim", *options]) == 0
+    found = config.check(paths)
+    assert found.problems == ()
+    assert found.settings is not None
+    assert found.roster is not None
+    assert found.roster.preset == preset
+    assert [each.kind for each in found.settings.connectors if each.kind in connectors] == connectors
+
+
+@pytest.mark.parametrize("options", [["coding", "hybrid"], ["terminal", "matrix"], ["big"]])
+def test_presets_that_contradict_each_other_write_nothing(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    monkeypatch.setenv("MUSTER_HOME", str(paths.config))
+    given = [word for option in options for word in ("--preset", option)]
+    assert cli.run(CommandTable(), ["init", "--yes", *given]) == 2
+    assert "hybrid" in capsys.readouterr().err or options[0] == "terminal"
+    assert not paths.config.exists()
