@@ -146,9 +146,9 @@ class AgentLink:
         """Take a message back; False when its turn has begun."""
         return bool((await self._ask("withdraw", {"id": id})).get("withdrawn"))
 
-    async def cancel(self) -> Cancelled:
-        """Cancel the running turn."""
-        answer = await self._ask("cancel", {})
+    async def cancel(self, turn: str | None = None) -> Cancelled:
+        """Cancel the running turn; with `turn`, only if it is that one."""
+        answer = await self._ask("cancel", {} if turn is None else {"turn": turn})
         return Cancelled(cancelled=bool(answer.get("cancelled")), turn=answer.get("turn"))
 
     async def answer(

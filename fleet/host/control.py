@@ -265,7 +265,8 @@ async def _withdraw(host: AgentHost, params: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _cancel(host: AgentHost, params: dict[str, Any]) -> dict[str, Any]:
-    turn = host.turns.cancel()
+    only = params.get("turn")
+    turn = host.turns.cancel(only if isinstance(only, str) else None)
     return {"cancelled": turn is not None, "turn": turn}
 
 

@@ -126,10 +126,11 @@ class Turns:
         await asyncio.to_thread(images.forget, found.images)
         return True
 
-    def cancel(self) -> str | None:
-        """Cancel the running turn; its id, or None when none runs. How it ends comes with its end."""
+    def cancel(self, only: str | None = None) -> str | None:
+        """Cancel the running turn, with `only` if it is that one; its id, or None when none runs. How it ends comes
+        with its end."""
         turn = self._chronicle.state.turn
-        if turn is None:
+        if turn is None or only not in {None, turn.turn}:
             return None
         self._cancel_wanted = turn.turn
         self._desk.cancel_all(turn.turn)

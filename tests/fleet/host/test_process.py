@@ -138,6 +138,15 @@ async def test_a_waiting_message_can_be_withdrawn_and_a_begun_one_not(agent: Age
     assert "say=never" not in agent.prompts()
 
 
+async def test_a_cancel_for_one_turn_ends_no_other(agent: Agent) -> None:
+    async with agent.running() as link:
+        await link.send("m1", "wait")
+        started = await until(link, TurnStarted)
+        assert (await link.cancel("an earlier one")).cancelled is False
+        assert (await link.cancel(started.turn)).cancelled is True
+        await until(link, TurnEnded)
+
+
 async def test_cancel_without_a_turn_says_so(agent: Agent) -> None:
     async with agent.running() as link:
         assert (await link.cancel()).cancelled is False
@@ -513,7 +522,7 @@ async def test_stopping_waits_for_the_turn_and_keeps_the_queue(agent: Agent) -> 
 
 async def test_stopping_at_once_cuts_a_turn_that_will_not_end(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
     async with agent.running("stubborn") as link:
-        await link.send("m1", "hang")
+        await link.send("m1", "wait")
         await until(link, TextChunk)
         waiting = asyncio.create_task(link.shutdown())
         await status_when(link, lambda status: status.state == "stopping")
