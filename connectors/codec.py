@@ -6,7 +6,6 @@ characters, which no database takes, and one such event must not stop those behi
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, fields
 from typing import Any, TypeVar
 
@@ -26,6 +25,7 @@ from connectors.messages import (
     Text,
 )
 from register.errors import MusterError
+from register.text import storable
 
 _INBOUND: dict[str, type[InboundBody]] = {"text": Text, "reaction": Reaction, "redaction": Redaction, "edit": Edit}
 _OUTBOUND: dict[str, type[OutboundContent]] = {
@@ -37,20 +37,11 @@ _OUTBOUND: dict[str, type[OutboundContent]] = {
 }
 _NAMES = {kind: name for name, kind in (*_INBOUND.items(), *_OUTBOUND.items())}
 
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-
 _T = TypeVar("_T")
 
 
 class CodecError(MusterError):
     """A stored message is of a kind that this version of Muster does not know."""
-
-
-def storable(text: str) -> str:
-    """`text` without what a database cannot hold: lone surrogates and NUL become U+FFFD."""
-    if text.isascii() and "\x00" not in text:
-        return text
-    return _UNSTORABLE.sub("\ufffd", text)
 
 
 def encode(value: InboundBody | OutboundContent) -> dict[str, Any]:

@@ -62,10 +62,10 @@ async def accept(tx: AsyncConnection, connector: str, batch: Batch, now: float) 
         values = [
             {
                 "connector": connector,
-                "event_id": codec.storable(event.event_id),
-                "conversation": codec.storable(event.conversation),
-                "parent": None if event.parent is None else codec.storable(event.parent),
-                "sender": codec.storable(event.sender),
+                "event_id": event.event_id,
+                "conversation": event.conversation,
+                "parent": event.parent,
+                "sender": event.sender,
                 "sent_at": _moment(event.sent_at, now),
                 "body": codec.encode(event.body),
                 "received_at": now,

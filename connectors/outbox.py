@@ -265,8 +265,8 @@ async def mark_sent(tx: AsyncConnection, sent: Mapping[str, Sent], now: float) -
     values = [
         {
             "sent_key": key,
-            "sent_event": codec.storable(one.event_id),
-            "sent_made": None if one.conversation is None else codec.storable(one.conversation),
+            "sent_event": one.event_id,
+            "sent_made": one.conversation,
         }
         for key, one in sent.items()
     ]
@@ -275,7 +275,7 @@ async def mark_sent(tx: AsyncConnection, sent: Mapping[str, Sent], now: float) -
 
 async def mark_later(tx: AsyncConnection, key: str, *, not_before: float, detail: str) -> None:
     """It was not taken this time."""
-    values = {"not_before": not_before, "detail": codec.storable(detail)}
+    values = {"not_before": not_before, "detail": detail}
     await tx.execute(update(outbox).where(outbox.c.key == key).values(**values))
 
 
@@ -284,7 +284,7 @@ async def close(tx: AsyncConnection, keys: Iterable[str], state: Literal["dead",
     await tx.execute(
         update(outbox)
         .where(outbox.c.key.in_(list(keys)), outbox.c.state == "pending")
-        .values(state=state, detail=codec.storable(detail))
+        .values(state=state, detail=detail)
     )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import structlog
 
 from connectors import inbox
-from connectors.codec import CodecError, storable
+from connectors.codec import CodecError
 from connectors.contract import TryLater
 from connectors.messages import Edit, Reaction, Redaction
 from connectors.persistence import persist
@@ -214,7 +214,7 @@ class Receiver:
         _log.error("inbox.failed", seq=arrival.seq, event_id=arrival.inbound.event_id, reason=reason)
 
         async def alone(tx: AsyncConnection) -> None:
-            await inbox.finish(tx, arrival.seq, self._clock(), state="failed", detail=storable(reason))
+            await inbox.finish(tx, arrival.seq, self._clock(), state="failed", detail=reason)
 
         async def told(tx: AsyncConnection) -> None:
             await alone(tx)

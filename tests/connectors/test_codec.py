@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from connectors import codec
 from connectors.messages import (
@@ -81,17 +79,3 @@ def test_an_unknown_or_incomplete_body_is_refused(stored: object, words: str) ->
 def test_an_unknown_or_incomplete_content_is_refused(stored: object) -> None:
     with pytest.raises(codec.CodecError):
         codec.decode_outbound(stored)
-
-
-@given(st.text(alphabet=st.characters()))
-def test_every_text_can_be_stored(text: str) -> None:
-    stored = codec.storable(text)
-    assert len(stored) == len(text)
-    assert "\x00" not in stored
-    stored.encode()
-    assert codec.storable(stored) == stored
-
-
-@pytest.mark.parametrize("text", ["\ud800", "a\x00b", "\udfff\U0001f600"])
-def test_what_no_database_takes_is_replaced(text: str) -> None:
-    assert "\ufffd" in codec.storable(text)
