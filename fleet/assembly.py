@@ -10,19 +10,22 @@ import asyncio
 import base64
 import secrets
 import shutil
-import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from fleet import editing, lifecycle, roles, roster, runtimes, sandbox
 from fleet.errors import FleetError
+from fleet.runtimes import preparation
 from fleet.spec import AgentSpec
+from fleet.workspace import Workspaces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from fleet.roster import AgentEntry
+    from fleet.runtimes import Runtime
+    from fleet.workspace import Repository
 
 #: What an agent is for when nobody says.
 DEFAULT_ROLE = "coder"
@@ -63,6 +66,9 @@ class Plan:
     model: str | None
     sandbox: str
     workspace: Path
+    """The folder that was named for it, or its own."""
+    repository: Repository | None
+    """That folder as a repository of which the agent gets a clone; None: it works in the folder itself."""
     new: bool
     """The roster has no entry of this name yet."""
     own_workspace: bool
@@ -123,6 +129,11 @@ class Assembly:
         """The control socket of an agent host."""
         return self.socket_of(name)
 
+    @property
+    def workspaces(self) -> Workspaces:
+        """Where the agents work."""
+        return Workspaces(own=self._own_workspace, folder=self.folder_of, hidden=self.hidden)
+
     def _own_workspace(self, name: str) -> Path:
         if self.defaults.workspaces is not None:
             return Path(self.defaults.workspaces) / name
@@ -160,8 +171,9 @@ class Assembly:
         if placed and not workspace.is_dir():
             raise FleetError(f"The workspace {workspace} is no folder; make it first, or leave --workspace out.")
         chosen = sandbox.choose(wanted_sandbox)
-        if chosen != "none":
-            sandbox.check_workspace(workspace, self.hidden)
+        clone = entry.clone if entry is not None else None
+        repository = self.workspaces.check(name, workspace, clone=clone, sandboxed=chosen != "none")
+        if repository is not None or chosen != "none":
             workspace = workspace.resolve()
         plan = Plan(
             name=name,
@@ -170,6 +182,7 @@ class Assembly:
             model=asked.get("model") or (entry.model if entry else None) or self.defaults.model,
             sandbox=chosen,
             workspace=workspace,
+            repository=repository,
             new=entry is None,
             own_workspace=not placed,
         )
@@ -177,6 +190,7 @@ class Assembly:
         editing.check_entry(self._entry_of(plan), fleet if entry is None or role is not None else None)
         if role is not None and role not in (known := self._roles()):
             raise FleetError(f"There is {roster.unknown_role(role, known.names)}")
+        _check_installed(runtimes.RUNTIMES[runtime], entry.command if entry is not None else None)
         return plan
 
     def _roles(self) -> roles.Library:
@@ -218,12 +232,16 @@ class Assembly:
         runtime = runtimes.RUNTIMES[row.runtime]
         folder = self.folder(row.name)
         home = folder / "home"
-        workspace = Path(row.workspace)
-        if row.sandbox != "none":
-            self._check_still(workspace)
         for needed in (folder, home):
             needed.mkdir(mode=0o700, parents=True, exist_ok=True)
-        workspace.mkdir(mode=0o700, parents=True, exist_ok=True)
+        settled = self.workspaces.settle(
+            row.name,
+            Path(row.workspace),
+            clone=entry.clone if entry is not None else None,
+            sandboxed=row.sandbox != "none",
+            goes_on=row.keep_session,
+        )
+        workspace = settled.place
         account = self._account(row.runtime, entry)
         prepared = runtimes.prepare(
             runtime,
@@ -236,8 +254,10 @@ class Assembly:
             extra_environment=self._environment(entry),
             login=self.login_of(row.runtime),
         )
+        instructions = roles.instructions(self._roles().get(row.role), entry.prompt if entry is not None else None)
         marker = secrets.token_hex(16)
         command = prepared.command
+        prepared = replace(prepared, readonly=(*prepared.readonly, *settled.readonly))
         if row.sandbox != "none":
             command = sandbox.wrap(prepared, workspace=workspace, home=home, hidden=self.hidden)
         return AgentSpec(
@@ -257,7 +277,7 @@ class Assembly:
             adapter=runtime.adapter,
             child_names=runtime.child_names,
             models=prepared.models,
-            instructions=roles.instructions(self._roles().get(row.role), entry.prompt if entry is not None else None),
+            instructions="\n\n".join(filter(None, (instructions, settled.instructions))),
             session_meta=prepared.session_meta,
             session_mode=prepared.session_mode,
             resume_session=row.keep_session,
@@ -268,15 +288,6 @@ class Assembly:
             permission_timeout_s=self.defaults.permission_timeout_s,
             hints=prepared.hints,
         )
-
-    def _check_still(self, workspace: Path) -> None:
-        """An agent that works around this folder may have put a link in its place, to something that is not its own."""
-        if workspace.resolve() != workspace:
-            raise FleetError(
-                f"The workspace {workspace} is a link to {workspace.resolve()} by now, so the agent was not started. "
-                "Look at who made it."
-            )
-        sandbox.check_workspace(workspace, self.hidden)
 
     def _account(self, runtime: str, entry: AgentEntry | None) -> Account | None:
         if entry is not None and entry.account is not None:
@@ -300,25 +311,24 @@ class Assembly:
         Raises:
             FleetError: something of it could not be deleted.
         """
-        own = self._own_workspace(name)
-        if workspace not in {own, own.resolve()}:
-            return False
-        if workspace.is_symlink() or not _deleted(workspace):
-            raise FleetError(
-                f"{name} is killed, but its workspace {workspace} could not be deleted. Look at what is left of "
-                "it, and delete it by hand."
-            )
-        return True
+        return self.workspaces.discard(name, workspace)
 
 
-def _deleted(folder: Path) -> bool:
-    """Delete a folder, whatever an agent closed to its owner or nested too deep for Python in it."""
-    try:
-        shutil.rmtree(folder)
-    except (OSError, RecursionError):
-        for command in (["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
-            subprocess.run([*command, "--", str(folder)], stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    return not folder.exists()
+def _check_installed(runtime: Runtime, command: Sequence[str] | None) -> None:
+    """Look for the programs of a runtime as its start will.
+
+    Args:
+        runtime: the runtime.
+        command: the command line, of the runtime custom alone.
+
+    Raises:
+        RuntimeMissing: one is not installed; the message says how to install it.
+    """
+    program = runtime.program or (command[0] if command else "")
+    # A program that the model names is not known before the start puts the name in.
+    for name in (program, *runtime.needs.values()):
+        if "{model}" not in name:
+            preparation.found(runtime, name, shutil.which)
 
 
 def _expanded(path: str) -> Path:

@@ -213,7 +213,7 @@ async def test_an_agent_that_cannot_be_started_says_so_in_its_thread(tmp_path: P
     broken = (
         "version: 1\nagents:\n"
         "  - {name: secretive, runtime: sim, sandbox: none, env: {THING: 'env:NOT_SET_ANYWHERE'}}\n"
-        "  - {name: absent, runtime: custom, sandbox: none, command: [/not/there/agent]}\n"
+        "  - {name: absent, runtime: custom, sandbox: none, command: [/bin/sh, -c, exec /not/there/agent]}\n"
     )
     async with house(tmp_path, roster=broken) as home, home.open():
         home.paths.workspaces.mkdir(exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,9 +36,39 @@ async def test_only_an_admin_opens_a_folder_of_the_persons_to_an_agent(home: Hou
     )
 
 
-async def test_of_a_runtime_that_never_asks_launch_and_ps_say_so(home: House) -> None:
+async def test_of_a_runtime_that_never_asks_launch_and_ps_say_so(
+    home: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("pi-acp", "pi"):
+        (tmp_path / name).write_text("#!/bin/sh\nexit 1\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     said = await home.ask("!launch bold --runtime pi --sandbox none")
     assert "pi never asks for permission: nothing else holds it" in said
     await home.launch("meek")
     listed = await home.ask("!ps")
     assert "Never asking for permission, since their runtime cannot: bold." in listed
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--runtime codex --sandbox none", "npm install -g @agentclientprotocol/codex-acp"),
+        ("--runtime pi --sandbox none", "npm install -g pi-acp"),
+        ("--runtime sim", "the package bubblewrap"),
+    ],
+)
+async def test_what_is_not_installed_is_refused_at_once_with_how_to_install_it(
+    home: House, monkeypatch: pytest.MonkeyPatch, options: str, words: str
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert words in await home.ask(f"!launch coder0 {options}")
+    assert "coder0" not in await home.ask("!ps --all")
+    assert "coder0" not in home.paths.roster_yaml.read_text()
+
+
+async def test_a_command_of_ones_own_that_is_not_there_is_refused_at_once(home: House) -> None:
+    roster = "agents:\n  - {name: absent, runtime: custom, sandbox: none, command: [/not/there/agent]}\n"
+    home.paths.roster_yaml.write_text(roster)
+    assert "no program /not/there/agent" in await home.ask("!launch absent")
+    assert "absent" not in await home.ask("!ps --all")
