@@ -17,6 +17,7 @@ from bot.orchestrator import redaction_of, running, until_stopped
 from bot.paths import Paths
 from bot.up import converse_at_keyboard, first_of, log_to
 from connectors.terminal import MAIN
+from fleet import presets
 from fleet.sandbox.policy import available
 from fleet.sim import provider
 from register.queries import agents
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 HINT = """\
 A demo fleet on a model that only pretends: `lead`, an orchestrator, and `polisher`, an enhancer. Nothing leaves here.
-What you type goes to lead. Try: !ps, !help, !launch coder0 --runtime sim, or: please run it [[run: date]]
+What you type goes to lead. Try: !ps, !roster, !help, !launch coder0, or: please run it [[run: date]]
 An agent's answer to a permission request waits for !approve ID. /quit ends the demo and its agents.
 """
 _FLEET = (("lead", "orchestrator"), ("polisher", "enhancer"))
@@ -52,6 +53,9 @@ async def demo(environ: Mapping[str, str], *, live: bool) -> int:
     """Run the demo; the exit status."""
     paths = demo_paths(environ)
     paths.prepare()
+    if not paths.roster_yaml.exists():
+        paths.roster_yaml.touch(mode=0o600)
+        paths.roster_yaml.write_text(demo_roster(), encoding="utf-8")
     async with provider.running() as models:
         account = Account.model_validate({"provider": "anthropic", "base_url": models.url, "credential": f"env:{_KEY}"})
         settings = dataclasses.replace(load(paths), accounts={"demo": account})
@@ -64,9 +68,19 @@ async def demo(environ: Mapping[str, str], *, live: bool) -> int:
                     await _end_agents(orchestrator)
 
 
-def _sandbox_option() -> str:
+def _sandbox() -> str | None:
     """Nothing where bubblewrap works; otherwise the explicit word that it takes to go without."""
-    return "" if available().works else " --sandbox none"
+    return None if available().works else "none"
+
+
+def _sandbox_option() -> str:
+    sandbox = _sandbox()
+    return "" if sandbox is None else f" --sandbox {sandbox}"
+
+
+def demo_roster() -> str:
+    """The roster that the first demo writes; whatever is done to it later stays."""
+    return presets.text("general", runtime="sim", sandbox=_sandbox())
 
 
 async def _end_agents(orchestrator: Orchestrator) -> None:
