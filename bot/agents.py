@@ -369,12 +369,12 @@ class Agents:
         await agent_messages.add(tx, message)
         return message
 
-    async def cancel(self, row: AgentRow) -> bool:
-        """Cancel the running turn. False: no turn was running."""
+    async def cancel(self, row: AgentRow, turn: str | None = None) -> bool:
+        """Cancel the running turn; with `turn`, only if it is that one. False: no such turn was running."""
         keeper = self._keepers.get(row.name)
         if keeper is None or keeper.link is None:
             raise UserError(f"{row.name} does not run; there is no turn to cancel.")
-        return (await keeper.link.cancel()).cancelled
+        return (await keeper.link.cancel(turn)).cancelled
 
     async def withdraw(self, tx: AsyncConnection, message: AgentMessage) -> bool:
         """Take back a message that may still wait; `bring_mail` then tells the agent host, now or when it runs again.

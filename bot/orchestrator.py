@@ -21,6 +21,7 @@ import structlog
 
 from bot import health
 from bot.agents import Agents
+from bot.alarms import Alarms
 from bot.commands import sections
 from bot.commands.execution import Executor
 from bot.commands.table import TABLE, Permission
@@ -30,6 +31,7 @@ from bot.errors import UserError
 from bot.events import EventHub
 from bot.lock import only_one
 from bot.logins import login_home
+from bot.lookout import Lookout
 from bot.operators import Operators
 from bot.pictures import Pictures
 from bot.redaction import Redaction
@@ -42,12 +44,15 @@ from connectors import registry, retention
 from connectors.delivery import Delivery, DeliverySettings
 from connectors.messages import Capabilities, Health
 from fleet.assembly import Account, Assembly, Defaults
+from fleet.findings import Limits
+from fleet.latest_roster import LatestRoster
 from register.crashpoints import declare
 from register.errors import MusterError
 from register.queries import agent_messages, approvals, audit, command_runs
 from register.references import Reference
 from register.store import Store
 from scheduler.jobs import Job, Jobs
+from scheduler.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -252,6 +257,9 @@ async def _running(
         on_outcome=conversations.said,
         on_failed=conversations.given_up,
     )
+    roster = LatestRoster(
+        paths.roster_yaml, heartbeat_s=settings.agents.heartbeat, freshness_s=settings.agents.freshness
+    )
     agents = Agents(
         store=store,
         teller=Teller(speaker, redact, capabilities, clock, time_of_day),
@@ -261,6 +269,25 @@ async def _running(
         publish=events.publish,
         show_typing=_typing(connectors),
         give_up_after=settings.delivery.give_up_after,
+        fresh_for=roster.fresh_for,
+    )
+    lookout = Lookout(store=store, agents=agents, roster=roster, folders=paths.agents, clock=clock)
+    main_room = _main_room(settings)
+    watchdog = Watchdog(
+        store=store,
+        look=lookout.look,
+        herald=Alarms(
+            speaker=speaker,
+            redaction=redact,
+            capabilities=capabilities,
+            clock=clock,
+            main_room=lambda: main_room(None),
+            prefix=settings.command_prefix,
+            wake_delivery=delivery.wake,
+            publish=events.publish,
+        ),
+        cancel=lookout.cancel,
+        limits=_limits(settings),
     )
     watches = Watches(services)
     jobs = Jobs(
@@ -268,6 +295,7 @@ async def _running(
             Job("confirmations", 30.0, conversations.lapse),
             Job("retention", 3600.0, lambda: _retain(store, paths, clock)),
             Job("journals", 3600.0, agents.prune),
+            Job("watchdog", settings.watchdog.every, watchdog.sweep),
         ),
         clock,
     )
@@ -275,7 +303,8 @@ async def _running(
     services.agents = agents
     services.watches = watches
     services.conversations = conversations
-    services.main_room = _main_room(settings)
+    services.lookout = lookout
+    services.main_room = main_room
     services.complete = _completion(agents)
     services.health = health.Source(delivery=delivery, jobs=jobs, agents=agents, store=store, clock=clock)
     orchestrator = Orchestrator(
@@ -434,6 +463,15 @@ def _defaults(settings: Settings) -> Defaults:
         initialize_timeout_s=settings.agents.initialize_timeout,
         heartbeat_s=settings.agents.heartbeat,
         permission_timeout_s=settings.approvals.timeout,
+    )
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        turn_silence=settings.watchdog.turn_silence,
+        cancel_after=settings.watchdog.cancel_after,
+        expiry_notice=settings.watchdog.expiry_notice,
+        settling=settings.watchdog.settling,
     )
 
 

@@ -71,6 +71,7 @@ class Services:
     agents: Any = None
     assembly: Any = None
     watches: Any = None
+    lookout: Any = None
     conversations: Any = None
     terminal: Any = None
     """The terminal connector, which ``GET /v1/terminal`` attaches to; None when it is not configured."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,11 @@ from fleet import events
 from fleet.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from bot.looking import AgentView
     from fleet.events import Entry
+    from fleet.findings import Finding
 
 _STATE_MARKS = {
     "starting": "🔵",
@@ -29,12 +31,34 @@ _STATE_MARKS = {
 }
 
 
+#: How `--json` calls the ways in which roster, register and what runs differ.
+_DRIFT = {"missing": "not_running", "unrostered": "not_in_roster", "stray": "not_in_register"}
+#: The keys of one agent in JSON.
+_SHAPE = (
+    "name", "role", "runtime", "model", "state", "evidence", "evidence_age_s", "activity", "activity_s", "session_id",
+    "turns", "queued", "sandbox", "workspace", "detail", "host", "tenant_id", "started_at", "tokens_today", "drift",
+)  # fmt: skip
+#: Characters of what an agent does, in the table.
+_CELL = 30
+#: Agents in one table of `ps`; of more, those come first whom somebody should look at.
+_ROWS = 30
+#: From so many agents on, `ps` begins with how many are in each state.
+_COUNTED = 10
+#: The states in the order in which somebody should look at them.
+_URGENCY = {
+    state: place
+    for place, state in enumerate(
+        ("waiting", "unknown", "failed", "starting", "working", "stopping", "idle", "frozen", "stopped")
+    )
+}
+
+
 def is_up(view: AgentView) -> bool:
     """Whether the agent runs, should run, or ended otherwise than by being stopped."""
     return view.row.wanted == "running" or view.liveness.state != "stopped"
 
 
-def as_json(view: AgentView, now: float) -> dict[str, Any]:
+def as_json(view: AgentView, now: float, *, unrostered: bool = False) -> dict[str, Any]:
     row, status = view.row, view.status
     return {
         "name": row.name,
@@ -45,6 +69,7 @@ def as_json(view: AgentView, now: float) -> dict[str, Any]:
         "evidence": view.liveness.evidence,
         "evidence_age_s": None if view.liveness.evidence_age_s is None else round(view.liveness.evidence_age_s, 3),
         "activity": view.activity,
+        "activity_s": None if view.activity_since is None else round(max(0.0, now - view.activity_since), 3),
         "session_id": status.session if status is not None else None,
         "turns": status.turns if status is not None else None,
         "queued": view.queued,
@@ -55,7 +80,21 @@ def as_json(view: AgentView, now: float) -> dict[str, Any]:
         "tenant_id": row.tenant_id,
         "started_at": timestamp(row.started_at),
         "tokens_today": None,
+        "drift": _DRIFT["unrostered"] if unrostered else None,
     }
+
+
+def drift_as_json(finding: Finding) -> dict[str, Any]:
+    """An agent that is not in the register, in the shape of the others: in the roster alone, or running alone."""
+    stray = finding.kind == "stray"
+    known = {
+        "name": finding.agent,
+        "state": "unknown" if stray else "stopped",
+        "evidence": "process" if stray else "none",
+        "queued": 0,
+        "drift": _DRIFT[finding.kind],
+    }
+    return {name: known.get(name) for name in _SHAPE}
 
 
 def how_known(view: AgentView) -> str:
@@ -64,36 +103,74 @@ def how_known(view: AgentView) -> str:
     return view.liveness.evidence if age is None else f"{view.liveness.evidence}, {rendering.span(age)} ago"
 
 
-def fleet_text(views: Sequence[AgentView], *, hidden: int, now: float) -> str:
-    """The table of `ps`, and what must be said about agents that are not isolated."""
+def fleet_text(
+    views: Sequence[AgentView], *, hidden: int, now: float, everybody: bool = False, drift: Sequence[Finding] = ()
+) -> str:
+    """The table of `ps`, and what must be said about agents that are not isolated.
+
+    Args:
+        views: the agents to show.
+        hidden: how many are stopped and not shown.
+        now: seconds since the epoch.
+        everybody: leave nobody out, however long the table gets.
+        drift: where roster, register and what runs differ.
+    """
+    apart = "".join(f"\n{line}" for line in _apart(drift))
     if not views:
         more = f" {hidden} are stopped: `ps --all`." if hidden else " `launch NAME` starts one."
-        return f"No agent runs.{more}"
-    rows = [
-        (
-            view.row.name,
-            f"{_STATE_MARKS.get(view.liveness.state, '')} {view.liveness.state}",
-            how_known(view),
-            _doing(view),
-        )
-        for view in views
-    ]
-    lines = [rendering.table(("agent", "state", "known by", "doing"), rows)]
+        return f"No agent runs.{more}" + (f"\n{apart}" if apart else "")
+    shown = views
+    if len(views) > _ROWS and not everybody:
+        shown = sorted(views, key=lambda view: (_URGENCY.get(view.liveness.state, 0), view.row.name))[:_ROWS]
+    lines = []
+    if len(views) >= _COUNTED:
+        counted = Counter(view.liveness.state for view in views)
+        states = sorted(counted, key=lambda state: _URGENCY.get(state, 0))
+        counts = ", ".join(f"{_STATE_MARKS.get(state, '')} {counted[state]:,} {state}" for state in states)
+        lines.append(f"{len(views):,} agents: {counts}.\n")
+    lines.append(rendering.table(("agent", "state", "doing"), [_row(view, now) for view in shown]))
+    if len(views) > len(shown):
+        lines.append(f"\n{len(views) - len(shown):,} more run: `ps --all`.")
     loose = [view.row.name for view in views if view.row.sandbox == "none" and view.liveness.state != "stopped"]
     if loose:
-        lines.append(f"\n⚠️ Without a sandbox, and so able to give Muster orders as you: {', '.join(loose)}.")
+        lines.append(f"\n⚠️ Without a sandbox, and so able to give Muster orders as you: {_some(loose)}.")
     bold = [view.row.name for view in views if view.row.runtime in RUNTIMES and not RUNTIMES[view.row.runtime].asks]
     if bold:
-        lines.append(f"\n⚠️ Never asking for permission, since their runtime cannot: {', '.join(bold)}.")
+        lines.append(f"\n⚠️ Never asking for permission, since their runtime cannot: {_some(bold)}.")
     if hidden:
-        lines.append(f"\n{hidden} stopped: `ps --all`.")
-    return "\n".join(lines)
+        lines.append(f"\n{hidden:,} stopped: `ps --all`.")
+    return "\n".join(lines) + apart
 
 
-def _doing(view: AgentView) -> str:
+def _row(view: AgentView, now: float) -> tuple[str, str, str]:
+    """An agent in three short cells, which a phone shows side by side."""
+    age = view.liveness.evidence_age_s
+    known = view.liveness.evidence if age is None else f"{view.liveness.evidence}, {rendering.span(age)}"
+    state = view.liveness.state
+    return view.row.name, f"{_STATE_MARKS.get(state, '')} {state} ({known})", _doing(view, now, _CELL)
+
+
+def _apart(drift: Sequence[Finding]) -> Iterator[str]:
+    told = {
+        "missing": "📋 In the roster, and never started: {}. `launch NAME` starts one.",
+        "unrostered": "📋 Running, and not in the roster: {}. `stop NAME` stops one.",
+        "stray": "👻 Running, and unknown to the register: {}. `launch NAME` takes one over.",
+    }
+    for kind, sentence in told.items():
+        if names := [finding.agent for finding in drift if finding.kind == kind]:
+            yield f"\n{sentence.format(_some(names))}"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _ROWS
+    return ", ".join(names[:_ROWS]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _doing(view: AgentView, now: float, width: int) -> str:
     words = []
     if view.activity:
-        words.append(rendering.one_line(view.activity, 40))
+        lasting = f", {rendering.span(now - view.activity_since)}" if view.activity_since is not None else ""
+        words.append(rendering.one_line(view.activity, width) + lasting)
     elif view.liveness.state in {"failed", "unknown"}:
         words.append(rendering.one_line(view.liveness.detail or view.row.detail or "", 60))
     if view.queued:
@@ -107,7 +184,7 @@ def agent_text(view: AgentView, now: float) -> str:
     lines = [
         f"{_STATE_MARKS.get(view.liveness.state, '')} **{row.name}** {view.liveness.state} ({how_known(view)})",
         " · ".join(word for word in (row.role, row.runtime, row.model, f"sandbox {row.sandbox}") if word),
-        _doing(view),
+        _doing(view, now, 60),
     ]
     if status is not None and status.turn_started_at is not None:
         lines.append(f"turn {status.turns}, for {rendering.span(now - status.turn_started_at)}")

@@ -12,15 +12,19 @@ async def ps(ctx: Context, *, all: bool = False) -> Reply:
     """The fleet: state, how it is known and how long ago, what each agent does.
 
     Args:
-        all: also the agents that are stopped.
+        all: also the agents that are stopped, and where the roster differs from what runs.
     """
     from bot import views
 
     now = ctx.services.clock()
     seen = await ctx.services.agents.view()
     shown = [view for view in seen if all or views.is_up(view)]
+    drift = await ctx.services.lookout.drift() if all else []
+    unrostered = {finding.agent for finding in drift if finding.kind == "unrostered"}
+    found = [views.as_json(view, now, unrostered=view.row.name in unrostered) for view in shown]
     return Reply(
-        views.fleet_text(shown, hidden=len(seen) - len(shown), now=now), [views.as_json(v, now) for v in shown]
+        views.fleet_text(shown, hidden=len(seen) - len(shown), now=now, everybody=all, drift=drift),
+        [*found, *(views.drift_as_json(finding) for finding in drift if finding.kind != "unrostered")],
     )
 
 

@@ -81,6 +81,7 @@ class Installation:
             "operators": {f"matrix:{self.ana.user_id}": "admin"},
             "accounts": {"sim": {"provider": "anthropic", "base_url": self.models.url, "credential": "env:SIM_KEY"}},
             "agents": {"runtime": "sim", "sandbox": "none", "heartbeat": "1s"},
+            "watchdog": {"every": "1s"},
         }
         self.paths.muster_yaml.write_text(yaml.safe_dump(settings | changes))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -144,6 +145,16 @@ async def failed_start(stage: Stage) -> None:
     await books.ask(f"!launch {name} --runtime pi")
     thread = await home.thread_of(name)
     await home.heard_words("✖", thread=thread)
+
+
+async def neglected(stage: Stage) -> None:
+    """An agent that should run and does not: the watchdog says so, alone or together with others like it."""
+    books, home, name = stage.books, stage.home, f"idle{stage.played}"
+    await books.ask(f"!launch {name} --runtime pi")
+    known = re.compile(rf"\b{name}\b")
+    told = await home.heard(lambda event: "should run and do" in body(event) and known.search(body(event)) is not None)
+    assert "!restart" in body(told)
+    await books.ask(f"!stop {name}")
 
 
 async def watched(stage: Stage) -> None:

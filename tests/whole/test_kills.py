@@ -51,6 +51,7 @@ SCENES: dict[Scene, tuple[str, ...]] = {
     scenes.killing: both("command.confirm", "agent.killed"),
     scenes.gone: both("agent.gone"),
     scenes.failed_start: both("agent.spawn_failed"),
+    scenes.neglected: both("watchdog.tell"),
     scenes.watched: both("watch.update"),
 }
 

@@ -1,0 +1,232 @@
+"""What the watchdog found, as operators are told of it: what is wrong, and the command that helps.
+
+One agent's trouble is told in its thread, a permission request's end where the question stands, and what befalls many
+or the fleet in the main room. Causes come from runtimes and are quoted, never spoken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bot import rendering
+from bot.errors import UserError
+from bot.saying import Place
+from connectors import outbox
+from connectors.messages import Priority
+from register.queries import agents, approvals
+from scheduler.news import Again, Grown, Over, Told, is_fleet_wide
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.redaction import Redaction
+    from bot.saying import Speaker
+    from connectors.messages import Capabilities
+    from fleet.findings import Finding
+    from register.queries.agents import AgentRow
+    from scheduler.news import News
+
+#: Agents that are named in one message; of more, the number is told.
+_NAMED = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alarms:
+    """Tells what is new (`scheduler.watchdog.Herald`)."""
+
+    speaker: Speaker
+    redaction: Redaction
+    capabilities: Callable[[str], Capabilities]
+    clock: Callable[[], float]
+    main_room: Callable[[], tuple[str, str]]
+    """Connector and conversation of the main room; raises UserError when none is set."""
+    prefix: str
+    """What commands begin with in chat."""
+    wake_delivery: Callable[[], None]
+    publish: Callable[[Mapping[str, object]], None]
+
+    async def tell(self, tx: AsyncConnection, piece: News) -> bool:
+        """Put what is to be said into the outbox; False when there is no room to say it in."""
+        if isinstance(piece, Over) and not is_fleet_wide(piece.event) and await _is_told_otherwise(tx, piece):
+            return True
+        place = await self._place(tx, piece)
+        if place is None:
+            return False
+        can, now = self.capabilities(place.connector), self.clock()
+        words = self.redaction(text(piece, now, self.prefix))
+        if isinstance(piece, Grown) and can.edits and await outbox.get(tx, piece.event) is not None:
+            said = self.speaker.replace(piece.key, piece.event, words, place, can, priority=Priority.REPLY, final=True)
+        else:
+            said = self.speaker.say(piece.event if isinstance(piece, Told) else piece.key, words, place, can)
+        for outbound in said:
+            await outbox.put(tx, outbound, now)
+        return True
+
+    def told(self, piece: News) -> None:
+        self.wake_delivery()
+        event: dict[str, object] = {"type": "finding", "event": piece.event, "news": type(piece).__name__.lower()}
+        if isinstance(piece, Over):
+            self.publish({**event, "kind": piece.kind, "agents": [piece.agent]})
+        else:
+            names = [finding.agent for finding in piece.findings]
+            command = command_for(piece.findings[0])
+            self.publish({**event, "kind": piece.findings[0].kind, "agents": names, "command": command})
+
+    async def _place(self, tx: AsyncConnection, piece: News) -> Place | None:
+        if not is_fleet_wide(piece.event):
+            name = piece.agent if isinstance(piece, Over) else piece.findings[0].agent
+            row = await agents.get(tx, name)
+            if row is not None:
+                return await self._beside(tx, row, piece)
+        try:
+            connector, room = self.main_room()
+        except UserError:
+            # Nobody said which room is the main one: then it is where the agents are launched.
+            rows = await agents.every(tx)
+            if not rows:
+                return None
+            newest = max(rows, key=lambda row: row.started_at or 0.0)
+            connector, room = newest.connector, newest.room
+        return Place(connector, conversation=room)
+
+    async def _beside(self, tx: AsyncConnection, row: AgentRow, piece: News) -> Place:
+        """The agent's thread; for a permission request, where its question stands."""
+        if isinstance(piece, Told) and piece.findings[0].kind == "expiring":
+            approval = await approvals.get(tx, piece.findings[0].subject)
+            question = await outbox.get(tx, approval.outbox_key) if approval is not None else None
+            if question is not None:
+                out = question.outbound
+                return Place(out.connector, conversation=out.conversation, thread_of=out.thread_of)
+        return Place(row.connector, thread_of=row.thread_key)
+
+
+async def _is_told_otherwise(tx: AsyncConnection, piece: Over) -> bool:
+    """Whether the agent's thread says anyway what became of it: it was stopped, it failed, it is gone."""
+    row = await agents.get(tx, piece.agent)
+    return row is None or row.wanted != "running" or row.state in {"failed", "stopped"}
+
+
+# --- words -------------------------------------------------------------------------------------------------------
+
+
+def command_for(finding: Finding) -> str:
+    """The command that helps, as it is typed behind the prefix."""
+    name = finding.agent
+    match finding.kind:
+        case "silent" | "failed":
+            return f"restart {name}"
+        case "stalled" | "overdue":
+            return f"cancel {name}"
+        case "expiring":
+            return f"approve {finding.subject}"
+        case "stray" | "missing":
+            return f"launch {name}"
+        case "unrostered":
+            return f"stop {name}"
+
+
+def text(piece: News, now: float, prefix: str) -> str:
+    """What is said, as Markdown; with `prefix` commands begin."""
+
+    def typed(line: str) -> str:
+        return rendering.code(prefix + line)
+
+    match piece:
+        case Over():
+            return _over(piece, now)
+        case Told(findings=findings) | Grown(findings=findings) | Again(findings=findings):
+            if is_fleet_wide(piece.event):
+                return _of_many(findings, now, typed)
+            return _of_one(findings[0], now, typed)
+
+
+def _of_one(finding: Finding, now: float, typed: Callable[[str], str]) -> str:
+    agent, subject = finding.agent, finding.subject
+    name, command = f"**{agent}**", typed(command_for(finding))
+    match finding.kind:
+        case "silent":
+            return f"❓ {name} does not answer{_because(finding)}. {command} starts it again."
+        case "failed":
+            stop = typed(f"stop {agent}")
+            return f"🔴 {name} should run and does not. {command} starts it again, {stop} leaves it at that."
+        case "stalled":
+            steer = typed(f"steer {agent} TEXT")
+            return f"⏳ Nothing came from this turn of {name}{_for(finding, now)}. {command} ends it, {steer} asks."
+        case "overdue":
+            return f"⏹ Nothing came from this turn of {name}{_for(finding, now)}: Muster cancels it."
+        case "expiring":
+            deny = typed(f"deny {subject}")
+            return f"⌛ The request `{subject}` of {name} is denied unless somebody answers soon: {command}, or {deny}."
+        case _:
+            return _of_many([finding], now, typed)
+
+
+def _of_many(findings: Sequence[Finding], now: float, typed: Callable[[str], str]) -> str:
+    first = findings[0]
+    count, names = len(findings), _names(findings)
+    who = f"**{count:,} agents**" if count > 1 else "**An agent**"
+    do = "do" if count > 1 else "does"
+    example = typed(command_for(first))
+    match first.kind:
+        case "silent":
+            return f"❓ {who} {do} not answer{_because(first)}. It befell {names}. {example} starts one of them again."
+        case "failed":
+            same = f", for the same reason: {_quoted(first.cause)}" if first.cause else ""
+            return (
+                f"🔴 {who} should run and {do} not{same}. It befell {names}. Once the cause is mended, {example} "
+                "starts one of them again; `muster doctor` looks for causes."
+            )
+        case "stalled":
+            return (
+                f"⏳ Nothing came{_for(first, now)} from the turns of {who}: {names}. When so many wait at once, it is "
+                f"often their provider; {example} ends one of these turns."
+            )
+        case "overdue":
+            return f"⏹ Nothing came{_for(first, now)} from the turns of {who}: {names}. Muster cancels them."
+        case "stray":
+            return (
+                f"👻 Running on this machine, and unknown to the register: {names}. {example} takes one over and "
+                "starts it again."
+            )
+        case "unrostered":
+            return (
+                f"📋 Running, and not in the roster: {names}. {example} stops one; written into roster.yaml, it stays."
+            )
+        case _:
+            return f"📋 In the roster, and not running: {names}. {example} starts one."
+
+
+def _over(piece: Over, now: float) -> str:
+    lasted = f"It took {rendering.span(now - piece.since)}."
+    match piece.kind, is_fleet_wide(piece.event):
+        case "silent", False:
+            return f"✔ **{piece.agent}** answers again. {lasted}"
+        case "stalled", False:
+            return f"✔ The turn of **{piece.agent}** is no longer stuck. {lasted}"
+        case "silent", True:
+            return f"✔ None of those agents is silent any more. {lasted}"
+        case "stalled", True:
+            return f"✔ None of those turns is stuck any more. {lasted}"
+        case _:
+            return f"✔ No agent runs any more that the register does not know. {lasted}"
+
+
+def _names(findings: Sequence[Finding]) -> str:
+    shown = ", ".join(finding.agent for finding in findings[:_NAMED])
+    more = len(findings) - _NAMED
+    return f"{shown} and {more:,} more" if more > 0 else shown
+
+
+def _because(finding: Finding) -> str:
+    return f": {_quoted(finding.cause)}" if finding.cause else ""
+
+
+def _quoted(cause: str) -> str:
+    return rendering.code(rendering.one_line(cause, 160))
+
+
+def _for(finding: Finding, now: float) -> str:
+    return f" for {rendering.span(now - finding.since)}" if finding.since is not None else ""

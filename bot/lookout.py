@@ -1,0 +1,94 @@
+"""What the watchdog sees: the agents of the register, what they ask, the roster, and hosts that nobody knows of."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from fleet import lifecycle
+from fleet.findings import Finding, Limits, Question, Sighting, View, found_in
+from fleet.names import is_agent_name
+from register.errors import MusterError
+from register.queries import approvals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from pathlib import Path
+
+    from bot.agents import Agents
+    from bot.looking import AgentView
+    from fleet.latest_roster import LatestRoster
+    from register.store import Store
+
+log = structlog.get_logger(__name__)
+
+#: Findings about where roster, register and what runs differ.
+_DRIFT = frozenset({"stray", "unrostered", "missing"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lookout:
+    store: Store
+    agents: Agents
+    roster: LatestRoster
+    folders: Path
+    """Where the private folders of all agents are."""
+    clock: Callable[[], float]
+
+    async def look(self) -> View:
+        """The fleet as it is known now.
+
+        Raises:
+            RegisterError: the register cannot be used.
+        """
+        await self.roster.refresh()
+        views = await self.agents.view()
+        async with self.store.read() as tx:
+            pending = await approvals.in_states(tx, ["pending"])
+        names = {view.row.name for view in views}
+        return View(
+            at=self.clock(),
+            agents=[_sighting(view) for view in views],
+            questions=[
+                Question(id=each.id, agent=each.agent, asked_at=each.asked_at, expires_at=each.expires_at)
+                for each in pending
+            ],
+            rostered=self.roster.names,
+            strays=await asyncio.to_thread(_strays, self.folders, names),
+        )
+
+    async def cancel(self, name: str, turn: str) -> None:
+        """Cancel this turn of an agent, if it is still the one that runs."""
+        try:
+            await self.agents.cancel(await self.agents.get(name), turn)
+        except MusterError as error:
+            log.info("watchdog.not_cancelled", agent=name, turn=turn, reason=str(error))
+
+    async def drift(self) -> list[Finding]:
+        """Where roster, register and what runs differ at this moment, by name."""
+        found = found_in(await self.look(), Limits())
+        return sorted((each for each in found.findings if each.kind in _DRIFT), key=lambda each: each.agent)
+
+
+def _sighting(view: AgentView) -> Sighting:
+    row, status = view.row, view.status
+    return Sighting(
+        name=row.name,
+        wanted=row.wanted,
+        liveness=view.liveness,
+        changed_at=row.stopped_at or row.started_at,
+        turn=status.turn if status is not None else None,
+        event_at=(status.event_at or status.turn_started_at) if status is not None else None,
+    )
+
+
+def _strays(folders: Path, known: Collection[str]) -> list[str]:
+    try:
+        found = sorted(folder.name for folder in folders.iterdir())
+    except FileNotFoundError:
+        return []
+    unknown = (name for name in found if name not in known and is_agent_name(name))
+    return [name for name in unknown if lifecycle.is_running(folders / name)]

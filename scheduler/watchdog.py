@@ -1,0 +1,100 @@
+"""The sweep: looks at the fleet, and tells what is wrong with it that was not told yet.
+
+What was told stands in the register, and is written in the transaction that puts the messages into the outbox: killed
+at any point, the next sweep tells what is missing, and nothing twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+from fleet.findings import Limits, View, found_in
+from register.crashpoints import declare
+from register.queries import findings
+from scheduler import news
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from fleet.findings import Finding
+    from register.store import Store
+    from scheduler.news import News
+
+log = structlog.get_logger(__name__)
+
+TELL = declare("watchdog.tell")
+
+
+class Herald(Protocol):
+    """Tells operators."""
+
+    async def tell(self, tx: AsyncConnection, piece: News) -> bool:
+        """Put the messages into the outbox; False when there is no room to say it in."""
+
+    def told(self, piece: News) -> None:
+        """What `tell` wrote is committed."""
+
+
+@dataclass(slots=True)
+class Watchdog:
+    """Sweeps whenever it is asked to."""
+
+    store: Store
+    look: Callable[[], Awaitable[View]]
+    herald: Herald
+    cancel: Callable[[str, str], Awaitable[None]]
+    """Cancel the turn of an agent, if it still is the one that runs."""
+    limits: Limits
+    _memory: news.Memory = field(default_factory=news.Memory)
+    _roomless: bool = False
+    """It was logged that something could not be told anywhere."""
+    _cancelled: set[str] = field(default_factory=set)
+    """The keys of overdue turns that this process cancelled already."""
+
+    async def sweep(self) -> None:
+        """Look once, and tell what is new.
+
+        Raises:
+            RegisterError: the register cannot be used; the next sweep tells it.
+        """
+        view = await self.look()
+        found = found_in(view, self.limits)
+        async with self.store.read() as tx:
+            standing = await findings.every(tx)
+        decision = news.decide(found, standing, self._memory, view.at, self.limits)
+        if decision.news or decision.rows or decision.over:
+            told = await self._write(decision)
+            for piece in told:
+                log.info("watchdog.told", piece=type(piece).__name__, event_id=piece.event)
+                self.herald.told(piece)
+        self._memory = decision.memory
+        await self._cancel_overdue(found.findings)
+
+    async def _write(self, decision: news.Decision) -> list[News]:
+        told: list[News] = []
+        async with self.store.write(TELL) as tx:
+            await findings.forget(tx, decision.over)
+            for piece in decision.news:
+                if not await self.herald.tell(tx, piece):
+                    # Its rows are not written: the next sweep tries again.
+                    if not self._roomless:
+                        log.warning("watchdog.no_room", event_id=piece.event)
+                    self._roomless = True
+                    continue
+                told.append(piece)
+                await findings.put(tx, decision.rows.get(piece.event, ()))
+        return told
+
+    async def _cancel_overdue(self, found: Sequence[Finding]) -> None:
+        """Once per turn; after a restart once more, since nobody knows whether the last one came that far."""
+        overdue = {finding.key: finding for finding in found if finding.kind == "overdue"}
+        self._cancelled &= set(overdue)
+        for key, finding in overdue.items():
+            if key not in self._cancelled:
+                self._cancelled.add(key)
+                await self.cancel(finding.agent, finding.subject)

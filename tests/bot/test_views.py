@@ -1,0 +1,80 @@
+"""`ps` fits a phone, whoever should be looked at comes first, and nothing that differs is left out."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from bot import views
+from bot.looking import AgentView
+from fleet.findings import Finding
+from fleet.liveness import Liveness
+from tests.bot.test_looking import NOW, ROW
+
+#: Characters that a phone shows side by side, in its smallest usual type.
+PHONE = 75
+
+
+def agent(name: str, state: str = "idle", **more: object) -> AgentView:
+    row = dataclasses.replace(ROW, name=name, wanted="stopped" if state == "stopped" else "running")
+    verdict = Liveness(state=state, evidence="protocol", evidence_age_s=3.2)
+    return dataclasses.replace(AgentView(row=row, liveness=verdict, status=None, activity=None), **more)  # type: ignore[arg-type]
+
+
+def rows(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("| ")][2:]
+
+
+def test_an_agent_at_work_shows_what_it_does_and_for_how_long() -> None:
+    busy = agent("coder0", "working", activity="make test", activity_since=NOW - 250, queued=2)
+    (row,) = rows(views.fleet_text([busy], hidden=0, now=NOW))
+    assert row == "| coder0 | ⚙️ working (protocol, 3 s) | make test, 4 min, 2 queued |"
+    assert views.as_json(busy, NOW)["activity"] == "make test"
+    assert views.as_json(busy, NOW)["activity_s"] == 250.0
+
+
+def test_a_row_fits_a_phone_whatever_an_agent_does() -> None:
+    busy = agent("coder0", "working", activity="grep -rn " + "x " * 200, activity_since=NOW - 250)
+    (row,) = rows(views.fleet_text([busy], hidden=0, now=NOW))
+    assert len(row) <= PHONE + 10, "the bars between the cells are drawn, not written"
+
+
+def test_of_a_large_fleet_those_come_first_whom_somebody_should_look_at() -> None:
+    fleet = [agent(f"coder{number}") for number in range(1000)]
+    fleet[700] = agent("coder700", "failed")
+    fleet[800] = agent("coder800", "waiting")
+    fleet[900] = agent("coder900", "unknown")
+    text = views.fleet_text(fleet, hidden=0, now=NOW)
+    assert text.startswith("1,000 agents: 🔐 1 waiting, ❓ 1 unknown, 🔴 1 failed, 🟢 997 idle.")
+    shown = rows(text)
+    assert [row.split(" | ")[0] for row in shown[:3]] == ["| coder800", "| coder900", "| coder700"]
+    assert f"{1000 - len(shown)} more run" in text
+    assert len(rows(views.fleet_text(fleet, hidden=0, now=NOW, everybody=True))) == 1000
+
+
+def test_a_small_fleet_is_just_its_table() -> None:
+    text = views.fleet_text([agent("b"), agent("a")], hidden=0, now=NOW)
+    assert text.startswith("| agent |")
+    assert [row.split(" | ")[0] for row in rows(text)] == ["| b", "| a"]
+
+
+def test_drift_shows_both_ways() -> None:
+    drift = [
+        Finding(kind="missing", agent="board0"),
+        Finding(kind="unrostered", agent="coder0"),
+        Finding(kind="stray", agent="ghost"),
+    ]
+    for fleet in ([agent("coder0")], []):
+        text = views.fleet_text(fleet, hidden=0, now=NOW, everybody=True, drift=drift)
+        assert "never started: board0" in text
+        assert "not in the roster: coder0" in text
+        assert "unknown to the register: ghost" in text
+
+
+def test_what_is_not_in_the_register_has_the_same_shape_as_the_others() -> None:
+    usual = views.as_json(agent("coder0"), NOW)
+    for kind, state, drift in (("missing", "stopped", "not_running"), ("stray", "unknown", "not_in_register")):
+        apart = views.drift_as_json(Finding(kind=kind, agent="ghost"))  # type: ignore[arg-type]
+        assert apart.keys() == usual.keys()
+        assert (apart["name"], apart["state"], apart["drift"]) == ("ghost", state, drift)
+    assert usual["drift"] is None
+    assert views.as_json(agent("coder0"), NOW, unrostered=True)["drift"] == "not_in_roster"

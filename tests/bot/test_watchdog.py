@@ -1,0 +1,224 @@
+"""What operators are told when nobody looks: once, where it belongs, with the command that helps."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fleet import lock
+from register.crashpoints import declare
+from register.queries import agents
+from scheduler import news
+from tests.bot.house import ROOM, House, house
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+#: Heartbeats and sweeps as fast as a test wants them.
+SETTINGS = """\
+agents: {heartbeat: 200ms, freshness: 5s}
+watchdog: {every: 200ms, settling: 1s, turn_silence: 2s}
+""".replace("200ms", "0.2")
+
+
+@pytest.fixture
+async def home(tmp_path: Path) -> AsyncIterator[House]:
+    async with house(tmp_path, settings=SETTINGS) as made, made.open():
+        yield made
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is well counts as over at the next sweep."""
+    monkeypatch.setattr(news, "CALM_S", 0.0)
+
+
+async def runtime_of(home: House, name: str) -> int:
+    """The process id of an agent's runtime, once its host told it."""
+    assert home.orchestrator is not None
+    async with asyncio.timeout(30):
+        while True:
+            view = await home.orchestrator.agents.view_of(name)
+            if view.status is not None and view.status.runtime_pid is not None:
+                return view.status.runtime_pid
+            await asyncio.sleep(0.02)
+
+
+async def state_of(home: House, name: str) -> str:
+    assert home.orchestrator is not None
+    return (await home.orchestrator.agents.view_of(name)).liveness.state
+
+
+async def becomes(home: House, name: str, state: str) -> None:
+    async with asyncio.timeout(30):
+        while await state_of(home, name) != state:
+            await asyncio.sleep(0.02)
+
+
+def said(home: House, words: str) -> list[str]:
+    """Every message that holds `words`, wherever it stands."""
+    return [said.text for said in home.chat.said if words in said.text]
+
+
+async def sweeps(home: House, count: int) -> None:
+    """Wait until the watchdog has looked so often."""
+    assert home.orchestrator is not None
+    jobs = home.orchestrator.jobs
+    seen = set[float | None]()
+    async with asyncio.timeout(30):
+        while len(seen) <= count:
+            seen.add(next(record.last_run for record in jobs.records() if record.name == "watchdog"))
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_a_hung_runtime_is_unknown_and_told_and_so_is_its_return(home: House) -> None:
+    thread = await home.launch("coder0")
+    pid = await runtime_of(home, "coder0")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        await becomes(home, "coder0", "unknown")
+        told = await home.heard(thread, "does not answer")
+        assert "`!restart coder0`" in told
+        assert "has not answered" in told
+        assert "unknown" in await home.ask("!ps")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    await becomes(home, "coder0", "idle")
+    await home.heard(thread, "answers again")
+    await home.marks(home.say("[[say: as if nothing had been]]", thread), "✅")
+    assert len(said(home, "does not answer")) == 1
+
+
+async def test_a_hung_agent_host_is_unknown_also_to_an_orchestrator_that_comes_later(tmp_path: Path) -> None:
+    async with house(tmp_path, settings=SETTINGS) as home:
+        async with home.open():
+            thread = await home.launch("coder0")
+        pid = lock.holder(home.paths.agent_folder("coder0"))
+        assert pid
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            async with home.open():
+                await home.heard(thread, "does not answer")
+                assert await state_of(home, "coder0") == "unknown"
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+
+async def test_one_that_failed_is_told_once_with_the_way_out_and_not_again_after_a_restart(tmp_path: Path) -> None:
+    async with house(tmp_path, settings=SETTINGS) as home:
+        async with home.open():
+            thread = await home.launch("coder0")
+            os.kill(await runtime_of(home, "coder0"), signal.SIGKILL)
+            told = await home.heard(thread, "should run and does not")
+            assert "`!restart coder0`" in told
+        async with home.open():
+            await becomes(home, "coder0", "failed")
+            await sweeps(home, 3)
+            assert len(said(home, "should run and does not")) == 1
+            await home.ask("!restart coder0")
+            await becomes(home, "coder0", "idle")
+            await sweeps(home, 2)
+            os.kill(await runtime_of(home, "coder0"), signal.SIGKILL)
+            await home.chat.until(lambda: len(said(home, "should run and does not")) == 2, limit=30)
+
+
+async def test_many_that_fail_at_once_are_one_event_in_the_main_room(tmp_path: Path) -> None:
+    names = [f"coder{number}" for number in range(4)]
+    async with house(tmp_path, settings=SETTINGS) as home:
+        async with home.open():
+            for name in names:
+                await home.launch(name)
+        for name in names:
+            pid = lock.holder(home.paths.agent_folder(name))
+            assert pid
+            os.kill(pid, signal.SIGKILL)
+        async with home.open():
+            for name in names:
+                await becomes(home, name, "failed")
+            told = await home.heard(ROOM, "4 agents** should run and do not")
+            assert all(name in told for name in names)
+            assert "the agent host is gone, with no word of its own" in told
+            await sweeps(home, 3)
+            assert len(said(home, "should run and do")) == 1
+
+
+async def test_a_turn_from_which_nothing_comes_is_told_and_again_later(home: House) -> None:
+    thread = await home.launch("coder0")
+    home.say("[[say: begun]] [[wait: gate]]", thread)
+    told = await home.heard(thread, "Nothing came from this turn")
+    assert "`!cancel coder0`" in told
+    await home.chat.until(lambda: len(said(home, "Nothing came from this turn")) == 2, limit=30)
+    home.models.release("gate")
+    await becomes(home, "coder0", "idle")
+
+
+async def test_a_turn_that_may_not_hang_for_ever_is_cancelled(tmp_path: Path) -> None:
+    settings = SETTINGS.replace("turn_silence: 2s", "turn_silence: 1s, cancel_after: 2s")
+    async with house(tmp_path, settings=settings) as home, home.open():
+        thread = await home.launch("coder0")
+        hanging = home.say("[[say: begun]] [[hang]]", thread)
+        await home.heard(thread, "Muster cancels it")
+        await home.marks(hanging, "✅")
+        await home.heard(thread, "The turn was cancelled")
+        assert len(said(home, "Muster cancels it")) == 1
+
+
+async def test_a_request_about_to_expire_is_brought_to_mind_where_it_was_asked(tmp_path: Path) -> None:
+    settings = SETTINGS + "approvals: {timeout: 9s}\n"
+    async with house(tmp_path, settings=settings) as home, home.open():
+        thread = await home.launch("coder0")
+        home.say("[[run: echo x]]", thread)
+        question = await home.heard(thread, "asks for permission")
+        told = await home.heard(thread, "denied unless somebody answers")
+        approval = question.split("permission `")[1].split("`")[0]
+        assert f"`!approve {approval}`" in told
+        await home.ask(f"!approve {approval}", conversation=thread)
+        await becomes(home, "coder0", "idle")
+        assert len(said(home, "denied unless somebody answers")) == 1
+
+
+async def test_drift_between_roster_and_reality_is_told_both_ways(home: House) -> None:
+    await home.launch("coder0")
+    home.paths.roster_yaml.write_text("agents: [{name: board0, runtime: sim}]\n")
+    assert "`!stop coder0`" in await home.heard(ROOM, "not in the roster: coder0")
+    assert "`!launch board0`" in await home.heard(ROOM, "not running: board0")
+    shown = await home.ask("!ps --all")
+    assert "board0" in shown
+    assert "coder0" in shown
+    await sweeps(home, 3)
+    assert len(said(home, "`!stop coder0` stops one")) == 1
+
+
+async def test_a_host_that_the_register_does_not_know_is_told_and_can_be_taken_over(home: House) -> None:
+    await home.launch("coder0")
+    await home.launch("coder1")
+    assert home.orchestrator is not None
+    # As if the register had been restored from before the agent was launched.
+    home.orchestrator.agents._keepers.pop("coder0")
+    async with home.orchestrator.store.write(declare("test.forget")) as tx:
+        await agents.remove(tx, "coder0")
+    assert "`!launch coder0`" in await home.heard(ROOM, "unknown to the register: coder0")
+    assert "coder0" in await home.ask("!ps --all")
+
+
+async def test_a_roster_with_a_mistake_in_it_makes_nobody_missing(home: House) -> None:
+    await home.launch("coder0")
+    home.paths.roster_yaml.write_text("agents: [{nam: coder0}]\n")
+    await sweeps(home, 8)
+    assert said(home, "roster:") == []
+
+
+async def test_a_healthy_fleet_is_told_nothing_of(home: House) -> None:
+    thread = await home.launch("coder0")
+    await home.marks(home.say("[[say: hello]]", thread), "✅")
+    await home.ask("!stop coder0")
+    await home.heard(thread, "Stopped")
+    before = len(home.chat.said)
+    await sweeps(home, 8)
+    assert len(home.chat.said) == before
