@@ -12,13 +12,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from bot.errors import ConfigError
 from connectors import registry
 from fleet import durations, liveness, roles, roster, yamlfile
 from fleet.problems import FileProblems, Problem, suggestion
-from register.errors import MusterError
+from register import address
+from register.errors import MusterError, RegisterError
 from register.references import Reference
 
 if TYPE_CHECKING:
@@ -81,12 +92,10 @@ def _runtime(value: str) -> str:
 
 
 def _register_url(value: str) -> str:
-    if not re.fullmatch(r"sqlite:////[^?#\0]+", value):
-        shown = repr(value[:80]) if "@" not in value else "an address of another database"
-        raise ValueError(
-            f"found {shown}. The register is an SQLite file: write sqlite:/// and its absolute path, like "
-            "sqlite:////var/lib/muster/register.db."
-        )
+    try:
+        address.parse(value)
+    except RegisterError as error:
+        raise ValueError(str(error)) from None
     return value
 
 
@@ -178,8 +187,22 @@ class RegisterSettings(Block):
     """The database."""
 
     url: Annotated[str, AfterValidator(_register_url)] | None = Field(
-        default=None, description="sqlite:/// and an absolute path. Absent: a file in the state folder."
+        default=None,
+        description="sqlite:/// and an absolute path, or postgresql://USER@HOST/DATABASE, whose schema muster is then "
+        "used. Absent: a file in the state folder.",
     )
+    password: Reference | None = Field(
+        default=None,
+        description="Where the password for a PostgreSQL server is. Absent: whatever else lets Muster in, such as the "
+        "server's own socket.",
+    )
+
+    @field_validator("password")
+    @classmethod
+    def _for_a_server(cls, value: Reference | None, info: ValidationInfo) -> Reference | None:
+        if value is not None and not str(info.data.get("url", "postgresql:")).startswith("postgresql:"):
+            raise ValueError("an SQLite file has no password. Leave it out, or give register.url a postgresql:// one.")
+        return value
 
 
 class Account(Block):
@@ -248,6 +271,7 @@ class Settings:
     redaction: RedactionSettings
     watchdog: Watchdog
     register_url: str
+    register_password: Reference | None = None
     timezone: ZoneInfo
     warnings: tuple[str, ...] = ()
     """What should be mended, but keeps nothing from starting."""
@@ -368,6 +392,7 @@ def _settings(
         redaction=known.redaction,
         watchdog=known.watchdog,
         register_url=known.register_.url or paths.register_url,
+        register_password=known.register_.password,
         timezone=ZoneInfo(known.timezone),
         warnings=warnings,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import email.utils
 import http.client
@@ -28,9 +29,11 @@ from pydantic import BaseModel
 from bot import config
 from bot.errors import UserError
 from bot.lock import holder
+from bot.registers import password
 from fleet import programs, runtimes
 from fleet.sandbox import policy
-from register import migrations
+from register import address, migrations
+from register.errors import RegisterError
 from register.references import Reference, Unresolved
 
 if TYPE_CHECKING:
@@ -84,7 +87,7 @@ def examine(
         keyring(),
         *_configuration(checked, paths),
         *_secrets(checked, environ),
-        register(checked, paths),
+        register(checked, paths, environ),
         sockets(paths),
         disk(paths),
         *_homeservers(checked, clock),
@@ -304,6 +307,7 @@ def references(checked: Check) -> list[tuple[str, Reference]]:
         for connector in checked.settings.connectors:
             walk(f"connectors.{connector.name}", connector.settings)
         walk("accounts", dict(checked.settings.accounts))
+        walk("register.password", checked.settings.register_password)
     for agent in checked.roster.agents if checked.roster else ():
         walk(f"agents[{agent.name}].env", agent.env)
     return found
@@ -317,10 +321,13 @@ def _readable_by_others(path: Path) -> str | None:
     return f"{path} can be read by other users (mode {mode:04o})" if mode & 0o077 else None
 
 
-def register(checked: Check, paths: Paths) -> Finding:
+def register(checked: Check, paths: Paths, environ: Mapping[str, str] | None = None) -> Finding:
     """Look into the register without changing it."""
-    url = checked.settings.register_url if checked.settings else paths.register_url
-    file = Path(url.removeprefix("sqlite:///"))
+    place = address.parse(checked.settings.register_url if checked.settings else paths.register_url)
+    if isinstance(place, address.ServerAddress):
+        reference = checked.settings.register_password if checked.settings else None
+        return _register_on_a_server(place, password(reference, os.environ if environ is None else environ))
+    file = place.file
     if not file.exists():
         return Finding(name="register", state="ok", found=f"{file} will be made at the first start")
     try:
@@ -336,6 +343,28 @@ def register(checked: Check, paths: Paths) -> Finding:
         )
     newer = "" if revision == migrations.head() else f", at revision {revision}; this program's is {migrations.head()}"
     return Finding(name="register", state="ok", found=f"{file} opens{newer}")
+
+
+def _register_on_a_server(place: address.ServerAddress, secret: Callable[[], str] | None) -> Finding:
+    from register.database_server import DatabaseServer
+
+    try:
+        survey = asyncio.run(DatabaseServer.survey(place, secret))
+    except RegisterError as error:
+        return Finding(name="register", state="wrong", found=str(error), costs="Muster does not start.")
+    shown = f"{place} (PostgreSQL {survey.version})"
+    if not survey.durable:
+        return Finding(
+            name="register",
+            state="wrong",
+            found=f"{shown} does not wait for its disk",
+            costs="A power cut can take what was said and done, or damage all of it.",
+            way="Set fsync = on in postgresql.conf.",
+        )
+    if survey.revision is None:
+        return Finding(name="register", state="ok", found=f"{shown}; its tables will be made at the first start")
+    older = "" if survey.revision == migrations.head() else f", at revision {survey.revision}"
+    return Finding(name="register", state="ok", found=f"{shown} opens{older}")
 
 
 def sockets(paths: Paths) -> Finding:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -55,6 +56,18 @@ _OPEN = 7_202_602
 _TURN = f"LOCK TABLE {migrations.VERSION_TABLE} IN EXCLUSIVE MODE"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Survey:
+    """What a look at a database finds."""
+
+    #: The server's.
+    version: str
+    #: Of the register's tables; None when there are none yet.
+    revision: str | None
+    #: Whether the server waits for its disk, so that a power cut takes nothing.
+    durable: bool
+
+
 class DatabaseServer:
     """The open database."""
 
@@ -90,6 +103,25 @@ class DatabaseServer:
             await made.close()
             raise
         return made
+
+    @classmethod
+    async def survey(cls, address: ServerAddress, password: Callable[[], str] | None) -> Survey:
+        """Look at a database without changing it.
+
+        Raises:
+            RegisterError: it cannot be used as a register.
+        """
+        looking = cls(address, password, {"host": "doctor"})
+        engine = looking._plain_engine()
+        try:
+            async with engine.connect() as tx:
+                version = await looking._check_server(tx)
+                revision = await looking._revision(tx)
+                return Survey(version=version, revision=revision, durable=await tx.scalar(text("SHOW fsync")) == "on")
+        except DBAPIError as error:
+            raise looking.refusal(error) or looking._unusable(error) from error
+        finally:
+            await engine.dispose()
 
     async def close(self) -> None:
         await self.writers.dispose()
@@ -215,16 +247,19 @@ class DatabaseServer:
 
     # --- the first look ----------------------------------------------------------------------------------------
 
-    async def _prepare(self) -> None:
-        """Make sure that the schema is there, with the tables of this program."""
+    def _plain_engine(self) -> AsyncEngine:
+        """For a server of which nothing is known yet, so without what old versions do not know."""
 
         async def connect() -> Any:
-            # The other settings come with versions that are looked at first.
             return await self._connect(
-                default_transaction_isolation="read committed", default_transaction_read_only="off"
+                default_transaction_isolation="read committed", lock_timeout=_milliseconds(TURN_LIMIT)
             )
 
-        engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
+        return create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
+
+    async def _prepare(self) -> None:
+        """Make sure that the schema is there, with the tables of this program."""
+        engine = self._plain_engine()
         try:
             async with engine.connect() as tx:
                 await self._check_server(tx)
@@ -238,7 +273,8 @@ class DatabaseServer:
         finally:
             await engine.dispose()
 
-    async def _check_server(self, tx: AsyncConnection) -> None:
+    async def _check_server(self, tx: AsyncConnection) -> str:
+        """Make sure that the server can hold a register. Returns its version."""
         version, name, encoding, standby = tuple((await tx.exec_driver_sql(_SERVER)).one())
         if version < OLDEST:
             raise RegisterError(
@@ -251,6 +287,7 @@ class DatabaseServer:
             )
         if standby:
             raise RegisterError(f"The register {self.place} is a standby, which takes no writes. Name the primary.")
+        return str(name)
 
     async def _revision(self, tx: AsyncConnection) -> str | None:
         """The revision of the schema; None when no table was made yet."""

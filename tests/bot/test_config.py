@@ -179,12 +179,23 @@ MISTAKES = [
         "found 'docker'; allowed are bubblewrap, none.",
     ),
     ("agents:\n  workspaces: work\n", "muster.yaml:2: agents.workspaces: ", "an absolute path is wanted"),
-    ("register:\n  url: muster.db\n", "muster.yaml:2: register.url: ", "sqlite:/// and its absolute path"),
-    ("register:\n  url: sqlite:///muster.db\n", "muster.yaml:2: register.url: ", "sqlite:/// and its absolute path"),
+    ("register:\n  url: muster.db\n", "muster.yaml:2: register.url: ", "sqlite:/// and the absolute path"),
+    ("register:\n  url: sqlite:///muster.db\n", "muster.yaml:2: register.url: ", "no absolute path of a file"),
     (
         "register:\n  url: postgresql://m:hunter2@h/m\n",
         "muster.yaml:2: register.url: ",
-        "an address of another database",
+        "Secrets do not stand in this file: take it out, and say beside the address where it is",
+    ),
+    (
+        "register:\n  url: postgresql://m@h/m\n  password: hunter2\n",
+        "muster.yaml:3: register.password: ",
+        "secrets do not stand in this file. Write env:NAME",
+    ),
+    ("register:\n  password: env:X\n", "muster.yaml:2: register.password: ", "an SQLite file has no password"),
+    (
+        "register:\n  url: postgresql://h/m?sslmode=no\n",
+        "muster.yaml:2: register.url: ",
+        "allowed are disable, require, verify-full",
     ),
     ("accounts:\n  a:\n    provider: antropic\n", "muster.yaml:3: accounts.a.provider: ", "Did you mean 'anthropic'?"),
     ("accounts:\n  a: {}\n", "muster.yaml:2: accounts.a.provider: ", "is missing"),
@@ -251,6 +262,13 @@ MISTAKES = [
     ),
     (MATRIX + "operators:\n  matrix:ana: admin\n", "muster.yaml:7: operators.matrix:ana: ", "not a Matrix user: 'ana'"),
 ]
+
+
+def test_a_register_on_a_server(paths: Paths) -> None:
+    paths.muster_yaml.write_text("register: {url: 'postgresql://muster@db/fleet', password: 'file:db-password'}\n")
+    settings = config.load(paths)
+    assert settings.register_url == "postgresql://muster@db/fleet"
+    assert str(settings.register_password) == f"file:{paths.config}/db-password"
 
 
 @pytest.mark.parametrize(("text", "place", "said"), MISTAKES, ids=range(len(MISTAKES)))

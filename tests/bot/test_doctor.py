@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bot.doctor import Finding
+    from tests.postgres import Postgres
 
 
 @pytest.fixture
@@ -157,6 +158,29 @@ async def test_the_register_is_looked_into(paths: Paths) -> None:
     file.write_bytes(b"no database" * 1000)
     finding = doctor.register(checked, paths)
     assert (finding.state, "backup" in finding.way) == ("wrong", True)
+
+
+def test_a_register_on_a_server_is_looked_into(paths: Paths, postgres: Postgres, postgres_database: str) -> None:
+    paths.config.mkdir(parents=True, exist_ok=True)
+
+    def look(url: str) -> doctor.Finding:
+        paths.muster_yaml.write_text(f"register: {{url: '{url}', password: 'env:DB'}}\n")
+        return doctor.register(config.check(paths), paths, {"DB": "hunter2"})
+
+    found = look(postgres.url(postgres_database))
+    assert (found.state, found.way) == ("wrong", "Set fsync = on in postgresql.conf.")
+    assert postgres_database in found.found
+    missing = look(postgres.url("nowhere"))
+    assert missing.state == "wrong"
+    assert "does not exist" in missing.found
+    away = look("postgresql://127.0.0.1:1/fleet")
+    assert away.state == "wrong"
+    assert "does not answer" in away.found
+    paths.muster_yaml.write_text("register: {url: 'postgresql:///fleet', password: 'env:NOT_SET'}\n")
+    unset = doctor.register(config.check(paths), paths, {})
+    assert "NOT_SET is not set" in unset.found
+    names = {finding.name: finding.state for finding in doctor._secrets(config.check(paths), {})}
+    assert names == {"register.password": "wrong"}
 
 
 def test_sockets_and_disk(paths: Paths) -> None:
