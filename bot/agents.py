@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from bot import looking, rendering
+from bot.commands.lines import command_line
 from bot.errors import UserError
 from bot.keeping import Keeper
 from bot.saying import Place
@@ -159,7 +160,8 @@ class Agents:
             row = await agents.get(tx, name)
             names = [] if row is not None else [other.name for other in await agents.every(tx)]
         if row is None:
-            known = f"There are {', '.join(names)}." if names else "There are no agents yet; `launch NAME` starts one."
+            none = f"There are no agents yet; {command_line('launch NAME')} starts one."
+            known = f"There are {', '.join(names)}." if names else none
             raise UserError(f"No agent is called {rendering.one_line(name)!r}. {known}")
         return row
 

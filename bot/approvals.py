@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bot import rendering
 from bot.choices import offered
+from bot.commands.lines import command_line
 from bot.commands.table import Reply
 from bot.errors import UserError
 from register.queries import approvals
@@ -86,7 +87,8 @@ def fallback(approval: Approval, code: str) -> dict[str, Any] | None:
 
 def fallen_back(approval: Approval, instead: Mapping[str, Any], refusal: AgentRefused) -> str:
     """A sentence for the operator: what became of the answer that was not taken, and what to do."""
-    way = " `grants` lists them, `grant revoke ID` takes one back." if refusal.code == TOO_MANY_GRANTS else ""
+    ways = f" {command_line('grants')} lists them, {command_line('grant revoke ID')} takes one back."
+    way = ways if refusal.code == TOO_MANY_GRANTS else ""
     became = "allowed once, not for always" if instead.get("choice") == "allow" else "denied instead"
     return f"⚠️ Request `{approval.id}` is {became}: {refusal}{way}"
 
@@ -166,7 +168,8 @@ async def revoke_grant(ctx: Context, grant_id: str) -> Reply:
     async def act(tx: AsyncConnection) -> str:
         grant = await approvals.get_grant(tx, grant_id.strip("`").casefold())
         if grant is None:
-            raise UserError(f"No grant is called {rendering.one_line(grant_id)!r}; `grants` lists them.")
+            listed = f"{command_line('grants')} lists them"
+            raise UserError(f"No grant is called {rendering.one_line(grant_id)!r}; {listed}.")
         if grant.revoked_at is None:
             now = ctx.services.clock()
             await approvals.change_grant(tx, grant.id, revoked_by=ctx.identity, revoked_at=now, held=False)

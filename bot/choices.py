@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from bot import rendering
+from bot.commands.lines import command_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -82,9 +83,9 @@ def question(approval: Approval, *, until: str, reactions: bool, hidden: bool = 
         hidden: whether redaction takes something out of it, which whoever decides must know.
     """
     words = {
-        "allow": f"`!approve {approval.id}`",
-        "always": f"`!approve {approval.id} --always`",
-        "deny": f"`!deny {approval.id}`",
+        "allow": command_line(f"approve {approval.id}"),
+        "always": command_line(f"approve {approval.id} --always"),
+        "deny": command_line(f"deny {approval.id}"),
     }
     lines = [
         f"🔐 **{rendering.one_line(approval.agent)}** asks for permission `{approval.id}`: "

@@ -20,6 +20,7 @@ from bot.agents import OPENER
 from bot.choices import by_mark
 from bot.commands.context import Origin
 from bot.commands.execution import Request
+from bot.commands.lines import command_line, written
 from bot.commands.table import NONE, OPERATOR, Permission
 from bot.doors import chat
 from bot.errors import UserError
@@ -109,7 +110,7 @@ class Conversations:
         place = Place(inbound.connector, conversation=inbound.conversation)
         can = self.services.capabilities(inbound.connector)
         reply_to = inbound.event_id if isinstance(inbound.body, Text) else None
-        redacted = self.services.redact(text)
+        redacted = self.services.redact(written(text, self.services.command_prefix))
         for outbound in self.speaker.say(key, redacted, place, can, priority=Priority.REPLY, reply_to=reply_to):
             await outbox.put(tx, outbound, self.services.clock())
 
@@ -125,8 +126,8 @@ class Conversations:
             tx,
             inbound,
             key,
-            f"`{outcome.name}` cannot be undone. {react} `{self._prefix}confirm` within three minutes; "
-            f"`{self._prefix}decline` takes it back.",
+            f"{command_line(outcome.name)} cannot be undone. {react} {command_line('confirm')} within three minutes; "
+            f"{command_line('decline')} takes it back.",
         )
         if can.taps:
             place = Place(inbound.connector, conversation=inbound.conversation)
@@ -165,7 +166,7 @@ class Conversations:
 
     async def _text(self, arrival: Arrival, body: Text, permission: Permission) -> None:
         inbound = arrival.inbound
-        said = chat.interpret(body.text, prefix=self.services.settings.command_prefix, mentioned=body.mentions_us)
+        said = chat.interpret(body.text, prefix=self.services.command_prefix, mentioned=body.mentions_us)
         if isinstance(said, chat.Talk):
             await self._talk(arrival, body, said.text, permission)
             return
@@ -185,7 +186,7 @@ class Conversations:
         if confirmation is not None:
             await self._confirm_by_command(arrival, confirmation)
             return
-        ready = chat.prepare(self.services.table, said.line, permission, prefix=self.services.settings.command_prefix)
+        ready = chat.prepare(self.services.table, said.line, permission)
         request = Request(
             id=run_id,
             name=ready.name,
@@ -207,7 +208,7 @@ class Conversations:
             await self._answer(arrival, None, detail="empty")
             return
         if permission < OPERATOR:
-            await self._answer(arrival, f"You may look (`{self._prefix}ps`), but only operators talk to agents.")
+            await self._answer(arrival, f"You may look ({command_line('ps')}), but only operators talk to agents.")
             return
         if len(text) > LONGEST_MESSAGE:
             await self._answer(
@@ -239,19 +240,13 @@ class Conversations:
             words = list(attachments.refused)
             if row.wanted == "stopped" or row.state in {"failed", "stopped"}:
                 now = row.state if row.state in {"failed", "stopped"} else "about to stop"
-                words.append(
-                    f"{row.name} is {now}; it will read this when it runs again: `{self._prefix}launch {row.name}`."
-                )
+                again = command_line(f"launch {row.name}")
+                words.append(f"{row.name} is {now}; it will read this when it runs again: {again}.")
             if words:
                 await self._say(tx, inbound, f"{key}/note", "\n".join(words))
             await inbox.finish(tx, arrival.seq, self.services.clock())
         self.services.agents.bring_mail(row.name)
         self.services.delivery.wake()
-
-    @property
-    def _prefix(self) -> str:
-        prefix: str = self.services.settings.command_prefix
-        return prefix
 
     async def _addressee(self, inbound: Inbound) -> tuple[AgentRow, str | None]:
         """Whom words here go to, and the conversation for the answer (None: the agent's own thread).
@@ -282,9 +277,9 @@ class Conversations:
         running = [row for row in orchestrators if row.wanted == "running"]
         if not orchestrators:
             raise UserError(
-                f"No agent here is the orchestrator, so nobody reads this. `{self._prefix}launch NAME --role "
-                f"orchestrator` starts one; in an agent's thread, words go to that agent. `{self._prefix}help` lists "
-                "the commands."
+                "No agent here is the orchestrator, so nobody reads this. "
+                f"{command_line('launch NAME --role orchestrator')} starts one; in an agent's thread, words go to that "
+                f"agent. {command_line('help')} lists the commands."
             )
         return next(iter([*running, *orchestrators])), inbound.conversation
 

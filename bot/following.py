@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from bot import story as stories
+from bot.commands.lines import command_line
 from bot.story import Story
 from fleet import journal
 from fleet.control import HostStatus
@@ -122,7 +123,7 @@ class Follower:
             self.last = page[-1]
         ended = sum(isinstance(effect, stories.Progress) and effect.final for effect in effects)
         if ended > self.digest_after:
-            condensed = stories.digest(effects, growing=_open_turn(self.story))
+            condensed = stories.digest(effects, prefix=self.teller.prefix, growing=_open_turn(self.story))
             await self._reach(story, condensed.effects, condensed)
         else:
             await self._reach(story, tuple(effects))
@@ -241,7 +242,8 @@ class Follower:
             except Exception:
                 log.exception("agent.effect_left_out", agent=self.name, effect=type(effect).__name__)
         place = f"{story.position.incarnation}/{story.position.seq}"
-        text = "⚠️ A fault in Muster kept me from showing something of this agent here. `tail` and the log say more."
+        more = f"{command_line(f'tail {self.name}')} and the log say more"
+        text = f"⚠️ A fault in Muster kept me from showing something of this agent here. {more}."
         await self._commit(story, (stories.Note(f"fault/{self.name}/{place}", text),))
 
     async def _commit(self, story: Story, effects: tuple[Effect, ...], condensed: stories.Digest | None = None) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from bot.carrying import Carrier
+from bot.commands.lines import command_line
 from bot.following import Follower
 from bot.typing_indicator import TypingIndicator
 from fleet import journal, lifecycle
@@ -282,7 +283,8 @@ class Keeper:
             reason = self.teller.redaction(reason)
             if now_found.state == "starting":
                 await agents.change(tx, self.name, under=row.launch_id, state="unknown", detail=reason)
-            text = f"⚠️ {reason} It is there and may answer yet; `kill {self.name}` ends it."
+            force = f"{command_line(f'kill {self.name}')} ends it"
+            text = f"⚠️ {reason} It is there and may answer yet; {force}."
             await self.teller.note(tx, row, f"silent/{row.launch_id}", text)
         self.wake_delivery()
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bot import rendering
 from bot.agents import LaunchRequest
+from bot.commands.lines import command_line
 from bot.commands.table import ADMIN, Reply
 from bot.errors import NotPermitted, UserError
 from fleet.errors import FleetError
@@ -68,7 +69,7 @@ async def launch_agent(
     done = await ctx.commit("launch", act)
     if not done["ours"]:
         row = await services.agents.get(name)
-        hint = f" Its settings stay as they are; `stop {name}` and another launch give it new ones."
+        hint = f" Its settings stay as they are; {command_line(f'stop {name}')} and another launch give it new ones."
         given = any(value is not None for value in (*asked.values(), task))
         text = f"{name} runs already ({row.state}); nothing was changed.{hint if given else ''}"
         return Reply(text, {"id": row.launch_id, "state": row.state})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from bot import rendering
+from bot.commands.lines import command_line
 from bot.commands.table import Reply
 from bot.errors import UserError
 from connectors import outbox
@@ -46,7 +47,7 @@ async def post(ctx: Context, name: str, text: str, *, mode: Literal["queue", "st
     state = await ctx.commit("post", act)
     agents.bring_mail(name)
     if row.wanted == "stopped":
-        note = f"{name} is stopped; it will read this when it runs again (`launch {name}`)."
+        note = f"{name} is stopped; it will read this when it runs again ({command_line(f'launch {name}')})."
     elif mode == "steer":
         note = f"{name} is interrupted and reads this first."
     else:
@@ -94,7 +95,7 @@ async def stranded(ctx: Context) -> Reply:
         f" ({rendering.one_line(row.detail or '', 120)})"
         for row in outward
     ]
-    return Reply(redact("\n".join([*lines, "", "`retry ID` sends one again."])), data)
+    return Reply(redact("\n".join([*lines, "", f"{command_line('retry ID')} sends one again."])), data)
 
 
 def _gist(content: OutboundContent) -> str:
@@ -155,4 +156,5 @@ async def _find(tx: AsyncConnection, wanted: str) -> AgentMessage:
         return (exact or found)[0]
     if found:
         raise UserError(f"{len(found)} messages begin with {rendering.one_line(wanted)!r}; give more of the id.")
-    raise UserError(f"Nothing that failed is called {rendering.one_line(wanted)!r}; `dead-letters` lists what did.")
+    listed = f"{command_line('dead-letters')} lists what did"
+    raise UserError(f"Nothing that failed is called {rendering.one_line(wanted)!r}; {listed}.")

@@ -35,6 +35,7 @@ from bot.lookout import Lookout
 from bot.operators import Operators
 from bot.pictures import Pictures
 from bot.redaction import Redaction
+from bot.registers import open_register
 from bot.saying import Speaker
 from bot.services import Services
 from bot.strangers import Strangers
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from bot.config import Settings
     from bot.paths import Paths
     from connectors.contract import Connector
+    from register.store import Store
 
 log = structlog.get_logger(__name__)
 
@@ -121,7 +123,7 @@ class Orchestrator:
 def redaction_of(settings: Settings, environ: Mapping[str, str]) -> Redaction:
     """What must not leave: the patterns, and the secrets that the settings refer to."""
     known = set()
-    references = [account.credential for account in settings.accounts.values()]
+    references = [account.credential for account in settings.accounts.values()] + [settings.register_password]
     for connector in settings.connectors:
         references += [getattr(connector.settings, name) for name in type(connector.settings).model_fields]
     for reference in references:
@@ -179,7 +181,7 @@ async def running(
     """
     paths.prepare()
     with only_one(paths.lock):
-        store = await Store.open(settings.register_url)
+        store = await open_register(settings, environ)
         try:
             async with _running(paths, settings, environ, store, clock, connectors or {}) as orchestrator:
                 yield orchestrator
@@ -262,7 +264,7 @@ async def _running(
     )
     agents = Agents(
         store=store,
-        teller=Teller(speaker, redact, capabilities, clock, time_of_day),
+        teller=Teller(speaker, redact, capabilities, clock, time_of_day, settings.command_prefix),
         starter=assembly,
         clock=clock,
         wake_delivery=delivery.wake,

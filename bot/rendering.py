@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     from markdown_it.utils import EnvType, OptionsDict
 
 # Unicode Standard Annex 9 (bidirectional formatting), the characters that leave no mark (Unicode's Default_Ignorable),
-# tags among them, and interlinear annotation. U+200D (joiner) and the variation selectors stay where emoji need them:
-# neither after ASCII, but for keycaps, nor more than two in a row.
+# tags among them, interlinear annotation, and the noncharacters that `bot.commands.lines` marks with. U+200D (joiner)
+# and the variation selectors stay where emoji need them: neither after ASCII, but for keycaps, nor more than two in a
+# row.
 _DECEPTIVE = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200c\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164"
-    "\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+    "\ufdd0-\ufdef\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
     "|(?<![^\x00-\x7f])(?!\ufe0f\u20e3)[\u200d\ufe00-\ufe0f]+|[\u200d\ufe00-\ufe0f]{3,}"
 )
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from bot.commands.lines import CHAT
 from bot.errors import UserError
 from bot.timestamps import timestamp
 from connectors.messages import Capabilities
@@ -75,3 +76,9 @@ class Services:
     conversations: Any = None
     terminal: Any = None
     """The terminal connector, which ``GET /v1/terminal`` attaches to; None when it is not configured."""
+
+    @property
+    def command_prefix(self) -> str:
+        """What commands begin with in chat."""
+        prefix: str = getattr(self.settings, "command_prefix", CHAT)
+        return prefix

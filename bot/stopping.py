@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bot import rendering
+from bot.commands.lines import command_line
 from bot.commands.table import Reply
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ async def stop_agent(ctx: Context, name: str, *, now: bool) -> Reply:
     agents.look_again(name)
     silence = await silence_of(ctx, name)
     if silence is not None:
-        text = f"{silence} It stops once it answers; `kill {name}` ends it by force and gives up its session."
+        force = f"{command_line(f'kill {name}')} ends it by force and gives up its session"
+        text = f"{silence} It stops once it answers; {force}."
         return Reply(text, {"id": row.launch_id, "state": "unknown"})
     when = "now" if now or row.state != "working" else "when its turn ends"
     return Reply(f"{name} stops {when}.", {"id": row.launch_id, "state": "stopping"})

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from bot import rendering
+from bot.commands.lines import command_line, written
 from bot.turns import TurnView
 from fleet import events
 from fleet.events import Entry, Position
@@ -181,13 +182,12 @@ class Story:
         if self.view is not None and self.view.turn == event.turn and (self.view.text or self.view.tools):
             shown = (Progress(self.view, position, final=True),)
         detail = f" {event.detail}" if event.detail else ""
-        retry = f"Nothing is sent again by itself; `retry {event.message}` does."
         match event.stop_reason:
             case "cut" if not event.accepted:
-                note = f"❓ The agent died just as this message went to it; whether it was read is not known. {retry}"
+                note = "❓ The agent died just as this message went to it; whether it was read is not known."
                 state = "uncertain"
             case "cut":
-                note = f"⚠️ The agent died in the middle of this turn; what it had said stands here. {retry}"
+                note = "⚠️ The agent died in the middle of this turn; what it had said stands here."
                 state = "failed"
             case "error":
                 note = f"✖ The turn failed:{detail or ' no reason was given.'}"
@@ -196,7 +196,9 @@ class Story:
                 otherwise = f"The turn ended: {rendering.code(rendering.one_line(reason))}."
                 state, ending = _ENDINGS.get(reason, ("finished", otherwise))
                 note = ending + detail if ending else ""
-        notes = (Note(f"{key}/end", note, event.message),) if note else ()
+        again = f" Nothing is sent again by itself; {command_line(f'retry {event.message}')} does."
+        hint = again if event.stop_reason == "cut" else ""
+        notes = (Note(f"{key}/end", note + hint, event.message),) if note else ()
         return (*shown, *notes, Receipt(event.message, state, event.turn, note or None))
 
     def progress(self) -> Progress | None:
@@ -240,9 +242,14 @@ class Digest:
 _LONGEST_DIGEST = 1_000_000
 
 
-def digest(effects: Iterable[Effect], *, growing: str | None = None) -> Digest:
-    """Condense the effects of a long stretch of journal. `growing` is the turn that was open before it: its message
-    stands in the chat unfinished, and gets its final text."""
+def digest(effects: Iterable[Effect], *, prefix: str, growing: str | None = None) -> Digest:
+    """Condense the effects of a long stretch of journal.
+
+    Args:
+        effects: what happened, in order.
+        prefix: what commands begin with in chat.
+        growing: the turn that was open before: its message stands in the chat unfinished, and gets its final text.
+    """
     kept: dict[object, Effect] = {}
     lines: list[str] = []
     full: list[str] = []
@@ -270,7 +277,8 @@ def digest(effects: Iterable[Effect], *, growing: str | None = None) -> Digest:
                     kept["growing"] = effect
             case Progress():
                 pass
-            case Note(text=text):
+            case Note(text=marked):
+                text = written(marked, prefix)
                 lines.append(f"- {rendering.one_line(text, 160)}")
                 full.append(text)
     return Digest(tuple(kept.values()), "\n".join(lines), _joined(full), turns)

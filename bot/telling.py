@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bot import rendering
 from bot.choices import offered, question
+from bot.commands.lines import command_line, written
 from bot.saying import Place
 from bot.story import Ask, Condition, Granted, Note, Progress, Receipt, Settle
 from connectors import outbox
@@ -73,6 +74,8 @@ class Teller:
     clock: Callable[[], float]
     time_of_day: Callable[[float], str]
     """A moment as the operator's clock shows it."""
+    prefix: str
+    """What commands begin with in chat."""
 
     # --- places -------------------------------------------------------------------------------------------------
 
@@ -138,7 +141,7 @@ class Teller:
         emphasis: Emphasis = Emphasis.NOTICE,
     ) -> None:
         can = self.capabilities(place.connector)
-        redacted = self.redaction(text)
+        redacted = self.redaction(written(text, self.prefix))
         for outbound in self.speaker.say(key, redacted, place, can, priority=priority, emphasis=emphasis):
             await outbox.put(tx, outbound, self.clock())
 
@@ -210,7 +213,8 @@ class Teller:
                 key = f"r/{message.id}/{receipt.state}"
                 await outbox.put(tx, place.outbound(key, mark, Priority.RECEIPT), now)
         if receipt.state == "dead":
-            text = f"💀 This could not be delivered to {row.name}: {detail}. `retry {message.id}` sends it again."
+            retry = command_line(f"retry {message.id}")
+            text = f"💀 This could not be delivered to {row.name}: {detail}. {retry} sends it again."
             # One that is sent again, and dies again, is told of again.
             key = f"r/{message.id}/dead/{message.give_up_at:.3f}"
             await self._say(tx, key, text, self._place_of(row, message))
@@ -344,7 +348,7 @@ class Teller:
             text = f"⏹ {row.name}: {reason}."
         else:
             block = f"\n\n{rendering.code_block(words)}" if words.strip() else ""
-            text = f"✖ {row.name}: {reason}. `restart {row.name}` brings it back.{block}"
+            text = f"✖ {row.name}: {reason}. {command_line(f'restart {row.name}')} brings it back.{block}"
         await self._say(tx, key, text, self.thread(row))
         if story.view is not None:
             await self._progress(tx, row, Progress(story.view, story.position, final=True))

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from bot import rendering
+from bot.commands.lines import command_line
 from bot.timestamps import timestamp
 from fleet import events
 from fleet.runtimes import RUNTIMES
@@ -117,8 +118,9 @@ def fleet_text(
     """
     apart = "".join(f"\n{line}" for line in _apart(drift))
     if not views:
-        more = f" {hidden} are stopped: `ps --all`." if hidden else " `launch NAME` starts one."
-        return f"No agent runs.{more}" + (f"\n{apart}" if apart else "")
+        listed, start = command_line("ps --all"), command_line("launch NAME")
+        more = f"{hidden:,} are stopped: {listed}." if hidden else f"{start} starts one."
+        return f"No agent runs. {more}" + (f"\n{apart}" if apart else "")
     shown = views
     if len(views) > _ROWS and not everybody:
         shown = sorted(views, key=lambda view: (_URGENCY.get(view.liveness.state, 0), view.row.name))[:_ROWS]
@@ -130,7 +132,7 @@ def fleet_text(
         lines.append(f"{len(views):,} agents: {counts}.\n")
     lines.append(rendering.table(("agent", "state", "doing"), [_row(view, now) for view in shown]))
     if len(views) > len(shown):
-        lines.append(f"\n{len(views) - len(shown):,} more run: `ps --all`.")
+        lines.append(f"\n{len(views) - len(shown):,} more run: {command_line('ps --all')}.")
     loose = [view.row.name for view in views if view.row.sandbox == "none" and view.liveness.state != "stopped"]
     if loose:
         lines.append(f"\n⚠️ Without a sandbox, and so able to give Muster orders as you: {_some(loose)}.")
@@ -138,7 +140,7 @@ def fleet_text(
     if bold:
         lines.append(f"\n⚠️ Never asking for permission, since their runtime cannot: {_some(bold)}.")
     if hidden:
-        lines.append(f"\n{hidden:,} stopped: `ps --all`.")
+        lines.append(f"\n{hidden:,} stopped: {command_line('ps --all')}.")
     return "\n".join(lines) + apart
 
 
@@ -152,9 +154,9 @@ def _row(view: AgentView, now: float) -> tuple[str, str, str]:
 
 def _apart(drift: Sequence[Finding]) -> Iterator[str]:
     told = {
-        "missing": "📋 In the roster, and never started: {}. `launch NAME` starts one.",
-        "unrostered": "📋 Running, and not in the roster: {}. `stop NAME` stops one.",
-        "stray": "👻 Running, and unknown to the register: {}. `launch NAME` takes one over.",
+        "missing": f"📋 In the roster, and never started: {{}}. {command_line('launch NAME')} starts one.",
+        "unrostered": f"📋 Running, and not in the roster: {{}}. {command_line('stop NAME')} stops one.",
+        "stray": f"👻 Running, and unknown to the register: {{}}. {command_line('launch NAME')} takes one over.",
     }
     for kind, sentence in told.items():
         if names := [finding.agent for finding in drift if finding.kind == kind]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from bot import rendering, views
+from bot.commands.lines import command_line, written
 from bot.errors import UserError
 from bot.saying import Place
 from connectors import outbox
@@ -58,7 +59,8 @@ class Watches:
         if ctx.origin is None:
             return
         if not self.services.capabilities(ctx.origin.connector).edits:
-            raise UserError(f"{ctx.origin.connector} cannot change messages; `ps` shows the fleet as it is now.")
+            now = f"{command_line('ps')} shows the fleet as it is now"
+            raise UserError(f"{ctx.origin.connector} cannot change messages; {now}.")
         place = Place(ctx.origin.connector, conversation=ctx.origin.conversation)
         if (place, agent) not in self._open and len(self._open) >= MOST:
             raise UserError(f"{MOST} agents are being watched already; each watch ends after half an hour.")
@@ -84,7 +86,7 @@ class Watches:
         try:
             view = await self.services.agents.view_of(watch.agent)
         except UserError as error:
-            text = str(error)
+            text = written(str(error), self.services.command_prefix)
         else:
             text = self.services.redact(views.agent_text(view, now))
         # Ages change with every look and are no news.

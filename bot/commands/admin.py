@@ -20,18 +20,19 @@ async def help_(ctx: Context, name: Rest | None = None) -> Reply:
         name: the command to explain.
     """
     from bot.commands import help as command_help
+    from bot.commands.lines import command_line, prefix_of
 
     chat = ctx.door == "chat"
-    prefix = getattr(ctx.services.settings, "command_prefix", "!") if chat else "muster "
+    prefix = prefix_of(ctx.door, ctx.services.command_prefix)
     table = ctx.services.table
     if name is None:
-        text = command_help.overview(table, ctx.permission, prefix, chat=chat)
+        text = command_help.overview(table, ctx.permission, chat=chat)
         return Reply(text, command_help.as_json(table.visible(ctx.permission)))
     word = name.casefold().removeprefix(prefix.strip()).strip()
     if chat and word in command_help.CHAT_WORDS:
-        return Reply(f"`{prefix}{word} [ID]`\n\n{command_help.CHAT_WORDS[word]}")
+        return Reply(f"{command_line(f'{word} [ID]')}\n\n{command_help.CHAT_WORDS[word]}")
     found = command_help.find(table, word, ctx.permission)
-    text = "\n\n".join(command_help.explanation(command, prefix) for command in found)
+    text = "\n\n".join(command_help.explanation(command, table) for command in found)
     return Reply(text, command_help.as_json(found))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bot.commands.help import CHAT_WORDS
+from bot.commands.lines import CHAT
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -12,12 +13,9 @@ if TYPE_CHECKING:
     from bot.commands.table import Command, CommandTable, Parameter
     from bot.services import Services
 
-#: The values of the settings' `command_prefix` where there are no settings.
-_PREFIX = "!"
-
 
 async def candidates(
-    table: CommandTable, text: str, words_of: Callable[[str], Awaitable[Sequence[str]]], prefix: str = _PREFIX
+    table: CommandTable, text: str, words_of: Callable[[str], Awaitable[Sequence[str]]], prefix: str = CHAT
 ) -> list[str]:
     """The words that can stand in place of the last one.
 
@@ -49,8 +47,7 @@ def at_prompt(services: Services) -> Callable[[str], Awaitable[list[str]]]:
         return await services.complete(source) if services.complete is not None else ()
 
     async def complete(text: str) -> list[str]:
-        prefix = getattr(services.settings, "command_prefix", _PREFIX)
-        return await candidates(services.table, text, words_of, prefix)
+        return await candidates(services.table, text, words_of, services.command_prefix)
 
     return complete
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import structlog
 
 from bot.commands.context import Context
+from bot.commands.lines import command_line, prefix_of, written
 from bot.commands.parsing import with_usage
 from bot.commands.runs import (
     Outcome,
@@ -135,12 +136,12 @@ class Executor:
         async with self._services.store.write(CONFIRM) as tx:
             run = checked(await command_runs.get(tx, run_id), identity)
             if run.state == "running":
-                raise UserError(f"`{run.name}` runs already and cannot be taken back.")
+                raise UserError(f"{command_line(run.name)} runs already and cannot be taken back.")
             if run.state != "confirming":
                 outcome = outcome_of(run)
                 await finish(tx, outcome)
                 return outcome
-            return await self._end(tx, run, "refused", Reply(f"`{run.name}` was taken back."), finish)
+            return await self._end(tx, run, "refused", Reply(f"{command_line(run.name)} was taken back."), finish)
 
     async def waiting(self, identity: str, conversation: str | None = None) -> list[CommandRun]:
         """What waits for this person's confirmation (in this conversation), oldest first."""
@@ -290,7 +291,7 @@ class Executor:
                 origin=request.origin,
                 services=services,
                 taken_up=taken_up,
-                steps=RecordedSteps(services, request.id, progress),
+                steps=RecordedSteps(services, request.id, progress, prefix=self._prefix(request.door)),
             )
             try:
                 reply = await command.function(context, **command.bind(request.arguments))
@@ -316,8 +317,7 @@ class Executor:
 
     async def _ask(self, tx: AsyncConnection, run: CommandRun, command: Command, finish: Finish) -> Outcome:
         """Keep the question with the run, so that it reads the same when it is asked for again."""
-        prefix = getattr(self._services.settings, "command_prefix", "!")
-        text = self._services.redact(question(command, run.arguments, prefix))
+        text = self._services.redact(written(question(command, run.arguments), self._prefix(run.door)))
         await command_runs.change(tx, run.id, only=("confirming",), reply={"text": text})
         outcome = outcome_of(replace(run, reply={"text": text}))
         await finish(tx, outcome)
@@ -347,7 +347,8 @@ class Executor:
         A run that has an end keeps it. One that was not `begun` is written down here.
         """
         services = self._services
-        text, data = services.redact(reply.text), redacted(reply.data, services.redact)
+        text = services.redact(written(reply.text, self._prefix(run.door)))
+        data = redacted(reply.data, services.redact)
         kept = self._kept(run.arguments)
         end: dict[str, Any] = {
             "state": state,
@@ -357,16 +358,16 @@ class Executor:
         }
         ended = replace(run, **end)
         if begun:
-            written = await command_runs.change(tx, run.id, only=("running", "confirming"), **end)
+            stored = await command_runs.change(tx, run.id, only=("running", "confirming"), **end)
         else:
-            written = await command_runs.add(tx, ended)
-        if not written:
+            stored = await command_runs.add(tx, ended)
+        if not stored:
             earlier = await command_runs.get(tx, run.id)
             assert earlier is not None
             check_same(earlier, run, self._kept)
             ended = earlier
         outcome = outcome_of(ended)
-        if written and _audited(services.table.get(run.name)):
+        if stored and _audited(services.table.get(run.name)):
             await audit.add(
                 tx,
                 key=f"command:{run.id}",
@@ -382,6 +383,9 @@ class Executor:
             )
         await finish(tx, outcome)
         return outcome
+
+    def _prefix(self, door: str) -> str:
+        return prefix_of(door, self._services.command_prefix)
 
     def _kept(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments as they are kept: bounded and without secrets."""

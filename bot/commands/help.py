@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bot.commands.lines import command_line, in_docstring
 from bot.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,25 +19,26 @@ CHAT_WORDS = {
 }
 
 
-def overview(table: CommandTable, permission: Permission, prefix: str, *, chat: bool = False) -> str:
+def overview(table: CommandTable, permission: Permission, *, chat: bool = False) -> str:
     """Every command that `permission` may run, by section, a line each."""
     sections: dict[str, list[str]] = {}
     for command in table.visible(permission):
-        usage = f"`{prefix}{command.usage}`"
-        sections.setdefault(command.help_section, []).append(f"- {usage}: {command.summary}")
+        summary = in_docstring(command.summary, table)
+        sections.setdefault(command.help_section, []).append(f"- {command_line(command.usage)}: {summary}")
     if chat:
-        sections["answers"] = [f"- `{prefix}{word} [ID]`: {summary}" for word, summary in CHAT_WORDS.items()]
+        sections["answers"] = [f"- {command_line(f'{word} [ID]')}: {meaning}" for word, meaning in CHAT_WORDS.items()]
     parts = [f"**{section}**\n\n" + "\n".join(lines) for section, lines in sections.items()]
-    parts.append(f"`{prefix}help NAME` explains one.")
+    parts.append(f"{command_line('help NAME')} explains one.")
     return "\n\n".join(parts)
 
 
-def explanation(command: Command, prefix: str) -> str:
+def explanation(command: Command, table: CommandTable) -> str:
     """One command: usage, what it does, each argument."""
-    lines = [f"`{prefix}{command.usage}`", "", command.summary]
+    lines = [command_line(command.usage), "", in_docstring(command.summary, table)]
     if command.description:
-        lines += ["", command.description]
-    arguments = [_argument(parameter.flag_name if parameter.option else parameter.usage.strip("[]"), parameter.help)
+        lines += ["", in_docstring(command.description, table)]
+    arguments = [_argument(parameter.flag_name if parameter.option else parameter.usage.strip("[]"),
+                           in_docstring(parameter.help, table))
                  for parameter in command.parameters if parameter.help]  # fmt: skip
     if arguments:
         lines += ["", *arguments]
@@ -62,12 +64,12 @@ def find(table: CommandTable, words: str, permission: Permission) -> list[Comman
     return group
 
 
-def unknown(table: CommandTable, line: str, permission: Permission, prefix: str = "") -> str:
+def unknown(table: CommandTable, line: str, permission: Permission) -> str:
     """That there is no such command, and which were perhaps meant."""
     word = " ".join(line.split())
     shown = word if len(word) <= 40 else word[:39] + "…"
-    close = [f"`{prefix}{name}`" for name in table.suggestions(line, permission)]
-    hint = f"Did you mean {' or '.join(close)}?" if close else f"`{prefix}help` lists the commands."
+    close = [command_line(name) for name in table.suggestions(line, permission)]
+    hint = f"Did you mean {' or '.join(close)}?" if close else f"{command_line('help')} lists the commands."
     return f'There is no command "{shown}". {hint}'
 
 

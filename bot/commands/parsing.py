@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from bot.commands.lines import command_line
 from bot.errors import UsageError
 
 if TYPE_CHECKING:
@@ -102,9 +103,9 @@ def quote(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def with_usage(error: Exception, command: Command, prefix: str = "") -> str:
+def with_usage(error: Exception, command: Command) -> str:
     """The sentence of `error` and how the command is written."""
-    return f"{error}\n\nUsage: `{prefix}{command.usage}`"
+    return f"{error}\n\nUsage: {command_line(command.usage)}"
 
 
 def _take_option(command: Command, line: _Line, name: str, arguments: dict[str, Json]) -> None:

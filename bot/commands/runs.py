@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bot.commands.context import Origin
+from bot.commands.lines import command_line
 from bot.commands.parsing import line_of, with_usage
 from bot.commands.table import Reply
 from bot.errors import NotPermitted, UsageError, UserError
@@ -74,8 +75,8 @@ def refusal(command: Command | None, request: Request) -> tuple[str, str] | None
         return unknown(request.name), "unknown"
     if request.permission < command.permission:
         return (
-            f"`{command.name}` is for those with the permission {command.permission}; you have {request.permission}. "
-            "An admin gives it with `operator set`.",
+            f"{command_line(command.name)} is for those with the permission {command.permission}; you have "
+            f"{request.permission}. An admin gives it with {command_line('operator set')}.",
             "permission",
         )
     try:
@@ -84,7 +85,8 @@ def refusal(command: Command | None, request: Request) -> tuple[str, str] | None
         return with_usage(error, command), "usage"
     if command.confirm and not request.confirmed and request.door != "chat":
         way = "--yes" if request.door == "cli" else "the header Muster-Confirm: yes"
-        return f"`{command.name}` cannot be undone and asks for a confirmation: say so with {way}.", "confirm"
+        name = command_line(command.name)
+        return f"{name} cannot be undone and asks for a confirmation: say so with {way}.", "confirm"
     return None
 
 
@@ -173,22 +175,24 @@ def check_same(
 
 
 def late(run: CommandRun) -> Reply:
-    return Reply(f"`{run.name}` was not confirmed within three minutes, so nothing was done. Give the command again.")
+    name = command_line(run.name)
+    return Reply(f"{name} was not confirmed within three minutes, so nothing was done. Give the command again.")
 
 
 def unknown(name: str) -> str:
-    return f'There is no command "{name[:60]}". `help` lists them.'
+    return f'There is no command "{name[:60]}". {command_line("help")} lists them.'
 
 
-def question(command: Command, arguments: Mapping[str, Any], prefix: str) -> str:
+def question(command: Command, arguments: Mapping[str, Any]) -> str:
     """What is asked before a command that cannot be undone."""
-    from bot.rendering import code
-
     return (
-        f"{code(prefix + line_of(command, arguments))} cannot be undone. React with ✅ or write `{prefix}confirm` "
-        f"within three minutes; ❌ or `{prefix}decline` takes it back."
+        f"{command_line(line_of(command, arguments))} cannot be undone. React with ✅ or write "
+        f"{command_line('confirm')} within three minutes; ❌ or {command_line('decline')} takes it back."
     )
 
 
 def apology(name: str, run_id: str) -> str:
-    return f"`{name}` failed through a fault in Muster, not through you. The log has the details under run `{run_id}`."
+    return (
+        f"{command_line(name)} failed through a fault in Muster, not through you. The log has the details under run "
+        f"`{run_id}`."
+    )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import structlog
 
+from bot.commands.lines import written
 from register.crashpoints import declare
 from register.queries import command_runs
 
@@ -27,10 +28,13 @@ _log = structlog.get_logger("commands")
 class RecordedSteps:
     """The recorded steps of one run."""
 
-    def __init__(self, services: Services, run_id: str, progress: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(
+        self, services: Services, run_id: str, progress: Callable[[str], Awaitable[None]], *, prefix: str
+    ) -> None:
         self._services = services
         self._run_id = run_id
         self._progress = progress
+        self._prefix = prefix
 
     async def once(self, step: str, act: Callable[[], Awaitable[T]]) -> T:
         async with self._services.store.read() as tx:
@@ -53,7 +57,7 @@ class RecordedSteps:
 
     async def progress(self, text: str) -> None:
         try:
-            await self._progress(self._services.redact(text))
+            await self._progress(self._services.redact(written(text, self._prefix)))
         except Exception:
             _log.warning("command.progress_not_shown", run=self._run_id, exc_info=True)
 

@@ -59,7 +59,7 @@ class Reply:
     """What a command answers."""
 
     text: str
-    """Markdown for people."""
+    """Markdown for people; commands in it are `bot.commands.lines.command_line`."""
     data: Any = None
     """The same for programs, as JSON would have it: what ``--json`` prints."""
     ok: bool = True

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from bot.commands import help as command_help
 from bot.commands import parsing
+from bot.commands.lines import command_line
 from bot.commands.table import TABLE
 from bot.errors import UsageError
 
@@ -89,21 +90,21 @@ def confirmation(line: str) -> Confirmation | None:
     return None if found is None else Confirmation(found[2], found[1].casefold() == "confirm")
 
 
-def prepare(table: CommandTable, line: str, permission: Permission, *, prefix: str) -> Ready:
+def prepare(table: CommandTable, line: str, permission: Permission) -> Ready:
     """Read a command's line. What is wrong with it is an answer too, so this never raises."""
     match = table.match(line)
     if match is None:
         words = line.split(maxsplit=1)
-        sentence = command_help.unknown(table, words[0] if words else "", permission, prefix)
+        sentence = command_help.unknown(table, words[0] if words else "", permission)
         close = [word for word in command_help.CHAT_WORDS if words and _near(words[0], word)]
         if close:
-            sentence += f" To answer a question of mine, write `{prefix}{close[0]}` and nothing else, or its id."
+            sentence += f" To answer a question of mine, write {command_line(close[0])} and nothing else, or its id."
         return Ready(words[0][:40] if words else "?", {"line": line[:_KEPT_LINE]}, sentence, "unknown")
     command = match.command
     try:
         return Ready(command.name, parsing.parse(command, match.rest))
     except UsageError as error:
-        refusal = parsing.with_usage(error, command, prefix)
+        refusal = parsing.with_usage(error, command)
         return Ready(command.name, {"line": line[:_KEPT_LINE]}, refusal, "usage")
 
 

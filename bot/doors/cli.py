@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bot.commands import sections
+from bot.commands.lines import SHELL, command_line, in_docstring, written
 from bot.doors.shell import SHELL_COMMANDS
 from bot.errors import NotRunning, UsageError, UserError
 from register.errors import MusterError
@@ -83,7 +84,7 @@ def say(text: str, *, error: bool = False) -> None:
     from bot.rendering import shown
 
     stream = sys.stderr if error else sys.stdout
-    text = shown(text).rstrip()
+    text = shown(written(text, SHELL)).rstrip()
     if error or not stream.isatty():
         print(text, file=stream)
         return
@@ -122,7 +123,7 @@ class Program(click.Group):
             return SHELL_COMMANDS[name]
         command = self._table.get(name)
         if command is not None:
-            return _made(command, self._client)
+            return _made(command, self._table, self._client)
         parts = {full.split()[1]: full for full in self.list_commands(ctx) if full.startswith(f"{name} ")}
         return _Words(self, name, parts) if parts else None
 
@@ -214,7 +215,10 @@ def _offered(client: Callable[[], Client], source: str) -> list[str]:
         return []
 
 
-def _made(command: Command, client: Callable[[], Client]) -> click.Command:
+def _made(command: Command, table: CommandTable, client: Callable[[], Client]) -> click.Command:
+    def help_of(docstring: str) -> str:
+        return written(in_docstring(docstring, table), SHELL)
+
     parameters: list[click.Parameter] = []
     for parameter in command.parameters:
         kind = _Value(parameter, client)
@@ -235,7 +239,7 @@ def _made(command: Command, client: Callable[[], Client]) -> click.Command:
                     names if parameter.default else [parameter.name, parameter.flag_name],
                     is_flag=True,
                     default=bool(parameter.default),
-                    help=parameter.help,
+                    help=help_of(parameter.help),
                 )
             )
         else:
@@ -244,7 +248,7 @@ def _made(command: Command, client: Callable[[], Client]) -> click.Command:
                     [parameter.name, parameter.flag_name],
                     type=kind,
                     required=parameter.required,
-                    help=parameter.help,
+                    help=help_of(parameter.help),
                 )
             )
     parameters.append(click.Option(["--json", "as_json"], is_flag=True, help="Print the answer for programs."))
@@ -255,8 +259,8 @@ def _made(command: Command, client: Callable[[], Client]) -> click.Command:
         return _ask(command, client, given, as_json=as_json, confirmed=confirmed)
 
     details = [f"{p.usage.strip('[]')}: {p.help}" for p in command.positional if p.help]
-    text = "\n\n".join(part for part in (command.summary, command.description, *details) if part)
-    return click.Command(command.name, params=parameters, callback=call, help=text, short_help=command.summary)
+    text = help_of("\n\n".join(part for part in (command.summary, command.description, *details) if part))
+    return click.Command(command.name, params=parameters, callback=call, help=text, short_help=help_of(command.summary))
 
 
 def _ask(
@@ -273,7 +277,8 @@ def _ask(
             arguments[parameter.name] = value
     if command.confirm and not confirmed:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
-            raise UserError(f"`{command.name}` cannot be undone. Say --yes if you mean it; nothing was done.")
+            name = command_line(command.name)
+            raise UserError(f"{name} cannot be undone. Say --yes if you mean it; nothing was done.")
         from bot.commands.parsing import line_of
 
         click.confirm(f"Really {line_of(command, arguments)}? This cannot be undone", abort=True, err=True)
@@ -314,8 +319,9 @@ def _unknown(table: CommandTable, names: Sequence[str], words: str) -> str:
     same = [name for name in names if name.startswith(f"{first} ")]
     close = get_close_matches(words, same, n=2) or same or get_close_matches(first, names, n=2)
     close = close or table.suggestions(first)[:2]
-    hint = f" Did you mean {' or '.join(close)}?" if close else " `muster --help` lists the commands."
-    return f'There is no command "{words if same else first}".{hint}'
+    meant = " or ".join(command_line(name) for name in close)
+    hint = f"Did you mean {meant}?" if close else f"{command_line('--help')} lists the commands."
+    return written(f'There is no command "{words if same else first}". {hint}', SHELL)
 
 
 def _version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:

@@ -21,6 +21,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from bot.commands import health_view
 from bot.commands import help as command_help
+from bot.commands.lines import written
 from bot.commands.runs import Request, RunConflict
 from bot.commands.table import ADMIN
 from bot.doors import openapi
@@ -238,7 +239,7 @@ def _answer(outcome: Outcome) -> web.Response:
 
 
 def _error(sentence: str, code: str, status: int) -> web.Response:
-    return web.json_response({"error": sentence, "code": code}, status=status)
+    return web.json_response({"error": written(sentence, ""), "code": code}, status=status)
 
 
 @web.middleware

@@ -92,7 +92,7 @@ async def test_an_always_too_many_allows_once_and_is_said_to(tmp_path: Path) -> 
         await home.ask(f"!approve {approval} --always", conversation=thread)
         told = await home.heard(thread, "allowed once, not for always")
         assert f"{GRANTS} things" in told
-        assert "`grant revoke" in told
+        assert "`!grant revoke" in told
         await home.heard(thread, "☑️ allow_once by memory:@ana")
         assert await outcome(home, tmp_path) == {"outcome": "selected", "optionId": "allow_once"}
         assert "one more" not in await home.ask("!grants")
@@ -102,7 +102,7 @@ async def test_an_always_too_many_that_is_all_there_is_to_allow_is_denied(tmp_pa
     async with house(tmp_path, roster=puppets.roster(tmp_path, "imp")) as home, home.open():
         thread, approval = await asked_beyond(home, "allow_always", "reject_once")
         await home.ask(f"!approve {approval}", conversation=thread)
-        assert "`grant revoke" in await home.heard(thread, "is denied instead")
+        assert "`!grant revoke" in await home.heard(thread, "is denied instead")
         await home.heard(thread, "☑️ denied by muster")
         assert await outcome(home, tmp_path) == {"outcome": "selected", "optionId": "reject_once"}
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from bot import rendering
 from bot.choices import by_mark, offered, question
+from bot.commands.lines import written
 from register.queries.approvals import Approval
 
 ONCE = {"id": "o1", "name": "Allow once", "kind": "allow_once"}
@@ -39,7 +40,7 @@ def approval(
 
 
 def asked(detail: str = "ls", title: str = "ls", options: tuple[dict[str, str], ...] = (ONCE, ALWAYS, REJECT)) -> str:
-    return question(approval(detail, title, options), until="12:30", reactions=True)
+    return written(question(approval(detail, title, options), until="12:30", reactions=True), "!")
 
 
 def block_of(markdown: str) -> str:

@@ -224,7 +224,7 @@ async def test_an_agent_that_did_not_answer_in_time_has_not_failed_while_its_pro
     os.kill(pid, signal.SIGSTOP)
     try:
         thread = await home.thread("coder0")
-        assert "`kill coder0` ends it" in await home.heard(thread, "did not answer in 1 s")
+        assert "`!kill coder0` ends it" in await home.heard(thread, "did not answer in 1 s")
         await home.chat.until(lambda: keeper_of(home, "coder0").host_runs, limit=30)
         known = await home.ask("!ps")
         assert "unknown" in known

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bot.commands.lines import written
 from bot.story import Ask, Condition, Effect, Note, Progress, Receipt, Settle, Story, digest
 from fleet import events
 from fleet.events import Entry, Event, Position
@@ -188,7 +189,7 @@ def test_a_turn_ends_with_its_whole_text_and_a_receipt() -> None:
         (ended(reason="refusal"), "finished", "refused"),
         (ended(reason="error", detail="Overloaded."), "failed", "Overloaded."),
         (ended(reason="error"), "failed", "no reason"),
-        (ended(reason="cut"), "failed", "`retry m1`"),
+        (ended(reason="cut"), "failed", "`!retry m1`"),
         (ended(reason="cut", accepted=False), "uncertain", "not known"),
         (ended(reason="invented\n# by a runtime"), "finished", "ended: `invented # by a runtime`."),
     ],
@@ -196,7 +197,7 @@ def test_a_turn_ends_with_its_whole_text_and_a_receipt() -> None:
 def test_a_turn_that_ends_otherwise_says_so_where_it_was_asked(end: Event, state: str, word: str) -> None:
     effects = told(OPENED, READY, started(), end)
     (note,) = [effect for effect in effects if isinstance(effect, Note) and effect.message == "m1"]
-    assert word in note.text
+    assert word in written(note.text, "!")
     assert receipts(effects) == [("m1", state)]
 
 
@@ -246,34 +247,42 @@ def test_noise_is_told_as_one_line_that_does_nothing() -> None:
 
 def test_a_digest_has_a_line_for_each_turn_and_the_whole_for_a_file() -> None:
     turns = [event for n in "1234" for event in (started(n), said(f"text {n}\nmore", n), ended(n))]
-    condensed = digest(told(OPENED, READY, *turns, ended("5", "error", detail="Overloaded.")))
+    condensed = digest(told(OPENED, READY, *turns, ended("5", "error", detail="Overloaded.")), prefix="!")
     assert condensed.turns == 4
     assert [line for line in condensed.text.split("\n") if "text" in line] == [f"- text {n} more" for n in "1234"]
     assert "Overloaded." in condensed.text
     assert all(f"text {n}\nmore" in condensed.full for n in "1234")
 
 
+def test_a_digest_spells_commands_as_they_are_typed() -> None:
+    condensed = digest(told(OPENED, READY, started(), ended(reason="cut")), prefix=".")
+    assert "`.retry m1`" in condensed.text
+    assert "`.retry m1`" in condensed.full
+    (receipt,) = [effect for effect in condensed.effects if isinstance(effect, Receipt)]
+    assert "retry" not in str(receipt.detail)
+
+
 def test_a_digest_still_finishes_the_message_that_was_growing_before() -> None:
     effects = told(OPENED, started("1"), said("begun and ended"), ended("1"), started("2"), said("b", "2"), ended("2"))
-    assert finals(digest(effects, growing="1").effects) == ["begun and ended"]
-    assert finals(digest(effects).effects) == []
+    assert finals(digest(effects, prefix="!", growing="1").effects) == ["begun and ended"]
+    assert finals(digest(effects, prefix="!").effects) == []
 
 
 def test_a_digest_keeps_the_requests_that_are_still_open_and_only_those() -> None:
-    condensed = digest(told(OPENED, asked("1"), asked("2"), answered("1"), answered("0")))
+    condensed = digest(told(OPENED, asked("1"), asked("2"), answered("1"), answered("0")), prefix="!")
     assert [effect.asked.request for effect in condensed.effects if isinstance(effect, Ask)] == ["2"]
     assert [effect.answered.request for effect in condensed.effects if isinstance(effect, Settle)] == ["0"]
 
 
 def test_a_request_of_an_earlier_life_is_not_taken_for_that_of_a_later_one() -> None:
-    condensed = digest(told(OPENED, asked("1"), OPENED, asked("1"), answered("1")))
+    condensed = digest(told(OPENED, asked("1"), OPENED, asked("1"), answered("1")), prefix="!")
     assert [effect.incarnation for effect in condensed.effects if isinstance(effect, Ask)] == [1]
 
 
 @given(JOURNALS)
 def test_a_digest_leaves_every_message_and_the_agent_in_the_state_that_they_reached(entries: list[Entry]) -> None:
     effects = read(entries)[1]
-    condensed = digest(effects)
+    condensed = digest(effects, prefix="!")
     assert dict(receipts(condensed.effects)) == dict(receipts(effects))
     assert conditions(condensed.effects)[-1:] == conditions(effects)[-1:]
     assert not notes(condensed.effects)

@@ -81,7 +81,7 @@ async def test_help_explains_one_command_or_a_group(office: Office) -> None:
     assert "- `--since`: only what happened in so long a time" in one.text
     assert group.text.startswith("`muster operator set")
     unknown = await office("help", name="audti")
-    assert (unknown.state, unknown.text) == ("refused", 'There is no command "audti". Did you mean `audit`?')
+    assert (unknown.state, unknown.text) == ("refused", 'There is no command "audti". Did you mean `muster audit`?')
 
 
 async def test_a_permission_that_is_set_counts_from_then_on(office: Office) -> None:

@@ -257,7 +257,7 @@ async def test_when_the_end_cannot_be_written_nothing_of_it_stands(world: World)
     ("how", "state", "text", "reason"),
     [
         ("user", "refused", "There is no such agent.", None),
-        ("usage", "refused", "HOW is wrong.\n\nUsage: `break HOW`", "usage"),
+        ("usage", "refused", "HOW is wrong.\n\nUsage: `!break HOW`", "usage"),
         ("fleet", "failed", "coder0 does not answer.", None),
         ("reply", "failed", "Half of it failed.", None),
     ],
@@ -286,7 +286,7 @@ async def test_what_may_not_be_run_is_refused_before_it_begins(world: World) -> 
     assert (low.state, low.reason) == ("refused", "permission")
     assert "permission operator; you have viewer" in low.text
     assert (wrong.state, wrong.reason) == ("refused", "usage")
-    assert "Usage: `launch NAME [--task TEXT]`" in wrong.text
+    assert "Usage: `!launch NAME [--task TEXT]`" in wrong.text
     assert (unknown.state, unknown.reason) == ("refused", "unknown")
     assert world.done == []
     assert world.sent == [low, wrong, unknown]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bot.commands import parsing
 from bot.commands.context import Context
+from bot.commands.lines import written
 from bot.commands.table import OPERATOR, Command, CommandTable, Reply
 from bot.commands.types import AgentName, Duration, Rest
 from bot.errors import UsageError
@@ -136,7 +137,7 @@ def test_a_wrong_line_is_refused_with_a_sentence(command: Command, line: str, se
 
 
 def test_the_usage_line_can_follow_the_sentence() -> None:
-    said = parsing.with_usage(UsageError("TEXT is missing."), SEND, "!")
+    said = written(parsing.with_usage(UsageError("TEXT is missing."), SEND), "!")
     assert said == "TEXT is missing.\n\nUsage: `!send NAME [--now] [--lane TEXT] TEXT`"
 
 

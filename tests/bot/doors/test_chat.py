@@ -3,6 +3,7 @@
 import pytest
 
 from bot.commands.context import Context
+from bot.commands.lines import written
 from bot.commands.table import OPERATOR, VIEWER, CommandTable, Reply
 from bot.commands.types import AgentName, Rest
 from bot.doors.chat import Confirmation, Line, Talk, confirmation, interpret, prepare
@@ -83,27 +84,27 @@ def test_answers_to_questions_are_told_from_commands() -> None:
 
 
 def test_a_right_line_is_ready(table: CommandTable) -> None:
-    ready = prepare(table, "send coder0 a  b", OPERATOR, prefix="!")
+    ready = prepare(table, "send coder0 a  b", OPERATOR)
     assert (ready.name, ready.arguments, ready.refusal) == ("send", {"name": "coder0", "text": "a  b"}, None)
 
 
 def test_a_wrong_line_gets_the_usage(table: CommandTable) -> None:
-    ready = prepare(table, "send coder0", OPERATOR, prefix="!")
+    ready = prepare(table, "send coder0", OPERATOR)
     assert (ready.name, ready.arguments, ready.reason) == ("send", {"line": "send coder0"}, "usage")
-    assert ready.refusal == "TEXT is missing.\n\nUsage: `!send NAME TEXT`"
+    assert written(str(ready.refusal), "!") == "TEXT is missing.\n\nUsage: `!send NAME TEXT`"
 
 
 def test_an_unknown_command_gets_what_was_perhaps_meant(table: CommandTable) -> None:
-    ready = prepare(table, "sned coder0 x", OPERATOR, prefix="!")
+    ready = prepare(table, "sned coder0 x", OPERATOR)
     assert (ready.name, ready.reason) == ("sned", "unknown")
-    assert ready.refusal == 'There is no command "sned". Did you mean `!send`?'
-    assert prepare(table, "sned x", VIEWER, prefix="!").refusal == (
-        'There is no command "sned". `!help` lists the commands.'
-    )
-    assert "`!confirm` and nothing else" in str(prepare(table, "confirm a b", VIEWER, prefix="!").refusal)
-    assert prepare(table, "", VIEWER, prefix="!").name == "?"
+    assert written(str(ready.refusal), "!") == 'There is no command "sned". Did you mean `!send`?'
+    other = prepare(table, "sned x", VIEWER)
+    assert written(str(other.refusal), "!") == 'There is no command "sned". `!help` lists the commands.'
+    slip = prepare(table, "confirm a b", VIEWER)
+    assert "`!confirm` and nothing else" in written(str(slip.refusal), "!")
+    assert prepare(table, "", VIEWER).name == "?"
 
 
 def test_a_very_long_line_costs_little(table: CommandTable) -> None:
-    ready = prepare(table, "x" * 100_000, OPERATOR, prefix="!")
+    ready = prepare(table, "x" * 100_000, OPERATOR)
     assert len(repr(ready)) < 1500
