@@ -235,6 +235,12 @@ class Common(_Block):
     freshness: Duration | None = Field(
         default=None, description="When nothing was heard of it for so long, it is unknown."
     )
+    clone: bool | None = Field(
+        default=None,
+        description=(
+            "Where its workspace is a git repository: false lets it work right there. Absent: in a clone of its own."
+        ),
+    )
     env: dict[str, Value] = Field(
         default_factory=dict,
         description="All that it gets of the environment; secrets as env:NAME, file:PATH or keyring:NAME.",

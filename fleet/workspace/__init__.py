@@ -10,7 +10,7 @@ from fleet.workspace.branches import Collected, Condition
 from fleet.workspace.clones import Clone, NotClean, uncommitted
 from fleet.workspace.files import delete
 from fleet.workspace.repositories import Repository, check, find
-from fleet.workspace.settling import Settled, settle, source
+from fleet.workspace.settling import Settled, Workspaces, left_behind
 
 __all__ = [
     "Clone",
@@ -19,10 +19,10 @@ __all__ = [
     "NotClean",
     "Repository",
     "Settled",
+    "Workspaces",
     "check",
     "delete",
     "find",
-    "settle",
-    "source",
+    "left_behind",
     "uncommitted",
 ]

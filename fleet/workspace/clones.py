@@ -33,6 +33,8 @@ LARGEST_PACK: Final = 2 * 1024**3
 #: Seconds that git may take to copy a repository and check it out, and to fetch.
 _CLONE_S: Final = 900.0
 _FETCH_S: Final = 120.0
+#: The same to look at a working tree of the person's, while an operator waits.
+_GLANCE_S: Final = 10.0
 _LOCK: Final = "workspace.lock"
 
 
@@ -401,7 +403,7 @@ def uncommitted(repository: Repository) -> int | None:
     )
     try:
         inside = git.inside(command, readonly=shown, cwd=repository.folder)
-        said = git.answer(inside, f"Looking at {repository.folder}", timeout_s=refs.LOOK_S)
+        said = git.answer(inside, f"Looking at {repository.folder}", timeout_s=_GLANCE_S)
     except FleetError:
         return None
     return sum(1 for entry in said.split("\0") if entry)

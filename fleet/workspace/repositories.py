@@ -107,6 +107,8 @@ def check(repository: Repository, hidden: Sequence[Path]) -> None:
             "own, and name that."
         )
     way_out = "Name a complete clone of it, or write `clone: false` into roster.yaml to let the agent work right in it."
+    if not _is_its_own(repository):
+        raise FleetError(f"The .git of {folder} leads to a repository that does not say it belongs there. {way_out}")
     for part in (repository.objects, repository.refs, *(repository.common / name for name in COPIED)):
         if part.is_symlink():
             raise FleetError(f"In the repository {folder}, {part} is a link, so no clone of it is made. {way_out}")
@@ -128,6 +130,22 @@ def _opened(folder: Path, git_dir: Path, *, bare: bool) -> Repository | None:
     if not (common / "objects").is_dir() or not (common / "refs").is_dir():
         return None
     return Repository(folder=folder, git_dir=git_dir, common=common, bare=bare)
+
+
+def _is_its_own(repository: Repository) -> bool:
+    """Whether a `.git` that leads elsewhere leads to a repository that leads back: it may have been put there by an
+    agent that works around it (a linked worktree's `gitdir`; a submodule's `core.worktree`)."""
+    inside = repository.folder / ".git"
+    if repository.bare or (inside.is_dir() and not inside.is_symlink()):
+        return True
+    if inside.is_symlink():
+        return False
+    back = _first_line(repository.git_dir / "gitdir")
+    if back and (repository.git_dir / back).resolve() == inside:
+        return True
+    settings = (repository.common / "config").read_text(encoding="utf-8", errors="surrogateescape")
+    trees = re.findall(r"^\s*worktree\s*=\s*(.+?)\s*$", settings, re.MULTILINE)
+    return any((repository.common / tree.strip('"')).resolve() == repository.folder for tree in trees)
 
 
 def _borrowed(objects: Path, deep: int) -> Iterator[Path]:

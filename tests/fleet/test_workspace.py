@@ -239,6 +239,8 @@ def test_a_submodule_is_a_repository_and_submodules_stay_empty(ground: Ground) -
         ("mv refs real; ln -s real refs", "refs is a link"),
         ("ln -s /etc/passwd packed-refs", "packed-refs is a link"),
         ("mkdir reftable", "as a reftable"),
+        ("cd ..; mv .git elsewhere; ln -s elsewhere .git", "does not say it belongs there"),
+        ("cd ..; mv .git elsewhere; echo gitdir: elsewhere > .git", "does not say it belongs there"),
         ("touch objects/pack/pack-1.promisor", "partial clone"),
     ],
 )

@@ -1,0 +1,85 @@
+"""Takes over what an agent commits in its clone of a repository, and tells its thread.
+
+That is looked for when a turn begins or ends and when the agent host comes or goes. Where nothing was committed, it
+costs the reading of one small file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+from bot import rendering
+from bot.following import FOLLOW
+from fleet.errors import FleetError
+from register.queries import agents
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bot.telling import Teller
+    from fleet.workspace import Collected
+    from register.store import Store
+
+log = structlog.get_logger(__name__)
+
+
+class Source(Protocol):
+    """Where commits come from: the agents' workspaces."""
+
+    def collect(self, name: str) -> Collected | None:
+        """Take over what an agent committed; the same again until it is acknowledged.
+
+        Raises:
+            FleetError: that is not possible; the message is for the operator.
+        """
+
+    def acknowledge(self, name: str, collected: Collected) -> None: ...
+
+
+@dataclass(kw_only=True, slots=True)
+class Gatherer:
+    """Gathers one agent's commits."""
+
+    name: str
+    store: Store
+    teller: Teller
+    source: Source
+    wake_delivery: Callable[[], None]
+    _due: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def due(self) -> None:
+        """There may be commits."""
+        self._due.set()
+
+    async def run(self) -> None:
+        """Gather whenever it is due, until cancelled."""
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            await self._gather()
+
+    async def _gather(self) -> None:
+        try:
+            collected = await asyncio.to_thread(self.source.collect, self.name)
+        except (FleetError, OSError) as error:
+            log.warning("agent.commits_not_taken_over", agent=self.name, reason=str(error))
+            # The same words once per launch, however often it is tried.
+            digest = hashlib.sha256(str(error).encode()).hexdigest()[:16]
+            await self._tell(f"commits/{digest}", f"⚠️ {error}")
+            return
+        if collected is None:
+            return
+        await self._tell(f"commits/{collected.tip}/{collected.held}", f"⇡ {collected.sentence(rendering.code)}")
+        await asyncio.to_thread(self.source.acknowledge, self.name, collected)
+
+    async def _tell(self, key: str, text: str) -> None:
+        async with self.store.write(FOLLOW) as tx:
+            row = await agents.get(tx, self.name)
+            if row is not None:
+                await self.teller.note(tx, row, f"{key}/{row.launch_id}", text)
+        self.wake_delivery()
