@@ -71,4 +71,4 @@ async def test_a_command_of_ones_own_that_is_not_there_is_refused_at_once(home: 
     roster = "agents:\n  - {name: absent, runtime: custom, sandbox: none, command: [/not/there/agent]}\n"
     home.paths.roster_yaml.write_text(roster)
     assert "no program /not/there/agent" in await home.ask("!launch absent")
-    assert "absent" not in await home.ask("!ps --all")
+    assert "No agent runs" in await home.ask("!ps --all")
