@@ -31,6 +31,8 @@ FINISHED = "✅"
 STRANDED = frozenset({"❌", "❓", "💀"})
 WITHDRAWN = "↩️"
 FINAL = STRANDED | {FINISHED, WITHDRAWN}
+#: So begins a message that has many answers of an absence, a line each.
+DIGEST = "**While nobody listened**"
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +233,7 @@ class Books:
                 yield f"{message.token} reached the model {times} times"
 
     def _answers(self, room: list[Event]) -> Iterator[str]:
-        """Every message of ours as it reads now."""
+        """Every message of ours as it reads now; a digest has many answers."""
         now: dict[str, str] = {}
         for event in room:
             if event["sender"] != self.home.bot.user_id or event["type"] != "m.room.message":
@@ -239,6 +241,10 @@ class Books:
             target = relation(event)["event_id"] if relation(event).get("rel_type") == "m.replace" else None
             now[target or event["event_id"]] = body(event)
         standing = Counter(now.values())
+        digests = [text.splitlines() for text in now.values() if text.startswith(DIGEST)]
+        standing += Counter(
+            answer for lines in digests for line in lines if (answer := line.removeprefix("- ")) not in standing
+        )
         ended = {found[0]: found[1] for event in room if (found := reacts(event)) and found[1] in FINAL}
         for message in self.messages:
             if message.answer is None or ended.get(message.event_id) != FINISHED:
