@@ -69,7 +69,7 @@ class Follower:
     took_room: Callable[[], None]
     """Called when the agent host can write again."""
     turned: Callable[[], None]
-    """Called when the turn that is open is another, or none."""
+    """Called when the turn that is open is another, or none, or one was open in between."""
     digest_after: int = 10
     """After an absence, more turns than this are told as one digest."""
     seen: Seen | None = None
@@ -266,12 +266,13 @@ class Follower:
                     ),
                     now,
                 )
-        self._go_on(story)
+        self._go_on(story, effects)
         self.wake_delivery()
 
-    def _go_on(self, story: Story) -> None:
+    def _go_on(self, story: Story, effects: tuple[Effect, ...] = ()) -> None:
         before, self.story = self.story, story
-        if _open_turn(before) != _open_turn(story):
+        # A turn may have begun and ended in what was read at once.
+        if _open_turn(before) != _open_turn(story) or any(isinstance(effect, stories.Receipt) for effect in effects):
             self.turned()
 
 

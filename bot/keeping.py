@@ -17,6 +17,7 @@ import structlog
 from bot.carrying import Carrier
 from bot.commands.lines import command_line
 from bot.following import Follower
+from bot.gathering import Gatherer
 from bot.typing_indicator import TypingIndicator
 from fleet import journal, lifecycle
 from fleet.control import AgentLink
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bot.following import Seen
+    from bot.gathering import Source
     from bot.telling import Teller
     from bot.turns import ToolLine
     from fleet.events import Entry
@@ -63,6 +65,9 @@ class Starter(Protocol):
 
     def socket(self, name: str) -> Path: ...
 
+    @property
+    def workspaces(self) -> Source: ...
+
     def discard_workspace(self, workspace: Path, name: str) -> bool: ...
 
 
@@ -89,6 +94,7 @@ class Keeper:
     _follower: Follower = field(init=False)
     _carrier: Carrier = field(init=False)
     _typing: TypingIndicator = field(init=False)
+    _gatherer: Gatherer = field(init=False)
 
     def __post_init__(self) -> None:
         self._carrier = Carrier(
@@ -110,8 +116,15 @@ class Keeper:
             wake_delivery=self.wake_delivery,
             publish=self.publish,
             took_room=self._carrier.mail,
-            turned=self._typing.turned,
+            turned=self._turned,
             digest_after=self.digest_after,
+        )
+        self._gatherer = Gatherer(
+            name=self.name,
+            store=self.store,
+            teller=self.teller,
+            source=self.starter.workspaces,
+            wake_delivery=self.wake_delivery,
         )
 
     # --- from outside -------------------------------------------------------------------------------------------
@@ -175,12 +188,18 @@ class Keeper:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep(), name=f"keep {self.name}")
             tasks.create_task(self._carrier.run(), name=f"carry {self.name}")
+            tasks.create_task(self._gatherer.run(), name=f"gather {self.name}")
 
     # --- what is wanted, and what is ----------------------------------------------------------------------------
+
+    def _turned(self) -> None:
+        self._typing.turned()
+        self._gatherer.due()
 
     async def _keep(self) -> None:
         while True:
             self._changed.clear()
+            self._gatherer.due()
             async with self.store.read() as tx:
                 row = await agents.get(tx, self.name)
             if row is None:
