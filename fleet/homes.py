@@ -51,6 +51,8 @@ def make_folder(home: Path, name: PurePosixPath) -> None:
 def renew(home: Path, name: PurePosixPath, *, folder: bool) -> None:
     """Put an empty file (or `folder`) in the place of whatever is called `name` below `home`.
 
+    What cannot be deleted (folders that the agent closed, or nested too deep) is put aside under another name.
+
     Raises:
         FleetError: there is a link or a file where a folder should be.
     """
@@ -61,13 +63,20 @@ def renew(home: Path, name: PurePosixPath, *, folder: bool) -> None:
             pass
         else:
             if stat.S_ISDIR(found.st_mode):
-                shutil.rmtree(name.name, dir_fd=parent)
+                _remove(name.name, parent)
             else:
                 os.unlink(name.name, dir_fd=parent)
     if folder:
         make_folder(home, name)
     else:
         place(home, name, b"")
+
+
+def _remove(name: str, parent: int) -> None:
+    try:
+        shutil.rmtree(name, dir_fd=parent)
+    except (OSError, RecursionError):
+        os.rename(name, f".{name}.{secrets.token_hex(4)}", src_dir_fd=parent, dst_dir_fd=parent)
 
 
 def modified(home: Path, name: PurePosixPath) -> float | None:

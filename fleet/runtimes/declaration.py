@@ -41,10 +41,15 @@ class Asked:
     """What one agent wants of its runtime."""
 
     home: Path
+    workspace: Path
+    sandboxed: bool
+    """Whether it sees nothing of what is around its workspace."""
     model: str | None
     provider: str | None
     key: str | None = field(repr=False)
     base_url: str | None
+    password: str = field(repr=False)
+    """A word that nobody knows, new at every start: for doors that the runtime opens by itself."""
 
     @property
     def key_variable(self) -> str:
@@ -88,6 +93,7 @@ class Runtime:
     providers: tuple[Provider, ...] = ()
     """Whose accounts it can use."""
     answer: Callable[[Asked], Answer]
+    """Raises FleetError when the runtime cannot do what is asked, or must not."""
     session_mode: str | None = None
     """The mode in which it asks for permission before it changes anything."""
     login: tuple[str, ...] = ()
@@ -98,9 +104,14 @@ class Runtime:
     """Where in its home the login ends up."""
     folders: tuple[str, ...] = ()
     """Folders in its home that it wants to find there."""
+    fresh: tuple[str, ...] = ()
+    """Folders in its home that it may fill while it runs, but finds empty at its next start: what an agent left there
+    could have programs run."""
     locked: tuple[str, ...] = ()
     """What in its home could grant things, or have programs run, and is of no other use: made anew, empty, at every
     start, and not to be changed from inside a sandbox. A folder ends with a slash."""
+    placed: Mapping[str, bytes] = field(default_factory=dict)
+    """Files that lie in its home at every start, such as it would otherwise want to write into what is locked."""
     images: bool = True
     loads: bool = True
     """Whether a session can go on after the program was killed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -45,7 +46,17 @@ def login_command(
     if not runtime.login:
         raise FleetError(f"{runtime.title} has no login of its own. Give its account a credential in muster.yaml.")
     program = found(runtime, runtime.login_program or runtime.program, which)
-    answer = runtime.answer(Asked(home=home, model=None, provider=None, key=None, base_url=None))
+    asked = Asked(
+        home=home,
+        workspace=home,
+        sandboxed=True,
+        model=None,
+        provider=None,
+        key=None,
+        base_url=None,
+        password=secrets.token_urlsafe(),
+    )
+    answer = runtime.answer(asked)
     furnish(runtime, home)
     screen = {name: environ[name] for name in _SCREEN if name in environ}
     folders = [program.folder] if program.folder is not None else []

@@ -1,18 +1,43 @@
-"""opencode, which speaks the Agent Client Protocol itself."""
+"""opencode, which speaks the Agent Client Protocol itself.
+
+What it obeys of a repository and of the agent's own home was read in its program and tried (1.18):
+
+- its configuration in the home, and the programs that it finds beside it (plugins, tools), are locked, empty;
+- the list of models in its cache names programs that it loads, and a search program in it is run: both are fresh;
+- a repository's configuration it leaves alone when told to, but for plugins: see `fleet.runtimes.opencode_plugins`;
+- it opens an HTTP server on the loopback interface, through which permissions can be answered: it gets a password.
+"""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
+from fleet.runtimes import opencode_plugins
 from fleet.runtimes.declaration import NO_LOGIN, Answer, Asked, Runtime
+
+#: What subagents ask for does not reach the operator, and they would wait for the answer for ever: so they may read,
+#: and nothing else.
+_SUBAGENT = {
+    "edit": "deny",
+    "bash": "deny",
+    "webfetch": "deny",
+    "external_directory": "deny",
+    "doom_loop": "deny",
+    "read": {"*": "allow", "*.env": "deny", "*.env.*": "deny", "*.env.example": "allow"},
+}
 
 
 def _answer(asked: Asked) -> Answer:
+    opencode_plugins.refuse(asked.workspace, alone=asked.sandboxed)
     config: dict[str, Any] = {
         "autoupdate": False,
         "share": "disabled",
         "permission": {"edit": "ask", "bash": "ask", "webfetch": "ask", "external_directory": "ask"},
+        "agent": {name: {"permission": _SUBAGENT} for name in ("general", "explore")},
+        # Programs that it starts by itself, and looks for in the repository first.
+        "formatter": False,
+        "lsp": False,
     }
     environment: dict[str, str | None] = {
         "OPENCODE_DISABLE_PROJECT_CONFIG": "1",
@@ -23,6 +48,8 @@ def _answer(asked: Asked) -> Answer:
         "OPENCODE_DISABLE_EXTERNAL_SKILLS": "1",
         # No plugins but its own.
         "OPENCODE_PURE": "1",
+        # Whoever reaches its server could answer for the operator.
+        "OPENCODE_SERVER_PASSWORD": asked.password,
     }
     if asked.model:
         config["model"] = asked.model if "/" in asked.model else f"{asked.provider or 'anthropic'}/{asked.model}"
@@ -35,6 +62,8 @@ def _answer(asked: Asked) -> Answer:
     if asked.key:
         environment[asked.key_variable] = asked.key
         options["apiKey"] = f"{{env:{asked.key_variable}}}"
+        # Instead of the logins in its home: one kind of them fetches further configuration.
+        environment["OPENCODE_AUTH_CONTENT"] = "{}"
     if asked.base_url:
         # Its clients want the version in the address; Anthropic's own convention leaves it out.
         versioned = asked.base_url.rstrip("/")
@@ -45,15 +74,22 @@ def _answer(asked: Asked) -> Answer:
     return Answer(environment=environment)
 
 
+_CONFIGURATION = (".config/opencode/", ".opencode/")
+
 RUNTIME = Runtime(
     name="opencode",
     title="opencode",
     program="opencode",
-    arguments=("acp",),
+    arguments=("acp", "--hostname", "127.0.0.1"),
     install="npm install -g opencode-ai",
     providers=("anthropic", "openai"),
     answer=_answer,
     login=("auth", "login"),
     login_file=".local/share/opencode/auth.json",
+    # It leaves several megabytes in its temporary folder at every start.
+    fresh=(".cache/opencode/", "tmp/"),
+    locked=_CONFIGURATION,
+    # It ends when it cannot write this file where there is none.
+    placed={f"{folder}.gitignore": b"*\n" for folder in _CONFIGURATION},
     hints={NO_LOGIN: "opencode has no valid login. Give its account a credential, or run: muster login opencode"},
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -14,7 +15,7 @@ from fleet.runtimes import environment as environments
 from fleet.runtimes.declaration import Asked
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from fleet.programs import Which
     from fleet.runtimes.declaration import AccountLike, Runtime
@@ -50,6 +51,8 @@ def prepare(
     login: Path | None = None,
     which: Which = shutil.which,
     environ: Mapping[str, str] = os.environ,
+    sandboxed: bool = False,
+    password: Callable[[], str] = secrets.token_urlsafe,
 ) -> Prepared:
     """Make a runtime ready for one agent.
 
@@ -61,6 +64,8 @@ def prepare(
         login: the home in which `login_command` was run for this runtime.
         which: finds a program on the PATH.
         environ: where language, time zone and certificates are taken from, and nothing else.
+        sandboxed: whether it sees nothing of what is around its workspace.
+        password: draws a word that nobody can guess.
 
     Raises:
         RuntimeMissing: a program is not installed; the message says how to install it.
@@ -75,17 +80,24 @@ def prepare(
         )
     asked = Asked(
         home=home,
+        workspace=workspace,
+        sandboxed=sandboxed,
         model=model,
         provider=account.provider if account is not None else None,
         key=account.secret() if account is not None else None,
         base_url=account.base_url if account is not None else None,
+        password=password(),
     )
     answer = runtime.answer(asked)
-    furnish(runtime, home)
-    for name in runtime.locked:
-        homes.renew(home, PurePosixPath(name), folder=name.endswith("/"))
-    if runtime.login_file and login is not None and asked.key is None:
-        _take_login(home, login, PurePosixPath(runtime.login_file))
+    try:
+        furnish(runtime, home)
+        if runtime.login_file and login is not None and asked.key is None:
+            _take_login(home, login, PurePosixPath(runtime.login_file))
+    except OSError as error:
+        raise FleetError(
+            f"The agent's home {home} cannot be made ready: {error.strerror or error}. The agent may have closed it, "
+            "or the disk is full; look at it."
+        ) from None
     folders = [part.folder for part in (program, *needed.values()) if part.folder is not None]
     ours = answer.variables
     environment = {
@@ -112,9 +124,13 @@ def prepare(
 
 
 def furnish(runtime: Runtime, home: Path) -> None:
-    """Make the folders that a runtime wants to find in its home."""
+    """Make what a runtime wants to find in its home, and make anew what an agent shall not have filled."""
     for name in ("tmp", *runtime.folders):
         homes.make_folder(home, PurePosixPath(name))
+    for name in (*runtime.fresh, *runtime.locked):
+        homes.renew(home, PurePosixPath(name), folder=name.endswith("/"))
+    for name, content in runtime.placed.items():
+        homes.place(home, PurePosixPath(name), content)
 
 
 def found(runtime: Runtime, name: str, which: Which) -> programs.Program:

@@ -1,4 +1,9 @@
-"""The real Claude Code and Codex, through Muster's own agent host, their models played by the simulated provider."""
+"""The real Claude Code, Codex and opencode, through Muster's own agent host, their models played by the simulated
+provider.
+
+opencode weighs 350 MB, so it is tested only where somebody installed it in this folder:
+``npm install --no-save opencode-ai@1.18.33``.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +13,19 @@ import os
 import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+import aiohttp
 import psutil
 import pytest
 
 from fleet import lifecycle, runtimes, sandbox
+from fleet.errors import FleetError
 from fleet.events import PermissionAsked, RuntimeStarted, TextChunk, TurnAccepted, TurnEnded
 from fleet.sim.provider import Provider, running
 from tests.agents import hostile
-from tests.fleet.agents import Agent, status_when, until
+from tests.fleet.agents import Agent, status_when
+from tests.fleet.agents import until as seen
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -32,6 +40,11 @@ pytestmark = [
     pytest.mark.skipif(not PROGRAMS.is_dir(), reason="the agents are not installed: make test-agents installs them"),
 ]
 
+E = TypeVar("E")
+
+#: Real agents take their time on a busy machine.
+LIMIT_S = 120.0
+
 #: A command that each of them asks about before it runs it.
 ASKING = {
     "claude": '[[tool: Bash {"command": "touch made && echo it is made"}]]',
@@ -39,6 +52,7 @@ ASKING = {
         '[[tool: exec_command {"cmd": "touch made && echo it is made", "sandbox_permissions": "require_escalated", '
         '"justification": "It is needed."}]]'
     ),
+    "opencode": '[[tool: bash {"command": "touch made && echo it is made", "description": "Make it."}]]',
 }
 
 
@@ -68,7 +82,7 @@ class Real:
 
     def prepare(self) -> None:
         runtime = runtimes.RUNTIMES[self.name]
-        (provider,) = runtime.providers
+        provider = runtime.providers[0]
         home = self.agent.folder / "home"
         home.mkdir(exist_ok=True)
         prepared = runtimes.prepare(
@@ -78,6 +92,7 @@ class Real:
             workspace=self.workspace,
             model=None,
             account=Account(provider, self.provider.url + ("/v1" if provider == "openai" else "")),
+            sandboxed=self.box != "none",
             which=lambda name: shutil.which(name, path=f"{PROGRAMS}:{os.environ['PATH']}"),
         )
         command = prepared.command
@@ -118,6 +133,11 @@ class Real:
         return "".join(event.text for event in self.agent.events(TextChunk) if event.turn == ended.turn)
 
 
+async def until(link: AgentLink, kind: type[E], found: Callable[[E], bool] = lambda _: True) -> E:
+    """The first event of this kind that `found` accepts."""
+    return await seen(link, kind, found, limit=LIMIT_S)
+
+
 async def allow(link: AgentLink, asked: PermissionAsked) -> str:
     option = next(option["id"] for option in asked.options if option["kind"] == "allow_once")
     return await link.answer(
@@ -130,8 +150,10 @@ async def allow(link: AgentLink, asked: PermissionAsked) -> str:
     )
 
 
-@pytest.fixture(params=["claude", "codex"])
+@pytest.fixture(params=["claude", "codex", "opencode"])
 def name(request: pytest.FixtureRequest) -> str:
+    if request.param == "opencode" and not (PROGRAMS / "opencode").exists():
+        pytest.skip("opencode is not installed; see the head of this file")
     return str(request.param)
 
 
@@ -166,8 +188,9 @@ async def test_answers_the_heartbeat_in_the_middle_of_a_turn_and_can_be_cancelle
         await until(link, TurnAccepted, lambda event: event.message == message)
         began = (await link.status()).turn_started_at
         assert began is not None
-        status = await status_when(link, lambda seen: (seen.pinged_at or 0) > began and seen.child is not None)
-        assert (status.state, status.adapter, status.child) == ("working", True, "running")
+        child = "running" if runtimes.RUNTIMES[real.name].adapter else None
+        status = await status_when(link, lambda now: (now.pinged_at or 0) > began and now.child == child)
+        assert (status.state, status.adapter) == ("working", child is not None)
         assert (await link.cancel()).cancelled
         assert (await real.ended(link, message)).stop_reason == "cancelled"
         assert "You said: And now?" in await real.turn(link, "And now?")
@@ -175,6 +198,8 @@ async def test_answers_the_heartbeat_in_the_middle_of_a_turn_and_can_be_cancelle
 
 async def kept(real: Real, session: str) -> None:
     """Wait until the runtime has written its session down: Claude Code does so a little later."""
+    if real.name == "opencode":
+        return  # It has a database, and writes there first.
     async with asyncio.timeout(30):
         while not any(path.stat().st_size for path in (real.agent.folder / "home").rglob(f"*{session}*.jsonl")):
             await asyncio.sleep(0.05)
@@ -203,6 +228,10 @@ async def test_a_hostile_repository_runs_nothing_and_allows_itself_nothing(real:
     outside = tmp_path / "outside"
     hostile.repository(real.workspace, outside)
     hostile.granting(real.agent.folder / "home", real.workspace)
+    if real.name == "opencode":
+        with pytest.raises(FleetError, match=r"look at .*/\.opencode/plugin"):
+            real.prepare()
+        hostile.remove_plugins(real.workspace)
     real.prepare()
     async with real.running() as link:
         await real.turn(link, "Good morning.")
@@ -214,3 +243,33 @@ async def test_a_hostile_repository_runs_nothing_and_allows_itself_nothing(real:
         await real.turn(link, "Good night.")
     assert (real.workspace / "made").exists()
     assert hostile.traces_in(real.workspace, outside) == []
+
+
+async def test_nobody_else_can_answer_through_a_door_that_it_opens(real: Real) -> None:
+    async with real.running() as link:
+        message = await real.send(link, ASKING[real.name])
+        asked = await until(link, PermissionAsked)
+        doors = {
+            connection.laddr.port
+            for process in psutil.Process(link.hello.pid).children(recursive=True)
+            for connection in process.net_connections("tcp")
+            if connection.status == psutil.CONN_LISTEN
+        }
+        assert bool(doors) == (real.name == "opencode"), "a door that nobody looked at"
+        async with aiohttp.ClientSession() as stranger:
+            for door in doors:
+                for path in ("permission", "session", "config"):
+                    async with stranger.get(f"http://127.0.0.1:{door}/{path}") as answer:
+                        assert answer.status == 401
+        assert not (real.workspace / "made").exists()
+        await allow(link, asked)
+        assert (await real.ended(link, message)).stop_reason == "end_turn"
+
+
+async def test_a_subagent_waits_for_no_answer_that_cannot_come(real: Real) -> None:
+    if real.name != "opencode":
+        pytest.skip("its subagents ask the operator")
+    order = '[[tool: task {"description": "d", "prompt": "[[run: touch made]]", "subagent_type": "general"}]]'
+    async with real.running() as link:
+        await real.turn(link, order)
+    assert not (real.workspace / "made").exists()

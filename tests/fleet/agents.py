@@ -101,16 +101,24 @@ class Agent:
 
 
 async def until(
-    link: AgentLink, kind: type[E], found: Callable[[E], bool] = lambda _: True, after: Position = START
+    link: AgentLink,
+    kind: type[E],
+    found: Callable[[E], bool] = lambda _: True,
+    after: Position = START,
+    limit: float = LIMIT_S,
 ) -> E:
     """The first event of this kind after a position that `found` accepts."""
-    return (await entry_when(link, kind, found, after))[1]
+    return (await entry_when(link, kind, found, after, limit))[1]
 
 
 async def entry_when(
-    link: AgentLink, kind: type[E], found: Callable[[E], bool] = lambda _: True, after: Position = START
+    link: AgentLink,
+    kind: type[E],
+    found: Callable[[E], bool] = lambda _: True,
+    after: Position = START,
+    limit: float = LIMIT_S,
 ) -> tuple[Entry, E]:
-    async with asyncio.timeout(LIMIT_S):
+    async with asyncio.timeout(limit):
         stream = link.follow(after)
         async with contextlib.aclosing(stream):  # type: ignore[type-var]
             async for item in stream:

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import stat
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -215,6 +216,127 @@ def test_opencode_asks_before_everything_and_never_takes_its_makers_model(machin
         assert config["autoupdate"] is False
         assert config.get("enabled_providers") == ["anthropic"] or config["disabled_providers"] == ["opencode"]
         assert prepared.environment["OPENCODE_DISABLE_PROJECT_CONFIG"] == "1"
+
+
+def test_opencode_finds_nothing_of_what_an_agent_left_for_its_next_start(machine: Machine) -> None:
+    machine.install("opencode")
+    home = machine.home
+    left = [".config/opencode/opencode.json", ".config/opencode/plugins/evil.js", ".opencode/opencode.json"]
+    left += [".cache/opencode/models.json", ".cache/opencode/bin/rg"]
+    for name in left:
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_text("evil")
+    (home / ".local/share/opencode").mkdir(parents=True)
+    (home / ".local/share/opencode/opencode.db").write_text("its sessions")
+    prepared = machine.prepare("opencode")
+    assert [name for name in left if (home / name).exists()] == []
+    assert (home / ".local/share/opencode/opencode.db").read_text() == "its sessions"
+    assert prepared.locked == (home / ".config/opencode", home / ".opencode")
+    # It looks into its cache and fills it, which is no harm until the next start.
+    assert (home / ".cache/opencode").is_dir()
+    for folder in prepared.locked:
+        assert [path.name for path in folder.iterdir()] == [".gitignore"], "it would end where it cannot write this"
+
+
+def test_a_home_that_an_agent_nested_too_deep_to_be_deleted_is_put_aside(machine: Machine) -> None:
+    machine.install("opencode")
+    deep = machine.home / ".cache" / "opencode"
+    deep.mkdir(parents=True)
+    (deep / "models.json").write_text("evil")
+    folder = os.open(deep, os.O_DIRECTORY)
+    for _ in range(sys.getrecursionlimit() + 100):
+        os.mkdir("d", dir_fd=folder)
+        below = os.open("d", os.O_DIRECTORY, dir_fd=folder)
+        os.close(folder)
+        folder = below
+    os.close(folder)
+    try:
+        machine.prepare("opencode")
+        assert list(deep.iterdir()) == []
+    finally:
+        subprocess.run(["rm", "-rf", str(machine.home)], check=True)
+
+
+def test_a_home_that_cannot_be_written_is_an_error_and_no_fault(machine: Machine, tmp_path: Path) -> None:
+    machine.install("opencode")
+    (machine.home / "tmp").mkdir()
+    (machine.home / ".config").symlink_to(tmp_path)
+    with pytest.raises(FleetError, match="Move it away"):
+        machine.prepare("opencode")
+    machine.home = tmp_path / "gone"
+    with pytest.raises(FleetError, match="cannot be made ready: No such file"):
+        machine.prepare("opencode")
+
+
+PLUGINS = {
+    "a file in the plugins' folder": (".opencode/plugins/evil.js", ""),
+    "the older folder": (".opencode/plugin/evil.ts", ""),
+    "the configuration": ("opencode.json", '{"plugin": ["./evil.js"]}'),
+    "the newer word for it": ("opencode.jsonc", '{"plugins": ["file:///evil.js"], // words\n}'),
+    "letters by their numbers": ("opencode.json", r'{"\u0070lug\u0069n": ["./evil.js"]}'),
+    "configuration in its folder": (".opencode/opencode.json", '{"plugin": ["evil"]}'),
+    "too much to look through": ("opencode.json", " " * 2**21 + "{}"),
+}
+
+
+@pytest.mark.parametrize("where", PLUGINS)
+def test_opencode_is_not_started_where_it_would_run_programs_of_a_repository(machine: Machine, where: str) -> None:
+    machine.install("opencode", "claude-agent-acp")
+    name, content = PLUGINS[where]
+    file = machine.workspace / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(content)
+    for sandboxed in (True, False):
+        with pytest.raises(FleetError, match=f"unasked.*look at {file}"):
+            machine.prepare("opencode", sandboxed=sandboxed)
+    machine.prepare("claude")
+
+
+@pytest.mark.parametrize("name", [".opencode", ".opencode/plugins", "opencode.json"])
+def test_opencode_is_not_started_where_a_link_hides_what_it_would_run(machine: Machine, name: str) -> None:
+    machine.install("opencode")
+    (machine.workspace / name).parent.mkdir(exist_ok=True)
+    (machine.workspace / name).symlink_to("/nowhere")
+    with pytest.raises(FleetError, match=f"look at {machine.workspace / name}"):
+        machine.prepare("opencode")
+
+
+def test_opencode_starts_in_a_repository_with_other_configuration(machine: Machine) -> None:
+    machine.install("opencode")
+    (machine.workspace / ".opencode" / "plugins").mkdir(parents=True)
+    (machine.workspace / ".opencode" / "plugins" / "README.md").write_text("None yet.")
+    (machine.workspace / ".opencode" / "agents").mkdir()
+    (machine.workspace / "opencode.json").write_text('{"model": "anthropic/claude"}')
+    machine.prepare("opencode")
+
+
+def test_opencode_is_not_started_below_a_folder_whose_programs_it_would_run_and_sees(machine: Machine) -> None:
+    machine.install("opencode")
+    plugins = machine.workspace.parent / ".opencode" / "plugins"
+    plugins.mkdir(parents=True)
+    (plugins / "evil.js").write_text("")
+    machine.prepare("opencode", sandboxed=True)
+    with pytest.raises(FleetError, match=r"evil\.js"):
+        machine.prepare("opencode", sandboxed=False)
+    # It looks no further than the repository that the workspace is.
+    (machine.workspace / ".git").mkdir()
+    machine.prepare("opencode", sandboxed=False)
+
+
+def test_the_door_that_opencode_opens_has_another_password_at_every_start(machine: Machine) -> None:
+    machine.install("opencode")
+    first, second = machine.prepare("opencode"), machine.prepare("opencode")
+    passwords = {prepared.environment["OPENCODE_SERVER_PASSWORD"] for prepared in (first, second)}
+    assert len(passwords) == 2
+    assert all(len(password) > 20 for password in passwords)
+    assert first.command[-2:] == ("--hostname", "127.0.0.1")
+    assert not passwords & set(first.command)
+
+
+def test_opencode_reads_no_logins_of_its_home_beside_a_key(machine: Machine) -> None:
+    machine.install("opencode")
+    assert machine.prepare("opencode", Account()).environment["OPENCODE_AUTH_CONTENT"] == "{}"
+    assert "OPENCODE_AUTH_CONTENT" not in machine.prepare("opencode", Account(key=None)).environment
 
 
 def test_pi_runs_without_the_extensions_of_a_project(machine: Machine) -> None:
