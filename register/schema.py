@@ -183,6 +183,7 @@ agents = _table(
     Column("state", String, nullable=False),  # the last state that was seen: fleet.liveness.State
     Column("detail", Text),
     Column("launch_id", String, nullable=False),  # the command that launched it
+    Column("basis", JSON),  # what that launch stands on: fleet.basis; null: not known
     Column("launched_by", String, nullable=False),
     Column("connector", String, nullable=False),  # where its thread is
     Column("room", String, nullable=False),

@@ -61,8 +61,6 @@ def refusal(place: object, code: str | None, reason: str) -> RegisterError | Non
         return RegisterError(
             f"The register {place} can only be read: {reason}. Where this is a standby, name the primary."
         )
-    if code == "25P02":
-        return RegisterError(f"The register {place} refused a part of this, and so all of it: {reason}.")
     if code == "55P03":
         return RegisterError(f"The register {place} is locked by another program. Stop what else uses it.")
     if code == "3D000":

@@ -16,11 +16,12 @@ import time
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 import structlog
 from sqlalchemy import event, func, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, PendingRollbackError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from register import address as addresses
@@ -45,9 +46,6 @@ TRIES = 8
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 1.0
 #: The pauses between attempts to reach a server that is away, seconds.
 _FIRST_LOOK, _LONGEST_LOOK = 0.2, 10.0
-
-#: Noted at a connection: a statement of its transaction failed.
-_FAILED = "failed"
 
 T = TypeVar("T")
 
@@ -74,7 +72,8 @@ class Store:
 
     def __init__(self, database: Database, *, clock: Callable[[], float], rng: Callable[[], float]) -> None:
         self._database = database
-        event.listen(database.writers.sync_engine, "handle_error", _note_failure)
+        self._failures: WeakKeyDictionary[object, Exception] = WeakKeyDictionary()
+        event.listen(database.writers.sync_engine, "handle_error", self._note_failure)
         self._clock = clock
         self._rng = rng
         self._turn = asyncio.Lock()
@@ -154,8 +153,8 @@ class Store:
             self._check()
             with self._explained():
                 async with self._begun() as tx:
-                    yield tx
-                    self._check_whole(tx)
+                    with self._whole(tx):
+                        yield tx
                     with around(step):
                         await tx.commit()
 
@@ -190,7 +189,6 @@ class Store:
         """A transaction whose turn it is. Nothing was done in it yet, so what goes wrong until then is tried again."""
         for tries in range(1, TRIES + 1):
             async with self._database.writers.connect() as tx:
-                tx.info.pop(_FAILED, None)
                 try:
                     await self._database.take_turn(tx)
                 except DBAPIError as error:
@@ -211,10 +209,26 @@ class Store:
             raise RegisterAway(str(self._outage))
         self._database.check()
 
-    def _check_whole(self, tx: AsyncConnection) -> None:
-        """A server undoes all of a transaction when a statement of it fails, and calls that a commit, too."""
-        if tx.invalidated or tx.info.get(_FAILED):
-            raise RegisterError(f"The register {self.place} refused a part of this, and so all of it.")
+    @contextmanager
+    def _whole(self, tx: AsyncConnection) -> Iterator[None]:
+        """Raise the first error of a statement in the block, even where the block looked away from it.
+
+        With that error the server undid all of the transaction; what fails after it is no news, and a commit none.
+        """
+        try:
+            yield
+        except SQLAlchemyError as later:
+            first = self._failures.get(tx.sync_connection)
+            if first is None or first is later:
+                raise
+            raise first from later
+        if (first := self._failures.get(tx.sync_connection)) is not None:
+            raise first
+
+    def _note_failure(self, context: ExceptionContext) -> None:
+        """Called by SQLAlchemy for every error of a statement."""
+        if context.connection is not None and context.sqlalchemy_exception is not None:
+            self._failures.setdefault(context.connection, context.sqlalchemy_exception)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -225,8 +239,6 @@ class Store:
             raise
         except PoolTimeout as error:
             raise RegisterError(f"The register {self.place} is too slow: all its connections are in use.") from error
-        except PendingRollbackError as error:
-            raise RegisterError(f"The register {self.place} refused a part of this, and so all of it.") from error
         except (DBAPIError, sqlite3.Error) as error:
             refusal_ = self._database.refusal(error)
             if refusal_ is None:
@@ -247,36 +259,29 @@ class Store:
                 await self._present.wait()
 
     def _went_away(self, refusal: RegisterAway) -> None:
-        if self._outage is not None or self._closed:
-            return
-        since = datetime.fromtimestamp(self._clock(), UTC)
-        _log.error("register.away", reason=str(refusal))
-        self._outage = RegisterAway(f"{refusal} It is away since {since:%Y-%m-%d %H:%M:%S} UTC.")
-        self._present.clear()
-        self._looking = asyncio.create_task(self._look_again(), name="register")
+        if self._outage is None and not self._closed:
+            _log.error("register.away", reason=str(refusal))
+            self._present.clear()
+            since = f"It is away since {datetime.fromtimestamp(self._clock(), UTC):%Y-%m-%d %H:%M:%S} UTC."
+            self._outage = RegisterAway(f"{refusal} {since}")
+            self._looking = asyncio.create_task(self._look_again(since), name="register")
 
-    async def _look_again(self) -> None:
+    async def _look_again(self, since: str) -> None:
         """Try to reach the server until it is back."""
         failures = 0
-        while True:
+        while self._outage is not None:
             failures += 1
             await asyncio.sleep(pause(failures, first=_FIRST_LOOK, longest=_LONGEST_LOOK, rng=self._rng))
             try:
                 await self._database.look()
             except Exception as error:
                 _log.info("register.still_away", failures=failures, reason=str(error))
+                self._outage = RegisterAway(f"{error} {since}")
             else:
-                break
+                self._outage = None
         _log.info("register.back", failures=failures)
-        self._outage = None
         self._present.set()
         self.returned.set()
-
-
-def _note_failure(context: ExceptionContext) -> None:
-    """Called by SQLAlchemy for every error of a statement."""
-    if context.connection is not None and not context.connection.invalidated:
-        context.connection.info[_FAILED] = True
 
 
 async def insert_once(tx: AsyncConnection, table: Table, **values: Any) -> bool:

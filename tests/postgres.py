@@ -12,6 +12,7 @@ user's. What is written need not outlive the machine, so nothing waits for a dis
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import pwd
@@ -61,6 +62,7 @@ class Postgres:
             os.chown(self.folder, self._user.pw_uid, self._user.pw_gid)
         self.log = self.folder / "log"
         self._process: subprocess.Popen[bytes] | None = None
+        self._port = ""
         options = ["--auth=trust", f"--username={USER}", "--encoding=UTF8", "--no-sync"]
         # An order of a language, as people's servers have it; and the errors in English.
         options += ["--locale-provider=icu", "--icu-locale=en-US", "--locale=C.UTF-8", "--lc-messages=C"]
@@ -78,7 +80,17 @@ class Postgres:
 
     def start(self, **settings: str) -> None:
         """Start and wait until it answers. `settings` are the server's own, and go before those of these tests."""
+        self._spawn(settings)
+        self._wait()
+
+    async def started(self, **settings: str) -> None:
+        """Start without holding the event loop, and wait until it answers."""
+        self._spawn(settings)  # not in another thread: it would die with that
+        await asyncio.to_thread(self._wait)
+
+    def _spawn(self, settings: dict[str, str]) -> None:
         options = [f"-c{name}={value}" for name, value in {**_SETTINGS, **settings}.items()]
+        self._port = settings.get("port", "5432")
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [self._programs / "postgres", "-D", self.folder / "data", "-k", self.folder, *options],
@@ -87,11 +99,12 @@ class Postgres:
                 preexec_fn=_die_with_parent,
                 **self._as_user(),
             )
+
+    def _wait(self) -> None:
         deadline = time.monotonic() + START_LIMIT
-        while subprocess.run(
-            [self._programs / "pg_isready", "-q", "-h", self.folder, "-U", USER, "-d", "postgres"], check=False
-        ).returncode:
-            if self._process.poll() is not None or time.monotonic() > deadline:
+        where = ["-h", str(self.folder), "-p", self._port, "-U", USER, "-d", "postgres"]
+        while subprocess.run([self._programs / "pg_isready", "-q", *where], check=False).returncode:
+            if self._process is None or self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"PostgreSQL did not start:\n{self.log.read_text(errors='replace')[-4000:]}")
             time.sleep(0.02)
 
@@ -113,9 +126,9 @@ class Postgres:
         for pid in self._pids():
             os.kill(pid, signal.SIGCONT if thaw else signal.SIGSTOP)
 
-    def url(self, database: str) -> str:
+    def url(self, database: str, *, user: str = USER) -> str:
         """The address of a database as a register."""
-        return f"postgresql://{USER}@/{database}?host={self.folder}"
+        return f"postgresql://{user}@/{database}?host={self.folder}"
 
     async def database(self, *, like: str | None = None, options: str = "") -> str:
         """Make a database and give its name; with `like` as a copy of another, to which nobody may be connected."""
@@ -140,7 +153,25 @@ class Postgres:
     async def connect(self, database: str) -> Any:
         """A connection of the server's superuser, in the register's schema."""
         settings = {"search_path": SCHEMA}
-        return await asyncpg.connect(host=str(self.folder), user=USER, database=database, server_settings=settings)
+        return await asyncpg.connect(
+            host=str(self.folder), port=int(self._port), user=USER, database=database, server_settings=settings
+        )
+
+    async def ask_for_password(self, role: str) -> None:
+        """Let a role in only with its password from now on."""
+        rules = self.folder / "data" / "pg_hba.conf"
+        rules.write_text(f"local all {role} scram-sha-256\n{rules.read_text()}")
+        await self.execute("postgres", "SELECT pg_reload_conf()")
+
+    def certify(self) -> tuple[Path, Path]:
+        """A certificate for the name localhost, which vouches for itself, and its key."""
+        certificate, key = self.folder / "localhost.pem", self.folder / "localhost.key"
+        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+        command += ["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+        subprocess.run(
+            [*command, "-keyout", key, "-out", certificate], check=True, capture_output=True, **self._as_user()
+        )
+        return certificate, key
 
     def _end(self, how: signal.Signals) -> None:
         process, self._process = self._process, None

@@ -11,6 +11,8 @@ from register.schema import agents, journal_positions
 from register.store import insert_once
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -41,6 +43,8 @@ class AgentRow:
     thread_key: str
     started_at: float | None
     stopped_at: float | None
+    #: What the launch stands on (fleet.basis); None: not known.
+    basis: Mapping[str, Any] | None = None
     host: str = ""
     tenant_id: str = ""
 

@@ -76,6 +76,8 @@ async def emptied(register_url: str) -> str:
     async with engine.begin() as connection:
         for table in await connection.run_sync(_later):
             await connection.execute(text(f"DROP TABLE {table}"))
+        for table, column in _later_columns():
+            await connection.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))
         await connection.execute(text(f"UPDATE {migrations.VERSION_TABLE} SET version_num = '0001'"))
     await engine.dispose()
     return register_url
@@ -83,8 +85,24 @@ async def emptied(register_url: str) -> str:
 
 def _later(connection: Connection) -> list[str]:
     """The tables that came after the first revision."""
+    return [name for name in metadata.tables if name not in _first_tables()]
+
+
+def _later_columns() -> list[tuple[str, str]]:
+    """The columns of its tables that came after the first revision."""
+    return [
+        (table, column.name)
+        for table, made in _first_tables().items()
+        for column in metadata.tables[table].columns
+        if f'sa.Column("{column.name}"' not in made
+    ]
+
+
+def _first_tables() -> dict[str, str]:
+    """The tables of the first revision: how each is made there, by its name."""
     first = (migrations.FOLDER / "versions" / "0001_initial.py").read_text()
-    return [name for name in metadata.tables if f'"{name}",\n' not in first]
+    made = [block for block in first.split("op.create_table(\n")[1:]]
+    return {block.split('"')[1]: block for block in made}
 
 
 async def test_an_older_register_is_brought_up_to_date(emptied: str) -> None:
