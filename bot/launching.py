@@ -12,6 +12,7 @@ from bot.commands.table import ADMIN, Reply
 from bot.errors import NotPermitted, UserError
 from fleet.errors import FleetError
 from fleet.runtimes import RUNTIMES
+from fleet.workspace import left_behind
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -89,6 +90,10 @@ async def launch_agent(
         held = "nothing else holds it" if done["sandbox"] == "none" else "its sandbox alone holds it"
         warnings += f"\n\n⚠️ {RUNTIMES[plan.runtime].title} never asks for permission: {held}."
     place = rendering.code(str(plan.workspace))
+    if plan.repository is not None:
+        place = f"a clone of {place}, on its branch {rendering.code(f'muster/{name}')}"
+        if left := await asyncio.to_thread(left_behind, plan.repository):
+            warnings += f"\n\n{left}"
     return Reply(
         f"{name} ({plan.role}, {plan.runtime}) starts in its thread, in {place}.{warnings}",
         {"id": ctx.run_id, "state": "starting"},

@@ -50,7 +50,8 @@ async def launch(
         runtime: the program that is its mind: claude, codex, opencode, pi, sim or custom.
         model: the model that the runtime is to use.
         sandbox: bubblewrap, or none (an admin's decision).
-        workspace: the folder it works in (an admin's decision, unless the roster names it).
+        workspace: the folder it works in, or the repository of which it gets a clone (an admin's decision, unless
+            the roster names it).
         task: what it begins with.
     """
     from bot.launching import launch_agent
@@ -94,15 +95,18 @@ async def kill(ctx: Context, name: AgentName, *, discard: bool = False) -> Reply
 
     Args:
         name: the agent.
-        discard: delete its workspace as well, with whatever was not pushed from there.
+        discard: delete its workspace as well, with whatever was not taken over or pushed from there.
     """
+    from pathlib import Path
+
     from bot import rendering
 
     agents = ctx.services.agents
     launch = await ctx.once("launch", lambda: agents.launch_of(name))
     row = await agents.get(name)
     discarded = row.launch_id == launch and await agents.kill(row, discard=discard)
-    kept = f"Its workspace stays: {rendering.code(row.workspace)}."
+    place = ctx.services.assembly.workspaces.place(name, Path(row.workspace))
+    kept = f"Its workspace stays: {rendering.code(str(place))}."
     if discarded:
         kept = "Its workspace is deleted."
     elif discard:
