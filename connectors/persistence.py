@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -28,10 +27,9 @@ async def persist(store: Store, step: Step, work: Callable[[AsyncConnection], Aw
     pause = _FIRST_PAUSE
     while True:
         try:
-            async with store.write(step) as tx:
-                await work(tx)
+            await store.transact(step, work)
             return
         except RegisterError as error:
             _log.error("register.refused", step=step, error=str(error), pause=pause)
-        await asyncio.sleep(pause)
+        await store.rest(pause)
         pause = min(_LONGEST_PAUSE, pause * 2)

@@ -146,7 +146,8 @@ class Receiver:
         except RegisterError as error:
             _log.error("register.refused", error=str(error))
             self._stale = True
-            await asyncio.sleep(1.0)
+            await self._store.rest(1.0)
+            self._news.set()
         return begun
 
     def _queue(self, row: Row[Any], begun: list[tuple[str, str]]) -> None:
@@ -207,7 +208,7 @@ class Receiver:
                 await self._give_up(arrival, reason)
                 return
             _log.warning("inbox.again", seq=arrival.seq, reason=reason, pause=pause)
-            await asyncio.sleep(pause)
+            await self._store.rest(pause)
             pause = min(_LONGEST_PAUSE, pause * 2)
 
     async def _give_up(self, arrival: inbox.Arrival, reason: str) -> None:

@@ -225,7 +225,8 @@ class Sender:
         except RegisterError as error:
             _log.error("register.refused", connector=self._name, error=str(error))
             self._stale = True
-            await asyncio.sleep(1.0)
+            await self._store.rest(1.0)
+            self._news.set()
 
     async def _load_rows(self, tx: AsyncConnection) -> None:
         more = True

@@ -78,6 +78,11 @@ class Postgres:
         """The server's first process, while it runs."""
         return self._process.pid if self._process is not None else None
 
+    @property
+    def socket(self) -> Path:
+        """Where it listens."""
+        return self.folder / f".s.PGSQL.{self._port}"
+
     def start(self, **settings: str) -> None:
         """Start and wait until it answers. `settings` are the server's own, and go before those of these tests."""
         self._spawn(settings)
