@@ -7,9 +7,11 @@ costs the reading of one small file.
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
 
 import structlog
 
@@ -25,7 +27,13 @@ if TYPE_CHECKING:
     from fleet.workspace import Collected
     from register.store import Store
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 log = structlog.get_logger(__name__)
+
+#: So few at a time: an agent can keep git waiting, and must not keep all of Muster's threads waiting with it.
+_THREADS = ThreadPoolExecutor(2, thread_name_prefix="gathering")
 
 
 class Source(Protocol):
@@ -65,7 +73,7 @@ class Gatherer:
 
     async def _gather(self) -> None:
         try:
-            collected = await asyncio.to_thread(self.source.collect, self.name)
+            collected = await _in_thread(self.source.collect, self.name)
         except (FleetError, OSError) as error:
             log.warning("agent.commits_not_taken_over", agent=self.name, reason=str(error))
             # The same words once per launch, however often it is tried.
@@ -75,7 +83,7 @@ class Gatherer:
         if collected is None:
             return
         await self._tell(f"commits/{collected.tip}/{collected.held}", f"⇡ {collected.sentence(rendering.code)}")
-        await asyncio.to_thread(self.source.acknowledge, self.name, collected)
+        await _in_thread(self.source.acknowledge, self.name, collected)
 
     async def _tell(self, key: str, text: str) -> None:
         async with self.store.write(FOLLOW) as tx:
@@ -83,3 +91,7 @@ class Gatherer:
             if row is not None:
                 await self.teller.note(tx, row, f"{key}/{row.launch_id}", text)
         self.wake_delivery()
+
+
+async def _in_thread(act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    return await asyncio.get_running_loop().run_in_executor(_THREADS, functools.partial(act, *args, **kwargs))

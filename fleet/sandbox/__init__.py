@@ -4,7 +4,8 @@
 operator's own user and could give Muster orders.
 
 A hostile repository must not run anything on the host either. Its git configuration can (core.fsmonitor, filters,
-hooks), in whoever calls git there; so Muster calls no git in a workspace, nor any other program outside of the sandbox.
+hooks), in whoever calls git there; so Muster opens a workspace with git, or any other program, inside a sandbox only
+(`fleet.workspace`).
 """
 
 from fleet.sandbox.places import check_workspace

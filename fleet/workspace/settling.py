@@ -71,13 +71,18 @@ class Workspaces:
         return repository
 
     def _source(self, name: str, named: Path, *, clone: bool | None, goes_on: bool) -> Repository | None:
-        # What lies among Muster's workspaces is agents' ground already, and may be shared by them.
-        if clone is False or named.resolve().is_relative_to(self.own(name).parent.resolve()):
+        if clone is False or self._is_agents_ground(name, named.resolve()):
             return None
         # Runtimes keep conversations by folder: one that began right in the repository goes on there.
         if goes_on and self._clone(name).record() is None and self._worked_in(name) == named:
             return None
         return repositories.find(named)
+
+    def _is_agents_ground(self, name: str, place: Path) -> bool:
+        """Whether this is, or lies in, a workspace that Muster made: agents may share one, and it is no person's."""
+        agents = {name, *(folder.name for folder in self.folder(name).parent.glob("[a-z]*"))}
+        grounds = (*self.hidden, *(self.own(agent) for agent in agents))
+        return any(place.is_relative_to(ground.resolve()) for ground in grounds)
 
     def _worked_in(self, name: str) -> Path | None:
         """The folder in which the agent was started last."""

@@ -111,6 +111,11 @@ def test_another_folder_in_the_place_of_the_clone_is_never_taken_for_it(ground: 
     assert (ground.clone.place / "file").read_text() == "work"
 
 
+def test_an_empty_folder_in_the_place_of_the_clone_is_no_hindrance(ground: Ground) -> None:
+    ground.clone.place.mkdir(parents=True)
+    assert ground.prepare().agent("ls") == "read.me"
+
+
 def test_a_clone_of_another_repository_is_never_taken_for_it(ground: Ground) -> None:
     ground.prepare()
     other = ground.folder / "other"
