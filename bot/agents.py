@@ -21,7 +21,7 @@ from bot.keeping import Keeper
 from bot.saying import Place
 from connectors import outbox
 from connectors.messages import OpenThread, Priority
-from fleet import journal, lifecycle, liveness
+from fleet import journal, lifecycle, liveness, sweep
 from fleet.errors import FleetError
 from fleet.events import Position
 from fleet.names import AGENT_NAME, is_agent_name
@@ -51,6 +51,9 @@ LONGEST_PAUSE = 60.0
 
 #: An agent host that has not answered a question after this is silent, seconds.
 ANSWER_WITHIN = 5.0
+
+#: So many agents are taken up at one time when Muster starts; commands go in between.
+BEGIN_AT_ONCE = 8
 
 #: With this the outbox keys of the messages begin that open agents' threads.
 OPENER = "th/"
@@ -92,6 +95,7 @@ class Agents:
     """Seconds for which what was heard of the agent of that name counts."""
     digest_after: int = 10
     _keepers: dict[str, Keeper] = field(default_factory=dict)
+    _beginning: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BEGIN_AT_ONCE))
     _tasks: asyncio.TaskGroup | None = None
 
     # --- running ------------------------------------------------------------------------------------------------
@@ -100,12 +104,15 @@ class Agents:
         """Keep every agent of the register, and those that are added, until cancelled."""
         async with self.store.read() as tx:
             rows = await agents.every(tx)
+        # One look at all processes, instead of one for each agent that does not run.
+        carried = await asyncio.to_thread(sweep.markers) if rows else frozenset()
         async with asyncio.TaskGroup() as self._tasks:
             for row in rows:
-                self._keep(row.name)
+                stopped = row.wanted == "stopped" and row.state == "stopped"
+                self._keep(row.name, left_over=carried if stopped else None)
             await asyncio.Event().wait()
 
-    def _keep(self, name: str) -> Keeper:
+    def _keep(self, name: str, *, left_over: frozenset[str] | None = None) -> Keeper:
         keeper = self._keepers.get(name)
         if keeper is None:
             keeper = Keeper(
@@ -117,6 +124,8 @@ class Agents:
                 wake_delivery=self.wake_delivery,
                 publish=self.publish,
                 show_typing=self.show_typing,
+                beginning=self._beginning,
+                left_over=left_over,
                 digest_after=self.digest_after,
             )
             self._keepers[name] = keeper

@@ -84,6 +84,11 @@ class Keeper:
     publish: Callable[[Mapping[str, object]], None]
     show_typing: Callable[[str, str, bool], Awaitable[None]]
     """Show or stop showing, in a connector's conversation, that somebody is at work."""
+    beginning: asyncio.Semaphore
+    """Held while it begins, so that not all of a large fleet begin at once."""
+    left_over: frozenset[str] | None = None
+    """The markers that processes carried when the orchestrator began, for an agent that was stopped then; None: it
+    looks for itself."""
     digest_after: int = 10
     """After an absence, more turns than this are told as one digest."""
     host_runs: bool | None = None
@@ -91,6 +96,8 @@ class Keeper:
     """When the agent host was asked in vain last, in seconds since the epoch."""
     _link: AgentLink | None = None
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _begun: asyncio.Event = field(default_factory=asyncio.Event)
+    """What there is to be kept is known."""
     _follower: Follower = field(init=False)
     _carrier: Carrier = field(init=False)
     _typing: TypingIndicator = field(init=False)
@@ -184,11 +191,13 @@ class Keeper:
 
     async def run(self) -> None:
         """Keep the agent until cancelled."""
-        await self._follower.take_up()
-        async with asyncio.TaskGroup() as tasks:
+        async with asyncio.TaskGroup() as tasks, self.beginning:
+            await self._follower.take_up()
+            self._begun.clear()
             tasks.create_task(self._keep(), name=f"keep {self.name}")
             tasks.create_task(self._carrier.run(), name=f"carry {self.name}")
             tasks.create_task(self._gatherer.run(), name=f"gather {self.name}")
+            await self._begun.wait()
 
     # --- what is wanted, and what is ----------------------------------------------------------------------------
 
@@ -197,6 +206,12 @@ class Keeper:
         self._gatherer.due()
 
     async def _keep(self) -> None:
+        try:
+            await self._keep_on()
+        finally:
+            self._begun.set()
+
+    async def _keep_on(self) -> None:
         while True:
             self._changed.clear()
             self._gatherer.due()
@@ -208,6 +223,7 @@ class Keeper:
                 link = await self._connect()
             except AgentRefused as refusal:
                 self.host_runs = True
+                self._begun.set()
                 await self._estranged(refusal)
                 continue
             self.host_runs = link is not None
@@ -218,6 +234,7 @@ class Keeper:
             try:
                 async with link:
                     self._link = link
+                    self._begun.set()
                     self._carrier.mail()
                     await self._with_host(link)
             finally:
@@ -235,6 +252,7 @@ class Keeper:
                     return None
                 # It holds its lock and does not answer: it is starting, or stopped. That is not gone.
                 self.host_runs = True
+                self._begun.set()
                 if not logged:
                     log.info("agent.not_answering", agent=self.name, reason=str(error))
                 logged = True
@@ -265,9 +283,11 @@ class Keeper:
         if row is None:
             return
         if row.wanted == "running" and row.state == "starting" and not await self._was_started(row):
+            self._begun.set()
             await self._start(row)
             return
         await self._report_gone(row)
+        self._begun.set()
         # One that an earlier process of ours was starting may come only now.
         if not lifecycle.is_running(self.starter.folder(self.name)):
             await self._changed.wait()
@@ -327,7 +347,8 @@ class Keeper:
             return
         left = ""
         try:
-            await asyncio.to_thread(lifecycle.clear_away, folder)
+            among, self.left_over = self.left_over, None
+            await asyncio.to_thread(lifecycle.clear_away, folder, among=among)
         except FleetError as error:
             if lifecycle.is_running(folder):
                 return

@@ -134,15 +134,15 @@ def _is_unseen(liveness: Liveness) -> bool:
 
 def _of_agent(agent: Sighting, now: float, limits: Limits) -> Iterable[Finding]:
     state, evidence = agent.liveness.state, agent.liveness.evidence
-    cause = alike(agent.liveness.detail or "", agent.name)
     if state == "unknown":
         age = agent.liveness.evidence_age_s
         since = now - age if age is not None else None
         # Nobody has looked yet, or it was gone a moment ago and is about to be called failed.
         passing = evidence in {"none", "journal"}
-        yield Finding(kind="silent", agent=agent.name, cause=cause, since=since, passing=passing)
+        yield Finding(kind="silent", agent=agent.name, cause=_cause(agent), since=since, passing=passing)
     elif agent.wanted == "running" and state in {"failed", "stopped"}:
         passing = state == "stopped"
+        cause = _cause(agent)
         yield Finding(kind="failed", agent=agent.name, cause=cause, since=agent.changed_at, passing=passing)
     elif state == "working" and agent.turn is not None and agent.event_at is not None:
         quiet = now - agent.event_at
@@ -150,6 +150,10 @@ def _of_agent(agent: Sighting, now: float, limits: Limits) -> Iterable[Finding]:
             yield Finding(kind="stalled", agent=agent.name, subject=agent.turn, since=agent.event_at)
         if limits.cancel_after is not None and quiet >= limits.cancel_after:
             yield Finding(kind="overdue", agent=agent.name, subject=agent.turn, since=agent.event_at)
+
+
+def _cause(agent: Sighting) -> str:
+    return alike(agent.liveness.detail or "", agent.name)
 
 
 def _expiring(view: View, limits: Limits) -> Iterable[Finding]:
@@ -174,6 +178,8 @@ def _drift(agents: Iterable[Sighting], rostered: Collection[str]) -> Iterable[Fi
 
 
 _VARYING = re.compile(r"\b(?=[0-9a-f-]*\d)[0-9a-f-]{8,}\b|\d+(\.\d+)?")
+#: A name of an agent is one of these.
+_WORD = re.compile(r"[a-z0-9-]+")
 #: Seconds, minutes and hours are told by their number, and say nothing about the cause.
 _SPAN = re.compile(r"\s+for \d+ (s|min|h|d)\b")
 
@@ -182,5 +188,5 @@ def alike(detail: str, agent: str) -> str:
     """The first line of `detail` without what differs from agent to agent: its name, numbers, ids, lengths of time."""
     line = detail.strip().partition("\n")[0].strip()
     line = _SPAN.sub("", line)
-    line = re.sub(rf"(?<![a-z0-9]){re.escape(agent)}(?![a-z0-9])", "…", line)
+    line = _WORD.sub(lambda word: "…" if word[0] == agent else word[0], line)
     return _VARYING.sub("…", line)[:300].rstrip()

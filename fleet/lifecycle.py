@@ -19,7 +19,7 @@ from fleet.errors import AgentUnreachable, FleetError
 from fleet.events import Closing, Opened, Position, RuntimeDied, RuntimeFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from fleet.control import Hello
     from fleet.events import Entry
@@ -218,15 +218,20 @@ def last_words(folder: Path) -> str:
     return closing or _log_tail(folder)
 
 
-def clear_away(folder: Path) -> int:
+def clear_away(folder: Path, *, among: Collection[str] | None = None) -> int:
     """End every process that is left of an agent whose host is gone; return how many there were.
+
+    Args:
+        folder: the agent's.
+        among: the markers that processes carried (`sweep.markers`) when the agent host was gone already; whoever has
+            another one has left nothing, and is not looked for. None: look.
 
     Raises:
         FleetError: the agent host runs, or something would not end.
     """
     if is_running(folder):
         raise FleetError(f"The agent host of {folder.name} runs; nothing of it is left over.")
-    return sum(sweep.sweep(marker) for marker in _markers(folder))
+    return sum(sweep.sweep(marker) for marker in _markers(folder) if among is None or marker in among)
 
 
 async def kill(folder: Path) -> int:
