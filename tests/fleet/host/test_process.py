@@ -522,7 +522,7 @@ async def test_stopping_waits_for_the_turn_and_keeps_the_queue(agent: Agent) -> 
 
 async def test_stopping_at_once_cuts_a_turn_that_will_not_end(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
     async with agent.running("stubborn") as link:
-        await link.send("m1", "wait")
+        await link.send("m1", "say=here wait")
         await until(link, TextChunk)
         waiting = asyncio.create_task(link.shutdown())
         await status_when(link, lambda status: status.state == "stopping")
