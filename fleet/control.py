@@ -182,6 +182,22 @@ class AgentLink:
         """Take an "always" back; False when there was none."""
         return bool((await self._ask("revoke", {"digest": digest, "by": by})).get("revoked"))
 
+    async def begin_call(self, call: str) -> None:
+        """Say that a call of one of Muster's tools is about to be done; said again, it changes nothing.
+
+        Raises:
+            AgentRefused: ``too_late``: it must not be done, since the agent was told that it was not.
+        """
+        await self._ask("begin_call", {"call": call})
+
+    async def answer_call(self, call: str, text: str, *, ok: bool) -> None:
+        """Tell the agent what became of its call.
+
+        Raises:
+            AgentRefused: ``too_late``: nobody waits for it any more.
+        """
+        await self._ask("answer_call", {"call": call, "text": text, "ok": ok})
+
     async def tail(self, entries: int) -> list[Entry]:
         """The last entries of the journal."""
         answer = await self._ask("tail", {"entries": entries})

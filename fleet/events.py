@@ -184,6 +184,30 @@ class GrantRevoked:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ToolAsked:
+    """The agent called one of Muster's own tools (`fleet.tools`). No other call in its journal has this name."""
+
+    KIND: ClassVar[str] = "tool_asked"
+    call: str
+    turn: str | None
+    tool: str
+    arguments: Mapping[str, Any]
+    queued: bool = False
+    """It is to be done even if nobody waits for the answer any more."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ToolAnswered:
+    """What the agent was told of its call."""
+
+    KIND: ClassVar[str] = "tool_answered"
+    call: str
+    outcome: str
+    """done, refused; lapsed (the orchestrator did not come: a call that is not `queued` must not be done any more), or
+    unknown (it was begun, and nothing was heard of its end)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Usage:
     """What the runtime itself says of its spending: for show, never for accounting."""
 
@@ -258,6 +282,8 @@ Event: TypeAlias = (
     | PermissionAnswered
     | GrantAdded
     | GrantRevoked
+    | ToolAsked
+    | ToolAnswered
     | Usage
     | TurnEnded
     | Noise

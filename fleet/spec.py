@@ -63,6 +63,17 @@ class AgentSpec:
     grants: tuple[Mapping[str, str], ...] = ()
     """What is allowed for always: ``digest`` and ``title``."""
 
+    tools_socket: str = ""
+    """Where the agent reaches Muster's own tools, as the agent host sees it; empty: it has none."""
+    tools: tuple[Mapping[str, Any], ...] = ()
+    """What is offered there (fleet.tools.Tool)."""
+    mcp_servers: tuple[Mapping[str, Any], ...] = ()
+    """What the runtime is given as its MCP servers (``session/new``, ``session/load``): the way to that socket."""
+    tool_wait_s: float = 20.0
+    """A call of a tool waits so long for the orchestrator to begin with it."""
+    tool_answer_s: float = 30.0
+    """A call that was begun waits so long for its answer."""
+
     initialize_timeout_s: float = 60.0
     heartbeat_s: float = 10.0
     permission_timeout_s: float = 900.0
@@ -83,6 +94,6 @@ class AgentSpec:
         source: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         names = {f.name for f in dataclasses.fields(cls)}
         known: dict[str, Any] = {key: value for key, value in source.items() if key in names}
-        for name in ("command", "child_names", "grants"):
+        for name in ("command", "child_names", "grants", "tools", "mcp_servers"):
             known[name] = tuple(known.get(name, ()))
         return cls(**known)

@@ -20,6 +20,7 @@ from acp.schema import (
     Implementation,
     InitializeRequest,
     LoadSessionRequest,
+    McpServerStdio,
     NewSessionRequest,
     PromptRequest,
     SetSessionConfigOptionSelectRequest,
@@ -31,7 +32,7 @@ from fleet.errors import FleetError
 from fleet.host.updates import clean, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from pydantic import BaseModel
 
@@ -118,17 +119,23 @@ class AcpClient:
             images=prompts.get("image") is True,
         )
 
-    async def new_session(self, cwd: str, meta: Mapping[str, Any]) -> Session:
-        """Begin a session; `meta` is for this runtime alone (``_meta``)."""
-        request = NewSessionRequest(cwd=cwd, mcp_servers=[], field_meta=dict(meta) or None)
+    async def new_session(
+        self, cwd: str, meta: Mapping[str, Any], servers: Sequence[Mapping[str, Any]] = ()
+    ) -> Session:
+        """Begin a session; `meta` is for this runtime alone (``_meta``), `servers` are its MCP servers."""
+        request = NewSessionRequest(cwd=cwd, mcp_servers=_servers(servers), field_meta=dict(meta) or None)
         answer = await self._request("session/new", request)
         id_ = answer.get("sessionId")
         if not isinstance(id_, str) or not id_ or len(id_) > 1000 or clean(id_) != id_:
             raise RuntimeTrouble("The runtime began a session without giving it an id.")
         return _session(id_, answer)
 
-    async def load_session(self, cwd: str, session: str, meta: Mapping[str, Any]) -> Session:
-        request = LoadSessionRequest(cwd=cwd, session_id=session, mcp_servers=[], field_meta=dict(meta) or None)
+    async def load_session(
+        self, cwd: str, session: str, meta: Mapping[str, Any], servers: Sequence[Mapping[str, Any]] = ()
+    ) -> Session:
+        request = LoadSessionRequest(
+            cwd=cwd, session_id=session, mcp_servers=_servers(servers), field_meta=dict(meta) or None
+        )
         return _session(session, await self._request("session/load", request, empty=True))
 
     async def set_mode(self, session: Session, mode: str) -> None:
@@ -231,6 +238,10 @@ def _model_option(answer: dict[str, Any]) -> str | None:
         if isinstance(option, dict) and option.get("category") == "model" and isinstance(option.get("id"), str):
             return str(option["id"])
     return None
+
+
+def _servers(servers: Sequence[Mapping[str, Any]]) -> list[Any]:
+    return [McpServerStdio.model_validate(dict(server)) for server in servers]
 
 
 def _wire(model: BaseModel) -> dict[str, Any]:

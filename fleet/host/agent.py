@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fleet import journal as journals
 from fleet.events import Closing, RuntimeFailed
+from fleet.host.calls import CallDesk
 from fleet.host.chronicle import Chronicle
 from fleet.host.heartbeat import Heartbeat
 from fleet.host.life import RuntimeLife
@@ -18,6 +19,7 @@ from fleet.host.tasks import HeldTasks
 from fleet.host.transcript import Transcript
 from fleet.host.turns import Turns
 from fleet.host.updates import clean
+from fleet.tools import Tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -46,6 +48,14 @@ class AgentHost:
         self.tasks = HeldTasks()
         self._transcript = Transcript(chronicle, self.desk)
         self.turns = Turns(chronicle, self._transcript, self.desk, self.tasks)
+        self.calls = CallDesk(
+            lambda: chronicle.journal,
+            [Tool.from_json(tool) for tool in self.spec.tools],
+            turn=lambda: self._transcript.prompting,
+            clock=time.monotonic,
+            wait_s=self.spec.tool_wait_s,
+            answer_s=self.spec.tool_answer_s,
+        )
         self._heartbeat = Heartbeat(chronicle, self.tasks)
         self._life = RuntimeLife(chronicle, on_update=self._transcript.updated, on_permission=self._transcript.asked)
         self.finished = False

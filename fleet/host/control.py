@@ -53,7 +53,7 @@ class ControlServer:
 
     async def start(self, path: Path) -> None:
         """Listen at `path`; a socket left there by an earlier agent host is replaced (the lock says it is gone)."""
-        self._server = await asyncio.start_unix_server(self._accept, sock=_listen(path), limit=LINE_LIMIT)
+        self._server = await asyncio.start_unix_server(self._accept, sock=listen(path), limit=LINE_LIMIT)
 
     async def close(self) -> None:
         """Let followers and those who wait for an answer have the last of it, then end every connection."""
@@ -78,7 +78,8 @@ class ControlServer:
         task.add_done_callback(lambda _: self._connections.pop(connection, None))
 
 
-def _listen(path: Path) -> socket.socket:
+def listen(path: Path) -> socket.socket:
+    """A socket of this user's alone; one left there by an earlier agent host is replaced."""
     path.unlink(missing_ok=True)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -288,6 +289,16 @@ async def _revoke(host: AgentHost, params: dict[str, Any]) -> dict[str, Any]:
     return {"revoked": await host.desk.revoke(_string(params, "digest"), _string(params, "by", "")[:500])}
 
 
+async def _begin_call(host: AgentHost, params: dict[str, Any]) -> dict[str, Any]:
+    host.calls.begin(_string(params, "call"))
+    return {}
+
+
+async def _answer_call(host: AgentHost, params: dict[str, Any]) -> dict[str, Any]:
+    host.calls.answer(_string(params, "call"), _string(params, "text"), ok=params.get("ok") is True)
+    return {}
+
+
 async def _tail(host: AgentHost, params: dict[str, Any]) -> dict[str, Any]:
     return {"entries": await host.tail(_integer(params, "entries"))}
 
@@ -305,6 +316,8 @@ _METHODS: Final[dict[str, Callable[[AgentHost, dict[str, Any]], Awaitable[dict[s
     "cancel": _cancel,
     "answer": _decide,
     "revoke": _revoke,
+    "begin_call": _begin_call,
+    "answer_call": _answer_call,
     "tail": _tail,
     "shutdown": _shutdown,
 }

@@ -58,6 +58,7 @@ async def _run(spec: AgentSpec) -> None:
     from fleet.host.chronicle import load_state
     from fleet.host.control import ControlServer
     from fleet.host.runtime import adopt_orphans
+    from fleet.host.tools import ToolServer
 
     adopt_orphans()
     earlier = load_state(Path(spec.folder))
@@ -65,6 +66,7 @@ async def _run(spec: AgentSpec) -> None:
         sweep.sweep(marker)
     host = await AgentHost.open(spec, earlier)
     server = ControlServer(host)
+    tools = ToolServer(host.calls)
     loop = asyncio.get_running_loop()
     ending: list[asyncio.Task[None]] = []
 
@@ -76,13 +78,17 @@ async def _run(spec: AgentSpec) -> None:
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
     try:
         await server.start(Path(spec.socket))
+        if spec.tools_socket:
+            await tools.start(Path(spec.tools_socket))
         await host.run()
     finally:
         host.finish()
+        await tools.close()
         await server.close()
         await host.chronicle.journal.close()
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(spec.socket)
+        for path in filter(None, (spec.socket, spec.tools_socket)):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
 
 
 if __name__ == "__main__":

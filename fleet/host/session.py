@@ -54,17 +54,17 @@ async def _session(
     client: AcpClient, spec: AgentSpec, known: str | None, *, can_load: bool
 ) -> tuple[Session, bool, str | None]:
     if known is None or not spec.resume_session:
-        return await client.new_session(spec.cwd, spec.session_meta), False, None
+        return await client.new_session(spec.cwd, spec.session_meta, spec.mcp_servers), False, None
     if not can_load:
         note = "This runtime does not keep conversations, so the earlier one could not be loaded."
-        return await client.new_session(spec.cwd, spec.session_meta), False, note
+        return await client.new_session(spec.cwd, spec.session_meta, spec.mcp_servers), False, note
     try:
-        return await client.load_session(spec.cwd, known, spec.session_meta), True, None
+        return await client.load_session(spec.cwd, known, spec.session_meta, spec.mcp_servers), True, None
     except LoginNeeded:
         raise
     except RuntimeTrouble as error:
         return (
-            await client.new_session(spec.cwd, spec.session_meta),
+            await client.new_session(spec.cwd, spec.session_meta, spec.mcp_servers),
             False,
             f"The earlier conversation could not be loaded. {error}",
         )

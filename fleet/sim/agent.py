@@ -22,10 +22,12 @@ from fleet.sim import tools
 from fleet.sim.asking import Endpoint, ask
 from fleet.sim.dialects import Finished, ModelError, TextDelta, ThoughtDelta
 from fleet.sim.history import AssistantMessage, Sessions, ToolMessage, ToolOutput, ToolUse, UserMessage
+from fleet.sim.servers import connected
 
 if TYPE_CHECKING:
     from fleet.sim.dialects import Spent
     from fleet.sim.history import Session
+    from fleet.sim.servers import ServerTools
 
 #: A model that never stops calling tools is stopped.
 MOST_ROUNDS = 50
@@ -43,6 +45,7 @@ class SimAgent:
     def __init__(self, sessions: Sessions) -> None:
         self._store = sessions
         self._sessions: dict[str, Session] = {}
+        self._servers: dict[str, list[Any]] = {}
         self._turns: dict[str, asyncio.Task[schema.PromptResponse]] = {}
         self._client: acp.Client
 
@@ -62,19 +65,23 @@ class SimAgent:
             auth_methods=[],
         )
 
-    async def new_session(self, cwd: str, **_: Any) -> schema.NewSessionResponse:
+    async def new_session(self, cwd: str, mcp_servers: list[Any] | None = None, **_: Any) -> schema.NewSessionResponse:
         if not Path(cwd).is_dir():  # noqa: ASYNC240
             raise _refused(f"There is no folder {cwd} to work in.")
         session = self._store.create(cwd)
         self._sessions[session.id] = session
+        self._servers[session.id] = mcp_servers or []
         return schema.NewSessionResponse(session_id=session.id)
 
-    async def load_session(self, cwd: str, session_id: str, **_: Any) -> schema.LoadSessionResponse:
+    async def load_session(
+        self, cwd: str, session_id: str, mcp_servers: list[Any] | None = None, **_: Any
+    ) -> schema.LoadSessionResponse:
         session = self._store.load(session_id)
         if session is None:
             raise acp.RequestError.resource_not_found(session_id)
         session.cwd = cwd
         self._sessions[session.id] = session
+        self._servers[session.id] = mcp_servers or []
         await self._replay(session)
         return schema.LoadSessionResponse()
 
@@ -115,9 +122,13 @@ class SimAgent:
         session.messages.append(message)
         self._store.save(session)
         endpoint = Endpoint.from_environment(os.environ)
+        async with connected(self._servers[session.id], session.messages) as theirs:
+            return await self._rounds(session, endpoint, theirs)
+
+    async def _rounds(self, session: Session, endpoint: Endpoint, theirs: ServerTools) -> schema.PromptResponse:
         spent: list[Spent] = []
         for _ in range(MOST_ROUNDS):
-            calls, finished = await self._answer(session, endpoint)
+            calls, finished = await self._answer(session, endpoint, theirs)
             if finished.spent is not None:
                 spent.append(finished.spent)
                 used = finished.spent.input + finished.spent.output
@@ -130,15 +141,18 @@ class SimAgent:
                 return schema.PromptResponse(stop_reason="max_tokens", usage=_usage(spent))
             if not calls:
                 return schema.PromptResponse(stop_reason="end_turn", usage=_usage(spent))
-            await self._use_tools(session, calls)
+            await self._use_tools(session, calls, theirs)
         return schema.PromptResponse(stop_reason="max_turn_requests", usage=_usage(spent))
 
-    async def _answer(self, session: Session, endpoint: Endpoint) -> tuple[tuple[ToolUse, ...], Finished]:
+    async def _answer(
+        self, session: Session, endpoint: Endpoint, theirs: ServerTools
+    ) -> tuple[tuple[ToolUse, ...], Finished]:
         """Ask the model once, and keep what it said even where it breaks off."""
         system = f"You are a coding agent. Your workspace is {session.cwd}."
+        offers = (*tools.OFFERS, *theirs.offers)
         text, calls = "", []
         try:
-            async with contextlib.aclosing(ask(endpoint, system, session.messages)) as pieces:
+            async with contextlib.aclosing(ask(endpoint, system, session.messages, offers)) as pieces:
                 async for piece in pieces:
                     match piece:
                         case TextDelta(delta):
@@ -160,20 +174,20 @@ class SimAgent:
             raise
         raise AssertionError("`ask` ends with `Finished` or raises")
 
-    async def _use_tools(self, session: Session, calls: tuple[ToolUse, ...]) -> None:
+    async def _use_tools(self, session: Session, calls: tuple[ToolUse, ...], theirs: ServerTools) -> None:
         outputs: list[ToolOutput] = []
         try:
             for call in calls:
-                outputs.append(await self._use_tool(session, call))
+                outputs.append(await self._use_tool(session, call, theirs))
         finally:
             # Cancelled or not: a conversation never keeps open calls.
             outputs += [ToolOutput(call.id, "The person cancelled the turn.", True) for call in calls[len(outputs) :]]
             session.messages.append(ToolMessage(tuple(outputs)))
             self._store.save(session)
 
-    async def _use_tool(self, session: Session, call: ToolUse) -> ToolOutput:
-        wrong = tools.problem(call)
-        name = call.name if wrong else tools.title(call)
+    async def _use_tool(self, session: Session, call: ToolUse, theirs: ServerTools) -> ToolOutput:
+        wrong = None if call.name in theirs else tools.problem(call)
+        name = call.name if wrong or call.name in theirs else tools.title(call)
         kind: Any = {"Bash": "execute", "Write": "edit"}.get(call.name, "other")
         await self._say(
             session, helpers.start_tool_call(call.id, name, kind=kind, status="pending", raw_input=call.input)
@@ -181,6 +195,9 @@ class SimAgent:
         try:
             if wrong:
                 output = ToolOutput(call.id, wrong, True)
+            elif call.name in theirs:
+                # The client gave these tools; so it does not ask itself whether they may be used.
+                output = await theirs.use(call)
             elif not await self._allowed(session, call, name, kind):
                 output = ToolOutput(call.id, "The person did not allow this.", True)
             else:

@@ -13,12 +13,14 @@ from urllib.parse import urlsplit
 import h11
 
 from fleet.sim.dialects import DIALECTS, Finished, ModelError, failure
+from fleet.sim.tools import OFFERS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
 
     from fleet.sim.dialects import Dialect, Piece, Question
     from fleet.sim.history import Message
+    from fleet.sim.tools import Offer
 
 CONNECT_TIMEOUT_S = 15.0
 #: A provider sends something, if only a ping, far more often.
@@ -58,13 +60,15 @@ class Endpoint:
         return cls(dialect=dialect, base_url=base_url.rstrip("/"), key=key, model=model)
 
 
-async def ask(endpoint: Endpoint, system: str, messages: Sequence[Message]) -> AsyncGenerator[Piece, None]:
-    """The answer as it comes; its last piece is `Finished`.
+async def ask(
+    endpoint: Endpoint, system: str, messages: Sequence[Message], offers: Sequence[Offer] = OFFERS
+) -> AsyncGenerator[Piece, None]:
+    """The answer as it comes; its last piece is `Finished`. `offers` are the tools that the model may call.
 
     Raises:
         ModelError: the API cannot be reached, refuses, or breaks off.
     """
-    question = endpoint.dialect.question(endpoint.key, endpoint.model, system, messages)
+    question = endpoint.dialect.question(endpoint.key, endpoint.model, system, messages, offers)
     finished = False
     try:
         async with contextlib.aclosing(_events(endpoint.base_url, question)) as events:

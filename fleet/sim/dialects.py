@@ -6,7 +6,6 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from fleet.sim import tools
 from fleet.sim.history import AssistantMessage, ToolMessage, ToolUse, UserMessage
 from register.errors import MusterError
 
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from fleet.sim.history import Message
+    from fleet.sim.tools import Offer
 
 MAX_TOKENS = 8_192
 
@@ -82,7 +82,9 @@ class Dialect(Protocol):
     prefix: str
     """Of the environment variables that name its address and key."""
 
-    def question(self, key: str, model: str, system: str, messages: Sequence[Message]) -> Question: ...
+    def question(
+        self, key: str, model: str, system: str, messages: Sequence[Message], offers: Sequence[Offer]
+    ) -> Question: ...
 
 
 def failure(source: Any, status: int | None = None) -> ModelError:
@@ -112,13 +114,14 @@ class Anthropic:
     model = "claude-sonnet-4-5"
     prefix = "ANTHROPIC"
 
-    def question(self, key: str, model: str, system: str, messages: Sequence[Message]) -> Question:
+    def question(
+        self, key: str, model: str, system: str, messages: Sequence[Message], offers: Sequence[Offer]
+    ) -> Question:
         asked = [_anthropic(message) for message in messages]
         # The whole conversation up to here is worth caching for the next request.
         asked[-1]["content"][-1]["cache_control"] = {"type": "ephemeral"}
         offered = [
-            {"name": name, "description": text, "input_schema": tools.SCHEMAS[name]}
-            for name, text in tools.DESCRIPTIONS.items()
+            {"name": offer.name, "description": offer.description, "input_schema": offer.schema} for offer in offers
         ]
         body = {
             "model": model,
@@ -209,10 +212,18 @@ class Responses:
     model = "gpt-5"
     prefix = "OPENAI"
 
-    def question(self, key: str, model: str, system: str, messages: Sequence[Message]) -> Question:
+    def question(
+        self, key: str, model: str, system: str, messages: Sequence[Message], offers: Sequence[Offer]
+    ) -> Question:
         offered = [
-            {"type": "function", "name": name, "description": text, "parameters": tools.SCHEMAS[name], "strict": False}
-            for name, text in tools.DESCRIPTIONS.items()
+            {
+                "type": "function",
+                "name": offer.name,
+                "description": offer.description,
+                "parameters": offer.schema,
+                "strict": False,
+            }
+            for offer in offers
         ]
         body = {
             "model": model,
@@ -278,10 +289,15 @@ class Completions:
     model = "gpt-5-mini"
     prefix = "OPENAI"
 
-    def question(self, key: str, model: str, system: str, messages: Sequence[Message]) -> Question:
+    def question(
+        self, key: str, model: str, system: str, messages: Sequence[Message], offers: Sequence[Offer]
+    ) -> Question:
         offered = [
-            {"type": "function", "function": {"name": name, "description": text, "parameters": tools.SCHEMAS[name]}}
-            for name, text in tools.DESCRIPTIONS.items()
+            {
+                "type": "function",
+                "function": {"name": offer.name, "description": offer.description, "parameters": offer.schema},
+            }
+            for offer in offers
         ]
         asked = [{"role": "system", "content": system}, *(part for message in messages for part in _chat(message))]
         body = {

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fleet.sim.history import ToolOutput
@@ -33,6 +34,18 @@ SCHEMAS: Mapping[str, Mapping[str, Any]] = {
         "required": ["file_path", "content"],
     },
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A tool as the model is told of it."""
+
+    name: str
+    description: str
+    schema: Mapping[str, Any]
+
+
+OFFERS = tuple(Offer(name, text, SCHEMAS[name]) for name, text in DESCRIPTIONS.items())
 
 
 def key(call: ToolUse) -> str:

@@ -88,7 +88,7 @@ class Runtime:
                 return
             session = f"s{len(self.sessions) + 1}"
             self.keep(session, [])
-            record(new=session, cwd=params.get("cwd"))
+            record(new=session, cwd=params.get("cwd"), mcp_servers=params.get("mcpServers"))
             self.reply(message, {"sessionId": session, "configOptions": MODELS})
         elif method == "session/load":
             session = params["sessionId"]
