@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -37,12 +38,12 @@ from bot.commands.table import Permission, Reply
 from bot.errors import NotPermitted, UsageError, UserError
 from bot.redaction import redacted
 from register.crashpoints import declare
-from register.errors import MusterError
+from register.errors import MusterError, RegisterAway
 from register.queries import audit, command_runs
 from register.queries.command_runs import ENDED
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -99,6 +100,9 @@ class Executor:
         """Record a wish that never became a run: a wrong line, an unknown command. Once, like a run."""
         async with self._services.store.write(ACCEPT) as tx:
             known = await command_runs.get(tx, request.id)
+            if known is not None and known.state == "running":
+                # Another version of Muster began it, and read the wish otherwise.
+                return await self._end(tx, known, "failed", Reply(sentence), finish, reason)
             if known is not None:
                 outcome = outcome_of(known)
                 await finish(tx, outcome)
@@ -252,7 +256,8 @@ class Executor:
                 async with services.store.write(FINISH) as tx:
                     await finish(tx, outcome)
                 return outcome
-        return await self._perform(request, run, finish, progress, taken_up=known is not None)
+        with _taken_up_later(run):
+            return await self._perform(request, run, finish, progress, taken_up=known is not None)
 
     async def _confirm(self, request: Request, finish: Finish, progress: Progress) -> Outcome:
         services = self._services
@@ -269,7 +274,8 @@ class Executor:
                 if refused is not None:
                     return await self._end(tx, run, "refused", Reply(refused[0]), finish, refused[1])
                 await command_runs.change(tx, run.id, only=("confirming",), state="running")
-        return await self._perform(request, run, finish, progress, taken_up=run.state == "running")
+        with _taken_up_later(run):
+            return await self._perform(request, run, finish, progress, taken_up=run.state == "running")
 
     async def _perform(
         self, request: Request, run: CommandRun | None, finish: Finish, progress: Progress, *, taken_up: bool = False
@@ -303,6 +309,8 @@ class Executor:
                 state, reply, reason = "refused", Reply(str(error)), "permission"
             except UserError as error:
                 state, reply = "refused", Reply(str(error))
+            except RegisterAway:
+                raise  # this run has no end yet
             except MusterError as error:
                 state, reply = "failed", Reply(str(error))
             except (Exception, asyncio.CancelledError) as error:
@@ -310,10 +318,23 @@ class Executor:
                     raise
                 _log.exception("command.failed", command=command.name, run=request.id)
                 state, reply = "failed", Reply(apology(command.name, request.id))
+        if run is None:
+            return await self._end_at_once(new_run(request, state, began), state, reply, finish, reason)
         async with services.store.write(FINISH) as tx:
-            if run is None:
-                return await self._end(tx, new_run(request, state, began), state, reply, finish, reason, begun=False)
             return await self._end(tx, run, state, reply, finish, reason)
+
+    async def _end_at_once(
+        self, run: CommandRun, state: str, reply: Reply, finish: Finish, reason: str | None
+    ) -> Outcome:
+        """The end of a run of which nothing was written before."""
+        try:
+            async with self._services.store.write(FINISH) as tx:
+                return await self._end(tx, run, state, reply, finish, reason, begun=False)
+        except RegisterAway:
+            # Just then `health` must answer; where a reply or a line of the audit is owed, it waits for the register.
+            if finish is not _owe_nothing or _audited(self._services.table.get(run.name)):
+                raise
+            return outcome_of(replace(run, reply=self._said(run, reply, reason)))
 
     async def _ask(self, tx: AsyncConnection, run: CommandRun, command: Command, finish: Finish) -> Outcome:
         """Keep the question with the run, so that it reads the same when it is asked for again."""
@@ -347,13 +368,12 @@ class Executor:
         A run that has an end keeps it. One that was not `begun` is written down here.
         """
         services = self._services
-        text = services.redact(written(reply.text, self._prefix(run.door)))
-        data = redacted(reply.data, services.redact)
+        said = self._said(run, reply, reason)
         kept = self._kept(run.arguments)
         end: dict[str, Any] = {
             "state": state,
             "arguments": kept,
-            "reply": {"text": text, "data": data, "reason": reason},
+            "reply": said,
             "ended_at": services.clock(),
         }
         ended = replace(run, **end)
@@ -379,13 +399,19 @@ class Executor:
                 action=run.name,
                 arguments=kept,
                 outcome=state,
-                detail=" ".join(text.split())[:_AUDITED_DETAIL] or None,
+                detail=" ".join(said["text"].split())[:_AUDITED_DETAIL] or None,
             )
         await finish(tx, outcome)
         return outcome
 
     def _prefix(self, door: str) -> str:
         return prefix_of(door, self._services.command_prefix)
+
+    def _said(self, run: CommandRun, reply: Reply, reason: str | None) -> dict[str, Any]:
+        """An answer as it is kept, and as it leaves."""
+        redact = self._services.redact
+        text = redact(written(reply.text, self._prefix(run.door)))
+        return {"text": text, "data": redacted(reply.data, redact), "reason": reason}
 
     def _kept(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments as they are kept: bounded and without secrets."""
@@ -400,6 +426,15 @@ class Executor:
 
 
 _Act: TypeAlias = "Callable[[Request, Finish, Progress], Coroutine[Any, Any, Outcome]]"
+
+
+@contextmanager
+def _taken_up_later(run: CommandRun) -> Iterator[None]:
+    """Say of a run that stands in the register, and that an outage cuts off, that it goes on by itself."""
+    try:
+        yield
+    except RegisterAway as away:
+        raise RegisterAway(f"{away} `{run.name}` had begun, and goes on then by itself.") from away
 
 
 def _audited(command: Command | None) -> bool:

@@ -302,6 +302,19 @@ async def test_a_line_that_is_no_command_is_audited_and_answered_once(world: Wor
     assert len(await world.audited()) == 1
 
 
+async def test_a_line_that_another_version_ran_and_this_one_cannot_read_ends_there(world: World) -> None:
+    wish = request("launch", name="coder0", task="wait")
+    running = asyncio.create_task(world.run(wish))
+    await world.reached.wait()
+    await world.executor.stop()
+    await asyncio.gather(running, return_exceptions=True)
+    world.restarted()
+    outcome = await world.executor.refuse(wish, "no such option", finish=world.finish)
+    assert (outcome.state, outcome.text) == ("failed", "no such option")
+    assert await world.state("r1") == "failed"
+    assert [outcome for _, _, outcome in await world.audited()] == ["failed"]
+
+
 async def test_secrets_stay_out_of_answers_audit_and_what_is_kept(world: World) -> None:
     outcome = await world.run(request("break", how="user", password="hunter22", deep=["hunter22"]))
     await world.run(request("launch", "r2", name="coder0", task="use hunter22"))
