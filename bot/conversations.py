@@ -24,6 +24,7 @@ from bot.commands.lines import command_line, written
 from bot.commands.table import NONE, OPERATOR, Permission
 from bot.doors import chat
 from bot.errors import UserError
+from bot.headway import Headway
 from bot.saying import Place
 from bot.telling import QUESTION
 from connectors import inbox, outbox
@@ -68,6 +69,11 @@ def derived_id(kind: str, inbound: Inbound) -> str:
 def confirmation_key(run_id: str) -> str:
     """The outbox key of the message that asks whether a command is really meant."""
     return f"confirm/{run_id}"
+
+
+def answer_key(run_id: str) -> str:
+    """The outbox key of the answer to a command."""
+    return f"c/{run_id}"
 
 
 def _owner(opener: Row) -> str | None:
@@ -117,7 +123,8 @@ class Conversations:
     async def _outcome(self, tx: AsyncConnection, inbound: Inbound, outcome: Outcome) -> None:
         """Answer with what became of a command; of one that waits for a confirmation, ask for it."""
         if outcome.state != "confirming":
-            await self._say(tx, inbound, f"c/{outcome.run_id}", outcome.text)
+            await self._say(tx, inbound, answer_key(outcome.run_id), outcome.text)
+            await self._headway(inbound).end(tx, outcome.state)
             return
         key = confirmation_key(outcome.run_id)
         can = self.services.capabilities(inbound.connector)
@@ -142,7 +149,7 @@ class Conversations:
                 return
             place = Place(outcome.origin.connector, conversation=outcome.origin.conversation)
             can = self.services.capabilities(place.connector)
-            for outbound in self.speaker.say(f"c/{outcome.run_id}", outcome.text, place, can):
+            for outbound in self.speaker.say(answer_key(outcome.run_id), outcome.text, place, can):
                 await outbox.put(tx, outbound, self.services.clock())
 
         if await self.executor.lapse(finish=finish):
@@ -150,9 +157,17 @@ class Conversations:
 
     async def given_up(self, tx: AsyncConnection, arrival: Arrival, reason: str) -> None:
         """An event that could not be dealt with, in the transaction that gives it up: whoever wrote it is told."""
-        log.error("chat.given_up", connector=arrival.inbound.connector, event=arrival.inbound.event_id, reason=reason)
+        log.error(
+            "chat.given_up", connector=arrival.inbound.connector, event_id=arrival.inbound.event_id, reason=reason
+        )
         text = "⚠️ A fault in Muster kept me from dealing with this. The log says more; write it again to try once more."
         await self._say(tx, arrival.inbound, derived_id("x", arrival.inbound), text)
+        await self._headway(arrival.inbound).end(tx, "failed")
+
+    def _headway(self, inbound: Inbound) -> Headway:
+        """How far the command has got that an event gave."""
+        place = Place(inbound.connector, conversation=inbound.conversation)
+        return Headway(self.services, self.speaker, place, derived_id("p", inbound))
 
     async def _answer(self, arrival: Arrival, text: str | None, *, detail: str | None = None) -> None:
         """Finish an event, with words or without."""
@@ -199,7 +214,8 @@ class Conversations:
         if ready.refusal is not None:
             await self.executor.refuse(request, ready.refusal, reason=ready.reason or "usage", finish=finish)
         else:
-            await self.executor.run(request, finish=finish)
+            async with self._headway(inbound).shown(answer_key(run_id)) as progress:
+                await self.executor.run(request, finish=finish, progress=progress)
         self.services.delivery.wake()
 
     async def _talk(self, arrival: Arrival, body: Text, text: str, permission: Permission) -> None:
@@ -305,7 +321,8 @@ class Conversations:
 
         try:
             if confirmed:
-                await self.executor.confirm(run_id, inbound.identity, finish=finish)
+                async with self._headway(inbound).shown(answer_key(run_id)) as progress:
+                    await self.executor.confirm(run_id, inbound.identity, finish=finish, progress=progress)
             else:
                 await self.executor.decline(run_id, inbound.identity, finish=finish)
         except UserError as error:

@@ -66,6 +66,8 @@ APART: dict[str, tuple[str, ...]] = {
     "test_the_terminal_dies_at_every_place": both("transcript.write", "transcript.compact"),
     # Only a fault in Muster itself makes it give an event up: tests/connectors/test_delivery_killed.py has one.
     "test_killed_at_this_place_everything_stands_once": both("inbox.give_up"),
+    # No command that there is takes so long: tests/bot/test_headway.py has one.
+    "test_killed_at_this_place_a_long_command_answers_once": both("command.progress"),
     # Agents in repositories: tests/fleet/test_workspace_killed.py.
     "test_killed_at_this_place_no_half_of_a_clone_is_taken_for_one": both(
         "workspace.make", "workspace.collect", "workspace.remove"
