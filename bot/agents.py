@@ -26,6 +26,7 @@ from fleet.errors import FleetError
 from fleet.events import Position
 from fleet.names import AGENT_NAME, is_agent_name
 from register.crashpoints import declare
+from register.errors import is_away
 from register.queries import agent_messages, agents, approvals
 from register.queries.agent_messages import AgentMessage
 from register.queries.agents import AgentRow
@@ -143,11 +144,14 @@ class Agents:
                 await keeper.run()
                 self._keepers.pop(keeper.name, None)
                 return
-            except Exception:
+            except Exception as error:
                 if self.clock() - began > LONGEST_PAUSE:
                     pause = 1.0
-                log.exception("keeper.failed", agent=keeper.name, again_in_s=pause)
-                await asyncio.sleep(pause)
+                if is_away(error):
+                    log.info("keeper.stands_aside", agent=keeper.name)
+                else:
+                    log.exception("keeper.failed", agent=keeper.name, again_in_s=pause)
+                await self.store.rest(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
 
     def look_again(self, name: str) -> None:

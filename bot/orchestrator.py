@@ -48,7 +48,7 @@ from fleet.assembly import Account, Assembly, Defaults
 from fleet.findings import Limits
 from fleet.latest_roster import LatestRoster
 from register.crashpoints import declare
-from register.errors import MusterError
+from register.errors import MusterError, RegisterAway
 from register.queries import agent_messages, approvals, audit, command_runs
 from register.references import Reference
 from register.store import Store
@@ -333,6 +333,7 @@ async def _serving(orchestrator: Orchestrator, watches: Watches) -> AsyncIterato
         await stages.enter_async_context(_task("delivery", orchestrator.delivery.run()))
         await stages.enter_async_context(_task("watches", watches.run()))
         await orchestrator.executor.resume()
+        await stages.enter_async_context(_task("outages", _after_outages(orchestrator)))
         stages.push_async_callback(_within, "commands", orchestrator.executor.stop())
         await gateway.start()
         stages.push_async_callback(_within, "gateway", gateway.stop())
@@ -343,6 +344,16 @@ async def _serving(orchestrator: Orchestrator, watches: Watches) -> AsyncIterato
             yield
         finally:
             log.info("muster.stopping")
+
+
+async def _after_outages(orchestrator: Orchestrator) -> None:
+    """What an outage of the register cut off is taken up when it is over, as it would be after a restart."""
+    while True:
+        await orchestrator.store.returned.wait()
+        orchestrator.store.returned.clear()
+        with contextlib.suppress(RegisterAway):
+            await orchestrator.executor.resume()
+        orchestrator.delivery.wake()
 
 
 @contextlib.asynccontextmanager

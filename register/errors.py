@@ -42,3 +42,10 @@ class RegisterAway(RegisterError):
 
 class RegisterConflict(RegisterError):
     """The register undid a transaction in favour of another one. Nothing of it stands; done anew, it can succeed."""
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether nothing but a register that is away stands behind an error, or a group of errors."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(is_away(each) for each in error.exceptions)
+    return isinstance(error, RegisterAway)
