@@ -185,9 +185,11 @@ def _detail(call: Call) -> str:
         command = rest.get("command")
         if isinstance(command, list) and all(isinstance(word, str) for word in command):
             command = " ".join(command) if not any(set(word) & set(" \t\n'\"\\") for word in command) else None
-        if isinstance(command, str):
-            parts.append(command)
-            rest = {key: value for key, value in rest.items() if key != "command"}
+        # pi's adapter has a message instead, which holds the command.
+        for name, words in (("command", command), ("message", rest.get("message"))):
+            if isinstance(words, str):
+                parts.append(words)
+                rest = {key: value for key, value in rest.items() if key != name}
     if isinstance(rest, str):
         parts.append(rest)
     elif rest:

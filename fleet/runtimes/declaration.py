@@ -20,7 +20,7 @@ NODE = "It needs Node.js 20 or newer."
 NO_LOGIN = r"(?i:invalid api key|authentication_error|401 unauthorized|not logged in|please run /login|login required)"
 OLD_NODE: Mapping[str, str] = {
     r"(?i)SyntaxError|ERR_UNKNOWN_BUILTIN_MODULE|Unsupported engine|bad option: --import": (
-        "This Node.js seems to be too old for it: install version 22 or newer."
+        "This Node.js seems to be too old for it: install version 22.19 or newer."
     )
 }
 
@@ -69,6 +69,8 @@ class Answer:
     """None: the variable is not set."""
     session_meta: Mapping[str, Any] = field(default_factory=dict)
     readonly: tuple[Path, ...] = ()
+    locked: Mapping[str, bytes] = field(default_factory=dict)
+    """Files in its home, with what stands in them; as `Runtime.locked`, for this agent."""
 
     @property
     def variables(self) -> dict[str, str]:

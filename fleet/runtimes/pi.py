@@ -1,27 +1,35 @@
-"""pi, behind `pi-acp`."""
+"""pi, behind `pi-acp`.
+
+It asks nobody before it acts, and has no setting for that: an extension of Muster's asks (`fleet/preload/pi.mjs`).
+"""
 
 from __future__ import annotations
 
-from fleet.errors import FleetError
 from fleet.runtimes.declaration import NO_LOGIN, OLD_NODE, PRELOADED, Answer, Asked, Runtime
+
+_HOME = ".pi/agent"
+#: Its settings (a prefix for every command is one), models and logins can name programs that it then runs; and what a
+#: folder is trusted with is nothing that an agent decides.
+_SETTINGS = tuple(f"{_HOME}/{name}.json" for name in ("settings", "models", "models-store", "trust"))
+_LOGINS = f"{_HOME}/auth.json"
+_EMPTY = b"{}\n"
 
 
 def _answer(asked: Asked) -> Answer:
-    if asked.base_url:
-        raise FleetError(
-            "pi takes another base URL only in a models.json of its own; leave base_url out of its account."
-        )
-    if asked.model:
-        raise FleetError("pi takes its model only in its own settings; leave the model out.")
     environment = {
         asked.key_variable: asked.key,
-        "PI_CODING_AGENT_DIR": str(asked.home / ".pi" / "agent"),
-        # A project's extensions are programs.
+        "PI_CODING_AGENT_DIR": str(asked.home / _HOME),
         "PI_ACP_PI_COMMAND": str(PRELOADED / "pi.sh"),
+        "MUSTER_PI_PROVIDER": asked.provider,
+        "MUSTER_PI_MODEL": asked.model,
+        "MUSTER_PI_BASE_URL": asked.base_url,
+        # No news of versions, no catalogs, no programs fetched.
+        "PI_OFFLINE": "1",
         "PI_SKIP_VERSION_CHECK": "1",
         "PI_TELEMETRY": "0",
     }
-    return Answer(environment=environment, readonly=(PRELOADED,))
+    # A login can be the output of a command; beside a key there is no use for one.
+    return Answer(environment=environment, readonly=(PRELOADED,), locked={_LOGINS: _EMPTY} if asked.key else {})
 
 
 RUNTIME = Runtime(
@@ -29,15 +37,18 @@ RUNTIME = Runtime(
     title="pi",
     program="pi-acp",
     needs={"MUSTER_PI": "pi"},
-    install="npm install -g pi-acp @earendil-works/pi-coding-agent. It needs Node.js 22 or newer.",
+    install="npm install -g pi-acp @earendil-works/pi-coding-agent. It needs Node.js 22.19 or newer.",
     adapter=True,
     child_names=("pi",),
     providers=("anthropic", "openai"),
     answer=_answer,
     login_program="pi",
     login=("--no-session",),
-    login_file=".pi/agent/auth.json",
-    asks=False,
+    login_file=_LOGINS,
+    # Programs that it starts by itself, and what was compiled of extensions.
+    fresh=(f"{_HOME}/bin/", f"{_HOME}/extensions/", "tmp/"),
+    locked=_SETTINGS,
+    placed=dict.fromkeys(_SETTINGS, _EMPTY),
     hints={
         NO_LOGIN: "pi has no valid login. Give its account a credential, or run: muster login pi",
         **OLD_NODE,

@@ -91,6 +91,9 @@ def prepare(
     answer = runtime.answer(asked)
     try:
         furnish(runtime, home)
+        for name, content in answer.locked.items():
+            homes.renew(home, PurePosixPath(name), folder=False)
+            homes.place(home, PurePosixPath(name), content)
         if runtime.login_file and login is not None and asked.key is None:
             _take_login(home, login, PurePosixPath(runtime.login_file))
     except OSError as error:
@@ -119,7 +122,7 @@ def prepare(
         session_mode=runtime.session_mode,
         hints=runtime.hints,
         readonly=tuple(dict.fromkeys(readonly)),
-        locked=tuple(home / name for name in runtime.locked),
+        locked=tuple(home / name for name in (*runtime.locked, *answer.locked)),
     )
 
 

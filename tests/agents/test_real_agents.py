@@ -1,8 +1,8 @@
-"""The real Claude Code, Codex and opencode, through Muster's own agent host, their models played by the simulated
-provider.
+"""The real agents, through Muster's own agent host, their models played by the simulated provider.
 
-opencode weighs 350 MB, so it is tested only where somebody installed it in this folder:
-``npm install --no-save opencode-ai@1.18.33``.
+Claude Code and Codex are pinned in package.json. opencode and pi (with the Node.js that it needs) weigh 350 and 290 MB
+more, so they are tested only where somebody installed them in this folder:
+``npm install --no-save opencode-ai@1.18.33 pi-acp@0.0.34 @earendil-works/pi-coding-agent@0.87.1 node@22``.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ ASKING = {
         '"justification": "It is needed."}]]'
     ),
     "opencode": '[[tool: bash {"command": "touch made && echo it is made", "description": "Make it."}]]',
+    "pi": '[[tool: bash {"command": "touch made && echo it is made"}]]',
 }
 
 
@@ -150,10 +151,10 @@ async def allow(link: AgentLink, asked: PermissionAsked) -> str:
     )
 
 
-@pytest.fixture(params=["claude", "codex", "opencode"])
+@pytest.fixture(params=["claude", "codex", "opencode", "pi"])
 def name(request: pytest.FixtureRequest) -> str:
-    if request.param == "opencode" and not (PROGRAMS / "opencode").exists():
-        pytest.skip("opencode is not installed; see the head of this file")
+    if request.param in {"opencode", "pi"} and not (PROGRAMS / request.param).exists():
+        pytest.skip(f"{request.param} is not installed; see the head of this file")
     return str(request.param)
 
 

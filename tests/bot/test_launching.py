@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from fleet.runtimes import RUNTIMES
 from tests.bot.house import OPERATOR, House, house
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ async def test_of_a_runtime_that_never_asks_launch_and_ps_say_so(
         (tmp_path / name).write_text("#!/bin/sh\nexit 1\n")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setitem(RUNTIMES, "pi", replace(RUNTIMES["pi"], asks=False))
     said = await home.ask("!launch bold --runtime pi --sandbox none")
     assert "pi never asks for permission: nothing else holds it" in said
     await home.launch("meek")

@@ -339,13 +339,52 @@ def test_opencode_reads_no_logins_of_its_home_beside_a_key(machine: Machine) -> 
     assert "OPENCODE_AUTH_CONTENT" not in machine.prepare("opencode", Account(key=None)).environment
 
 
-def test_pi_runs_without_the_extensions_of_a_project(machine: Machine) -> None:
+def test_pi_asks_through_musters_extension_and_takes_no_other(machine: Machine) -> None:
     machine.install("pi-acp", "pi")
-    prepared = machine.prepare("pi")
-    assert "--no-extensions" in Path(prepared.environment["PI_ACP_PI_COMMAND"]).read_text()
-    assert os.access(prepared.environment["PI_ACP_PI_COMMAND"], os.X_OK)
-    assert prepared.environment["MUSTER_PI"] == str(machine.modules / "pi/dist/index.js")
-    assert not RUNTIMES["pi"].asks
+    prepared = machine.prepare("pi", Account(base_url="http://127.0.0.1:9"), model="m1")
+    assert RUNTIMES["pi"].asks
+    started = Path(prepared.environment["PI_ACP_PI_COMMAND"])
+    said = machine.workspace / "said"
+    fake = machine.workspace / "pi"
+    fake.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{said}\necho the last words >&2\n')
+    fake.chmod(0o755)
+    environment = {**prepared.environment, "MUSTER_PI": str(fake)}
+    # What it says is dropped by its adapter, which this stands for; what the adapter says is read.
+    adapter = "import subprocess, sys; subprocess.run([*sys.argv[1:], '--mode', 'rpc'], stderr=subprocess.DEVNULL)"
+    ran = subprocess.run(
+        [sys.executable, "-c", adapter, str(started)], env=environment, stderr=subprocess.PIPE, check=True, text=True
+    )
+    assert ran.stderr == "the last words\n"
+    words = said.read_text().splitlines()
+    assert words[words.index("--extension") + 1] == str(started.parent / "pi.mjs")
+    assert {"--no-extensions", "--no-approve", "--no-skills", "--no-prompt-templates"} <= set(words)
+    assert words[-6:] == ["--provider", "anthropic", "--model", "m1", "--mode", "rpc"]
+    assert words[words.index("--session-dir") + 1] == str(machine.home / ".pi/agent/sessions")
+    assert environment["MUSTER_PI_BASE_URL"] == "http://127.0.0.1:9"
+    assert any((started.parent / "pi.mjs").is_relative_to(path) for path in prepared.readonly)
+
+
+def test_pi_finds_nothing_of_what_an_agent_left_for_its_next_start(machine: Machine) -> None:
+    machine.install("pi-acp", "pi")
+    own = machine.home / ".pi" / "agent"
+    for name in ("settings.json", "models.json", "trust.json", "auth.json", "extensions/evil.ts", "bin/rg"):
+        (own / name).parent.mkdir(parents=True, exist_ok=True)
+        (own / name).write_text("evil")
+    (own / "sessions").mkdir()
+    without_key = machine.prepare("pi")
+    assert sorted(str(path.relative_to(own)) for path in own.rglob("*") if path.is_file()) == [
+        "auth.json",
+        "models-store.json",
+        "models.json",
+        "settings.json",
+        "trust.json",
+    ]
+    assert (own / "auth.json").read_text() == "evil", "its login, which it renews"
+    with_key = machine.prepare("pi", Account())
+    assert (own / "auth.json").read_text() == "{}\n"
+    assert set(with_key.locked) - set(without_key.locked) == {own / "auth.json"}
+    assert all(path.read_text() == "{}\n" for path in with_key.locked)
+    assert (own / "sessions").is_dir()
 
 
 def test_an_account_of_a_provider_that_it_does_not_know_is_refused(machine: Machine) -> None:

@@ -126,6 +126,14 @@ def test_a_command_given_as_words_is_shown_as_words_where_that_is_plain() -> Non
     assert json.loads(tricky.detail) == {"command": ["sh", "-c", "a b"]}
 
 
+def test_a_message_that_stands_for_the_command_is_shown_as_it_is() -> None:
+    asked = {"method": "confirm", "title": "bash", "message": 'printf "a\\n"\nrm -rf /'}
+    request = permission_of(call(title="bash", rawInput=asked), OPTIONS)
+    assert request is not None
+    assert request.detail.startswith('printf "a\\n"\nrm -rf /\n{')
+    assert '"title": "bash"' in request.detail
+
+
 def test_an_edit_without_input_shows_its_content() -> None:
     diff = [{"type": "diff", "path": "/a", "oldText": "x", "newText": "y"}]
     request = permission_of(call(title="Edit", content=diff), OPTIONS)
