@@ -47,13 +47,15 @@ class RecordedSteps:
         return result
 
     async def commit(self, step: str, act: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        async with self._services.store.write(STEP) as tx:
+        async def work(tx: AsyncConnection) -> T:
             done, before = await command_runs.step(tx, self._run_id, step)
             if done:
                 return cast("T", before)
             result = _through_json(await act(tx))
             await command_runs.add_step(tx, self._run_id, step, result, self._services.clock())
             return result
+
+        return await self._services.store.transact(STEP, work)
 
     async def progress(self, text: str) -> None:
         try:
