@@ -73,6 +73,8 @@ class LaunchRequest:
     model: str | None
     sandbox: str
     workspace: str
+    basis: Mapping[str, Any]
+    """What it stands on (fleet.basis)."""
     task: str | None
     by: str
     connector: str
@@ -256,6 +258,7 @@ class Agents:
             "model": request.model,
             "sandbox": request.sandbox,
             "workspace": request.workspace,
+            "basis": request.basis,
             "wanted": "running",
             "at_once": False,
             "state": "starting",
@@ -294,13 +297,31 @@ class Agents:
         ended = {"state": "stopped"} if row.state == "failed" else {}
         await agents.change(tx, row.name, wanted="stopped", at_once=now, **ended)
 
-    async def want_restarted(self, tx: AsyncConnection, row: AgentRow, *, run_id: str, by: str, now: bool) -> None:
-        """A new launch of the same agent; the keeper ends the old host first."""
+    async def want_restarted(
+        self,
+        tx: AsyncConnection,
+        row: AgentRow,
+        *,
+        run_id: str,
+        by: str,
+        now: bool,
+        settings: Mapping[str, object] | None = None,
+    ) -> bool:
+        """A new launch of the same agent; the keeper ends the old host first.
+
+        Args:
+            settings: columns of its row that are to be other ones.
+
+        Returns:
+            False, and nothing is changed, when it was launched anew since `row` was read.
+        """
         if row.launch_id == run_id:
-            return
-        await agents.change(
+            return True
+        return await agents.change(
             tx,
             row.name,
+            under=row.launch_id,
+            **(settings or {}),
             wanted="running",
             at_once=now,
             state="starting",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.commands.context import Context
+    from fleet.assembly import Plan
 
 
 async def launch_agent(
@@ -57,6 +58,7 @@ async def launch_agent(
         model=plan.model,
         sandbox=plan.sandbox,
         workspace=str(plan.workspace),
+        basis=plan.basis.to_json(),
         task=task,
         by=ctx.identity,
         connector=connector,
@@ -82,13 +84,7 @@ async def launch_agent(
     services.agents.look_again(name)
     if task:
         services.agents.bring_mail(name)
-    if done["sandbox"] == "none":
-        warnings += (
-            "\n\n⚠️ It runs without a sandbox, as you: it could read your files and give Muster orders in your name."
-        )
-    if not RUNTIMES[plan.runtime].asks:
-        held = "nothing else holds it" if done["sandbox"] == "none" else "its sandbox alone holds it"
-        warnings += f"\n\n⚠️ {RUNTIMES[plan.runtime].title} never asks for permission: {held}."
+    warnings += warnings_of(plan)
     place = rendering.code(str(plan.workspace))
     if plan.repository is not None:
         place = f"a clone of {place}, on its branch {rendering.code(f'muster/{name}')}"
@@ -98,3 +94,17 @@ async def launch_agent(
         f"{name} ({plan.role}, {plan.runtime}) starts in its thread, in {place}.{warnings}",
         {"id": ctx.run_id, "state": "starting"},
     )
+
+
+def warnings_of(plan: Plan) -> str:
+    """What whoever starts an agent must know of what holds it; empty when nothing is out of the way."""
+    warnings = ""
+    if plan.sandbox == "none":
+        warnings += (
+            "\n\n⚠️ It runs without a sandbox, as you: it could read your files and give Muster orders in your name."
+        )
+    runtime = RUNTIMES[plan.runtime]
+    if not runtime.asks:
+        held = "nothing else holds it" if plan.sandbox == "none" else "its sandbox alone holds it"
+        warnings += f"\n\n⚠️ {runtime.title} never asks for permission: {held}."
+    return warnings

@@ -12,9 +12,11 @@ import secrets
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fleet import editing, lifecycle, roles, roster, runtimes, sandbox
+from fleet.basis import FIELDS, Basis, described
+from fleet.entries import AgentEntry
 from fleet.errors import FleetError
 from fleet.runtimes import preparation
 from fleet.spec import AgentSpec
@@ -23,7 +25,6 @@ from fleet.workspace import Workspaces
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from fleet.roster import AgentEntry
     from fleet.runtimes import Runtime
     from fleet.workspace import Repository
 
@@ -73,6 +74,9 @@ class Plan:
     """The roster has no entry of this name yet."""
     own_workspace: bool
     """The workspace is where Muster puts those that nobody placed elsewhere."""
+    said: Mapping[str, str]
+    """What was asked for over the roster."""
+    basis: Basis
 
 
 class Wanted(Protocol):
@@ -92,6 +96,8 @@ class Wanted(Protocol):
     def workspace(self) -> str: ...
     @property
     def launch_id(self) -> str: ...
+    @property
+    def basis(self) -> Mapping[str, Any] | None: ...
     @property
     def keep_session(self) -> bool: ...
 
@@ -155,15 +161,13 @@ class Assembly:
         """
         fleet = roster.load(self.roster)
         entry = fleet.get(name)
-        runtime = asked.get("runtime") or (entry.runtime if entry else None) or self.defaults.runtime or DEFAULT_RUNTIME
+        # An agent that is new gets an entry, for which the roster's defaults hold.
+        written = entry or fleet.defaults
+        runtime = asked.get("runtime") or written.runtime or self.defaults.runtime or DEFAULT_RUNTIME
         if runtime not in runtimes.RUNTIMES:
             raise FleetError(f"No runtime is called {runtime!r}; there are {', '.join(sorted(runtimes.RUNTIMES))}.")
-        if runtime == "custom" and (entry is None or entry.command is None):
-            raise FleetError(
-                f"the runtime custom needs a command line: give {name} an entry in {self.roster.name} with "
-                "`command: [program, argument]`."
-            )
-        wanted_sandbox = asked.get("sandbox") or (entry.sandbox if entry else None) or self.defaults.sandbox
+        self._check_command(name, runtime, entry)
+        wanted_sandbox = asked.get("sandbox") or written.sandbox or self.defaults.sandbox
         placed = asked.get("workspace") or (entry.workspace if entry else None)
         workspace = _expanded(placed) if placed else self._own_workspace(name)
         if not workspace.is_absolute():
@@ -171,27 +175,82 @@ class Assembly:
         if placed and not workspace.is_dir():
             raise FleetError(f"The workspace {workspace} is no folder; make it first, or leave --workspace out.")
         chosen = sandbox.choose(wanted_sandbox)
-        clone = entry.clone if entry is not None else None
-        repository = self.workspaces.check(name, workspace, clone=clone, sandboxed=chosen != "none")
+        repository = self.workspaces.check(name, workspace, clone=written.clone, sandboxed=chosen != "none")
         if repository is not None or chosen != "none":
             workspace = workspace.resolve()
+        said = {field: value for field in FIELDS if (value := asked.get(field)) is not None}
+        if "workspace" in said:
+            said["workspace"] = str(workspace)
         plan = Plan(
             name=name,
-            role=asked.get("role") or (entry.role if entry else None) or DEFAULT_ROLE,
+            role=asked.get("role") or written.role or DEFAULT_ROLE,
             runtime=runtime,
-            model=asked.get("model") or (entry.model if entry else None) or self.defaults.model,
+            model=asked.get("model") or written.model or self.defaults.model,
             sandbox=chosen,
             workspace=workspace,
             repository=repository,
             new=entry is None,
             own_workspace=not placed,
+            said=said,
+            basis=Basis(said=said, roster=described(written)),
         )
         role = asked.get("role")
         editing.check_entry(self._entry_of(plan), fleet if entry is None or role is not None else None)
         if role is not None and role not in (known := self._roles()):
             raise FleetError(f"There is {roster.unknown_role(role, known.names)}")
         _check_installed(runtimes.RUNTIMES[runtime], entry.command if entry is not None else None)
+        if entry is None:
+            # What it says is written into the roster, and is the roster's from then on.
+            added = AgentEntry.model_validate(self._entry_of(plan))
+            return replace(plan, basis=Basis(said={}, roster=described(fleet.defaults, added)))
         return plan
+
+    def replan(self, row: Wanted) -> Plan:
+        """What an agent would be started as now: as the roster says by now, but for what its launch said itself.
+
+        One that the roster does not know, or of whose launch nothing more is known, stays what it is.
+
+        Raises:
+            FleetError: it could not be started; the message says what to do.
+        """
+        entry = roster.load(self.roster).get(row.name)
+        before = Basis.from_json(row.basis)
+        if entry is None or before is None:
+            return self._as_it_is(row, entry)
+        plan = self.plan(row.name, {field: value for field, value in before.said.items() if field != "role"})
+        basis = replace(plan.basis, said=before.said)
+        plan = replace(plan, role=before.said.get("role", plan.role), basis=basis)
+        if plan.own_workspace and "workspace" not in before.roster:
+            # Nobody moved it: where Muster puts new ones may have changed, but its work is here.
+            return replace(plan, workspace=Path(row.workspace))
+        return plan
+
+    def _as_it_is(self, row: Wanted, entry: AgentEntry | None) -> Plan:
+        self._check_command(row.name, row.runtime, entry)
+        _check_installed(runtimes.RUNTIMES[row.runtime], entry.command if entry is not None else None)
+        workspace = Path(row.workspace)
+        chosen = sandbox.choose(row.sandbox)
+        clone = entry.clone if entry is not None else None
+        return Plan(
+            name=row.name,
+            role=row.role,
+            runtime=row.runtime,
+            model=row.model,
+            sandbox=chosen,
+            workspace=workspace,
+            repository=self.workspaces.check(row.name, workspace, clone=clone, sandboxed=chosen != "none"),
+            new=False,
+            own_workspace=workspace == self._own_workspace(row.name),
+            said={},
+            basis=Basis.from_json(row.basis) or Basis(said={}, roster={}),
+        )
+
+    def _check_command(self, name: str, runtime: str, entry: AgentEntry | None) -> None:
+        if runtime == "custom" and (entry is None or entry.command is None):
+            raise FleetError(
+                f"the runtime custom needs a command line: give {name} an entry in {self.roster.name} with "
+                "`command: [program, argument]`."
+            )
 
     def _roles(self) -> roles.Library:
         return roles.library(self.roster.parent / "roles")
@@ -211,8 +270,8 @@ class Assembly:
             entry["model"] = plan.model
         if not plan.own_workspace:
             entry["workspace"] = str(plan.workspace)
-        if plan.sandbox == "none":
-            entry["sandbox"] = "none"
+        if plan.sandbox == "none" or "sandbox" in plan.said:
+            entry["sandbox"] = plan.sandbox
         return entry
 
     # --- acting -------------------------------------------------------------------------------------------------

@@ -76,17 +76,17 @@ async def stop(ctx: Context, name: AgentName, *, now: bool = False) -> Reply:
 
 @command("restart", permission=OPERATOR, help_section="fleet")
 async def restart(ctx: Context, name: AgentName, *, now: bool = False) -> Reply:
-    """Stop an agent when its turn ends, and start it again in the same workspace and session.
+    """Stop an agent when its turn ends, and start it again in the same session, with what the roster says by now.
+
+    What its launch said itself stays as it was said.
 
     Args:
         name: the agent.
         now: cancel the turn instead of waiting for its end.
     """
-    agents = ctx.services.agents
-    row = await agents.get(name)
-    await ctx.commit("restart", lambda tx: agents.want_restarted(tx, row, run_id=ctx.run_id, by=ctx.identity, now=now))
-    agents.look_again(name)
-    return Reply(f"{name} starts again.", {"id": ctx.run_id, "state": "starting"})
+    from bot.restarting import restart_agent
+
+    return await restart_agent(ctx, name, now=now)
 
 
 @command("kill", permission=OPERATOR, help_section="fleet", confirm=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 from typing import TYPE_CHECKING
 
@@ -47,8 +48,7 @@ async def test_an_agent_that_does_not_answer_is_said_not_to_and_stops_once_it_do
             assert "kill coder0`" in told
             row = next(line for line in (await home.ask("!ps")).splitlines() if "coder0" in line)
             assert "unknown" in row
-            assert "process," in row
-            assert " ago" in row
+            assert re.search(r"process, \d+ s", row)
         await home.heard(thread, "Stopped")
         assert "is stopped already" in await home.ask("!stop coder0")
 

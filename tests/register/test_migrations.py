@@ -101,8 +101,7 @@ def _later_columns() -> list[tuple[str, str]]:
 def _first_tables() -> dict[str, str]:
     """The tables of the first revision: how each is made there, by its name."""
     first = (migrations.FOLDER / "versions" / "0001_initial.py").read_text()
-    made = [block for block in first.split("op.create_table(\n")[1:]]
-    return {block.split('"')[1]: block for block in made}
+    return {block.split('"')[1]: block for block in first.split("op.create_table(\n")[1:]}
 
 
 async def test_an_older_register_is_brought_up_to_date(emptied: str) -> None:

@@ -1,0 +1,90 @@
+"""What `restart` decides before anything is stopped, and what it says of what is different afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from bot import rendering
+from bot.commands.lines import command_line
+from bot.commands.table import Reply
+from bot.errors import UserError
+from bot.launching import warnings_of
+from bot.stopping import silence_of
+from fleet import basis
+from fleet.basis import Basis
+from fleet.errors import FleetError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.commands.context import Context
+    from fleet.assembly import Plan
+    from fleet.basis import Change
+
+
+async def restart_agent(ctx: Context, name: str, *, now: bool) -> Reply:
+    services = ctx.services
+    row = await services.agents.get(name)
+    try:
+        plan = await asyncio.to_thread(services.assembly.replan, row)
+    except FleetError as error:  # nothing was begun: it goes on as it is
+        raise UserError(str(error)) from error
+    changed = basis.changes(row, plan, Basis.from_json(row.basis), plan.basis)
+    # Before it is asked to end: what comes after it takes a while to answer, too.
+    silence = await silence_of(ctx, name)
+
+    async def act(tx: AsyncConnection) -> dict[str, object]:
+        ours = await services.agents.want_restarted(
+            tx, row, run_id=ctx.run_id, by=ctx.identity, now=now, settings=_settings(plan)
+        )
+        text = f"{_told(changed)}{_overruled(plan)}{warnings_of(plan) if changed else ''}"
+        return {"ours": ours, "changed": [change.field for change in changed], "text": text}
+
+    done = await ctx.commit("restart", act)
+    services.agents.look_again(name)
+    if not done["ours"]:
+        raise UserError(f"{name} was launched anew at this moment; nothing was changed.")
+    data = {"id": ctx.run_id, "state": "starting", "changed": done["changed"]}
+    if silence is None:
+        return Reply(f"{name} starts again{done['text']}", data)
+    force = f"{command_line(f'kill {name}')} ends it by force and gives up its session"
+    again = f"{command_line(f'launch {name}')} starts it then"
+    text = f"{silence} It starts again once it answers{done['text']}\n\nOr {force}, and {again}."
+    return Reply(text, {**data, "state": "unknown"})
+
+
+def _settings(plan: Plan) -> dict[str, object]:
+    return {
+        "role": plan.role,
+        "runtime": plan.runtime,
+        "model": plan.model,
+        "sandbox": plan.sandbox,
+        "workspace": str(plan.workspace),
+        "basis": plan.basis.to_json(),
+    }
+
+
+def _told(changed: Sequence[Change]) -> str:
+    if not changed:
+        return "."
+    return f", with what changed in the roster: {', '.join(map(_words, changed))}."
+
+
+def _words(change: Change) -> str:
+    if change.before is None and change.after is None:
+        # What an agent is told first is told where a conversation begins.
+        return f"{change.field} (from its next conversation on)" if change.field == "prompt" else change.field
+    after = f"{change.field} {rendering.code(change.after)}" if change.after is not None else f"no {change.field}"
+    return after if change.before is None else f"{after} (it was {rendering.code(change.before)})"
+
+
+def _overruled(plan: Plan) -> str:
+    """What the roster says in vain."""
+    kept = [
+        f"{field} {rendering.code(said)} (the roster: {rendering.code(other)})"
+        for field, (said, other) in basis.overruled(plan.basis).items()
+    ]
+    return f" As its launch said, it keeps {', '.join(kept)}." if kept else ""
