@@ -3,22 +3,26 @@
 import { realpathSync } from "node:fs";
 import { resolve, sep } from "node:path";
 
-const READING = new Set(["read", "grep", "find", "ls"]);
+// Tools that only read, and what they read when nothing is said.
+const READING = { read: undefined, grep: ".", find: ".", ls: "." };
 
 export default function (pi) {
   const { MUSTER_PI_PROVIDER: provider, MUSTER_PI_BASE_URL: baseUrl } = process.env;
   if (provider && baseUrl) pi.registerProvider(provider, { baseUrl });
 
   pi.on("tool_call", async (event, ctx) => {
-    if (READING.has(event.toolName) && within(ctx.cwd, event.input?.path ?? ".")) return undefined;
+    const { toolName, input } = event;
+    if (Object.hasOwn(READING, toolName) && within(ctx.cwd, input?.path ?? READING[toolName])) return undefined;
     if (!ctx.hasUI) return { block: true, reason: "Nobody can be asked." };
-    const allowed = await ctx.ui.confirm(event.toolName, whole(event.input));
+    const allowed = await ctx.ui.confirm(toolName, whole(input));
     return allowed === true ? undefined : { block: true, reason: "The operator did not allow it." };
   });
 }
 
-// Whether there is such a file or folder in the workspace, links followed.
+// Whether there is such a file or folder in the workspace, links followed. Of what pi makes another path (`~`, `@`, spaces
+// of other alphabets) nothing is said.
 function within(workspace, path) {
+  if (typeof path !== "string" || /^[~@]|^file:|[^\S ]/i.test(path)) return false;
   try {
     const root = realpathSync(workspace);
     const real = realpathSync(resolve(root, path));

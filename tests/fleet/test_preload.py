@@ -69,6 +69,10 @@ def test_pi_reads_in_its_workspace_unasked_and_nowhere_else(tmp_path: Path) -> N
     (workspace / "file").write_text("words")
     (tmp_path / "precious").write_text("words")
     (workspace / "link").symlink_to(tmp_path / "precious")
+    # What has these names here is something else to pi.
+    for name in ("~", "@", "a\u00a0b"):
+        (workspace / name).mkdir()
+        (workspace / name / "file").write_text("words")
     inside = [("read", {"path": "file"}), ("ls", {}), ("grep", {"pattern": "x", "path": str(workspace)})]
     assert decide(workspace, *inside, answer=False) == ([], [False] * 3)
     outside = [
@@ -76,8 +80,13 @@ def test_pi_reads_in_its_workspace_unasked_and_nowhere_else(tmp_path: Path) -> N
         ("read", {"path": str(tmp_path / "precious")}),
         ("read", {"path": "link"}),
         ("read", {"path": "~/.ssh/id_ed25519"}),
+        ("read", {"path": "~/file"}),
+        ("read", {"path": "@/file"}),
+        ("read", {"path": "a\u00a0b/file"}),
+        ("read", {"file_path": str(tmp_path / "precious")}),
+        ("read", {"path": ["file"]}),
         ("find", {"pattern": "*", "path": ".."}),
         ("ls", {"path": str(tmp_path / "workspace-of-another")}),
     ]
     asked, blocked = decide(workspace, *outside, answer=False)
-    assert (len(asked), blocked) == (6, [True] * 6)
+    assert (len(asked), blocked) == (len(outside), [True] * len(outside))
