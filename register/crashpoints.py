@@ -27,13 +27,17 @@ _steps: set[Step] = set()
 _passages: dict[str, int] = {}
 
 
-def _parse(value: str) -> tuple[str, int]:
-    name, _, count = value.partition(":")
-    return name, int(count or 1)
+_fatal: tuple[str, int] | None = None
 
 
-_request = os.environ.get(ENVIRONMENT_VARIABLE)
-_fatal = _parse(_request) if _request else None
+def arm(request: str | None) -> None:
+    """Die at this place (``outbox.sent.after:3``), or nowhere; the environment has said so before."""
+    global _fatal
+    name, _, count = (request or "").partition(":")
+    _fatal = (name, int(count or 1)) if name else None
+
+
+arm(os.environ.get(ENVIRONMENT_VARIABLE))
 
 
 def declare(name: str) -> Step:

@@ -1,6 +1,4 @@
-"""A small bot for kill tests: run as a program, it is killed at a declared place, and run again.
-
-    python -m tests.connectors.mortal DATABASE SOCKET MODE
+"""A small bot for kill tests: it runs as a process, is killed at a declared place, and runs again.
 
 Its chat system is a `MemoryServer` in the test's process, behind a unix socket. It ends when everything was dealt with.
 """
@@ -10,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +31,7 @@ from connectors.messages import (
     Sent,
     Text,
 )
+from register import crashpoints
 from register.crashpoints import declare
 from register.store import Store
 from tests.connectors.office import QUICK
@@ -80,9 +78,15 @@ def consequences(event_id: str, text: str) -> list[tuple[str, OutboundContent, s
     return [(f"reply {name}", reply, None, Priority.REPLY)]
 
 
-async def main(database: str, socket: str, mode: str) -> None:
+def live(register_url: str, socket: str, mode: str, place: str | None) -> None:
+    """The life of the process, until everything is dealt with, or until `place`."""
+    crashpoints.arm(place)
+    asyncio.run(main(register_url, socket, mode))
+
+
+async def main(register_url: str, socket: str, mode: str) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    store = await Store.open(database)
+    store = await Store.open(register_url)
     connector = SocketConnector(socket, mode)
 
     async def handle(arrival: Arrival) -> None:
@@ -270,7 +274,3 @@ class Counter:
             if self.mode == "looks":
                 self.server.forget_keys()
         return {"event_id": sent.event_id, "made": sent.conversation}
-
-
-if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))

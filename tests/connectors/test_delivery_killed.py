@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import multiprocessing
 import random
 import signal
-import sqlite3
 import sys
 from collections import Counter as Tally
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import select
 
 from connectors import delivery, receiving, retention, sending
 from connectors.contract import TryLater
 from connectors.memory import MemoryServer
 from register import database_file, migrations
-from register.crashpoints import ENVIRONMENT_VARIABLE
+from register.schema import inbox, outbox
+from register.store import Store
 from tests.connectors import mortal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
+
+    from tests.postgres import Postgres
 
 STEPS = (
     database_file.CREATE,
@@ -37,13 +40,21 @@ STEPS = (
     mortal.HANDLE,
 )
 PLACES = [f"{step}.{side}" for step in STEPS for side in ("before", "after")]
-#: In the mode `keys` nothing has to be looked for, so nothing is stamped anew.
+#: Places that are passed before there is a register.
+MAKING = (database_file.CREATE, migrations.MIGRATE)
+#: In the mode `keys` nothing has to be looked for, so nothing is stamped anew; only a file is created.
 CASES = [
-    (mode, place)
+    (mode, place, database)
+    for database in ("sqlite", "postgresql")
     for mode in mortal.MODES
     for place in PLACES
     if (mode == "looks" and place.startswith("outbox.")) or (mode == "keys" and "restamp" not in place)
+    if database == "sqlite" or not place.startswith(database_file.CREATE)
 ]
+
+#: Starts the bots. It has loaded what they need, so that each starts at once.
+_nursery = multiprocessing.get_context("forkserver")
+_nursery.set_forkserver_preload(["tests.connectors.mortal", "register.database_server", "alembic.command"])
 
 EVENTS = ("launch", "stream", "!ps", "poison", "!ps", "stream", "launch", "!help", "!ps", "stream")
 
@@ -63,34 +74,26 @@ async def served(folder: Path, mode: str) -> AsyncIterator[tuple[MemoryServer, m
         yield server, counter, socket
 
 
-async def run(folder: Path, socket: str, mode: str, *, place: str | None = None) -> int:
+async def run(register_url: str, socket: str, mode: str, *, place: str | None = None) -> int | None:
     """Run the bot until it ends or dies; its exit status."""
-    environment = {**os.environ, ENVIRONMENT_VARIABLE: place or ""}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "tests.connectors.mortal",
-        f"sqlite:///{folder / 'register.db'}",
-        socket,
-        mode,
-        env=environment,
-    )
+    process = _nursery.Process(target=mortal.live, args=(register_url, socket, mode, place), daemon=True)
+    process.start()
     try:
-        async with asyncio.timeout(60):
-            return await process.wait()
+        await asyncio.to_thread(process.join, 60)
+        return process.exitcode
     finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        process.kill()
 
 
-def check(folder: Path, server: MemoryServer) -> None:
+async def check(register_url: str, server: MemoryServer) -> None:
     """Everything that the events should have caused stands exactly once."""
     stands = Tally([said.key for said in server.said] + [c.key for said in server.said for c in said.changes])
     assert [key for key, count in stands.items() if count > 1] == []
-    with closing(sqlite3.connect(folder / "register.db")) as register:
-        states = dict(register.execute("SELECT key, state FROM outbox"))
-        inbox = register.execute("SELECT event_id, state, body FROM inbox ORDER BY seq").fetchall()
+    register = await Store.open(register_url)
+    async with register.read() as tx:
+        states = {row.key: row.state for row in await tx.execute(select(outbox.c.key, outbox.c.state))}
+        arrived = (await tx.execute(select(inbox.c.state, inbox.c.body).order_by(inbox.c.seq))).all()
+    await register.close()
     for number, event in enumerate(server.since(0)):
         text = EVENTS[number]
         if text == "poison":
@@ -104,8 +107,8 @@ def check(folder: Path, server: MemoryServer) -> None:
             assert answer is not None
             assert answer.text == f"stream {event.event_id}"
     assert set(states.values()) <= {"sent", "superseded"}
-    assert [state for _, state, _ in inbox] == ["failed" if text == "poison" else "done" for text in EVENTS]
-    assert [body for _, _, body in inbox] == [None] * len(EVENTS)
+    assert [row.state for row in arrived] == ["failed" if text == "poison" else "done" for text in EVENTS]
+    assert [row.body for row in arrived] == [None] * len(EVENTS)
     for room in range(3):
         replies = [said.key for said in server.messages(f"room {room}") if said.key.startswith("reply ")]
         assert replies == sorted(replies, key=lambda key: int(key.rpartition("$")[2]))
@@ -119,35 +122,57 @@ async def test_no_place_of_this_program_is_left_out() -> None:
     assert places == set(PLACES)
 
 
-@pytest.mark.parametrize(("mode", "place"), CASES)
-async def test_killed_at_this_place_everything_stands_once(tmp_path: Path, mode: str, place: str) -> None:
+@pytest.fixture
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The address of a register, by the case's database; where its making is cut off, there is none yet."""
+    case = request.node.callspec.params
+    if case["database"] == "sqlite":
+        yield f"sqlite:///{tmp_path / 'register.db'}"
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    if not case.get("place", "").startswith(MAKING):
+        yield server.url(request.getfixturevalue("postgres_database"))
+        return
+    name = asyncio.run(server.database())
+    yield server.url(name)
+    asyncio.run(server.drop(name))
+
+
+@pytest.mark.parametrize(("mode", "place", "database"), CASES)
+async def test_killed_at_this_place_everything_stands_once(
+    tmp_path: Path, url: str, mode: str, place: str, database: str
+) -> None:
     async with served(tmp_path, mode) as (server, counter, socket):
-        assert await run(tmp_path, socket, mode, place=place) == -signal.SIGKILL, f"{place} was never passed"
+        assert await run(url, socket, mode, place=place) == -signal.SIGKILL, f"{place} was never passed"
         await counter.idle.wait()
-        assert await run(tmp_path, socket, mode) == 0
-        check(tmp_path, server)
+        assert await run(url, socket, mode) == 0
+        await check(url, server)
 
 
-async def _killed_again_and_again(folder: Path, mode: str, seed: int, kills: int) -> None:
+async def _killed_again_and_again(url: str, folder: Path, mode: str, seed: int, kills: int) -> None:
     rng = random.Random(seed)
     print(f"mode {mode}, seed {seed}")
     async with served(folder, mode) as (server, counter, socket):
         for _ in range(kills):
             place = f"{rng.choice(PLACES)}:{rng.randint(1, 6)}"
-            status = await run(folder, socket, mode, place=place)
+            status = await run(url, socket, mode, place=place)
             await counter.idle.wait()
             assert status in (0, -signal.SIGKILL), place
-        assert await run(folder, socket, mode) == 0
-        check(folder, server)
+        assert await run(url, socket, mode) == 0
+        await check(url, server)
 
 
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 @pytest.mark.parametrize("mode", mortal.MODES)
-async def test_killed_several_times_everything_stands_once(tmp_path: Path, mode: str) -> None:
-    await _killed_again_and_again(tmp_path, mode, random.randrange(2**32), 3)
+async def test_killed_several_times_everything_stands_once(tmp_path: Path, url: str, mode: str, database: str) -> None:
+    await _killed_again_and_again(url, tmp_path, mode, random.randrange(2**32), 3)
 
 
 @pytest.mark.soak
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 @pytest.mark.parametrize("mode", mortal.MODES)
 @pytest.mark.parametrize("round_", range(25))
-async def test_killed_again_and_again_everything_stands_once(tmp_path: Path, mode: str, round_: int) -> None:
-    await _killed_again_and_again(tmp_path, mode, random.randrange(2**32), 8)
+async def test_killed_again_and_again_everything_stands_once(
+    tmp_path: Path, url: str, mode: str, database: str, round_: int
+) -> None:
+    await _killed_again_and_again(url, tmp_path, mode, random.randrange(2**32), 8)
