@@ -282,14 +282,41 @@ def _ask(
         from bot.commands.parsing import line_of
 
         click.confirm(f"Really {line_of(command, arguments)}? This cannot be undone", abort=True, err=True)
+    ticker = _Ticker() if sys.stderr.isatty() else None
     try:
-        answer = client().run(command.name, arguments, confirmed=command.confirm)
+        answer = client().run(
+            command.name, arguments, confirmed=command.confirm, progress=ticker.show if ticker is not None else None
+        )
     except NotRunning:
         if command.name != "help" or arguments:
             raise
         click.echo(click.get_current_context().find_root().get_help())
         return DONE
+    finally:
+        if ticker is not None:
+            ticker.clear()
     return _show(answer, as_json=as_json)
+
+
+class _Ticker:
+    """The line of a terminal that shows how far a command is, and goes when there is an answer."""
+
+    _BLANK = "\r\x1b[K"
+
+    def __init__(self) -> None:
+        self._shown = False
+
+    def show(self, text: str) -> None:
+        from shutil import get_terminal_size
+
+        from bot.rendering import one_line
+
+        self._shown = True
+        print(self._BLANK + one_line(text, get_terminal_size().columns - 1), end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        if self._shown:
+            print(self._BLANK, end="", file=sys.stderr, flush=True)
 
 
 def _show(answer: Answer, *, as_json: bool) -> int:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 #: Seconds for which a broken connection is made again; a restart of the orchestrator fits into them.
 RETRY_FOR = 30.0
 _PAUSE = 0.2
+#: The type of an answer in lines: an object with `progress` each time that the command says how far it is, and one with
+#: the `status` and the `body` that the answer would have had alone.
+LINES = "application/x-ndjson"
 #: Bytes of an answer.
 _LONGEST_ANSWER = 64 * 1_048_576
 
@@ -65,8 +68,21 @@ class Client:
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
 
-    def run(self, name: str, arguments: Mapping[str, Any], *, confirmed: bool = False) -> Answer:
+    def run(
+        self,
+        name: str,
+        arguments: Mapping[str, Any],
+        *,
+        confirmed: bool = False,
+        progress: Callable[[str], None] | None = None,
+    ) -> Answer:
         """Run a command, under a key of its own.
+
+        Args:
+            name: the command's.
+            arguments: by name.
+            confirmed: whether what cannot be undone is really meant.
+            progress: told how far the command is, each time that it says so.
 
         Raises:
             NotRunning: nobody listens.
@@ -75,8 +91,10 @@ class Client:
         headers = {"Idempotency-Key": secrets.token_hex(16), "Muster-Door": "cli"}
         if confirmed:
             headers["Muster-Confirm"] = "yes"
+        if progress is not None:
+            headers["Accept"] = LINES
         path = "/".join(quote(word, safe="") for word in name.split())
-        return self._ask("POST", f"/v1/commands/{path}", json.dumps(arguments).encode(), headers)
+        return self._ask("POST", f"/v1/commands/{path}", json.dumps(arguments).encode(), headers, progress)
 
     def get(self, path: str) -> Answer:
         """Look at something.
@@ -87,7 +105,14 @@ class Client:
         """
         return self._ask("GET", path, None, {})
 
-    def _ask(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        progress: Callable[[str], None] | None = None,
+    ) -> Answer:
         until = self.clock() + self.retry_for
         asked = False
         while True:
@@ -97,8 +122,7 @@ class Client:
                     connection.connect()
                     asked = True
                     connection.request(method, path, body, dict(headers))
-                    response = connection.getresponse()
-                    answer = Answer(response.status, json.loads(response.read(_LONGEST_ANSWER)))
+                    answer = _read(connection.getresponse(), progress)
                 finally:
                     connection.close()
                 if answer.status != 503 or _code(answer) != "stopping":
@@ -111,6 +135,22 @@ class Client:
             if self.clock() >= until:
                 raise LostConnection
             self.sleep(_PAUSE)
+
+
+def _read(response: http.client.HTTPResponse, progress: Callable[[str], None] | None) -> Answer:
+    """The answer; what comes before it is told.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if progress is None or response.getheader("Content-Type") != LINES:
+        return Answer(response.status, json.loads(response.read(_LONGEST_ANSWER)))
+    while line := response.readline(_LONGEST_ANSWER):
+        said = json.loads(line)
+        if "progress" not in said:
+            return Answer(int(said["status"]), said["body"])
+        progress(str(said["progress"]))
+    raise ValueError("it ended before the answer")
 
 
 def _code(answer: Answer) -> object:

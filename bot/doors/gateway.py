@@ -25,6 +25,7 @@ from bot.commands.lines import written
 from bot.commands.runs import Request, RunConflict
 from bot.commands.table import ADMIN
 from bot.doors import openapi
+from bot.doors.client import LINES
 from bot.events import TooSlow
 from bot.operators import owner_identity
 from bot.redaction import redacted_mapping
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-    from bot.commands.execution import Executor, Outcome
+    from bot.commands.execution import Executor, Outcome, Progress
+    from bot.events import Subscription
     from bot.services import Services
 
 #: Bytes of a request's body. A message to an agent may have 100,000 characters.
@@ -112,7 +114,7 @@ class Gateway:
 
     # --- commands ----------------------------------------------------------------------------------------------
 
-    async def _command(self, http: web.Request) -> web.Response:
+    async def _command(self, http: web.Request) -> web.StreamResponse:
         words = [http.match_info[part] for part in ("group", "name") if part in http.match_info]
         key = http.headers.get("Idempotency-Key")
         if key is not None and not _KEY.fullmatch(key):
@@ -131,7 +133,30 @@ class Gateway:
         async def progress(text: str) -> None:
             self.services.events.publish({"type": "progress", "run": request.id, "text": text})
 
-        return _answer(await self.executor.run(request, progress=progress))
+        if LINES not in http.headers.get("Accept", ""):
+            return _answer(await self.executor.run(request, progress=progress))
+        return await self._in_lines(http, request, progress)
+
+    async def _in_lines(self, http: web.Request, request: Request, progress: Progress) -> web.StreamResponse:
+        """The answer; once the command says how far it is, a line each time that it does, and one for the answer."""
+        lines = web.StreamResponse(headers={"Content-Type": LINES})
+        with self.services.events.subscribed() as subscription:
+            running = asyncio.ensure_future(self.executor.run(request, progress=progress))
+            try:
+                await _tell(http, lines, subscription, request.id, running)
+                try:
+                    answer = _answer(running.result())
+                except (Exception, asyncio.CancelledError) as error:
+                    answer = _response_to(error, http.path)
+                if not lines.prepared:
+                    return answer
+                await _write_line(lines, {"status": answer.status, "body": json.loads(answer.text or "null")})
+                await lines.write_eof()
+            except (OSError, TimeoutError):
+                _log.info("gateway.client_gone", run=request.id)
+            finally:
+                running.cancel()  # the command goes on all the same
+        return lines
 
     async def _commands(self, http: web.Request) -> web.Response:
         return web.json_response(command_help.as_json(self.services.table.visible(ADMIN)))
@@ -260,30 +285,68 @@ async def _as_json(
     """Errors in the gateway's own shape."""
     try:
         return await handler(request)
-    except _Wrong as error:
-        return _error(str(error), error.code, error.status)
-    except RunConflict as error:
-        return _error(str(error), "conflict", 409)
-    except RegisterError as error:
-        return _error(str(error), "register", 503)
-    except MusterError as error:
-        return _error(str(error), "refused", 422)
-    except web.HTTPException as error:
-        sentences = {
-            400: "This cannot be read as a request. /v1/events and /v1/terminal want a WebSocket.",
-            404: "There is nothing here. GET /v1/openapi.json describes what there is.",
-            405: "This address takes another method. GET /v1/openapi.json says which.",
-            413: f"The body is too large: at most {LONGEST_BODY} bytes.",
-        }
-        return _error(sentences.get(error.status, error.reason), "http", error.status)
-    except asyncio.CancelledError:
+    except (Exception, asyncio.CancelledError) as error:
         task = asyncio.current_task()
-        if task is not None and task.cancelling():
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
             raise
-        return _error("Muster is stopping. Ask again with the same Idempotency-Key.", "stopping", 503)
-    except Exception:
-        _log.exception("gateway.failed", path=request.path)
-        return _error("A fault in Muster; the log has the details.", "fault", 500)
+        return _response_to(error, request.path)
+
+
+def _response_to(error: BaseException, path: str) -> web.Response:
+    """An error in the gateway's own shape."""
+    match error:
+        case _Wrong():
+            return _error(str(error), error.code, error.status)
+        case RunConflict():
+            return _error(str(error), "conflict", 409)
+        case RegisterError():
+            return _error(str(error), "register", 503)
+        case MusterError():
+            return _error(str(error), "refused", 422)
+        case web.HTTPException():
+            sentences = {
+                400: "This cannot be read as a request. /v1/events and /v1/terminal want a WebSocket.",
+                404: "There is nothing here. GET /v1/openapi.json describes what there is.",
+                405: "This address takes another method. GET /v1/openapi.json says which.",
+                413: f"The body is too large: at most {LONGEST_BODY} bytes.",
+            }
+            return _error(sentences.get(error.status, error.reason), "http", error.status)
+        case asyncio.CancelledError():
+            return _error("Muster is stopping. Ask again with the same Idempotency-Key.", "stopping", 503)
+        case _:
+            _log.error("gateway.failed", path=path, exc_info=error)
+            return _error("A fault in Muster; the log has the details.", "fault", 500)
+
+
+async def _tell(
+    http: web.Request,
+    lines: web.StreamResponse,
+    subscription: Subscription,
+    run_id: str,
+    running: asyncio.Future[Any],
+) -> None:
+    """Write a line each time that a run says how far it is, until it is over."""
+    news: asyncio.Future[Any] = asyncio.ensure_future(anext(subscription))
+    try:
+        while not running.done():
+            await asyncio.wait({running, news}, return_when=asyncio.FIRST_COMPLETED)
+            if not news.done():
+                continue
+            event = news.result()
+            news = asyncio.ensure_future(anext(subscription))
+            if event.get("type") == "progress" and event.get("run") == run_id:
+                if not lines.prepared:
+                    await lines.prepare(http)
+                await _write_line(lines, {"progress": event["text"]})
+    except TooSlow:
+        await asyncio.wait({running})
+    finally:
+        news.cancel()
+
+
+async def _write_line(lines: web.StreamResponse, value: object) -> None:
+    async with asyncio.timeout(_SEND_LIMIT):
+        await lines.write(json.dumps(value).encode() + b"\n")
 
 
 async def _send(client: web.WebSocketResponse, value: object) -> None:

@@ -117,6 +117,14 @@ def declare(table: CommandTable, shell: Shell | None) -> None:
         """Fail, with something to show for it."""
         return Reply("Only half of it.", {"half": True}, ok=False)
 
+    @table.command("walk", permission=VIEWER, help_section="x")
+    async def walk(ctx: Context) -> Reply:
+        """Go on step by step."""
+        await ctx.progress("half\x1b[2J")
+        assert shell is not None
+        await shell.go.wait()
+        return Reply("there")
+
     @table.command("wait", permission=VIEWER, help_section="x")
     async def wait(ctx: Context) -> Reply:
         """Wait."""
@@ -263,6 +271,21 @@ async def test_at_a_terminal_it_asks(shell: Shell) -> None:
     said, status = await asyncio.to_thread(answer, "y")
     assert status == 0
     assert "revoked g1" in said
+
+
+async def test_at_a_terminal_it_shows_how_far_a_command_is_and_elsewhere_only_the_answer(shell: Shell) -> None:
+    def look() -> str:
+        with _at_a_terminal("walk", shell.gateway.path) as child:
+            child.expect("half␛")
+            loop.call_soon_threadsafe(shell.go.set)
+            child.expect(pexpect.EOF)
+            said: str = child.before
+            return said
+
+    loop = asyncio.get_running_loop()
+    said = await asyncio.to_thread(look)
+    assert said.index("\r\x1b[K") < said.index("there")
+    assert await shell("walk") == (0, "there\n", "")
 
 
 async def test_at_a_terminal_tables_are_drawn_and_agents_draw_nothing(shell: Shell) -> None:

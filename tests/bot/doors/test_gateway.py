@@ -17,9 +17,11 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from bot.commands.context import Context
 from bot.commands.execution import Executor
+from bot.commands.lines import command_line
 from bot.commands.table import OPERATOR, VIEWER, CommandTable, Reply
 from bot.commands.types import AgentName, Duration, Rest
 from bot.doors import gateway as gateway_module
+from bot.doors.client import LINES
 from bot.doors.gateway import Gateway
 from bot.doors.openapi import document
 from bot.events import EventHub
@@ -79,6 +81,13 @@ class Served:
         data = body if isinstance(body, bytes) else json.dumps(body).encode() if body is not None else None
         async with self.client.post(f"http://muster{path}", data=data and io.BytesIO(data), headers=named) as answer:
             return answer.status, await answer.json()
+
+    @asynccontextmanager
+    async def in_lines(self, name: str, body: Any = None, **headers: str) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Give a command and be told how far it is."""
+        named = {"Accept": LINES} | {name.replace("_", "-"): value for name, value in headers.items()}
+        async with self.client.post(f"http://muster/v1/commands/{name}", json=body or {}, headers=named) as answer:
+            yield answer
 
     async def get(self, path: str) -> tuple[int, Any]:
         async with self.client.get(f"http://muster{path}") as answer:
@@ -150,6 +159,14 @@ def _declare(served: Served) -> None:
         await served.go.wait()
         return Reply("waited")
 
+    @table.command("walk", permission=VIEWER, help_section="x")
+    async def walk(ctx: Context, *, fall: bool = False) -> Reply:
+        """Go on step by step."""
+        served.ran.append("walk")
+        await ctx.progress("half, see " + command_line("wait"))
+        await served.go.wait()
+        return Reply("there", ok=not fall)
+
     @table.command("fail", permission=VIEWER, help_section="x")
     async def fail(ctx: Context) -> Reply:
         """Fail."""
@@ -189,6 +206,47 @@ async def test_a_client_that_goes_away_and_comes_back_gets_the_answer(served: Se
         served.go.set()
         assert (await back)[1]["text"] == "waited"
     assert served.ran == ["wait"]
+
+
+@pytest.mark.parametrize(("fall", "status"), [(False, 200), (True, 500)])
+async def test_a_client_that_wants_lines_is_told_how_far_a_command_is(served: Served, fall: bool, status: int) -> None:
+    async with served.in_lines("walk", {"fall": fall}) as answer:
+        assert json.loads(await answer.content.readline()) == {"progress": "half, see `wait`"}
+        served.go.set()
+        (last,) = [json.loads(line) async for line in answer.content]
+    assert last["status"] == status
+    assert last["body"]["text"] == "there"
+
+
+@pytest.mark.parametrize(("name", "status"), [("fail", 500), ("nothing", 404)])
+async def test_a_command_that_says_nothing_on_its_way_answers_in_one_piece(
+    served: Served, name: str, status: int
+) -> None:
+    async with served.in_lines(name) as answer:
+        assert (answer.status, answer.content_type) == (status, "application/json")
+        assert await answer.json()
+
+
+async def test_a_client_that_wants_no_lines_gets_none(served: Served) -> None:
+    served.go.set()
+    assert (await served.post("/v1/commands/walk"))[0] == 200
+
+
+async def test_a_client_of_lines_that_goes_away_and_comes_back_gets_the_answer(served: Served) -> None:
+    async with served.in_lines("walk", Idempotency_Key="k") as gone:
+        await gone.content.readline()
+    served.go.set()
+    async with served.in_lines("walk", Idempotency_Key="k") as answer:
+        assert "there" in await answer.text()
+    assert served.ran == ["walk"]
+
+
+async def test_stopping_ends_the_lines_with_what_to_do(served: Served) -> None:
+    async with served.in_lines("walk") as answer:
+        await answer.content.readline()
+        await served.gateway.executor.stop()
+        (last,) = [json.loads(line) async for line in answer.content]
+    assert (last["status"], last["body"]["code"]) == (503, "stopping")
 
 
 async def test_names_of_two_words_and_confirmation(served: Served) -> None:
