@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -157,17 +158,22 @@ class Redaction:
 
 def redacted(value: Any, redact: Callable[[str], str]) -> Any:
     """`value`, as JSON has it, with every text in it redacted."""
+    # Long lists say the same words again and again; each is looked through once.
+    return _redacted(value, cache(redact) if isinstance(value, list | tuple) else redact)
+
+
+def _redacted(value: Any, redact: Callable[[str], str]) -> Any:
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, list | tuple):
-        return [redacted(item, redact) for item in value]
+        return [_redacted(item, redact) for item in value]
     if isinstance(value, dict):
-        return redacted_mapping(value, redact)
+        return {key: _redacted(item, redact) for key, item in value.items()}
     return value
 
 
 def redacted_mapping(value: Mapping[str, Any], redact: Callable[[str], str]) -> dict[str, Any]:
-    return {key: redacted(item, redact) for key, item in value.items()}
+    return {key: _redacted(item, redact) for key, item in value.items()}
 
 
 def begin_of_last_word(text: str) -> int:

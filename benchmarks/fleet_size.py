@@ -1,0 +1,183 @@
+"""How `ps`, the watchdog's sweep and the start grow with the fleet: 10, 100 and 1,000 agents.
+
+The agents are rows in the register with journals on the disk. Stopped ones are that and nothing else; running ones have
+an agent host each, for which one process stands in. The chat is in memory, so `ps` is everything from the operator's
+message to the reply, but the network. Growth is the time at 1,000 agents by the time at 100: ten would be linear.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.figures import Figure
+from fleet import journal
+from fleet.events import Closing, Entry, Opened, Position, RuntimeStarted
+from fleet.spec import CONTROL_PROTOCOL
+from register.crashpoints import declare
+from register.queries import agents
+from register.queries.agents import AgentRow, PositionRow
+from tests.bot.house import House, house
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+    from bot.orchestrator import Orchestrator
+    from fleet.events import Event
+
+SIZES = (10, 100, 1000)
+ROUNDS = 9
+LIMIT = 300.0
+PS_AT_MOST_MS = 250.0
+SWEEP_AT_MOST_MS = 200.0
+#: Of the step from 100 to 1,000 agents; a line through zero would be 10.
+GROWTH_AT_MOST = 12.0
+#: No sweep comes in between.
+_SETTINGS = "watchdog: {every: 1h}\n"
+_FILL = declare("benchmark.fill")
+
+
+def measure() -> list[Figure]:
+    """Fill installations with agents, start, ask and sweep."""
+    taken = {size: asyncio.run(_of_size(size)) for size in SIZES}
+    figures = []
+    bounds = {"!ps": PS_AT_MOST_MS, "!ps --all": PS_AT_MOST_MS, "sweep": SWEEP_AT_MOST_MS}
+    for name in taken[SIZES[0]]:
+        for size in SIZES:
+            bound = bounds.get(name) if size == SIZES[-1] else None
+            figures.append(Figure(name=f"{name}, {size:,} agents", value=taken[size][name], unit="ms", at_most=bound))
+        growth = taken[1000][name] / taken[100][name]
+        figures.append(Figure(name=f"{name}, 1,000 to 100", value=growth, unit="times", at_most=GROWTH_AT_MOST))
+    return figures
+
+
+async def _of_size(size: int) -> dict[str, float]:
+    """What each thing takes with so many agents, in milliseconds."""
+    names = [f"agent{number}" for number in range(size)]
+    found: dict[str, float] = {}
+    async with asyncio.timeout(LIMIT):
+        async with _filled(names, wanted="stopped") as home:
+            began, computed = time.perf_counter(), time.process_time()
+            async with home.open() as orchestrator:
+                await _all_are(orchestrator, "stopped", size)
+                found["start, all stopped"] = (time.perf_counter() - began) * 1000
+                found["start, all stopped: CPU"] = (time.process_time() - computed) * 1000
+        async with _filled(names, wanted="running") as home, _hosts(home, names):
+            began = time.perf_counter()
+            async with home.open() as orchestrator:
+                await _all_are(orchestrator, "idle", size)
+                found["start, all running"] = (time.perf_counter() - began) * 1000
+                (sweep,) = (job.act for job in orchestrator.jobs.table if job.name == "watchdog")
+                found["!ps"] = await _median(lambda: home.ask("!ps"))
+                found["!ps --all"] = await _median(lambda: home.ask("!ps --all"))
+                found["sweep"] = await _median(sweep)
+    return found
+
+
+async def _median(act: Callable[[], Awaitable[object]]) -> float:
+    """Milliseconds, after one round to warm up."""
+    taken = []
+    for _ in range(ROUNDS + 1):
+        began = time.perf_counter()
+        await act()
+        taken.append((time.perf_counter() - began) * 1000)
+    return statistics.median(taken[1:])
+
+
+async def _all_are(orchestrator: Orchestrator, state: str, size: int) -> None:
+    """Wait until every agent is known to be in this state."""
+    while True:
+        views = await orchestrator.agents.view()
+        if sum(view.liveness.state == state for view in views) == size:
+            return
+        await asyncio.sleep(0.01 + size / 5000)  # looking costs, too
+
+
+# --- agents that are only written down ---------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _filled(names: Sequence[str], *, wanted: str) -> AsyncIterator[House]:
+    """A house whose agents were launched once, told all, and run or were stopped."""
+    with tempfile.TemporaryDirectory(prefix="muster-bench-") as folder:
+        async with house(Path(folder), settings=_SETTINGS, roster=_roster(names)) as home:
+            async with home.open() as orchestrator, orchestrator.store.write(_FILL) as tx:
+                for name in names:
+                    last = _write_journal(home.paths.agent_folder(name), name, stopped=wanted == "stopped")
+                    await agents.add(tx, _row(name, str(home.paths.workspace(name)), wanted))
+                    place = PositionRow(agent=name, incarnation=1, seq=last, view_incarnation=1, view_seq=last)
+                    await agents.move(tx, place, time.time())
+            try:
+                yield home
+            finally:
+                # Nothing of these agents runs: the house need not look for them one by one.
+                shutil.rmtree(home.paths.agents)
+                home.paths.agents.mkdir()
+
+
+def _roster(names: Sequence[str]) -> str:
+    return "agents:\n" + "".join(f"  - {{name: {name}, role: coder, runtime: sim}}\n" for name in names)
+
+
+def _row(name: str, workspace: str, wanted: str) -> AgentRow:
+    now = time.time()
+    return AgentRow(
+        name=name,
+        role="coder",
+        runtime="sim",
+        model=None,
+        sandbox="bubblewrap",
+        workspace=workspace,
+        wanted=wanted,
+        at_once=False,
+        keep_session=True,
+        state="idle" if wanted == "running" else "stopped",
+        detail=None,
+        launch_id=f"launch-{name}",
+        launched_by="memory:@ana",
+        connector="memory",
+        room="room",
+        thread_key=f"th/launch-{name}",
+        started_at=now,
+        stopped_at=None if wanted == "running" else now,
+    )
+
+
+def _write_journal(folder: Path, name: str, *, stopped: bool) -> int:
+    """A journal of one incarnation; the number of its last entry."""
+    happened: list[Event] = [
+        Opened(agent=name, launch_id=f"launch-{name}", marker=f"bench-{name}", pid=1, protocol=CONTROL_PROTOCOL),
+        RuntimeStarted(pid=1, session="s1", loaded=False),
+    ]
+    if stopped:
+        happened.append(Closing(reason="asked to stop"))
+    path = journal.path_of(folder, 1)
+    path.parent.mkdir(parents=True, mode=0o700)
+    now = time.time()
+    entries = [Entry(position=Position(1, seq), at=now, event=each) for seq, each in enumerate(happened, start=1)]
+    path.write_text("".join(json.dumps(entry.to_json()) + "\n" for entry in entries))
+    return len(entries)
+
+
+@asynccontextmanager
+async def _hosts(home: House, names: Sequence[str]) -> AsyncIterator[None]:
+    """Agent hosts for all of them."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "benchmarks.agent_hosts", str(home.paths.home), *names), stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        if not await process.stdout.readline():
+            raise RuntimeError("the stand-in for agent hosts ended at its start; what it says is above")
+        yield
+    finally:
+        process.kill()
+        await process.wait()
