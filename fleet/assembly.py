@@ -312,6 +312,7 @@ class Assembly:
             account=account,
             extra_environment=self._environment(entry),
             login=self.login_of(row.runtime),
+            sandboxed=row.sandbox != "none",
         )
         instructions = roles.instructions(self._roles().get(row.role), entry.prompt if entry is not None else None)
         marker = secrets.token_hex(16)
