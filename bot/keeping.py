@@ -273,7 +273,8 @@ class Keeper:
             return
         async with self.store.write(GONE) as tx:
             await agents.change(tx, self.name, under=row.launch_id, state="unknown", detail=str(refusal))
-            await self.teller.note(tx, row, f"protocol/{row.launch_id}", f"⚠️ {refusal}")
+            text = f"⚠️ {refusal} {command_line(f'restart {self.name}')} does that."
+            await self.teller.note(tx, row, f"protocol/{row.launch_id}", text)
         self.wake_delivery()
         await self._changed.wait()
 

@@ -375,7 +375,7 @@ def _hello(source: Mapping[str, Any]) -> Hello:
     if protocol < OLDEST_PROTOCOL:
         raise AgentRefused(
             f"The agent host of {hello.agent} speaks version {protocol} of the control protocol; this Muster needs "
-            f"{OLDEST_PROTOCOL} or newer. Restart the agent: `restart {hello.agent}`.",
+            f"{OLDEST_PROTOCOL} or newer. Restart the agent.",
             code="protocol",
         )
     return hello

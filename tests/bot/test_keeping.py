@@ -160,7 +160,7 @@ async def test_an_agent_host_of_another_time_is_told_of_and_replaced_by_a_restar
             thread = await home.launch("coder0")
         monkeypatch.setattr(control, "OLDEST_PROTOCOL", 99)
         async with home.open():
-            await home.heard(thread, "speaks version")
+            assert "`!restart coder0`" in await home.heard(thread, "speaks version")
             assert "unknown" in await home.ask("!ps")
             monkeypatch.undo()
             await home.ask("!restart coder0")
