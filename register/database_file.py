@@ -45,6 +45,8 @@ FULL_CHECK_BYTES = 64 * 1024 * 1024
 
 #: Milliseconds for which a connection waits while another process writes.
 BUSY_TIMEOUT_MS = 10_000
+#: Milliseconds for which others may still be closing a file that is wanted alone.
+_ALONE_TIMEOUT_MS = 500
 
 _READERS = 4
 
@@ -58,26 +60,40 @@ _WAY_OUT = (
 class DatabaseFile:
     """The open file."""
 
-    def __init__(self, file: Path, stamps: Mapping[str, str]) -> None:
+    def __init__(self, file: Path, stamps: Mapping[str, str], *, alone: bool) -> None:
         self.file = file
         self.place = str(file)
         self._identity = _identity(file)
-        self.writers = _engine(file, stamps, begin="BEGIN IMMEDIATE", connections=1)
-        self.readers = _engine(file, stamps, begin="BEGIN", connections=_READERS)
+        self.writers = _engine(file, stamps, begin="BEGIN IMMEDIATE", connections=1, alone=alone)
+        readers = None if alone else _engine(file, stamps, begin="BEGIN", connections=_READERS)
+        self.readers = readers or self.writers
 
     @classmethod
-    async def open(cls, file: Path, stamps: Mapping[str, str]) -> DatabaseFile:
+    async def open(cls, file: Path, stamps: Mapping[str, str], *, alone: bool = False) -> DatabaseFile:
         """Open the file, made or migrated where needed.
 
         Args:
             file: its absolute path.
             stamps: what every row that is inserted carries (`register.schema`).
+            alone: nobody else may have it open, now or until it is closed.
 
         Raises:
             RegisterError: what lies there cannot be used; it is left as it was found.
         """
         await asyncio.to_thread(prepare, file)
-        return cls(file, stamps)
+        made = cls(file, stamps, alone=alone)
+        if alone:
+            await made._shut_out_others()
+        return made
+
+    async def _shut_out_others(self) -> None:
+        """Take the lock that each connection of others holds a share of (https://www.sqlite.org/wal.html)."""
+        try:
+            async with self.writers.connect() as tx:
+                await tx.exec_driver_sql(f"SELECT 1 FROM {migrations.VERSION_TABLE}")  # noqa: S608 (a constant)
+        except DBAPIError as error:
+            await self.close()
+            raise RegisterError(f"{self.file} is open in another process. Stop that first (`muster down`).") from error
 
     async def close(self) -> None:
         await self.writers.dispose()
@@ -178,7 +194,9 @@ def _check_header(file: Path) -> None:
 
 def _check_content(file: Path) -> str | None:
     """The revision of the schema; None when no table was made yet."""
-    with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True, timeout=10)) as connection:
+    with closing(
+        sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_TIMEOUT_MS / 1000)
+    ) as connection:
         if file.stat().st_size <= FULL_CHECK_BYTES:
             finding = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             if finding != "ok":
@@ -234,10 +252,11 @@ def _identity(file: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _engine(file: Path, stamps: Mapping[str, str], *, begin: str, connections: int) -> AsyncEngine:
+def _engine(file: Path, stamps: Mapping[str, str], *, begin: str, connections: int, alone: bool = False) -> AsyncEngine:
+    wait = _ALONE_TIMEOUT_MS if alone else BUSY_TIMEOUT_MS
     engine = create_async_engine(
         f"sqlite+aiosqlite:///{file}",
-        async_creator=partial(driver.connect, file, timeout=BUSY_TIMEOUT_MS / 1000),
+        async_creator=partial(driver.connect, file, timeout=wait / 1000),
         pool_size=connections,
         max_overflow=0,
         pool_reset_on_return=None,  # a transaction has ended when its connection comes back
@@ -247,9 +266,11 @@ def _engine(file: Path, stamps: Mapping[str, str], *, begin: str, connections: i
     @event.listens_for(engine.sync_engine, "connect")
     def _(connection: Any, _record: object) -> None:
         cursor = connection.cursor()
+        if alone:
+            cursor.execute("PRAGMA locking_mode = EXCLUSIVE")
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = FULL")
-        cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        cursor.execute(f"PRAGMA busy_timeout = {wait}")
         if begin == "BEGIN":
             cursor.execute("PRAGMA query_only = ON")
         cursor.close()

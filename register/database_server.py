@@ -49,6 +49,9 @@ REST_LIMIT = 60.0
 
 _READERS = 4
 
+#: Seconds for which others may still be closing a register that is wanted alone.
+_ALONE_LIMIT = 2.0
+
 #: Advisory locks of ours: held by whoever migrates; held, shared, by whoever has the register open.
 _MIGRATING = 7_202_601
 _OPEN = 7_202_602
@@ -71,18 +74,31 @@ class Survey:
 class DatabaseServer:
     """The open database."""
 
-    def __init__(self, address: ServerAddress, password: Callable[[], str] | None, stamps: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        address: ServerAddress,
+        password: Callable[[], str] | None,
+        stamps: Mapping[str, str],
+        *,
+        alone: bool = False,
+    ) -> None:
         self.place = str(address)
         self._address = address
         self._password = password
         self._stamps = dict(stamps)
+        self._alone = alone
         self._identity: tuple[object, ...] | None = None
         self.writers = self._engine(read_only=False)
-        self.readers = self._engine(read_only=True)
+        self.readers = self.writers if alone else self._engine(read_only=True)
 
     @classmethod
     async def open(
-        cls, address: ServerAddress, password: Callable[[], str] | None, stamps: Mapping[str, str]
+        cls,
+        address: ServerAddress,
+        password: Callable[[], str] | None,
+        stamps: Mapping[str, str],
+        *,
+        alone: bool = False,
     ) -> DatabaseServer:
         """Open the database; its schema is made or migrated where needed.
 
@@ -90,11 +106,12 @@ class DatabaseServer:
             address: where it is.
             password: fetches the password, each time anew; None: whatever else lets us in.
             stamps: what every row that is inserted carries (`register.schema`).
+            alone: nobody else may have it open, now or until it is closed.
 
         Raises:
             RegisterError: it cannot be used; it is left as it was found.
         """
-        made = cls(address, password, stamps)
+        made = cls(address, password, stamps, alone=alone)
         # Alembic keeps its state in globals and holds them while it waits: not in the loop of everybody else.
         await asyncio.to_thread(lambda: asyncio.run(made._prepare()))
         try:
@@ -164,11 +181,12 @@ class DatabaseServer:
     def _engine(self, *, read_only: bool) -> AsyncEngine:
         async def connect() -> Any:
             return await self._connect(
+                alone=self._alone,
                 default_transaction_isolation="repeatable read",
                 default_transaction_read_only="on" if read_only else "off",
                 lock_timeout=_milliseconds(TURN_LIMIT),
                 statement_timeout=_milliseconds(STATEMENT_LIMIT),
-                idle_in_transaction_session_timeout=_milliseconds(REST_LIMIT),
+                idle_in_transaction_session_timeout=_milliseconds(0.0 if self._alone else REST_LIMIT),
                 client_connection_check_interval="2s",
             )
 
@@ -184,8 +202,8 @@ class DatabaseServer:
         event.listen(engine.sync_engine, "handle_error", self._mind_silence)
         return engine
 
-    async def _connect(self, **settings: str) -> Any:
-        """A connection of the driver that holds the sign that the register is open."""
+    async def _connect(self, *, alone: bool = False, **settings: str) -> Any:
+        """A connection of the driver that holds the sign that the register is open, by it alone or by many."""
         address = self._address
         try:
             password = None if self._password is None else await asyncio.to_thread(self._password)
@@ -209,17 +227,30 @@ class DatabaseServer:
                 },
             )
             try:
-                if not await connection.fetchval(_ENTER, _OPEN):
-                    raise RegisterError(
-                        f"The register {self.place} is being copied (`muster register copy`). Try again when that is "
-                        "done."
-                    )
+                await (self._enter_alone(connection) if alone else self._enter(connection))
             except BaseException:
                 connection.terminate()
                 raise
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, ValueError) as error:
             raise self._not_connected(error) from error
         return connection
+
+    async def _enter(self, connection: Any) -> None:
+        if not await connection.fetchval(_ENTER, _OPEN):
+            raise RegisterError(
+                f"The register {self.place} is being copied (`muster register copy`). Try again when that is done."
+            )
+
+    async def _enter_alone(self, connection: Any) -> None:
+        deadline = asyncio.get_running_loop().time() + _ALONE_LIMIT
+        while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _OPEN):
+            if asyncio.get_running_loop().time() > deadline:
+                others = ", ".join(row["name"] for row in await connection.fetch(_OTHERS, _OPEN))
+                raise RegisterError(
+                    f"The register {self.place} is open in another process: {others or 'one that just went'}. Stop "
+                    "that first (`muster down`)."
+                )
+            await asyncio.sleep(0.05)  # for connections that are being closed
 
     def _unusable(self, error: Exception) -> RegisterError:
         reason = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
@@ -331,6 +362,13 @@ class DatabaseServer:
 _ENTER = """
     SELECT pg_try_advisory_lock_shared($1),
         CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', false) END
+"""
+
+#: Who else has the register open; the lock's number is split in two (the manual, section "pg_locks").
+_OTHERS = """
+    SELECT DISTINCT a.application_name AS name FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+    WHERE l.locktype = 'advisory' AND l.granted AND l.classid = 0 AND l.objid = $1
+        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
 
 _IDENTITY = """

@@ -93,6 +93,7 @@ class Store:
         password: Callable[[], str] | None = None,
         tenant_id: str = "default",
         host: str | None = None,
+        alone: bool = False,
         clock: Callable[[], float] = time.time,
         rng: Callable[[], float] = random.random,
     ) -> Store:
@@ -103,6 +104,7 @@ class Store:
             password: fetches the password for a server, for each connection anew.
             tenant_id: whose rows are written.
             host: by which machine; this one by default.
+            alone: nobody else may have it open, now or until it is closed.
             clock: seconds since the epoch.
             rng: a number from 0 up to 1, for jitter.
 
@@ -113,11 +115,11 @@ class Store:
         stamps = {"tenant_id": tenant_id, "host": host or socket.gethostname()}
         database: Database
         if isinstance(address, addresses.FileAddress):
-            database = await DatabaseFile.open(address.file, stamps)
+            database = await DatabaseFile.open(address.file, stamps, alone=alone)
         else:
             from register.database_server import DatabaseServer  # its driver is loaded only where it is used
 
-            database = await DatabaseServer.open(address, password, stamps)
+            database = await DatabaseServer.open(address, password, stamps, alone=alone)
         return cls(database, clock=clock, rng=rng)
 
     @property
