@@ -265,6 +265,52 @@ grants = _table(
     Column("held", Boolean, nullable=False, default=False),  # the agent host has been told
 )
 
+#: Calls of Muster's own tools by agents, from the journal's entry to the answer that was brought.
+tool_calls = _table(
+    "tool_calls",
+    Column("id", String, primary_key=True),  # of the agent and the call: also the id of its command's run
+    Column("agent", String, nullable=False),
+    Column("call", String, nullable=False),  # as the agent's journal names it
+    Column("tool", String, nullable=False),
+    Column("arguments", JSON, nullable=False),  # empty once it is over
+    Column("queued", Boolean, nullable=False),  # to be done even if nobody waits for it
+    Column("state", String, nullable=False),  # pending | done (the answer is on its way) | over
+    Column("reply", JSON),  # {"text": ..., "ok": ...}
+    Column("asked_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+)
+Index("ix_tool_calls_state", tool_calls.c.state)
+
+#: Which message went from which agent to which, for threads and for the pace of pairs; its text is in agent_messages.
+peer_messages = _table(
+    "peer_messages",
+    Column("id", String, primary_key=True),  # of the message
+    Column("sender", String, nullable=False),
+    Column("receiver", String, nullable=False),
+    Column("pair", String, nullable=False),  # both names, sorted
+    Column("thread", String, nullable=False),
+    Column("held", Boolean, nullable=False),  # waits for an operator's word
+    Column("line", Text, nullable=False),  # as the room shows it
+    Column("sent_at", Float, nullable=False),
+)
+Index("ix_peer_messages_pair", peer_messages.c.pair, peer_messages.c.sent_at)
+
+#: What an operator said of two agents that write to one another too much.
+peer_pairs = _table(
+    "peer_pairs",
+    Column("pair", String, primary_key=True),
+    Column("counted_from", Float, nullable=False),  # earlier messages do not count any more
+    Column("closed_until", Float, nullable=False),
+)
+
+#: What each agent was told last of the others.
+introductions = _table(
+    "introductions",
+    Column("agent", String, primary_key=True),
+    Column("told", JSON, nullable=False),  # role by name
+    Column("told_at", Float, nullable=False),
+)
+
 # --- watching ----------------------------------------------------------------------------------------------------
 
 #: What the watchdog found, was told, and still holds. A row goes when it is over.
