@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from bot import looking, rendering
+from bot import looking, onboarding, rendering
 from bot.commands.lines import command_line
 from bot.errors import UserError
 from bot.keeping import Keeper
@@ -27,7 +27,7 @@ from fleet.events import Position
 from fleet.names import AGENT_NAME, is_agent_name
 from register.crashpoints import declare
 from register.errors import is_away
-from register.queries import agent_messages, agents, approvals
+from register.queries import agent_messages, agents, approvals, peers
 from register.queries.agent_messages import AgentMessage
 from register.queries.agents import AgentRow
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from bot.keeping import Starter
     from bot.looking import AgentView
     from bot.telling import Teller
+    from fleet.control import AgentLink
     from fleet.events import Entry
     from register.queries.approvals import Approval
     from register.store import Store
@@ -160,6 +161,11 @@ class Agents:
         """The row of `name` changed."""
         self._keep(name).changed()
 
+    def link(self, name: str) -> AgentLink | None:
+        """The open link to an agent's host, when there is one."""
+        keeper = self._keepers.get(name)
+        return keeper.link if keeper is not None else None
+
     def bring_mail(self, name: str) -> None:
         self._keep(name).mail()
 
@@ -276,6 +282,10 @@ class Agents:
             await agents.add(tx, fresh)
         else:
             await agents.change(tx, request.name, **wish)
+        if row is None or not row.keep_session:
+            # Its introduction names those that are there now; later changes are news.
+            others = onboarding.fleet(await agents.every(tx), but=request.name)
+            await peers.tell(tx, request.name, others, now)
         await self._open_thread(tx, fresh)
         if request.task:
             await self.send(tx, fresh, request.task, message_id=f"{run_id}-task", by=request.by)

@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from bot import onboarding
 from bot.approvals import fallback, fallen_back
+from bot.peers import OURS
 from bot.story import Receipt
 from fleet.assembly import picture
 from fleet.errors import AgentRefused, AgentUnreachable
 from register.crashpoints import around, declare
-from register.queries import agent_messages, agents, approvals
+from register.queries import agent_messages, agents, approvals, peers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from bot.telling import Teller
     from fleet.control import AgentLink
@@ -49,6 +51,8 @@ _STATES = {
 }
 #: What waits is looked at so often even when nobody says that there is something, seconds.
 LOOK_AGAIN = 30.0
+#: Messages with more characters than this go without news of the fleet, which would make them too long.
+_ROOM_FOR_NEWS = 900_000
 
 
 @dataclass(slots=True)
@@ -94,8 +98,12 @@ class Carrier:
             if message.give_up_at <= now:
                 await self._settle(message.id, "dead", detail="it could not be delivered in the time that it had")
 
-    async def _settle(self, message_id: str, *states: str, detail: str | None = None) -> None:
+    async def _settle(
+        self, message_id: str, *states: str, detail: str | None = None, told: Mapping[str, str] | None = None
+    ) -> None:
         async with self.store.write(HANDED_OVER) as tx:
+            if told is not None:
+                await peers.tell(tx, self.name, told, self.clock())
             row = await agents.get(tx, self.name)
             if row is not None:
                 for state in states:
@@ -117,7 +125,12 @@ class Carrier:
     async def _carry_messages(self, link: AgentLink) -> None:
         async with self.store.read() as tx:
             waiting = await agent_messages.in_states(tx, ["pending"], agent=self.name)
+            told = await peers.told(tx, self.name) if waiting else None
+            others = onboarding.fleet(await agents.every(tx), but=self.name) if waiting else {}
         for message in waiting:
+            # What changed in the fleet is told with what begins a turn: an agent is not woken for it.
+            news = onboarding.news(told, others) if told is not None and len(message.text) <= _ROOM_FOR_NEWS else ""
+            text = f"{news}\n\n{message.text}" if news else message.text
             try:
                 images = [await asyncio.to_thread(picture, item) for item in message.attachments]
             except OSError as error:
@@ -126,7 +139,7 @@ class Carrier:
             try:
                 with around(HAND_OVER):
                     answer = await link.send(
-                        id=message.id, text=message.text, mode=message.mode, sender=message.sender, images=images
+                        id=message.id, text=text, mode=message.mode, sender=message.sender, images=images
                     )
             except AgentRefused as refusal:
                 if refusal.code in PASSING:
@@ -136,7 +149,9 @@ class Carrier:
             else:
                 states = _STATES.get(answer.state, ("journaled",))
                 known = "the agent had it already when it was sent again" if answer.state in _STATES else None
-                await self._settle(message.id, *states, detail=known)
+                changed = others if told is None or news else None
+                await self._settle(message.id, *states, detail=known, told=changed)
+                told = told if changed is None else changed
         if waiting:
             # What was taken back while it was on its way.
             await self._carry_withdrawals(link)
@@ -145,6 +160,8 @@ class Carrier:
         async with self.store.read() as tx:
             answering = await approvals.in_states(tx, ["answering"], agent=self.name)
         for approval in answering:
+            if approval.incarnation == OURS:
+                continue
             bringing: Approval | None = approval
             try:
                 while bringing is not None:

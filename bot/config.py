@@ -158,6 +158,16 @@ class AgentDefaults(Block):
         description="An agent that was not heard for so long is unknown. Absent: three heartbeats, at least 30s.",
     )
 
+    messages_per_minute: int = Field(
+        default=10,
+        ge=1,
+        le=1000,
+        description="Two agents that write to one another more often wait until an operator lets them go on.",
+    )
+    show_messages: bool = Field(
+        default=True, description="Whether the room sees a line of each message between agents."
+    )
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         liveness.check_freshness(self.heartbeat, self.freshness)

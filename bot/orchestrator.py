@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from bot import health
+from bot import health, onboarding
 from bot.agents import Agents
 from bot.alarms import Alarms
 from bot.commands import sections
@@ -27,12 +27,14 @@ from bot.commands.execution import Executor
 from bot.commands.table import TABLE, Permission
 from bot.conversations import Conversations
 from bot.doors.gateway import Gateway
+from bot.doors.tools import ToolDoor, tools_for
 from bot.errors import UserError
 from bot.events import EventHub
 from bot.lock import only_one
 from bot.logins import login_home
 from bot.lookout import Lookout
 from bot.operators import Operators
+from bot.peers import Peers
 from bot.pictures import Pictures
 from bot.redaction import Redaction
 from bot.registers import open_register
@@ -44,12 +46,14 @@ from bot.watches import Watches
 from connectors import registry, retention
 from connectors.delivery import Delivery, DeliverySettings
 from connectors.messages import Capabilities, Health
-from fleet.assembly import Account, Assembly, Defaults
+from fleet.assembly import Account, Assembly, Defaults, Introduction
 from fleet.findings import Limits
 from fleet.latest_roster import LatestRoster
+from fleet.roles import library
 from register.crashpoints import declare
 from register.errors import MusterError, RegisterAway
-from register.queries import agent_messages, approvals, audit, command_runs
+from register.queries import agent_messages, approvals, audit, command_runs, peers, tool_calls
+from register.queries import agents as agent_rows
 from register.references import Reference
 from register.store import Store
 from scheduler.jobs import Job, Jobs
@@ -218,6 +222,14 @@ async def _running(
     def time_of_day(at: float) -> str:
         return f"{datetime.fromtimestamp(at, settings.timezone):%H:%M} ({settings.timezone.key})"
 
+    async def introduce(name: str) -> Introduction:
+        async with store.read() as tx:
+            row, rows = await agent_rows.get(tx, name), await agent_rows.every(tx)
+        if row is None:
+            return Introduction()
+        roles = await asyncio.to_thread(library, paths.roles)
+        return Introduction(text=onboarding.introduction(row, rows), tools=tools_for(row.role, roles, TABLE))
+
     assembly = Assembly(
         folder_of=paths.agent_folder,
         socket_of=paths.agent_socket,
@@ -228,6 +240,8 @@ async def _running(
         accounts=_accounts(settings, environ),
         defaults=_defaults(settings),
         environ=environ,
+        tools_socket_of=paths.tools_socket,
+        introduce=introduce,
     )
     sections.load()
     services = Services(
@@ -262,17 +276,33 @@ async def _running(
     roster = LatestRoster(
         paths.roster_yaml, heartbeat_s=settings.agents.heartbeat, freshness_s=settings.agents.freshness
     )
+
+    def told() -> None:
+        delivery.wake()
+        tools.wake()
+
     agents = Agents(
         store=store,
         teller=Teller(speaker, redact, capabilities, clock, time_of_day, settings.command_prefix),
         starter=assembly,
         clock=clock,
-        wake_delivery=delivery.wake,
+        wake_delivery=told,
         publish=events.publish,
         show_typing=_typing(connectors),
         give_up_after=settings.delivery.give_up_after,
         fresh_for=roster.fresh_for,
     )
+    words = Peers(
+        send=agents.send,
+        teller=agents.teller,
+        clock=clock,
+        redact=redact,
+        per_minute=settings.agents.messages_per_minute,
+        shown=settings.agents.show_messages,
+        ask_for=settings.approvals.timeout,
+        give_up_after=settings.delivery.give_up_after,
+    )
+    tools = ToolDoor(services, executor, words, agents.link)
     lookout = Lookout(store=store, agents=agents, roster=roster, folders=paths.agents, clock=clock)
     main_room = _main_room(settings)
     watchdog = Watchdog(
@@ -320,12 +350,12 @@ async def _running(
         jobs=jobs,
         connectors=connectors,
     )
-    async with _serving(orchestrator, watches):
+    async with _serving(orchestrator, watches, tools):
         yield orchestrator
 
 
 @contextlib.asynccontextmanager
-async def _serving(orchestrator: Orchestrator, watches: Watches) -> AsyncIterator[None]:
+async def _serving(orchestrator: Orchestrator, watches: Watches, tools: ToolDoor) -> AsyncIterator[None]:
     """Everything that runs, each stage stopped before what it uses."""
     gateway = Gateway(orchestrator.services, orchestrator.executor, orchestrator.paths.gateway_socket)
     async with contextlib.AsyncExitStack() as stages:
@@ -335,6 +365,7 @@ async def _serving(orchestrator: Orchestrator, watches: Watches) -> AsyncIterato
         await orchestrator.executor.resume()
         await stages.enter_async_context(_task("outages", _after_outages(orchestrator)))
         stages.push_async_callback(_within, "commands", orchestrator.executor.stop())
+        await stages.enter_async_context(_task("tools", tools.run()))
         await gateway.start()
         stages.push_async_callback(_within, "gateway", gateway.stop())
         orchestrator.jobs.start()
@@ -444,6 +475,8 @@ async def _retain(store: Store, paths: Paths, clock: Callable[[], float]) -> Non
         await agent_messages.forget(tx, now - KEEP_RUNS)
         await approvals.forget(tx, now - KEEP_RUNS)
         await audit.forget(tx, now - KEEP_AUDIT)
+        await peers.forget(tx, now - KEEP_RUNS)
+        await tool_calls.forget(tx, now - KEEP_FILES)
     await asyncio.to_thread(_remove_older, (paths.outgoing, paths.incoming), now - KEEP_FILES)
 
 

@@ -153,6 +153,10 @@ class Paths:
         """The control socket of an agent host."""
         return self.sockets / f"agent-{_leaf(name)}.sock"
 
+    def tools_socket(self, name: str) -> Path:
+        """Where an agent reaches Muster's own tools."""
+        return self.sockets / f"tools-{_leaf(name)}.sock"
+
     def workspace(self, name: str) -> Path:
         """Where an agent works, unless the roster says otherwise."""
         return self.workspaces / _leaf(name)

@@ -79,6 +79,22 @@ class Granted:
 
 
 @dataclass(frozen=True, slots=True)
+class Called:
+    """The agent called one of Muster's own tools."""
+
+    asked: events.ToolAsked
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class CallOver:
+    """The agent was told that nothing came of its call, so nothing may."""
+
+    call: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Condition:
     """The agent is in this state now, as far as its journal knows."""
 
@@ -88,7 +104,7 @@ class Condition:
     launch_id: str | None
 
 
-Effect: TypeAlias = Note | Progress | Receipt | Ask | Settle | Granted | Condition
+Effect: TypeAlias = Note | Progress | Receipt | Ask | Settle | Granted | Called | CallOver | Condition
 
 # --- the fold ----------------------------------------------------------------------------------------------------
 
@@ -167,6 +183,10 @@ class Story:
                 return self, (Settle(event.asked_in or incarnation, event, at),)
             case events.GrantAdded():
                 return self, (Granted(key, event, at),)
+            case events.ToolAsked():
+                return self, (Called(event, at),)
+            case events.ToolAnswered(call=call, outcome="lapsed"):
+                return self, (CallOver(call, at),)
             case events.Notice(text=text):
                 return self, (Note(key, text, self.view.message if self.view is not None else None),)
             case events.Noise(lines=lines, sample=sample):
@@ -265,6 +285,10 @@ def digest(effects: Iterable[Effect], *, prefix: str, growing: str | None = None
                     kept[("settle", incarnation, answered.request)] = effect
             case Granted(key=key):
                 kept[key] = effect
+            case Called(asked=asked_tool):
+                kept["call", asked_tool.call] = effect
+            case CallOver(call=call):
+                kept["over", call] = effect
             case Condition(state=state, launch_id=launch_id):
                 # The last one is the state that holds; an earlier one may have had a meaning of its own.
                 kept.pop(("condition", launch_id, state), None)

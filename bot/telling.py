@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bot import rendering
+from bot.calls import call_id, call_of
 from bot.choices import offered, question
 from bot.commands.lines import command_line, written
 from bot.saying import Place
-from bot.story import Ask, Condition, Granted, Note, Progress, Receipt, Settle
+from bot.story import Ask, Called, CallOver, Condition, Granted, Note, Progress, Receipt, Settle
 from connectors import outbox
 from connectors.messages import Emphasis, Priority, React, Replace
-from register.queries import agent_messages, agents, approvals, audit
+from register.queries import agent_messages, agents, approvals, audit, tool_calls
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,6 +118,11 @@ class Teller:
                 await self._settle(tx, row, effect)
             case Granted(key=key, granted=granted, at=at):
                 await self._granted(tx, row, key, granted, at)
+            case Called(asked=asked, at=at):
+                await tool_calls.add(tx, call_of(row.name, asked, at))
+            case CallOver(call=call, at=at):
+                over = {"state": "over", "arguments": {}}
+                await tool_calls.change(tx, call_id(row.name, call), only=["pending"], now=at, **over)
             case Condition(state=state, detail=detail, at=at, launch_id=launch_id):
                 ended = {"stopped_at": at} if state in {"failed", "stopped"} else {"stopped_at": None}
                 begun = {"started_at": at} if state == "starting" else {}
@@ -129,6 +135,10 @@ class Teller:
     async def note(self, tx: AsyncConnection, row: AgentRow, key: str, text: str) -> None:
         """Say something in the agent's thread."""
         await self._say(tx, key, text, self.thread(row))
+
+    async def say(self, tx: AsyncConnection, key: str, text: str, place: Place) -> None:
+        """Say something that nobody waits for."""
+        await self._say(tx, key, text, place, priority=Priority.PROGRESS)
 
     async def _say(
         self,

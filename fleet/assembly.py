@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fleet import editing, lifecycle, roles, roster, runtimes, sandbox
+from fleet import editing, lifecycle, roles, roster, runtimes, sandbox, tools
 from fleet.basis import FIELDS, Basis, described
 from fleet.entries import AgentEntry
 from fleet.errors import FleetError
@@ -23,9 +23,10 @@ from fleet.spec import AgentSpec
 from fleet.workspace import Workspaces
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from fleet.runtimes import Runtime
+    from fleet.tools import Tool
     from fleet.workspace import Repository
 
 #: What an agent is for when nobody says.
@@ -102,6 +103,17 @@ class Wanted(Protocol):
     def keep_session(self) -> bool: ...
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Introduction:
+    """What an agent is told of the fleet, and which of Muster's own tools it gets."""
+
+    text: str = ""
+    tools: Sequence[Tool] = ()
+
+
+_UNKNOWN = Introduction()
+
+
 class Granted(Protocol):
     """What was allowed for always (register.queries.approvals.Grant)."""
 
@@ -124,6 +136,10 @@ class Assembly:
     accounts: Mapping[str, Account]
     defaults: Defaults
     environ: Mapping[str, str]
+    tools_socket_of: Callable[[str], Path] | None = None
+    """Where an agent reaches Muster's own tools; None: it has none."""
+    introduce: Callable[[str], Awaitable[Introduction]] | None = None
+    """Looks up what the agent of that name is told at its start."""
 
     # --- places -------------------------------------------------------------------------------------------------
 
@@ -282,10 +298,13 @@ class Assembly:
         Raises:
             FleetError: it cannot be started; the message is for the operator.
         """
-        spec = await asyncio.to_thread(self.spec, row, floor, grants)
+        introduction = await self.introduce(row.name) if self.introduce is not None else Introduction()
+        spec = await asyncio.to_thread(self.spec, row, floor, grants, introduction)
         await lifecycle.spawn(spec)
 
-    def spec(self, row: Wanted, floor: int, grants: Sequence[Granted]) -> AgentSpec:
+    def spec(
+        self, row: Wanted, floor: int, grants: Sequence[Granted], introduction: Introduction = _UNKNOWN
+    ) -> AgentSpec:
         """Everything that the agent host of `row` is told. Makes the folders that it needs."""
         entry = roster.load(self.roster).get(row.name)
         runtime = runtimes.RUNTIMES[row.runtime]
@@ -317,9 +336,12 @@ class Assembly:
         instructions = roles.instructions(self._roles().get(row.role), entry.prompt if entry is not None else None)
         marker = secrets.token_hex(16)
         command = prepared.command
-        prepared = replace(prepared, readonly=(*prepared.readonly, *settled.readonly))
+        door = self.tools_socket_of(row.name) if self.tools_socket_of is not None and introduction.tools else None
+        bridge = tools.readonly() if door is not None else ()
+        prepared = replace(prepared, readonly=(*prepared.readonly, *settled.readonly, *bridge))
         if row.sandbox != "none":
-            command = sandbox.wrap(prepared, workspace=workspace, home=home, hidden=self.hidden)
+            doors = () if door is None else (door,)
+            command = sandbox.wrap(prepared, workspace=workspace, home=home, hidden=self.hidden, doors=doors)
         return AgentSpec(
             agent=row.name,
             role=row.role,
@@ -337,7 +359,7 @@ class Assembly:
             adapter=runtime.adapter,
             child_names=runtime.child_names,
             models=prepared.models,
-            instructions="\n\n".join(filter(None, (instructions, settled.instructions))),
+            instructions="\n\n".join(filter(None, (instructions, introduction.text, settled.instructions))),
             session_meta=prepared.session_meta,
             session_mode=prepared.session_mode,
             resume_session=row.keep_session,
@@ -347,6 +369,9 @@ class Assembly:
             heartbeat_s=(entry.heartbeat if entry is not None else None) or self.defaults.heartbeat_s,
             permission_timeout_s=self.defaults.permission_timeout_s,
             hints=prepared.hints,
+            tools_socket=str(door or ""),
+            tools=tuple(tool.to_json() for tool in introduction.tools) if door is not None else (),
+            mcp_servers=(tools.server(door),) if door is not None else (),
         )
 
     def _account(self, runtime: str, entry: AgentEntry | None) -> Account | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from bot.commands.table import Command, CommandTable, Parameter
 
 _ERROR_STATUSES = {
@@ -85,17 +87,19 @@ def _operation(command: Command) -> dict[str, Any]:
         "parameters": headers,
         "requestBody": {
             "required": any(parameter.required for parameter in command.parameters),
-            "content": {"application/json": {"schema": _arguments(command)}},
+            "content": {"application/json": {"schema": arguments_schema(command)}},
         },
         "responses": responses,
     }
 
 
-def _arguments(command: Command) -> dict[str, Any]:
+def arguments_schema(command: Command, only: Collection[str] | None = None) -> dict[str, Any]:
+    """The JSON schema of a command's arguments, or of some of them."""
+    parameters = [each for each in command.parameters if only is None or each.name in only]
     return {
         "type": "object",
-        "properties": {parameter.name: _schema(parameter) for parameter in command.parameters},
-        "required": [parameter.name for parameter in command.parameters if parameter.required],
+        "properties": {parameter.name: _schema(parameter) for parameter in parameters},
+        "required": [parameter.name for parameter in parameters if parameter.required],
         "additionalProperties": False,
     }
 

@@ -19,13 +19,16 @@ if TYPE_CHECKING:
     from fleet.runtimes import Prepared
 
 
-def wrap(prepared: Prepared, *, workspace: Path, home: Path, hidden: Sequence[Path]) -> tuple[str, ...]:
+def wrap(
+    prepared: Prepared, *, workspace: Path, home: Path, hidden: Sequence[Path], doors: Sequence[Path] = ()
+) -> tuple[str, ...]:
     """The command line that runs a runtime in bubblewrap. The workspace has the same path inside as outside.
 
     Args:
         workspace: may be written in.
         home: the agent's own, likewise.
         hidden: Muster's own folders: whatever else is shown, they are not.
+        doors: sockets of Muster's that are this agent's alone; of the folders that they lie in nothing else is shown.
 
     Raises:
         FleetError: bubblewrap is not there, or the workspace is none that an agent may have.
@@ -42,7 +45,7 @@ def wrap(prepared: Prepared, *, workspace: Path, home: Path, hidden: Sequence[Pa
         hidden=hidden,
         workspace=Mount("writable", workspace, workspace.resolve()),
         home=Mount("writable", home, home.resolve()),
-        locked=_locked(prepared.locked, home),
+        locked=[*_locked(prepared.locked, home), *(Mount("readonly", door) for door in doors)],
         root=os.geteuid() == 0,
     )
 

@@ -1,0 +1,105 @@
+"""Agents and Muster's own tools: what an orchestrator does with them, what it may not, and what agents say to one
+another. Real agent hosts, the bridge, the protocol; only chat and model are Muster's."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fleet.sandbox import policy
+from register.queries import agents, audit
+from tests.bot.house import ROOM, House, house
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from register.queries.agents import AgentRow
+
+pytestmark = pytest.mark.timeout(300)
+
+needs_sandbox = pytest.mark.skipif(not policy.available().works, reason="bubblewrap does not work here")
+
+
+@pytest.fixture
+async def home(tmp_path: Path) -> AsyncIterator[House]:
+    async with house(tmp_path) as home:
+        yield home
+
+
+def order(tool: str, **arguments: object) -> str:
+    """What makes the model call a tool of Muster's."""
+    return f"[[tool: mcp__muster__{tool} {json.dumps(arguments)}]]"
+
+
+async def row_of(home: House, name: str) -> AgentRow | None:
+    assert home.orchestrator is not None
+    async with home.orchestrator.store.read() as tx:
+        return await agents.get(tx, name)
+
+
+async def launch(home: House, name: str, *options: str) -> str:
+    """Launch an agent in a sandbox; its thread."""
+    await home.ask(" ".join(["!launch", name, "--runtime", "sim", *options]))
+    thread = await home.thread(name)
+    await home.heard(thread, "Ready", limit=60)
+    return thread
+
+
+@needs_sandbox
+async def test_an_orchestrator_composes_its_fleet(home: House) -> None:
+    async with home.open() as orchestrator:
+        boss = await launch(home, "boss", "--role", "orchestrator")
+
+        task = f"{order('send_message', to='boss', text='The parser is fixed.')} [[say: done]]"
+        home.say(order("launch", name="coder1", role="coder", runtime="sim", task=task), boss)
+        await home.heard(boss, "coder1 (coder, sim) starts")
+        coder = await home.thread("coder1")
+        await home.heard(coder, "done", limit=60)
+        # Its report reached the orchestrator as a message of its own, and the room saw a line of it.
+        await home.heard(ROOM, "**coder1** → **boss** `The parser is fixed.`")
+        await home.heard(boss, "The parser is fixed.")
+
+        home.say(order("stop", name="coder1"), boss)
+        await home.heard(coder, "Stopped", limit=60)
+
+        async with orchestrator.store.read() as tx:
+            lines = await audit.since(tx, 0, limit=50)
+        done = {(line.identity, line.action, line.outcome) for line in lines if line.door == "tools"}
+        assert done >= {
+            ("agent:boss", "launch", "done"),
+            ("agent:coder1", "send_message", "done"),
+            ("agent:boss", "stop", "done"),
+        }
+
+
+@needs_sandbox
+async def test_an_orchestrator_is_refused_what_it_may_not(home: House) -> None:
+    home.paths.roster_yaml.write_text(
+        "version: 1\nagents:\n  - name: loose\n    role: coder\n    runtime: sim\n    sandbox: none\n"
+    )
+    (home.paths.roles).mkdir()
+    (home.paths.roles / "greedy.md").write_text(
+        "---\nmandate: Wants all.\ncommands: [launch, approve, deny, grants, operators, operator set, kill, retry]\n"
+        "---\nAll.\n"
+    )
+    async with home.open():
+        boss = await launch(home, "boss", "--role", "greedy")
+        for asked, answer in (
+            (order("launch", name="x1", runtime="sim", sandbox="none"), "may not give launch the argument sandbox"),
+            (
+                order("launch", name="x1", runtime="sim", workspace="/root"),
+                "may not give launch the argument workspace",
+            ),
+            (order("launch", name="x1", runtime="sim", role="orchestrator"), "could do what you may not"),
+            (order("launch", name="loose"), "without a sandbox"),
+        ):
+            home.say(asked, boss)
+            await home.heard(boss, answer)
+        for tool in ("approve", "deny", "grants", "operators", "operator_set", "kill", "retry"):
+            home.say(order(tool), boss)
+            await home.heard(boss, f"I would call mcp__muster__{tool}")
+        assert await row_of(home, "x1") is None
+        assert await row_of(home, "loose") is None

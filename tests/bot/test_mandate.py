@@ -1,0 +1,75 @@
+"""What an agent may do with Muster's commands: its role says, and no role can say more than `bot.mandate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bot import mandate
+from bot.commands import sections
+from bot.commands.table import ADMIN, TABLE
+from bot.doors.tools import COMMON, tools_for
+from fleet.roles import Library, Role, library
+
+sections.load()
+SHIPPED = library()
+
+
+def role(name: str, *commands: str) -> Role:
+    return Role(
+        name=name, title=name, mandate="", limits=(), commands=tuple(commands), page="", path=Path(f"{name}.md")
+    )
+
+
+def test_an_orchestrator_may_compose_the_fleet_and_a_coder_may_look() -> None:
+    given = {"name": "coder1", "role": "coder", "task": "Fix it."}
+    assert mandate.refusal("orchestrator", "launch", given, SHIPPED) is None
+    assert mandate.refusal("coder", "ps", {}, SHIPPED) is None
+    assert "may not use launch" in (mandate.refusal("coder", "launch", given, SHIPPED) or "")
+
+
+@pytest.mark.parametrize("name", [command.name for command in TABLE])
+def test_a_role_that_names_every_command_gets_no_more_than_agents_may_have(name: str) -> None:
+    greedy = Library({"greedy": role("greedy", *(command.name for command in TABLE))})
+    allowed = mandate.refusal("greedy", name, {}, greedy) is None
+    assert allowed == (name in mandate.MAY)
+    command = TABLE.get(name)
+    assert command is not None
+    if allowed:
+        assert command.permission < ADMIN
+        assert not command.confirm
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["approve", "deny", "grants", "grant revoke", "operators", "operator set", "kill", "retry", "audit", "watch"],
+)
+def test_what_is_for_people_alone_is_in_nobodys_hands(name: str) -> None:
+    assert TABLE.get(name) is not None
+    assert name not in mandate.MAY
+
+
+@pytest.mark.parametrize("argument", ["sandbox", "workspace", "budget"])
+def test_an_agent_chooses_no_sandbox_no_folder_and_no_budget(argument: str) -> None:
+    assert argument in (mandate.refusal("orchestrator", "launch", {"name": "x", argument: "y"}, SHIPPED) or "")
+
+
+def test_an_agent_launches_nobody_who_may_do_more_than_itself() -> None:
+    roles = Library(
+        {"lead": role("lead", "launch", "ps"), "boss": role("boss", "launch", "stop"), "hand": role("hand", "ps")}
+    )
+    assert "(stop)" in (mandate.refusal("lead", "launch", {"name": "x", "role": "boss"}, roles) or "")
+    assert mandate.refusal("lead", "launch", {"name": "x", "role": "hand"}, roles) is None
+
+
+def test_an_agent_of_a_role_that_nobody_knows_may_talk_and_nothing_else() -> None:
+    assert tools_for("ghost", SHIPPED, TABLE) == COMMON
+    assert "may not use ps" in (mandate.refusal("ghost", "ps", {}, SHIPPED) or "")
+
+
+def test_a_tool_is_offered_with_the_arguments_that_an_agent_may_give() -> None:
+    launch = next(tool for tool in tools_for("orchestrator", SHIPPED, TABLE) if tool.name == "launch")
+    assert set(launch.input_schema["properties"]) == {"name", "role", "runtime", "model", "task"}
+    assert launch.input_schema["required"] == ["name"]
+    assert not launch.queued
