@@ -43,10 +43,9 @@ async def launch(home: House, ground: Ground, *options: str) -> str:
 async def run(home: House, thread: str, command: str) -> None:
     """Have the agent run a command, with permission."""
     event = home.say(f"[[run: {command}]]", thread)
-    question = await home.heard(thread, command)
-    while "asks for permission" not in question:
-        question = await home.heard(thread, "asks for permission")
-    asked = [said for said in home.chat.messages(thread) if "asks for permission" in said.text][-1]
+    question = await home.heard(thread, "asks for permission", limit=60)
+    assert command in question
+    asked = next(said for said in home.chat.messages(thread) if said.text == question)
     home.chat.react(asked.event_id, "✅", conversation=thread)
     await home.marks(event, "✅")
 
@@ -65,7 +64,7 @@ async def test_the_thread_is_told_of_what_was_committed(home: House, ground: Gro
     thread = await home.thread("coder0")
     await home.heard(thread, "Ready")
     await run(home, thread, "echo x > work; git add work; git commit -qm work")
-    told = await home.heard(thread, "⇡")
+    told = await home.heard(thread, "⇡", limit=60)
     assert told == f"⇡ 1 commit on `muster/coder0` in `{ground.project}`."
     assert ground.git("show", "muster/coder0:work") == "x"
     assert ground.git("status", "--porcelain") == "?? draft"
