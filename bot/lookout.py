@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -37,6 +37,7 @@ class Lookout:
     folders: Path
     """Where the private folders of all agents are."""
     clock: Callable[[], float]
+    redact: Callable[[str], str]
 
     async def look(self) -> View:
         """The fleet as it is known now.
@@ -51,7 +52,7 @@ class Lookout:
         names = {view.row.name for view in views}
         return View(
             at=self.clock(),
-            agents=[_sighting(view) for view in views],
+            agents=[self._sighting(view) for view in views],
             questions=[
                 Question(id=each.id, agent=each.agent, asked_at=each.asked_at, expires_at=each.expires_at)
                 for each in pending
@@ -72,17 +73,19 @@ class Lookout:
         found = found_in(await self.look(), Limits())
         return sorted((each for each in found.findings if each.kind in _DRIFT), key=lambda each: each.agent)
 
-
-def _sighting(view: AgentView) -> Sighting:
-    row, status = view.row, view.status
-    return Sighting(
-        name=row.name,
-        wanted=row.wanted,
-        liveness=view.liveness,
-        changed_at=row.stopped_at or row.started_at,
-        turn=status.turn if status is not None else None,
-        event_at=(status.event_at or status.turn_started_at) if status is not None else None,
-    )
+    def _sighting(self, view: AgentView) -> Sighting:
+        row, status, liveness = view.row, view.status, view.liveness
+        if liveness.detail is not None and not liveness.healthy:
+            # Now: of causes the numbers are taken out, and what is left of a key would not be known as one.
+            liveness = replace(liveness, detail=self.redact(liveness.detail))
+        return Sighting(
+            name=row.name,
+            wanted=row.wanted,
+            liveness=liveness,
+            changed_at=row.stopped_at or row.started_at,
+            turn=status.turn if status is not None else None,
+            event_at=(status.event_at or status.turn_started_at) if status is not None else None,
+        )
 
 
 def _strays(folders: Path, known: Collection[str]) -> list[str]:

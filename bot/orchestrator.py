@@ -303,7 +303,7 @@ async def _running(
         give_up_after=settings.delivery.give_up_after,
     )
     tools = ToolDoor(services, executor, words, agents.link)
-    lookout = Lookout(store=store, agents=agents, roster=roster, folders=paths.agents, clock=clock)
+    lookout = Lookout(store=store, agents=agents, roster=roster, folders=paths.agents, clock=clock, redact=redact)
     main_room = _main_room(settings)
     watchdog = Watchdog(
         store=store,

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import signal
 from typing import TYPE_CHECKING
 
 import pytest
 
+from bot.agents import Agents
 from fleet import lock
+from fleet.findings import Limits, found_in
+from fleet.liveness import Liveness
 from register.crashpoints import declare
 from register.queries import agents
 from scheduler import news
@@ -19,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from bot.looking import AgentView
+
+KEY = "sk-ant-api03-aQ7" + "xK9w" * 20
 #: Heartbeats and sweeps as fast as a test wants them.
 SETTINGS = """\
 agents: {heartbeat: 200ms, freshness: 5s}
@@ -212,6 +219,23 @@ async def test_a_roster_with_a_mistake_in_it_makes_nobody_missing(home: House) -
     home.paths.roster_yaml.write_text("agents: [{nam: coder0}]\n")
     await sweeps(home, 8)
     assert said(home, "roster:") == []
+
+
+async def test_a_key_in_the_reason_of_a_failure_is_not_told_in_part(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await home.launch("coder0")
+    assert home.orchestrator is not None
+    lookout, view = home.orchestrator.services.lookout, Agents.view
+
+    async def failed(self: Agents) -> list[AgentView]:
+        verdict = Liveness(state="failed", evidence="journal", evidence_age_s=1.0, detail=f"no luck with {KEY}")
+        return [dataclasses.replace(each, liveness=verdict) for each in await view(self)]
+
+    monkeypatch.setattr(Agents, "view", failed)
+    (cause,) = {finding.cause for finding in found_in(await lookout.look(), Limits()).findings}
+    assert cause.startswith("no luck with")
+    assert "aQ" not in cause
 
 
 async def test_a_healthy_fleet_is_told_nothing_of(home: House) -> None:
