@@ -170,6 +170,43 @@ def login(runtime: str) -> int:
 
 
 @click.command()
+@click.argument("source", metavar="FROM")
+@click.argument("target", metavar="TO")
+@click.option("--from-password", metavar="REFERENCE", help="Where the password for FROM is: env:NAME or file:PATH.")
+@click.option("--to-password", metavar="REFERENCE", help="Where the password for TO is.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was copied for programs.")
+def register_copy(source: str, target: str, from_password: str | None, to_password: str | None, as_json: bool) -> int:
+    """Copy a fleet's register from one database to another that is empty, all of it or nothing.
+
+    FROM and TO are written as in muster.yaml: sqlite:/// and an absolute path, or postgresql://USER@HOST/DATABASE.
+    Muster must run on neither.
+    """
+    import asyncio
+    import json
+
+    from bot.registers import copy
+
+    def progress(table: str, rows: int, total: int) -> None:
+        shown = f"{table}: {rows} of {total}"
+        if sys.stderr.isatty():
+            click.echo(f"\r{shown}\033[K", nl=rows == total, err=True)
+        elif rows == total:
+            click.echo(shown, err=True)
+
+    copied = asyncio.run(copy(_paths(), os.environ, (source, target), (from_password, to_password), progress))
+    rows = sum(table.rows for table in copied)
+    if as_json:
+        tables = [{"name": table.name, "rows": table.rows, "checksum": table.checksum} for table in copied]
+        click.echo(json.dumps({"from": source, "to": target, "rows": rows, "tables": tables}, indent=2))
+        return 0
+    click.echo(
+        f"Copied {rows} rows of {len(copied)} tables; their numbers and checksums agree. Write it into muster.yaml as "
+        f"register.url: {target}"
+    )
+    return 0
+
+
+@click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> int:
     """Print what makes a shell complete muster's commands and the agents' names.
@@ -198,6 +235,7 @@ for _name, _made in (
     ("config schema", config_schema),
     ("doctor", doctor),
     ("login", login),
+    ("register copy", register_copy),
     ("completion", completion),
 ):
     _named(_name, _made)
