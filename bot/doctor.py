@@ -353,6 +353,14 @@ def _register_on_a_server(place: address.ServerAddress, secret: Callable[[], str
     except RegisterError as error:
         return Finding(name="register", state="wrong", found=str(error), costs="Muster does not start.")
     shown = f"{place} (PostgreSQL {survey.version})"
+    if survey.open_to_all:
+        return Finding(
+            name="register",
+            state="wrong",
+            found=f"{shown} takes any password",
+            costs="An agent can reach it over the network, and make anybody an admin.",
+            way="Let pg_hba.conf ask for a password (scram-sha-256 instead of trust).",
+        )
     if not survey.durable:
         return Finding(
             name="register",

@@ -54,12 +54,17 @@ class ServerAddress:
     #: A file with the authorities that may vouch for the server; None: those of this machine.
     sslrootcert: str | None = None
 
+    @property
+    def local(self) -> bool:
+        """Whether it is reached by a socket, and not over TCP."""
+        return self.host is None or self.host.startswith("/")
+
     def __str__(self) -> str:
         user = "" if self.user is None else f"{quote(self.user, safe='')}@"
-        local = self.host is None or self.host.startswith("/")
-        name = "" if local or self.host is None else f"[{self.host}]" if ":" in self.host else self.host
+        host = self.host or ""
+        name = "" if self.local else f"[{host}]" if ":" in host else host
         port = "" if self.port == 5432 else f":{self.port}"
-        folder = f"?host={self.host}" if local and self.host is not None else ""
+        folder = f"?host={host}" if host and self.local else ""
         return f"postgresql://{user}{name}{port}/{quote(self.database, safe='')}{folder}"
 
 

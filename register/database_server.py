@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -69,6 +70,8 @@ class Survey:
     revision: str | None
     #: Whether the server waits for its disk, so that a power cut takes nothing.
     durable: bool
+    #: Whether the server lets in over TCP whoever calls themselves as we do, and be it an agent.
+    open_to_all: bool
 
 
 class DatabaseServer:
@@ -134,11 +137,20 @@ class DatabaseServer:
             async with engine.connect() as tx:
                 version = await looking._check_server(tx)
                 revision = await looking._revision(tx)
-                return Survey(version=version, revision=revision, durable=await tx.scalar(text("SHOW fsync")) == "on")
+                durable = await tx.scalar(text("SHOW fsync")) == "on"
         except DBAPIError as error:
             raise looking.refusal(error) or looking._unusable(error) from error
         finally:
             await engine.dispose()
+        open_to_all = not address.local and await cls(address, secrets.token_hex, {"host": "doctor"})._gets_in()
+        return Survey(version=version, revision=revision, durable=durable, open_to_all=open_to_all)
+
+    async def _gets_in(self) -> bool:
+        try:
+            (await self._connect()).terminate()
+        except RegisterError:
+            return False
+        return True
 
     async def close(self) -> None:
         await self.writers.dispose()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import email.utils
 import json
 import os
+import socket
 import sqlite3
 import stat
 import subprocess
@@ -181,6 +182,23 @@ def test_a_register_on_a_server_is_looked_into(paths: Paths, postgres: Postgres,
     assert "NOT_SET is not set" in unset.found
     names = {finding.name: finding.state for finding in doctor._secrets(config.check(paths), {})}
     assert names == {"register.password": "wrong"}
+
+
+def test_a_register_that_takes_any_password_is_wrong(paths: Paths, postgres: Postgres, postgres_database: str) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as found:
+        port = found.getsockname()[1]
+    postgres.stop()
+    postgres.start(listen_addresses="127.0.0.1", port=str(port))
+    try:
+        url = f"postgresql://muster@127.0.0.1:{port}/{postgres_database}"
+        paths.muster_yaml.write_text(f"register: {{url: '{url}'}}\n")
+        finding = doctor.register(config.check(paths), paths, {})
+    finally:
+        postgres.stop()
+        postgres.start()
+    assert finding.state == "wrong"
+    assert "takes any password" in finding.found
+    assert "pg_hba.conf" in finding.way
 
 
 def test_sockets_and_disk(paths: Paths) -> None:
