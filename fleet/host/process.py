@@ -79,7 +79,7 @@ async def _run(spec: AgentSpec) -> None:
     try:
         await server.start(Path(spec.socket))
         if spec.tools_socket:
-            await tools.start(Path(spec.tools_socket))
+            await tools.start(Path(spec.tools_socket), soon=spec.adapter)
         await host.run()
     finally:
         host.finish()

@@ -29,17 +29,25 @@ class ToolServer:
         self._desk = desk
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
+        self._loading: asyncio.Task[Any] | None = None
 
-    async def start(self, path: Path) -> None:
-        """Listen at `path`; what an earlier agent host left there is replaced."""
+    async def start(self, path: Path, *, soon: bool = False) -> None:
+        """Listen at `path`; what an earlier agent host left there is replaced.
+
+        Args:
+            soon: the runtime connects as soon as it can, and some do not wait for the tools.
+        """
         self._server = await asyncio.start_unix_server(self._accept, sock=listen(path), limit=_LINE_LIMIT)
+        if soon:
+            self._loading = asyncio.create_task(asyncio.to_thread(_loaded), name="loading tools")
 
     async def close(self) -> None:
         if self._server is not None:
             self._server.close()
-        for task in list(self._connections):
+        everything = [*self._connections, *([self._loading] if self._loading is not None else [])]
+        for task in everything:
             task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        await asyncio.gather(*everything, return_exceptions=True)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._connections) >= _CONNECTIONS or not peers.is_own(writer.get_extra_info("socket")):
@@ -57,7 +65,7 @@ class ToolServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            # The library takes a second and 55 MB; only agents that use the tools pay for it.
+            # The library takes a second and 32 MB; only agents that use the tools pay for it.
             serve = await asyncio.to_thread(_loaded)
             await serve(self._desk, reader, writer)
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from fleet.runtimes.declaration import NO_LOGIN, NODE, OLD_NODE, Answer, Asked, Runtime
+from fleet.tools import SERVER
 
 
 def _answer(asked: Asked) -> Answer:
@@ -27,7 +28,8 @@ def _answer(asked: Asked) -> Answer:
         "managedSettings": {
             "allowManagedHooksOnly": True,
             "allowManagedPermissionRulesOnly": True,
-            "permissions": {"disableBypassPermissionsMode": "disable"},
+            # What Muster's own tools may do, Muster itself decides.
+            "permissions": {"disableBypassPermissionsMode": "disable", "allow": [f"mcp__{SERVER}"]},
         },
     }
     return Answer(environment=environment, session_meta={"claudeCode": {"options": options}})

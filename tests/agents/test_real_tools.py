@@ -1,0 +1,116 @@
+"""Real agents and Muster's own tools: they start the bridge, inside the sandbox, and call what they were given."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fleet import runtimes, sandbox, tools
+from fleet.events import PermissionAsked, RuntimeStarted, ToolAsked
+from fleet.sim.provider import running
+from fleet.tools import Tool
+from tests.agents.test_real_agents import PROGRAMS, Account, Real, until
+from tests.fleet.agents import Agent
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fleet.control import AgentLink
+
+pytestmark = [
+    pytest.mark.agents,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(not PROGRAMS.is_dir(), reason="the agents are not installed: make test-agents installs them"),
+]
+
+REPORT = Tool(
+    name="report",
+    description="Put a line for people into your own thread of the chat.",
+    input_schema={"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
+    queued=True,
+)
+#: How each calls the tool.
+CALLING = {
+    "claude": '[[tool: mcp__muster__report {"text": "It is done."}]]',
+    "codex": '[[tool: mcp__muster__report {"text": "It is done."}]]',
+    "opencode": '[[tool: muster_report {"text": "It is done."}]]',
+}
+#: What the simulated model says instead of calling it.
+UNOFFERED = "but no such tool is offered"
+
+
+def prepare(real: Real, door: Path) -> None:
+    """Ready the agent as `fleet.assembly` does, with the way to its tools."""
+    real.prepare()
+    runtime = runtimes.RUNTIMES[real.name]
+    home = real.agent.folder / "home"
+    prepared = runtimes.prepare(
+        runtime,
+        agent="coder0",
+        home=home,
+        workspace=real.workspace,
+        model=None,
+        account=Account(runtime.providers[0], real.provider.url + ("/v1" if "openai" in runtime.providers[0] else "")),
+        sandboxed=True,
+        which=lambda name: shutil.which(name, path=f"{PROGRAMS}:{os.environ['PATH']}"),
+    )
+    prepared = replace(prepared, readonly=(*prepared.readonly, *tools.readonly()))
+    hidden = (real.agent.folder,)
+    real.agent.spec = replace(
+        real.agent.spec,
+        command=sandbox.wrap(prepared, workspace=real.workspace, home=home, hidden=hidden, doors=(door,)),
+        environment=prepared.environment,
+        session_meta=prepared.session_meta,
+        tools_socket=str(door),
+        tools=(REPORT.to_json(),),
+        mcp_servers=(tools.server(door),),
+    )
+
+
+async def answer(link: AgentLink) -> ToolAsked:
+    """Do what the orchestrator does with a call; permission is given where it is asked for."""
+
+    async def allow() -> None:
+        asked = await until(link, PermissionAsked)
+        once = next(option["id"] for option in asked.options if option["kind"] == "allow_once")
+        incarnation = link.hello.incarnation
+        await link.answer(
+            incarnation=incarnation, session=asked.session, request=asked.request, digest=asked.digest, option=once
+        )
+
+    allowing = asyncio.create_task(allow())
+    try:
+        call = await until(link, ToolAsked)
+    finally:
+        allowing.cancel()
+    await link.answer_call(call.call, "It stands in your thread.", ok=True)
+    return call
+
+
+@pytest.mark.parametrize("name", ["claude", "codex", "opencode"])
+async def test_a_real_agent_calls_a_tool_of_musters_in_its_sandbox(name: str, tmp_path: Path) -> None:
+    if not (PROGRAMS / runtimes.RUNTIMES[name].program).exists():
+        pytest.skip(f"{name} is not installed")
+    async with running() as provider:
+        real = Real(name, "bubblewrap", Agent.make(tmp_path), provider)
+        prepare(real, tmp_path / "t")
+        async with real.running() as link:
+            await until(link, RuntimeStarted)
+            answering = asyncio.create_task(answer(link))
+            said = UNOFFERED
+            for _ in range(20):
+                # Claude Code does not wait for its servers: its model is not offered their tools until they are there.
+                if UNOFFERED not in said:
+                    break
+                said = await real.turn(link, CALLING[name])
+            call = await answering
+            assert (call.tool, call.arguments) == ("report", {"text": "It is done."})
+            assert "It stands in your thread." in said
+        asked = real.agent.events(PermissionAsked)
+        # Codex has no way to be told which servers it need not ask about.
+        assert bool(asked) == (name == "codex")
