@@ -21,10 +21,10 @@ from bot.commands.runs import Request
 from bot.commands.table import OPERATOR
 from bot.doors.openapi import arguments_schema
 from bot.errors import UserError
-from fleet.errors import AgentRefused, AgentUnreachable, FleetError
+from fleet.errors import AgentRefused, AgentUnreachable
 from fleet.roles import library
 from fleet.tools import Tool
-from register.errors import RegisterError
+from register.errors import MusterError, RegisterError
 from register.queries import agents, command_runs, tool_calls
 
 if TYPE_CHECKING:
@@ -130,11 +130,17 @@ class ToolDoor:
         try:
             async with self.services.store.read() as tx:
                 calls = await tool_calls.open_calls(tx)
-            if self.peers.asked:
-                await self._settle_pairs()
         except RegisterError as error:
             log.warning("tools.register", reason=str(error))
             return True
+        if self.peers.asked:
+            try:
+                await self._settle_pairs()
+            except RegisterError as error:
+                log.warning("tools.register", reason=str(error))
+            except Exception:
+                # Other agents' calls are not to wait for it.
+                log.exception("tools.pairs_not_settled")
         for name in dict.fromkeys(call.agent for call in calls):
             if name not in self._busy:
                 self._busy.add(name)
@@ -166,8 +172,9 @@ class ToolDoor:
             self._stumbled[call.id] = self._stumbled.get(call.id, 0) + 1
             if self._stumbled[call.id] >= STUMBLES:
                 apology = "A fault in Muster kept this from being done. People can see more in its log."
-                async with self.services.store.write(FINISH) as tx:
-                    await self._done(tx, call, apology, ok=False)
+                with contextlib.suppress(RegisterError):
+                    async with self.services.store.write(FINISH) as tx:
+                        await self._done(tx, call, apology, ok=False)
 
     async def _deal(self, call: ToolCall) -> None:
         if call.state == "done":
@@ -317,7 +324,7 @@ class ToolDoor:
         asked = {key: arguments.get(key) for key in ("role", "runtime", "model")}
         try:
             plan = self.services.assembly.plan(arguments.get("name"), asked)
-        except (FleetError, TypeError, AttributeError):
+        except (MusterError, TypeError, ValueError, AttributeError):
             return None  # the command says what is wrong
         if plan.sandbox == "none":
             return "That agent would run without a sandbox, as the person who runs Muster; only people launch it."

@@ -4,12 +4,16 @@ another. Real agent hosts, the bridge, the protocol; only chat and model are Mus
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bot import calls
+from bot.commands.execution import FINISH
+from fleet import journal
+from fleet.events import Position, ToolAsked, TurnStarted
 from fleet.sandbox import policy
-from register.queries import agents, audit
+from register.queries import agents, audit, command_runs, tool_calls
 from tests.bot.house import ROOM, House, house
 
 if TYPE_CHECKING:
@@ -103,3 +107,40 @@ async def test_an_orchestrator_is_refused_what_it_may_not(home: House) -> None:
             await home.heard(boss, f"I would call mcp__muster__{tool}")
         assert await row_of(home, "x1") is None
         assert await row_of(home, "loose") is None
+
+
+async def test_what_an_agent_reports_while_muster_is_away_is_told_once_when_it_is_back(home: House) -> None:
+    async with home.open():
+        ana = await home.launch("ana0")
+        home.say(f"[[wait: away]] {order('report', text='All is done.')} [[say: told]]", ana)
+        await home.chat.until(lambda: of_kind(home, "ana0", TurnStarted), limit=30)
+    home.models.release("away")
+    await home.chat.until(lambda: of_kind(home, "ana0", ToolAsked), limit=60)
+    for _ in range(2):
+        async with home.open() as orchestrator:
+            await home.heard(ana, "told", limit=60)
+            await orchestrator.quiet()
+    assert [text for text in home.chat.texts(ana) if "📣" in text] == ["📣 All is done."]
+
+
+async def test_what_an_agent_does_not_wait_for_any_more_is_not_done(home: House) -> None:
+    async with home.open() as orchestrator:
+        boss = await home.launch("boss", "--role", "orchestrator")
+        await home.launch("ana0")
+        # As if the journal had been read late: the agent host knows of no such call, or was told that it is over.
+        call = calls.call_of("boss", ToolAsked(call="1-99", turn=None, tool="stop", arguments={"name": "ana0"}), 1.0)
+        async with orchestrator.store.write(FINISH) as tx:
+            await tool_calls.add(tx, call)
+        home.say(order("peers"), boss)
+        await home.heard(boss, "You are [", limit=60)
+        async with orchestrator.store.read() as tx:
+            assert await tool_calls.open_calls(tx) == []
+            assert await command_runs.get(tx, call.id) is None
+        row = await row_of(home, "ana0")
+        assert row is not None
+        assert row.wanted == "running"
+
+
+def of_kind(home: House, name: str, kind: type[Any]) -> list[Any]:
+    entries = journal.read(home.paths.agent_folder(name), Position(), 1000)
+    return [entry.event for entry in entries if isinstance(entry.event, kind)]
