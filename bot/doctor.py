@@ -346,10 +346,10 @@ def register(checked: Check, paths: Paths, environ: Mapping[str, str] | None = N
 
 
 def _register_on_a_server(place: address.ServerAddress, secret: Callable[[], str] | None) -> Finding:
-    from register.database_server import DatabaseServer
+    from register.database_server import survey as look
 
     try:
-        survey = asyncio.run(DatabaseServer.survey(place, secret))
+        survey = asyncio.run(look(place, secret))
     except RegisterError as error:
         return Finding(name="register", state="wrong", found=str(error), costs="Muster does not start.")
     shown = f"{place} (PostgreSQL {survey.version})"

@@ -9,25 +9,23 @@ than Muster write at the same time is a conflict, which undoes the transaction (
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
-import ssl
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import asyncpg
 from sqlalchemy import NullPool, event, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from register import migrations
 from register.crashpoints import around
-from register.errors import MusterError, RegisterError
+from register.errors import RegisterError
 from register.schema import metadata
-from register.server_refusals import away, refusal
+from register.server_access import SCHEMA, ServerAccess
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from sqlalchemy import Connection
     from sqlalchemy.engine import ExceptionContext
@@ -35,14 +33,10 @@ if TYPE_CHECKING:
 
     from register.address import ServerAddress
 
-SCHEMA = "muster"
-
 #: The oldest server that knows all that is asked of it.
 OLDEST = 140_000
 
-#: Seconds: to connect; for an answer to a statement; to wait for the turn, and for all of a statement, in the server.
-CONNECT_LIMIT = 10.0
-ANSWER_LIMIT = 25.0
+#: Seconds, in the server: to wait for the turn, and for all of a statement.
 TURN_LIMIT = 10.0
 STATEMENT_LIMIT = 20.0
 #: A transaction that rests for so many seconds is given up by the server: its process is stopped, or its machine gone.
@@ -50,12 +44,8 @@ REST_LIMIT = 60.0
 
 _READERS = 4
 
-#: Seconds for which others may still be closing a register that is wanted alone.
-_ALONE_LIMIT = 2.0
-
-#: Advisory locks of ours: held by whoever migrates; held, shared, by whoever has the register open.
+#: The advisory lock of whoever migrates.
 _MIGRATING = 7_202_601
-_OPEN = 7_202_602
 
 _TURN = f"LOCK TABLE {migrations.VERSION_TABLE} IN EXCLUSIVE MODE"
 
@@ -77,17 +67,9 @@ class Survey:
 class DatabaseServer:
     """The open database."""
 
-    def __init__(
-        self,
-        address: ServerAddress,
-        password: Callable[[], str] | None,
-        stamps: Mapping[str, str],
-        *,
-        alone: bool = False,
-    ) -> None:
-        self.place = str(address)
-        self._address = address
-        self._password = password
+    def __init__(self, access: ServerAccess, stamps: Mapping[str, str], *, alone: bool = False) -> None:
+        self.place = access.place
+        self._access = access
         self._stamps = dict(stamps)
         self._alone = alone
         self._identity: tuple[object, ...] | None = None
@@ -114,43 +96,16 @@ class DatabaseServer:
         Raises:
             RegisterError: it cannot be used; it is left as it was found.
         """
-        made = cls(address, password, stamps, alone=alone)
+        access = ServerAccess(address, password, stamps["host"])
         # Alembic keeps its state in globals and holds them while it waits: not in the loop of everybody else.
-        await asyncio.to_thread(lambda: asyncio.run(made._prepare()))
+        await asyncio.to_thread(lambda: asyncio.run(_prepare(access)))
+        made = cls(access, stamps, alone=alone)
         try:
             await made.look()
         except BaseException:
             await made.close()
             raise
         return made
-
-    @classmethod
-    async def survey(cls, address: ServerAddress, password: Callable[[], str] | None) -> Survey:
-        """Look at a database without changing it.
-
-        Raises:
-            RegisterError: it cannot be used as a register.
-        """
-        looking = cls(address, password, {"host": "doctor"})
-        engine = looking._plain_engine()
-        try:
-            async with engine.connect() as tx:
-                version = await looking._check_server(tx)
-                revision = await looking._revision(tx)
-                durable = await tx.scalar(text("SHOW fsync")) == "on"
-        except DBAPIError as error:
-            raise looking.refusal(error) or looking._unusable(error) from error
-        finally:
-            await engine.dispose()
-        open_to_all = not address.local and await cls(address, secrets.token_hex, {"host": "doctor"})._gets_in()
-        return Survey(version=version, revision=revision, durable=durable, open_to_all=open_to_all)
-
-    async def _gets_in(self) -> bool:
-        try:
-            (await self._connect()).terminate()
-        except RegisterError:
-            return False
-        return True
 
     async def close(self) -> None:
         await self.writers.dispose()
@@ -165,13 +120,7 @@ class DatabaseServer:
 
     def refusal(self, error: BaseException) -> RegisterError | None:
         """What to say of an error; None when it is none of the database's."""
-        original: Any = error.orig if isinstance(error, DBAPIError) else error
-        cause = original.__cause__ if isinstance(original, Exception) else None
-        if isinstance(cause, asyncpg.InterfaceError) or isinstance(original, asyncpg.InterfaceError):
-            # The driver's own: a connection that was lost before the statement could go out.
-            return away(self.place, str(cause or original)) if "clos" in str(cause or original) else None
-        code = getattr(original, "sqlstate", None)
-        return None if code is None else refusal(self.place, code, _words(cause or original))
+        return self._access.refusal(error)
 
     async def look(self) -> None:
         """Make sure that the database answers, and is the one that was opened.
@@ -183,7 +132,7 @@ class DatabaseServer:
             async with self.readers.connect() as tx:
                 found = tuple((await tx.exec_driver_sql(_IDENTITY, (migrations.VERSION_TABLE,))).one())
         except DBAPIError as error:
-            raise self.refusal(error) or self._unusable(error) from error
+            raise self._access.unusable(error) from error
         if self._identity not in (None, found):
             raise RegisterError(f"The register {self.place} was replaced while Muster was running. Restart Muster.")
         self._identity = found
@@ -192,12 +141,13 @@ class DatabaseServer:
 
     def _engine(self, *, read_only: bool) -> AsyncEngine:
         async def connect() -> Any:
-            return await self._connect(
+            return await self._access.connect(
                 alone=self._alone,
+                patient=self._alone,
                 default_transaction_isolation="repeatable read",
                 default_transaction_read_only="on" if read_only else "off",
                 lock_timeout=_milliseconds(TURN_LIMIT),
-                statement_timeout=_milliseconds(STATEMENT_LIMIT),
+                statement_timeout=_milliseconds(0.0 if self._alone else STATEMENT_LIMIT),
                 idle_in_transaction_session_timeout=_milliseconds(0.0 if self._alone else REST_LIMIT),
                 client_connection_check_interval="2s",
             )
@@ -214,174 +164,118 @@ class DatabaseServer:
         event.listen(engine.sync_engine, "handle_error", self._mind_silence)
         return engine
 
-    async def _connect(self, *, alone: bool = False, **settings: str) -> Any:
-        """A connection of the driver that holds the sign that the register is open, by it alone or by many."""
-        address = self._address
-        try:
-            password = None if self._password is None else await asyncio.to_thread(self._password)
-        except MusterError as error:
-            raise RegisterError(f"The password of the register {self.place} cannot be had. {error}") from error
-        try:
-            connection = await asyncpg.connect(
-                host=address.host or "/run/postgresql",
-                port=address.port,
-                user=address.user,
-                password=password,
-                database=address.database,
-                ssl=_tls(address),
-                timeout=CONNECT_LIMIT,
-                command_timeout=ANSWER_LIMIT,
-                server_settings={
-                    "application_name": f"muster {self._stamps['host']}/{os.getpid()}"[:63],
-                    "search_path": SCHEMA,
-                    "jit": "off",
-                    **settings,
-                },
-            )
-            try:
-                await (self._enter_alone(connection) if alone else self._enter(connection))
-            except BaseException:
-                connection.terminate()
-                raise
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, ValueError) as error:
-            raise self._not_connected(error) from error
-        return connection
-
-    async def _enter(self, connection: Any) -> None:
-        if not await connection.fetchval(_ENTER, _OPEN):
-            raise RegisterError(
-                f"The register {self.place} is being copied (`muster register copy`). Try again when that is done."
-            )
-
-    async def _enter_alone(self, connection: Any) -> None:
-        deadline = asyncio.get_running_loop().time() + _ALONE_LIMIT
-        while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _OPEN):
-            if asyncio.get_running_loop().time() > deadline:
-                others = ", ".join(row["name"] for row in await connection.fetch(_OTHERS, _OPEN))
-                raise RegisterError(
-                    f"The register {self.place} is open in another process: {others or 'one that just went'}. Stop "
-                    "that first (`muster down`)."
-                )
-            await asyncio.sleep(0.05)  # for connections that are being closed
-
-    def _unusable(self, error: Exception) -> RegisterError:
-        reason = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-        return RegisterError(f"The register {self.place} cannot be used: {_words(reason)}.")
-
-    def _not_connected(self, error: Exception) -> RegisterError:
-        if isinstance(error, asyncpg.PostgresError):
-            return refusal(self.place, error.sqlstate, _words(error)) or self._unusable(error)
-        if isinstance(error, ssl.SSLError):
-            return RegisterError(
-                f"The register {self.place} could not prove who it is: {error}. Name the authority that vouches for it "
-                "(sslrootcert=PATH), or mend its certificate."
-            )
-        reason = f"no answer within {CONNECT_LIMIT:.0f} s" if isinstance(error, TimeoutError) else _words(error)
-        return away(self.place, reason)
-
     def _mind_silence(self, context: ExceptionContext) -> BaseException | None:
         """Called by SQLAlchemy for every error on an open connection; those of the network are not the database's."""
         error = context.original_exception
         if not isinstance(error, OSError):  # of which TimeoutError is one
             return None
         context.is_disconnect = True
-        reason = f"no answer within {ANSWER_LIMIT:.0f} s" if isinstance(error, TimeoutError) else _words(error)
-        return away(self.place, reason)
+        return self._access.silence(error)
 
-    # --- the first look ----------------------------------------------------------------------------------------
 
-    def _plain_engine(self) -> AsyncEngine:
-        """For a server of which nothing is known yet, so without what old versions do not know."""
+# --- the first look --------------------------------------------------------------------------------------------------
 
-        async def connect() -> Any:
-            return await self._connect(
-                default_transaction_isolation="read committed", lock_timeout=_milliseconds(TURN_LIMIT)
-            )
 
-        return create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
+async def survey(address: ServerAddress, password: Callable[[], str] | None) -> Survey:
+    """Look at a database without changing it.
 
-    async def _prepare(self) -> None:
-        """Make sure that the schema is there, with the tables of this program."""
-        engine = self._plain_engine()
-        try:
-            async with engine.connect() as tx:
-                await self._check_server(tx)
-                await tx.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATING})")
-                if await self._revision(tx) != migrations.head():
-                    await self._migrate(tx)
-            async with engine.connect() as tx:
-                await self._check_tables(tx)
-        except DBAPIError as error:
-            raise self.refusal(error) or self._unusable(error) from error
-        finally:
-            await engine.dispose()
+    Raises:
+        RegisterError: it cannot be used as a register.
+    """
+    access = ServerAccess(address, password, "doctor")
+    async with _looking(access) as engine, engine.connect() as tx:
+        version = await _check_server(access.place, tx)
+        revision = await _revision(access.place, tx)
+        durable = await tx.scalar(text("SHOW fsync")) == "on"
+    open_to_all = not address.local and await ServerAccess(address, secrets.token_hex, "doctor").lets_in()
+    return Survey(version=version, revision=revision, durable=durable, open_to_all=open_to_all)
 
-    async def _check_server(self, tx: AsyncConnection) -> str:
-        """Make sure that the server can hold a register. Returns its version."""
-        version, name, encoding, standby = tuple((await tx.exec_driver_sql(_SERVER)).one())
-        if version < OLDEST:
+
+async def _prepare(access: ServerAccess) -> None:
+    """Make sure that the schema is there, with the tables of this program."""
+    async with _looking(access) as engine:
+        async with engine.connect() as tx:
+            await _check_server(access.place, tx)
+            await tx.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATING})")
+            revision = await _revision(access.place, tx)
+            if revision != migrations.head():
+                await _migrate(tx, revision)
+        async with engine.connect() as tx:
+            await _check_tables(access.place, tx)
+
+
+@asynccontextmanager
+async def _looking(access: ServerAccess) -> AsyncIterator[AsyncEngine]:
+    """An engine for a server of which nothing is known yet, so without settings that old versions do not know."""
+
+    async def connect() -> Any:
+        return await access.connect(
+            patient=True, default_transaction_isolation="read committed", lock_timeout=_milliseconds(TURN_LIMIT)
+        )
+
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
+    try:
+        yield engine
+    except DBAPIError as error:
+        raise access.unusable(error) from error
+    finally:
+        await engine.dispose()
+
+
+async def _check_server(place: str, tx: AsyncConnection) -> str:
+    """Make sure that the server can hold a register. Returns its version."""
+    version, name, encoding, standby = tuple((await tx.exec_driver_sql(_SERVER)).one())
+    if version < OLDEST:
+        raise RegisterError(f"The register {place} is on PostgreSQL {name}; Muster needs {OLDEST // 10_000} or newer.")
+    if encoding != "UTF8":
+        raise RegisterError(
+            f"The register {place} has the encoding {encoding}, which cannot hold all that people write. Create a "
+            "database with ENCODING 'UTF8'."
+        )
+    if standby:
+        raise RegisterError(f"The register {place} is a standby, which takes no writes. Name the primary.")
+    return str(name)
+
+
+async def _revision(place: str, tx: AsyncConnection) -> str | None:
+    """The revision of the schema; None when no table was made yet."""
+    tables = set((await tx.execute(_TABLES, {"schema": SCHEMA})).scalars())
+    if migrations.VERSION_TABLE not in tables:
+        if tables:
             raise RegisterError(
-                f"The register {self.place} is on PostgreSQL {name}; Muster needs {OLDEST // 10_000} or newer."
+                f"The schema {SCHEMA} of {place} is another program's (it has the table {min(tables)!r}). Name another "
+                "database for the register."
             )
-        if encoding != "UTF8":
-            raise RegisterError(
-                f"The register {self.place} has the encoding {encoding}, which cannot hold all that people write. "
-                "Create a database with ENCODING 'UTF8'."
-            )
-        if standby:
-            raise RegisterError(f"The register {self.place} is a standby, which takes no writes. Name the primary.")
-        return str(name)
-
-    async def _revision(self, tx: AsyncConnection) -> str | None:
-        """The revision of the schema; None when no table was made yet."""
-        tables = set((await tx.execute(_TABLES, {"schema": SCHEMA})).scalars())
-        if migrations.VERSION_TABLE not in tables:
-            if tables:
-                raise RegisterError(
-                    f"The schema {SCHEMA} of {self.place} is another program's (it has the table {min(tables)!r}). "
-                    "Name another database for the register."
-                )
-            return None
-        revision = await tx.scalar(text(f"SELECT version_num FROM {SCHEMA}.{migrations.VERSION_TABLE}"))  # noqa: S608 (constants)
-        if revision is not None and revision not in migrations.known():
-            raise RegisterError(
-                f"The register {self.place} was written by a newer Muster: its schema is {revision!r}, this program "
-                f"knows them up to {migrations.head()!r}. Install the newer Muster again, or restore a backup from "
-                "before it."
-            )
-        return None if revision is None else str(revision)
-
-    async def _migrate(self, tx: AsyncConnection) -> None:
-        """Make or change the tables, in the transaction `tx`."""
-        if not await tx.scalar(text("SELECT to_regnamespace(:schema) IS NOT NULL"), {"schema": SCHEMA}):
-            await tx.exec_driver_sql(f"CREATE SCHEMA {SCHEMA}")
-        await tx.run_sync(_apply)
-        with around(migrations.MIGRATE):
-            await tx.commit()
-
-    async def _check_tables(self, tx: AsyncConnection) -> None:
-        missing = set(metadata.tables) - set((await tx.execute(_TABLES, {"schema": SCHEMA})).scalars())
-        if missing:
-            raise RegisterError(
-                f"The register {self.place} lacks the table {min(missing)!r}. Restore it from a backup."
-            )
-        for table in metadata.tables:
-            # The first page of each: what cannot be read or is not allowed is better known now.
-            await tx.exec_driver_sql(f"SELECT 1 FROM {table} LIMIT 1")  # noqa: S608 (names of ours)
+        return None
+    revision = await tx.scalar(text(f"SELECT version_num FROM {SCHEMA}.{migrations.VERSION_TABLE}"))  # noqa: S608 (constants)
+    if revision is not None and revision not in migrations.known():
+        raise RegisterError(
+            f"The register {place} was written by a newer Muster: its schema is {revision!r}, this program knows them "
+            f"up to {migrations.head()!r}. Install the newer Muster again, or restore a backup from before it."
+        )
+    return None if revision is None else str(revision)
 
 
-#: Sets the sign that the register is open, and what a commit promises where the server would promise less.
-_ENTER = """
-    SELECT pg_try_advisory_lock_shared($1),
-        CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', false) END
-"""
+async def _migrate(tx: AsyncConnection, revision: str | None) -> None:
+    """Make or change the tables, in the transaction `tx`."""
+    if revision is not None:
+        # Before any other table, as writers do, or they and we could wait for each other.
+        await tx.exec_driver_sql(_TURN)
+    elif not await tx.scalar(text("SELECT to_regnamespace(:schema) IS NOT NULL"), {"schema": SCHEMA}):
+        await tx.exec_driver_sql(f"CREATE SCHEMA {SCHEMA}")
+    await tx.run_sync(_apply)
+    with around(migrations.MIGRATE):
+        await tx.commit()
 
-#: Who else has the register open; the lock's number is split in two (the manual, section "pg_locks").
-_OTHERS = """
-    SELECT DISTINCT a.application_name AS name FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-    WHERE l.locktype = 'advisory' AND l.granted AND l.classid = 0 AND l.objid = $1
-        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-"""
+
+async def _check_tables(place: str, tx: AsyncConnection) -> None:
+    missing = set(metadata.tables) - set((await tx.execute(_TABLES, {"schema": SCHEMA})).scalars())
+    if missing:
+        raise RegisterError(f"The register {place} lacks the table {min(missing)!r}. Restore it from a backup.")
+    for table in metadata.tables:
+        # The first page of each: what cannot be read or is not allowed is better known now.
+        await tx.exec_driver_sql(f"SELECT 1 FROM {table} LIMIT 1")  # noqa: S608 (names of ours)
+
 
 _IDENTITY = """
     SELECT (SELECT system_identifier FROM pg_control_system()),
@@ -416,21 +310,5 @@ def _still_open(connection: Any, _record: object, _proxy: object) -> None:
         raise DisconnectionError("the server closed it")
 
 
-def _tls(address: ServerAddress) -> ssl.SSLContext | bool:
-    if address.sslmode == "disable":
-        return False
-    try:
-        context = ssl.create_default_context(cafile=address.sslrootcert)
-    except OSError as error:
-        raise RegisterError(f"The file {address.sslrootcert} (sslrootcert) cannot be read: {error}.") from error
-    if address.sslmode == "require":
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context
-
-
 def _milliseconds(seconds: float) -> str:
     return f"{seconds * 1000:.0f}"
-
-
-def _words(error: BaseException) -> str:
-    return str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__

@@ -26,10 +26,7 @@ _NOT_ALLOWED = ("28", "42501")  # log-in, privileges
 
 def away(place: object, reason: str) -> RegisterAway:
     """The server does not answer."""
-    return RegisterAway(
-        f"The register {place} does not answer: {reason}. Nothing is lost: when it is back, Muster goes on. Start "
-        "PostgreSQL, or mend the way to it."
-    )
+    return RegisterAway(f"The register {place} does not answer: {reason}. Start PostgreSQL, or mend the way to it.")
 
 
 def refusal(place: object, code: str | None, reason: str) -> RegisterError | None:

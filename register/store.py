@@ -237,17 +237,14 @@ class Store:
         try:
             yield
         except RegisterAway as refusal:
-            self._went_away(refusal)
-            raise
+            raise self._went_away(refusal) from refusal
         except PoolTimeout as error:
             raise RegisterError(f"The register {self.place} is too slow: all its connections are in use.") from error
         except (DBAPIError, sqlite3.Error) as error:
             refusal_ = self._database.refusal(error)
             if refusal_ is None:
                 raise
-            if isinstance(refusal_, RegisterAway):
-                self._went_away(refusal_)
-            raise refusal_ from error
+            raise (self._went_away(refusal_) if isinstance(refusal_, RegisterAway) else refusal_) from error
 
     # --- outages -----------------------------------------------------------------------------------------------
 
@@ -260,15 +257,18 @@ class Store:
             async with asyncio.timeout(seconds):
                 await self._present.wait()
 
-    def _went_away(self, refusal: RegisterAway) -> None:
+    def _went_away(self, refusal: RegisterAway) -> RegisterAway:
+        """What to say from now on, while one task tries to reach the server."""
         if self._outage is None and not self._closed:
             _log.error("register.away", reason=str(refusal))
             self._present.clear()
-            since = f"It is away since {datetime.fromtimestamp(self._clock(), UTC):%Y-%m-%d %H:%M:%S} UTC."
-            self._outage = RegisterAway(f"{refusal} {since}")
-            self._looking = asyncio.create_task(self._look_again(since), name="register")
+            since = f"{datetime.fromtimestamp(self._clock(), UTC):%Y-%m-%d %H:%M:%S} UTC"
+            promise = f"It is away since {since}; nothing is lost, and when it is back, Muster goes on."
+            self._outage = RegisterAway(f"{refusal} {promise}")
+            self._looking = asyncio.create_task(self._look_again(promise), name="register")
+        return RegisterAway(str(self._outage or refusal))
 
-    async def _look_again(self, since: str) -> None:
+    async def _look_again(self, promise: str) -> None:
         """Try to reach the server until it is back."""
         failures = 0
         while self._outage is not None:
@@ -278,7 +278,7 @@ class Store:
                 await self._database.look()
             except Exception as error:
                 _log.info("register.still_away", failures=failures, reason=str(error))
-                self._outage = RegisterAway(f"{error} {since}")
+                self._outage = RegisterAway(f"{error} {promise}")
             else:
                 self._outage = None
         _log.info("register.back", failures=failures)

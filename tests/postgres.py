@@ -27,7 +27,7 @@ from typing import Any
 
 import asyncpg
 
-from register.database_server import SCHEMA
+from register.server_access import SCHEMA
 
 START_LIMIT = 60.0
 USER = "muster"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
+    from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from tests.postgres import Postgres
@@ -333,6 +334,39 @@ async def test_a_process_that_hangs_in_its_turn_loses_it(url: str, monkeypatch: 
     assert await count(other) == 1
     await hanging.close()
     await other.close()
+
+
+async def test_a_migration_and_a_writer_of_an_older_muster_do_not_wait_for_each_other(
+    postgres: Postgres, url: str, postgres_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def add(connection: Connection) -> None:
+        connection.execute(text("ALTER TABLE cursors ADD COLUMN more text"))
+        connection.execute(text(f"UPDATE {migrations.VERSION_TABLE} SET version_num = '9999'"))
+
+    older, writing, over = await Store.open(url), asyncio.Event(), asyncio.Event()
+
+    async def write() -> None:
+        async with older.write(STEP) as tx:
+            writing.set()
+            await over.wait()
+            await put(tx, "matrix")
+
+    task = asyncio.create_task(write())
+    await writing.wait()
+    monkeypatch.setattr(migrations, "head", lambda: "9999")
+    monkeypatch.setattr(database_server, "_apply", add)
+    newer = asyncio.create_task(Store.open(url))
+    admin = await postgres.connect(postgres_database)
+    async with asyncio.timeout(20):
+        while not await admin.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
+            await asyncio.sleep(0.01)
+        over.set()
+        await task
+        store = await newer
+    assert await count(store) == 1
+    await admin.close()
+    await store.close()
+    await older.close()
 
 
 async def test_a_statement_that_is_cancelled_lets_the_next_go(store: Store) -> None:
