@@ -336,7 +336,9 @@ class Assembly:
         instructions = roles.instructions(self._roles().get(row.role), entry.prompt if entry is not None else None)
         marker = secrets.token_hex(16)
         command = prepared.command
-        door = self.tools_socket_of(row.name) if self.tools_socket_of is not None and introduction.tools else None
+        door = None
+        if self.tools_socket_of is not None and introduction.tools and runtime.tools:
+            door = self.tools_socket_of(row.name)
         bridge = tools.readonly() if door is not None else ()
         prepared = replace(prepared, readonly=(*prepared.readonly, *settled.readonly, *bridge))
         if row.sandbox != "none":

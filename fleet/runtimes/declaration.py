@@ -114,6 +114,8 @@ class Runtime:
     start, and not to be changed from inside a sandbox. A folder ends with a slash."""
     placed: Mapping[str, bytes] = field(default_factory=dict)
     """Files that lie in its home at every start, such as it would otherwise want to write into what is locked."""
+    tools: bool = True
+    """Whether it reaches the MCP servers that its client gives it."""
     images: bool = True
     loads: bool = True
     """Whether a session can go on after the program was killed."""

@@ -42,6 +42,7 @@ RUNTIME = Runtime(
     child_names=("pi",),
     providers=("anthropic", "openai"),
     answer=_answer,
+    tools=False,
     login_program="pi",
     login=("--no-session",),
     login_file=_LOGINS,

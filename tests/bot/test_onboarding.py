@@ -6,11 +6,11 @@ from bot import onboarding
 from register.queries.agents import AgentRow
 
 
-def row(name: str, role: str = "coder", wanted: str = "running") -> AgentRow:
+def row(name: str, role: str = "coder", wanted: str = "running", runtime: str = "sim") -> AgentRow:
     return AgentRow(
         name=name,
         role=role,
-        runtime="sim",
+        runtime=runtime,
         model=None,
         sandbox="bubblewrap",
         workspace="/w",
@@ -46,6 +46,12 @@ def test_an_orchestrator_learns_that_it_is_one_and_a_lonely_agent_that_it_is_alo
     alone = onboarding.introduction(row("coder0"), [row("coder0")])
     assert "There are no other agents now." in alone
     assert "It has no orchestrator now" in alone
+
+
+def test_an_agent_whose_runtime_reaches_no_tools_is_promised_none() -> None:
+    text = onboarding.introduction(row("pia", runtime="pi"), [row("boss", "orchestrator")])
+    assert "- [ark:boss], orchestrator\n" in text
+    assert "send_message" not in text
 
 
 def test_news_name_what_changed_and_nothing_else() -> None:
