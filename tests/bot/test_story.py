@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.commands.lines import written
-from bot.story import Ask, Condition, Effect, Note, Progress, Receipt, Settle, Story, digest
+from bot.story import Ask, Called, CallOver, Condition, Effect, Note, Progress, Receipt, Settle, Story, digest
 from fleet import events
 from fleet.events import Entry, Event, Position
 
@@ -286,3 +286,26 @@ def test_a_digest_leaves_every_message_and_the_agent_in_the_state_that_they_reac
     assert dict(receipts(condensed.effects)) == dict(receipts(effects))
     assert conditions(condensed.effects)[-1:] == conditions(effects)[-1:]
     assert not notes(condensed.effects)
+
+
+def test_a_call_of_a_tool_is_taken_up_and_dropped_once_the_agent_was_told_that_nothing_came_of_it() -> None:
+    call = events.ToolAsked(call="1-1", turn="1", tool="launch", arguments={})
+    over = events.ToolAnswered(call="1-1", outcome="lapsed")
+    entries = journal([OPENED, READY, started(), call, over, ended()])
+    _, effects = read(entries)
+    assert [effect for effect in effects if isinstance(effect, Called | CallOver)] == [
+        Called(call, 103.0),
+        CallOver("1-1", 104.0),
+    ]
+    condensed = digest(effects, prefix="!").effects
+    assert [effect for effect in condensed if isinstance(effect, Called | CallOver)] == [
+        Called(call, 103.0),
+        CallOver("1-1", 104.0),
+    ]
+
+
+@pytest.mark.parametrize("outcome", ["done", "refused", "unknown"])
+def test_a_call_that_was_begun_is_not_dropped(outcome: str) -> None:
+    answer = events.ToolAnswered(call="1-1", outcome=outcome)
+    _, effects = read(journal([OPENED, READY, answer]))
+    assert not any(isinstance(effect, CallOver) for effect in effects)

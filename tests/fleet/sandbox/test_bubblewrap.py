@@ -6,6 +6,7 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -51,16 +52,20 @@ class Ground:
         for file in self.secrets:
             file.write_text("secret")
 
-    def wrapped(self, *command: str, locked: tuple[str, ...] = ()) -> tuple[list[str], dict[str, str]]:
+    def wrapped(
+        self, *command: str, locked: tuple[str, ...] = (), doors: tuple[Path, ...] = ()
+    ) -> tuple[list[str], dict[str, str]]:
         prepared = runtimes.prepare(
             runtimes.RUNTIMES["sim"], agent="coder0", home=self.home, workspace=self.workspace, model=None
         )
         prepared = dataclasses.replace(prepared, command=command, locked=tuple(self.home / name for name in locked))
-        argv = sandbox.wrap(prepared, workspace=self.workspace, home=self.home, hidden=self.hidden)
+        argv = sandbox.wrap(prepared, workspace=self.workspace, home=self.home, hidden=self.hidden, doors=doors)
         return list(argv), dict(prepared.environment)
 
-    def run(self, script: str, *, locked: tuple[str, ...] = (), **environment: str) -> str:
-        argv, base = self.wrapped("/bin/sh", "-c", script, locked=locked)
+    def run(
+        self, script: str, *, locked: tuple[str, ...] = (), doors: tuple[Path, ...] = (), **environment: str
+    ) -> str:
+        argv, base = self.wrapped("/bin/sh", "-c", script, locked=locked, doors=doors)
         done = subprocess.run(
             argv, env={**base, **environment}, capture_output=True, text=True, timeout=LIMIT_S, check=False
         )
@@ -313,3 +318,21 @@ def test_a_missing_program_is_said_to_be_missing(monkeypatch: pytest.MonkeyPatch
 @needs_bubblewrap
 def test_is_tried_for_real() -> None:
     assert policy.available() == policy.Availability(True)
+
+
+@needs_bubblewrap
+def test_of_musters_sockets_it_sees_its_own_door_alone_and_can_neither_remove_nor_replace_it(ground: Ground) -> None:
+    sockets = ground.state / "run"
+    mine, others = sockets / "tools-coder0.sock", sockets / "tools-coder1.sock"
+    with socket.socket(socket.AF_UNIX) as own, socket.socket(socket.AF_UNIX) as foreign:
+        own.bind(str(mine))
+        own.listen()
+        foreign.bind(str(others))
+        out = ground.run(f"ls {sockets}; rm {mine} 2>&1; mv {mine} {mine}.old 2>&1; ls {sockets}", doors=(mine,))
+        lines = out.splitlines()
+        assert (lines[0], lines[-1]) == (mine.name, mine.name)
+        assert out.count("cannot") == 2
+        call = f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({str(mine)!r}); print('through')"
+        argv, environment = ground.wrapped(sys.executable, "-I", "-c", call, doors=(mine,))
+        done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+        assert (done.stdout, done.stderr) == ("through\n", "")
