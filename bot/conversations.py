@@ -7,16 +7,15 @@ is keyed to the event, so that it stands once.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
 
 from bot import approvals as answering
 from bot import rendering
-from bot.agents import OPENER
+from bot.addressees import addressee
 from bot.choices import by_mark
 from bot.commands.context import Origin
 from bot.commands.execution import Request
@@ -28,13 +27,11 @@ from bot.headway import Headway
 from bot.saying import Place
 from bot.telling import QUESTION
 from connectors import inbox, outbox
-from connectors.messages import Edit, OpenThread, Priority, React, Reaction, Redaction, Text
+from connectors.messages import Edit, Priority, React, Reaction, Redaction, Text
 from register.crashpoints import declare
-from register.queries import agent_messages, agents, approvals, audit
+from register.queries import agent_messages, approvals, audit
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.commands.execution import Executor, Outcome
@@ -42,10 +39,9 @@ if TYPE_CHECKING:
     from bot.saying import Speaker
     from bot.services import Services
     from bot.strangers import Strangers
+    from bot.utterances import Utterances
     from connectors.inbox import Arrival
     from connectors.messages import Inbound
-    from connectors.outbox import Row
-    from register.queries.agents import AgentRow
 
 log = structlog.get_logger(__name__)
 
@@ -54,8 +50,6 @@ REACT = declare("chat.react")
 WITHDRAW = declare("chat.withdraw")
 REMARK = declare("chat.remark")
 
-#: Seconds for which a reaction waits for what it may be about.
-PATIENCE = 60.0
 #: A message to an agent may have so many characters; more belongs into a file in its workspace.
 LONGEST_MESSAGE = 100_000
 
@@ -76,12 +70,6 @@ def answer_key(run_id: str) -> str:
     return f"c/{run_id}"
 
 
-def _owner(opener: Row) -> str | None:
-    """Whose thread a message opened: an agent's is called by its name (`bot.agents.Agents.launch`)."""
-    content = opener.outbound.content
-    return content.title if opener.key.startswith(OPENER) and isinstance(content, OpenThread) else None
-
-
 @dataclass(frozen=True, slots=True)
 class Conversations:
     services: Services
@@ -89,8 +77,7 @@ class Conversations:
     speaker: Speaker
     strangers: Strangers
     pictures: Pictures
-    _waiting: set[asyncio.Event] = field(default_factory=set)
-    """Set whenever the fate of something we said is known; each that waits has its own."""
+    utterances: Utterances
 
     async def handle(self, arrival: Arrival) -> None:
         """Deal with one inbound event."""
@@ -234,7 +221,7 @@ class Conversations:
             )
             return
         try:
-            row, answer_in = await self._addressee(inbound)
+            row, answer_in = await addressee(inbound, self.services.store, self.utterances)
         except UserError as error:
             await self._answer(arrival, str(error))
             return
@@ -263,41 +250,6 @@ class Conversations:
             await inbox.finish(tx, arrival.seq, self.services.clock())
         self.services.agents.bring_mail(row.name)
         self.services.delivery.wake()
-
-    async def _addressee(self, inbound: Inbound) -> tuple[AgentRow, str | None]:
-        """Whom words here go to, and the conversation for the answer (None: the agent's own thread).
-
-        A thread belongs to its agent for ever: after a launch in another room, the agent is still reached, and answers,
-        in the old one.
-
-        Raises:
-            UserError: nobody.
-        """
-        opener = None
-        if inbound.parent is not None:
-            opener = await self._decided(
-                inbound.connector,
-                (OPENER,),
-                lambda tx: outbox.by_conversation(tx, inbound.connector, inbound.conversation),
-            )
-        async with self.services.store.read() as tx:
-            rows = await agents.every(tx)
-        if opener is not None and (owner := _owner(opener)) is not None:
-            for row in rows:
-                if row.name == owner:
-                    return row, None if row.thread_key == opener.key else inbound.conversation
-            raise UserError(
-                f"This was the thread of {owner}, and there is no agent of that name now. Nobody reads this."
-            )
-        orchestrators = [row for row in rows if row.role == "orchestrator"]
-        running = [row for row in orchestrators if row.wanted == "running"]
-        if not orchestrators:
-            raise UserError(
-                "No agent here is the orchestrator, so nobody reads this. "
-                f"{command_line('launch NAME --role orchestrator')} starts one; in an agent's thread, words go to that "
-                f"agent. {command_line('help')} lists the commands."
-            )
-        return next(iter([*running, *orchestrators])), inbound.conversation
 
     # --- confirmations ------------------------------------------------------------------------------------------
 
@@ -331,47 +283,12 @@ class Conversations:
 
     # --- reactions ----------------------------------------------------------------------------------------------
 
-    async def _decided(
-        self, connector: str, begins: Sequence[str], look: Callable[[AsyncConnection], Awaitable[Row | None]]
-    ) -> Row | None:
-        """What `look` finds of what we said; None when it is not ours.
-
-        Somebody may answer before we have written down what the server called our message or thread, most of all when a
-        crash came in between; so while any send is undecided that it may be about, the answer waits for it.
-
-        Args:
-            connector: where it was said.
-            begins: with what the keys begin of what it may be about.
-            look: looks into the register.
-        """
-        news = asyncio.Event()
-        self._waiting.add(news)
-        try:
-            async with asyncio.timeout(PATIENCE):
-                while True:
-                    news.clear()
-                    async with self.services.store.read() as tx:
-                        row = await look(tx)
-                        if row is not None or not await outbox.undecided(tx, connector, begins=begins):
-                            return row
-                    await news.wait()
-        except TimeoutError:
-            return None
-        finally:
-            self._waiting.discard(news)
-
-    async def said(self, row: Row) -> None:
-        """To be called when a send was decided."""
-        del row
-        for news in self._waiting:
-            news.set()
-
     async def _reaction(self, arrival: Arrival, body: Reaction, permission: Permission) -> None:
         inbound = arrival.inbound
         choice = by_mark(body.key)
         row = None
         if choice is not None:
-            row = await self._decided(
+            row = await self.utterances.find(
                 inbound.connector,
                 (QUESTION, confirmation_key("")),
                 lambda tx: outbox.by_event(tx, inbound.connector, body.target),

@@ -42,6 +42,7 @@ from bot.saying import Speaker
 from bot.services import Services
 from bot.strangers import Strangers
 from bot.telling import Teller
+from bot.utterances import Utterances
 from bot.watches import Watches
 from connectors import registry, retention
 from connectors.delivery import Delivery, DeliverySettings
@@ -262,7 +263,8 @@ async def _running(
     executor = Executor(services)
     strangers = Strangers(services, speaker)
     pictures = Pictures(paths.incoming, connectors.get)
-    conversations = Conversations(services, executor, speaker, strangers, pictures)
+    utterances = Utterances(store)
+    conversations = Conversations(services, executor, speaker, strangers, pictures, utterances)
     delivery = Delivery(
         store,
         connectors,
@@ -270,7 +272,7 @@ async def _running(
         settings=DeliverySettings(give_up_after=settings.delivery.give_up_after),
         clock=clock,
         broken=broken,
-        on_outcome=conversations.said,
+        on_outcome=utterances.decided,
         on_failed=conversations.given_up,
     )
     roster = LatestRoster(

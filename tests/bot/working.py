@@ -21,6 +21,7 @@ from bot.pictures import Pictures
 from bot.saying import Speaker
 from bot.services import Services
 from bot.strangers import Strangers
+from bot.utterances import Utterances
 from connectors import inbox, outbox
 from connectors.inbox import Arrival
 from connectors.memory import ALL_CAPABILITIES
@@ -69,6 +70,7 @@ async def main(folder: Path) -> None:
         speaker,
         Strangers(services, speaker),
         Pictures(folder / "pictures", lambda name: None),
+        Utterances(store),
     )
     asked = Inbound(
         connector="memory", event_id="$1", conversation="room", sender=ANA, sent_at=now, body=Text(text="!work")
