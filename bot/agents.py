@@ -111,6 +111,9 @@ class Agents:
         # One look at all processes, instead of one for each agent that does not run.
         carried = await asyncio.to_thread(sweep.markers) if rows else frozenset()
         async with asyncio.TaskGroup() as self._tasks:
+            # Commands that an earlier process began are taken up at once, and may have been here before.
+            for keeper in self._keepers.values():
+                self._begin(keeper)
             for row in rows:
                 stopped = row.wanted == "stopped" and row.state == "stopped"
                 self._keep(row.name, left_over=carried if stopped else None)
@@ -133,10 +136,13 @@ class Agents:
                 digest_after=self.digest_after,
             )
             self._keepers[name] = keeper
-            if self._tasks is None:
-                raise RuntimeError("agents are kept only while run() runs")
-            self._tasks.create_task(self._guarded(keeper), name=f"keeper {name}")
+            self._begin(keeper)
         return keeper
+
+    def _begin(self, keeper: Keeper) -> None:
+        """Have a keeper at work, as soon as there is anybody to work."""
+        if self._tasks is not None:
+            self._tasks.create_task(self._guarded(keeper), name=f"keeper {keeper.name}")
 
     async def _guarded(self, keeper: Keeper) -> None:
         """A fault in one agent's keeper is logged and tried again; it is no other agent's."""

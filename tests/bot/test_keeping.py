@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import os
+import re
 import signal
 from typing import TYPE_CHECKING
 
 import pytest
 
+from bot import carrying
+from bot.agents import LaunchRequest
 from bot.following import FOLLOW
 from bot.story import Condition, Progress
 from bot.telling import Teller
@@ -17,6 +21,7 @@ from connectors.memory import MemoryConnector
 from fleet import control, lifecycle, lock
 from fleet.control import LINE_LIMIT, AgentLink
 from fleet.errors import AgentRefused
+from fleet.host.turns import QUEUED_MESSAGES
 from fleet.sweep import Unsweepable
 from register.queries import agents
 from tests.bot.house import ROOM, VIEWER, House, house
@@ -51,6 +56,24 @@ async def test_a_link_that_breaks_alone_is_made_anew(home: House) -> None:
     await home.marks(home.say("[[say: still here]]", thread), "✅")
     await home.ask("!stop coder0")
     await home.heard(thread, "Stopped")
+
+
+async def test_a_message_that_found_no_room_is_taken_when_the_turn_ends(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(carrying, "LOOK_AGAIN", 3600.0)
+    thread = await home.launch("coder0")
+    home.say("[[run: true]]", thread)
+    question = await home.heard(thread, "asks for permission")
+    for number in range(QUEUED_MESSAGES):
+        home.say(f"[[say: {number}]]", thread)
+    last = home.say("[[say: the last]]", thread)
+    assert home.orchestrator is not None
+    await home.orchestrator.quiet()
+    assert "📥" not in home.chat.reactions(last)
+    approval = re.findall(r"!approve (\w+)", question)[0]
+    home.say(f"!approve {approval}", thread)
+    await home.marks(last, "📥")
 
 
 async def test_a_message_too_long_for_the_agent_is_a_dead_letter_and_holds_up_no_other(
@@ -234,6 +257,24 @@ async def test_an_agent_that_did_not_answer_in_time_has_not_failed_while_its_pro
         os.kill(pid, signal.SIGCONT)
     await home.heard(thread, "Ready")
     assert "failed" not in await home.ask("!ps")
+
+
+async def test_an_agent_launched_before_anybody_is_kept_is_kept_all_the_same(home: House) -> None:
+    assert home.orchestrator is not None
+    early = dataclasses.replace(home.orchestrator.agents, _keepers={}, _tasks=None)
+    request = LaunchRequest(
+        name="coder0", role="coder", runtime="sim", model=None, sandbox="none", task=None, by="memory:@ana",
+        workspace=str(home.paths.workspace("coder0")), basis={}, connector="memory", room=ROOM,
+    )  # fmt: skip
+    async with home.orchestrator.store.write(FOLLOW) as tx:
+        await early.launch(tx, request, run_id="r1")
+    early.look_again("coder0")
+    running = asyncio.create_task(early.run())
+    try:
+        await home.heard(await home.thread("coder0"), "Ready")
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
 
 
 async def test_typing_is_shown_from_the_beginning_of_a_turn_to_its_end(home: House) -> None:
