@@ -140,17 +140,25 @@ async def gone(stage: Stage) -> None:
 
 
 async def failed_start(stage: Stage) -> None:
-    """A runtime that is not installed."""
-    books, home, name = stage.books, stage.home, f"missing{stage.played}"
-    await books.ask(f"!launch {name} --runtime pi")
+    """An agent in the place of whose workspace something lies."""
+    books, home, name = stage.books, stage.home, f"blocked{stage.played}"
+    _block(stage, name)
+    await books.ask(f"!launch {name}")
     thread = await home.thread_of(name)
     await home.heard_words("✖", thread=thread)
+
+
+def _block(stage: Stage, name: str) -> None:
+    workspace = stage.home.paths.workspace(name)
+    workspace.parent.mkdir(parents=True, exist_ok=True)
+    workspace.write_text("in the way")
 
 
 async def neglected(stage: Stage) -> None:
     """An agent that should run and does not: the watchdog says so, alone or together with others like it."""
     books, home, name = stage.books, stage.home, f"idle{stage.played}"
-    await books.ask(f"!launch {name} --runtime pi")
+    _block(stage, name)
+    await books.ask(f"!launch {name}")
     known = re.compile(rf"\b{name}\b")
     told = await home.heard(lambda event: "should run and do" in body(event) and known.search(body(event)) is not None)
     assert "!restart" in body(told)
