@@ -19,6 +19,7 @@ from bot.commands.table import OPERATOR, TABLE, CommandTable, Reply
 from bot.errors import UserError
 from connectors import inbox
 from register.crashpoints import declare
+from register.errors import MusterError
 from tests.bot.house import ROOM, House, house
 
 GIVE_UP = declare("test.give_up")
@@ -89,7 +90,7 @@ async def test_one_message_shows_how_far_it_is_and_then_that_it_is_over(home: Ho
 
 @pytest.mark.parametrize(
     ("error", "answer", "word"),
-    [(UserError("No."), "No.", "✖ Refused."), (RuntimeError("x"), "failed through a fault", "✖ Failed.")],
+    [(UserError("No."), "No.", "✖ Refused."), (MusterError("It broke."), "It broke.", "✖ Failed.")],
 )
 async def test_how_it_ended_is_said(home: House, work: Work, error: Exception, answer: str, word: str) -> None:
     event = home.chat.post("!work")
