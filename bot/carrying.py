@@ -7,7 +7,6 @@ one was killed; the agent host knows the ids of messages, and takes each of them
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -67,9 +66,16 @@ class Carrier:
     link: Callable[[], AgentLink | None]
     """The open link to the agent host, when there is one."""
     _mail: asyncio.Event = field(default_factory=asyncio.Event)
+    _held_back: bool = False
+    """The agent host takes no messages for now; it is not asked for each that comes."""
 
     def mail(self) -> None:
-        """There is something to bring, or somebody to bring it to."""
+        """There is something to bring."""
+        self._mail.set()
+
+    def room(self) -> None:
+        """There is somebody to bring things to, or what could not be taken before can be taken now."""
+        self._held_back = False
         self._mail.set()
 
     async def run(self) -> None:
@@ -86,9 +92,11 @@ class Carrier:
                     await self._carry_revocations(link)
             except (AgentUnreachable, AgentRefused) as error:
                 log.info("agent.carry_failed", agent=self.name, reason=str(error))
-            with contextlib.suppress(TimeoutError):
+            try:
                 async with asyncio.timeout(LOOK_AGAIN):
                     await self._mail.wait()
+            except TimeoutError:
+                self._held_back = False
 
     async def _give_up_old(self) -> None:
         now = self.clock()
@@ -123,6 +131,8 @@ class Carrier:
                     await agent_messages.change(tx, message.id, now=now, only=["withdrawing"], state="withdrawn")
 
     async def _carry_messages(self, link: AgentLink) -> None:
+        if self._held_back:
+            return
         async with self.store.read() as tx:
             waiting = await agent_messages.in_states(tx, ["pending"], agent=self.name)
             told = await peers.told(tx, self.name) if waiting else None
@@ -144,6 +154,7 @@ class Carrier:
             except AgentRefused as refusal:
                 if refusal.code in PASSING:
                     log.info("agent.not_now", agent=self.name, message=message.id, reason=str(refusal))
+                    self._held_back = True
                     return
                 await self._settle(message.id, "dead", detail=str(refusal))
             else:

@@ -122,7 +122,7 @@ class Keeper:
             clock=self.clock,
             wake_delivery=self.wake_delivery,
             publish=self.publish,
-            took_room=self._carrier.mail,
+            took_room=self._carrier.room,
             turned=self._turned,
             digest_after=self.digest_after,
         )
@@ -204,6 +204,7 @@ class Keeper:
     def _turned(self) -> None:
         self._typing.turned()
         self._gatherer.due()
+        self._carrier.room()
 
     async def _keep(self) -> None:
         try:
@@ -235,7 +236,7 @@ class Keeper:
                 async with link:
                     self._link = link
                     self._begun.set()
-                    self._carrier.mail()
+                    self._carrier.room()
                     await self._with_host(link)
             finally:
                 self._link = None

@@ -6,11 +6,13 @@ import asyncio
 import dataclasses
 import functools
 import os
+import re
 import signal
 from typing import TYPE_CHECKING
 
 import pytest
 
+from bot import carrying
 from bot.agents import LaunchRequest
 from bot.following import FOLLOW
 from bot.story import Condition, Progress
@@ -19,6 +21,7 @@ from connectors.memory import MemoryConnector
 from fleet import control, lifecycle, lock
 from fleet.control import LINE_LIMIT, AgentLink
 from fleet.errors import AgentRefused
+from fleet.host.turns import QUEUED_MESSAGES
 from fleet.sweep import Unsweepable
 from register.queries import agents
 from tests.bot.house import ROOM, VIEWER, House, house
@@ -53,6 +56,24 @@ async def test_a_link_that_breaks_alone_is_made_anew(home: House) -> None:
     await home.marks(home.say("[[say: still here]]", thread), "✅")
     await home.ask("!stop coder0")
     await home.heard(thread, "Stopped")
+
+
+async def test_a_message_that_found_no_room_is_taken_when_the_turn_ends(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(carrying, "LOOK_AGAIN", 3600.0)
+    thread = await home.launch("coder0")
+    home.say("[[run: true]]", thread)
+    question = await home.heard(thread, "asks for permission")
+    for number in range(QUEUED_MESSAGES):
+        home.say(f"[[say: {number}]]", thread)
+    last = home.say("[[say: the last]]", thread)
+    assert home.orchestrator is not None
+    await home.orchestrator.quiet()
+    assert "📥" not in home.chat.reactions(last)
+    approval = re.findall(r"!approve (\w+)", question)[0]
+    home.say(f"!approve {approval}", thread)
+    await home.marks(last, "📥")
 
 
 async def test_a_message_too_long_for_the_agent_is_a_dead_letter_and_holds_up_no_other(
