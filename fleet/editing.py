@@ -1,8 +1,8 @@
 """Changes of ``roster.yaml`` by command: comments and order stay the person's, and the file is whole at every moment.
 
-What is added goes through ruamel.yaml; what is removed is cut out of the text where it stands in lines of its own, so
-that nothing else moves. Either way the new text is read back before it takes the old one's place, and must break no
-rule that the old one kept.
+Where the agents stand in lines of their own, lines are put in or cut out, so that nothing else moves; ruamel.yaml does
+what is left. Either way the new text is read back before it takes the old one's place, and must break no rule that the
+old one kept.
 """
 
 from __future__ import annotations
@@ -85,11 +85,11 @@ def add_agent(path: Path, entry: Mapping[str, Any], *, instead_of: str | None = 
             return False
         if instead_of is None:
             check_entry(entry, before)
-        text = real.read_text(encoding="utf-8-sig") if real.exists() else None
+        text = _text(real) if real.exists() else None
         after = roster.HEADER if text is None else text
         if instead_of is not None:
             after = _without(after, real, before, instead_of)
-        after = _with_entry(after, entry, before)
+        after = _with_entry(after, real, entry, before)
         _write(real, after, before, known_roles, keep_old=text is not None)
     return True
 
@@ -109,7 +109,7 @@ def remove_agent(path: Path, name: str) -> bool:
         if before.get(name) is None:
             return False
         check_removal(before, name)
-        after = _without(real.read_text(encoding="utf-8-sig"), real, before, name)
+        after = _without(_text(real), real, before, name)
         _write(real, after, before, known_roles, keep_old=True)
     return True
 
@@ -139,26 +139,86 @@ def check_removal(fleet: Roster, name: str) -> None:
 # --- the text ----------------------------------------------------------------------------------------------------
 
 
-def _with_entry(text: str, entry: Mapping[str, Any], before: Roster) -> str:
+def _with_entry(text: str, path: Path, entry: Mapping[str, Any], before: Roster) -> str:
     from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
-    flush_left = re.search(r"^agents:[^\n]*\n(\s*(#[^\n]*)?\n)*-", text, re.MULTILINE)
-    content, dump = _ruamel(text, flush_left=flush_left is not None)
+    written = CommentedMap({key: _writable(value) for key, value in entry.items() if value not in _UNSAID})
+    workspace = entry.get("workspace")
+    far = workspace is not None and not roster.is_near(str(workspace), [Path(root) for root in before.workspace_roots])
+    nameless = not before.agents and before.preset is None
+    if before.agents and not far and (appended := _appended(text, path, written)) is not None:
+        return appended
+    content, dump = _ruamel(text, flush_left=re.search(_FLUSH_LEFT, text, re.MULTILINE) is not None)
     if content is None:
         content = CommentedMap()
     agents = content.get("agents")
     if not agents:
         content["agents"] = agents = CommentedSeq()
     top = list(content).index("version") + 1 if "version" in content else 0
-    workspace = entry.get("workspace")
-    if workspace is not None and not roster.is_near(str(workspace), [Path(root) for root in before.workspace_roots]):
+    if far:
         if not content.get("workspace_roots"):
             content.insert(top, "workspace_roots", CommentedSeq())
         content["workspace_roots"].append(str(workspace))
-    if not before.agents and before.preset is None:
+    if nameless:
         content.insert(top, "preset", MINIMAL)
-    agents.append(CommentedMap({key: _writable(value) for key, value in entry.items() if value not in _UNSAID}))
+    agents.append(written)
     return dump(content)
+
+
+_FLUSH_LEFT = r"^agents:[^\n]*\n(\s*(#[^\n]*)?\n)*-"
+
+
+def _appended(text: str, path: Path, entry: Mapping[str, Any]) -> str | None:
+    """The text with an entry in lines of its own behind the last; None where the list is not written in such lines."""
+    document = yamlfile.parse(path, text)
+    wanted = _values(document)
+    found = _lines_of(document, text, len(wanted["agents"]) - 1)
+    if found is None:
+        return None
+    lines, _, end, indentation = found
+    newline = "\r\n" if "\r\n" in text else "\n"
+    _, dump = _ruamel("", flush_left=True)
+    added = "".join(f"{' ' * indentation}{line}{newline}" for line in dump([entry]).splitlines())
+    if not lines[end - 1].endswith("\n"):
+        lines[end - 1] += newline
+    wanted["agents"].append({key: _plain(value) for key, value in entry.items()})
+    return _if_it_says("".join([*lines[:end], added, *lines[end:]]), path, wanted)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list) else value
+
+
+def _if_it_says(text: str, path: Path, wanted: Mapping[str, Any]) -> str | None:
+    """The text, if it says just that."""
+    try:
+        found = yamlfile.parse(path, text)
+    except FileProblems:
+        return None
+    return text if not found.problems and _values(found) == wanted else None
+
+
+def _lines_of(document: yamlfile.Document, text: str, index: int) -> tuple[list[str], int, int, int] | None:
+    """All lines; where those of an entry begin and end; and how far its dash is indented.
+
+    None where the entries do not stand in lines of their own.
+    """
+    starts = [document.place(("agents", each)) for each in range(len(_values(document)["agents"]))]
+    lines = text.splitlines(keepends=True)
+    dashes = [place[0] - 1 for place in starts if place is not None]
+    if len(dashes) != len(starts) or len(set(dashes)) != len(dashes):
+        return None
+    dash = re.match(r"( *)- ", lines[dashes[index]])
+    if dash is None:
+        return None
+    indentation = len(dash[1])
+    end = dashes[index + 1] if index + 1 < len(dashes) else _end_of_list(lines, dashes[index], indentation)
+    # What stands above the next entry, or below the list, is not this entry's.
+    while end > dashes[index] + 1 and re.match(rf"\s*$| {{0,{indentation}}}#", lines[end - 1]):
+        end -= 1
+    return lines, dashes[index], end, indentation
 
 
 def _without(text: str, path: Path, before: Roster, name: str) -> str:
@@ -176,30 +236,15 @@ def _without(text: str, path: Path, before: Roster, name: str) -> str:
 def _cut(text: str, path: Path, index: int) -> str | None:
     """The text without the lines of an entry; None where it does not stand in lines of its own, or others need it."""
     document = yamlfile.parse(path, text)
-    wanted = _values(document)
-    starts = [document.place(("agents", each)) for each in range(len(wanted["agents"]))]
-    lines = text.splitlines(keepends=True)
-    dashes = [place[0] - 1 for place in starts if place is not None]
-    if len(dashes) != len(starts) or len(set(dashes)) != len(dashes):
+    found = _lines_of(document, text, index)
+    if found is None:
         return None
-    dash = re.match(r"( *)- ", lines[dashes[index]])
-    if dash is None:
-        return None
-    indentation = len(dash[1])
-    begin = dashes[index]
+    lines, begin, end, indentation = found
     while begin > 0 and re.match(rf" {{{indentation}}}#", lines[begin - 1]):
         begin -= 1
-    end = dashes[index + 1] if index + 1 < len(dashes) else _end_of_list(lines, dashes[index], indentation)
-    # What stands above the next entry, or below the list, is not this entry's.
-    while end > dashes[index] + 1 and re.match(rf"\s*$| {{0,{indentation}}}#", lines[end - 1]):
-        end -= 1
-    after = "".join([*lines[:begin], *lines[end:]])
+    wanted = _values(document)
     del wanted["agents"][index]
-    try:
-        found = yamlfile.parse(path, after)
-    except FileProblems:
-        return None
-    return after if not found.problems and _values(found) == wanted else None
+    return _if_it_says("".join([*lines[:begin], *lines[end:]]), path, wanted)
 
 
 def _end_of_list(lines: list[str], last: int, indentation: int) -> int:
@@ -259,13 +304,18 @@ def _read(path: Path, known_roles: Collection[str]) -> Roster:
         raise RosterError(str(error)) from None
 
 
+def _text(path: Path) -> str:
+    """What stands in the file, its line ends as they are."""
+    return path.read_bytes().decode("utf-8-sig")
+
+
 def _write(path: Path, text: str, before: Roster, known_roles: Collection[str], *, keep_old: bool) -> None:
     """Put the new text in place of the old at once, after reading it back."""
     mode = path.stat().st_mode & 0o777 if keep_old else 0o600
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle, part = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with open(handle, "w", encoding="utf-8") as file:
+        with open(handle, "w", encoding="utf-8", newline="") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -299,6 +299,20 @@ def test_removing_the_last_in_the_file_leaves_what_stands_below(file: Path) -> N
 
 
 @pytest.mark.parametrize(
+    "text", [FLEET, OWN, OWN.replace("\n", "\r\n"), "agents:\n- name: a\n- {name: b,\n   role: coder}"]
+)
+@pytest.mark.parametrize("prompt", ["one line", "two\nlines\n", "# no comment", " - name: x\n", "täglich: 'ja'"])
+def test_what_was_added_and_removed_again_leaves_no_trace(file: Path, text: str, prompt: str) -> None:
+    file.write_bytes(text.encode())
+    assert editing.add_agent(file, {"name": "x", "role": "coder", "prompt": prompt, "skills": ["a", "b"]})
+    entry = roster.load(file).get("x")
+    assert entry is not None
+    assert (entry.prompt, entry.skills) == (prompt, ("a", "b"))
+    assert editing.remove_agent(file, "x")
+    assert file.read_bytes().decode().removesuffix("\n") == text.removesuffix("\n")
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "agents: [{name: a}, {name: b, role: coder}, {name: c}]\n",
