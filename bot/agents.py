@@ -80,6 +80,8 @@ class LaunchRequest:
     by: str
     connector: str
     room: str
+    alias: str | None = None
+    """What chat shows beside its name."""
 
 
 @dataclass(slots=True)
@@ -206,6 +208,11 @@ class Agents:
         now = self.clock()
         return [self._view(row, now, waiting[row.name], asking.get(row.name)) for row in rows]
 
+    def is_up(self, name: str) -> bool:
+        """Whether the agent host of `name` is known to run."""
+        keeper = self._keepers.get(name)
+        return keeper is not None and keeper.host_runs is True
+
     async def view_of(self, name: str) -> AgentView:
         """One agent, as `view` shows it."""
         row = await self.get(name)
@@ -292,19 +299,20 @@ class Agents:
             # Its introduction names those that are there now; later changes are news.
             others = onboarding.fleet(await agents.every(tx), but=request.name)
             await peers.tell(tx, request.name, others, now)
-        await self._open_thread(tx, fresh)
+        await self._open_thread(tx, fresh, request.alias)
         if request.task:
             await self.send(tx, fresh, request.task, message_id=f"{run_id}-task", by=request.by)
         return fresh, True
 
-    async def _open_thread(self, tx: AsyncConnection, row: AgentRow) -> None:
+    async def _open_thread(self, tx: AsyncConnection, row: AgentRow, alias: str | None) -> None:
         model = f", {rendering.code(row.model)}" if row.model else ""
         loose = (
             " It runs **without a sandbox**, as you: it could give Muster orders in your name."
             if row.sandbox == "none"
             else ""
         )
-        text = f"**{row.name}** · {row.role} · {row.runtime}{model} · {rendering.code(row.workspace)}.{loose}"
+        name = f"**{alias}** ({row.name})" if alias is not None else f"**{row.name}**"
+        text = f"{name} · {row.role} · {row.runtime}{model} · {rendering.code(row.workspace)}.{loose}"
         opener = OpenThread(title=row.name, message=rendering.message(self.teller.redaction(text)))
         place = Place(row.connector, conversation=row.room)
         await outbox.put(tx, place.outbound(row.thread_key, opener, Priority.REPLY), self.clock())

@@ -126,6 +126,10 @@ def command_for(finding: Finding) -> str:
             return f"launch {name}"
         case "unrostered":
             return f"stop {name}"
+        case "changed":
+            return "roster apply"
+        case "unreadable":
+            return "roster"
 
 
 def text(piece: News, now: float, prefix: str) -> str:
@@ -195,6 +199,10 @@ def _of_many(findings: Sequence[Finding], now: float, typed: Callable[[str], str
             return (
                 f"📋 Running, and not in the roster: {names}. {example} stops one; written into roster.yaml, it stays."
             )
+        case "changed":
+            return f"✏️ The roster says otherwise by now of {names}. {example} starts them again with it."
+        case "unreadable":
+            return f"✏️ The roster has a mistake in it, and nobody is started by it: {_quoted(first.cause)}."
         case _:
             return f"📋 In the roster, and not running: {names}. {example} starts one."
 

@@ -13,6 +13,7 @@ from bot.errors import NotPermitted, UserError
 from fleet.errors import FleetError
 from fleet.runtimes import RUNTIMES
 from fleet.workspace import left_behind
+from register.queries import agents
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -50,20 +51,8 @@ async def launch_agent(
         plan = await asyncio.to_thread(services.assembly.plan, name, asked)
     except FleetError as error:  # nothing was begun
         raise UserError(str(error)) from error
-    connector, room = services.main_room(ctx.origin)
-    request = LaunchRequest(
-        name=name,
-        role=plan.role,
-        runtime=plan.runtime,
-        model=plan.model,
-        sandbox=plan.sandbox,
-        workspace=str(plan.workspace),
-        basis=plan.basis.to_json(),
-        task=task,
-        by=ctx.identity,
-        connector=connector,
-        room=room,
-    )
+    connector, room = await room_for(ctx, name)
+    request = request_of(plan, by=ctx.identity, connector=connector, room=room, task=task)
 
     async def act(tx: AsyncConnection) -> dict[str, object]:
         row, ours = await services.agents.launch(tx, request, run_id=ctx.run_id)
@@ -94,6 +83,42 @@ async def launch_agent(
         f"{name} ({plan.role}, {plan.runtime}) starts in its thread, in {place}.{warnings}",
         {"id": ctx.run_id, "state": "starting"},
     )
+
+
+def request_of(plan: Plan, *, by: str, connector: str, room: str, task: str | None = None) -> LaunchRequest:
+    """What a plan asks of the register."""
+    return LaunchRequest(
+        name=plan.name,
+        role=plan.role,
+        runtime=plan.runtime,
+        model=plan.model,
+        sandbox=plan.sandbox,
+        workspace=str(plan.workspace),
+        basis=plan.basis.to_json(),
+        task=task,
+        by=by,
+        connector=connector,
+        room=room,
+        alias=plan.alias,
+    )
+
+
+async def room_for(ctx: Context, name: str) -> tuple[str, str]:
+    """Connector and conversation of an agent's thread: where it is launched from, else where it had one.
+
+    Raises:
+        UserError: there is no room for it.
+    """
+    services = ctx.services
+    try:
+        connector, room = services.main_room(ctx.origin)
+    except UserError:
+        async with services.store.read() as tx:
+            row = await agents.get(tx, name)
+        if row is None:
+            raise
+        return row.connector, row.room
+    return connector, room
 
 
 def warnings_of(plan: Plan) -> str:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from fleet import lifecycle
+from fleet import drift, lifecycle
 from fleet.findings import Finding, Limits, Question, Sighting, View, found_in
 from fleet.names import is_agent_name
 from register.errors import MusterError
 from register.queries import approvals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
     from bot.agents import Agents
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 #: Findings about where roster, register and what runs differ.
-_DRIFT = frozenset({"stray", "unrostered", "missing"})
+_DRIFT = frozenset({"stray", "unrostered", "missing", "changed"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +58,19 @@ class Lookout:
                 for each in pending
             ],
             rostered=self.roster.names,
+            workers=self.roster.workers,
+            changed=self._changed(views),
+            mistake=self.roster.problem,
             strays=await asyncio.to_thread(_strays, self.folders, names),
         )
+
+    def _changed(self, views: Sequence[AgentView]) -> list[str]:
+        """Who runs by what the roster no longer says."""
+        if self.roster.names is None:
+            return []
+        rows = [view.row for view in views]
+        entries = {row.name: entry for row in rows if (entry := self.roster.entry(row.name)) is not None}
+        return [change.agent for change in drift.changes(rows, entries) if change.kind == "restart"]
 
     async def cancel(self, name: str, turn: str) -> None:
         """Cancel this turn of an agent, if it is still the one that runs."""

@@ -38,7 +38,7 @@ async def restart_agent(ctx: Context, name: str, *, now: bool) -> Reply:
 
     async def act(tx: AsyncConnection) -> dict[str, object]:
         ours = await services.agents.want_restarted(
-            tx, row, run_id=ctx.run_id, by=ctx.identity, now=now, settings=_settings(plan)
+            tx, row, run_id=ctx.run_id, by=ctx.identity, now=now, settings=settings_of(plan)
         )
         text = f"{_told(changed)}{_overruled(plan)}{warnings_of(plan) if changed else ''}"
         return {"ours": ours, "changed": [change.field for change in changed], "text": text}
@@ -56,7 +56,8 @@ async def restart_agent(ctx: Context, name: str, *, now: bool) -> Reply:
     return Reply(text, {**data, "state": "unknown"})
 
 
-def _settings(plan: Plan) -> dict[str, object]:
+def settings_of(plan: Plan) -> dict[str, object]:
+    """The columns of an agent's row that a start by this plan sets."""
     return {
         "role": plan.role,
         "runtime": plan.runtime,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from bot import rendering
@@ -13,7 +14,7 @@ from fleet import events
 from fleet.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from bot.looking import AgentView
     from fleet.events import Entry
@@ -33,11 +34,14 @@ _STATE_MARKS = {
 
 
 #: How `--json` calls the ways in which roster, register and what runs differ.
-_DRIFT = {"missing": "not_running", "unrostered": "not_in_roster", "stray": "not_in_register"}
+_DRIFT = {
+    "missing": "not_running", "unrostered": "not_in_roster", "stray": "not_in_register", "changed": "changed",
+}  # fmt: skip
 #: The keys of one agent in JSON.
 _SHAPE = (
-    "name", "role", "runtime", "model", "state", "evidence", "evidence_age_s", "activity", "activity_s", "session_id",
-    "turns", "queued", "sandbox", "workspace", "detail", "host", "tenant_id", "started_at", "tokens_today", "drift",
+    "name", "alias", "role", "runtime", "model", "state", "evidence", "evidence_age_s", "activity", "activity_s",
+    "session_id", "turns", "queued", "sandbox", "workspace", "detail", "host", "tenant_id", "started_at",
+    "tokens_today", "drift",
 )  # fmt: skip
 #: Characters of what an agent does, in the table.
 _CELL = 30
@@ -59,10 +63,13 @@ def is_up(view: AgentView) -> bool:
     return view.row.wanted == "running" or view.liveness.state != "stopped"
 
 
-def as_json(view: AgentView, now: float, *, unrostered: bool = False) -> dict[str, Any]:
+def as_json(
+    view: AgentView, now: float, *, unrostered: bool = False, changed: bool = False, alias: str | None = None
+) -> dict[str, Any]:
     row, status = view.row, view.status
     return {
         "name": row.name,
+        "alias": alias,
         "role": row.role,
         "runtime": row.runtime,
         "model": row.model,
@@ -81,7 +88,7 @@ def as_json(view: AgentView, now: float, *, unrostered: bool = False) -> dict[st
         "tenant_id": row.tenant_id,
         "started_at": timestamp(row.started_at),
         "tokens_today": None,
-        "drift": _DRIFT["unrostered"] if unrostered else None,
+        "drift": _DRIFT["unrostered"] if unrostered else _DRIFT["changed"] if changed else None,
     }
 
 
@@ -98,6 +105,11 @@ def drift_as_json(finding: Finding) -> dict[str, Any]:
     return {name: known.get(name) for name in _SHAPE}
 
 
+def named(name: str, alias: str | None) -> str:
+    """An agent as people read of it: the name that commands take, and what it is called."""
+    return name if alias is None else f"{name} ({alias})"
+
+
 def how_known(view: AgentView) -> str:
     """``protocol, 3 s ago``."""
     age = view.liveness.evidence_age_s
@@ -105,7 +117,13 @@ def how_known(view: AgentView) -> str:
 
 
 def fleet_text(
-    views: Sequence[AgentView], *, hidden: int, now: float, everybody: bool = False, drift: Sequence[Finding] = ()
+    views: Sequence[AgentView],
+    *,
+    hidden: int,
+    now: float,
+    everybody: bool = False,
+    drift: Sequence[Finding] = (),
+    aliases: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """The table of `ps`, and what must be said about agents that are not isolated.
 
@@ -115,6 +133,7 @@ def fleet_text(
         now: seconds since the epoch.
         everybody: leave nobody out, however long the table gets.
         drift: where roster, register and what runs differ.
+        aliases: what is shown beside the names, by name.
     """
     apart = "".join(f"\n{line}" for line in _apart(drift))
     if not views:
@@ -130,7 +149,9 @@ def fleet_text(
         states = sorted(counted, key=lambda state: _URGENCY.get(state, 0))
         counts = ", ".join(f"{_STATE_MARKS.get(state, '')} {counted[state]:,} {state}" for state in states)
         lines.append(f"{len(views):,} agents: {counts}.\n")
-    lines.append(rendering.table(("agent", "state", "doing"), [_row(view, now) for view in shown]))
+    lines.append(
+        rendering.table(("agent", "state", "doing"), [_row(view, now, aliases.get(view.row.name)) for view in shown])
+    )
     if len(views) > len(shown):
         lines.append(f"\n{len(views) - len(shown):,} more run: {command_line('ps --all')}.")
     loose = [view.row.name for view in views if view.row.sandbox == "none" and view.liveness.state != "stopped"]
@@ -144,18 +165,19 @@ def fleet_text(
     return "\n".join(lines) + apart
 
 
-def _row(view: AgentView, now: float) -> tuple[str, str, str]:
+def _row(view: AgentView, now: float, alias: str | None) -> tuple[str, str, str]:
     """An agent in three short cells, which a phone shows side by side."""
     age = view.liveness.evidence_age_s
     known = view.liveness.evidence if age is None else f"{view.liveness.evidence}, {rendering.span(age)}"
     state = view.liveness.state
-    return view.row.name, f"{_STATE_MARKS.get(state, '')} {state} ({known})", _doing(view, now, _CELL)
+    return named(view.row.name, alias), f"{_STATE_MARKS.get(state, '')} {state} ({known})", _doing(view, now, _CELL)
 
 
 def _apart(drift: Sequence[Finding]) -> Iterator[str]:
     told = {
         "missing": f"📋 In the roster, and never started: {{}}. {command_line('launch NAME')} starts one.",
         "unrostered": f"📋 Running, and not in the roster: {{}}. {command_line('stop NAME')} stops one.",
+        "changed": f"✏️ The roster says otherwise by now: {{}}. {command_line('roster apply')} does it.",
         "stray": f"👻 Running, and unknown to the register: {{}}. {command_line('launch NAME')} takes one over.",
     }
     for kind, sentence in told.items():

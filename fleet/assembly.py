@@ -25,6 +25,7 @@ from fleet.workspace import Workspaces
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from fleet.roster import Roster
     from fleet.runtimes import Runtime
     from fleet.tools import Tool
     from fleet.workspace import Repository
@@ -78,6 +79,8 @@ class Plan:
     said: Mapping[str, str]
     """What was asked for over the roster."""
     basis: Basis
+    alias: str | None = None
+    """What chat shows beside its name."""
 
 
 class Wanted(Protocol):
@@ -209,6 +212,7 @@ class Assembly:
             own_workspace=not placed,
             said=said,
             basis=Basis(said=said, roster=described(written)),
+            alias=entry.alias if entry is not None else None,
         )
         role = asked.get("role")
         editing.check_entry(self._entry_of(plan), fleet if entry is None or role is not None else None)
@@ -270,6 +274,14 @@ class Assembly:
 
     def _roles(self) -> roles.Library:
         return roles.library(self.roster.parent / "roles")
+
+    def read_roster(self) -> Roster:
+        """The roster as it stands in its file now.
+
+        Raises:
+            RosterError: it is not valid.
+        """
+        return roster.load(self.roster)
 
     def remember(self, plan: Plan) -> None:
         """Write a new agent into the roster.

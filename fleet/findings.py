@@ -15,10 +15,15 @@ if TYPE_CHECKING:
 
     from fleet.liveness import Liveness
 
-Kind: TypeAlias = Literal["silent", "failed", "stalled", "overdue", "expiring", "stray", "unrostered", "missing"]
+Kind: TypeAlias = Literal[
+    "silent", "failed", "stalled", "overdue", "expiring", "stray", "unrostered", "missing", "changed", "unreadable"
+]
 
 #: Findings about the roster: they cannot be made, nor be over, while the roster cannot be read.
-OF_THE_ROSTER: Final = frozenset({"unrostered", "missing"})
+OF_THE_ROSTER: Final = frozenset({"unrostered", "missing", "changed"})
+
+#: Whom a finding is about that is about the roster itself. No agent can be called so.
+ROSTER: Final = "roster.yaml"
 
 #: Of the time that a permission request has, at most this share is left when its end is announced.
 _LATE_SHARE: Final = 1 / 3
@@ -60,6 +65,12 @@ class View:
     questions: Sequence[Question] = ()
     rostered: Collection[str] | None = None
     """The names in the roster; None: it cannot be read."""
+    workers: Collection[str] = ()
+    """Those of them that need not run: the roster says that they are launched when there is work for them."""
+    changed: Sequence[str] = ()
+    """Agents that run, and of which the roster says something else by now."""
+    mistake: str | None = None
+    """Why the roster cannot be read, when it cannot."""
     strays: Sequence[str] = ()
     """Agents whose host runs although the register does not know them."""
 
@@ -120,7 +131,10 @@ def found_in(view: View, limits: Limits) -> Found:
     findings.extend(_expiring(view, limits))
     findings.extend(Finding(kind="stray", agent=name, passing=True) for name in view.strays)
     if view.rostered is not None:
-        findings.extend(_drift(view.agents, view.rostered))
+        findings.extend(_drift(view.agents, view.rostered, view.workers))
+        findings.extend(Finding(kind="changed", agent=name) for name in view.changed)
+    elif view.mistake is not None:
+        findings.append(Finding(kind="unreadable", agent=ROSTER, cause=view.mistake.partition("\n")[0]))
     return Found(
         findings=findings,
         unseen=frozenset(agent.name for agent in view.agents if _is_unseen(agent.liveness)),
@@ -165,7 +179,7 @@ def _expiring(view: View, limits: Limits) -> Iterable[Finding]:
             )  # fmt: skip
 
 
-def _drift(agents: Iterable[Sighting], rostered: Collection[str]) -> Iterable[Finding]:
+def _drift(agents: Iterable[Sighting], rostered: Collection[str], workers: Collection[str]) -> Iterable[Finding]:
     """Where roster and reality differ. Whom somebody stopped is in the roster and does not run: that is no drift."""
     known = set()
     for agent in agents:
@@ -173,7 +187,7 @@ def _drift(agents: Iterable[Sighting], rostered: Collection[str]) -> Iterable[Fi
         if agent.name not in rostered and agent.liveness.state not in {"failed", "stopped"}:
             yield Finding(kind="unrostered", agent=agent.name, passing=True)
     for name in rostered:
-        if name not in known:
+        if name not in known and name not in workers:
             yield Finding(kind="missing", agent=name, passing=True)
 
 

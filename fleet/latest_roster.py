@@ -14,6 +14,8 @@ from fleet.roster import Roster
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from fleet.entries import AgentEntry
+
 
 @dataclass(slots=True)
 class LatestRoster:
@@ -33,6 +35,20 @@ class LatestRoster:
     def names(self) -> frozenset[str] | None:
         """Who is in the roster; None while it cannot be read."""
         return None if self.problem is not None else frozenset(entry.name for entry in self._roster.agents)
+
+    @property
+    def workers(self) -> frozenset[str]:
+        """Those of them of whom it says that they are not persistent."""
+        return frozenset(entry.name for entry in self._roster.agents if entry.persistent is False)
+
+    @property
+    def aliases(self) -> dict[str, str]:
+        """What chat shows beside the names, by name."""
+        return {entry.name: entry.alias for entry in self._roster.agents if entry.alias is not None}
+
+    def entry(self, name: str) -> AgentEntry | None:
+        """What it says of an agent."""
+        return self._roster.get(name)
 
     def fresh_for(self, name: str) -> float:
         """Seconds for which what was seen of an agent counts, by the last roster that could be read."""

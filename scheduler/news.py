@@ -27,7 +27,7 @@ CALM_S: Final = 30.0
 #: Kinds that befall many at once, for one cause.
 _SHARED: Final = frozenset({"silent", "failed", "stalled", "overdue"})
 #: Kinds that are about the fleet, and told in the main room, all that are new in one message.
-_OF_FLEET: Final = frozenset({"stray", "unrostered", "missing"})
+_OF_FLEET: Final = frozenset({"stray", "unrostered", "missing", "changed", "unreadable"})
 #: Kinds of which also the end is told.
 _SERIOUS: Final = frozenset({"silent", "stalled", "stray"})
 #: Kinds that are told again and again while they last.

@@ -20,11 +20,22 @@ async def ps(ctx: Context, *, all: bool = False) -> Reply:
     seen = await ctx.services.agents.view()
     shown = [view for view in seen if all or views.is_up(view)]
     drift = await ctx.services.lookout.drift() if all else []
+    aliases = ctx.services.lookout.roster.aliases
     unrostered = {finding.agent for finding in drift if finding.kind == "unrostered"}
-    found = [views.as_json(view, now, unrostered=view.row.name in unrostered) for view in shown]
+    changed = {finding.agent for finding in drift if finding.kind == "changed"}
+    found = [
+        views.as_json(
+            view,
+            now,
+            unrostered=view.row.name in unrostered,
+            changed=view.row.name in changed,
+            alias=aliases.get(view.row.name),
+        )
+        for view in shown
+    ]
     return Reply(
-        views.fleet_text(shown, hidden=len(seen) - len(shown), now=now, everybody=all, drift=drift),
-        [*found, *(views.drift_as_json(finding) for finding in drift if finding.kind != "unrostered")],
+        views.fleet_text(shown, hidden=len(seen) - len(shown), now=now, everybody=all, drift=drift, aliases=aliases),
+        [*found, *(views.drift_as_json(finding) for finding in drift if finding.agent not in unrostered | changed)],
     )
 
 

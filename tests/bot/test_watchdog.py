@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bot.agents import Agents
-from fleet import lock
+from fleet import lifecycle, lock
 from fleet.findings import Limits, found_in
 from fleet.liveness import Liveness
 from register.crashpoints import declare
@@ -200,6 +200,18 @@ async def test_drift_between_roster_and_reality_is_told_both_ways(home: House) -
     assert "coder0" in shown
     await sweeps(home, 3)
     assert len(said(home, "`!stop coder0` stops one")) == 1
+
+
+async def test_a_changed_roster_is_told_shown_and_applied(home: House) -> None:
+    await home.launch("coder0")
+    with home.paths.roster_yaml.open("a") as file:
+        file.write("    model: large\n")
+    assert "`!roster apply`" in await home.heard(ROOM, "says otherwise by now of coder0")
+    assert "`!roster apply`" in await home.ask("!ps --all")
+    await home.ask("!roster apply")
+    await home.chat.until(lambda: "large" in (home.paths.agent_folder("coder0") / lifecycle.SPEC).read_text(), limit=30)
+    home.paths.roster_yaml.write_text("agents: [\n")
+    assert "roster.yaml:2:1" in await home.heard(ROOM, "The roster has a mistake in it")
 
 
 async def test_a_host_that_the_register_does_not_know_is_told_and_can_be_taken_over(home: House) -> None:

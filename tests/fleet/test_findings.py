@@ -103,3 +103,16 @@ def test_the_same_trouble_of_different_agents_has_the_same_cause() -> None:
     assert "connection to" in alike(told[0], "coder0")
     assert alike("the runtime has not answered for 31 s", "a") == alike("the runtime has not answered for 2 min", "b")
     assert alike("disk full", "coder0") != alike("no network", "coder1")
+
+
+def test_a_worker_that_was_never_launched_is_not_missing() -> None:
+    kinds = {finding.key for finding in found(rostered=["coder1", "lead"], workers=["coder1"])}
+    assert kinds == {"missing/lead"}
+
+
+def test_who_runs_by_an_older_roster_and_a_roster_with_a_mistake_are_told() -> None:
+    assert [finding.key for finding in found(ROW, rostered=["coder0"], changed=["coder0"])] == ["changed/coder0"]
+    (finding,) = found(ROW, rostered=None, mistake="roster.yaml:2:1: no\nroster.yaml:3:1: nor this")
+    assert (finding.key, finding.cause) == ("unreadable/roster.yaml", "roster.yaml:2:1: no")
+    result = found_in(View(at=NOW, agents=[ROW], rostered=None), Limits())
+    assert result.is_undecided("changed", "coder0")

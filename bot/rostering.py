@@ -1,0 +1,252 @@
+"""What the commands about the roster decide and do. What they show is made in `bot.roster_view`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from bot import roster_view
+from bot.commands.lines import command_line
+from bot.commands.table import ADMIN, Reply
+from bot.errors import NotPermitted, UserError
+from bot.launching import request_of, room_for, warnings_of
+from bot.rendering import code
+from bot.restarting import settings_of
+from fleet import drift, editing, roles
+from fleet.assembly import DEFAULT_ROLE
+from fleet.entries import MINIMAL, AgentEntry
+from fleet.errors import FleetError
+from fleet.problems import suggestion
+from fleet.roster import Roster
+from register.queries import agents
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.commands.context import Context
+    from bot.config import Check
+    from bot.services import Services
+    from fleet.drift import Change
+    from register.queries.agents import AgentRow
+
+#: Names that an error lists.
+_NAMED = 20
+
+
+async def checked(services: Services) -> Check:
+    """Both files as they stand now. What is wrong with muster.yaml is not the roster's."""
+    from bot.config import check
+
+    return await asyncio.to_thread(check, services.paths)
+
+
+async def usable(services: Services) -> Roster:
+    """The roster as it stands now.
+
+    Raises:
+        UserError: there is something wrong with it; what and where.
+    """
+    found = await checked(services)
+    if (said := roster_view.problems(found)) or found.roster is None:
+        raise UserError("The roster is not applied before this is mended:\n" + "\n".join(f"- {line}" for line in said))
+    return found.roster
+
+
+# --- looking -----------------------------------------------------------------------------------------------------
+
+
+async def look(ctx: Context) -> Reply:
+    services = ctx.services
+    found = await checked(services)
+    fleet = found.roster or Roster()
+    views = {view.row.name: view for view in await services.agents.view()}
+    changes = _drift(fleet, [view.row for view in views.values()]) if found.roster is not None else []
+    return Reply(
+        services.redact(roster_view.text(fleet, views, changes, roster_view.problems(found))),
+        roster_view.as_json(services.paths.roster_yaml, fleet, views, changes, found),
+    )
+
+
+def _drift(fleet: Roster, rows: Iterable[AgentRow]) -> list[Change]:
+    return drift.changes(rows, {entry.name: entry for entry in fleet.agents})
+
+
+async def show_roles(ctx: Context, name: str | None) -> Reply:
+    library = await asyncio.to_thread(roles.library, ctx.services.paths.roles)
+    if name is None:
+        return Reply(roster_view.roles_text(library), [roster_view.role_as_json(role) for role in library])
+    role = library.get(name.strip().casefold())
+    if role is None:
+        word = name.strip()[:40]
+        raise UserError(
+            f"No role is called {word!r}.{suggestion(word, library.names)} There are {', '.join(library.names)}."
+        )
+    return Reply(roster_view.role_text(role), {**roster_view.role_as_json(role), "page": role.page})
+
+
+# --- changing ----------------------------------------------------------------------------------------------------
+
+
+async def add_agent(ctx: Context, name: str, entry: Mapping[str, Any], *, instead_of: str | None) -> Reply:
+    services = ctx.services
+    for key, why in (
+        ("sandbox", "An agent without a sandbox acts as the person who runs Muster"),
+        ("workspace", "A workspace opens a folder of the person who runs Muster to an agent"),
+    ):
+        if entry[key] not in (None, "bubblewrap") and ctx.permission < ADMIN:
+            raise NotPermitted(f"{why}, so only an admin says --{key}; you are {ctx.permission}. Leave it out.")
+    account, accounts = entry["account"], services.settings.accounts
+    if account is not None and account not in accounts:
+        known = f"There are {', '.join(accounts)}." if accounts else "muster.yaml has none."
+        raise UserError(f"No account is called {account!r}. {known}")
+    wanted = {"name": name, **{key: value for key, value in entry.items() if value is not None}}
+    before = await ctx.once("before", lambda: _standing(services, name))
+    if before is not None:
+        return _added_before(name, wanted, before)
+    try:
+        await asyncio.to_thread(editing.add_agent, services.paths.roster_yaml, wanted, instead_of=instead_of)
+        fleet = await asyncio.to_thread(services.assembly.read_roster)
+    except FleetError as error:
+        raise UserError(str(error)) from error
+    written = fleet.get(name)
+    role = (written.role if written is not None else None) or DEFAULT_ROLE
+    comes = "comes up whenever Muster starts, and now" if written is not None and written.persistent else "starts"
+    left = await _leave(ctx, instead_of, now=False) if instead_of is not None else None
+    stopped = f" {instead_of} is no longer in it.{left or ''}" if instead_of is not None else ""
+    note = " This roster is a minimal one, so nobody else is needed." if fleet.preset == MINIMAL else ""
+    text = f"{name} ({role}) is in the roster. It {comes} by {command_line(f'launch {name}')}.{stopped}{note}"
+    return Reply(text, {"name": name, "added": True, "role": role, "replaced": instead_of})
+
+
+async def _standing(services: Services, name: str) -> dict[str, Any] | None:
+    """The entry of that name as roster.yaml has it, before anything is done."""
+    try:
+        fleet = await asyncio.to_thread(services.assembly.read_roster)
+    except FleetError as error:
+        raise UserError(str(error)) from error
+    entry = fleet.get(name)
+    return None if entry is None else roster_view.entry_as_json(entry)
+
+
+def _added_before(name: str, wanted: Mapping[str, Any], standing: Mapping[str, Any]) -> Reply:
+    """Asked for what is there it is done; asked for something else it is not done here."""
+    editing.check_entry(wanted)
+    asked = roster_view.entry_as_json(AgentEntry.model_validate(wanted))
+    other = [f"{key} {standing.get(key)}" for key in wanted if standing.get(key) != asked[key]]
+    if other:
+        raise UserError(
+            f"{name} is in the roster already, with {', '.join(other)}. Nothing was changed: edit roster.yaml, and "
+            f"{command_line('roster apply')} does it."
+        )
+    data = {"name": name, "added": False, "role": standing.get("role") or DEFAULT_ROLE, "replaced": None}
+    return Reply(f"{name} is in the roster already; nothing was changed.", data)
+
+
+async def remove_agent(ctx: Context, name: str, *, now: bool) -> Reply:
+    services = ctx.services
+    known = await ctx.once("before", lambda: _standing(services, name))
+    async with services.store.read() as tx:
+        row = await agents.get(tx, name)
+    if known is None and row is None:
+        fleet = await asyncio.to_thread(services.assembly.read_roster)
+        names = [entry.name for entry in fleet.agents]
+        there = f"There are {', '.join(names[:_NAMED])}." if names else "There is nobody in it."
+        raise UserError(f"No agent of the roster is called {name!r}.{suggestion(name, names)} {there}")
+    try:
+        await asyncio.to_thread(editing.remove_agent, services.paths.roster_yaml, name)
+    except FleetError as error:
+        raise UserError(str(error)) from error
+    stops = await _leave(ctx, name, now=now)
+    gone = f"{name} is no longer in the roster." if known is not None else f"{name} was not in the roster."
+    data = {"name": name, "removed": known is not None, "state": "stopping" if stops else "stopped"}
+    return Reply(f"{gone}{stops or ''}", data)
+
+
+async def _leave(ctx: Context, name: str, *, now: bool) -> str | None:
+    """Stop who left the roster. What to say of that; None when it does not run."""
+    services = ctx.services
+    async with services.store.read() as tx:
+        row = await agents.get(tx, name)
+    if row is None or (row.wanted != "running" and row.state in drift.ENDED):
+        return None
+
+    async def stop(tx: AsyncConnection) -> None:
+        await services.agents.want_stopped(tx, row, now=now)
+
+    await ctx.commit(f"leave/{name}", stop)
+    services.agents.look_again(name)
+    when = "when its turn ends" if row.state == "working" and not now else "now"
+    return f" {name} stops {when}; its workspace stays: {code(row.workspace)}."
+
+
+# --- applying ----------------------------------------------------------------------------------------------------
+
+
+async def apply(ctx: Context) -> Reply:
+    services = ctx.services
+    fleet = await usable(services)
+    rows = {view.row.name: view.row for view in await services.agents.view()}
+    found = {change.agent: change for change in _drift(fleet, rows.values())}
+
+    async def seen() -> list[dict[str, Any]]:
+        return [roster_view.change_as_json(change) for change in found.values()]
+
+    done: list[dict[str, Any]] = []
+    # A run that a crash cut off tells what it set out to do, although part of it is done by now.
+    for change in await ctx.once("changes", seen):
+        said, problem = "done", None
+        if (still := found.get(change["agent"])) is not None:
+            try:
+                said = await _apply_one(ctx, still, rows.get(still.agent))
+            except (FleetError, UserError) as error:
+                said, problem = f"✖ It stays as it is: {error}", str(error)
+        done.append({**change, "said": said, "done": problem is None, "problem": problem})
+    if not done:
+        return Reply("The fleet is as the roster says; nothing was changed.", {"changes": []})
+    text = services.redact(roster_view.applied_text(done))
+    data = [{key: value for key, value in each.items() if key != "said"} for each in done]
+    return Reply(text, {"changes": data}, ok=all(each["done"] for each in done))
+
+
+async def _apply_one(ctx: Context, change: Change, row: AgentRow | None) -> str:
+    """Do one change; what was done.
+
+    Raises:
+        FleetError: it cannot be done, and was not.
+        UserError: it cannot be done, and was not.
+    """
+    if change.kind == "stop":
+        return (await _leave(ctx, change.agent, now=False) or "It does not run.").strip()
+    if row is None:
+        return await _launch(ctx, change.agent)
+    return await _restart(ctx, row)
+
+
+async def _restart(ctx: Context, row: AgentRow) -> str:
+    services = ctx.services
+    plan = await asyncio.to_thread(services.assembly.replan, row)
+
+    async def act(tx: AsyncConnection) -> None:
+        await services.agents.want_restarted(
+            tx, row, run_id=f"{ctx.run_id}-{row.name}", by=ctx.identity, now=False, settings=settings_of(plan)
+        )
+
+    await ctx.commit(f"restart/{row.name}", act)
+    services.agents.look_again(row.name)
+    return f"It starts again {'when its turn ends' if row.state == 'working' else 'now'}.{warnings_of(plan)}"
+
+
+async def _launch(ctx: Context, name: str) -> str:
+    services = ctx.services
+    plan = await asyncio.to_thread(services.assembly.plan, name, {})
+    connector, room = await room_for(ctx, name)
+    request = request_of(plan, by=ctx.identity, connector=connector, room=room)
+
+    async def act(tx: AsyncConnection) -> None:
+        await services.agents.launch(tx, request, run_id=f"{ctx.run_id}-{name}")
+
+    await ctx.commit(f"launch/{name}", act)
+    services.agents.look_again(name)
+    return f"It starts in its thread.{warnings_of(plan)}"
