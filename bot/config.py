@@ -6,6 +6,7 @@ at the terminal.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -342,8 +343,8 @@ def check(paths: Paths) -> Check:
     return Check(settings=settings, roster=fleet, problems=tuple(problems), warnings=tuple(warnings))
 
 
-def schema() -> dict[str, Any]:
-    """The JSON schema of muster.yaml, for editors that complete and check it."""
+def schema(paths: Paths | None = None) -> dict[str, Any]:
+    """The JSON schema of muster.yaml, for editors to complete and check it; that of roster.yaml is among its $defs."""
     whole = MusterFile.model_json_schema(by_alias=True)
     blocks: list[dict[str, Any]] = []
     definitions: dict[str, Any] = whole.setdefault("$defs", {})
@@ -362,7 +363,34 @@ def schema() -> dict[str, Any]:
         block["properties"]["kind"] = {**common["kind"], "const": kind}
         blocks.append(block)
     whole["properties"]["connectors"]["additionalProperties"] = {"anyOf": [*blocks, {"type": "null"}]}
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **whole}
+    fleet = roster_schema(paths)
+    del fleet["$schema"]
+    definitions |= fleet.pop("$defs", {})
+    definitions["RosterFile"] = fleet
+    return {"$schema": roster.SCHEMA_DIALECT, **whole}
+
+
+def roster_schema(paths: Paths | None = None) -> dict[str, Any]:
+    """The JSON schema of roster.yaml, with the operator's own roles where it is known where they are."""
+    return roster.schema(roles.library(None if paths is None else paths.roles).names)
+
+
+def write_schemas(paths: Paths) -> dict[Path, str]:
+    """Write both schemas beside their files; for each the line by which an editor finds it.
+
+    Raises:
+        ConfigError: that cannot be done.
+    """
+    made = {}
+    for path, content in ((paths.muster_yaml, schema(paths)), (paths.roster_yaml, roster_schema(paths))):
+        target = path.with_name(f"{path.stem}.schema.json")
+        try:
+            paths.config.mkdir(mode=0o700, parents=True, exist_ok=True)
+            target.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"{target} cannot be written: {error.strerror}.") from error
+        made[target] = f"# yaml-language-server: $schema={target.name}"
+    return made
 
 
 def _load(paths: Paths) -> Settings:

@@ -111,6 +111,11 @@ def next_steps(answers: Answers, paths: Paths) -> str:
             "2. Start Muster: muster up",
             "3. Invite the bot into a room, and write !help there.",
         ]
+        if answers.room is None and (answers.runtime or answers.preset):
+            steps += [
+                "4. Say where the agents' threads belong: connectors.matrix.fleet_room in muster.yaml. Until then the "
+                "persistent ones do not come up by themselves; !launch lead starts one in the room where you write it."
+            ]
     else:
         steps += ["1. See what this machine has: muster doctor", "2. Start Muster: muster up", "3. Write !help there."]
     if answers.absent:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from bot import health, onboarding
+from bot import core, health, onboarding
 from bot.agents import Agents
 from bot.alarms import Alarms
 from bot.commands import sections
@@ -115,6 +115,10 @@ class Orchestrator:
         """Ask it to stop; `running` then ends."""
         self.stopping.set()
 
+    async def bring_up(self) -> None:
+        """Launch the persistent agents of the roster that do not run."""
+        await core.bring_up(self.services, self.executor)
+
     @property
     def terminal(self) -> Any:
         """The terminal connector, when one is configured."""
@@ -171,6 +175,7 @@ async def running(
     *,
     clock: Callable[[], float] = time.time,
     connectors: Mapping[str, Connector] | None = None,
+    bring_up: bool = False,
 ) -> AsyncIterator[Orchestrator]:
     """Start an orchestrator, and stop it at the end of the block.
 
@@ -180,6 +185,7 @@ async def running(
         environ: where references to secrets are looked up.
         clock: seconds since the epoch.
         connectors: used beside those that are configured; they are the caller's.
+        bring_up: launch the persistent agents of the roster that do not run.
 
     Raises:
         UserError: it cannot be started; another one runs, or a folder or the register cannot be used.
@@ -188,7 +194,10 @@ async def running(
     with only_one(paths.lock):
         store = await open_register(settings, environ)
         try:
-            async with _running(paths, settings, environ, store, clock, connectors or {}) as orchestrator:
+            async with (
+                _running(paths, settings, environ, store, clock, connectors or {}) as orchestrator,
+                _task("core", orchestrator.bring_up()) if bring_up else contextlib.nullcontext(),
+            ):
                 yield orchestrator
         finally:
             await store.close()

@@ -4,7 +4,7 @@
 ``~/.config/muster``, state in ``~/.local/state/muster``)::
 
     CONFIG/muster.yaml  roster.yaml  roles/
-    STATE/register.db   muster.lock  muster.log  prompt-history
+    STATE/register.db   muster.lock  muster.log  prompt-history  brought-down
     STATE/agents/NAME/        an agent's private folder
     STATE/workspaces/NAME/    where it works, unless the roster says otherwise
     STATE/connectors/NAME/    what a connector keeps
@@ -114,6 +114,11 @@ class Paths:
     def log(self) -> Path:
         """The orchestrator's log when it is detached."""
         return self.state / "muster.log"
+
+    @property
+    def brought_down(self) -> Path:
+        """Who was stopped together with Muster, and comes up with it again."""
+        return self.state / "brought-down"
 
     @property
     def prompt_history(self) -> Path:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bot.paths import Paths
 
 
-async def up(paths: Paths, environ: Mapping[str, str], *, at_keyboard: bool) -> int:
+async def up(paths: Paths, environ: Mapping[str, str], *, at_keyboard: bool, bring_up: bool = True) -> int:
     """Run until told to stop; the exit status.
 
     Args:
@@ -29,12 +29,13 @@ async def up(paths: Paths, environ: Mapping[str, str], *, at_keyboard: bool) -> 
         environ: where references to secrets are looked up.
         at_keyboard: attach standard input and output to the terminal connector, when there is one. At the end of the
             input Muster waits until everything that was said is dealt with, and stops.
+        bring_up: launch the persistent agents of the roster that do not run.
     """
     settings = load(paths)
     paths.prepare()
     redact = redaction_of(settings, environ)
     with log_to(paths.log if at_keyboard else None, redact):
-        async with running(paths, settings, environ) as orchestrator:
+        async with running(paths, settings, environ, bring_up=bring_up) as orchestrator:
             for warning in settings.warnings:
                 print(warning, file=sys.stderr)
             if at_keyboard and orchestrator.terminal is not None:

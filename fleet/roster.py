@@ -30,11 +30,13 @@ if TYPE_CHECKING:
 
 __all__ = ["HEADER", "PRESETS", "RUNTIMES", "SANDBOXES", "AgentEntry", "Breach", "Roster", "load", "read", "schema"]
 
+SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
 HEADER = """\
 # The fleet as you want it. Muster adds an entry when you launch a new agent; comments and order stay yours.
 # Check your changes with: muster config check
 # Apply them to a running fleet with: muster roster apply
-# Your editor completes this file with what `muster config schema roster` prints.
+# Let your editor complete this file: muster config schema --write
 #
 # agents:
 #   - name: coder0          # a lower-case letter, then letters, digits and dashes; at most 40
@@ -192,7 +194,7 @@ def schema(known_roles: Sequence[str] = ()) -> dict[str, Any]:
         for block in ("Defaults", "AgentEntry"):
             role = whole["$defs"][block]["properties"]["role"]
             role["anyOf"] = [{"enum": list(known_roles)}, {"pattern": f"^{roles.ROLE_NAME.pattern}$"}, {"type": "null"}]
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **whole}
+    return {"$schema": SCHEMA_DIALECT, **whole}
 
 
 # --- entries -----------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from bot import brought_down
 from bot.doors.client import Client
 from bot.errors import NotRunning, UserError
 from bot.lock import holder
@@ -29,8 +30,10 @@ _PAUSE = 0.1
 _LOG_TAIL = 4000
 
 
-def start(paths: Paths, environ: Mapping[str, str]) -> str:
+def start(paths: Paths, environ: Mapping[str, str], *, bring_up: bool = True) -> str:
     """Start the orchestrator in a session of its own and wait until it answers; a sentence that says so.
+
+    With `bring_up` it launches the persistent agents that do not run.
 
     Raises:
         MusterError: it runs already, or did not come up; the message has its last words.
@@ -39,6 +42,7 @@ def start(paths: Paths, environ: Mapping[str, str]) -> str:
     if running is not None:
         raise UserError(f"Muster is running here already (process {running.pid}). `muster down` stops it.")
     paths.prepare()
+    options = [] if bring_up else ["--no-agents"]
     child = dict(environ)
     if paths.home is not None:
         child["MUSTER_HOME"] = str(paths.home)
@@ -46,7 +50,7 @@ def start(paths: Paths, environ: Mapping[str, str]) -> str:
     try:
         begun = os.fstat(descriptor).st_size
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "bot.doors.cli", "up", "--unattended"],
+            [sys.executable, "-P", "-m", "bot.doors.cli", "up", "--unattended", *options],
             stdin=subprocess.DEVNULL,
             stdout=descriptor,
             stderr=descriptor,
@@ -81,6 +85,8 @@ def stop(paths: Paths, *, agents_too: bool) -> str:
     if running is None or running.pid <= 0:
         raise NotRunning(_left_running(paths) if agents_too else None)
     stopped = _stop_agents(Client(paths.gateway_socket)) if agents_too else []
+    if stopped:
+        brought_down.write(paths.brought_down, stopped)
     os.kill(running.pid, signal.SIGTERM)
     if not _wait(lambda: _gone(paths.lock, running.pid), STOP_LIMIT):
         raise MusterError(

@@ -35,8 +35,9 @@ def _named(name: str, made: click.Command) -> None:
 @click.option("--detach", is_flag=True, help="Run in the background and return once it is up.")
 @click.option("--demo", is_flag=True, help="A fleet of two built-in agents, in a folder of its own.")
 @click.option("--unattended", is_flag=True, help="Run in the foreground without a prompt, as a service does.")
-def up(detach: bool, demo: bool, unattended: bool) -> int:
-    """Start Muster here, with a prompt where the terminal is a connector."""
+@click.option("--no-agents", is_flag=True, help="Leave the roster's persistent agents as they are.")
+def up(detach: bool, demo: bool, unattended: bool, no_agents: bool) -> int:
+    """Start Muster here, with a prompt where the terminal is a connector, and the persistent agents."""
     import asyncio
 
     if demo:
@@ -50,11 +51,11 @@ def up(detach: bool, demo: bool, unattended: bool) -> int:
             raise click.UsageError("--detach is unattended already; leave --unattended out.")
         from bot.doors.background import start
 
-        click.echo(start(_paths(), os.environ))
+        click.echo(start(_paths(), os.environ, bring_up=not no_agents))
         return 0
     from bot.up import up as run
 
-    return asyncio.run(run(_paths(), os.environ, at_keyboard=not unattended))
+    return asyncio.run(run(_paths(), os.environ, at_keyboard=not unattended, bring_up=not no_agents))
 
 
 @click.command()
@@ -137,13 +138,22 @@ def config_check() -> int:
 
 
 @click.command()
-def config_schema() -> int:
-    """Print the JSON schema of muster.yaml, for editors."""
+@click.argument("file", type=click.Choice(["muster", "roster"]), default="muster", required=False)
+@click.option("--write", is_flag=True, help="Write both schemas beside the files that they are of.")
+def config_schema(file: str, write: bool) -> int:
+    """Print the JSON schema of muster.yaml, or of roster.yaml, for editors.
+
+    Of muster.yaml it is the whole; that of roster.yaml stands in it, too, under $defs.
+    """
     import json
 
-    from bot.config import schema
+    from bot.config import roster_schema, schema, write_schemas
 
-    click.echo(json.dumps(schema(), indent=2))
+    if write:
+        for path, line in write_schemas(_paths()).items():
+            click.echo(f"Wrote {path}. An editor finds it by this line at the top of the file: {line}")
+        return 0
+    click.echo(json.dumps(schema(_paths()) if file == "muster" else roster_schema(_paths()), indent=2))
     return 0
 
 

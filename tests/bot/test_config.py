@@ -13,7 +13,8 @@ import yaml
 from bot import config
 from bot.errors import ConfigError
 from bot.paths import Paths
-from fleet import yamlfile
+from fleet import presets, yamlfile
+from fleet.entries import PRESETS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -449,3 +450,30 @@ def test_the_schema_knows_every_connector_and_all_that_a_valid_file_says(paths: 
     jsonschema.Draft202012Validator(schema).validate(valid)
     for wrong in ({"timzone": "UTC"}, {"operators": {"matrix:@a:b": "boss"}}, {"connectors": {"matrix": {"x": 1}}}):
         assert not jsonschema.Draft202012Validator(schema).is_valid(wrong)
+
+
+def test_the_schema_has_the_rosters_in_it_with_the_operators_own_roles(paths: Paths) -> None:
+    paths.roles.mkdir()
+    (paths.roles / "tester.md").write_text("---\nmandate: Tests.\n---\nYou test.\n")
+    whole = json.loads(json.dumps(config.schema(paths)))
+    fleet = json.loads(json.dumps(config.roster_schema(paths)))
+    assert whole["$defs"]["RosterFile"]["properties"] == fleet["properties"]
+    assert {"AgentEntry", "Defaults"} <= set(whole["$defs"])
+    (known,) = [each["enum"] for each in fleet["$defs"]["AgentEntry"]["properties"]["role"]["anyOf"] if "enum" in each]
+    assert {"coder", "board-technical", "tester"} <= set(known)
+    jsonschema: Any = pytest.importorskip("jsonschema")
+    jsonschema.Draft202012Validator.check_schema(fleet)
+    for preset in PRESETS:
+        jsonschema.Draft202012Validator(fleet).validate(yaml.safe_load(presets.text(preset, runtime="sim")))
+    for wrong in ("agents: [{nam: a}]", "agents: [{name: A}]", "preset: big", "agents: [{}]", "version: 2"):
+        assert not jsonschema.Draft202012Validator(fleet).is_valid(yaml.safe_load(wrong))
+
+
+def test_the_schemas_are_written_beside_the_files(paths: Paths) -> None:
+    written = config.write_schemas(paths)
+    assert [path.name for path in written] == ["muster.schema.json", "roster.schema.json"]
+    for path, line in written.items():
+        assert json.loads(path.read_text())["$schema"].startswith("https://json-schema.org/")
+        assert line == f"# yaml-language-server: $schema={path.name}"
+    paths.roster_yaml.write_text("\n".join([*written.values(), "preset: minimal"]))
+    assert config.check(paths).problems == ()

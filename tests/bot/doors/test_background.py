@@ -1,9 +1,11 @@
 """`muster up --detach` and `muster down`, with a real orchestrator in a folder of its own."""
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from bot.doors.client import Client
 from bot.errors import NotRunning, UserError
 from bot.lock import holder
 from bot.paths import Paths
-from fleet import lock
+from fleet import lock, presets
 from register.errors import MusterError
 
 
@@ -57,6 +59,38 @@ def test_up_and_down(paths: Paths, environ: dict[str, str]) -> None:
         background.stop(paths, agents_too=False)
     assert muster(environ, "down").returncode == 3
     assert muster(environ, "ps").returncode == 3
+
+
+def test_the_persistent_agents_come_and_go_with_muster(paths: Paths, environ: dict[str, str]) -> None:
+    paths.prepare()
+    paths.roster_yaml.write_text(presets.text("coding", runtime="sim", sandbox="none"))
+    assert muster(environ, "up", "--detach", "--no-agents").returncode == 0
+    assert muster(environ, "ps", "--all", "--json").stdout.count('"stopped"') == 2, "the core, and it does not run"
+    assert muster(environ, "down").returncode == 0
+
+    for _ in range(2):
+        assert muster(environ, "up", "--detach").returncode == 0
+        assert until(lambda: states(environ) == {"lead": "idle", "polisher": "idle"}), states(environ)
+        said = muster(environ, "down", "--all")
+        assert (said.returncode, said.stdout) == (
+            0,
+            "Muster and its agents are stopped. Stopped: lead, polisher.\n",
+        )
+
+
+def states(environ: dict[str, str]) -> dict[str, str]:
+    fleet = json.loads(muster(environ, "ps", "--json").stdout)
+    return {agent["name"]: agent["state"] for agent in fleet}
+
+
+def until(condition: Callable[[], bool]) -> bool:
+    """Whether it comes true within a minute."""
+    end = time.monotonic() + 60
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.2)
+    return True
 
 
 def test_a_home_that_is_a_file_is_named(environ: dict[str, str], tmp_path: Path) -> None:

@@ -1,0 +1,22 @@
+"""What `muster down --all` leaves for the next `muster up`: who was stopped for the time that Muster is down."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+def write(path: Path, names: Sequence[str]) -> None:
+    path.touch(mode=0o600)
+    path.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+
+
+def read(path: Path) -> frozenset[str]:
+    """Their names; none where nobody left word."""
+    try:
+        return frozenset(path.read_text(encoding="utf-8").split())
+    except (OSError, ValueError):
+        return frozenset()
