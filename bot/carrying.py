@@ -50,8 +50,6 @@ _STATES = {
 }
 #: What waits is looked at so often even when nobody says that there is something, seconds.
 LOOK_AGAIN = 30.0
-#: Messages with more characters than this go without news of the fleet, which would make them too long.
-_ROOM_FOR_NEWS = 900_000
 
 
 @dataclass(slots=True)
@@ -139,8 +137,7 @@ class Carrier:
             others = onboarding.fleet(await agents.every(tx), but=self.name) if waiting else {}
         for message in waiting:
             # What changed in the fleet is told with what begins a turn: an agent is not woken for it.
-            news = onboarding.news(told, others) if told is not None and len(message.text) <= _ROOM_FOR_NEWS else ""
-            text = f"{news}\n\n{message.text}" if news else message.text
+            news = onboarding.news(told, others) if told is not None else ""
             try:
                 images = [await asyncio.to_thread(picture, item) for item in message.attachments]
             except OSError as error:
@@ -149,7 +146,12 @@ class Carrier:
             try:
                 with around(HAND_OVER):
                     answer = await link.send(
-                        id=message.id, text=text, mode=message.mode, sender=message.sender, images=images
+                        id=message.id,
+                        text=message.text,
+                        mode=message.mode,
+                        sender=message.sender,
+                        images=images,
+                        note=news,
                     )
             except AgentRefused as refusal:
                 if refusal.code in PASSING:

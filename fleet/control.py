@@ -131,14 +131,17 @@ class AgentLink:
         mode: str = "queue",
         sender: str = "",
         images: Sequence[Mapping[str, str]] = (),
+        note: str = "",
     ) -> Sent:
         """Put a message into the agent's queue; the same id again changes nothing.
 
         Args:
             mode: ``queue`` waits for the turn's end, ``steer`` cancels the turn and goes first.
             images: each with ``name``, ``media_type`` and ``data`` (base64).
+            note: what Muster itself has to say before it; the agent reads it in the same turn.
         """
-        params = {"id": id, "text": text, "mode": mode, "sender": sender, "images": [dict(image) for image in images]}
+        pictures = [dict(image) for image in images]
+        params = {"id": id, "text": text, "mode": mode, "sender": sender, "images": pictures, "note": note}
         answer = await self._ask("send", params)
         return Sent(state=str(answer.get("state")), queued=int(answer.get("queued", 0)))
 

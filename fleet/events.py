@@ -77,6 +77,8 @@ class MessageQueued:
     sender: str = ""
     images: tuple[str, ...] = ()
     """Paths of files in the agent's folder."""
+    note: str = ""
+    """What Muster itself says before it, in a block of its own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

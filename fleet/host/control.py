@@ -19,6 +19,7 @@ from fleet import peers
 from fleet.errors import AgentRefused
 from fleet.events import Position
 from fleet.host.journal import JournalNotWritable
+from fleet.host.turns import NOTE_CHARACTERS
 from fleet.journal import Cursor
 from fleet.spec import CONTROL_PROTOCOL
 from register.crashpoints import around, declare
@@ -257,7 +258,12 @@ async def _send(host: AgentHost, params: dict[str, Any]) -> dict[str, Any]:
         raise _Refused("invalid", "images is a list.")
     mode = _string(params, "mode", "queue")
     return await host.turns.send(
-        _string(params, "id"), _string(params, "text"), mode, _string(params, "sender", ""), pictures
+        _string(params, "id"),
+        _string(params, "text"),
+        mode,
+        _string(params, "sender", ""),
+        pictures,
+        note=_string(params, "note", "")[:NOTE_CHARACTERS],
     )
 
 

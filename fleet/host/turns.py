@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fleet.host.transcript import Transcript
 
 TEXT_CHARACTERS: Final = 1_000_000
+NOTE_CHARACTERS: Final = 10_000
 QUEUED_MESSAGES: Final = 200
 QUEUED_BYTES: Final = 6 * 2**20
 _ID_CHARACTERS: Final = 200
@@ -70,8 +71,10 @@ class Turns:
 
     # --- the queue ------------------------------------------------------------------------------------------------
 
-    async def send(self, message: str, text: str, mode: str, sender: str, pictures: Sequence[Any]) -> dict[str, Any]:
-        """Take a message into the durable queue. A known id changes nothing.
+    async def send(
+        self, message: str, text: str, mode: str, sender: str, pictures: Sequence[Any], note: str = ""
+    ) -> dict[str, Any]:
+        """Take a message into the durable queue, with a `note` of Muster's own before it. A known id changes nothing.
 
         Raises:
             AgentRefused: it is not taken, and the message says why.
@@ -95,7 +98,9 @@ class Turns:
                 paths = await asyncio.to_thread(images.keep, chronicle.folder, message, pictures) if pictures else ()
             except OSError as error:
                 raise JournalNotWritable(f"The pictures could not be kept: {error.strerror or error}.") from None
-            queued = MessageQueued(id=message, text=clean(text), mode=mode, sender=clean(sender)[:500], images=paths)
+            queued = MessageQueued(
+                id=message, text=clean(text), mode=mode, sender=clean(sender)[:500], images=paths, note=clean(note)
+            )
             await chronicle.journal.append(queued)
         if mode == "steer":
             self.cancel()
@@ -210,5 +215,5 @@ class Turns:
 
     def _text(self, message: MessageQueued) -> list[str]:
         """What the runtime is given, block by block: before the first message of a session what the role says."""
-        instructions = self._chronicle.spec.instructions
-        return [instructions, message.text] if instructions and not self._chronicle.state.introduced else [message.text]
+        instructions = "" if self._chronicle.state.introduced else self._chronicle.spec.instructions
+        return [*filter(None, (instructions, message.note)), message.text]

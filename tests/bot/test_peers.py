@@ -112,7 +112,7 @@ async def test_an_agent_reads_of_a_newcomer_with_its_next_message(home: House) -
         await home.chat.until(lambda: read(home, "ana0"), limit=30)
         home.say("And now?", ana)
         await home.chat.until(lambda: len(read(home, "ana0")) == 2, limit=30)
-        assert read(home, "ana0") == [
-            "<fleet>\nThe fleet changed: here now: bob0 (research).\n</fleet>\n\nWhat now?",
-            "And now?",
-        ]
+        entries = journal.read(home.paths.agent_folder("ana0"), Position(), 1000)
+        taken = [(e.event.note, e.event.text) for e in entries if isinstance(e.event, MessageQueued)]
+        note = "<fleet>\nThe fleet changed: here now: bob0 (research).\n</fleet>"
+        assert taken == [(note, "What now?"), ("", "And now?")]

@@ -14,7 +14,7 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from fleet import tools
 from fleet.errors import AgentRefused
-from fleet.events import ToolAnswered, ToolAsked
+from fleet.events import ToolAnswered, ToolAsked, TurnEnded
 from fleet.host import calls
 from fleet.tools import Tool
 from tests.fleet.agents import LIMIT_S, Agent, until
@@ -156,3 +156,15 @@ async def test_an_agent_that_uses_no_tool_does_not_pay_for_them(tmp_path: Path) 
         maps = Path(f"/proc/{link.hello.pid}/maps").read_text()
     assert "/pydantic_core/" in maps
     assert "/rpds/" not in maps
+
+
+async def test_a_note_of_musters_is_read_before_the_message_in_a_block_of_its_own(tmp_path: Path) -> None:
+    agent = make(tmp_path, instructions="Be kind.")
+    async with agent.running() as link:
+        for message in ("m1", "m2"):
+            await link.send(message, f"say={message}", note=f"note of {message}")
+            await until(link, TurnEnded, lambda event, message=message: event.message == message)  # type: ignore[misc]
+    assert [item["prompt"] for item in agent.record() if "prompt" in item] == [
+        ["Be kind.", "note of m1", "say=m1"],
+        ["note of m2", "say=m2"],
+    ]
