@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from bot.config import Check
     from bot.paths import Paths
+    from fleet.problems import Problem
 
 State = Literal["ok", "missing", "wrong", "unknown"]
 
@@ -255,7 +256,7 @@ def _configuration(checked: Check, paths: Paths) -> Iterator[Finding]:
             name="configuration",
             state="wrong",
             found=f"{count} problem{'' if count == 1 else 's'}; the first: {checked.problems[0]}",
-            costs="Muster does not start.",
+            costs=_cost_of(checked.problems),
             way="muster config check lists them all.",
         )
     elif not paths.muster_yaml.exists():
@@ -271,6 +272,12 @@ def _configuration(checked: Check, paths: Paths) -> Iterator[Finding]:
         yield Finding(name="configuration", state="wrong", found="open to others", costs=warning)
     for name, reason in (checked.settings.broken if checked.settings else {}).items():
         yield Finding(name=f"connector {name}", state="wrong", found="cannot be used", costs=reason)
+
+
+def _cost_of(problems: Sequence[Problem]) -> str:
+    if any(problem.file.startswith("muster.yaml") for problem in problems):
+        return "Muster does not start."
+    return "The roster is not applied, and its persistent agents do not come up."
 
 
 def _secrets(checked: Check, environ: Mapping[str, str]) -> Iterator[Finding]:

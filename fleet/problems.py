@@ -6,6 +6,7 @@ A value is repeated so that people find it, except where it may be a secret.
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 import types
 import typing
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 #: Problems shown; a file with more was not meant to be this file.
 MOST_PROBLEMS = 100
+
+#: Characters of a word that are compared with what is known.
+_LONGEST_WORD = 60
 
 _SECRETIVE = re.compile(r"token|secret|passw|key|credential", re.IGNORECASE)
 
@@ -50,17 +54,27 @@ class FileProblems(MusterError):
     """A file is not valid; the message has one line per problem."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
-        shown = [str(problem) for problem in problems[:MOST_PROBLEMS]]
-        if len(problems) > MOST_PROBLEMS:
-            shown.append(f"... and {len(problems) - MOST_PROBLEMS} more problems.")
-        super().__init__("\n".join(shown))
+        super().__init__("\n".join(lines_of(problems)))
         self.problems = tuple(problems)
+
+
+def lines_of(problems: Sequence[Problem]) -> list[str]:
+    """A line for each; of very many, the first, and how many more there are."""
+    lines = [str(problem) for problem in problems[:MOST_PROBLEMS]]
+    more = len(problems) - MOST_PROBLEMS
+    return [*lines, f"... and {more:,} more problems."] if more > 0 else lines
 
 
 def suggestion(word: str, known: Sequence[str]) -> str:
     """`` Did you mean 'x'?`` when one of the `known` words is close, else nothing."""
-    close = difflib.get_close_matches(word, known, 1, 0.6)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    close = _closest(word[:_LONGEST_WORD], tuple(known))
+    return f" Did you mean {close!r}?" if close is not None else ""
+
+
+@functools.lru_cache(256)
+def _closest(word: str, known: tuple[str, ...]) -> str | None:
+    # The same slip stands in a file a thousand times, or not at all.
+    return next(iter(difflib.get_close_matches(word, known, 1, 0.6)), None)
 
 
 def message(detail: ErrorDetails, model: type[BaseModel] | None) -> str:

@@ -74,6 +74,8 @@ class Document:
     columns: bool = False
     """Whether problems are told with their column as well."""
     _root: _Node | None = None
+    _told: set[Problem] = field(default_factory=set)
+    """Those of what a model found: it tells the same once for each way in which it tried a value."""
 
     def report(self, loc: Sequence[str | int], message: str) -> None:
         """Add a problem at the key `loc`."""
@@ -157,7 +159,8 @@ class Document:
             loc.append(part)
             here = here.get(part) if isinstance(here, dict) else here[int(part)]
         problem = self.problem((*at, *loc), message(detail, model_at(model, detail["loc"][:-1])))
-        if problem not in self.problems:
+        if problem not in self._told:
+            self._told.add(problem)
             self.problems.append(problem)
 
     def drop_empty(self) -> None:

@@ -123,12 +123,13 @@ def init(yes: bool, wanted: Sequence[str], chat: str | None, **given: Any) -> in
 def config_check() -> int:
     """Read muster.yaml and roster.yaml, and say what is wrong with them."""
     from bot.config import check
+    from fleet.problems import lines_of
 
     found = check(_paths())
     for warning in found.warnings:
         click.echo(f"warning: {warning}", err=True)
-    for problem in found.problems:
-        click.echo(str(problem), err=True)
+    for line in lines_of(found.problems):
+        click.echo(line, err=True)
     for problem in found.roster.not_in_effect if found.roster is not None else ():
         click.echo(f"note: {problem}", err=True)
     if found.problems:

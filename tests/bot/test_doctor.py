@@ -111,6 +111,15 @@ def test_an_old_python() -> None:
     assert doctor.python((3, 13, 0)).state == "ok"
 
 
+def test_a_roster_below_the_floor_costs_the_roster_alone(paths: Paths) -> None:
+    paths.muster_yaml.write_text("timezone: UTC\n")
+    paths.roster_yaml.write_text("agents: [{name: a}]\n")
+    finding = named(doctor.examine(paths, {}, which=nothing), "configuration")
+    assert (finding.state, "no agent has the role orchestrator" in finding.found) == ("wrong", True)
+    assert "does not start" not in finding.costs
+    assert "not applied" in finding.costs
+
+
 def test_a_broken_configuration(paths: Paths) -> None:
     paths.muster_yaml.write_text("timzone: UTC\n")
     findings = doctor.examine(paths, {}, which=nothing)

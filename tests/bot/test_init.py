@@ -236,3 +236,16 @@ def test_presets_that_contradict_each_other_write_nothing(
     assert cli.run(CommandTable(), ["init", "--yes", *given]) == 2
     assert "hybrid" in capsys.readouterr().err or options[0] == "terminal"
     assert not paths.config.exists()
+
+
+def test_a_roster_with_thousands_of_mistakes_is_told_in_a_hundred_lines(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MUSTER_HOME", str(paths.config))
+    paths.config.mkdir(mode=0o700)
+    paths.roster_yaml.write_text("agents:\n" + "".join(f"  - {{name: a{n}, runtime: cladue}}\n" for n in range(3_000)))
+    assert cli.run(CommandTable(), ["config", "check"]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith("roster.yaml:2:16: agents[a0].runtime: found 'cladue'")
+    assert all("Did you mean 'claude'?" in line for line in said[:100])
+    assert said[100:] == ["... and 2,900 more problems."]
