@@ -50,7 +50,7 @@ def text(fleet: Roster, views: Mapping[str, AgentView], changes: Sequence[Change
     if wrong:
         parts.append("⚠️ Nothing of it is applied before this is mended:\n" + _listed(wrong))
     if changes:
-        lines = [change_line(change_as_json(change)) for change in changes]
+        lines = [f"{change_line(change_as_json(change))}: {_FOLLOWS[change.kind]}" for change in changes]
         parts.append(f"✏️ Not applied yet, and {command_line('roster apply')} does it:\n" + _listed(lines))
     if fleet.not_in_effect:
         parts.append("Set, and without effect:\n" + _listed([str(problem) for problem in fleet.not_in_effect]))
@@ -84,12 +84,16 @@ def _listed(lines: Sequence[str]) -> str:
     return "\n".join(f"- {rendering.one_line(line, 400)}" for line in lines[:_LISTED]) + more
 
 
+#: What applying does, by the kind of change.
+_FOLLOWS = {"start": "it starts", "stop": "it stops", "restart": "it starts again"}
+
+
 def change_line(change: Mapping[str, Any]) -> str:
-    """One change, as `change_as_json` has it, in a line."""
+    """What is different about an agent, as `change_as_json` has it, in a line."""
     what = {
-        "start": "persistent, and never launched: it starts",
-        "stop": "no longer in the roster: it stops",
-        "restart": f"starts again with {', '.join(map(_difference, change['differences']))}",
+        "start": "is persistent, and never ran",
+        "stop": "is not in the roster",
+        "restart": f"has {', '.join(map(_difference, change['differences']))}",
     }
     return f"**{change['agent']}** {what[change['kind']]}"
 

@@ -231,12 +231,17 @@ async def test_applying_launches_restarts_and_stops_and_then_nothing(home: House
     text = home.paths.roster_yaml.read_text()
     home.paths.roster_yaml.write_text(text[: text.index("  - name: coder1")])
     shown = await home.ask("!roster")
-    assert "**coder0** starts again with model `large`" in shown
-    assert "**coder1** no longer in the roster: it stops" in shown
+    assert "**coder0** has model `large`: it starts again" in shown
+    assert "**coder1** is not in the roster: it stops" in shown
     assert told(home, "coder0")["launch_id"] == first, "nothing happens before it is applied"
 
     answer = await home.ask("!roster apply", sender=OPERATOR)
-    for words in ("**lead** persistent", "**polisher** persistent", "model `large`", "coder1 stops"):
+    for words in (
+        "**lead** is persistent",
+        "**polisher** is persistent",
+        "has model `large`. It starts again now",
+        "coder1 stops",
+    ):
         assert words in answer
     for name in ("lead", "polisher"):
         await home.heard(await home.thread(name), "Ready")
