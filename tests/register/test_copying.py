@@ -242,21 +242,21 @@ class _Shouts(copying._WrittenJson):
         return lambda value: value and value.upper()
 
 
-def _copy_and_die(source: str, target: str) -> None:
-    crashpoints.arm(f"{copying.COPY}.before")
+def _copy_and_die(source: str, target: str, side: str) -> None:
+    crashpoints.arm(f"{copying.COPY}.{side}")
     asyncio.run(copy(Place(url=source), Place(url=target)))
 
 
+@pytest.mark.parametrize("side", ["before", "after"])
 @pytest.mark.parametrize("way", ["there", "back"])
-async def test_killed_before_the_end_nothing_was_copied_and_it_can_be_done_again(
-    file: str, server: str, way: str
-) -> None:
+async def test_killed_at_this_place_all_was_copied_or_nothing(file: str, server: str, way: str, side: str) -> None:
     source, target = (file, server) if way == "there" else (server, file)
     await fill(source)
-    process = multiprocessing.get_context("spawn").Process(target=_copy_and_die, args=(source, target))
+    process = multiprocessing.get_context("spawn").Process(target=_copy_and_die, args=(source, target, side))
     process.start()
     await asyncio.to_thread(process.join, 60)
     assert process.exitcode == -signal.SIGKILL
-    assert await count(target) == 0
-    await copy(Place(url=source), Place(url=target))
+    if side == "before":
+        assert await count(target) == 0
+        await copy(Place(url=source), Place(url=target))
     assert await count(target) == await count(source)

@@ -68,6 +68,8 @@ APART: dict[str, tuple[str, ...]] = {
     "test_killed_at_this_place_everything_stands_once": both("inbox.give_up"),
     # No command that there is takes so long: tests/bot/test_headway.py has one.
     "test_killed_at_this_place_a_long_command_answers_once": both("command.progress"),
+    # While nothing else runs: tests/register/test_copying.py.
+    "test_killed_at_this_place_all_was_copied_or_nothing": both("register.copy"),
     # Agents in repositories: tests/fleet/test_workspace_killed.py.
     "test_killed_at_this_place_no_half_of_a_clone_is_taken_for_one": both(
         "workspace.make", "workspace.collect", "workspace.remove"
