@@ -217,7 +217,7 @@ class Assembly:
         role = asked.get("role")
         editing.check_entry(self._entry_of(plan), fleet if entry is None or role is not None else None)
         if role is not None and role not in (known := self._roles()):
-            raise FleetError(f"There is {roster.unknown_role(role, known.names)}")
+            raise FleetError(f"No {roster.unknown_role(role, known.names).removeprefix('no ')}")
         _check_installed(runtimes.RUNTIMES[runtime], entry.command if entry is not None else None)
         if entry is None:
             # What it says is written into the roster, and is the roster's from then on.

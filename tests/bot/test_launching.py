@@ -75,3 +75,24 @@ async def test_a_command_of_ones_own_that_is_not_there_is_refused_at_once(home: 
     home.paths.roster_yaml.write_text(roster)
     assert "no program /not/there/agent" in await home.ask("!launch absent")
     assert "No agent runs" in await home.ask("!ps --all")
+
+
+async def test_a_launch_cannot_break_the_rules_of_a_fleet(home: House) -> None:
+    home.paths.roster_yaml.write_text(
+        "defaults: {runtime: sim, sandbox: none}\n"
+        "agents: [{name: lead, role: orchestrator}, {name: polisher, role: enhancer}]\n"
+    )
+    assert (await home.ask("!launch x --role codr")).startswith("No role is called 'codr'. Did you mean 'coder'?")
+    for name in ("boss", "polisher"):
+        assert "lead is the orchestrator" in await home.ask(f"!launch {name} --role orchestrator")
+    assert "No agent runs" in await home.ask("!ps --all")
+    assert "starts in its thread" in await home.ask("!launch mender --role enhancer")
+
+
+async def test_a_roster_from_before_the_rules_goes_on(home: House) -> None:
+    home.paths.roster_yaml.write_text("agents: [{name: old, role: tester, runtime: sim, sandbox: none}]\n")
+    assert "starts in its thread" in await home.ask("!launch old")
+    assert "starts in its thread" in await home.ask("!launch new --runtime sim --sandbox none")
+    shown = await home.ask("!roster")
+    assert "no agent has the role orchestrator" in shown
+    assert "| new | coder |" in shown
