@@ -46,6 +46,20 @@ _SETTINGS = {
 }
 
 
+_EMPTY = f"""
+    DO $$ DECLARE name text; BEGIN
+        FOR name IN
+            SELECT tablename FROM pg_tables WHERE schemaname = '{SCHEMA}' AND tablename <> 'alembic_version'
+        LOOP
+            EXECUTE format('DELETE FROM %I', name);
+        END LOOP;
+        FOR name IN SELECT sequencename FROM pg_sequences WHERE schemaname = '{SCHEMA}' AND last_value IS NOT NULL LOOP
+            EXECUTE format('ALTER SEQUENCE %I RESTART', name);
+        END LOOP;
+    END $$
+"""
+
+
 class PostgresMissing(Exception):
     """PostgreSQL is not installed here; the message says so. Tests skip with it."""
 
@@ -145,6 +159,10 @@ class Postgres:
     async def drop(self, database: str) -> None:
         """Remove a database, whoever is connected."""
         await self.execute("postgres", f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
+
+    async def empty(self, database: str) -> None:
+        """Take every row of a register away, and let its numbers begin again."""
+        await self.execute(database, _EMPTY)
 
     async def execute(self, database: str, *statements: str) -> None:
         """Run statements as the server's superuser."""

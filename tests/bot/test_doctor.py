@@ -170,16 +170,16 @@ async def test_the_register_is_looked_into(paths: Paths) -> None:
     assert (finding.state, "backup" in finding.way) == ("wrong", True)
 
 
-def test_a_register_on_a_server_is_looked_into(paths: Paths, postgres: Postgres, postgres_database: str) -> None:
+def test_a_register_on_a_server_is_looked_into(paths: Paths, postgres: Postgres, emptied_database: str) -> None:
     paths.config.mkdir(parents=True, exist_ok=True)
 
     def look(url: str) -> doctor.Finding:
         paths.muster_yaml.write_text(f"register: {{url: '{url}', password: 'env:DB'}}\n")
         return doctor.register(config.check(paths), paths, {"DB": "hunter2"})
 
-    found = look(postgres.url(postgres_database))
+    found = look(postgres.url(emptied_database))
     assert (found.state, found.way) == ("wrong", "Set fsync = on in postgresql.conf.")
-    assert postgres_database in found.found
+    assert emptied_database in found.found
     missing = look(postgres.url("nowhere"))
     assert missing.state == "wrong"
     assert "does not exist" in missing.found
@@ -193,13 +193,13 @@ def test_a_register_on_a_server_is_looked_into(paths: Paths, postgres: Postgres,
     assert names == {"register.password": "wrong"}
 
 
-def test_a_register_that_takes_any_password_is_wrong(paths: Paths, postgres: Postgres, postgres_database: str) -> None:
+def test_a_register_that_takes_any_password_is_wrong(paths: Paths, postgres: Postgres, emptied_database: str) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as found:
         port = found.getsockname()[1]
     postgres.stop()
     postgres.start(listen_addresses="127.0.0.1", port=str(port))
     try:
-        url = f"postgresql://muster@127.0.0.1:{port}/{postgres_database}"
+        url = f"postgresql://muster@127.0.0.1:{port}/{emptied_database}"
         paths.muster_yaml.write_text(f"register: {{url: '{url}'}}\n")
         finding = doctor.register(config.check(paths), paths, {})
     finally:

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-async def server(
-    postgres: Postgres, postgres_database: str, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Postgres]:
+async def server(postgres: Postgres, emptied_database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Postgres]:
     """The server, to be killed; it runs again afterwards."""
     monkeypatch.setattr(store, "_LONGEST_LOOK", 0.2)
     yield postgres
@@ -33,8 +31,8 @@ async def server(
 
 
 @pytest.fixture
-async def home(server: Postgres, postgres_database: str, tmp_path: Path) -> AsyncIterator[House]:
-    settings = f"register:\n  url: {server.url(postgres_database)}\n"
+async def home(server: Postgres, emptied_database: str, tmp_path: Path) -> AsyncIterator[House]:
+    settings = f"register:\n  url: {server.url(emptied_database)}\n"
     async with house(tmp_path, settings=settings, roster=roster(tmp_path, "imp")) as made:
         yield made
 

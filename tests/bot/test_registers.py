@@ -65,9 +65,9 @@ def people(url: str) -> list[str]:
 
 
 def test_a_fleet_moves_to_a_server(
-    own: str, postgres: Postgres, postgres_database: str, capsys: pytest.CaptureFixture[str]
+    own: str, postgres: Postgres, emptied_database: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    server = postgres.url(postgres_database)
+    server = postgres.url(emptied_database)
     assert copy(own, server, "--json") == 0
     printed = capsys.readouterr()
     answer = json.loads(printed.out)

@@ -131,7 +131,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         return
     server: Postgres = request.getfixturevalue("postgres")
     if not case.get("place", "").startswith(MAKING):
-        yield server.url(request.getfixturevalue("postgres_database"))
+        yield server.url(request.getfixturevalue("emptied_database"))
         return
     name = asyncio.run(server.database())
     yield server.url(name)

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-async def server(
-    postgres: Postgres, postgres_database: str, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Postgres]:
+async def server(postgres: Postgres, emptied_database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Postgres]:
     """The server, to be killed; it runs again afterwards."""
     monkeypatch.setattr(store, "_LONGEST_LOOK", 0.2)
     yield postgres
@@ -36,9 +34,9 @@ async def all_done(office: Office) -> bool:
 
 
 async def test_what_was_said_while_the_server_was_killed_again_and_again_is_answered_once(
-    server: Postgres, postgres_database: str
+    server: Postgres, emptied_database: str
 ) -> None:
-    async with opened(server.url(postgres_database)) as office, office.open() as delivery:
+    async with opened(server.url(emptied_database)) as office, office.open() as delivery:
         for round_ in range(4):
             for number in range(5):
                 office.server.post(f"{round_}.{number}", conversation=f"room {number % 2}")
@@ -58,7 +56,7 @@ async def test_what_was_said_while_the_server_was_killed_again_and_again_is_answ
 
 
 async def test_a_commit_whose_answer_was_lost_is_not_done_twice(
-    server: Postgres, postgres_database: str, tmp_path: Path
+    server: Postgres, emptied_database: str, tmp_path: Path
 ) -> None:
     cuts = 0
 
@@ -69,7 +67,7 @@ async def test_a_commit_whose_answer_was_lost_is_not_done_twice(
         return b"COMMIT" in sent and cuts % 3 == 0
 
     async with between(server, tmp_path, cut) as folder:
-        url = f"postgresql://muster@/{postgres_database}?host={folder}"
+        url = f"postgresql://muster@/{emptied_database}?host={folder}"
         async with opened(url) as office, office.open() as delivery:
             for number in range(20):
                 office.server.post(f"{number}")

@@ -46,8 +46,8 @@ def file(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def server(postgres: Postgres, postgres_database: str) -> str:
-    return postgres.url(postgres_database)
+def server(postgres: Postgres, emptied_database: str) -> str:
+    return postgres.url(emptied_database)
 
 
 @pytest.fixture

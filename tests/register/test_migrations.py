@@ -27,6 +27,12 @@ if TYPE_CHECKING:
     from tests.postgres import Postgres
 
 
+@pytest.fixture
+def emptied_database(postgres_database: str) -> str:
+    """One of the test's own, since tables are changed here."""
+    return postgres_database
+
+
 def engine_of(url: str) -> AsyncEngine:
     """An engine of the test's own, beside the register's."""
     place = address.parse(url)

@@ -29,9 +29,7 @@ STEP = declare("test.outage")
 
 
 @pytest.fixture
-async def server(
-    postgres: Postgres, postgres_database: str, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Postgres]:
+async def server(postgres: Postgres, emptied_database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Postgres]:
     """The server, to be stopped and killed; it runs again afterwards."""
     monkeypatch.setattr(store, "_LONGEST_LOOK", 0.2)
     yield postgres
@@ -40,8 +38,8 @@ async def server(
 
 
 @pytest.fixture
-async def register(server: Postgres, postgres_database: str) -> AsyncIterator[Store]:
-    opened = await Store.open(server.url(postgres_database))
+async def register(server: Postgres, emptied_database: str) -> AsyncIterator[Store]:
+    opened = await Store.open(server.url(emptied_database))
     async with opened.write(STEP) as tx:
         await put(tx, "first")
     yield opened
@@ -120,11 +118,11 @@ async def test_a_restart_while_nobody_used_it_is_not_noticed(server: Postgres, r
 
 
 async def test_a_server_that_hangs_is_given_up_and_used_again(
-    server: Postgres, postgres_database: str, monkeypatch: pytest.MonkeyPatch
+    server: Postgres, emptied_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server_access, "ANSWER_LIMIT", 0.3)
     monkeypatch.setattr(server_access, "CONNECT_LIMIT", 0.5)
-    register = await Store.open(server.url(postgres_database))
+    register = await Store.open(server.url(emptied_database))
     server.freeze()
     try:
         with pytest.raises(RegisterAway, match="no answer within"):
@@ -137,14 +135,14 @@ async def test_a_server_that_hangs_is_given_up_and_used_again(
 
 
 async def test_a_database_that_was_replaced_meanwhile_is_not_used(
-    server: Postgres, register: Store, postgres_database: str, postgres_template: str
+    server: Postgres, register: Store, emptied_database: str, postgres_template: str
 ) -> None:
     server.kill()
     with pytest.raises(RegisterAway):
         await names(register)
     await server.started(port="5433")  # where Muster does not look
-    await server.drop(postgres_database)
-    await server.execute("postgres", f"CREATE DATABASE {postgres_database} TEMPLATE {postgres_template}")
+    await server.drop(emptied_database)
+    await server.execute("postgres", f"CREATE DATABASE {emptied_database} TEMPLATE {postgres_template}")
     server.stop()
     await server.started()
     async with asyncio.timeout(30):
@@ -199,8 +197,8 @@ class Intruder:
 
 
 @pytest.fixture
-async def intruder(server: Postgres, postgres_database: str) -> AsyncIterator[Intruder]:
-    connection = await server.connect(postgres_database)
+async def intruder(server: Postgres, emptied_database: str) -> AsyncIterator[Intruder]:
+    connection = await server.connect(emptied_database)
     yield Intruder(connection)
     await connection.close()
 
