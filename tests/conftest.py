@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 #: Set in CI, where everything is installed: a test that is skipped there was skipped by mistake.
 REFUSE_SKIPS = "MUSTER_TESTS_REFUSE_SKIPS"
-#: Skips with these reasons are no mistakes: the run as the other kind of user covers them, or the time was used up.
-EXCUSED = ("needs root", "needs an ordinary user", "the time for soak tests is over")
+#: Skips with these reasons are no mistakes: the run as the other kind of user covers them, the time was used up, or
+#: what they need is too heavy to be installed for every run.
+EXCUSED = ("needs root", "needs an ordinary user", "the time for soak tests is over", "tried by hand")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -95,7 +95,8 @@ async def answer(link: AgentLink) -> ToolAsked:
 @pytest.mark.parametrize("name", ["claude", "codex", "opencode"])
 async def test_a_real_agent_calls_a_tool_of_musters_in_its_sandbox(name: str, tmp_path: Path) -> None:
     if not (PROGRAMS / runtimes.RUNTIMES[name].program).exists():
-        pytest.skip(f"{name} is not installed")
+        by_hand = "tried by hand: " if name == "opencode" else ""
+        pytest.skip(f"{by_hand}{name} is not installed")
     async with running() as provider:
         real = Real(name, "bubblewrap", Agent.make(tmp_path), provider)
         prepare(real, tmp_path / "t")

@@ -60,7 +60,7 @@ async def test_a_newer_host_is_understood_as_far_as_it_goes(tmp_path: Path) -> N
 
 async def test_a_host_that_is_too_old_offers_the_way_out(tmp_path: Path) -> None:
     async with host(tmp_path / "s", hello={**HELLO, "protocol": 0}):
-        with pytest.raises(AgentRefused, match="coder0 speaks version 0 .* Restart the agent") as refused:
+        with pytest.raises(AgentRefused, match=r"coder0 speaks version 0 .* Restart the agent") as refused:
             await AgentLink.connect(tmp_path / "s")
         assert refused.value.code == "protocol"
 
