@@ -240,7 +240,9 @@ async def test_what_cannot_be_undone_wants_a_yes(shell: Shell) -> None:
 @contextlib.contextmanager
 def _at_a_terminal(words: str, path: Path) -> Iterator[Any]:
     code = (
-        "import sys; from pathlib import Path\n"
+        "import signal, sys; from pathlib import Path\n"
+        # Whoever runs the tests in the background may have had it ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from bot.commands.table import CommandTable\n"
         "from bot.doors import cli; from bot.doors.client import Client\n"
         "from tests.bot.doors.test_cli import declare\n"

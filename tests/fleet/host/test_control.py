@@ -172,16 +172,19 @@ async def test_following_has_no_gap_and_no_repeat_wherever_it_begins(agent: Agen
 async def test_who_follows_hears_of_a_change_of_state_before_the_next_heartbeat(agent: Agent) -> None:
     async with agent.running(heartbeat_s=600) as link:
         await link.send("m1", "ask=x")
-        states: list[str] = []
+        asked: PermissionAsked | None = None
+        state = waiting = ""
         async with asyncio.timeout(LIMIT_S):
             stream = link.follow(START)
             async for item in stream:
-                if isinstance(item, Entry):
-                    if isinstance(item.event, PermissionAsked):
-                        await allow(link, item.event)
-                    continue
-                states.append(item.state)
-                if "waiting" in states and item.state == "idle":
+                if not isinstance(item, Entry):
+                    state = item.state
+                elif isinstance(item.event, PermissionAsked):
+                    asked = item.event
+                if asked is not None and state == "waiting" and not waiting:
+                    waiting = state
+                    await allow(link, asked)
+                if waiting and state == "idle":
                     break
             await stream.aclose()  # type: ignore[attr-defined]
 
