@@ -238,16 +238,17 @@ class Executor:
         if command is not None and not command.effects and refused is None:
             # Nothing happens that a crash could do twice, so its end is all that is written.
             return await self._perform(request, None, finish, progress)
-        async with services.store.write(ACCEPT) as tx:
-            known = await command_runs.get(tx, request.id)
-            if known is None:
-                if refused is not None:
-                    return await self._begin_refused(tx, request, *refused, finish)
-                waits = command is not None and command.confirm and not request.confirmed
-                run = new_run(request, "confirming" if waits else "running", services.clock())
-                await command_runs.add(tx, run)
-                if command is not None and waits:
-                    return await self._ask(tx, run, command, finish)
+        with _away(_NOT_BEGUN, request.name):
+            async with services.store.write(ACCEPT) as tx:
+                known = await command_runs.get(tx, request.id)
+                if known is None:
+                    if refused is not None:
+                        return await self._begin_refused(tx, request, *refused, finish)
+                    waits = command is not None and command.confirm and not request.confirmed
+                    run = new_run(request, "confirming" if waits else "running", services.clock())
+                    await command_runs.add(tx, run)
+                    if command is not None and waits:
+                        return await self._ask(tx, run, command, finish)
         if known is not None:
             check_same(known, request, self._kept)
             run = known
@@ -256,7 +257,7 @@ class Executor:
                 async with services.store.write(FINISH) as tx:
                     await finish(tx, outcome)
                 return outcome
-        with _taken_up_later(run):
+        with _away(_GOES_ON, run.name):
             return await self._perform(request, run, finish, progress, taken_up=known is not None)
 
     async def _confirm(self, request: Request, finish: Finish, progress: Progress) -> Outcome:
@@ -274,7 +275,7 @@ class Executor:
                 if refused is not None:
                     return await self._end(tx, run, "refused", Reply(refused[0]), finish, refused[1])
                 await command_runs.change(tx, run.id, only=("confirming",), state="running")
-        with _taken_up_later(run):
+        with _away(_GOES_ON, run.name):
             return await self._perform(request, run, finish, progress, taken_up=run.state == "running")
 
     async def _perform(
@@ -425,16 +426,20 @@ class Executor:
         return kept
 
 
+#: Of a wish of which nothing is written down, and of a run that stands in the register.
+_NOT_BEGUN = "`{}` was not begun; ask for it again then."
+_GOES_ON = "`{}` had begun, and goes on then by itself."
+
 _Act: TypeAlias = "Callable[[Request, Finish, Progress], Coroutine[Any, Any, Outcome]]"
 
 
 @contextmanager
-def _taken_up_later(run: CommandRun) -> Iterator[None]:
-    """Say of a run that stands in the register, and that an outage cuts off, that it goes on by itself."""
+def _away(sentence: str, name: str) -> Iterator[None]:
+    """Say of a command, where the register is away, what that means for it."""
     try:
         yield
     except RegisterAway as away:
-        raise RegisterAway(f"{away} `{run.name}` had begun, and goes on then by itself.") from away
+        raise RegisterAway(f"{away} {sentence.format(name)}") from away
 
 
 def _audited(command: Command | None) -> bool:

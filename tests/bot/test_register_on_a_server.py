@@ -70,6 +70,9 @@ async def test_while_the_server_is_away_commands_say_so_and_everything_goes_on_a
         assert status == 503
         assert "does not answer" in answer["error"]
         assert "Start PostgreSQL" in answer["error"]
+        status, answer = await ask_gateway(home, "POST", "/v1/commands/stop", {"name": "imp"})
+        assert status == 503
+        assert "`stop` was not begun; ask for it again then" in answer["error"]
         status, answer = await ask_gateway(home, "POST", "/v1/commands/health")
         assert status == 200
         assert (answer["data"]["status"], answer["data"]["register"]["reachable"]) == ("down", False)
