@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
+import sys
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from fleet.events import RuntimeStarted
 from fleet.host.chronicle import Chronicle
@@ -17,12 +19,9 @@ from fleet.host.transcript import Transcript
 from fleet.host.turns import Turns
 from tests.fleet.agents import LIMIT_S, Agent
 
-if TYPE_CHECKING:
-    from pathlib import Path
 
-
-async def test_a_message_that_came_while_the_runtime_ended_waits_and_keeps_nobody_busy(tmp_path: Path) -> None:
-    chronicle = await Chronicle.open(Agent.make(tmp_path).spec, AgentState(), clock=time.time)
+async def send_while_it_ends(folder: str) -> None:
+    chronicle = await Chronicle.open(Agent.make(Path(folder)).spec, AgentState(), clock=time.time)
     desk = PermissionDesk(chronicle.journal, timeout_s=60, clock=time.time, grants=dict)
     tasks = HeldTasks()
     transcript = Transcript(chronicle, desk)
@@ -46,3 +45,14 @@ async def test_a_message_that_came_while_the_runtime_ended_waits_and_keeps_nobod
     finally:
         await life.end(gently=False)
         await chronicle.journal.close()
+
+
+def test_a_message_that_came_while_the_runtime_ended_waits_and_keeps_nobody_busy(tmp_path: Path) -> None:
+    # In a process of its own: with a runtime, everything ends that the process of its agent host has started.
+    lines = (
+        "import asyncio, sys, tests.fleet.host.test_turns as here",
+        "asyncio.run(here.send_while_it_ends(sys.argv[1]))",
+    )
+    program = "; ".join(lines)
+    ended = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
