@@ -118,10 +118,16 @@ async def converse(agent: Agent) -> None:
 
 
 async def attend(link: AgentLink) -> None:
+    endless, working = None, None
     async with contextlib.aclosing(link.follow(START)) as stream:  # type: ignore[type-var]
         async for item in stream:
-            if isinstance(item, HostStatus) and item.turn is not None and item.state == "working":
+            if isinstance(item, Entry) and isinstance(item.event, TurnStarted) and item.event.message == "m3":
+                endless = item.event.turn
+            if isinstance(item, HostStatus) and item.state == "working":
+                working = item.turn
+            if endless is not None and working == endless:
                 await link.cancel()
+                endless = None
             if isinstance(item, Entry) and isinstance(item.event, PermissionAsked):
                 asked = item.event
                 with contextlib.suppress(AgentRefused):
