@@ -122,6 +122,10 @@ async def test_an_installation_dies_while_it_is_made(tmp_path: Path, synapse: Sy
         assert deaths == list(crashes)
 
 
+async def for_ever() -> None:
+    await asyncio.Event().wait()
+
+
 @pytest.mark.parametrize("arrived", [False, pytest.param(True, marks=pytest.mark.soak)])
 async def test_the_bot_dies_and_comes_back_as_another_device(
     tmp_path: Path, synapse: Synapse, models: Provider, arrived: bool
@@ -129,7 +133,8 @@ async def test_the_bot_dies_and_comes_back_as_another_device(
     """Homeservers recognise what they were sent before only from the same device."""
     async with staged(tmp_path, synapse, models) as stage:
         home, books = stage.home, stage.books
-        async with home.revived(["outbox.send.after" if arrived else "outbox.send.before"]) as deaths:
+        place = "outbox.send.after" if arrived else "outbox.send.before"
+        async with home.revived([place], pause=for_ever) as deaths:
             asked = await books.command("!ps")
             async with asyncio.timeout(LIMIT):
                 while not deaths:
