@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from bot import core, health, onboarding
+from bot import core, health, onboarding, tenure
 from bot.agents import Agents
 from bot.alarms import Alarms
 from bot.commands import sections
@@ -195,6 +195,8 @@ async def running(
         store = await open_register(settings, environ)
         try:
             async with (
+                tenure.held(store, paths.state, clock) as lease,
+                _task("tenure", tenure.keep(store, lease, clock)),
                 _running(paths, settings, environ, store, clock, connectors or {}) as orchestrator,
                 _task("core", orchestrator.bring_up()) if bring_up else contextlib.nullcontext(),
             ):

@@ -58,7 +58,7 @@ SCENES: dict[Scene, tuple[str, ...]] = {
 
 #: Places that no script of an operator passes in seconds, and the test that is about each.
 APART: dict[str, tuple[str, ...]] = {
-    "test_an_installation_dies_while_it_is_made": both("register.migrate", "register.create"),
+    "test_an_installation_dies_while_it_is_made": both("register.migrate", "register.create", "register.hold"),
     "test_the_bot_dies_and_comes_back_as_another_device": both("outbox.restamp"),
     # Every hour.
     "test_dying_while_old_things_are_forgotten": both("chat.sweep", "commands.forget"),
