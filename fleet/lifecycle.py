@@ -35,6 +35,8 @@ _LOG_BYTES: Final = 2**20
 _LOG_TAIL: Final = 4000
 _ASK_AGAIN_S: Final = 0.05
 _DIE_S: Final = 5.0
+#: Between two looks whether what was killed is gone.
+_DEATH_PAUSE_S: Final = 0.005
 #: An agent host has so long to leave whoever started it.
 _DETACH_S: Final = 30.0
 #: When nobody waits for a start any more, the agent host has so long to take its lock.
@@ -179,10 +181,16 @@ def _newborn(group: int, folder: Path) -> list[int]:
 
 
 def _end_newborn(group: int, folder: Path) -> None:
-    """End an agent host that has no lock yet. It has begun nothing, so nothing else is left of it."""
-    for pid in _newborn(group, folder):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    """End an agent host that has no lock yet. It has begun nothing, so nothing else is left of it.
+
+    Returns once they are gone: a signal is not obeyed in the instant in which it is sent.
+    """
+    deadline = time.monotonic() + _DIE_S
+    while (pids := _newborn(group, folder)) and time.monotonic() < deadline:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(_DEATH_PAUSE_S)
 
 
 def is_running(folder: Path) -> bool:
