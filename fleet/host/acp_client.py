@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
+from fleet import lean_acp  # noqa: F401
+
+# isort: split
 from acp.connection import Connection
 from acp.exceptions import RequestError
 from acp.schema import (

@@ -15,6 +15,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from fleet import lean_acp  # noqa: F401
+
+# isort: split
 import acp
 from acp import helpers, schema
 
