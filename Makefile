@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TEST_PROCESSES ?= 2
 SOURCES := bot connectors fleet register scheduler tests benchmarks
 
-.PHONY: run test test-agents soak bench lint format lock clean help
+.PHONY: run test test-slow test-agents soak bench lint format lock clean help
 
 help: ## Say what each target does.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -20,6 +20,9 @@ run: $(VENV)/.installed ## Install, then run a fleet of two built-in agents in a
 test: $(VENV)/.installed-dev ## Install, check style, types and layers, then run the tests.
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist worksteal $(PYTEST_ARGS)
+
+test-slow: $(VENV)/.installed-dev ## The tests that `make test` leaves out since they take long.
+	@$(BIN)/python -m pytest -m "slow and not soak" --numprocesses $(TEST_PROCESSES) --dist worksteal $(PYTEST_ARGS)
 
 test-agents: $(VENV)/.installed-dev tests/agents/node_modules/.installed ## Test with the real Claude Code and Codex.
 	@$(BIN)/python -m pytest -m agents $(PYTEST_ARGS)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.mark.slow
 async def test_always_that_came_too_late_allows_nothing_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with house(tmp_path) as home, home.open():
         thread = await home.launch("coder0")
@@ -36,6 +37,7 @@ async def test_always_that_came_too_late_allows_nothing_later(tmp_path: Path, mo
         assert "Nothing is allowed for always" in await home.ask("!grants")
 
 
+@pytest.mark.slow
 async def test_always_stands_once_the_agent_took_it(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         async with home.open():
@@ -86,6 +88,7 @@ async def outcome(home: House, folder: Path) -> Any:
     return answers()[0]["outcome"]
 
 
+@pytest.mark.slow
 async def test_an_always_too_many_allows_once_and_is_said_to(tmp_path: Path) -> None:
     async with house(tmp_path, roster=puppets.roster(tmp_path, "imp")) as home, home.open():
         thread, approval = await asked_beyond(home, "allow_once", "allow_always", "reject_once")

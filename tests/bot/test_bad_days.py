@@ -93,6 +93,7 @@ async def rows(home: House, table: str) -> int:
         return await tx.scalar(select(func.count()).select_from(getattr(schema, table))) or 0
 
 
+@pytest.mark.slow
 async def test_thousands_of_messages_of_hundreds_of_strangers_cost_a_line_each_and_little_room(home: House) -> None:
     assert home.orchestrator is not None
     people = [f"@stan{number}" for number in range(150)]
@@ -192,6 +193,7 @@ async def test_the_audit_has_who_where_what_and_the_result_of_each_command_once(
     ]
 
 
+@pytest.mark.slow
 async def test_discarding_deletes_only_what_muster_made(home: House, tmp_path: Path) -> None:
     own = tmp_path / "mine"
     own.mkdir()
@@ -227,6 +229,7 @@ async def test_an_agent_that_cannot_be_started_says_so_in_its_thread(tmp_path: P
         assert (await home.ask("!ps")).count("failed") == 3
 
 
+@pytest.mark.slow
 async def test_a_roster_that_cannot_be_written_is_said_and_the_agent_runs(home: House) -> None:
     home.paths.roster_yaml.with_name("roster.yaml.bak").mkdir()
     (home.paths.roster_yaml.with_name("roster.yaml.bak") / "x").mkdir()

@@ -24,6 +24,7 @@ async def home(tmp_path: Path) -> AsyncIterator[House]:
         yield made
 
 
+@pytest.mark.slow
 async def test_an_agent_is_launched_talked_to_and_stopped(home: House) -> None:
     thread = await home.launch("coder0")
     event = home.say("hello there [[say: general greetings]]", thread)
@@ -35,6 +36,7 @@ async def test_an_agent_is_launched_talked_to_and_stopped(home: House) -> None:
     assert "No agent runs" in await home.ask("!ps")
 
 
+@pytest.mark.slow
 async def test_the_answer_stands_once_and_exactly(home: House) -> None:
     thread = await home.launch("coder0")
     home.say("[[say: one **two** `three`]]", thread)
@@ -56,6 +58,7 @@ async def test_words_in_the_room_go_to_the_orchestrator_and_are_answered_there(h
     await home.heard(ROOM, "I am in charge")
 
 
+@pytest.mark.slow
 async def test_a_permission_is_asked_with_the_whole_command_and_given_by_reaction(home: House) -> None:
     thread = await home.launch("coder0")
     home.say("[[run: echo permitted > proof.txt]]", thread)
@@ -154,6 +157,7 @@ async def test_a_command_with_a_slip_says_what_was_meant(home: House) -> None:
     assert "only an admin" in await home.ask("!launch coder0 --runtime sim --sandbox none", sender=OPERATOR)
 
 
+@pytest.mark.slow
 async def test_a_stopped_agent_goes_on_with_its_conversation_when_it_is_launched_again(home: House) -> None:
     thread = await home.launch("coder0")
     await home.marks(home.say("[[say: first]]", thread), "✅")
@@ -173,6 +177,7 @@ async def test_a_stopped_agent_goes_on_with_its_conversation_when_it_is_launched
     ]
 
 
+@pytest.mark.slow
 async def test_an_agent_launched_in_another_room_is_still_reached_in_its_old_thread(home: House) -> None:
     await home.launch("lead", "--role", "orchestrator")
     old = await home.launch("coder0")
@@ -191,6 +196,7 @@ async def test_an_agent_launched_in_another_room_is_still_reached_in_its_old_thr
     assert "heard in the old thread" in await home.ask("!tail coder0 200")
 
 
+@pytest.mark.slow
 async def test_words_in_the_thread_of_an_agent_that_is_no_more_go_to_nobody_else(home: House) -> None:
     await home.launch("lead", "--role", "orchestrator")
     thread = await home.launch("coder0")

@@ -60,6 +60,7 @@ async def test_the_core_comes_up_once_and_workers_do_not(home: House) -> None:
         assert "muster:up" in await home.ask("!audit")
 
 
+@pytest.mark.slow
 async def test_who_died_meanwhile_comes_up_again(home: House) -> None:
     async with home.open():
         first = await bring_up(home)
@@ -73,6 +74,7 @@ async def test_who_died_meanwhile_comes_up_again(home: House) -> None:
         await home.heard(await home.thread("lead"), "back again")
 
 
+@pytest.mark.slow
 async def test_whom_an_operator_stopped_stays_stopped_unless_it_was_together_with_muster(home: House) -> None:
     async with home.open():
         await bring_up(home)

@@ -280,6 +280,7 @@ def test_a_homeserver_that_does_not_answer() -> None:
     assert "does not answer" in finding.found
 
 
+@pytest.mark.slow
 def test_the_command_prints_for_people_and_for_programs(paths: Paths) -> None:
     environ = {**os.environ, "MUSTER_HOME": str(paths.config)}
     command = [sys.executable, "-m", "bot.doors.cli", "doctor"]

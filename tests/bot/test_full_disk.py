@@ -84,6 +84,7 @@ async def test_a_full_disk_under_the_register(tmp_path: Path, disk: Path, monkey
         assert home.chat.texts(ROOM).count((await home.reply(health)).text) == 1
 
 
+@pytest.mark.slow
 async def test_a_full_disk_under_an_agents_journal(tmp_path: Path) -> None:
     async with house(tmp_path, roster=roster(tmp_path, "imp")) as home, home.open():
         thread = await launch(home, "imp")

@@ -75,6 +75,7 @@ async def test_the_thread_is_told_of_what_was_committed(home: House, ground: Gro
     assert sum("⇡" in text for text in home.chat.texts(thread)) == 1
 
 
+@pytest.mark.slow
 async def test_what_was_committed_before_a_kill_is_taken_over_and_the_clone_goes_with_discard(
     home: House, ground: Ground
 ) -> None:
@@ -93,6 +94,7 @@ async def test_what_was_committed_before_a_kill_is_taken_over_and_the_clone_goes
     assert (ground.project / "read.me").exists()
 
 
+@pytest.mark.slow
 async def test_what_was_told_is_told_once_by_the_next_orchestrator(tmp_path: Path, ground: Ground) -> None:
     async with house(tmp_path / "muster") as home:
         async with home.open():
@@ -105,6 +107,7 @@ async def test_what_was_told_is_told_once_by_the_next_orchestrator(tmp_path: Pat
         assert sum("⇡" in text for text in home.chat.texts(thread)) == 1
 
 
+@pytest.mark.slow
 async def test_what_hinders_taking_over_is_said_once(home: House, ground: Ground) -> None:
     thread = await launch(home, ground)
     objects = ground.project / ".git" / "objects"
@@ -132,6 +135,7 @@ async def test_another_folder_where_the_clone_belongs_is_told_before_anything_be
     assert "No agent runs" in await home.ask("!ps")
 
 
+@pytest.mark.slow
 async def test_the_roster_lets_an_agent_work_right_in_the_repository(tmp_path: Path, ground: Ground) -> None:
     roster = f"agents:\n  - name: coder0\n    runtime: sim\n    workspace: {ground.project}\n    clone: false\n"
     async with house(tmp_path / "muster", roster=roster) as home, home.open():
@@ -145,6 +149,7 @@ async def test_the_roster_lets_an_agent_work_right_in_the_repository(tmp_path: P
         assert (ground.project / "here").exists()
 
 
+@pytest.mark.slow
 async def test_a_conversation_that_began_in_the_repository_goes_on_there_until_it_is_given_up(
     tmp_path: Path, ground: Ground
 ) -> None:

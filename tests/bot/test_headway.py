@@ -194,6 +194,7 @@ async def test_an_event_that_is_given_up_leaves_nothing_at_work(home: House, wor
     await home.heard(ROOM, "✖ Failed.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["before", "after"])
 @pytest.mark.parametrize(("step", "passage"), [("command.progress", 1), ("command.progress", 2), ("command.finish", 1)])
 def test_killed_at_this_place_a_long_command_answers_once(tmp_path: Path, step: str, passage: int, side: str) -> None:

@@ -68,6 +68,7 @@ def asked(home: House, thread: str) -> list[Said]:
 # --- runtimes that do not work ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_a_runtime_that_does_not_start_says_why_in_its_thread(broken: House) -> None:
     expected = {
         "dead": "Error: no credentials found",
@@ -122,6 +123,7 @@ async def test_a_runtime_that_dies_in_mid_turn_leaves_its_last_words_and_no_proc
     assert "I begin." in "".join(home.chat.texts(thread))
 
 
+@pytest.mark.slow
 async def test_an_agent_host_that_is_killed_is_reported_and_nothing_of_it_is_left(home: House) -> None:
     thread = await launch(home, "imp")
     event = home.say(steps({"start": ["sleep", "600"]}, {"say": "half of"}, {"wait": True}), thread)
@@ -156,6 +158,7 @@ def memory() -> int:
     return pages * 4096
 
 
+@pytest.mark.slow
 async def test_a_flood_of_words_fills_neither_memory_nor_chat_and_keeps_nobody_waiting(home: House) -> None:
     imp, elf = await launch(home, "imp"), await launch(home, "elf")
     before = memory()
@@ -217,6 +220,7 @@ async def test_requests_that_cannot_be_shown_are_denied_and_told_once(home: Hous
 # --- words ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_what_an_agent_says_is_never_a_command(home: House) -> None:
     await home.ask("!launch lead --runtime sim --sandbox none --role orchestrator")
     thread = await launch(home, "imp")
@@ -343,6 +347,7 @@ async def test_two_answers_at_the_same_moment_count_once(home: House) -> None:
     assert ("is over" in reply) == allowed
 
 
+@pytest.mark.slow
 async def test_an_approval_that_nobody_answers_is_denied(tmp_path: Path) -> None:
     settings = "approvals:\n  timeout: 1s\n"
     async with house(tmp_path, settings=settings, roster=roster(tmp_path, "imp")) as home, home.open():

@@ -163,6 +163,7 @@ async def test_steering_cancels_the_turn_and_goes_first(home: House) -> None:
     await home.marks(third, "✅")
 
 
+@pytest.mark.slow
 async def test_a_watch_keeps_one_message_up_to_date(home: House) -> None:
     thread = await launch(home, "imp")
     watch = await home.reply(home.chat.post("!watch imp"))
@@ -206,6 +207,7 @@ async def test_what_is_allowed_for_always_stays_so_over_restarts_of_both(tmp_pat
 # --- what does not arrive ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_a_picture_reaches_an_agent_that_takes_pictures_and_is_refused_by_one_that_does_not(home: House) -> None:
     seeing, blind = await home.launch("coder0"), await launch(home, "imp")
     picture = home.chat.upload(PNG, name="../../plan\u202e.png", media_type="image/png")
@@ -222,6 +224,7 @@ async def test_a_picture_reaches_an_agent_that_takes_pictures_and_is_refused_by_
     assert not list(home.paths.config.glob("plan*"))
 
 
+@pytest.mark.slow
 async def test_dead_letters_are_sent_again_in_both_directions(home: House) -> None:
     thread = await launch(home, "imp")
     event = home.say(steps({"say": "oh"}, {"exit": 1}), thread)

@@ -48,6 +48,7 @@ def keeper_of(home: House, name: str) -> Keeper:
     return home.orchestrator.agents._keepers[name]
 
 
+@pytest.mark.slow
 async def test_a_link_that_breaks_alone_is_made_anew(home: House) -> None:
     thread = await home.launch("coder0")
     link = keeper_of(home, "coder0").link
@@ -58,6 +59,7 @@ async def test_a_link_that_breaks_alone_is_made_anew(home: House) -> None:
     await home.heard(thread, "Stopped")
 
 
+@pytest.mark.slow
 async def test_a_message_that_found_no_room_is_taken_when_the_turn_ends(
     home: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,6 +78,7 @@ async def test_a_message_that_found_no_room_is_taken_when_the_turn_ends(
     await home.marks(last, "📥")
 
 
+@pytest.mark.slow
 async def test_a_message_too_long_for_the_agent_is_a_dead_letter_and_holds_up_no_other(
     home: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,6 +92,7 @@ async def test_a_message_too_long_for_the_agent_is_a_dead_letter_and_holds_up_no
     await home.heard(thread, "Stopped")
 
 
+@pytest.mark.slow
 async def test_an_agent_that_cannot_write_down_a_revocation_is_followed_all_the_same(
     home: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,6 +121,7 @@ async def test_an_agent_that_cannot_write_down_a_revocation_is_followed_all_the_
     await home.chat.until(lambda: len(asked) >= 2, limit=30)
 
 
+@pytest.mark.slow
 async def test_a_message_taken_back_while_its_agent_is_stopped_is_never_read(home: House) -> None:
     thread = await home.launch("coder0")
     home.say("[[wait: gate]] first", thread)
@@ -131,6 +136,7 @@ async def test_a_message_taken_back_while_its_agent_is_stopped_is_never_read(hom
     assert "never" not in home.chat.texts(thread)
 
 
+@pytest.mark.slow
 async def test_a_viewer_who_may_delete_what_others_wrote_takes_no_message_from_an_agent(home: House) -> None:
     thread = await home.launch("coder0")
     home.say("[[wait: gate]] first", thread)
@@ -142,6 +148,7 @@ async def test_a_viewer_who_may_delete_what_others_wrote_takes_no_message_from_a
     await home.heard(thread, "read all the same")
 
 
+@pytest.mark.slow
 async def test_the_session_of_a_killed_agent_stays_given_up_however_late_its_start_is_read(home: House) -> None:
     await home.launch("coder0")
     assert home.orchestrator is not None
@@ -156,6 +163,7 @@ async def test_the_session_of_a_killed_agent_stays_given_up_however_late_its_sta
     assert not late.keep_session
 
 
+@pytest.mark.slow
 async def test_what_cannot_be_told_at_all_does_not_end_an_agents_story(
     home: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,6 +183,7 @@ async def test_what_cannot_be_told_at_all_does_not_end_an_agents_story(
     await home.heard(thread, "and on")
 
 
+@pytest.mark.slow
 async def test_an_agent_host_of_another_time_is_told_of_and_replaced_by_a_restart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,6 +200,7 @@ async def test_an_agent_host_of_another_time_is_told_of_and_replaced_by_a_restar
             await home.marks(home.say("[[say: here again]]", thread), "✅")
 
 
+@pytest.mark.slow
 async def test_an_agent_host_of_another_time_is_ended_by_force_when_it_is_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,6 +215,7 @@ async def test_an_agent_host_of_another_time_is_ended_by_force_when_it_is_stoppe
             assert "stopped" in await home.ask("!ps --all")
 
 
+@pytest.mark.slow
 async def test_an_agent_host_that_died_alone_is_reported_and_its_queue_goes_on(home: House) -> None:
     thread = await home.launch("coder0")
     reading = home.say("[[say: half]] [[wait: gate]]", thread)
@@ -221,6 +232,7 @@ async def test_an_agent_host_that_died_alone_is_reported_and_its_queue_goes_on(h
     await home.marks(waiting, "✅")
 
 
+@pytest.mark.slow
 async def test_a_chat_system_that_cannot_show_typing_costs_the_agent_nothing(
     home: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,6 +246,7 @@ async def test_a_chat_system_that_cannot_show_typing_costs_the_agent_nothing(
     assert keeper_of(home, "coder0").link is link
 
 
+@pytest.mark.slow
 async def test_an_agent_that_did_not_answer_in_time_has_not_failed_while_its_process_lives(
     home: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,6 +272,7 @@ async def test_an_agent_that_did_not_answer_in_time_has_not_failed_while_its_pro
     assert "failed" not in await home.ask("!ps")
 
 
+@pytest.mark.slow
 async def test_an_agent_launched_before_anybody_is_kept_is_kept_all_the_same(home: House) -> None:
     assert home.orchestrator is not None
     early = dataclasses.replace(home.orchestrator.agents, _keepers={}, _tasks=None)
@@ -277,6 +291,7 @@ async def test_an_agent_launched_before_anybody_is_kept_is_kept_all_the_same(hom
         await asyncio.wait({running})
 
 
+@pytest.mark.slow
 async def test_typing_is_shown_from_the_beginning_of_a_turn_to_its_end(home: House) -> None:
     thread = await home.launch("coder0")
     for gate in ("one", "two"):
@@ -287,6 +302,7 @@ async def test_typing_is_shown_from_the_beginning_of_a_turn_to_its_end(home: Hou
         await home.chat.until(lambda: thread not in home.chat.typing_in, limit=15)
 
 
+@pytest.mark.slow
 async def test_an_agent_of_which_something_would_not_end_is_not_called_stopped(
     home: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:

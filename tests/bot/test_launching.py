@@ -38,6 +38,7 @@ async def test_only_an_admin_opens_a_folder_of_the_persons_to_an_agent(home: Hou
     )
 
 
+@pytest.mark.slow
 async def test_of_a_runtime_that_never_asks_launch_and_ps_say_so(
     home: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

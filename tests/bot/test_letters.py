@@ -56,6 +56,7 @@ async def test_a_dead_letter_is_sent_again_once_under_its_own_id(tmp_path: Path)
         assert "Nothing that failed" in await home.ask("!retry m0001")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("prompt", "seen", "fate"),
     [("[[say: read before]]", "read before", "finished"), ("[[error: 400 no]]", "turn failed", "failed")],
@@ -78,6 +79,7 @@ async def test_a_dead_letter_that_the_agent_had_after_all_is_not_read_twice(
         assert len(home.models.ledger.entries) == sent + 1
 
 
+@pytest.mark.slow
 async def test_a_letter_that_dies_again_is_told_of_again(tmp_path: Path) -> None:
     async with house(tmp_path) as home, home.open():
         thread = await home.launch("coder0")
@@ -93,6 +95,7 @@ async def test_a_letter_that_dies_again_is_told_of_again(tmp_path: Path) -> None
         await home.chat.until(told, limit=30)
 
 
+@pytest.mark.slow
 async def test_what_is_uncertain_is_done_again_under_a_new_id(tmp_path: Path) -> None:
     async with house(tmp_path) as home, home.open():
         thread = await home.launch("coder0")
@@ -106,6 +109,7 @@ async def test_what_is_uncertain_is_done_again_under_a_new_id(tmp_path: Path) ->
         assert await state(home, "m0001") == "retried"
 
 
+@pytest.mark.slow
 async def test_the_newest_of_very_many_failures_is_listed_and_sent_again(tmp_path: Path) -> None:
     async with house(tmp_path) as home, home.open() as orchestrator:
         thread = await home.launch("coder0")

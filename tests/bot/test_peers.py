@@ -65,6 +65,7 @@ async def test_a_message_and_its_answer_are_one_thread_and_people_see_a_line_of_
         await home.heard(bob, "No agent is called 'carl'; there are ana0.", limit=60)
 
 
+@pytest.mark.slow
 async def test_a_report_stands_in_the_agents_own_thread(home: House) -> None:
     async with home.open():
         ana = await home.launch("ana0")
@@ -72,6 +73,7 @@ async def test_a_report_stands_in_the_agents_own_thread(home: House) -> None:
         await home.heard(ana, "📣 Half of it is done.", limit=60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mark", "delivered"), [("✅", 4), ("❌", 2)])
 async def test_two_agents_that_write_too_much_wait_for_an_operator(home: House, mark: str, delivered: int) -> None:
     async with home.open():
@@ -94,6 +96,7 @@ async def test_two_agents_that_write_too_much_wait_for_an_operator(home: House, 
         assert [text.rpartition("> ")[2] for text in read(home, "bob0")] == [f"m{n}" for n in range(delivered)]
 
 
+@pytest.mark.slow
 async def test_the_room_sees_no_line_where_the_operator_wants_none(tmp_path: Path) -> None:
     async with house(tmp_path, settings="agents:\n  show_messages: false\n") as home, home.open():
         ana = await home.launch("ana0")
@@ -104,6 +107,7 @@ async def test_the_room_sees_no_line_where_the_operator_wants_none(tmp_path: Pat
         assert not any("psst" in text for text in home.chat.texts(ROOM))
 
 
+@pytest.mark.slow
 async def test_an_agent_reads_of_a_newcomer_with_its_next_message(home: House) -> None:
     async with home.open():
         ana = await home.launch("ana0")

@@ -102,6 +102,7 @@ def test_no_part_of_a_secret_shows_in_any_edit_of_a_growing_message(kind: str, d
         assert shows_of(secret, edit) is None, edit
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(secret=st.one_of(*FORMATS.values()), filler=st.sampled_from(["x", "{}", "aB3/", "a,"]))
 def test_a_line_that_never_breaks_shows_no_secret_either(secret: Secret, filler: str) -> None:

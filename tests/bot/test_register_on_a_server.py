@@ -46,6 +46,7 @@ async def ask_gateway(home: House, method: str, path: str, body: object = None) 
         return answer.status, json.loads(await answer.text())
 
 
+@pytest.mark.slow
 async def test_a_fleet_lives_through_restarts_of_muster(home: House) -> None:
     async with home.open():
         thread = await launch(home, "imp")

@@ -82,6 +82,7 @@ async def test_a_restart_takes_up_what_changed_in_the_roster_and_says_what(home:
     assert await home.ask("!restart coder0") == "coder0 starts again."
 
 
+@pytest.mark.slow
 async def test_what_the_launch_said_itself_stays_and_the_rest_follows(home: House) -> None:
     await start(home, "!launch coder0 --model mine")
     write_roster(home, entry(model="large", role="research", env={"COLOR": "blue"}))
@@ -96,6 +97,7 @@ async def test_what_the_launch_said_itself_stays_and_the_rest_follows(home: Hous
     assert started_with(home)["model"] == "large"
 
 
+@pytest.mark.slow
 async def test_what_a_launch_wrote_into_the_roster_is_the_rosters(home: House) -> None:
     home.paths.roster_yaml.unlink()
     await start(home, "!launch coder0 --runtime sim --sandbox none --model first")
@@ -105,6 +107,7 @@ async def test_what_a_launch_wrote_into_the_roster_is_the_rosters(home: House) -
     assert started_with(home)["model"] == "second"
 
 
+@pytest.mark.slow
 async def test_an_agent_that_the_roster_lost_is_started_as_it_was(home: House) -> None:
     await start(home, "!launch coder0")
     write_roster(home)
@@ -134,6 +137,7 @@ async def test_a_restart_that_takes_the_sandbox_away_says_what_that_means(home: 
     assert "without a sandbox, as you" in told
 
 
+@pytest.mark.slow
 async def test_an_agent_launched_by_an_older_version_stays_what_it_is(home: House) -> None:
     await start(home, "!launch coder0")
     assert home.orchestrator is not None
@@ -144,6 +148,7 @@ async def test_an_agent_launched_by_an_older_version_stays_what_it_is(home: Hous
     assert started_with(home)["model"] == "small"
 
 
+@pytest.mark.slow
 async def test_one_that_does_not_answer_is_said_not_to_and_starts_again_once_it_does(
     home: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -218,6 +218,7 @@ async def test_another_orchestrator_takes_the_place_of_the_first(home: House) ->
 # --- applying ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_applying_launches_restarts_and_stops_and_then_nothing(home: House) -> None:
     await home.ask("!launch coder0")
     await home.heard(await home.thread("coder0"), "Ready")
@@ -252,6 +253,7 @@ async def test_applying_launches_restarts_and_stops_and_then_nothing(home: House
     assert (await command(home, "roster")).data["drift"] == []
 
 
+@pytest.mark.slow
 async def test_what_cannot_be_applied_leaves_its_agent_running_and_the_rest_is_done(home: House) -> None:
     await home.launch("coder0")
     edit(home, "alias: Ada,", "alias: Ada, workspace: ~/not-there,")
@@ -263,6 +265,7 @@ async def test_what_cannot_be_applied_leaves_its_agent_running_and_the_rest_is_d
     assert await row_of(home, "lead") is not None
 
 
+@pytest.mark.slow
 async def test_whom_somebody_stopped_applying_leaves_stopped(home: House) -> None:
     thread = await home.launch("lead")
     await home.ask("!stop lead")

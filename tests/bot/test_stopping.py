@@ -38,6 +38,7 @@ def frozen(home: House, name: str) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["stop coder0", "stop coder0 --now"])
 async def test_an_agent_that_does_not_answer_is_said_not_to_and_stops_once_it_does(home: House, command: str) -> None:
     async with home.open():
@@ -53,6 +54,7 @@ async def test_an_agent_that_does_not_answer_is_said_not_to_and_stops_once_it_do
         assert "is stopped already" in await home.ask("!stop coder0")
 
 
+@pytest.mark.slow
 async def test_an_agent_that_did_not_answer_since_muster_came_back_is_said_not_to(home: House) -> None:
     async with home.open():
         thread = await home.launch("coder0")

@@ -117,6 +117,7 @@ async def test_a_hung_agent_host_is_unknown_also_to_an_orchestrator_that_comes_l
             os.kill(pid, signal.SIGCONT)
 
 
+@pytest.mark.slow
 async def test_one_that_failed_is_told_once_with_the_way_out_and_not_again_after_a_restart(tmp_path: Path) -> None:
     async with house(tmp_path, settings=SETTINGS) as home:
         async with home.open():
@@ -135,6 +136,7 @@ async def test_one_that_failed_is_told_once_with_the_way_out_and_not_again_after
             await home.chat.until(lambda: len(said(home, "should run and does not")) == 2, limit=30)
 
 
+@pytest.mark.slow
 async def test_many_that_fail_at_once_are_one_event_in_the_main_room(tmp_path: Path) -> None:
     names = [f"coder{number}" for number in range(4)]
     async with house(tmp_path, settings=SETTINGS) as home:
@@ -155,6 +157,7 @@ async def test_many_that_fail_at_once_are_one_event_in_the_main_room(tmp_path: P
             assert len(said(home, "should run and do")) == 1
 
 
+@pytest.mark.slow
 async def test_a_turn_from_which_nothing_comes_is_told_and_again_later(home: House) -> None:
     thread = await home.launch("coder0")
     home.say("[[say: begun]] [[wait: gate]]", thread)
@@ -165,6 +168,7 @@ async def test_a_turn_from_which_nothing_comes_is_told_and_again_later(home: Hou
     await becomes(home, "coder0", "idle")
 
 
+@pytest.mark.slow
 async def test_a_turn_that_may_not_hang_for_ever_is_cancelled(tmp_path: Path) -> None:
     settings = SETTINGS.replace("turn_silence: 2s", "turn_silence: 1s, cancel_after: 2s")
     async with house(tmp_path, settings=settings) as home, home.open():
@@ -176,6 +180,7 @@ async def test_a_turn_that_may_not_hang_for_ever_is_cancelled(tmp_path: Path) ->
         assert len(said(home, "Muster cancels it")) == 1
 
 
+@pytest.mark.slow
 async def test_a_request_about_to_expire_is_brought_to_mind_where_it_was_asked(tmp_path: Path) -> None:
     settings = SETTINGS + "approvals: {timeout: 9s}\n"
     async with house(tmp_path, settings=settings) as home, home.open():
@@ -202,6 +207,7 @@ async def test_drift_between_roster_and_reality_is_told_both_ways(home: House) -
     assert len(said(home, "`!stop coder0` stops one")) == 1
 
 
+@pytest.mark.slow
 async def test_a_changed_roster_is_told_shown_and_applied(home: House) -> None:
     await home.launch("coder0")
     with home.paths.roster_yaml.open("a") as file:
@@ -214,6 +220,7 @@ async def test_a_changed_roster_is_told_shown_and_applied(home: House) -> None:
     assert "roster.yaml:2:1" in await home.heard(ROOM, "The roster has a mistake in it")
 
 
+@pytest.mark.slow
 async def test_a_host_that_the_register_does_not_know_is_told_and_can_be_taken_over(home: House) -> None:
     await home.launch("coder0")
     await home.launch("coder1")
@@ -226,6 +233,7 @@ async def test_a_host_that_the_register_does_not_know_is_told_and_can_be_taken_o
     assert "coder0" in await home.ask("!ps --all")
 
 
+@pytest.mark.slow
 async def test_a_roster_with_a_mistake_in_it_makes_nobody_missing(home: House) -> None:
     await home.launch("coder0")
     home.paths.roster_yaml.write_text("agents: [{nam: coder0}]\n")
@@ -233,6 +241,7 @@ async def test_a_roster_with_a_mistake_in_it_makes_nobody_missing(home: House) -
     assert said(home, "roster:") == []
 
 
+@pytest.mark.slow
 async def test_a_key_in_the_reason_of_a_failure_is_not_told_in_part(
     home: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,6 +259,7 @@ async def test_a_key_in_the_reason_of_a_failure_is_not_told_in_part(
     assert "aQ" not in cause
 
 
+@pytest.mark.slow
 async def test_a_healthy_fleet_is_told_nothing_of(home: House) -> None:
     thread = await home.launch("coder0")
     await home.marks(home.say("[[say: hello]]", thread), "✅")

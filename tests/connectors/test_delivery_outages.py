@@ -33,6 +33,7 @@ async def all_done(office: Office) -> bool:
         return await inbox.waiting(tx) == 0
 
 
+@pytest.mark.slow
 async def test_what_was_said_while_the_server_was_killed_again_and_again_is_answered_once(
     server: Postgres, emptied_database: str
 ) -> None:
@@ -55,6 +56,7 @@ async def test_what_was_said_while_the_server_was_killed_again_and_again_is_answ
     assert office.server.texts("room 0") == [text for text in wanted if int(text[-1]) % 2 == 0]
 
 
+@pytest.mark.slow
 async def test_a_commit_whose_answer_was_lost_is_not_done_twice(
     server: Postgres, emptied_database: str, tmp_path: Path
 ) -> None:

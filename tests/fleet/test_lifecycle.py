@@ -173,6 +173,7 @@ async def test_a_host_that_hangs_before_its_lock_is_ended(
     assert not born(agent)
 
 
+@pytest.mark.slow
 async def test_a_host_that_hangs_with_its_lock_is_left_alone(agent: Agent) -> None:
     answering = asyncio.create_task(lifecycle.spawn(agent.launch(), timeout_s=2))
     async with asyncio.timeout(LIMIT_S):

@@ -247,6 +247,7 @@ def _copy_and_die(source: str, target: str, side: str) -> None:
     asyncio.run(copy(Place(url=source), Place(url=target)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["before", "after"])
 @pytest.mark.parametrize("way", ["there", "back"])
 async def test_killed_at_this_place_all_was_copied_or_nothing(file: str, server: str, way: str, side: str) -> None:

@@ -34,7 +34,7 @@ PIXEL = bytes.fromhex(
 )
 
 
-@pytest.mark.parametrize("sandbox", ["bubblewrap", "none"])
+@pytest.mark.parametrize("sandbox", ["bubblewrap", pytest.param("none", marks=pytest.mark.slow)])
 async def test_the_first_day(make_home: MakeHome, models: Provider, sandbox: str) -> None:
     agents = {"runtime": "sim"} | ({"sandbox": "none"} if sandbox == "none" else {})
     async with make_home(agents=agents) as home:
@@ -75,6 +75,7 @@ async def test_the_first_day(make_home: MakeHome, models: Provider, sandbox: str
         assert len(models.ledger.entries) == 3, "one for the talk, two around the tool"
 
 
+@pytest.mark.slow
 async def test_an_answer_streams_in_one_message_whose_last_edit_is_exact(make_home: MakeHome, models: Provider) -> None:
     async with make_home() as home:
         thread = await home.launch("coder0")
@@ -92,6 +93,7 @@ async def test_an_answer_streams_in_one_message_whose_last_edit_is_exact(make_ho
         assert body(edits[-1]).endswith("and **done**.")
 
 
+@pytest.mark.slow
 async def test_words_in_the_room_go_to_the_orchestrator_agent(make_home: MakeHome) -> None:
     async with make_home() as home:
         assert "--role orchestrator" in await home.ask("is anybody here?")
@@ -101,6 +103,7 @@ async def test_words_in_the_room_go_to_the_orchestrator_agent(make_home: MakeHom
         assert thread_root(answer) is None, "in the room, where it was asked"
 
 
+@pytest.mark.slow
 async def test_a_picture_reaches_the_model(make_home: MakeHome) -> None:
     async with make_home() as home:
         thread = await home.launch("coder0")
@@ -111,6 +114,7 @@ async def test_a_picture_reaches_the_model(make_home: MakeHome) -> None:
         await home.heard_words(f"image/png, {len(PIXEL)} bytes", thread=thread)
 
 
+@pytest.mark.slow
 async def test_long_output_becomes_a_file(make_home: MakeHome, models: Provider) -> None:
     async with make_home() as home:
         thread = await home.launch("coder0")
@@ -146,6 +150,7 @@ async def test_a_stranger_gets_one_line_and_the_bot_comes_only_where_an_operator
         assert den in health["connectors"][0]["detail"]
 
 
+@pytest.mark.slow
 async def test_a_bot_that_is_logged_out_says_so_and_the_rest_goes_on(make_home: MakeHome) -> None:
     async with make_home() as home:
         await home.launch("coder0")
@@ -161,6 +166,7 @@ async def test_a_bot_that_is_logged_out_says_so_and_the_rest_goes_on(make_home: 
         assert [agent["state"] for agent in json.loads(printed)] == ["idle"]
 
 
+@pytest.mark.slow
 async def test_a_turn_that_was_cut_is_shown_and_sent_again_when_somebody_says_so(
     make_home: MakeHome, models: Provider
 ) -> None:
@@ -185,6 +191,7 @@ async def test_a_turn_that_was_cut_is_shown_and_sent_again_when_somebody_says_so
         assert "Everything was delivered" in await home.ask("!dead-letters")
 
 
+@pytest.mark.slow
 async def test_a_connector_that_cannot_start_does_not_stop_the_others(
     tmp_path: Path, synapse: Synapse, models: Provider
 ) -> None:

@@ -126,6 +126,7 @@ async def for_ever() -> None:
     await asyncio.Event().wait()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arrived", [False, pytest.param(True, marks=pytest.mark.soak)])
 async def test_the_bot_dies_and_comes_back_as_another_device(
     tmp_path: Path, synapse: Synapse, models: Provider, arrived: bool

@@ -31,7 +31,7 @@ UNDER_WAY = 1.0
 @pytest.mark.parametrize(
     "limits",
     [
-        pytest.param(Limits(messages_per_second=1.0, messages_burst=10), id="short"),
+        pytest.param(Limits(messages_per_second=1.0, messages_burst=10), id="short", marks=pytest.mark.slow),
         pytest.param(DEFAULT, id="default", marks=pytest.mark.soak),
     ],
 )

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.synapse
 
 
+@pytest.mark.slow
 async def test_the_orchestrator_is_killed_at_random_moments(
     tmp_path: Path, synapse: Synapse, models: Provider, rng: random.Random
 ) -> None:

@@ -61,6 +61,7 @@ def test_up_and_down(paths: Paths, environ: dict[str, str]) -> None:
     assert muster(environ, "ps").returncode == 3
 
 
+@pytest.mark.slow
 def test_the_persistent_agents_come_and_go_with_muster(paths: Paths, environ: dict[str, str]) -> None:
     paths.prepare()
     paths.roster_yaml.write_text(presets.text("coding", runtime="sim", sandbox="none"))
@@ -114,6 +115,7 @@ def test_down_all_names_agents_that_run_without_an_orchestrator(paths: Paths, en
     assert "these agents" not in muster(environ, "down", "--all").stderr
 
 
+@pytest.mark.slow
 def test_a_start_that_fails_says_why(paths: Paths, environ: dict[str, str]) -> None:
     paths.prepare()
     paths.log.write_text("what an earlier run said\n")

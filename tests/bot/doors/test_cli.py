@@ -221,6 +221,7 @@ async def test_a_lost_connection_is_made_again_and_the_command_runs_once(shell: 
     assert shell.ran == ["wait"]
 
 
+@pytest.mark.slow
 async def test_a_connection_that_stays_lost(shell: Shell) -> None:
     async with asyncio.timeout(30):
         asking = asyncio.create_task(shell("wait", client=Client(shell.gateway.path, retry_for=0.5)))

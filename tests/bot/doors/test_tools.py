@@ -79,6 +79,7 @@ async def test_an_orchestrator_composes_its_fleet(home: House) -> None:
         }
 
 
+@pytest.mark.slow
 @needs_sandbox
 async def test_an_orchestrator_is_refused_what_it_may_not(home: House) -> None:
     home.paths.roster_yaml.write_text(
@@ -109,6 +110,7 @@ async def test_an_orchestrator_is_refused_what_it_may_not(home: House) -> None:
         assert await row_of(home, "loose") is None
 
 
+@pytest.mark.slow
 async def test_what_an_agent_reports_while_muster_is_away_is_told_once_when_it_is_back(home: House) -> None:
     async with home.open():
         ana = await home.launch("ana0")
@@ -123,6 +125,7 @@ async def test_what_an_agent_reports_while_muster_is_away_is_told_once_when_it_i
     assert [text for text in home.chat.texts(ana) if "📣" in text] == ["📣 All is done."]
 
 
+@pytest.mark.slow
 async def test_what_an_agent_does_not_wait_for_any_more_is_not_done(home: House) -> None:
     async with home.open() as orchestrator:
         boss = await home.launch("boss", "--role", "orchestrator")

@@ -142,6 +142,7 @@ async def test_what_was_said_before_the_first_start_or_before_we_joined_does_not
     assert bot.keeper.texts == ["after the join", "after the other join", "after a restart"]
 
 
+@pytest.mark.slow
 async def test_a_burst_while_we_were_down_comes_in_whole_and_in_order(ana: Operator, bot: Bot) -> None:
     async with bot.running():
         room = await room_with(ana, bot)
@@ -166,6 +167,7 @@ async def test_a_cursor_that_was_not_made_durable_brings_the_same_again(ana: Ope
     assert bot.keeper.texts == ["begin", "once", "end"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("earlier", [0, 70])
 async def test_what_was_said_before_we_were_thrown_out_still_counts(ana: Operator, bot: Bot, earlier: int) -> None:
     async with bot.running():
@@ -184,6 +186,7 @@ async def test_what_was_said_before_we_were_thrown_out_still_counts(ana: Operato
     assert bot.keeper.texts == ["begin", *numbers, "!stop coder0", "end"]
 
 
+@pytest.mark.slow
 async def test_a_ban_hides_what_is_too_old_for_a_sync_and_that_is_told(ana: Operator, bot: Bot) -> None:
     async with bot.running():
         elsewhere, room = await room_with(ana, bot), await room_with(ana, bot)
@@ -199,6 +202,7 @@ async def test_a_ban_hides_what_is_too_old_for_a_sync_and_that_is_told(ana: Oper
     assert bot.keeper.texts[-2:] == ["!stop coder0", "end"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("between", [0, 70])
 async def test_what_was_said_while_we_were_thrown_out_does_not_count(ana: Operator, bot: Bot, between: int) -> None:
     async with bot.running():
@@ -217,6 +221,7 @@ async def test_what_was_said_while_we_were_thrown_out_does_not_count(ana: Operat
     assert bot.keeper.texts == ["begin", "!stop coder0", "end"]
 
 
+@pytest.mark.slow
 async def test_what_was_said_before_an_invitation_that_waited_does_not_count(
     ana: Operator, synapse: Synapse, bot: Bot
 ) -> None:
@@ -322,6 +327,7 @@ async def test_a_file_arrives_with_its_caption(ana: Operator, bot: Bot, tmp_path
             await bot.say(room, file, key="another")
 
 
+@pytest.mark.slow
 async def test_the_same_key_stands_once_and_is_found(ana: Operator, bot: Bot) -> None:
     key = f"answer/{secrets.token_hex(3)} #1"
     async with bot.running():
@@ -386,6 +392,7 @@ async def test_nothing_is_said_in_an_encrypted_room(ana: Operator, bot: Bot) -> 
     assert await ana.messages(room, bot.user_id) == []
 
 
+@pytest.mark.slow
 async def test_the_rate_limit_comes_back_to_the_caller(private_synapse: Callable[..., Synapse], tmp_path: Path) -> None:
     server = private_synapse(limits=DEFAULT)
     bot = Bot(await server.register("bot"), tmp_path / "bot")

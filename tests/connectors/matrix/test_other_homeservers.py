@@ -123,6 +123,7 @@ async def test_a_file_that_is_out_of_reach_is_not_taken_for_an_outage(
         assert not missed.value.away
 
 
+@pytest.mark.slow
 async def test_a_proxy_in_front_that_fails_is_waited_out(homeserver: OtherHomeserver, other_bot: Bot) -> None:
     def gateway(request: web.Request) -> web.Response:
         return web.Response(status=502, text="<html>Bad gateway</html>", content_type="text/html")

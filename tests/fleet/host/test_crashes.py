@@ -45,6 +45,8 @@ STEPS = [
 #: Of places that are passed often, later passages are met in the long form.
 LATER = {journal.COMMIT: (2, 3, 5, 8, 12), control.REPLY: (2, 4, 7), control.STREAM: (4,), transport.OPEN: (2,)}
 MOMENTS = [(f"{step}.{side}", 1) for step in STEPS for side in ("before", "after")]
+#: Places that are met in every run, whatever else is left out.
+ALWAYS = {f"{each}.after" for each in (journal.COMMIT, transport.PROMPT, transport.ANSWER)}
 LATER_MOMENTS = [(f"{step}.{side}", n) for step in LATER for n in LATER[step] for side in ("before", "after")]
 
 
@@ -54,7 +56,11 @@ def test_every_place_of_the_agent_host_is_met() -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "passage"), [*MOMENTS, *(pytest.param(*moment, marks=pytest.mark.soak) for moment in LATER_MOMENTS)]
+    ("place", "passage"),
+    [
+        *(pytest.param(*each, marks=() if each[0] in ALWAYS else pytest.mark.slow) for each in MOMENTS),
+        *(pytest.param(*each, marks=pytest.mark.soak) for each in LATER_MOMENTS),
+    ],
 )
 async def test_killed_there_nothing_is_lost_and_nothing_done_twice(
     tmp_path: Path, place: str, passage: int, monkeypatch: pytest.MonkeyPatch
@@ -72,6 +78,7 @@ async def test_killed_there_nothing_is_lost_and_nothing_done_twice(
     await finish(agent)
 
 
+@pytest.mark.slow
 async def test_killed_at_random_moments(tmp_path: Path) -> None:
     await killed_at_random(tmp_path, rounds=3)
 

@@ -37,6 +37,7 @@ def agent(tmp_path: Path) -> Agent:
     return Agent.make(tmp_path)
 
 
+@pytest.mark.slow
 async def test_no_message_is_taken_while_the_journal_cannot_be_written(agent: Agent) -> None:
     async with agent.running() as link:
         await until(link, RuntimeStarted)
@@ -55,6 +56,7 @@ async def test_no_message_is_taken_while_the_journal_cannot_be_written(agent: Ag
     assert [event.continues for event in agent.events(Opened)] == [False, True]
 
 
+@pytest.mark.slow
 async def test_a_running_turn_is_kept_whole_over_a_full_disk(agent: Agent) -> None:
     async with agent.running() as link:
         await link.send("m1", "say=begin ask=go flood=8000 say=end")
@@ -73,6 +75,7 @@ async def test_a_running_turn_is_kept_whole_over_a_full_disk(agent: Agent) -> No
     assert [event.outcome for event in agent.events(PermissionAnswered)] == ["denied"]
 
 
+@pytest.mark.slow
 async def test_on_a_file_system_that_is_truly_full(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root, to mount a small file system")

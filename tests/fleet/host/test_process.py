@@ -174,6 +174,7 @@ async def test_the_instructions_come_before_the_first_prompt_of_a_session_only(a
     assert prompts == [["You are a coder.", "say=1"], ["say=2"]]
 
 
+@pytest.mark.slow
 async def test_pictures_reach_a_runtime_that_takes_them(agent: Agent) -> None:
     picture = {"name": "a.png", "media_type": "image/png", "data": PNG}
     async with agent.running() as link:
@@ -195,6 +196,7 @@ async def test_the_runtime_inherits_nothing(agent: Agent, monkeypatch: pytest.Mo
     assert set(environment) <= {"PATH", "RECORD", "MUSTER_AGENT", "LC_CTYPE", "PWD", "SHLVL", "_"}
 
 
+@pytest.mark.slow
 async def test_the_model_is_chosen_by_the_session_where_the_runtime_wants_it_so(agent: Agent) -> None:
     async with agent.running(models="session", model="big") as link:
         await until(link, RuntimeStarted)
@@ -221,6 +223,7 @@ async def test_a_restart_goes_on_with_the_conversation_and_does_not_repeat_it(ag
     assert [item["prompt"] for item in agent.record() if "prompt" in item][-1] == ["say=after"]
 
 
+@pytest.mark.slow
 async def test_a_conversation_that_cannot_be_loaded_is_announced(agent: Agent) -> None:
     async with agent.running() as link:
         await until(link, RuntimeStarted)
@@ -273,6 +276,7 @@ async def test_a_denial_is_the_runtimes_own_way_to_reject(agent: Agent) -> None:
     assert said(agent) == "[no]"
 
 
+@pytest.mark.slow
 async def test_always_is_remembered_here_and_can_be_taken_back(agent: Agent) -> None:
     async with agent.running() as link:
         await link.send("m1", "ask=ls ask=ls ask=other")
@@ -314,6 +318,7 @@ async def test_cancelling_the_turn_cancels_its_permission(agent: Agent) -> None:
     assert {"outcome": "cancelled"} in [item.get("outcome") for item in agent.record()]
 
 
+@pytest.mark.slow
 async def test_a_runtime_that_asks_for_ever_is_denied_beyond_a_bound(agent: Agent) -> None:
     async with agent.running() as link:
         await link.send("m1", "ask-for-ever")
@@ -325,6 +330,7 @@ async def test_a_runtime_that_asks_for_ever_is_denied_beyond_a_bound(agent: Agen
     assert agent.left_over() == []
 
 
+@pytest.mark.slow
 async def test_a_restart_declares_open_permissions_lost(agent: Agent) -> None:
     async with agent.running() as link:
         await link.send("m1", "ask=rm")
@@ -340,6 +346,7 @@ async def test_a_restart_declares_open_permissions_lost(agent: Agent) -> None:
 # --- bad runtimes -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scenario", "sentence"),
     [
@@ -403,6 +410,7 @@ async def test_a_killed_runtime_is_told_by_its_signal(agent: Agent) -> None:
     await gone(agent)
 
 
+@pytest.mark.slow
 async def test_garbage_in_a_turn_is_counted_and_harms_nothing(agent: Agent) -> None:
     async with agent.running() as link:
         await link.send("m1", "garbage say=fine garbage surrogate")
@@ -415,6 +423,7 @@ async def test_garbage_in_a_turn_is_counted_and_harms_nothing(agent: Agent) -> N
     assert said(agent) == "finea\ufffdb\u202e\x1b[31mstill"
 
 
+@pytest.mark.slow
 async def test_a_flood_arrives_whole_and_in_order(agent: Agent) -> None:
     async with agent.running() as link:
         await link.send("m1", "say=begin flood=20000 say=end")
@@ -434,6 +443,7 @@ async def test_a_deaf_runtime_is_not_said_to_have_answered(agent: Agent) -> None
         assert status.runtime_pid is not None
 
 
+@pytest.mark.slow
 async def test_a_stopped_runtime_is_not_said_to_answer_until_it_does_again(agent: Agent) -> None:
     async with agent.running() as link:
         answered = await status_when(link, lambda status: status.pinged_at is not None)
@@ -463,6 +473,7 @@ async def test_behind_an_adapter_the_child_is_looked_at(agent: Agent) -> None:
         await status_when(link, lambda status: status.child == "gone")
 
 
+@pytest.mark.slow
 async def test_a_runtime_that_does_not_read_holds_nothing_up(agent: Agent) -> None:
     async with agent.running("unread") as link:
         await until(link, RuntimeStarted)
@@ -503,6 +514,7 @@ async def test_a_shell_is_swept_before_the_session_is_loaded_again(agent: Agent)
         assert sweep.survivors(old) == []
 
 
+@pytest.mark.slow
 async def test_stopping_waits_for_the_turn_and_keeps_the_queue(agent: Agent) -> None:
     async with agent.running() as link:
         await link.send("m1", "wait")
@@ -520,6 +532,7 @@ async def test_stopping_waits_for_the_turn_and_keeps_the_queue(agent: Agent) -> 
         await until(link, TurnEnded, lambda event: event.message == "m2")
 
 
+@pytest.mark.slow
 async def test_stopping_at_once_cuts_a_turn_that_will_not_end(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
     async with agent.running("stubborn") as link:
         await link.send("m1", "say=here wait")

@@ -71,6 +71,7 @@ async def test_a_runtime_is_offered_the_tools_and_its_call_is_answered_from_outs
     assert given == [[tools.server(tmp_path / "t")]]
 
 
+@pytest.mark.slow
 async def test_what_nobody_began_in_time_is_not_done_later(tmp_path: Path) -> None:
     agent = make(tmp_path, tool_wait_s=0.2)
     async with agent.running() as link, client(agent) as session:
@@ -83,6 +84,7 @@ async def test_what_nobody_began_in_time_is_not_done_later(tmp_path: Path) -> No
         assert refusal.value.code == "too_late"
 
 
+@pytest.mark.slow
 async def test_a_report_is_promised_while_the_orchestrator_is_away(tmp_path: Path) -> None:
     agent = make(tmp_path, tool_wait_s=0.2)
     async with agent.running(), client(agent) as session:
@@ -91,6 +93,7 @@ async def test_a_report_is_promised_while_the_orchestrator_is_away(tmp_path: Pat
     assert [event.queued for event in agent.events(ToolAsked)] == [True]
 
 
+@pytest.mark.slow
 async def test_of_what_was_begun_and_not_answered_nothing_is_claimed(tmp_path: Path) -> None:
     agent = make(tmp_path, tool_answer_s=0.2)
     async with agent.running() as link, client(agent) as session:
@@ -101,6 +104,7 @@ async def test_of_what_was_begun_and_not_answered_nothing_is_claimed(tmp_path: P
     assert [event.outcome for event in agent.events(ToolAnswered)] == ["unknown"]
 
 
+@pytest.mark.slow
 async def test_a_call_of_an_earlier_agent_host_cannot_be_begun(tmp_path: Path) -> None:
     agent = make(tmp_path)
     async with agent.running() as link, client(agent) as session:
@@ -115,6 +119,7 @@ async def test_a_call_of_an_earlier_agent_host_cannot_be_begun(tmp_path: Path) -
         calling.cancel()
 
 
+@pytest.mark.slow
 async def test_too_much_is_refused_without_a_word_in_the_journal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
