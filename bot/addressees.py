@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bot.agents import OPENER
 from bot.commands.lines import command_line
 from bot.errors import UserError
+from bot.wishes import OPENER
 from connectors import outbox
 from connectors.messages import OpenThread
 from register.queries import agents

@@ -1,7 +1,5 @@
-"""The fleet as the orchestrator keeps it: the register says what is wanted, a keeper per agent brings it about.
-
-Every change is keyed to the id of the command that asked for it, so that a command which a crash cut off can be done
-again from its beginning.
+"""The fleet as the orchestrator keeps it: the register says what is wanted (`bot.wishes`), a keeper per agent brings it
+about.
 """
 
 from __future__ import annotations
@@ -14,22 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from bot import looking, onboarding, rendering
+from bot import looking, rendering
 from bot.commands.lines import command_line
 from bot.errors import UserError
 from bot.keeping import Keeper
-from bot.saying import Place
-from connectors import outbox
-from connectors.messages import OpenThread, Priority
+from bot.wishes import Wishes
 from fleet import journal, lifecycle, liveness, sweep
 from fleet.errors import FleetError
 from fleet.events import Position
-from fleet.names import AGENT_NAME, is_agent_name
 from register.crashpoints import declare
 from register.errors import is_away
-from register.queries import agent_messages, agents, approvals, peers
+from register.queries import agent_messages, agents, approvals
 from register.queries.agent_messages import AgentMessage
-from register.queries.agents import AgentRow
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -41,6 +35,7 @@ if TYPE_CHECKING:
     from bot.telling import Teller
     from fleet.control import AgentLink
     from fleet.events import Entry
+    from register.queries.agents import AgentRow
     from register.queries.approvals import Approval
     from register.store import Store
 
@@ -57,31 +52,8 @@ ANSWER_WITHIN = 5.0
 #: So many agents are taken up at one time when Muster starts; commands go in between.
 BEGIN_AT_ONCE = 8
 
-#: With this the outbox keys of the messages begin that open agents' threads.
-OPENER = "th/"
-
 #: Bytes of an agent's journal that stay after they were told.
 KEEP_JOURNAL = 64 * 1024 * 1024
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LaunchRequest:
-    """What `launch` was asked for; None is "as the roster says, or the default"."""
-
-    name: str
-    role: str
-    runtime: str
-    model: str | None
-    sandbox: str
-    workspace: str
-    basis: Mapping[str, Any]
-    """What it stands on (fleet.basis)."""
-    task: str | None
-    by: str
-    connector: str
-    room: str
-    alias: str | None = None
-    """What chat shows beside its name."""
 
 
 @dataclass(slots=True)
@@ -100,9 +72,14 @@ class Agents:
     fresh_for: Callable[[str], float] = lambda _: liveness.FRESH_S
     """Seconds for which what was heard of the agent of that name counts."""
     digest_after: int = 10
+    wishes: Wishes = field(init=False)
+    """What is wanted of them."""
     _keepers: dict[str, Keeper] = field(default_factory=dict)
     _beginning: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BEGIN_AT_ONCE))
     _tasks: asyncio.TaskGroup | None = None
+
+    def __post_init__(self) -> None:
+        self.wishes = Wishes(teller=self.teller, clock=self.clock, send=self.send, patience=self.give_up_after)
 
     # --- running ------------------------------------------------------------------------------------------------
 
@@ -213,6 +190,11 @@ class Agents:
         keeper = self._keepers.get(name)
         return keeper is not None and keeper.host_runs is True
 
+    def in_turn(self, name: str) -> bool:
+        """Whether the agent is known to be in the middle of a turn."""
+        keeper = self._keepers.get(name)
+        return keeper is not None and keeper.seen is not None and keeper.seen.status.turn is not None
+
     async def view_of(self, name: str) -> AgentView:
         """One agent, as `view` shows it."""
         row = await self.get(name)
@@ -250,111 +232,7 @@ class Agents:
         keeper = self._keepers.get(name)
         return keeper is not None and await keeper.is_silent(ANSWER_WITHIN)
 
-    # --- wanting ------------------------------------------------------------------------------------------------
-
-    async def launch(self, tx: AsyncConnection, request: LaunchRequest, *, run_id: str) -> tuple[AgentRow, bool]:
-        """Write that the agent is to run; the keeper starts it once this is committed and `look_again` was called.
-
-        Returns:
-            The agent, and whether this launch (not an earlier one) is the one that holds.
-        """
-        if not is_agent_name(request.name):
-            raise UserError(
-                f"{rendering.one_line(request.name)!r} is no name for an agent: allowed is {AGENT_NAME.pattern}, "
-                "such as coder0."
-            )
-        now = self.clock()
-        row = await agents.get(tx, request.name)
-        if row is not None and row.launch_id == run_id:
-            return row, True
-        if row is not None and row.wanted == "running" and row.state not in {"failed", "stopped"}:
-            return row, False
-        here = row is not None and (row.connector, row.room) == (request.connector, request.room)
-        thread_key = row.thread_key if row is not None and here else f"{OPENER}{run_id}"
-        wish: dict[str, Any] = {
-            "role": request.role,
-            "runtime": request.runtime,
-            "model": request.model,
-            "sandbox": request.sandbox,
-            "workspace": request.workspace,
-            "basis": request.basis,
-            "wanted": "running",
-            "at_once": False,
-            "state": "starting",
-            "detail": None,
-            "launch_id": run_id,
-            "launched_by": request.by,
-            "connector": request.connector,
-            "room": request.room,
-            "thread_key": thread_key,
-            "started_at": now,
-            "stopped_at": None,
-        }
-        fresh = AgentRow(name=request.name, keep_session=True, **wish)
-        if row is None:
-            await agents.add(tx, fresh)
-        else:
-            await agents.change(tx, request.name, **wish)
-        if row is None or not row.keep_session:
-            # Its introduction names those that are there now; later changes are news.
-            others = onboarding.fleet(await agents.every(tx), but=request.name)
-            await peers.tell(tx, request.name, others, now)
-        await self._open_thread(tx, fresh, request.alias)
-        if request.task:
-            await self.send(tx, fresh, request.task, message_id=f"{run_id}-task", by=request.by)
-        return fresh, True
-
-    async def _open_thread(self, tx: AsyncConnection, row: AgentRow, alias: str | None) -> None:
-        model = f", {rendering.code(row.model)}" if row.model else ""
-        loose = (
-            " It runs **without a sandbox**, as you: it could give Muster orders in your name."
-            if row.sandbox == "none"
-            else ""
-        )
-        name = f"**{alias}** ({row.name})" if alias is not None else f"**{row.name}**"
-        text = f"{name} · {row.role} · {row.runtime}{model} · {rendering.code(row.workspace)}.{loose}"
-        opener = OpenThread(title=row.name, message=rendering.message(self.teller.redaction(text)))
-        place = Place(row.connector, conversation=row.room)
-        await outbox.put(tx, place.outbound(row.thread_key, opener, Priority.REPLY), self.clock())
-
-    async def want_stopped(self, tx: AsyncConnection, row: AgentRow, *, now: bool) -> None:
-        ended = {"state": "stopped"} if row.state == "failed" else {}
-        await agents.change(tx, row.name, wanted="stopped", at_once=now, **ended)
-
-    async def want_restarted(
-        self,
-        tx: AsyncConnection,
-        row: AgentRow,
-        *,
-        run_id: str,
-        by: str,
-        now: bool,
-        settings: Mapping[str, object] | None = None,
-    ) -> bool:
-        """A new launch of the same agent; the keeper ends the old host first.
-
-        Args:
-            settings: columns of its row that are to be other ones.
-
-        Returns:
-            False, and nothing is changed, when it was launched anew since `row` was read.
-        """
-        if row.launch_id == run_id:
-            return True
-        return await agents.change(
-            tx,
-            row.name,
-            under=row.launch_id,
-            **(settings or {}),
-            wanted="running",
-            at_once=now,
-            state="starting",
-            detail=None,
-            launch_id=run_id,
-            launched_by=by,
-            started_at=self.clock(),
-            stopped_at=None,
-        )
+    # --- ending, and talking ------------------------------------------------------------------------------------------
 
     async def kill(self, row: AgentRow, *, discard: bool) -> bool:
         """Stop at once, by signals; the session is given up, and with `discard` the workspace goes too.

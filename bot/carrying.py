@@ -99,6 +99,9 @@ class Carrier:
     async def _give_up_old(self) -> None:
         now = self.clock()
         async with self.store.read() as tx:
+            row = await agents.get(tx, self.name)
+            if row is not None and row.wanted == "frozen":
+                return  # what is said to a frozen agent waits with it
             waiting = await agent_messages.in_states(tx, ["pending"], agent=self.name)
         for message in waiting:
             if message.give_up_at <= now:

@@ -241,7 +241,10 @@ class Conversations:
                 answer_in=answer_in,
             )
             words = list(attachments.refused)
-            if row.wanted == "stopped" or row.state in {"failed", "stopped"}:
+            if row.wanted == "frozen":
+                back = command_line(f"resume {row.name}")
+                words.append(f"{row.name} is frozen; this waits for it until {back} brings it back.")
+            elif row.wanted == "stopped" or row.state in {"failed", "stopped"}:
                 now = row.state if row.state in {"failed", "stopped"} else "about to stop"
                 again = command_line(f"launch {row.name}")
                 words.append(f"{row.name} is {now}; it will read this when it runs again: {again}.")

@@ -109,7 +109,7 @@ class Follower:
                     story, _ = story.after(entry)
             after = page[-1].position
         # An agent that is known to have failed or stopped was told to be so; nothing of it is left to tell.
-        over = row is None or row.state in {"failed", "stopped"} or read_to == Position()
+        over = row is None or row.state in {"failed", "stopped", "frozen"} or read_to == Position()
         launch = await asyncio.to_thread(_launch_of, self.folder, read_to)
         self.story = replace(story, position=read_to, over=over, launch_id=launch)
 

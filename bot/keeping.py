@@ -18,9 +18,11 @@ from bot.carrying import Carrier
 from bot.commands.lines import command_line
 from bot.following import Follower
 from bot.gathering import Gatherer
+from bot.story import FREEZE
 from bot.typing_indicator import TypingIndicator
 from fleet import journal, lifecycle
 from fleet.control import AgentLink
+from fleet.drift import ENDED
 from fleet.errors import AgentRefused, AgentUnreachable, FleetError
 from fleet.lifecycle import Unanswered
 from register.crashpoints import around, declare
@@ -44,6 +46,10 @@ log = structlog.get_logger(__name__)
 GONE = declare("agent.gone")
 SPAWN = declare("agent.spawn")
 SPAWN_FAILED = declare("agent.spawn_failed")
+
+#: What an agent host is told that is to end, and what is said of one that ended with no word, by what is wanted.
+_WHY = {"stopped": "asked to stop", "frozen": FREEZE}
+_END = {"stopped": "killed, with everything it had started", "frozen": "its process is gone; all that it is, is kept"}
 
 #: A link that broke is tried again after this, seconds.
 RETRY_LINK = 0.5
@@ -269,7 +275,7 @@ class Keeper:
             row = await agents.get(tx, self.name)
         if row is None:
             return
-        if row.wanted == "stopped" or row.state == "starting":
+        if row.wanted != "running" or row.state == "starting":
             await lifecycle.kill(self.starter.folder(self.name))
             return
         async with self.store.write(GONE) as tx:
@@ -333,8 +339,8 @@ class Keeper:
         reason = self.teller.redaction(reason)
         async with self.store.write(SPAWN_FAILED) as tx:
             now_found = await agents.get(tx, self.name)
-            killed = now_found is not None and now_found.wanted == "stopped"
-            state = "stopped" if killed else "failed"
+            killed = now_found is not None and now_found.wanted != "running"
+            state = now_found.wanted if now_found is not None and killed else "failed"
             changed = await agents.change(
                 tx, self.name, under=row.launch_id, state=state, detail=reason, stopped_at=self.clock()
             )
@@ -356,17 +362,12 @@ class Keeper:
                 return
             log.warning("agent.not_cleared_away", agent=self.name, reason=str(error))
             left = f"{error}\n"
-        if self._follower.story.over and (row.wanted == "stopped" or row.state in {"failed", "stopped"}):
+        if self._follower.story.over and (row.wanted != "running" or row.state in ENDED):
             return
         words = left + await asyncio.to_thread(lifecycle.last_words, folder)
         async with self.store.write(GONE) as tx:
-            state = "stopped" if row.wanted == "stopped" else "failed"
-            killed = row.wanted == "stopped"
-            reason = (
-                "killed, with everything it had started"
-                if killed
-                else "the agent host is gone, with no word of its own"
-            )
+            state = row.wanted if row.wanted != "running" else "failed"
+            reason = _END.get(row.wanted, "the agent host is gone, with no word of its own")
             await agents.change(tx, self.name, under=row.launch_id, state=state, detail=reason, stopped_at=self.clock())
             if not self._follower.story.over:
                 await self.teller.gone(tx, row, self._follower.story, reason, words)
@@ -396,10 +397,10 @@ class Keeper:
                 row = await agents.get(tx, self.name)
             if row is None:
                 return
-            unwanted = row.wanted == "stopped" or row.launch_id != link.hello.launch_id
+            unwanted = row.wanted != "running" or row.launch_id != link.hello.launch_id
             if unwanted and asked is not True and asked != row.at_once:
                 asked = row.at_once
-                reason = f"restarted by {row.launched_by}" if row.wanted == "running" else "asked to stop"
+                reason = _WHY.get(row.wanted, f"restarted by {row.launched_by}")
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._shut_down(link, now=row.at_once, reason=reason))
                     if not row.at_once:

@@ -6,10 +6,10 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from bot import rendering
-from bot.agents import LaunchRequest
 from bot.commands.lines import command_line
 from bot.commands.table import ADMIN, Reply
 from bot.errors import NotPermitted, UserError
+from bot.wishes import LaunchRequest
 from fleet.errors import FleetError
 from fleet.runtimes import RUNTIMES
 from fleet.workspace import left_behind
@@ -55,12 +55,15 @@ async def launch_agent(
     request = request_of(plan, by=ctx.identity, connector=connector, room=room, task=task)
 
     async def act(tx: AsyncConnection) -> dict[str, object]:
-        row, ours = await services.agents.launch(tx, request, run_id=ctx.run_id)
+        row, ours = await services.agents.wishes.launch(tx, request, run_id=ctx.run_id)
         return {"launch": row.launch_id, "state": row.state, "ours": ours, "sandbox": row.sandbox}
 
     done = await ctx.commit("launch", act)
     if not done["ours"]:
         row = await services.agents.get(name)
+        if row.wanted == "frozen":
+            back = command_line(f"resume {name}")
+            raise UserError(f"{name} is frozen, with its conversation: {back} brings it back. Nothing was changed.")
         hint = f" Its settings stay as they are; {command_line(f'stop {name}')} and another launch give it new ones."
         given = any(value is not None for value in (*asked.values(), task))
         text = f"{name} runs already ({row.state}); nothing was changed.{hint if given else ''}"

@@ -46,7 +46,10 @@ async def post(ctx: Context, name: str, text: str, *, mode: Literal["queue", "st
 
     state = await ctx.commit("post", act)
     agents.bring_mail(name)
-    if row.wanted == "stopped":
+    if row.wanted == "frozen":
+        back = command_line(f"resume {name}")
+        note = f"{name} is frozen; this waits for it, however long that is, until {back} brings it back."
+    elif row.wanted == "stopped":
         note = f"{name} is stopped; it will read this when it runs again ({command_line(f'launch {name}')})."
     elif mode == "steer":
         note = f"{name} is interrupted and reads this first."

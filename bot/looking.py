@@ -80,7 +80,7 @@ def _activity(
 def _verdict(row: AgentRow, keeper: Keeper | None, now: float, fresh_s: float) -> Liveness:
     seen = keeper.seen if keeper is not None else None
     last = keeper.last if keeper is not None else None
-    closed = last is not None and isinstance(last.event, Closing) and row.state in {"stopped", "failed"}
+    closed = last is not None and isinstance(last.event, Closing) and row.state in {"stopped", "failed", "frozen"}
     verdict = liveness.judge(
         seen.status if seen is not None else None,
         seen_at=keeper.heard_at if keeper is not None else None,

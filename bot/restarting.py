@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 async def restart_agent(ctx: Context, name: str, *, now: bool) -> Reply:
     services = ctx.services
     row = await services.agents.get(name)
+    if row.wanted == "frozen":
+        raise UserError(f"{name} is frozen: {command_line(f'resume {name}')} brings it back. Nothing was changed.")
     try:
         plan = await asyncio.to_thread(services.assembly.replan, row)
     except FleetError as error:  # nothing was begun: it goes on as it is
@@ -37,7 +39,7 @@ async def restart_agent(ctx: Context, name: str, *, now: bool) -> Reply:
     silence = await silence_of(ctx, name)
 
     async def act(tx: AsyncConnection) -> dict[str, object]:
-        ours = await services.agents.want_restarted(
+        ours = await services.agents.wishes.restart(
             tx, row, run_id=ctx.run_id, by=ctx.identity, now=now, settings=settings_of(plan)
         )
         text = f"{_told(changed)}{_overruled(plan)}{warnings_of(plan) if changed else ''}"

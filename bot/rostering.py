@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bot import roster_view
 from bot.commands.lines import command_line
 from bot.commands.table import ADMIN, Reply
+from bot.custody import custody
 from bot.errors import NotPermitted, UserError
 from bot.launching import request_of, room_for, warnings_of
 from bot.rendering import code
@@ -113,7 +114,10 @@ async def add_agent(ctx: Context, name: str, entry: Mapping[str, Any], *, instea
     written = fleet.get(name)
     role = (written.role if written is not None else None) or DEFAULT_ROLE
     comes = "comes up whenever Muster starts, and now" if written is not None and written.persistent else "starts"
-    left = await _leave(ctx, instead_of, now=False) if instead_of is not None else None
+    left = None
+    if instead_of is not None:
+        async with custody(ctx, instead_of, "add") as held:
+            left = await _leave(held, instead_of, now=False)
     stopped = f" {instead_of} is no longer in it.{left or ''}" if instead_of is not None else ""
     note = " This roster is a minimal one, so nobody else is needed." if fleet.preset == MINIMAL else ""
     text = f"{name} ({role}) is in the roster. It {comes} by {command_line(f'launch {name}')}.{stopped}{note}"
@@ -145,6 +149,11 @@ def _added_before(name: str, wanted: Mapping[str, Any], standing: Mapping[str, A
 
 
 async def remove_agent(ctx: Context, name: str, *, now: bool) -> Reply:
+    async with custody(ctx, name, "remove") as held:
+        return await _remove(held, name, now=now)
+
+
+async def _remove(ctx: Context, name: str, *, now: bool) -> Reply:
     services = ctx.services
     known = await ctx.once("before", lambda: _standing(services, name))
     async with services.store.read() as tx:
@@ -173,11 +182,11 @@ async def _leave(ctx: Context, name: str, *, now: bool) -> str | None:
         return None
 
     async def stop(tx: AsyncConnection) -> None:
-        await services.agents.want_stopped(tx, row, now=now)
+        await services.agents.wishes.stop(tx, row, now=now)
 
     await ctx.commit(f"leave/{name}", stop)
     services.agents.look_again(name)
-    when = "when its turn ends" if row.state == "working" and not now else "now"
+    when = "when its turn ends" if services.agents.in_turn(name) and not now else "now"
     return f" {name} stops {when}; its workspace stays: {code(row.workspace)}."
 
 
@@ -199,7 +208,8 @@ async def apply(ctx: Context) -> Reply:
         said, problem = "done", None
         if (still := found.get(change["agent"])) is not None:
             try:
-                said = await _apply_one(ctx, still, rows.get(still.agent))
+                async with custody(ctx, still.agent, "roster apply") as held:
+                    said = await _apply_one(held, still, rows.get(still.agent))
             except (FleetError, UserError) as error:
                 said, problem = f"✖ It stays as it is: {error}", str(error)
         done.append({**change, "said": said, "done": problem is None, "problem": problem})
@@ -229,13 +239,13 @@ async def _restart(ctx: Context, row: AgentRow) -> str:
     plan = await asyncio.to_thread(services.assembly.replan, row)
 
     async def act(tx: AsyncConnection) -> None:
-        await services.agents.want_restarted(
+        await services.agents.wishes.restart(
             tx, row, run_id=f"{ctx.run_id}-{row.name}", by=ctx.identity, now=False, settings=settings_of(plan)
         )
 
     await ctx.commit(f"restart/{row.name}", act)
     services.agents.look_again(row.name)
-    return f"It starts again {'when its turn ends' if row.state == 'working' else 'now'}.{warnings_of(plan)}"
+    return f"It starts again {'when its turn ends' if services.agents.in_turn(row.name) else 'now'}.{warnings_of(plan)}"
 
 
 async def _launch(ctx: Context, name: str) -> str:
@@ -245,7 +255,7 @@ async def _launch(ctx: Context, name: str) -> str:
     request = request_of(plan, by=ctx.identity, connector=connector, room=room)
 
     async def act(tx: AsyncConnection) -> None:
-        await services.agents.launch(tx, request, run_id=f"{ctx.run_id}-{name}")
+        await services.agents.wishes.launch(tx, request, run_id=f"{ctx.run_id}-{name}")
 
     await ctx.commit(f"launch/{name}", act)
     services.agents.look_again(name)

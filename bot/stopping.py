@@ -1,4 +1,4 @@
-"""What `stop` answers, and what is said of an agent whose host is there and silent.
+"""What `stop` and `kill` answer, and what is said of an agent whose host is there and silent.
 
 Such a host may be stopped by a signal, or hang. It hears of the wish when it answers again; until then nothing of it
 can be seen, so the operator is told, and told what helps.
@@ -6,6 +6,7 @@ can be seen, so the operator is told, and told what helps.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bot import rendering
@@ -21,15 +22,29 @@ async def stop_agent(ctx: Context, name: str, *, now: bool) -> Reply:
     row = await agents.get(name)
     if row.wanted == "stopped" and row.state in {"stopped", "failed"}:
         return Reply(f"{name} is stopped already.", {"id": row.launch_id, "state": row.state})
-    await ctx.commit("stop", lambda tx: agents.want_stopped(tx, row, now=now))
+    await ctx.commit("stop", lambda tx: agents.wishes.stop(tx, row, now=now))
     agents.look_again(name)
     silence = await silence_of(ctx, name)
     if silence is not None:
         force = f"{command_line(f'kill {name}')} ends it by force and gives up its session"
         text = f"{silence} It stops once it answers; {force}."
         return Reply(text, {"id": row.launch_id, "state": "unknown"})
-    when = "now" if now or row.state != "working" else "when its turn ends"
+    when = "now" if now or not agents.in_turn(name) else "when its turn ends"
     return Reply(f"{name} stops {when}.", {"id": row.launch_id, "state": "stopping"})
+
+
+async def kill_agent(ctx: Context, name: str, *, discard: bool) -> Reply:
+    agents = ctx.services.agents
+    launch = await ctx.once("launch", lambda: agents.launch_of(name))
+    row = await agents.get(name)
+    discarded = row.launch_id == launch and await agents.kill(row, discard=discard)
+    place = ctx.services.assembly.workspaces.place(name, Path(row.workspace))
+    kept = f"Its workspace stays: {rendering.code(str(place))}."
+    if discarded:
+        kept = "Its workspace is deleted."
+    elif discard:
+        kept += " Muster did not make it, so deleting it is yours to do."
+    return Reply(f"{name} is killed and its session given up. {kept}", {"id": launch, "state": "stopped"})
 
 
 async def silence_of(ctx: Context, name: str) -> str | None:

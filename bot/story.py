@@ -118,6 +118,11 @@ _ENDINGS: dict[str, tuple[str, str | None]] = {
     "refusal": ("finished", "⚠️ The model refused to go on."),
 }
 
+#: Why an agent host ends that is asked to because its agent is to be frozen.
+FREEZE = "frozen"
+_FROZEN = (
+    f"❄️ Frozen: workspace, conversation and what waits for it are kept. {command_line('resume {}')} brings it back."
+)
 
 _START = Position()
 
@@ -165,7 +170,8 @@ class Story:
                 if self.over:
                     return self, ()
                 ended = replace(self, over=True)
-                return ended, (Condition("stopped", reason, at, self.launch_id), Note(key, f"⏹ Stopped: {reason}."))
+                text = _FROZEN.format(self.agent) if reason == FREEZE else f"⏹ Stopped: {reason}."
+                return ended, (Condition("stopped", reason, at, self.launch_id), Note(key, text))
             case events.MessageQueued(id=message):
                 return self, (Receipt(message, "journaled"),)
             case events.MessageWithdrawn(id=message):

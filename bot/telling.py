@@ -124,7 +124,9 @@ class Teller:
                 over = {"state": "over", "arguments": {}}
                 await tool_calls.change(tx, call_id(row.name, call), only=["pending"], now=at, **over)
             case Condition(state=state, detail=detail, at=at, launch_id=launch_id):
-                ended = {"stopped_at": at} if state in {"failed", "stopped"} else {"stopped_at": None}
+                if row.wanted == "frozen" and state in {"failed", "stopped"}:
+                    state = "frozen"  # however it ended, it is kept
+                ended = {"stopped_at": at} if state in {"failed", "stopped", "frozen"} else {"stopped_at": None}
                 begun = {"started_at": at} if state == "starting" else {}
                 # What is read of an agent that was killed meanwhile does not bring its session back.
                 kept = {"keep_session": True} if state == "idle" and row.wanted == "running" else {}
@@ -354,7 +356,7 @@ class Teller:
     async def gone(self, tx: AsyncConnection, row: AgentRow, story: Story, reason: str, words: str) -> None:
         """The agent host is gone without a word: end what it left open."""
         key = f"gone/{row.name}/{story.position.incarnation}"
-        if row.wanted == "stopped":
+        if row.wanted != "running":
             text = f"⏹ {row.name}: {reason}."
         else:
             block = f"\n\n{rendering.code_block(words)}" if words.strip() else ""

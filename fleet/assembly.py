@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fleet import editing, lifecycle, roles, roster, runtimes, sandbox, tools
+from fleet import editing, journal, lifecycle, roles, roster, runtimes, sandbox, tools
 from fleet.basis import FIELDS, Basis, described
 from fleet.entries import AgentEntry
 from fleet.errors import FleetError
@@ -236,7 +236,7 @@ class Assembly:
         entry = roster.load(self.roster).get(row.name)
         before = Basis.from_json(row.basis)
         if entry is None or before is None:
-            return self._as_it_is(row, entry)
+            return self._as_it_was(row, entry)
         plan = self.plan(row.name, {field: value for field, value in before.said.items() if field != "role"})
         basis = replace(plan.basis, said=before.said)
         plan = replace(plan, role=before.said.get("role", plan.role), basis=basis)
@@ -245,7 +245,21 @@ class Assembly:
             return replace(plan, workspace=Path(row.workspace))
         return plan
 
-    def _as_it_is(self, row: Wanted, entry: AgentEntry | None) -> Plan:
+    def as_it_is(self, row: Wanted) -> Plan:
+        """What an agent is started as that is to be what it was at its launch.
+
+        Raises:
+            FleetError: it could not be started; the message says what to do.
+        """
+        place = self.workspaces.place(row.name, Path(row.workspace))
+        if row.keep_session and not place.is_dir() and journal.incarnations(self.folder(row.name)):
+            raise FleetError(
+                f"Its workspace {place} is not there any more. Put it back where it was, or give up its conversation "
+                "with it: `kill` does that."
+            )
+        return self._as_it_was(row, roster.load(self.roster).get(row.name))
+
+    def _as_it_was(self, row: Wanted, entry: AgentEntry | None) -> Plan:
         self._check_command(row.name, row.runtime, entry)
         _check_installed(runtimes.RUNTIMES[row.runtime], entry.command if entry is not None else None)
         workspace = Path(row.workspace)

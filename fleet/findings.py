@@ -184,7 +184,7 @@ def _drift(agents: Iterable[Sighting], rostered: Collection[str], workers: Colle
     known = set()
     for agent in agents:
         known.add(agent.name)
-        if agent.name not in rostered and agent.liveness.state not in {"failed", "stopped"}:
+        if agent.name not in rostered and agent.liveness.state not in {"failed", "frozen", "stopped"}:
             yield Finding(kind="unrostered", agent=agent.name, passing=True)
     for name in rostered:
         if name not in known and name not in workers:

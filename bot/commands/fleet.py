@@ -65,11 +65,13 @@ async def launch(
             the roster names it).
         task: what it begins with.
     """
+    from bot.custody import custody
     from bot.launching import launch_agent
 
-    return await launch_agent(
-        ctx, name, role=role, runtime=runtime, model=model, sandbox=sandbox, workspace=workspace, task=task
-    )
+    async with custody(ctx, name, "launch") as held:
+        return await launch_agent(
+            held, name, role=role, runtime=runtime, model=model, sandbox=sandbox, workspace=workspace, task=task
+        )
 
 
 @command("stop", permission=OPERATOR, help_section="fleet")
@@ -80,9 +82,11 @@ async def stop(ctx: Context, name: AgentName, *, now: bool = False) -> Reply:
         name: the agent.
         now: cancel the turn instead of waiting for its end.
     """
+    from bot.custody import custody
     from bot.stopping import stop_agent
 
-    return await stop_agent(ctx, name, now=now)
+    async with custody(ctx, name, "stop") as held:
+        return await stop_agent(held, name, now=now)
 
 
 @command("restart", permission=OPERATOR, help_section="fleet")
@@ -95,9 +99,41 @@ async def restart(ctx: Context, name: AgentName, *, now: bool = False) -> Reply:
         name: the agent.
         now: cancel the turn instead of waiting for its end.
     """
+    from bot.custody import custody
     from bot.restarting import restart_agent
 
-    return await restart_agent(ctx, name, now=now)
+    async with custody(ctx, name, "restart") as held:
+        return await restart_agent(held, name, now=now)
+
+
+@command("freeze", permission=OPERATOR, help_section="fleet")
+async def freeze(ctx: Context, name: AgentName, *, now: bool = False) -> Reply:
+    """End an agent's process when its turn ends. Its workspace, its conversation and what waits for it are kept.
+
+    Args:
+        name: the agent.
+        now: cancel the turn instead of waiting for its end.
+    """
+    from bot.custody import custody
+    from bot.freezing import freeze_agent
+
+    async with custody(ctx, name, "freeze") as held:
+        return await freeze_agent(held, name, now=now)
+
+
+@command("resume", permission=OPERATOR, help_section="fleet")
+async def resume(ctx: Context, name: AgentName, *, prompt: str | None = None) -> Reply:
+    """Bring a frozen agent back as it was, in its workspace and, where its runtime kept it, its conversation.
+
+    Args:
+        name: the agent.
+        prompt: a message for it, after those that wait already.
+    """
+    from bot.custody import custody
+    from bot.freezing import resume_agent
+
+    async with custody(ctx, name, "resume") as held:
+        return await resume_agent(held, name, prompt=prompt)
 
 
 @command("kill", permission=OPERATOR, help_section="fleet", confirm=True)
@@ -108,21 +144,11 @@ async def kill(ctx: Context, name: AgentName, *, discard: bool = False) -> Reply
         name: the agent.
         discard: delete its workspace as well, with whatever was not taken over or pushed from there.
     """
-    from pathlib import Path
+    from bot.custody import custody
+    from bot.stopping import kill_agent
 
-    from bot import rendering
-
-    agents = ctx.services.agents
-    launch = await ctx.once("launch", lambda: agents.launch_of(name))
-    row = await agents.get(name)
-    discarded = row.launch_id == launch and await agents.kill(row, discard=discard)
-    place = ctx.services.assembly.workspaces.place(name, Path(row.workspace))
-    kept = f"Its workspace stays: {rendering.code(str(place))}."
-    if discarded:
-        kept = "Its workspace is deleted."
-    elif discard:
-        kept += " Muster did not make it, so deleting it is yours to do."
-    return Reply(f"{name} is killed and its session given up. {kept}", {"id": launch, "state": "stopped"})
+    async with custody(ctx, name, "kill") as held:
+        return await kill_agent(held, name, discard=discard)
 
 
 @command("tail", permission=VIEWER, help_section="fleet", audited=False, effects=False)

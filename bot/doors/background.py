@@ -124,7 +124,7 @@ def _fleet(client: Client) -> list[dict[str, Any]]:
     answer = client.run("ps", {})
     if answer.status != 200:
         raise MusterError(f"The fleet cannot be listed: {answer.body.get('text') or answer.body.get('error')}")
-    return [agent for agent in answer.body["data"] if agent["state"] not in {"stopped", "failed"}]
+    return [agent for agent in answer.body["data"] if agent["state"] not in {"stopped", "failed", "frozen"}]
 
 
 def _answers(client: Client) -> bool:

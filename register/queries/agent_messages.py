@@ -99,6 +99,13 @@ async def revive(tx: AsyncConnection, message_id: str, *, now: float, give_up_at
     return await change(tx, message_id, now=now, only=("dead",), state="pending", detail=None, give_up_at=give_up_at)
 
 
+async def prolong(tx: AsyncConnection, agent: str, *, until: float) -> None:
+    """Give what waits for an agent time until then, where it has less."""
+    table = agent_messages
+    where = (table.c.agent == agent, table.c.state == "pending", table.c.give_up_at < until)
+    await tx.execute(update(table).where(*where).values(give_up_at=until))
+
+
 async def change(
     tx: AsyncConnection,
     message_id: str,

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bot import carrying
-from bot.agents import LaunchRequest
 from bot.following import FOLLOW
 from bot.story import Condition, Progress
 from bot.telling import Teller
+from bot.wishes import LaunchRequest
 from connectors.memory import MemoryConnector
 from fleet import control, lifecycle, lock
 from fleet.control import LINE_LIMIT, AgentLink
@@ -281,7 +281,7 @@ async def test_an_agent_launched_before_anybody_is_kept_is_kept_all_the_same(hom
         workspace=str(home.paths.workspace("coder0")), basis={}, connector="memory", room=ROOM,
     )  # fmt: skip
     async with home.orchestrator.store.write(FOLLOW) as tx:
-        await early.launch(tx, request, run_id="r1")
+        await early.wishes.launch(tx, request, run_id="r1")
     early.look_again("coder0")
     running = asyncio.create_task(early.run())
     try:

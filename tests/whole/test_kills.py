@@ -38,6 +38,7 @@ SCENES: dict[Scene, tuple[str, ...]] = {
         "command.step",
         "command.finish",
         "roster.write",
+        "agent.custody",
         "agent.spawn",
         "journal.follow",
         "outbox.record",
