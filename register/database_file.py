@@ -47,6 +47,7 @@ FULL_CHECK_BYTES = 64 * 1024 * 1024
 BUSY_TIMEOUT_MS = 10_000
 #: Milliseconds for which others may still be closing a file that is wanted alone.
 _ALONE_TIMEOUT_MS = 500
+_AGAIN_S = 0.01
 
 _READERS = 4
 
@@ -148,6 +149,7 @@ def prepare(file: Path) -> None:
         revision = _check_content(file)
         if revision != migrations.head():
             migrations.upgrade(file)
+        _write_ahead(file)
 
 
 def _create(file: Path) -> None:
@@ -180,6 +182,24 @@ def _link(draft: Path, file: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _write_ahead(file: Path) -> None:
+    """Have the file keep a write-ahead log; it remembers that.
+
+    Of two connections that ask for this at once, one is refused without waiting; so it is done before there are two.
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    with closing(sqlite3.connect(file, timeout=BUSY_TIMEOUT_MS / 1000, isolation_level=None)) as connection:
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(_AGAIN_S)
+            else:
+                return
 
 
 def _check_header(file: Path) -> None:

@@ -107,6 +107,22 @@ async def test_two_processes_that_open_a_new_register_at_once_share_it(file: Pat
     assert [path.name for path in file.parent.iterdir()] == ["register.db"]
 
 
+async def test_a_register_waits_for_who_reads_a_copy_without_a_log_and_gives_it_one(file: Path) -> None:
+    await (await Store.open(f"sqlite:///{file}")).close()
+    with closing(sqlite3.connect(file, isolation_level=None)) as reader:
+        reader.execute("PRAGMA journal_mode = DELETE")  # as a copy that a backup tool made may be
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM cursors").fetchone()
+        opening = asyncio.create_task(Store.open(f"sqlite:///{file}"))
+        done, _ = await asyncio.wait({opening}, timeout=0.1)
+        assert not done
+        reader.execute("COMMIT")
+        store = await opening
+    await store.close()
+    # https://www.sqlite.org/fileformat.html, section 1.3.3
+    assert file.read_bytes()[18:20] == b"\x02\x02"
+
+
 async def test_durability_is_what_was_promised(register: Store) -> None:
     async with register.write(STEP) as tx:
         settings = [await tx.scalar(text(f"PRAGMA {name}")) for name in ("journal_mode", "synchronous", "busy_timeout")]
