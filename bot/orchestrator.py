@@ -42,6 +42,7 @@ from bot.saying import Speaker
 from bot.services import Services
 from bot.strangers import Strangers
 from bot.telling import Teller
+from bot.upkeep.holding import held_back
 from bot.utterances import Utterances
 from bot.watches import Watches
 from connectors import registry, retention
@@ -279,7 +280,7 @@ async def _running(
     delivery = Delivery(
         store,
         connectors,
-        conversations.handle,
+        await held_back(services, speaker, conversations.handle),
         settings=DeliverySettings(give_up_after=settings.delivery.give_up_after),
         clock=clock,
         broken=broken,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bot import logs
 from bot.config import load
 from bot.orchestrator import redaction_of, running, until_stopped
+from bot.upkeep import switching
 from register.queries import agent_messages
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ async def up(paths: Paths, environ: Mapping[str, str], *, at_keyboard: bool, bri
             input Muster waits until everything that was said is dealt with, and stops.
         bring_up: launch the persistent agents of the roster that do not run.
     """
+    if (cut_off := await switching.settle(paths, environ)) is not None:
+        print(cut_off, file=sys.stderr)
     settings = load(paths)
     paths.prepare()
     redact = redaction_of(settings, environ)

@@ -24,6 +24,7 @@ from register.text import storable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
+    from pathlib import Path
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -75,7 +76,7 @@ async def copy(
         new = await Store.open(target.url, password=target.password, alone=True)
         try:
             async with old.read() as reading, new.write(COPY) as writing:
-                copied = await _copy(reading, writing, new.place, progress)
+                copied = await copy_rows(reading, writing, new.place, progress)
             done = True
         finally:
             await new.close()
@@ -87,9 +88,30 @@ async def copy(
     return copied
 
 
-async def _copy(
+async def snapshot(
+    source: Store, file: Path, *, progress: Callable[[str, int, int], None] = lambda *_: None
+) -> list[CopiedTable]:
+    """Copy every row of an open register, as it is at this moment, into a new file that is a register, too.
+
+    Raises:
+        RegisterError: it cannot be read, or the file not be written; what there is of it is the caller's to remove.
+    """
+    new = await Store.open(f"sqlite:///{file}", alone=True)
+    try:
+        async with source.read() as reading, new.write(COPY) as writing:
+            return await copy_rows(reading, writing, new.place, progress)
+    finally:
+        await new.close()
+
+
+async def copy_rows(
     reading: AsyncConnection, writing: AsyncConnection, place: str, progress: Callable[[str, int, int], None]
 ) -> list[CopiedTable]:
+    """Copy every row in the transaction `writing`, which the caller commits, and read them back.
+
+    Raises:
+        RegisterError: `place` is not empty, or does not hold what was written to it.
+    """
     for table in metadata.sorted_tables:
         if await writing.scalar(select(select(table).exists())):
             raise RegisterError(

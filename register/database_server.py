@@ -263,7 +263,7 @@ async def _migrate(tx: AsyncConnection, revision: str | None) -> None:
         await tx.exec_driver_sql(_TURN)
     elif not await tx.scalar(text("SELECT to_regnamespace(:schema) IS NOT NULL"), {"schema": SCHEMA}):
         await tx.exec_driver_sql(f"CREATE SCHEMA {SCHEMA}")
-    await tx.run_sync(_apply)
+    await tx.run_sync(make_tables)
     with around(migrations.MIGRATE):
         await tx.commit()
 
@@ -298,7 +298,8 @@ _COLLATE = text("""
 """)
 
 
-def _apply(connection: Connection) -> None:
+def make_tables(connection: Connection) -> None:
+    """Make or change the tables in the schema that is there; the caller commits."""
     migrations.apply(connection)
     for statement in connection.execute(_COLLATE, {"schema": SCHEMA}).scalars().all():
         connection.exec_driver_sql(statement)

@@ -337,3 +337,13 @@ leases = _table(
     Column("acquired_at", Float, nullable=False),
     Column("until", Float, nullable=False),
 )
+
+# --- backups -----------------------------------------------------------------------------------------------------
+
+#: The times at which this register came out of a backup: what was said before them is not acted on again.
+restores = _table(
+    "restores",
+    Column("id", String, primary_key=True),
+    Column("restored_at", Float, nullable=False),
+    Column("backup_at", Float, nullable=False),  # when the backup was made
+)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bot.doors.upkeep import backup, restore
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -247,6 +249,8 @@ for _name, _made in (
     ("doctor", doctor),
     ("login", login),
     ("register copy", register_copy),
+    ("backup", backup),
+    ("restore", restore),
     ("completion", completion),
 ):
     _named(_name, _made)

@@ -75,6 +75,12 @@ APART: dict[str, tuple[str, ...]] = {
     "test_killed_at_this_place_no_half_of_a_clone_is_taken_for_one": both(
         "workspace.make", "workspace.collect", "workspace.remove"
     ),
+    # While nothing else runs: tests/bot/upkeep/test_backup_and_restore.py.
+    "test_killed_at_this_place_a_backup_is_there_or_not": both("backup.write"),
+    "test_killed_at_every_place_a_restore_is_done_or_undone": both(
+        "restore.settle", "restore.plan", "restore.move", "restore.decide"
+    ),
+    "test_killed_at_this_place_a_server_knows_whether_it_is_done": both("register.replace"),
 }
 
 

@@ -1,0 +1,203 @@
+"""Backups and restores, in a shell."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bot.paths import Paths
+    from bot.upkeep.backup import Backup
+    from bot.upkeep.restoring import Restored
+
+#: Lines of a list that are shown to people; programs get all of them.
+_SHOWN = 10
+
+
+def _paths() -> Paths:
+    from bot.paths import Paths
+
+    return Paths.of(os.environ)
+
+
+def _ticker() -> tuple[Callable[[str], None], Callable[[], None]]:
+    """What shows how far a command is, where somebody looks, and what takes it away."""
+    from shutil import get_terminal_size
+
+    from bot.rendering import one_line
+
+    def show(text: str) -> None:
+        if sys.stderr.isatty():
+            click.echo(f"\r\033[K{one_line(text, get_terminal_size().columns - 1)}", nl=False, err=True)
+
+    def clear() -> None:
+        if sys.stderr.isatty():
+            click.echo("\r\033[K", nl=False, err=True)
+
+    return show, clear
+
+
+@click.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--workspaces", is_flag=True, help="Take what agents work on, too; that may be large.")
+@click.option("--json", "as_json", is_flag=True, help="Print the answer for programs.")
+def backup(file: Path | None, workspaces: bool, as_json: bool) -> int:
+    """Put everything of this installation into one file, while it runs or not.
+
+    FILE: where; a folder gets a file named with the date. Without it, the folder backups in the state folder.
+
+    It holds what the state folder holds, logins of chat and runtimes included: keep it as you keep those.
+    """
+    import asyncio
+    import json
+
+    from bot.upkeep.backup import backup as make
+
+    show, clear = _ticker()
+    try:
+        made = asyncio.run(
+            make(_paths(), os.environ, now=time.time(), target=file, workspaces=workspaces, progress=show)
+        )
+    finally:
+        clear()
+    click.echo(json.dumps(_backup_json(made), indent=2) if as_json else _backup_text(made))
+    return 0
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the answer for programs.")
+def restore(file: Path, as_json: bool) -> int:
+    """Put a backup in the place of what is here. What is here is kept beside it.
+
+    FILE: what `muster backup` wrote.
+
+    Muster and its agents must not run. What was written in chat since the backup is not acted on again.
+    """
+    import asyncio
+    import json
+
+    from bot.upkeep.restoring import restore as put_back
+
+    show, clear = _ticker()
+    try:
+        done = asyncio.run(put_back(_paths(), os.environ, file, now=time.time(), progress=show))
+    finally:
+        clear()
+    click.echo(json.dumps(_restored_json(done), indent=2) if as_json else _restored_text(done))
+    return 0
+
+
+# --- what is said ----------------------------------------------------------------------------------------------------
+
+
+def _backup_json(made: Backup) -> dict[str, object]:
+    from bot.timestamps import timestamp
+
+    return {
+        "file": str(made.written.file),
+        "bytes": made.written.size,
+        "files": made.written.files,
+        "muster": made.header.muster,
+        "schema": made.header.schema,
+        "made_at": timestamp(made.header.made_at),
+        "rows": sum(made.header.rows.values()),
+        "workspaces": made.header.workspaces,
+        "left_out": list(made.written.left_out),
+        "changed": list(made.written.changed),
+    }
+
+
+def _backup_text(made: Backup) -> str:
+    rows = sum(made.header.rows.values())
+    lines = [
+        f"Wrote {made.written.file}: {made.written.files} files, {rows} rows of the register, "
+        f"{_size(made.written.size)}. It holds the logins of chat and runtimes; keep it where only you can read."
+    ]
+    if not made.header.workspaces:
+        lines.append("Workspaces are not in it; with --workspaces they are.")
+    if made.written.changed:
+        lines.append(_list("Written to while they were copied, by agents that run", made.written.changed))
+    if made.written.left_out:
+        lines.append(_list("Left out", made.written.left_out))
+    return "\n".join(lines)
+
+
+def _restored_json(done: Restored) -> dict[str, object]:
+    from bot.timestamps import timestamp
+
+    settled = done.settled
+    return {
+        "made_at": timestamp(done.header.made_at),
+        "muster": done.header.muster,
+        "kept": list(done.kept),
+        "workspaces": done.workspaces,
+        "ended": {
+            "events": settled.events,
+            "commands": settled.commands,
+            "messages": settled.messages,
+            "approvals": settled.approvals,
+        },
+        "looked_for": settled.looked_for,
+        "stopped": list(settled.agents),
+        "permissions": list(done.permissions),
+    }
+
+
+def _restored_text(done: Restored) -> str:
+    from bot.timestamps import timestamp
+
+    settled = done.settled
+    lines = [f"Restored the backup of {timestamp(done.header.made_at)} by Muster {done.header.muster}."]
+    if done.kept:
+        lines.append(f"What was here is kept in {' and '.join(done.kept)}. Delete it when you do not miss anything.")
+    lines.append(
+        "Nothing is done twice: what is written in chat before this moment is not acted on, and each conversation is "
+        "told so once. Say again what is still wanted."
+    )
+    under_way = [
+        f"{count} {what}"
+        for count, what in (
+            (settled.events, "chat events"),
+            (settled.commands, "commands"),
+            (settled.messages, "messages to agents (uncertain: `muster dead-letters` lists them)"),
+            (settled.approvals, "permission requests"),
+        )
+        if count
+    ]
+    if under_way:
+        lines.append(f"Under way when the backup was made, and ended: {', '.join(under_way)}.")
+    if settled.looked_for:
+        lines.append(f"{settled.looked_for} messages to chat waited then; each is sent only if it is not there yet.")
+    if settled.agents:
+        lines.append(
+            f"Stopped: {', '.join(settled.agents)}. `muster up` starts those that the roster calls persistent."
+        )
+    if done.permissions:
+        lines.append(
+            "Permissions that were given by command are those of then; look them through: "
+            f"{', '.join(done.permissions)}."
+        )
+    if not done.workspaces:
+        lines.append("Workspaces were not in it and are as they were.")
+    return "\n".join(lines)
+
+
+def _list(title: str, items: tuple[str, ...]) -> str:
+    from bot.rendering import one_line
+
+    more = [f"... and {len(items) - _SHOWN} more; --json lists all"] if len(items) > _SHOWN else []
+    return "\n".join([f"{title}:", *(f"  {one_line(item, 200)}" for item in items[:_SHOWN]), *more])
+
+
+def _size(count: int) -> str:
+    if count < 2**20:
+        return f"{count / 2**10:.0f} KiB"
+    return f"{count / 2**20:.1f} MiB" if count < 2**30 else f"{count / 2**30:.1f} GiB"

@@ -1,0 +1,150 @@
+"""`muster backup`: an installation in one file, as it is now, whether it runs or not.
+
+The register is copied first, as it is at one moment, and the files after it. Journals only grow, so those in the backup
+hold all that the register knows to have been told, and perhaps a little more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bot.config import load
+from bot.errors import UserError
+from bot.orchestrator import program_version
+from bot.registers import password
+from bot.upkeep import archive, selection, switching
+from bot.upkeep.archive import Header, Written
+from register import address as addresses
+from register import snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from bot.config import Settings
+    from bot.paths import Paths
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Backup:
+    """A backup that was made."""
+
+    written: Written
+    header: Header
+
+
+async def backup(
+    paths: Paths,
+    environ: Mapping[str, str],
+    *,
+    now: float,
+    target: Path | None = None,
+    workspaces: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Backup:
+    """Write a backup.
+
+    Args:
+        paths: the installation.
+        environ: where the register's password may be.
+        now: seconds since the epoch.
+        target: the file, or a folder in which it gets a name of its own; None: the folder `backups` of the state.
+        workspaces: take what agents work on, too.
+        progress: told how far it is, in a few words.
+
+    Raises:
+        UserError: it cannot be written there, or there is nothing to be backed up.
+        RegisterError: the register cannot be read.
+    """
+    settings = load(paths)
+    if not paths.state.is_dir():
+        raise UserError(f"There is no installation here yet: {paths.state} does not exist. `muster up` makes it.")
+    await switching.settle(paths, environ)
+    file = _target(paths, target, now)
+    with archive.drafted(file) as folder:
+        try:
+            copied = await snapshot.take(
+                settings.register_url,
+                folder / selection.REGISTER,
+                password=password(settings.register_password, environ),
+                progress=lambda table, rows, total: progress(f"register, {table}: {rows} of {total}"),
+            )
+            header = Header(
+                muster=program_version(),
+                schema=copied.revision,
+                made_at=now,
+                host=socket.gethostname(),
+                register=copied.kind,
+                rows=copied.rows,
+                workspaces=workspaces,
+            )
+            written = await asyncio.to_thread(_write, paths, settings, folder, file, header, progress)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise UserError(
+                    f"The disk of {file.parent} is full. There is no half backup left; make room, or name another "
+                    "place."
+                ) from error
+            raise UserError(f"The backup {file} cannot be written: {error.strerror or error}.") from error
+    return Backup(written=written, header=header)
+
+
+def _write(
+    paths: Paths, settings: Settings, folder: Path, file: Path, header: Header, progress: Callable[[str], None]
+) -> Written:
+    draft, found = folder / "archive", selection.Selection()
+    writer = archive.Writer(draft, header, progress)
+    try:
+        selection.one(folder / selection.REGISTER, selection.REGISTER, writer.take)
+        for name in selection.CONFIGURATION:
+            source = paths.config / name
+            if source.is_dir():
+                found.folders[f"{selection.CONFIG}/{name}"] = 0o700
+                for page in sorted(source.glob("*.md")):
+                    selection.one(page, f"{selection.CONFIG}/{name}/{page.name}", writer.take)
+            elif source.exists():
+                selection.one(source, f"{selection.CONFIG}/{name}", writer.take)
+        for path in _of_state(paths, settings, workspaces=header.workspaces):
+            place = f"{selection.STATE}/{path.name}"
+            if path.is_dir():
+                selection.walk(path, place, writer.take, found)
+            elif path.is_file():
+                selection.one(path, place, writer.take)
+        files, changed = writer.finish(found)
+    finally:
+        writer.close()
+    archive.publish(draft, file)
+    return Written(
+        file=file,
+        size=file.stat().st_size,
+        files=files,
+        left_out=tuple(found.left_out),
+        changed=tuple(changed),
+    )
+
+
+def _of_state(paths: Paths, settings: Settings, *, workspaces: bool) -> list[Path]:
+    register = addresses.parse(settings.register_url)
+    own = register.file.name if isinstance(register, addresses.FileAddress) else selection.REGISTER
+    return [
+        path
+        for path in sorted(paths.state.iterdir())
+        if (selection.belongs(path.name) or (workspaces and path.name == "workspaces"))
+        and path.name not in (own, f"{own}-wal", f"{own}-shm")
+    ]
+
+
+def _target(paths: Paths, target: Path | None, now: float) -> Path:
+    if target is None:
+        target = paths.state / "backups"
+        target.mkdir(mode=0o700, exist_ok=True)
+    target = target.absolute()
+    if target.is_dir():
+        return target / archive.name_of(now)
+    if not target.parent.is_dir():
+        raise UserError(f"There is no folder {target.parent}. Make it, or name another place.")
+    return target

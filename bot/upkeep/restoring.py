@@ -1,0 +1,319 @@
+"""`muster restore`: an installation as a backup has it, in the place of what is there, which is kept beside it.
+
+A register that is older than the chat must not act as if no time had passed. What that means is in
+`register.queries.restores` (what was under way is ended), `fleet.unearthed` (queues are emptied, and numbers leap) and
+`bot.upkeep.holding` (what was written before the restore is not acted on).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import errno
+import os
+import secrets
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bot import brought_down
+from bot.config import load
+from bot.errors import UserError
+from bot.lock import AlreadyRunning, only_one
+from bot.registers import password
+from bot.upkeep import selection, switching, unpacking
+from bot.upkeep.switching import Plan
+from fleet import lifecycle, lock, unearthed
+from register import address as addresses
+from register import migrations, snapshot
+from register.crashpoints import declare
+from register.queries import operators, restores
+from register.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from bot.config import Settings
+    from bot.paths import Paths
+    from bot.upkeep.archive import Header
+    from register.queries.restores import Settled
+    from register.references import Reference
+
+SETTLE = declare("restore.settle")
+
+#: Drafts of restores that a crash left behind begin so; nobody else's do.
+_DRAFT = ".restore-"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Restored:
+    """A restore that is done."""
+
+    header: Header
+    kept: tuple[str, ...]
+    """Where what was there is now."""
+    settled: Settled
+    permissions: tuple[str, ...]
+    """Who has a permission by command again, as it was when the backup was made: ``identity: permission``."""
+    workspaces: bool
+    """Whether the workspaces were put back, too."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Place:
+    """Where the register of the restored configuration is."""
+
+    url: str
+    address: addresses.Address
+    reference: Reference | None
+
+
+async def restore(
+    paths: Paths,
+    environ: Mapping[str, str],
+    file: Path,
+    *,
+    now: float,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Restored:
+    """Put a backup in the place of what is there.
+
+    Args:
+        paths: the installation.
+        environ: where the register's password may be.
+        file: the backup.
+        now: seconds since the epoch.
+        progress: told how far it is, in a few words.
+
+    Raises:
+        UserError: Muster or an agent runs here, or the backup is not one that can be restored. Nothing is changed.
+        RegisterError: the register cannot be used. Nothing is changed.
+    """
+    found = await asyncio.to_thread(unpacking.header, file)
+    if found.schema not in migrations.known():
+        raise UserError(
+            f"{file} was written by a newer Muster ({found.muster}): its register has the schema {found.schema}, this "
+            f"program knows them up to {migrations.head()}. Install that version first."
+        )
+    paths.prepare()
+    await switching.settle(paths, environ)
+    with _nobody_else(paths):
+        identity = secrets.token_hex(4)
+        drafts = _Drafts(paths, identity)
+        drafts.sweep()
+        try:
+            return await _restore(paths, environ, file, identity, drafts, now, progress)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise UserError("The disk is full. Nothing was restored, and nothing changed; make room.") from error
+            raise UserError(f"{file} was not restored: {error.strerror or error}. Nothing was changed.") from error
+        finally:
+            drafts.remove()
+
+
+@contextlib.contextmanager
+def _nobody_else(paths: Paths) -> Iterator[None]:
+    """Hold the locks of the orchestrator and of every agent host.
+
+    Raises:
+        UserError: one of them runs; the message says which, and its process.
+    """
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(only_one(paths.lock))
+        except AlreadyRunning as error:
+            raise UserError(f"{error} Stop it first: nothing is restored under a running Muster.") from None
+        folders = [folder for folder in sorted(paths.agents.iterdir()) if folder.is_dir()]
+        running = [f"{each.name} (process {pid})" for each in folders if (pid := lock.holder(each)) is not None]
+        if running:
+            raise UserError(
+                f"These agents run: {', '.join(running)}. `muster up --detach` and then `muster down --all` stops "
+                "them; nothing is restored under running agents."
+            )
+        for folder in folders:
+            # What is left of one whose host was killed would go on with what is another's then.
+            lifecycle.clear_away(folder)
+            held.callback(os.close, lock.hold(folder))
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class _Drafts:
+    """Folders in which things are made ready, each in the file system of the place that they go to."""
+
+    paths: Paths
+    identity: str
+
+    @property
+    def state(self) -> Path:
+        return self.paths.state / f"{_DRAFT}{self.identity}"
+
+    def beside(self, folder: Path) -> Path:
+        return folder / f"{_DRAFT}{self.identity}"
+
+    def all(self, *more: Path) -> tuple[str, ...]:
+        folders = (self.paths.state, self.paths.config, *more)
+        return tuple(dict.fromkeys(str(self.beside(folder)) for folder in folders))
+
+    def sweep(self) -> None:
+        """Remove what earlier restores left behind."""
+        for folder in (self.paths.state, self.paths.config):
+            for left in folder.glob(f"{_DRAFT}*"):
+                shutil.rmtree(left, ignore_errors=True)
+
+    def remove(self) -> None:
+        # Never the drafts of a plan that is not over: to undo it, they are needed.
+        if not switching.is_open(self.paths):
+            for folder in self.all():
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _restore(
+    paths: Paths,
+    environ: Mapping[str, str],
+    file: Path,
+    identity: str,
+    drafts: _Drafts,
+    now: float,
+    progress: Callable[[str], None],
+) -> Restored:
+    ready = drafts.state
+    ready.mkdir(mode=0o700)
+    header = await asyncio.to_thread(unpacking.unpack, file, ready, progress)
+    for name in (selection.CONFIG, selection.STATE):
+        (ready / name).mkdir(mode=0o700, exist_ok=True)
+    settings = await asyncio.to_thread(_settings, paths, ready / selection.CONFIG)
+    place = _place(paths, settings, ready / selection.CONFIG)
+    register = ready / selection.REGISTER
+    await asyncio.to_thread(snapshot.look, register)
+    places = await asyncio.to_thread(_quiet, ready / selection.STATE / "agents", paths, now)
+    settled, permissions = await _settle(register, f"restore-{identity}", header, places, now)
+    if settled.agents:
+        brought_down.write(ready / selection.STATE / paths.brought_down.name, settled.agents)
+    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now))
+    name = f"{selection.KEPT}{stamp}-{identity}"
+    plan = await asyncio.to_thread(_plan, paths, drafts, place, name, ready, header.workspaces)
+    await _carry_out(paths, environ, plan, place, register, progress)
+    kept = sorted({str(Path(move.kept).parent) for move in plan.moves if move.there})
+    if plan.server is not None:
+        kept.append(f"the schema {plan.schema} of {place.address}")
+    return Restored(
+        header=header,
+        kept=tuple(kept),
+        settled=settled,
+        permissions=permissions,
+        workspaces=header.workspaces,
+    )
+
+
+async def _carry_out(
+    paths: Paths,
+    environ: Mapping[str, str],
+    plan: Plan,
+    place: _Place,
+    register: Path,
+    progress: Callable[[str], None],
+) -> None:
+    try:
+        await asyncio.to_thread(switching.begin, paths, plan)
+        if isinstance(place.address, addresses.ServerAddress):
+            from register import replacing
+
+            await replacing.replace(
+                place.address,
+                password(place.reference, environ),
+                register,
+                kept=plan.schema,
+                progress=lambda table, rows, total: progress(f"register, {table}: {rows} of {total}"),
+            )
+    except BaseException:
+        # Where a server was in the middle of its commit, it alone knows; the next start asks it.
+        if not isinstance(place.address, addresses.ServerAddress) or await _is_undone(place, environ, plan):
+            await asyncio.shield(asyncio.to_thread(switching.undo, paths, plan))
+        raise
+    await asyncio.to_thread(switching.finish, paths, plan)
+
+
+async def _is_undone(place: _Place, environ: Mapping[str, str], plan: Plan) -> bool:
+    from register import replacing
+
+    assert isinstance(place.address, addresses.ServerAddress)
+    try:
+        return not await replacing.is_kept(place.address, password(place.reference, environ), plan.schema)
+    except Exception:
+        return False
+
+
+def _settings(paths: Paths, config: Path) -> Settings:
+    """What the restored configuration says.
+
+    Raises:
+        ConfigError: it is not valid.
+    """
+    return load(dataclasses.replace(paths, config=config))
+
+
+def _place(paths: Paths, settings: Settings, config: Path) -> _Place:
+    reference = settings.register_password
+    if reference is not None and reference.scheme == "file" and reference.name.startswith(f"{config}/"):
+        # It stands in the configuration relative to the folder that it will be in.
+        reference = dataclasses.replace(reference, name=str(paths.config / Path(reference.name).relative_to(config)))
+    url = settings.register_url
+    return _Place(url=url, address=addresses.parse(url), reference=reference)
+
+
+def _quiet(agents: Path, paths: Paths, now: float) -> dict[str, int]:
+    """Empty the agents' queues; up to which incarnation each journal counts as told."""
+    told = {}
+    for folder in sorted(agents.iterdir()) if agents.is_dir() else ():
+        if folder.is_dir() and (incarnation := unearthed.quiet(folder, now)) is not None:
+            told[folder.name] = incarnation
+    return told
+
+
+async def _settle(
+    register: Path, identity: str, header: Header, places: Mapping[str, int], now: float
+) -> tuple[Settled, tuple[str, ...]]:
+    store = await Store.open(f"sqlite:///{register}", alone=True)
+    try:
+        async with store.write(SETTLE) as tx:
+            settled = await restores.settle(tx, identity, now=now, backup_at=header.made_at, places=places)
+            people = tuple(f"{row.identity}: {row.permission}" for row in await operators.every(tx))
+    finally:
+        await store.close()
+    return settled, people
+
+
+def _plan(paths: Paths, drafts: _Drafts, place: _Place, name: str, ready: Path, workspaces: bool) -> Plan:
+    config, state = drafts.beside(paths.config) / selection.CONFIG, ready / selection.STATE
+    if not config.exists():
+        # The configuration may be in another file system.
+        shutil.copytree(ready / selection.CONFIG, config)
+    server = place.address if isinstance(place.address, addresses.ServerAddress) else None
+    moves = switching.moves_of(paths.config, config, paths.config / name, selection.CONFIGURATION)
+    there = {path.name for path in paths.state.iterdir()} | {path.name for path in state.iterdir()}
+    names = sorted(each for each in there if selection.belongs(each) or (workspaces and each == "workspaces"))
+    more: tuple[Path, ...] = ()
+    if isinstance(place.address, addresses.FileAddress):
+        file = place.address.file
+        own = (file.name, f"{file.name}-wal", f"{file.name}-shm")
+        names = [each for each in names if each not in own or file.parent != paths.state]
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft = drafts.beside(file.parent) / "register"
+        draft.mkdir(mode=0o700, parents=True)
+        shutil.copyfile(ready / selection.REGISTER, draft / file.name)
+        (draft / file.name).chmod(0o600)
+        moves += switching.moves_of(file.parent, draft, file.parent / name, own)
+        more = (file.parent,)
+    moves += switching.moves_of(paths.state, state, paths.state / name, names)
+    os.sync()  # what is moved to its place must stand there after a power cut, too
+    return Plan(
+        moves=tuple(move for move in moves if move.there or move.ready is not None),
+        drafts=drafts.all(*more),
+        server=None if server is None else place.url,
+        reference=None if place.reference is None else str(place.reference),
+        schema="" if server is None else name.replace("-", "_").lower(),
+    )

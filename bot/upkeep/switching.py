@@ -1,0 +1,204 @@
+"""Putting many files and folders in the place of others, so that a crash in the middle leaves all or none of it.
+
+A plan is written down before the first of them is touched. Each thing that is in the way is moved aside, and what was
+made ready is moved to its place. Then it is decided, in one step that cannot be half done: an SQLite register and the
+files by the plan's own end, a register on a server by its transaction. A plan that is found later, by `settle`, is
+finished where that was decided, and undone where it was not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from bot.errors import UserError
+from bot.lock import only_one
+from bot.registers import password
+from register import address as addresses
+from register.crashpoints import around, declare
+from register.references import Reference
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bot.paths import Paths
+
+PLAN = declare("restore.plan")
+MOVE = declare("restore.move")
+DECIDE = declare("restore.decide")
+
+_NAME: Final = "restore.part"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Move:
+    """One thing. All three are in one file system."""
+
+    target: str
+    ready: str | None
+    """What comes to its place; None: nothing."""
+    kept: str
+    """Where what is there goes."""
+    there: bool
+    """Whether there was anything."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What is moved. Folders of `drafts` go when it is over, one way or the other."""
+
+    moves: tuple[Move, ...]
+    drafts: tuple[str, ...]
+    server: str | None = None
+    """The address of the register on a server that is replaced."""
+    reference: str | None = None
+    """Where the password for it is."""
+    schema: str = ""
+    """The name under which the server keeps what it had: when it is there, all is decided."""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, source: Mapping[str, Any]) -> Plan:
+        moves = tuple(Move(**each) for each in source["moves"])
+        rest = {key: source[key] for key in ("server", "reference", "schema")}
+        return cls(moves=moves, drafts=tuple(source["drafts"]), **rest)
+
+
+def begin(paths: Paths, plan: Plan) -> None:
+    """Write the plan down, and do its moves. `finish` or `undo` comes next, in this process or a later one.
+
+    Raises:
+        OSError: a move failed; `undo` takes back those before it.
+    """
+    file = paths.state / _NAME
+    draft = file.with_suffix(".draft.part")
+    with around(PLAN):
+        _write(draft, json.dumps(plan.to_json()))
+        os.replace(draft, file)
+        _sync(file.parent)
+    for move in plan.moves:
+        with around(MOVE):
+            _make_room(move)
+        with around(MOVE):
+            if move.ready is not None:
+                os.rename(move.ready, move.target)
+    for folder in {Path(move.target).parent for move in plan.moves}:
+        _sync(folder)
+
+
+def finish(paths: Paths, plan: Plan) -> None:
+    """Decide that it is done, unless a server decided it, and clear up."""
+    with around(DECIDE):
+        (paths.state / _NAME).unlink()
+        _sync(paths.state)
+    _clear(plan.drafts)
+
+
+def undo(paths: Paths, plan: Plan) -> None:
+    """Put everything back where it was. Begun anew after a crash, it goes on."""
+    for move in reversed(plan.moves):
+        target, kept = Path(move.target), Path(move.kept)
+        if move.ready is not None and not os.path.lexists(move.ready) and os.path.lexists(target):
+            Path(move.ready).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if os.path.lexists(kept) or not move.there:
+                os.rename(target, move.ready)
+        if move.there and os.path.lexists(kept) and not os.path.lexists(target):
+            os.rename(kept, target)
+    for folder in {Path(move.target).parent for move in plan.moves}:
+        _sync(folder)
+    for folder in {Path(move.kept).parent for move in plan.moves}:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+    (paths.state / _NAME).unlink(missing_ok=True)
+    _clear(plan.drafts)
+
+
+async def settle(paths: Paths, environ: Mapping[str, str]) -> str | None:
+    """Bring a restore that was cut off to one of its ends; a sentence that says which. None: there was none.
+
+    Raises:
+        UserError: another process is at work here, or what was written down cannot be read.
+        RegisterError: the server that knows the answer cannot be asked.
+    """
+    file = paths.state / _NAME
+    if not file.exists():
+        return None
+    with only_one(paths.lock):
+        try:
+            plan = Plan.from_json(json.loads(file.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"A restore was cut off, and what it wrote down in {file} cannot be read ({error}). What was there "
+                f"before lies in folders {paths.state}/before-restore-*."
+            ) from error
+        if await _decided(plan, environ):
+            await asyncio.to_thread(finish, paths, plan)
+            return "A restore that had been cut off is done."
+        await asyncio.to_thread(undo, paths, plan)
+        return "A restore that had been cut off is undone: everything is as it was before it."
+
+
+async def _decided(plan: Plan, environ: Mapping[str, str]) -> bool:
+    if plan.server is None:
+        return False
+    from register import replacing
+
+    address = addresses.parse(plan.server)
+    assert isinstance(address, addresses.ServerAddress)
+    reference = None if plan.reference is None else Reference.parse(plan.reference)
+    return await replacing.is_kept(address, password(reference, environ), plan.schema)
+
+
+def is_open(paths: Paths) -> bool:
+    """Whether a plan is written down that is not over."""
+    return (paths.state / _NAME).exists()
+
+
+def moves_of(folder: Path, ready: Path, kept: Path, names: Sequence[str]) -> list[Move]:
+    """The moves that put what lies in `ready` into `folder`, by name, and what is there into `kept`."""
+    return [
+        Move(
+            target=str(folder / name),
+            ready=str(ready / name) if os.path.lexists(ready / name) else None,
+            kept=str(kept / name),
+            there=os.path.lexists(folder / name),
+        )
+        for name in names
+    ]
+
+
+def _make_room(move: Move) -> None:
+    if move.there:
+        Path(move.kept).parent.mkdir(mode=0o700, exist_ok=True)
+        os.rename(move.target, move.kept)
+
+
+def _clear(drafts: Sequence[str]) -> None:
+    for draft in drafts:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _write(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

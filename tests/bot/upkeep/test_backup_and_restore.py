@@ -1,0 +1,440 @@
+"""A fleet is put into a file while it works, and taken out again without anything being done or said twice."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import signal
+import stat
+import subprocess
+import tarfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bot.commands import sections
+from bot.doors.cli import run
+from bot.errors import UserError
+from bot.paths import Paths
+from bot.upkeep import selection, switching
+from bot.upkeep.backup import backup
+from bot.upkeep.restoring import restore
+from fleet import lifecycle
+from register import crashpoints, migrations
+from register.crashpoints import declare
+from register.queries import operators
+from register.queries.operators import OperatorRow
+from register.store import Store
+from tests.bot.house import ROOM, house
+from tests.bot.puppets import launch, recorded, roster, steps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from tests.bot.house import House
+    from tests.postgres import Postgres
+
+STEP = declare("test.upkeep")
+
+
+async def idle(home: House) -> None:
+    assert home.orchestrator is not None
+    await home.orchestrator.quiet()
+
+
+async def test_what_happened_since_the_backup_does_not_happen_again(tmp_path: Path) -> None:
+    async with house(tmp_path / "house", roster=roster(tmp_path, "imp")) as home:
+        (home.paths.workspace("imp")).mkdir(parents=True)
+        (home.paths.workspace("imp") / "work.txt").write_text("an agent's work")
+        async with home.open():
+            thread = await launch(home, "imp")
+            done = home.say(steps({"say": "done before"}), thread)
+            await home.marks(done, "✅")
+            asking = home.say(steps({"ask": {"title": "t", "rawInput": {"command": "c"}}}, {"say": "allowed"}), thread)
+            await home.heard(thread, "asks for permission")
+            waiting = home.say(steps({"say": "waited"}), thread)
+            await home.marks(waiting, "📥")
+            await idle(home)
+            made = await backup(home.paths, {}, now=time.time())
+            # What follows is in no backup.
+            request = next(said for said in home.chat.messages(thread) if "asks for permission" in said.text)
+            home.chat.react(request.event_id, "✅", conversation=thread)
+            await home.marks(asking, "✅")
+            await home.marks(waiting, "✅")
+            await home.ask("!operator set memory:@nina viewer")
+            later = home.say(steps({"say": "later"}), thread)
+            await home.marks(later, "✅")
+            await idle(home)
+            with pytest.raises(UserError, match=rf"process {os.getpid()} on"):
+                await restore(home.paths, {}, made.written.file, now=time.time())
+        with pytest.raises(UserError, match=r"These agents run: imp \(process \d+\)"):
+            await restore(home.paths, {}, made.written.file, now=time.time())
+        await lifecycle.kill(home.paths.agent_folder("imp"))
+        said, given = list(home.chat.wire), recorded(tmp_path, "imp")
+
+        restored = await restore(home.paths, {}, made.written.file, now=time.time())
+        assert restored.settled.agents == ("imp",)
+        assert restored.settled.messages == 2
+        assert restored.settled.approvals == 1
+        (config, state) = sorted(restored.kept, key=len)
+        assert {"muster.yaml", "roster.yaml"} <= set(os.listdir(config))
+        assert {"register.db", "agents", "connectors"} <= set(os.listdir(state))
+        assert (home.paths.workspace("imp") / "work.txt").read_text() == "an agent's work"
+
+        async with home.open():
+            told = await home.heard(ROOM, "restored from a backup")
+            assert "say it again" in told
+            await home.heard(thread, "restored from a backup")
+            await idle(home)
+            assert recorded(tmp_path, "imp") == given, "nothing was given to the runtime again"
+            new = [key for key in home.chat.wire[len(said) :] if not key.startswith("restored/")]
+            assert new == [], "nothing was said again"
+            assert "@nina" not in await home.ask("!operators")
+
+            await launch(home, "imp")
+            again = home.say(steps({"say": "once more"}), thread)
+            await home.marks(again, "✅")
+            await home.heard(thread, "once more")
+            texts = [text for text in home.chat.texts(thread) if text in ("waited", "later", "allowed")]
+            assert sorted(texts) == ["allowed", "later", "waited"], "a queue does not begin again by itself"
+            assert len({each.key for each in home.chat.said}) == len(home.chat.said)
+
+
+# --- at a desk -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
+    """An installation that never ran, with a register of one row and a file of each kind."""
+    monkeypatch.setenv("MUSTER_HOME", str(tmp_path / "home"))
+    made = Paths.of(os.environ)
+    made.prepare()
+    made.muster_yaml.write_text("timezone: Europe/Vienna\n")
+    made.roles.mkdir()
+    (made.roles / "tester.md").write_text("---\nmandate: test\n---\nTest.\n")
+    home = made.agent_folder("imp") / "home"
+    home.mkdir(parents=True)
+    (home / "login.json").write_text("{}")
+    (home / "run.sh").write_text("#!/bin/sh\n")
+    (home / "run.sh").chmod(0o755)
+    asyncio.run(put(made.register_url, "ana"))
+    return made
+
+
+async def put(url: str, name: str) -> None:
+    store = await Store.open(url)
+    async with store.write(STEP) as tx:
+        await operators.put(tx, OperatorRow(identity=f"x:{name}", permission="viewer", set_by="x", set_at=1.0))
+    await store.close()
+
+
+async def people(url: str) -> list[str]:
+    store = await Store.open(url)
+    async with store.read() as tx:
+        found = [row.identity for row in await operators.every(tx)]
+    await store.close()
+    return found
+
+
+def muster(*words: str) -> int:
+    return run(sections.load(), list(words))
+
+
+def standing(paths: Paths) -> dict[str, str]:
+    """All that is there, but for what a restore keeps, by name."""
+    assert paths.home is not None
+    return {
+        str(path.relative_to(paths.home)): path.read_text(errors="replace")
+        for path in sorted(paths.home.rglob("*"))
+        if path.is_file()
+        and not {"backups", "muster.lock"} & set(path.parts)
+        and not path.name.startswith(("register.db", "host.lock"))
+        and not any(part.startswith("before-restore-") for part in path.parts)
+    }
+
+
+def hidden(paths: Paths) -> list[str]:
+    """What was begun and not ended."""
+    assert paths.home is not None
+    found = [path.name for path in paths.home.rglob("*") if path.name.startswith(".") or path.name.endswith(".part")]
+    return sorted(found)
+
+
+def test_a_backup_is_put_back_by_hand(paths: Paths, capsys: pytest.CaptureFixture[str]) -> None:
+    assert muster("backup", "--json") == 0
+    answer = json.loads(capsys.readouterr().out)
+    file = Path(answer["file"])
+    assert file.parent == paths.state / "backups"
+    assert file.name.startswith("muster-backup-2")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert (answer["rows"], answer["schema"], answer["workspaces"]) == (1, migrations.head(), False)
+    before = standing(paths)
+
+    asyncio.run(put(paths.register_url, "eve"))
+    paths.muster_yaml.write_text("timezone: Asia/Tokyo\n")
+    (paths.roles / "tester.md").unlink()
+    (paths.agent_folder("imp") / "home" / "run.sh").write_text("other\n")
+    new = paths.agent_folder("newer")
+    new.mkdir()
+    (new / "journal").write_text("?")
+    (paths.state / "prompt-history").write_text("?")
+
+    assert muster("restore", str(file)) == 0
+    said = capsys.readouterr().out
+    assert standing(paths) == before
+    assert os.access(paths.agent_folder("imp") / "home" / "run.sh", os.X_OK)
+    assert asyncio.run(people(paths.register_url)) == ["x:ana"]
+    (kept,) = paths.state.glob("before-restore-*")
+    assert str(kept) in said
+    assert "x:ana: viewer" in said
+    assert (kept / "agents" / "newer" / "journal").exists()
+    assert asyncio.run(people(f"sqlite:///{kept / 'register.db'}")) == ["x:ana", "x:eve"]
+    assert hidden(paths) == []
+
+    # What is in the way of a backup stays.
+    content = file.read_bytes()
+    assert muster("backup", str(file)) == 1
+    assert "is there already" in capsys.readouterr().err
+    assert file.read_bytes() == content
+    assert muster("backup", str(file.parent / "no" / "where")) == 1
+    assert "There is no folder" in capsys.readouterr().err
+    assert muster("restore", str(file.parent / "no")) == 1
+    assert "There is no file" in capsys.readouterr().err
+    assert muster("restore") == 2
+
+
+def test_what_an_agent_lays_out_for_a_backup(paths: Paths, tmp_path: Path) -> None:
+    home = paths.agent_folder("imp") / "home"
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "key").write_text("the operator's")
+    (home / "link").symlink_to(secret)
+    (home / "pipe.fifo").touch()
+    (home / "pipe.fifo").unlink()
+    os.mkfifo(home / "pipe.fifo")
+    with (home / "hole").open("wb") as file:
+        file.truncate(2**43)
+    (home.parent / "host.json").write_text("a key")
+    (home.parent / "elsewhere").symlink_to(secret)
+    deep = home
+    for _ in range(selection.DEEPEST + 10):
+        deep = deep / "d"
+    deep.mkdir(parents=True)
+
+    made = asyncio.run(backup(paths, {}, now=1.0))
+    with tarfile.open(made.written.file) as tar:
+        names = tar.getnames()
+    assert not [name for name in names if "key" in name or "host.json" in name or "d/d" in name]
+    left_out = "\n".join(made.written.left_out)
+    for word in ("pipe.fifo: a socket", "hole: larger than", "elsewhere: a link", "folders deep"):
+        assert word in left_out
+    asyncio.run(restore(paths, {}, made.written.file, now=2.0))
+    assert (home / "link").readlink() == secret, "a link comes back as a link"
+    assert (secret / "key").read_text() == "the operator's"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to mount a small file system")
+    mount = tmp_path / "small"
+    mount.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(mount)], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"needs root that may mount: {mounted.stderr.decode()}")
+    yield mount
+    subprocess.run(["umount", str(mount)], check=True)
+
+
+def test_a_full_disk_leaves_no_half_backup(paths: Paths, small_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (paths.agent_folder("imp") / "home" / "large").write_bytes(os.urandom(2**20))
+    assert muster("backup", str(small_disk)) == 1
+    assert f"The disk of {small_disk} is full" in capsys.readouterr().err
+    assert list(small_disk.iterdir()) == []
+
+
+# --- archives that are not what they should be ------------------------------------------------------------------------
+
+
+def rewritten(source: Path, target: Path, change: Callable[[list[tuple[tarfile.TarInfo, bytes]]], None]) -> Path:
+    """Another archive, of what `change` makes of the members of `source`."""
+    with tarfile.open(source) as tar:
+        members = [(member, tar.extractfile(member).read()) for member in tar]  # type: ignore[union-attr]
+    change(members)
+    with tarfile.open(target, "w:gz", format=tarfile.PAX_FORMAT) as tar:
+        for member, content in members:
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return target
+
+
+def _edit(members: list[tuple[tarfile.TarInfo, bytes]], name: str, change: Callable[[dict[str, Any]], None]) -> None:
+    for index, (member, content) in enumerate(members):
+        if member.name == name:
+            document = json.loads(content)
+            change(document)
+            members[index] = (member, json.dumps(document).encode())
+
+
+def _added(name: str, *, kind: bytes = tarfile.REGTYPE, leads_to: str = "") -> Callable[[Any], None]:
+    def change(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+        member = tarfile.TarInfo(name)
+        member.type, member.linkname = kind, leads_to
+        members.insert(2, (member, b""))
+
+    return change
+
+
+def _linked(place: str, leads_to: str) -> Callable[[Any], None]:
+    return lambda members: _edit(members, "manifest.json", lambda found: found["links"].update({place: leads_to}))
+
+
+def _swapped(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+    index = next(i for i, (member, _) in enumerate(members) if member.name == "config/muster.yaml")
+    members[index] = (members[index][0], b"timezone: Asia/Tokyo___\n")
+
+
+HOSTILE = {
+    "a way out": (_added("state/agents/../../../../out"), "a name that no backup has"),
+    "a root": (_added("/tmp/muster-was-here"), "a name that no backup has"),
+    "another file": (_added("config/authorized_keys"), "a name that no backup has"),
+    "the program": (_added("state/versions/9/bin/muster"), "a name that no backup has"),
+    "a soft link": (_added("state/agents", kind=tarfile.SYMTYPE, leads_to="/tmp"), "something else than plain files"),
+    "a hard link": (_added("state/x", kind=tarfile.LNKTYPE, leads_to="register.db"), "something else than plain"),
+    "a device": (_added("state/x", kind=tarfile.CHRTYPE), "something else than plain files"),
+    "twice": (_added("register.db"), "twice"),
+    "unknown": (_added("state/x"), "its manifest does not know"),
+    "a link of ours": (_linked("state/agents/imp/journal", "/tmp"), "a link where none may be"),
+    "a link above": (_linked("state/agents", "/tmp"), "a link where none may be"),
+    "a link in the way": (_linked("state/agents/imp/home/run.sh", "/tmp"), "in the way of something else"),
+    "swapped": (_swapped, "is not what was put in"),
+    "no end": (lambda members: members.pop(), "its manifest is missing"),
+    "no register": (lambda members: members.pop(1), "'register.db' is missing"),
+    "of tomorrow": (
+        lambda members: _edit(members, "muster-backup.json", lambda found: found.update(format=99, muster="9.9")),
+        r"written by a newer Muster \(9.9\)",
+    ),
+    "a later schema": (
+        lambda members: _edit(members, "muster-backup.json", lambda found: found.update(schema="9999")),
+        "its register has the schema 9999",
+    ),
+}
+
+
+def test_an_archive_that_is_not_what_it_should_be(paths: Paths, tmp_path: Path) -> None:
+    file = asyncio.run(backup(paths, {}, now=1.0, target=tmp_path)).written.file
+    before = standing(paths)
+    for name, (change, words) in HOSTILE.items():
+        bad = rewritten(file, tmp_path / "bad.tar.gz", change)
+        with pytest.raises(UserError, match=words):
+            asyncio.run(restore(paths, {}, bad, now=2.0))
+        assert standing(paths) == before, name
+    whole = file.read_bytes()
+    for content in (whole[: len(whole) // 2], whole[:-9], b"", b"plain words", whole[:500] + b"!" + whole[501:]):
+        (tmp_path / "bad.tar.gz").write_bytes(content)
+        with pytest.raises(UserError, match=r"damaged|no backup"):
+            asyncio.run(restore(paths, {}, tmp_path / "bad.tar.gz", now=2.0))
+    assert standing(paths) == before
+    assert hidden(paths) == []
+    assert not Path("/tmp/muster-was-here").exists()
+    assert not (tmp_path / "out").exists()
+
+
+# --- killed ----------------------------------------------------------------------------------------------------------
+
+
+def die_at(place: str, work: Callable[[], object]) -> None:
+    """Do `work` in a process that is killed at `place`."""
+    child = os.fork()
+    if child == 0:
+        try:
+            crashpoints.arm(place)
+            work()
+        finally:
+            os._exit(99)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL, place
+
+
+def places_of_a_restore(moves: int) -> list[tuple[str, bool]]:
+    """Every place, and whether a restore that dies there is done."""
+    undone = ["restore.settle.before", "restore.settle.after", "restore.plan.before", "restore.plan.after"]
+    undone += [f"restore.move.{side}:{count}" for count in range(1, 2 * moves + 1) for side in ("before", "after")]
+    return [*((place, False) for place in (*undone, "restore.decide.before")), ("restore.decide.after", True)]
+
+
+def _killed_restore(paths: Paths, places: Sequence[tuple[str, bool]]) -> None:
+    file = asyncio.run(backup(paths, {}, now=1.0)).written.file
+    restored = standing(paths)
+    asyncio.run(put(paths.register_url, "eve"))
+    paths.muster_yaml.write_text("timezone: Asia/Tokyo\n")
+    paths.roster_yaml.write_text("preset: minimal\n")
+    before = standing(paths)
+    for place, done in places:
+        die_at(place, lambda: asyncio.run(restore(paths, {}, file, now=2.0)))
+        asyncio.run(switching.settle(paths, {}))
+        assert standing(paths) == {**(restored if done else before), **_drafts(paths)}, place
+        assert asyncio.run(people(paths.register_url)) == (["x:ana"] if done else ["x:ana", "x:eve"]), place
+    asyncio.run(restore(paths, {}, file, now=3.0))
+    assert standing(paths) == restored
+    assert hidden(paths) == []
+
+
+def _drafts(paths: Paths) -> dict[str, str]:
+    """What a process that was killed before it had a plan left lying; the next restore takes it away."""
+    return {name: text for name, text in standing(paths).items() if "/.restore-" in f"/{name}"}
+
+
+def test_killed_at_this_place_a_restore_is_done_or_undone(paths: Paths) -> None:
+    _killed_restore(
+        paths, [("restore.settle.after", False), ("restore.move.after:3", False), *places_of_a_restore(0)[-2:]]
+    )
+
+
+@pytest.mark.soak
+def test_killed_at_every_place_a_restore_is_done_or_undone(paths: Paths) -> None:
+    _killed_restore(paths, places_of_a_restore(5))
+
+
+def test_killed_at_this_place_a_backup_is_there_or_not(paths: Paths, tmp_path: Path) -> None:
+    for side, there in (("before", False), ("after", True)):
+        target = tmp_path / side
+        die_at(f"backup.write.{side}", lambda target=target: asyncio.run(backup(paths, {}, now=1.0, target=target)))  # type: ignore[misc]
+        assert target.exists() == there
+    for left in tmp_path.glob(".muster-backup.*"):
+        os.utime(left, (1.0, 1.0))
+    asyncio.run(backup(paths, {}, now=1.0, target=tmp_path / "third"))
+    assert not list(tmp_path.glob(".muster-backup.*"))
+
+
+# --- on a server -----------------------------------------------------------------------------------------------------
+
+
+def test_killed_at_this_place_a_server_knows_whether_it_is_done(
+    paths: Paths, postgres: Postgres, postgres_database: str
+) -> None:
+    url = postgres.url(postgres_database)
+    paths.muster_yaml.write_text(f"register:\n  url: {url}\n")
+    asyncio.run(put(url, "ana"))
+    made = asyncio.run(backup(paths, {}, now=1.0))
+    assert made.header.register == "postgresql"
+    asyncio.run(put(url, "eve"))
+    changed = paths.muster_yaml.read_text() + "timezone: Asia/Tokyo\n"
+    paths.muster_yaml.write_text(changed)
+    for side in ("before", "after"):
+        die_at(f"register.replace.{side}", lambda: asyncio.run(restore(paths, {}, made.written.file, now=2.0)))
+        said = asyncio.run(switching.settle(paths, {}))
+        if side == "before":
+            assert "undone" in str(said)
+            assert paths.muster_yaml.read_text() == changed
+            assert asyncio.run(people(url)) == ["x:ana", "x:eve"]
+    assert "is done" in str(said)
+    assert paths.muster_yaml.read_text() != changed
+    assert asyncio.run(people(url)) == ["x:ana"]
+
+    restored = asyncio.run(restore(paths, {}, made.written.file, now=3.0))
+    assert asyncio.run(people(url)) == ["x:ana"]
+    assert restored.kept[-1].startswith("the schema before_restore_")
