@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from bot.utterances import Utterances
     from connectors.inbox import Arrival
     from connectors.messages import Inbound
+    from register.queries.agents import AgentRow
 
 log = structlog.get_logger(__name__)
 
@@ -240,16 +241,10 @@ class Conversations:
                 event_id=inbound.event_id,
                 answer_in=answer_in,
             )
-            words = list(attachments.refused)
-            if row.wanted == "frozen":
-                back = command_line(f"resume {row.name}")
-                words.append(f"{row.name} is frozen; this waits for it until {back} brings it back.")
-            elif row.wanted == "stopped" or row.state in {"failed", "stopped"}:
-                now = row.state if row.state in {"failed", "stopped"} else "about to stop"
-                again = command_line(f"launch {row.name}")
-                words.append(f"{row.name} is {now}; it will read this when it runs again: {again}.")
-            if words:
-                await self._say(tx, inbound, f"{key}/note", "\n".join(words))
+            if attachments.refused:
+                await self._say(tx, inbound, f"{key}/note", "\n".join(attachments.refused))
+            if (absent := _absent(row)) is not None:
+                await self._say(tx, inbound, _absence(row, inbound.conversation), absent)
             await inbox.finish(tx, arrival.seq, self.services.clock())
         self.services.agents.bring_mail(row.name)
         self.services.delivery.wake()
@@ -377,3 +372,20 @@ class Conversations:
             )
             await inbox.finish(tx, arrival.seq, self.services.clock(), detail="an edit")
         self.services.delivery.wake()
+
+
+def _absent(row: AgentRow) -> str | None:
+    """What is said of an agent that reads nothing now; None: it does."""
+    if row.wanted == "frozen":
+        back = command_line(f"resume {row.name}")
+        return f"{row.name} is frozen; this waits for it, and so does what follows, until {back} brings it back."
+    if row.wanted != "stopped" and row.state not in {"failed", "stopped"}:
+        return None
+    now = row.state if row.state in {"failed", "stopped"} else "about to stop"
+    again = command_line(f"launch {row.name}")
+    return f"{row.name} is {now}; it will read this, and what follows, when it runs again: {again}."
+
+
+def _absence(row: AgentRow, conversation: str) -> str:
+    """The key of what is said once there of an agent that does not run, until it has run again."""
+    return f"absence/{row.name}/{row.launch_id}/{row.started_at or 0:.3f}/{row.wanted}/{conversation}"

@@ -35,6 +35,19 @@ async def test_an_agent_is_launched_talked_to_and_stopped(home: House) -> None:
     await home.heard(thread, "Stopped")
     assert "No agent runs" in await home.ask("!ps")
 
+    def notes() -> list[str]:
+        return [text for text in home.chat.texts(thread) if "will read this" in text]
+
+    waiting = [home.say(f"[[say: {word}]]", thread) for word in ("first", "second")]
+    await home.heard(thread, "!launch coder0")
+    await home.ask("!launch coder0")
+    for event in waiting:
+        await home.marks(event, "✅")
+    assert len(notes()) == 1
+    await home.ask("!stop coder0")
+    home.say("[[say: third]]", thread)
+    await home.chat.until(lambda: len(notes()) == 2, limit=30)
+
 
 @pytest.mark.slow
 async def test_the_answer_stands_once_and_exactly(home: House) -> None:
