@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bot import rendering
+from bot.commands.lines import command_line, written
 from bot.errors import UserError
 from bot.saying import Place
 from connectors import outbox
@@ -56,7 +57,7 @@ class Alarms:
         if place is None:
             return False
         can, now = self.capabilities(place.connector), self.clock()
-        words = self.redaction(text(piece, now, self.prefix))
+        words = self.redaction(written(text(piece, now), self.prefix))
         if isinstance(piece, Grown) and can.edits and await outbox.get(tx, piece.event) is not None:
             said = self.speaker.replace(piece.key, piece.event, words, place, can, priority=Priority.REPLY, final=True)
         else:
@@ -132,48 +133,44 @@ def command_for(finding: Finding) -> str:
             return "roster"
 
 
-def text(piece: News, now: float, prefix: str) -> str:
-    """What is said, as Markdown; with `prefix` commands begin."""
-
-    def typed(line: str) -> str:
-        return rendering.code(prefix + line)
-
+def text(piece: News, now: float) -> str:
+    """What is said, as Markdown with command lines in it (`bot.commands.lines`)."""
     match piece:
         case Over():
             return _over(piece, now)
         case Told(findings=findings) | Grown(findings=findings) | Again(findings=findings):
             if is_fleet_wide(piece.event):
-                return _of_many(findings, now, typed)
-            return _of_one(findings[0], now, typed)
+                return _of_many(findings, now)
+            return _of_one(findings[0], now)
 
 
-def _of_one(finding: Finding, now: float, typed: Callable[[str], str]) -> str:
+def _of_one(finding: Finding, now: float) -> str:
     agent, subject = finding.agent, finding.subject
-    name, command = f"**{agent}**", typed(command_for(finding))
+    name, command = f"**{agent}**", command_line(command_for(finding))
     match finding.kind:
         case "silent":
             return f"❓ {name} does not answer{_because(finding)}. {command} starts it again."
         case "failed":
-            stop = typed(f"stop {agent}")
+            stop = command_line(f"stop {agent}")
             return f"🔴 {name} should run and does not. {command} starts it again, {stop} leaves it at that."
         case "stalled":
-            steer = typed(f"steer {agent} TEXT")
+            steer = command_line(f"steer {agent} TEXT")
             return f"⏳ Nothing came from this turn of {name}{_for(finding, now)}. {command} ends it, {steer} asks."
         case "overdue":
             return f"⏹ Nothing came from this turn of {name}{_for(finding, now)}: Muster cancels it."
         case "expiring":
-            deny = typed(f"deny {subject}")
+            deny = command_line(f"deny {subject}")
             return f"⌛ The request `{subject}` of {name} is denied unless somebody answers soon: {command}, or {deny}."
         case _:
-            return _of_many([finding], now, typed)
+            return _of_many([finding], now)
 
 
-def _of_many(findings: Sequence[Finding], now: float, typed: Callable[[str], str]) -> str:
+def _of_many(findings: Sequence[Finding], now: float) -> str:
     first = findings[0]
     count, names = len(findings), _names(findings)
     who = f"**{count:,} agents**" if count > 1 else "**An agent**"
     do = "do" if count > 1 else "does"
-    example = typed(command_for(first))
+    example = command_line(command_for(first))
     match first.kind:
         case "silent":
             return f"❓ {who} {do} not answer{_because(first)}. It befell {names}. {example} starts one of them again."

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
 import structlog
 
 from bot import rendering
+from bot.commands import sections
+from bot.commands.lines import from_shell
 from bot.following import FOLLOW
 from fleet.errors import FleetError
 from register.queries import agents
@@ -78,7 +80,7 @@ class Gatherer:
             log.warning("agent.commits_not_taken_over", agent=self.name, reason=str(error))
             # The same words once per launch, however often it is tried.
             digest = hashlib.sha256(str(error).encode()).hexdigest()[:16]
-            await self._tell(f"commits/{digest}", f"⚠️ {error}")
+            await self._tell(f"commits/{digest}", f"⚠️ {from_shell(str(error), sections.load())}")
             return
         if collected is None:
             return

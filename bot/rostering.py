@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from bot import roster_view
-from bot.commands.lines import command_line
+from bot.commands.lines import command_line, from_shell
 from bot.commands.table import ADMIN, Reply
 from bot.custody import custody
 from bot.errors import NotPermitted, UserError
@@ -64,8 +64,9 @@ async def look(ctx: Context) -> Reply:
     fleet = found.roster or Roster()
     views = {view.row.name: view for view in await services.agents.view()}
     changes = _drift(fleet, [view.row for view in views.values()]) if found.roster is not None else []
+    text = roster_view.text(fleet, views, changes, roster_view.problems(found))
     return Reply(
-        services.redact(roster_view.text(fleet, views, changes, roster_view.problems(found))),
+        services.redact(from_shell(text, services.table)),
         roster_view.as_json(services.paths.roster_yaml, fleet, views, changes, found),
     )
 
@@ -215,7 +216,7 @@ async def apply(ctx: Context) -> Reply:
         done.append({**change, "said": said, "done": problem is None, "problem": problem})
     if not done:
         return Reply("The fleet is as the roster says; nothing was changed.", {"changes": []})
-    text = services.redact(roster_view.applied_text(done))
+    text = services.redact(from_shell(roster_view.applied_text(done), services.table))
     data = [{key: value for key, value in each.items() if key != "said"} for each in done]
     return Reply(text, {"changes": data}, ok=all(each["done"] for each in done))
 

@@ -56,7 +56,7 @@ def check_entry(entry: Mapping[str, Any], fleet: Roster | None = None) -> None:
     if lead is not None:
         raise RosterError(
             f"{lead} is the orchestrator, and a fleet has exactly one. Give {entry['name']} another role, or put it in "
-            f"the other's place: `add {entry['name']} --role orchestrator --instead-of {lead}`."
+            f"the other's place: `muster add {entry['name']} --role orchestrator --instead-of {lead}`."
         )
 
 
@@ -127,7 +127,7 @@ def check_removal(fleet: Roster, name: str) -> None:
     if entry.role == ORCHESTRATOR and ORCHESTRATOR not in others:
         raise RosterError(
             f"{name} is the only orchestrator, and a fleet has exactly one, so it stays. To have another, put it in "
-            f"its place: `add NAME --role orchestrator --instead-of {name}`."
+            f"its place: `muster add NAME --role orchestrator --instead-of {name}`."
         )
     if entry.role == ENHANCER and ENHANCER not in others:
         raise RosterError(

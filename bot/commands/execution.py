@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import structlog
 
 from bot.commands.context import Context
-from bot.commands.lines import command_line, prefix_of, written
+from bot.commands.lines import command_line, from_shell, prefix_of, written
 from bot.commands.parsing import with_usage
 from bot.commands.runs import (
     Outcome,
@@ -309,11 +309,11 @@ class Executor:
             except NotPermitted as error:
                 state, reply, reason = "refused", Reply(str(error)), "permission"
             except UserError as error:
-                state, reply = "refused", Reply(str(error))
+                state, reply = "refused", Reply(from_shell(str(error), services.table))
             except RegisterAway:
                 raise  # this run has no end yet
             except MusterError as error:
-                state, reply = "failed", Reply(str(error))
+                state, reply = "failed", Reply(from_shell(str(error), services.table))
             except (Exception, asyncio.CancelledError) as error:
                 if isinstance(error, asyncio.CancelledError) and _being_cancelled():
                     raise

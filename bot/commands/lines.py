@@ -42,6 +42,17 @@ def in_docstring(text: str, table: CommandTable) -> str:
     return _CODE.sub(lambda span: span[0] if table.match(span[1]) is None else command_line(span[1]), text)
 
 
+def from_shell(text: str, table: CommandTable) -> str:
+    """`text` of a module that knows no doors and names commands as a shell has them: those that `table` has, and so
+    every door, are command lines."""
+
+    def mark(span: re.Match[str]) -> str:
+        line = span[1].removeprefix(SHELL)
+        return span[0] if line == span[1] or table.match(line) is None else command_line(line)
+
+    return _CODE.sub(mark, text)
+
+
 def prefix_of(door: str, chat: str) -> str:
     """What commands begin with at `door`; in chat with `chat`."""
     return {"chat": chat, "cli": SHELL}.get(door, "")

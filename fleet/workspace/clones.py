@@ -88,7 +88,7 @@ class Clone:
         found = "something that is no clone of it" if known is None else f"a clone of {known.source}"
         raise FleetError(
             f"{self.agent} is to work in a clone of {source}, in {self.place}, but there is {found}. Move it away, or "
-            f"delete it with `kill {self.agent} --discard`; or give the agent another name."
+            f"delete it with `muster kill {self.agent} --discard`; or give the agent another name."
         )
 
     def prepare(self, repository: Repository, *, sandboxed: bool) -> tuple[Path, ...]:
@@ -234,7 +234,8 @@ class Clone:
         if repository is None:
             raise FleetError(
                 f"The repository {known.source} is not there any more, and {self.agent}'s workspace {self.place} is a "
-                f"clone that borrows from it. Put it back, or give the clone up with `kill {self.agent} --discard`."
+                "clone that borrows from it. Put it back, or give the clone up with "
+                f"`muster kill {self.agent} --discard`."
             )
         repositories.check(repository, ())
         return repository

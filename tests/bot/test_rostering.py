@@ -120,6 +120,8 @@ async def test_what_does_nothing_yet_and_what_is_wrong_is_said(home: House) -> N
     assert "not applied before this is mended" in refused
     assert "roster.yaml:12:" in refused
     assert await row_of(home, "lead") is None
+    edit(home, "role: orchestrator", "role: coder")
+    assert "like `!add lead --role orchestrator`, or write" in await home.ask("!roster")
     home.paths.roster_yaml.write_text("agents: [\n")
     assert "roster.yaml:2:1" in await home.ask("!roster")
 

@@ -19,6 +19,7 @@ from bot.errors import UsageError, UserError
 from bot.events import EventHub
 from bot.operators import Operators
 from bot.services import Services
+from fleet.errors import RosterError
 from register.store import Store
 from tests.bot.house import VIEWER as VERA
 from tests.bot.house import house
@@ -63,6 +64,8 @@ async def test_every_door_answers_in_its_own_words(tmp_path: Path) -> None:
                 raise UsageError("HOW is wrong.")
             case "help":
                 return Reply(command_help.explanation(table.get("ps") or pytest.fail("gone"), table))
+            case "below":
+                raise RosterError("Say `muster ps fine`, `ps` or `muster login claude`.")
             case _:
                 raise UserError(f"Nothing; {command_line('ps --all')} shows more.")
 
@@ -83,6 +86,7 @@ async def test_every_door_answers_in_its_own_words(tmp_path: Path) -> None:
         assert await answer(door, "ps", how="fine") == f"No agent runs. `{prefix}launch NAME` starts one."
         assert await answer(door, "ps", how="usage") == f"HOW is wrong.\n\nUsage: `{prefix}ps HOW`"
         assert await answer(door, "ps", how="wrong") == f"Nothing; `{prefix}ps --all` shows more."
+        assert await answer(door, "ps", how="below") == f"Say `{prefix}ps fine`, `ps` or `muster login claude`."
         assert await answer(door, "ps") == f"HOW is missing.\n\nUsage: `{prefix}ps HOW`"
         assert await answer(door, "pss") == f'There is no command "pss". `{prefix}help` lists them.'
         assert f"Look, like `{prefix}ps fine` does." in await answer(door, "ps", how="help")
