@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 FOLLOW = declare("journal.follow")
+TAKE_UP = declare("call.take_up")
 
 #: Progress of an answer is shown at most this often, seconds.
 PROGRESS_EVERY = 1.0
@@ -248,7 +249,8 @@ class Follower:
 
     async def _commit(self, story: Story, effects: tuple[Effect, ...], condensed: stories.Digest | None = None) -> None:
         now = self.clock()
-        async with self.store.write(FOLLOW) as tx:
+        step = TAKE_UP if any(isinstance(effect, stories.Called) for effect in effects) else FOLLOW
+        async with self.store.write(step) as tx:
             row = await agents.get(tx, self.name)
             if row is not None:
                 for effect in effects:

@@ -16,7 +16,6 @@ import structlog
 
 from bot import mandate
 from bot.commands.context import Origin
-from bot.commands.execution import FINISH
 from bot.commands.runs import Request
 from bot.commands.table import OPERATOR
 from bot.doors.openapi import arguments_schema
@@ -24,6 +23,7 @@ from bot.errors import UserError
 from fleet.errors import AgentRefused, AgentUnreachable
 from fleet.roles import library
 from fleet.tools import Tool
+from register.crashpoints import around, declare
 from register.errors import MusterError, RegisterError
 from register.queries import agents, command_runs, tool_calls
 
@@ -43,6 +43,12 @@ if TYPE_CHECKING:
     from register.queries.tool_calls import ToolCall
 
 log = structlog.get_logger(__name__)
+
+BEGIN = declare("call.begin")
+ACT = declare("call.act")
+ANSWER = declare("call.answer")
+CLOSE = declare("call.close")
+SETTLE = declare("peers.settle")
 
 #: While something waits, it is looked at again so often, seconds.
 LOOK_AGAIN: Final = 0.5
@@ -149,7 +155,7 @@ class ToolDoor:
         return bool(calls) or self.peers.asked
 
     async def _settle_pairs(self) -> None:
-        async with self.services.store.write(FINISH) as tx:
+        async with self.services.store.write(SETTLE) as tx:
             mail = await self.peers.settle(tx)
         for name in mail:
             self.services.agents.bring_mail(name)
@@ -173,7 +179,7 @@ class ToolDoor:
             if self._stumbled[call.id] >= STUMBLES:
                 apology = "A fault in Muster kept this from being done. People can see more in its log."
                 with contextlib.suppress(RegisterError):
-                    async with self.services.store.write(FINISH) as tx:
+                    async with self.services.store.write(ACT) as tx:
                         await self._done(tx, call, apology, ok=False)
 
     async def _deal(self, call: ToolCall) -> None:
@@ -207,7 +213,8 @@ class ToolDoor:
                 await self._over(call)
             return False
         try:
-            await link.begin_call(call.call)
+            with around(BEGIN):
+                await link.begin_call(call.call)
         except AgentRefused as refused:
             log.info("tools.too_late", agent=call.agent, tool=call.tool, reason=str(refused))
             await self._over(call)
@@ -221,12 +228,12 @@ class ToolDoor:
                 await self._over(call)
             return
         reply = call.reply or {}
-        with contextlib.suppress(AgentRefused):
+        with contextlib.suppress(AgentRefused), around(ANSWER):
             await link.answer_call(call.call, str(reply.get("text", "")), ok=bool(reply.get("ok")))
         await self._over(call)
 
     async def _over(self, call: ToolCall) -> None:
-        async with self.services.store.write(FINISH) as tx:
+        async with self.services.store.write(CLOSE) as tx:
             values: dict[str, Any] = {"state": "over", "arguments": {}, "reply": None}
             await tool_calls.change(tx, call.id, only=["pending", "done"], now=self.services.clock(), **values)
 
@@ -240,7 +247,7 @@ class ToolDoor:
         """Words to another agent or to people."""
         arguments = call.arguments
         bring_to = None
-        async with self.services.store.write(FINISH) as tx:
+        async with self.services.store.write(ACT) as tx:
             try:
                 if call.tool in {"send", "steer"}:
                     # As a command it would go as an operator's words.

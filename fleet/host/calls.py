@@ -18,11 +18,14 @@ from fleet.events import ToolAnswered, ToolAsked
 from fleet.host.journal import JournalNotWritable
 from fleet.host.updates import clean
 from fleet.tools import ANSWER_LIMIT, ARGUMENTS_LIMIT, Tool
+from register.crashpoints import around, declare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from fleet.host.journal import JournalWriter
+
+ASK: Final = declare("call.ask")
 
 #: So many calls may wait for an answer at once.
 OPEN_CALLS: Final = 16
@@ -117,7 +120,8 @@ class CallDesk:
         # Open before it is durable: the orchestrator may be here before this goes on.
         one = self._open[call] = _Open(asyncio.Event(), asyncio.get_running_loop().create_future())
         try:
-            await self._journal().append(asked)
+            with around(ASK):
+                await self._journal().append(asked)
         except JournalNotWritable:
             del self._open[call]
             return Answer(UNWRITABLE, False)

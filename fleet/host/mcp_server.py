@@ -13,11 +13,14 @@ from mcp.shared.message import SessionMessage
 from pydantic import ValidationError
 
 from fleet.tools import SERVER
+from register.crashpoints import around, declare
 
 if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
     from fleet.host.calls import CallDesk
+
+TELL: Final = declare("call.tell")
 
 #: Who does not take what was written for it in this time is dropped.
 _TAKE_S: Final = 30.0
@@ -59,9 +62,11 @@ async def _read(reader: asyncio.StreamReader, heard: MemoryObjectSendStream[Any]
 
 async def _write(writer: asyncio.StreamWriter, told: MemoryObjectReceiveStream[Any]) -> None:
     async for message in told:
-        writer.write(message.message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n")
-        async with asyncio.timeout(_TAKE_S):
-            await writer.drain()
+        line = message.message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n"
+        with around(TELL):
+            writer.write(line)
+            async with asyncio.timeout(_TAKE_S):
+                await writer.drain()
 
 
 def _server(desk: CallDesk) -> Server[dict[str, Any]]:

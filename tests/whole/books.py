@@ -154,6 +154,7 @@ class Books:
                     "commands": "SELECT id, name FROM command_runs WHERE state IN ('running', 'confirming')",
                     "messages": "SELECT id, state FROM agent_messages WHERE state IN "
                     "('pending', 'journaled', 'accepted')",
+                    "calls": "SELECT id, tool FROM tool_calls WHERE state <> 'over'",
                     "approvals": "SELECT id, state FROM approvals WHERE state IN ('pending', 'answering')",
                 }.items()
             }

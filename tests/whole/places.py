@@ -20,13 +20,15 @@ print("\\n".join(sorted(places())))
 @cache
 def of_orchestrator() -> frozenset[str]:
     """Every place of the orchestrator's process."""
-    return _listed("bot connectors register scheduler fleet", "fleet.host fleet.sim register.migrations.env")
+    # Modules of the agent host's serve the orchestrator too; what they declare is passed by agent hosts.
+    listed = _listed("bot connectors register scheduler fleet", "fleet.host fleet.sim register.migrations.env")
+    return listed - of_agent_host()
 
 
 @cache
 def of_agent_host() -> frozenset[str]:
     """Every place of an agent host's process."""
-    return _listed("fleet.host", "") - of_orchestrator()
+    return _listed("fleet.host", "")
 
 
 def _listed(packages: str, without: str) -> frozenset[str]:

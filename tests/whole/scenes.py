@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from fleet import lock
 from tests.operator_client import Operator, body, relation
+from tests.whole import calls
 from tests.whole.books import FINISHED, WITHDRAWN, Books
 from tests.whole.installation import LIMIT, Installation
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 #: The agent that is there from the beginning.
 STANDING = "coder0"
+#: An agent that may launch others, where a scene is about one.
+LEAD = "lead0"
 
 
 @dataclass(slots=True)
@@ -36,6 +39,8 @@ class Stage:
     books: Books
     thread: str = ""
     """Of the standing agent."""
+    lead: str = ""
+    """The thread of the agent that may launch others."""
     played: int = 0
     stranger: Operator | None = None
 
@@ -44,6 +49,14 @@ class Stage:
         await self.books.ask(f"!launch {STANDING}")
         self.thread = await self.home.thread_of(STANDING)
         await self.home.heard_words("Ready", thread=self.thread)
+
+    async def set_up_lead(self) -> None:
+        """Launch the agent that may launch others, which has used its tools once."""
+        await self.home.start()
+        await self.books.ask(f"!launch {LEAD} --role orchestrator")
+        self.lead = await self.home.thread_of(LEAD)
+        await self.home.heard_words("Ready", thread=self.lead)
+        await self.books.done(await self.books.message(self.lead, calls.order("peers")))
 
     async def play(self, scene: Scene) -> None:
         """Play a scene once."""
@@ -175,6 +188,56 @@ async def watched(stage: Stage) -> None:
             await home.heard(lambda event: _is_edit(event) and relation(event)["event_id"] == shown["event_id"])
 
 
+# --- what agents do by their tools ---------------------------------------------------------------------------------
+
+
+async def words_by_tool(stage: Stage) -> None:
+    """An agent writes to another and reports to people, by its tools: once each, and it is told so."""
+    books, home, word = stage.books, stage.home, stage.books.token()
+    writing = calls.order("send_message", to=STANDING, text=f"{word} [[say: heard {word}]]")
+    message = await books.message(stage.lead, f"{writing} {calls.order('report', text=f'report of {word}')}")
+    assert await books.done(message) == FINISHED
+    await _answered(stage, f"heard {word}")
+    await home.heard_words(f"📣 report of {word}")
+    told = calls.told(home, LEAD, word)
+    assert [each.tool for each in told] == ["send_message", "report"]
+    calls.check(told[0], calls.read_by_model(home, word))
+    calls.check(told[1], await calls.said(home, f"📣 report of {word}"))
+    assert await calls.said(home, "💬", word) == 1
+
+
+async def launched_by_tool(stage: Stage) -> None:
+    """An agent launches another with a task, by a command: once, and it is told so."""
+    books, home, name, word = stage.books, stage.home, f"worker{stage.played}", stage.books.token()
+    launching = calls.order("launch", name=name, role="coder", runtime="sim", task=f"{word} [[say: heard {word}]]")
+    assert await books.done(await books.message(stage.lead, launching)) == FINISHED
+    (told,) = calls.told(home, LEAD, word)
+    with books.register() as register:
+        launched = register.execute("SELECT count(*) FROM agents WHERE name = ?", (name,)).fetchone()[0]
+    calls.check(told, launched)
+    if launched:
+        await _answered(stage, f"heard {word}")
+        assert calls.read_by_model(home, word) == 1
+        await books.ask(f"!stop {name}")
+
+
+async def too_many_words_by_tool(stage: Stage) -> None:
+    """Two agents write to one another more often than they may; an operator lets them go on."""
+    books, home, first, second = stage.books, stage.home, stage.books.token(), stage.books.token()
+    writing = [
+        calls.order("send_message", to=STANDING, text=f"{word} [[say: heard {word}]]") for word in (first, second)
+    ]
+    message = await books.message(stage.lead, " ".join(writing))
+    question = await stage.question(second)
+    await home.ana.react(home.room, question["event_id"], "✅")
+    assert await books.done(message) == FINISHED
+    for word in (first, second):
+        await _answered(stage, f"heard {word}")
+        (told,) = calls.told(home, LEAD, word)
+        calls.check(told, calls.read_by_model(home, word))
+        assert await calls.said(home, "💬", word) == 1
+
+
 # --- doing and looking ---------------------------------------------------------------------------------------------
 
 
@@ -188,6 +251,11 @@ async def send_by_shell(home: Installation, agent: str, text: str) -> None:
             # 3 says that nobody heard it; anything else would be a fault.
             assert status == 3, printed
             await asyncio.sleep(0.1)
+
+
+async def _answered(stage: Stage, words: str) -> None:
+    """Wait until an agent has said just this; it is also quoted, where an agent was made to say it."""
+    await stage.home.heard(lambda event: event["type"] == "m.room.message" and body(event) == words)
 
 
 def _is_edit(event: Event) -> bool:

@@ -11,8 +11,9 @@ import pytest
 from fleet import lifecycle
 from fleet.sweep import survivors
 from tests.operator_client import body
-from tests.whole import places
+from tests.whole import calls, places
 from tests.whole.installation import reacts
+from tests.whole.scenes import STANDING
 from tests.whole.stages import staged
 from tests.whole.test_acceptance import PIXEL
 
@@ -23,16 +24,27 @@ if TYPE_CHECKING:
 
     from fleet.sim.provider import Provider
     from tests.synapse import Synapse
-    from tests.whole.books import Message
+    from tests.whole.books import Books, Message
     from tests.whole.scenes import Stage
 
 pytestmark = pytest.mark.synapse
 
 #: Places that are passed again and again, and at which passages the long form dies as well.
 LATER = {"journal.commit": (2, 4, 6, 9, 13), "control.reply": (3, 6), "control.stream": (5, 20), "runtime.open": (2,)}
+#: An agent that others stop.
+PAL = "pal0"
+#: Places in an agent's calls of Muster's own tools; the test below is about them.
+CALL_PLACES = {f"{step}.{side}" for step in ("call.ask", "call.tell") for side in ("before", "after")}
 PLACES = [
-    *sorted(places.of_agent_host()),
+    *sorted(places.of_agent_host() - CALL_PLACES),
     *(f"{step}.{side}:{n}" for step, passages in LATER.items() for side in ("before", "after") for n in passages),
+]
+#: At the first passage a runtime connects, at the third it is told of its first call.
+IN_CALLS = [
+    *sorted(CALL_PLACES),
+    *(f"{place}:2" for place in sorted(CALL_PLACES) if place.startswith("call.ask")),
+    *(f"{place}:{n}" for place in sorted(CALL_PLACES) if place.startswith("call.tell") for n in (3, 4)),
+    *(f"journal.commit.{side}:{n}" for n in range(5, 10) for side in ("before", "after")),
 ]
 
 
@@ -53,6 +65,54 @@ async def test_the_host_of_an_agent_in_a_sandbox_dies(
     tmp_path: Path, synapse: Synapse, models: Provider, rng: random.Random
 ) -> None:
     await _die_at(rng.sample(PLACES, 6), tmp_path, synapse, models, sandbox="bubblewrap")
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("part", range(2))
+async def test_an_agent_host_dies_in_a_call(tmp_path: Path, synapse: Synapse, models: Provider, part: int) -> None:
+    agents = {"runtime": "sim", "sandbox": "none", "heartbeat": "1s", "messages_per_minute": 1000}
+    async with staged(tmp_path, synapse, models, agents=agents) as stage:
+        stage.books.may_be_cut = True
+        await stage.home.start()
+        await stage.books.ask(f"!launch {PAL}")
+        await stage.home.kill()
+        for crash in IN_CALLS[part::2]:
+            print(crash)
+            await _die_in_a_call(stage, crash)
+
+
+async def _die_in_a_call(stage: Stage, crash: str) -> None:
+    """An agent's host dies while the agent writes to one and stops another; then it is started again."""
+    home, books = stage.home, stage.books
+    stage.played += 1
+    name, word = f"boss{stage.played}", books.token()
+    await home.start(MUSTER_HOST_CRASH=crash)
+    await books.ask(f"!launch {name} --role orchestrator")
+    thread = await home.thread_of(name)
+    writing = calls.order("send_message", to=STANDING, text=f"{word} [[say: heard {word}]]")
+    message = await books.message(thread, f"{writing} {calls.order('stop', name=PAL)}")
+    await home.heard_words("✖", thread=thread)
+    await home.kill()
+    await home.start()
+    await books.ask(f"!launch {name}")
+    await books.done(message)
+    await books.ask(f"!stop {name}")
+    await home.heard_words("⏹ Stopped", thread=thread)
+    await books.settled()
+    told = calls.told(home, name)
+    print(told)
+    acted = {"send_message": calls.read_by_model(home, word), "stop": _stopped(books, name)}
+    for call in told:
+        calls.check(call, acted.pop(call.tool))
+    assert not any(acted.values()), f"nobody asked for it: {acted}"
+    await home.kill()
+
+
+def _stopped(books: Books, agent: str) -> int:
+    """How often this agent has stopped another."""
+    query = "SELECT count(*) FROM audit WHERE door = 'tools' AND action = 'stop' AND identity = ?"
+    with books.register() as register:
+        return int(register.execute(query, (f"agent:{agent}",)).fetchone()[0])
 
 
 async def _die_at(

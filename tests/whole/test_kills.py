@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fleet.sandbox import policy
 from tests.whole import places, scenes
 from tests.whole.installation import LIMIT, Installation, installation
 from tests.whole.stages import staged
@@ -57,6 +58,22 @@ SCENES: dict[Scene, tuple[str, ...]] = {
 }
 
 
+#: Which scene passes which places in an agent's call of Muster's own tools.
+CALLS: dict[Scene, tuple[str, ...]] = {
+    scenes.words_by_tool: both("call.take_up", "call.act", "call.answer", "call.close"),
+    scenes.launched_by_tool: both("call.begin"),
+    scenes.too_many_words_by_tool: both("peers.settle"),
+}
+#: And which of those that other scenes pass otherwise.
+CALLS_PASS: dict[Scene, tuple[str, ...]] = {
+    scenes.words_by_tool: both("message.hand_over", "message.handed_over"),
+    scenes.launched_by_tool: both(
+        "command.accept", "command.step", "roster.write", "command.finish", "agent.spawn", "call.answer", "call.close"
+    ),
+    scenes.too_many_words_by_tool: (),
+}
+
+
 #: Places that no script of an operator passes in seconds, and the test that is about each.
 APART: dict[str, tuple[str, ...]] = {
     "test_an_installation_dies_while_it_is_made": both("register.migrate", "register.create", "register.hold"),
@@ -96,7 +113,7 @@ async def kill_at(stage: Stage, scene: Scene, crashes: Sequence[str]) -> None:
 
 
 def test_every_place_has_its_test() -> None:
-    listed = [place for some in (*SCENES.values(), *APART.values()) for place in some]
+    listed = [place for some in (*SCENES.values(), *CALLS.values(), *APART.values()) for place in some]
     assert sorted(listed) == sorted(places.of_orchestrator())
 
 
@@ -115,6 +132,25 @@ async def test_the_orchestrator_dies_at_every_place(
 ) -> None:
     async with staged(tmp_path, synapse, models) as stage:
         await kill_at(stage, scene, SCENES[scene])
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("scene", CALLS, ids=lambda scene: scene.__name__)
+async def test_the_orchestrator_dies_in_an_agents_call(
+    tmp_path: Path, synapse: Synapse, models: Provider, scene: Scene
+) -> None:
+    launches = scene is scenes.launched_by_tool
+    if launches and not policy.available().works:
+        pytest.skip("bubblewrap does not work here, and agents launch no others without it")
+    agents = {
+        "runtime": "sim",
+        "sandbox": "bubblewrap" if launches else "none",
+        "heartbeat": "1s",
+        "messages_per_minute": 1 if scene is scenes.too_many_words_by_tool else 1000,
+    }
+    async with staged(tmp_path, synapse, models, agents=agents) as stage:
+        await stage.set_up_lead()
+        await kill_at(stage, scene, (*CALLS[scene], *CALLS_PASS[scene]))
 
 
 # --- places of their own -------------------------------------------------------------------------------------------
