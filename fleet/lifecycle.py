@@ -6,32 +6,28 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from fleet import journal, lock, sweep
+from fleet import hosting, journal, lock, sweep
 from fleet.control import AgentLink
 from fleet.errors import AgentUnreachable, FleetError
 from fleet.events import Closing, Opened, Position, RuntimeDied, RuntimeFailed
+from fleet.hosting.command import CRASH_VARIABLE as CRASH_VARIABLE
+from fleet.hosting.command import LOG as LOG
+from fleet.hosting.command import SPEC as SPEC
+from fleet.hosting.units import WANTED
+from fleet.spec import AgentSpec
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from fleet.control import Hello
     from fleet.events import Entry
-    from fleet.spec import AgentSpec
+    from fleet.hosting import Hosting
 
-LOG: Final = "host.log"
-SPEC: Final = "host.json"
-#: What an agent host may know of the environment of whoever starts it.
-_INHERITED: Final = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "MUSTER_HOME")
-#: In the environment of whoever starts an agent host: where that agent host is to die (register.crashpoints).
-CRASH_VARIABLE: Final = "MUSTER_HOST_CRASH"
-_LOG_BYTES: Final = 2**20
 _LOG_TAIL: Final = 4000
 _ASK_AGAIN_S: Final = 0.05
 _DIE_S: Final = 5.0
@@ -72,56 +68,42 @@ async def spawn(spec: AgentSpec, *, timeout_s: float = 60.0) -> int:
         AgentRefused: another agent host of this agent runs already.
     """
     folder = Path(spec.folder)
-    birth = asyncio.create_task(asyncio.to_thread(_bear, spec, folder), name=f"start {spec.agent}")
+    place = hosting.of(spec)
+    birth = asyncio.create_task(asyncio.to_thread(_bear, spec, folder, place), name=f"start {spec.agent}")
     try:
         group = await asyncio.shield(birth)
-        return await _greeted(spec, folder, group, timeout_s)
+        return await _greeted(spec, folder, place, group, timeout_s)
     except asyncio.CancelledError:
-        await _to_the_end(asyncio.create_task(_settle(birth, folder), name=f"settle {spec.agent}"))
+        await _to_the_end(asyncio.create_task(_settle(birth, folder, place), name=f"settle {spec.agent}"))
         raise
 
 
-def _bear(spec: AgentSpec, folder: Path) -> int:
-    """Start the process of an agent host and wait until it is detached; its process group."""
-    log = _prepare(spec, folder)
+def _bear(spec: AgentSpec, folder: Path, place: Hosting) -> int:
+    """Start an agent host where it is to run; its process group."""
+    _prepare(spec, folder)
     try:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "fleet.host.process", "--detach", str(folder / SPEC)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd=folder,
-            env=_environment(),
-            start_new_session=True,
-        )
-    finally:
-        os.close(log)
-    try:
-        status = process.wait(_DETACH_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-        _end_newborn(process.pid, folder)
-        raise SpawnFailed(f"The agent host did not detach itself in {_DETACH_S:g} s, and was ended.") from None
-    if status != 0:
-        raise SpawnFailed(f"The agent host did not start. {_log_tail(folder)}".strip())
-    return process.pid
+        return place.start(_DETACH_S)
+    except hosting.Stuck as stuck:
+        _end_newborn(stuck.group, folder, place)
+        raise SpawnFailed(f"{str(stuck).rstrip('.')}, and was ended.") from None
+    except hosting.NotHosted as error:
+        raise SpawnFailed(f"{error} {_log_tail(folder)}".strip()) from None
 
 
-async def _greeted(spec: AgentSpec, folder: Path, group: int, timeout_s: float) -> int:
+async def _greeted(spec: AgentSpec, folder: Path, place: Hosting, group: int, timeout_s: float) -> int:
     """The process id of the agent host of this launch, once it says hello."""
     try:
         async with asyncio.timeout(timeout_s):
             while (pid := await _hello(spec)) is None:
                 if not await asyncio.to_thread(_lives, group, folder):
-                    return await asyncio.to_thread(_came_and_went, spec, folder)
+                    return await asyncio.to_thread(_came_and_went, spec, folder, place)
                 await asyncio.sleep(_ASK_AGAIN_S)
             return pid
     except TimeoutError:
         pass
     if is_running(folder):
         raise Unanswered(f"The agent host did not answer in {timeout_s:g} s. {_log_tail(folder)}".strip())
-    await asyncio.to_thread(_end_newborn, group, folder)
+    await asyncio.to_thread(_end_newborn, group, folder, place)
     reason = f"The agent host did not come up in {timeout_s:g} s, and was ended."
     raise SpawnFailed(f"{reason} {_log_tail(folder)}".strip())
 
@@ -138,26 +120,28 @@ async def _hello(spec: AgentSpec) -> int | None:
     return hello.pid
 
 
-def _came_and_went(spec: AgentSpec, folder: Path) -> int:
+def _came_and_went(spec: AgentSpec, folder: Path, place: Hosting) -> int:
     """The process id of an agent host that is gone again: where its journal says why, that is as good as an answer."""
     pid = _closed_in_order(folder, spec.launch_id)
     if pid is None:
+        with contextlib.suppress(hosting.NotHosted):
+            place.end()
         raise SpawnFailed(f"The agent host ended before it answered. {_log_tail(folder)}".strip())
     return pid
 
 
-async def _settle(birth: asyncio.Task[int], folder: Path) -> None:
+async def _settle(birth: asyncio.Task[int], folder: Path, place: Hosting) -> None:
     """See a start that nobody waits for any more to one of its ends."""
     with contextlib.suppress(FleetError, OSError):
-        await asyncio.to_thread(_lock_or_nothing, await birth, folder)
+        await asyncio.to_thread(_lock_or_nothing, await birth, folder, place)
 
 
-def _lock_or_nothing(group: int, folder: Path) -> None:
+def _lock_or_nothing(group: int, folder: Path, place: Hosting) -> None:
     """Wait until the agent host has its lock or is gone; end it if that takes too long."""
     deadline = time.monotonic() + _SETTLE_S
     while not is_running(folder) and _newborn(group, folder):
         if time.monotonic() > deadline:
-            _end_newborn(group, folder)
+            _end_newborn(group, folder, place)
             return
         time.sleep(_ASK_AGAIN_S)
 
@@ -180,7 +164,7 @@ def _newborn(group: int, folder: Path) -> list[int]:
     return sweep.of_group(group, with_argument=str(folder / SPEC))
 
 
-def _end_newborn(group: int, folder: Path) -> None:
+def _end_newborn(group: int, folder: Path, place: Hosting) -> None:
     """End an agent host that has no lock yet. It has begun nothing, so nothing else is left of it.
 
     Returns once they are gone: a signal is not obeyed in the instant in which it is sent.
@@ -191,6 +175,8 @@ def _end_newborn(group: int, folder: Path) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(_DEATH_PAUSE_S)
+    with contextlib.suppress(hosting.NotHosted):
+        place.end()
 
 
 def is_running(folder: Path) -> bool:
@@ -239,23 +225,26 @@ def clear_away(folder: Path, *, among: Collection[str] | None = None) -> int:
     """
     if is_running(folder):
         raise FleetError(f"The agent host of {folder.name} runs; nothing of it is left over.")
+    (folder / WANTED).unlink(missing_ok=True)
     return sum(sweep.sweep(marker) for marker in _markers(folder) if among is None or marker in among)
 
 
 async def kill(folder: Path) -> int:
-    """End an agent host, its runtime and everything they started, at once and without asking them.
+    """End an agent host, its runtime and everything they started, at once and without asking them; what it ran in too.
 
     Returns:
         How many processes that were.
 
     Raises:
         fleet.sweep.Unsweepable: something would not end.
+        fleet.hosting.NotHosted: its tmux session or its unit would not end.
     """
     return await asyncio.to_thread(kill_now, folder)
 
 
 def kill_now(folder: Path) -> int:
     """What `kill` does, while the caller waits."""
+    (folder / WANTED).unlink(missing_ok=True)
     deadline = time.monotonic() + _DIE_S
     killed = set()
     while (pid := lock.holder(folder)) is not None and time.monotonic() < deadline:
@@ -264,7 +253,17 @@ def kill_now(folder: Path) -> int:
                 os.kill(pid, signal.SIGKILL)
             killed.add(pid)
         time.sleep(_ASK_AGAIN_S)
-    return len(killed) + sum(sweep.sweep(marker) for marker in _markers(folder))
+    count = len(killed) + sum(sweep.sweep(marker) for marker in _markers(folder))
+    if (place := _place(folder)) is not None:
+        place.end()
+    return count
+
+
+def _place(folder: Path) -> Hosting | None:
+    """What the agent host of this folder was started in last; None where that is not known."""
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        return hosting.of(AgentSpec.read(folder / SPEC))
+    return None
 
 
 def tail(folder: Path, count: int) -> list[Entry]:
@@ -294,24 +293,19 @@ def _closed_in_order(folder: Path, launch_id: str) -> int | None:
     return None
 
 
-def _prepare(spec: AgentSpec, folder: Path) -> int:
-    """The folder, the specification and an empty log in it; a descriptor of the log."""
+def _prepare(spec: AgentSpec, folder: Path) -> None:
+    """The folder, the specification and an empty log in it; what the last agent host ran in is taken away."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if is_running(folder):
         raise SpawnFailed(f"{spec.agent} has an agent host already.")
+    if (before := _place(folder)) is not None and before != hosting.of(spec):
+        with contextlib.suppress(hosting.NotHosted):
+            before.end()
     spec.write(folder / SPEC)
     log = folder / LOG
     if log.exists() and log.stat().st_size:
         log.replace(log.with_suffix(".log.1"))
-    return os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-
-
-def _environment() -> dict[str, str]:
-    environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    environment.update({name: value for name, value in os.environ.items() if name.startswith("LC_")})
-    if crash := os.environ.get(CRASH_VARIABLE):
-        environment["MUSTER_CRASH"] = crash
-    return environment
+    os.close(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
 
 
 def _log_tail(folder: Path) -> str:

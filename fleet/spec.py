@@ -35,6 +35,15 @@ class AgentSpec:
     sandbox: str
     """none or bubblewrap."""
 
+    hosting: str = "process"
+    """What the agent host runs in (fleet.hosting): process, tmux or systemd."""
+    tmux_socket: str = ""
+    """The tmux server, as ``tmux -L`` takes it; empty: the default one."""
+    viewer: tuple[str, ...] = ()
+    """The command line that shows in a tmux session what the agent says and does."""
+    installation: str = ""
+    """Tells apart the units of several installations of one person; empty for the usual one."""
+
     command: tuple[str, ...]
     """The runtime's command line, the sandbox's wrapping included."""
     environment: Mapping[str, str]
@@ -94,6 +103,6 @@ class AgentSpec:
         source: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         names = {f.name for f in dataclasses.fields(cls)}
         known: dict[str, Any] = {key: value for key, value in source.items() if key in names}
-        for name in ("command", "child_names", "grants", "tools", "mcp_servers"):
+        for name in ("command", "child_names", "grants", "tools", "mcp_servers", "viewer"):
             known[name] = tuple(known.get(name, ()))
         return cls(**known)

@@ -11,15 +11,22 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 from typing import Final
 
 from fleet import sweep
 from fleet.errors import FleetError
+from fleet.hosting.kinds import TMUX
+from fleet.hosting.units import WANTED
 from fleet.lock import Held, hold
 from fleet.spec import AgentSpec
 
+#: Where systemd hears that a unit is ready (sd_notify(3)).
+_NOTIFY: Final = "NOTIFY_SOCKET"
+#: What a key pressed in a terminal sends (termios(3)); in the window of a tmux session they are a slip.
+_KEYS: Final = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP)
 #: Exit statuses beside 0.
 FAILED: Final = 1
 USAGE: Final = 2
@@ -32,6 +39,7 @@ def main(arguments: list[str]) -> int:
         print("usage: python -P -m fleet.host.process [--detach] SPEC.json", file=sys.stderr)
         return USAGE
     os.umask(0o077)
+    listener = os.environ.pop(_NOTIFY, "")
     if detach and os.fork():
         # Nobody waits for the child: it belongs to init, so that whoever started it may come and go.
         os._exit(0)
@@ -43,7 +51,7 @@ def main(arguments: list[str]) -> int:
         print(f"The agent host cannot start: {error}", file=sys.stderr)
         return FAILED
     try:
-        asyncio.run(_run(spec))
+        asyncio.run(_run(spec, listener))
     except (OSError, FleetError) as error:
         print(f"The agent host of {spec.agent} ended: {error}", file=sys.stderr)
         return FAILED
@@ -52,7 +60,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-async def _run(spec: AgentSpec) -> None:
+async def _run(spec: AgentSpec, listener: str) -> None:
     # The protocol's library takes most of the start's time; nothing that refuses to start should wait for it.
     from fleet.host.agent import AgentHost
     from fleet.host.chronicle import load_state
@@ -75,20 +83,37 @@ async def _run(spec: AgentSpec) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end_now)
-    loop.add_signal_handler(signal.SIGHUP, lambda: None)
+    for number in (signal.SIGHUP, *(_KEYS if spec.hosting == TMUX else ())):
+        # Heard and not heeded; one that is ignored would be ignored by all that the agent starts, too.
+        loop.add_signal_handler(number, lambda: None)
     try:
         await server.start(Path(spec.socket))
         if spec.tools_socket:
             await tools.start(Path(spec.tools_socket), soon=spec.adapter)
+        _say_ready(listener)
         await host.run()
     finally:
         host.finish()
+        if not ending:
+            # It ended because that was wanted, or because it could not go on: no boot brings it back. One that was told
+            # to end by a signal, as by a machine that goes down, is brought back.
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{spec.folder}/{WANTED}")
         await tools.close()
         await server.close()
         await host.chronicle.journal.close()
         for path in filter(None, (spec.socket, spec.tools_socket)):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
+
+
+def _say_ready(listener: str) -> None:
+    """Tell systemd, where it waits for that, that the agent host listens."""
+    if not listener:
+        return
+    address = f"\0{listener[1:]}" if listener.startswith("@") else listener
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sending:
+        sending.sendto(b"READY=1", address)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -14,14 +15,33 @@ from fleet import lifecycle, lock
 from fleet.control import AgentLink
 from fleet.errors import AgentUnreachable, FleetError
 from fleet.events import RuntimeStarted
+from fleet.hosting import HOSTINGS, PROCESS, SYSTEMD, TMUX
 from tests.fleet.agents import LIMIT_S, Agent, gone, until
+from tests.fleet.hosting.places import place_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Variables of a tmux server and of a systemd that have run for long.
+LEFT_BEHIND = {"LEFT_BEHIND", "PYTHONSTARTUP", "TMUX", "MANAGER"}
+
+#: What runs in every hosting each time; the rest of these tests does so as soak tests.
+everywhere = pytest.mark.parametrize("agent", HOSTINGS, indirect=True)
+#: What looks into the start of a process that nobody looks after.
+in_a_process = pytest.mark.parametrize("agent", [PROCESS], indirect=True)
+#: What stops an agent host by a signal: tmux lets its children go on at once.
+stopping = pytest.mark.parametrize("agent", [PROCESS, pytest.param(SYSTEMD, marks=pytest.mark.soak)], indirect=True)
+#: What holds wherever a start does not wait until the agent host listens.
+unattended = pytest.mark.parametrize("agent", [PROCESS, pytest.param(TMUX, marks=pytest.mark.soak)], indirect=True)
 
 
-@pytest.fixture
-def agent(tmp_path: Path) -> Agent:
-    return Agent.make(tmp_path)
+@pytest.fixture(params=[PROCESS, *(pytest.param(kind, marks=pytest.mark.soak) for kind in (TMUX, SYSTEMD))])
+def agent(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Agent]:
+    with place_for(request.param, tmp_path, monkeypatch):
+        yield Agent.make(tmp_path, hosting=request.param)
 
 
+@everywhere
 async def test_a_started_agent_host_belongs_to_nobody_and_inherits_little(
     agent: Agent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -33,7 +53,7 @@ async def test_a_started_agent_host_belongs_to_nobody_and_inherits_little(
         assert os.getsid(host.pid) != os.getsid(0)
         environment = set(host.environ())
         assert "PATH" in environment
-        assert not environment & {"MATRIX_TOKEN", "PYTHONPATH", "MUSTER_AGENT"}
+        assert not environment & {"MATRIX_TOKEN", "PYTHONPATH", "MUSTER_AGENT", *LEFT_BEHIND}
         assert not [file.path for file in host.open_files() if not Path(file.path).is_relative_to(agent.folder)]
     for path in (agent.folder, agent.folder / "journal"):
         assert oct(path.stat().st_mode)[-3:] == "700"
@@ -56,6 +76,7 @@ async def test_what_runs_is_found_by_its_lock_and_its_answer(agent: Agent, tmp_p
     assert lifecycle.is_running(agent.folder) is False
 
 
+@stopping
 async def test_a_stopped_host_is_running_but_does_not_answer(agent: Agent) -> None:
     async with agent.running() as link:
         os.kill(link.hello.pid, signal.SIGSTOP)
@@ -64,6 +85,7 @@ async def test_a_stopped_host_is_running_but_does_not_answer(agent: Agent) -> No
             await AgentLink.connect(agent.spec.socket, timeout=0.1)
 
 
+@everywhere
 async def test_killing_ends_everything_at_once(agent: Agent) -> None:
     async with agent.running() as link:
         await link.send("m1", "shell hang")
@@ -145,6 +167,7 @@ async def test_a_cancelled_start_is_done_or_undone(agent: Agent, moment: float) 
     gc.collect()  # what was not closed says so
 
 
+@unattended
 async def test_a_cancelled_start_that_hangs_leaves_no_process(
     agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,6 +184,7 @@ async def test_a_cancelled_start_that_hangs_leaves_no_process(
     assert not born(agent)
 
 
+@in_a_process
 @pytest.mark.parametrize(("detaches", "words"), [(True, "did not come up"), (False, "did not detach")])
 async def test_a_host_that_hangs_before_its_lock_is_ended(
     agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, detaches: bool, words: str
@@ -173,6 +197,7 @@ async def test_a_host_that_hangs_before_its_lock_is_ended(
     assert not born(agent)
 
 
+@in_a_process
 @pytest.mark.slow
 async def test_a_host_that_hangs_with_its_lock_is_left_alone(agent: Agent) -> None:
     answering = asyncio.create_task(lifecycle.spawn(agent.launch(), timeout_s=2))

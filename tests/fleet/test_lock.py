@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fleet import lock
+from fleet import lifecycle, lock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,6 +37,15 @@ def test_one_holder_at_a_time_and_none_when_it_is_gone(tmp_path: Path) -> None:
     assert (tmp_path / lock.NAME).read_text().strip() == str(holder.pid)
     assert lock.holder(tmp_path) is None
     os.close(lock.hold(tmp_path))
+
+
+def test_a_number_that_is_somebody_elses_by_now_is_nobodys_life(tmp_path: Path) -> None:
+    with subprocess.Popen(["sleep", "60"]) as stranger:
+        (tmp_path / lock.NAME).write_text(f"{stranger.pid}\n")
+        assert lifecycle.is_running(tmp_path) is False
+        assert lifecycle.kill_now(tmp_path) == 0
+        assert stranger.poll() is None
+        stranger.kill()
 
 
 def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:

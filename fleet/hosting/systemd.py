@@ -1,0 +1,119 @@
+"""An agent host as a systemd user unit of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from fleet.hosting import units
+from fleet.hosting.command import environment, finding
+from fleet.hosting.kinds import NotHosted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+#: Seconds for an answer of systemd; a start and a stop have their own.
+_PATIENCE_S: Final = 20.0
+
+HOW_TO_REACH: Final = (
+    "Log in as this user (su and sudo do not start the user's systemd), or let it run without a login: "
+    "loginctl enable-linger. Or choose another hosting in roster.yaml."
+)
+
+
+def folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where a person's units are (systemd.unit(5), user unit search path)."""
+    given = environ.get("XDG_CONFIG_HOME", "")
+    home = Path(given) if os.path.isabs(given) else Path(environ.get("HOME") or os.path.expanduser("~")) / ".config"
+    return home / "systemd" / "user"
+
+
+def systemctl(words: Sequence[str], *, limit_s: float = _PATIENCE_S) -> str:
+    """Run ``systemctl --user``; what it printed.
+
+    Raises:
+        NotHosted: it refused, or is not there; the message has the command and what it said.
+    """
+    command = ["systemctl", "--user", *words]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=finding(),
+            timeout=limit_s,
+            check=False,
+            encoding="utf-8",
+            errors="replace",
+        )
+    except FileNotFoundError:
+        raise NotHosted("There is no systemd here. Choose another hosting in roster.yaml.") from None
+    except subprocess.TimeoutExpired:
+        raise NotHosted(f"`{' '.join(command)}` did not end in {limit_s:g} s.") from None
+    if done.returncode != 0:
+        said = done.stderr.strip()[:1000] or f"it ended with status {done.returncode}"
+        way = f" {HOW_TO_REACH}" if "bus" in said else ""
+        raise NotHosted(f"`{' '.join(command)}` failed: {said.rstrip('.')}.{way}")
+    return done.stdout
+
+
+def write(unit: str, text: str) -> bool:
+    """Write a unit where systemd finds it, whole or not at all. False when it stood there just so."""
+    place = folder() / unit
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        if place.read_text(encoding="utf-8") == text:
+            return False
+    place.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    part = place.with_name(f".{place.name}.part")
+    part.write_text(text, encoding="utf-8")
+    part.chmod(0o644)
+    part.replace(place)
+    return True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AgentUnit:
+    """The unit of one agent."""
+
+    agent: str
+    folder: Path
+    """The agent's."""
+    installation: str = ""
+
+    @property
+    def name(self) -> str:
+        return units.agent_name(self.installation, self.agent)
+
+    @property
+    def text(self) -> str:
+        """What the unit is to say."""
+        return units.agent_unit(
+            agent=self.agent, folder=self.folder, installation=self.installation, variables=environment()
+        )
+
+    def start(self, limit_s: float) -> int:
+        """Have the unit written, enabled and started; the process group of the agent host."""
+        if write(self.name, self.text):
+            systemctl(["daemon-reload"])
+        systemctl(["enable", self.name])
+        (self.folder / units.WANTED).touch(mode=0o600)
+        try:
+            systemctl(["start", self.name], limit_s=limit_s + _PATIENCE_S)
+            group = systemctl(["show", "--property=MainPID", "--value", self.name]).strip()
+        except NotHosted:
+            with contextlib.suppress(NotHosted):
+                self.end()
+            raise
+        return int(group) if group.isdigit() else 0
+
+    def end(self) -> None:
+        """Stop the unit; neither systemd nor a boot starts it again."""
+        (self.folder / units.WANTED).unlink(missing_ok=True)
+        if (folder() / self.name).exists():
+            systemctl(["stop", self.name], limit_s=units.STOP_S + _PATIENCE_S)
+            with contextlib.suppress(NotHosted):
+                systemctl(["reset-failed", self.name])

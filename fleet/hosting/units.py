@@ -1,0 +1,146 @@
+"""What stands in the systemd user units of one installation. Pure.
+
+systemd starts an agent host and ends it; when one that died is started again is the orchestrator's to say, so no unit
+of an agent restarts by itself. After a boot systemd starts those agent hosts that ran when the machine went down
+(`WANTED` says so), each before the orchestrator, which then finds them as it left them.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TYPE_CHECKING, Final
+
+from fleet.hosting.command import LOG, alone, host_command
+from fleet.hosting.kinds import NotHosted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+#: In an agent's folder while its host is to run: what a boot brings back.
+WANTED: Final = "host.wanted"
+#: Seconds in which an agent host must listen, and in which it must have ended when it is asked to.
+START_S: Final = 90
+STOP_S: Final = 30
+#: Seconds after which an orchestrator that failed is started again.
+AGAIN_S: Final = 10
+
+_HEADER: Final = (
+    "# Written by Muster, and written anew when it changes; put what is yours into a drop-in (systemctl edit).\n"
+)
+
+
+def orchestrator_name(installation: str) -> str:
+    """The unit of the orchestrator.
+
+    Args:
+        installation: tells apart several installations of one person; empty for the usual one.
+    """
+    return f"{_prefix(installation)}.service"
+
+
+def agent_name(installation: str, agent: str) -> str:
+    """The unit of an agent host."""
+    return f"{_prefix(installation)}-agent-{agent}.service"
+
+
+def agent_of(installation: str, unit: str) -> str | None:
+    """Whose unit it is, by its name; None where it is no agent's of this installation."""
+    match = re.fullmatch(rf"{re.escape(_prefix(installation))}-agent-([a-z][a-z0-9-]*)\.service", unit)
+    return match[1] if match is not None else None
+
+
+def _prefix(installation: str) -> str:
+    return f"muster-{installation}" if installation else "muster"
+
+
+def agent_unit(*, agent: str, folder: Path, installation: str, variables: Mapping[str, str]) -> str:
+    """The unit of an agent host.
+
+    Args:
+        agent: its name.
+        folder: its folder, in which it finds everything else.
+        installation: as `orchestrator_name` takes it.
+        variables: the whole environment of the agent host.
+    """
+    command = alone(host_command(folder), variables)
+    # Where systemd hears that the agent host listens (sd_notify(3)): the one variable that it must put in itself.
+    words = [*map(_word, command[:2]), '"NOTIFY_SOCKET=${NOTIFY_SOCKET}"', *map(_word, command[2:])]
+    return f"""{_HEADER}
+[Unit]
+Description=Muster agent {agent}
+ConditionPathExists={_path(folder / WANTED)}
+Before={orchestrator_name(installation)}
+StartLimitIntervalSec=0
+
+[Service]
+Type=notify
+ExecStart={" ".join(words)}
+WorkingDirectory={_path(folder)}
+StandardOutput=append:{_path(folder / LOG)}
+StandardError=append:{_path(folder / LOG)}
+UMask=0077
+Restart=no
+KillMode=mixed
+OOMPolicy=continue
+TimeoutStartSec={START_S}
+TimeoutStopSec={STOP_S}
+
+[Install]
+WantedBy=default.target
+"""
+
+
+def orchestrator_unit(*, installation: str, folder: Path, secrets: Path, variables: Mapping[str, str]) -> str:
+    """The unit of the orchestrator.
+
+    Args:
+        installation: as `orchestrator_name` takes it.
+        folder: where it works.
+        secrets: a file of variables that it reads when it is there.
+        variables: what it is given besides.
+    """
+    # By way of env, since a variable cannot stand for the program, and so no dollar sign can be written in its path.
+    command = ["/usr/bin/env", sys.executable, "-P", "-m", "bot.doors.cli", "up", "--unattended"]
+    given = "\n".join(f"Environment={_word(f'{name}={value}', dollar=False)}" for name, value in variables.items())
+    # Agents that run as processes or in tmux are children of this unit's: what ends it must leave them alone.
+    return f"""{_HEADER}
+[Unit]
+Description=Muster, a fleet of AI coding agents
+StartLimitIntervalSec=0
+
+[Service]
+Type=exec
+ExecStart={" ".join(map(_word, command))}
+WorkingDirectory={_path(folder)}
+{given}
+EnvironmentFile=-{_path(secrets)}
+UMask=0077
+Restart=on-failure
+RestartSec={AGAIN_S}
+KillMode=process
+OOMPolicy=continue
+TimeoutStopSec={STOP_S}
+
+[Install]
+WantedBy=default.target
+"""
+
+
+def _word(word: str, *, dollar: bool = True) -> str:
+    """A word of a command line (systemd.service(5), command lines) or an assignment (systemd.exec(5), Environment=)."""
+    _check(word)
+    word = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return '"' + (word.replace("$", "$$") if dollar else word) + '"'
+
+
+def _path(path: Path) -> str:
+    """A path that is the whole of a setting."""
+    _check(str(path))
+    return str(path).replace("%", "%%")
+
+
+def _check(text: str) -> None:
+    if not text.isprintable() or any("\ud800" <= sign <= "\udfff" for sign in text):
+        raise NotHosted(f"A systemd unit cannot hold {text!r}. Choose another place for it, or another hosting.")
