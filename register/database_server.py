@@ -22,7 +22,7 @@ from register import migrations
 from register.crashpoints import around
 from register.errors import RegisterError
 from register.schema import metadata
-from register.server_access import SCHEMA, ServerAccess
+from register.server_access import SCHEMA, ServerAccess, broke_off
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -167,6 +167,8 @@ class DatabaseServer:
     def _mind_silence(self, context: ExceptionContext) -> BaseException | None:
         """Called by SQLAlchemy for every error on an open connection; those of the network are not the database's."""
         error = context.original_exception
+        if broke_off(error):
+            context.is_disconnect = True
         if not isinstance(error, OSError):  # of which TimeoutError is one
             return None
         context.is_disconnect = True
@@ -183,7 +185,7 @@ async def survey(address: ServerAddress, password: Callable[[], str] | None) -> 
         RegisterError: it cannot be used as a register.
     """
     access = ServerAccess(address, password, "doctor")
-    async with _looking(access) as engine, engine.connect() as tx:
+    async with looking(access) as engine, engine.connect() as tx:
         version = await _check_server(access.place, tx)
         revision = await _revision(access.place, tx)
         durable = await tx.scalar(text("SHOW fsync")) == "on"
@@ -193,7 +195,7 @@ async def survey(address: ServerAddress, password: Callable[[], str] | None) -> 
 
 async def _prepare(access: ServerAccess) -> None:
     """Make sure that the schema is there, with the tables of this program."""
-    async with _looking(access) as engine:
+    async with looking(access) as engine:
         async with engine.connect() as tx:
             await _check_server(access.place, tx)
             await tx.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATING})")
@@ -205,7 +207,7 @@ async def _prepare(access: ServerAccess) -> None:
 
 
 @asynccontextmanager
-async def _looking(access: ServerAccess) -> AsyncIterator[AsyncEngine]:
+async def looking(access: ServerAccess) -> AsyncIterator[AsyncEngine]:
     """An engine for a server of which nothing is known yet, so without settings that old versions do not know."""
 
     async def connect() -> Any:

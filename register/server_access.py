@@ -120,6 +120,8 @@ class ServerAccess:
         """What to say of an error; None when it is none of the database's."""
         original: Any = error.orig if isinstance(error, DBAPIError) else error
         cause = original.__cause__ if isinstance(original, Exception) else None
+        if broke_off(original):
+            return away(self.place, "the server ended the connection")
         if isinstance(cause, asyncpg.InterfaceError):
             # The driver's own: a value that it cannot send, or a connection that was lost before it could.
             lost = "is closed" in str(cause) and not isinstance(cause, ValueError)
@@ -167,6 +169,11 @@ class ServerAccess:
                 "(sslrootcert=PATH), or mend its certificate."
             )
         return self.silence(error, CONNECT_LIMIT) if isinstance(error, OSError) else away(self.place, _words(error))
+
+
+def broke_off(error: BaseException) -> bool:
+    """Whether the driver was given something to do between the server's last word and the end of the connection."""
+    return isinstance(error.__cause__, asyncpg.InternalClientError)
 
 
 def _tls(address: ServerAddress) -> ssl.SSLContext | bool:

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -316,14 +317,16 @@ async def test_a_register_that_another_program_holds_is_refused_after_a_while(
 async def test_a_process_that_hangs_in_its_turn_loses_it(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database_server, "REST_LIMIT", 0.2)
     hanging, other = await Store.open(url), await Store.open(url)
-    over = asyncio.Event()
+    begun, over = asyncio.Event(), asyncio.Event()
 
     async def hang() -> None:
         async with hanging.write(STEP) as tx:
             await put(tx, "lost")
+            begun.set()
             await over.wait()
 
     task = asyncio.create_task(hang())
+    await begun.wait()
     async with asyncio.timeout(20):
         while await count(other) == 0:
             async with other.write(STEP) as tx:
@@ -334,6 +337,30 @@ async def test_a_process_that_hangs_in_its_turn_loses_it(url: str, monkeypatch: 
     assert await count(other) == 1
     await hanging.close()
     await other.close()
+
+
+@pytest.mark.parametrize("later", range(4))
+async def test_a_commit_between_the_servers_last_word_and_the_end_of_the_connection(
+    url: str, monkeypatch: pytest.MonkeyPatch, later: int
+) -> None:
+    monkeypatch.setattr(database_server, "REST_LIMIT", 0.1)
+    store = await Store.open(url)
+
+    async def write() -> None:
+        async with store.write(STEP) as tx:
+            await put(tx, "lost")
+            time.sleep(0.5)  # noqa: ASYNC251 (nothing of what the server says is read meanwhile)
+            for _ in range(later):
+                await asyncio.sleep(0)
+
+    with pytest.raises(RegisterAway):
+        await write()
+    async with asyncio.timeout(20):
+        await store.returned.wait()
+    async with store.write(STEP) as tx:
+        await put(tx, "matrix")
+    assert await count(store) == 1
+    await store.close()
 
 
 async def test_a_migration_and_a_writer_of_an_older_muster_do_not_wait_for_each_other(
