@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from bot import looking, rendering
+from bot import looking, rendering, reviving
 from bot.commands.lines import command_line
 from bot.errors import UserError
 from bot.keeping import Keeper
+from bot.reviving import Turnstile
 from bot.wishes import Wishes
 from fleet import journal, lifecycle, liveness, sweep
 from fleet.errors import FleetError
@@ -30,11 +31,12 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.keeping import Starter
     from bot.looking import AgentView
+    from bot.reviving import Starter
     from bot.telling import Teller
     from fleet.control import AgentLink
     from fleet.events import Entry
+    from fleet.revival import Limits
     from register.queries.agents import AgentRow
     from register.queries.approvals import Approval
     from register.store import Store
@@ -72,6 +74,11 @@ class Agents:
     fresh_for: Callable[[str], float] = lambda _: liveness.FRESH_S
     """Seconds for which what was heard of the agent of that name counts."""
     digest_after: int = 10
+    leave_down: bool = False
+    """Who is found down when Muster starts is left so."""
+    limits: Limits = field(default_factory=lambda: reviving.LIMITS)
+    """How often an agent that falls is tried again."""
+    turnstile: Turnstile = field(default_factory=Turnstile)
     wishes: Wishes = field(init=False)
     """What is wanted of them."""
     _keepers: dict[str, Keeper] = field(default_factory=dict)
@@ -95,10 +102,11 @@ class Agents:
                 self._begin(keeper)
             for row in rows:
                 stopped = row.wanted == "stopped" and row.state == "stopped"
-                self._keep(row.name, left_over=carried if stopped else None)
+                left_over = carried if stopped else None
+                self._keep(row.name, left_over=left_over, leave_down=self.leave_down)
             await asyncio.Event().wait()
 
-    def _keep(self, name: str, *, left_over: frozenset[str] | None = None) -> Keeper:
+    def _keep(self, name: str, *, left_over: frozenset[str] | None = None, leave_down: bool = False) -> Keeper:
         keeper = self._keepers.get(name)
         if keeper is None:
             keeper = Keeper(
@@ -111,7 +119,10 @@ class Agents:
                 publish=self.publish,
                 show_typing=self.show_typing,
                 beginning=self._beginning,
+                turnstile=self.turnstile,
                 left_over=left_over,
+                leave_down=leave_down,
+                limits=self.limits,
                 digest_after=self.digest_after,
             )
             self._keepers[name] = keeper
@@ -190,6 +201,11 @@ class Agents:
         keeper = self._keepers.get(name)
         return keeper is not None and keeper.host_runs is True
 
+    def is_known(self, name: str) -> bool:
+        """Whether anybody has looked yet if the agent host of `name` runs."""
+        keeper = self._keepers.get(name)
+        return keeper is not None and keeper.host_runs is not None
+
     def in_turn(self, name: str) -> bool:
         """Whether the agent is known to be in the middle of a turn."""
         keeper = self._keepers.get(name)
@@ -249,6 +265,7 @@ class Agents:
                 under=row.launch_id,
                 wanted="stopped",
                 at_once=True,
+                revival=None,
                 keep_session=False,
                 state="stopped",
                 detail="killed, with everything it had started",

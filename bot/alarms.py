@@ -119,6 +119,8 @@ def command_for(finding: Finding) -> str:
     match finding.kind:
         case "silent" | "failed":
             return f"restart {name}"
+        case "erring":
+            return f"tail {name}"
         case "stalled" | "overdue":
             return f"cancel {name}"
         case "expiring":
@@ -175,10 +177,17 @@ def _of_many(findings: Sequence[Finding], now: float) -> str:
         case "silent":
             return f"❓ {who} {do} not answer{_because(first)}. It befell {names}. {example} starts one of them again."
         case "failed":
-            same = f", for the same reason: {_quoted(first.cause)}" if first.cause else ""
+            tried = ""
+            if any(finding.quiet for finding in findings):
+                tried = " Muster tries each again by itself, for as long as that helps: their threads say how it goes."
             return (
-                f"🔴 {who} should run and {do} not{same}. It befell {names}. Once the cause is mended, {example} "
-                "starts one of them again; `muster doctor` looks for causes."
+                f"🔴 {who} should run and {do} not{_for_one_reason(first)}. It befell {names}.{tried} Once the cause "
+                f"is mended, {example} starts one of them again; `muster doctor` looks for causes."
+            )
+        case "erring":
+            return (
+                f"🟠 The turns of {who} fail{_for_one_reason(first)}. It befell {names}. When so many fail at once, it "
+                f"is often their provider; {example} shows what one of them did last."
             )
         case "stalled":
             return (
@@ -215,6 +224,10 @@ def _over(piece: Over, now: float) -> str:
             return f"✔ None of those agents is silent any more. {lasted}"
         case "stalled", True:
             return f"✔ None of those turns is stuck any more. {lasted}"
+        case "failed", _:
+            return f"✔ None of those agents is down any more that should run. {lasted}"
+        case "erring", _:
+            return f"✔ The turns of those agents no longer fail. {lasted}"
         case _:
             return f"✔ No agent runs any more that the register does not know. {lasted}"
 
@@ -223,6 +236,10 @@ def _names(findings: Sequence[Finding]) -> str:
     shown = ", ".join(finding.agent for finding in findings[:_NAMED])
     more = len(findings) - _NAMED
     return f"{shown} and {more:,} more" if more > 0 else shown
+
+
+def _for_one_reason(finding: Finding) -> str:
+    return f", for the same reason: {_quoted(finding.cause)}" if finding.cause else ""
 
 
 def _because(finding: Finding) -> str:

@@ -28,6 +28,8 @@ from bot.saying import Place
 from bot.telling import QUESTION
 from connectors import inbox, outbox
 from connectors.messages import Edit, Priority, React, Reaction, Redaction, Text
+from fleet.drift import ENDED
+from fleet.revival import Record
 from register.crashpoints import declare
 from register.queries import agent_messages, approvals, audit
 
@@ -379,6 +381,8 @@ def _absent(row: AgentRow) -> str | None:
     if row.wanted == "frozen":
         back = command_line(f"resume {row.name}")
         return f"{row.name} is frozen; this waits for it, and so does what follows, until {back} brings it back."
+    if row.wanted == "running" and row.state in ENDED and Record.from_json(row.revival).try_at is not None:
+        return f"{row.name} is down at the moment; it starts again by itself, and reads this then."
     if row.wanted != "stopped" and row.state not in {"failed", "stopped"}:
         return None
     now = row.state if row.state in {"failed", "stopped"} else "about to stop"

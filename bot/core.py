@@ -1,8 +1,9 @@
 """The core of the fleet: the persistent agents of the roster, brought up with Muster.
 
 Each comes up by the command `launch`, given by Muster itself: written down before it acts, taken up again after a
-crash, and without effect on an agent that runs. Whom an operator stopped stays stopped; whom `down --all` stopped
-comes up again.
+crash, and without effect on an agent that runs. Whom an operator stopped or froze stays so; whom `down --all` stopped
+comes up again. Who should run and fell is brought back by its keeper (`bot.reviving`), whether it is persistent or not;
+one that was given up is launched anew.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from bot.errors import UserError
 from bot.rostering import usable
 from bot.saying import Place, Speaker
 from connectors import outbox
+from fleet import revival
 from fleet.drift import ENDED
+from fleet.revival import Record
 from register.errors import MusterError
 from register.queries import agents
 
@@ -135,7 +138,8 @@ async def _is_due(services: Services, name: str, stopped_with_us: frozenset[str]
                 if row.wanted != "running":
                     return row.wanted == "stopped" and name in stopped_with_us
                 if row.state in ENDED:
-                    return True
+                    # Who fell is tried again by its keeper, until it is given up.
+                    return revival.is_over(Record.from_json(row.revival), services.clock())
                 if services.agents.is_up(name):
                     return False
                 await asyncio.sleep(_LOOK_AGAIN_S)

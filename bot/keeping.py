@@ -2,7 +2,8 @@
 
 What a keeper does is read off the register each time: the agent's row says what is wanted. So a keeper that is started
 anew goes on where the last one was killed. With it work a follower (`bot.following`), which tells the agent's journal,
-a carrier (`bot.carrying`), which brings things to the agent, and a typing indicator.
+a carrier (`bot.carrying`), which brings things to the agent, a reviver (`bot.reviving`), which sees to an agent without
+a host, and a typing indicator.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -18,63 +19,34 @@ from bot.carrying import Carrier
 from bot.commands.lines import command_line
 from bot.following import Follower
 from bot.gathering import Gatherer
+from bot.reviving import GONE, Reviver
 from bot.story import FREEZE
 from bot.typing_indicator import TypingIndicator
-from fleet import journal, lifecycle
+from fleet import lifecycle
 from fleet.control import AgentLink
-from fleet.drift import ENDED
-from fleet.errors import AgentRefused, AgentUnreachable, FleetError
-from fleet.lifecycle import Unanswered
-from register.crashpoints import around, declare
-from register.errors import MusterError, RegisterError
-from register.queries import agents, approvals
+from fleet.errors import AgentRefused, AgentUnreachable
+from fleet.revival import Limits
+from register.queries import agents
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Awaitable, Callable, Mapping
 
     from bot.following import Seen
-    from bot.gathering import Source
+    from bot.reviving import Starter, Turnstile
     from bot.telling import Teller
     from bot.turns import ToolLine
     from fleet.events import Entry
-    from register.queries.agents import AgentRow
     from register.store import Store
 
 log = structlog.get_logger(__name__)
 
-GONE = declare("agent.gone")
-SPAWN = declare("agent.spawn")
-SPAWN_FAILED = declare("agent.spawn_failed")
-
-#: What an agent host is told that is to end, and what is said of one that ended with no word, by what is wanted.
+#: What an agent host is told that is to end, by what is wanted.
 _WHY = {"stopped": "asked to stop", "frozen": FREEZE}
-_END = {"stopped": "killed, with everything it had started", "frozen": "its process is gone; all that it is, is kept"}
 
 #: A link that broke is tried again after this, seconds.
 RETRY_LINK = 0.5
 #: While somebody waits for an agent host to answer, a link to it is looked for so often, seconds.
 ASK_AGAIN = 0.1
-
-
-class Starter(Protocol):
-    """Starts agent hosts; `fleet.assembly` knows how."""
-
-    async def start(self, row: AgentRow, *, floor: int, grants: Sequence[approvals.Grant]) -> None:
-        """Start the agent host of `row`, and return when it answers.
-
-        Raises:
-            FleetError: it cannot be started; the message is for the operator.
-        """
-
-    def folder(self, name: str) -> Path: ...
-
-    def socket(self, name: str) -> Path: ...
-
-    @property
-    def workspaces(self) -> Source: ...
-
-    def discard_workspace(self, workspace: Path, name: str) -> bool: ...
 
 
 @dataclass(slots=True)
@@ -92,9 +64,14 @@ class Keeper:
     """Show or stop showing, in a connector's conversation, that somebody is at work."""
     beginning: asyncio.Semaphore
     """Held while it begins, so that not all of a large fleet begin at once."""
+    turnstile: Turnstile
     left_over: frozenset[str] | None = None
     """The markers that processes carried when the orchestrator began, for an agent that was stopped then; None: it
     looks for itself."""
+    leave_down: bool = False
+    """One that is found down when Muster starts is left so."""
+    limits: Limits = field(default_factory=Limits)
+    """How often it is tried again when it falls."""
     digest_after: int = 10
     """After an absence, more turns than this are told as one digest."""
     host_runs: bool | None = None
@@ -108,6 +85,7 @@ class Keeper:
     _carrier: Carrier = field(init=False)
     _typing: TypingIndicator = field(init=False)
     _gatherer: Gatherer = field(init=False)
+    _reviver: Reviver = field(init=False)
 
     def __post_init__(self) -> None:
         self._carrier = Carrier(
@@ -138,6 +116,20 @@ class Keeper:
             teller=self.teller,
             source=self.starter.workspaces,
             wake_delivery=self.wake_delivery,
+        )
+        self._reviver = Reviver(
+            name=self.name,
+            store=self.store,
+            teller=self.teller,
+            starter=self.starter,
+            clock=self.clock,
+            wake_delivery=self.wake_delivery,
+            follower=self._follower,
+            changed=self._changed,
+            turnstile=self.turnstile,
+            limits=self.limits,
+            left_over=self.left_over,
+            leave_down=self.leave_down,
         )
 
     # --- from outside -------------------------------------------------------------------------------------------
@@ -236,11 +228,12 @@ class Keeper:
             self.host_runs = link is not None
             if link is None:
                 await self._follower.catch_up()
-                await self._without_host()
+                await self._reviver.attend(self._begun.set)
                 continue
             try:
                 async with link:
                     self._link = link
+                    self._reviver.seen_up()
                     self._begun.set()
                     self._carrier.room()
                     await self._with_host(link)
@@ -284,95 +277,6 @@ class Keeper:
             await self.teller.note(tx, row, f"protocol/{row.launch_id}", text)
         self.wake_delivery()
         await self._changed.wait()
-
-    async def _without_host(self) -> None:
-        async with self.store.read() as tx:
-            row = await agents.get(tx, self.name)
-        if row is None:
-            return
-        if row.wanted == "running" and row.state == "starting" and not await self._was_started(row):
-            self._begun.set()
-            await self._start(row)
-            return
-        await self._report_gone(row)
-        self._begun.set()
-        # One that an earlier process of ours was starting may come only now.
-        if not lifecycle.is_running(self.starter.folder(self.name)):
-            await self._changed.wait()
-
-    async def _was_started(self, row: AgentRow) -> bool:
-        """Whether this launch has had its agent host already. A launch is started once; it is not tried for ever."""
-        opened = await asyncio.to_thread(journal.last_opened, self.starter.folder(self.name))
-        return opened is not None and opened.launch_id == row.launch_id
-
-    async def _start(self, row: AgentRow) -> None:
-        async with self.store.read() as tx:
-            position = await agents.position(tx, self.name)
-            grants = await approvals.list_grants(tx, agent=self.name)
-        try:
-            with around(SPAWN):
-                await self.starter.start(row, floor=position.incarnation, grants=grants)
-        except RegisterError:
-            raise
-        except (MusterError, OSError) as error:
-            await self._follower.catch_up()
-            if isinstance(error, Unanswered):
-                await self._not_answering(row, str(error))
-            elif not (await self._was_started(row) and lifecycle.is_running(self.starter.folder(self.name))):
-                await self._not_started(row, str(error))
-
-    async def _not_answering(self, row: AgentRow, reason: str) -> None:
-        """The agent host runs and does not answer. What becomes of it is not known: it has not failed."""
-        async with self.store.write(SPAWN_FAILED) as tx:
-            now_found = await agents.get(tx, self.name)
-            if now_found is None or now_found.launch_id != row.launch_id:
-                return
-            reason = self.teller.redaction(reason)
-            if now_found.state == "starting":
-                await agents.change(tx, self.name, under=row.launch_id, state="unknown", detail=reason)
-            force = f"{command_line(f'kill {self.name}')} ends it"
-            text = f"⚠️ {reason} It is there and may answer yet; {force}."
-            await self.teller.note(tx, row, f"silent/{row.launch_id}", text)
-        self.wake_delivery()
-
-    async def _not_started(self, row: AgentRow, reason: str) -> None:
-        reason = self.teller.redaction(reason)
-        async with self.store.write(SPAWN_FAILED) as tx:
-            now_found = await agents.get(tx, self.name)
-            killed = now_found is not None and now_found.wanted != "running"
-            state = now_found.wanted if now_found is not None and killed else "failed"
-            changed = await agents.change(
-                tx, self.name, under=row.launch_id, state=state, detail=reason, stopped_at=self.clock()
-            )
-            if changed and not killed:
-                await self.teller.note(tx, row, f"spawn/{row.launch_id}", f"✖ {reason}")
-        self.wake_delivery()
-
-    async def _report_gone(self, row: AgentRow) -> None:
-        """The host is not there. Where its journal does not say why, say what is known, and end what it left open."""
-        folder = self.starter.folder(self.name)
-        if not folder.exists():
-            return
-        left = ""
-        try:
-            among, self.left_over = self.left_over, None
-            await asyncio.to_thread(lifecycle.clear_away, folder, among=among)
-        except FleetError as error:
-            if lifecycle.is_running(folder):
-                return
-            log.warning("agent.not_cleared_away", agent=self.name, reason=str(error))
-            left = f"{error}\n"
-        if self._follower.story.over and (row.wanted != "running" or row.state in ENDED):
-            return
-        words = left + await asyncio.to_thread(lifecycle.last_words, folder)
-        async with self.store.write(GONE) as tx:
-            state = row.wanted if row.wanted != "running" else "failed"
-            reason = _END.get(row.wanted, "the agent host is gone, with no word of its own")
-            await agents.change(tx, self.name, under=row.launch_id, state=state, detail=reason, stopped_at=self.clock())
-            if not self._follower.story.over:
-                await self.teller.gone(tx, row, self._follower.story, reason, words)
-        self._follower.close()
-        self.wake_delivery()
 
     async def _with_host(self, link: AgentLink) -> None:
         """Follow the host until it goes, and make it what is wanted."""

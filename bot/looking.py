@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from bot import rendering
 from fleet import liveness
+from fleet.drift import ENDED
 from fleet.events import Closing
+from fleet.revival import Record
 
 if TYPE_CHECKING:
     from bot.keeping import Keeper
@@ -33,6 +35,8 @@ class AgentView:
     """Since when, in seconds since the epoch."""
     queued: int = 0
     """Messages that wait for it."""
+    tries_at: float | None = None
+    """When it is started again by itself, in seconds since the epoch; None: it is not."""
 
 
 def view_of(
@@ -59,9 +63,16 @@ def view_of(
     verdict = _verdict(row, keeper, now, fresh_s)
     activity, since = _activity(verdict.state, keeper, status, asks)
     queued = waiting + (status.queued if status is not None else 0)
+    tries_at = Record.from_json(row.revival).try_at if row.wanted == "running" and verdict.state in ENDED else None
     return AgentView(
-        row=row, liveness=verdict, status=status, activity=activity, activity_since=since, queued=queued
-    )  # fmt: skip
+        row=row,
+        liveness=verdict,
+        status=status,
+        activity=activity,
+        activity_since=since,
+        queued=queued,
+        tries_at=tries_at,
+    )
 
 
 def _activity(

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from bot.story import TURN_FAILED
 from fleet import drift, lifecycle
 from fleet.findings import Finding, Limits, Question, Sighting, View, found_in
 from fleet.names import is_agent_name
+from fleet.revival import Record
 from register.errors import MusterError
-from register.queries import approvals
+from register.queries import agent_messages, approvals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+#: A turn that failed counts for so long, unless a later one of the same agent does better, seconds.
+ERRING_S = 600.0
 #: Findings about where roster, register and what runs differ.
 _DRIFT = frozenset({"stray", "unrostered", "missing", "changed"})
 
@@ -48,11 +52,13 @@ class Lookout:
         await self.roster.refresh()
         views = await self.agents.view()
         async with self.store.read() as tx:
+            since = self.clock() - ERRING_S
+            erring = await agent_messages.erring(tx, since=since, begins=TURN_FAILED)
             pending = await approvals.in_states(tx, ["pending"])
         names = {view.row.name for view in views}
         return View(
             at=self.clock(),
-            agents=[self._sighting(view) for view in views],
+            agents=[self._sighting(view, erring.get(view.row.name)) for view in views],
             questions=[
                 Question(id=each.id, agent=each.agent, asked_at=each.asked_at, expires_at=each.expires_at)
                 for each in pending
@@ -84,12 +90,17 @@ class Lookout:
         found = found_in(await self.look(), Limits())
         return sorted((each for each in found.findings if each.kind in _DRIFT), key=lambda each: each.agent)
 
-    def _sighting(self, view: AgentView) -> Sighting:
+    def _sighting(self, view: AgentView, erred: tuple[float, str] | None) -> Sighting:
         row, status, liveness = view.row, view.status, view.liveness
         if liveness.detail is not None and not liveness.healthy:
             # Now: of causes the numbers are taken out, and what is left of a key would not be known as one.
             liveness = replace(liveness, detail=self.redact(liveness.detail))
+        record = Record.from_json(row.revival)
+        fell = row.wanted == "running" and bool(record.of)
         return Sighting(
+            fell_for=record.why if fell else None,
+            erred_at=erred[0] if erred is not None else None,
+            erred_for=erred[1] if erred is not None else "",
             name=row.name,
             wanted=row.wanted,
             liveness=liveness,

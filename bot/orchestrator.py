@@ -186,7 +186,8 @@ async def running(
         environ: where references to secrets are looked up.
         clock: seconds since the epoch.
         connectors: used beside those that are configured; they are the caller's.
-        bring_up: launch the persistent agents of the roster that do not run.
+        bring_up: launch the persistent agents of the roster that do not run, and bring back those that should run and
+            went down meanwhile.
 
     Raises:
         UserError: it cannot be started; another one runs, or a folder or the register cannot be used.
@@ -198,7 +199,7 @@ async def running(
             async with (
                 tenure.held(store, paths.state, clock) as lease,
                 _task("tenure", tenure.keep(store, lease, clock)),
-                _running(paths, settings, environ, store, clock, connectors or {}) as orchestrator,
+                _running(paths, settings, environ, store, clock, connectors or {}, bring_up) as orchestrator,
                 _task("core", orchestrator.bring_up()) if bring_up else contextlib.nullcontext(),
             ):
                 yield orchestrator
@@ -214,6 +215,7 @@ async def _running(
     store: Store,
     clock: Callable[[], float],
     more: Mapping[str, Connector],
+    bring_up: bool,
 ) -> AsyncIterator[Orchestrator]:
     redact = redaction_of(settings, environ)
     configured = {identity: Permission.named(word) for identity, word in settings.operators.items()}
@@ -305,6 +307,7 @@ async def _running(
         show_typing=_typing(connectors),
         give_up_after=settings.delivery.give_up_after,
         fresh_for=roster.fresh_for,
+        leave_down=not bring_up,
     )
     words = Peers(
         send=agents.send,

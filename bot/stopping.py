@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from bot import rendering
 from bot.commands.lines import command_line
 from bot.commands.table import Reply
+from fleet.revival import asked_for
 
 if TYPE_CHECKING:
     from bot.commands.context import Context
@@ -37,7 +38,7 @@ async def kill_agent(ctx: Context, name: str, *, discard: bool) -> Reply:
     agents = ctx.services.agents
     launch = await ctx.once("launch", lambda: agents.launch_of(name))
     row = await agents.get(name)
-    discarded = row.launch_id == launch and await agents.kill(row, discard=discard)
+    discarded = asked_for(row.launch_id) == asked_for(launch) and await agents.kill(row, discard=discard)
     place = ctx.services.assembly.workspaces.place(name, Path(row.workspace))
     kept = f"Its workspace stays: {rendering.code(str(place))}."
     if discarded:

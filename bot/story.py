@@ -118,6 +118,8 @@ _ENDINGS: dict[str, tuple[str, str | None]] = {
     "refusal": ("finished", "⚠️ The model refused to go on."),
 }
 
+#: With this begins what is said of a turn that its runtime could not finish.
+TURN_FAILED = "✖ The turn failed:"
 #: Why an agent host ends that is asked to because its agent is to be frozen.
 FREEZE = "frozen"
 _FROZEN = (
@@ -216,7 +218,7 @@ class Story:
                 note = "⚠️ The agent died in the middle of this turn; what it had said stands here."
                 state = "failed"
             case "error":
-                note = f"✖ The turn failed:{detail or ' no reason was given.'}"
+                note = f"{TURN_FAILED}{detail or ' no reason was given.'}"
                 state = "failed"
             case reason:
                 otherwise = f"The turn ended: {rendering.code(rendering.one_line(reason))}."

@@ -353,14 +353,16 @@ class Teller:
 
     # --- ends and absences --------------------------------------------------------------------------------------
 
-    async def gone(self, tx: AsyncConnection, row: AgentRow, story: Story, reason: str, words: str) -> None:
+    async def gone(
+        self, tx: AsyncConnection, row: AgentRow, story: Story, reason: str, outlook: str, words: str
+    ) -> None:
         """The agent host is gone without a word: end what it left open."""
         key = f"gone/{row.name}/{story.position.incarnation}"
         if row.wanted != "running":
             text = f"⏹ {row.name}: {reason}."
         else:
             block = f"\n\n{rendering.code_block(words)}" if words.strip() else ""
-            text = f"✖ {row.name}: {reason}. {command_line(f'restart {row.name}')} brings it back.{block}"
+            text = f"✖ {row.name}: {reason}.{block}\n\n{outlook}"
         await self._say(tx, key, text, self.thread(row))
         if story.view is not None:
             await self._progress(tx, row, Progress(story.view, story.position, final=True))

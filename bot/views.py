@@ -41,7 +41,7 @@ _DRIFT = {
 _SHAPE = (
     "name", "alias", "role", "runtime", "model", "state", "evidence", "evidence_age_s", "activity", "activity_s",
     "session_id", "turns", "queued", "sandbox", "workspace", "detail", "host", "tenant_id", "started_at",
-    "tokens_today", "drift",
+    "tries_again_s", "tokens_today", "drift",
 )  # fmt: skip
 #: Characters of what an agent does, in the table.
 _CELL = 30
@@ -87,6 +87,7 @@ def as_json(
         "host": row.host,
         "tenant_id": row.tenant_id,
         "started_at": timestamp(row.started_at),
+        "tries_again_s": None if view.tries_at is None else round(max(0.0, view.tries_at - now), 3),
         "tokens_today": None,
         "drift": _DRIFT["unrostered"] if unrostered else _DRIFT["changed"] if changed else None,
     }
@@ -195,6 +196,9 @@ def _doing(view: AgentView, now: float, width: int) -> str:
     if view.activity:
         lasting = f", {rendering.span(now - view.activity_since)}" if view.activity_since is not None else ""
         words.append(rendering.one_line(view.activity, width) + lasting)
+    elif view.tries_at is not None:
+        words.append(f"tries again in {rendering.span(view.tries_at - now)}")
+        words.append(rendering.one_line(view.liveness.detail or view.row.detail or "", 60))
     elif view.liveness.state in {"failed", "unknown"}:
         words.append(rendering.one_line(view.liveness.detail or view.row.detail or "", 60))
     if view.queued:

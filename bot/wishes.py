@@ -121,6 +121,7 @@ class Wishes:
             "launched_by": by,
             "started_at": self.clock(),
             "stopped_at": None,
+            "revival": None,
         }
 
     async def _open_thread(self, tx: AsyncConnection, row: AgentRow, alias: str | None) -> None:
@@ -139,12 +140,12 @@ class Wishes:
     async def stop(self, tx: AsyncConnection, row: AgentRow, *, now: bool) -> None:
         """Write that the agent is not to run, and may be launched as something else next time."""
         ended = {"state": "stopped"} if row.state in {"failed", "frozen"} else {}
-        await agents.change(tx, row.name, wanted="stopped", at_once=now, **ended)
+        await agents.change(tx, row.name, wanted="stopped", at_once=now, revival=None, **ended)
 
     async def freeze(self, tx: AsyncConnection, row: AgentRow, *, now: bool) -> None:
         """Write that the agent is not to run before it is resumed as what it is."""
         ended = {"state": "frozen", "detail": None} if row.state in ENDED else {}
-        await agents.change(tx, row.name, wanted="frozen", at_once=now, **ended)
+        await agents.change(tx, row.name, wanted="frozen", at_once=now, revival=None, **ended)
 
     async def resume(self, tx: AsyncConnection, row: AgentRow, *, run_id: str, by: str) -> bool:
         """Write that a frozen agent is to run again, as what it is; what waits for it has its whole time again.

@@ -34,6 +34,8 @@ class Opened:
     pid: int
     protocol: int
     carried: Mapping[str, Any] = field(default_factory=dict)
+    boot: str = ""
+    """The start of the machine that it fell into (fleet.machine); empty: not known."""
     continues: bool = False
     """The same agent host goes on in a new file, since the old one or the disk was full: nothing ended or began."""
 

@@ -16,7 +16,17 @@ if TYPE_CHECKING:
     from fleet.liveness import Liveness
 
 Kind: TypeAlias = Literal[
-    "silent", "failed", "stalled", "overdue", "expiring", "stray", "unrostered", "missing", "changed", "unreadable"
+    "silent",
+    "failed",
+    "erring",
+    "stalled",
+    "overdue",
+    "expiring",
+    "stray",
+    "unrostered",
+    "missing",
+    "changed",
+    "unreadable",
 ]
 
 #: Findings about the roster: they cannot be made, nor be over, while the roster cannot be read.
@@ -43,6 +53,12 @@ class Sighting:
     """The turn that is open."""
     event_at: float | None = None
     """When the open turn's last event came, or when it began."""
+    fell_for: str | None = None
+    """Why it fell, when Muster itself sees to that: it tries it again, or gave it up, and said so in its thread."""
+    erred_at: float | None = None
+    """When its last turn failed; None: it did not."""
+    erred_for: str = ""
+    """Why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +119,8 @@ class Finding:
     """Since when, in seconds since the epoch."""
     passing: bool = False
     """It may be over in a moment: it counts only when it has lasted."""
+    quiet: bool = False
+    """Of one agent alone it was said where it belongs: it is worth a word only when it befalls many."""
 
     @property
     def key(self) -> str:
@@ -128,6 +146,7 @@ def found_in(view: View, limits: Limits) -> Found:
     findings: list[Finding] = []
     for agent in view.agents:
         findings.extend(_of_agent(agent, view.at, limits))
+        findings.extend(_erring(agent))
     findings.extend(_expiring(view, limits))
     findings.extend(Finding(kind="stray", agent=name, passing=True) for name in view.strays)
     if view.rostered is not None:
@@ -154,6 +173,9 @@ def _of_agent(agent: Sighting, now: float, limits: Limits) -> Iterable[Finding]:
         # Nobody has looked yet, or it was gone a moment ago and is about to be called failed.
         passing = evidence in {"none", "journal"}
         yield Finding(kind="silent", agent=agent.name, cause=_cause(agent), since=since, passing=passing)
+    elif agent.wanted == "running" and agent.fell_for is not None and state in {"failed", "stopped", "starting"}:
+        cause = alike(agent.fell_for, agent.name)
+        yield Finding(kind="failed", agent=agent.name, cause=cause, since=agent.changed_at, quiet=True)
     elif agent.wanted == "running" and state in {"failed", "stopped"}:
         passing = state == "stopped"
         cause = _cause(agent)
@@ -164,6 +186,13 @@ def _of_agent(agent: Sighting, now: float, limits: Limits) -> Iterable[Finding]:
             yield Finding(kind="stalled", agent=agent.name, subject=agent.turn, since=agent.event_at)
         if limits.cancel_after is not None and quiet >= limits.cancel_after:
             yield Finding(kind="overdue", agent=agent.name, subject=agent.turn, since=agent.event_at)
+
+
+def _erring(agent: Sighting) -> Iterable[Finding]:
+    """One whose last turn failed. It says so in its thread; when many say the same, that is one thing."""
+    if agent.erred_at is not None and agent.liveness.healthy:
+        cause = alike(agent.erred_for, agent.name)
+        yield Finding(kind="erring", agent=agent.name, cause=cause, since=agent.erred_at, quiet=True)
 
 
 def _cause(agent: Sighting) -> str:

@@ -177,12 +177,13 @@ agents = _table(
     Column("model", String),
     Column("sandbox", String, nullable=False),
     Column("workspace", String, nullable=False),
-    Column("wanted", String, nullable=False),  # running | stopped
+    Column("wanted", String, nullable=False),  # running | stopped | frozen
     Column("at_once", Boolean, nullable=False, default=False),  # a stop or restart does not wait for the turn's end
     Column("keep_session", Boolean, nullable=False, default=True),  # the next start goes on with the session
     Column("state", String, nullable=False),  # the last state that was seen: fleet.liveness.State
     Column("detail", Text),
     Column("launch_id", String, nullable=False),  # the command that launched it
+    Column("revival", JSON),  # how often it fell, and when it is tried again: fleet.revival; null: it never fell
     Column("basis", JSON),  # what that launch stands on: fleet.basis; null: not known
     Column("launched_by", String, nullable=False),
     Column("connector", String, nullable=False),  # where its thread is

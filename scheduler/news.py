@@ -25,11 +25,13 @@ TOGETHER_S: Final = 60.0
 CALM_S: Final = 30.0
 
 #: Kinds that befall many at once, for one cause.
-_SHARED: Final = frozenset({"silent", "failed", "stalled", "overdue"})
+_SHARED: Final = frozenset({"silent", "failed", "erring", "stalled", "overdue"})
 #: Kinds that are about the fleet, and told in the main room, all that are new in one message.
 _OF_FLEET: Final = frozenset({"stray", "unrostered", "missing", "changed", "unreadable"})
 #: Kinds of which also the end is told.
 _SERIOUS: Final = frozenset({"silent", "stalled", "stray"})
+#: Kinds of which the end is told when they befell many.
+_SERIOUS_OF_MANY: Final = frozenset({"failed", "erring"})
 #: Kinds that are told again and again while they last.
 _REPEATED: Final = frozenset({"stalled"})
 
@@ -133,7 +135,9 @@ def decide(found: Found, standing: Sequence[FindingRow], memory: Memory, now: fl
     fresh = [
         finding
         for key, finding in here.items()
-        if key not in known and (not finding.passing or now - first[key] >= limits.settling)
+        if key not in known
+        and (not finding.passing or now - first[key] >= limits.settling)
+        and (not finding.quiet or finding.since is None or now - finding.since <= TOGETHER_S)
     ]
     rows: dict[str, list[FindingRow]] = defaultdict(list)
     news: list[News] = []
@@ -148,13 +152,18 @@ def decide(found: Found, standing: Sequence[FindingRow], memory: Memory, now: fl
             news.append(Again(event=event, key=f"{event}/{tells}", findings=members))
     held = {row.event for row in kept}
     for event, told in _by_event(over).items():
-        if event not in held and told[0].kind in _SERIOUS:
+        if event not in held and _is_serious(told[0]):
             since = min(row.found_at for row in told)
             agent = told[0].agent or ""
             news.append(Over(event=event, key=f"{event}/over", kind=told[0].kind, agent=agent, since=since))
     return Decision(
         news=news, rows=rows, over=frozenset(row.key for row in over), memory=Memory(first=first, well=well)
     )
+
+
+def _is_serious(row: FindingRow) -> bool:
+    """Whether the end of it is told, and so what comes and goes is told once."""
+    return row.kind in _SERIOUS or (row.kind in _SERIOUS_OF_MANY and is_fleet_wide(row.event))
 
 
 def _sorted_out(
@@ -167,7 +176,7 @@ def _sorted_out(
     for row in standing:
         if row.key in here or found.is_undecided(row.kind, row.agent):
             kept.append(row)
-        elif row.kind in _SERIOUS and now - (since := memory.well.get(row.key, now)) < CALM_S:
+        elif _is_serious(row) and now - (since := memory.well.get(row.key, now)) < CALM_S:
             well[row.key] = since
             kept.append(row)
         else:
@@ -221,6 +230,8 @@ def _beginnings(fresh: Iterable[Finding], kept: Sequence[FindingRow], now: float
             yield _Beginning(event=many, findings=batch, joined=recent)
         else:
             for finding in batch:
+                if finding.quiet:
+                    continue
                 yield _Beginning(event=f"{EVENT}{finding.key}/{_stamp(now)}", findings=[finding])
 
 

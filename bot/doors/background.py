@@ -124,7 +124,12 @@ def _fleet(client: Client) -> list[dict[str, Any]]:
     answer = client.run("ps", {})
     if answer.status != 200:
         raise MusterError(f"The fleet cannot be listed: {answer.body.get('text') or answer.body.get('error')}")
-    return [agent for agent in answer.body["data"] if agent["state"] not in {"stopped", "failed", "frozen"}]
+    return [agent for agent in answer.body["data"] if _may_run(agent)]
+
+
+def _may_run(agent: Mapping[str, Any]) -> bool:
+    """Whether an agent runs, or would be started again by itself."""
+    return agent["state"] not in {"stopped", "failed", "frozen"} or agent.get("tries_again_s") is not None
 
 
 def _answers(client: Client) -> bool:

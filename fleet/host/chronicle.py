@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from fleet import journal as journals
+from fleet import machine
 from fleet.events import Opened, PermissionAnswered, PermissionAsked, Position, RuntimeStarted, TurnEnded, TurnStarted
 from fleet.host.journal import JournalNotWritable, JournalWriter
 from fleet.host.pulse import Pulse
@@ -96,6 +97,7 @@ class Chronicle:
             pid=os.getpid(),
             protocol=CONTROL_PROTOCOL,
             carried=carried(self.state),
+            boot=machine.boot_id(),
             continues=self._journal is not None,
         )
 

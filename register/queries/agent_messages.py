@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 
 from register.schema import agent_messages
 from register.store import insert_once
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 UNDERWAY = ("pending", "journaled", "accepted")
 #: States in which an operator may want to send it again.
 STRANDED = ("dead", "failed", "uncertain")
+#: So many of the newest messages are looked through for turns that failed lately.
+_LOOKED_THROUGH = 2000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,6 +86,28 @@ async def stranded(tx: AsyncConnection, *, begins: str = "", limit: int = 200) -
     where = (table.c.state.in_(STRANDED), table.c.id.startswith(begins, autoescape=True))
     found = select(table).where(*where).order_by(table.c.seq.desc()).limit(limit)
     return [AgentMessage.from_row(row) for row in await tx.execute(found)]
+
+
+async def erring(tx: AsyncConnection, *, since: float, begins: str) -> dict[str, tuple[float, str]]:
+    """Agents whose last turn since then failed, with when it ended and the reason.
+
+    Args:
+        since: seconds since the epoch.
+        begins: with this the reasons begin that are meant.
+    """
+    table = agent_messages
+    newest = select(func.max(table.c.seq)).scalar_subquery()
+    where = (
+        table.c.seq > newest - _LOOKED_THROUGH,
+        table.c.state.in_(("finished", "failed")),
+        table.c.turn.is_not(None),
+        table.c.updated_at >= since,
+    )
+    columns = (table.c.agent, table.c.state, table.c.updated_at, table.c.detail)
+    found = await tx.execute(select(*columns).where(*where).order_by(table.c.updated_at))
+    last = {agent: (state, at, detail or "") for agent, state, at, detail in found}
+    failed = ((agent, at, detail) for agent, (state, at, detail) in last.items() if state == "failed")
+    return {agent: (at, detail.removeprefix(begins)) for agent, at, detail in failed if detail.startswith(begins)}
 
 
 async def forget(tx: AsyncConnection, before: float) -> int:

@@ -27,7 +27,7 @@ class AgentRow:
     model: str | None
     sandbox: str
     workspace: str
-    #: running or stopped
+    #: running, stopped or frozen
     wanted: str
     #: A stop or restart does not wait for the end of the turn.
     at_once: bool
@@ -45,6 +45,8 @@ class AgentRow:
     stopped_at: float | None
     #: What the launch stands on (fleet.basis); None: not known.
     basis: Mapping[str, Any] | None = None
+    #: How often it fell, and when it is tried again (fleet.revival); None: it did not since somebody launched it.
+    revival: Mapping[str, Any] | None = None
     host: str = ""
     tenant_id: str = ""
 

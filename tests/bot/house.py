@@ -53,7 +53,7 @@ class House:
     orchestrator: Orchestrator | None = None
 
     @contextlib.asynccontextmanager
-    async def open(self) -> AsyncIterator[Orchestrator]:
+    async def open(self, *, bring_up: bool = False) -> AsyncIterator[Orchestrator]:
         """Run the orchestrator for the length of the block; its agents go on after it."""
         settings = load(self.paths)
         account = Account.model_validate(
@@ -61,7 +61,8 @@ class House:
         )
         settings = dataclasses.replace(settings, accounts={"sim": account})
         more = {"memory": MemoryConnector(server=self.chat)}
-        async with running(self.paths, settings, {"KEY": "sk-test-not-a-real-key"}, connectors=more) as orchestrator:
+        given = {"KEY": "sk-test-not-a-real-key"}
+        async with running(self.paths, settings, given, connectors=more, bring_up=bring_up) as orchestrator:
             self.orchestrator = orchestrator
             while not (await orchestrator.delivery.health())["memory"].reachable:
                 await asyncio.sleep(0.01)

@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import func, select
 
+from fleet.revival import Limits
 from register import schema
 from tests.bot.house import OPERATOR, ROOM, STRANGER, VIEWER, House, house
 from tests.bot.puppets import launch, recorded, roster, steps
@@ -218,6 +219,8 @@ async def test_an_agent_that_cannot_be_started_says_so_in_its_thread(tmp_path: P
         "  - {name: absent, runtime: custom, sandbox: none, command: [/bin/sh, -c, exec /not/there/agent]}\n"
     )
     async with house(tmp_path, roster=broken) as home, home.open():
+        assert home.orchestrator is not None
+        home.orchestrator.agents.limits = Limits(falls=1)
         home.paths.workspaces.mkdir(exist_ok=True)
         home.paths.workspace("blocked").write_text("a file")
         await home.ask("!launch blocked --runtime sim --sandbox none")

@@ -13,6 +13,7 @@ import pytest
 from connectors.messages import Emphasis, Message, React
 from fleet import lifecycle, lock, sweep
 from fleet.events import Opened
+from fleet.revival import Limits
 from fleet.sandbox import policy
 from tests.bot.house import OPERATOR, ROOM, House, house
 from tests.bot.puppets import launch, recorded, roster, scripted, steps
@@ -77,13 +78,16 @@ async def test_a_runtime_that_does_not_start_says_why_in_its_thread(broken: Hous
         "ancient": "version 0",
         "login": "muster login",
     }
+    assert broken.orchestrator is not None
+    broken.orchestrator.agents.limits = Limits(falls=1)
     for name in expected:
         await broken.ask(f"!launch {name}")
     for name, words in expected.items():
         thread = await broken.thread(name)
         await broken.heard(thread, "✖")
         assert words in "\n".join(broken.chat.texts(thread))
-        assert len(broken.chat.texts(thread)) <= 2
+        await broken.heard(thread, "🛑")
+        assert len(broken.chat.texts(thread)) <= 3
     fleet = await broken.ask("!ps")
     assert fleet.count("failed") == len(expected)
     for name in expected:
@@ -104,6 +108,8 @@ async def test_garbage_in_the_middle_of_a_turn_is_told_once_and_ends_nothing(hom
 
 
 async def test_a_runtime_that_dies_in_mid_turn_leaves_its_last_words_and_no_process(home: House) -> None:
+    assert home.orchestrator is not None
+    home.orchestrator.agents.limits = Limits(falls=1)
     thread = await launch(home, "imp")
     event = home.say(
         steps(
@@ -137,7 +143,6 @@ async def test_an_agent_host_that_is_killed_is_reported_and_nothing_of_it_is_lef
     assert left_of(home, "imp") == []
     letters = await home.ask("!dead-letters")
     assert "imp" in letters
-    await home.ask("!restart imp")
     await home.chat.until(lambda: sum("Ready" in text for text in home.chat.texts(thread)) == 2, limit=30)
 
 

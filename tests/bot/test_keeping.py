@@ -216,23 +216,6 @@ async def test_an_agent_host_of_another_time_is_ended_by_force_when_it_is_stoppe
 
 
 @pytest.mark.slow
-async def test_an_agent_host_that_died_alone_is_reported_and_its_queue_goes_on(home: House) -> None:
-    thread = await home.launch("coder0")
-    reading = home.say("[[say: half]] [[wait: gate]]", thread)
-    await home.marks(reading, "👀")
-    waiting = home.say("[[say: read later]]", thread)
-    await home.marks(waiting, "📥")
-    pid = lock.holder(home.paths.agent_folder("coder0"))
-    assert pid
-    os.kill(pid, signal.SIGKILL)
-    await home.heard(thread, "no word of its own")
-    await home.marks(reading, "❌")
-    assert "failed" in await home.ask("!ps")
-    await home.ask("!restart coder0")
-    await home.marks(waiting, "✅")
-
-
-@pytest.mark.slow
 async def test_a_chat_system_that_cannot_show_typing_costs_the_agent_nothing(
     home: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:

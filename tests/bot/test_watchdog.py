@@ -118,46 +118,47 @@ async def test_a_hung_agent_host_is_unknown_also_to_an_orchestrator_that_comes_l
 
 
 @pytest.mark.slow
-async def test_one_that_failed_is_told_once_with_the_way_out_and_not_again_after_a_restart(tmp_path: Path) -> None:
+async def test_one_that_was_left_down_is_told_once_with_the_way_out_and_not_again_after_a_restart(
+    tmp_path: Path,
+) -> None:
     async with house(tmp_path, settings=SETTINGS) as home:
         async with home.open():
             thread = await home.launch("coder0")
-            os.kill(await runtime_of(home, "coder0"), signal.SIGKILL)
+        await lifecycle.kill(home.paths.agent_folder("coder0"))
+        async with home.open():
             told = await home.heard(thread, "should run and does not")
             assert "`!restart coder0`" in told
         async with home.open():
             await becomes(home, "coder0", "failed")
             await sweeps(home, 3)
             assert len(said(home, "should run and does not")) == 1
-            await home.ask("!restart coder0")
-            await becomes(home, "coder0", "idle")
-            await sweeps(home, 2)
-            os.kill(await runtime_of(home, "coder0"), signal.SIGKILL)
-            await home.chat.until(lambda: len(said(home, "should run and does not")) == 2, limit=30)
 
 
-@pytest.mark.slow
-async def test_many_that_fail_at_once_are_one_event_in_the_main_room(tmp_path: Path) -> None:
-    names = [f"coder{number}" for number in range(4)]
+@pytest.mark.usefixtures("hurried")
+async def test_what_befalls_many_at_once_is_one_event_in_the_main_room(tmp_path: Path) -> None:
+    names = [f"coder{number}" for number in range(3)]
     async with house(tmp_path, settings=SETTINGS) as home:
         async with home.open():
-            for name in names:
-                await home.launch(name)
+            threads = [await home.launch(name) for name in names]
         for name in names:
-            pid = lock.holder(home.paths.agent_folder(name))
-            assert pid
-            os.kill(pid, signal.SIGKILL)
-        async with home.open():
-            for name in names:
-                await becomes(home, name, "failed")
-            told = await home.heard(ROOM, "4 agents** should run and do not")
+            await lifecycle.kill(home.paths.agent_folder(name))
+        async with home.open(bring_up=True):
+            told = await home.heard(ROOM, "3 agents** should run and do not")
             assert all(name in told for name in names)
             assert "the agent host is gone, with no word of its own" in told
-            await sweeps(home, 3)
+            assert "Muster tries each again by itself" in told
+            for thread in threads:
+                await home.heard(thread, "starts again by itself")
+                await home.heard(thread, "going on with its conversation")
+            await home.heard(ROOM, "None of those agents is down any more")
+            for thread in threads:
+                home.say("[[error: 400 x9 the model is away]]", thread)
+            told = await home.heard(ROOM, "The turns of **3 agents** fail")
+            assert "the model is away" in told
             assert len(said(home, "should run and do")) == 1
+            assert len(said(home, "should run and does not")) == 0
 
 
-@pytest.mark.slow
 async def test_a_turn_from_which_nothing_comes_is_told_and_again_later(home: House) -> None:
     thread = await home.launch("coder0")
     home.say("[[say: begun]] [[wait: gate]]", thread)

@@ -50,6 +50,23 @@ def test_an_agent_that_should_run_and_does_not_is_found() -> None:
     assert stopped.passing, "between the end of one start and the next an agent is stopped for a moment"
 
 
+@pytest.mark.parametrize("state", ["failed", "stopped", "starting"])
+def test_one_that_muster_tries_again_is_found_while_it_is_not_up_and_needs_no_word_alone(state: str) -> None:
+    fell = replace(lives(state, "journal"), fell_for="[Errno 28] No space left on device: '/home/coder0/12'")
+    (finding,) = found(fell)
+    assert (finding.kind, finding.quiet, finding.passing) == ("failed", True, False)
+    assert finding.cause == "[Errno …] No space left on device: '/home/…/…'"
+    assert found(replace(fell, liveness=ROW.liveness)) == []
+    assert found(replace(fell, wanted="frozen")) == []
+
+
+def test_turns_that_fail_are_found_of_those_who_are_well() -> None:
+    erred = replace(ROW, erred_at=NOW - 5, erred_for="The provider answered 529 for 12 s")
+    (finding,) = found(erred)
+    assert (finding.kind, finding.quiet, finding.since) == ("erring", True, NOW - 5)
+    assert [each.kind for each in found(replace(erred, liveness=lives("failed", "journal").liveness))] == ["failed"]
+
+
 @pytest.mark.parametrize("state", ["stopped", "failed"])
 def test_an_agent_that_was_stopped_is_nobodys_trouble(state: str) -> None:
     assert found(replace(lives(state, "journal"), wanted="stopped")) == []

@@ -163,3 +163,28 @@ def test_what_cannot_be_seen_is_not_over() -> None:
     desk.restarted()
     assert desk.sweep(unseen=frozenset({"coder0"}), roster_unknown=True) == []
     assert desk.sweep(Finding(kind="failed", agent="coder0"), MISSING) == [], "it was told before the restart"
+
+
+def test_what_is_said_elsewhere_of_one_is_told_here_only_when_it_befalls_many_at_once() -> None:
+    desk = Desk()
+    fell = Finding(kind="failed", agent="coder0", cause="no space left on device", quiet=True)
+
+    def fallen(*names: str) -> list[Finding]:
+        return [replace(finding, since=desk.now + 5) for finding in of(fell, *names)]
+
+    assert desk.sweep(*fallen("coder0", "coder1")) == []
+    long_ago = [replace(finding, since=0.0) for finding in of(fell, "old0", "old1", "old2")]
+    assert desk.sweep(*long_ago, *fallen("coder0")) == [], "what fell at other times did not fall together"
+    (told,) = desk.sweep(*fallen("coder0", "coder1", "coder2"))
+    assert isinstance(told, Told)
+    assert told.fleet_wide
+    assert desk.sweep(*fallen("coder0", "coder1", "coder2")) == []
+    (grown,) = desk.sweep(*fallen("coder0", "coder1", "coder2", "coder3"))
+    assert isinstance(grown, Grown)
+    desk.restarted()
+    assert desk.sweep(after=CALM_S / 2) == [], "between two tries it looks well for a moment"
+    assert desk.sweep(*fallen("coder0", "coder1", "coder2", "coder3"), after=CALM_S / 2) == []
+    desk.sweep()
+    (over,) = desk.sweep(after=CALM_S)
+    assert isinstance(over, Over)
+    assert desk.standing == {}

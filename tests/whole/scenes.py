@@ -10,7 +10,8 @@ import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fleet import lock
+from fleet import lifecycle, lock
+from fleet.events import RuntimeStarted
 from tests.operator_client import Operator, body, relation
 from tests.whole import calls
 from tests.whole.books import FINISHED, WITHDRAWN, Books
@@ -18,6 +19,7 @@ from tests.whole.installation import LIMIT, Installation
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
     from typing import TypeAlias
 
     from tests.operator_client import Event
@@ -137,19 +139,41 @@ async def killing(stage: Stage) -> None:
 
 
 async def gone(stage: Stage) -> None:
-    """An agent host is killed from outside; it is reported, and comes back."""
+    """A runtime, and then its agent host, are killed from outside; each is reported, and the agent comes back."""
     books, home = stage.books, stage.home
     folder = home.paths.agent_folder(STANDING)
-    before = await _count(stage, "is gone")
-    pid = lock.holder(folder)
-    assert pid
-    os.kill(pid, signal.SIGKILL)
-    async with asyncio.timeout(LIMIT):
-        while await _count(stage, "is gone") == before:
-            await asyncio.sleep(0.1)
+    for words, find in (("was ended by SIGKILL", _runtime_of), ("is gone", lock.holder)):
+        before = await _count(stage, words)
+        pid = find(folder)
+        assert pid
+        os.kill(pid, signal.SIGKILL)
+        async with asyncio.timeout(LIMIT):
+            while await _count(stage, words) == before:
+                await asyncio.sleep(0.1)
+        assert await books.done(await books.message(stage.thread)) == FINISHED
+        assert await _count(stage, words) == before + 1
+    # A launch that somebody asks for counts anew; falls are not to add up over many plays.
     await books.ask(f"!restart {STANDING}")
     assert await books.done(await books.message(stage.thread)) == FINISHED
-    assert await _count(stage, "is gone") == before + 1
+
+
+def _runtime_of(folder: Path) -> int:
+    """The process id of an agent's runtime, as its journal told it last."""
+    events = [entry.event for entry in lifecycle.tail(folder, 200)]
+    return next(event.pid for event in reversed(events) if isinstance(event, RuntimeStarted))
+
+
+async def frozen(stage: Stage) -> None:
+    """An agent is frozen, spoken to and resumed with a prompt: all that is said is read, in order, once."""
+    books, home, thread, word = stage.books, stage.home, stage.thread, stage.books.token()
+    assert "frozen" in await books.ask(f"!freeze {STANDING}")
+    waiting = await books.message(thread)
+    prompt = f"{word} [[say: heard {word}]]"
+    command = await books.command(f"!resume {STANDING} --prompt '{prompt}'")
+    assert "comes back" in await home.reply(command)
+    assert await books.done(waiting) == FINISHED
+    await home.marked(command, "✅")
+    assert sum(word in entry.text for entry in home.models.ledger.entries) == 1
 
 
 async def failed_start(stage: Stage) -> None:
@@ -168,14 +192,16 @@ def _block(stage: Stage, name: str) -> None:
 
 
 async def neglected(stage: Stage) -> None:
-    """An agent that should run and does not: the watchdog says so, alone or together with others like it."""
-    books, home, name = stage.books, stage.home, f"idle{stage.played}"
-    _block(stage, name)
-    await books.ask(f"!launch {name}")
-    known = re.compile(rf"\b{name}\b")
+    """Agents that should run and do not, all for one reason: the watchdog says so, once for all of them."""
+    books, home, names = stage.books, stage.home, [f"idle{stage.played}{which}" for which in "abc"]
+    for name in names:
+        _block(stage, name)
+        await books.ask(f"!launch {name}")
+    known = re.compile(rf"\b{names[-1]}\b")
     told = await home.heard(lambda event: "should run and do" in body(event) and known.search(body(event)) is not None)
     assert "!restart" in body(told)
-    await books.ask(f"!stop {name}")
+    for name in names:
+        await books.ask(f"!stop {name}")
 
 
 async def watched(stage: Stage) -> None:

@@ -12,7 +12,7 @@ from fleet import lifecycle
 from fleet.sweep import survivors
 from tests.operator_client import body
 from tests.whole import calls, places
-from tests.whole.installation import reacts
+from tests.whole.installation import LIMIT, reacts
 from tests.whole.scenes import STANDING
 from tests.whole.stages import staged
 from tests.whole.test_acceptance import PIXEL
@@ -134,6 +134,8 @@ async def _die(stage: Stage, crash: str) -> None:
     proof = home.paths.workspace(name) / "proof"
     await home.start(MUSTER_HOST_CRASH=crash)
     await books.ask(f"!launch {name}")
+    # Each try has a marker of its own.
+    marker = await _marker(home.paths.agent_folder(name) / lifecycle.SPEC)
     thread = await home.thread_of(name)
     messages = [
         await books.picture(thread, PIXEL),
@@ -144,9 +146,6 @@ async def _die(stage: Stage, crash: str) -> None:
     async with asyncio.TaskGroup() as people:
         operator = people.create_task(_attend(stage, name, messages))
         await home.heard_words("✖", thread=thread)
-        folder = home.paths.agent_folder(name)
-        assert not lifecycle.is_running(folder)
-        marker = json.loads((folder / lifecycle.SPEC).read_text())["marker"]
         assert survivors(marker) == [], "the report says that it is gone, and something of it is not"
         await home.kill()
         await home.start()
@@ -158,6 +157,15 @@ async def _die(stage: Stage, crash: str) -> None:
     await home.heard_words("⏹ Stopped", thread=thread)
     assert not proof.exists() or proof.read_text() == "x\n", "what was allowed once was done twice"
     await home.kill()
+
+
+async def _marker(spec: Path) -> str:
+    """What the processes of an agent carry, once its host is about to be started."""
+    async with asyncio.timeout(LIMIT):
+        while not spec.exists():
+            await asyncio.sleep(0.01)
+    marker: str = json.loads(spec.read_text())["marker"]
+    return marker
 
 
 async def _attend(stage: Stage, name: str, messages: Sequence[Message]) -> None:

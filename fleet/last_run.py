@@ -1,0 +1,51 @@
+"""What an agent's journal says of the last life of its agent host, once that is over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from fleet import journal
+from fleet.events import Opened, Position, RuntimeFailed, RuntimeStarted
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: Entries at the beginning and at the end of a life in which its runtime's start and its end are found.
+_NEAR: Final = 50
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LastRun:
+    """The last life of an agent's host."""
+
+    launch_id: str
+    incarnation: int
+    boot: str
+    """The machine's start that it fell into (fleet.machine); empty: not known."""
+    ready_at: float | None
+    """When its runtime became ready, in seconds since the epoch; None: it did not."""
+    failure: RuntimeFailed | None
+    """Why it did not, where it could be said."""
+
+
+def last_run(folder: Path) -> LastRun | None:
+    """The last life that the journal in an agent's folder tells of."""
+    for incarnation in reversed(journal.incarnations(folder)):
+        entries = journal.read(folder, Position(incarnation, 0), _NEAR)
+        first = entries[0].event if entries else None
+        if not isinstance(first, Opened) or first.continues:
+            continue
+        ready = next((entry.at for entry in entries if isinstance(entry.event, RuntimeStarted)), None)
+        failure = None
+        if ready is None:
+            last = [entry.event for entry in journal.read_last(folder, _NEAR)]
+            failure = next((event for event in reversed(last) if isinstance(event, RuntimeFailed | Opened)), None)
+        return LastRun(
+            launch_id=first.launch_id,
+            incarnation=incarnation,
+            boot=first.boot,
+            ready_at=ready,
+            failure=failure if isinstance(failure, RuntimeFailed) else None,
+        )
+    return None
