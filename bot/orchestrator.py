@@ -26,6 +26,7 @@ from bot.commands import sections
 from bot.commands.execution import Executor
 from bot.commands.table import TABLE, Permission
 from bot.conversations import Conversations
+from bot.doors import pane
 from bot.doors.gateway import Gateway
 from bot.doors.tools import ToolDoor, tools_for
 from bot.errors import UserError
@@ -33,10 +34,10 @@ from bot.events import EventHub
 from bot.lock import only_one
 from bot.logins import login_home
 from bot.lookout import Lookout
+from bot.masking import redaction_of as redaction_of
 from bot.operators import Operators
 from bot.peers import Peers
 from bot.pictures import Pictures
-from bot.redaction import Redaction
 from bot.registers import open_register
 from bot.saying import Speaker
 from bot.services import Services
@@ -56,7 +57,6 @@ from register.crashpoints import declare
 from register.errors import MusterError, RegisterAway
 from register.queries import agent_messages, approvals, audit, command_runs, peers, tool_calls
 from register.queries import agents as agent_rows
-from register.references import Reference
 from register.store import Store
 from scheduler.jobs import Job, Jobs
 from scheduler.watchdog import Watchdog
@@ -128,19 +128,6 @@ class Orchestrator:
     async def quiet(self) -> None:
         """Wait until nothing is left to hand out or to send."""
         await self.delivery.idle()
-
-
-def redaction_of(settings: Settings, environ: Mapping[str, str]) -> Redaction:
-    """What must not leave: the patterns, and the secrets that the settings refer to."""
-    known = set()
-    references = [account.credential for account in settings.accounts.values()] + [settings.register_password]
-    for connector in settings.connectors:
-        references += [getattr(connector.settings, name) for name in type(connector.settings).model_fields]
-    for reference in references:
-        if isinstance(reference, Reference):
-            with contextlib.suppress(MusterError):
-                known.add(reference.resolve(environ))
-    return Redaction(known=frozenset(known), extra=tuple(settings.redaction.patterns))
 
 
 def _make_connectors(
@@ -257,6 +244,8 @@ async def _running(
         environ=environ,
         tools_socket_of=paths.tools_socket,
         introduce=introduce,
+        viewer_of=lambda name: pane.command(paths, name),
+        installation=paths.label,
     )
     sections.load()
     services = Services(

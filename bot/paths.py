@@ -54,6 +54,8 @@ class Paths:
     """The folder of the gateway's and the agent hosts' sockets."""
     home: Path | None = None
     """MUSTER_HOME, when it is set: what a child process needs to find the same installation."""
+    label: str = ""
+    """Tells apart the units of several installations of one person; empty for the one in the usual place."""
 
     @classmethod
     def of(cls, environ: Mapping[str, str], *, uid: int | None = None, cwd: Path | None = None) -> Paths:
@@ -67,6 +69,7 @@ class Paths:
         uid = os.getuid() if uid is None else uid
         given = environ.get("MUSTER_HOME", "")
         home: Path | None = None
+        person = Path()
         if given:
             expanded = _person(environ, uid) / given[2:] if given.startswith("~/") else Path(given)
             home = Path(os.path.normpath((cwd or Path.cwd()) / expanded))
@@ -78,7 +81,9 @@ class Paths:
             sockets = state / "run"
         if len(os.fsencode(sockets)) + _LONGEST_SOCKET > SOCKET_PATH_LIMIT:
             sockets = _short_folder(sockets, uid)
-        return cls(config=config, state=state, sockets=sockets, home=home)
+        usual = not given and state == person / ".local" / "state" / "muster"
+        label = "" if usual else hashlib.sha256(os.fsencode(state)).hexdigest()[:8]
+        return cls(config=config, state=state, sockets=sockets, home=home, label=label)
 
     @property
     def muster_yaml(self) -> Path:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from fleet import entries, floor, liveness, roles, yamlfile
 from fleet.entries import MINIMAL, NOT_IN_EFFECT, PRESETS, RUNTIMES, SANDBOXES, AgentEntry, Defaults, RosterFile
 from fleet.errors import RosterError
+from fleet.hosting.kinds import DEFAULT, TMUX
 from fleet.problems import FileProblems, suggestion
 from register.references import HOW_TO_REFER
 
@@ -47,6 +48,7 @@ HEADER = """\
 #     persistent: true      # brought up by `muster up`; absent: launched when needed
 #     workspace: ~/src/app  # absent: a folder of its own in Muster's state
 #     sandbox: bubblewrap   # none lets the agent act as you do: it could read your files and give Muster orders
+#     hosting: tmux         # where it runs: process, tmux (`muster attach` looks in) or systemd; absent: process
 #     env:                  # all that it gets of the environment; secrets as env:NAME, file:PATH or keyring:NAME
 #       EDITOR: "true"
 #     prompt: Prefer small commits.
@@ -374,4 +376,17 @@ def _without_effect(document: yamlfile.Document, raw: Mapping[str, Any], listed:
             more = f" It is set in {len(places) - 1} more place{'' if len(places) == 2 else 's'}." if places[1:] else ""
             message = f"not in effect in this version: it is kept, and {instead}.{more}"
             found.append(document.problem(places[0], message))
+    defaults = defaults if isinstance(defaults, dict) else {}
+    if unused := _unused_sockets(defaults, listed):
+        found.append(document.problem(unused, "does nothing without `hosting: tmux` beside it."))
     return found
+
+
+def _unused_sockets(defaults: Mapping[str, Any], listed: Sequence[Any]) -> tuple[str | int, ...] | None:
+    """Where a tmux server is named first for who does not run in tmux."""
+    hostings = [each.get("hosting") or defaults.get("hosting") or DEFAULT for each in listed]
+    for index, (each, hosting) in enumerate(zip(listed, hostings, strict=True)):
+        if each.get("tmux_socket") is not None and hosting != TMUX:
+            return ("agents", index, "tmux_socket")
+    named = defaults.get("tmux_socket") is not None
+    return ("defaults", "tmux_socket") if named and TMUX not in (*hostings, defaults.get("hosting")) else None

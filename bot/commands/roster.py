@@ -52,6 +52,7 @@ async def add(
     account: str | None = None,
     alias: str | None = None,
     prompt: str | None = None,
+    hosting: str | None = None,
     persistent: bool = False,
     instead_of: AgentName | None = None,
 ) -> Reply:
@@ -69,6 +70,7 @@ async def add(
         account: the account of muster.yaml that it uses.
         alias: what chat shows beside the name.
         prompt: what it is told before its first message.
+        hosting: where it runs: process, tmux (`attach NAME` in a shell looks in) or systemd (it survives a reboot).
         persistent: have it brought up whenever Muster starts.
         instead_of: an agent whose place it takes; that one stops, and leaves the roster.
     """
@@ -84,6 +86,7 @@ async def add(
         "sandbox": sandbox,
         "account": account,
         "prompt": prompt,
+        "hosting": hosting,
     }
     return await add_agent(ctx, name, entry, instead_of=instead_of)
 

@@ -80,6 +80,26 @@ def chat() -> int:
     return asyncio.run(talk(_paths()))
 
 
+@click.command()
+@click.argument("name", metavar="NAME")
+@click.option(
+    "--control",
+    is_flag=True,
+    help="Let your keys reach tmux: to scroll, copy, and open or close windows. None of them reaches the agent.",
+)
+def attach(name: str, control: bool) -> int:
+    """Look into the tmux session of an agent that runs in one: what it says and does, as it happens.
+
+    It is a look: no key but those that leave (Ctrl-b and then d, unless you changed them) does anything. To say
+    something to the agent, use send; to stop it, stop. Closing the session with --control ends the look, not the
+    agent.
+    """
+    from bot.attaching import attach as look
+
+    look(_paths(), name, os.environ, control=control)
+    return 1
+
+
 @click.command("init")
 @click.option(
     "--preset",
@@ -243,6 +263,7 @@ for _name, _made in (
     ("up", up),
     ("down", down),
     ("chat", chat),
+    ("attach", attach),
     ("init", init),
     ("config check", config_check),
     ("config schema", config_schema),

@@ -50,6 +50,7 @@ def test_what_is_different_is_told_with_what_it_was() -> None:
         ({"prompt": "Be brief."}, {}, ["prompt"]),
         ({"command": ["a"]}, {"command": ["a", "b"]}, ["command"]),
         ({"account": "a", "heartbeat": 5}, {"account": "b", "heartbeat": 9}, ["account", "heartbeat"]),
+        ({"hosting": "tmux"}, {"hosting": "systemd", "tmux_socket": "a"}, ["hosting", "tmux_socket"]),
         ({"freshness": 60}, {"freshness": 90}, []),
     ],
 )

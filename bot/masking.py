@@ -1,0 +1,28 @@
+"""What is masked in everything that leaves: patterns, and the secrets that the settings refer to."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from bot.redaction import Redaction
+from register.errors import MusterError
+from register.references import Reference
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bot.config import Settings
+
+
+def redaction_of(settings: Settings, environ: Mapping[str, str]) -> Redaction:
+    """What must not leave: the patterns, and the secrets that the settings refer to."""
+    known = set()
+    references = [account.credential for account in settings.accounts.values()] + [settings.register_password]
+    for connector in settings.connectors:
+        references += [getattr(connector.settings, name) for name in type(connector.settings).model_fields]
+    for reference in references:
+        if isinstance(reference, Reference):
+            with contextlib.suppress(MusterError):
+                known.add(reference.resolve(environ))
+    return Redaction(known=frozenset(known), extra=tuple(settings.redaction.patterns))
