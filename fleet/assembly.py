@@ -367,7 +367,6 @@ class Assembly:
             extra_environment=self._environment(entry),
             login=self.login_of(row.runtime),
             sandboxed=row.sandbox != "none",
-            context=(entry or fleet.defaults).context,
         )
         instructions = roles.instructions(self._roles().get(row.role), entry.prompt if entry is not None else None)
         marker = secrets.token_hex(16)

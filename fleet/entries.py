@@ -59,8 +59,6 @@ _SKILL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,99}")
 #: Characters that are no persona's: what would break a line, a table or a mention.
 _NOT_IN_ALIAS = re.compile(r"[`*_~|<>\[\]\\@#:\"]")
 LONGEST_ALIAS = 40
-#: Tokens that a conversation can be bound to.
-LEAST_CONTEXT, MOST_CONTEXT = 20_000, 10_000_000
 
 
 def _name(value: str) -> str:
@@ -117,13 +115,6 @@ def _tokens(value: object) -> object:
     if not 1 <= tokens <= 10**12:
         raise ValueError(f"found {value!r}; from one token to 10^12 are allowed.")
     return round(tokens)
-
-
-def _context(value: object) -> object:
-    tokens = _tokens(value)
-    if not isinstance(tokens, int) or not LEAST_CONTEXT <= tokens <= MOST_CONTEXT:
-        raise ValueError(f"found {value!r}; from {LEAST_CONTEXT // 1000}k to {MOST_CONTEXT // 10**6}M are allowed.")
-    return tokens
 
 
 def _host(value: str) -> str:
@@ -253,20 +244,6 @@ class Common(_Block):
         default=None,
         description=(
             "Where its workspace is a git repository: false lets it work right there. Absent: in a clone of its own."
-        ),
-    )
-    context: (
-        Annotated[
-            int,
-            BeforeValidator(_context),
-            WithJsonSchema({"type": ["integer", "string"], "pattern": f"^{_TOKENS.pattern}$"}),
-        ]
-        | None
-    ) = Field(
-        default=None,
-        description=(
-            "Tokens of its conversation that its model is given; at about so many the runtime compacts it. Like 200k. "
-            "Absent: 200k with claude, and what the others do by themselves."
         ),
     )
     env: dict[str, Value] = Field(
