@@ -158,8 +158,6 @@ WRONG_KEYS = [
     ("budget: plenty", "a number of tokens is wanted, like 500000, 500k or 2M"),
     ("budget: 0", "from one token to 10^12"),
     ("budget: -5", "from one token to 10^12"),
-    ("context: 10k", "from 20k to 10M are allowed"),
-    ("context: wide", "a number of tokens is wanted"),
     ("skills: review", "a list is wanted"),
     ("skills: [a b]", "the name of a skill is wanted"),
     ("host: a/b", "the name of a machine is wanted"),
