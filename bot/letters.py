@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from register.queries.agent_messages import AgentMessage
 
 #: How much of an id people see and type.
-_SHORT = 8
+SHORT = 8
 
 
 async def post(ctx: Context, name: str, text: str, *, mode: Literal["queue", "steer"]) -> Reply:
@@ -90,7 +90,7 @@ async def stranded(ctx: Context) -> Reply:
     if not data:
         return Reply("Everything was delivered.", data)
     lines = [
-        f"- `{message.id[:_SHORT]}` to **{message.agent}**, {message.state}: {rendering.one_line(message.text, 60)}"
+        f"- `{message.id[:SHORT]}` to **{message.agent}**, {message.state}: {rendering.one_line(message.text, 60)}"
         + (f" ({rendering.one_line(message.detail, 120)})" if message.detail else "")
         for message in inward
     ] + [

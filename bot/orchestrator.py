@@ -23,6 +23,7 @@ from bot import core, health, onboarding, tenure
 from bot.agents import Agents
 from bot.alarms import Alarms
 from bot.commands import sections
+from bot.commands.completion import words_of
 from bot.commands.execution import Executor
 from bot.commands.table import TABLE, Permission
 from bot.conversations import Conversations
@@ -343,7 +344,7 @@ async def _running(
     services.conversations = conversations
     services.lookout = lookout
     services.main_room = main_room
-    services.complete = _completion(agents)
+    services.complete = words_of(services)
     services.health = health.Source(delivery=delivery, jobs=jobs, agents=agents, store=store, clock=clock)
     orchestrator = Orchestrator(
         paths=paths,
@@ -457,19 +458,6 @@ def _typing(connectors: Mapping[str, Connector]) -> Callable[[str, str, bool], A
             log.info("typing.not_shown", connector=name, reason=repr(error))
 
     return show
-
-
-def _completion(agents: Agents) -> Callable[[str], Any]:
-    async def complete(source: str) -> Sequence[str]:
-        if source == "agents":
-            return await agents.names()
-        if source == "runtimes":
-            from fleet.runtimes import RUNTIMES
-
-            return sorted(RUNTIMES)
-        return ()
-
-    return complete
 
 
 async def _retain(store: Store, paths: Paths, clock: Callable[[], float]) -> None:

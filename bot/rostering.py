@@ -82,9 +82,7 @@ async def show_roles(ctx: Context, name: str | None) -> Reply:
     role = library.get(name.strip().casefold())
     if role is None:
         word = name.strip()[:40]
-        raise UserError(
-            f"No role is called {word!r}.{suggestion(word, library.names)} There are {', '.join(library.names)}."
-        )
+        raise UserError(f"N{roles.unknown(word, library.names)[1:]}.")
     return Reply(roster_view.role_text(role), {**roster_view.role_as_json(role), "page": role.page})
 
 

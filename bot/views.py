@@ -206,11 +206,12 @@ def _doing(view: AgentView, now: float, width: int) -> str:
     return ", ".join(word for word in words if word) or "-"
 
 
-def agent_text(view: AgentView, now: float) -> str:
+def agent_text(view: AgentView, now: float, alias: str | None = None) -> str:
     """One agent, as `watch` keeps it up to date."""
     row, status = view.row, view.status
     lines = [
-        f"{_STATE_MARKS.get(view.liveness.state, '')} **{row.name}** {view.liveness.state} ({how_known(view)})",
+        f"{_STATE_MARKS.get(view.liveness.state, '')} **{named(row.name, alias)}** {view.liveness.state} "
+        f"({how_known(view)})",
         " · ".join(word for word in (row.role, row.runtime, row.model, f"sandbox {row.sandbox}") if word),
         _doing(view, now, 60),
     ]
@@ -226,8 +227,13 @@ def journal_text(entries: Sequence[Entry]) -> str:
     lines = []
     for entry in entries:
         clock = datetime.fromtimestamp(entry.at, UTC)
-        lines.append(f"{clock:%H:%M:%S} {_kind(entry)}  {rendering.one_line(_gist(entry.event), 100)}")
+        lines.append(f"{clock:%H:%M:%S} {_kind(entry)}  {rendering.one_line(_gist(entry.event), _room(entry.event))}")
     return rendering.code_block("\n".join(lines)) + "\n\nTimes are UTC."
+
+
+def _room(event: events.Event) -> int:
+    """Characters of an entry that are shown; what went wrong is what people look for."""
+    return 300 if isinstance(event, events.TurnEnded | events.RuntimeFailed | events.RuntimeDied) else 100
 
 
 def _kind(entry: Entry) -> str:
@@ -250,7 +256,7 @@ def _gist(event: events.Event) -> str:
             return session
         case events.TurnStarted(turn=turn) | events.TurnAccepted(turn=turn):
             return turn
-        case events.TurnEnded(turn=turn, stop_reason=reason):
-            return f"{turn}: {reason}"
+        case events.TurnEnded(turn=turn, stop_reason=reason, detail=detail):
+            return f"{turn}: {reason}" + (f": {detail}" if detail else "")
         case _:
             return ""

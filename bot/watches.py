@@ -86,11 +86,12 @@ class Watches:
         try:
             view = await self.services.agents.view_of(watch.agent)
         except UserError as error:
-            text = written(str(error), self.services.command_prefix)
+            gist = text = written(str(error), self.services.command_prefix)
         else:
-            text = self.services.redact(views.agent_text(view, now))
-        # Ages change with every look and are no news.
-        gist = text if "(" not in text else text.split("(", 1)[0] + text.split(")", 1)[-1]
+            alias = self.services.lookout.roster.aliases.get(watch.agent)
+            text = self.services.redact(views.agent_text(view, now, alias))
+            # Ages change with every look and are no news.
+            gist = text.replace(views.how_known(view), "", 1)
         if self._shown.get(watch.key) == gist:
             return
         content = Replace(target=watch.key, message=rendering.message(text))

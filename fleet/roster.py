@@ -20,7 +20,7 @@ from fleet import entries, floor, liveness, roles, yamlfile
 from fleet.entries import MINIMAL, NOT_IN_EFFECT, PRESETS, RUNTIMES, SANDBOXES, AgentEntry, Defaults, RosterFile
 from fleet.errors import RosterError
 from fleet.hosting.kinds import DEFAULT, TMUX
-from fleet.problems import FileProblems, suggestion
+from fleet.problems import FileProblems
 from register.references import HOW_TO_REFER
 
 if TYPE_CHECKING:
@@ -326,11 +326,7 @@ def _strange_roles(
 
 def unknown_role(role: str, known: Collection[str]) -> str:
     """What to say of a role that there is not."""
-    plain = [name for name in known if not any(name.startswith(f"{other}-") for other in known)]
-    return (
-        f"no role is called {role!r}.{suggestion(role, list(known))} There are {', '.join(plain)}; a page "
-        f"roles/{role}.md beside roster.yaml makes another."
-    )
+    return f"{roles.unknown(role, known)}; a page roles/{role}.md beside roster.yaml makes another."
 
 
 def _far_workspaces(document: yamlfile.Document, agents: Sequence[AgentEntry], roots: Sequence[Path]) -> list[Breach]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bot.commands.context import Context
 from bot.commands.table import OPERATOR, Reply, command
+from bot.commands.types import ApprovalId, GrantId
 
 
 @command("approvals", permission=OPERATOR, help_section="approvals", audited=False, effects=False)
@@ -15,7 +16,7 @@ async def approvals(ctx: Context) -> Reply:
 
 
 @command("approve", permission=OPERATOR, help_section="approvals")
-async def approve(ctx: Context, id: str, *, always: bool = False) -> Reply:
+async def approve(ctx: Context, id: ApprovalId, *, always: bool = False) -> Reply:
     """Allow what an agent asks for.
 
     Args:
@@ -28,7 +29,7 @@ async def approve(ctx: Context, id: str, *, always: bool = False) -> Reply:
 
 
 @command("deny", permission=OPERATOR, help_section="approvals")
-async def deny(ctx: Context, id: str) -> Reply:
+async def deny(ctx: Context, id: ApprovalId) -> Reply:
     """Deny what an agent asks for.
 
     Args:
@@ -48,7 +49,7 @@ async def grants(ctx: Context) -> Reply:
 
 
 @command("grant revoke", permission=OPERATOR, help_section="approvals")
-async def grant_revoke(ctx: Context, id: str) -> Reply:
+async def grant_revoke(ctx: Context, id: GrantId) -> Reply:
     """Take back what was allowed for always; the next such request is asked again.
 
     Args:

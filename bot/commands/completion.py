@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from bot.commands.help import CHAT_WORDS
@@ -22,7 +23,7 @@ async def candidates(
     Args:
         table: the commands.
         text: the line up to the cursor. Its last word is what follows its last space; it may be empty.
-        words_of: the words of a source: ``agents``, ``runtimes``.
+        words_of: the words of a source: ``agents``, ``runtimes``, ``roles``, ...
         prefix: what marks a command.
     """
     if not text.startswith(prefix):
@@ -40,14 +41,51 @@ async def candidates(
     return found
 
 
+def words_of(services: Services) -> Callable[[str], Awaitable[Sequence[str]]]:
+    """The words of each source, as they are at the moment; none for one that is not known."""
+
+    async def words(source: str) -> Sequence[str]:
+        match source:
+            case "agents":
+                names: Sequence[str] = await services.agents.names()
+                return names
+            case "runtimes":
+                from fleet.runtimes import RUNTIMES
+
+                return sorted(RUNTIMES)
+            case "roles":
+                from fleet import roles
+
+                return (await asyncio.to_thread(roles.library, services.paths.roles)).names
+            case "accounts":
+                return sorted(services.settings.accounts)
+            case "approvals" | "grants" | "dead-letters":
+                return await _ids(services, source)
+            case _:
+                return ()
+
+    return words
+
+
+async def _ids(services: Services, source: str) -> list[str]:
+    from bot.letters import SHORT
+    from connectors import outbox
+    from register.queries import agent_messages, approvals
+
+    async with services.store.read() as tx:
+        if source == "approvals":
+            return [each.id for each in await approvals.in_states(tx, ["pending"])]
+        if source == "grants":
+            return [each.id for each in await approvals.list_grants(tx)]
+        inward, outward = await agent_messages.stranded(tx), await outbox.dead_letters(tx)
+    return [*(each.id[:SHORT] for each in inward), *(each.key for each in outward)]
+
+
 def at_prompt(services: Services) -> Callable[[str], Awaitable[list[str]]]:
     """The completion of a prompt that runs in the orchestrator."""
 
-    async def words_of(source: str) -> Sequence[str]:
-        return await services.complete(source) if services.complete is not None else ()
-
     async def complete(text: str) -> list[str]:
-        return await candidates(services.table, text, words_of, services.command_prefix)
+        return await candidates(services.table, text, services.complete, services.command_prefix)
 
     return complete
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bot.commands.context import Context
 from bot.commands.table import OPERATOR, VIEWER, Reply, command
-from bot.commands.types import AgentName, RuntimeName
+from bot.commands.types import AgentName, RoleName, RuntimeName, SandboxName
 
 
 @command("ps", permission=VIEWER, help_section="fleet", audited=False, effects=False)
@@ -44,10 +44,10 @@ async def launch(
     ctx: Context,
     name: AgentName,
     *,
-    role: str | None = None,
+    role: RoleName | None = None,
     runtime: RuntimeName | None = None,
     model: str | None = None,
-    sandbox: str | None = None,
+    sandbox: SandboxName | None = None,
     workspace: str | None = None,
     task: str | None = None,
 ) -> Reply:
@@ -57,7 +57,7 @@ async def launch(
 
     Args:
         name: how it is called: lower-case letters, digits and dashes.
-        role: what it is for, such as coder or orchestrator.
+        role: what it is for, such as coder or orchestrator; `roles` lists the roles.
         runtime: the program that is its mind: claude, codex, opencode, pi, sim or custom.
         model: the model that the runtime is to use.
         sandbox: bubblewrap, or none (an admin's decision).
@@ -184,4 +184,5 @@ async def watch(ctx: Context, name: AgentName) -> Reply:
     view = await ctx.services.agents.view_of(name)
     ctx.services.watches.add(ctx, name)
     now = ctx.services.clock()
-    return Reply(views.agent_text(view, now), views.as_json(view, now))
+    alias = ctx.services.lookout.roster.aliases.get(name)
+    return Reply(views.agent_text(view, now, alias), views.as_json(view, now, alias=alias))

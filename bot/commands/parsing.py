@@ -103,7 +103,7 @@ def quote(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def with_usage(error: Exception, command: Command) -> str:
+def with_usage(error: Exception | str, command: Command) -> str:
     """The sentence of `error` and how the command is written."""
     return f"{error}\n\nUsage: {command_line(command.usage)}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bot.commands.context import Context
 from bot.commands.table import OPERATOR, VIEWER, Reply, command
-from bot.commands.types import AgentName, Rest, RuntimeName
+from bot.commands.types import AccountName, AgentName, Rest, RoleName, RuntimeName, SandboxName
 
 
 @command("roster", permission=VIEWER, help_section="fleet", audited=False, effects=False)
@@ -44,12 +44,12 @@ async def add(
     ctx: Context,
     name: AgentName,
     *,
-    role: str | None = None,
+    role: RoleName | None = None,
     runtime: RuntimeName | None = None,
     model: str | None = None,
-    sandbox: str | None = None,
+    sandbox: SandboxName | None = None,
     workspace: str | None = None,
-    account: str | None = None,
+    account: AccountName | None = None,
     alias: str | None = None,
     prompt: str | None = None,
     hosting: str | None = None,

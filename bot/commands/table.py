@@ -264,6 +264,15 @@ class CommandTable:
                 return Match(command, line[found.end() :])
         return None
 
+    def longer(self, command: Command, rest: str) -> list[str]:
+        """Names of two words that begin with this command's, and that the next word may have meant; the likeliest
+        first."""
+        from difflib import get_close_matches
+
+        seconds = {name.split()[1]: name for name in self._commands if name.startswith(f"{command.name} ")}
+        word = next(iter(rest.casefold().split()), "")
+        return [seconds[close] for close in get_close_matches(word[:64], list(seconds), n=2, cutoff=0.6)]
+
     def suggestions(self, line: str, permission: Permission = ADMIN) -> list[str]:
         """Names that `line` may have meant, the likeliest first; at most three."""
         from difflib import get_close_matches

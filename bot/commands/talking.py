@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bot.commands.context import Context
 from bot.commands.table import OPERATOR, Reply, command
-from bot.commands.types import AgentName, Rest
+from bot.commands.types import AgentName, LetterId, Rest
 
 
 @command("send", permission=OPERATOR, help_section="talking")
@@ -61,7 +61,7 @@ async def dead_letters(ctx: Context) -> Reply:
 
 
 @command("retry", permission=OPERATOR, help_section="talking")
-async def retry(ctx: Context, id: str) -> Reply:
+async def retry(ctx: Context, id: LetterId) -> Reply:
     """Send again what could not be delivered, or what a crash left uncertain.
 
     Args:

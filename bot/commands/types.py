@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import types
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal, NewType, Union, get_args, get_origin
 
@@ -22,6 +22,18 @@ if TYPE_CHECKING:
 AgentName = NewType("AgentName", str)
 #: The name of a runtime (``claude``), as `runtimes` completes it.
 RuntimeName = NewType("RuntimeName", str)
+#: The name of a role, as `roles` completes it.
+RoleName = NewType("RoleName", str)
+#: ``bubblewrap`` or ``none``.
+SandboxName = NewType("SandboxName", str)
+#: The name of an account of muster.yaml, as `accounts` completes it.
+AccountName = NewType("AccountName", str)
+#: The id of a permission request that waits, as `approvals` completes it.
+ApprovalId = NewType("ApprovalId", str)
+#: The id of what is allowed for always, as `grants` completes it.
+GrantId = NewType("GrantId", str)
+#: The id of what could not be delivered, as `dead-letters` completes it.
+LetterId = NewType("LetterId", str)
 #: A length of time in seconds, written ``90``, ``30s``, ``15m``, ``2h``, ``1h30m`` or ``7d``.
 Duration = NewType("Duration", float)
 #: All that is left of the line, word for word: spaces, line breaks and quotes stay.
@@ -44,7 +56,7 @@ class ValueType:
     """JSON schema of the value as the gateway takes it."""
     choices: tuple[str, ...] = ()
     source: str | None = None
-    """Where completions come from at run time: ``agents``, ``runtimes``."""
+    """Where completions come from at run time: ``agents``, ``runtimes``, ``roles``, ..."""
     flag: bool = False
     rest: bool = False
     number: bool = False
@@ -102,6 +114,13 @@ def _never(text: str) -> bool:
 
 
 TEXT = ValueType(label="TEXT", expected="some text", read=_text, schema={"type": "string", "minLength": 1})
+# Any text is read, and what is wrong with it is the command's to say; these only offer what there is.
+ROLE = replace(TEXT, label="ROLE", source="roles")
+SANDBOX = replace(TEXT, label="SANDBOX", choices=("bubblewrap", "none"))
+ACCOUNT = replace(TEXT, label="ACCOUNT", source="accounts")
+APPROVAL = replace(TEXT, label="ID", source="approvals")
+GRANT = replace(TEXT, label="ID", source="grants")
+LETTER = replace(TEXT, label="ID", source="dead-letters")
 FLAG = ValueType(label="", expected="true or false", read=_never, schema={"type": "boolean"}, flag=True)
 
 _KNOWN: dict[Any, ValueType] = {
@@ -109,6 +128,12 @@ _KNOWN: dict[Any, ValueType] = {
     int: ValueType(label="N", expected="a whole number", read=_integer, schema={"type": "integer"}, number=True),
     float: ValueType(label="NUMBER", expected="a number", read=_number, schema={"type": "number"}, number=True),
     bool: FLAG,
+    RoleName: ROLE,
+    SandboxName: SANDBOX,
+    AccountName: ACCOUNT,
+    ApprovalId: APPROVAL,
+    GrantId: GRANT,
+    LetterId: LETTER,
     AgentName: ValueType(
         label="NAME",
         expected="an agent's name (a letter, then a to z, digits and -; at most 40)",

@@ -104,7 +104,8 @@ def prepare(table: CommandTable, line: str, permission: Permission) -> Ready:
     try:
         return Ready(command.name, parsing.parse(command, match.rest))
     except UsageError as error:
-        refusal = parsing.with_usage(error, command)
+        meant = " or ".join(command_line(name) for name in table.longer(command, match.rest))
+        refusal = parsing.with_usage(f"{error} Did you mean {meant}?" if meant else error, command)
         return Ready(command.name, {"line": line[:_KEPT_LINE]}, refusal, "usage")
 
 

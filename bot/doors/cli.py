@@ -135,11 +135,20 @@ class Program(click.Group):
             command = self.get_command(ctx, name) if len(args) >= words else None
             if isinstance(command, _Words) and len(args) > 1 and not args[1].startswith("-"):
                 break
+            if command is not None and words == 1 and self._is_beginning(name, args[1:]):
+                break
             if command is not None:
                 return name, command, args[words:]
         if ctx.resilient_parsing or args[0].startswith("-"):
             return super().resolve_command(ctx, args)
         raise click.UsageError(_unknown(self._table, self.list_commands(ctx), " ".join(args[:2])[:80]), ctx=ctx)
+
+    def _is_beginning(self, name: str, rest: Sequence[str]) -> bool:
+        """Whether a word follows that this command cannot take, and that a longer name of its may have wanted."""
+        command = self._table.get(name)
+        if command is None or not rest or rest[0].startswith("-") or command.positional:
+            return False
+        return bool(self._table.longer(command, rest[0]))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         groups: dict[str, list[tuple[str, str]]] = {

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from fleet import yamlfile
-from fleet.problems import FileProblems, Problem
+from fleet.problems import FileProblems, Problem, suggestion
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
 ORCHESTRATOR = "orchestrator"
 ENHANCER = "enhancer"
@@ -93,6 +93,12 @@ class Library:
     def names(self) -> list[str]:
         """Every name, those of lenses behind their role's."""
         return list(self.roles)
+
+
+def unknown(role: str, names: Collection[str]) -> str:
+    """That there is no such role, and which there are; lenses are not listed one by one."""
+    plain = [name for name in names if not any(name.startswith(f"{other}-") for other in names)]
+    return f"no role is called {role!r}.{suggestion(role, list(names))} There are {', '.join(plain)}"
 
 
 def library(folder: Path | None = None) -> Library:

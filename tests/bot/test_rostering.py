@@ -94,6 +94,13 @@ async def test_everybody_may_look_at_the_roster_and_the_roles(home: House) -> No
     assert "Your lens: technical" in shown
     assert "decides nothing" in shown
     assert "Did you mean 'coder'?" in await home.ask("!roles codr", sender=VIEWER)
+    unknown = [await home.ask(line) for line in ("!roles wizard", "!launch x --role wizard", "!add x --role wizard")]
+    there = [text[text.index("There are ") :].split(";")[0].split(".")[0] for text in unknown]
+    assert "board, " in there[0]
+    assert "board-" not in there[0]
+    assert len(set(there)) == 1
+    assert home.orchestrator is not None
+    assert "board-contrarian" in await home.orchestrator.services.complete("roles")
 
 
 async def test_the_shape_for_programs(home: House) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 
 from bot import views
 from bot.looking import AgentView
+from fleet.events import Entry, Position, TurnEnded
 from fleet.findings import Finding
 from fleet.liveness import Liveness
 from tests.bot.test_looking import NOW, ROW
@@ -30,6 +31,19 @@ def test_an_agent_at_work_shows_what_it_does_and_for_how_long() -> None:
     assert row == "| coder0 | ⚙️ working (protocol, 3 s) | make test, 4 min, 2 queued |"
     assert views.as_json(busy, NOW)["activity"] == "make test"
     assert views.as_json(busy, NOW)["activity_s"] == 250.0
+
+
+def test_of_a_turn_that_failed_the_journal_says_why() -> None:
+    ended = TurnEnded(
+        turn="1-4", message="m1", stop_reason="error", detail="Internal error: " + "the model is away " * 9
+    )
+    text = views.journal_text([Entry(position=Position(1, 9), at=NOW, event=ended)])
+    assert "turn_ended  1-4: error: Internal error: the model is away" in text
+    assert text.count("the model is away") == 9
+
+
+def test_whoever_watches_an_agent_reads_what_it_is_called() -> None:
+    assert "**coder0 (Ada)** idle (protocol, 3 s ago)" in views.agent_text(agent("coder0"), NOW, "Ada")
 
 
 def test_a_row_fits_a_phone_whatever_an_agent_does() -> None:

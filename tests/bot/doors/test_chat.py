@@ -2,6 +2,7 @@
 
 import pytest
 
+from bot.commands import sections
 from bot.commands.context import Context
 from bot.commands.lines import written
 from bot.commands.table import OPERATOR, VIEWER, CommandTable, Reply
@@ -103,6 +104,11 @@ def test_an_unknown_command_gets_what_was_perhaps_meant(table: CommandTable) -> 
     slip = prepare(table, "confirm a b", VIEWER)
     assert "`!confirm` and nothing else" in written(str(slip.refusal), "!")
     assert prepare(table, "", VIEWER).name == "?"
+
+
+def test_a_wrong_second_word_gets_what_was_perhaps_meant() -> None:
+    ready = prepare(sections.load(), "roster aply", OPERATOR)
+    assert written(str(ready.refusal), "!").startswith('"aply" is left over. Did you mean `!roster apply`?')
 
 
 def test_a_very_long_line_costs_little(table: CommandTable) -> None:

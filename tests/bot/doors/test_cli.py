@@ -15,6 +15,7 @@ from typing import Any
 import pexpect
 import pytest
 
+from bot.commands import sections
 from bot.commands.context import Context
 from bot.commands.execution import Executor
 from bot.commands.table import OPERATOR, VIEWER, CommandTable, Reply
@@ -186,6 +187,11 @@ async def test_wrong_usage(shell: Shell, words: list[str], sentence: str) -> Non
     status, out, error = await shell(*words)
     assert (status, out) == (2, "")
     assert sentence in error
+
+
+def test_a_wrong_second_word_gets_what_was_perhaps_meant(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(sections.load(), ["roster", "aply"]) == 2
+    assert 'There is no command "roster aply". Did you mean `muster roster apply`?' in capsys.readouterr().err
 
 
 async def test_the_orchestrator_is_not_running(shell: Shell, tmp_path: Path) -> None:
