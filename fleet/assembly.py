@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fleet import editing, hosting, journal, lifecycle, roles, roster, runtimes, sandbox, tools
+from fleet import editing, journal, lifecycle, roles, roster, runtimes, sandbox, tools
 from fleet.basis import FIELDS, Basis, described
 from fleet.entries import AgentEntry
 from fleet.errors import FleetError
@@ -25,7 +25,6 @@ from fleet.workspace import Workspaces
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from fleet.entries import Common
     from fleet.roster import Roster
     from fleet.runtimes import Runtime
     from fleet.tools import Tool
@@ -144,10 +143,6 @@ class Assembly:
     """Where an agent reaches Muster's own tools; None: it has none."""
     introduce: Callable[[str], Awaitable[Introduction]] | None = None
     """Looks up what the agent of that name is told at its start."""
-    viewer_of: Callable[[str], Sequence[str]] = lambda _: ()
-    """The command line that shows in a tmux session what the agent of that name says and does."""
-    installation: str = ""
-    """Tells apart the units of several installations of one person (fleet.hosting.units)."""
 
     # --- places -------------------------------------------------------------------------------------------------
 
@@ -224,7 +219,6 @@ class Assembly:
         if role is not None and role not in (known := self._roles()):
             raise FleetError(f"No {roster.unknown_role(role, known.names).removeprefix('no ')}")
         _check_installed(runtimes.RUNTIMES[runtime], entry.command if entry is not None else None)
-        hosting.check(name, hosting_of(written)[0])
         if entry is None:
             # What it says is written into the roster, and is the roster's from then on.
             added = AgentEntry.model_validate(self._entry_of(plan))
@@ -268,7 +262,6 @@ class Assembly:
     def _as_it_was(self, row: Wanted, entry: AgentEntry | None) -> Plan:
         self._check_command(row.name, row.runtime, entry)
         _check_installed(runtimes.RUNTIMES[row.runtime], entry.command if entry is not None else None)
-        hosting.check(row.name, hosting_of(entry)[0])
         workspace = Path(row.workspace)
         chosen = sandbox.choose(row.sandbox)
         clone = entry.clone if entry is not None else None
@@ -339,10 +332,8 @@ class Assembly:
         self, row: Wanted, floor: int, grants: Sequence[Granted], introduction: Introduction = _UNKNOWN
     ) -> AgentSpec:
         """Everything that the agent host of `row` is told. Makes the folders that it needs."""
-        fleet = roster.load(self.roster)
-        entry = fleet.get(row.name)
+        entry = roster.load(self.roster).get(row.name)
         runtime = runtimes.RUNTIMES[row.runtime]
-        hosted, tmux_socket = hosting_of(entry or fleet.defaults)
         folder = self.folder(row.name)
         home = folder / "home"
         for needed in (folder, home):
@@ -367,6 +358,7 @@ class Assembly:
             extra_environment=self._environment(entry),
             login=self.login_of(row.runtime),
             sandboxed=row.sandbox != "none",
+            context=(entry or fleet.defaults).context,
         )
         instructions = roles.instructions(self._roles().get(row.role), entry.prompt if entry is not None else None)
         marker = secrets.token_hex(16)
@@ -390,10 +382,6 @@ class Assembly:
             socket=str(self.socket(row.name)),
             workspace=str(workspace),
             sandbox=row.sandbox,
-            hosting=hosted,
-            tmux_socket=tmux_socket if hosted == hosting.TMUX else "",
-            viewer=tuple(self.viewer_of(row.name)) if hosted == hosting.TMUX else (),
-            installation=self.installation,
             command=tuple(command),
             environment=prepared.environment,
             cwd=str(workspace),
@@ -455,13 +443,6 @@ def _check_installed(runtime: Runtime, command: Sequence[str] | None) -> None:
     for name in (program, *runtime.needs.values()):
         if "{model}" not in name:
             preparation.found(runtime, name, shutil.which)
-
-
-def hosting_of(entry: Common | None) -> tuple[str, str]:
-    """Where an agent runs, and the tmux server that is named for it, as the roster says; empty where none is."""
-    if entry is None:
-        return hosting.DEFAULT, ""
-    return entry.hosting or hosting.DEFAULT, entry.tmux_socket or ""
 
 
 def _expanded(path: str) -> Path:

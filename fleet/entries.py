@@ -47,6 +47,7 @@ NOT_IN_EFFECT: Mapping[str, str] = {
     "skills": "the agent is given none",
     "host": "the agent runs on this machine",
     "ssh": "the agent runs on this machine",
+    "tmux_socket": "no tmux session is opened",
 }
 
 _TOKENS = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,3})?)\s*([kM]?)")
@@ -59,6 +60,8 @@ _SKILL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,99}")
 #: Characters that are no persona's: what would break a line, a table or a mention.
 _NOT_IN_ALIAS = re.compile(r"[`*_~|<>\[\]\\@#:\"]")
 LONGEST_ALIAS = 40
+#: Tokens that a conversation can be bound to.
+LEAST_CONTEXT, MOST_CONTEXT = 20_000, 10_000_000
 
 
 def _name(value: str) -> str:
@@ -115,6 +118,13 @@ def _tokens(value: object) -> object:
     if not 1 <= tokens <= 10**12:
         raise ValueError(f"found {value!r}; from one token to 10^12 are allowed.")
     return round(tokens)
+
+
+def _context(value: object) -> object:
+    tokens = _tokens(value)
+    if not isinstance(tokens, int) or not LEAST_CONTEXT <= tokens <= MOST_CONTEXT:
+        raise ValueError(f"found {value!r}; from {LEAST_CONTEXT // 1000}k to {MOST_CONTEXT // 10**6}M are allowed.")
+    return tokens
 
 
 def _host(value: str) -> str:
@@ -224,15 +234,9 @@ class Common(_Block):
     ssh: Annotated[str, AfterValidator(_ssh)] | None = Field(
         default=None, description="How that machine is reached, like ana@build1. Not in effect in this version."
     )
-    hosting: Literal["process", "tmux", "systemd"] | None = Field(
-        default=None,
-        description=(
-            "Where it runs: as a process of its own, in a tmux session that `muster attach` shows, or as a systemd "
-            "user unit, which comes back after a boot by itself. Absent: process."
-        ),
-    )
     tmux_socket: Annotated[str, AfterValidator(_socket)] | None = Field(
-        default=None, description="With hosting: tmux, the tmux server of its session. Absent: tmux's default one."
+        default=None,
+        description="The tmux server of its session. Absent: tmux's default one. Not in effect in this version.",
     )
     heartbeat: Duration | None = Field(
         default=None, description="How often its runtime is asked whether it is there. Absent: what muster.yaml says."
@@ -244,6 +248,20 @@ class Common(_Block):
         default=None,
         description=(
             "Where its workspace is a git repository: false lets it work right there. Absent: in a clone of its own."
+        ),
+    )
+    context: (
+        Annotated[
+            int,
+            BeforeValidator(_context),
+            WithJsonSchema({"type": ["integer", "string"], "pattern": f"^{_TOKENS.pattern}$"}),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description=(
+            "Tokens of its conversation that its model is given; at about so many the runtime compacts it. Like 200k. "
+            "Absent: 200k with claude, and what the others do by themselves."
         ),
     )
     env: dict[str, Value] = Field(

@@ -7,8 +7,14 @@ import os
 from fleet.runtimes.declaration import NO_LOGIN, NODE, OLD_NODE, Answer, Asked, Runtime
 from fleet.tools import SERVER
 
+#: Tokens at which a conversation is compacted when nobody says otherwise, and beyond which the larger window is needed.
+_CONTEXT = 200_000
+#: It takes no fewer (Claude Code 2.1).
+_LEAST = 100_000
+
 
 def _answer(asked: Asked) -> Answer:
+    context = asked.context or _CONTEXT
     # Tokens of a subscription and API keys go by different names (Claude Code documentation, "Authentication").
     name = "CLAUDE_CODE_OAUTH_TOKEN" if (asked.key or "").startswith("sk-ant-oat") else "ANTHROPIC_API_KEY"
     environment = {
@@ -18,6 +24,9 @@ def _answer(asked: Asked) -> Answer:
         "CLAUDE_CONFIG_DIR": str(asked.home / ".claude"),
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         "DISABLE_AUTOUPDATER": "1",
+        # By itself it asks for a window of a million tokens, each of which is paid again with every request.
+        "CLAUDE_CODE_DISABLE_1M_CONTEXT": "1" if context <= _CONTEXT else None,
+        "CLAUDE_CODE_AUTO_COMPACT_WINDOW": str(max(context, _LEAST)),
         # Claude Code refuses to work as root, unless it is told that this is meant to be.
         "IS_SANDBOX": "1" if os.geteuid() == 0 else None,
     }

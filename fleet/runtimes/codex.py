@@ -25,6 +25,9 @@ def _answer(asked: Asked) -> Answer:
     }
     if asked.model:
         config["model"] = asked.model
+    if asked.context:
+        # Not its `model_context_window`: another one than the model's own keeps it from compacting after an overflow.
+        config["model_auto_compact_token_limit"] = asked.context
     if asked.key:
         environment["OPENAI_API_KEY"] = asked.key
         config["model_provider"] = environment["MODEL_PROVIDER"] = "muster"

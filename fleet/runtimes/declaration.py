@@ -48,6 +48,8 @@ class Asked:
     provider: str | None
     key: str | None = field(repr=False)
     base_url: str | None
+    context: int | None = None
+    """Tokens that its conversation is bound to; None: nobody said."""
     password: str = field(repr=False)
     """A word that nobody knows, new at every start: for doors that the runtime opens by itself."""
 

@@ -27,6 +27,9 @@ _SUBAGENT = {
     "read": {"*": "allow", "*.env": "deny", "*.env.*": "deny", "*.env.example": "allow"},
 }
 
+#: Tokens of one answer; it asks for no more by itself (1.18).
+_OUTPUT = 32_000
+
 
 def _answer(asked: Asked) -> Answer:
     opencode_plugins.refuse(asked.workspace, alone=asked.sandboxed)
@@ -68,8 +71,14 @@ def _answer(asked: Asked) -> Answer:
         # Its clients want the version in the address; Anthropic's own convention leaves it out.
         versioned = asked.base_url.rstrip("/")
         options["baseURL"] = versioned if versioned.endswith("/v1") else f"{versioned}/v1"
+    provider = asked.provider or "anthropic"
     if options:
-        config["provider"] = {asked.provider or "anthropic": {"options": options}}
+        config["provider"] = {provider: {"options": options}}
+    if asked.context and asked.model:
+        # It compacts by what it takes for the model's window, and takes one only together with a limit of output.
+        prefix, _, name = str(config["model"]).partition("/")
+        limit = {"context": asked.context, "output": min(_OUTPUT, asked.context // 2)}
+        config.setdefault("provider", {}).setdefault(prefix, {})["models"] = {name: {"limit": limit}}
     environment["OPENCODE_CONFIG_CONTENT"] = json.dumps(config)
     return Answer(environment=environment)
 

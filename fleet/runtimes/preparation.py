@@ -53,6 +53,7 @@ def prepare(
     environ: Mapping[str, str] = os.environ,
     sandboxed: bool = False,
     password: Callable[[], str] = secrets.token_urlsafe,
+    context: int | None = None,
 ) -> Prepared:
     """Make a runtime ready for one agent.
 
@@ -66,6 +67,7 @@ def prepare(
         environ: where language, time zone and certificates are taken from, and nothing else.
         sandboxed: whether it sees nothing of what is around its workspace.
         password: draws a word that nobody can guess.
+        context: tokens that its conversation is bound to; None: nobody said.
 
     Raises:
         RuntimeMissing: a program is not installed; the message says how to install it.
@@ -86,6 +88,7 @@ def prepare(
         provider=account.provider if account is not None else None,
         key=account.secret() if account is not None else None,
         base_url=account.base_url if account is not None else None,
+        context=context,
         password=password(),
     )
     answer = runtime.answer(asked)

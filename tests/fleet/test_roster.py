@@ -158,6 +158,8 @@ WRONG_KEYS = [
     ("budget: plenty", "a number of tokens is wanted, like 500000, 500k or 2M"),
     ("budget: 0", "from one token to 10^12"),
     ("budget: -5", "from one token to 10^12"),
+    ("context: 10k", "from 20k to 10M are allowed"),
+    ("context: wide", "a number of tokens is wanted"),
     ("skills: review", "a list is wanted"),
     ("skills: [a b]", "the name of a skill is wanted"),
     ("host: a/b", "the name of a machine is wanted"),
@@ -214,22 +216,6 @@ def test_a_key_that_does_nothing_yet_is_named_once_where_it_stands(file: Path) -
     ]
     assert all("not in effect in this version" in line for line in told)
     assert "in 1 more place." in told[0]
-
-
-@pytest.mark.parametrize(
-    ("written", "at"),
-    [
-        ("agents: [{name: a, tmux_socket: s}]", "roster.yaml:1:20: agents[a].tmux_socket:"),
-        ("agents: [{name: a, tmux_socket: s, hosting: tmux}]", None),
-        ("defaults: {hosting: tmux}\nagents: [{name: a, tmux_socket: s}]", None),
-        ("defaults: {tmux_socket: s}\nagents: [{name: a}, {name: b, hosting: tmux}]", None),
-        ("defaults: {tmux_socket: s}\nagents: [{name: a}]", "roster.yaml:1:12: defaults.tmux_socket:"),
-    ],
-)
-def test_a_tmux_server_for_nobody_in_tmux_is_named(file: Path, written: str, at: str | None) -> None:
-    file.write_text(written)
-    told = [str(problem) for problem in roster.load(file).not_in_effect]
-    assert told == ([] if at is None else [f"{at} does nothing without `hosting: tmux` beside it."])
 
 
 # --- the fleet as a whole ----------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -408,6 +408,25 @@ def test_a_command_of_ones_own_gets_the_model_where_it_says_so(machine: Machine)
 def test_the_roster_can_add_to_the_environment(machine: Machine) -> None:
     machine.install("claude-agent-acp")
     assert machine.prepare("claude", extra_environment={"EDITOR": "true"}).environment["EDITOR"] == "true"
+
+
+def test_a_conversation_is_bound_by_each_runtimes_own_means(machine: Machine) -> None:
+    machine.install("claude-agent-acp", "codex-acp", "opencode")
+
+    def claude(**more: Any) -> tuple[str | None, str | None]:
+        environment = machine.prepare("claude", **more).environment
+        return environment.get("CLAUDE_CODE_DISABLE_1M_CONTEXT"), environment.get("CLAUDE_CODE_AUTO_COMPACT_WINDOW")
+
+    assert claude() == ("1", "200000")
+    assert claude(context=150_000) == ("1", "150000")
+    assert claude(context=20_000) == ("1", "100000"), "it takes no fewer"
+    assert claude(context=500_000) == (None, "500000")
+    assert claude(extra_environment={"CLAUDE_CODE_AUTO_COMPACT_WINDOW": "300000"}) == ("1", "300000")
+    codex = [json.loads(machine.prepare("codex", context=n).environment["CODEX_CONFIG"]) for n in (None, 90_000)]
+    assert [config.get("model_auto_compact_token_limit") for config in codex] == [None, 90_000]
+    opencode = machine.prepare("opencode", model="anthropic/large", context=90_000).environment
+    provider = json.loads(opencode["OPENCODE_CONFIG_CONTENT"])["provider"]["anthropic"]
+    assert provider["models"] == {"large": {"limit": {"context": 90_000, "output": 32_000}}}
 
 
 def test_a_login_is_taken_into_the_agents_home_until_the_agent_has_a_newer_one(
