@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fleet import editing, journal, lifecycle, roles, roster, runtimes, sandbox, tools
+from fleet import editing, hosting, journal, lifecycle, roles, roster, runtimes, sandbox, tools
 from fleet.basis import FIELDS, Basis, described
 from fleet.entries import AgentEntry
 from fleet.errors import FleetError
@@ -25,6 +25,7 @@ from fleet.workspace import Workspaces
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from fleet.entries import Common
     from fleet.roster import Roster
     from fleet.runtimes import Runtime
     from fleet.tools import Tool
@@ -143,6 +144,10 @@ class Assembly:
     """Where an agent reaches Muster's own tools; None: it has none."""
     introduce: Callable[[str], Awaitable[Introduction]] | None = None
     """Looks up what the agent of that name is told at its start."""
+    viewer_of: Callable[[str], Sequence[str]] = lambda _: ()
+    """The command line that shows in a tmux session what the agent of that name says and does."""
+    installation: str = ""
+    """Tells apart the units of several installations of one person (fleet.hosting.units)."""
 
     # --- places -------------------------------------------------------------------------------------------------
 
@@ -219,6 +224,7 @@ class Assembly:
         if role is not None and role not in (known := self._roles()):
             raise FleetError(f"No {roster.unknown_role(role, known.names).removeprefix('no ')}")
         _check_installed(runtimes.RUNTIMES[runtime], entry.command if entry is not None else None)
+        hosting.check(name, hosting_of(written)[0])
         if entry is None:
             # What it says is written into the roster, and is the roster's from then on.
             added = AgentEntry.model_validate(self._entry_of(plan))
@@ -262,6 +268,7 @@ class Assembly:
     def _as_it_was(self, row: Wanted, entry: AgentEntry | None) -> Plan:
         self._check_command(row.name, row.runtime, entry)
         _check_installed(runtimes.RUNTIMES[row.runtime], entry.command if entry is not None else None)
+        hosting.check(row.name, hosting_of(entry)[0])
         workspace = Path(row.workspace)
         chosen = sandbox.choose(row.sandbox)
         clone = entry.clone if entry is not None else None
@@ -332,8 +339,10 @@ class Assembly:
         self, row: Wanted, floor: int, grants: Sequence[Granted], introduction: Introduction = _UNKNOWN
     ) -> AgentSpec:
         """Everything that the agent host of `row` is told. Makes the folders that it needs."""
-        entry = roster.load(self.roster).get(row.name)
+        fleet = roster.load(self.roster)
+        entry = fleet.get(row.name)
         runtime = runtimes.RUNTIMES[row.runtime]
+        hosted, tmux_socket = hosting_of(entry or fleet.defaults)
         folder = self.folder(row.name)
         home = folder / "home"
         for needed in (folder, home):
@@ -382,6 +391,10 @@ class Assembly:
             socket=str(self.socket(row.name)),
             workspace=str(workspace),
             sandbox=row.sandbox,
+            hosting=hosted,
+            tmux_socket=tmux_socket if hosted == hosting.TMUX else "",
+            viewer=tuple(self.viewer_of(row.name)) if hosted == hosting.TMUX else (),
+            installation=self.installation,
             command=tuple(command),
             environment=prepared.environment,
             cwd=str(workspace),
@@ -443,6 +456,13 @@ def _check_installed(runtime: Runtime, command: Sequence[str] | None) -> None:
     for name in (program, *runtime.needs.values()):
         if "{model}" not in name:
             preparation.found(runtime, name, shutil.which)
+
+
+def hosting_of(entry: Common | None) -> tuple[str, str]:
+    """Where an agent runs, and the tmux server that is named for it, as the roster says; empty where none is."""
+    if entry is None:
+        return hosting.DEFAULT, ""
+    return entry.hosting or hosting.DEFAULT, entry.tmux_socket or ""
 
 
 def _expanded(path: str) -> Path:

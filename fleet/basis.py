@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: What a launch can say itself.
 FIELDS: Final = ("role", "runtime", "model", "sandbox", "workspace")
 #: What else a start takes from the roster; only whether it changed is kept, not what it was.
-_FURTHER: Final = ("prompt", "account", "command", "heartbeat", "clone", "context")
+_FURTHER: Final = ("prompt", "account", "command", "heartbeat", "clone", "context", "hosting", "tmux_socket")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -47,7 +47,6 @@ NOT_IN_EFFECT: Mapping[str, str] = {
     "skills": "the agent is given none",
     "host": "the agent runs on this machine",
     "ssh": "the agent runs on this machine",
-    "tmux_socket": "no tmux session is opened",
 }
 
 _TOKENS = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,3})?)\s*([kM]?)")
@@ -234,9 +233,15 @@ class Common(_Block):
     ssh: Annotated[str, AfterValidator(_ssh)] | None = Field(
         default=None, description="How that machine is reached, like ana@build1. Not in effect in this version."
     )
-    tmux_socket: Annotated[str, AfterValidator(_socket)] | None = Field(
+    hosting: Literal["process", "tmux", "systemd"] | None = Field(
         default=None,
-        description="The tmux server of its session. Absent: tmux's default one. Not in effect in this version.",
+        description=(
+            "Where it runs: as a process of its own, in a tmux session that `muster attach` shows, or as a systemd "
+            "user unit, which comes back after a boot by itself. Absent: process."
+        ),
+    )
+    tmux_socket: Annotated[str, AfterValidator(_socket)] | None = Field(
+        default=None, description="With hosting: tmux, the tmux server of its session. Absent: tmux's default one."
     )
     heartbeat: Duration | None = Field(
         default=None, description="How often its runtime is asked whether it is there. Absent: what muster.yaml says."

@@ -218,6 +218,22 @@ def test_a_key_that_does_nothing_yet_is_named_once_where_it_stands(file: Path) -
     assert "in 1 more place." in told[0]
 
 
+@pytest.mark.parametrize(
+    ("written", "at"),
+    [
+        ("agents: [{name: a, tmux_socket: s}]", "roster.yaml:1:20: agents[a].tmux_socket:"),
+        ("agents: [{name: a, tmux_socket: s, hosting: tmux}]", None),
+        ("defaults: {hosting: tmux}\nagents: [{name: a, tmux_socket: s}]", None),
+        ("defaults: {tmux_socket: s}\nagents: [{name: a}, {name: b, hosting: tmux}]", None),
+        ("defaults: {tmux_socket: s}\nagents: [{name: a}]", "roster.yaml:1:12: defaults.tmux_socket:"),
+    ],
+)
+def test_a_tmux_server_for_nobody_in_tmux_is_named(file: Path, written: str, at: str | None) -> None:
+    file.write_text(written)
+    told = [str(problem) for problem in roster.load(file).not_in_effect]
+    assert told == ([] if at is None else [f"{at} does nothing without `hosting: tmux` beside it."])
+
+
 # --- the fleet as a whole ----------------------------------------------------------------------------------------
 
 LEAD, MENDER, CODER = (
