@@ -15,6 +15,7 @@ import click
 
 from bot.commands import sections
 from bot.commands.lines import SHELL, command_line, in_docstring, written
+from bot.doors.launcher import handed_over
 from bot.doors.shell import SHELL_COMMANDS
 from bot.errors import NotRunning, UsageError, UserError
 from register.errors import MusterError
@@ -36,8 +37,11 @@ _STANDARD_INPUT = "-"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The program ``muster``."""
-    sys.exit(run(sections.load(), sys.argv[1:] if arguments is None else list(arguments)))
+    """The program ``muster``, of the version that is to run."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if (other := handed_over(words, os.environ)) is not None:
+        os.execv(other[0], other)  # noqa: S606 (no shell is what is wanted)
+    sys.exit(run(sections.load(), words))
 
 
 def run(table: CommandTable, arguments: list[str], *, client: Callable[[], Client] | None = None) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bot.doors.upkeep import backup, restore
+from bot.doors.upkeep import backup, restore, update
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -123,6 +123,7 @@ def init(yes: bool, wanted: Sequence[str], chat: str | None, **given: Any) -> in
     """Write muster.yaml and roster.yaml. Files that are there stay as they are."""
     from bot.init import Answers, next_steps
     from bot.init import init as write
+    from bot.upkeep.seeds import remember
 
     def ask(question: str, default: str) -> str:
         answer: str = click.prompt(question, default=default, show_default=bool(default))
@@ -137,6 +138,7 @@ def init(yes: bool, wanted: Sequence[str], chat: str | None, **given: Any) -> in
         raise click.UsageError("There is nobody to ask: add --yes, and give what matters as options.")
     said = {"preset": next(iter(fleets), None), "chat": next(iter(chats), None), **given}
     answers = write(paths, Answers(**said), None if yes else ask)
+    remember(paths, answers)
     click.echo(next_steps(answers, paths))
     return 0
 
@@ -272,6 +274,7 @@ for _name, _made in (
     ("register copy", register_copy),
     ("backup", backup),
     ("restore", restore),
+    ("update", update),
     ("completion", completion),
 ):
     _named(_name, _made)

@@ -1,4 +1,4 @@
-"""Backups and restores, in a shell."""
+"""Backups, restores and updates, in a shell."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
     from bot.paths import Paths
     from bot.upkeep.backup import Backup
+    from bot.upkeep.relaunching import Relaunched
     from bot.upkeep.restoring import Restored
+    from bot.upkeep.updating import Offer, Updated
 
 #: Lines of a list that are shown to people; programs get all of them.
 _SHOWN = 10
@@ -93,6 +95,53 @@ def restore(file: Path, as_json: bool) -> int:
         clear()
     click.echo(json.dumps(_restored_json(done), indent=2) if as_json else _restored_text(done))
     return 0
+
+
+@click.command()
+@click.option("--check", "only_check", is_flag=True, help="Say what is newer, and change nothing.")
+@click.option(
+    "--from", "place", metavar="WHEEL", help="Install this: a file, or an address. Absent: the package index."
+)
+@click.option("--no-reseed", is_flag=True, help="Leave roles, presets and settings as they are, edited or not.")
+@click.option("--relaunch", is_flag=True, help="Start the orchestrator anew, and agents when their turn ends.")
+@click.option("--json", "as_json", is_flag=True, help="Print the answer for programs.")
+def update(only_check: bool, place: str | None, no_reseed: bool, relaunch: bool, as_json: bool) -> int:
+    """Go over to a newer version, which is installed beside the one that runs.
+
+    What runs goes on with its own version until it is started anew. A step that fails leaves everything as it was.
+    """
+    import asyncio
+    import json
+
+    from bot.upkeep import updating
+
+    if only_check and (relaunch or no_reseed):
+        raise click.UsageError("--check changes nothing; leave --relaunch and --no-reseed out.")
+    options = updating.Options(place=place, reseed=not no_reseed)
+    if only_check:
+        offer = updating.check(options)
+        click.echo(json.dumps(_offer_json(offer), indent=2) if as_json else _offer_text(offer))
+        return 0
+    show, clear = _ticker()
+    paths = _paths()
+    again: Relaunched | None = None
+    try:
+        done = asyncio.run(updating.update(paths, os.environ, options, now=time.time(), progress=show))
+        if relaunch:
+            from bot.upkeep.relaunching import relaunch as start_anew
+
+            again = start_anew(paths, progress=show)
+    finally:
+        clear()
+    if as_json:
+        answer = _offer_json(done) if isinstance(done, updating.Offer) else _updated_json(done)
+        click.echo(json.dumps(answer | ({} if again is None else _relaunched_json(again)), indent=2))
+    else:
+        text = (
+            _offer_text(done) if isinstance(done, updating.Offer) else _updated_text(done, relaunched=again is not None)
+        )
+        click.echo(text if again is None else f"{text}\n{_relaunched_text(again)}")
+    return 1 if again is not None and again.refused else 0
 
 
 # --- what is said ----------------------------------------------------------------------------------------------------
@@ -188,6 +237,55 @@ def _restored_text(done: Restored) -> str:
     if not done.workspaces:
         lines.append("Workspaces were not in it and are as they were.")
     return "\n".join(lines)
+
+
+def _offer_json(offer: Offer) -> dict[str, object]:
+    return {"installed": offer.installed, "found": offer.found, "newer": offer.newer}
+
+
+def _offer_text(offer: Offer) -> str:
+    if offer.newer:
+        return f"There is {offer.found}; {offer.installed} is installed. `muster update` goes over to it."
+    return f"Nothing is newer: {offer.installed} is installed, and there is {offer.found}."
+
+
+def _updated_json(done: Updated) -> dict[str, object]:
+    return {
+        "before": done.before,
+        "after": done.after,
+        "backup": done.backup,
+        "replaced": list(done.replaced),
+        "conflicts": list(done.conflicts),
+        "old": [{"agent": each.agent or None, "pid": each.pid, "version": each.version} for each in done.old],
+    }
+
+
+def _updated_text(done: Updated, *, relaunched: bool) -> str:
+    lines = [f"Updated from {done.before} to {done.after}. The backup from before is {done.backup}."]
+    if done.replaced:
+        lines.append(_list("Brought up to date, since nobody had edited them", done.replaced))
+    if done.conflicts:
+        lines.append(_list("Edited here and changed in the new version; compare, and then delete", done.conflicts))
+    if done.old and not relaunched:
+        who = [f"{each.agent or 'the orchestrator'} (process {each.pid}, {each.version})" for each in done.old]
+        lines.append(_list("Still running an older version", tuple(who)))
+        lines.append("`muster update --relaunch` starts them anew, each agent when its turn ends.")
+    return "\n".join(lines)
+
+
+def _relaunched_json(done: Relaunched) -> dict[str, object]:
+    return {
+        "relaunched": {"orchestrator": done.orchestrator, "agents": list(done.agents), "refused": list(done.refused)}
+    }
+
+
+def _relaunched_text(done: Relaunched) -> str:
+    lines = ["The orchestrator runs the new version now."] if done.orchestrator else []
+    if done.agents:
+        lines.append(f"When their turn ends, these start again: {', '.join(done.agents)}.")
+    if done.refused:
+        lines.append(_list("Not started again", done.refused))
+    return "\n".join(lines or ["Nothing runs another version."])
 
 
 def _list(title: str, items: tuple[str, ...]) -> str:

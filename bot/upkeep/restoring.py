@@ -100,7 +100,7 @@ async def restore(
         )
     paths.prepare()
     await switching.settle(paths, environ)
-    with _nobody_else(paths):
+    with switching.at_work(paths), _nobody_else(paths):
         identity = secrets.token_hex(4)
         drafts = _Drafts(paths, identity)
         drafts.sweep()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -21,13 +22,19 @@ from bot.errors import UserError
 from bot.lock import only_one
 from bot.registers import password
 from register import address as addresses
+from register import revisions
 from register.crashpoints import around, declare
 from register.references import Reference
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from bot.paths import Paths
+
+
+class CutOff(UserError):
+    """An update that had been cut off is undone."""
+
 
 PLAN = declare("restore.plan")
 MOVE = declare("restore.move")
@@ -47,6 +54,8 @@ class Move:
     """Where what is there goes."""
     there: bool
     """Whether there was anything."""
+    over: bool = False
+    """What comes goes over what is there, so that at no moment there is neither."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,6 +70,9 @@ class Plan:
     """Where the password for it is."""
     schema: str = ""
     """The name under which the server keeps what it had: when it is there, all is decided."""
+    register: str | None = None
+    """For an update: the register that a newer version brings to `revision`; when it has it, all is decided."""
+    revision: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -68,8 +80,8 @@ class Plan:
     @classmethod
     def from_json(cls, source: Mapping[str, Any]) -> Plan:
         moves = tuple(Move(**each) for each in source["moves"])
-        rest = {key: source[key] for key in ("server", "reference", "schema")}
-        return cls(moves=moves, drafts=tuple(source["drafts"]), **rest)
+        rest: dict[str, Any] = {key: source.get(key) for key in ("server", "reference", "register", "revision")}
+        return cls(moves=moves, drafts=tuple(source["drafts"]), schema=str(source["schema"]), **rest)
 
 
 def begin(paths: Paths, plan: Plan) -> None:
@@ -106,6 +118,10 @@ def undo(paths: Paths, plan: Plan) -> None:
     """Put everything back where it was. Begun anew after a crash, it goes on."""
     for move in reversed(plan.moves):
         target, kept = Path(move.target), Path(move.kept)
+        if move.over and move.there:
+            if os.path.lexists(kept):
+                os.replace(kept, target)
+            continue
         if move.ready is not None and not os.path.lexists(move.ready) and os.path.lexists(target):
             Path(move.ready).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if os.path.lexists(kept) or not move.there:
@@ -122,33 +138,77 @@ def undo(paths: Paths, plan: Plan) -> None:
 
 
 async def settle(paths: Paths, environ: Mapping[str, str]) -> str | None:
-    """Bring a restore that was cut off to one of its ends; a sentence that says which. None: there was none.
+    """Bring what was cut off, a restore or an update, to one of its ends; a sentence that says which, if there was any.
 
     Raises:
+        CutOff: an update is undone, and this may be the program that is not to run.
         UserError: another process is at work here, or what was written down cannot be read.
         RegisterError: the server that knows the answer cannot be asked.
     """
     file = paths.state / _NAME
     if not file.exists():
         return None
-    with only_one(paths.lock):
+    with at_work(paths):
         try:
             plan = Plan.from_json(json.loads(file.read_text(encoding="utf-8")))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
-                f"A restore was cut off, and what it wrote down in {file} cannot be read ({error}). What was there "
-                f"before lies in folders {paths.state}/before-restore-*."
+                f"A restore or an update was cut off, and what it wrote down in {file} cannot be read ({error}). What "
+                f"was there before lies in folders {paths.state}/before-restore-*."
             ) from error
-        if await _decided(plan, environ):
-            await asyncio.to_thread(finish, paths, plan)
-            return "A restore that had been cut off is done."
-        await asyncio.to_thread(undo, paths, plan)
-        return "A restore that had been cut off is undone: everything is as it was before it."
+        if plan.register is not None:
+            return await _settle(paths, environ, plan, "An update")
+        # A restore stands in the way of an orchestrator, and an orchestrator in its way.
+        with only_one(paths.lock):
+            return await _settle(paths, environ, plan, "A restore")
 
 
-async def _decided(plan: Plan, environ: Mapping[str, str]) -> bool:
+async def _settle(paths: Paths, environ: Mapping[str, str], plan: Plan, what: str) -> str:
+    if await decided(plan, environ):
+        await asyncio.to_thread(finish, paths, plan)
+        return f"{what} that had been cut off is done."
+    await asyncio.to_thread(undo, paths, plan)
+    sentence = f"{what} that had been cut off is undone: everything is as it was before it."
+    if plan.register is not None:
+        raise CutOff(f"{sentence} Give the command again.")
+    return sentence
+
+
+@contextlib.contextmanager
+def at_work(paths: Paths) -> Iterator[int]:
+    """Be the only one who restores or updates here, for the length of the block; the lock's descriptor.
+
+    Raises:
+        UserError: somebody else does.
+    """
+    path = paths.state / "upkeep.part"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
+            raise UserError(f"A restore or an update is at work here (process {pid}). Wait until it is done.") from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+async def decided(plan: Plan, environ: Mapping[str, str]) -> bool:
+    """Whether the step that decides was done, by what a register says.
+
+    Raises:
+        RegisterError: it cannot be asked.
+    """
+    if plan.register is not None:
+        if not plan.revision:
+            return False
+        reference = None if plan.reference is None else Reference.parse(plan.reference)
+        return await revisions.of(plan.register, password=password(reference, environ)) == plan.revision
     if plan.server is None:
         return False
     from register import replacing
@@ -178,8 +238,12 @@ def moves_of(folder: Path, ready: Path, kept: Path, names: Sequence[str]) -> lis
 
 
 def _make_room(move: Move) -> None:
-    if move.there:
-        Path(move.kept).parent.mkdir(mode=0o700, exist_ok=True)
+    if not move.there:
+        return
+    Path(move.kept).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if move.over:
+        os.link(move.target, move.kept, follow_symlinks=False)
+    else:
         os.rename(move.target, move.kept)
 
 

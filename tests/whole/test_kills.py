@@ -98,6 +98,7 @@ APART: dict[str, tuple[str, ...]] = {
         "restore.settle", "restore.plan", "restore.move", "restore.decide"
     ),
     "test_killed_at_this_place_a_server_knows_whether_it_is_done": both("register.replace"),
+    "test_killed_at_this_place_a_version_is_whole_or_gone": both("update.install"),
 }
 
 

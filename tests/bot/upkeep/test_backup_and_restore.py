@@ -6,7 +6,6 @@ import asyncio
 import io
 import json
 import os
-import signal
 import stat
 import subprocess
 import tarfile
@@ -19,26 +18,21 @@ import pytest
 from bot.commands import sections
 from bot.doors.cli import run
 from bot.errors import UserError
-from bot.paths import Paths
 from bot.upkeep import selection, switching
 from bot.upkeep.backup import backup
 from bot.upkeep.restoring import restore
 from fleet import lifecycle
-from register import crashpoints, migrations
-from register.crashpoints import declare
-from register.queries import operators
-from register.queries.operators import OperatorRow
-from register.store import Store
+from register import migrations
 from tests.bot.house import ROOM, house
 from tests.bot.puppets import launch, recorded, roster, steps
+from tests.bot.upkeep.desk import die_at, hidden, people, put, standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from bot.paths import Paths
     from tests.bot.house import House
     from tests.postgres import Postgres
-
-STEP = declare("test.upkeep")
 
 
 async def idle(home: House) -> None:
@@ -107,61 +101,8 @@ async def test_what_happened_since_the_backup_does_not_happen_again(tmp_path: Pa
 # --- at a desk -------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
-    """An installation that never ran, with a register of one row and a file of each kind."""
-    monkeypatch.setenv("MUSTER_HOME", str(tmp_path / "home"))
-    made = Paths.of(os.environ)
-    made.prepare()
-    made.muster_yaml.write_text("timezone: Europe/Vienna\n")
-    made.roles.mkdir()
-    (made.roles / "tester.md").write_text("---\nmandate: test\n---\nTest.\n")
-    home = made.agent_folder("imp") / "home"
-    home.mkdir(parents=True)
-    (home / "login.json").write_text("{}")
-    (home / "run.sh").write_text("#!/bin/sh\n")
-    (home / "run.sh").chmod(0o755)
-    asyncio.run(put(made.register_url, "ana"))
-    return made
-
-
-async def put(url: str, name: str) -> None:
-    store = await Store.open(url)
-    async with store.write(STEP) as tx:
-        await operators.put(tx, OperatorRow(identity=f"x:{name}", permission="viewer", set_by="x", set_at=1.0))
-    await store.close()
-
-
-async def people(url: str) -> list[str]:
-    store = await Store.open(url)
-    async with store.read() as tx:
-        found = [row.identity for row in await operators.every(tx)]
-    await store.close()
-    return found
-
-
 def muster(*words: str) -> int:
     return run(sections.load(), list(words))
-
-
-def standing(paths: Paths) -> dict[str, str]:
-    """All that is there, but for what a restore keeps, by name."""
-    assert paths.home is not None
-    return {
-        str(path.relative_to(paths.home)): path.read_text(errors="replace")
-        for path in sorted(paths.home.rglob("*"))
-        if path.is_file()
-        and not {"backups", "muster.lock"} & set(path.parts)
-        and not path.name.startswith(("register.db", "host.lock"))
-        and not any(part.startswith("before-restore-") for part in path.parts)
-    }
-
-
-def hidden(paths: Paths) -> list[str]:
-    """What was begun and not ended."""
-    assert paths.home is not None
-    found = [path.name for path in paths.home.rglob("*") if path.name.startswith(".") or path.name.endswith(".part")]
-    return sorted(found)
 
 
 def test_a_backup_is_put_back_by_hand(paths: Paths, capsys: pytest.CaptureFixture[str]) -> None:
@@ -347,18 +288,6 @@ def test_an_archive_that_is_not_what_it_should_be(paths: Paths, tmp_path: Path) 
 # --- killed ----------------------------------------------------------------------------------------------------------
 
 
-def die_at(place: str, work: Callable[[], object]) -> None:
-    """Do `work` in a process that is killed at `place`."""
-    child = os.fork()
-    if child == 0:
-        try:
-            crashpoints.arm(place)
-            work()
-        finally:
-            os._exit(99)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL, place
-
-
 def places_of_a_restore(moves: int) -> list[tuple[str, bool]]:
     """Every place, and whether a restore that dies there is done."""
     undone = ["restore.settle.before", "restore.settle.after", "restore.plan.before", "restore.plan.after"]
@@ -413,6 +342,7 @@ def test_killed_at_this_place_a_backup_is_there_or_not(paths: Paths, tmp_path: P
 # --- on a server -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_killed_at_this_place_a_server_knows_whether_it_is_done(
     paths: Paths, postgres: Postgres, postgres_database: str
 ) -> None:

@@ -1,0 +1,77 @@
+"""Which version each process of an installation runs: by the interpreter that it was started with."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bot.lock import holder
+from fleet import lock
+
+if TYPE_CHECKING:
+    from bot.paths import Paths
+
+ORCHESTRATOR = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Process:
+    """An orchestrator or an agent host."""
+
+    agent: str
+    """Whose host; empty for the orchestrator."""
+    pid: int
+    prefix: Path | None
+    """The environment that it was started from; None: not known."""
+    version: str
+    """As far as that is known: the name of the environment's folder, or where it is."""
+
+
+def running(paths: Paths) -> list[Process]:
+    """The orchestrator and the agent hosts that run, as far as they are on this machine."""
+    found = []
+    orchestrator = holder(paths.lock)
+    if orchestrator is not None and orchestrator.pid > 0:
+        found.append(of(paths, ORCHESTRATOR, orchestrator.pid))
+    for folder in sorted(paths.agents.glob("*")):
+        pid = lock.holder(folder) if folder.is_dir() else None
+        if pid is not None:
+            found.append(of(paths, folder.name, pid))
+    return found
+
+
+def of(paths: Paths, agent: str, pid: int) -> Process:
+    """One process, and which version it runs."""
+    prefix = _prefix(pid)
+    if prefix is None:
+        version = "unknown"
+    elif prefix.parent == paths.state / "versions":
+        version = prefix.name
+    else:
+        version = f"the one in {prefix}"
+    return Process(agent=agent, pid=pid, prefix=prefix, version=version)
+
+
+def is_detached(pid: int, log: Path) -> bool:
+    """Whether an orchestrator is one that `muster up --detach` started: its output goes to the log."""
+    try:
+        return os.path.samestat(os.stat(f"/proc/{pid}/fd/1"), os.stat(log))
+    except OSError:
+        return False
+
+
+def command_of(pid: int) -> list[str]:
+    """A process's command line; empty where it is not to be had."""
+    try:
+        content = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return []
+    return [os.fsdecode(word) for word in content.split(b"\0")]
+
+
+def _prefix(pid: int) -> Path | None:
+    command = command_of(pid)
+    program = Path(command[0]) if command else Path()
+    return program.parent.parent if program.is_absolute() and program.parent.name == "bin" else None

@@ -1,0 +1,291 @@
+"""A newer version is installed beside the one that runs, and the step over to it is done or undone."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bot import init
+from bot.commands import sections
+from bot.doors.cli import run
+from bot.doors.launcher import STAY, handed_over
+from bot.errors import UserError
+from bot.init import Answers
+from bot.lock import only_one
+from bot.upkeep import packages, processes, seeds, switching, updating, versions
+from bot.upkeep.packages import Candidate
+from bot.upkeep.updating import Options, Updated
+from fleet import roles
+from tests.bot.upkeep import next_version
+from tests.bot.upkeep.desk import die_at, hidden, standing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bot.paths import Paths
+
+CANDIDATE = Candidate(version=next_version.VERSION, requirement="")
+
+
+#: Backups are named by the second.
+_seconds = itertools.count(1)
+
+
+def go(paths: Paths, *, reseed: bool = True) -> Updated:
+    return asyncio.run(updating.go_to(paths, {}, CANDIDATE, Options(reseed=reseed), now=float(next(_seconds))))
+
+
+def revision(paths: Paths) -> str:
+    with closing(sqlite3.connect(paths.state / "register.db")) as connection:
+        return str(connection.execute("SELECT version_num FROM alembic_version").fetchone()[0])
+
+
+def changes(paths: Paths) -> list[dict[str, str]]:
+    return [
+        {"path": str(paths.roles / "coder.md"), "content": "new coder", "verdict": "replace"},
+        {"path": str(paths.roles / "board.md.new"), "content": "new board", "verdict": "conflict"},
+    ]
+
+
+@pytest.fixture
+def ready(paths: Paths) -> Paths:
+    """An installation, with the next version beside it that brings two files and a schema."""
+    next_version.installed(paths)
+    next_version.behave(paths, changes=changes(paths), record={"answers": {}, "files": {}})
+    (paths.roles / "coder.md").write_text("old coder")
+    (paths.roles / "board.md").write_text("the operator's board")
+    return paths
+
+
+def test_the_step_over(ready: Paths) -> None:
+    with only_one(ready.lock):  # an orchestrator runs meanwhile, of this version
+        done = go(ready)
+    assert json.loads((ready.config / "request.json").read_text())["roles"] == seeds.shipped_roles()
+    assert versions.current(ready) == versions.folder(ready, next_version.VERSION)
+    assert revision(ready) == next_version.SCHEMA
+    assert (ready.roles / "coder.md").read_text() == "new coder"
+    assert (ready.roles / "board.md").read_text() == "the operator's board"
+    assert (ready.roles / "board.md.new").read_text() == "new board"
+    assert done.replaced == (str(ready.roles / "coder.md"),)
+    assert done.conflicts == (str(ready.roles / "board.md.new"),)
+    assert Path(done.backup).is_file()
+    assert hidden(ready) == []
+    # What is called `muster` is that version now, unless somebody wants this one.
+    environ = {"MUSTER_HOME": str(ready.home)}
+    handed = handed_over(["ps", "--all"], environ)
+    assert handed is not None
+    assert handed[0] == str(versions.folder(ready, next_version.VERSION) / "bin" / "python")
+    assert handed[-2:] == ["ps", "--all"]
+    assert handed_over(["ps"], {**environ, STAY: "1"}) is None
+
+
+@pytest.mark.parametrize("step", ["survey", "migrate"])
+def test_a_step_that_fails_changes_nothing(ready: Paths, step: str) -> None:
+    next_version.behave(ready, fails=step, changes=changes(ready), record={"answers": {}, "files": {}})
+    before = standing(ready)
+    with pytest.raises(UserError, match=f"it does not work: {step}"):
+        go(ready)
+    assert {key: value for key, value in standing(ready).items() if key != "request.json"} == before
+    assert versions.current(ready) is None
+    assert hidden(ready) == []
+
+
+@pytest.mark.parametrize(
+    ("survey", "words"),
+    [
+        ({"problems": ["muster.yaml:1: no"]}, "would not take the configuration"),
+        ({"protocol": 2}, "in one step"),
+        ({"changes": [{"path": "/etc/passwd", "content": "", "verdict": "replace"}]}, "not its to change"),
+        ({"changes": 3}, "does not say what it would change"),
+    ],
+)
+def test_a_version_that_does_not_fit_is_refused(ready: Paths, survey: dict[str, Any], words: str) -> None:
+    next_version.behave(ready, **survey)
+    with pytest.raises(UserError, match=words):
+        go(ready)
+    assert versions.current(ready) is None
+
+
+def test_files_are_left_alone_when_asked(ready: Paths) -> None:
+    assert go(ready, reseed=False).replaced == ()
+    assert (ready.roles / "coder.md").read_text() == "old coder"
+    assert not (ready.roles / "board.md.new").exists()
+
+
+def _killed_update(ready: Paths, places: Sequence[tuple[str, bool]]) -> None:
+    before, revision_before = standing(ready), revision(ready)
+    for place, done in places:
+        next(_seconds)
+        die_at(place, lambda: go(ready))
+        (ready.config / "request.json").unlink(missing_ok=True)
+        if done:
+            asyncio.run(switching.settle(ready, {}))
+            break
+        if place not in ("restore.plan.before",):
+            with pytest.raises(switching.CutOff):
+                asyncio.run(switching.settle(ready, {}))
+        assert {key: text for key, text in standing(ready).items() if "/.update-" not in key} == before, place
+        assert versions.current(ready) is None
+        assert revision(ready) == revision_before
+    assert versions.current(ready) is not None
+    assert revision(ready) == next_version.SCHEMA
+    assert (ready.roles / "coder.md").read_text() == "new coder"
+    # What is left lying after the end goes with the next update.
+    assert all(name.startswith(".update-") for name in hidden(ready))
+
+
+def test_killed_at_this_place_an_update_is_done_or_undone(ready: Paths) -> None:
+    _killed_update(ready, [("restore.move.after:3", False), ("restore.decide.before", True)])
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("last", ["restore.decide.before", "restore.decide.after"])
+def test_killed_at_every_place_an_update_is_done_or_undone(ready: Paths, last: str) -> None:
+    moves = [f"restore.move.{side}:{count}" for count in range(1, 9) for side in ("before", "after")]
+    places = [(place, False) for place in ("restore.plan.before", "restore.plan.after", *moves)]
+    _killed_update(ready, [*places, (last, True)])
+
+
+@pytest.mark.soak
+def test_killed_at_this_place_a_version_is_whole_or_gone(paths: Paths, tmp_path: Path) -> None:
+    """With pip, and a real package."""
+    next_version.behave(paths)
+    file = next_version.wheel(tmp_path)
+    options = Options(place=str(file), with_pip=False)
+    assert updating.check(options).newer
+    for side in ("before", "after"):
+        die_at(
+            f"update.install.{side}",
+            lambda: asyncio.run(updating.update(paths, {}, options, now=float(next(_seconds)))),
+        )
+        assert bool(versions.standing(paths)) == (side == "after")
+        assert versions.current(paths) is None
+    done = asyncio.run(updating.update(paths, {}, options, now=99.0))
+    assert isinstance(done, Updated)
+    assert done.after == next_version.VERSION
+    other = next_version.wheel(tmp_path, name="another_package")
+    with pytest.raises(UserError, match="is the package another-package"):
+        updating.check(Options(place=str(other)))
+
+
+# --- what is said ----------------------------------------------------------------------------------------------------
+
+
+def test_a_checkout_is_updated_by_its_owner(paths: Paths, capsys: pytest.CaptureFixture[str]) -> None:
+    if packages.checkout() is None:
+        pytest.skip("tried by hand where Muster is not installed from its sources")
+    assert run(sections.load(), ["update"]) == 1
+    assert "git pull" in capsys.readouterr().err
+
+
+def test_wrong_words(paths: Paths, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(sections.load(), ["update", "--check", "--relaunch"]) == 2
+    assert run(sections.load(), ["update", "--from", str(paths.state / "no.whl")]) == 1
+    assert "There is no file" in capsys.readouterr().err
+    assert run(sections.load(), ["update", "--from", "http://example.org/x.whl"]) == 1
+    assert "https://" in capsys.readouterr().err
+    with switching.at_work(paths), pytest.raises(UserError, match=rf"process {os.getpid()}"):
+        go(paths)
+
+
+# --- versions --------------------------------------------------------------------------------------------------------
+
+
+def test_versions_in_their_order() -> None:
+    ordered = [
+        "0.9",
+        "1.0.dev1",
+        "1.0a1",
+        "1.0a2.dev1",
+        "1.0a2",
+        "1.0b1",
+        "1.0rc1",
+        "1.0",
+        "1.0.post1",
+        "1.0.1",
+        "1.10",
+        "1!0.1",
+    ]
+    assert sorted(reversed(ordered), key=versions.order) == ordered
+    assert versions.order("1.0") == versions.order("1.0.0") == versions.order("v1.0+local")
+    assert versions.is_newer("0.0.1", "no version")
+    assert not versions.is_name("../../x")
+
+
+def test_an_old_link_sends_nobody_back(paths: Paths) -> None:
+    next_version.installed(paths, "0.0.1")
+    (paths.state / "current").symlink_to("versions/0.0.1")
+    assert handed_over([], {"MUSTER_HOME": str(paths.home)}) is None
+    for elsewhere in ("/usr", "versions/../..", "versions/nothing", "versions/0.0.1/.."):
+        (paths.state / "current").unlink()
+        (paths.state / "current").symlink_to(elsewhere)
+        assert versions.current(paths) is None
+
+
+def test_who_runs_what(paths: Paths) -> None:
+    with only_one(paths.lock):
+        (own,) = processes.running(paths)
+    assert (own.agent, own.pid) == (processes.ORCHESTRATOR, os.getpid())
+    prefix = next_version.installed(paths)
+    for python, version in ((sys.executable, f"the one in {sys.prefix}"), (prefix / "bin" / "python", "99.1")):
+        waits = "print('here', flush=True); input()"
+        with subprocess.Popen([python, "-c", waits], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            assert processes.of(paths, "imp", process.pid).version == version
+            process.kill()
+
+
+# --- files that began as ours ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "yours", "verdict"),
+    [
+        ("a", "a", "a", "leave"),
+        ("a", "b", "a", "replace"),
+        ("a", "b", "b", "leave"),
+        ("a", "a", "mine", "leave"),
+        ("a", "b", "mine", "conflict"),
+        ("a", "b", None, "leave"),
+        ("a", None, "a", "leave"),
+        (None, "b", "mine", "leave"),
+    ],
+)
+def test_three_ways(before: str | None, now: str | None, yours: str | None, verdict: str) -> None:
+    assert seeds.decide(before, now, yours) == verdict
+
+
+def test_what_an_update_changes_in_the_operators_files(paths: Paths) -> None:
+    shipped = (roles.SHIPPED / "coder.md").read_text()
+    (paths.roles / "coder.md").write_text("as it was shipped before")
+    (paths.roles / "board.md").write_text("edited")
+    (paths.roles / "research.md").write_text((roles.SHIPPED / "research.md").read_text())
+    before = {"coder.md": seeds.digest("as it was shipped before"), "board.md": seeds.digest("board then")}
+    answers = Answers(chat="terminal", preset="general", runtime="sim")
+    paths.roster_yaml.write_text(init.roster_yaml(answers) + "# edited\n")
+    seeds.remember(paths, answers)
+    found = {Path(each.path).name: (each.verdict, each.content) for each in seeds.changes(paths, before)}
+    assert found.keys() == {"coder.md", "board.md.new"}, "what is shipped as it was is nobody's change"
+    assert found["coder.md"] == ("replace", shipped)
+    assert found["board.md.new"][0] == "conflict"
+
+    record = seeds.read_record(paths)
+    record["files"]["roster.yaml"] = seeds.digest("the preset of then")
+    record["files"]["muster.yaml"] = seeds.digest(paths.muster_yaml.read_text())
+    seeds.write_record(paths, record)
+    found = {Path(each.path).name: (each.verdict, each.content) for each in seeds.changes(paths, {})}
+    assert found["roster.yaml.new"] == ("conflict", init.roster_yaml(answers))
+    assert found["muster.yaml"] == ("replace", init.muster_yaml(answers))
+    (paths.state / seeds.RECORD).write_text('{"files": {}, "answers": {"preset": "unheard of"}}')
+    assert seeds.changes(paths, {}) == []
