@@ -82,6 +82,7 @@ def program(folder: Path, text: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 async def test_one_that_falls_again_and_again_is_given_up_however_often_muster_is_started_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,6 +128,7 @@ async def test_what_only_a_person_can_mend_is_said_once_and_not_tried(tmp_path: 
         assert "failed" in await home.ask("!ps")
 
 
+@pytest.mark.slow
 async def test_after_a_start_of_the_machine_all_come_up_one_after_the_other_and_nobody_fell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -134,6 +134,7 @@ async def test_one_that_was_left_down_is_told_once_with_the_way_out_and_not_agai
             assert len(said(home, "should run and does not")) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hurried")
 async def test_what_befalls_many_at_once_is_one_event_in_the_main_room(tmp_path: Path) -> None:
     names = [f"coder{number}" for number in range(3)]
