@@ -36,6 +36,8 @@ _MAX_TEXT = 40_000
 #: Bytes of content with relations and our key; what the homeserver adds comes on top of it.
 _HARD_LIMIT = content.CONTENT_LIMIT + 2_500
 _TYPING = 45.0
+#: Seconds after which it is tried again to say something in a room that the bot is not in.
+_INVITED_WITHIN = 5.0
 
 _log = structlog.get_logger(__name__)
 
@@ -149,7 +151,7 @@ class MatrixConnector:
             detail = "Not connected yet."
         else:
             reachable = True
-            rooms = "one room" if receiver.joined == 1 else f"{receiver.joined} rooms"
+            rooms = "one room" if len(receiver.inside) == 1 else f"{len(receiver.inside)} rooms"
             detail = f"Connected to {self._settings.homeserver} as {self._settings.user}, in {rooms}."
         return Health(
             kind=self.kind,
@@ -197,6 +199,11 @@ class MatrixConnector:
         except MatrixRefusal as error:
             if error.code == "M_DUPLICATE_ANNOTATION":
                 return await self.find(outbound, conversation=conversation, target=target) or Sent(event_id="")
+            if error.code == "M_FORBIDDEN" and not self._is_inside(room):
+                self._rooms.note(
+                    f"outside {room}", f"The bot is not in {room}, where it has something to say: invite it."
+                )
+                raise TryLater(f"the bot is not in the room {room}; invite it", after=_INVITED_WITHIN) from error
             raise send_error(error) from error
         except WireError as error:
             raise send_error(error) from error
@@ -260,6 +267,9 @@ class MatrixConnector:
         return found
 
     # --- inside --------------------------------------------------------------------------------------------------
+
+    def _is_inside(self, room: str) -> bool:
+        return self._receiver is not None and room in self._receiver.inside
 
     def _connected(self) -> Wire:
         if self._wire is None:

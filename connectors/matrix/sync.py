@@ -234,8 +234,8 @@ class Receiver:
     """The sentence for the person who must."""
     failure: str | None = field(default=None, init=False)
     """Why the last sync failed; None when it did not."""
-    joined: int = field(default=0, init=False)
-    """In how many rooms we are."""
+    inside: frozenset[str] = field(default=frozenset(), init=False)
+    """The rooms in which we are, as far as is known."""
     _in_touch: bool = field(default=False, init=False)
     _join_after: dict[str, float] = field(default_factory=dict, init=False)
 
@@ -254,7 +254,7 @@ class Receiver:
                 failures += 1
                 await self._wait(error, failures)
             else:
-                self.joined = len(position.rooms)
+                self.inside = position.rooms
                 if failures:
                     _log.info("matrix_back", connector=self.connector, failures=failures)
                 failures, self.failure = 0, None
@@ -292,6 +292,7 @@ class Receiver:
         inside, outside = {room.room for room in news.joined}, {room.room for room in gone}
         for settled in inside | outside:
             self.rooms.forget_note(f"invitation {settled}")
+            self.rooms.forget_note(f"outside {settled}")
         waiting = {room: inviter for room, inviter in position.invitations if room not in inside | outside}
         known = waiting | dict(news.invited)
         invitations = await self._answer_invitations(tuple(known.items())[-_INVITATIONS:])

@@ -180,7 +180,7 @@ async def test_what_was_said_before_we_were_thrown_out_still_counts(ana: Operato
     await ana.say(room, "!stop after the kick")
     async with bot.running():
         await bot.keeper.got(await ana.say(elsewhere, "end"))
-        with pytest.raises(Refused, match="Invite it"):
+        with pytest.raises(TryLater, match="invite it"):
             await bot.say(room, "stopped", key="reply")
     numbers = [f"number {number}" for number in range(earlier)]
     assert bot.keeper.texts == ["begin", *numbers, "!stop coder0", "end"]
@@ -369,10 +369,24 @@ async def test_what_can_never_be_said_is_refused_with_a_sentence(ana: Operator, 
         room = await room_with(ana, bot)
         with pytest.raises(Refused, match="as a file"):
             await bot.say(room, "x" * 100_000, key="long")
-        elsewhere = await ana.create_room()
-        with pytest.raises(Refused, match="Invite it"):
-            await bot.say(elsewhere, "hello", key="elsewhere")
+        await ana.set_state(room, "m.room.power_levels", {"events_default": 50})
+        with pytest.raises(Refused, match="power level"):
+            await bot.say(room, "hello", key="muted")
+        await ana.set_state(room, "m.room.power_levels", {"events_default": 0})
         await bot.say(room, "c\0ntrol \ud800 characters", key="odd")
+
+
+async def test_what_is_to_be_said_in_a_room_waits_for_the_bot_to_be_invited(ana: Operator, bot: Bot) -> None:
+    async with bot.running() as connector:
+        room = await ana.create_room()
+        with pytest.raises(TryLater, match="invite it"):
+            await bot.say(room, "hello", key="hello")
+        await healthy(connector, lambda health: "invite it" in health.detail)
+        await ana.invite(room, bot.user_id)
+        await joined(ana, room, bot)
+        await bot.say(room, "hello", key="hello")
+        await healthy(connector, lambda health: "invite it" not in health.detail)
+    assert [body(event) for event in await ana.messages(room, bot.user_id)] == ["hello"]
 
 
 async def test_nothing_is_said_in_an_encrypted_room(ana: Operator, bot: Bot) -> None:
@@ -445,9 +459,9 @@ async def test_a_log_in_that_was_ended_needs_a_person(ana: Operator, bot: Bot) -
         assert "Log in again" in (await connector.health()).detail
         with pytest.raises(TryLater):
             await bot.say(room, "hello", key="hello")
-    with pytest.raises(NeedsPerson, match="Put a valid one"):
-        async with bot.running():
-            pass
+        again = asyncio.create_task(connector.start(bot.keeper.cursor))
+        with pytest.raises(NeedsPerson, match="Put a valid one"):
+            await again
 
 
 async def test_a_password_is_used_once(synapse: Synapse, tmp_path: Path) -> None:
