@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from bot import brought_down
+from bot import brought_down, units
 from bot.commands.execution import Request
 from bot.commands.lines import written
 from bot.commands.table import OPERATOR
@@ -22,7 +22,7 @@ from bot.errors import UserError
 from bot.rostering import usable
 from bot.saying import Place, Speaker
 from connectors import outbox
-from fleet import revival
+from fleet import lifecycle, revival
 from fleet.drift import ENDED
 from fleet.revival import Record
 from register.errors import MusterError
@@ -62,6 +62,8 @@ async def bring_up(services: Services, executor: Executor, *, stagger_s: float =
 
 
 async def _bring_up(services: Services, executor: Executor, fleet: Roster, stagger_s: float) -> None:
+    for refused in await asyncio.to_thread(units.settle, services.paths, fleet.agents):
+        log.warning("units.not_settled", reason=refused)
     left = services.paths.brought_down
     stopped_with_us = await asyncio.to_thread(brought_down.read, left)
     launched = 0
@@ -138,6 +140,8 @@ async def _is_due(services: Services, name: str, stopped_with_us: frozenset[str]
                 if row.wanted != "running":
                     return row.wanted == "stopped" and name in stopped_with_us
                 if row.state in ENDED:
+                    if lifecycle.is_running(services.paths.agent_folder(name)):
+                        return False  # systemd was quicker, and its journal is not read yet
                     # Who fell is tried again by its keeper, until it is given up.
                     return revival.is_over(Record.from_json(row.revival), services.clock())
                 if services.agents.is_up(name):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from bot import roster_view
+from bot import roster_view, units
 from bot.commands.lines import command_line, from_shell
 from bot.commands.table import ADMIN, Reply
 from bot.custody import custody
@@ -120,7 +120,14 @@ async def add_agent(ctx: Context, name: str, entry: Mapping[str, Any], *, instea
     stopped = f" {instead_of} is no longer in it.{left or ''}" if instead_of is not None else ""
     note = " This roster is a minimal one, so nobody else is needed." if fleet.preset == MINIMAL else ""
     text = f"{name} ({role}) is in the roster. It {comes} by {command_line(f'launch {name}')}.{stopped}{note}"
+    text += await _settle_units(services, fleet)
     return Reply(text, {"name": name, "added": True, "role": role, "replaced": instead_of})
+
+
+async def _settle_units(services: Services, fleet: Roster) -> str:
+    """Give who is in the roster its systemd unit, and take away that of who is not. What to say of what was refused."""
+    refused = await asyncio.to_thread(units.settle, services.paths, fleet.agents)
+    return "".join(f"\n\n⚠️ {services.redact(line)}" for line in refused)
 
 
 async def _standing(services: Services, name: str) -> dict[str, Any] | None:
@@ -164,12 +171,14 @@ async def _remove(ctx: Context, name: str, *, now: bool) -> Reply:
         raise UserError(f"No agent of the roster is called {name!r}.{suggestion(name, names)} {there}")
     try:
         await asyncio.to_thread(editing.remove_agent, services.paths.roster_yaml, name)
+        fleet = await asyncio.to_thread(services.assembly.read_roster)
     except FleetError as error:
         raise UserError(str(error)) from error
     stops = await _leave(ctx, name, now=now)
+    unsettled = await _settle_units(services, fleet)
     gone = f"{name} is no longer in the roster." if known is not None else f"{name} was not in the roster."
     data = {"name": name, "removed": known is not None, "state": "stopping" if stops else "stopped"}
-    return Reply(f"{gone}{stops or ''}", data)
+    return Reply(f"{gone}{stops or ''}{unsettled}", data)
 
 
 async def _leave(ctx: Context, name: str, *, now: bool) -> str | None:
@@ -201,6 +210,7 @@ async def apply(ctx: Context) -> Reply:
     async def seen() -> list[dict[str, Any]]:
         return [roster_view.change_as_json(change) for change in found.values()]
 
+    unsettled = await _settle_units(services, fleet)
     done: list[dict[str, Any]] = []
     # A run that a crash cut off tells what it set out to do, although part of it is done by now.
     for change in await ctx.once("changes", seen):
@@ -213,8 +223,8 @@ async def apply(ctx: Context) -> Reply:
                 said, problem = f"✖ It stays as it is: {error}", str(error)
         done.append({**change, "said": said, "done": problem is None, "problem": problem})
     if not done:
-        return Reply("The fleet is as the roster says; nothing was changed.", {"changes": []})
-    text = services.redact(from_shell(roster_view.applied_text(done), services.table))
+        return Reply(f"The fleet is as the roster says; nothing was changed.{unsettled}", {"changes": []})
+    text = services.redact(from_shell(roster_view.applied_text(done), services.table)) + unsettled
     data = [{key: value for key, value in each.items() if key != "said"} for each in done]
     return Reply(text, {"changes": data}, ok=all(each["done"] for each in done))
 

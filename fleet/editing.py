@@ -114,6 +114,30 @@ def remove_agent(path: Path, name: str) -> bool:
     return True
 
 
+def set_default(path: Path, key: str, value: str) -> None:
+    """Say in the ``defaults`` of a file that is there what holds for agents that say nothing else.
+
+    Raises:
+        RosterError: the file is not valid, or it cannot be written. It is as it was.
+    """
+    with _edited(path) as (real, known_roles):
+        from ruamel.yaml.comments import CommentedMap
+
+        before = _read(real, known_roles)
+        text = _text(real)
+        content, dump = _ruamel(text, flush_left=re.search(_FLUSH_LEFT, text, re.MULTILINE) is not None)
+        if not content.get("defaults"):
+            content.insert(
+                list(content).index("version") + 1 if "version" in content else 0, "defaults", CommentedMap()
+            )
+        if key in content["defaults"]:
+            content["defaults"][key] = value
+        else:
+            # In front, since a comment above the next block hangs on the last key of this one.
+            content["defaults"].insert(0, key, value)
+        _write(real, dump(content), before, known_roles, keep_old=True)
+
+
 def check_removal(fleet: Roster, name: str) -> None:
     """See whether a fleet can do without an agent.
 

@@ -154,7 +154,10 @@ def _from_keyring(name: str) -> str:
         secret: str | None = keyring.get_password(KEYRING_SERVICE, name)
     except Exception as error:
         # Backends raise what they like: a locked keyring, no desktop bus, ...
-        raise Unresolved(f"The keyring cannot be asked for {name}: {type(error).__name__}: {error}") from error
+        raise Unresolved(
+            f"The keyring cannot be asked for {name}: {type(error).__name__}: {error}. After a boot it is locked until "
+            "somebody logs in; where nobody does, use file:PATH, or env:NAME and a variable of the service."
+        ) from error
     if not secret:
         raise Unresolved(f"The keyring has no entry {name}. Make it with `keyring set {KEYRING_SERVICE} {name}`.")
     return secret

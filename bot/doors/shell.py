@@ -196,6 +196,33 @@ def doctor(as_json: bool) -> int:
 
 
 @click.command()
+@click.option("--agents", "agents_too", is_flag=True, help="Give a unit to each agent whose hosting nobody named, too.")
+@click.option("--uninstall", "away", is_flag=True, help="The way back: take the units away. What runs goes on.")
+@click.option("--dry-run", "--print", "dry_run", is_flag=True, help="Change nothing; print the units and the commands.")
+def install(agents_too: bool, away: bool, dry_run: bool) -> int:
+    """Have systemd bring Muster back when the machine starts: user units, and lingering.
+
+    Agents whose hosting is systemd get a unit each, and lose it when they leave the roster. The others come back with
+    the orchestrator.
+    """
+    from bot.installing import install as put_in
+    from bot.installing import uninstall as take_out
+
+    if away and agents_too:
+        raise click.UsageError("--uninstall takes all units away; leave --agents out.")
+    paths = _paths()
+    if away:
+        report = take_out(paths, dry_run=dry_run)
+    else:
+        report = put_in(paths, os.environ, agents_too=agents_too, dry_run=dry_run)
+    for line in report.done:
+        click.echo(line)
+    for warning in report.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    return 0
+
+
+@click.command()
 @click.argument("runtime", metavar="RUNTIME")
 def login(runtime: str) -> int:
     """Log a runtime in with its own program, into the folder that its agents use."""
@@ -270,6 +297,7 @@ for _name, _made in (
     ("config check", config_check),
     ("config schema", config_schema),
     ("doctor", doctor),
+    ("install", install),
     ("login", login),
     ("register copy", register_copy),
     ("backup", backup),
