@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from bot import units
 from bot.config import check
-from bot.doctor import references
+from bot.doctor.installation import references
 from bot.errors import UserError
 from fleet import editing
 from fleet.errors import FleetError

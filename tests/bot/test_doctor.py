@@ -5,6 +5,7 @@ from __future__ import annotations
 import email.utils
 import json
 import os
+import shutil
 import socket
 import sqlite3
 import stat
@@ -17,11 +18,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bot import config, doctor
+from bot import config, doctor, units
+from bot.doctor import hosting, installation, machine, network
 from bot.lock import only_one
 from bot.paths import Paths
 from fleet.sandbox.policy import Availability
 from register.store import Store
+from tests.fleet.hosting import places
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,6 +92,35 @@ def test_a_program_is_asked_for_its_version(paths: Paths, tmp_path: Path, script
     assert (finding.state, found in finding.found) == (state, True)
 
 
+def test_what_is_too_old_is_missing(paths: Paths, tmp_path: Path) -> None:
+    program(tmp_path, "git", "echo git version 2.29.9")
+    program(tmp_path, "tmux", "echo tmux 2.9a")
+    findings = doctor.examine(paths, {}, which=lambda name: str(tmp_path / name) if name in ("git", "tmux") else None)
+    for name, least in (("git", "2.30"), ("tmux", "3.0")):
+        assert (named(findings, name).state, least in named(findings, name).way) == ("missing", True)
+
+
+def test_where_agents_are_to_run_is_looked_at(paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths.roster_yaml.write_text("agents: [{name: a, hosting: tmux}, {name: b, hosting: systemd}]\n")
+    checked = config.check(paths)
+    lacking = list(hosting.examine(checked, paths, nothing))
+    assert {each.name: each.state for each in lacking} == {
+        "hosting tmux": "wrong", "hosting systemd": "wrong", "systemd": "missing",
+    }  # fmt: skip
+    record = places.systemd(tmp_path, monkeypatch)
+    (record / "refuses").touch()
+    (away,) = hosting.examine(checked, paths, shutil.which)
+    assert (away.state, "No medium found" in away.found, "enable-linger" in away.way) == ("wrong", True, True)
+    (record / "refuses").unlink()
+    (ready,) = hosting.examine(checked, paths, shutil.which)
+    assert (ready.state, "muster install" in ready.found) == ("ok", True)
+    units.settle(paths, checked.roster.agents if checked.roster else ())
+    monkeypatch.setattr(hosting, "LINGERING", tmp_path / "nobody")
+    (installed,) = hosting.examine(checked, paths, shutil.which)
+    assert (installed.state, installed.way) == ("wrong", "loginctl enable-linger")
+    assert installed.found.startswith("1 unit of this installation, 1 enabled")
+
+
 def test_docker_will_do_for_podman(paths: Paths, tmp_path: Path) -> None:
     program(tmp_path, "docker", "echo Docker version 27")
 
@@ -99,16 +131,16 @@ def test_docker_will_do_for_podman(paths: Paths, tmp_path: Path) -> None:
 
 
 def test_a_sandbox_that_does_not_work_says_why() -> None:
-    finding = doctor.bubblewrap(Availability(False, "User namespaces are off."))
+    finding = machine.bubblewrap(Availability(False, "User namespaces are off."))
     assert finding.state == "missing"
     assert "sandbox: none" in finding.costs
     assert finding.way == "User namespaces are off."
-    assert doctor.bubblewrap(Availability(True)).state == "ok"
+    assert machine.bubblewrap(Availability(True)).state == "ok"
 
 
 def test_an_old_python() -> None:
-    assert doctor.python((3, 10, 2)).state == "wrong"
-    assert doctor.python((3, 13, 0)).state == "ok"
+    assert machine.python((3, 10, 2)).state == "wrong"
+    assert machine.python((3, 13, 0)).state == "ok"
 
 
 def test_a_roster_below_the_floor_costs_the_roster_alone(paths: Paths) -> None:
@@ -154,28 +186,28 @@ def test_secrets_are_looked_for_and_not_shown(paths: Paths) -> None:
 
 async def test_the_register_is_looked_into(paths: Paths) -> None:
     checked = config.check(paths)
-    assert "will be made" in doctor.register(checked, paths).found
+    assert "will be made" in installation.register(checked, paths).found
     paths.state.mkdir(mode=0o700)
     store = await Store.open(paths.register_url)
     await store.close()
-    assert doctor.register(checked, paths).found.endswith("register.db opens")
+    assert installation.register(checked, paths).found.endswith("register.db opens")
 
     file = paths.state / "register.db"
     with closing(sqlite3.connect(file)) as database:
         database.execute("UPDATE alembic_version SET version_num = '9999'")
         database.commit()
-    assert "at revision 9999" in doctor.register(checked, paths).found
+    assert "at revision 9999" in installation.register(checked, paths).found
     file.write_bytes(b"no database" * 1000)
-    finding = doctor.register(checked, paths)
+    finding = installation.register(checked, paths)
     assert (finding.state, "backup" in finding.way) == ("wrong", True)
 
 
 def test_a_register_on_a_server_is_looked_into(paths: Paths, postgres: Postgres, emptied_database: str) -> None:
     paths.config.mkdir(parents=True, exist_ok=True)
 
-    def look(url: str) -> doctor.Finding:
+    def look(url: str) -> Finding:
         paths.muster_yaml.write_text(f"register: {{url: '{url}', password: 'env:DB'}}\n")
-        return doctor.register(config.check(paths), paths, {"DB": "hunter2"})
+        return installation.register(config.check(paths), paths, {"DB": "hunter2"})
 
     found = look(postgres.url(emptied_database))
     assert (found.state, found.way) == ("wrong", "Set fsync = on in postgresql.conf.")
@@ -187,9 +219,9 @@ def test_a_register_on_a_server_is_looked_into(paths: Paths, postgres: Postgres,
     assert away.state == "wrong"
     assert "does not answer" in away.found
     paths.muster_yaml.write_text("register: {url: 'postgresql:///fleet', password: 'env:NOT_SET'}\n")
-    unset = doctor.register(config.check(paths), paths, {})
+    unset = installation.register(config.check(paths), paths, {})
     assert "NOT_SET is not set" in unset.found
-    names = {finding.name: finding.state for finding in doctor._secrets(config.check(paths), {})}
+    names = {finding.name: finding.state for finding in installation.secrets(config.check(paths), {})}
     assert names == {"register.password": "wrong"}
 
 
@@ -201,7 +233,7 @@ def test_a_register_that_takes_any_password_is_wrong(paths: Paths, postgres: Pos
     try:
         url = f"postgresql://muster@127.0.0.1:{port}/{emptied_database}"
         paths.muster_yaml.write_text(f"register: {{url: '{url}'}}\n")
-        finding = doctor.register(config.check(paths), paths, {})
+        finding = installation.register(config.check(paths), paths, {})
     finally:
         postgres.stop()
         postgres.start()
@@ -211,23 +243,23 @@ def test_a_register_that_takes_any_password_is_wrong(paths: Paths, postgres: Pos
 
 
 def test_sockets_and_disk(paths: Paths) -> None:
-    assert "will be made" in doctor.sockets(paths).found
+    assert "will be made" in installation.sockets(paths).found
     paths.prepare()
-    assert doctor.sockets(paths).state == "ok"
+    assert installation.sockets(paths).state == "ok"
     assert list(paths.sockets.iterdir()) == []
     paths.sockets.rmdir()
     paths.sockets.write_text("")
-    assert doctor.sockets(paths).state == "wrong"
-    assert doctor.disk(paths).state in ("ok", "wrong")
-    assert doctor.disk(paths, free=10_000).state == "wrong"
-    assert doctor.disk(paths, free=10**12).state == "ok"
+    assert installation.sockets(paths).state == "wrong"
+    assert installation.disk(paths).state in ("ok", "wrong")
+    assert installation.disk(paths, free=10_000).state == "wrong"
+    assert installation.disk(paths, free=10**12).state == "ok"
 
 
 def test_who_runs(paths: Paths) -> None:
     paths.prepare()
-    assert doctor.running(paths).found == "not running"
+    assert installation.running(paths).found == "not running"
     with only_one(paths.lock):
-        assert f"process {os.getpid()}" in doctor.running(paths).found
+        assert f"process {os.getpid()}" in installation.running(paths).found
 
 
 @contextmanager
@@ -263,19 +295,19 @@ def test_a_homeserver_that_answers_shows_our_clock(paths: Paths) -> None:
     assert "Matrix v1.11" in named(findings, "connector matrix").found
     clock = named(findings, "clock")
     assert (clock.state, clock.found) == ("wrong", f"500 s ahead of {address}")
-    assert doctor.clock_against(address, -20).state == "ok"
+    assert network.clock_against(address, -20).state == "ok"
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"{}", b'{"versions": []}', b"[1]"])
 def test_something_else_that_answers(body: bytes) -> None:
     with serving(body) as address:
-        finding, skew = doctor.homeserver("matrix", address)
+        finding, skew = network.homeserver("matrix", address)
     assert (finding.state, skew) == ("wrong", None)
     assert "not as a Matrix homeserver does" in finding.found
 
 
 def test_a_homeserver_that_does_not_answer() -> None:
-    finding, skew = doctor.homeserver("matrix", "http://127.0.0.1:1")
+    finding, skew = network.homeserver("matrix", "http://127.0.0.1:1")
     assert (finding.state, skew) == ("wrong", None)
     assert "does not answer" in finding.found
 
