@@ -7,6 +7,7 @@ one was killed; the agent host knows the ids of messages, and takes each of them
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -22,10 +23,11 @@ from register.crashpoints import around, declare
 from register.queries import agent_messages, agents, approvals, peers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from bot.telling import Teller
     from fleet.control import AgentLink
+    from register.queries.agent_messages import AgentMessage
     from register.queries.approvals import Approval
     from register.store import Store
 
@@ -52,6 +54,15 @@ _STATES = {
 LOOK_AGAIN = 30.0
 
 
+def deadlines(
+    known: Mapping[tuple[str, float], float], waiting: Sequence[AgentMessage], *, now: float, steady: float
+) -> dict[tuple[str, float], float]:
+    """When each of the messages that wait is given up, in `steady` seconds; by what is `known` for those that waited
+    before, so that nothing grows old because somebody sets the clock."""
+    found = {(message.id, message.give_up_at): steady + message.give_up_at - now for message in waiting}
+    return {key: known.get(key, deadline) for key, deadline in found.items()}
+
+
 @dataclass(slots=True)
 class Carrier:
     """Carries for one agent."""
@@ -63,6 +74,10 @@ class Carrier:
     wake_delivery: Callable[[], None]
     link: Callable[[], AgentLink | None]
     """The open link to the agent host, when there is one."""
+    steady: Callable[[], float] = time.monotonic
+    """Seconds, however the clock is set."""
+    _deadlines: dict[tuple[str, float], float] = field(default_factory=dict)
+    """When each message that waits is given up, in `steady` seconds."""
     _mail: asyncio.Event = field(default_factory=asyncio.Event)
     _held_back: bool = False
     """The agent host takes no messages for now; it is not asked for each that comes."""
@@ -97,14 +112,14 @@ class Carrier:
                 self._held_back = False
 
     async def _give_up_old(self) -> None:
-        now = self.clock()
         async with self.store.read() as tx:
             row = await agents.get(tx, self.name)
             if row is not None and row.wanted == "frozen":
                 return  # what is said to a frozen agent waits with it
             waiting = await agent_messages.in_states(tx, ["pending"], agent=self.name)
+        self._deadlines = deadlines(self._deadlines, waiting, now=self.clock(), steady=self.steady())
         for message in waiting:
-            if message.give_up_at <= now:
+            if self._deadlines[message.id, message.give_up_at] <= self.steady():
                 await self._settle(message.id, "dead", detail="it could not be delivered in the time that it had")
 
     async def _settle(

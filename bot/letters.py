@@ -121,8 +121,8 @@ async def send_again(ctx: Context, wanted: str) -> Reply:
     wanted = wanted.strip("`")
 
     async def act(tx: AsyncConnection) -> dict[str, str]:
-        if await outbox.retry(tx, wanted, ctx.services.clock()):
-            return {"id": wanted, "to": "chat", "agent": ""}
+        if (said := await outbox.retry(tx, wanted, ctx.services.clock())) is not None:
+            return {"id": said, "to": "chat", "agent": ""}
         message = await _find(tx, wanted)
         row = await ctx.services.agents.get(message.agent)
         now = ctx.services.clock()
@@ -149,6 +149,11 @@ async def send_again(ctx: Context, wanted: str) -> Reply:
         ctx.services.agents.bring_mail(done["agent"])
     else:
         ctx.services.delivery.wake()
+    if not done["agent"] and done["id"] != wanted:
+        text = (
+            f"A newer text of that message, {rendering.code(done['id'])}, is said in its place; this one is left out."
+        )
+        return Reply(text, {"id": done["id"], "state": "superseded"})
     return Reply(f"Sent again to {done['to']}.", {"id": done["id"], "state": "pending"})
 
 

@@ -76,6 +76,9 @@ class Connector(Protocol):
             NeedsPerson: wrong credentials or settings.
         """
 
+    async def connected(self) -> None:
+        """Return as soon as something can be said; at once where that is already so. Called while `start` runs."""
+
     async def stop(self) -> None:
         """Release connections. Safe to call twice, and before `start`."""
 

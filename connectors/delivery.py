@@ -47,6 +47,7 @@ class Delivery:
         *,
         settings: DeliverySettings | None = None,
         clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
         rng: Callable[[], float] = random.random,
         broken: Mapping[str, Health] | None = None,
         on_outcome: OnOutcome | None = None,
@@ -60,6 +61,7 @@ class Delivery:
             few times.
         settings: times and bounds.
         clock: seconds since the epoch.
+        steady: seconds since any moment, however the clock is set; what waits is given up by these.
         rng: a number from 0 up to 1, for jitter.
         broken: the health of connectors that could not even be made.
         on_outcome: told of every row that was sent or is dead; best effort.
@@ -72,7 +74,9 @@ class Delivery:
         self._receiver = Receiver(store, handler, self._settings, clock=clock, on_failed=on_failed)
         self._supervisors: dict[str, Supervisor] = {}
         for name, connector in connectors.items():
-            sender = Sender(store, name, connector, self._settings, clock=clock, rng=rng, on_outcome=on_outcome)
+            sender = Sender(
+                store, name, connector, self._settings, clock=clock, steady=steady, rng=rng, on_outcome=on_outcome
+            )
             self._supervisors[name] = Supervisor(store, name, connector, sender, self._settings, clock=clock, rng=rng)
             connector.subscribe(partial(self.accept, name))
 

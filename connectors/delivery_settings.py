@@ -15,6 +15,8 @@ class DeliverySettings:
     upload_timeout: float = 600.0
     sends_at_once: int = 8
     """Messages under way at the same time through one connector."""
+    uploads_at_once: int = 3
+    """How many of those may be files: uploads that hang are not to keep words waiting."""
     retry_first: float = 1.0
     """Pause after a failed send; twice as long after each further one of the same lane."""
     retry_longest: float = 60.0

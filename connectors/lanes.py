@@ -18,7 +18,7 @@ from connectors.adapting import adapt
 from connectors.choice import Attempt, Choice
 from connectors.coalescing import ProgressGaps, is_change, is_receipt, last_word, merged
 from connectors.lane import Backoff, Lane
-from connectors.messages import Priority, Replace
+from connectors.messages import File, Priority, Replace
 from connectors.outbox import Standing
 from connectors.standings import Standings, referred_to
 
@@ -40,11 +40,16 @@ class Lanes:
         *,
         backoff: Backoff | None = None,
         rng: Callable[[], float] = random.random,
+        uploads_at_once: int = 3,
     ) -> None:
         self.capabilities = capabilities
         self.pace = pace
         self._backoff = backoff or Backoff()
         self._rng = rng
+        self._uploads_at_once = uploads_at_once
+        self._uploading: set[str] = set()
+        #: Lanes whose next row is a file, while as many as may be are under way.
+        self._held: set[str] = set()
         self._lanes: dict[str, Lane] = {}
         #: The lane in which each waiting key is.
         self._where: dict[str, str] = {}
@@ -118,6 +123,9 @@ class Lanes:
                 self._dirty[lane.name] = None
                 self._settle(now)
                 continue
+            if isinstance(first.outbound.content, File) and len(self._uploading) >= self._uploads_at_once:
+                self._held.add(lane.name)
+                continue
             if self.pace.scarce(now):
                 self._thin(lane)
             self._attempt(lane, now, scope)
@@ -173,9 +181,7 @@ class Lanes:
 
     def later(self, key: str, now: float, *, after: float | None, limited: bool, detail: str) -> float:
         """It was not taken this time. Returns when it may be tried again."""
-        lane = self._lanes[self._where[key]]
-        lane.in_flight = False
-        self.in_flight -= 1
+        lane = self._returned(key)
         row = replace(lane.rows[0], detail=detail)
         lane.substitute(row)
         self._dirty[lane.name] = None
@@ -230,10 +236,21 @@ class Lanes:
         self._where.pop(row.key)
         self._dirty[lane.name] = None
 
-    def _land(self, key: str) -> Lane:
+    def _returned(self, key: str) -> Lane:
+        """The lane whose first row is no longer under way."""
         lane = self._lanes[self._where[key]]
         lane.in_flight = False
         self.in_flight -= 1
+        if key in self._uploading:
+            self._uploading.remove(key)
+            held, self._held = self._held, set()
+            for name in held:
+                if (other := self._lanes.get(name)) is not None:
+                    self._queue(other)
+        return lane
+
+    def _land(self, key: str) -> Lane:
+        lane = self._returned(key)
         self._closing.add(key)
         self._drop(lane, lane.rows[0])
         return lane
@@ -387,6 +404,8 @@ class Lanes:
         lane.in_flight, lane.ready = True, False
         lane.version = next(self._versions)
         self.in_flight += 1
+        if isinstance(row.outbound.content, File):
+            self._uploading.add(row.key)
         self.pace.spend(now)
         self._notes.attempts.append(
             Attempt(

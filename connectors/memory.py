@@ -405,6 +405,9 @@ class MemoryConnector:
             raise Refused(f"{attachment.name} has {len(content)} bytes, and at most {limit} are taken")
         return content
 
+    async def connected(self) -> None:
+        """Always."""
+
     async def typing(self, conversation: str, *, active: bool) -> None:
         if active:
             self.server.typing_in.add(conversation)

@@ -214,18 +214,39 @@ async def dead_letters(tx: AsyncConnection, *, limit: int = 200) -> list[Row]:
     return found
 
 
-async def retry(tx: AsyncConnection, key: str, now: float) -> bool:
-    """Put a dead letter back, behind what waits already, with the changes that died with it. False: it is not dead.
+async def retry(tx: AsyncConnection, key: str, now: float) -> str | None:
+    """Put a dead letter back, behind what waits already, with the changes that died with it. None: it is not dead.
 
-    It keeps what is known of its earlier attempts, so a message that stands after all is not said twice.
+    It keeps what is known of its earlier attempts, so a message that stands after all is not said twice. A change of
+    which there is a newer one is left out, and the newer one put back if it is dead too: the newest text stands.
+
+    Returns:
+        The key of what is said: this one, or the newer one.
     """
+    dead = await get(tx, key)
+    if dead is None or dead.state != "dead":
+        return None
+    newest = await _last_change(tx, dead)
+    if newest.key != key:
+        await close(tx, [key], "superseded", f"{newest.key} is newer", of="dead")
+        return await retry(tx, newest.key, now) if newest.state == "dead" else newest.key
     query = select(outbox.c.seq).where(outbox.c.state == "dead", or_(outbox.c.key == key, outbox.c.target == key))
-    if await tx.scalar(query.where(outbox.c.key == key)) is None:
-        return False
     for seq in (await tx.execute(query.order_by(outbox.c.seq))).scalars().all():
         again = {"seq": await next_place(tx, outbox.c.seq), "state": "pending", "created_at": now}
         await tx.execute(update(outbox).where(outbox.c.seq == seq).values(**again, not_before=0.0, detail=None))
-    return True
+    return key
+
+
+async def _last_change(tx: AsyncConnection, row: Row) -> Row:
+    """Of the changes of a message that were not left out, the one that has the last word; of anything else, itself."""
+    if not isinstance(row.outbound.content, Replace):
+        return row
+    query = select(outbox).where(outbox.c.target == row.outbound.content.target, outbox.c.state != "superseded")
+    found = [Row.from_row(each) for each in await tx.execute(query)]
+    changes = [
+        (content.final, each.seq, each) for each in found if isinstance(content := each.outbound.content, Replace)
+    ]
+    return max(changes, key=lambda change: change[:2], default=(False, 0, row))[2]
 
 
 # --- what the sender writes down ---------------------------------------------------------------------------------
@@ -279,12 +300,17 @@ async def mark_later(tx: AsyncConnection, key: str, *, not_before: float, detail
     await tx.execute(update(outbox).where(outbox.c.key == key).values(**values))
 
 
-async def close(tx: AsyncConnection, keys: Iterable[str], state: Literal["dead", "superseded"], detail: str) -> None:
+async def close(
+    tx: AsyncConnection,
+    keys: Iterable[str],
+    state: Literal["dead", "superseded"],
+    detail: str,
+    *,
+    of: Literal["pending", "dead"] = "pending",
+) -> None:
     """These will not be sent (again), and why."""
     await tx.execute(
-        update(outbox)
-        .where(outbox.c.key.in_(list(keys)), outbox.c.state == "pending")
-        .values(state=state, detail=detail)
+        update(outbox).where(outbox.c.key.in_(list(keys)), outbox.c.state == of).values(state=state, detail=detail)
     )
 
 

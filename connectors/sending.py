@@ -89,6 +89,7 @@ class Sender:
         settings: DeliverySettings,
         *,
         clock: Callable[[], float],
+        steady: Callable[[], float],
         rng: Callable[[], float],
         on_outcome: OnOutcome | None,
     ) -> None:
@@ -97,6 +98,8 @@ class Sender:
         self._connector = connector
         self._settings = settings
         self._clock = clock
+        self._steady = steady
+        self._epoch = clock() - steady()
         self._on_outcome = on_outcome
         self._rng = rng
         self.lanes = self._empty_lanes()
@@ -116,8 +119,14 @@ class Sender:
             give_up_after=self._settings.give_up_after,
             key_margin=self._settings.send_timeout,
         )
-        pace = Pace(abilities.rate_per_second, abilities.burst, self._clock())
-        return Lanes(abilities, pace, backoff=backoff, rng=self._rng)
+        pace = Pace(abilities.rate_per_second, abilities.burst, self._now())
+        uploads = self._settings.uploads_at_once
+        return Lanes(abilities, pace, backoff=backoff, rng=self._rng, uploads_at_once=uploads)
+
+    def _now(self) -> float:
+        """The time in the lanes: the clock's when this began, and from then on seconds that really passed. So nothing
+        that waits grows old because the clock is set."""
+        return self._epoch + self._steady()
 
     def wake(self) -> None:
         """There may be more to say."""
@@ -129,13 +138,13 @@ class Sender:
         """Whether the connector is there to be used."""
         self._open = value
         if value:
-            self.lanes.hurry(self._clock())
+            self.lanes.hurry(self._now())
         self._news.set()
 
     def heard(self) -> None:
         """The chat system spoke: what failed because the connection was down need not wait any longer."""
-        now = self._clock()
-        if now - self._hurried_at >= self._settings.restart_first or now < self._hurried_at:
+        now = self._now()
+        if now - self._hurried_at >= self._settings.restart_first:
             self._hurried_at = now
             self.lanes.hurry(now)
             self._news.set()
@@ -161,11 +170,11 @@ class Sender:
             self._watermark, self._stale, self._results = 0, True, []
 
     async def _run(self) -> None:
-        rescanned_at = expired_at = self._clock()
+        rescanned_at = expired_at = self._now()
         async with asyncio.TaskGroup() as sends:
             while True:
                 self._news.clear()
-                now = self._clock()
+                now = self._now()
                 record = _Record(results=self._take_results(now))
                 if abs(now - rescanned_at) >= self._settings.rescan_every:
                     self._watermark, rescanned_at, self._stale = 0, now, True
@@ -181,7 +190,7 @@ class Sender:
                     await self._write(record)
                     for attempt in record.choice.attempts:
                         sends.create_task(self._send(attempt))
-                    for row in record.outcomes(now):
+                    for row in record.outcomes(self._clock()):
                         await self._tell(row)
                 else:
                     await self._wait()
@@ -191,12 +200,12 @@ class Sender:
     def _choose(self) -> Choice:
         room = self._settings.sends_at_once - self.lanes.in_flight
         self.lanes.capabilities = self._connector.capabilities
-        return self.lanes.choose(self._clock(), room=room, scope=self._connector.scope())
+        return self.lanes.choose(self._now(), room=room, scope=self._connector.scope())
 
     async def _wait(self) -> None:
         if not self._stale and not self._results and not self.lanes.in_flight:
             self._resting.set()
-        now = self._clock()
+        now = self._now()
         until = [now + self._settings.rescan_every]
         if self._open and self.lanes.in_flight < self._settings.sends_at_once:
             moment = self.lanes.next_at(now)
@@ -221,7 +230,7 @@ class Sender:
                     for key in unknown:
                         standing = found.get(key, _MISSING)
                         known = standing if standing.state != "pending" else _MISSING
-                        self.lanes.learn(key, known, self._clock())
+                        self.lanes.learn(key, known, self._now())
         except RegisterError as error:
             _log.error("register.refused", connector=self._name, error=str(error))
             self._stale = True
@@ -242,7 +251,14 @@ class Sender:
                 except (CodecError, ValueError) as error:
                     _log.error("outbox.unreadable", key=found.key, error=str(error))
                     continue
-                self.lanes.add(row, self._clock())
+                self.lanes.add(self._in_our_time(row), self._now())
+
+    def _in_our_time(self, row: outbox.Row) -> outbox.Row:
+        shift = self._now() - self._clock()
+        first = row.first_attempt_at
+        return replace(
+            row, created_at=row.created_at + shift, first_attempt_at=None if first is None else first + shift
+        )
 
     # --- the wire ----------------------------------------------------------------------------------------------
 
@@ -285,7 +301,7 @@ class Sender:
     async def _restamp(self, key: str) -> None:
         scope, now = self._connector.scope(), self._clock()
         await persist(self._store, RESTAMP, lambda tx: outbox.restamp(tx, key, scope=scope, now=now))
-        self.lanes.restamped(key, scope=scope, now=now)
+        self.lanes.restamped(key, scope=scope, now=self._now())
 
     # --- what is written down ----------------------------------------------------------------------------------
 
@@ -320,7 +336,8 @@ class Sender:
                     case Refused() as refused:
                         await outbox.close(tx, [key], "dead", str(refused))
                     case TryLater() as later:
-                        await outbox.mark_later(tx, key, not_before=result.not_before, detail=str(later))
+                        until = result.not_before - self._now() + now
+                        await outbox.mark_later(tx, key, not_before=until, detail=str(later))
             for row in choice.rewritten:
                 await outbox.rewrite(tx, row.key, row.outbound.content, row.outbound.priority)
             for row, reason in choice.superseded:

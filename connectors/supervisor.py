@@ -107,10 +107,10 @@ class Supervisor:
             async with self._store.read() as tx:
                 cursor = await inbox.cursor(tx, self._name)
             self._state = "running"
-            self.sender.set_open(True)
             _log.info("connector.starting", connector=self._name, cursor=cursor is not None)
             if await self._start(cursor):
                 self._state = "ended"  # what waits can still be said
+                self.sender.set_open(True)
                 _log.info("connector.ended", connector=self._name)
                 return
             _log.info("connector.restarting", connector=self._name)
@@ -126,17 +126,27 @@ class Supervisor:
         """Returns True when the connector ended by itself, False when it is to be started again."""
         life = asyncio.create_task(self.connector.start(cursor), name=f"connector {self._name}")
         again = asyncio.create_task(self._again.wait())
+        opening = asyncio.create_task(self._open(), name=f"opening {self._name}")
         try:
             await asyncio.wait({life, again}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             again.cancel()
+            opening.cancel()
             if not life.done():
                 life.cancel()
-            await asyncio.gather(life, again, return_exceptions=True)
+            await asyncio.gather(life, again, opening, return_exceptions=True)
         if life.cancelled():
             return False
         life.result()
         return True
+
+    async def _open(self) -> None:
+        """Let what waits be said once there is somebody to say it to: before that, each would be tried for nothing."""
+        try:
+            await self.connector.connected()
+        except Exception:
+            _log.exception("connector.connected_broke", connector=self._name)
+        self.sender.set_open(True)
 
     def _pause(self, error: Exception, began: float) -> None:
         if abs(self._clock() - began) > self._settings.restart_longest:

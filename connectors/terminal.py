@@ -119,6 +119,9 @@ class TerminalConnector:
     async def download(self, attachment: Attachment, *, limit: int) -> bytes:
         raise Refused("A terminal message has no attachments. Name the file's path in your message instead.")
 
+    async def connected(self) -> None:
+        """Always: what nobody reads now stands in the transcript."""
+
     async def typing(self, conversation: str, *, active: bool) -> None:
         self._show(Line(kind="typing", id="", conversation=conversation, at=self._clock(), active=active))
 

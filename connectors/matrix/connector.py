@@ -81,6 +81,7 @@ class MatrixConnector:
         self._sink: Sink | None = None
         self._wire: Wire | None = None
         self._receiver: Receiver | None = None
+        self._connection = asyncio.Event()
         self._authenticated: bool | None = None
         self._answered_at: float | None = None
         self._failure: str | None = None
@@ -117,6 +118,7 @@ class MatrixConnector:
                 log_in_again=how_to_log_in_again(self._settings, self._folder),
             )
             self._wire, self._failure = wire, None
+            self._connection.set()
             _log.info("matrix_connected", connector=self.name, homeserver=self._settings.homeserver)
             await self._receiver.run(cursor)
         except NeedsPerson as error:
@@ -130,8 +132,13 @@ class MatrixConnector:
             if self._wire is not wire:
                 await wire.close()
 
+    async def connected(self) -> None:
+        """Wait for the log-in."""
+        await self._connection.wait()
+
     async def stop(self) -> None:
         """Release the connections."""
+        self._connection.clear()
         wire, self._wire = self._wire, None
         self._receiver = None
         if wire is not None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bot.carrying import deadlines
 from fleet.control import AgentLink
 from register.crashpoints import declare
 from register.queries import agent_messages
@@ -133,3 +134,14 @@ async def test_what_ended_long_ago_is_forgotten_and_what_is_under_way_is_not(tmp
         async with orchestrator.store.read() as tx:
             assert await agent_messages.get(tx, "m0001") is not None
             assert await agent_messages.get(tx, "m0002") is None
+
+
+def test_a_clock_that_is_set_forward_makes_no_message_old() -> None:
+    first, second = replace(letter(1), give_up_at=1_100.0), replace(letter(2), give_up_at=1_100.0)
+    known = deadlines({}, [first], now=1_000.0, steady=5.0)
+    assert known == {(first.id, 1_100.0): 105.0}
+    after = deadlines(known, [first, second], now=90_000.0, steady=6.0)
+    assert after[first.id, 1_100.0] == 105.0
+    assert after[second.id, 1_100.0] < 6.0
+    again = replace(first, give_up_at=90_100.0)
+    assert deadlines(after, [again], now=90_000.0, steady=7.0) == {(again.id, 90_100.0): 107.0}

@@ -161,6 +161,9 @@ class SocketConnector:
             await self._sink(Batch(events=tuple(_inbound(event) for event in events), cursor=str(place)))
         await asyncio.Event().wait()
 
+    async def connected(self) -> None:
+        pass
+
     async def stop(self) -> None:
         pass
 

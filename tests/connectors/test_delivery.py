@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -19,11 +20,13 @@ from connectors.messages import (
     Inbound,
     Message,
     OpenThread,
+    Outbound,
     Priority,
     React,
     Reaction,
     Redaction,
     Replace,
+    Sent,
     Text,
 )
 from register.store import RegisterFull
@@ -489,6 +492,52 @@ async def test_a_dead_letter_that_is_retried_goes_out_with_its_changes(office: O
     assert office.server.texts() == ["A", "b"]
 
 
+@pytest.mark.parametrize("newer_dies", [False, True])
+async def test_a_dead_change_that_is_retried_gives_way_to_a_newer_one(office: Office, newer_dies: bool) -> None:
+    async with office.open() as delivery:
+        await office.put("a")
+        await office.until_state("a", "sent")
+        office.server.script(*[Refused("too long")] * (1 + newer_dies))
+        await office.put("older", Replace(target="a", message=Message(text="older"), final=True))
+        await office.until_state("older", "dead")
+        await office.put("newer", Replace(target="a", message=Message(text="newer"), final=True))
+        await office.until_state("newer", "dead" if newer_dies else "sent")
+        async with office.store.write(STEP) as tx:
+            assert await outbox.retry(tx, "older", office.server.clock()) == "newer"
+        delivery.wake()
+        await office.until_state("newer", "sent")
+        assert await office.state("older") == "superseded"
+    assert office.server.texts() == ["newer"]
+
+
+class Deaf(MemoryConnector):
+    """Takes nothing, for now."""
+
+    tries = 0
+
+    async def send(self, outbound: Outbound, *, conversation: str, target: str | None) -> Sent:
+        self.tries += 1
+        raise TryLater("deaf")
+
+
+async def test_a_clock_that_is_set_forward_makes_nothing_old(office: Office) -> None:
+    ahead = passed = 0.0
+    deaf = Deaf(server=office.server)
+
+    async def tried_again() -> bool:
+        return deaf.tries > tries + 1
+
+    clock, steady = (lambda: office.server.clock() + ahead), (lambda: time.monotonic() + passed)
+    async with office.open({"memory": deaf}, clock=clock, steady=steady):
+        await office.put("waiting")
+        tries = 0
+        await office.until(tried_again)
+        ahead, tries = 40 * 3600.0, deaf.tries
+        await office.until(tried_again)
+        passed = office.settings.give_up_after
+        await office.until_state("waiting", "dead")
+
+
 async def test_what_cannot_be_said_in_time_becomes_a_dead_letter(office: Office) -> None:
     office.settings = replace(QUICK, give_up_after=0.2)
     async with office.open():
@@ -606,6 +655,36 @@ class Fragile(MemoryConnector):
     async def stop(self) -> None:
         self.stops += 1
         await super().stop()
+
+
+class Slow(MemoryConnector):
+    """Can say nothing before it has logged in."""
+
+    def __init__(self, server: MemoryServer) -> None:
+        super().__init__(server=server)
+        self.begun, self.logged_in = asyncio.Event(), asyncio.Event()
+
+    async def connected(self) -> None:
+        self.begun.set()
+        await self.logged_in.wait()
+
+    async def send(self, outbound: Outbound, *, conversation: str, target: str | None) -> Sent:
+        if not self.logged_in.is_set():
+            raise TryLater("not there yet")
+        return await super().send(outbound, conversation=conversation, target=target)
+
+
+async def test_what_waits_is_not_tried_before_a_connector_has_connected(office: Office) -> None:
+    async with office.open():
+        pass
+    await office.put("waiting")
+    slow = Slow(office.server)
+    async with office.open({"memory": slow}) as delivery:
+        await slow.begun.wait()
+        await office.put("more", to="another room")
+        await delivery.idle()  # everything that could be sent was
+        slow.logged_in.set()
+        assert (await office.until_state("waiting", "sent")).attempts == 1
 
 
 async def test_a_connector_that_fails_is_started_again_until_it_works(office: Office) -> None:

@@ -136,6 +136,18 @@ def test_no_more_go_at_once_than_there_is_room_for(desk: Desk) -> None:
 # --- threads and targets -----------------------------------------------------------------------------------------
 
 
+def test_files_leave_room_for_words(desk: Desk) -> None:
+    for number in range(5):
+        desk.add(f"file {number}", File(path="/f", name="f", media_type="text/plain", caption=""), to=f"room {number}")
+    desk.add("words", to="another room")
+    assert desk.choose(room=8) == ["file 0", "file 1", "file 2", "words"]
+    assert desk.lanes.next_at(desk.now) is None, "nothing but the end of an upload lets the next begin"
+    desk.sent("file 1")
+    assert desk.choose(room=8) == ["file 3"]
+    desk.lanes.later("file 0", desk.now, after=None, limited=False, detail="it hung")
+    assert desk.choose(room=8) == ["file 4"]
+
+
 def test_what_belongs_in_a_thread_waits_until_it_is_open(desk: Desk) -> None:
     desk.add("opener", OpenThread(title="coder0", message=Message(text="here")))
     desk.add("hello", thread_of="opener")
