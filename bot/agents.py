@@ -74,6 +74,8 @@ class Agents:
     fresh_for: Callable[[str], float] = lambda _: liveness.FRESH_S
     """Seconds for which what was heard of the agent of that name counts."""
     digest_after: int = 10
+    keep_journal: int = KEEP_JOURNAL
+    """Bytes of each agent's journal that stay after they were told."""
     leave_down: bool = False
     """Who is found down when Muster starts is left so."""
     limits: Limits = field(default_factory=lambda: reviving.LIMITS)
@@ -241,7 +243,7 @@ class Agents:
             read = {row.name: await agents.position(tx, row.name) for row in rows}
         for row in rows:
             before = Position(read[row.name].view_incarnation, 0)
-            await asyncio.to_thread(journal.prune, self.starter.folder(row.name), before, KEEP_JOURNAL)
+            await asyncio.to_thread(journal.prune, self.starter.folder(row.name), before, self.keep_journal)
 
     async def is_silent(self, name: str) -> bool:
         """Whether the agent's host is there and does not answer; takes a few seconds to find out that it does not."""

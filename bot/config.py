@@ -27,7 +27,7 @@ from pydantic import (
 
 from bot.errors import ConfigError
 from connectors import registry
-from fleet import durations, liveness, roles, roster, yamlfile
+from fleet import durations, liveness, logs, roles, roster, sizes, yamlfile
 from fleet.problems import FileProblems, Problem, suggestion
 from register import address
 from register.errors import MusterError, RegisterError
@@ -50,6 +50,14 @@ Duration = Annotated[
     WithJsonSchema({"type": ["string", "number"], "description": "A length of time: 30s, 15m, 2h, 1h30m, 7d."}),
 ]
 """Seconds, written ``15m``."""
+
+
+Size = Annotated[
+    int,
+    BeforeValidator(sizes.of_setting),
+    WithJsonSchema({"type": ["string", "integer"], "description": "An amount of data: 200 MB, 1.5 GB, 64 MiB."}),
+]
+"""Bytes, written ``200 MB``."""
 
 
 def _timezone(value: str) -> str:
@@ -216,6 +224,14 @@ class RegisterSettings(Block):
         return value
 
 
+class Retention(Block):
+    """How much is kept of what only grows. The oldest goes first; what was not told or sent yet never does."""
+
+    journals: Size = Field(default=64 * 2**20, description="Of each agent's journal, behind what was told of it.")
+    logs: Size = Field(default=logs.LIMIT, description="The log of Muster, and of each agent host, each.")
+    files: Size = Field(default=10**9, description="Files on their way to chat, and those that came from there, each.")
+
+
 class Account(Block):
     """A login or an API key with one provider of models."""
 
@@ -248,10 +264,14 @@ class MusterFile(Block):
     delivery: Delivery = Delivery()
     redaction: RedactionSettings = RedactionSettings()
     register_: RegisterSettings = Field(default=RegisterSettings(), alias="register")
+    retention: Retention = Retention()
     watchdog: Watchdog = Watchdog()
     timezone: Annotated[str, AfterValidator(_timezone)] = Field(
         default="UTC", description="The zone in which times are shown, like Europe/Vienna."
     )
+
+
+_RETENTION = Retention()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -282,6 +302,7 @@ class Settings:
     redaction: RedactionSettings
     watchdog: Watchdog
     register_url: str
+    retention: Retention = _RETENTION
     register_password: Reference | None = None
     timezone: ZoneInfo
     warnings: tuple[str, ...] = ()
@@ -429,6 +450,7 @@ def _settings(
         delivery=known.delivery,
         redaction=known.redaction,
         watchdog=known.watchdog,
+        retention=known.retention,
         register_url=known.register_.url or paths.register_url,
         register_password=known.register_.password,
         timezone=ZoneInfo(known.timezone),

@@ -45,6 +45,7 @@ from bot.services import Services
 from bot.strangers import Strangers
 from bot.telling import Teller
 from bot.upkeep.holding import held_back
+from bot.upkeep.retention import bound_logs, sweep_files
 from bot.utterances import Utterances
 from bot.watches import Watches
 from connectors import registry, retention
@@ -63,8 +64,7 @@ from scheduler.jobs import Job, Jobs
 from scheduler.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 
     from bot.commands.context import Origin
     from bot.config import Settings
@@ -296,6 +296,7 @@ async def _running(
         publish=events.publish,
         show_typing=_typing(connectors),
         give_up_after=settings.delivery.give_up_after,
+        keep_journal=settings.retention.journals,
         fresh_for=roster.fresh_for,
         leave_down=not bring_up,
     )
@@ -332,7 +333,8 @@ async def _running(
     jobs = Jobs(
         (
             Job("confirmations", 30.0, conversations.lapse),
-            Job("retention", 3600.0, lambda: _retain(store, paths, clock)),
+            Job("retention", 3600.0, lambda: _retain(store, paths, clock, settings.retention.files)),
+            Job("logs", 30.0, lambda: bound_logs(paths, settings.retention.logs)),
             Job("journals", 3600.0, agents.prune),
             Job("watchdog", settings.watchdog.every, watchdog.sweep),
         ),
@@ -460,8 +462,8 @@ def _typing(connectors: Mapping[str, Connector]) -> Callable[[str, str, bool], A
     return show
 
 
-async def _retain(store: Store, paths: Paths, clock: Callable[[], float]) -> None:
-    """Forget what nobody needs any more, in the register and of files that were uploaded."""
+async def _retain(store: Store, paths: Paths, clock: Callable[[], float], files: int = 10**9) -> None:
+    """Forget what nobody needs any more, in the register and of files for chat, of which `files` bytes stay."""
     now = clock()
     await retention.sweep(store, now)
     async with store.write(FORGET) as tx:
@@ -471,16 +473,7 @@ async def _retain(store: Store, paths: Paths, clock: Callable[[], float]) -> Non
         await audit.forget(tx, now - KEEP_AUDIT)
         await peers.forget(tx, now - KEEP_RUNS)
         await tool_calls.forget(tx, now - KEEP_FILES)
-    await asyncio.to_thread(_remove_older, (paths.outgoing, paths.incoming), now - KEEP_FILES)
-
-
-def _remove_older(folders: Sequence[Path], before: float) -> None:
-    for folder in folders:
-        if folder.is_dir():
-            for path in folder.iterdir():
-                with contextlib.suppress(FileNotFoundError):
-                    if path.is_file() and path.stat().st_mtime < before:
-                        path.unlink()
+    await sweep_files(store, (paths.outgoing, paths.incoming), before=now - KEEP_FILES, limit=files)
 
 
 def _accounts(settings: Settings, environ: Mapping[str, str]) -> Mapping[str, Account]:
@@ -503,6 +496,7 @@ def _defaults(settings: Settings) -> Defaults:
         initialize_timeout_s=settings.agents.initialize_timeout,
         heartbeat_s=settings.agents.heartbeat,
         permission_timeout_s=settings.approvals.timeout,
+        log_bytes=settings.retention.logs,
     )
 
 

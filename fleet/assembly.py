@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fleet import editing, hosting, journal, lifecycle, roles, roster, runtimes, sandbox, tools
+from fleet import editing, hosting, journal, lifecycle, logs, roles, roster, runtimes, sandbox, tools
 from fleet.basis import FIELDS, Basis, described
 from fleet.entries import AgentEntry
 from fleet.errors import FleetError
@@ -58,6 +58,7 @@ class Defaults:
     initialize_timeout_s: float = 60.0
     heartbeat_s: float = 10.0
     permission_timeout_s: float = 900.0
+    log_bytes: int = logs.LIMIT
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -408,6 +409,7 @@ class Assembly:
             incarnation_floor=floor,
             grants=tuple({"digest": grant.digest, "title": grant.title} for grant in grants),
             initialize_timeout_s=self.defaults.initialize_timeout_s,
+            log_bytes=self.defaults.log_bytes,
             heartbeat_s=(entry.heartbeat if entry is not None else None) or self.defaults.heartbeat_s,
             permission_timeout_s=self.defaults.permission_timeout_s,
             hints=prepared.hints,

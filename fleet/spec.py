@@ -87,6 +87,8 @@ class AgentSpec:
     heartbeat_s: float = 10.0
     permission_timeout_s: float = 900.0
     """A permission request that nobody answered is denied after so long."""
+    log_bytes: int = 10 * 10**6
+    """The agent host's own log is cut when it is larger."""
     hints: Mapping[str, str] = field(default_factory=dict)
     """Sentences for the operator by a pattern found in the runtime's stderr (why it died, what to do)."""
 

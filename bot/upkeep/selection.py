@@ -28,7 +28,7 @@ CONFIGURATION: Final = ("muster.yaml", "roster.yaml", "roles")
 #: In the state folder, and never in a backup: of this machine or this moment, or made anew.
 _LEFT: Final = frozenset({"run", "versions", "current", "backups", "workspaces"})
 #: In an agent's folder. The first of them holds the key that its runtime was given.
-_LEFT_OF_AGENTS: Final = frozenset({"host.json", "host.lock", "host.log", "host.log.1"})
+_LEFT_OF_AGENTS: Final = frozenset({"host.json", "host.lock", "host.log", "host.log.1", "host.wanted"})
 
 #: What was moved aside by a restore.
 KEPT: Final = "before-restore-"

@@ -18,9 +18,11 @@ from typing import Final
 
 from fleet import sweep
 from fleet.errors import FleetError
+from fleet.hosting.command import LOG
 from fleet.hosting.kinds import TMUX
 from fleet.hosting.units import WANTED
 from fleet.lock import Held, hold
+from fleet.logs import keep_bounded
 from fleet.spec import AgentSpec
 
 #: Where systemd hears that a unit is ready (sd_notify(3)).
@@ -50,12 +52,14 @@ def main(arguments: list[str]) -> int:
     except (OSError, ValueError, TypeError, Held) as error:
         print(f"The agent host cannot start: {error}", file=sys.stderr)
         return FAILED
+    bounded = keep_bounded(Path(spec.folder) / LOG, spec.log_bytes)
     try:
         asyncio.run(_run(spec, listener))
     except (OSError, FleetError) as error:
         print(f"The agent host of {spec.agent} ended: {error}", file=sys.stderr)
         return FAILED
     finally:
+        bounded.set()
         os.close(lock)
     return 0
 
