@@ -154,6 +154,15 @@ async def test_the_orchestrator_dies_in_an_agents_call(
         await kill_at(stage, scene, (*CALLS[scene], *CALLS_PASS[scene]))
 
 
+@pytest.mark.soak
+async def test_the_orchestrator_dies_at_every_step_of_freezing_and_resuming(
+    tmp_path: Path, synapse: Synapse, models: Provider
+) -> None:
+    async with staged(tmp_path, synapse, models) as stage:
+        # One step of `freeze`, two of `resume`.
+        await kill_at(stage, scenes.frozen, [f"{place}:{n}" for n in (1, 2, 3) for place in both("command.step")])
+
+
 # --- places of their own -------------------------------------------------------------------------------------------
 
 
