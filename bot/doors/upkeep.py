@@ -256,6 +256,7 @@ def _updated_json(done: Updated) -> dict[str, object]:
         "backup": done.backup,
         "replaced": list(done.replaced),
         "conflicts": list(done.conflicts),
+        "notes": list(done.notes),
         "old": [{"agent": each.agent or None, "pid": each.pid, "version": each.version} for each in done.old],
     }
 
@@ -266,6 +267,7 @@ def _updated_text(done: Updated, *, relaunched: bool) -> str:
         lines.append(_list("Brought up to date, since nobody had edited them", done.replaced))
     if done.conflicts:
         lines.append(_list("Edited here and changed in the new version; compare, and then delete", done.conflicts))
+    lines += done.notes
     if done.old and not relaunched:
         who = [f"{each.agent or 'the orchestrator'} (process {each.pid}, {each.version})" for each in done.old]
         lines.append(_list("Still running an older version", tuple(who)))

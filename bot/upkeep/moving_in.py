@@ -35,11 +35,13 @@ def survey(paths: Paths, request: Mapping[str, Any]) -> dict[str, Any]:
     """What this version would make of the installation."""
     found = check(paths)
     roles_before = request.get("roles") or {}
+    changes = seeds.changes(paths, roles_before)
+    changes += seeds.unit_changes(paths, os.environ, request.get("units") or {}, str(request.get("python")))
     return {
         "protocol": PROTOCOL,
         "schema": migrations.head(),
         "problems": list(lines_of(found.problems)),
-        "changes": [asdict(change) for change in seeds.changes(paths, roles_before)],
+        "changes": [asdict(change) for change in changes],
         "record": seeds.record_now(paths),
     }
 

@@ -10,11 +10,14 @@ import contextlib
 import hashlib
 import json
 import os
+import sys
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from bot import init
+from bot import init, units
+from bot.config import check
 from fleet import roles
+from fleet.hosting import NotHosted, systemd
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,6 +59,56 @@ def decide(before: str | None, now: str | None, yours: str | None) -> Verdict:
     if yours is None or now is None or before is None or now in (before, yours):
         return "leave"
     return "replace" if yours == before else "conflict"
+
+
+def merge(before: str | None, now: str | None, yours: str, old: str, new: str) -> tuple[Verdict, str]:
+    """What becomes of a systemd unit, and what it says then.
+
+    Where nothing but the interpreter has moved, it moves in what the operator edited as well.
+
+    Args:
+        before: what the earlier version would have written here.
+        now: what this one would.
+        yours: what there is.
+        old: the earlier version's interpreter.
+        new: this one's.
+    """
+    if before is None or now is None or now == yours:
+        return "leave", yours
+    if yours == before:
+        return "replace", now
+    moved = [text.replace(f'"{old}"', f'"{new}"') for text in (before, yours)]
+    if moved[0] == now:
+        return ("leave", yours) if moved[1] == yours else ("replace", moved[1])
+    return "conflict", now
+
+
+def shipped_units(paths: Paths, environ: Mapping[str, str]) -> dict[str, str]:
+    """The systemd units that this version would write for the installation, by their names."""
+    roster = check(paths).roster
+    try:
+        agents = units.of_agents(paths, () if roster is None else roster.agents)
+        return {**agents, **units.of_orchestrator(paths, environ)}
+    except NotHosted:
+        return {}
+
+
+def unit_changes(paths: Paths, environ: Mapping[str, str], before: Mapping[str, str], old: str) -> list[Change]:
+    """What the step from an earlier version to this one changes in the units of this installation.
+
+    Args:
+        paths: the installation.
+        environ: of which a unit names some variables.
+        before: `shipped_units` of the earlier version, in the same environment.
+        old: the earlier version's interpreter.
+    """
+    now, found = shipped_units(paths, environ), []
+    for name, yours in units.present(paths, orchestrator=True)[0].items():
+        verdict, content = merge(before.get(name), now.get(name), yours, old, sys.executable)
+        path = systemd.folder() / (f"{name}{BESIDE}" if verdict == "conflict" else name)
+        if verdict != "leave" and _content(path) != content:
+            found.append(Change(path=str(path), content=content, verdict=verdict))
+    return found
 
 
 def remember(paths: Paths, answers: Answers) -> None:

@@ -16,6 +16,7 @@ import os
 import secrets
 import shutil
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +28,11 @@ from bot.upkeep import packages, processes, seeds, switching, versions
 from bot.upkeep.backup import backup
 from bot.upkeep.moving_in import PROTOCOL
 from bot.upkeep.switching import Move, Plan
+from fleet.hosting import NotHosted, systemd
 from register.crashpoints import around, declare
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from bot.paths import Paths
     from bot.upkeep.packages import Candidate
@@ -68,6 +70,8 @@ class Updated:
     """Files that lie beside edited ones."""
     old: tuple[Process, ...]
     """Who runs an older version still."""
+    notes: tuple[str, ...] = ()
+    """What is left to do, a sentence each."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,6 +147,7 @@ async def go_to(
         await _go_over(paths, environ, prefix, survey, made.header.schema, descriptor)
         _remove_old(paths)
     changes = survey["changes"]
+    notes = await asyncio.to_thread(_reload_units, [each["path"] for each in changes])
     return Updated(
         before=installed,
         after=candidate.version,
@@ -150,6 +155,7 @@ async def go_to(
         replaced=tuple(each["path"] for each in changes if each["verdict"] == "replace"),
         conflicts=tuple(each["path"] for each in changes if each["verdict"] == "conflict"),
         old=tuple(each for each in processes.running(paths) if each.prefix != prefix),
+        notes=notes,
     )
 
 
@@ -177,7 +183,14 @@ def _install(paths: Paths, candidate: Candidate, *, with_pip: bool) -> Path:
 
 
 def _survey(paths: Paths, prefix: Path, *, reseed: bool) -> dict[str, Any]:
-    request = json.dumps({"protocol": PROTOCOL, "roles": seeds.shipped_roles()})
+    request = json.dumps(
+        {
+            "protocol": PROTOCOL,
+            "roles": seeds.shipped_roles(),
+            "units": seeds.shipped_units(paths, os.environ),
+            "python": sys.executable,
+        }
+    )
     said = _ask(prefix, ["bot.upkeep.moving_in", "survey"], request, _SURVEY_LIMIT, _home(paths))
     try:
         answer: dict[str, Any] = json.loads(said)
@@ -193,7 +206,7 @@ def _survey(paths: Paths, prefix: Path, *, reseed: bool) -> dict[str, Any]:
         lines = "\n".join(str(line) for line in problems)
         raise UserError(f"Version {prefix.name} would not take the configuration as it is:\n\n{lines}")
     for each in changes:
-        inside = Path(each["path"]).parent in (paths.config, paths.roles)
+        inside = Path(each["path"]).parent in (paths.config, paths.roles, systemd.folder())
         if not inside or each["verdict"] not in ("replace", "conflict"):
             raise UserError(f"Version {prefix.name} would change {each['path'][:200]!r}, which is not its to change.")
     record = answer.get("record")
@@ -223,6 +236,17 @@ async def _go_over(
             raise
         # The register has its new schema, whatever was said of it: only the new version can use it.
     await asyncio.to_thread(switching.finish, paths, plan)
+
+
+def _reload_units(changed: Sequence[str]) -> tuple[str, ...]:
+    """Let systemd read units that were changed; what to do where it cannot be reached."""
+    if not any(Path(path).parent == systemd.folder() and path.endswith(".service") for path in changed):
+        return ()
+    try:
+        systemd.systemctl(["daemon-reload"])
+    except NotHosted as error:
+        return (f"{error} When that is mended, run: systemctl --user daemon-reload",)
+    return ()
 
 
 def _plan(
@@ -299,7 +323,7 @@ def _home(paths: Paths) -> dict[str, str]:
 
 def _sweep(paths: Paths) -> None:
     """Remove what updates that were cut off left behind."""
-    for folder in (paths.state, paths.config, paths.roles):
+    for folder in (paths.state, paths.config, paths.roles, systemd.folder()):
         for left in folder.glob(f"{_DRAFT}*"):
             shutil.rmtree(left, ignore_errors=True)
     with contextlib.suppress(OSError):

@@ -26,6 +26,7 @@ from bot.upkeep import packages, processes, seeds, switching, updating, versions
 from bot.upkeep.packages import Candidate
 from bot.upkeep.updating import Options, Updated
 from fleet import roles
+from fleet.hosting import systemd
 from tests.bot.upkeep import next_version
 from tests.bot.upkeep.desk import die_at, hidden, standing
 
@@ -264,6 +265,31 @@ def test_who_runs_what(paths: Paths) -> None:
 )
 def test_three_ways(before: str | None, now: str | None, yours: str | None, verdict: str) -> None:
     assert seeds.decide(before, now, yours) == verdict
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "yours", "verdict", "becomes"),
+    [
+        ('run "/a/py"', 'run "/b/py"', 'run "/a/py"', "replace", 'run "/b/py"'),
+        ('run "/a/py"', 'run "/b/py"', 'run "/a/py"\nNice=5', "replace", 'run "/b/py"\nNice=5'),
+        ('run "/a/py"', 'walk "/b/py"', 'run "/a/py"\nNice=5', "conflict", 'walk "/b/py"'),
+        ('run "/a/py"', 'walk "/b/py"', 'run "/a/py"', "replace", 'walk "/b/py"'),
+        ('run "/a/py"', 'run "/b/py"', "mine alone", "leave", "mine alone"),
+        (None, 'run "/b/py"', "mine alone", "leave", "mine alone"),
+    ],
+)
+def test_a_unit_follows_the_interpreter(before: str | None, now: str, yours: str, verdict: str, becomes: str) -> None:
+    assert seeds.merge(before, now, yours, "/a/py", "/b/py") == (verdict, becomes)
+
+
+def test_an_unedited_unit_is_brought_up_to_date(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(paths.config / "xdg"))
+    (name, text), *_ = seeds.shipped_units(paths, os.environ).items()
+    assert seeds.unit_changes(paths, os.environ, {}, "/old/python") == []
+    systemd.write(name, text.replace(sys.executable, "/old/python"))
+    then = {name: text.replace(sys.executable, "/old/python")}
+    (change,) = seeds.unit_changes(paths, os.environ, then, "/old/python")
+    assert (change.path, change.content, change.verdict) == (str(systemd.folder() / name), text, "replace")
 
 
 def test_what_an_update_changes_in_the_operators_files(paths: Paths) -> None:
