@@ -25,6 +25,7 @@ BENCHMARKS = {
     "startup": "muster --help beside python -c pass",
     "round_trip": "!ps on Synapse beside a bare matrix-nio echo bot",
     "memory": "the orchestrator with two agents, and an agent host",
+    "roster": "reading and checking a roster of 1,000 and of 10,000 agents",
     "fleet_size": "!ps, the sweep and the start with 10, 100 and 1,000 agents",
     "backlog": "1,000 commands that were written while the bot was down",
 }

@@ -67,8 +67,13 @@ def lines_of(problems: Sequence[Problem]) -> list[str]:
 
 def suggestion(word: str, known: Sequence[str]) -> str:
     """`` Did you mean 'x'?`` when one of the `known` words is close, else nothing."""
-    close = _closest(word[:_LONGEST_WORD], tuple(known))
+    close = closest(word, known)
     return f" Did you mean {close!r}?" if close is not None else ""
+
+
+def closest(word: str, known: Sequence[str]) -> str | None:
+    """The one of the `known` words that was probably meant."""
+    return _closest(word[:_LONGEST_WORD], tuple(known))
 
 
 @functools.lru_cache(256)
@@ -92,7 +97,8 @@ def message(detail: ErrorDetails, model: type[BaseModel] | None) -> str:
         case "literal_error" | "enum":
             wanted = re.sub(r" or (?='[^']*'$)", ", ", context["expected"])
             known = re.findall(r"'([^']*)'", wanted)
-            return f"{found}; allowed are {', '.join(known)}." + suggestion(str(given), known)
+            allowed = f"allowed are {', '.join(known)}" if known else f"only {wanted} is allowed"
+            return f"{found}; {allowed}." + suggestion(str(given), known)
         case "string_type":
             quote = " Put it between quotes." if isinstance(given, (bool, int, float)) else ""
             return f"{found}; a text is wanted.{quote}"

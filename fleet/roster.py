@@ -20,7 +20,7 @@ from fleet import entries, floor, liveness, roles, yamlfile
 from fleet.entries import MINIMAL, NOT_IN_EFFECT, PRESETS, RUNTIMES, SANDBOXES, AgentEntry, Defaults, RosterFile
 from fleet.errors import RosterError
 from fleet.hosting.kinds import DEFAULT, TMUX
-from fleet.problems import FileProblems
+from fleet.problems import FileProblems, closest
 from register.references import HOW_TO_REFER
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def _understood(
         preset=file.preset,
         workspace_roots=file.workspace_roots,
         breaches=(
-            *(() if file.preset == MINIMAL else _below_the_floor(document, agents)),
+            *(() if file.preset == MINIMAL else _below_the_floor(document, agents, known_roles)),
             *_strange_roles(document, listed, agents, known_roles),
             *_far_workspaces(document, agents, allowed),
         ),
@@ -298,8 +298,12 @@ def _report_environment(document: yamlfile.Document, at: Sequence[str | int], en
 # --- the fleet as a whole ----------------------------------------------------------------------------------------
 
 
-def _below_the_floor(document: yamlfile.Document, agents: Sequence[AgentEntry]) -> list[Breach]:
+def _below_the_floor(document: yamlfile.Document, agents: Sequence[AgentEntry], known: Collection[str]) -> list[Breach]:
     found = floor.breaches([(entry.name, entry.role) for entry in agents])
+    # Where a role is only spelled wrongly, that is said, and not that nobody has it.
+    missed = any(each.agent is None for each in found)
+    strange = {entry.role for entry in agents if entry.role is not None} - set(known) if missed else set()
+    spelled_wrongly = {f"no {closest(role, list(known))}" for role in strange}
     return [
         Breach(
             subject=each.subject,
@@ -308,6 +312,7 @@ def _below_the_floor(document: yamlfile.Document, agents: Sequence[AgentEntry]) 
             ),
         )
         for each in found
+        if each.subject not in spelled_wrongly
     ]
 
 

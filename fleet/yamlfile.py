@@ -374,7 +374,7 @@ class _Composer:
                     file=self._document.path.name,
                     line=line,
                     column=column if self._document.columns else None,
-                    key=".".join(self._where()),
+                    key=self._where(),
                     message=f"stands here a second time; the first is in line {first}. Keep one.",
                 )
             )
@@ -391,8 +391,11 @@ class _Composer:
                     node.value[name] = value.value
         return node
 
-    def _where(self) -> list[str]:
-        return [plain(node.key[1]) if node.key is not None else str(len(node.sequence or ())) for node in self._open]
+    def _where(self) -> str:
+        parts = [
+            f".{plain(node.key[1])}" if node.key is not None else f"[{len(node.sequence or ())}]" for node in self._open
+        ]
+        return "".join(parts).removeprefix(".")
 
     def _scalar(self, event: Any, place: Place) -> Any:
         text: str = event.value

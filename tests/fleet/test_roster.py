@@ -84,7 +84,8 @@ MISTAKES = [
     ("agents: coder0\n", "roster.yaml:1:1: agents: ", "found 'coder0'; a list is wanted"),
     ("agents:\n  coder0:\n    role: coder\n", "roster.yaml:1:1: agents: ", "found keys with values (coder0); a list"),
     ("agents:\n  - coder0\n", "roster.yaml:2:5: agents[0]: ", "found 'coder0'; keys with values are wanted"),
-    ("version: 2\n", "roster.yaml:1:1: version: ", "found the number 2"),
+    ("version: 2\n", "roster.yaml:1:1: version: ", "found the number 2; only 1 is allowed."),
+    (A + "    model: x\n    model: y\n", "roster.yaml:4:5: agents[0].model: ", "stands here a second time"),
     ("agnets: []\n", "roster.yaml:1:1: agnets: ", "Did you mean 'agents'?"),
     ("agents:\n  - role: coder\n", "roster.yaml:2:5: agents[0].name: ", "is missing"),
     ("agents:\n  -\n", "roster.yaml:2:4: agents[0].name: ", "is missing"),
@@ -268,6 +269,12 @@ def test_a_fleet_has_one_orchestrator_and_an_enhancer(file: Path, agents: str, s
         assert line.startswith(f"roster.yaml:{words}")
         assert "preset: minimal" in line
     assert broken(file, f"preset: minimal\nagents:\n{agents}") == []
+
+
+def test_a_role_that_is_spelled_wrongly_is_one_mistake(file: Path) -> None:
+    (line,) = broken(file, f"agents:\n{LEAD.replace('orchestrator', 'orchestrater')}{MENDER}")
+    assert line.startswith("roster.yaml:2:18: agents[lead].role: no role is called 'orchestrater'. Did you mean 'orch")
+    assert len(broken(file, f"agents:\n{LEAD.replace('orchestrator', 'wizard')}{MENDER}")) == 2
 
 
 def test_a_role_that_comes_from_the_defaults_counts(file: Path) -> None:
