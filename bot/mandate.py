@@ -23,8 +23,6 @@ MAY: Final[Mapping[str, frozenset[str]]] = {
     "launch": frozenset({"name", "role", "runtime", "model", "task"}),
     "stop": frozenset({"name", "now"}),
     "restart": frozenset({"name", "now"}),
-    "freeze": frozenset({"name", "now"}),
-    "resume": frozenset({"name", "prompt"}),
     "send": frozenset({"name", "text"}),
     "steer": frozenset({"name", "text"}),
     "cancel": frozenset({"name"}),

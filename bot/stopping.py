@@ -23,6 +23,12 @@ async def stop_agent(ctx: Context, name: str, *, now: bool) -> Reply:
     row = await agents.get(name)
     if row.wanted == "stopped" and row.state in {"stopped", "failed"}:
         return Reply(f"{name} is stopped already.", {"id": row.launch_id, "state": row.state})
+    if row.wanted == "frozen":
+        # It stays what a person made it: stopped, anybody could launch it.
+        back, end = command_line(f"resume {name}"), command_line(f"kill {name}")
+        when = "frozen" if row.state == "frozen" else "about to be frozen"
+        text = f"{name} is {when}; nothing was changed. {back} brings it back, {end} gives up its conversation."
+        return Reply(text, {"id": row.launch_id, "state": row.state})
     await ctx.commit("stop", lambda tx: agents.wishes.stop(tx, row, now=now))
     agents.look_again(name)
     silence = await silence_of(ctx, name)

@@ -35,6 +35,7 @@ async def test_a_frozen_agent_comes_back_as_it_was_with_what_waited_for_it(home:
     assert "frozen" in await home.ask("!ps")
     assert "`!resume coder0` brings it back" in await home.ask("!launch coder0")
     assert "`!resume coder0` brings it back" in await home.ask("!restart coder0")
+    assert "is frozen; nothing was changed" in await home.ask("!stop coder0 --now")
     waiting = home.say("[[say: second]]", thread)
     assert "is frozen; this waits" in await home.heard(thread, "is frozen; this waits")
     assert "frozen already. A message waits" in await home.ask("!freeze coder0")
