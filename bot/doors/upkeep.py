@@ -262,7 +262,8 @@ def _updated_json(done: Updated) -> dict[str, object]:
 
 
 def _updated_text(done: Updated, *, relaunched: bool) -> str:
-    lines = [f"Updated from {done.before} to {done.after}. The backup from before is {done.backup}."]
+    saved = f" The backup from before is {done.backup}." if done.backup is not None else ""
+    lines = [f"Updated from {done.before} to {done.after}.{saved}"]
     if done.replaced:
         lines.append(_list("Brought up to date, since nobody had edited them", done.replaced))
     if done.conflicts:

@@ -6,10 +6,10 @@ hold all that the register knows to have been told, and perhaps a little more.
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import socket
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from bot.config import load
@@ -18,6 +18,7 @@ from bot.orchestrator import program_version
 from bot.registers import password
 from bot.upkeep import archive, selection, switching
 from bot.upkeep.archive import Header, Written
+from bot.upkeep.patience import in_thread
 from register import address as addresses
 from register import snapshot
 
@@ -82,7 +83,7 @@ async def backup(
                 rows=copied.rows,
                 workspaces=workspaces,
             )
-            written = await asyncio.to_thread(_write, paths, settings, folder, file, header, progress)
+            written = await in_thread(partial(_write, paths, settings, folder, file, header), progress)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise UserError(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from bot.doors.background import stop
 from bot.doors.client import Client
-from bot.errors import UserError
+from bot.errors import NotRunning, UserError
 from bot.upkeep import processes, versions
 from register.errors import MusterError
 
@@ -40,7 +40,8 @@ def relaunch(paths: Paths, *, progress: Callable[[str], None] = lambda _: None) 
     """Start anew what runs another version than the current one.
 
     Raises:
-        UserError: the orchestrator is not ours to start, or does not run.
+        NotRunning: there is no orchestrator, which restarts agents.
+        UserError: the orchestrator is not ours to start.
         MusterError: it did not stop, or did not come up again.
     """
     prefix = versions.current(paths) or Path(sys.prefix)
@@ -49,7 +50,7 @@ def relaunch(paths: Paths, *, progress: Callable[[str], None] = lambda _: None) 
     behind = [each for each in old if each.agent == processes.ORCHESTRATOR]
     agents = [each.agent for each in old if each.agent != processes.ORCHESTRATOR]
     if agents and not here:
-        raise UserError(
+        raise NotRunning(
             f"Muster does not run, and without it agents are not started again: {', '.join(agents)}. `muster up "
             "--detach`, and then `muster update --relaunch`."
         )

@@ -16,6 +16,7 @@ import secrets
 import shutil
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ from bot.errors import UserError
 from bot.lock import AlreadyRunning, only_one
 from bot.registers import password
 from bot.upkeep import selection, switching, unpacking
+from bot.upkeep.patience import in_thread, to_the_end
 from bot.upkeep.switching import Plan
 from fleet import lifecycle, lock, unearthed
 from register import address as addresses
@@ -182,7 +184,7 @@ async def _restore(
 ) -> Restored:
     ready = drafts.state
     ready.mkdir(mode=0o700)
-    header = await asyncio.to_thread(unpacking.unpack, file, ready, progress)
+    header = await in_thread(partial(unpacking.unpack, file, ready), progress)
     for name in (selection.CONFIG, selection.STATE):
         (ready / name).mkdir(mode=0o700, exist_ok=True)
     settings = await asyncio.to_thread(_settings, paths, ready / selection.CONFIG)
@@ -196,7 +198,7 @@ async def _restore(
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now))
     name = f"{selection.KEPT}{stamp}-{identity}"
     plan = await asyncio.to_thread(_plan, paths, drafts, place, name, ready, header.workspaces)
-    await _carry_out(paths, environ, plan, place, register, progress)
+    await to_the_end(_carry_out(paths, environ, plan, place, register, progress))
     kept = sorted({str(Path(move.kept).parent) for move in plan.moves if move.there})
     if plan.server is not None:
         kept.append(f"the schema {plan.schema} of {place.address}")
@@ -232,7 +234,7 @@ async def _carry_out(
     except BaseException:
         # Where a server was in the middle of its commit, it alone knows; the next start asks it.
         if not isinstance(place.address, addresses.ServerAddress) or await _is_undone(place, environ, plan):
-            await asyncio.shield(asyncio.to_thread(switching.undo, paths, plan))
+            await asyncio.to_thread(switching.undo, paths, plan)
         raise
     await asyncio.to_thread(switching.finish, paths, plan)
 

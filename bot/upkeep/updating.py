@@ -24,11 +24,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bot.config import load
 from bot.errors import UserError
+from bot.registers import password
 from bot.upkeep import packages, processes, seeds, switching, versions
 from bot.upkeep.backup import backup
 from bot.upkeep.moving_in import PROTOCOL
+from bot.upkeep.patience import to_the_end
 from bot.upkeep.switching import Move, Plan
 from fleet.hosting import NotHosted, systemd
+from register import revisions
 from register.crashpoints import around, declare
 
 if TYPE_CHECKING:
@@ -63,7 +66,8 @@ class Updated:
 
     before: str
     after: str
-    backup: str
+    backup: str | None
+    """None: there was no register yet."""
     replaced: tuple[str, ...]
     """Files of the operator's that nobody had edited, and that are the new version's now."""
     conflicts: tuple[str, ...]
@@ -141,17 +145,22 @@ async def go_to(
         progress(f"installing {candidate.version} beside {installed}")
         prefix = await asyncio.to_thread(_install, paths, candidate, with_pip=options.with_pip)
         survey = await asyncio.to_thread(_survey, paths, prefix, reseed=options.reseed)
-        progress("backing up")
-        made = await backup(paths, environ, now=now, progress=progress)
+        settings = load(paths)
+        before = await revisions.of(settings.register_url, password=password(settings.register_password, environ))
+        saved = None
+        if before is not None:
+            progress("backing up")
+            made = await backup(paths, environ, now=now, progress=progress)
+            before, saved = made.header.schema, str(made.written.file)
         progress("going over")
-        await _go_over(paths, environ, prefix, survey, made.header.schema, descriptor)
+        await to_the_end(_go_over(paths, environ, prefix, survey, before or "", descriptor))
         _remove_old(paths)
     changes = survey["changes"]
     notes = await asyncio.to_thread(_reload_units, [each["path"] for each in changes])
     return Updated(
         before=installed,
         after=candidate.version,
-        backup=str(made.written.file),
+        backup=saved,
         replaced=tuple(each["path"] for each in changes if each["verdict"] == "replace"),
         conflicts=tuple(each["path"] for each in changes if each["verdict"] == "conflict"),
         old=tuple(each for each in processes.running(paths) if each.prefix != prefix),
@@ -228,7 +237,7 @@ async def _go_over(
         )
     except BaseException as error:
         if not await switching.decided(plan, environ):
-            await asyncio.shield(asyncio.to_thread(switching.undo, paths, plan))
+            await asyncio.to_thread(switching.undo, paths, plan)
             if isinstance(error, OSError):
                 raise UserError(
                     f"Muster was not updated: {error.strerror or error}. The old version and settings are back."
@@ -303,6 +312,7 @@ def _ask(
             env={**environ, **more},
             cwd="/",
             pass_fds=keep,
+            start_new_session=True,  # Ctrl-C is for us
         )
     except subprocess.TimeoutExpired:
         raise UserError(f"Version {prefix.name} did not answer within {limit:.0f} s.") from None

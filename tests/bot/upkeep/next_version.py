@@ -35,6 +35,7 @@ if sys.argv[1] == "survey":
     print(json.dumps(plan["survey"]))
 else:
     with sqlite3.connect(home / "state" / "register.db") as register:
+        register.execute("CREATE TABLE IF NOT EXISTS alembic_version (version_num)")
         register.execute("UPDATE alembic_version SET version_num = ?", (plan["survey"]["schema"],))
     print("{}")
 """

@@ -27,6 +27,7 @@ from bot.upkeep.packages import Candidate
 from bot.upkeep.updating import Options, Updated
 from fleet import roles
 from fleet.hosting import systemd
+from register import migrations
 from tests.bot.upkeep import next_version
 from tests.bot.upkeep.desk import die_at, hidden, standing
 
@@ -79,7 +80,7 @@ def test_the_step_over(ready: Paths) -> None:
     assert (ready.roles / "board.md.new").read_text() == "new board"
     assert done.replaced == (str(ready.roles / "coder.md"),)
     assert done.conflicts == (str(ready.roles / "board.md.new"),)
-    assert Path(done.backup).is_file()
+    assert Path(str(done.backup)).is_file()
     assert hidden(ready) == []
     # What is called `muster` is that version now, unless somebody wants this one.
     environ = {"MUSTER_HOME": str(ready.home)}
@@ -115,6 +116,14 @@ def test_a_version_that_does_not_fit_is_refused(ready: Paths, survey: dict[str, 
     with pytest.raises(UserError, match=words):
         go(ready)
     assert versions.current(ready) is None
+
+
+def test_an_installation_that_never_ran_is_updated_too(ready: Paths) -> None:
+    (ready.state / "register.db").unlink()
+    next_version.behave(ready, schema=migrations.head())
+    done = go(ready)
+    assert done.backup is None
+    assert versions.current(ready) is not None
 
 
 def test_files_are_left_alone_when_asked(ready: Paths) -> None:

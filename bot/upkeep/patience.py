@@ -1,0 +1,37 @@
+"""Long work in a thread, and work that has to come to its end, under a person who may press Ctrl-C at any moment."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+T = TypeVar("T")
+
+
+async def in_thread(work: Callable[[Callable[[str], None]], T], progress: Callable[[str], None]) -> T:
+    """Do `work` in a thread. Cancelled, it ends with the next word that it says of its progress."""
+    stopped = threading.Event()
+
+    def tell(text: str) -> None:
+        if stopped.is_set():
+            raise InterruptedError
+        progress(text)
+
+    try:
+        return await asyncio.to_thread(work, tell)
+    finally:
+        stopped.set()
+
+
+async def to_the_end(work: Coroutine[object, object, T]) -> T:
+    """Do `work` to its end, however often the waiting for it is cancelled: half of it would be worse than none."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait({task})
+    return task.result()
