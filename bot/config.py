@@ -173,6 +173,12 @@ class AgentDefaults(Block):
         le=1000,
         description="Two agents that write to one another more often wait until an operator lets them go on.",
     )
+    messages_per_hour: int = Field(
+        default=60,
+        ge=1,
+        le=60_000,
+        description="The same, counted over an hour: two that keep within a minute's bound for long.",
+    )
     show_messages: bool = Field(
         default=True, description="Whether the room sees a line of each message between agents."
     )

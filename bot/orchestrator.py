@@ -306,6 +306,7 @@ async def _running(
         clock=clock,
         redact=redact,
         per_minute=settings.agents.messages_per_minute,
+        per_hour=settings.agents.messages_per_hour,
         shown=settings.agents.show_messages,
         ask_for=settings.approvals.timeout,
         give_up_after=settings.delivery.give_up_after,

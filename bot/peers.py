@@ -2,7 +2,7 @@
 
 A message goes the way of an operator's: the same durable queue, the same receipts. It says whose it is in words that
 are Muster's, and the sender's own stand behind ``>``, so that nobody writes in another's name. A pair of agents that
-writes more than so much in a minute waits for an operator.
+writes more than so much in a minute, or in an hour, waits for an operator.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ MESSAGE_LIMIT: Final = 16_000
 REPORT_LIMIT: Final = 4_000
 #: So many messages of a pair may wait for an operator's word.
 HELD: Final = 20
-_MINUTE: Final = 60.0
+#: The spans of which messages are counted, seconds.
+_SPANS: Final = {"a minute": 60.0, "an hour": 3600.0}
 #: A pair whose messages an operator dropped writes nothing more for so long, seconds.
 _CLOSED: Final = 600.0
 _OPTIONS: Final = (
@@ -71,6 +72,7 @@ class Peers:
     clock: Callable[[], float]
     redact: Callable[[str], str]
     per_minute: int = 10
+    per_hour: int = 60
     shown: bool = True
     """Whether the room sees a line of each message."""
     ask_for: float = 900.0
@@ -114,8 +116,8 @@ class Peers:
                 f"{rendering.span(found.closed_until - now)} you may write again."
             )
         waiting = await peers.held(tx, pair)
-        passed = await peers.count(tx, pair, max(now - _MINUTE, found.counted_from))
-        hold = bool(waiting) or passed >= self.per_minute
+        full = await self._full(tx, pair, now, found.counted_from)
+        hold = bool(waiting) or full is not None
         if hold and len(waiting) >= HELD:
             raise UserError(f"{len(waiting)} messages between you and {receiver.name} wait for an operator already.")
         gist = rendering.code(rendering.one_line(self.redact(text), 160))
@@ -142,11 +144,15 @@ class Peers:
         )
         if hold:
             await agent_messages.change(tx, message_id, now=now, only=["pending"], state="held")
-            if not waiting:
-                await self._ask(tx, sender, message, passed)
+            if full is None or waiting:
+                return Posted(
+                    f"Messages between you and {receiver.name} wait for an operator, and so does this. Do not send it "
+                    "again."
+                )
+            await self._ask(tx, sender, message, full)
             return Posted(
-                f"You and {receiver.name} wrote to one another {self.per_minute} times within a minute, so this waits, "
-                "and an operator is asked. Do not send it again."
+                f"You and {receiver.name} wrote to one another {full}, so this waits, and an operator is asked. Do not "
+                "send it again."
             )
         await self._show(tx, receiver, message)
         reads = "reads it now, or when its turn ends" if receiver.wanted == "running" else "does not run now"
@@ -189,12 +195,19 @@ class Peers:
 
     # --- the pace of a pair -------------------------------------------------------------------------------------
 
-    async def _ask(self, tx: AsyncConnection, sender: AgentRow, first: peers.PeerMessage, passed: int) -> None:
+    async def _full(self, tx: AsyncConnection, pair: str, now: float, counted_from: float) -> str | None:
+        """How much a pair wrote that may write no more now, like ``10 times within a minute``; None: it may."""
+        for (span, seconds), allowed in zip(_SPANS.items(), (self.per_minute, self.per_hour), strict=True):
+            passed = await peers.count(tx, pair, max(now - seconds, counted_from))
+            if passed >= allowed:
+                return f"{passed} times within {span}"
+        return None
+
+    async def _ask(self, tx: AsyncConnection, sender: AgentRow, first: peers.PeerMessage, full: str) -> None:
         now = self.clock()
         detail = (
-            f"{passed} messages passed between {first.sender} and {first.receiver} within a minute. The next wait: "
-            "each costs both of them a turn.\n\nThe first that waits: "
-            f"{first.line}"
+            f"{first.sender} and {first.receiver} wrote to one another {full}. The next messages wait: each costs both "
+            f"of them a turn.\n\nThe first that waits: {first.line}"
         )
         asked = PermissionAsked(
             request=f"{first.pair}/{first.id}",

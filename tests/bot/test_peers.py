@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bot.peers import framed
+from bot.peers import Peers, framed
 from fleet import journal
 from fleet.events import MessageQueued, Position
+from register.crashpoints import declare
+from register.queries import agents as rows
+from register.queries import approvals
 from tests.bot.doors.test_tools import order
 from tests.bot.house import ROOM, House, house
 from tests.bot.test_onboarding import row
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.timeout(300)
+
+SAY = declare("test.say")
 
 
 @pytest.fixture
@@ -94,6 +99,35 @@ async def test_two_agents_that_write_too_much_wait_for_an_operator(home: House, 
             home.say(order("send_message", to="bob0", text="again"), ana)
             await home.heard(ana, "An operator stopped the messages between you and bob0", limit=60)
         assert [text.rpartition("> ")[2] for text in read(home, "bob0")] == [f"m{n}" for n in range(delivered)]
+
+
+async def test_two_agents_that_write_for_long_wait_for_an_operator_too(home: House) -> None:
+    now = 1_000_000.0
+    async with home.open() as orchestrator:
+        store, agents = orchestrator.store, orchestrator.agents
+        peers = Peers(agents.send, agents.teller, lambda: now, redact=str, per_minute=3, per_hour=5)
+        ana, bob = row("ana0"), row("bob0")
+        async with store.write(SAY) as tx:
+            for each in (ana, bob):
+                await rows.add(tx, each)
+
+        async def post(number: int) -> str:
+            async with store.write(SAY) as tx:
+                return (await peers.post(tx, ana, "bob0", "hm", message_id=f"m{number}")).text
+
+        for number in range(5):
+            assert (await post(number)).startswith("Sent to bob0")
+            now += 61.0
+        assert "You and bob0 wrote to one another 5 times within an hour, so this waits" in await post(5)
+        now += 3600.0
+        assert "wait for an operator, and so does this" in await post(6)
+        async with store.write(SAY) as tx:
+            (asked,) = await approvals.in_states(tx, ["pending"])
+            assert "ana0 and bob0 wrote to one another 5 times within an hour" in asked.detail
+            answer = {"option": "go", "by": "memory:@ana"}
+            await approvals.change(tx, asked.id, only=["pending"], state="answering", answer=answer)
+            assert await peers.settle(tx) == ["bob0", "bob0"]
+        assert (await post(7)).startswith("Sent to bob0")
 
 
 @pytest.mark.slow
