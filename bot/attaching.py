@@ -59,6 +59,7 @@ def line(paths: Paths, name: str, *, control: bool) -> list[str]:
     found = session.name()
     if found is None:
         raise UserError(
-            f"{name} runs, but its tmux session was closed; `muster restart {name}` makes another, and {look}."
+            f"{name} runs, but its tmux session was closed, or this shell looks for tmux elsewhere (TMUX_TMPDIR). "
+            f"`muster restart {name}` makes another, and {look}."
         )
     return command(session.socket, *attachment(found, control=control))

@@ -102,9 +102,15 @@ def uninstall(paths: Paths, *, dry_run: bool) -> Report:
     if dry_run:
         return Report(done=_shown(todo))
     refused = units.make(todo)
+    roster = check(paths).roster
+    again = [entry.name for entry in (roster.agents if roster else ()) if entry.hosting == SYSTEMD]
+    listed = (
+        f"{paths.roster_yaml} says `hosting: systemd` for {', '.join(again)}: they get units again when Muster starts."
+    )
     return Report(
         done=[
             *(f"Took away {systemd.folder() / name}." for name in todo.drop),
+            *([f"{listed} Take that out, if you do not want it."] if again else []),
             "What runs goes on until it is stopped: `muster down --all` stops Muster and its agents.",
             "Services of yours may go on to run while you are not logged in; `loginctl disable-linger` ends that.",
         ],

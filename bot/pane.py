@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 #: that a secret is known by what stands before it.
 _PIECE: Final = 2_000
 _CONTEXT: Final = 500
+#: Beyond this it is let go anyhow, so that whoever says nothing but secrets does not hold the window up.
+_LONGEST: Final = 50_000
 _MARKS: Final = {"completed": "✓", "failed": "✗"}
 
 
@@ -57,9 +59,11 @@ class Pane:
         self._text += text
         grown = self.redact.of_growing(self._text)
         added = self._rest(grown)
-        if len(self._text) > _PIECE and grown == self._text:
-            self._text = self._text[-_CONTEXT:]
-            self._written = shown(self.redact(self._text))
+        if len(self._text) > _PIECE:
+            end = self._text[-_CONTEXT:]
+            if (grown.endswith(end) and self.redact(end) == end) or len(self._text) > _LONGEST:
+                self._text = end
+                self._written = shown(self.redact(end))
         return added
 
     def _rest(self, whole: str) -> str:

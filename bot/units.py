@@ -7,7 +7,6 @@ the unit of whoever is removed, or runs elsewhere by now, is disabled and taken 
 from __future__ import annotations
 
 import contextlib
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -105,9 +104,7 @@ def present(paths: Paths, *, orchestrator: bool) -> tuple[dict[str, str], frozen
             if ours or units.agent_of(paths.label, path.name) is not None:
                 with contextlib.suppress(OSError):
                     texts[path.name] = path.read_text(encoding="utf-8", errors="replace")
-    # Where `enable` puts its links (systemd.unit(5), WantedBy=).
-    wants = folder / "default.target.wants"
-    return texts, frozenset(name for name in texts if os.path.lexists(wants / name))
+    return texts, frozenset(filter(systemd.is_enabled, texts))
 
 
 def make(todo: Change) -> list[str]:
@@ -135,7 +132,7 @@ def _delete(names: Iterable[str], refused: list[str]) -> None:
         try:
             (folder / name).unlink(missing_ok=True)
             # What `disable` could not take away.
-            (folder / "default.target.wants" / name).unlink(missing_ok=True)
+            (folder / systemd.WANTS / name).unlink(missing_ok=True)
         except OSError as error:
             refused.append(f"The unit {folder / name} cannot be deleted: {error.strerror}. Delete it.")
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 #: Seconds for an answer of systemd; a start and a stop have their own.
 _PATIENCE_S: Final = 20.0
 
+#: Beside the units, the links to those that a boot starts.
+WANTS: Final = "default.target.wants"
+
 HOW_TO_REACH: Final = (
     "Log in as this user (su and sudo do not start the user's systemd), or let it run without a login: "
     "loginctl enable-linger. Or choose another hosting in roster.yaml."
@@ -75,6 +78,11 @@ def write(unit: str, text: str) -> bool:
     return True
 
 
+def is_enabled(unit: str) -> bool:
+    """Whether a boot starts it: whether `enable` has made its link (systemd.unit(5), WantedBy=)."""
+    return os.path.lexists(folder() / WANTS / unit)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AgentUnit:
     """The unit of one agent."""
@@ -99,7 +107,8 @@ class AgentUnit:
         """Have the unit written, enabled and started; the process group of the agent host."""
         if write(self.name, self.text):
             systemctl(["daemon-reload"])
-        systemctl(["enable", self.name])
+        if not is_enabled(self.name):
+            systemctl(["enable", self.name])
         (self.folder / units.WANTED).touch(mode=0o600)
         try:
             systemctl(["start", self.name], limit_s=limit_s + _PATIENCE_S)

@@ -75,4 +75,5 @@ def test_a_key_over_many_pieces_is_masked() -> None:
 
 def test_a_long_answer_comes_whole_and_in_pieces() -> None:
     words = [f"word{number} " for number in range(600)]
-    assert shown(*text(*words)).split() == "".join(words).split()
+    out = shown(*text(SECRET, " ", *words))
+    assert out.split() == [MASK, *"".join(words).split()]

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,7 +65,9 @@ def systemd(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     record = person / "recorder"
     record.mkdir(parents=True)
     programs.mkdir()
-    (programs / "systemctl").symlink_to(RECORDER)
+    program = programs / "systemctl"
+    program.write_text(f"#!/bin/sh\nexec '{sys.executable}' -S '{RECORDER}' \"$@\"\n")
+    program.chmod(0o755)
     monkeypatch.setenv("HOME", str(person))
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
