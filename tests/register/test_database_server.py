@@ -381,7 +381,7 @@ async def test_a_migration_and_a_writer_of_an_older_muster_do_not_wait_for_each_
     task = asyncio.create_task(write())
     await writing.wait()
     monkeypatch.setattr(migrations, "head", lambda: "9999")
-    monkeypatch.setattr(database_server, "_apply", add)
+    monkeypatch.setattr(database_server, "make_tables", add)
     newer = asyncio.create_task(Store.open(url))
     admin = await postgres.connect(postgres_database)
     async with asyncio.timeout(20):
