@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from bot import rendering
-from bot.commands.lines import command_line
+from bot.commands import sections
+from bot.commands.lines import command_line, from_shell
 from bot.custody import is_held
 from fleet import journal, lifecycle, machine, revival
 from fleet.drift import ENDED
@@ -211,7 +212,7 @@ class Reviver:
                 revival=record.to_json() if wanted else None,
             )
             if changed and wanted:
-                text = f"✖ {reason}\n\n{outlook(self.name, record, fall, self.limits)}"
+                text = f"✖ {from_shell(reason, sections.load())}\n\n{outlook(self.name, record, fall, self.limits)}"
                 await self.teller.note(tx, row, f"spawn/{row.launch_id}", text)
         self.wake_delivery()
 

@@ -132,6 +132,7 @@ async def test_another_folder_where_the_clone_belongs_is_told_before_anything_be
     (place / "file").write_text("mine")
     said = await home.ask(f"!launch coder0 --runtime sim --workspace {ground.project}")
     assert "something that is no clone of it" in said
+    assert "delete it with `!kill coder0 --discard`" in said
     assert "No agent runs" in await home.ask("!ps")
 
 
