@@ -54,7 +54,8 @@ class Stage:
 
     async def set_up_lead(self) -> None:
         """Launch the agent that may launch others, which has used its tools once."""
-        await self.home.start()
+        if self.home.process is None:
+            await self.home.start()
         await self.books.ask(f"!launch {LEAD} --role orchestrator")
         self.lead = await self.home.thread_of(LEAD)
         await self.home.heard_words("Ready", thread=self.lead)

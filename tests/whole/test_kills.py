@@ -124,6 +124,8 @@ async def test_the_orchestrator_dies_at_some_places(
     async with staged(tmp_path, synapse, models) as stage:
         await kill_at(stage, scenes.life, rng.sample(SCENES[scenes.life], 4))
         await kill_at(stage, scenes.talk, rng.sample(SCENES[scenes.talk], 2))
+        await stage.set_up_lead()
+        await kill_at(stage, scenes.words_by_tool, rng.sample(CALLS[scenes.words_by_tool], 1))
 
 
 @pytest.mark.soak
