@@ -21,11 +21,14 @@ from bot.errors import UserError
 from bot.upkeep import selection, switching
 from bot.upkeep.backup import backup
 from bot.upkeep.restoring import restore
+from connectors import outbox
+from connectors.memory import MemoryServer
+from connectors.messages import Message, Outbound, Priority
 from fleet import lifecycle
 from register import migrations
 from tests.bot.house import ROOM, house
 from tests.bot.puppets import launch, recorded, roster, steps
-from tests.bot.upkeep.desk import die_at, hidden, people, put, standing
+from tests.bot.upkeep.desk import STEP, die_at, hidden, people, put, standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -96,6 +99,41 @@ async def test_what_happened_since_the_backup_does_not_happen_again(tmp_path: Pa
             texts = [text for text in home.chat.texts(thread) if text in ("waited", "later", "allowed")]
             assert sorted(texts) == ["allowed", "later", "waited"], "a queue does not begin again by itself"
             assert len({each.key for each in home.chat.said}) == len(home.chat.said)
+
+
+async def test_what_waited_to_be_said_is_looked_for_first(tmp_path: Path) -> None:
+    async with house(tmp_path / "house") as home:
+        async with home.open() as orchestrator:
+            home.chat.down = True
+            async with orchestrator.store.write(STEP) as tx:
+                hello = Outbound(
+                    key="x/1",
+                    connector="memory",
+                    conversation=ROOM,
+                    content=Message(text="hello"),
+                    priority=Priority.REPLY,
+                )
+                await outbox.put(tx, hello, time.time())
+            made = await backup(home.paths, {}, now=time.time())
+            home.chat.down = False
+            orchestrator.delivery.wake()
+            await home.heard(ROOM, "hello")
+            await idle(home)
+        said = list(home.chat.wire)
+        restored = await restore(home.paths, {}, made.written.file, now=time.time())
+        assert restored.settled.looked_for == 1
+        async with home.open() as orchestrator:
+            await idle(home)
+            async with orchestrator.store.read() as tx:
+                row = await outbox.get(tx, "x/1")
+            assert row is not None
+            assert row.state == "sent"
+            assert home.chat.wire == said, "it stood there"
+
+        home.chat = MemoryServer()  # in which it never was
+        await restore(home.paths, {}, made.written.file, now=time.time())
+        async with home.open():
+            await home.heard(ROOM, "hello")
 
 
 # --- at a desk -------------------------------------------------------------------------------------------------------
