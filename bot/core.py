@@ -22,7 +22,7 @@ from bot.errors import UserError
 from bot.rostering import usable
 from bot.saying import Place, Speaker
 from connectors import outbox
-from fleet import lifecycle, revival
+from fleet import revival
 from fleet.drift import ENDED
 from fleet.revival import Record
 from register.errors import MusterError
@@ -140,8 +140,6 @@ async def _is_due(services: Services, name: str, stopped_with_us: frozenset[str]
                 if row.wanted != "running":
                     return row.wanted == "stopped" and name in stopped_with_us
                 if row.state in ENDED:
-                    if lifecycle.is_running(services.paths.agent_folder(name)):
-                        return False  # systemd was quicker, and its journal is not read yet
                     # Who fell is tried again by its keeper, until it is given up.
                     return revival.is_over(Record.from_json(row.revival), services.clock())
                 if services.agents.is_up(name):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bot import units
+from bot.agents import KILLED
 from bot.errors import UserError
 from bot.installing import install, uninstall
 from bot.paths import Paths
@@ -16,6 +17,7 @@ from fleet import lifecycle
 from fleet.hosting import systemd
 from fleet.hosting.units import WANTED
 from register.queries import agents
+from register.store import Store
 from tests.bot.house import house
 from tests.fleet.hosting import places
 
@@ -144,8 +146,12 @@ async def test_a_boot_brings_back_who_ran_and_nobody_else(tmp_path: Path, record
             told = await home.ask("!add coder2 --runtime sim --hosting systemd")
             assert "⚠️" not in told
             assert enabled() == [unit, unit.replace("coder0", "coder2")]
-        # The machine goes down, and comes up again: systemd first, then the orchestrator.
+        # The machine goes down, and comes up again: systemd first, then who heard of the end.
         await systemctl("stop", unit)
+        store = await Store.open(home.paths.register_url)
+        async with store.write(KILLED) as tx:
+            await agents.change(tx, "coder0", state="stopped")
+        await store.close()
         assert not lifecycle.is_running(folder)
         for each in enabled():
             await systemctl("start", each)
