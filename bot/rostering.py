@@ -64,7 +64,7 @@ async def look(ctx: Context) -> Reply:
     fleet = found.roster or Roster()
     views = {view.row.name: view for view in await services.agents.view()}
     changes = _drift(fleet, [view.row for view in views.values()]) if found.roster is not None else []
-    text = roster_view.text(fleet, views, changes, roster_view.problems(found))
+    text = roster_view.text(found.roster, views, changes, roster_view.problems(found))
     return Reply(
         services.redact(from_shell(text, services.table)),
         roster_view.as_json(services.paths.roster_yaml, fleet, views, changes, found),

@@ -130,7 +130,10 @@ async def test_what_does_nothing_yet_and_what_is_wrong_is_said(home: House) -> N
     edit(home, "role: orchestrator", "role: coder")
     assert "like `!add lead --role orchestrator`, or write" in await home.ask("!roster")
     home.paths.roster_yaml.write_text("agents: [\n")
-    assert "roster.yaml:2:1" in await home.ask("!roster")
+    unreadable = await home.ask("!roster")
+    assert "roster.yaml:2:1" in unreadable
+    assert "cannot be read" in unreadable
+    assert "empty" not in unreadable
 
 
 def test_roles_may_use_only_commands_that_there_are() -> None:
