@@ -42,9 +42,7 @@ def _of_the_roster(found: Check) -> list[Problem]:
 def text(fleet: Roster | None, views: Mapping[str, AgentView], changes: Sequence[Change], wrong: Sequence[str]) -> str:
     """What `roster` says; of a `fleet` that is None the file could not be read."""
     if fleet is None:
-        head = (
-            "**The roster** cannot be read. What runs goes on as it is; nobody starts by it before this is mended:"
-        )
+        head = "**The roster** cannot be read. What runs goes on as it is; nobody starts by it before this is mended:"
         return f"{head}\n{_listed(wrong)}"
     parts = [_headline(fleet)]
     if fleet.agents:
