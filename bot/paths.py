@@ -10,6 +10,9 @@
     STATE/connectors/NAME/    what a connector keeps
     STATE/outgoing/           files that wait to be uploaded
     STATE/incoming/           pictures on their way to an agent
+    STATE/backups/            what `muster backup` wrote, and each update
+    STATE/versions/  current  versions that were installed beside this one, and which of them runs
+    STATE/seeds.json          what `muster init` wrote, to know later what was edited
     RUN/gateway.sock  agent-NAME.sock
 
 Sockets do not go to ``XDG_RUNTIME_DIR``: that folder is emptied at the last logout, and agents go on after it.
