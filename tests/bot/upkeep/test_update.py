@@ -19,13 +19,14 @@ from bot import init
 from bot.commands import sections
 from bot.doors.cli import run
 from bot.doors.launcher import STAY, handed_over
-from bot.errors import UserError
+from bot.errors import NotRunning, UserError
 from bot.init import Answers
 from bot.lock import only_one
 from bot.upkeep import packages, processes, seeds, switching, updating, versions
 from bot.upkeep.packages import Candidate
+from bot.upkeep.relaunching import Relaunched, relaunch
 from bot.upkeep.updating import Options, Updated
-from fleet import roles
+from fleet import lock, roles
 from fleet.hosting import systemd
 from register import migrations
 from tests.bot.upkeep import next_version
@@ -254,6 +255,21 @@ def test_who_runs_what(paths: Paths) -> None:
             process.stdout.readline()
             assert processes.of(paths, "imp", process.pid).version == version
             process.kill()
+
+
+def test_what_is_not_ours_to_start_anew_is_said(paths: Paths) -> None:
+    assert relaunch(paths) == Relaunched(orchestrator=False, agents=(), refused=())
+    held = lock.hold(paths.agent_folder("imp"))
+    next_version.installed(paths)
+    (paths.state / "current").symlink_to(f"versions/{next_version.VERSION}")
+    with pytest.raises(NotRunning, match="without it agents are not started again: imp"):
+        relaunch(paths)
+    with (
+        only_one(paths.lock),
+        pytest.raises(UserError, match=rf"\(process {os.getpid()}\) runs in a terminal or under"),
+    ):
+        relaunch(paths)
+    os.close(held)
 
 
 # --- files that began as ours ----------------------------------------------------------------------------------------
