@@ -6,14 +6,14 @@ from typing import Literal
 
 from bot.commands.context import Context
 from bot.commands.table import ADMIN, VIEWER, Reply, command
-from bot.commands.types import Duration, Rest
+from bot.commands.types import CommandWords, Duration
 
 #: Lines of the audit that are shown at most.
 _AUDIT_LINES = 200
 
 
 @command("help", permission=VIEWER, help_section="admin", effects=False, audited=False)
-async def help_(ctx: Context, name: Rest | None = None) -> Reply:
+async def help_(ctx: Context, name: CommandWords | None = None) -> Reply:
     """What you can do here, or how one command is written.
 
     Args:

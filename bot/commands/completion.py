@@ -57,6 +57,8 @@ def words_of(services: Services) -> Callable[[str], Awaitable[Sequence[str]]]:
                 from fleet import roles
 
                 return (await asyncio.to_thread(roles.library, services.paths.roles)).names
+            case "commands":
+                return list(dict.fromkeys(command.name.split()[0] for command in services.table))
             case "accounts":
                 return sorted(services.settings.accounts)
             case "approvals" | "grants" | "dead-letters":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bot.commands.context import Context
 from bot.commands.table import OPERATOR, VIEWER, Reply, command
-from bot.commands.types import AccountName, AgentName, Rest, RoleName, RuntimeName, SandboxName
+from bot.commands.types import AccountName, AgentName, RoleName, RoleWords, RuntimeName, SandboxName
 
 
 @command("roster", permission=VIEWER, help_section="fleet", audited=False, effects=False)
@@ -28,7 +28,7 @@ async def roster_apply(ctx: Context) -> Reply:
 
 
 @command("roles", permission=VIEWER, help_section="fleet", audited=False, effects=False)
-async def roles(ctx: Context, name: Rest | None = None) -> Reply:
+async def roles(ctx: Context, name: RoleWords | None = None) -> Reply:
     """What agents can be for: each role's mandate, or all of one role's page.
 
     Args:

@@ -39,6 +39,10 @@ Duration = NewType("Duration", float)
 #: All that is left of the line, word for word: spaces, line breaks and quotes stay.
 Rest = NewType("Rest", str)
 
+#: What is left of the line, as the name of a role, or of a command.
+RoleWords = NewType("RoleWords", Rest)
+CommandWords = NewType("CommandWords", Rest)
+
 _RUNTIME_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 
 
@@ -121,6 +125,7 @@ ACCOUNT = replace(TEXT, label="ACCOUNT", source="accounts")
 APPROVAL = replace(TEXT, label="ID", source="approvals")
 GRANT = replace(TEXT, label="ID", source="grants")
 LETTER = replace(TEXT, label="ID", source="dead-letters")
+WORDS = ValueType(label="TEXT", expected="some text", read=_rest, schema={"type": "string", "minLength": 1}, rest=True)
 FLAG = ValueType(label="", expected="true or false", read=_never, schema={"type": "boolean"}, flag=True)
 
 _KNOWN: dict[Any, ValueType] = {
@@ -154,9 +159,9 @@ _KNOWN: dict[Any, ValueType] = {
         read=read_duration,
         schema={"type": ["string", "number"], "description": "30s, 15m, 2h, 1h30m, 7d, or seconds"},
     ),
-    Rest: ValueType(
-        label="TEXT", expected="some text", read=_rest, schema={"type": "string", "minLength": 1}, rest=True
-    ),
+    Rest: WORDS,
+    RoleWords: replace(WORDS, source="roles"),
+    CommandWords: replace(WORDS, source="commands"),
 }
 
 

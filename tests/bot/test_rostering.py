@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bot.commands.completion import at_prompt
 from bot.commands.execution import Outcome, Request
 from bot.commands.sections import load
 from bot.commands.table import ADMIN
@@ -100,7 +101,12 @@ async def test_everybody_may_look_at_the_roster_and_the_roles(home: House) -> No
     assert "board-" not in there[0]
     assert len(set(there)) == 1
     assert home.orchestrator is not None
-    assert "board-contrarian" in await home.orchestrator.services.complete("roles")
+    complete = at_prompt(home.orchestrator.services)
+    assert await complete("!launch x --role orch") == ["orchestrator"]
+    assert "board-contrarian" in await complete("!roles board-")
+    assert await complete("!add x --sandbox ") == ["bubblewrap", "none"]
+    assert "grants" in await complete("!help gr")
+    assert await complete("!approve ") == []
 
 
 async def test_the_shape_for_programs(home: House) -> None:
