@@ -171,7 +171,8 @@ async def test_a_cancelled_start_is_done_or_undone(agent: Agent, moment: float) 
 async def test_a_cancelled_start_that_hangs_leaves_no_process(
     agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stuck(tmp_path, monkeypatch, detaches=True)
+    # In tmux an agent host stays the child of its window.
+    stuck(tmp_path, monkeypatch, detaches=agent.spec.hosting == PROCESS)
     monkeypatch.setattr(lifecycle, "_SETTLE_S", 0.1)
     starting = asyncio.create_task(lifecycle.spawn(agent.launch()))
     async with asyncio.timeout(LIMIT_S):
