@@ -97,7 +97,7 @@ async def backup(
 def _write(
     paths: Paths, settings: Settings, folder: Path, file: Path, header: Header, progress: Callable[[str], None]
 ) -> Written:
-    draft, found = folder / "archive", selection.Selection()
+    draft, found = folder / "archive", selection.Selection(elsewhere=_register(paths, settings))
     writer = archive.Writer(draft, header, progress)
     try:
         selection.one(folder / selection.REGISTER, selection.REGISTER, writer.take)
@@ -109,8 +109,10 @@ def _write(
                     selection.one(page, f"{selection.CONFIG}/{name}/{page.name}", writer.take)
             elif source.exists():
                 selection.one(source, f"{selection.CONFIG}/{name}", writer.take)
-        for path in _of_state(paths, settings, workspaces=header.workspaces):
+        for path in _of_state(paths, workspaces=header.workspaces):
             place = f"{selection.STATE}/{path.name}"
+            if place in found.elsewhere:
+                continue
             if path.is_dir():
                 selection.walk(path, place, writer.take, found)
             elif path.is_file():
@@ -128,14 +130,20 @@ def _write(
     )
 
 
-def _of_state(paths: Paths, settings: Settings, *, workspaces: bool) -> list[Path]:
+def _register(paths: Paths, settings: Settings) -> frozenset[str]:
+    """Where the register's files would stand, of which a copy of one moment is taken instead."""
     register = addresses.parse(settings.register_url)
-    own = register.file.name if isinstance(register, addresses.FileAddress) else selection.REGISTER
+    place = selection.within(paths.state, register.file) if isinstance(register, addresses.FileAddress) else None
+    if place is None:
+        return frozenset()
+    return frozenset(f"{selection.STATE}/{place.with_name(name)}" for name in selection.files_of(place.name))
+
+
+def _of_state(paths: Paths, *, workspaces: bool) -> list[Path]:
     return [
         path
         for path in sorted(paths.state.iterdir())
-        if (selection.belongs(path.name) or (workspaces and path.name == "workspaces"))
-        and path.name not in (own, f"{own}-wal", f"{own}-shm")
+        if selection.belongs(path.name) or (workspaces and path.name == "workspaces")
     ]
 
 

@@ -15,7 +15,7 @@ import os
 import secrets
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,7 +36,7 @@ from register.queries import operators, restores
 from register.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from bot.config import Settings
     from bot.paths import Paths
@@ -142,27 +142,32 @@ def _nobody_else(paths: Paths) -> Iterator[None]:
         yield
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Drafts:
     """Folders in which things are made ready, each in the file system of the place that they go to."""
 
     paths: Paths
     identity: str
+    places: list[Path] = field(default_factory=list)
+    """Where they are."""
+
+    def __post_init__(self) -> None:
+        self.places += (self.paths.state, self.paths.config)
 
     @property
     def state(self) -> Path:
         return self.paths.state / f"{_DRAFT}{self.identity}"
 
     def beside(self, folder: Path) -> Path:
+        self.places.append(folder)
         return folder / f"{_DRAFT}{self.identity}"
 
-    def all(self, *more: Path) -> tuple[str, ...]:
-        folders = (self.paths.state, self.paths.config, *more)
-        return tuple(dict.fromkeys(str(self.beside(folder)) for folder in folders))
+    def all(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(str(folder / f"{_DRAFT}{self.identity}") for folder in self.places))
 
     def sweep(self) -> None:
         """Remove what earlier restores left behind."""
-        for folder in (self.paths.state, self.paths.config):
+        for folder in self.places:
             for left in folder.glob(f"{_DRAFT}*"):
                 shutil.rmtree(left, ignore_errors=True)
 
@@ -297,25 +302,37 @@ def _plan(paths: Paths, drafts: _Drafts, place: _Place, name: str, ready: Path, 
     server = place.address if isinstance(place.address, addresses.ServerAddress) else None
     moves = switching.moves_of(paths.config, config, paths.config / name, selection.CONFIGURATION)
     there = {path.name for path in paths.state.iterdir()} | {path.name for path in state.iterdir()}
-    names = sorted(each for each in there if selection.belongs(each) or (workspaces and each == "workspaces"))
-    more: tuple[Path, ...] = ()
+    names = {each for each in there if selection.belongs(each) or (workspaces and each == "workspaces")}
     if isinstance(place.address, addresses.FileAddress):
-        file = place.address.file
-        own = (file.name, f"{file.name}-wal", f"{file.name}-shm")
-        names = [each for each in names if each not in own or file.parent != paths.state]
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = drafts.beside(file.parent) / "register"
-        draft.mkdir(mode=0o700, parents=True)
-        shutil.copyfile(ready / selection.REGISTER, draft / file.name)
-        (draft / file.name).chmod(0o600)
-        moves += switching.moves_of(file.parent, draft, file.parent / name, own)
-        more = (file.parent,)
-    moves += switching.moves_of(paths.state, state, paths.state / name, names)
+        file, own = place.address.file, selection.files_of(place.address.file.name)
+        inside = selection.within(paths.state, file)
+        above = inside.parts[0] if inside is not None and len(inside.parts) > 1 else None
+        if inside is not None and above is not None and (above in names or selection.belongs(above)):
+            # It comes with the folder that it is in: moved by itself, it would be moved away again with that.
+            names.add(above)
+            _lay_out(ready / selection.REGISTER, state / inside.parent, own)
+        else:
+            folder = file.parent if inside is None else paths.state / inside.parent
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            draft = drafts.beside(folder) / "register"
+            _lay_out(ready / selection.REGISTER, draft, own)
+            moves += switching.moves_of(folder, draft, folder / name, own)
+            names -= set(own) if folder == paths.state else set()
+    moves += switching.moves_of(paths.state, state, paths.state / name, sorted(names))
     os.sync()  # what is moved to its place must stand there after a power cut, too
     return Plan(
         moves=tuple(move for move in moves if move.there or move.ready is not None),
-        drafts=drafts.all(*more),
+        drafts=drafts.all(),
         server=None if server is None else place.url,
         reference=None if place.reference is None else str(place.reference),
         schema="" if server is None else name.replace("-", "_").lower(),
     )
+
+
+def _lay_out(register: Path, folder: Path, names: Sequence[str]) -> None:
+    """Copy a register to where it is made ready, under the first of `names`; of the others there is nothing."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+    shutil.copyfile(register, folder / names[0])
+    (folder / names[0]).chmod(0o600)

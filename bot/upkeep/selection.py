@@ -55,6 +55,20 @@ class Selection:
     """With what they say; nobody looked where they lead."""
     left_out: list[str] = field(default_factory=list)
     """What is missing, and why; a line each."""
+    elsewhere: frozenset[str] = frozenset()
+    """Places whose content stands elsewhere in the backup."""
+
+
+def files_of(register: str) -> tuple[str, str, str]:
+    """What a register's file, and those that SQLite keeps beside it, are called."""
+    return register, f"{register}-wal", f"{register}-shm"
+
+
+def within(state: Path, file: Path) -> PurePosixPath | None:
+    """Where below the state folder a file is, by whatever links either is named; None: elsewhere."""
+    folder = state.resolve()
+    found = file.parent.resolve() / file.name
+    return PurePosixPath(found.relative_to(folder)) if found.is_relative_to(folder) else None
 
 
 def walk(folder: Path, place: str, take: Callable[[str, BinaryIO, os.stat_result], None], found: Selection) -> None:
@@ -83,7 +97,7 @@ def _walk(descriptor: int, place: PurePosixPath, take: Any, found: Selection) ->
     found.folders[str(place)] = stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o777
     for name in sorted(os.listdir(descriptor)):
         inside = place / name
-        if not _wanted(inside):
+        if not _wanted(inside) or str(inside) in found.elsewhere:
             continue
         try:
             _entry(descriptor, name, inside, take, found)

@@ -1,0 +1,54 @@
+"""A restore where the register or the state folder is not in its usual place."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bot.upkeep.backup import backup
+from bot.upkeep.restoring import restore
+from tests.bot.upkeep.desk import hidden, people, put
+
+if TYPE_CHECKING:
+    from bot.paths import Paths
+
+
+def _there_and_back(paths: Paths, register: Path) -> None:
+    """A backup and a restore, between which somebody is added, with the register's file at `register`."""
+    url = f"sqlite:///{register}"
+    paths.muster_yaml.write_text(f"register:\n  url: {url}\n")
+    register.parent.mkdir(exist_ok=True)
+    (register.parent / "beside").write_text("then")
+    asyncio.run(put(url, "ana"))
+    made = asyncio.run(backup(paths, {}, now=1.0))
+    asyncio.run(put(url, "eve"))
+    (register.parent / "beside").write_text("now")
+    restored = asyncio.run(restore(paths, {}, made.written.file, now=2.0))
+    assert asyncio.run(people(url)) == ["x:ana"]
+    kept = [found for folder in restored.kept for found in Path(folder).rglob(register.name)]
+    assert [asyncio.run(people(f"sqlite:///{file}")) for file in kept] == [["x:ana", "x:eve"]]
+    assert hidden(paths) == []
+
+
+#: The long way round: places that were right before, too.
+_MORE = [
+    pytest.param(place, marks=pytest.mark.soak)
+    for place in ("state/own.db", "state/backups/fleet.db", "fleet.db", "../fleet.db")
+]
+
+
+@pytest.mark.parametrize("place", ["state/own/fleet.db", *_MORE])
+def test_the_register_is_somewhere_else(paths: Paths, place: str) -> None:
+    assert paths.home is not None
+    _there_and_back(paths, (paths.home / place).resolve())
+
+
+@pytest.mark.parametrize("place", ["own.db", pytest.param("own/fleet.db", marks=pytest.mark.soak)])
+def test_the_register_is_named_by_another_way_than_the_state(paths: Paths, tmp_path: Path, place: str) -> None:
+    os.rename(paths.state, tmp_path / "disk")
+    paths.state.symlink_to(tmp_path / "disk")
+    _there_and_back(paths, tmp_path / "disk" / place)
