@@ -40,6 +40,7 @@ def only_one(path: Path) -> Iterator[None]:
 
     Raises:
         AlreadyRunning: somebody else holds it.
+        UserError: the disk is full.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -47,8 +48,12 @@ def only_one(path: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise AlreadyRunning(_read(descriptor)) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+        note = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode()
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, note, 0)
+        except OSError as error:
+            raise UserError(f"{path} cannot be written: {error.strerror}. Make room on its disk.") from error
         yield
     finally:
         os.close(descriptor)

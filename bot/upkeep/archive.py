@@ -13,9 +13,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import itertools
 import json
 import os
-import re
 import secrets
 import shutil
 import tarfile
@@ -193,6 +193,9 @@ def publish(draft: Path, target: Path) -> None:
             os.close(folder)
 
 
-def name_of(made_at: float) -> str:
-    """What a backup is called when nobody says."""
-    return f"muster-backup-{re.sub('[^0-9T]', '', time.strftime('%Y%m%dT%H%M%S', time.gmtime(made_at)))}.tar.gz"
+def free_name(folder: Path, made_at: float) -> Path:
+    """What a backup is called when nobody says: by the second, and with a number where there was one in that second."""
+    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(made_at))
+    names = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+    files = (folder / f"muster-backup-{stamp}{more}.tar.gz" for more in names)
+    return next(file for file in files if not os.path.lexists(file))

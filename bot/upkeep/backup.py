@@ -6,7 +6,6 @@ hold all that the register knows to have been told, and perhaps a little more.
 
 from __future__ import annotations
 
-import errno
 import socket
 from dataclasses import dataclass
 from functools import partial
@@ -85,7 +84,7 @@ async def backup(
             )
             written = await in_thread(partial(_write, paths, settings, folder, file, header), progress)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno in selection.NO_ROOM:
                 raise UserError(
                     f"The disk of {file.parent} is full. There is no half backup left; make room, or name another "
                     "place."
@@ -148,12 +147,15 @@ def _of_state(paths: Paths, *, workspaces: bool) -> list[Path]:
 
 
 def _target(paths: Paths, target: Path | None, now: float) -> Path:
-    if target is None:
-        target = paths.state / "backups"
-        target.mkdir(mode=0o700, exist_ok=True)
-    target = target.absolute()
-    if target.is_dir():
-        return target / archive.name_of(now)
-    if not target.parent.is_dir():
-        raise UserError(f"There is no folder {target.parent}. Make it, or name another place.")
+    try:
+        if target is None:
+            target = paths.state / "backups"
+            target.mkdir(mode=0o700, exist_ok=True)
+        target = target.absolute()
+        if target.is_dir():
+            return archive.free_name(target, now)
+        if not target.parent.is_dir():
+            raise UserError(f"There is no folder {target.parent}. Make it, or name another place.")
+    except OSError as error:
+        raise UserError(f"The backup cannot be {target}: {error.strerror}. Name another place.") from error
     return target

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import errno
 import os
 import secrets
 import shutil
@@ -20,9 +19,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from bot import brought_down
 from bot.config import load
-from bot.errors import UserError
+from bot.errors import ConfigError, UserError
 from bot.lock import AlreadyRunning, only_one
 from bot.registers import password
 from bot.upkeep import selection, switching, unpacking
@@ -32,6 +33,7 @@ from fleet import lifecycle, lock, unearthed
 from register import address as addresses
 from register import migrations, snapshot
 from register.crashpoints import declare
+from register.errors import RegisterError, RegisterFull
 from register.queries import operators, restores
 from register.store import Store
 
@@ -95,11 +97,7 @@ async def restore(
         RegisterError: the register cannot be used. Nothing is changed.
     """
     found = await asyncio.to_thread(unpacking.header, file)
-    if found.schema not in migrations.known():
-        raise UserError(
-            f"{file} was written by a newer Muster ({found.muster}): its register has the schema {found.schema}, this "
-            f"program knows them up to {migrations.head()}. Install that version first."
-        )
+    _refuse_newer(file, found, found.schema)
     paths.prepare()
     await switching.settle(paths, environ)
     with switching.at_work(paths), _nobody_else(paths):
@@ -109,11 +107,28 @@ async def restore(
         try:
             return await _restore(paths, environ, file, identity, drafts, now, progress)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise UserError("The disk is full. Nothing was restored, and nothing changed; make room.") from error
+            if error.errno in selection.NO_ROOM:
+                raise _no_room(paths) from error
             raise UserError(f"{file} was not restored: {error.strerror or error}. Nothing was changed.") from error
         finally:
             drafts.remove()
+
+
+def _refuse_newer(file: Path, header: Header, schema: str) -> None:
+    if not schema:
+        raise unpacking.BadArchive(f"The register in {file} does not say which schema it has. Take another backup.")
+    if schema not in migrations.known():
+        raise UserError(
+            f"{file} was written by a newer Muster ({header.muster}): its register has the schema {schema}, this "
+            f"program knows them up to {migrations.head()}. Install that version first."
+        )
+
+
+def _no_room(paths: Paths) -> UserError:
+    return UserError(
+        f"The disk of {paths.state} is full: a backup is unpacked there before it is put in its place. Nothing was "
+        "restored, and nothing was changed; make room."
+    )
 
 
 @contextlib.contextmanager
@@ -192,12 +207,27 @@ async def _restore(
     header = await in_thread(partial(unpacking.unpack, file, ready), progress)
     for name in (selection.CONFIG, selection.STATE):
         (ready / name).mkdir(mode=0o700, exist_ok=True)
-    settings = await asyncio.to_thread(_settings, paths, ready / selection.CONFIG)
+    try:
+        settings = await asyncio.to_thread(_settings, paths, ready / selection.CONFIG)
+    except ConfigError as error:
+        raise UserError(
+            f"The configuration in {file}, of Muster {header.muster}, is not one that this version takes. Nothing was "
+            f"changed.\n\n{error}"
+        ) from error
     place = _place(paths, settings, ready / selection.CONFIG)
     register = ready / selection.REGISTER
-    await asyncio.to_thread(snapshot.look, register)
-    places = await asyncio.to_thread(_quiet, ready / selection.STATE / "agents", paths, now)
-    settled, permissions = await _settle(register, f"restore-{identity}", header, places, now)
+    try:
+        _refuse_newer(file, header, (await asyncio.to_thread(snapshot.look, register)).revision)
+        places = await asyncio.to_thread(_quiet, ready / selection.STATE / "agents", paths, now)
+        settled, permissions = await _settle(register, f"restore-{identity}", header, places, now)
+    except RegisterFull as error:
+        raise _no_room(paths) from error
+    except (RegisterError, SQLAlchemyError) as error:
+        reason = getattr(error, "orig", None) or error
+        raise UserError(
+            f"The register in {file} cannot be used, and nothing was changed. Take another backup. What is wrong with "
+            f"it: {reason}"
+        ) from error
     if settled.agents:
         brought_down.write(ready / selection.STATE / paths.brought_down.name, settled.agents)
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now))

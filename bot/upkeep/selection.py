@@ -9,6 +9,7 @@ folders, and holds on to the folder that it is in, since names may change under 
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from dataclasses import dataclass, field
@@ -35,6 +36,9 @@ KEPT: Final = "before-restore-"
 #: No file is larger, in bytes, that an agent could have made: a hole of a terabyte costs it nothing.
 LARGEST: Final = 4 * 2**30
 DEEPEST: Final = 64
+
+#: What a disk without room says.
+NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -110,7 +114,7 @@ def _walk(descriptor: int, place: PurePosixPath, take: Any, found: Selection) ->
 
 
 #: Errors of the disk that is written to; those of what is read are about one file.
-_OURS: Final = frozenset({5, 27, 28, 30, 122})  # EIO, EFBIG, ENOSPC, EROFS, EDQUOT
+_OURS: Final = NO_ROOM | {errno.EIO, errno.EFBIG, errno.EROFS}
 
 
 def _entry(descriptor: int, name: str, place: PurePosixPath, take: Any, found: Selection) -> None:

@@ -190,9 +190,12 @@ def at_work(paths: Paths) -> Iterator[int]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             pid = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
-            raise UserError(f"A restore or an update is at work here (process {pid}). Wait until it is done.") from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+            raise UserError(
+                f"A restore or an update is at work here (process {pid or 'unknown'}). Wait until it is done."
+            ) from None
+        with contextlib.suppress(OSError):  # on a full disk the lock alone will do
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield descriptor
     finally:
         os.close(descriptor)

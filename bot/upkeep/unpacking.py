@@ -30,6 +30,8 @@ _BLOCK: Final = 2**20
 #: Bytes.
 _LONGEST_HEADER: Final = 2**16
 _LONGEST_MANIFEST: Final = 2**28
+#: Seconds since the epoch; the year 10000.
+_END_OF_TIME: Final = 253402300800.0
 
 
 class BadArchive(UserError):
@@ -55,7 +57,7 @@ class Manifest:
                 folders={str(k): int(v) & 0o777 for k, v in source["folders"].items()},
                 links={str(k): str(v) for k, v in source["links"].items()},
             )
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        except (ValueError, OverflowError, TypeError, KeyError, AttributeError, RecursionError):
             raise BadArchive("Its manifest cannot be read.") from None
         for place in (*made.files, *made.folders, *made.links):
             check_place(place)
@@ -94,7 +96,8 @@ def unpack(file: Path, folder: Path, progress: Callable[[str], None] = lambda _:
 
     Raises:
         BadArchive: it is no backup, or not whole, or not only a backup.
-        UserError: there is no room for it.
+        UserError: it cannot be read.
+        OSError: there is no room for it.
     """
     with _opened(file) as tar:
         found = _header(file, tar)
@@ -138,7 +141,7 @@ def _opened(file: Path) -> Iterator[tarfile.TarFile]:
         if file.name in str(error):
             raise
         raise BadArchive(f"{file} is refused. {error}") from error
-    except (tarfile.TarError, EOFError, zlib.error, UnicodeError, RecursionError) as error:
+    except (tarfile.TarError, EOFError, zlib.error, ValueError, OverflowError, RecursionError) as error:
         reason = str(error).rstrip(".") or type(error).__name__
         raise BadArchive(f"{file} is damaged, or no backup of Muster's ({reason}). Take another one.") from error
     except FileNotFoundError as error:
@@ -146,6 +149,8 @@ def _opened(file: Path) -> Iterator[tarfile.TarFile]:
             raise
         raise UserError(f"There is no file {file}.") from None
     except OSError as error:
+        if error.errno in selection.NO_ROOM:
+            raise  # it is for the caller to say what becomes of it
         if error.strerror is None:  # gzip's own
             raise BadArchive(f"{file} is damaged, or no backup of Muster's ({error}). Take another one.") from error
         raise UserError(f"{file} cannot be unpacked: {error.strerror}.") from error
@@ -164,17 +169,20 @@ def _header(file: Path, tar: tarfile.TarFile) -> Header:
                 f"{file} was written by a newer Muster ({str(source.get('muster'))[:40]}), and this one does not know "
                 "its form. Install that version first."
             )
+        made_at = float(source["made_at"])
+        if not 0 <= made_at < _END_OF_TIME:
+            raise ValueError(made_at)
         return Header(
             muster=str(source["muster"])[:40],
             schema=str(source["schema"])[:40],
-            made_at=float(source["made_at"]),
+            made_at=made_at,
             host=str(source["host"])[:255],
             register=str(source["register"])[:40],
             rows={str(name): int(count) for name, count in source["rows"].items()},
             workspaces=bool(source["workspaces"]),
             format=int(form),
         )
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, OverflowError, TypeError, KeyError, AttributeError, RecursionError):
         raise BadArchive(f"{file} is no backup of Muster's: its header cannot be read.") from None
 
 

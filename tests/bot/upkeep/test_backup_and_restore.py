@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import io
 import json
+import math
 import os
+import shutil
+import sqlite3
 import stat
 import subprocess
 import tarfile
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine
 
 from bot.commands import sections
 from bot.doors.cli import run
 from bot.errors import UserError
+from bot.paths import Paths
 from bot.upkeep import selection, switching
 from bot.upkeep.backup import backup
 from bot.upkeep.restoring import restore
@@ -25,7 +34,7 @@ from connectors import outbox
 from connectors.memory import MemoryServer
 from connectors.messages import Message, Outbound, Priority
 from fleet import lifecycle
-from register import migrations
+from register import migrations, revisions
 from tests.bot.house import ROOM, house
 from tests.bot.puppets import launch, recorded, roster, steps
 from tests.bot.upkeep.desk import STEP, die_at, hidden, people, put, standing
@@ -33,7 +42,6 @@ from tests.bot.upkeep.desk import STEP, die_at, hidden, people, put, standing
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from bot.paths import Paths
     from tests.bot.house import House
     from tests.postgres import Postgres
 
@@ -216,6 +224,55 @@ def test_what_an_agent_lays_out_for_a_backup(paths: Paths, tmp_path: Path) -> No
     assert (secret / "key").read_text() == "the operator's"
 
 
+def test_two_in_one_second(paths: Paths, capsys: pytest.CaptureFixture[str]) -> None:
+    one, other = (asyncio.run(backup(paths, {}, now=1.0)).written.file for _ in range(2))
+    assert one.name.replace(".tar", "-2.tar") == other.name
+    shutil.rmtree(one.parent)
+    one.parent.write_text("a file where the folder should be")
+    assert muster("backup") == 1
+    assert f"cannot be {one.parent}: File exists" in capsys.readouterr().err
+
+
+# --- of an older version ---------------------------------------------------------------------------------------------
+
+
+def _register_of(file: Path, revision: str) -> None:
+    """A register of an older version, with somebody who was given a permission and a message that waits."""
+    config = Config()
+    config.set_main_option("script_location", str(migrations.FOLDER))
+    engine = create_engine(f"sqlite:///{file}")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+        connection.exec_driver_sql("INSERT INTO operators VALUES ('x:ana', 'viewer', 'x', 1.0, 'default', 'then')")
+        connection.exec_driver_sql(
+            "INSERT INTO outbox (key, connector, lane, priority, content, state, created_at, not_before, attempts, "
+            "tenant_id, host) VALUES ('x/1', 'memory', 'x', 1, '{}', 'pending', 1.0, 0.0, 0, 'default', 'then')"
+        )
+    engine.dispose()
+
+
+@pytest.mark.parametrize(
+    "revision",
+    ["0005", *(pytest.param(each, marks=pytest.mark.soak) for each in sorted(migrations.known() - {"0005"}))],
+)
+def test_a_backup_of_an_older_version_is_migrated(paths: Paths, revision: str) -> None:
+    register = paths.state / "register.db"
+    for each in selection.files_of(register.name):
+        (paths.state / each).unlink(missing_ok=True)
+    _register_of(register, revision)
+    made = asyncio.run(backup(paths, {}, now=1.0))
+    assert made.header.schema == revision
+    asyncio.run(put(paths.register_url, "eve"))  # which brings it to this version's schema
+    restored = asyncio.run(restore(paths, {}, made.written.file, now=2.0))
+    assert restored.settled.looked_for == 1
+    assert asyncio.run(people(paths.register_url)) == ["x:ana"]
+    assert asyncio.run(revisions.of(paths.register_url)) == migrations.head()
+
+
+# --- a full disk -----------------------------------------------------------------------------------------------------
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     if os.geteuid() != 0:
@@ -234,6 +291,41 @@ def test_a_full_disk_leaves_no_half_backup(paths: Paths, small_disk: Path, capsy
     assert muster("backup", str(small_disk)) == 1
     assert f"The disk of {small_disk} is full" in capsys.readouterr().err
     assert list(small_disk.iterdir()) == []
+
+
+#: KiB that are free: from nothing, over what is too little at one step or another, to plenty.
+_ROOMS = [
+    pytest.param(room, marks=() if room in (0, 300) else pytest.mark.soak) for room in (*range(0, 1000, 50), 5000)
+]
+
+
+@pytest.mark.parametrize("room", _ROOMS)
+def test_a_full_disk_leaves_what_was_there(
+    paths: Paths, small_disk: Path, room: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert paths.home is not None
+    file = asyncio.run(backup(paths, {}, now=1.0, target=paths.home.parent / "file")).written.file
+    subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
+    monkeypatch.setenv("MUSTER_HOME", str(small_disk / "home"))
+    here = Paths.of(os.environ)
+    here.prepare()
+    here.muster_yaml.write_text("timezone: Asia/Tokyo\n")
+    asyncio.run(put(here.register_url, "eve"))
+    before = standing(here)
+    free = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
+    with (small_disk / "filler").open("wb") as filler:
+        os.posix_fallocate(filler.fileno(), 0, max(free - room * 1024, 1))
+    status = muster("restore", str(file))
+    said = capsys.readouterr().err
+    (small_disk / "filler").unlink()
+    assert status == {0: 1, 5000: 0}.get(room, status)
+    if status:
+        assert "full" in said or "room" in said
+        assert standing(here) == before
+        assert hidden(here) == []
+        assert asyncio.run(people(here.register_url)) == ["x:eve"]
+    else:
+        assert asyncio.run(people(here.register_url)) == ["x:ana"]
 
 
 # --- archives that are not what they should be ------------------------------------------------------------------------
@@ -277,7 +369,44 @@ def _swapped(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
     members[index] = (members[index][0], b"timezone: Asia/Tokyo___\n")
 
 
+def _timed(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+    next(member for member, _ in members if member.name == "config/muster.yaml").pax_headers = {"mtime": "inf"}
+
+
+def _said(*sentences: str) -> Callable[[Any], None]:
+    """The register after these sentences of SQL, rightly signed."""
+
+    def change(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+        index = next(i for i, (member, _) in enumerate(members) if member.name == "register.db")
+        with closing(sqlite3.connect(":memory:", isolation_level=None)) as register:
+            register.deserialize(members[index][1])
+            for sentence in sentences:
+                register.execute(sentence)
+            content = register.serialize()
+        members[index] = (members[index][0], content)
+        digest = hashlib.sha256(content).hexdigest()
+        _edit(members, "manifest.json", lambda found: found["files"]["register.db"].update(sha256=digest))
+
+    return change
+
+
 HOSTILE = {
+    "no time": (
+        lambda members: _edit(members, "muster-backup.json", lambda found: found.update(made_at=math.inf)),
+        "its header cannot be read",
+    ),
+    "no mode": (
+        lambda members: _edit(members, "manifest.json", lambda found: found["folders"].update({"state/x": math.inf})),
+        "Its manifest cannot be read",
+    ),
+    "no time of a file": (_timed, "is damaged, or no backup"),
+    "a register of tomorrow": (_said("UPDATE alembic_version SET version_num = '9999'"), "has the schema 9999"),
+    "a register without a schema": (_said("DELETE FROM alembic_version"), "does not say which schema"),
+    "a register without a table": (_said("DROP TABLE outbox"), "The register in .* cannot be used.*: no such table"),
+    "a register that objects": (
+        _said("CREATE TRIGGER t BEFORE INSERT ON restores BEGIN SELECT RAISE(ABORT, 'no'); END"),
+        "The register in .* cannot be used.*: no",
+    ),
     "a way out": (_added("state/agents/../../../../out"), "a name that no backup has"),
     "a root": (_added("/tmp/muster-was-here"), "a name that no backup has"),
     "another file": (_added("config/authorized_keys"), "a name that no backup has"),
