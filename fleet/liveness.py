@@ -89,7 +89,8 @@ def judge(
     if not host_runs:
         return _gone(last_state, changed)
     heard = max(0.0, now - seen_at) if seen_at is not None else None
-    if closed_at is not None and status is None:
+    if closed_at is not None:
+        # Its last word, after every status.
         return _ending_host(last_state, changed, now - closed_at, fresh_s)
     if status is None or heard is None:
         return _hung(last_state, changed, heard, fresh_s)

@@ -86,6 +86,8 @@ def test_an_agent_host_that_was_asked_in_vain_is_unknown_until_it_speaks() -> No
 def test_an_agent_host_that_said_its_last_word_has_a_moment_to_go() -> None:
     going = judge(None, now=NOW, host_runs=True, last_state="stopped", last_change=NOW - 2, closed_at=NOW - 2)
     assert going == Liveness(state="stopped", evidence="journal", evidence_age_s=2.0)
+    # Whatever it said of its runtime before that.
+    assert seen(FRESH, last_state="frozen", last_change=NOW - 2, closed_at=NOW - 2).state == "frozen"
     stays = judge(None, now=NOW, host_runs=True, last_state="stopped", last_change=NOW - 90, closed_at=NOW - 90)
     assert (stays.state, stays.evidence, stays.evidence_age_s) == ("unknown", "process", 90.0)
     assert "still there" in (stays.detail or "")
