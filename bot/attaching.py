@@ -48,7 +48,8 @@ def line(paths: Paths, name: str, *, control: bool) -> list[str]:
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"What {name} was started with cannot be read ({error}); {look}.") from None
     if not lifecycle.is_running(folder):
-        raise UserError(f"{name} does not run. `muster launch {name}` starts it; {look}.")
+        start = f"`muster launch {name}` starts it, or `muster resume {name}` where it is frozen"
+        raise UserError(f"{name} does not run. {start}; {look}.")
     if spec.hosting != TMUX:
         where = {"systemd": "a systemd unit", "process": "a process of its own"}.get(spec.hosting, spec.hosting)
         raise UserError(

@@ -54,7 +54,7 @@ async def test_an_agent_in_tmux_can_be_looked_at_as_it_works(tmp_path: Path, mon
             await home.ask("!kill coder0")
             await home.ask("!confirm")
             assert tmux("list-sessions") == ""
-            with pytest.raises(UserError, match=r"does not run.*muster launch coder0"):
+            with pytest.raises(UserError, match=r"does not run.*muster launch coder0.*muster resume coder0"):
                 line(home.paths, "coder0", control=False)
 
 
