@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bot import rendering
-from fleet import liveness
+from fleet import liveness, revival
 from fleet.drift import ENDED
 from fleet.events import Closing
 from fleet.revival import Record
@@ -63,7 +63,9 @@ def view_of(
     verdict = _verdict(row, keeper, now, fresh_s)
     activity, since = _activity(verdict.state, keeper, status, asks)
     queued = waiting + (status.queued if status is not None else 0)
-    tries_at = Record.from_json(row.revival).try_at if row.wanted == "running" and verdict.state in ENDED else None
+    tries_at = (
+        revival.due(Record.from_json(row.revival), now) if row.wanted == "running" and verdict.state in ENDED else None
+    )
     return AgentView(
         row=row,
         liveness=verdict,

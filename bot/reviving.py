@@ -92,10 +92,12 @@ class Turnstile:
     spacing: float = STAGGER_S
     at_once: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(TRY_AT_ONCE))
     _next: float = 0.0
+    _last: float = 0.0
 
     def slot(self, now: float) -> float:
         """The next moment that is nobody's, from `now` on; seconds since the epoch."""
-        at = max(now, self._next)
+        back, self._last = max(0.0, self._last - now), now
+        at = max(now, self._next - back)
         self._next = at + self.spacing
         return at
 
@@ -231,7 +233,11 @@ class Reviver:
                 return
             log.warning("agent.not_cleared_away", agent=self.name, reason=str(error))
             left = f"{error}\n"
-        if self.follower.story.over and (row.wanted != "running" or row.state in ENDED):
+        if self.follower.story.over and row.wanted != "running":
+            if not left:
+                await self._never_came(row)
+            return
+        if self.follower.story.over and row.state in ENDED:
             return
         words = left + await asyncio.to_thread(lifecycle.last_words, self._folder)
         fall = await asyncio.to_thread(self._fall, row, None, None)
@@ -261,6 +267,18 @@ class Reviver:
         self.follower.close()
         self.wake_delivery()
 
+    async def _never_came(self, row: AgentRow) -> None:
+        """A launch that was given up before it had a host: it is what is wanted of it, and nothing is left to tell."""
+        if row.state in {*ENDED, "frozen"}:
+            return
+        async with self.store.write(GONE) as tx:
+            found = await agents.get(tx, self.name)
+            if found is None or found.launch_id != row.launch_id or found.wanted != row.wanted:
+                return
+            await agents.change(
+                tx, self.name, under=row.launch_id, state=found.wanted, detail=None, stopped_at=self.clock()
+            )
+
     async def _due(self) -> float | None:
         """When the agent is to be tried again; None: it is not. A fall that its journal told is dealt with here."""
         row = await self._row()
@@ -278,9 +296,11 @@ class Reviver:
                 text = outlook(self.name, record, fall, self.limits, words)
                 await self.teller.note(tx, row, f"fell/{fall.of}", text)
             self.wake_delivery()
-        if record.try_at is None:
+        now = self.clock()
+        due = revival.due(record, now, self.limits)
+        if due is None:
             return None
-        return max(record.try_at, self.turnstile.slot(self.clock())) if self._found_down else record.try_at
+        return max(due, self.turnstile.slot(now)) if self._found_down else due
 
     def _fall(self, row: AgentRow, why: str | None, error: Exception | None) -> Fall:
         """What befell this launch; `why` is None where nobody said."""
@@ -305,8 +325,12 @@ class Reviver:
 
     async def _wait(self, due: float | None) -> None:
         """Wait until its row changes, somebody else starts it, or it is due; then it is set to be started."""
+        longest = None if due is None else due - self.clock()
         # One that an earlier process of ours was starting may come only now.
         while not lifecycle.is_running(self._folder):
+            if due is not None and longest is not None:
+                # As long as was said, also when the clock is put back meanwhile.
+                due = min(due, self.clock() + longest)
             left = None if due is None else due - self.clock()
             if left is not None and left <= 0:
                 if await self._try():

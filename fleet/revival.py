@@ -104,6 +104,11 @@ def pause(row: int, limits: Limits = _DEFAULT) -> float:
     return min(limits.first * 2.0 ** min(row - 1, 60), limits.longest)
 
 
+def due(record: Record, now: float, limits: Limits = _DEFAULT) -> float | None:
+    """When it is tried again; None: it is not. A clock that was put back makes nobody wait longer than was said."""
+    return None if record.try_at is None else min(record.try_at, now + pause(record.row, limits))
+
+
 def tried(record: Record) -> Record:
     """What is kept once it is tried again."""
     return replace(record, try_at=None)
@@ -119,7 +124,8 @@ def is_over(record: Record, now: float, limits: Limits = _DEFAULT) -> bool:
 
 
 def _recent(record: Record, now: float, limits: Limits) -> tuple[float, ...]:
-    return tuple(at for at in record.falls if now - at < limits.window)
+    # Those that a clock which was put back has left ahead of it count as little as those of long ago.
+    return tuple(at for at in record.falls if abs(now - at) < limits.window)
 
 
 def try_id(launch_id: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,7 @@ from bot import custody
 from bot.custody import CUSTODY, lease_of
 from fleet import lifecycle
 from register import leases
+from register.queries import agents
 from tests.bot.house import House, house
 
 if TYPE_CHECKING:
@@ -76,3 +78,26 @@ async def test_a_second_command_for_an_agent_is_told_who_is_at_it(home: House, m
         await leases.renew(tx, lease, now=clock() - 61.0, duration=60.0)
     assert "coder0 stops now" in await home.ask("!stop coder0")
     await home.heard(thread, "Stopped: asked to stop")
+
+
+async def test_one_that_is_put_to_sleep_before_it_came_up_is_not_starting_for_ever(home: House) -> None:
+    thread = await home.launch("coder0")
+    assert home.orchestrator is not None
+    fleet, store = home.orchestrator.agents, home.orchestrator.store
+    for ended, back in (("stopped", "!launch coder0"), ("frozen", "!resume coder0")):
+        async with store.write(CUSTODY) as tx:
+            # Both stand in the register before the agent host that ran is gone.
+            row = await agents.get(tx, "coder0")
+            assert row is not None
+            await fleet.wishes.restart(tx, row, run_id=f"r {ended}", by="@ana", now=True)
+            row = await agents.get(tx, "coder0")
+            assert row is not None
+            await (fleet.wishes.freeze if ended == "frozen" else fleet.wishes.stop)(tx, row, now=False)
+        fleet.look_again("coder0")
+        async with asyncio.timeout(30):
+            while (found := await fleet.get("coder0")).state != ended:
+                await asyncio.sleep(0.01)
+        assert (found.launch_id, found.stopped_at is None) == (f"r {ended}", False)
+        assert not lifecycle.is_running(home.paths.agent_folder("coder0"))
+        await home.ask(back)
+        await home.marks(home.say("[[say: here]]", thread), "✅")

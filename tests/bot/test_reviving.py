@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bot import core, reviving
+from bot.reviving import Turnstile
 from fleet import lifecycle, lock, machine
 from fleet.revival import Limits, Record
 from register.queries import agents
@@ -67,6 +68,12 @@ async def test_one_whose_host_or_runtime_dies_goes_on_by_itself_in_its_conversat
     assert "2 times within 10 min; after 5" in await home.heard(thread, "starts again by itself in 2 s")
     await home.marks(home.say("[[say: here again]]", thread), "✅")
     assert "going on with its conversation" in " ".join(home.chat.texts(thread))
+
+
+def test_a_clock_that_was_put_back_keeps_a_fleet_that_comes_up_no_longer_apart() -> None:
+    turnstile = Turnstile(spacing=1.0)
+    assert [turnstile.slot(at) for at in (86_400.0, 86_400.5)] == [86_400.0, 86_401.0]
+    assert [turnstile.slot(at) for at in (10.5, 10.5, 90_000.0)] == [12.0, 13.0, 90_000.0]
 
 
 ROSTER = """\

@@ -13,6 +13,7 @@ from fleet.revival import (
     Record,
     after,
     asked_for,
+    due,
     is_over,
     needs_a_person,
     pause,
@@ -70,6 +71,18 @@ def test_the_fleets_start_is_a_new_chance_only_when_the_falls_are_old() -> None:
     assert not is_over(record, 5)
     assert is_over(record, 604)
     assert not is_over(falling(0), 5), "it is being tried"
+
+
+def test_a_clock_that_was_put_back_keeps_nobody_waiting_and_counts_nothing_twice() -> None:
+    day = 86_400.0
+    record = falling(day, day + 1, day + 2)
+    assert due(record, day + 3) == record.try_at == day + 2 + 4
+    assert due(record, 10) == 10 + 4, "as long as was said, and no day"
+    assert due(tried(record), 10) is None
+    assert after(record, Fall(at=10, of="x", why="again")).falls == (10,)
+    given_up = falling(*(day + second for second in range(5)))
+    assert given_up.ended == TOO_OFTEN
+    assert is_over(given_up, 10)
 
 
 def test_a_record_is_kept_whole() -> None:
