@@ -113,7 +113,8 @@ def update(only_check: bool, place: str | None, no_reseed: bool, relaunch: bool,
     import asyncio
     import json
 
-    from bot.upkeep import updating
+    from bot.upkeep import packages, updating
+    from register.errors import MusterError
 
     if only_check and (relaunch or no_reseed):
         raise click.UsageError("--check changes nothing; leave --relaunch and --no-reseed out.")
@@ -124,23 +125,32 @@ def update(only_check: bool, place: str | None, no_reseed: bool, relaunch: bool,
         return 0
     show, clear = _ticker()
     paths = _paths()
+    done: Updated | Offer | None = None
     again: Relaunched | None = None
+    problem: MusterError | None = None
     try:
-        done = asyncio.run(updating.update(paths, os.environ, options, now=time.time(), progress=show))
+        try:
+            done = asyncio.run(updating.update(paths, os.environ, options, now=time.time(), progress=show))
+        except packages.NotFound as error:
+            if not relaunch or place is not None:
+                raise
+            problem = error  # what stands here already can be gone over to all the same
         if relaunch:
             from bot.upkeep.relaunching import relaunch as start_anew
 
-            again = start_anew(paths, progress=show)
+            try:
+                again = start_anew(paths, progress=show)
+            except MusterError as error:
+                problem = error  # the update is done; what is to be known of it is said first
     finally:
         clear()
-    if as_json:
-        answer = _offer_json(done) if isinstance(done, updating.Offer) else _updated_json(done)
-        click.echo(json.dumps(answer | ({} if again is None else _relaunched_json(again)), indent=2))
-    else:
-        text = (
-            _offer_text(done) if isinstance(done, updating.Offer) else _updated_text(done, relaunched=again is not None)
-        )
-        click.echo(text if again is None else f"{text}\n{_relaunched_text(again)}")
+    if done is not None or (again is not None and again.began):
+        click.echo(json.dumps(_gone_over_json(done, again), indent=2) if as_json else _gone_over_text(done, again))
+        if done is None:
+            click.echo("Whether there is a newer version could not be found out.", err=True)
+            problem = None
+    if problem is not None:
+        raise problem
     return 1 if again is not None and again.refused else 0
 
 
@@ -273,6 +283,25 @@ def _updated_text(done: Updated, *, relaunched: bool) -> str:
         who = [f"{each.agent or 'the orchestrator'} (process {each.pid}, {each.version})" for each in done.old]
         lines.append(_list("Still running an older version", tuple(who)))
         lines.append("`muster update --relaunch` starts them anew, each agent when its turn ends.")
+    return "\n".join(lines)
+
+
+def _gone_over_json(done: Updated | Offer | None, again: Relaunched | None) -> dict[str, object]:
+    from bot.upkeep.updating import Offer
+
+    answer = {} if done is None else _offer_json(done) if isinstance(done, Offer) else _updated_json(done)
+    return answer if again is None else answer | _relaunched_json(again)
+
+
+def _gone_over_text(done: Updated | Offer | None, again: Relaunched | None) -> str:
+    from bot.upkeep.updating import Offer
+
+    lines = []
+    if done is not None:
+        relaunched = again is not None
+        lines.append(_offer_text(done) if isinstance(done, Offer) else _updated_text(done, relaunched=relaunched))
+    if again is not None:
+        lines.append(_relaunched_text(again))
     return "\n".join(lines)
 
 

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import textwrap
 import venv
 from dataclasses import dataclass
 from importlib import metadata
@@ -33,6 +34,10 @@ _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 class NotInstalled(UserError):
     """A package could not be found or installed."""
+
+
+class NotFound(NotInstalled):
+    """It is not known which versions there are."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,13 +77,17 @@ def find(place: str | None) -> Candidate:
     """The newest version of the package index, or the one that lies at `place`: a wheel's path, or a URL.
 
     Raises:
-        NotInstalled: there is none, or it is another package.
+        NotFound: there is none, or pip cannot find out.
+        NotInstalled: it is another package, or no address.
     """
     wanted = PACKAGE if place is None else _located(place)
     with tempfile.TemporaryDirectory(prefix="muster-update-") as folder:
         report = Path(folder) / "report.json"
         options = ["--dry-run", "--no-deps", "--ignore-installed", "--quiet", "--report", str(report)]
-        _pip(["install", *options, wanted], _FIND_LIMIT, f"{place or PACKAGE} was not found")
+        failed = _pip(["install", *options, wanted], _FIND_LIMIT)
+        if failed is not None:
+            what = not_in_index(failed) if place is None else f"pip cannot use {place}."
+            raise NotFound(f"{what} pip's own words:\n\n{textwrap.indent(failed, '    ')}")
         try:
             found: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))["install"][0]["metadata"]
             name, version = str(found["name"]), str(found["version"])
@@ -92,6 +101,22 @@ def find(place: str | None) -> Candidate:
     if place is None:
         return Candidate(version=version, requirement=f"{PACKAGE}{extras}=={version}")
     return Candidate(version=version, requirement=f"{PACKAGE}{extras} @ {_url(wanted)}")
+
+
+def not_in_index(words: str) -> str:
+    """What it means that no version was found, by pip's own words for it; and what to do."""
+    way_out = "`muster update --from WHEEL` takes a file or an https:// address instead."
+    if "Retrying" in words or "Connection" in words:
+        return f"The package index cannot be reached; `pip config list` says which one pip asks. {way_out}"
+    if "(from versions: none)" in words:
+        return (
+            f"The package index does not have {PACKAGE}. `pip config list` and the variable PIP_INDEX_URL say which "
+            f"one pip asks. {way_out}"
+        )
+    if "No matching distribution" in words:
+        here = f"{sys.version_info.major}.{sys.version_info.minor}"
+        return f"The package index has {PACKAGE}, but no version for Python {here}. {way_out}"
+    return f"pip cannot find out which versions of {PACKAGE} there are. {way_out}"
 
 
 def install(candidate: Candidate, prefix: Path, *, with_pip: bool = True) -> None:
@@ -110,16 +135,14 @@ def install(candidate: Candidate, prefix: Path, *, with_pip: bool = True) -> Non
     except OSError as error:
         raise NotInstalled(f"{prefix} cannot be made: {error.strerror or error}.") from error
     python = str(versions.python_of(prefix))
-    _pip(
-        ["--python", python, "install", "--quiet", candidate.requirement, *_plugins()],
-        _INSTALL_LIMIT,
-        f"{PACKAGE} {candidate.version} was not installed",
-    )
-    if with_pip:
-        _run(
-            [python, "-P", "-m", "ensurepip", "--default-pip"],
-            _INSTALL_LIMIT,
-            f"pip was not put into {prefix}; Debian and Ubuntu have what is missing in the package python3-venv",
+    failed = _pip(["--python", python, "install", "--quiet", candidate.requirement, *_plugins()], _INSTALL_LIMIT)
+    if failed is not None:
+        raise NotInstalled(f"{PACKAGE} {candidate.version} was not installed:\n\n{failed}")
+    failed = _run([python, "-P", "-m", "ensurepip", "--default-pip"], _INSTALL_LIMIT) if with_pip else None
+    if failed is not None:
+        raise NotInstalled(
+            f"pip was not put into {prefix}; Debian and Ubuntu have what is missing in the package python3-venv:\n\n"
+            f"{failed}"
         )
 
 
@@ -148,26 +171,28 @@ def _url(located: str) -> str:
     return located if urlsplit(located).scheme else Path(located).as_uri()
 
 
-def _pip(arguments: Sequence[str], limit: float, failure: str) -> None:
+def _pip(arguments: Sequence[str], limit: float) -> str | None:
+    """Run pip; its words where it failed."""
     if find_spec("pip") is None:
-        raise NotInstalled(
+        raise NotFound(
             f"There is no pip in {sys.prefix}, which finds and installs versions. `{sys.executable} -m ensurepip` puts "
             "it there."
         )
     options = ["--no-input", "--disable-pip-version-check"]
-    _run([sys.executable, "-P", "-m", "pip", *options, *arguments], limit, failure)
+    return _run([sys.executable, "-P", "-m", "pip", *options, *arguments], limit)
 
 
-def _run(command: Sequence[str], limit: float, failure: str) -> None:
+def _run(command: Sequence[str], limit: float) -> str | None:
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit, check=False, cwd="/", env=_environ()
         )
     except subprocess.TimeoutExpired:
-        raise NotInstalled(f"{failure}: it took longer than {limit:.0f} s.") from None
+        return f"It took longer than {limit:.0f} s."
     if done.returncode:
         words = (done.stderr or done.stdout).decode(errors="replace").strip()[-_TAIL:]
-        raise NotInstalled(f"{failure}:\n\n{words or f'status {done.returncode}'}")
+        return words or f"status {done.returncode}"
+    return None
 
 
 def _environ() -> dict[str, str]:

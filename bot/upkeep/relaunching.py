@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from bot.doors.background import stop
 from bot.doors.client import Client
 from bot.errors import NotRunning, UserError
-from bot.upkeep import processes, versions
+from bot.upkeep import packages, processes, versions
 from register.errors import MusterError
 
 if TYPE_CHECKING:
@@ -35,6 +34,11 @@ class Relaunched:
     refused: tuple[str, ...]
     """Who could not be asked to, and why; a sentence each."""
 
+    @property
+    def began(self) -> bool:
+        """Whether there was anything to do."""
+        return self.orchestrator or bool(self.agents) or bool(self.refused)
+
 
 def relaunch(paths: Paths, *, progress: Callable[[str], None] = lambda _: None) -> Relaunched:
     """Start anew what runs another version than the current one.
@@ -44,7 +48,7 @@ def relaunch(paths: Paths, *, progress: Callable[[str], None] = lambda _: None) 
         UserError: the orchestrator is not ours to start.
         MusterError: it did not stop, or did not come up again.
     """
-    prefix = versions.current(paths) or Path(sys.prefix)
+    prefix = versions.chosen(paths, packages.ours())
     old = [each for each in processes.running(paths) if each.prefix != prefix]
     here = [each for each in processes.running(paths) if each.agent == processes.ORCHESTRATOR]
     behind = [each for each in old if each.agent == processes.ORCHESTRATOR]
@@ -83,9 +87,18 @@ def _start_anew(paths: Paths, prefix: Path, orchestrator: Process) -> None:
     options = [option for option in ("--no-agents",) if option in processes.command_of(orchestrator.pid)]
     stop(paths, agents_too=False)
     command = [str(versions.python_of(prefix)), "-P", "-m", "bot.doors.cli", "up", "--detach", *options]
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, env=environ, check=False, timeout=_START_LIMIT, cwd="/"
-    )
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=environ,
+            check=False,
+            timeout=_START_LIMIT,
+            cwd="/",
+        )
+    except subprocess.TimeoutExpired:
+        raise MusterError(f"Muster did not come up again within {_START_LIMIT:.0f} s. See {paths.log}.") from None
     if done.returncode:
         raise MusterError(f"Muster did not come up again. {done.stderr.decode(errors='replace').strip()}")
 

@@ -79,6 +79,17 @@ def current(paths: Paths) -> Path | None:
     return prefix if whole and os.access(python_of(prefix), os.X_OK) else None
 
 
+def chosen(paths: Paths, ours: str) -> Path:
+    """The environment that is to run: the one that was updated to last, or this process's own where that is newer.
+
+    Args:
+        paths: the installation.
+        ours: the version of this process.
+    """
+    found = current(paths)
+    return Path(sys.prefix) if found is None or is_newer(ours, found.name) else found
+
+
 def standing(paths: Paths) -> list[Path]:
     """The environments that are whole, oldest version first."""
     found = [mark.parent for mark in (paths.state / "versions").glob(f"*/{COMPLETE}")]

@@ -199,6 +199,30 @@ def test_a_checkout_is_updated_by_its_owner(paths: Paths, capsys: pytest.Capture
     assert "git pull" in capsys.readouterr().err
 
 
+def test_what_is_said_where_no_index_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", tmp_path.as_uri())
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "")
+    assert run(sections.load(), ["update", "--check"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("The package index does not have muster-fleet.")
+    assert "    ERROR: No matching distribution" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "meaning"),
+    [
+        ("WARNING: Retrying (Retry(total=4)) after ...\nERROR: ... (from versions: none)", "cannot be reached"),
+        ("ERROR: ... (from versions: 1.0, 2.0)\nERROR: No matching distribution found", "but no version for Python 3"),
+        ("ERROR: something else", "cannot find out"),
+    ],
+)
+def test_what_is_said_of_an_index(words: str, meaning: str) -> None:
+    assert meaning in packages.not_in_index(words)
+
+
 def test_wrong_words(paths: Paths, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(sections.load(), ["update", "--check", "--relaunch"]) == 2
     assert run(sections.load(), ["update", "--from", str(paths.state / "no.whl")]) == 1
@@ -270,6 +294,28 @@ def test_what_is_not_ours_to_start_anew_is_said(paths: Paths) -> None:
     ):
         relaunch(paths)
     os.close(held)
+
+
+def test_what_was_installed_outside_since_is_not_left_for_an_older_version(paths: Paths) -> None:
+    assert versions.chosen(paths, "1.0") == Path(sys.prefix)
+    prefix = next_version.installed(paths, "2.0")
+    (paths.state / "current").symlink_to("versions/2.0")
+    assert [versions.chosen(paths, ours) for ours in ("1.0", "2.0", "2.1")] == [prefix, prefix, Path(sys.prefix)]
+
+
+def test_the_hint_of_an_update_from_a_file_works_where_no_index_has_it(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    next_version.installed(paths)
+    (paths.state / "current").symlink_to(f"versions/{next_version.VERSION}")
+    held = lock.hold(paths.agent_folder("imp"))
+    monkeypatch.setattr(packages, "checkout", lambda: None)
+    monkeypatch.setattr(packages, "find_spec", lambda _: None)  # no pip that could be asked
+    assert run(sections.load(), ["update", "--relaunch"]) == 3
+    assert "without it agents are not started again: imp" in capsys.readouterr().err
+    os.close(held)
+    assert run(sections.load(), ["update", "--relaunch"]) == 1
+    assert "There is no pip" in capsys.readouterr().err
 
 
 # --- files that began as ours ----------------------------------------------------------------------------------------
