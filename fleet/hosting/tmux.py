@@ -113,6 +113,8 @@ class Session:
 
     def start(self, limit_s: float) -> int:
         """Make the session; the process group of the agent host in it."""
+        if not str(self.folder).isprintable():
+            raise NotHosted(f"tmux cannot name {str(self.folder)!r}. Choose another place for it, or another hosting.")
         self.end()
         name = name_for(self.agent, self.folder, self._sessions())
         done = self._run(creation(name, self.folder, self.viewer, environment()), limit_s)
@@ -146,9 +148,11 @@ class Session:
         return [Known(name, folder) for name, _, folder in lines]
 
     def _run(self, words: Sequence[str], limit_s: float = _PATIENCE_S) -> subprocess.CompletedProcess[str]:
+        # What tmux prints for a terminal that has no UTF-8 is not what is there: even a tab is shown as another sign.
+        program, *rest = command(self.socket, *words)
         try:
             return subprocess.run(
-                command(self.socket, *words),
+                [program, "-u", *rest],
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 cwd=self.folder,

@@ -12,7 +12,7 @@ from fleet import lifecycle
 from fleet.control import AgentLink
 from fleet.errors import FleetError
 from fleet.hosting import TMUX, NotHosted, check
-from fleet.hosting.tmux import Known, Session, attachment, command, creation, literal, name_for
+from fleet.hosting.tmux import MARK, Known, Session, attachment, command, creation, literal, name_for
 from tests.fleet.agents import LIMIT_S, Agent
 from tests.fleet.hosting.places import tmux_server
 
@@ -103,6 +103,21 @@ async def test_a_look_at_an_agent_and_a_slip_of_the_hand_leave_it_alone(
         async with await AgentLink.connect(agent.spec.socket) as again:
             assert again.hello.pid == pid
     assert tmux("list-sessions", "-F", "#{session_name}") == ["theirs"]
+
+
+def test_a_session_is_known_by_its_folder_in_every_locale(
+    server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "é #{pid} $HOME;"
+    folder.mkdir()
+    session = Session(agent="coder0", folder=folder)
+    tmux("set-option", "-t", "=theirs:", MARK, *literal([str(folder)]))
+    for locale in ("C", "POSIX", "de_AT.ISO-8859-1", "C.UTF-8"):
+        monkeypatch.setenv("LC_ALL", locale)
+        assert session.name() == "theirs"
+    for name in ("two\nlines", "\udcff"):
+        with pytest.raises(NotHosted, match="another place"):
+            Session(agent="coder0", folder=tmp_path / name).start(1.0)
 
 
 async def test_a_session_that_a_person_made_is_neither_taken_over_nor_closed(server: Path, tmp_path: Path) -> None:
