@@ -47,6 +47,8 @@ class Candidate:
     version: str
     #: What pip is asked for.
     requirement: str
+    #: The SHA-256 of its file, where pip says it.
+    digest: str | None = None
 
 
 def ours() -> str:
@@ -89,9 +91,10 @@ def find(place: str | None) -> Candidate:
             what = not_in_index(failed) if place is None else f"pip cannot use {place}."
             raise NotFound(f"{what} pip's own words:\n\n{textwrap.indent(failed, '    ')}")
         try:
-            found: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))["install"][0]["metadata"]
-            name, version = str(found["name"]), str(found["version"])
-        except (OSError, ValueError, LookupError, TypeError) as error:
+            entry: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))["install"][0]
+            name, version = str(entry["metadata"]["name"]), str(entry["metadata"]["version"])
+            digest = entry.get("download_info", {}).get("archive_info", {}).get("hashes", {}).get("sha256")
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise NotInstalled(f"pip does not say what it found ({error!r}). Is it 22.3 or newer?") from error
     if re.sub(r"[-_.]+", "-", name).lower() != PACKAGE:
         raise NotInstalled(f"{place} is the package {name[:60]}, and not {PACKAGE}.")
@@ -99,8 +102,8 @@ def find(place: str | None) -> Candidate:
         raise NotInstalled(f"{place or PACKAGE} has a version that is none: {version[:60]!r}.")
     extras = "[keyring]" if find_spec("keyring") is not None else ""
     if place is None:
-        return Candidate(version=version, requirement=f"{PACKAGE}{extras}=={version}")
-    return Candidate(version=version, requirement=f"{PACKAGE}{extras} @ {_url(wanted)}")
+        return Candidate(version=version, requirement=f"{PACKAGE}{extras}=={version}", digest=digest)
+    return Candidate(version=version, requirement=f"{PACKAGE}{extras} @ {_url(wanted)}", digest=digest)
 
 
 def not_in_index(words: str) -> str:

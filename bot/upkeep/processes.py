@@ -28,6 +28,10 @@ class Process:
     version: str
     """As far as that is known: the name of the environment's folder, or where it is."""
 
+    def is_of(self, prefix: Path) -> bool:
+        """Whether it was started from that environment, by whatever way that is named."""
+        return self.prefix is not None and self.prefix.resolve() == prefix.resolve()
+
 
 def running(paths: Paths) -> list[Process]:
     """The orchestrator and the agent hosts that run, as far as they are on this machine."""
@@ -42,12 +46,17 @@ def running(paths: Paths) -> list[Process]:
     return found
 
 
+def runs(paths: Paths, prefix: Path) -> bool:
+    """Whether anything here was started from that environment."""
+    return any(each.is_of(prefix) for each in running(paths))
+
+
 def of(paths: Paths, agent: str, pid: int) -> Process:
     """One process, and which version it runs."""
     prefix = _prefix(pid)
     if prefix is None:
         version = "unknown"
-    elif prefix.parent == paths.state / "versions":
+    elif prefix.parent.resolve() == (paths.state / "versions").resolve():
         version = prefix.name
     else:
         version = f"the one in {prefix}"

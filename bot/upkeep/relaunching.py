@@ -49,7 +49,7 @@ def relaunch(paths: Paths, *, progress: Callable[[str], None] = lambda _: None) 
         MusterError: it did not stop, or did not come up again.
     """
     prefix = versions.chosen(paths, packages.ours())
-    old = [each for each in processes.running(paths) if each.prefix != prefix]
+    old = [each for each in processes.running(paths) if not each.is_of(prefix)]
     here = [each for each in processes.running(paths) if each.agent == processes.ORCHESTRATOR]
     behind = [each for each in old if each.agent == processes.ORCHESTRATOR]
     agents = [each.agent for each in old if each.agent != processes.ORCHESTRATOR]

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bot.config import load
 from bot.errors import UserError
 from bot.registers import password
-from bot.upkeep import packages, processes, seeds, switching, versions
+from bot.upkeep import packages, processes, seeds, selection, switching, versions
 from bot.upkeep.backup import backup
 from bot.upkeep.moving_in import PROTOCOL
 from bot.upkeep.patience import to_the_end
@@ -35,7 +35,7 @@ from register import revisions
 from register.crashpoints import around, declare
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from bot.paths import Paths
     from bot.upkeep.packages import Candidate
@@ -140,7 +140,7 @@ async def go_to(
 ) -> Updated:
     """Go over to a version, as `update` does once it is found."""
     installed = packages.ours()
-    with switching.at_work(paths) as descriptor:
+    with switching.at_work(paths) as descriptor, _explained():
         _sweep(paths)
         progress(f"installing {candidate.version} beside {installed}")
         prefix = await asyncio.to_thread(_install, paths, candidate, with_pip=options.with_pip)
@@ -163,9 +163,21 @@ async def go_to(
         backup=saved,
         replaced=tuple(each["path"] for each in changes if each["verdict"] == "replace"),
         conflicts=tuple(each["path"] for each in changes if each["verdict"] == "conflict"),
-        old=tuple(each for each in processes.running(paths) if each.prefix != prefix),
+        old=tuple(each for each in processes.running(paths) if not each.is_of(prefix)),
         notes=notes,
     )
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        way_out = "Make room on its disk." if error.errno in selection.NO_ROOM else "Check owner and mode."
+        raise UserError(
+            f"Muster was not updated: {error.strerror or error}{where}. {way_out} The old version goes on."
+        ) from error
 
 
 # --- the steps -------------------------------------------------------------------------------------------------------
@@ -173,7 +185,7 @@ async def go_to(
 
 def _install(paths: Paths, candidate: Candidate, *, with_pip: bool) -> Path:
     prefix = versions.folder(paths, candidate.version)
-    if (prefix / versions.COMPLETE).is_file():
+    if _stands(paths, prefix, candidate):
         return prefix
     prefix.parent.mkdir(mode=0o700, exist_ok=True)
     shutil.rmtree(prefix, ignore_errors=True)
@@ -184,11 +196,22 @@ def _install(paths: Paths, candidate: Candidate, *, with_pip: bool) -> Path:
             raise UserError(f"Version {candidate.version} was installed, and calls itself {said.strip()[:80]!r}.")
         with around(INSTALL):
             mark = prefix / versions.COMPLETE
-            mark.write_text(json.dumps({"version": candidate.version, "at": time.time()}), encoding="utf-8")
+            about = {"version": candidate.version, "at": time.time(), "sha256": candidate.digest}
+            mark.write_text(json.dumps(about), encoding="utf-8")
     except BaseException:
         shutil.rmtree(prefix, ignore_errors=True)
         raise
     return prefix
+
+
+def _stands(paths: Paths, prefix: Path, candidate: Candidate) -> bool:
+    """Whether what is wanted was installed before: the same file, since one may be built again under its version."""
+    try:
+        found = json.loads((prefix / versions.COMPLETE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    same = candidate.digest is None or (isinstance(found, dict) and found.get("sha256") in (None, candidate.digest))
+    return same or processes.runs(paths, prefix)
 
 
 def _survey(paths: Paths, prefix: Path, *, reseed: bool) -> dict[str, Any]:
@@ -344,7 +367,6 @@ def _sweep(paths: Paths) -> None:
 
 def _remove_old(paths: Paths) -> None:
     """Remove versions that are older than those that are kept, and that nobody runs."""
-    used = {each.prefix for each in processes.running(paths)} | {versions.current(paths)}
     for prefix in versions.standing(paths)[: -1 - _KEPT]:
-        if prefix not in used:
+        if prefix != versions.current(paths) and not versions.runs_here(prefix) and not processes.runs(paths, prefix):
             shutil.rmtree(prefix, ignore_errors=True)

@@ -98,4 +98,4 @@ def standing(paths: Paths) -> list[Path]:
 
 def runs_here(prefix: Path) -> bool:
     """Whether this process runs from that environment."""
-    return Path(sys.prefix) == prefix
+    return Path(sys.prefix).resolve() == prefix.resolve()

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import case, func, insert, select, update
 
+from register.queries.agents import PositionRow, move
 from register.schema import (
     agent_messages,
     agents,
     approvals,
     command_runs,
     inbox,
-    journal_positions,
     leases,
     outbox,
     restores,
@@ -122,8 +122,9 @@ async def settle(
         .values(wanted="stopped", at_once=False, state="stopped", detail="restored from a backup", stopped_at=now)
     )
     for agent, incarnation in places.items():
-        values = {"incarnation": incarnation, "seq": 1, "view_incarnation": incarnation, "view_seq": 1, "read_at": now}
-        await tx.execute(update(journal_positions).where(journal_positions.c.agent == agent).values(**values))
+        # Also of an agent that this register does not know yet: its journal was begun while the backup was made.
+        told = PositionRow(agent=agent, incarnation=incarnation, seq=1, view_incarnation=incarnation, view_seq=1)
+        await move(tx, told, now)
     await tx.execute(update(leases).values(until=0.0))
     return Settled(
         events=events, commands=commands, messages=messages, approvals=asked, looked_for=looked_for, agents=wanted

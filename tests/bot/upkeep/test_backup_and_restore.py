@@ -33,8 +33,11 @@ from bot.upkeep.restoring import restore
 from connectors import outbox
 from connectors.memory import MemoryServer
 from connectors.messages import Message, Outbound, Priority
-from fleet import lifecycle
+from fleet import journal, lifecycle
+from fleet.events import Entry, Opened, Position
 from register import migrations, revisions
+from register.queries import agents
+from register.store import Store
 from tests.bot.house import ROOM, house
 from tests.bot.puppets import launch, recorded, roster, steps
 from tests.bot.upkeep.desk import STEP, die_at, hidden, people, put, standing
@@ -268,6 +271,28 @@ def test_a_backup_of_an_older_version_is_migrated(paths: Paths, revision: str) -
     assert restored.settled.looked_for == 1
     assert asyncio.run(people(paths.register_url)) == ["x:ana"]
     assert asyncio.run(revisions.of(paths.register_url)) == migrations.head()
+
+
+def test_what_a_journal_says_that_was_begun_during_the_backup_is_not_told_again(paths: Paths) -> None:
+    folder = paths.agent_folder("imp")
+    begun = Entry(
+        position=Position(1, 1),
+        at=1.0,
+        event=Opened(agent="imp", launch_id="l", marker="m", pid=1, protocol=1),
+    )
+    journal.path_of(folder, 1).parent.mkdir()
+    journal.path_of(folder, 1).write_bytes(journal.encode(begun))
+    made = asyncio.run(backup(paths, {}, now=1.0))
+    asyncio.run(restore(paths, {}, made.written.file, now=2.0))
+
+    async def told() -> Position:
+        store = await Store.open(paths.register_url)
+        async with store.read() as tx:
+            found = await agents.position(tx, "imp")
+        await store.close()
+        return Position(found.incarnation, found.seq)
+
+    assert asyncio.run(told()) == Position(journal.incarnations(folder)[-1], 1)
 
 
 # --- a full disk -----------------------------------------------------------------------------------------------------

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -125,6 +127,29 @@ def test_an_installation_that_never_ran_is_updated_too(ready: Paths) -> None:
     done = go(ready)
     assert done.backup is None
     assert versions.current(ready) is not None
+
+
+def test_a_version_that_was_built_again_is_not_the_one_that_stands(ready: Paths) -> None:
+    (versions.folder(ready, next_version.VERSION) / versions.COMPLETE).write_text('{"sha256": "a"}')
+    for digest, stands in (("b", False), ("a", True)):
+        if stands:
+            next_version.installed(ready)
+            (versions.folder(ready, next_version.VERSION) / versions.COMPLETE).write_text('{"sha256": "a"}')
+        candidate = Candidate(version=next_version.VERSION, requirement="/no/file.whl", digest=digest)
+        work = updating.go_to(ready, {}, candidate, Options(), now=float(next(_seconds)))
+        if stands:
+            asyncio.run(work)
+        else:
+            with pytest.raises(packages.NotInstalled, match="was not installed"):
+                asyncio.run(work)
+        assert (versions.current(ready) is not None) == stands
+
+
+def test_a_disk_that_does_not_take_it_is_named(ready: Paths) -> None:
+    shutil.rmtree(ready.state / "versions")
+    (ready.state / "versions").write_text("a file where the folder should be")
+    with pytest.raises(UserError, match=r"not updated: File exists \(.*/versions\)"):
+        go(ready)
 
 
 def test_files_are_left_alone_when_asked(ready: Paths) -> None:
@@ -278,6 +303,11 @@ def test_who_runs_what(paths: Paths) -> None:
             assert process.stdout is not None
             process.stdout.readline()
             assert processes.of(paths, "imp", process.pid).version == version
+            assert processes.of(paths, "imp", process.pid).is_of(prefix) == (version == "99.1")
+            (other := paths.config / version[-3:]).symlink_to(paths.state)
+            found = processes.of(dataclasses.replace(paths, state=other), "imp", process.pid)
+            assert found.version == version, "however the state folder is named"
+            assert found.is_of(versions.folder(dataclasses.replace(paths, state=other), "99.1")) == (version == "99.1")
             process.kill()
 
 
