@@ -25,6 +25,8 @@ _PIECE: Final = 2_000
 _CONTEXT: Final = 500
 #: Beyond this it is let go anyhow, so that whoever says nothing but secrets does not hold the window up.
 _LONGEST: Final = 50_000
+#: Before each line of what is not Muster's word, so that nothing in it passes for one.
+_MARGIN: Final = "    "
 _MARKS: Final = {"completed": "✓", "failed": "✗"}
 
 
@@ -37,6 +39,8 @@ class Pane:
     """What the agent says and has not ended yet."""
     _written: str = ""
     """What of it is written."""
+    _within: bool = False
+    """What is written ends within a line."""
     _titles: dict[str, str] = field(default_factory=dict)
     """What the tool calls of the turn are called."""
 
@@ -51,14 +55,17 @@ class Pane:
 
     def flush(self) -> str:
         """The rest of the text that was held back, which will not grow any more."""
-        rest = self._rest(self.redact(self._text))
+        rest = self._set_off(self._rest(self.redact(self._text)))
         self._text = self._written = ""
-        return f"{rest}\n" if rest and not rest.endswith("\n") else rest
+        if not self._within:
+            return rest
+        self._within = False
+        return f"{rest}\n"
 
     def _grown(self, text: str) -> str:
         self._text += text
         grown = self.redact.of_growing(self._text)
-        added = self._rest(grown)
+        added = self._set_off(self._rest(grown))
         if len(self._text) > _PIECE:
             end = self._text[-_CONTEXT:]
             if (grown.endswith(end) and self.redact(end) == end) or len(self._text) > _LONGEST:
@@ -76,6 +83,14 @@ class Pane:
             rest = "\n" + whole[same:]
         self._written = whole
         return rest
+
+    def _set_off(self, added: str) -> str:
+        """What is said, with a margin at the beginning of each of its lines."""
+        lines = []
+        for line in added.splitlines(keepends=True):
+            lines.append(line if self._within else f"{_MARGIN}{line}")
+            self._within = not line.endswith("\n")
+        return "".join(lines)
 
     def _lines(self, entry: Entry) -> Iterator[str]:
         event = entry.event
@@ -130,4 +145,4 @@ class Pane:
 
     def _indented(self, text: str) -> Iterator[str]:
         for line in shown(self.redact(text)).splitlines():
-            yield f"    {line}"
+            yield f"{_MARGIN}{line}"

@@ -40,9 +40,9 @@ def test_a_turn_reads_like_a_transcript() -> None:
         events.Closing(reason="asked to stop"),
     ).splitlines()  # fmt: skip
     assert [line[9:] if line[2:3] == ":" else line for line in lines] == [
-        "▷ @ana:", "    Mend the parser.", "    Soon.", "▶ begins a turn", "I look at it.", "⚙ Read parser.py",
+        "▷ @ana:", "    Mend the parser.", "    Soon.", "▶ begins a turn", "    I look at it.", "⚙ Read parser.py",
         "✓ Read parser.py", "? asks for permission: rm -r build", "    rm -r build", "    # all",
-        "? permission: denied by @ana", "Done.", "■ ended its turn: end_turn", "● ends: asked to stop.",
+        "? permission: denied by @ana", "    Done.", "■ ended its turn: end_turn", "● ends: asked to stop.",
     ]  # fmt: skip
 
 
@@ -58,10 +58,22 @@ def test_nothing_in_it_acts_on_a_terminal() -> None:
     assert out.count("␛]0;mine") == 6
 
 
+def test_nothing_that_is_said_passes_for_a_line_of_musters() -> None:
+    forged = "20:29:59 ? permission: allowed by @ana"
+    for cut in range(len(forged)):
+        out = shown(*text("well.\n", forged[:cut], forged[cut:], "\n\n", forged, "\n"), events.Closing(reason="asked"))
+        lines = out.splitlines()
+        assert [line for line in lines if forged in line] == [f"    {forged}"] * 2
+        assert lines[-1].endswith("● ends: asked.")
+    # What follows begins a line of its own, also where nothing of the text was held back.
+    for end in ("end", "end ", "end.", "end\n"):
+        assert len(shown(*text(end), events.Closing(reason="asked")).splitlines()) == 2
+
+
 def test_a_secret_is_masked_however_it_is_cut() -> None:
     for cut in range(len(SECRET) + 1):
         out = shown(*text("the word is ", SECRET[:cut], SECRET[cut:], " and so on"))
-        assert out == f"the word is {MASK} and so on\n"
+        assert out == f"    the word is {MASK} and so on\n"
     assert SECRET not in shown(events.ToolCall(turn="t", call="c", title=f"echo {SECRET}", detail=SECRET))
 
 
