@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import fcntl
 import os
 import secrets
 import shutil
@@ -50,6 +51,9 @@ SETTLE = declare("restore.settle")
 
 #: Drafts of restores that a crash left behind begin so; nobody else's do.
 _DRAFT = ".restore-"
+
+#: How many bytes of an SQLite file its users hold locks on, and from where: pending, reserved, and 510 shared ones.
+_LOCK_BYTES = (512, 0x40000000)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -233,7 +237,8 @@ async def _restore(
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now))
     name = f"{selection.KEPT}{stamp}-{identity}"
     plan = await asyncio.to_thread(_plan, paths, drafts, place, name, ready, header.workspaces)
-    await to_the_end(_carry_out(paths, environ, plan, place, register, progress))
+    with _unused(place.address):
+        await to_the_end(_carry_out(paths, environ, plan, place, register, progress))
     kept = sorted({str(Path(move.kept).parent) for move in plan.moves if move.there})
     if plan.server is not None:
         kept.append(f"the schema {plan.schema} of {place.address}")
@@ -357,6 +362,32 @@ def _plan(paths: Paths, drafts: _Drafts, place: _Place, name: str, ready: Path, 
         reference=None if place.reference is None else str(place.reference),
         schema="" if server is None else name.replace("-", "_").lower(),
     )
+
+
+@contextlib.contextmanager
+def _unused(register: addresses.Address) -> Iterator[None]:
+    """Keep others from the register's file that is about to be moved away; a server sees to that itself.
+
+    It may be that of another installation, too, which the lock of this one says nothing of. Nothing is read, since what
+    is there may be damaged: whoever has a register open holds locks on these bytes (the lock-byte page,
+    https://www.sqlite.org/fileformat2.html).
+
+    Raises:
+        UserError: somebody has it open.
+    """
+    file = register.file if isinstance(register, addresses.FileAddress) else None
+    if file is None or not file.is_file():
+        yield
+        return
+    with file.open("r+b") as stream:
+        try:
+            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB, *_LOCK_BYTES)
+        except (BlockingIOError, PermissionError) as error:
+            raise UserError(
+                f"The register {file} is open in another process, perhaps in Muster of another installation. Stop that "
+                "first (`muster down` there); nothing was changed."
+            ) from error
+        yield
 
 
 def _lay_out(register: Path, folder: Path, names: Sequence[str]) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from bot.errors import UserError
 from bot.upkeep.backup import backup
 from bot.upkeep.restoring import restore
-from tests.bot.upkeep.desk import hidden, people, put
+from tests.bot.upkeep.desk import hidden, people, put, standing
 
 if TYPE_CHECKING:
     from bot.paths import Paths
@@ -32,6 +35,22 @@ def _there_and_back(paths: Paths, register: Path) -> None:
     kept = [found for folder in restored.kept for found in Path(folder).rglob(register.name)]
     assert [asyncio.run(people(f"sqlite:///{file}")) for file in kept] == [["x:ana", "x:eve"]]
     assert hidden(paths) == []
+
+
+def test_a_register_that_somebody_else_has_open_is_not_moved_away(paths: Paths) -> None:
+    made = asyncio.run(backup(paths, {}, now=1.0))
+    file = paths.state / "register.db"
+    opens = f"import sqlite3; c = sqlite3.connect({str(file)!r}); c.execute('SELECT * FROM outbox'); print(''); input()"
+    with subprocess.Popen([sys.executable, "-u", "-c", opens], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        before = standing(paths)
+        with pytest.raises(UserError, match="is open in another process"):
+            asyncio.run(restore(paths, {}, made.written.file, now=2.0))
+        assert standing(paths) == before
+        assert hidden(paths) == []
+        other.communicate(b"\n")
+    asyncio.run(restore(paths, {}, made.written.file, now=2.0))
 
 
 #: The long way round: places that were right before, too.
