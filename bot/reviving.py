@@ -21,7 +21,7 @@ from fleet import journal, lifecycle, machine, revival
 from fleet.drift import ENDED
 from fleet.errors import AgentRefused, AgentUnreachable, FleetError
 from fleet.last_run import last_run
-from fleet.lifecycle import SpawnFailed, Unanswered
+from fleet.lifecycle import SpawnBarred, SpawnFailed, Unanswered
 from fleet.revival import Fall, Limits, Record
 from fleet.runtimes import RUNTIMES
 from register.crashpoints import around, declare
@@ -369,6 +369,8 @@ class Reviver:
 
 def _only_a_person_mends(error: Exception) -> bool:
     """Whether what kept an agent from being started stays as it is, however often it is tried."""
+    if isinstance(error, SpawnBarred):
+        return True
     if isinstance(error, OSError | SpawnFailed | AgentRefused | AgentUnreachable):
         return False
     return isinstance(error, MusterError)

@@ -52,6 +52,10 @@ class SpawnFailed(FleetError):
     """The agent host did not start; the message has its last words."""
 
 
+class SpawnBarred(SpawnFailed):
+    """It is not started before somebody does what the message says, however often that is tried."""
+
+
 class Unanswered(SpawnFailed):
     """The agent host runs and has not answered yet; it may still do so."""
 
@@ -87,7 +91,8 @@ def _bear(spec: AgentSpec, folder: Path, place: Hosting) -> int:
         _end_newborn(stuck.group, folder, place)
         raise SpawnFailed(f"{str(stuck).rstrip('.')}, and was ended.") from None
     except hosting.NotHosted as error:
-        raise SpawnFailed(f"{error} {_log_tail(folder)}".strip()) from None
+        failed = SpawnBarred if isinstance(error, hosting.Barred) else SpawnFailed
+        raise failed(f"{error} {_log_tail(folder)}".strip()) from None
 
 
 async def _greeted(spec: AgentSpec, folder: Path, place: Hosting, group: int, timeout_s: float) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from fleet.errors import FleetError
 from fleet.hosting.detached import Detached
-from fleet.hosting.kinds import DEFAULT, HOSTINGS, PROCESS, SYSTEMD, TMUX, NotHosted, Stuck
+from fleet.hosting.kinds import DEFAULT, HOSTINGS, PROCESS, SYSTEMD, TMUX, Barred, NotHosted, Stuck
 from fleet.hosting.systemd import AgentUnit
 from fleet.hosting.tmux import Session
 
@@ -22,7 +22,19 @@ if TYPE_CHECKING:
 
     from fleet.spec import AgentSpec
 
-__all__ = ["DEFAULT", "HOSTINGS", "PROCESS", "SYSTEMD", "TMUX", "Hosting", "NotHosted", "Stuck", "check", "of"]
+__all__ = [
+    "DEFAULT",
+    "HOSTINGS",
+    "PROCESS",
+    "SYSTEMD",
+    "TMUX",
+    "Barred",
+    "Hosting",
+    "NotHosted",
+    "Stuck",
+    "check",
+    "of",
+]
 
 #: For each hosting that needs a program: the program, and how to get it.
 _NEEDS: Final = {

@@ -18,6 +18,10 @@ class NotHosted(FleetError):
     """An agent host cannot run, or cannot be ended, where it is to run; the message says what to do."""
 
 
+class Barred(NotHosted):
+    """And no other try would do, before somebody does what the message says."""
+
+
 class Stuck(FleetError):
     """What was started did not get as far as it should."""
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from fleet.hosting.command import LOG, alone, environment, finding, host_command
-from fleet.hosting.kinds import NotHosted
+from fleet.hosting.kinds import Barred, NotHosted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -63,7 +63,7 @@ def name_for(agent: str, folder: Path, sessions: Iterable[Known]) -> str:
     """What the session of an agent is called: like the agent, unless that is another installation's already.
 
     Raises:
-        NotHosted: somebody made a session of that name, which is nothing of Muster's.
+        Barred: somebody made a session of that name, which is nothing of Muster's.
     """
     there = {session.name: session.folder for session in sessions}
     taken = there.get(agent)
@@ -71,7 +71,7 @@ def name_for(agent: str, folder: Path, sessions: Iterable[Known]) -> str:
         return agent
     if taken:
         return f"{agent}-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:6]}"
-    raise NotHosted(
+    raise Barred(
         f"There is a tmux session {agent} that Muster did not make, and it stays as it is. Give it another name "
         f"(tmux rename-session -t {agent} NAME), or {agent} a tmux server of its own (tmux_socket in roster.yaml)."
     )
@@ -114,7 +114,7 @@ class Session:
     def start(self, limit_s: float) -> int:
         """Make the session; the process group of the agent host in it."""
         if not str(self.folder).isprintable():
-            raise NotHosted(f"tmux cannot name {str(self.folder)!r}. Choose another place for it, or another hosting.")
+            raise Barred(f"tmux cannot name {str(self.folder)!r}. Choose another place for it, or another hosting.")
         self.end()
         name = name_for(self.agent, self.folder, self._sessions())
         done = self._run(creation(name, self.folder, self.viewer, environment()), limit_s)

@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from fleet.hosting.command import LOG, alone, host_command
-from fleet.hosting.kinds import NotHosted
+from fleet.hosting.kinds import Barred
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -143,4 +143,4 @@ def _path(path: Path) -> str:
 
 def _check(text: str) -> None:
     if not text.isprintable() or any("\ud800" <= sign <= "\udfff" for sign in text):
-        raise NotHosted(f"A systemd unit cannot hold {text!r}. Choose another place for it, or another hosting.")
+        raise Barred(f"A systemd unit cannot hold {text!r}. Choose another place for it, or another hosting.")

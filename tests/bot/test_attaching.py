@@ -56,6 +56,13 @@ async def test_an_agent_in_tmux_can_be_looked_at_as_it_works(tmp_path: Path, mon
             assert tmux("list-sessions") == ""
             with pytest.raises(UserError, match=r"does not run.*muster launch coder0.*muster resume coder0"):
                 line(home.paths, "coder0", control=False)
+            # A person's session of that name stays; that is said once, and waits for a person.
+            tmux("new-session", "-d", "-s", "coder0", "sleep", "60")
+            await home.ask("!launch coder0")
+            told = await home.heard(thread, "Muster did not make")
+            assert "🛑 No other try would mend that" in told
+            assert tmux("list-panes", "-a", "-F", "#{pane_current_command}") == "sleep\n"
+            tmux("kill-server")
 
 
 def test_who_is_not_in_tmux_is_looked_at_otherwise(tmp_path: Path) -> None:

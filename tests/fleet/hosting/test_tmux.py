@@ -123,7 +123,7 @@ def test_a_session_is_known_by_its_folder_in_every_locale(
 async def test_a_session_that_a_person_made_is_neither_taken_over_nor_closed(server: Path, tmp_path: Path) -> None:
     tmux("rename-session", "-t", "theirs", "coder0")
     agent = Agent.make(tmp_path, hosting=TMUX)
-    with pytest.raises(lifecycle.SpawnFailed, match="Muster did not make"):
+    with pytest.raises(lifecycle.SpawnBarred, match="Muster did not make"):
         await lifecycle.spawn(agent.launch())
     assert await lifecycle.kill(agent.folder) == 0
     assert tmux("list-panes", "-a", "-F", "#{session_name} #{pane_current_command}") == ["coder0 sleep"]
