@@ -87,6 +87,8 @@ async def _wanted(tx: AsyncConnection) -> set[Path]:
 
 def _sweep(folder: Path, before: float, limit: int, wanted: Collection[Path]) -> int:
     files = []
+    # The installation may be named by another way than when those that are wanted were noted.
+    folder, wanted = folder.resolve(), {path.resolve() for path in wanted}
     for path in folder.iterdir() if folder.is_dir() else ():
         with contextlib.suppress(FileNotFoundError):
             status = path.lstat()

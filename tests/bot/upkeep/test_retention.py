@@ -81,8 +81,11 @@ async def test_a_file_that_is_not_sent_yet_stays(paths: Paths) -> None:
             out = Outbound(key=name, connector="x", conversation="c", content=file, priority=Priority.REPLY)
             await outbox.put(tx, out, 1.0)
         await outbox.close(tx, ["sent"], "superseded", "")
-    assert await retention.sweep_files(store, (paths.outgoing, paths.incoming), before=5.0, limit=1000) == 1
+    (paths.config / "other").symlink_to(paths.state)
+    other = paths.config / "other" / paths.outgoing.name  # the same folder by another way
+    assert await retention.sweep_files(store, (other, paths.incoming), before=5.0, limit=1000) == 1
     assert sorted(os.listdir(paths.outgoing)) == ["new", "waits"]
+    assert await retention.sweep_files(store, (paths.outgoing,), before=5.0, limit=1000) == 0
     await store.close()
 
 
