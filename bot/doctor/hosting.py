@@ -29,7 +29,7 @@ def examine(checked: Check, paths: Paths, which: Callable[[str], str | None]) ->
     wanted = {entry.hosting: entry.name for entry in (checked.roster.agents if checked.roster else ()) if entry.hosting}
     for kind, agent in wanted.items():
         try:
-            hosting.check(agent, kind, which)
+            hosting.check(agent, kind, which, reach=lambda: None)  # whether systemd answers is asked below
         except FleetError as error:
             costs = "The agents that are to run there do not start."
             yield Finding(name=f"hosting {kind}", state="wrong", found=str(error), costs=costs)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from fleet.errors import FleetError
+from fleet.hosting import systemd
 from fleet.hosting.detached import Detached
 from fleet.hosting.kinds import DEFAULT, HOSTINGS, PROCESS, SYSTEMD, TMUX, Barred, NotHosted, Stuck
 from fleet.hosting.systemd import AgentUnit
@@ -72,8 +73,13 @@ def of(spec: AgentSpec) -> Hosting:
     return Detached(folder=folder)
 
 
-def check(agent: str, kind: str, which: Callable[[str], str | None] = shutil.which) -> None:
-    """See whether the machine has what a hosting needs.
+def check(
+    agent: str,
+    kind: str,
+    which: Callable[[str], str | None] = shutil.which,
+    reach: Callable[[], object] = systemd.reach,
+) -> None:
+    """See whether the machine has what a hosting needs. Blocking.
 
     Raises:
         FleetError: it has not; the message says what to do.
@@ -84,3 +90,5 @@ def check(agent: str, kind: str, which: Callable[[str], str | None] = shutil.whi
             f"{agent} is to run in {kind}, and there is no {program} here. {way}, or give {agent} another hosting in "
             f"roster.yaml: {', '.join(each for each in HOSTINGS if each != kind)}."
         )
+    if kind == SYSTEMD:
+        reach()

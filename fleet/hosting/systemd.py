@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 #: Seconds for an answer of systemd; a start and a stop have their own.
 _PATIENCE_S: Final = 20.0
+_REACH_S: Final = 5.0
 
 #: Beside the units, the links to those that a boot starts.
 WANTS: Final = "default.target.wants"
@@ -62,6 +63,15 @@ def systemctl(words: Sequence[str], *, limit_s: float = _PATIENCE_S) -> str:
         way = f" {HOW_TO_REACH}" if "bus" in said else ""
         raise NotHosted(f"`{' '.join(command)}` failed: {said.rstrip('.')}.{way}")
     return done.stdout
+
+
+def reach() -> None:
+    """See whether the user's systemd answers: its program can be there where it does not run.
+
+    Raises:
+        NotHosted: it does not.
+    """
+    systemctl(["show-environment"], limit_s=_REACH_S)
 
 
 def write(unit: str, text: str) -> bool:

@@ -13,7 +13,7 @@ from bot.agents import KILLED
 from bot.errors import UserError
 from bot.installing import install, uninstall
 from bot.paths import Paths
-from fleet import lifecycle
+from fleet import hosting, lifecycle
 from fleet.hosting import systemd
 from fleet.hosting.units import WANTED
 from register.queries import agents
@@ -104,6 +104,13 @@ def test_what_the_machine_refuses_is_told_with_the_command_for_it(paths: Paths, 
     assert "enable-linger" in told
     assert "sudo loginctl enable-linger" in told
     assert len(there()) == 2
+
+
+def test_a_systemd_that_is_there_and_does_not_run_is_told_before_anything_stops(record: Path) -> None:
+    hosting.check("coder0", "systemd")
+    (record / "refuses").touch()
+    with pytest.raises(hosting.NotHosted, match=r"loginctl enable-linger.*another hosting"):
+        hosting.check("coder0", "systemd")
 
 
 def test_a_secret_that_nobody_gives_after_a_boot_is_named(paths: Paths, record: Path) -> None:
