@@ -140,6 +140,7 @@ async def row_of(home: House, name: str) -> AgentRow:
     return row
 
 
+@pytest.mark.slow
 async def test_a_boot_brings_back_who_ran_and_nobody_else(tmp_path: Path, record: Path) -> None:
     async def systemctl(*words: str) -> None:
         await asyncio.to_thread(subprocess.run, ["systemctl", "--user", *words], check=True)

@@ -160,6 +160,7 @@ async def test_what_befalls_many_at_once_is_one_event_in_the_main_room(tmp_path:
             assert len(said(home, "should run and does not")) == 0
 
 
+@pytest.mark.slow
 async def test_a_turn_from_which_nothing_comes_is_told_and_again_later(home: House) -> None:
     thread = await home.launch("coder0")
     home.say("[[say: begun]] [[wait: gate]]", thread)

@@ -160,6 +160,7 @@ async def refused(source: str, target: str, *words: str) -> None:
         assert word in str(caught.value)
 
 
+@pytest.mark.slow
 async def test_a_register_that_is_in_use_is_neither_copied_nor_written_to(
     file: str, server: str, tmp_path: Path
 ) -> None:

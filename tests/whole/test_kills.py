@@ -168,6 +168,7 @@ async def test_the_orchestrator_dies_at_every_step_of_freezing_and_resuming(
 # --- places of their own -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_an_installation_dies_while_it_is_made(tmp_path: Path, synapse: Synapse, models: Provider) -> None:
     crashes = APART["test_an_installation_dies_while_it_is_made"]
     async with installation(tmp_path, synapse, models) as home:

@@ -424,6 +424,7 @@ async def test_the_rate_limit_comes_back_to_the_caller(private_synapse: Callable
         assert 0 < refused[0].after <= 10
 
 
+@pytest.mark.slow
 async def test_an_outage_is_waited_out_and_nothing_is_lost(
     private_synapse: Callable[..., Synapse], tmp_path: Path
 ) -> None:
