@@ -21,7 +21,7 @@ from bot.errors import UserError
 from fleet import editing
 from fleet.errors import FleetError
 from fleet.hosting import SYSTEMD, NotHosted, systemd
-from fleet.hosting.command import finding
+from fleet.hosting.asking import ask
 from fleet.hosting.units import orchestrator_name
 
 if TYPE_CHECKING:
@@ -134,16 +134,7 @@ def _linger() -> list[str]:
     if shutil.which("loginctl") is None:
         return [f"There is no loginctl here. {without}"]
     try:
-        done = subprocess.run(
-            ["loginctl", "enable-linger"],  # noqa: S607 - where it is, is the person's
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            env=finding(),
-            timeout=_PATIENCE_S,
-            check=False,
-            encoding="utf-8",
-            errors="replace",
-        )
+        done = ask(["loginctl", "enable-linger"], _PATIENCE_S)
     except subprocess.TimeoutExpired:
         return [f"`loginctl enable-linger` did not end. {without}"]
     said = done.stderr.strip()[:500] or f"it ended with status {done.returncode}"

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from fleet.hosting import units
-from fleet.hosting.command import environment, finding
+from fleet.hosting.asking import ask
+from fleet.hosting.command import environment
 from fleet.hosting.kinds import NotHosted
 
 if TYPE_CHECKING:
@@ -44,16 +45,7 @@ def systemctl(words: Sequence[str], *, limit_s: float = _PATIENCE_S) -> str:
     """
     command = ["systemctl", "--user", *words]
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            env=finding(),
-            timeout=limit_s,
-            check=False,
-            encoding="utf-8",
-            errors="replace",
-        )
+        done = ask(command, limit_s)
     except FileNotFoundError:
         raise NotHosted("There is no systemd here. Choose another hosting in roster.yaml.") from None
     except subprocess.TimeoutExpired:

@@ -16,7 +16,8 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from fleet.hosting.command import LOG, alone, environment, finding, host_command
+from fleet.hosting.asking import ask
+from fleet.hosting.command import LOG, alone, environment, host_command
 from fleet.hosting.kinds import Barred, NotHosted
 
 if TYPE_CHECKING:
@@ -151,17 +152,7 @@ class Session:
         # What tmux prints for a terminal that has no UTF-8 is not what is there: even a tab is shown as another sign.
         program, *rest = command(self.socket, *words)
         try:
-            return subprocess.run(
-                [program, "-u", *rest],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                cwd=self.folder,
-                env=finding(),
-                timeout=limit_s,
-                check=False,
-                encoding="utf-8",
-                errors="replace",
-            )
+            return ask([program, "-u", *rest], limit_s, cwd=self.folder)
         except FileNotFoundError:
             raise NotHosted("There is no tmux here. Install the package tmux, or choose another hosting.") from None
         except subprocess.TimeoutExpired:
