@@ -43,6 +43,12 @@ LOOK_AGAIN = 0.1
 
 #: Between the words for people and the id of the run, in a lease's owner.
 _RUN = ", run "
+#: Between the command and who gave it.
+_BY = " by "
+#: Only people may give this command, and no agent's command keeps it waiting: that one has no effect any more.
+_AT_ONCE = "kill"
+#: So begin the identities of agents (bot.doors.tools).
+_AGENT = "agent:"
 
 
 class AgentBusy(UserError):
@@ -73,9 +79,10 @@ async def custody(ctx: Context, agent: str, doing: str) -> AsyncIterator[Context
         The context to go on with: its commits hold only while the lease does.
 
     Raises:
-        AgentBusy: another command is at it, and takes its time.
+        AgentBusy: another command is at it, and takes its time; an agent's command does not stop a person's `kill`.
     """
-    lease = await _acquired(ctx, agent, f"{doing} by {ctx.identity}{_RUN}{ctx.run_id}")
+    owner = f"{doing}{_BY}{ctx.identity}{_RUN}{ctx.run_id}"
+    lease = await _acquired(ctx, agent, owner, over_agents=doing == _AT_ONCE)
     renewing = asyncio.create_task(_renew(ctx, lease), name=f"custody {agent}")
     try:
         yield replace(ctx, steps=_Guarded(ctx.steps, lease))
@@ -91,17 +98,24 @@ async def custody(ctx: Context, agent: str, doing: str) -> AsyncIterator[Context
         await asyncio.wait([renewing])
 
 
-async def _acquired(ctx: Context, agent: str, owner: str) -> Lease:
+async def _acquired(ctx: Context, agent: str, owner: str, *, over_agents: bool) -> Lease:
     services = ctx.services
     deadline = asyncio.get_running_loop().time() + PATIENCE
     while True:
         try:
             async with services.store.write(CUSTODY) as tx:
-                return await leases.acquire(tx, lease_of(agent), owner, now=services.clock(), duration=DURATION)
+                now = services.clock()
+                if over_agents and (found := await leases.find(tx, lease_of(agent))) and _is_an_agents(found):
+                    await leases.release(tx, found, now=now)
+                return await leases.acquire(tx, lease_of(agent), owner, now=now, duration=DURATION)
         except LeaseHeld as held:
             if asyncio.get_running_loop().time() >= deadline:
                 raise AgentBusy(_busy(agent, held.lease, services.clock())) from None
         await asyncio.sleep(LOOK_AGAIN)
+
+
+def _is_an_agents(lease: Lease) -> bool:
+    return lease.owner.partition(_BY)[2].startswith(_AGENT)
 
 
 def _busy(agent: str, lease: Lease, now: float) -> str:

@@ -12,7 +12,7 @@ from bot.custody import CUSTODY, lease_of
 from fleet import lifecycle
 from register import leases
 from register.queries import agents
-from tests.bot.house import House, house
+from tests.bot.house import ADMIN, ROOM, House, house
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -78,6 +78,24 @@ async def test_a_second_command_for_an_agent_is_told_who_is_at_it(home: House, m
         await leases.renew(tx, lease, now=clock() - 61.0, duration=60.0)
     assert "coder0 stops now" in await home.ask("!stop coder0")
     await home.heard(thread, "Stopped: asked to stop")
+
+
+async def test_no_agent_keeps_a_person_from_killing_one(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(custody, "PATIENCE", 0.2)
+    await home.launch("coder0")
+    assert home.orchestrator is not None
+    store, clock = home.orchestrator.store, home.orchestrator.services.clock
+    async with store.write(CUSTODY) as tx:
+        owner = "restart by agent:coder0, run 4711"
+        lease = await leases.acquire(tx, lease_of("coder0"), owner, now=clock(), duration=60.0)
+    assert "restart by agent:coder0 is under way" in await home.ask("!stop coder0")
+    await home.ask("!kill coder0")
+    home.chat.post("!confirm", sender=ADMIN)
+    await home.heard(ROOM, "coder0 is killed")
+    async with store.write(CUSTODY) as tx:
+        # What the agent's command was about to write does not hold any more.
+        with pytest.raises(leases.LeaseLost):
+            await leases.check(tx, lease)
 
 
 async def test_one_that_is_put_to_sleep_before_it_came_up_is_not_starting_for_ever(home: House) -> None:
