@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 #: Test processes at one time; each starts a Synapse of its own.
 TEST_PROCESSES ?= 2
-SOURCES := bot connectors fleet register scheduler tests benchmarks
+SOURCES := bot budget connectors egress fleet register scheduler tests benchmarks
 
 .PHONY: run test test-slow test-agents soak bench lint format lock clean help
 

@@ -1,0 +1,18 @@
+"""The egress plane: the only way out of a sandbox, and the only holder of real credentials.
+
+One process per host, which outlives the orchestrator. A request comes in over a listener that *is* its agent's
+identity, is admitted by the gate against every limit that holds, leaves with the account's credential, is metered from
+the provider's own response, and is in the ledger before its last event reaches the agent.
+
+    apis        which calls of which provider there are
+    settings    what the egress is told: accounts, limits, agents (pydantic, the wire)
+    asking      what a request wants, and what is changed of it on its way (pure)
+    usage/      what a response used, read while it streams (pure)
+    refusals    errors in each provider's own shape (pure)
+    gate        reserve, meter, settle, cut: who may go on (memory, atomic), backed by
+    ledger      the durable record: one writer thread over SQLite, group commit
+    proxy       the HTTP server that puts these together; listeners, upstream, credentials beside it
+    routes, tunnel, authority, interception     CONNECT
+    control, client     the egress's own socket, and who speaks to it
+    process     the process
+"""

@@ -1,0 +1,134 @@
+"""What is asked of the gate, and what it answers: the words between the proxy and the gate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from budget.tokens import Tokens
+from register.errors import MusterError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from egress.apis import Api, Provider
+    from egress.entries import Ended, Observation
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """A metered request that wants to leave."""
+
+    agent: str
+    account: str
+    provider: Provider
+    api: Api
+    model: str | None
+    body_bytes: int
+    """Of the request as it came."""
+    max_tokens: int | None
+    """The bound on output that the request sets; None: it sets none."""
+    attempt: int = 1
+    session: str | None = None
+    turn: str | None = None
+    task: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cut:
+    """Why a request is ended in the middle."""
+
+    reason: str
+    """A sentence for the agent and for people: which budget or whose command, how much, and what opens it again."""
+    scope: str | None = None
+
+
+class Refused(MusterError):
+    """The gate does not let a request leave. The message says which budget, how much, and what opens it."""
+
+    def __init__(self, message: str, *, retry_after_s: int | None = None, scope: str | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        """Waiting so long helps (429); None: it does not (403)."""
+        self.scope = scope
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ending:
+    """How an admitted request ended, as the proxy saw it."""
+
+    ended: Ended
+    status: int | None = None
+    tokens: Tokens = field(default_factory=Tokens)
+    """As the provider reported it, or as it was estimated from what streamed."""
+    reported: bool = False
+    """`tokens` is what the provider bills. False with a status of 400 or above, or no status: nothing was used, as far
+    as is known; the row then costs nothing. False otherwise: the gate charges the larger of `tokens` and what it
+    must assume."""
+    sent: bool = True
+    """The request reached the provider, as far as is known. False: it costs nothing."""
+    model: str | None = None
+    raw: Mapping[str, Any] | None = None
+    detail: str | None = None
+    first_byte_s: float | None = None
+    observations: tuple[Observation, ...] = ()
+
+
+class Lease(Protocol):
+    """An admitted request: its reservation is durable, and it may leave."""
+
+    @property
+    def id(self) -> str:
+        """Of its row in the ledger."""
+        ...
+
+    @property
+    def max_tokens(self) -> int | None:
+        """The bound on output that must hold; None: the request's own, or none, is low enough."""
+        ...
+
+    @property
+    def cut(self) -> Cut | None:
+        """Set once the request must end."""
+        ...
+
+    def on_cut(self, act: Callable[[Cut], None]) -> None:
+        """Call `act` as soon as the request must end, at once when that is already so. It must not block or raise."""
+        ...
+
+    def progress(self, so_far: Tokens) -> None:
+        """Count what the response used so far (never less than before). May cut this request and others, at once."""
+        ...
+
+    async def settle(self, ending: Ending) -> None:
+        """Write the row and give the reservation back; durable when it returns. A second call does nothing.
+
+        Raises:
+            LedgerUnwritable: it could not be written; nothing of the response's end may leave.
+        """
+        ...
+
+
+class LedgerUnwritable(MusterError):
+    """The ledger cannot be written (a full disk?). Nothing is admitted before it can be again."""
+
+
+class Gatekeeper(Protocol):
+    """What the proxy needs of the gate (egress.gate.Gate)."""
+
+    async def admit(self, asked: Asked) -> Lease:
+        """Reserve, durably, against every limit that governs.
+
+        Raises:
+            Refused: a limit, a denial or the emergency stop is in the way.
+            LedgerUnwritable: the reservation could not be made durable.
+        """
+        ...
+
+    def denied(self, agent: str) -> Cut | None:
+        """Why nothing of this agent's may leave, metered or not; None: it may."""
+        ...
+
+    def watch(self, agent: str, act: Callable[[Cut], None]) -> Callable[[], None]:
+        """Call `act` when this agent is cut off (for tunnels and harmless calls). Returns how to stop watching."""
+        ...

@@ -1,0 +1,92 @@
+"""A row of the ledger: one request of one agent, and what it used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from budget.tokens import Tokens
+
+Ended: TypeAlias = Literal["completed", "client_gone", "upstream_gone", "cut", "error"]
+"""How a request ended. error: the provider refused it, or said in its response that it failed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """One request. Times are seconds since the epoch."""
+
+    seq: int
+    """Counts from 1 without gaps, in the order of settlement."""
+    id: str
+    """Unique for ever, also over the ledgers of other hosts."""
+    tenant_id: str
+    host: str
+    agent: str
+    launch_id: str
+    role: str
+    profile: str
+    session: str | None
+    turn: str | None
+    task: str | None
+    account: str
+    provider: str
+    api: str
+    model_asked: str | None
+    model: str | None
+    """The one that answered."""
+    attempt: int
+    """Which try of the client's this was, from 1, as far as it says so."""
+    tokens: Tokens
+    reported: bool
+    """False: the provider did not tell, and `tokens` is an estimate."""
+    raw: Mapping[str, Any] | None
+    status: int | None
+    """Of the upstream's response; None: there was none."""
+    ended: Ended
+    detail: str | None
+    started_at: float
+    ended_at: float
+    first_byte_s: float | None
+    total_s: float
+    usd: float | None
+    """None: no price is known."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Observation:
+    """What a provider said of an account's quota, passively read from a response's headers."""
+
+    account: str
+    provider: str
+    window: str
+    """The provider's own name where it has one: ``5h``, ``7d``, ``7d_opus``, ``requests``, ``input-tokens``, ..."""
+    seen_at: float
+    used: float | None = None
+    """A fraction of the window's limit; may pass 1."""
+    limit: float | None = None
+    remaining: float | None = None
+    reset_at: float | None = None
+    window_s: float | None = None
+    """The length of the window, where it is known."""
+    status: str | None = None
+    """The provider's word: allowed, allowed_warning, rejected, ..."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Action:
+    """Something that the egress did to an agent, or let nobody do: a row of the audit."""
+
+    seq: int
+    id: str
+    at: float
+    agent: str
+    action: str
+    """cutoff, restore, freeze, kill, estop, estop-clear, refused, route-refused, ..."""
+    cause: str
+    by: str
+    """Whose command, or ``egress``."""
+    result: str
+    detail: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,99 @@
+"""What the egress is told, over its control socket and from its own files: the wire, validated.
+
+Secrets never stand here: credentials are references (register.references), resolved by the egress itself.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from egress.apis import Provider
+
+Policy: TypeAlias = Literal["cutoff", "freeze", "kill"]
+"""What happens at a limit: routes closed and the agent lives; stopped with all that it is kept; session given up."""
+Unit: TypeAlias = Literal["tokens", "usd"]
+LimitKind: TypeAlias = Literal["allowance", "pool"]
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+
+class AccountSettings(_Wire):
+    """One login or API key with a provider."""
+
+    name: str
+    provider: Provider
+    upstream: str
+    """Where requests go: scheme, host, and a path before the provider's own, if any."""
+    credential: str | None = None
+    """A reference: env:NAME, file:PATH, keyring:NAME."""
+    passthrough: bool = False
+    """The agent's own credential goes through: a person's own login, on that person's host, without a sandbox."""
+
+
+class LimitSettings(_Wire):
+    """A bound on spending.
+
+    Scopes: ``launch:ID``, ``agent:NAME``, ``profile:NAME``, ``host``, ``provider:NAME``, ``account:NAME``. An allowance
+    bounds each agent by itself, and only the most specific one that is set governs (launch, agent, profile, the
+    profiles that it extends, host); a pool bounds the sum over all that draw on its scope, and each one holds.
+    """
+
+    kind: LimitKind
+    scope: str
+    amount: float = Field(gt=0)
+    """Weighted tokens, or USD."""
+    unit: Unit = "tokens"
+    window: str | None = None
+    """``day``, ``week``, ``month`` (UTC), or a length such as ``5h``; None: without an end (allowance: the launch)."""
+    policy: Policy = "cutoff"
+
+
+class EgressSettings(_Wire):
+    """Everything that does not belong to one agent."""
+
+    tenant_id: str = "default"
+    host: str
+    accounts: tuple[AccountSettings, ...] = ()
+    limits: tuple[LimitSettings, ...] = ()
+    weights: dict[str, float] = {}
+    """Factors by kind of tokens; what is not said keeps its default."""
+    revision: str = ""
+    """Tells one set of settings from another."""
+
+
+class Registration(_Wire):
+    """An agent that may use the egress, and how."""
+
+    agent: str = Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")
+    launch_id: str
+    role: str = ""
+    accounts: dict[Provider, str] = {}
+    """The account that it uses of each provider."""
+    profile: str = "bubblewrap"
+    """Its sandbox profile."""
+    profiles: tuple[str, ...] = ()
+    """That profile and those that it extends, the most specific first."""
+    routes: tuple[str, ...] = ()
+    """Hosts that it may reach: ``docs.python.org`` (port 443), ``github.com:443``, ``*.example.org``."""
+    listener: Literal["unix", "port"] = "unix"
+    """A socket of its own for its sandbox; or, without one, a loopback port with a secret path."""
+    limits: tuple[LimitSettings, ...] = ()
+    """Allowances that belong to it alone (scopes ``launch:ID`` and ``agent:NAME``)."""
+    control_socket: str = ""
+    """Its agent host's, by which it is asked to freeze or to kill."""
+    marker: str = ""
+    """The word in the environment of each of its processes, by which they are found when its agent host is silent."""
+    turn_file: str = ""
+    """Where its agent host writes which session and turn it is in: a JSON object with session, turn and task."""
+
+
+class Address(_Wire):
+    """Where a registered agent reaches the egress."""
+
+    socket: str | None = None
+    url: str | None = None
+    """Up to the provider's name: ``URL/anthropic`` is the base URL of Anthropic's API."""

@@ -1,0 +1,65 @@
+"""What a meter knows of a response, and what a meter is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from budget.tokens import Tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    """What is known of a response so far."""
+
+    tokens: Tokens = field(default_factory=Tokens)
+    """What the provider itself reported so far; nothing yet: zeros."""
+    reported: bool = False
+    """The provider has told the final usage: `tokens` is what it bills."""
+    raw: Mapping[str, Any] | None = None
+    """The provider's own usage objects, merged, as they go into the ledger."""
+    written: int = 0
+    """An estimate of the tokens of output that have streamed so far and are not in `tokens` yet."""
+    model: str | None = None
+    """The model that answered, as the provider names it."""
+    response_id: str | None = None
+    ended: bool = False
+    """The terminal event, or the whole of a JSON body, is here: the response is complete."""
+    error: str | None = None
+    """The provider's word for what went wrong, when the response says that something did (also after a 200)."""
+    garbled: bool = False
+    """Something could not be read. The bytes go on all the same; the reservation is kept."""
+
+    @property
+    def so_far(self) -> Tokens:
+        """What counts against limits while the response streams."""
+        if self.reported:
+            return self.tokens
+        return self.tokens + Tokens(output=max(0, self.written - self.tokens.output - self.tokens.reasoning))
+
+
+class Meter(Protocol):
+    """Reads one response. Never raises over its content, and holds a bounded amount of memory."""
+
+    @property
+    def reading(self) -> Reading:
+        """What is known now."""
+        ...
+
+    def feed(self, content: bytes) -> bytes:
+        """Take the next part of the content, and give what may go on to the client now.
+
+        From the terminal event on nothing comes back: it is kept for `release`.
+        """
+        ...
+
+    def end(self) -> None:
+        """The upstream has ended the response in good order; `reading` is final, and what is left is in `release`."""
+        ...
+
+    def release(self) -> bytes:
+        """What was kept back, once. After it `feed` gives back everything that it gets."""
+        ...
