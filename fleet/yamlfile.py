@@ -153,6 +153,9 @@ class Document:
             here = here[part]
         here = {} if here is None else here
         for part in detail["loc"]:
+            if isinstance(part, int) and isinstance(here, dict):
+                # One thing stands where a list of them may: it has no place of its own.
+                continue
             inside = isinstance(here, dict) or (isinstance(here, list) and isinstance(part, int))
             if part == "[key]" or not inside:
                 break

@@ -144,7 +144,7 @@ MISTAKES = [
     # unknown keys
     ("timzone: UTC\n", "muster.yaml:1: timzone: ", "not known here. Did you mean 'timezone'? Known are connectors"),
     ("\napprovals:\n  timout: 5m\n", "muster.yaml:3: approvals.timout: ", "Did you mean 'timeout'?"),
-    ("budget: 5\n", "muster.yaml:1: budget: ", "not known here. Known are"),
+    ("limits: 5\n", "muster.yaml:1: limits: ", "not known here. Known are"),
     (
         "accounts:\n  a:\n    provider: openai\n    api_key: sk-hunter2\n",
         "muster.yaml:4: accounts.a.api_key: ",
@@ -477,3 +477,81 @@ def test_the_schemas_are_written_beside_the_files(paths: Paths) -> None:
         assert line == f"# yaml-language-server: $schema={path.name}"
     paths.roster_yaml.write_text("\n".join([*written.values(), "preset: minimal"]))
     assert config.check(paths).problems == ()
+
+
+# --- accounts, budgets, sandboxes ----------------------------------------------------------------------------------
+
+SPENDING = """\
+accounts:
+  main: {provider: anthropic, credential: env:KEY}
+  spare: {provider: openai, base_url: "http://localhost:8000/v1/", passthrough: true}
+budgets:
+  weights: {cache_read: 0.2}
+  agent: {tokens: 2M, window: day}
+  host:
+    - {tokens: 20M, window: day}
+    - {usd: 300, window: month, policy: freeze}
+  accounts:
+    main: {usd: 100.5, window: 5h, policy: kill}
+  agents:
+    coder0: {tokens: 500k}
+sandboxes:
+  docs:
+    extends: bubblewrap
+    routes: [docs.python.org]
+    memory: 4 GB
+    allowance: {tokens: 1M}
+  wide: {extends: [docs], routes: ["github.com:443"]}
+"""
+
+
+def test_budgets_are_read_as_limits_with_their_scopes(paths: Paths) -> None:
+    paths.muster_yaml.write_text(SPENDING)
+    settings = config.load(paths)
+    assert [
+        (scope, limit.amount, limit.unit, limit.window, limit.policy) for scope, limit in settings.budgets.pools()
+    ] == [
+        ("host", 20e6, "tokens", "day", "cutoff"),
+        ("host", 300, "usd", "month", "freeze"),
+        ("account:main", 100.5, "usd", "5h", "kill"),
+    ]
+    assert [(scope, limit.amount, limit.window) for scope, limit in settings.budgets.allowances()] == [
+        ("host", 2e6, "day"),
+        ("agent:coder0", 500e3, None),
+    ]
+    assert settings.accounts["spare"].upstream == "http://localhost:8000"
+    assert settings.accounts["main"].upstream is None
+    assert settings.sandboxes["wide"].extends == ("docs",)
+    assert settings.sandboxes["docs"].memory == 4 * 10**9
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "line", "key", "said"),
+    [
+        ("tokens: 2M, window", "tokens: 2 millions, window", 6, "budgets.agent.tokens", "like 500000, 500k or 2M"),
+        ("{tokens: 500k}", "{tokens: 500k, usd: 3}", 13, "budgets.agents.coder0", "found both of tokens and usd"),
+        ("{tokens: 500k}", "{window: day}", 13, "budgets.agents.coder0", "found neither"),
+        ("usd: 300", "usd: -3", 9, "budgets.host[1].usd", "more than 0"),
+        ("policy: kill", "policy: stop", 11, "budgets.accounts.main.policy", "allowed are cutoff, freeze, kill"),
+        ("window: 5h", "window: 5 o'clock", 11, "budgets.accounts.main.window", "allowed are day, week and month"),
+        ("main: {usd", "mian: {usd", 11, "budgets.accounts.mian", "Did you mean 'main'?"),
+        ("cache_read: 0.2", "cached: 0.2", 5, "budgets.weights", "no kind of tokens is called 'cached'"),
+        ("extends: bubblewrap", "extend: bubblewrap", 16, "sandboxes.docs.extend", "Did you mean 'extends'?"),
+        ("  wide:", "  ../wide:", 20, "sandboxes.../wide", "a profile's name is"),
+        (
+            "credential: env:KEY",
+            "credential: env:KEY, passthrough: true",
+            2,
+            "accounts.main",
+            "passthrough: true",
+        ),
+    ],
+)
+def test_a_mistake_in_what_may_be_spent_is_located(
+    paths: Paths, was: str, now: str, line: int, key: str, said: str
+) -> None:
+    assert was in SPENDING
+    told = refused(paths, SPENDING.replace(was, now, 1))
+    assert len(told) == 1, told
+    assert told[0].startswith(f"muster.yaml:{line}: {key}: "), told
+    assert said in told[0]

@@ -1,0 +1,165 @@
+"""Limits on spending, as muster.yaml writes them.
+
+budgets:
+  agent: {tokens: 2M, window: day}
+  host: [{tokens: 20M, window: day}, {usd: 300, window: month}]
+  accounts:
+    main: {usd: 100, window: week, policy: freeze}
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias, get_args
+
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
+
+from bot.setting_types import Block
+from budget.tokens import Weights
+from fleet import durations
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Policy: TypeAlias = Literal["cutoff", "freeze", "kill"]
+POLICIES: tuple[Policy, ...] = get_args(Policy)
+Unit: TypeAlias = Literal["tokens", "usd"]
+
+#: Windows that the calendar gives, in UTC; any other is a length of time.
+CALENDAR = ("day", "week", "month")
+
+_TOKENS = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)\s*([kKmMgG]?)")
+_FACTORS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
+_MOST = 10**12
+#: Windows that are shorter or longer (seconds) are typing errors.
+_SHORTEST, _LONGEST = 60.0, 366 * 86_400.0
+
+
+def read_tokens(value: object) -> int:
+    """A number of tokens from ``500000``, ``500k`` or ``2M``.
+
+    Raises:
+        ValueError: it is none; the message says what one looks like.
+    """
+    match = _TOKENS.fullmatch(str(value).replace("_", "")) if isinstance(value, int | str) else None
+    if match is None or isinstance(value, bool):
+        raise ValueError(f"found {str(value)[:40]!r}; a number of tokens is wanted, like 500000, 500k or 2M.")
+    tokens = round(float(match[1]) * _FACTORS[match[2].casefold()])
+    if not 1 <= tokens <= _MOST:
+        raise ValueError(f"found {str(value)[:40]!r}; from one token to 10^12 are allowed.")
+    return tokens
+
+
+def read_window(value: object) -> str:
+    """``day``, ``week``, ``month``, or a length of time such as ``5h``.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(value, str) or isinstance(value, bool):
+        raise ValueError("a window is wanted: day, week, month (UTC), or a length of time such as 5h.")
+    word = value.strip().casefold()
+    if word in CALENDAR:
+        return word
+    try:
+        seconds = durations.read(word)
+    except ValueError:
+        seconds = 0.0
+    if not _SHORTEST <= seconds <= _LONGEST:
+        raise ValueError(
+            f"found {value[:40]!r}; allowed are day, week and month (UTC), or a length of time from a minute to a "
+            "year, such as 5h or 7d."
+        )
+    return word
+
+
+class Limit(Block):
+    """So much, in such a time, and what happens then."""
+
+    tokens: (
+        Annotated[
+            int,
+            BeforeValidator(read_tokens),
+            WithJsonSchema({"type": ["integer", "string"], "pattern": f"^{_TOKENS.pattern}$"}),
+        ]
+        | None
+    ) = Field(default=None, description="Weighted tokens, like 500k or 2M. Or usd.")
+    usd: float | None = Field(default=None, gt=0, le=10**9, description="US dollars. Or tokens.")
+    window: Annotated[str, BeforeValidator(read_window), WithJsonSchema({"type": "string"})] | None = Field(
+        default=None,
+        description="day, week or month (UTC), or a length of time such as 5h. Absent: for good; of an agent: for its "
+        "launch.",
+    )
+    policy: Policy = Field(
+        default="cutoff",
+        description="cutoff: nothing of the agent's leaves any more. freeze: it is stopped, and can be resumed. kill: "
+        "it is stopped, and its conversation given up.",
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.tokens is None) == (self.usd is None):
+            found = "neither" if self.tokens is None else "both"
+            raise ValueError(f"found {found} of tokens and usd; one of them is wanted, like tokens: 2M or usd: 20.")
+        return self
+
+    @property
+    def unit(self) -> Unit:
+        """What it is counted in."""
+        return "usd" if self.tokens is None else "tokens"
+
+    @property
+    def amount(self) -> float:
+        """How much, in its unit."""
+        return float(self.tokens if self.tokens is not None else self.usd or 0.0)
+
+
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, dict | Limit) else value
+
+
+Limits = Annotated[
+    tuple[Limit, ...],
+    BeforeValidator(_listed, json_schema_input_type=Limit | tuple[Limit, ...]),
+    Field(max_length=8),
+]
+"""One limit, or a list of them, each of which holds."""
+
+
+class Budgets(Block):
+    """What may be spent. An allowance bounds each agent by itself; a pool bounds all together that draw on it."""
+
+    weights: dict[str, float] = Field(
+        default={},
+        description="What one token counts against limits, by kind: input, output, cache_read (0.1 unless you say "
+        "otherwise), cache_write, reasoning (1).",
+    )
+    agent: Limits = Field(default=(), description="The allowance of each agent that has none of its own.")
+    agents: dict[str, Limits] = Field(default={}, description="Allowances of agents, by name.")
+    profiles: dict[str, Limits] = Field(default={}, description="Pools of the agents of a sandbox profile, by name.")
+    host: Limits = Field(default=(), description="The pool of everything on this machine.")
+    providers: dict[str, Limits] = Field(default={}, description="Pools of providers: anthropic, openai.")
+    accounts: dict[str, Limits] = Field(default={}, description="Pools of the accounts of this file, by name.")
+
+    @field_validator("weights")
+    @classmethod
+    def _known(cls, value: dict[str, float]) -> dict[str, float]:
+        Weights.of(value)
+        return value
+
+    def pools(self) -> Iterator[tuple[str, Limit]]:
+        """Each pool with its scope."""
+        for limit in self.host:
+            yield "host", limit
+        for kind, named in (("profile", self.profiles), ("provider", self.providers), ("account", self.accounts)):
+            for name, limits in named.items():
+                for limit in limits:
+                    yield f"{kind}:{name}", limit
+
+    def allowances(self) -> Iterator[tuple[str, Limit]]:
+        """Each allowance with its scope; ``host`` is that of agents which have none of their own."""
+        for limit in self.agent:
+            yield "host", limit
+        for name, limits in self.agents.items():
+            for limit in limits:
+                yield f"agent:{name}", limit

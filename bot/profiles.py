@@ -1,0 +1,54 @@
+"""Sandbox profiles, as muster.yaml writes them; what they come to is merged in `fleet.sandbox`."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from bot.limits import Limits
+from bot.setting_types import Block, Size
+from fleet.entries import Value
+
+Kind: TypeAlias = Literal["bubblewrap", "container", "none"]
+
+#: Profiles that are there without being written down: one of each kind, without routes.
+BUILT_IN: tuple[Kind, ...] = ("bubblewrap", "container", "none")
+PROFILE_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+
+
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Words = Annotated[
+    tuple[Annotated[str, Field(min_length=1, max_length=4096)], ...],
+    BeforeValidator(_listed),
+    Field(max_length=200),
+    WithJsonSchema({"type": ["string", "array"], "items": {"type": "string"}}),
+]
+"""A text, or a list of them."""
+
+
+class Profile(Block):
+    """A kind of sandbox: what an agent in it sees, reaches and may use."""
+
+    kind: Kind | None = Field(default=None, description="Absent: that of the profiles that it extends, or bubblewrap.")
+    extends: Words = Field(
+        default=(), description="Profiles that it adds to, merged in this order; a later one, and this, go before."
+    )
+    routes: Words = Field(
+        default=(),
+        description="Hosts that can be reached besides models: docs.python.org (port 443), github.com:22, *.example.org.",
+    )
+    mounts: Words = Field(
+        default=(), description="Folders that it sees besides its workspace: /data read-only, /data:rw to write."
+    )
+    env: dict[str, Value] = Field(default={}, description="Environment variables, besides those of the roster.")
+    memory: Size | None = Field(default=None, description="The most memory of all its processes, like 4 GB.")
+    pids: int | None = Field(default=None, ge=16, le=1_000_000, description="The most processes at a time.")
+    allowance: Limits = Field(default=(), description="What each agent in it may use that has no limit of its own.")
+    pool: Limits = Field(default=(), description="What all agents in it may use together.")
+    image: str | None = Field(default=None, min_length=1, max_length=500, description="Of a container.")
+    flags: Words = Field(default=(), description="Given to podman or docker besides Muster's own, of a container.")
