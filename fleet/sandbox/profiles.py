@@ -1,0 +1,248 @@
+"""Sandbox profiles: named kinds of isolation that add to one another. Pure; nothing is looked up on the host.
+
+A profile is merged from those that it extends, in the order in which it names them, and from itself last: routes,
+mounts, variables and flags add up, where a later one of the same place or name goes before an earlier one; of the rest
+the last that is said holds. Limits on spending are not merged: they stay with the profile that says them, and
+`Profile.lineage` tells in which order they are looked at.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
+
+from fleet.errors import FleetError
+from fleet.problems import suggestion
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+Kind: TypeAlias = Literal["bubblewrap", "container", "none"]
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+DEFAULT: Final[Kind] = "bubblewrap"
+#: Names become scopes of limits and words on command lines.
+NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,31}")
+#: A host, or all below one, with a port or without. Who lets traffic through checks more.
+_ROUTE: Final = re.compile(
+    r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?"
+)
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+#: A process of Node.js alone reserves some hundred megabytes.
+LEAST_MEMORY: Final = 64 * 2**20
+LEAST_PIDS: Final = 16
+#: Nothing is put over, or into, these places inside: the system, and what the sandbox itself makes.
+_KEPT: Final = tuple(
+    map(Path, ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/proc", "/sys", "/dev", "/run"))
+)
+
+
+class ProfileProblem(FleetError):
+    """A profile cannot be. `profile` and `key` tell where it is written."""
+
+    def __init__(self, profile: str, key: str, message: str) -> None:
+        super().__init__(f"The sandbox profile {profile}: {key}: {message}")
+        self.profile = profile
+        self.key = key
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A file or folder of the host that is seen inside."""
+
+    source: Path
+    place: Path
+    writable: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Written:
+    """A profile as it is written."""
+
+    kind: Kind | None = None
+    extends: tuple[str, ...] = ()
+    routes: tuple[str, ...] = ()
+    mounts: tuple[str, ...] = ()
+    """As `mount` reads them."""
+    env: Mapping[str, Any] = field(default_factory=dict)
+    """Texts, or references to where they are (register.references)."""
+    memory: int | None = None
+    """Bytes."""
+    pids: int | None = None
+    allowance: tuple[Any, ...] = ()
+    """Limits as plain data, for whoever keeps them."""
+    pool: tuple[Any, ...] = ()
+    image: str | None = None
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Profile:
+    """A profile with all that it extends."""
+
+    name: str
+    kind: Kind
+    lineage: tuple[str, ...]
+    """It and those that it extends, the most specific first."""
+    routes: tuple[str, ...] = ()
+    mounts: tuple[Shown, ...] = ()
+    env: Mapping[str, Any] = field(default_factory=dict)
+    memory: int | None = None
+    """Bytes: of all its processes together where the system lets that be bounded, otherwise of each."""
+    pids: int | None = None
+    allowance: tuple[Any, ...] = ()
+    """Its own alone; what its lineage says holds where it says nothing."""
+    pool: tuple[Any, ...] = ()
+    image: str | None = None
+    """Of a container."""
+    flags: tuple[str, ...] = ()
+
+
+def merged(written: Mapping[str, Written]) -> dict[str, Profile]:
+    """All profiles that there are: those that are written, and the built-in ones.
+
+    A built-in one may be written too, and so be given routes and limits; it keeps its kind.
+
+    Raises:
+        ProfileProblem: one cannot be.
+    """
+    every: dict[str, Written] = {**{name: Written() for name in _BUILT_IN}, **written}
+    for name, profile in every.items():
+        _check(name, profile, every)
+    return {name: _merge(name, _order(name, every), every) for name in every}
+
+
+def mount(text: str) -> Shown:
+    """Read ``/data``, ``/data:rw``, ``~/models:/models`` or ``/data:/inside:rw``; read-only unless it says rw.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    parts = text.split(":")
+    writable = parts[-1] == "rw"
+    if len(parts) > 1 and parts[-1] in {"ro", "rw"}:
+        parts.pop()
+    if not 1 <= len(parts) <= 2 or not text.isprintable():
+        raise ValueError(f"found {text[:80]!r}; wanted is a path like /data, /data:rw or /data:/inside:rw.")
+    source = parts[0]
+    if source.startswith("~/"):
+        source = os.path.expanduser(source)
+    place = parts[1] if len(parts) == 2 else source
+    for path in (source, place):
+        if not path.startswith("/") or ".." in Path(path).parts:
+            raise ValueError(f"found {path[:80]!r} in {text[:80]!r}; an absolute path is wanted, without `..`.")
+    shown = Shown(Path(os.path.normpath(source)), Path(os.path.normpath(place)), writable)
+    kept = next((folder for folder in _KEPT if shown.place.is_relative_to(folder)), None)
+    if shown.place == Path("/") or kept is not None:
+        raise ValueError(
+            f"{shown.place} cannot be put there: {kept or 'the root'} is the system's inside. Name another place."
+        )
+    return shown
+
+
+def unknown(name: str, profiles: Iterable[str]) -> str:
+    """What to say of a profile that there is not."""
+    known = sorted(profiles)
+    return f"No sandbox is called {name[:60]!r}; there are {', '.join(known)}.{suggestion(name, known)}"
+
+
+def _check(name: str, profile: Written, every: Mapping[str, Written]) -> None:
+    if not NAME.fullmatch(name):
+        raise ProfileProblem(
+            name[:60], "name", "a lower-case letter, then lower-case letters, digits and dashes; at most 32."
+        )
+    if name in _BUILT_IN and profile.kind not in {None, name}:
+        raise ProfileProblem(
+            name, "kind", f"found {profile.kind}; the built-in profile {name} is of the kind {name}. Take another name."
+        )
+    if name in _BUILT_IN and profile.extends:
+        raise ProfileProblem(name, "extends", "a built-in profile extends no other. Take another name.")
+    for other in profile.extends:
+        if other not in every:
+            raise ProfileProblem(name, "extends", unknown(other, every))
+    for route in profile.routes:
+        if not _ROUTE.fullmatch(route):
+            raise ProfileProblem(
+                name,
+                "routes",
+                f"found {route[:80]!r}; a host is wanted, like docs.python.org, github.com:22 or *.example.org.",
+            )
+    for text in profile.mounts:
+        try:
+            mount(text)
+        except ValueError as error:
+            raise ProfileProblem(name, "mounts", str(error)) from None
+    for variable in profile.env:
+        if not _VARIABLE.fullmatch(variable):
+            raise ProfileProblem(
+                name, "env", f"found {variable[:60]!r}; the name of an environment variable is wanted."
+            )
+    for key, found, least in (("memory", profile.memory, LEAST_MEMORY), ("pids", profile.pids, LEAST_PIDS)):
+        if found is not None and found < least:
+            raise ProfileProblem(name, key, f"found {found}; from {least} on are allowed: with less no runtime starts.")
+
+
+def _order(name: str, every: Mapping[str, Written]) -> tuple[str, ...]:
+    """The profiles that one is merged from, the least specific first."""
+    order: list[str] = []
+
+    def visit(at: str, way: tuple[str, ...]) -> None:
+        if at in way:
+            circle = " -> ".join((*way[way.index(at) :], at))
+            raise ProfileProblem(name, "extends", f"goes round in a circle: {circle}. Leave one of these out.")
+        if at in order:
+            return
+        for other in every[at].extends:
+            visit(other, (*way, at))
+        order.append(at)
+
+    visit(name, ())
+    return tuple(order)
+
+
+def _merge(name: str, order: tuple[str, ...], every: Mapping[str, Written]) -> Profile:
+    parts = [every[each] for each in order]
+    kinds = [_BUILT_IN.get(each, every[each].kind) for each in order]
+    kind: Kind = next((found for found in reversed(kinds) if found is not None), DEFAULT)
+    mounts = {shown.place: shown for part in parts for shown in map(mount, part.mounts)}
+    own = every[name]
+    profile = Profile(
+        name=name,
+        kind=kind,
+        lineage=order[::-1],
+        routes=tuple(dict.fromkeys(route for part in parts for route in part.routes)),
+        # An outer place first, or it would lie over the inner one.
+        mounts=tuple(mounts[place] for place in sorted(mounts)),
+        env={variable: value for part in parts for variable, value in part.env.items()},
+        memory=_last(part.memory for part in parts),
+        pids=_last(part.pids for part in parts),
+        allowance=own.allowance,
+        pool=own.pool,
+        image=_last(part.image for part in parts),
+        flags=tuple(flag for part in parts for flag in part.flags),
+    )
+    return _fitting(profile)
+
+
+def _fitting(profile: Profile) -> Profile:
+    """What does not go with its kind is refused, since it would only seem to hold."""
+    if profile.kind != "container" and (profile.image is not None or profile.flags):
+        key = "image" if profile.image is not None else "flags"
+        raise ProfileProblem(profile.name, key, f"goes with kind: container alone; this is {profile.kind}.")
+    if profile.kind == "none":
+        for key in ("routes", "mounts", "memory", "pids"):
+            if getattr(profile, key):
+                raise ProfileProblem(profile.name, key, "nothing holds an agent of the kind none to it. Leave it out.")
+    return profile
+
+
+def _last(values: Iterable[Any]) -> Any:
+    return next((value for value in reversed(list(values)) if value is not None), None)
+
+
+_BUILT_IN: Final[Mapping[str, Kind]] = {"bubblewrap": "bubblewrap", "none": "none"}
+#: Those that are there without being written down.
+BUILT_IN: Final[Mapping[str, Profile]] = merged({})
