@@ -327,6 +327,88 @@ findings = _table(
     Column("tells", Integer, nullable=False),
 )
 
+# --- spending ----------------------------------------------------------------------------------------------------
+
+#: What the egress metered: one row per request, copied from the ledger of the host that it left from.
+ledger = _table(
+    "ledger",
+    Column("id", String, primary_key=True),  # egress.entries.Entry
+    Column("ledger", String, nullable=False),  # which host's ledger it comes from, and its place there
+    Column("seq", BigInteger, nullable=False),
+    Column("agent", String, nullable=False),
+    Column("launch_id", String, nullable=False),
+    Column("role", String, nullable=False),
+    Column("profile", String, nullable=False),
+    Column("session", String),
+    Column("turn", String),
+    Column("task", String),
+    Column("account", String, nullable=False),
+    Column("provider", String, nullable=False),
+    Column("api", String, nullable=False),
+    Column("model_asked", String),
+    Column("model", String),
+    Column("attempt", Integer, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),  # no token is counted in two columns
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cache_read_tokens", BigInteger, nullable=False),
+    Column("cache_write_tokens", BigInteger, nullable=False),
+    Column("reasoning_tokens", BigInteger, nullable=False),
+    Column("reported", Boolean, nullable=False),  # false: the provider did not tell, and the tokens are an estimate
+    Column("raw", JSON),  # the provider's own usage
+    Column("status", Integer),
+    Column("ended", String, nullable=False),  # completed | client_gone | upstream_gone | cut | error
+    Column("detail", Text),
+    Column("started_at", Float, nullable=False),
+    Column("ended_at", Float, nullable=False),
+    Column("day", Integer, nullable=False),  # of its end, in UTC, counted from 1970-01-01
+    Column("first_byte_s", Float),
+    Column("total_s", Float, nullable=False),
+    Column("usd", Float),  # null: no price is known
+)
+Index("uq_ledger_place", ledger.c.ledger, ledger.c.seq, unique=True)
+Index("ix_ledger_day", ledger.c.day)
+Index("ix_ledger_agent", ledger.c.agent, ledger.c.day)
+Index("ix_ledger_account", ledger.c.account, ledger.c.day)
+Index("ix_ledger_model", ledger.c.model, ledger.c.day)
+Index("ix_ledger_task", ledger.c.task)
+
+#: How far each host's ledger was copied; moved in the transaction that writes what was copied.
+ledger_positions = _table(
+    "ledger_positions",
+    Column("ledger", String, primary_key=True),
+    Column("entries", BigInteger, nullable=False),
+    Column("observations", BigInteger, nullable=False),
+    Column("actions", BigInteger, nullable=False),
+    Column("read_at", Float, nullable=False),
+)
+
+#: What providers said last of each account's quota, window by window (egress.entries.Observation).
+quota = _table(
+    "quota",
+    Column("account", String, primary_key=True),
+    Column("window", String, primary_key=True),
+    Column("provider", String, nullable=False),
+    Column("seen_at", Float, nullable=False),
+    Column("used", Float),  # a fraction; null: the provider did not say
+    Column("amount", Float),  # the window's limit
+    Column("remaining", Float),
+    Column("reset_at", Float),
+    Column("window_s", Float),
+    Column("status", String),
+)
+
+#: Limits given by command; for their scope they go before all that muster.yaml says of it.
+budgets = _table(
+    "budgets",
+    Column("scope", String, primary_key=True),  # agent, host, or agent:, profile:, provider:, account: NAME
+    Column("unit", String, primary_key=True),  # tokens | usd
+    Column("window", String, primary_key=True),  # empty: without an end
+    Column("amount", Float, nullable=False),
+    Column("policy", String, nullable=False),  # cutoff | freeze | kill
+    Column("set_by", String, nullable=False),
+    Column("set_at", Float, nullable=False),
+)
+
 # --- who may act -------------------------------------------------------------------------------------------------
 
 #: Names that one owner holds for a time (register.leases). Rows stay when the time is over, so that tokens only grow.
