@@ -1,0 +1,254 @@
+"""Whether a request may leave: the decision at the gate, over what stands against each limit that governs it. Pure.
+
+What holds, whatever requests come together:
+
+- Nothing is admitted once a limit is used up, nor where what others reserved would leave too little.
+- What requests use within their reservations never passes a limit, however many run at once.
+- A request that uses more than it reserved is bounded twice. Its output is clamped to what was left when it was
+  admitted. And what streams is counted as it comes: at the crossing (`crossed`) all that draw on the limit are cut. A
+  limit is overshot at most by what the requests that are in flight use beyond their reservations between two reports
+  of their use: with a provider that streams what it bills, a few events' worth; with one that thinks in silence, the
+  rest of a request's clamp. Where a request sets no bound on its output and more is left than the model is known to be
+  able to write, there is no clamp, and its rest is what the model can write.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from budget.scopes import NANO_USD
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from budget.history import Estimate
+    from budget.prices import Rates
+    from budget.scopes import Limit, Unit
+    from budget.tokens import Tokens, Weights
+
+#: How long a client is told to wait for requests under way that hold what it needs.
+BUSY_S = 2
+#: A limit whose window ends within this time is worth waiting for.
+SOON_S = 60
+#: With less than this left for the answer, a request is not worth sending (OpenAI takes no lower bound on output:
+#: API reference, Responses, max_output_tokens).
+LEAST_OUTPUT = 16
+#: What every current model can write. Where a request sets no bound, one above what its model can write would be
+#: refused by the provider; so none above this is set without knowing the model.
+SURELY_WRITABLE = 16_384
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """Where a limit stands now, in its own unit: weighted tokens, or nano-USD."""
+
+    limit: Limit
+    used: int
+    """Settled within the window."""
+    reserved: int = 0
+    """Held for the requests in flight: for each the larger of what it reserved and what it used so far. Weights are
+    applied to each by itself, and round up, so that this is never less than what they come to in one sum."""
+    ends_at: float | None = None
+    """When the window ends, in seconds since the epoch."""
+
+    @property
+    def left(self) -> int:
+        """What can still be reserved."""
+        return self.limit.amount - self.used - self.reserved
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Admit:
+    """It may leave, once its reservation is durable."""
+
+    reserve: tuple[int, ...]
+    """What is held for it under each limit, in the order and the units of the standings."""
+    max_tokens: int | None
+    """The bound on its output that must be set; None: its own, or none, is low enough."""
+
+
+Why: TypeAlias = Literal["spent", "too_big", "busy", "no_price"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refuse:
+    """It may not leave."""
+
+    why: Why
+    """spent: the limit is used up. too_big: what is left does not do for this request. busy: what is left is held for
+    others that are under way. no_price: the limit is in USD, and what the model costs is not known."""
+    standing: Standing
+    need: int
+    """What the request needs at least, in the limit's unit."""
+    retry_after_s: int | None
+    """Waiting so many seconds helps (429); None: it does not (403)."""
+    model: str | None = None
+
+    @property
+    def text(self) -> str:
+        """For the agent and for people: which budget, how much, when it begins anew, and what opens it."""
+        limit = self.standing.limit
+        budget = f"The budget of {limit.scope}"
+        if self.why == "no_price":
+            model = re.sub(r"[^A-Za-z0-9._:/@-]", "?", (self.model or "")[:80])
+            return (
+                f"{budget} is in USD, and no price is known of the model {model or '(none named)'}, so that what it "
+                "spends cannot be counted. Use a model whose price is known; or have a budget in tokens set instead: "
+                f"{_command(limit)}."
+            )
+        if self.why == "busy":
+            return (
+                f"What is left of the budget of {limit.scope} is held for requests under way: "
+                f"{_spent(limit, self.standing.used)}, {_shown(self.standing.reserved, limit.unit)} reserved. Try again in {self.retry_after_s} s."
+            )
+        if self.why == "spent":
+            said = f"{budget} is used up: {_spent(limit, self.standing.used)}."
+        else:
+            said = (
+                f"{budget} has too little left for this request, which needs about {_shown(self.need, limit.unit)}: "
+                f"{_spent(limit, self.standing.used)}."
+            )
+        return f"{said} {_way_out(self.standing)}"
+
+
+def decide(
+    standings: Sequence[Standing],
+    estimate: Estimate,
+    *,
+    max_tokens: int | None,
+    weights: Weights,
+    rates: Rates | None,
+    now: float,
+    model: str | None = None,
+    surely_writable: int = SURELY_WRITABLE,
+) -> Admit | Refuse:
+    """Whether a request fits under every limit that governs it, and what is then held for it.
+
+    What is expected of it is reserved. Where less than that is left and nothing else is reserved, all that is left is
+    reserved, so that a small budget can be used to its end; the request's input and `LEAST_OUTPUT` must fit all the
+    same. Without any limit it is admitted.
+
+    Args:
+        standings: of all limits that govern the request.
+        estimate: what it is expected to use.
+        max_tokens: the bound on output that it sets itself.
+        weights: of tokens under limits in tokens.
+        rates: of tokens under limits in USD; None: no price is known.
+        now: seconds since the epoch.
+        model: as it asks for it, for the text of a refusal.
+        surely_writable: what the model is known to be able to write. A request that sets no bound gets none above it.
+    """
+    reserve: list[int] = []
+    refusals: list[Refuse] = []
+    bound: int | None = None
+    answer = LEAST_OUTPUT if max_tokens is None else min(LEAST_OUTPUT, max_tokens)
+    for standing in standings:
+        limit = standing.limit
+        if limit.unit == "usd" and rates is None:
+            refusals.append(Refuse(why="no_price", standing=standing, need=0, retry_after_s=None, model=model))
+            continue
+        reading = cost(estimate.input, limit.unit, weights, rates)
+        factor, per = _output_factor(limit.unit, weights, rates)
+        need = reading - (-answer * factor // per)
+        expected = max(need, cost(estimate.expected, limit.unit, weights, rates))
+        why: Why | None = None
+        if standing.used >= limit.amount:
+            why = "spent"
+        elif need > limit.amount - standing.used:
+            why = "too_big"
+        elif expected > standing.left and standing.reserved:
+            why = "busy"
+        if why is not None:
+            wait = _wait(why, standing, need, now)
+            refusals.append(Refuse(why=why, standing=standing, need=need, retry_after_s=wait, model=model))
+            continue
+        reserve.append(min(expected, standing.left))
+        if factor:
+            room = (standing.left - reading) * per // factor
+            bound = room if bound is None else min(bound, room)
+    if refusals:
+        # What helps is told only where it helps against all of them.
+        return max(refusals, key=lambda refusal: math.inf if refusal.retry_after_s is None else refusal.retry_after_s)
+    most = surely_writable if max_tokens is None else max_tokens
+    return Admit(reserve=tuple(reserve), max_tokens=bound if bound is not None and bound < most else None)
+
+
+def cost(tokens: Tokens, unit: Unit, weights: Weights, rates: Rates | None) -> int:
+    """What tokens count against a limit in `unit`: weighted tokens, or nano-USD.
+
+    Raises:
+        ValueError: in USD without rates.
+    """
+    if unit == "tokens":
+        return weights.weigh(tokens)
+    if rates is None:
+        raise ValueError("no price is known, so that nothing can be counted in USD")
+    return rates.price(tokens)
+
+
+def crossed(standing: Standing, streaming: int) -> bool:
+    """Whether a limit is reached while responses stream.
+
+    Args:
+        standing: the limit's; what is reserved does not count here.
+        streaming: what the requests in flight used so far, in the limit's unit.
+    """
+    return standing.used + streaming >= standing.limit.amount
+
+
+def cut_text(standing: Standing, streaming: int) -> str:
+    """Why requests are ended in the middle, once `crossed`: for the agent and for people."""
+    limit = standing.limit
+    return (
+        f"The budget of {limit.scope} was reached while this response was under way: "
+        f"{_spent(limit, standing.used + streaming)}. {_way_out(standing)}"
+    )
+
+
+def _output_factor(unit: Unit, weights: Weights, rates: Rates | None) -> tuple[int, int]:
+    """What a token of output counts at most, as a fraction: reasoning is output, too, and may count otherwise."""
+    if unit == "tokens":
+        return max(weights.output, weights.reasoning), 1000
+    assert rates is not None
+    return max(rates.output, rates.reasoning), 1_000_000
+
+
+def _wait(why: Why, standing: Standing, need: int, now: float) -> int | None:
+    if why == "busy":
+        return BUSY_S
+    if standing.ends_at is None or standing.ends_at - now > SOON_S or need > standing.limit.amount:
+        return None
+    return max(1, math.ceil(standing.ends_at - now))
+
+
+def _number(amount: int, unit: Unit) -> str:
+    if unit == "tokens":
+        return f"{amount:,}"
+    return f"{amount / NANO_USD:,.2f}" if amount >= NANO_USD // 100 else f"{amount / NANO_USD:.6f}"
+
+
+def _shown(amount: int, unit: Unit) -> str:
+    return f"{_number(amount, unit)} {'tokens' if unit == 'tokens' else 'USD'}"
+
+
+def _spent(limit: Limit, used: int) -> str:
+    """How much of how much, in which time."""
+    window = limit.window or ("launch" if limit.kind == "allowance" else None)
+    per = f" per {window}" if window else ""
+    return f"{_number(used, limit.unit)} of {_shown(limit.amount, limit.unit)}{per} used"
+
+
+def _way_out(standing: Standing) -> str:
+    if standing.ends_at is None:
+        return f"It has no end; it is raised by {_command(standing.limit)}."
+    anew = datetime.fromtimestamp(standing.ends_at, UTC)
+    return f"It begins anew at {anew:%Y-%m-%d %H:%M} UTC; it is raised before by {_command(standing.limit)}."
+
+
+def _command(limit: Limit) -> str:
+    window = f" --window {limit.window}" if limit.window and not limit.scope.startswith("launch:") else ""
+    return f"`muster budget set {limit.scope} LIMIT{window}`"

@@ -1,0 +1,170 @@
+"""Which limits govern a request: the most specific allowance, and every pool."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from budget import windows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Kind: TypeAlias = Literal["allowance", "pool"]
+Unit: TypeAlias = Literal["tokens", "usd"]
+Policy: TypeAlias = Literal["cutoff", "freeze", "kill"]
+
+#: So many make a dollar. Money is counted in whole ones, so that sums stay exact.
+NANO_USD = 10**9
+
+#: What a scope can be about. An allowance is an agent's, so that it says nothing of providers and accounts.
+SORTS = ("launch", "agent", "profile", "host", "provider", "account")
+_OF_AGENTS = ("launch", "agent", "profile", "host")
+
+_SCOPES = "launch:ID, agent:NAME, profile:NAME, host, provider:NAME, account:NAME"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scope:
+    """What a limit is set on."""
+
+    sort: str
+    """One of `SORTS`."""
+    name: str
+    """Empty for the host, of which there is one."""
+
+    @classmethod
+    def parse(cls, text: str) -> Scope:
+        """From its name, such as ``agent:coder0``.
+
+        Raises:
+            ValueError: it is none. The message says what can be written.
+        """
+        sort, colon, name = text.partition(":")
+        if sort == "host":
+            if colon:
+                raise ValueError(f"{text!r}: there is one host. Write host.")
+        elif sort not in SORTS:
+            raise ValueError(f"{text!r} is no scope of a budget. There are {_SCOPES}.")
+        elif not _NAME.fullmatch(name):
+            raise ValueError(
+                f"{text!r} does not say which {sort}. Write {sort}: and its name: letters, digits, . _ @ + -"
+            )
+        return cls(sort=sort, name=name)
+
+    def __str__(self) -> str:
+        return f"{self.sort}:{self.name}" if self.name else self.sort
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limit:
+    """A bound on spending. An allowance bounds each agent by itself, a pool the sum over all that draw on its scope.
+
+    Raises:
+        ValueError: a scope or a window that is none, an allowance on what is no agent's, or an amount below 1.
+    """
+
+    kind: Kind
+    scope: str
+    amount: int
+    """Weighted tokens, or `NANO_USD`: see `amount_of`."""
+    unit: Unit = "tokens"
+    window: str | None = None
+    """See budget.windows. None: without an end, which for an allowance is the launch."""
+    policy: Policy = "cutoff"
+    may_raise: bool = False
+    """Of an allowance of a launch: an admin's, which may be higher than what would hold without it. One that is not
+    only lowers it."""
+
+    def __post_init__(self) -> None:
+        scope = Scope.parse(self.scope)
+        if self.kind == "allowance" and scope.sort not in _OF_AGENTS:
+            raise ValueError(
+                f"{self.scope}: an allowance is an agent's share, and is set on launch:ID, agent:NAME, profile:NAME or "
+                f"host. What all spend together with a {scope.sort} is bounded by a pool."
+            )
+        if self.amount < 1:
+            raise ValueError(f"{self.scope}: a budget of {self.amount} bounds nothing. Write an amount above 0.")
+        windows.check(self.window)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Draw:
+    """Who spends, and with whom: what a request draws on."""
+
+    agent: str
+    launch_id: str
+    profiles: tuple[str, ...] = ()
+    """Its sandbox profile and those that it extends, the most specific first."""
+    provider: str
+    account: str
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """Every scope on which this spending counts."""
+        return (
+            f"launch:{self.launch_id}",
+            f"agent:{self.agent}",
+            *(f"profile:{profile}" for profile in self.profiles),
+            "host",
+            f"provider:{self.provider}",
+            f"account:{self.account}",
+        )
+
+
+def amount_of(written: str | float | Decimal, unit: Unit) -> int:
+    """The exact amount of a limit, from what a person wrote: weighted tokens, or USD, of which nano-USD are made.
+
+    Raises:
+        ValueError: it is no number above 0, or finer than can be counted.
+    """
+    try:
+        number = Decimal(str(written))
+    except InvalidOperation:
+        number = Decimal("NaN")
+    if not number.is_finite() or number <= 0:
+        raise ValueError(
+            f"{written!r} is no amount. Write a number above 0, such as {'2.50' if unit == 'usd' else 500000}."
+        )
+    scaled = number * NANO_USD if unit == "usd" else number
+    if scaled != int(scaled):
+        least = "whole tokens" if unit == "tokens" else "nine places"
+        raise ValueError(f"{written!r} is finer than {unit} are counted. Write {least} at most.")
+    return int(scaled)
+
+
+def governing(limits: Iterable[Limit], draw: Draw) -> tuple[Limit, ...]:
+    """The limits that a request must fit under, allowances first, each in the order in which they stand.
+
+    Of the scopes launch, agent, profile, the profiles that it extends in their order, and host, the first on which any
+    allowance is set governs, with all that are set on it (of several windows or units). Allowances of a launch hold
+    beside those that would govern without them, so that they only lower, unless one of them may raise. A pool holds
+    for whoever draws on its scope.
+    """
+    mine = draw.scopes
+    held = [limit for limit in limits if limit.scope in mine]
+    allowances = [limit for limit in held if limit.kind == "allowance"]
+    chosen: list[Limit] = []
+    for scope in mine:
+        found = [limit for limit in allowances if limit.scope == scope]
+        chosen += found
+        lowers = scope.startswith("launch:") and not any(limit.may_raise for limit in found)
+        if found and not lowers:
+            break
+    return (*chosen, *(limit for limit in held if limit.kind == "pool"))
+
+
+def counted_on(limit: Limit, draw: Draw) -> str:
+    """The scope whose spending counts against a limit that governs a request.
+
+    A pool's is its own. An allowance counts one agent: what it spent within the window, over all its launches; without
+    a window, what its launch spent. One that is set on a launch never counts another launch.
+    """
+    if limit.kind == "pool":
+        return limit.scope
+    if limit.window is None or limit.scope.startswith("launch:"):
+        return f"launch:{draw.launch_id}"
+    return f"agent:{draw.agent}"

@@ -1,0 +1,67 @@
+"""When a budget begins anew: the windows that spending is counted in. Times are seconds since the epoch.
+
+A window is ``day``, ``week`` (from Monday), ``month``, all in UTC, or a length such as ``90m``, ``5h`` or ``7d``.
+Windows of a length follow one another without gaps, from the epoch on (1970-01-01 00:00 UTC), so that everybody agrees
+when one begins, whatever was spent when. None is the window without an end.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+_LENGTH = re.compile(r"([1-9][0-9]{0,4})([mhd])")
+_SECONDS = {"m": 60, "h": 3600, "d": 86400}
+_LONGEST = 366 * 86400
+_DAY, _WEEK = 86400, 7 * 86400
+
+
+def check(window: str | None) -> None:
+    """Pass when this is a window.
+
+    Raises:
+        ValueError: it is none. The message says what can be written.
+    """
+    if window not in (None, "day", "week", "month"):
+        _length(window)
+
+
+def start_of(window: str | None, now: float) -> float:
+    """When the window began in which `now` is; without an end, the epoch."""
+    if window is None:
+        return 0.0
+    if window == "day":
+        return float(now // _DAY * _DAY)
+    if window == "week":
+        # The epoch was a Thursday: the Monday before it is three days earlier.
+        return float((now + 3 * _DAY) // _WEEK * _WEEK - 3 * _DAY)
+    if window == "month":
+        return _month(now).timestamp()
+    length = _length(window)
+    return float(now // length * length)
+
+
+def end_of(window: str | None, now: float) -> float | None:
+    """When the window ends in which `now` is, which is when the next begins; None: never."""
+    if window is None:
+        return None
+    if window == "month":
+        # Every month has a 28th, and four days after it the next has begun.
+        return (_month(now).replace(day=28) + timedelta(days=4)).replace(day=1).timestamp()
+    length = {"day": _DAY, "week": _WEEK}.get(window) or _length(window)
+    return start_of(window, now) + length
+
+
+def _month(now: float) -> datetime:
+    return datetime.fromtimestamp(now, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+
+
+def _length(window: str | None) -> int:
+    found = _LENGTH.fullmatch(window or "")
+    length = int(found[1]) * _SECONDS[found[2]] if found else 0
+    if not found or length > _LONGEST:
+        raise ValueError(
+            f"{window!r} is no window of a budget. Write day, week or month (UTC), or a length of up to 366 days such "
+            "as 90m, 5h or 7d."
+        )
+    return length

@@ -1,0 +1,127 @@
+"""Whether a request may leave."""
+
+from __future__ import annotations
+
+import pytest
+
+from budget.admission import Admit, Refuse, Standing, crossed, cut_text, decide
+from budget.history import Estimate
+from budget.prices import Rates
+from budget.scopes import NANO_USD, Limit
+from budget.tokens import Tokens, Weights
+
+NOW = 1_000_000.0
+RATES = Rates(
+    input=NANO_USD, output=5 * NANO_USD, cache_read=NANO_USD // 10, cache_write=NANO_USD, reasoning=5 * NANO_USD
+)
+
+
+def _standing(
+    amount: int, used: int = 0, reserved: int = 0, *, scope: str = "host", usd: bool = False, ends_in: float = 9999
+) -> Standing:
+    limit = Limit(kind="pool", scope=scope, amount=amount, unit="usd" if usd else "tokens", window="day")
+    return Standing(limit=limit, used=used, reserved=reserved, ends_at=NOW + ends_in)
+
+
+def _decide(
+    *standings: Standing,
+    input: int = 100,
+    output: int = 100,
+    max_tokens: int | None = 4096,
+    rates: Rates | None = RATES,
+) -> Admit | Refuse:
+    estimate = Estimate(expected=Tokens(input=input, output=output), input=Tokens(input=input))
+    return decide(standings, estimate, max_tokens=max_tokens, weights=Weights(), rates=rates, now=NOW, model="m`1")
+
+
+def _admitted(decision: Admit | Refuse) -> Admit:
+    assert isinstance(decision, Admit), decision
+    return decision
+
+
+def _refused(decision: Admit | Refuse) -> Refuse:
+    assert isinstance(decision, Refuse), decision
+    return decision
+
+
+def test_a_request_that_fits_is_admitted_as_it_is() -> None:
+    assert _decide(_standing(10_000)) == Admit(reserve=(200,), max_tokens=None)
+
+
+def test_without_limits_all_is_admitted() -> None:
+    assert _decide(max_tokens=None) == Admit(reserve=(), max_tokens=None)
+
+
+def test_nothing_is_admitted_at_the_limit_or_after() -> None:
+    for used in (1000, 1001, 5000):
+        refusal = _refused(_decide(_standing(1000, used=used), input=0, output=0))
+        assert (refusal.why, refusal.retry_after_s) == ("spent", None)
+
+
+def test_output_is_clamped_to_what_is_left_after_the_input() -> None:
+    assert _admitted(_decide(_standing(1000, used=300, reserved=100))).max_tokens == 500
+    assert _admitted(_decide(_standing(1000), max_tokens=None)).max_tokens == 900
+    assert _admitted(_decide(_standing(10**6), max_tokens=None)).max_tokens is None
+
+
+def test_the_tightest_limit_clamps() -> None:
+    # 0.002 USD less 100 tokens at 1 USD a million leave 0.0019 USD: 380 tokens at 5 USD a million.
+    decision = _admitted(_decide(_standing(1000), _standing(2_000_000, usd=True), max_tokens=None))
+    assert decision.max_tokens == 380
+    assert decision.reserve == (200, 100 * 1000 + 100 * 5000)
+
+
+def test_a_small_fresh_budget_can_be_used() -> None:
+    assert _decide(_standing(150)) == Admit(reserve=(150,), max_tokens=50)
+
+
+def test_a_request_whose_input_alone_does_not_fit_is_refused_for_good() -> None:
+    refusal = _refused(_decide(_standing(1000, used=950)))
+    assert (refusal.why, refusal.need, refusal.retry_after_s) == ("too_big", 116, None)
+    assert refusal.text == (
+        "The budget of host has too little left for this request, which needs about 116 tokens: 950 of 1,000 tokens "
+        "per day used. It begins anew at 1970-01-12 16:33 UTC; it is raised before by `muster budget set host LIMIT "
+        "--window day`."
+    )
+
+
+def test_waiting_helps_when_only_others_are_in_the_way() -> None:
+    refusal = _refused(_decide(_standing(1000, reserved=900)))
+    assert refusal.why == "busy"
+    assert refusal.retry_after_s == 2
+    assert "900 tokens reserved" in refusal.text
+
+
+def test_waiting_helps_when_the_window_ends_soon() -> None:
+    assert _refused(_decide(_standing(1000, used=1000, ends_in=59.5))).retry_after_s == 60
+    assert _refused(_decide(_standing(1000, used=1000, ends_in=61))).retry_after_s is None
+    assert _refused(_decide(_standing(1000, used=950, ends_in=0))).retry_after_s == 1
+    assert _refused(_decide(_standing(110, ends_in=5))).retry_after_s is None
+
+
+def test_a_final_refusal_is_told_before_one_that_passes() -> None:
+    busy, spent = _standing(1000, reserved=950), _standing(1000, used=1000, scope="account:a")
+    for standings in ((busy, spent), (spent, busy)):
+        assert _refused(_decide(*standings)).standing == spent
+
+
+def test_what_has_no_price_is_not_admitted_under_a_limit_in_usd() -> None:
+    refusal = _refused(_decide(_standing(NANO_USD, usd=True), rates=None))
+    assert refusal.why == "no_price"
+    assert refusal.retry_after_s is None
+    assert "model m?1," in refusal.text
+    assert _admitted(_decide(_standing(1000), rates=None)).reserve == (200,)
+
+
+@pytest.mark.parametrize(
+    ("used", "streaming", "is_crossed"), [(0, 999, False), (0, 1000, True), (900, 99, False), (900, 101, True)]
+)
+def test_a_limit_is_crossed_when_it_is_reached(used: int, streaming: int, is_crossed: bool) -> None:
+    assert crossed(_standing(1000, used=used, reserved=5000), streaming) is is_crossed
+
+
+def test_whoever_is_cut_is_told_what_was_reached() -> None:
+    text = cut_text(_standing(2 * NANO_USD, used=NANO_USD, usd=True, scope="account:team"), NANO_USD)
+    assert "The budget of account:team was reached" in text
+    assert "2.00 of 2.00 USD per day used" in text
+    assert "`muster budget set account:team LIMIT --window day`" in text
