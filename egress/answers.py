@@ -1,0 +1,174 @@
+"""What is written to an agent's connection: the head, the content, its end, or no end at all.
+
+It writes to the transport by itself. What a proxy needs most is the difference between an end and a break, to the byte,
+and the web server's own response objects add headers, hold back and finish in good order where this must not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from aiohttp import web
+
+#: A client that was cut off and has not taken what was written for it by then loses the rest.
+GRACE_S: Final = 0.03
+
+_NO_CONTENT: Final = {204, 304}
+
+
+class Answer:
+    """The response to one request. Nothing in it raises but for a connection that is gone (ConnectionError)."""
+
+    __slots__ = ("_chunked", "_closing", "_ended", "_left", "_protocol", "_request", "begun")
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        self._request = request
+        self._protocol = request.protocol
+        self._chunked = False
+        self._left: int | None = None
+        self._closing = False
+        self._ended = False
+        self.begun = False
+        """The head was written: another status can no longer be told."""
+
+    @property
+    def open(self) -> bool:
+        """Something can still be written."""
+        transport = self._protocol.transport
+        return transport is not None and not transport.is_closing() and not self._ended
+
+    def begin(
+        self, status: int, headers: Iterable[tuple[bytes, bytes]], *, length: int | None, with_: bytes = b""
+    ) -> None:
+        """Write the head.
+
+        Args:
+            status: of the response.
+            headers: all but those about length and connection.
+            length: how long the content is; None: not known yet.
+            with_: the beginning of the content, which then goes in the same packet.
+        """
+        request = self._request
+        old = request.version < (1, 1)
+        lines = [b"HTTP/1.1 %d %s" % (status, _REASONS.get(status, b""))]
+        lines += [name + b": " + value for name, value in headers]
+        bare = request.method == "HEAD" or status in _NO_CONTENT
+        if bare:
+            if length is not None and status not in _NO_CONTENT:
+                lines.append(b"Content-Length: %d" % length)
+            self._left = 0
+        elif length is not None:
+            lines.append(b"Content-Length: %d" % length)
+            self._left = length
+        elif old:
+            self._closing = True
+        else:
+            lines.append(b"Transfer-Encoding: chunked")
+            self._chunked = True
+        if self._closing or not request.keep_alive:
+            self._closing = True
+            lines.append(b"Connection: close")
+        elif old:
+            lines.append(b"Connection: keep-alive")
+        self.begun = True
+        head = b"\r\n".join(lines) + b"\r\n\r\n"
+        self._put(head + self._framed(with_) if with_ else head)
+
+    def write(self, content: bytes) -> None:
+        """Put content on its way. Who writes much waits for `drained` in between."""
+        if content:
+            framed = self._framed(content)
+            if framed:
+                self._put(framed)
+
+    async def drained(self) -> None:
+        """Wait until the client has taken enough for more to be written."""
+        if self._protocol.writing_paused:
+            await self._request.writer.drain()
+
+    def end(self, content: bytes = b"") -> None:
+        """Write the last of the content, and its end in good order."""
+        framed = self._framed(content) if content else b""
+        if self._chunked:
+            framed += b"0\r\n\r\n"
+        short = self._left is not None and self._left > 0
+        self._ended = True
+        if framed:
+            transport = self._protocol.transport
+            if transport is None or transport.is_closing():
+                raise ConnectionResetError("the client is gone")
+            transport.write(framed)
+        if short:
+            # Fewer bytes than were promised: no client may take this for the whole.
+            self.abort()
+
+    def refuse(
+        self, status: int, headers: Iterable[tuple[bytes, bytes]], content: bytes, *, close: bool = False
+    ) -> None:
+        """Give a whole answer at once."""
+        self._closing = self._closing or close
+        self.begin(status, headers, length=len(content), with_=content)
+        self.end()
+
+    def cut(self, last: bytes) -> None:
+        """Write the last words, as far as the client takes them soon, and close. Never waits."""
+        transport = self._protocol.transport
+        if transport is None or self._ended:
+            self.abort()
+            return
+        self._ended = True
+        self._closing = True
+        if last and not transport.is_closing():
+            if self._left is not None:
+                last = last[: self._left]
+            transport.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(last), last) if self._chunked else last)
+        if transport.get_write_buffer_size():
+            asyncio.get_running_loop().call_later(GRACE_S, transport.abort)
+        transport.close()
+
+    def abort(self) -> None:
+        """Break the connection: what was written so far is not the whole, and the client sees it."""
+        self._ended = True
+        self._closing = True
+        if self._protocol.transport is not None:
+            self._protocol.transport.abort()
+
+    def given(self) -> web.StreamResponse:
+        """What the web server wants of its handler: it finds that all is written."""
+        return cast("web.StreamResponse", _Given(keep_alive=not self._closing and self._ended))
+
+    def _framed(self, content: bytes) -> bytes:
+        if self._chunked:
+            return b"%x\r\n%b\r\n" % (len(content), content)
+        if self._left is not None:
+            # A provider that sends more than it promised must not write into the next response.
+            content = content[: self._left]
+            self._left -= len(content)
+        return content
+
+    def _put(self, framed: bytes) -> None:
+        transport = self._protocol.transport
+        if transport is None or transport.is_closing() or self._ended:
+            raise ConnectionResetError("the client is gone")
+        transport.write(framed)
+
+
+class _Given:
+    """In the place of a response that the web server would write."""
+
+    __slots__ = ("keep_alive",)
+
+    def __init__(self, *, keep_alive: bool) -> None:
+        self.keep_alive = keep_alive
+
+    async def prepare(self, request: web.BaseRequest) -> None: ...
+
+    async def write_eof(self) -> None: ...
+
+
+_REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}

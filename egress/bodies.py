@@ -1,0 +1,216 @@
+"""The body of a request, whole: short ones in memory, long ones in a file without a name, none without a bound."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from register.errors import MusterError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from aiohttp import StreamReader, web
+
+#: Longer ones lie in a file.
+IN_MEMORY: Final = 2**20
+LONGEST: Final = 128 * 2**20
+#: All that lie in memory and in files at a time, over all agents; who comes then is told to come again.
+MOST_IN_MEMORY: Final = 128 * 2**20
+MOST_ON_DISK: Final = 2 * 2**30
+#: A client that sends nothing for so long, and has not sent all, is gone.
+SILENCE_S: Final = 60.0
+_PIECE: Final = 2**18
+
+
+class TooLong(MusterError):
+    """The request is longer than is taken here."""
+
+
+class NoRoom(MusterError):
+    """So many long requests are on their way that this one must wait."""
+
+
+class Stalled(MusterError):
+    """The request did not come whole in time."""
+
+
+@dataclass(slots=True)
+class Body:
+    """One body. To be closed."""
+
+    _content: bytes
+    _file: int | None
+    _size: int
+    _store: Bodies
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self._size
+
+    @property
+    def long(self) -> bool:
+        """It lies in a file: whoever reads it, does so in a thread."""
+        return self._file is not None
+
+    def content(self) -> bytes:
+        """All of it, in memory."""
+        if self._file is None:
+            return self._content
+        return b"".join(_Pieces(self._file, self._size))
+
+    def put(self, content: bytes) -> None:
+        """Something else stands in its place."""
+        if self._file is not None:
+            os.ftruncate(self._file, 0)
+            os.lseek(self._file, 0, os.SEEK_SET)
+            _write(self._file, content)
+        else:
+            self._content = content
+        self._size = len(content)
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """For sending it: a long one is read piece by piece."""
+        if self._file is None:
+            yield self._content
+            return
+        place = 0
+        while place < self._size:
+            piece = await asyncio.to_thread(os.pread, self._file, _PIECE, place)
+            if not piece:
+                return
+            place += len(piece)
+            yield piece
+
+    def close(self) -> None:
+        """Give back what it took."""
+        self._store.give_back(self)
+
+
+class Bodies:
+    """Reads bodies, and keeps the sum of all within bounds."""
+
+    def __init__(self, spool: Path) -> None:
+        self._spool = spool
+        self._in_memory = 0
+        self._on_disk = 0
+        self.one_at_a_time = asyncio.Lock()
+        """Held while a long one is read and rewritten, which needs several times its size in memory."""
+        self._held: dict[int, tuple[int, int]] = {}
+
+    async def read(self, request: web.BaseRequest) -> Body:
+        """Take the whole of a request's body.
+
+        Raises:
+            TooLong, NoRoom, Stalled: it is not had; the rest of it is still in the connection.
+            ConnectionError, aiohttp.web.RequestPayloadError: the client left, or its coding is broken.
+        """
+        announced = request.content_length
+        if announced is not None and announced > LONGEST:
+            raise TooLong(f"the request is {announced} bytes long; at most {LONGEST} are taken.")
+        return await self._take(request.content)
+
+    async def _take(self, reader: StreamReader) -> Body:
+        parts: list[bytes] = []
+        size = 0
+        file: int | None = None
+        memory = disk = 0
+        kept = False
+        try:
+            while True:
+                piece = await _next(reader)
+                if not piece:
+                    break
+                size += len(piece)
+                if size > LONGEST:
+                    raise TooLong(f"the request is longer than the {LONGEST} bytes that are taken.")
+                parts.append(piece)
+                if file is None and size <= IN_MEMORY:
+                    if self._in_memory + len(piece) > MOST_IN_MEMORY:
+                        raise NoRoom
+                    self._in_memory += len(piece)
+                    memory += len(piece)
+                    continue
+                if file is None:
+                    file = os.open(self._spool, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+                waiting = sum(map(len, parts))
+                if waiting >= _PIECE or memory:
+                    disk += await self._spill(file, parts, waiting)
+                    self._in_memory -= memory
+                    memory = 0
+            if file is None:
+                content = parts[0] if len(parts) == 1 else b"".join(parts)
+            else:
+                disk += await self._spill(file, parts, sum(map(len, parts)))
+                content = b""
+            body = Body(content, file, size, self)
+            self._held[id(body)] = (memory, disk)
+            kept = True
+            return body
+        finally:
+            if not kept:
+                self._in_memory -= memory
+                self._on_disk -= disk
+                if file is not None:
+                    os.close(file)
+
+    async def _spill(self, file: int, parts: list[bytes], size: int) -> int:
+        if self._on_disk + size > MOST_ON_DISK:
+            raise NoRoom
+        content = b"".join(parts)
+        parts.clear()
+        self._on_disk += size
+        try:
+            await asyncio.to_thread(_write, file, content)
+        except BaseException:
+            self._on_disk -= size
+            raise
+        return size
+
+    def give_back(self, body: Body) -> None:
+        """Called by `Body.close`, once or more."""
+        memory, disk = self._held.pop(id(body), (0, 0))
+        self._in_memory -= memory
+        self._on_disk -= disk
+        if body._file is not None:
+            with contextlib.suppress(OSError):
+                os.close(body._file)
+            body._file = None
+        body._content = b""
+
+
+@dataclass(slots=True)
+class _Pieces:
+    file: int
+    left: int
+    place: int = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        # One read may give less than it was asked for.
+        while self.left and (piece := os.pread(self.file, self.left, self.place)):
+            self.place += len(piece)
+            self.left -= len(piece)
+            yield piece
+
+
+async def _next(reader: StreamReader) -> bytes:
+    # Where it is here already, no clock need be wound up for it.
+    piece = reader.read_nowait()
+    if piece or reader.at_eof():
+        return piece
+    try:
+        async with asyncio.timeout(SILENCE_S):
+            return await reader.readany()
+    except TimeoutError:
+        raise Stalled(f"the request stopped in the middle for {SILENCE_S:.0f} seconds.") from None
+
+
+def _write(file: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(file, view) :]

@@ -1,0 +1,93 @@
+"""The accounts' credentials: fetched where their references point, kept in memory, and shown to nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING
+
+from register.errors import MusterError
+from register.references import Reference, Unresolved
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class NoCredential(MusterError):
+    """An account's credential cannot be had. The message says where it was looked for, and what to do."""
+
+
+class Credentials:
+    """One for all accounts."""
+
+    def __init__(self) -> None:
+        self._pushed: dict[str, str] = {}
+        self._known: dict[str, str] = {}
+        self._files: dict[str, tuple[int, int, int]] = {}
+        self._asking: dict[str, asyncio.Task[str]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Credentials: {len(self._known)} known>"
+
+    def push(self, secrets: Mapping[str, str]) -> None:
+        """Take what stands for ``env:NAME`` from the orchestrator, whose environment has it; memory alone keeps it."""
+        self._pushed = dict(secrets)
+        self._known.clear()
+
+    def forget(self, reference: str) -> None:
+        """The provider does not take it: look anew the next time."""
+        self._known.pop(reference, None)
+
+    def known(self, reference: str) -> str | None:
+        """The secret, when it needs no looking up."""
+        secret = self._known.get(reference)
+        if secret is not None and reference.startswith("file:") and self._files.get(reference) != _stamp(reference):
+            return None
+        return secret
+
+    async def get(self, reference: str) -> str:
+        """The secret. Those who ask for the same at once share one looking up.
+
+        Raises:
+            NoCredential: there is none.
+        """
+        secret = self.known(reference)
+        if secret is not None:
+            return secret
+        asking = self._asking.get(reference)
+        if asking is None:
+            asking = asyncio.create_task(self._fetch(reference), name="credential")
+            self._asking[reference] = asking
+            asking.add_done_callback(lambda _: self._asking.pop(reference, None))
+        try:
+            return await asyncio.shield(asking)
+        except (Unresolved, ValueError) as error:
+            raise NoCredential(str(error)) from None
+
+    async def _fetch(self, written: str) -> str:
+        reference = Reference.parse(written)
+        pushed = self._pushed.get(written)
+        if pushed:
+            secret = pushed
+        elif reference.scheme == "env":
+            secret = reference.resolve()
+        else:
+            stamp = _stamp(written)
+            # A keyring may ask a person, a file may lie on a slow disk.
+            secret = await asyncio.to_thread(reference.resolve)
+            if stamp is not None:
+                self._files[written] = stamp
+        if not secret.isascii() or not secret.isprintable():
+            raise Unresolved(f"What {reference} points to is no credential: it has signs that no header can carry.")
+        self._known[written] = secret
+        return secret
+
+
+def _stamp(reference: str) -> tuple[int, int, int] | None:
+    if not reference.startswith("file:"):
+        return None
+    try:
+        found = os.stat(os.path.expanduser(reference.removeprefix("file:")))
+    except (OSError, ValueError):
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
