@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, cast
 from zoneinfo import ZoneInfo
 
 from bot.errors import ConfigError
-from bot.profiles import BUILT_IN, PROFILE_NAME
 from bot.settings import Account as Account
 from bot.settings import ConnectorSettings as ConnectorSettings
 from bot.settings import MusterFile as MusterFile
@@ -20,6 +19,8 @@ from egress.apis import PROVIDERS
 from fleet import roles, roster, yamlfile
 from fleet.names import is_agent_name
 from fleet.problems import FileProblems, Problem, suggestion
+from fleet.sandbox import profiles
+from fleet.sandbox.profiles import ProfileProblem
 from register.errors import MusterError
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def _load(paths: Paths) -> Settings:
     known = document.validate(MusterFile)
     connectors, broken = _connectors(document, raw.get("connectors"))
     _check_operators(document, raw)
-    _check_spending(document, raw)
+    _check_spending(document, raw, known)
     document.check()
     if known is None:
         raise AssertionError("a file that is not valid has a problem")
@@ -248,7 +249,7 @@ def _check_operators(document: yamlfile.Document, raw: Mapping[str, Any]) -> Non
             )
 
 
-def _check_spending(document: yamlfile.Document, raw: Mapping[str, Any]) -> None:
+def _check_spending(document: yamlfile.Document, raw: Mapping[str, Any], known: MusterFile | None) -> None:
     """Whether what budgets and sandbox profiles name is there."""
 
     def names_of(*keys: str) -> Mapping[str, Any]:
@@ -257,13 +258,12 @@ def _check_spending(document: yamlfile.Document, raw: Mapping[str, Any]) -> None
             here = here.get(key) if isinstance(here, dict) else None
         return here if isinstance(here, dict) else {}
 
-    profiles = [*BUILT_IN, *names_of("sandboxes")]
-    known: dict[str, list[str]] = {
+    named: dict[str, list[str]] = {
         "accounts": list(names_of("accounts")),
         "providers": list(PROVIDERS),
-        "profiles": profiles,
+        "profiles": [*profiles.BUILT_IN, *names_of("sandboxes")],
     }
-    for block, there in known.items():
+    for block, there in named.items():
         for name in names_of("budgets", block):
             if name not in there:
                 document.report(
@@ -273,9 +273,9 @@ def _check_spending(document: yamlfile.Document, raw: Mapping[str, Any]) -> None
     for name in names_of("budgets", "agents"):
         if not is_agent_name(name):
             document.report(("budgets", "agents", name), "not a name for an agent, such as coder0.")
-    for name in names_of("sandboxes"):
-        if not PROFILE_NAME.fullmatch(name):
-            document.report(
-                ("sandboxes", name),
-                "a profile's name is a lower-case letter, then lower-case letters, digits and dashes; at most 32.",
-            )
+    if known is not None:
+        try:
+            profiles.merged({name: profile.written() for name, profile in known.sandboxes.items()})
+        except ProfileProblem as problem:
+            key = () if problem.key == "name" else (problem.key,)
+            document.report(("sandboxes", problem.profile, *key), problem.message)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias, get_args
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from bot.setting_types import Block
+from budget import windows
 from budget.tokens import Weights
-from fleet import durations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,14 +25,9 @@ Policy: TypeAlias = Literal["cutoff", "freeze", "kill"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
 Unit: TypeAlias = Literal["tokens", "usd"]
 
-#: Windows that the calendar gives, in UTC; any other is a length of time.
-CALENDAR = ("day", "week", "month")
-
 _TOKENS = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)\s*([kKmMgG]?)")
 _FACTORS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
 _MOST = 10**12
-#: Windows that are shorter or longer (seconds) are typing errors.
-_SHORTEST, _LONGEST = 60.0, 366 * 86_400.0
 
 
 def read_tokens(value: object) -> int:
@@ -56,20 +51,8 @@ def read_window(value: object) -> str:
     Raises:
         ValueError: it is none.
     """
-    if not isinstance(value, str) or isinstance(value, bool):
-        raise ValueError("a window is wanted: day, week, month (UTC), or a length of time such as 5h.")
-    word = value.strip().casefold()
-    if word in CALENDAR:
-        return word
-    try:
-        seconds = durations.read(word)
-    except ValueError:
-        seconds = 0.0
-    if not _SHORTEST <= seconds <= _LONGEST:
-        raise ValueError(
-            f"found {value[:40]!r}; allowed are day, week and month (UTC), or a length of time from a minute to a "
-            "year, such as 5h or 7d."
-        )
+    word = value.strip() if isinstance(value, str) else str(value)
+    windows.check(word)
     return word
 
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from bot.limits import Limits
+from bot.limits import Limit, Limits
 from bot.setting_types import Block, Size
 from fleet.entries import Value
+from fleet.sandbox.profiles import LEAST_PIDS, Kind, Written
 
-Kind: TypeAlias = Literal["bubblewrap", "container", "none"]
-
-#: Profiles that are there without being written down: one of each kind, without routes.
-BUILT_IN: tuple[Kind, ...] = ("bubblewrap", "container", "none")
-PROFILE_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 
 def _listed(value: object) -> object:
@@ -47,8 +44,36 @@ class Profile(Block):
     )
     env: dict[str, Value] = Field(default={}, description="Environment variables, besides those of the roster.")
     memory: Size | None = Field(default=None, description="The most memory of all its processes, like 4 GB.")
-    pids: int | None = Field(default=None, ge=16, le=1_000_000, description="The most processes at a time.")
+    pids: int | None = Field(default=None, ge=LEAST_PIDS, le=1_000_000, description="The most processes at a time.")
     allowance: Limits = Field(default=(), description="What each agent in it may use that has no limit of its own.")
     pool: Limits = Field(default=(), description="What all agents in it may use together.")
     image: str | None = Field(default=None, min_length=1, max_length=500, description="Of a container.")
     flags: Words = Field(default=(), description="Given to podman or docker besides Muster's own, of a container.")
+
+    def written(self) -> Written:
+        """The same for who merges it with others."""
+        return Written(
+            kind=self.kind,
+            extends=self.extends,
+            routes=self.routes,
+            mounts=self.mounts,
+            env=self.env,
+            memory=self.memory,
+            pids=self.pids,
+            image=self.image,
+            flags=self.flags,
+        )
+
+
+def allowances(profiles: Mapping[str, Profile]) -> Iterator[tuple[str, Limit]]:
+    """The limits of each agent in these, each with its scope."""
+    for name, profile in profiles.items():
+        for limit in profile.allowance:
+            yield f"profile:{name}", limit
+
+
+def pools(profiles: Mapping[str, Profile]) -> Iterator[tuple[str, Limit]]:
+    """The limits of all agents in these together, each with its scope."""
+    for name, profile in profiles.items():
+        for limit in profile.pool:
+            yield f"profile:{name}", limit
