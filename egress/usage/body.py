@@ -1,0 +1,72 @@
+"""The meter of a response that is one JSON document."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from egress.usage import counts
+
+if TYPE_CHECKING:
+    from egress.usage.dialect import Dialect
+    from egress.usage.reading import Reading
+
+LARGEST_BODY = 32 * 1024 * 1024
+"""What is larger goes on, unread."""
+
+
+class BodyMeter:
+    """A Meter (egress.usage.reading) of a JSON body. The newest part is kept back until the body has ended.
+
+    `end` parses what came, up to LARGEST_BODY: a large one takes its time.
+    """
+
+    def __init__(self, dialect: Dialect, status: int = 200, *, largest: int = LARGEST_BODY) -> None:
+        self._dialect = dialect
+        self._status = status
+        self._largest = largest
+        self._copy: bytearray | None = bytearray()
+        self._newest = b""
+        self._released = False
+        self._reading: Reading | None = None
+
+    @property
+    def reading(self) -> Reading:
+        if self._reading is None:
+            self._reading = self._dialect.reading()
+        return self._reading
+
+    def feed(self, content: bytes) -> bytes:
+        if self._released or not content:
+            return content
+        if self._copy is not None:
+            if len(self._copy) + len(content) > self._largest:
+                self._copy = None
+            else:
+                self._copy += content
+        before, self._newest = self._newest, content
+        return before
+
+    def end(self) -> None:
+        if self._released or self._dialect.ended:
+            return
+        self._reading = None
+        source, self._copy = self._copy, None
+        found = None
+        if source is not None:
+            try:
+                found = counts.loads(bytes(source))
+            except ValueError:
+                found = None
+        if isinstance(found, dict):
+            self._dialect.document(found)
+        elif self._status < 400:
+            self._dialect.lost()
+        if self._status >= 400 and self._dialect.error is None:
+            said = counts.complaint(source[:500].decode("utf-8", "replace")) if source else ""
+            self._dialect.error = f"HTTP status {self._status}" + (f": {said}" if said else "")
+        self._dialect.ended = True
+
+    def release(self) -> bytes:
+        self._released = True
+        kept, self._newest, self._copy = self._newest, b"", None
+        return kept

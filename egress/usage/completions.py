@@ -1,0 +1,98 @@
+"""OpenAI Chat Completions (OpenAI API reference, "Chat Completions"), and what compatible servers make of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from egress.usage import counts
+from egress.usage.dialect import Dialect, Fate
+from egress.usage.inclusive import disjoint
+
+if TYPE_CHECKING:
+    from budget.tokens import Tokens
+
+
+class Completions(Dialect):
+    """The usage of a stream is in a chunk of its own, after the last choice and before ``[DONE]``.
+
+    Args:
+        hide_usage: the client did not ask for that chunk: it does not get it.
+    """
+
+    PATHS = (
+        ("prompt_tokens",),
+        ("completion_tokens",),
+        ("prompt_tokens_details", "cached_tokens"),
+        ("prompt_tokens_details", "cache_write_tokens"),
+        ("completion_tokens_details", "reasoning_tokens"),
+    )
+
+    def __init__(self, *, hide_usage: bool = False) -> None:
+        super().__init__()
+        self._hide_usage = hide_usage
+        self._finished = False
+
+    def event(self, name: bytes, body: bytes) -> Fate:
+        if body.startswith(b"[DONE]"):
+            self.ended = True
+            return Fate.LAST
+        if not body:
+            return Fate.PASS
+        try:
+            found = counts.loads(body)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            self.garbled = True
+            return Fate.PASS
+        if found.get("error") is not None:
+            return self.fail(found["error"])
+        self.name(found)
+        told = self._take(found.get("usage"))
+        choices = found.get("choices")
+        if isinstance(choices, list) and choices:
+            for choice in choices:
+                if isinstance(choice, dict):
+                    self._choice(choice)
+            return Fate.PASS
+        if not told:
+            return Fate.PASS
+        return Fate.HIDE if self._hide_usage else Fate.KEEP
+
+    def _take(self, usage: object) -> bool:
+        if not self.merge(usage):
+            return False
+        self.final = self.final or (counts.told(usage, "prompt_tokens") and counts.told(usage, "completion_tokens"))
+        if not disjoint(self.usage, "prompt", "completion")[1]:
+            self.lost()
+        return True
+
+    def _choice(self, choice: dict[str, Any]) -> None:
+        if choice.get("finish_reason") is not None:
+            self._finished = True
+        delta = choice.get("delta")
+        if not isinstance(delta, dict):
+            return
+        self.write((delta.get("content"), delta.get("reasoning_content") or delta.get("reasoning")))
+        self.write((delta.get("refusal"),))
+        calls = delta.get("tool_calls")
+        for call in calls if isinstance(calls, list) else ():
+            function = call.get("function") if isinstance(call, dict) else None
+            if isinstance(function, dict):
+                self.write((function.get("name"), function.get("arguments")))
+
+    def close(self) -> None:
+        # Some compatible servers send no [DONE].
+        self.ended = self.ended or self.final or self._finished
+
+    def may_be_last(self, head: bytes) -> bool:
+        return False
+
+    def document(self, found: dict[str, Any]) -> None:
+        self.name(found)
+        self._take(found.get("usage"))
+        if found.get("error") is not None:
+            self.fail(found["error"])
+
+    def tokens(self) -> Tokens:
+        return disjoint(self.usage, "prompt", "completion")[0]

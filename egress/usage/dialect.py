@@ -1,0 +1,117 @@
+"""What the three ways of writing a response have in common when they are read."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from enum import Enum
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from egress.usage import counts
+from egress.usage.reading import Reading
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from budget.tokens import Tokens
+
+
+class Fate(Enum):
+    """What becomes of an event on its way to the client."""
+
+    PASS = "pass"  # noqa: S105
+    HIDE = "hide"
+    """It is not the client's."""
+    KEEP = "keep"
+    """Nothing of use comes after it but the terminal event; they go together."""
+    LAST = "last"
+    """The terminal event."""
+
+
+class Dialect(ABC):
+    """Reads the events, or the one document, of a response, and sums up what they say. Never raises over them."""
+
+    #: Where in a usage object numbers of tokens stand.
+    PATHS: ClassVar[tuple[tuple[str, ...], ...]]
+
+    def __init__(self) -> None:
+        self.usage: dict[str, Any] = {}
+        self.bytes_written = 0
+        """Of output, as UTF-8, that have streamed."""
+        self.model: str | None = None
+        self.response_id: str | None = None
+        self.error: str | None = None
+        self.garbled = False
+        self.unsound = False
+        """What was garbled is the usage."""
+        self.final = False
+        """The final usage was told."""
+        self.ended = False
+
+    @abstractmethod
+    def event(self, name: bytes, body: bytes) -> Fate:
+        """Read one event of a stream."""
+
+    @abstractmethod
+    def may_be_last(self, head: bytes) -> bool:
+        """Whether an event that begins so, too large to come in one piece, may be the terminal one."""
+
+    @abstractmethod
+    def document(self, found: dict[str, Any]) -> None:
+        """Read a response that is one JSON object."""
+
+    @abstractmethod
+    def tokens(self) -> Tokens:
+        """What `usage` says, in disjoint kinds."""
+
+    def close(self) -> None:
+        """The stream is over, in good order: it was the whole response, if it says so."""
+        self.ended = self.ended or self.final
+
+    def lost(self) -> None:
+        """An event that matters could not be read."""
+        self.garbled = self.unsound = True
+
+    def merge(self, usage: object) -> bool:
+        """Take in a usage object; whether there was one."""
+        if usage is None:
+            return False
+        if not isinstance(usage, dict):
+            self.lost()
+            return False
+        if counts.odd(usage, self.PATHS):
+            self.lost()
+        self.usage = counts.merged(self.usage, usage)
+        return True
+
+    def name(self, source: dict[str, Any]) -> None:
+        """Who answered."""
+        self.model = self.model or counts.word(source.get("model"))
+        self.response_id = self.response_id or counts.word(source.get("id"))
+
+    def write(self, texts: Iterable[object]) -> None:
+        """Output that streamed."""
+        for text in texts:
+            if isinstance(text, str):
+                self.bytes_written += len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+
+    def fail(self, error: object) -> Fate:
+        """The response says that it failed, and ends with that."""
+        self.error = counts.complaint(error)
+        self.ended = True
+        return Fate.LAST
+
+    def reading(self) -> Reading:
+        """All that is known."""
+        tokens = self.tokens()
+        return Reading(
+            tokens=tokens,
+            reported=self.final and not self.unsound,
+            raw=self.usage or None,
+            # Two tokens per seven bytes, on the high side for English and code, on the low side for no common script.
+            written=-(-self.bytes_written * 2 // 7),
+            model=self.model,
+            response_id=self.response_id,
+            ended=self.ended,
+            error=self.error,
+            garbled=self.garbled,
+        )

@@ -1,0 +1,90 @@
+"""OpenAI Responses (OpenAI API reference, "Responses" and "Streaming events")."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from egress.usage import counts
+from egress.usage.dialect import Dialect, Fate
+from egress.usage.inclusive import disjoint
+
+if TYPE_CHECKING:
+    from budget.tokens import Tokens
+
+_LAST = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
+_TYPE = re.compile(rb'"type"\s*:\s*"response\.(?:completed|incomplete|failed|cancelled)"')
+_NAME = re.compile(rb"(?:^|[\r\n])event: ?response\.(?:completed|incomplete|failed|cancelled)[\r\n]")
+_UNNAMED = frozenset({b"", b"message"})
+
+
+class Responses(Dialect):
+    """The usage comes with the terminal event, which repeats the whole response."""
+
+    PATHS = (
+        ("input_tokens",),
+        ("output_tokens",),
+        ("input_tokens_details", "cached_tokens"),
+        ("input_tokens_details", "cache_write_tokens"),
+        ("output_tokens_details", "reasoning_tokens"),
+    )
+
+    def event(self, name: bytes, body: bytes) -> Fate:
+        kind = name.decode("utf-8", "replace")
+        unnamed = name in _UNNAMED
+        if not body or body == b"[DONE]" or not (unnamed or self._matters(kind)):
+            return Fate.PASS
+        try:
+            found = counts.loads(body)
+        except ValueError:
+            return self._unreadable(kind, body)
+        if not isinstance(found, dict):
+            return self._unreadable(kind, body)
+        if unnamed:
+            kind = str(found.get("type"))
+        if kind.endswith(".delta"):
+            self.write((found.get("delta"),))
+        elif kind == "response.created" or kind in _LAST:
+            response = found.get("response")
+            if isinstance(response, dict):
+                self.document(response)
+            elif kind in _LAST:
+                self.lost()
+            if kind in _LAST:
+                if kind == "response.failed" and self.error is None:
+                    self.error = "the response failed"
+                self.ended = True
+                return Fate.LAST
+        elif kind == "error":
+            return self.fail(found.get("error") if isinstance(found.get("error"), dict) else found)
+        return Fate.PASS
+
+    def _matters(self, kind: str) -> bool:
+        return kind.endswith(".delta") or kind in _LAST or kind in {"response.created", "error"}
+
+    def _unreadable(self, kind: str, body: bytes) -> Fate:
+        self.garbled = True
+        if kind == "error":
+            return self.fail(body[:500].decode("utf-8", "replace"))
+        if kind in _LAST:
+            self.lost()
+            self.ended = True
+            return Fate.LAST
+        return Fate.PASS
+
+    def may_be_last(self, head: bytes) -> bool:
+        return _NAME.search(head, 0, 4_096) is not None or _TYPE.search(head, 0, 4_096) is not None
+
+    def document(self, found: dict[str, Any]) -> None:
+        self.name(found)
+        usage = found.get("usage")
+        if self.merge(usage):
+            self.final = counts.told(usage, "output_tokens") and counts.told(usage, "input_tokens")
+            _, clean = disjoint(self.usage, "input", "output")
+            if not clean:
+                self.lost()
+        if found.get("error") is not None:
+            self.error = counts.complaint(found["error"])
+
+    def tokens(self) -> Tokens:
+        return disjoint(self.usage, "input", "output")[0]
