@@ -101,9 +101,10 @@ class Refuse:
                 f"{_command(limit)}."
             )
         if self.why == "busy":
+            reserved = _shown(self.standing.reserved, limit.unit)
             return (
                 f"What is left of the budget of {limit.scope} is held for requests under way: "
-                f"{_spent(limit, self.standing.used)}, {_shown(self.standing.reserved, limit.unit)} reserved. Try again in {self.retry_after_s} s."
+                f"{_spent(limit, self.standing.used)}, {reserved} reserved. Try again in {self.retry_after_s} s."
             )
         if self.why == "spent":
             said = f"{budget} is used up: {_spent(limit, self.standing.used)}."

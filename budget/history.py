@@ -1,12 +1,32 @@
-"""What requests are expected to use: learned from those before them, by role and model."""
+"""What requests are expected to use: learned from those before them, by role and model. Pure, in memory, bounded.
+
+Reserving the worst case of a request starves whoever shares its budget, and reserving too little lets many together
+pass it. So what is reserved is what 95 of 100 requests of that role with that model stay within. Agents of a role teach
+one another; what one of them can do with that is to make the others wait where a budget is nearly used up.
+"""
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
+from collections import OrderedDict, deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from budget.tokens import Tokens
+from budget.tokens import Tokens, Weights
+
+#: So many requests of each role and model are remembered.
+REMEMBERED = 500
+#: So many are needed before they are believed; until then the request's size is.
+ENOUGH = 20
+#: So many pairs of role and model are remembered: agents name models as they like.
+PAIRS = 256
+#: English text and code in the tokenizers of both providers come to about so many bytes a token.
+BYTES_PER_TOKEN = 4
+#: What a provider adds to the text of a request, as for tools: hundreds of tokens. No text has more tokens than bytes.
+ADDED = 1024
+#: What a request is expected to answer while nothing was learned, if it may.
+ANSWER = 1024
+#: More than any current model writes in one response.
+LONGEST_ANSWER = 131_072
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,3 +37,140 @@ class Estimate:
     """Reserved for it: as much as most such requests use."""
     input: Tokens
     """What reading it will likely cost, whatever it answers: a request leaves only where so much is left."""
+
+
+class History:
+    """What requests used."""
+
+    def __init__(self) -> None:
+        self._pairs: OrderedDict[tuple[str, str], _Pair] = OrderedDict()
+
+    def add(self, role: str, model: str, tokens: Tokens, body_bytes: int | None = None) -> None:
+        """Learn from a request whose usage its provider has reported.
+
+        Args:
+            role: of the agent.
+            model: as it was asked for.
+            tokens: what it used.
+            body_bytes: of its body, where that is known.
+        """
+        pair = self._pairs.get((role, model))
+        if pair is None:
+            pair = self._pairs[role, model] = _Pair()
+            if len(self._pairs) > PAIRS:
+                self._pairs.popitem(last=False)
+        else:
+            self._pairs.move_to_end((role, model))
+        pair.add(tokens, body_bytes)
+
+    def estimate(self, role: str, model: str, body_bytes: int, max_tokens: int | None) -> Estimate:
+        """What a request will use.
+
+        Args:
+            role: of the agent.
+            model: as it is asked for.
+            body_bytes: of its body.
+            max_tokens: the bound on output that it sets.
+        """
+        most = min(LONGEST_ANSWER, LONGEST_ANSWER if max_tokens is None else max(0, max_tokens))
+        pair = self._pairs.get((role, model))
+        if pair is None or pair.count < ENOUGH:
+            likely = Tokens(input=-(-body_bytes // BYTES_PER_TOKEN))
+            return Estimate(expected=likely + Tokens(output=min(ANSWER, most)), input=likely)
+        read, written = pair.usual_input, pair.usual_output
+        expected = _scaled(read, body_bytes + ADDED) + _scaled(written, most)
+        return Estimate(expected=expected, input=pair.likely_input(body_bytes))
+
+
+# The sides of a request are kept so that they sort by what they come to, with their kinds behind that.
+_Input = tuple[int, int, int, int]
+_Output = tuple[int, int, int]
+
+_WEIGHTS = Weights()
+
+
+class _Pair:
+    """The last requests of one role with one model.
+
+    Input and output are ranked apart, each as a whole, by what it weighs: the 95th of 100 inputs is one that really
+    was, read from a cache or written into one. The 95th of each kind by itself would count a context twice.
+    """
+
+    def __init__(self) -> None:
+        self._requests: deque[tuple[_Input, _Output, int]] = deque()
+        self._inputs: list[_Input] = []
+        self._outputs: list[_Output] = []
+        # Sums over those that are remembered: of input by kind, and of those whose size is known.
+        self._input = self._cache_read = self._cache_write = 0
+        self._sized = self._sized_bytes = self._sized_tokens = 0
+
+    @property
+    def count(self) -> int:
+        return len(self._requests)
+
+    def add(self, tokens: Tokens, body_bytes: int | None) -> None:
+        reading = Tokens(input=tokens.input, cache_read=tokens.cache_read, cache_write=tokens.cache_write)
+        read = (_WEIGHTS.weigh(reading), tokens.input, tokens.cache_read, tokens.cache_write)
+        written = (tokens.output + tokens.reasoning, tokens.output, tokens.reasoning)
+        if len(self._requests) == REMEMBERED:
+            self._forget()
+        self._requests.append((read, written, body_bytes or 0))
+        insort(self._inputs, read)
+        insort(self._outputs, written)
+        self._sum(read, body_bytes or 0, 1)
+
+    def _forget(self) -> None:
+        read, written, body_bytes = self._requests.popleft()
+        del self._inputs[bisect_left(self._inputs, read)]
+        del self._outputs[bisect_left(self._outputs, written)]
+        self._sum(read, body_bytes, -1)
+
+    def _sum(self, read: _Input, body_bytes: int, sign: int) -> None:
+        _, fresh, cache_read, cache_write = read
+        self._input += sign * fresh
+        self._cache_read += sign * cache_read
+        self._cache_write += sign * cache_write
+        if body_bytes:
+            self._sized += sign
+            self._sized_bytes += sign * body_bytes
+            self._sized_tokens += sign * (fresh + cache_read + cache_write)
+
+    @property
+    def usual_input(self) -> Tokens:
+        _, fresh, cache_read, cache_write = self._inputs[_rank(self.count)]
+        return Tokens(input=fresh, cache_read=cache_read, cache_write=cache_write)
+
+    @property
+    def usual_output(self) -> Tokens:
+        _, output, reasoning = self._outputs[_rank(self.count)]
+        return Tokens(output=output, reasoning=reasoning)
+
+    def likely_input(self, body_bytes: int) -> Tokens:
+        """As many tokens as requests of this size had on average, in the proportions that they had."""
+        tokens = -(-body_bytes // BYTES_PER_TOKEN)
+        if self._sized >= ENOUGH:
+            tokens = -(-body_bytes * self._sized_tokens // self._sized_bytes)
+        total = self._input + self._cache_read + self._cache_write
+        if not total:
+            return Tokens(input=tokens)
+        cache_read, cache_write = tokens * self._cache_read // total, tokens * self._cache_write // total
+        return Tokens(input=tokens - cache_read - cache_write, cache_read=cache_read, cache_write=cache_write)
+
+
+def _rank(count: int) -> int:
+    """Where the least stands, among so many in order, that 95 of 100 do not pass."""
+    return -(-95 * count // 100) - 1
+
+
+def _scaled(tokens: Tokens, most: int) -> Tokens:
+    """So many tokens at most, in the same proportions."""
+    total = tokens.total
+    if total <= most:
+        return tokens
+    return Tokens(
+        input=tokens.input * most // total,
+        output=tokens.output * most // total,
+        cache_read=tokens.cache_read * most // total,
+        cache_write=tokens.cache_write * most // total,
+        reasoning=tokens.reasoning * most // total,
+    )
