@@ -1,0 +1,13 @@
+"""The ledger: what was used, by whom, durable before anybody acts on it. An SQLite file of this host's egress alone.
+
+rows      what is written: reservations, settlements, denials
+schema    the tables, and opening the file
+sums      what was used since when, from hourly sums and the rows that are not in them yet
+writer    the one thread that writes, in groups
+reading   pages for whoever copies the ledger, over a connection that only reads
+book      all of it together, for the event loop
+"""
+
+from egress.ledger.book import Ledger
+
+__all__ = ["Ledger"]

@@ -1,0 +1,366 @@
+"""The ledger as the event loop sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import sqlite3
+import time
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import structlog
+from pydantic import ValidationError
+
+from egress.entries import Action
+from egress.ledger import rows, schema, sums
+from egress.ledger.reading import Reader
+from egress.ledger.rows import Denial
+from egress.ledger.writer import Head, Seen, Withdrawal, Work, Writer, unwritable
+from egress.settings import Registration
+from register.crashpoints import around, declare
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from egress.admission import LedgerUnwritable
+    from egress.entries import Entry, Observation
+    from egress.ledger.reading import Learned
+    from egress.ledger.rows import Reservation, Settlement
+
+RECOVER: Final = declare("ledger.recover")
+
+_log = structlog.get_logger(__name__)
+
+#: What is written of a request that was under way when an egress ended: it never heard how it ended.
+UNDER_WAY: Final = "the egress ended while this was under way"
+_PRUNE_ROWS: Final = 5000
+
+_T = TypeVar("_T")
+
+
+class Ledger:
+    """One host's ledger. All methods are the event loop's; whatever they return or await is durable then.
+
+    Methods that write raise `LedgerUnwritable` when the disk takes nothing.
+    """
+
+    def __init__(self, writer: Writer, reader: Reader, opened: _Opened, clock: Callable[[], float]) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._clock = clock
+        self._nonce = opened.nonce
+        self._numbers = 0
+        self._actions = 0
+        self._head = writer.head
+        self._news: asyncio.Event | None = None
+        self.id = opened.ledger
+        """Of this file, for ever: positions in another one mean nothing here."""
+        self.incarnation = opened.incarnation
+        self.recovered = opened.recovered
+        """Requests that were under way when the egress before this one ended."""
+        self.agents = opened.agents
+        """Whom this egress knew when it ended."""
+        self.denials = opened.denials
+
+    @classmethod
+    async def open(cls, path: Path, *, clock: Callable[[], float] = time.time) -> Ledger:
+        """Open the file, or begin one, and enter what was under way when the last egress ended, as estimates.
+
+        Raises:
+            LedgerUnusable: it cannot be opened as it is.
+        """
+        opened = await asyncio.to_thread(_open, path, clock())
+        ledger: Ledger
+        writer = Writer(
+            opened.connection,
+            asyncio.get_running_loop(),
+            on_committed=lambda head: ledger._committed(head),
+            clock=clock,
+        )
+        ledger = cls(writer, Reader(path), opened, clock)
+        writer.start()
+        return ledger
+
+    async def close(self) -> None:
+        """Write what waits, if it can be written, and close the file."""
+        await self._reader.close()
+        await self._writer.close()
+
+    # --- requests -------------------------------------------------------------------------------------------------
+
+    @property
+    def unwritable(self) -> LedgerUnwritable | None:
+        """Why nothing can be written now; None: as far as is known it can."""
+        trouble = self._writer.trouble
+        return None if trouble is None else unwritable(trouble)
+
+    def next_number(self) -> tuple[int, str]:
+        """For a new reservation: its number, and its id, which no other ledger's row ever has."""
+        self._numbers = number = self._numbers + 1
+        return number, f"{self._nonce}-{number}"
+
+    def reserve(self, reservation: Reservation) -> asyncio.Future[None]:
+        """Done when the reservation is durable. Whether anybody awaits it changes nothing."""
+        return self._writer.put(reservation)
+
+    def withdraw(self, number: int) -> None:
+        """Forget a reservation on which nothing left."""
+        self._writer.put_unheard(Withdrawal(number))
+
+    def settle(self, settlement: Settlement) -> asyncio.Future[int]:
+        """Done, with the seq of its entry, when the entry is durable and the reservation gone.
+
+        When it fails, the entry is owed, and follows as soon as the disk takes it. Whether anybody awaits it changes
+        nothing.
+        """
+        return self._writer.put(settlement)
+
+    def observe(self, observations: tuple[Observation, ...]) -> None:
+        """Keep what was seen of quotas, soon."""
+        self._writer.put_unheard(Seen(observations))
+
+    # --- what was done to agents -----------------------------------------------------------------------------------
+
+    async def act(
+        self, agent: str, action: str, *, cause: str, by: str, result: str, detail: Mapping[str, Any] | None = None
+    ) -> Action:
+        """Add a row to the audit; when it cannot be written now, it is owed."""
+        made = self._action(agent, action, cause, by, result, detail)
+        return await self._work(lambda connection: _insert_action(connection, made))
+
+    def note(
+        self, agent: str, action: str, *, cause: str, by: str, result: str, detail: Mapping[str, Any] | None = None
+    ) -> None:
+        """The same, for whom nobody waits."""
+        made = self._action(agent, action, cause, by, result, detail)
+        self._writer.put_unheard(Work(lambda connection: _insert_action(connection, made), owed=True))
+
+    async def deny(self, denial: Denial, *, result: str, detail: Mapping[str, Any] | None = None) -> Action:
+        """Keep a denial, with its row in the audit."""
+        made = self._action(denial.agent, denial.action, denial.cause, denial.by, result, detail, denial.id)
+
+        def write(connection: sqlite3.Connection) -> Action:
+            connection.execute("INSERT OR REPLACE INTO denials VALUES (?, ?, ?, ?, ?, ?)", denial)
+            return _insert_action(connection, made)
+
+        self.denials[denial.agent] = denial
+        return await self._work(write)
+
+    async def allow(self, agent: str, action: str, *, cause: str, by: str, id: str = "") -> Action:
+        """Take a denial back, with a row in the audit."""
+        made = self._action(agent, action, cause, by, "allowed", None, id)
+
+        def write(connection: sqlite3.Connection) -> Action:
+            connection.execute("DELETE FROM denials WHERE agent = ?", (agent,))
+            return _insert_action(connection, made)
+
+        done = await self._work(write)
+        self.denials.pop(agent, None)
+        return done
+
+    async def keep_agent(self, registration: Registration) -> None:
+        """Remember an agent, so that it is served again after a restart."""
+        row = registration.agent, registration.model_dump_json()
+        await self._work(lambda connection: connection.execute("INSERT OR REPLACE INTO agents VALUES (?, ?)", row))
+        self.agents[registration.agent] = registration
+
+    async def forget_agent(self, name: str) -> None:
+        """Forget an agent. What it used stays."""
+        await self._work(lambda connection: connection.execute("DELETE FROM agents WHERE name = ?", (name,)))
+        self.agents.pop(name, None)
+
+    # --- what was used ---------------------------------------------------------------------------------------------
+
+    async def used_since(self, starts: Sequence[float]) -> dict[float, list[sums.Used]]:
+        """What was used from each of these times on, all settlements included that were asked for before this."""
+
+        def read(connection: sqlite3.Connection) -> dict[float, list[sums.Used]]:
+            sums.advance(connection)
+            return {start: sums.since(connection, start) for start in starts}
+
+        result: dict[float, list[sums.Used]] = await self._writer.put(Work(read, owed=False))
+        return result
+
+    async def learned(self, limit: int) -> list[Learned]:
+        """What the last requests used whose usage the provider told, oldest first."""
+        return await self._reader.learned(limit)
+
+    # --- for who copies it -----------------------------------------------------------------------------------------
+
+    @property
+    def head(self) -> Head:
+        """How far the ledger goes."""
+        return self._head
+
+    async def entries_after(self, seq: int, limit: int) -> list[Entry]:
+        return await self._reader.entries_after(seq, limit)
+
+    async def actions_after(self, seq: int, limit: int) -> list[Action]:
+        return await self._reader.actions_after(seq, limit)
+
+    async def observations_after(self, change: int, limit: int) -> list[tuple[int, Observation]]:
+        return await self._reader.observations_after(change, limit)
+
+    async def newer(self, than: Head, timeout_s: float) -> Head:
+        """How far the ledger goes, once it goes beyond `than` in any of its streams, or the time is up."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not any(have > known for have, known in zip(self._head, than, strict=True)):
+                    if self._news is None:
+                        self._news = asyncio.Event()
+                    await self._news.wait()
+        except TimeoutError:
+            pass
+        return self._head
+
+    async def prune(self, *, before: float, entries: int, actions: int) -> int:
+        """Throw away rows that are older than `before` and lie in the copy up to these seqs; how many it were.
+
+        The sums stay. The last row of each stays, too, so that counting goes on. A bounded number goes at a time: more
+        may be left.
+        """
+
+        def delete(connection: sqlite3.Connection) -> int:
+            sums.advance(connection)
+            gone = 0
+            for table, time_, copied in (("entries", "ended_at", entries), ("actions", "at", actions)):
+                gone += connection.execute(
+                    f"DELETE FROM {table} WHERE seq IN (SELECT seq FROM {table} WHERE seq <= ? AND {time_} < ? "  # noqa: S608
+                    f"AND seq < (SELECT max(seq) FROM {table}) ORDER BY seq LIMIT {_PRUNE_ROWS})",
+                    (copied, before),
+                ).rowcount
+            connection.execute("PRAGMA incremental_vacuum(1000)")
+            return gone
+
+        result: int = await self._writer.put(Work(delete, owed=False))
+        return result
+
+    # ---------------------------------------------------------------------------------------------------------------
+
+    async def _work(self, act: Callable[[sqlite3.Connection], _T]) -> _T:
+        result: _T = await self._writer.put(Work(act, owed=True))
+        return result
+
+    def _action(
+        self,
+        agent: str,
+        action: str,
+        cause: str,
+        by: str,
+        result: str,
+        detail: Mapping[str, Any] | None,
+        id_: str = "",
+    ) -> Action:
+        self._actions += 1
+        return Action(
+            seq=0,
+            id=rows.name(id_) or f"{self._nonce}-a{self._actions}",
+            at=self._clock(),
+            agent=agent,
+            action=action,
+            cause=rows.detail(cause) or "",
+            by=rows.name(by) or "",
+            result=rows.detail(result) or "",
+            detail=detail or {},
+        )
+
+    def _committed(self, head: Head) -> None:
+        if head != self._head:
+            self._head = head
+            if self._news is not None:
+                self._news.set()
+                self._news = None
+
+
+class _Opened:
+    """What was found in the file."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self.nonce = secrets.token_hex(8)
+        self.incarnation = 0
+        self.recovered = 0
+        self.ledger: str = connection.execute("SELECT value FROM meta WHERE key = 'ledger'").fetchone()[0]
+        self.denials = {row[0]: Denial(*row) for row in connection.execute("SELECT * FROM denials")}
+        self.agents: dict[str, Registration] = {}
+        for name, text in connection.execute("SELECT name, registration FROM agents"):
+            try:
+                self.agents[name] = Registration.model_validate_json(text)
+            except ValidationError as error:
+                _log.warning("agent_unreadable", agent=name, errors=error.error_count())
+
+
+def _open(path: Path, now: float) -> _Opened:
+    connection = schema.open_for_writing(path)
+    try:
+        opened = _Opened(connection)
+        with around(RECOVER):
+            connection.execute("BEGIN IMMEDIATE")
+            opened.recovered = _recover(connection, now)
+            opened.incarnation = (
+                connection.execute(
+                    "INSERT INTO incarnations (nonce, started_at) VALUES (?, ?)", (opened.nonce, now)
+                ).lastrowid
+                or 0
+            )
+            sums.advance(connection)
+            connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        connection.close()
+        raise schema.LedgerUnusable(f"The ledger {path} cannot be written: {error}. Make room on its disk.") from None
+    except BaseException:
+        connection.close()
+        raise
+    return opened
+
+
+def _recover(connection: sqlite3.Connection, now: float) -> int:
+    """Turn the reservations of the egress that ended into entries, estimated, in the order of their admission.
+
+    They end at the last moment at which that egress is known to have lived: so they count in the window in which they
+    were used, however much later it comes back.
+    """
+    (lived,) = connection.execute(
+        "SELECT max((SELECT coalesce(max(started_at), 0) FROM reservations),"
+        " (SELECT coalesce(max(ended_at), 0) FROM (SELECT ended_at FROM entries ORDER BY seq DESC LIMIT 100)))"
+    ).fetchone()
+    who = ", ".join(rows.Reservation._fields[rows.WHO])
+    count: int = connection.execute(
+        f"""INSERT INTO entries ({", ".join(rows.ENTRY_COLUMNS)})
+            SELECT (SELECT coalesce(max(seq), 0) FROM entries) + row_number() OVER (ORDER BY number), {who}, NULL,
+                input, output, cache_read, cache_write, reasoning, 0, NULL, NULL, 'upstream_gone', :detail,
+                max(started_at, :lived), NULL, max(0.0, :lived - started_at), nano_usd
+            FROM reservations ORDER BY number""",  # noqa: S608
+        {"detail": UNDER_WAY, "lived": min(lived, now)},
+    ).rowcount
+    connection.execute("DELETE FROM reservations")
+    return count
+
+
+def _insert_action(connection: sqlite3.Connection, action: Action) -> Action:
+    seq = connection.execute(
+        'INSERT INTO actions (id, at, agent, action, cause, "by", result, detail) VALUES (?, ?, ?, ?, ?, ?, ?, ?)',
+        (
+            action.id,
+            action.at,
+            action.agent,
+            action.action,
+            action.cause,
+            action.by,
+            action.result,
+            json.dumps(action.detail, separators=(",", ":")),
+        ),
+    ).lastrowid
+    return Action(
+        seq=seq or 0,
+        id=action.id,
+        at=action.at,
+        agent=action.agent,
+        action=action.action,
+        cause=action.cause,
+        by=action.by,
+        result=action.result,
+        detail=action.detail,
+    )

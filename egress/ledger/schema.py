@@ -1,0 +1,140 @@
+"""The tables of the ledger, and opening its file.
+
+Everything is in one file, so that one transaction is enough for an admission, a settlement or a denial. Its schema only
+grows: a version adds a script to `_SCRIPTS` and changes none that stands there.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+from register.errors import MusterError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+APPLICATION_ID: Final = 0x4D554C45
+"""Tells this file from other SQLite files (``MULE``)."""
+
+_FIRST: Final = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
+INSERT INTO meta VALUES ('ledger', lower(hex(randomblob(16)))), ('summed', 0), ('probed', 0);
+
+CREATE TABLE incarnations (number INTEGER PRIMARY KEY, nonce TEXT NOT NULL, started_at REAL NOT NULL);
+
+CREATE TABLE reservations (
+    number INTEGER NOT NULL, id TEXT NOT NULL, tenant_id TEXT NOT NULL, host TEXT NOT NULL, agent TEXT NOT NULL,
+    launch_id TEXT NOT NULL, role TEXT NOT NULL, profile TEXT NOT NULL, profiles TEXT NOT NULL, session TEXT, turn TEXT,
+    task TEXT, account TEXT NOT NULL, provider TEXT NOT NULL, api TEXT NOT NULL, model_asked TEXT,
+    attempt INTEGER NOT NULL, started_at REAL NOT NULL, input INTEGER NOT NULL, output INTEGER NOT NULL,
+    cache_read INTEGER NOT NULL, cache_write INTEGER NOT NULL, reasoning INTEGER NOT NULL, nano_usd INTEGER,
+    PRIMARY KEY (number)
+) WITHOUT ROWID;
+
+CREATE TABLE entries (
+    seq INTEGER PRIMARY KEY, id TEXT NOT NULL, tenant_id TEXT NOT NULL, host TEXT NOT NULL, agent TEXT NOT NULL,
+    launch_id TEXT NOT NULL, role TEXT NOT NULL, profile TEXT NOT NULL, profiles TEXT NOT NULL, session TEXT, turn TEXT,
+    task TEXT, account TEXT NOT NULL, provider TEXT NOT NULL, api TEXT NOT NULL, model_asked TEXT,
+    attempt INTEGER NOT NULL, started_at REAL NOT NULL, model TEXT, input INTEGER NOT NULL, output INTEGER NOT NULL,
+    cache_read INTEGER NOT NULL, cache_write INTEGER NOT NULL, reasoning INTEGER NOT NULL, reported INTEGER NOT NULL,
+    raw TEXT, status INTEGER, ended TEXT NOT NULL, detail TEXT, ended_at REAL NOT NULL, first_byte_s REAL,
+    total_s REAL NOT NULL, nano_usd INTEGER
+);
+
+CREATE TABLE hours (
+    hour INTEGER NOT NULL, agent TEXT NOT NULL, launch_id TEXT NOT NULL, account TEXT NOT NULL, provider TEXT NOT NULL,
+    profiles TEXT NOT NULL, requests INTEGER NOT NULL, input INTEGER NOT NULL, output INTEGER NOT NULL,
+    cache_read INTEGER NOT NULL, cache_write INTEGER NOT NULL, reasoning INTEGER NOT NULL, nano_usd INTEGER NOT NULL,
+    first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL,
+    PRIMARY KEY (hour, agent, launch_id, account, provider, profiles)
+) WITHOUT ROWID;
+
+CREATE TABLE observations (
+    account TEXT NOT NULL, provider TEXT NOT NULL, "window" TEXT NOT NULL, seen_at REAL NOT NULL, used REAL,
+    "limit" REAL, remaining REAL, reset_at REAL, window_s REAL, status TEXT, change INTEGER NOT NULL,
+    PRIMARY KEY (account, provider, "window")
+) WITHOUT ROWID;
+CREATE INDEX observations_by_change ON observations (change);
+
+CREATE TABLE actions (
+    seq INTEGER PRIMARY KEY, id TEXT NOT NULL, at REAL NOT NULL, agent TEXT NOT NULL, action TEXT NOT NULL,
+    cause TEXT NOT NULL, "by" TEXT NOT NULL, result TEXT NOT NULL, detail TEXT NOT NULL
+);
+
+CREATE TABLE denials (
+    agent TEXT PRIMARY KEY, action TEXT NOT NULL, cause TEXT NOT NULL, "by" TEXT NOT NULL, id TEXT NOT NULL,
+    at REAL NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE agents (name TEXT PRIMARY KEY, registration TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+_SCRIPTS: Final = (_FIRST,)
+VERSION: Final = len(_SCRIPTS)
+
+#: Nobody else writes; somebody who looks at the file by hand may hold it for a moment.
+_BUSY_S: Final = 1.0
+
+
+class LedgerUnusable(MusterError):
+    """The ledger cannot be opened as it is."""
+
+
+def open_for_writing(path: Path) -> sqlite3.Connection:
+    """The file, made or brought up to date, with every commit on the disk before it returns.
+
+    Raises:
+        LedgerUnusable: a newer Muster wrote it, it is no ledger, or it cannot be written.
+    """
+    try:
+        # SQLite gives its companion files the permissions of the file itself.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+    except (OSError, sqlite3.Error) as error:
+        raise LedgerUnusable(f"The ledger {path} cannot be opened: {error}.") from None
+    try:
+        _prepare(connection, path)
+    except sqlite3.Error as error:
+        connection.close()
+        raise LedgerUnusable(
+            f"The ledger {path} cannot be used: {error}. Is the disk full, is the file another user's or damaged?"
+        ) from None
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_for_reading(path: Path) -> sqlite3.Connection:
+    """A connection that only reads; the file exists."""
+    connection = sqlite3.connect(
+        f"file:{quote(str(path))}?mode=ro", uri=True, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+    )
+    connection.row_factory = sqlite3.Row
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if tables and application != APPLICATION_ID:
+        raise LedgerUnusable(f"{path} is no ledger of Muster's. Move it away, and the egress begins a new one.")
+    if version > VERSION:
+        raise LedgerUnusable(
+            f"The ledger {path} was written by a newer Muster: its schema is version {version}, and this one knows "
+            f"versions up to {VERSION}. Start the newer Muster again; a ledger never goes back."
+        )
+    if not tables:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    for number in range(version, VERSION):
+        connection.executescript(
+            f"BEGIN IMMEDIATE; PRAGMA application_id = {APPLICATION_ID};"
+            f"{_SCRIPTS[number]} PRAGMA user_version = {number + 1}; COMMIT;"
+        )

@@ -1,0 +1,92 @@
+"""What was used since when, by whom: from sums by the hour, and from the rows that are not in them yet.
+
+``meta.summed`` says up to which entry the sums go. It moves in the transaction that adds entries to them, so that each
+entry is counted once, whatever the moment at which the egress dies; and adding many at a time costs little.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from budget.tokens import Tokens
+
+if TYPE_CHECKING:
+    import sqlite3
+
+HOUR_S: Final = 3600
+
+_KINDS: Final = "input, output, cache_read, cache_write, reasoning"
+_WHO: Final = "agent, launch_id, account, provider, profiles"
+
+
+class Used(NamedTuple):
+    """What one agent used with one account since some moment."""
+
+    agent: str
+    launch_id: str
+    account: str
+    provider: str
+    profiles: tuple[str, ...]
+    requests: int
+    tokens: Tokens
+    nano_usd: int
+    """Of the requests whose price is known."""
+
+
+def advance(connection: sqlite3.Connection) -> None:
+    """Take all entries into the sums. Within a transaction."""
+    (summed,) = connection.execute("SELECT value FROM meta WHERE key = 'summed'").fetchone()
+    connection.execute(
+        f"""INSERT INTO hours
+            SELECT CAST(ended_at / {HOUR_S} AS INTEGER) AS hour, {_WHO}, count(*), sum(input), sum(output),
+                sum(cache_read), sum(cache_write), sum(reasoning), coalesce(sum(nano_usd), 0), min(seq), max(seq)
+            FROM entries WHERE seq > ? GROUP BY hour, {_WHO}
+            ON CONFLICT DO UPDATE SET requests = requests + excluded.requests, input = input + excluded.input,
+                output = output + excluded.output, cache_read = cache_read + excluded.cache_read,
+                cache_write = cache_write + excluded.cache_write, reasoning = reasoning + excluded.reasoning,
+                nano_usd = nano_usd + excluded.nano_usd, last_seq = excluded.last_seq""",  # noqa: S608
+        (summed,),
+    )
+    connection.execute(
+        "UPDATE meta SET value = coalesce((SELECT max(seq) FROM entries), value) WHERE key = 'summed'",
+    )
+
+
+def since(connection: sqlite3.Connection, start: float) -> list[Used]:
+    """What was used from `start` on (seconds since the epoch), by who used it. All entries are in the sums.
+
+    Whole hours come from the sums; of the hour in which `start` lies, the entries are counted one by one.
+    """
+    hour, rest = divmod(start, HOUR_S)
+    whole = int(hour) + (1 if rest else 0)
+    parts = [
+        f"SELECT {_WHO}, requests, {_KINDS}, nano_usd FROM hours WHERE hour >= :whole"  # noqa: S608
+    ]
+    bounds = (None, None)
+    if rest:
+        bounds = connection.execute(
+            "SELECT min(first_seq), max(last_seq) FROM hours WHERE hour = ?", (int(hour),)
+        ).fetchone()
+    if bounds[0] is not None:
+        parts.append(
+            f"SELECT {_WHO}, 1, {_KINDS}, coalesce(nano_usd, 0) FROM entries"  # noqa: S608
+            " WHERE seq BETWEEN :first AND :last AND ended_at >= :start AND ended_at < :end"
+        )
+    rows = connection.execute(
+        f"""SELECT {_WHO}, sum(requests), sum(input), sum(output), sum(cache_read), sum(cache_write), sum(reasoning),
+            sum(nano_usd) FROM ({" UNION ALL ".join(parts)}) GROUP BY {_WHO}""",  # noqa: S608
+        {"whole": whole, "first": bounds[0], "last": bounds[1], "start": start, "end": whole * HOUR_S},
+    )
+    return [
+        Used(
+            agent=row[0],
+            launch_id=row[1],
+            account=row[2],
+            provider=row[3],
+            profiles=tuple(row[4].split(",")) if row[4] else (),
+            requests=row[5],
+            tokens=Tokens(input=row[6], output=row[7], cache_read=row[8], cache_write=row[9], reasoning=row[10]),
+            nano_usd=row[11],
+        )
+        for row in rows
+    ]

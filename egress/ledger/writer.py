@@ -1,0 +1,354 @@
+"""The one thread that writes the ledger.
+
+What gathers while one group is being committed is the next one: so a slow disk makes groups larger, not queues longer.
+A group is one transaction, and whoever waits for something of it is told, in one go, when it is on the disk.
+
+When the disk takes no more (it is full, read-only, or somebody holds the file), everybody who waits is told so and
+nothing of the group stands. Reservations are then forgotten, since nothing is admitted on them. What has happened all
+the same (settlements, denials) is owed: it is kept, and written first once the disk takes it again, which is tried
+again and again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import sqlite3
+import threading
+import time
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+
+from egress.admission import LedgerUnwritable
+from egress.ledger import sums
+from egress.ledger.rows import ENTRY_COLUMNS, OBSERVED, Reservation, Settlement
+from register.crashpoints import around, declare
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from egress.entries import Observation
+
+COMMIT: Final = declare("ledger.commit")
+
+#: So many entries wait at most to be taken into the sums.
+_SUM_EVERY: Final = 2000
+_RETRY_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
+_MOST: Final = 1000
+
+
+class Head(NamedTuple):
+    """How far the ledger goes: the last seq of each of its three streams."""
+
+    entries: int
+    actions: int
+    observations: int
+
+
+class Withdrawal(NamedTuple):
+    """A reservation on which nothing left, and of which nothing is to be kept."""
+
+    number: int
+
+
+class Seen(NamedTuple):
+    """What providers said of quotas; of what they said of the same window, the last is kept."""
+
+    observations: tuple[Observation, ...]
+
+
+class Work(NamedTuple):
+    """Something to be done within the transaction, after everything that was asked for before it."""
+
+    act: Callable[[sqlite3.Connection], Any]
+    owed: bool
+    """It is done later when it cannot be done now."""
+
+
+What: TypeAlias = "Reservation | Settlement | Withdrawal | Seen | Work"
+
+
+class Job(NamedTuple):
+    what: What
+    done: asyncio.Future[Any] | None
+    """None: nobody waits for it."""
+
+
+_ENTRY: Final = f"INSERT INTO entries ({', '.join(ENTRY_COLUMNS)}) VALUES ({', '.join('?' * len(ENTRY_COLUMNS))})"  # noqa: S608
+_RESERVATION: Final = f"INSERT INTO reservations VALUES ({', '.join('?' * len(Reservation._fields))})"  # noqa: S608
+_GONE: Final = "DELETE FROM reservations WHERE number = ?"
+_OBSERVATION: Final = (
+    f"INSERT OR REPLACE INTO observations ({', '.join(map(repr, OBSERVED))}, change) "  # noqa: S608
+    f"VALUES ({', '.join('?' * (len(OBSERVED) + 1))})"
+)
+_observed: Final = attrgetter(*OBSERVED)
+
+
+class Writer:
+    """Takes jobs from the event loop, and tells it what became of them.
+
+    Args:
+        connection: to write with; this thread's from now on.
+        loop: whose futures are resolved.
+        on_committed: called in the loop after each group, before anybody who waits for it goes on.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        on_committed: Callable[[Head], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._connection = connection
+        self._loop = loop
+        self._on_committed = on_committed
+        self._clock = clock
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._owed: list[Job] = []
+        self._failures = 0
+        self._retry_at = 0.0
+        self._head = Head(
+            *connection.execute(
+                "SELECT (SELECT coalesce(max(seq), 0) FROM entries), (SELECT coalesce(max(seq), 0) FROM actions),"
+                " (SELECT coalesce(max(change), 0) FROM observations)"
+            ).fetchone()
+        )
+        (self._summed,) = connection.execute("SELECT value FROM meta WHERE key = 'summed'").fetchone()
+        self.trouble: str | None = None
+        """Why nothing can be written now, as SQLite says it."""
+        self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
+        self._ended = loop.create_future()
+
+    @property
+    def head(self) -> Head:
+        """How far the ledger goes. Read it before `start`; later it is told by `on_committed`."""
+        return self._head
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def put(self, what: What) -> asyncio.Future[Any]:
+        """Ask for something to be written; the future is done when it is on the disk.
+
+        A settlement's result is the seq of its entry. Whether anybody awaits the future changes nothing.
+        """
+        done: asyncio.Future[Any] = self._loop.create_future()
+        self._jobs.put(Job(what, done))
+        return done
+
+    def put_unheard(self, what: What) -> None:
+        """The same, when nobody wants to know."""
+        self._jobs.put(Job(what, None))
+
+    async def close(self) -> None:
+        """Write what was asked for so far, if it can be written, and close the file."""
+        self._jobs.put(None)
+        await asyncio.shield(self._ended)
+        self._thread.join()
+
+    # --- in the thread ----------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            going = True
+            while going:
+                jobs, going = self._next()
+                if jobs or self._owed or self.trouble is not None:
+                    self._write(jobs)
+            with contextlib.suppress(sqlite3.Error):
+                self._transact(sums.advance)
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            self._connection.close()
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(_resolve, [(self._ended, None)])
+
+    def _next(self) -> tuple[list[Job], bool]:
+        """What waits: at least one job, or none when it is time to try again; and whether there will be more."""
+        jobs: list[Job] = []
+        try:
+            job = self._jobs.get(timeout=None if self.trouble is None else self._patience())
+            while job is not None:
+                jobs.append(job)
+                if len(jobs) >= _MOST:
+                    return jobs, True
+                job = self._jobs.get_nowait()
+        except queue.Empty:
+            return jobs, True
+        return jobs, False
+
+    def _patience(self) -> float:
+        return max(0.0, self._retry_at - time.monotonic())
+
+    def _write(self, jobs: list[Job]) -> None:
+        if self.trouble is not None:
+            # Only what must not get lost is worth trying with; the rest is refused meanwhile.
+            self._refuse(jobs)
+            if self._patience() > 0:
+                return
+            jobs = []
+        group = [*self._owed, *jobs]
+        try:
+            results = self._commit(group)
+        except Exception as error:
+            if not _of_storage(error):
+                self._write_singly(group)
+                return
+            self._fail(error, jobs)
+        else:
+            self._owed.clear()
+            self._succeed()
+            self._tell([(job.done, result) for job, result in zip(group, results, strict=True) if job.done is not None])
+
+    def _write_singly(self, group: list[Job]) -> None:
+        """Something in the group cannot be written whatever the disk does: find it, so that it harms nobody else."""
+        self._owed.clear()
+        told: list[tuple[asyncio.Future[Any], Any]] = []
+        for place, job in enumerate(group):
+            result: Any
+            try:
+                (result,) = self._commit([job])
+            except Exception as error:
+                if _of_storage(error):
+                    self._tell(told)
+                    self._fail(error, group[place:])
+                    return
+                result = error
+            if job.done is not None:
+                told.append((job.done, result))
+        self._succeed()
+        self._tell(told)
+
+    def _succeed(self) -> None:
+        self._failures = 0
+        self.trouble = None
+
+    def _fail(self, error: Exception, jobs: Sequence[Job]) -> None:
+        self.trouble = str(error)
+        self._retry_at = time.monotonic() + _RETRY_S[min(self._failures, len(_RETRY_S) - 1)]
+        self._failures += 1
+        self._refuse(jobs)
+
+    def _refuse(self, jobs: Sequence[Job]) -> None:
+        """Say that it cannot be written; what has happened all the same is owed."""
+        for job in jobs:
+            match job.what:
+                case Settlement() | Withdrawal() | Work(owed=True):
+                    self._owed.append(Job(job.what, None))
+        self._tell([(job.done, unwritable(self.trouble)) for job in jobs if job.done is not None])
+
+    def _commit(self, group: Sequence[Job]) -> list[Any]:
+        """One transaction; what each job comes to."""
+        before = self._head, self._summed
+        try:
+            with around(COMMIT):
+                results: list[Any] = self._transact(lambda connection: self._apply(connection, group))
+        except BaseException:
+            self._head, self._summed = before
+            raise
+        return results
+
+    def _transact(self, act: Callable[[sqlite3.Connection], Any]) -> Any:
+        connection = self._connection
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            result = act(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            # A failed commit may or may not have ended the transaction.
+            if connection.in_transaction:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+            raise
+        return result
+
+    def _apply(self, connection: sqlite3.Connection, group: Sequence[Job]) -> list[Any]:
+        results: list[Any] = []
+        gathered = _Gathered()
+        seq, _, change = self._head
+        for job in group:
+            what = job.what
+            result: Any = None
+            if isinstance(what, Reservation):
+                gathered.reserved.append(what)
+            elif isinstance(what, Settlement):
+                seq = result = seq + 1
+                gathered.entries.append((result, *what.entry))
+                gathered.gone.append((what.reservation.number,))
+            elif isinstance(what, Withdrawal):
+                gathered.gone.append((what.number,))
+            elif isinstance(what, Seen):
+                for seen in what.observations:
+                    change += 1
+                    gathered.seen[seen.account, seen.provider, seen.window] = (*_observed(seen), change)
+            else:
+                gathered.write(connection)
+                result = what.act(connection)
+            results.append(result)
+        gathered.write(connection)
+        if not group:
+            connection.execute("UPDATE meta SET value = ? WHERE key = 'probed'", (self._clock(),))
+        if seq - self._summed >= _SUM_EVERY:
+            sums.advance(connection)
+            self._summed = seq
+        (acted,) = connection.execute("SELECT coalesce(max(seq), 0) FROM actions").fetchone()
+        self._head = Head(seq, acted, change)
+        return results
+
+    def _tell(self, told: list[tuple[asyncio.Future[Any], Any]]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left who waits
+            self._loop.call_soon_threadsafe(self._told, told, self._head)
+
+    def _told(self, told: list[tuple[asyncio.Future[Any], Any]], head: Head) -> None:
+        self._on_committed(head)
+        _resolve(told)
+
+
+class _Gathered:
+    """What is written with one statement for many."""
+
+    def __init__(self) -> None:
+        self.reserved: list[Reservation] = []
+        self.entries: list[tuple[Any, ...]] = []
+        self.gone: list[tuple[int]] = []
+        self.seen: dict[tuple[str, str, str], tuple[Any, ...]] = {}
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        if self.reserved:
+            connection.executemany(_RESERVATION, self.reserved)
+        if self.entries:
+            connection.executemany(_ENTRY, self.entries)
+        if self.gone:
+            connection.executemany(_GONE, self.gone)
+        if self.seen:
+            connection.executemany(_OBSERVATION, self.seen.values())
+        self.__init__()  # type: ignore[misc]
+
+
+def unwritable(trouble: str | None) -> LedgerUnwritable:
+    """What whoever wants something written is told while nothing can be."""
+    return LedgerUnwritable(
+        f"The egress's ledger cannot be written ({trouble}), so nothing is let through. "
+        "Make room on its disk; it is tried again every few seconds."
+    )
+
+
+def _resolve(told: list[tuple[asyncio.Future[Any], Any]]) -> None:
+    for future, result in told:
+        if future.done():
+            continue
+        if isinstance(result, BaseException):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
+
+
+def _of_storage(error: Exception) -> bool:
+    """Whether the disk or the file is at fault, and not what was to be written."""
+    return isinstance(error, sqlite3.OperationalError) or type(error) is sqlite3.DatabaseError
