@@ -10,10 +10,27 @@
     [[delay: SECONDS]]        pause once, here
     [[wait: NAME]]            pause here until somebody posts to /sim/release/NAME
     [[hang]]                  pause here for ever
-    [[error: STATUS xTIMES retry-after=SECONDS MESSAGE]]
+    [[error: STATUS xTIMES retry-after=SECONDS billed MESSAGE]]
                               fail: with this HTTP status when nothing was said before, in mid-stream otherwise;
-                              only the first TIMES times that this very request comes
+                              only the first TIMES times that this very request comes. billed: the error says what
+                              was billed (a status in any API, in mid-stream that of Responses)
     [[disconnect xTIMES]]     break the connection here
+    [[short xTIMES]]          close it here, in the middle of the body
+    [[unfinished xTIMES]]     end the body here in good order, without the terminal event
+    [[fill: BYTES]]           say so much, in large chunks
+
+How an answer is delivered, wherever it stands in the text (fleet.sim.delivery, fleet.sim.telling):
+
+    [[encode: gzip|deflate|br|zstd unsaid]]
+                              compress it, whatever the client accepts; unsaid: without a header that says so
+    [[chunks: N|whole|random]]
+                              write it N bytes at a time, all at once, or cut anywhere
+    [[lines: crlf|cr|lf]]     end lines so
+    [[noise]]                 comments, pings and unknown events in between
+    [[trailing]]              something after the terminal event
+    [[linger: SECONDS]]       keep the connection open so long after the terminal event
+    [[usage: KIND]]           tell what is billed as fleet.sim.telling.KINDS says
+    [[cache: READ WRITTEN]]   so many tokens of the input came from a cache, and went into one
 
 Orders are carried out from left to right. A tool call ends an answer: what follows it is said when the tool's output
 has come. Words around orders are not answered, unless there are only pauses, failures and repetitions.
@@ -24,7 +41,10 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from fleet.sim.delivery import ENCODINGS, LINES
+from fleet.sim.telling import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,24 +102,40 @@ class Fail:
     message: str = ""
     times: int | None = None
     retry_after: float | None = None
+    billed: bool = False
+    """The error tells a bill."""
 
 
 @dataclass(frozen=True, slots=True)
 class Disconnect:
     times: int | None = None
+    how: Literal["reset", "short", "unfinished"] = "reset"
 
 
-Step: TypeAlias = Say | Think | UseTool | RunCommand | Repeat | Slow | Delay | Wait | Fail | Disconnect
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Something of how the answer travels: fields of `fleet.sim.delivery.Delivery`."""
+
+    changed: Mapping[str, Any]
+
+
+Step: TypeAlias = Say | Think | UseTool | RunCommand | Repeat | Slow | Delay | Wait | Fail | Disconnect | Deliver
 
 #: More than this is not said, streamed or waited for, whoever asks.
 MOST_REPETITIONS = 100_000
 LONGEST_PAUSE_S = 3_600.0
+LARGEST_FILL = 64 * 1024 * 1024
+_FILL_PIECE = 64 * 1024
 
 _OPENING = re.compile(
-    r"\[\[\s*(say|think|run|tool|stream|repeat|slow|delay|wait|hang|error|disconnect)\b\s*:?[ \t]*", re.IGNORECASE
+    r"\[\[\s*(say|think|run|tool|stream|repeat|slow|delay|wait|hang|error|disconnect|short|unfinished|fill"
+    r"|encode|chunks|lines|noise|trailing|linger|usage|cache)\b\s*:?[ \t]*",
+    re.IGNORECASE,
 )
 _ERROR = re.compile(
-    r"(?P<status>[1-5]\d\d)(?:\s+x(?P<times>\d+))?(?:\s+retry-after=(?P<after>[\d.]+))?\s*(?P<message>.*)", re.DOTALL
+    r"(?P<status>[1-5]\d\d)(?:\s+x(?P<times>\d+))?(?:\s+retry-after=(?P<after>[\d.]+))?"
+    r"(?P<billed>\s+billed\b)?\s*(?P<message>.*)",
+    re.DOTALL,
 )
 _RUN_LINE = re.compile(r"^(?:please[ ,]+)?run:?[ \t]+`(?P<command>[^`\n]+)`[ \t.!]*$", re.IGNORECASE | re.MULTILINE)
 
@@ -179,10 +215,38 @@ def _step(name: str, argument: str) -> Step | None:
                 return Wait(None)
             case "disconnect":
                 return Disconnect(_times(argument))
+            case "short" | "unfinished":
+                return Disconnect(_times(argument), name)
+            case "fill":
+                size = min(int(argument), LARGEST_FILL)
+                text = ("lorem ipsum " * (size // 12 + 1))[:size]
+                return Say(text, tuple(text[at : at + _FILL_PIECE] for at in range(0, size, _FILL_PIECE)))
             case "error":
                 return _error(argument)
+            case _:
+                return _delivery(name, argument)
     except ValueError:
         return None
+
+
+def _delivery(name: str, argument: str) -> Deliver | None:
+    match name, argument.split():
+        case "encode", [encoding, *more] if encoding in ENCODINGS and more in ([], ["unsaid"]):
+            return Deliver({"encoding": encoding, "unsaid": bool(more)})
+        case "chunks", ["whole" | "random" as size]:
+            return Deliver({"chunk": size})
+        case "chunks", [size] if int(size) > 0:
+            return Deliver({"chunk": int(size)})
+        case "lines", [ends] if ends in LINES:
+            return Deliver({"lines": ends})
+        case "noise" | "trailing", []:
+            return Deliver({name: True})
+        case "linger", [seconds]:
+            return Deliver({"linger_s": _pause(seconds)})
+        case "usage", [kind] if kind in KINDS:
+            return Deliver({"usage": kind})
+        case "cache", [read, written]:
+            return Deliver({"cache": (max(0, int(read)), max(0, int(written)))})
     return None
 
 
@@ -206,4 +270,5 @@ def _error(argument: str) -> Fail | None:
         message=match["message"].strip(),
         times=int(match["times"]) if match["times"] else None,
         retry_after=float(match["after"]) if match["after"] else None,
+        billed=match["billed"] is not None,
     )

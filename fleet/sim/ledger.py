@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-from collections import deque
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias
 
+from budget.tokens import Tokens
 from fleet.sim.tokens import Usage
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from fleet.sim.conversation import Api
 
-State: TypeAlias = Literal["running", "completed", "refused", "failed", "disconnected", "client_gone"]
+State: TypeAlias = Literal["running", "completed", "refused", "failed", "disconnected", "unfinished", "client_gone"]
 
 #: So many of the latest requests are kept.
 CAPACITY = 20_000
@@ -47,15 +47,39 @@ class Entry:
     tools: int
     """How many tools were offered. Side requests of runtimes (titles) offer none."""
     state: State = "running"
-    """refused: an error before anything was sent; failed: an error in mid-stream."""
+    """refused: an error before anything was sent; failed: an error in mid-stream; disconnected: the connection was
+    broken; unfinished: the body ended without the terminal event."""
     status: int = 200
     stop: str | None = None
     answer: str = ""
     usage: Usage = field(default_factory=Usage)
+    reported: bool = False
+    """The response said what was billed, all of it."""
+    max_tokens: int | None = None
+    """The bound that the request set."""
+    sent: int = 0
+    """Bytes of content, before any compression."""
+    digest: str = ""
+    """Of that content: SHA-256, hexadecimal."""
+    visible_digest: str = ""
+    """The same without a chunk that has only the usage."""
+    ended_at: float | None = None
+
+    @property
+    def tokens(self) -> Tokens:
+        """What was billed, no token counted twice. Anthropic does not tell reasoning from other output."""
+        reasoning = 0 if self.api == "anthropic" else self.usage.reasoning
+        return Tokens(
+            input=self.usage.input,
+            output=self.usage.output - reasoning,
+            cache_read=self.usage.cache_read,
+            cache_write=self.usage.cache_write,
+            reasoning=reasoning,
+        )
 
     def to_json(self) -> dict[str, Any]:
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return {**fields, "usage": dict(self.usage.as_ledger())}
+        return {**fields, "usage": dict(self.usage.as_ledger()), "tokens": dataclasses.asdict(self.tokens)}
 
 
 class Ledger:
@@ -63,7 +87,7 @@ class Ledger:
 
     def __init__(self, log: IO[str] | None = None) -> None:
         self._log = log
-        self._entries: deque[Entry] = deque(maxlen=CAPACITY)
+        self._entries: dict[int, Entry] = {}
         self._changed = asyncio.Condition()
         self._count = 0
 
@@ -73,16 +97,13 @@ class Ledger:
 
     @property
     def entries(self) -> tuple[Entry, ...]:
-        return tuple(self._entries)
+        return tuple(self._entries.values())
 
     async def put(self, entry: Entry) -> None:
         """Add an entry, or replace the one of the same number; a finished one goes to the log."""
-        for index in range(len(self._entries) - 1, -1, -1):
-            if self._entries[index].number == entry.number:
-                self._entries[index] = entry
-                break
-        else:
-            self._entries.append(entry)
+        self._entries[entry.number] = entry
+        while len(self._entries) > CAPACITY:
+            del self._entries[next(iter(self._entries))]
         if self._log is not None and entry.state != "running":
             self._log.write(json.dumps(entry.to_json(), ensure_ascii=False) + "\n")
             self._log.flush()
@@ -97,7 +118,7 @@ class Ledger:
 
         def enough() -> bool:
             nonlocal found
-            found = tuple(entry for entry in self._entries if matches(entry))
+            found = tuple(entry for entry in self._entries.values() if matches(entry))
             return len(found) >= at_least
 
         if enough() or timeout <= 0:

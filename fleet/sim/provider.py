@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-import dataclasses
 import hashlib
 import json
 import random
@@ -29,25 +27,27 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from fleet.sim import failures, replies, script
+from fleet.sim import chaos, replies, script
+from fleet.sim.answer import Answer, delivery_of, refusal
 from fleet.sim.apis import anthropic, completions, responses
-from fleet.sim.apis.writing import Envelope, call_tokens
+from fleet.sim.apis.writing import Envelope
 from fleet.sim.conversation import BadRequest, turn_of
-from fleet.sim.directives import Delay, Disconnect, Fail, Say, Slow, Think, UseTool, Wait
+from fleet.sim.directives import Say
 from fleet.sim.ledger import LONGEST_TEXT, Entry, Ledger
 from fleet.sim.quota import Windows
-from fleet.sim.tokens import Meter, PrefixCache, Usage
+from fleet.sim.tokens import PrefixCache
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
-    from fleet.sim.apis.writing import Stop, Writer
+    from fleet.sim.apis.writing import Writer
     from fleet.sim.conversation import Api, Request
-    from fleet.sim.directives import Step
+    from fleet.sim.directives import Think, Wait
     from fleet.sim.script import Script
+    from fleet.sim.tokens import Usage
 
 MODELS = ("claude-sonnet-4-5", "claude-opus-4-5", "claude-haiku-4-5", "gpt-5", "gpt-5-mini", "sim-1")
-LARGEST_REQUEST = 64 * 1024 * 1024
+LARGEST_REQUEST = 160 * 1024 * 1024
 
 _WRITERS: dict[Api, Callable[[Envelope], Writer]] = {
     "anthropic": anthropic.Writer,
@@ -68,6 +68,8 @@ class Settings:
     """Finished requests are appended here, one JSON object per line."""
     seed: int = 0
     """Decides where answers are cut into chunks."""
+    chaos: str | None = None
+    """A seed: every request that no script covers is answered in some odd way, or fails (fleet.sim.chaos)."""
     clock: Callable[[], float] = time.time
 
 
@@ -151,7 +153,7 @@ class Provider:
         try:
             asked = anthropic.read(await _body(request), counting=True)
         except BadRequest as error:
-            return _refusal("anthropic", 400, str(error), number)
+            return refusal("anthropic", 400, str(error), number)
         return web.json_response({"input_tokens": sum(part.tokens for part in asked.segments)})
 
     async def _show_ledger(self, request: web.Request) -> web.Response:
@@ -194,11 +196,11 @@ class Provider:
         request_id = f"req_sim{number:08d}"
         key = http.headers.get("x-api-key") or http.headers.get("Authorization", "").removeprefix("Bearer ")
         if not key:
-            return _refusal(api, 401, "", request_id)
+            return refusal(api, 401, "", request_id)
         try:
             request = read(await _body(http))
         except BadRequest as error:
-            return _refusal(api, 400, str(error), request_id)
+            return refusal(api, 400, str(error), request_id)
         account = hashlib.sha256(key.encode()).hexdigest()[:12]
         self._attempts[request.digest] += 1
         turn = turn_of(request.items)
@@ -215,6 +217,7 @@ class Provider:
             results=len(turn.results),
             spoken=turn.spoken,
             tools=len(request.tools),
+            max_tokens=request.max_tokens,
         )
         await self.ledger.put(entry)
         windows = self._windows.setdefault(account, Windows(self._settings.script.limits))
@@ -223,16 +226,23 @@ class Provider:
             **windows.headers(api, entry.at, subscription=subscription),
             ("request-id" if api == "anthropic" else "x-request-id"): request_id,
         }
+        order = self._settings.script.order(number)
+        if order is None and self._settings.chaos is not None:
+            dice = random.Random(f"{self._settings.chaos}:{number}")  # noqa: S311
+            order = chaos.orders(dice, api, stream=request.stream) + chaos.SAYING
+        steps = replies.reply(request, order)
+        delivery = delivery_of(steps)
         envelope = Envelope(
             id=request.digest[:20] + f"{entry.attempt:02d}",
             model=request.model,
             created=int(entry.at),
             include_usage=request.include_usage,
             request_id=request_id,
+            telling=delivery.usage,
         )
-        answer = _Answer(self, http, request, entry, _WRITERS[api](envelope), headers)
+        answer = Answer(self, http, request, entry, _WRITERS[api](envelope), headers, delivery)
         try:
-            return await answer.give(replies.reply(request, self._settings.script.order(number)))
+            return await answer.give(steps)
         except ConnectionError:
             return answer.gone()
         except asyncio.CancelledError:
@@ -241,7 +251,7 @@ class Provider:
         finally:
             usage = answer.usage
             windows.spend(entry.at, usage.whole_input, usage.output)
-            await self.ledger.put(answer.entry())
+            await self.ledger.put(answer.entry(self._settings.clock()))
 
     def bill_input(self, request: Request, account: str) -> Usage:
         owner = f"{account}/{request.api}/{request.model}"
@@ -263,148 +273,6 @@ class Provider:
         await (asyncio.Event() if wait.name is None else self._gate(wait.name)).wait()
 
 
-class _Answer:
-    """One answer on its way."""
-
-    def __init__(
-        self,
-        provider: Provider,
-        http: web.Request,
-        request: Request,
-        entry: Entry,
-        writer: Writer,
-        headers: Mapping[str, str],
-    ) -> None:
-        self._provider, self._http, self._request = provider, http, request
-        self._entry, self._writer, self._headers = entry, writer, headers
-        self._meter = Meter(request.max_tokens)
-        self._input: Usage | None = None
-        self._response: web.StreamResponse | None = None
-        self._said: list[str] = []
-        self._slow = 0.0
-        self.state: Any = "running"
-        self._status = 200
-        self._stop: Stop | None = None
-
-    @property
-    def usage(self) -> Usage:
-        """What is billed so far: nothing, when the model never began."""
-        if self._input is None:
-            return Usage()
-        return dataclasses.replace(self._input, output=self._meter.output, reasoning=self._meter.reasoning)
-
-    def entry(self) -> Entry:
-        return dataclasses.replace(
-            self._entry,
-            state=self.state,
-            status=self._status,
-            stop=self._stop,
-            answer="".join(self._said)[:LONGEST_TEXT],
-            usage=self.usage,
-        )
-
-    async def give(self, steps: tuple[Step, ...]) -> web.StreamResponse:
-        stop: Stop = "end"
-        for step in steps:
-            match step:
-                case Delay():
-                    await asyncio.sleep(step.seconds)
-                case Slow():
-                    self._slow = step.seconds
-                case Wait():
-                    await self._provider.stand(step)
-                case Fail() if step.times is None or self._entry.attempt <= step.times:
-                    return await self._fail(step)
-                case Disconnect() if step.times is None or self._entry.attempt <= step.times:
-                    return await self._disconnect()
-                case Say() | Think():
-                    if not await self._speak(step):
-                        stop = "length"
-                        break
-                case UseTool():
-                    await self._begin()
-                    if not self._meter.call(call_tokens(step)):
-                        stop = "length"
-                        break
-                    await self._send(self._writer.call(step))
-                    stop = "tool"
-        return await self._finish(stop)
-
-    async def _speak(self, step: Say | Think) -> bool:
-        """Say or think it, as far as the limit goes; False where it was cut."""
-        await self._begin()
-        kind = "text" if isinstance(step, Say) else "thought"
-        for piece in self._provider.pieces(self._request, step):
-            fitting = self._meter.words(kind, piece)
-            if fitting and kind == "text":
-                self._said.append(fitting)
-                await self._send(self._writer.text(fitting))
-            elif fitting:
-                await self._send(self._writer.thought(fitting))
-            if fitting != piece:
-                return False
-            if self._slow:
-                await asyncio.sleep(self._slow)
-        return True
-
-    async def _begin(self) -> None:
-        if self._input is not None:
-            return
-        self._input = self._provider.bill_input(self._request, self._entry.account)
-        if self._request.stream:
-            headers = {**self._headers, "Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache"}
-            self._response = web.StreamResponse(headers=headers)
-            await self._response.prepare(self._http)
-        # Anthropic's placeholder says 1 token of output before there is any.
-        await self._send(self._writer.begin(dataclasses.replace(self._input, output=1)))
-
-    async def _send(self, frames: Iterable[bytes]) -> None:
-        piece = b"".join(frames)
-        if self._response is not None and piece:
-            await self._response.write(piece)
-
-    async def _finish(self, stop: Stop) -> web.StreamResponse:
-        await self._begin()
-        self._stop = stop
-        usage = self.usage
-        if self._response is None:
-            self.state = "completed"
-            return web.json_response(self._writer.document(stop, usage), headers=self._headers)
-        await self._send(self._writer.end(stop, usage))
-        # The last byte is out: clients such as Codex hang up before the end of the body.
-        self.state = "completed"
-        with contextlib.suppress(ConnectionError):
-            await self._response.write_eof()
-        return self._response
-
-    async def _fail(self, fail: Fail) -> web.StreamResponse:
-        self._status = fail.status
-        if self._response is None:
-            self.state, self._input = "refused", None
-            headers = dict(self._headers)
-            if fail.retry_after is not None:
-                headers["retry-after"] = f"{fail.retry_after:g}"
-            return _refusal(self._request.api, fail.status, fail.message, self._entry.id, headers)
-        self.state = "failed"
-        await self._send(self._writer.failure(fail.status, fail.message))
-        await self._response.write_eof()
-        return self._response
-
-    async def _disconnect(self) -> web.StreamResponse:
-        if self._request.stream:
-            await self._begin()
-        self.state = "disconnected"
-        if self._http.transport is not None:
-            self._http.transport.abort()
-        return self.gone()
-
-    def gone(self) -> web.StreamResponse:
-        """The client has left; what is returned is not sent."""
-        if self.state == "running":
-            self.state = "client_gone"
-        return self._response or web.Response()
-
-
 async def _body(request: web.Request) -> Mapping[str, Any]:
     try:
         body = json.loads(await request.read())
@@ -413,13 +281,6 @@ async def _body(request: web.Request) -> Mapping[str, Any]:
     if not isinstance(body, dict):
         raise BadRequest("the body is not a JSON object")
     return body
-
-
-def _refusal(
-    api: Api, status: int, message: str, request_id: str, headers: Mapping[str, str] | None = None
-) -> web.Response:
-    named = {"request-id": request_id, **(headers or {})}
-    return web.json_response(failures.body(api, status, message, request_id), status=status, headers=named)
 
 
 @asynccontextmanager
@@ -458,12 +319,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--script", type=Path, help="orders by the number of the request, YAML or JSON")
     parser.add_argument("--log", type=Path, help="append finished requests to this file, one JSON object per line")
     parser.add_argument("--seed", type=int, default=0, help="decides where answers are cut into chunks")
+    parser.add_argument("--chaos", metavar="SEED", help="answer in odd ways, or fail, as this seed decides")
     parser.add_argument("--until-eof", action="store_true", help="stop when standard input is closed")
     chosen = parser.parse_args(arguments)
     try:
         orders = script.read(chosen.script) if chosen.script else script.Script()
         settings = Settings(
-            host=chosen.host, port=chosen.port, unix=chosen.unix, script=orders, log=chosen.log, seed=chosen.seed
+            host=chosen.host,
+            port=chosen.port,
+            unix=chosen.unix,
+            script=orders,
+            log=chosen.log,
+            seed=chosen.seed,
+            chaos=chosen.chaos,
         )
         asyncio.run(_serve(settings, until_eof=chosen.until_eof))
     except (script.ScriptError, OSError) as error:

@@ -6,7 +6,6 @@ sends them; OpenAI's "Rate limits in headers"; `x-codex-` as Codex reads them.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -35,18 +34,22 @@ class Windows:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self._spent: deque[tuple[float, int, int]] = deque()
+        #: By length, the number of the latest window and its requests, input and output tokens.
+        self._latest: dict[float, tuple[int, tuple[int, int, int]]] = {}
 
     def spend(self, now: float, input_tokens: int, output_tokens: int) -> None:
-        self._spent.append((now, input_tokens, output_tokens))
-        while self._spent and self._spent[0][0] < now - WEEK:
-            self._spent.popleft()
+        for length in (MINUTE, FIVE_HOURS, WEEK):
+            window, latest = int(now // length), self._latest.get(length)
+            if latest is None or latest[0] < window:
+                self._latest[length] = (window, (1, input_tokens, output_tokens))
+            elif latest[0] == window:
+                requests, read, written = latest[1]
+                self._latest[length] = (window, (requests + 1, read + input_tokens, written + output_tokens))
 
     def used(self, now: float, length: float) -> tuple[int, int, int]:
-        """Requests, input and output tokens in the window that `now` lies in."""
-        start = now - now % length
-        rows = [row for row in self._spent if row[0] >= start]
-        return len(rows), sum(row[1] for row in rows), sum(row[2] for row in rows)
+        """Requests, input and output tokens in the window that `now` lies in: a minute, five hours or a week."""
+        window, spent = self._latest.get(length, (-1, (0, 0, 0)))
+        return spent if window == int(now // length) else (0, 0, 0)
 
     def headers(self, api: Api, now: float, *, subscription: bool) -> Mapping[str, str]:
         """What a response carries. `subscription`: the client logged in with a plan instead of an API key."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from fleet.sim import failures
 from fleet.sim.apis.writing import Block, cut, decoded_size, frame, members, number, word
 from fleet.sim.conversation import AssistantText, BadRequest, Call, Picture, Request, Result, UserText
-from fleet.sim.tokens import Usage, segment
+from fleet.sim.telling import part, put
+from fleet.sim.tokens import segment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from fleet.sim.apis.writing import Envelope, Stop
     from fleet.sim.conversation import Item, Segment
     from fleet.sim.directives import UseTool
+    from fleet.sim.telling import Place
+    from fleet.sim.tokens import Usage
 
 _STOPS: dict[Stop, str] = {"end": "end_turn", "tool": "tool_use", "length": "max_tokens"}
 
@@ -88,7 +92,8 @@ class Writer:
         self._open = False
 
     def begin(self, usage: Usage) -> Iterator[bytes]:
-        message = self._message([], None, Usage(**{**_fields(usage), "output": min(1, usage.output)}))
+        placeholder = dataclasses.replace(usage, output=min(1, usage.output))
+        message = self._message([], None, placeholder, "start")
         yield _event({"type": "message_start", "message": message})
         yield _event({"type": "ping"})
 
@@ -114,19 +119,23 @@ class Writer:
 
     def end(self, stop: Stop, usage: Usage) -> Iterator[bytes]:
         yield from self._close()
-        counts = {key: value for key, value in usage.as_anthropic().items() if key.endswith("_tokens")}
+        kind = self._envelope.telling
+        if kind == "steps":
+            for share in (usage.output // 3, usage.output * 2 // 3):
+                told = put({"type": "message_delta", "delta": {}}, kind, "anthropic", "middle", part(usage, share))
+                yield _event(told)
         delta = {"stop_reason": _STOPS[stop], "stop_sequence": None}
-        yield _event({"type": "message_delta", "delta": delta, "usage": counts})
+        yield _event(put({"type": "message_delta", "delta": delta}, kind, "anthropic", "end", usage))
         yield _event({"type": "message_stop"})
 
-    def failure(self, status: int, message: str) -> Iterator[bytes]:
+    def failure(self, status: int, message: str, usage: Usage | None = None) -> Iterator[bytes]:
         yield frame(failures.body("anthropic", status, message, self._envelope.request_id), "error")
 
     def document(self, stop: Stop, usage: Usage) -> dict[str, Any]:
-        return self._message([_content(block) for block in self._blocks], _STOPS[stop], usage)
+        return self._message([_content(block) for block in self._blocks], _STOPS[stop], usage, "document")
 
-    def _message(self, content: list[dict[str, Any]], stop: str | None, usage: Usage) -> dict[str, Any]:
-        return {
+    def _message(self, content: list[dict[str, Any]], stop: str | None, usage: Usage, place: Place) -> dict[str, Any]:
+        message = {
             "id": f"msg_{self._envelope.id}",
             "type": "message",
             "role": "assistant",
@@ -134,8 +143,8 @@ class Writer:
             "content": content,
             "stop_reason": stop,
             "stop_sequence": None,
-            "usage": usage.as_anthropic(),
         }
+        return put(message, self._envelope.telling, "anthropic", place, usage)
 
     def _into(self, kind: Any, empty: dict[str, Any]) -> Iterator[bytes]:
         if self._open and self._blocks[-1].kind == kind:
@@ -158,10 +167,6 @@ class Writer:
             yield self._delta({"type": "signature_delta", "signature": _signature(self._blocks[-1].text)})
         self._open = False
         yield _event({"type": "content_block_stop", "index": len(self._blocks) - 1})
-
-
-def _fields(usage: Usage) -> dict[str, int]:
-    return {name: getattr(usage, name) for name in ("input", "cache_read", "cache_write", "output", "reasoning")}
 
 
 def _event(data: dict[str, Any]) -> bytes:

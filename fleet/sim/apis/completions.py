@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
 from fleet.sim import failures
 from fleet.sim.apis.writing import Block, cut, decoded_size, frame, members, number, word
 from fleet.sim.conversation import AssistantText, BadRequest, Call, Picture, Request, Result, UserText
-from fleet.sim.tokens import segment
+from fleet.sim.telling import put, told
+from fleet.sim.tokens import Usage, segment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
     from fleet.sim.apis.writing import Envelope, Stop
     from fleet.sim.conversation import Item, Segment
     from fleet.sim.directives import UseTool
-    from fleet.sim.tokens import Usage
 
 _STOPS: dict[Stop, str] = {"end": "stop", "tool": "tool_calls", "length": "length"}
 
@@ -94,8 +95,10 @@ class Writer:
         self._envelope = envelope
         self._text = ""
         self._calls: list[Block] = []
+        self._asked = Usage()
 
     def begin(self, usage: Usage) -> Iterator[bytes]:
+        self._asked = usage
         yield self._chunk({"role": "assistant", "content": "", "refusal": None})
 
     def thought(self, delta: str) -> Iterator[bytes]:
@@ -118,11 +121,14 @@ class Writer:
 
     def end(self, stop: Stop, usage: Usage) -> Iterator[bytes]:
         yield self._chunk({}, _STOPS[stop])
-        if self._envelope.include_usage:
-            yield frame({**self._head("chat.completion.chunk"), "choices": [], "usage": usage.as_chat()})
+        kind = self._envelope.telling
+        if self._envelope.include_usage and kind not in {"none", "unfinal"}:
+            # Some servers write null for the choices of this chunk.
+            choices: list[Any] | None = None if kind == "nulls" else []
+            yield frame(put({**self._head("chat.completion.chunk"), "choices": choices}, kind, "chat", "end", usage))
         yield frame("[DONE]")
 
-    def failure(self, status: int, message: str) -> Iterator[bytes]:
+    def failure(self, status: int, message: str, usage: Usage | None = None) -> Iterator[bytes]:
         yield frame(failures.body("chat", status, message, self._envelope.request_id))
 
     def document(self, stop: Stop, usage: Usage) -> dict[str, Any]:
@@ -133,7 +139,8 @@ class Writer:
                 for call in self._calls
             ]
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _STOPS[stop]}
-        return {**self._head("chat.completion"), "choices": [choice], "usage": usage.as_chat()}
+        document = {**self._head("chat.completion"), "choices": [choice]}
+        return put(document, self._envelope.telling, "chat", "document", usage)
 
     def _head(self, kind: str) -> dict[str, Any]:
         return {
@@ -148,4 +155,8 @@ class Writer:
         source: dict[str, Any] = {**self._head("chat.completion.chunk"), "choices": [choice]}
         if self._envelope.include_usage:
             source["usage"] = None
+            if self._envelope.telling == "steps":
+                # Some servers count aloud, in each chunk.
+                written = -(-len(self._text.encode("utf-8", "replace")) // 4)
+                source["usage"] = told("steps", "chat", "middle", dataclasses.replace(self._asked, output=written))
         return frame(source)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fleet.sim import failures
 from fleet.sim.apis.writing import Block, cut, decoded_size, frame, members, number, word
 from fleet.sim.conversation import AssistantText, BadRequest, Call, Picture, Request, Result, UserText
+from fleet.sim.telling import put
 from fleet.sim.tokens import segment
 
 if TYPE_CHECKING:
@@ -114,8 +115,8 @@ class Writer:
         self._sequence = -1
 
     def begin(self, usage: Usage) -> Iterator[bytes]:
-        yield self._event("response.created", response=self._response("in_progress", None))
-        yield self._event("response.in_progress", response=self._response("in_progress", None))
+        yield self._event("response.created", response=self._response("in_progress"))
+        yield self._event("response.in_progress", response=self._response("in_progress"))
 
     def thought(self, delta: str) -> Iterator[bytes]:
         if not self._is_open("thought"):
@@ -150,20 +151,24 @@ class Writer:
         document = self.document(stop, usage)
         yield self._event(f"response.{document['status']}", response=document)
 
-    def failure(self, status: int, message: str) -> Iterator[bytes]:
+    def failure(self, status: int, message: str, usage: Usage | None = None) -> Iterator[bytes]:
         refused = failures.body("responses", status, message, "")["error"]
         error = {"code": refused["code"] or refused["type"], "message": refused["message"]}
-        yield self._event("response.failed", response={**self._response("failed", None), "error": error})
+        response = {**self._response("failed"), "error": error}
+        if usage is not None:
+            response = put(response, self._envelope.telling, "responses", "end", usage)
+        yield self._event("response.failed", response=response)
 
     def document(self, stop: Stop, usage: Usage) -> dict[str, Any]:
         cut_short = stop == "length"
-        return {
-            **self._response("incomplete" if cut_short else "completed", usage.as_responses()),
+        document = {
+            **self._response("incomplete" if cut_short else "completed"),
             "incomplete_details": {"reason": "max_output_tokens"} if cut_short else None,
             "output": [_item(block, "completed") for block in self._blocks],
         }
+        return put(document, self._envelope.telling, "responses", "document", usage)
 
-    def _response(self, status: str, usage: dict[str, Any] | None) -> dict[str, Any]:
+    def _response(self, status: str) -> dict[str, Any]:
         return {
             "id": f"resp_{self._envelope.id}",
             "object": "response",
@@ -174,7 +179,7 @@ class Writer:
             "model": self._envelope.model,
             "output": [],
             "parallel_tool_calls": False,
-            "usage": usage,
+            "usage": None,
         }
 
     def _is_open(self, kind: str) -> bool:

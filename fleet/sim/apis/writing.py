@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from fleet.sim.directives import UseTool
+    from fleet.sim.telling import Kind
     from fleet.sim.tokens import Usage
 
 Stop: TypeAlias = Literal["end", "tool", "length"]
@@ -29,6 +30,8 @@ class Envelope:
     """Epoch seconds."""
     include_usage: bool = True
     request_id: str = ""
+    telling: Kind = "full"
+    """How usage is told."""
 
 
 @dataclass(slots=True)
@@ -52,7 +55,10 @@ class Writer(Protocol):
     def text(self, delta: str) -> Iterable[bytes]: ...
     def call(self, step: UseTool) -> Iterable[bytes]: ...
     def end(self, stop: Stop, usage: Usage) -> Iterable[bytes]: ...
-    def failure(self, status: int, message: str) -> Iterable[bytes]: ...
+    def failure(self, status: int, message: str, usage: Usage | None = None) -> Iterable[bytes]:
+        """An error in mid-stream; with `usage` it tells what was billed, where the API has a place for that."""
+        ...
+
     def document(self, stop: Stop, usage: Usage) -> dict[str, Any]: ...
 
 
