@@ -50,6 +50,8 @@ class LimitSettings(_Wire):
     window: str | None = None
     """``day``, ``week``, ``month`` (UTC), or a length such as ``5h``; None: without an end (allowance: the launch)."""
     policy: Policy = "cutoff"
+    may_raise: bool = False
+    """Of an allowance of a launch: an admin's, which may be higher than what would hold without it (budget.scopes)."""
 
 
 class EgressSettings(_Wire):

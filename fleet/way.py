@@ -36,6 +36,8 @@ class Allowance:
     window: str | None = None
     """None: for as long as the launch lives."""
     policy: Literal["cutoff", "freeze", "kill"] = "cutoff"
+    may_raise: bool = False
+    """It may be higher than what would hold without it, as an admin said."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

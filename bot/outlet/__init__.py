@@ -1,0 +1,9 @@
+"""The orchestrator's side of the egress: keeping it running, telling it what holds, and copying what it wrote down.
+
+settings    what it is told, made of muster.yaml, the roster, and limits given by command (pure)
+copying     from its ledger into the register, in order and without gaps
+telling     what operators are told of what it did (pure)
+process     starting and stopping its process
+outlet      all of it together, for commands and the start of agents
+stop        the emergency stop, which needs nobody
+"""

@@ -1,0 +1,110 @@
+"""What the egress is told: muster.yaml, the roster's budgets, and the limits given by command, put together. Pure.
+
+Of a scope, what was given by command goes before all that the files say of it; muster.yaml before the roster.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from bot import profiles
+from egress.apis import PROVIDERS
+from egress.settings import AccountSettings, EgressSettings, LimitSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bot.limits import Limit
+    from bot.settings import Settings
+    from egress.settings import LimitKind
+    from register.queries.budgets import BudgetRow
+
+#: The scope of commands for the allowance of each agent that has none of its own; the egress knows it as the host's.
+EACH_AGENT = "agent"
+
+
+def limits_of(
+    settings: Settings, roster_budgets: Mapping[str, int], given: Sequence[BudgetRow]
+) -> tuple[LimitSettings, ...]:
+    """Every limit that does not belong to one launch.
+
+    Args:
+        settings: of muster.yaml.
+        roster_budgets: tokens by the name of the agent, from roster.yaml.
+        given: by command.
+    """
+    allowances = [*settings.budgets.allowances(), *profiles.allowances(settings.sandboxes)]
+    pools = [*settings.budgets.pools(), *profiles.pools(settings.sandboxes)]
+    written = [*(_limit("allowance", *each) for each in allowances), *(_limit("pool", *each) for each in pools)]
+    said = {(each.kind, each.scope) for each in written}
+    for name, tokens in sorted(roster_budgets.items()):
+        if ("allowance", f"agent:{name}") not in said:
+            written.append(LimitSettings(kind="allowance", scope=f"agent:{name}", amount=tokens))
+    commanded = [of_row(row) for row in given]
+    overruled = {(each.kind, each.scope) for each in commanded}
+    return (*(each for each in written if (each.kind, each.scope) not in overruled), *commanded)
+
+
+def of_row(row: BudgetRow) -> LimitSettings:
+    """A limit given by command, as the egress has it."""
+    kind, scope = addressed(row.scope)
+    return LimitSettings.model_validate(
+        {
+            "kind": kind,
+            "scope": scope,
+            "amount": row.amount,
+            "unit": row.unit,
+            "window": row.window or None,
+            "policy": row.policy,
+        }
+    )
+
+
+def addressed(scope: str) -> tuple[LimitKind, str]:
+    """What a scope of commands is to the egress: what kind of limit, on which of its scopes."""
+    if scope == EACH_AGENT:
+        return "allowance", "host"
+    return ("allowance", scope) if scope.startswith("agent:") else ("pool", scope)
+
+
+def scope_of(kind: str, scope: str) -> str:
+    """The other way round: how people write the scope of a limit."""
+    return EACH_AGENT if (kind, scope) == ("allowance", "host") else scope
+
+
+def egress_settings(settings: Settings, limits: Sequence[LimitSettings], *, host: str) -> EgressSettings:
+    """Everything that does not belong to one agent."""
+    made = EgressSettings(
+        host=host,
+        accounts=tuple(
+            AccountSettings(
+                name=name,
+                provider=account.provider,
+                upstream=account.upstream or PROVIDERS[account.provider].upstream,
+                credential=None if account.credential is None else str(account.credential),
+                passthrough=account.passthrough,
+            )
+            for name, account in settings.accounts.items()
+        ),
+        limits=tuple(limits),
+        weights=settings.budgets.weights,
+    )
+    revision = hashlib.sha256(made.model_dump_json().encode()).hexdigest()[:16]
+    return made.model_copy(update={"revision": revision})
+
+
+def secrets_of(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
+    """The secrets that only this process can look up, since it has the environment; by their reference."""
+    found: dict[str, str] = {}
+    for account in settings.accounts.values():
+        reference = account.credential
+        if reference is not None and reference.scheme == "env" and environ.get(reference.name, "").strip():
+            found[str(reference)] = environ[reference.name].strip()
+    return found
+
+
+def _limit(kind: LimitKind, scope: str, limit: Limit) -> LimitSettings:
+    return LimitSettings(
+        kind=kind, scope=scope, amount=limit.amount, unit=limit.unit, window=limit.window, policy=limit.policy
+    )
