@@ -1,0 +1,184 @@
+"""What a response's headers say of an account's quota, passively read.
+
+Names and forms: Anthropic documentation, "Rate limits"; the ``unified`` headers as subscriptions get them; OpenAI
+documentation, "Rate limits in headers"; ``x-codex-`` as Codex reads them. What cannot be read is left out: missing is
+unknown, never zero.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from egress.entries import Observation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from egress.apis import Provider
+
+_UNIFIED = "anthropic-ratelimit-unified-"
+_KEYED = "anthropic-ratelimit-"
+_OPENAI = "x-ratelimit-"
+_CODEX = "x-codex-"
+_LENGTHS = {"5h": 5 * 3_600.0, "7d": 7 * 86_400.0}
+_NAMES_BY_MINUTES = {300: "5h", 10_080: "7d"}
+_WINDOW = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+_DURATION = re.compile(r"(?:(\d{1,9}(?:\.\d{1,9})?)(ms|s|m|h|d))")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
+_FARTHEST_S = 400 * 86_400.0
+"""No window is longer than this; a reset beyond it is garbage."""
+_MOST_WINDOWS = 24
+
+
+def observe(provider: Provider, account: str, headers: Mapping[str, str], now: float) -> tuple[Observation, ...]:
+    """What is known of the account's windows after this response.
+
+    Args:
+        provider: whose.
+        account: its name.
+        headers: of the response; their names in any case.
+        now: seconds since the epoch.
+    """
+    low = {name.lower(): value.strip() for name, value in headers.items()}
+    windows = _anthropic(low, now) if provider == "anthropic" else {**_openai(low, now), **_codex(low, now)}
+    return tuple(
+        Observation(account=account, provider=provider, window=window, seen_at=now, **found)  # type: ignore[arg-type]
+        for window, found in list(windows.items())[:_MOST_WINDOWS]
+        if any(value is not None for key, value in found.items() if key != "window_s")
+    )
+
+
+_Found = dict[str, "float | str | None"]
+
+
+def _anthropic(headers: Mapping[str, str], now: float) -> dict[str, _Found]:
+    windows: dict[str, _Found] = {}
+    for name, value in headers.items():
+        if name.startswith(_UNIFIED):
+            rest = name.removeprefix(_UNIFIED)
+            window, _, what = rest.rpartition("-")
+            if rest == "status":
+                windows.setdefault("unified", {})["status"] = _word(value)
+            elif rest == "reset":
+                windows.setdefault("unified", {})["reset_at"] = _epoch(value, now)
+            elif rest == "overage-status":
+                windows.setdefault("overage", {})["status"] = _word(value)
+            elif rest == "overage-reset":
+                windows.setdefault("overage", {})["reset_at"] = _epoch(value, now)
+            elif window in {"", "fallback", "representative", "overage"} or not _WINDOW.fullmatch(window):
+                continue
+            elif what == "utilization":
+                windows.setdefault(window, {})["used"] = _number(value)
+            elif what == "status":
+                windows.setdefault(window, {})["status"] = _word(value)
+            elif what == "reset":
+                windows.setdefault(window, {})["reset_at"] = _epoch(value, now)
+        elif name.startswith(_KEYED):
+            window, _, what = name.removeprefix(_KEYED).rpartition("-")
+            if window and _WINDOW.fullmatch(window) and what in {"limit", "remaining"}:
+                windows.setdefault(window, {})[what] = _number(value)
+            elif window and _WINDOW.fullmatch(window) and what == "reset":
+                windows.setdefault(window, {})["reset_at"] = _epoch(value, now)
+    for window, found in windows.items():
+        length = _LENGTHS.get(window.partition("_")[0])
+        if length is not None:
+            found["window_s"] = length
+        _share(found)
+    return windows
+
+
+def _openai(headers: Mapping[str, str], now: float) -> dict[str, _Found]:
+    windows: dict[str, _Found] = {}
+    for name, value in headers.items():
+        if not name.startswith(_OPENAI):
+            continue
+        what, _, window = name.removeprefix(_OPENAI).partition("-")
+        if not _WINDOW.fullmatch(window):
+            continue
+        if what in {"limit", "remaining"}:
+            windows.setdefault(window, {})[what] = _number(value)
+        elif what == "reset":
+            wait = _duration(value)
+            windows.setdefault(window, {})["reset_at"] = None if wait is None else now + wait
+    for found in windows.values():
+        _share(found)
+    return windows
+
+
+def _codex(headers: Mapping[str, str], now: float) -> dict[str, _Found]:
+    windows: dict[str, _Found] = {}
+    for which in ("primary", "secondary"):
+        used = _number(headers.get(f"{_CODEX}{which}-used-percent", ""))
+        minutes = _number(headers.get(f"{_CODEX}{which}-window-minutes", ""))
+        at = _number(headers.get(f"{_CODEX}{which}-reset-at", ""))
+        after = _number(headers.get(f"{_CODEX}{which}-reset-after-seconds", ""))
+        if not (used or minutes or at or after):
+            continue  # all zero, or not there: there is no such window
+        if not minutes or not float(minutes).is_integer() or minutes * 60 > _FARTHEST_S:
+            name, length = which, None
+        else:
+            name, length = _name_by(int(minutes)), minutes * 60
+        reset = _epoch(str(at), now) if at else None
+        if reset is None and after is not None and after <= _FARTHEST_S:
+            reset = now + after
+        windows[name] = {"used": None if used is None else used / 100, "reset_at": reset, "window_s": length}
+    return windows
+
+
+def _name_by(minutes: int) -> str:
+    """What a window of so many minutes is called. Codex says 299 and 10,079, too."""
+    for length, name in _NAMES_BY_MINUTES.items():
+        if abs(length - minutes) <= 1:
+            return name
+    for size, sign in ((1_440, "d"), (60, "h")):
+        if minutes % size == 0:
+            return f"{minutes // size}{sign}"
+    return f"{minutes}m"
+
+
+def _share(found: _Found) -> None:
+    limit, remaining = found.get("limit"), found.get("remaining")
+    if isinstance(limit, float) and isinstance(remaining, float) and limit > 0 and found.get("used") is None:
+        found["used"] = max(0.0, 1 - remaining / limit)
+
+
+def _number(value: str) -> float | None:
+    """A number of at least 0."""
+    if not 0 < len(value) <= 40 or "_" in value or not value.isascii():
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and 0 <= number <= 1e15 else None
+
+
+def _word(value: str) -> str | None:
+    return value if 0 < len(value) <= 60 and value.isprintable() else None
+
+
+def _epoch(value: str, now: float) -> float | None:
+    """Seconds since the epoch, from such, from milliseconds, or from RFC 3339."""
+    at = _number(value)
+    if at is None:
+        try:
+            when = datetime.fromisoformat(value) if len(value) <= 40 else None
+        except ValueError:
+            return None
+        if when is None or when.tzinfo is None:
+            return None
+        at = when.astimezone(UTC).timestamp()
+    return at if abs(at - now) <= _FARTHEST_S else None
+
+
+def _duration(value: str) -> float | None:
+    """Seconds, from ``6m0s``, ``1.5s``, ``12ms``, or a bare number of seconds."""
+    if (bare := _number(value)) is not None:
+        return bare if bare <= _FARTHEST_S else None
+    if not value or len(value) > 40 or _DURATION.sub("", value):
+        return None
+    total = sum(float(amount) * _SECONDS[unit] for amount, unit in _DURATION.findall(value))
+    return total if total <= _FARTHEST_S else None
