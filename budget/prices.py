@@ -1,15 +1,34 @@
 """What tokens cost, as their providers publish it (the genai-prices tables that are installed; nothing is fetched).
 
-Money is counted in nano-USD, so that sums stay exact. Where no price is known there is none: nothing is guessed.
+Money is counted in nano-USD, so that sums stay exact. Where no price is known there is none: nothing is guessed. A
+price of 0 is one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from genai_prices.types import ModelInfo, ModelPrice
+
     from budget.tokens import Tokens
+
+#: USD per million tokens, in which prices are published, times this are nano-USD per million tokens.
+_NANO = 10**9
+#: Prices change with days, and some with the hour; they are looked up again at each quarter of one.
+_QUARTER_S = 900
+#: No model's name is longer. Agents name models as they like, and names are kept.
+_LONGEST_NAME = 200
+#: What a provider says of how it served a request, by which some prices are told apart.
+_TERMS = ("service_tier", "speed")
+
+_Context = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,9 +40,16 @@ class Rates:
     cache_read: int
     cache_write: int
     reasoning: int
+    cache_write_1h: int | None = None
+    """Written for an hour instead of five minutes; None: the same."""
 
-    def price(self, tokens: Tokens) -> int:
-        """In nano-USD, rounded up."""
+    def price(self, tokens: Tokens, *, cache_write_1h: int = 0) -> int:
+        """In nano-USD, rounded up.
+
+        Args:
+            tokens: what was used.
+            cache_write_1h: how many of those that were written into a cache are kept there for an hour.
+        """
         millionths = (
             tokens.input * self.input
             + tokens.output * self.output
@@ -31,4 +57,117 @@ class Rates:
             + tokens.cache_write * self.cache_write
             + tokens.reasoning * self.reasoning
         )
+        if cache_write_1h and self.cache_write_1h is not None:
+            millionths += min(cache_write_1h, tokens.cache_write) * (self.cache_write_1h - self.cache_write)
         return -(-millionths // 1_000_000)
+
+
+def price(
+    provider: str, model: str | None, tokens: Tokens, at: float, raw: Mapping[str, Any] | None = None
+) -> int | None:
+    """What a request cost, in nano-USD; None: no price is known.
+
+    Args:
+        provider: whose model it is.
+        model: as the provider names it, or as it was asked for.
+        tokens: what it used.
+        at: when it was made, in seconds since the epoch.
+        raw: the provider's usage object. What it says of caches that are kept longer (``cache_creation``) and of how
+            the request was served (``service_tier``, ``speed``) is priced as published; nothing else of it is read.
+    """
+    raw = raw or {}
+    context = {term: said for term in _TERMS if isinstance(said := raw.get(term), str)}
+    reading = tokens.input + tokens.cache_read + tokens.cache_write
+    found = rates(provider, model, at, input_tokens=reading, context=context)
+    if found is None:
+        return None
+    written = raw.get("cache_creation")
+    kept = written.get("ephemeral_1h_input_tokens") if isinstance(written, dict) else None
+    return found.price(tokens, cache_write_1h=kept if isinstance(kept, int) and kept > 0 else 0)
+
+
+def rates(
+    provider: str,
+    model: str | None,
+    at: float,
+    *,
+    input_tokens: int = 0,
+    context: Mapping[str, str] | None = None,
+) -> Rates | None:
+    """What a model's tokens cost in one request; None: no price is known.
+
+    Args:
+        provider: whose model it is.
+        model: as the provider names it, or as it was asked for.
+        at: when, in seconds since the epoch.
+        input_tokens: how many the request has altogether, from caches too: some models cost more, for every token,
+            once these pass a threshold.
+        context: how the request is served, such as ``service_tier``: ``priority``; what is not published is standard.
+    """
+    if not model or len(model) > _LONGEST_NAME:
+        return None
+    terms: _Context = tuple(sorted((key, said[:_LONGEST_NAME]) for key, said in context.items())) if context else ()
+    found = None
+    for above, tier in _tiers(provider, model, int(at // _QUARTER_S), terms):
+        if input_tokens > above or found is None:
+            found = tier
+    return found
+
+
+@lru_cache(maxsize=1024)
+def _tiers(provider: str, model: str, quarter: int, terms: _Context) -> tuple[tuple[int, Rates], ...]:
+    """What a model costs at a time, by the least input above which it does, in order; none: no price is known."""
+    entry = _entry(provider, model)
+    if entry is None:
+        return ()
+    prices = entry.get_prices(datetime.fromtimestamp(quarter * _QUARTER_S, UTC), dict(terms))
+    if prices.input_mtok is None or prices.output_mtok is None:
+        # Not priced by its tokens (audio by the hour), or made to answer with none (embeddings).
+        return ()
+    starts = {tier.start for value in vars(prices).values() for tier in getattr(value, "tiers", ())}
+    return tuple((start, _rates(prices, start + 1)) for start in sorted({0} | starts))
+
+
+@lru_cache(maxsize=1024)
+def _entry(provider: str, model: str) -> ModelInfo | None:
+    """What is published of a model.
+
+    It is looked for among its provider's models alone: the library's own lookup remembers every name that it was ever
+    asked for.
+    """
+    # The tables are 1.5 MB of code: whoever only decides over a budget need not load them.
+    from genai_prices.data_snapshot import get_snapshot
+
+    snapshot = get_snapshot()
+    publisher = next((each for each in snapshot.providers if each.id == provider), None)
+    return publisher.find_model(model) if publisher is not None else None
+
+
+def _rates(prices: ModelPrice, input_tokens: int) -> Rates:
+    # A kind without a price of its own costs what the kind does that it is part of, as genai-prices counts, too.
+    read = _rate(prices.input_mtok, input_tokens)
+    wrote = _rate(prices.output_mtok, input_tokens)
+    assert read is not None
+    assert wrote is not None
+    cache_read = _rate(prices.cache_read_mtok, input_tokens)
+    cache_write = _rate(prices.cache_write_mtok, input_tokens)
+    reasoning = _rate(prices.output_reasoning_mtok, input_tokens)
+    return Rates(
+        input=read,
+        output=wrote,
+        cache_read=read if cache_read is None else cache_read,
+        cache_write=read if cache_write is None else cache_write,
+        cache_write_1h=_rate(prices.cache_write_1h_mtok, input_tokens),
+        reasoning=wrote if reasoning is None else reasoning,
+    )
+
+
+def _rate(published: Any, input_tokens: int) -> int | None:
+    """Nano-USD per million tokens, of a price or of prices by tier."""
+    if published is None:
+        return None
+    if not isinstance(published, Decimal):
+        applying = [tier.price for tier in published.tiers if input_tokens > tier.start]
+        published = applying[-1] if applying else published.base
+    # Rounded up, though none is finer.
+    return -int(-published * _NANO // 1)
