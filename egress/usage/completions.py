@@ -48,21 +48,25 @@ class Completions(Dialect):
         if found.get("error") is not None:
             return self.fail(found["error"])
         self.name(found)
-        told = self._take(found.get("usage"))
         choices = found.get("choices")
-        if isinstance(choices, list) and choices:
-            for choice in choices:
-                if isinstance(choice, dict):
-                    self._choice(choice)
+        alone = not (isinstance(choices, list) and choices)
+        for choice in choices if isinstance(choices, list) else ():
+            if isinstance(choice, dict):
+                self._choice(choice)
+        # Some compatible servers count aloud, in every chunk: that is not the bill before the last choice has ended.
+        told = self._take(found.get("usage"), last=alone or self._finished)
+        if not alone:
             return Fate.PASS
         if not told:
             return Fate.PASS
         return Fate.HIDE if self._hide_usage else Fate.KEEP
 
-    def _take(self, usage: object) -> bool:
+    def _take(self, usage: object, *, last: bool) -> bool:
         if not self.merge(usage):
             return False
-        self.final = self.final or (counts.told(usage, "prompt_tokens") and counts.told(usage, "completion_tokens"))
+        self.final = self.final or (
+            last and counts.told(usage, "prompt_tokens") and counts.told(usage, "completion_tokens")
+        )
         if not disjoint(self.usage, "prompt", "completion")[1]:
             self.lost()
         return True
@@ -90,7 +94,7 @@ class Completions(Dialect):
 
     def document(self, found: dict[str, Any]) -> None:
         self.name(found)
-        self._take(found.get("usage"))
+        self._take(found.get("usage"), last=True)
         if found.get("error") is not None:
             self.fail(found["error"])
 

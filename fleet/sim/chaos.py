@@ -23,8 +23,10 @@ def orders(dice: random.Random, api: Api, *, stream: bool) -> str:
     """
     found: list[str] = []
     if dice.random() < 0.3:
-        unsaid = " unsaid" if dice.random() < 0.25 else ""
-        found.append(f"[[encode: {dice.choice(ENCODINGS)}{unsaid}]]")
+        encoding = dice.choice(ENCODINGS)
+        # Where no header says it, only these two can be known by how they begin.
+        unsaid = encoding in {"gzip", "zstd"} and dice.random() < 0.3
+        found.append(f"[[encode: {encoding}{' unsaid' * unsaid}]]")
     if dice.random() < 0.5:
         found.append(f"[[chunks: {dice.choice(('1', '5', '100', 'whole', 'random', 'random'))}]]")
     if dice.random() < 0.5:

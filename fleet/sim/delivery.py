@@ -28,7 +28,7 @@ Lines: TypeAlias = Literal["lf", "crlf", "cr"]
 
 ENCODINGS: tuple[Encoding, ...] = ("gzip", "deflate", "br", "zstd")
 LINES: Mapping[Lines, bytes] = {"lf": b"\n", "crlf": b"\r\n", "cr": b"\r"}
-_USAGE_ALONE = (b'"choices":[],', b'"choices":null,')
+_USAGE_ALONE = (b'"choices":[],"usage":{', b'"choices":null,"usage":{')
 _SIZES = (1, 2, 3, 7, 40, 300, 3_000)
 
 

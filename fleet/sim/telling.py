@@ -21,7 +21,7 @@ Kind: TypeAlias = Literal[
 ]
 """full: as documented. none: the key is missing. null: it is null. unfinal: Anthropic's placeholder, and nothing after
 it (elsewhere as none). nulls: what is zero, or was told before, is null. zeros: what was told before is 0 later on.
-sparse: only what must be there. steps: told again and again, while it grows. huge: a million million tokens.
+sparse: only what must be there. steps: told again and again, while it grows. huge: a hundred thousand million tokens.
 free: nothing at all is billed. garbage: words, fractions, negative numbers and lists for numbers."""
 Place: TypeAlias = Literal["start", "middle", "end", "document"]
 """Where in an answer: at its start, while it streams, at its end; or the whole of it at once."""
@@ -29,7 +29,7 @@ Place: TypeAlias = Literal["start", "middle", "end", "document"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 #: Told by no kind of these, so that it can only be estimated.
 UNTOLD: frozenset[Kind] = frozenset({"none", "null", "unfinal", "garbage"})
-HUGE = Usage(input=10**12 + 3, output=10**11 + 7)
+HUGE = Usage(input=10**11 + 3, output=10**10 + 7)
 
 
 def billed(kind: Kind, api: Api, usage: Usage) -> Usage:
