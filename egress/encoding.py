@@ -247,7 +247,7 @@ class _Brotli:
             # The limit is one that its buffer may pass.
             for place in range(0, len(piece), PIECE):
                 yield piece[place : place + PIECE]
-            if self._unfold.can_accept_more_data():
+            if len(piece) < PIECE and self._unfold.can_accept_more_data():
                 return
 
     def end(self) -> Iterator[bytes]:

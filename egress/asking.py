@@ -1,0 +1,436 @@
+"""What a request wants, and what is changed of it on its way.
+
+Of a request only the members of the outermost object are read here, each with the place where it stands, so that a
+change is a splice and every other byte goes on as the client wrote it. What two readers of JSON could understand
+differently is refused: a member that stands there twice, another encoding than UTF-8, a number that is none.
+
+Refused as well is what costs without being metered (`_REFUSED`, `_tools_of_anthropic`, `_tools_of_responses`):
+
+| what | why |
+| --- | --- |
+| Responses `background` | it goes on generating, and billing, after the response has ended |
+| Responses `prompt` | a template at the provider, whose tools are not seen here |
+| Anthropic `fallbacks` | other models, each with a bound on output of its own |
+| Anthropic `mcp_servers`, `container` | work on other servers, billed by time, and a way around the routes |
+| tools that the provider runs | billed by call or by time, not by token |
+| `service_tier` priority and the like, Anthropic `speed` fast | billed at other prices than those that are known |
+
+The last three rows can be allowed per account (`server_tools`, `premium`). Anthropic's web search passes with a
+`max_uses` of at most MOST_SEARCHES, as Claude Code sends it: what it costs is bounded. Codex must have its own turned
+off (``web_search = "disabled"`` in its config.toml), or the account must allow it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from json.decoder import JSONDecodeError, JSONDecoder
+from typing import TYPE_CHECKING, Any
+
+from register.errors import MusterError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from egress.apis import Api
+
+MOST_SEARCHES = 20
+MOST_PARTS = 1_000_000
+"""A body with more values than this is not parsed: no conversation has so many, and each takes memory."""
+LEAST_THINKING = 1_024
+"""Anthropic documentation, "Extended thinking": the least budget; it must be less than max_tokens."""
+_LEAST = {"anthropic": 1, "responses": 16, "chat": 1}
+"""The smallest bounds on output that the providers take."""
+_MOST_CHOICES = 128
+_LONGEST_MODEL = 200
+_CHECKED_BYTES = 256 * 1024
+
+_SPACE = re.compile(r"[ \t\n\r]*")
+_BOUNDS: dict[Api, tuple[str, ...]] = {
+    "anthropic": ("max_tokens",),
+    "responses": ("max_output_tokens",),
+    "chat": ("max_completion_tokens", "max_tokens"),
+}
+_READ = frozenset(
+    {
+        *("model", "stream", "max_tokens", "max_output_tokens", "max_completion_tokens", "n", "stream_options"),
+        *("thinking", "tools", "background", "prompt", "fallbacks", "mcp_servers", "container", "service_tier"),
+        *("speed", "web_search_options", "input", "messages"),
+    }
+)
+_TIERS = frozenset({None, "auto", "default", "standard", "standard_only", "flex"})
+
+
+class BadAsking(MusterError):
+    """A request that does not leave. The message says why, and what to do."""
+
+    def __init__(self, message: str, *, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+        """400: it is malformed. 403: it is refused."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asking:
+    """What one request wants."""
+
+    api: Api
+    model: str | None
+    stream: bool
+    max_tokens: int | None
+    """The bound on output that it sets, over all choices; None: it sets none."""
+    choices: int = 1
+    """Chat Completions: so many answers are asked for, each up to the bound."""
+    include_usage: bool = False
+    """Chat Completions: it asks for the usage chunk itself."""
+    stream_options: Mapping[str, Any] | None = None
+    thinking: Mapping[str, Any] | None = None
+    spans: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Where the values of members that may change begin and end, in bytes."""
+    inside: int = 0
+    """Where the outermost object's first member would stand."""
+    empty: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Edit:
+    """One splice: what stands from `start` to `end` of the body becomes `text`."""
+
+    start: int
+    end: int
+    text: bytes
+
+
+def read(api: Api, body: bytes, *, server_tools: bool = False, premium: bool = False) -> Asking:
+    """Read a metered request.
+
+    Args:
+        api: how it is written.
+        body: all of it.
+        server_tools: tools that the provider runs, billed by call or time, are allowed.
+        premium: service tiers with other prices are allowed.
+
+    Raises:
+        BadAsking: it cannot be read, or asks for what cannot be metered.
+    """
+    values, spans, inside = _members(body)
+    for key in values:
+        if key not in _READ and key.lower() in _READ:
+            raise BadAsking(f"the member {key[:60]!r} is known as {key.lower()!r}; write it so.")
+    model = values.get("model")
+    if model is not None and not (isinstance(model, str) and len(model) <= _LONGEST_MODEL and model.isprintable()):
+        raise BadAsking(f"model: a name of at most {_LONGEST_MODEL} characters is required.")
+    stream = values.get("stream")
+    if stream is not None and not isinstance(stream, bool):
+        raise BadAsking("stream: true or false is required.")
+    options = _object(values, "stream_options") if api == "chat" else None
+    wants_usage = (options or {}).get("include_usage")
+    if wants_usage is not None and not isinstance(wants_usage, bool):
+        raise BadAsking("stream_options.include_usage: true or false is required.")
+    choices = (_whole(values, "n") or 1) if api == "chat" else 1
+    if choices > _MOST_CHOICES:
+        raise BadAsking(f"n: at most {_MOST_CHOICES} is allowed.")
+    bounds = [bound for key in _BOUNDS[api] if (bound := _whole(values, key)) is not None]
+    _refuse(api, values, server_tools=server_tools, premium=premium)
+    return Asking(
+        api=api,
+        model=model,
+        stream=bool(stream),
+        max_tokens=max(bounds) * choices if bounds else None,
+        choices=choices,
+        include_usage=bool(wants_usage),
+        stream_options=options,
+        thinking=_object(values, "thinking") if api == "anthropic" else None,
+        spans=spans,
+        inside=inside,
+        empty=not values,
+    )
+
+
+def edits(asking: Asking, max_tokens: int | None, include_usage: bool) -> tuple[Edit, ...]:
+    """What has to be changed, in the order of the places.
+
+    Args:
+        asking: what was read of the body.
+        max_tokens: the bound on output that must hold, over all choices; None: the request's own will do.
+        include_usage: a Chat Completions stream is to tell its usage.
+
+    Raises:
+        BadAsking: with so few tokens the provider takes no such request. It may be answered as a refusal.
+    """
+    changes: dict[str, str] = {}
+    if max_tokens is not None:
+        changes.update(_bounded(asking, max_tokens))
+    if include_usage and asking.api == "chat" and asking.stream and not asking.include_usage:
+        changes["stream_options"] = json.dumps({**(asking.stream_options or {}), "include_usage": True})
+    found = [
+        Edit(start=asking.spans[key][0], end=asking.spans[key][1], text=text.encode())
+        for key, text in changes.items()
+        if key in asking.spans
+    ]
+    added = ",".join(f'"{key}":{text}' for key, text in changes.items() if key not in asking.spans)
+    if added:
+        comma = "" if asking.empty else ","
+        found.append(Edit(start=asking.inside, end=asking.inside, text=f"{added}{comma}".encode()))
+    return tuple(sorted(found, key=lambda edit: edit.start))
+
+
+def rewrite(body: bytes, asking: Asking, max_tokens: int | None, include_usage: bool) -> bytes:
+    """The body with its `edits`; the very same object when there are none.
+
+    Raises:
+        BadAsking: as `edits` does.
+    """
+    changes = edits(asking, max_tokens, include_usage)
+    if not changes:
+        return body
+    parts: list[bytes | memoryview] = []
+    place = 0
+    view = memoryview(body)
+    for edit in changes:
+        parts += [view[place : edit.start], edit.text]
+        place = edit.end
+    return b"".join([*parts, view[place:]])
+
+
+def _bounded(asking: Asking, max_tokens: int) -> dict[str, str]:
+    """The members that make the bound hold."""
+    if asking.max_tokens is not None and asking.max_tokens <= max_tokens:
+        return {}
+    each = max_tokens // asking.choices
+    if each < _LEAST[asking.api]:
+        raise BadAsking(
+            f"only {max(0, max_tokens)} tokens of output are left; such a request needs at least "
+            f"{_LEAST[asking.api] * asking.choices}.",
+            status=403,
+        )
+    standing = [key for key in _BOUNDS[asking.api] if key in asking.spans]
+    changes = {key: str(each) for key in standing or _BOUNDS[asking.api][:1]}
+    budget = (asking.thinking or {}).get("budget_tokens")
+    if isinstance(budget, int) and not isinstance(budget, bool) and budget >= each:
+        if each <= LEAST_THINKING:
+            raise BadAsking(
+                f"only {each} tokens of output are left, and thinking needs more than {LEAST_THINKING}; "
+                "without thinking the request could go on.",
+                status=403,
+            )
+        # A quarter is left for the answer, where there is room for one.
+        narrower = {**(asking.thinking or {}), "budget_tokens": max(LEAST_THINKING, each - each // 4)}
+        changes["thinking"] = json.dumps(narrower)
+    return changes
+
+
+# Reading the outermost object.
+
+
+class _TwiceError(Exception):
+    pass
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise _TwiceError
+    return found
+
+
+def _no_number(word: str) -> None:
+    raise ValueError(f"{word} is no number of JSON")
+
+
+#: Members whose insides are not read: there, a name that stands twice is the provider's business.
+_UNREAD = frozenset({"messages", "instructions", "system"})
+_PLAIN = JSONDecoder(parse_constant=_no_number)
+_STRICT = JSONDecoder(parse_constant=_no_number, object_pairs_hook=_unique)
+
+
+def _members(body: bytes) -> tuple[dict[str, Any], dict[str, tuple[int, int]], int]:
+    """The members that are read, the places of those that may change, and where a first one would stand."""
+    if len(body) > _CHECKED_BYTES and sum(map(body.count, (b",", b"[", b"{"))) > MOST_PARTS:
+        raise BadAsking(f"the body holds more than {MOST_PARTS:,} values; send fewer.", status=413)
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadAsking(f"the body is not UTF-8: {error.reason} at byte {error.start}.") from None
+    try:
+        return _scan(text)
+    except JSONDecodeError as error:
+        raise BadAsking(f"the body is not JSON: {error.msg} at character {error.pos}.") from None
+    except _TwiceError:
+        raise BadAsking("a member stands in an object twice; which one counts is not defined. Send it once.") from None
+    except RecursionError:
+        raise BadAsking("the body is nested too deeply.") from None
+    except ValueError as error:
+        raise BadAsking(f"the body is not JSON: {str(error)[:200]}.") from None
+
+
+def _scan(text: str) -> tuple[dict[str, Any], dict[str, tuple[int, int]], int]:
+    place = _after_space(text, 0)
+    if text[place : place + 1] != "{":
+        raise BadAsking("the body is not a JSON object.")
+    inside = place + 1
+    values: dict[str, Any] = {}
+    places: dict[str, tuple[int, int]] = {}
+    place = _after_space(text, inside)
+    closed = text[place : place + 1] == "}"
+    while not closed:
+        if text[place : place + 1] != '"':
+            raise JSONDecodeError("a member's name in double quotes is expected", text, place)
+        key, place = _PLAIN.raw_decode(text, place)
+        if key in values:
+            raise BadAsking(
+                f"the member {key[:60]!r} stands there twice; which one counts is not defined. Send it once."
+            )
+        place = _after_space(text, place)
+        if text[place : place + 1] != ":":
+            raise JSONDecodeError("a colon is expected", text, place)
+        start = _after_space(text, place + 1)
+        try:
+            value, place = (_PLAIN if key in _UNREAD else _STRICT).raw_decode(text, start)
+        except StopIteration as stop:
+            raise JSONDecodeError("a value is expected", text, stop.value) from None
+        values[key] = value if key in _READ and key != "messages" else None
+        places[key] = (start, place)
+        place = _after_space(text, place)
+        closed = text[place : place + 1] == "}"
+        if not closed:
+            if text[place : place + 1] != ",":
+                raise JSONDecodeError("a comma or the end of the object is expected", text, place)
+            place = _after_space(text, place + 1)
+    if _after_space(text, place + 1) != len(text):
+        raise JSONDecodeError("nothing is expected after the object", text, place + 1)
+    return values, _in_bytes(text, places), len(text[:inside].encode())
+
+
+def _after_space(text: str, place: int) -> int:
+    found = _SPACE.match(text, place)
+    return found.end() if found else place
+
+
+def _in_bytes(text: str, places: Mapping[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+    changing = {key for keys in _BOUNDS.values() for key in keys} | {"stream_options", "thinking"}
+    kept = {key: span for key, span in places.items() if key in changing}
+    if text.isascii():
+        return kept
+    return {key: (len(text[:start].encode()), len(text[:end].encode())) for key, (start, end) in kept.items()}
+
+
+def _whole(values: Mapping[str, Any], key: str) -> int | None:
+    value = values.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise BadAsking(f"{key}: a whole number of at least 1 is required.")
+    return value
+
+
+def _object(values: Mapping[str, Any], key: str) -> Mapping[str, Any] | None:
+    value = values.get(key)
+    if value is not None and not isinstance(value, dict):
+        raise BadAsking(f"{key}: an object is required.")
+    return value
+
+
+# What cannot be metered.
+
+_REFUSED: Mapping[Api, tuple[tuple[str, str], ...]] = {
+    "anthropic": (("fallbacks", "other models would answer, with bounds of their own. Leave it out."),),
+    "responses": (
+        ("background", "a response in the background goes on where it is not metered. Leave it out, or say false."),
+        ("prompt", "what a stored prompt asks for is not seen here. Send its text as instructions and input."),
+    ),
+    "chat": (),
+}
+_SERVER_SIDE: Mapping[Api, tuple[str, ...]] = {
+    "anthropic": ("mcp_servers", "container"),
+    "responses": (),
+    "chat": ("web_search_options",),
+}
+_HOW = "Leave it out; or allow tools that the provider runs for this account (server_tools)."
+_CLIENT_RUN = re.compile(r"(?:bash|text_editor|computer|computer_toolset|browser_toolset|memory)_\d{8}")
+_SEARCHES = re.compile(r"tool_search_tool_[a-z0-9_]{1,40}")
+_WEB_SEARCH = re.compile(r"web_search_\d{8}")
+_RESPONSES_CLIENT_RUN = frozenset(
+    {"function", "custom", "local_shell", "apply_patch", "tool_search", "computer", "computer_use_preview"}
+)
+
+
+def _refuse(api: Api, values: Mapping[str, Any], *, server_tools: bool, premium: bool) -> None:
+    for key, why in _REFUSED[api]:
+        if values.get(key):
+            raise BadAsking(f"{key}: {why}", status=403)
+    if not premium:
+        for key, usual in (("service_tier", _TIERS), ("speed", frozenset({None, "standard"}))):
+            value = values.get(key)
+            if not (value is None or isinstance(value, str)) or value not in usual:
+                raise BadAsking(
+                    f"{key}: {str(value)[:40]!r} is billed at other prices. Leave it out; or allow it for this account "
+                    "(premium).",
+                    status=403,
+                )
+    if server_tools:
+        return
+    for key in _SERVER_SIDE[api]:
+        if values.get(key) not in (None, [], False):
+            raise BadAsking(f"{key}: what the provider runs is not billed by token. {_HOW}", status=403)
+    if api == "anthropic":
+        _check(_each(values.get("tools"), "tools"), _passes_anthropic)
+    elif api == "responses":
+        _check(_tools_of_responses(values), _passes_responses)
+    else:
+        _check(_each(values.get("tools"), "tools"), lambda tool: tool.get("type") in {"function", "custom"})
+
+
+def _check(tools: Iterable[Mapping[str, Any]], passes: Callable[[Mapping[str, Any]], bool]) -> None:
+    for tool in tools:
+        if not passes(tool):
+            kind = str(tool.get("type"))[:60]
+            more = f" A web search with a max_uses of at most {MOST_SEARCHES} passes." if "web_search_" in kind else ""
+            raise BadAsking(f"tools: {kind!r} is run by the provider, not billed by token.{more} {_HOW}", status=403)
+
+
+def _each(tools: object, where: str) -> list[Mapping[str, Any]]:
+    if tools is None:
+        return []
+    if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
+        raise BadAsking(f"{where}: a list of objects is required.")
+    return tools
+
+
+def _passes_anthropic(tool: Mapping[str, Any]) -> bool:
+    kind = tool.get("type")
+    if kind is None or kind == "custom":
+        return True
+    if not isinstance(kind, str):
+        return False
+    if _WEB_SEARCH.fullmatch(kind):
+        uses = tool.get("max_uses")
+        return isinstance(uses, int) and not isinstance(uses, bool) and 1 <= uses <= MOST_SEARCHES
+    return bool(_CLIENT_RUN.fullmatch(kind) or _SEARCHES.fullmatch(kind))
+
+
+def _tools_of_responses(values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """All tools, those too that stand in namespaces and in the input."""
+    waiting = list(_each(values.get("tools"), "tools"))
+    items = values.get("input")
+    for item in items if isinstance(items, list) else ():
+        if isinstance(item, dict) and "tools" in item:
+            waiting += _each(item["tools"], "input.tools")
+    found = []
+    while waiting:
+        tool = waiting.pop()
+        if tool.get("type") == "namespace":
+            waiting += _each(tool.get("tools"), "tools.tools")
+        else:
+            found.append(tool)
+    return found
+
+
+def _passes_responses(tool: Mapping[str, Any]) -> bool:
+    kind = tool.get("type")
+    if kind == "shell":
+        # Run by the client, unless it names a container of the provider's.
+        where = tool.get("environment")
+        return where is None or (isinstance(where, dict) and where.get("type") == "local")
+    return isinstance(kind, str) and kind in _RESPONSES_CLIENT_RUN
