@@ -70,6 +70,7 @@ def check(paths: Paths) -> Check:
         fleet = roster.read(
             paths.roster_yaml,
             accounts=None if settings is None else settings.accounts,
+            sandboxes=None if settings is None else {*profiles.BUILT_IN, *settings.sandboxes},
             roots=() if settings is None or settings.agents.workspaces is None else [Path(settings.agents.workspaces)],
             known_roles=library.names,
         )

@@ -10,16 +10,19 @@ import asyncio
 import base64
 import secrets
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fleet import editing, hosting, journal, lifecycle, logs, roles, roster, runtimes, sandbox, tools
-from fleet.basis import FIELDS, Basis, described
+from fleet import access, editing, hosting, journal, lifecycle, logs, roles, roster, runtimes, sandbox, tools
+from fleet.access import Account as Account  # noqa: TC001 - whoever makes an Assembly takes it from here
+from fleet.basis import FIELDS, LAUNCH_ALONE, Basis, described
 from fleet.entries import AgentEntry
 from fleet.errors import FleetError
 from fleet.runtimes import preparation
+from fleet.sandbox.profiles import BUILT_IN, DEFAULT, unknown
 from fleet.spec import AgentSpec
+from fleet.way import TURN_FILE, Allowance, WayAsked
 from fleet.workspace import Workspaces
 
 if TYPE_CHECKING:
@@ -28,23 +31,14 @@ if TYPE_CHECKING:
     from fleet.entries import Common
     from fleet.roster import Roster
     from fleet.runtimes import Runtime
+    from fleet.sandbox.profiles import Kind, Profile
     from fleet.tools import Tool
+    from fleet.way import OpenWay, Way
     from fleet.workspace import Repository
 
 #: What an agent is for when nobody says.
 DEFAULT_ROLE = "coder"
 DEFAULT_RUNTIME = "claude"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Account:
-    """A login or API key with one provider."""
-
-    name: str
-    provider: str
-    base_url: str | None
-    secret: Callable[[], str | None]
-    """Looks the key up; raises MusterError when it is not where it should be."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +64,9 @@ class Plan:
     runtime: str
     model: str | None
     sandbox: str
+    """The sandbox profile's name."""
+    kind: Kind
+    """And what it is."""
     workspace: Path
     """The folder that was named for it, or its own."""
     repository: Repository | None
@@ -149,6 +146,10 @@ class Assembly:
     """The command line that shows in a tmux session what the agent of that name says and does."""
     installation: str = ""
     """Tells apart the units of several installations of one person (fleet.hosting.units)."""
+    profiles: Mapping[str, Profile] = field(default_factory=lambda: BUILT_IN)
+    """The sandbox profiles that there are, by name."""
+    open_way: OpenWay | None = None
+    """Opens an agent's way out before it is started. None: sandboxes have the host's network, and agents their keys."""
 
     # --- places -------------------------------------------------------------------------------------------------
 
@@ -176,10 +177,19 @@ class Assembly:
         known = [self._own_workspace(name), *([Path(entry.workspace)] if entry and entry.workspace else [])]
         return _expanded(workspace).resolve() in {path.resolve() for path in known}
 
+    def sandbox_kind(self, profile: str) -> Kind | None:
+        """What kind of sandbox is called so; None: none is by now."""
+        found = self.profiles.get(profile)
+        return None if found is None else found.kind
+
     # --- deciding -----------------------------------------------------------------------------------------------
 
     def plan(self, name: str, asked: Mapping[str, str | None]) -> Plan:
         """What `name` would be started as: what was asked for, else its roster entry, else the defaults.
+
+        Args:
+            name: the agent.
+            asked: by the names of `basis.FIELDS` and `basis.LAUNCH_ALONE`.
 
         Raises:
             FleetError: it could not be started; the message says what to do.
@@ -199,11 +209,13 @@ class Assembly:
             raise FleetError(f"The workspace {placed!r} is no absolute path; write it from / or ~/ on.")
         if placed and not workspace.is_dir():
             raise FleetError(f"The workspace {workspace} is no folder; make it first, or leave --workspace out.")
-        chosen = sandbox.choose(wanted_sandbox)
-        repository = self.workspaces.check(name, workspace, clone=written.clone, sandboxed=chosen != "none")
-        if repository is not None or chosen != "none":
+        chosen = sandbox.choose(wanted_sandbox, known=self.profiles)
+        self._check_access(runtime, written, chosen)
+        sandboxed = chosen.kind != "none"
+        repository = self.workspaces.check(name, workspace, clone=written.clone, sandboxed=sandboxed)
+        if repository is not None or sandboxed:
             workspace = workspace.resolve()
-        said = {field: value for field in FIELDS if (value := asked.get(field)) is not None}
+        said = {word: value for word in (*FIELDS, *LAUNCH_ALONE) if (value := asked.get(word)) is not None}
         if "workspace" in said:
             said["workspace"] = str(workspace)
         plan = Plan(
@@ -211,7 +223,8 @@ class Assembly:
             role=asked.get("role") or written.role or DEFAULT_ROLE,
             runtime=runtime,
             model=asked.get("model") or written.model or self.defaults.model,
-            sandbox=chosen,
+            sandbox=chosen.name,
+            kind=chosen.kind,
             workspace=workspace,
             repository=repository,
             new=entry is None,
@@ -229,7 +242,8 @@ class Assembly:
         if entry is None:
             # What it says is written into the roster, and is the roster's from then on.
             added = AgentEntry.model_validate(self._entry_of(plan))
-            return replace(plan, basis=Basis(said={}, roster=described(fleet.defaults, added)))
+            alone = {word: value for word, value in said.items() if word in LAUNCH_ALONE}
+            return replace(plan, basis=Basis(said=alone, roster=described(fleet.defaults, added)))
         return plan
 
     def replan(self, row: Wanted) -> Plan:
@@ -271,16 +285,18 @@ class Assembly:
         _check_installed(runtimes.RUNTIMES[row.runtime], entry.command if entry is not None else None)
         hosting.check(row.name, hosting_of(entry)[0])
         workspace = Path(row.workspace)
-        chosen = sandbox.choose(row.sandbox)
+        chosen = sandbox.choose(row.sandbox, known=self.profiles)
+        self._check_access(row.runtime, entry, chosen)
         clone = entry.clone if entry is not None else None
         return Plan(
             name=row.name,
             role=row.role,
             runtime=row.runtime,
             model=row.model,
-            sandbox=chosen,
+            sandbox=chosen.name,
+            kind=chosen.kind,
             workspace=workspace,
-            repository=self.workspaces.check(row.name, workspace, clone=clone, sandboxed=chosen != "none"),
+            repository=self.workspaces.check(row.name, workspace, clone=clone, sandboxed=chosen.kind != "none"),
             new=False,
             own_workspace=workspace == self._own_workspace(row.name),
             said={},
@@ -293,6 +309,17 @@ class Assembly:
                 f"the runtime custom needs a command line: give {name} an entry in {self.roster.name} with "
                 "`command: [program, argument]`."
             )
+
+    def _profile(self, name: str) -> Profile:
+        profile = self.profiles.get(name)
+        if profile is None:
+            raise FleetError(unknown(name, self.profiles))
+        return profile
+
+    def _check_access(self, runtime: str, entry: Common | None, profile: Profile) -> None:
+        if self.open_way is not None:
+            declared = runtimes.RUNTIMES[runtime]
+            access.check(declared, self._account(runtime, entry), profile.kind)
 
     def _roles(self) -> roles.Library:
         return roles.library(self.roster.parent / "roles")
@@ -320,7 +347,7 @@ class Assembly:
             entry["model"] = plan.model
         if not plan.own_workspace:
             entry["workspace"] = str(plan.workspace)
-        if plan.sandbox == "none" or "sandbox" in plan.said:
+        if plan.sandbox != DEFAULT or "sandbox" in plan.said:
             entry["sandbox"] = plan.sandbox
         return entry
 
@@ -333,16 +360,71 @@ class Assembly:
             FleetError: it cannot be started; the message is for the operator.
         """
         introduction = await self.introduce(row.name) if self.introduce is not None else Introduction()
-        spec = await asyncio.to_thread(self.spec, row, floor, grants, introduction)
+        marker = secrets.token_hex(16)
+        way = None
+        if self.open_way is not None:
+            way = await self.open_way(await asyncio.to_thread(self.asks_for_way, row, marker))
+        spec = await asyncio.to_thread(self.spec, row, floor, grants, introduction, way=way, marker=marker)
         await lifecycle.spawn(spec)
 
+    def asks_for_way(self, row: Wanted, marker: str) -> WayAsked:
+        """What is said of `row` to whoever opens its way out.
+
+        Args:
+            row: the agent.
+            marker: as its agent host will be told.
+
+        Raises:
+            FleetError: it could not use one; the message says what to do.
+        """
+        profile = self._profile(row.sandbox)
+        entry = roster.load(self.roster).get(row.name)
+        self._check_access(row.runtime, entry, profile)
+        basis = Basis.from_json(row.basis)
+        return WayAsked(
+            agent=row.name,
+            launch_id=row.launch_id,
+            role=row.role,
+            profile=profile.name,
+            profiles=profile.lineage,
+            routes=profile.routes,
+            accounts={
+                account.provider: account.name
+                for account in self._accounts(row.runtime, entry)
+                if access.by_way(runtimes.RUNTIMES[row.runtime], account, profile.kind)
+            },
+            listener="port" if profile.kind == "none" else "unix",
+            control_socket=str(self.socket(row.name)),
+            marker=marker,
+            turn_file=str(self.folder(row.name) / TURN_FILE),
+            allowances=() if basis is None else _allowances(row.launch_id, basis.said),
+        )
+
     def spec(
-        self, row: Wanted, floor: int, grants: Sequence[Granted], introduction: Introduction = _UNKNOWN
+        self,
+        row: Wanted,
+        floor: int,
+        grants: Sequence[Granted],
+        introduction: Introduction = _UNKNOWN,
+        *,
+        way: Way | None = None,
+        marker: str | None = None,
     ) -> AgentSpec:
-        """Everything that the agent host of `row` is told. Makes the folders that it needs."""
+        """Everything that the agent host of `row` is told. Makes the folders that it needs.
+
+        Args:
+            row: the agent.
+            floor: of its journal's incarnations.
+            grants: what was allowed for always.
+            introduction: what it is told of the fleet.
+            way: its way out; None: it uses the host's network, and its account's own key.
+            marker: the word by which its processes are found; drawn where none is given.
+        """
         fleet = roster.load(self.roster)
         entry = fleet.get(row.name)
         runtime = runtimes.RUNTIMES[row.runtime]
+        profile = self._profile(row.sandbox)
+        sandboxed = profile.kind != "none"
         hosted, tmux_socket = hosting_of(entry or fleet.defaults)
         folder = self.folder(row.name)
         home = folder / "home"
@@ -352,11 +434,14 @@ class Assembly:
             row.name,
             Path(row.workspace),
             clone=entry.clone if entry is not None else None,
-            sandboxed=row.sandbox != "none",
+            sandboxed=sandboxed,
             goes_on=row.keep_session,
         )
         workspace = settled.place
-        account = self._account(row.runtime, entry)
+        accounts = self._accounts(row.runtime, entry)
+        by_way = way is not None and all(access.by_way(runtime, each, profile.kind) for each in accounts)
+        if way is not None and by_way:
+            accounts = tuple(access.through(each, way, login=bool(runtime.login)) for each in accounts)
         prepared = runtimes.prepare(
             runtime,
             agent=row.name,
@@ -364,30 +449,37 @@ class Assembly:
             workspace=workspace,
             model=row.model,
             command=entry.command if entry is not None else None,
-            account=account,
-            extra_environment=self._environment(entry),
+            account=accounts[0] if accounts else None,
+            extra_environment={
+                **(access.environment(way) if way is not None else {}),
+                **(access.variables(accounts[1:]) if by_way else {}),
+                **self._resolved(profile.env),
+                **self._resolved(entry.env if entry is not None else {}),
+            },
             login=self.login_of(row.runtime),
-            sandboxed=row.sandbox != "none",
+            without_login=way is not None and sandboxed,
+            sandboxed=sandboxed,
             context=(entry or fleet.defaults).context,
         )
         instructions = roles.instructions(self._roles().get(row.role), entry.prompt if entry is not None else None)
-        marker = secrets.token_hex(16)
         command = prepared.command
         door = None
         if self.tools_socket_of is not None and introduction.tools and runtime.tools:
             door = self.tools_socket_of(row.name)
         bridge = tools.readonly() if door is not None else ()
         prepared = replace(prepared, readonly=(*prepared.readonly, *settled.readonly, *bridge))
-        if row.sandbox != "none":
+        if sandboxed:
             doors = () if door is None else (door,)
-            command = sandbox.wrap(prepared, workspace=workspace, home=home, hidden=self.hidden, doors=doors)
+            command = sandbox.wrap(
+                prepared, workspace=workspace, home=home, hidden=self.hidden, doors=doors, profile=profile, way=way
+            )
         return AgentSpec(
             agent=row.name,
             role=row.role,
             runtime=row.runtime,
             model=row.model,
             launch_id=row.launch_id,
-            marker=marker,
+            marker=marker or secrets.token_hex(16),
             folder=str(folder),
             socket=str(self.socket(row.name)),
             workspace=str(workspace),
@@ -418,21 +510,24 @@ class Assembly:
             mcp_servers=(tools.server(door),) if door is not None else (),
         )
 
-    def _account(self, runtime: str, entry: AgentEntry | None) -> Account | None:
-        if entry is not None and entry.account is not None:
-            account = self.accounts.get(entry.account)
-            if account is None:
-                known = ", ".join(self.accounts) or "none"
-                raise FleetError(f"No account is called {entry.account!r} in muster.yaml; there is {known}.")
-            return account
-        served = runtimes.RUNTIMES[runtime].providers
-        return next((account for account in self.accounts.values() if account.provider in served), None)
+    def _account(self, runtime: str, entry: Common | None) -> Account | None:
+        named = entry.account if entry is not None else None
+        return access.account_of(runtimes.RUNTIMES[runtime], named, self.accounts)
 
-    def _environment(self, entry: AgentEntry | None) -> dict[str, str]:
-        values: dict[str, str] = {}
-        for name, value in (entry.env if entry is not None else {}).items():
-            values[name] = value if isinstance(value, str) else value.resolve(self.environ)
-        return values
+    def _accounts(self, runtime: str, entry: Common | None) -> tuple[Account, ...]:
+        """The account that an agent uses, and with a way out such others as its program could use as well."""
+        account = self._account(runtime, entry)
+        if account is None:
+            return ()
+        named = entry.account if entry is not None else None
+        others = access.further(runtimes.RUNTIMES[runtime], named, self.accounts) if self.open_way is not None else ()
+        return (account, *others)
+
+    def _resolved(self, written: Mapping[str, Any]) -> dict[str, str]:
+        """Variables, those that are references looked up."""
+        return {
+            name: value if isinstance(value, str) else value.resolve(self.environ) for name, value in written.items()
+        }
 
     def discard_workspace(self, workspace: Path, name: str) -> bool:
         """Delete a workspace that Muster made. False: it lies elsewhere, and stays.
@@ -441,6 +536,13 @@ class Assembly:
             FleetError: something of it could not be deleted.
         """
         return self.workspaces.discard(name, workspace)
+
+
+def _allowances(launch_id: str, said: Mapping[str, str]) -> tuple[Allowance, ...]:
+    tokens = said.get("budget")
+    if tokens is None:
+        return ()
+    return (Allowance(scope=f"launch:{launch_id}", amount=float(tokens), may_raise="budget_may_raise" in said),)
 
 
 def _check_installed(runtime: Runtime, command: Sequence[str] | None) -> None:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 #: What a launch can say itself.
 FIELDS: Final = ("role", "runtime", "model", "sandbox", "workspace")
+#: What it can say besides, which nothing in the roster stands for: how many tokens this launch may use, and whether
+#: that may be more than would hold without it.
+LAUNCH_ALONE: Final = ("budget", "budget_may_raise")
 #: What else a start takes from the roster; only whether it changed is kept, not what it was.
 _FURTHER: Final = ("prompt", "account", "command", "heartbeat", "clone", "context", "hosting", "tmux_socket")
 
@@ -29,7 +32,7 @@ class Basis:
     """What one launch stands on."""
 
     said: Mapping[str, str]
-    """What the launch said itself, of `FIELDS`, over the roster."""
+    """What the launch said itself, of `FIELDS` over the roster, and of `LAUNCH_ALONE`."""
     roster: Mapping[str, str]
     """What the roster's entry said, as `described` has it; empty where there was none."""
 
@@ -109,7 +112,7 @@ def overruled(basis: Basis) -> dict[str, tuple[str, str]]:
     return {
         name: (said, basis.roster[name])
         for name, said in basis.said.items()
-        if name in basis.roster and basis.roster[name] != said
+        if name in FIELDS and name in basis.roster and basis.roster[name] != said
     }
 
 

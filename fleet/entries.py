@@ -27,6 +27,8 @@ from fleet import durations, runtimes
 from fleet.names import is_agent_name
 from fleet.problems import suggestion
 from fleet.roles import ROLE_NAME
+from fleet.sandbox.profiles import BUILT_IN
+from fleet.sandbox.profiles import NAME as PROFILE_NAME
 from register.references import Reference
 
 if TYPE_CHECKING:
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
 
 #: What an agent's runtime can be.
 RUNTIMES = tuple(runtimes.RUNTIMES)
-SANDBOXES = ("bubblewrap", "none")
 
 Preset: TypeAlias = Literal["minimal", "general", "coding", "research", "hybrid"]
 PRESETS: tuple[Preset, ...] = get_args(Preset)
@@ -43,7 +44,6 @@ MINIMAL: Preset = "minimal"
 
 #: Keys that are read and kept, with what they are going to do.
 NOT_IN_EFFECT: Mapping[str, str] = {
-    "budget": "no limit holds",
     "skills": "the agent is given none",
     "host": "the agent runs on this machine",
     "ssh": "the agent runs on this machine",
@@ -81,6 +81,15 @@ def _role(value: str) -> str:
 def _runtime(value: str) -> str:
     if value not in RUNTIMES:
         raise ValueError(f"found {value[:60]!r}; allowed are {', '.join(RUNTIMES)}.{suggestion(value, RUNTIMES)}")
+    return value
+
+
+def _sandbox(value: str) -> str:
+    if not PROFILE_NAME.fullmatch(value):
+        raise ValueError(
+            f"found {value[:60]!r}; wanted is bubblewrap, none, or a profile under `sandboxes` of muster.yaml."
+            f"{suggestion(value, tuple(BUILT_IN))}"
+        )
     return value
 
 
@@ -202,9 +211,19 @@ class Common(_Block):
     model: Annotated[str, Field(max_length=200), AfterValidator(_word)] | None = Field(
         default=None, description="The model, as the runtime names it. Absent: the runtime's own default."
     )
-    sandbox: Literal["bubblewrap", "none"] | None = Field(
+    sandbox: (
+        Annotated[
+            str,
+            AfterValidator(_sandbox),
+            WithJsonSchema({"type": "string", "pattern": f"^{PROFILE_NAME.pattern}$", "examples": list(BUILT_IN)}),
+        ]
+        | None
+    ) = Field(
         default=None,
-        description="Absent: bubblewrap. With none the agent acts as you do, and could give Muster orders.",
+        description=(
+            "bubblewrap, none, or a profile of muster.yaml. Absent: bubblewrap. With none the agent acts as you do, "
+            "and could give Muster orders."
+        ),
     )
     account: Annotated[str, AfterValidator(_word)] | None = Field(
         default=None, description="The account of muster.yaml that it uses. Absent: the first that fits its runtime."
@@ -216,7 +235,7 @@ class Common(_Block):
             WithJsonSchema({"type": ["integer", "string"], "pattern": f"^{_TOKENS.pattern}$"}),
         ]
         | None
-    ) = Field(default=None, description="Tokens that it may use, like 500k or 2M. Not in effect in this version.")
+    ) = Field(default=None, description="Tokens that it may use, like 500k or 2M, in all that its launch lasts.")
     persistent: bool | None = Field(
         default=None,
         description="true: part of the core, and brought up by `muster up`. Absent: a worker, launched when needed.",

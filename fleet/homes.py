@@ -56,20 +56,26 @@ def renew(home: Path, name: PurePosixPath, *, folder: bool) -> None:
     Raises:
         FleetError: there is a link or a file where a folder should be.
     """
-    with _folder(home, name.parent) as parent:
-        try:
-            found = os.stat(name.name, dir_fd=parent, follow_symlinks=False)
-        except FileNotFoundError:
-            pass
-        else:
-            if stat.S_ISDIR(found.st_mode):
-                _remove(name.name, parent)
-            else:
-                os.unlink(name.name, dir_fd=parent)
+    with _folder(home, name.parent):
+        remove(home, name)
     if folder:
         make_folder(home, name)
     else:
         place(home, name, b"")
+
+
+def remove(home: Path, name: PurePosixPath) -> None:
+    """Take away whatever is called `name` below `home`, if there is such a thing.
+
+    Raises:
+        FleetError: there is a link or a file where a folder should be.
+    """
+    with contextlib.suppress(FileNotFoundError), _folder(home, name.parent, make=False) as parent:
+        found = os.stat(name.name, dir_fd=parent, follow_symlinks=False)
+        if stat.S_ISDIR(found.st_mode):
+            _remove(name.name, parent)
+        else:
+            os.unlink(name.name, dir_fd=parent)
 
 
 def _remove(name: str, parent: int) -> None:

@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fleet import entries, floor, liveness, roles, yamlfile
-from fleet.entries import MINIMAL, NOT_IN_EFFECT, PRESETS, RUNTIMES, SANDBOXES, AgentEntry, Defaults, RosterFile
+from fleet.entries import MINIMAL, NOT_IN_EFFECT, PRESETS, RUNTIMES, AgentEntry, Defaults, RosterFile
 from fleet.errors import RosterError
 from fleet.hosting.kinds import DEFAULT, TMUX
+from fleet.names import RESERVED, VARIABLE
 from fleet.problems import FileProblems, closest
+from fleet.sandbox.profiles import unknown as unknown_profile
 from register.references import HOW_TO_REFER
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from fleet.entries import Preset
     from fleet.problems import Problem
 
-__all__ = ["HEADER", "PRESETS", "RUNTIMES", "SANDBOXES", "AgentEntry", "Breach", "Roster", "load", "read", "schema"]
+__all__ = ["HEADER", "PRESETS", "RUNTIMES", "AgentEntry", "Breach", "Roster", "load", "read", "schema"]
 
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -55,12 +57,17 @@ HEADER = """\
 version: 1
 """
 
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
-#: Set by Muster, or a way to run a program inside the runtime before it starts.
-_NOT_TO_SET = re.compile(r"HOME|PATH|USER|LOGNAME|SHELL|TMPDIR|XDG_.*|MUSTER_.*|LD_.*|DYLD_.*|BASH_ENV|ENV|PYTHON.*")
 _SECRETIVE = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|(^|_)(API_?)?KEY(_|$)", re.IGNORECASE)
 #: Names that a problem lists.
 _LISTED = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What entries may name; None: unchecked."""
+
+    accounts: Mapping[str, Any] | None
+    sandboxes: Collection[str] | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,18 +102,19 @@ class Roster:
         return self.preset == MINIMAL or not self.agents
 
 
-def load(path: Path, *, accounts: Mapping[str, Any] | None = None) -> Roster:
+def load(path: Path, *, accounts: Mapping[str, Any] | None = None, sandboxes: Collection[str] | None = None) -> Roster:
     """Read the roster; an absent file is an empty one.
 
     Args:
         path: the file.
         accounts: the accounts that entries may name; None leaves that unchecked.
+        sandboxes: the sandbox profiles that entries may name; None leaves that unchecked.
 
     Raises:
         RosterError: it is not valid; one line per problem.
     """
     try:
-        return read(path, accounts=accounts)
+        return read(path, accounts=accounts, sandboxes=sandboxes)
     except FileProblems as error:
         raise RosterError(str(error)) from None
 
@@ -115,6 +123,7 @@ def read(
     path: Path,
     *,
     accounts: Mapping[str, Any] | None = None,
+    sandboxes: Collection[str] | None = None,
     roots: Sequence[Path] = (),
     known_roles: Collection[str] | None = None,
 ) -> Roster:
@@ -123,6 +132,7 @@ def read(
     Args:
         path: the file.
         accounts: the accounts that entries may name; None leaves that unchecked.
+        sandboxes: the sandbox profiles that entries may name; None leaves that unchecked.
         roots: folders in which workspaces may be, beside the person's home and those that the file names.
         known_roles: the roles that there are; by default those that are shipped, and those in the folder ``roles``
             beside the file.
@@ -137,7 +147,7 @@ def read(
             document = yamlfile.read(path, columns=True)
         except FileNotFoundError:
             return Roster()
-        return _understood(document, accounts, roots, known_roles)
+        return _understood(document, _Known(accounts, sandboxes), roots, known_roles)
 
 
 @contextlib.contextmanager
@@ -154,7 +164,7 @@ def _uncollected() -> Iterator[None]:
 
 def _understood(
     document: yamlfile.Document,
-    accounts: Mapping[str, Any] | None,
+    known: _Known,
     roots: Sequence[Path],
     known_roles: Collection[str],
 ) -> Roster:
@@ -170,7 +180,7 @@ def _understood(
     defaults = Defaults() if file is None else file.defaults
     _report_environment(document, ("defaults",), defaults.env)
     _report_freshness(document, ("defaults", "freshness"), defaults)
-    agents = _entries(document, listed, defaults, accounts, whole=file is not None)
+    agents = _entries(document, listed, defaults, known, whole=file is not None)
     document.check()
     if file is None:
         raise AssertionError("a file that is not valid has a problem")
@@ -206,7 +216,7 @@ def _entries(
     document: yamlfile.Document,
     listed: Sequence[Any],
     defaults: Defaults,
-    accounts: Mapping[str, Any] | None,
+    known: _Known,
     *,
     whole: bool,
 ) -> tuple[AgentEntry, ...]:
@@ -225,7 +235,7 @@ def _entries(
         _report_environment(document, at, entry.env)
         agents.append(_filled(entry, defaults))
         if whole:
-            _report_misfits(document, at, entry, agents[-1], accounts)
+            _report_misfits(document, at, entry, agents[-1], known)
     _report_aliases(document, listed, agents)
     return tuple(agents)
 
@@ -245,7 +255,7 @@ def _report_misfits(
     at: tuple[str | int, ...],
     written: AgentEntry,
     entry: AgentEntry,
-    accounts: Mapping[str, Any] | None,
+    known: _Known,
 ) -> None:
     """What an entry says that does not fit the rest of it, the defaults, or muster.yaml."""
     if entry.runtime == "custom" and entry.command is None:
@@ -257,11 +267,14 @@ def _report_misfits(
     if written.freshness is not None or written.heartbeat is not None:
         key = "heartbeat" if written.freshness is None else "freshness"
         _report_freshness(document, (*at, key), entry)
-    if accounts is not None and entry.account is not None and entry.account not in accounts:
+    if known.accounts is not None and entry.account is not None and entry.account not in known.accounts:
         place = at if written.account is not None else ("defaults",)
-        known = f"Known are {', '.join(accounts)}." if accounts else "muster.yaml has no accounts."
+        there = f"Known are {', '.join(known.accounts)}." if known.accounts else "muster.yaml has no accounts."
         problem_at = (*place, "account")
-        document.report(problem_at, f"no account is called {entry.account!r}. {known}")
+        document.report(problem_at, f"no account is called {entry.account!r}. {there}")
+    if known.sandboxes is not None and entry.sandbox is not None and entry.sandbox not in known.sandboxes:
+        place = at if written.sandbox is not None else ("defaults",)
+        document.report((*place, "sandbox"), unknown_profile(entry.sandbox, known.sandboxes))
 
 
 def _report_aliases(document: yamlfile.Document, listed: Sequence[Any], agents: Sequence[AgentEntry]) -> None:
@@ -287,9 +300,9 @@ def _report_freshness(document: yamlfile.Document, at: tuple[str | int, ...], en
 def _report_environment(document: yamlfile.Document, at: Sequence[str | int], env: Mapping[str, Any]) -> None:
     for name, value in env.items():
         place = (*at, "env", name)
-        if not _VARIABLE.fullmatch(name):
+        if not VARIABLE.fullmatch(name):
             document.report(place, "not a name for an environment variable.")
-        elif _NOT_TO_SET.fullmatch(name):
+        elif RESERVED.fullmatch(name):
             document.report(place, "is Muster's to set. Leave it out.")
         elif isinstance(value, str) and value and _SECRETIVE.search(name):
             document.report(place, f"looks like a secret, and secrets do not stand in this file. {HOW_TO_REFER}")

@@ -30,7 +30,7 @@ class Allowance:
     """What one agent may use."""
 
     scope: str
-    """``agent:NAME``, or ``launch:ID``."""
+    """``launch:ID``."""
     amount: float
     unit: Literal["tokens", "usd"] = "tokens"
     window: str | None = None
@@ -65,7 +65,7 @@ class WayAsked:
     """Where its agent host writes which turn it is in: a JSON object with session, turn and task, each a text or
     null. turn is null between turns. It may not be there."""
     allowances: tuple[Allowance, ...] = ()
-    """Those that belong to it alone."""
+    """Those of this launch alone; what the roster and the profiles say is not among them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -54,6 +54,7 @@ def prepare(
     sandboxed: bool = False,
     password: Callable[[], str] = secrets.token_urlsafe,
     context: int | None = None,
+    without_login: bool = False,
 ) -> Prepared:
     """Make a runtime ready for one agent.
 
@@ -68,6 +69,7 @@ def prepare(
         sandboxed: whether it sees nothing of what is around its workspace.
         password: draws a word that nobody can guess.
         context: tokens that its conversation is bound to; None: nobody said.
+        without_login: a login that its home holds from an earlier start is taken out of it.
 
     Raises:
         RuntimeMissing: a program is not installed; the message says how to install it.
@@ -94,10 +96,12 @@ def prepare(
     answer = runtime.answer(asked)
     try:
         furnish(runtime, home)
+        if runtime.login_file and without_login:
+            homes.remove(home, PurePosixPath(runtime.login_file))
         for name, content in answer.locked.items():
             homes.renew(home, PurePosixPath(name), folder=False)
             homes.place(home, PurePosixPath(name), content)
-        if runtime.login_file and login is not None and asked.key is None:
+        if runtime.login_file and login is not None and asked.key is None and not without_login:
             _take_login(home, login, PurePosixPath(runtime.login_file))
     except OSError as error:
         raise FleetError(

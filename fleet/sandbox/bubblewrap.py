@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Namespaces and manners. The network stays the host's for now. A new session keeps the agent from typing into the
-#: operator's terminal; dying with the parent takes along what was started in sessions of its own, since it is all in
-#: one pid namespace.
+#: Namespaces and manners. A new session keeps the agent from typing into the operator's terminal; dying with the parent
+#: takes along what was started in sessions of its own, since it is all in one pid namespace.
 ISOLATION = (
     "--unshare-pid",
     "--unshare-ipc",
@@ -54,17 +53,26 @@ class Mount:
 _NOT_ROOT = ("--unshare-user", "--uid", "1000", "--gid", "1000")
 
 
-def isolated(program: str, mounts: Sequence[Mount], *, root: bool) -> tuple[str, ...]:
+#: A network of its own, of which bubblewrap brings up the loopback interface. The host's is not there, nor are the
+#: sockets of its network that have no place in the file system (unix(7), abstract).
+_ALONE = ("--unshare-net",)
+
+
+def isolated(program: str, mounts: Sequence[Mount], *, root: bool, network: bool = True) -> tuple[str, ...]:
     """The command line up to what is to be run inside.
 
     Args:
+        program: bubblewrap.
+        mounts: what is seen.
         root: whether it is root who runs it.
+        network: whether it has the host's.
     """
     first = (Mount("empty", Path("/tmp")), Mount("empty", Path("/var/tmp")), Mount("empty", Path("/run")))  # noqa: S108
     return (
         program,
         *(_NOT_ROOT if root else ("--unshare-user-try",)),
         *ISOLATION,
+        *(() if network else _ALONE),
         "--proc",
         "/proc",
         "--dev",
@@ -83,11 +91,13 @@ def command_line(
     workspace: Mount,
     home: Mount,
     locked: Sequence[Mount] = (),
+    further: Sequence[Mount] = (),
     root: bool,
+    network: bool = True,
 ) -> tuple[str, ...]:
     """The whole command line. Later mounts lie over earlier ones: what is hidden over what is shown, and over it what
     the agent may write in; and over its home the parts of it that it may not."""
     shown = [Mount("readonly", path) for path in readonly]
     covered = [Mount("empty", folder) for folder in hidden if any(folder.is_relative_to(path) for path in readonly)]
-    mounts = (*system, *shown, *covered, workspace, home, *locked)
-    return (*isolated(program, mounts, root=root), "--chdir", str(workspace.place), "--", *command)
+    mounts = (*system, *shown, *covered, *further, workspace, home, *locked)
+    return (*isolated(program, mounts, root=root, network=network), "--chdir", str(workspace.place), "--", *command)

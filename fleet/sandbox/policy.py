@@ -7,13 +7,16 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING
 
 from fleet.errors import FleetError
-from fleet.sandbox import bubblewrap
+from fleet.sandbox import bubblewrap, profiles
 from fleet.sandbox.system import system
 
-Sandbox: TypeAlias = Literal["bubblewrap", "none"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fleet.sandbox.profiles import Profile
 
 _TRY_FOR_S = 20.0
 
@@ -33,7 +36,10 @@ def available() -> Availability:
         return Availability(False, "bubblewrap is not installed (Debian, Ubuntu, Fedora: the package bubblewrap).")
     try:
         tried = subprocess.run(
-            [*bubblewrap.isolated(program, system(), root=os.geteuid() == 0), "--", "/bin/sh", "-c", ":"],
+            [
+                *bubblewrap.isolated(program, system(), root=os.geteuid() == 0, network=False),
+                *("--", "/bin/sh", "-c", ":"),
+            ],
             env={},
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -65,22 +71,34 @@ def explain(complaint: str, settings: dict[str, str]) -> str:
     return head
 
 
-def choose(requested: str | None, availability: Availability | None = None) -> Sandbox:
-    """The sandbox for an agent: what was asked for, else bubblewrap. Never none without being asked.
+def choose(
+    requested: str | None,
+    availability: Availability | None = None,
+    known: Mapping[str, Profile] = profiles.BUILT_IN,
+) -> Profile:
+    """The sandbox for an agent: the profile that was asked for, else bubblewrap. Never none without being asked.
 
     Args:
+        requested: the profile's name.
         availability: what `available` found; looked up when it is needed and not given.
+        known: the profiles that there are, by name.
 
     Raises:
-        FleetError: bubblewrap is wanted and does not work.
+        FleetError: there is no such profile, or its kind does not work here.
     """
-    if requested == "none":
-        return "none"
-    if requested not in {None, "bubblewrap"}:
-        raise FleetError(f"No sandbox is called {requested!r}; there are bubblewrap and none.")
+    profile = known.get(requested or profiles.DEFAULT)
+    if profile is None:
+        raise FleetError(profiles.unknown(str(requested), known))
+    if profile.kind == "none":
+        return profile
+    if profile.kind != "bubblewrap":
+        raise FleetError(
+            f"The sandbox profile {profile.name} is of the kind {profile.kind}, which this version cannot start. "
+            "Take one of the kind bubblewrap."
+        )
     found = availability or available()
     if found.works:
-        return "bubblewrap"
+        return profile
     raise FleetError(
         f"There is no sandbox for this agent: {found.reason} Mend that, or set `sandbox: none`, which lets the agent "
         "act as you do: it can read your files and give Muster orders."

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 from fleet.errors import FleetError
+from fleet.names import RESERVED, VARIABLE
 from fleet.problems import suggestion
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _ROUTE: Final = re.compile(
     r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?"
 )
-_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 #: A process of Node.js alone reserves some hundred megabytes.
 LEAST_MEMORY: Final = 64 * 2**20
 LEAST_PIDS: Final = 16
@@ -176,7 +176,9 @@ def _check(name: str, profile: Written, every: Mapping[str, Written]) -> None:
         except ValueError as error:
             raise ProfileProblem(name, "mounts", str(error)) from None
     for variable in profile.env:
-        if not _VARIABLE.fullmatch(variable):
+        if RESERVED.fullmatch(variable):
+            raise ProfileProblem(name, "env", f"{variable} is Muster's to set. Leave it out.")
+        if not VARIABLE.fullmatch(variable):
             raise ProfileProblem(
                 name, "env", f"found {variable[:60]!r}; the name of an environment variable is wanted."
             )

@@ -399,11 +399,11 @@ def test_a_freshness_that_no_healthy_agent_could_keep_is_refused(paths: Paths) -
 
 
 def test_a_check_tells_what_the_fleet_as_a_whole_breaks(paths: Paths) -> None:
-    paths.roster_yaml.write_text("agents:\n  - {name: a, role: tester}\n  - {name: b, budget: 5}\n")
+    paths.roster_yaml.write_text("agents:\n  - {name: a, role: tester}\n  - {name: b, ssh: m}\n")
     found = config.check(paths)
     assert [problem.key for problem in found.problems] == ["agents", "agents", "agents[a].role"]
     assert found.roster is not None
-    assert [problem.key for problem in found.roster.not_in_effect] == ["agents[b].budget"]
+    assert [problem.key for problem in found.roster.not_in_effect] == ["agents[b].ssh"]
     paths.roles.mkdir()
     (paths.roles / "tester.md").write_text("---\nmandate: Tests.\n---\nYou test.\n")
     paths.roster_yaml.write_text("preset: minimal\nagents:\n  - {name: a, role: tester}\n")

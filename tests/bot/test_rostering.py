@@ -125,10 +125,10 @@ async def test_the_shape_for_programs(home: House) -> None:
 
 
 async def test_what_does_nothing_yet_and_what_is_wrong_is_said(home: House) -> None:
-    edit(home, "role: coder,", "role: codr, budget: 2M,")
+    edit(home, "role: coder,", "role: codr, ssh: m,")
     text = await home.ask("!roster")
     assert "no role is called 'codr'. Did you mean 'coder'?" in text
-    assert "budget: not in effect in this version" in text
+    assert "ssh: not in effect in this version" in text
     refused = await home.ask("!roster apply")
     assert "not applied before this is mended" in refused
     assert "roster.yaml:12:" in refused

@@ -101,7 +101,9 @@ MISTAKES = [
     (A + "    rol: coder\n", "roster.yaml:3:5: agents[a].rol: ", "Did you mean 'role'?"),
     (A + "    role: The Coder\n", "roster.yaml:3:5: agents[a].role: ", "not a role: 'The Coder'"),
     (A + "    runtime: cladue\n", "roster.yaml:3:5: agents[a].runtime: ", "Did you mean 'claude'?"),
-    (A + "    sandbox: nothing\n", "roster.yaml:3:5: agents[a].sandbox: ", "allowed are bubblewrap, none."),
+    (A + "    sandbox: bublewrap\n", "roster.yaml:3:5: agents[a].sandbox: ", "Did you mean 'bubblewrap'?"),
+    (A + "    sandbox: ../x\n", "roster.yaml:3:5: agents[a].sandbox: ", "wanted is bubblewrap, none, or a profile"),
+    ("defaults: {sandbox: wbe}\n" + A, "roster.yaml:1:12: defaults.sandbox: ", "Did you mean 'web'?"),
     (A + "    workspace: src\n", "roster.yaml:3:5: agents[a].workspace: ", "an absolute path is wanted"),
     (A + "    model: --dangerous\n", "roster.yaml:3:5: agents[a].model: ", "a name is wanted"),
     (A + "    model: [opus]\n", "roster.yaml:3:5: agents[a].model: ", "found a list; a text is wanted"),
@@ -137,7 +139,7 @@ MISTAKES = [
 def test_a_mistake_is_named_with_its_place(file: Path, text: str, place: str, said: str) -> None:
     file.write_text(text)
     with pytest.raises(RosterError) as caught:
-        roster.load(file, accounts={"main": None})
+        roster.load(file, accounts={"main": None}, sandboxes=("bubblewrap", "none", "web"))
     lines = str(caught.value).splitlines()
     assert any(line.startswith(place) and said in line for line in lines), lines
     assert "hunter2" not in str(caught.value)
@@ -208,12 +210,12 @@ def test_nobody_is_shown_as_somebody_else(file: Path, alias: str) -> None:
 
 def test_a_key_that_does_nothing_yet_is_named_once_where_it_stands(file: Path) -> None:
     file.write_text(
-        "defaults:\n  budget: 1M\nagents:\n  - {name: a, budget: 5, ssh: x}\n  - {name: b, model: m, prompt: p}\n"
+        "defaults:\n  host: m\nagents:\n  - {name: a, host: n, ssh: x}\n  - {name: b, model: m, prompt: p}\n"
     )
     told = [str(problem) for problem in roster.load(file).not_in_effect]
     assert [line.split(" ", 2)[:2] for line in told] == [
-        ["roster.yaml:2:3:", "defaults.budget:"],
-        ["roster.yaml:4:26:", "agents[a].ssh:"],
+        ["roster.yaml:2:3:", "defaults.host:"],
+        ["roster.yaml:4:24:", "agents[a].ssh:"],
     ]
     assert all("not in effect in this version" in line for line in told)
     assert "in 1 more place." in told[0]

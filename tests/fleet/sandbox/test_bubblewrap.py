@@ -19,8 +19,9 @@ import pytest
 
 from fleet import runtimes, sandbox
 from fleet.errors import FleetError
-from fleet.sandbox import bubblewrap, policy
+from fleet.sandbox import bubblewrap, policy, profiles
 from fleet.sandbox.bubblewrap import Mount
+from fleet.sandbox.profiles import Written
 from fleet.sandbox.system import system
 
 if TYPE_CHECKING:
@@ -285,14 +286,27 @@ def test_takes_the_workspaces_that_muster_makes_and_folders_of_projects(ground: 
 
 def test_is_the_default_and_nothing_is_the_default_where_it_does_not_work() -> None:
     works, broken = policy.Availability(True), policy.Availability(False, "bubblewrap is not installed.")
-    assert policy.choose(None, works) == "bubblewrap"
-    assert policy.choose("bubblewrap", works) == "bubblewrap"
-    assert policy.choose("none", broken) == "none"
+    assert policy.choose(None, works).kind == "bubblewrap"
+    assert policy.choose("bubblewrap", works).name == "bubblewrap"
+    assert policy.choose("none", broken).kind == "none"
     for requested in (None, "bubblewrap"):
         with pytest.raises(FleetError, match=r"not installed.*sandbox: none"):
             policy.choose(requested, broken)
-    with pytest.raises(FleetError, match="No sandbox is called 'container'"):
-        policy.choose("container", works)
+    with pytest.raises(FleetError, match=r"No sandbox is called 'bublewrap'.*Did you mean 'bubblewrap'"):
+        policy.choose("bublewrap", works)
+
+
+def test_a_profile_is_asked_for_by_its_name_and_works_where_its_kind_does() -> None:
+    works, broken = policy.Availability(True), policy.Availability(False, "bubblewrap is not installed.")
+    known = profiles.merged(
+        {"web": Written(routes=("x.org",)), "open": Written(kind="none"), "box": Written(kind="container", image="x")}
+    )
+    assert policy.choose("web", works, known).routes == ("x.org",)
+    assert policy.choose("open", broken, known).kind == "none"
+    with pytest.raises(FleetError, match=r"not installed.*sandbox: none"):
+        policy.choose("web", broken, known)
+    with pytest.raises(FleetError, match="cannot start"):
+        policy.choose("box", works, known)
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,7 @@ def test_a_built_in_profile_can_be_given_routes_and_keeps_its_kind() -> None:
         ({"a": Written(routes=("x.org; rm",))}, "routes", "a host is wanted"),
         ({"a": Written(memory=1)}, "memory", "no runtime starts"),
         ({"a": Written(env={"A B": "x"})}, "env", "environment variable"),
+        ({"a": Written(env={"LD_PRELOAD": "x"})}, "env", "Muster's to set"),
         ({"a": Written(image="debian")}, "image", "kind: container alone"),
         ({"a": Written(extends=("b",)), "b": Written(kind="container", flags=("-v",))}, "", ""),
         ({"a": Written(kind="none", routes=("x.org",))}, "routes", "nothing holds"),
