@@ -1,0 +1,68 @@
+"""What a request is charged with, from how it ended. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from budget.tokens import Tokens
+
+if TYPE_CHECKING:
+    from budget.history import Estimate
+    from egress.admission import Ending
+
+#: Reasoning that is not shown streams nothing; so of a response that was broken off before anything came, it is
+#: assumed that the model wrote at about this pace (current models write 30 to 100 tokens a second).
+SILENT_TOKENS_S: Final = 50
+
+
+def charge(ending: Ending, *, so_far: Tokens, estimate: Estimate, elapsed_s: float) -> Tokens:
+    """What goes into the ledger, and counts against limits.
+
+    - What the provider reported, as it reported it.
+    - Nothing, when the request never reached the provider, when the provider refused it (a status of 400 or above), or
+      when the connection broke before there was a status.
+    - When it was we who broke off before there was a status, since the client left or was cut: the input, since the
+      provider reads on and bills, and what a silent model may have written meanwhile. (Asking and hanging up at once
+      would otherwise be free.)
+    - When the response was broken off in the middle: the input as it was reported, or else as it was estimated; and of
+      output what streamed, or, when nothing did, what a silent model may have written.
+    - When the response is complete and still does not tell: what was expected of it, at least.
+
+    Args:
+        ending: how it ended.
+        so_far: what was counted while it streamed.
+        estimate: what was expected of it when it was admitted.
+        elapsed_s: since it was admitted.
+    """
+    if ending.reported:
+        return ending.tokens
+    if not ending.sent:
+        return Tokens()
+    if ending.status is None:
+        if ending.ended not in ("client_gone", "cut"):
+            return Tokens()
+    elif ending.status >= 400:
+        return Tokens()
+    known = ending.tokens.at_least(so_far)
+    if ending.ended == "completed":
+        return _with_input(known, estimate.expected).at_least(_output(estimate.expected))
+    known = _with_input(known, estimate.input)
+    if known.output or known.reasoning:
+        return known
+    silent = min(estimate.expected.output + estimate.expected.reasoning, int(elapsed_s * SILENT_TOKENS_S))
+    return known + Tokens(output=silent)
+
+
+def has_input(tokens: Tokens) -> bool:
+    """Whether the provider has told what was read."""
+    return bool(tokens.input or tokens.cache_read or tokens.cache_write)
+
+
+def _with_input(known: Tokens, estimate: Tokens) -> Tokens:
+    if has_input(known):
+        return known
+    return known + Tokens(input=estimate.input, cache_read=estimate.cache_read, cache_write=estimate.cache_write)
+
+
+def _output(estimate: Tokens) -> Tokens:
+    return Tokens(output=estimate.output, reasoning=estimate.reasoning)

@@ -1,0 +1,607 @@
+"""The gate: what may leave, and when what has left must end (egress.admission.Gatekeeper).
+
+Everything is decided in memory and in one step of the event loop, so that no two requests can be admitted on the same
+tokens; and is durable before anybody acts on it. What is promised of limits is said in budget.admission: nothing is
+admitted once a limit is used up or held, and when what streams passes it, all that draw on it are cut in the same step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+
+from budget.admission import Refuse, cut_text, decide
+from budget.history import History
+from budget.prices import price, rates
+from budget.scopes import Scope
+from egress.admission import Cut, LedgerUnwritable, Refused
+from egress.charging import charge
+from egress.lease import GateLease
+from egress.ledger import rows
+from egress.ledger.rows import Denial, Reservation, Settlement
+from egress.settings import EgressSettings
+from egress.standing import fine
+from egress.tallies import Tallies
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from budget.scopes import Draw
+    from egress.admission import Asked, Ending
+    from egress.entries import Observation
+    from egress.ledger import Ledger
+    from egress.settings import Policy, Registration
+    from egress.standing import Tally
+    from egress.tallies import Way
+
+_log = structlog.get_logger(__name__)
+
+#: Whom an emergency stop is about.
+EVERYBODY: Final = "*"
+_LEARN_ROWS: Final = 20_000
+_AUDIT_S: Final = 60
+_STOPPED: Final = "The emergency stop is set: nothing leaves this host. `muster estop --clear` opens it again."
+
+
+class Gate:
+    """Who may go on.
+
+    Args:
+        ledger: open.
+        estop: the file whose presence is the emergency stop.
+        enforce: freezes or kills an agent, and says how it went; None: nothing but routes is closed.
+        clock: seconds since the epoch.
+        monotonic: seconds.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        estop: Path,
+        enforce: Callable[[Registration, str, str], Awaitable[str]] | None = None,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ledger = ledger
+        self._estop = os.fspath(estop)
+        self._enforce = enforce
+        self._clock = clock
+        self._monotonic = monotonic
+        self._history = History()
+        self._tallies = Tallies(ledger, clock)
+        self._settings = EgressSettings(host="")
+        self._agents: dict[str, Registration] = {}
+        self._denials = dict(ledger.denials)
+        self._stopped = False
+        self._leases: dict[str, set[GateLease]] = {}
+        self._watchers: dict[str, dict[object, Callable[[Cut], None]]] = {}
+        self._arranging = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._told: dict[tuple[str, str], float] = {}
+        self.look()
+
+    async def start(self, settings: EgressSettings) -> None:
+        """Hold these settings, for all agents that the ledger knows. Comes before anything is admitted.
+
+        Raises:
+            SettingsRefused: they cannot hold.
+            LedgerUnwritable: the ledger could not be asked.
+        """
+        for learned in await self._ledger.learned(_LEARN_ROWS):
+            self._history.add(learned.role, learned.model, learned.tokens)
+        await self._arrange(settings, dict(self._ledger.agents))
+
+    async def close(self) -> None:
+        """Wait for what is being done to agents."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    # --- what is told to it -----------------------------------------------------------------------------------------
+
+    @property
+    def settings(self) -> EgressSettings:
+        return self._settings
+
+    @property
+    def agents(self) -> dict[str, Registration]:
+        """Whom it knows."""
+        return dict(self._agents)
+
+    async def set_settings(self, settings: EgressSettings) -> None:
+        """Hold other limits from now on, also for what is under way: what is beyond a lower one is cut.
+
+        Raises:
+            SettingsRefused: they cannot hold; nothing was changed.
+            LedgerUnwritable: a limit counts what was not counted before, and the ledger could not be asked.
+        """
+        await self._arrange(settings, None)
+
+    async def register(self, registration: Registration) -> None:
+        """Know an agent, or know it otherwise; durable.
+
+        Raises:
+            SettingsRefused: its limits cannot hold; nothing was changed.
+            LedgerUnwritable: it could not be written.
+        """
+        await self._ledger.keep_agent(registration)
+        await self._arrange(None, {registration.agent: registration}, add=True)
+        for tally in self._tallies:
+            tally.met.discard(registration.agent)
+
+    async def unregister(self, agent: str) -> None:
+        """Know an agent no more, and end what it has under way."""
+        self._end(agent, Cut(reason=f"{agent} is not registered with the egress any more."))
+        await self._ledger.forget_agent(agent)
+        async with self._arranging:
+            agents = {name: each for name, each in self._agents.items() if name != agent}
+            await self._arrange_locked(self._settings, agents)
+
+    async def _arrange(
+        self, settings: EgressSettings | None, agents: dict[str, Registration] | None, *, add: bool = False
+    ) -> None:
+        async with self._arranging:
+            if agents is None:
+                agents = self._agents
+            elif add:
+                agents = self._agents | agents
+            await self._arrange_locked(settings or self._settings, agents)
+
+    async def _arrange_locked(self, settings: EgressSettings, agents: dict[str, Registration]) -> None:
+        def attach(tally: Tally, draw: Draw) -> None:
+            for lease in self._leases.get(draw.agent, ()):
+                if lease.way.draw == draw and not lease.draws_on(tally):
+                    lease.hold(tally, 0)
+
+        await self._tallies.arrange(settings, agents.values(), attach=attach)
+        self._settings, self._agents = settings, agents
+        for tally in list(self._tallies):
+            if tally.used + tally.streaming > tally.bound:
+                self._reach(tally)
+
+    # --- Gatekeeper -------------------------------------------------------------------------------------------------
+
+    async def admit(self, asked: Asked) -> GateLease:
+        cut = self._closed(asked.agent)
+        if cut is not None:
+            raise self._refused(asked.agent, Refused(cut.reason, scope=cut.scope))
+        trouble = self._ledger.unwritable
+        if trouble is not None:
+            raise trouble
+        way = self._tallies.ways.get((asked.agent, asked.provider, asked.account))
+        if way is None:
+            raise self._refused(
+                asked.agent,
+                Refused(f"The egress knows no account {asked.account} of {asked.provider} for {asked.agent}."),
+            )
+        lease = self._reserve(asked, way)
+        written = self._ledger.reserve(lease.reservation)
+        try:
+            await written
+        except BaseException as error:
+            self._forget(lease)
+            if not isinstance(error, LedgerUnwritable):
+                self._ledger.withdraw(lease.reservation.number)
+            raise
+        if lease.cut is not None:
+            # Cut off while the reservation was being written: nothing has left.
+            self._forget(lease)
+            self._ledger.withdraw(lease.reservation.number)
+            raise self._refused(asked.agent, Refused(lease.cut.reason, scope=lease.cut.scope))
+        return lease
+
+    def denied(self, agent: str) -> Cut | None:
+        cut = self._closed(agent)
+        if cut is not None:
+            return cut
+        now = self._clock()
+        for way in self._ways_of(agent):
+            for tally in way.tallies:
+                if _closes_routes(tally):
+                    standing = tally.standing(now)
+                    if tally.spent:
+                        spent = Refuse(
+                            why="spent", standing=standing, agent=agent, need=0, retry_after_s=None, model=None
+                        )
+                        return Cut(reason=spent.text, scope=tally.limit.scope)
+        return None
+
+    def watch(self, agent: str, act: Callable[[Cut], None]) -> Callable[[], None]:
+        token = object()
+        self._watchers.setdefault(agent, {})[token] = act
+
+        def stop() -> None:
+            watchers = self._watchers.get(agent, {})
+            watchers.pop(token, None)
+            if not watchers:
+                self._watchers.pop(agent, None)
+
+        return stop
+
+    # --- cut-off ----------------------------------------------------------------------------------------------------
+
+    async def deny(self, agent: str, action: Policy, *, cause: str, by: str, id: str) -> int:
+        """Close everything to an agent; how many streams that ended. Durable when it returns.
+
+        In this order: nothing of it is admitted any more; what it has under way ends, upstream and client; it is
+        written; and only then, without waiting, it is frozen or killed if that was asked for. The same `id` again
+        changes nothing.
+
+        Raises:
+            LedgerUnwritable: it holds, but is not durable yet; it will be as soon as the disk takes it.
+        """
+        known = self._denials.get(agent)
+        denial = Denial(agent, action, cause, by, id, self._clock())
+        self._denials[agent] = denial
+        ended = self._end(agent, _cut(denial))
+        if known is not None and known.id == id and known.action == action:
+            return ended
+        try:
+            await self._ledger.deny(denial, result="denied", detail={"streams": ended})
+        finally:
+            if action != "cutoff":
+                self._enforce_soon(agent, action, cause, by)
+        return ended
+
+    async def allow(self, agent: str, *, cause: str, by: str, id: str = "") -> bool:
+        """Take a denial back; whether there was one. It opens once that is durable.
+
+        Raises:
+            LedgerUnwritable: it could not be written, and stays closed.
+        """
+        if agent not in self._denials:
+            return False
+        await self._ledger.allow(agent, "restore", cause=cause, by=by, id=id)
+        self._denials.pop(agent, None)
+        return True
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the emergency stop is set, as of the last look."""
+        return self._stopped
+
+    def look(self) -> None:
+        """Look for the emergency stop's file. To be called a few times a second; every admission looks, too."""
+        stopped = _is_there(self._estop)
+        if stopped == self._stopped:
+            return
+        self._stopped = stopped
+        if stopped:
+            ended = self._end(EVERYBODY, Cut(reason=_STOPPED))
+            result = f"{ended} streams ended"
+        else:
+            result = "open"
+        self._ledger.note(
+            EVERYBODY,
+            "estop" if stopped else "estop-clear",
+            cause=f"{self._estop} {'is there' if stopped else 'is gone'}",
+            by="egress",
+            result=result,
+        )
+        _log.warning("estop" if stopped else "estop_clear", result=result)
+
+    # --- what stands ------------------------------------------------------------------------------------------------
+
+    def standing(self) -> dict[str, Any]:
+        """What holds, what was used of it, and who is under way. Ready for JSON."""
+        now = self._clock()
+        limits = []
+        for tally in self._tallies:
+            standing = tally.standing(now)
+            limits.append(
+                {
+                    "kind": tally.limit.kind,
+                    "scope": tally.limit.scope,
+                    "counted_on": tally.counted_on,
+                    "unit": tally.limit.unit,
+                    "limit": tally.limit.amount,
+                    "used": standing.used,
+                    "reserved": standing.reserved,
+                    "streaming": -(-tally.streaming // fine(tally.limit)),
+                    "remaining": max(0, standing.left),
+                    "window": tally.limit.window,
+                    "window_start": tally.spending.start if tally.limit.window else None,
+                    "reset_at": standing.ends_at,
+                    "policy": tally.limit.policy,
+                    "state": "spent" if tally.spent else "open",
+                }
+            )
+        agents = {}
+        for name in self._agents:
+            ways = self._ways_of(name)
+            today = ways[0].today if ways else None
+            if today is not None:
+                today.roll(now)
+            denial = self._denials.get(name)
+            agents[name] = {
+                "allowance": [
+                    [tally.limit.scope, tally.counted_on, tally.limit.unit, tally.limit.window]
+                    for tally in dict.fromkeys(tally for way in ways for tally in way.tallies)
+                    if tally.limit.kind == "allowance"
+                ],
+                "streams": len(self._leases.get(name, ())),
+                "tokens_today": today.tokens.total if today else 0,
+                "usd_today": today.nano_usd / rows.NANO if today else 0.0,
+                "requests_today": today.requests if today else 0,
+                "denied": None if denial is None else denial._asdict(),
+            }
+        unwritable = self._ledger.unwritable
+        return {
+            "limits": limits,
+            "agents": agents,
+            "denials": [denial._asdict() for denial in self._denials.values()],
+            "estop": self._stopped,
+            "streams": sum(map(len, self._leases.values())),
+            "unwritable": None if unwritable is None else str(unwritable),
+        }
+
+    # --- reserve, settle --------------------------------------------------------------------------------------------
+
+    def _reserve(self, asked: Asked, way: Way) -> GateLease:
+        now = self._clock()
+        model = rows.name(asked.model)
+        estimate = self._history.estimate(way.role, model or "", asked.body_bytes, asked.max_tokens)
+        cost = rates(asked.provider, model, now)
+        decision = decide(
+            [tally.standing(now) for tally in way.tallies],
+            estimate,
+            max_tokens=asked.max_tokens,
+            weights=self._tallies.weights,
+            rates=cost,
+            now=now,
+            agent=asked.agent,
+            model=model,
+        )
+        if isinstance(decision, Refuse):
+            for tally in way.tallies:
+                if tally.spent:
+                    self._reach(tally, asked.agent)
+            raise self._refused(
+                asked.agent,
+                Refused(decision.text, retry_after_s=decision.retry_after_s, scope=decision.standing.limit.scope),
+            )
+        expected = rows.bounded(estimate.expected)
+        number, id_ = self._ledger.next_number()
+        lease = GateLease(
+            self,
+            way=way,
+            asked=asked,
+            reservation=Reservation._make(
+                (
+                    number,
+                    id_,
+                    *way.who,
+                    rows.name(asked.session),
+                    rows.name(asked.turn),
+                    rows.name(asked.task),
+                    asked.account,
+                    asked.provider,
+                    asked.api,
+                    model,
+                    asked.attempt,
+                    now,
+                    expected.input,
+                    expected.output,
+                    expected.cache_read,
+                    expected.cache_write,
+                    expected.reasoning,
+                    None if cost is None else cost.price(expected),
+                )
+            ),
+            estimate=estimate,
+            rates=cost,
+            weights=self._tallies.weights,
+            max_tokens=decision.max_tokens,
+            began=self._monotonic(),
+        )
+        for tally, reserved in zip(way.tallies, decision.reserve, strict=True):
+            lease.hold(tally, reserved * fine(tally.limit))
+        self._leases.setdefault(asked.agent, set()).add(lease)
+        return lease
+
+    def settle(self, lease: GateLease, ending: Ending) -> asyncio.Future[int]:
+        """A lease's own way to be settled."""
+        now = self._clock()
+        elapsed = self._monotonic() - lease.began
+        asked = lease.asked
+        tokens = rows.bounded(charge(ending, so_far=lease.so_far, estimate=lease.estimate, elapsed_s=elapsed))
+        model = rows.name(ending.model)
+        nano = price(asked.provider, model, tokens, now, ending.raw)
+        if nano is None and model != lease.reservation.model_asked:
+            nano = price(asked.provider, lease.reservation.model_asked, tokens, now, ending.raw)
+        tallies = [hold.tally for hold in lease.holds]
+        self._forget(lease)
+        for tally in tallies:
+            tally.roll(now)
+            tally.load(tokens, nano or 0, 1, self._tallies.weights)
+        today = lease.way.today
+        today.roll(now)
+        today.add(tokens, nano or 0)
+        if ending.reported and ending.ended == "completed":
+            self._history.add(lease.way.role, lease.reservation.model_asked or "", tokens, asked.body_bytes)
+        written = self._ledger.settle(
+            Settlement(
+                lease.reservation,
+                model,
+                tokens.input,
+                tokens.output,
+                tokens.cache_read,
+                tokens.cache_write,
+                tokens.reasoning,
+                ending.reported,
+                rows.usage(ending.raw),
+                ending.status,
+                ending.ended,
+                rows.detail(ending.detail),
+                now,
+                ending.first_byte_s,
+                elapsed,
+                nano,
+            )
+        )
+        if ending.observations:
+            self._ledger.observe(ending.observations)
+        for tally in tallies:
+            if tally.spent and asked.agent not in tally.met:
+                self._reach(tally, asked.agent)
+        return written
+
+    def observe(self, observations: tuple[Observation, ...]) -> None:
+        """Keep what a response said of quotas that was not metered."""
+        if observations:
+            self._ledger.observe(observations)
+
+    def passed(self, lease: GateLease, tally: Tally) -> None:
+        """A lease's own way to say that what it used passes a limit."""
+        self._reach(tally, lease.agent)
+
+    def _forget(self, lease: GateLease) -> None:
+        lease.let_go()
+        leases = self._leases.get(lease.agent)
+        if leases is not None:
+            leases.discard(lease)
+            if not leases:
+                del self._leases[lease.agent]
+
+    # --- a limit is reached -----------------------------------------------------------------------------------------
+
+    def _reach(self, tally: Tally, agent: str | None = None) -> None:
+        """End all that draw on it, and do once what its policy says, to each agent that has to do with it."""
+        tally.roll(now := self._clock())
+        if not tally.spent and tally.used + tally.streaming <= tally.bound:
+            return
+        ended = [lease for leases in self._leases.values() for lease in leases if lease.draws_on(tally)]
+        involved = {lease.agent for lease in ended} | ({agent} if agent is not None else set())
+        if not involved:
+            return
+        # An allowance counts a single agent, so that there is no other than this one.
+        about = min(involved) if tally.limit.kind == "allowance" else EVERYBODY
+        reason = cut_text(tally.standing(now), -(-tally.streaming // fine(tally.limit)), about)
+        cut = Cut(reason=reason, scope=tally.limit.scope)
+        count = sum(lease.end(cut) for lease in ended)
+        new = involved - tally.met
+        tally.met |= new
+        if not tally.crossed:
+            tally.crossed = True
+            self._ledger.note(
+                about,
+                "limit",
+                cause=reason,
+                by="egress",
+                result=f"{count} streams ended",
+                detail={
+                    "scope": tally.limit.scope,
+                    "kind": tally.limit.kind,
+                    "unit": tally.limit.unit,
+                    "limit": tally.limit.amount,
+                    "used": -(-(tally.used + tally.streaming) // fine(tally.limit)),
+                    "policy": tally.limit.policy,
+                    "agents": sorted(involved),
+                },
+            )
+            if _closes_routes(tally):
+                for name in {way.draw.agent for way in self._tallies.ways.values() if tally in way.tallies}:
+                    self._tell_watchers(name, cut)
+        if tally.limit.policy != "cutoff":
+            for name in sorted(new):
+                self._enforce_soon(name, tally.limit.policy, reason, "egress")
+
+    def _enforce_soon(self, agent: str, action: str, cause: str, by: str) -> None:
+        registration = self._agents.get(agent)
+        if registration is None or self._enforce is None:
+            return
+        task = asyncio.get_running_loop().create_task(
+            self._enforce_now(registration, action, cause, by), name=f"{action} {agent}"
+        )
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _enforce_now(self, registration: Registration, action: str, cause: str, by: str) -> None:
+        assert self._enforce is not None
+        try:
+            result = await self._enforce(registration, action, cause)
+        except Exception as error:
+            _log.exception("enforcement_failed", agent=registration.agent, action=action)
+            result = f"failed: {error}"
+        with contextlib.suppress(LedgerUnwritable):
+            await self._ledger.act(registration.agent, action, cause=cause, by=by, result=result)
+
+    # ----------------------------------------------------------------------------------------------------------------
+
+    def _closed(self, agent: str) -> Cut | None:
+        self.look()
+        if self._stopped:
+            return Cut(reason=_STOPPED)
+        denial = self._denials.get(agent)
+        return None if denial is None else _cut(denial)
+
+    def _end(self, agent: str, cut: Cut) -> int:
+        """End what an agent, or everybody, has under way; how much it was."""
+        names = list({*self._leases, *self._watchers}) if agent == EVERYBODY else [agent]
+        count = 0
+        for name in names:
+            count += sum(lease.end(cut) for lease in list(self._leases.get(name, ())))
+            self._tell_watchers(name, cut)
+        return count
+
+    def _tell_watchers(self, agent: str, cut: Cut) -> None:
+        for act in list(self._watchers.get(agent, {}).values()):
+            act(cut)
+
+    def _ways_of(self, agent: str) -> list[Way]:
+        registration = self._agents.get(agent)
+        if registration is None:
+            return []
+        ways = self._tallies.ways
+        return [
+            way
+            for provider, account in registration.accounts.items()
+            if (way := ways.get((agent, provider, account))) is not None
+        ]
+
+    def _refused(self, agent: str, refused: Refused) -> Refused:
+        """Enter a refusal into the audit: of each agent and scope one in a minute."""
+        now = self._monotonic()
+        about = agent, refused.scope or ""
+        if now - self._told.get(about, -_AUDIT_S) >= _AUDIT_S:
+            if len(self._told) > 10_000:
+                self._told.clear()
+            self._told[about] = now
+            self._ledger.note(
+                agent,
+                "refused",
+                cause=str(refused),
+                by="egress",
+                result="403" if refused.retry_after_s is None else "429",
+            )
+        return refused
+
+
+def _cut(denial: Denial) -> Cut:
+    cause = f": {denial.cause}" if denial.cause else ""
+    return Cut(
+        reason=f"{denial.agent} was cut off by {denial.by or 'a command'}{cause}. "
+        f"`muster restore {denial.agent}` opens it again."
+    )
+
+
+def _closes_routes(tally: Tally) -> bool:
+    """Whether with this limit everything is closed to an agent, and not only what draws on it."""
+    return Scope.parse(tally.limit.scope).sort not in ("provider", "account")
+
+
+def _is_there(path: str) -> bool:
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        # Whether it is there cannot be told: stop rather than spend.
+        return True
+    return True

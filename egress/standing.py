@@ -1,0 +1,200 @@
+"""What stands against each limit at this moment: used, held, streaming. In memory; the ledger is its memory's memory.
+
+Tokens are counted in thousandths of weighted ones and money in nano-USD, both exact whole numbers; so sums here and
+sums over the ledger agree, whatever the order.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from budget import windows
+from budget.admission import Standing
+from budget.tokens import Tokens
+
+if TYPE_CHECKING:
+    from budget.prices import Rates
+    from budget.scopes import Limit
+    from budget.tokens import Weights
+
+_FINE: Final = {"tokens": 1000, "usd": 1}
+
+
+def fine(limit: Limit) -> int:
+    """So many of the parts that are counted make one of the limit's unit."""
+    return _FINE[limit.unit]
+
+
+def weight(tokens: Tokens, weights: Weights) -> int:
+    """What tokens count, in thousandths."""
+    return (
+        tokens.input * weights.input
+        + tokens.output * weights.output
+        + tokens.cache_read * weights.cache_read
+        + tokens.cache_write * weights.cache_write
+        + tokens.reasoning * weights.reasoning
+    )
+
+
+def cost(tokens: Tokens, limit: Limit, weights: Weights, rates: Rates | None) -> int:
+    """What tokens count against a limit, in the parts that are counted; without a price, nothing against USD."""
+    if limit.unit == "tokens":
+        return weight(tokens, weights)
+    return 0 if rates is None else rates.price(tokens)
+
+
+class Spending:
+    """What was used within a window that is now."""
+
+    __slots__ = (
+        "cache_read",
+        "cache_write",
+        "ends_at",
+        "input",
+        "nano_usd",
+        "output",
+        "reasoning",
+        "requests",
+        "start",
+        "window",
+    )
+
+    def __init__(self, window: str | None, now: float) -> None:
+        self.window = window
+        self._begin(now)
+
+    def _begin(self, now: float) -> None:
+        self.start = windows.start_of(self.window, now)
+        self.ends_at = windows.end_of(self.window, now)
+        self.requests = self.input = self.output = self.cache_read = self.cache_write = self.reasoning = 0
+        self.nano_usd = 0
+
+    def roll(self, now: float) -> bool:
+        """Begin anew when the window has ended; whether it had."""
+        if self.ends_at is None or now < self.ends_at:
+            return False
+        self._begin(now)
+        return True
+
+    def add(self, tokens: Tokens, nano_usd: int, requests: int = 1) -> None:
+        self.requests += requests
+        self.input += tokens.input
+        self.output += tokens.output
+        self.cache_read += tokens.cache_read
+        self.cache_write += tokens.cache_write
+        self.reasoning += tokens.reasoning
+        self.nano_usd += nano_usd
+
+    @property
+    def tokens(self) -> Tokens:
+        return Tokens(
+            input=self.input,
+            output=self.output,
+            cache_read=self.cache_read,
+            cache_write=self.cache_write,
+            reasoning=self.reasoning,
+        )
+
+
+class Tally:
+    """One limit, as it is counted for one scope: a pool's own, or of an allowance the agent's or its launch's."""
+
+    __slots__ = ("bound", "counted_on", "crossed", "held", "limit", "met", "spending", "streaming", "used")
+
+    def __init__(self, limit: Limit, counted_on: str, now: float) -> None:
+        self.limit = limit
+        self.counted_on = counted_on
+        self.bound = limit.amount * fine(limit)
+        self.spending = Spending(limit.window, now)
+        self.used = 0
+        """Settled within the window."""
+        self.held = 0
+        """For the requests in flight: for each the larger of what it reserved and what it used so far."""
+        self.streaming = 0
+        """What the requests in flight used so far."""
+        self.crossed = False
+        """It was reached, and what had to be done about that was done."""
+        self.met: set[str] = set()
+        """Agents that met its policy since it was reached."""
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Tells it from every other one; a limit whose amount or policy changes stays the same."""
+        return key(self.limit, self.counted_on)
+
+    @property
+    def spent(self) -> bool:
+        return self.used >= self.bound
+
+    def replace(self, limit: Limit) -> None:
+        """Hold another amount, or another policy. What was reached before may be open again."""
+        self.limit = limit
+        self.bound = limit.amount * fine(limit)
+        if self.used + self.streaming < self.bound:
+            self._reopen()
+
+    def roll(self, now: float) -> None:
+        """Begin anew when the window has ended."""
+        if self.spending.roll(now):
+            self.used = 0
+            self._reopen()
+
+    def weigh_anew(self, weights: Weights) -> None:
+        """Count what was used with other weights."""
+        if self.limit.unit == "tokens":
+            self.used = weight(self.spending.tokens, weights)
+
+    def load(self, tokens: Tokens, nano_usd: int, requests: int, weights: Weights) -> None:
+        """Add what the ledger says was used."""
+        self.spending.add(tokens, nano_usd, requests)
+        self.used += weight(tokens, weights) if self.limit.unit == "tokens" else nano_usd
+
+    def standing(self, now: float) -> Standing:
+        """For a decision; in whole units, rounded up."""
+        self.roll(now)
+        per = fine(self.limit)
+        return Standing(
+            limit=self.limit,
+            used=-(-self.used // per),
+            reserved=-(-self.held // per),
+            ends_at=self.spending.ends_at,
+        )
+
+    def _reopen(self) -> None:
+        self.crossed = False
+        self.met.clear()
+
+
+def key(limit: Limit, counted_on: str) -> tuple[Any, ...]:
+    """See `Tally.key`."""
+    return limit.kind, limit.scope, limit.unit, limit.window, counted_on
+
+
+class Hold:
+    """What one request in flight holds against one tally, in the parts that are counted."""
+
+    __slots__ = ("held", "so_far", "tally")
+
+    def __init__(self, tally: Tally, reserved: int) -> None:
+        self.tally = tally
+        self.held = reserved
+        self.so_far = 0
+        tally.held += reserved
+
+    def count(self, so_far: int) -> bool:
+        """Take what the request used so far, never less than before; whether the limit is passed now."""
+        tally = self.tally
+        if so_far > self.so_far:
+            tally.streaming += so_far - self.so_far
+            self.so_far = so_far
+            if so_far > self.held:
+                tally.held += so_far - self.held
+                self.held = so_far
+        # At the limit itself nothing is overshot yet: a response that was clamped to what was left may just end there.
+        return tally.used + tally.streaming > tally.bound
+
+    def release(self) -> None:
+        """Give everything back."""
+        self.tally.held -= self.held
+        self.tally.streaming -= self.so_far
+        self.held = self.so_far = 0

@@ -1,0 +1,213 @@
+"""Which tallies each agent draws on, kept in step with settings and with the ledger."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from budget.scopes import Draw, Limit, amount_of, counted_on, governing
+from budget.tokens import Weights
+from egress.standing import Spending, Tally, key
+from register.errors import MusterError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from egress.ledger import Ledger
+    from egress.settings import EgressSettings, LimitSettings, Registration
+
+
+class SettingsRefused(MusterError):
+    """What the egress was told cannot hold. Nothing was changed."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Way:
+    """What the requests of one agent over one account have in common."""
+
+    draw: Draw
+    role: str
+    who: tuple[Any, ...]
+    """Its columns in the ledger."""
+    tallies: tuple[Tally, ...]
+    today: Spending
+    """Of the agent, since the day began (UTC)."""
+
+
+class Tallies:
+    """All of them.
+
+    Args:
+        ledger: whose entries they sum up.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(self, ledger: Ledger, clock: Callable[[], float]) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._tallies: dict[tuple[Any, ...], Tally] = {}
+        self._today: dict[str, Spending] = {}
+        self.weights = Weights()
+        self.ways: dict[tuple[str, str, str], Way] = {}
+        """By agent, provider and account."""
+
+    def __iter__(self) -> Any:
+        return iter(self._tallies.values())
+
+    async def arrange(
+        self,
+        settings: EgressSettings,
+        agents: Iterable[Registration],
+        *,
+        more: Iterable[tuple[Registration, Draw]] = (),
+        attach: Callable[[Tally, Draw], None],
+    ) -> None:
+        """Hold these settings for these agents from now on.
+
+        What is not counted yet is counted from the ledger; whatever is settled meanwhile counts on both sides of that
+        look once, since the ledger does what it is asked in order.
+
+        Args:
+            settings: with the limits of all.
+            agents: who there is, with their own limits.
+            more: further draws for which there must be ways.
+            attach: called with each new tally and a draw on it, before the ledger is asked, so that the requests in
+                flight are counted on it.
+
+        Raises:
+            SettingsRefused: a limit is none.
+            LedgerUnwritable: the ledger could not be asked.
+        """
+        now = self._clock()
+        weights = _weights(settings)
+        common = [_limit(limit) for limit in settings.limits]
+        tallies: dict[tuple[Any, ...], Tally] = {}
+        limits: dict[tuple[Any, ...], Limit] = {}
+        planned: dict[tuple[str, str, str], tuple[Registration, Draw, list[tuple[Any, ...]]]] = {}
+        new: list[Tally] = []
+        for agent, draw in [*_draws(agents), *more]:
+            mine = [*common, *(_limit(limit) for limit in agent.limits)]
+            keys: list[tuple[Any, ...]] = []
+            for limit in governing(mine, draw):
+                counted = counted_on(limit, draw)
+                name = key(limit, counted)
+                if name in keys:
+                    # The same limit twice: the lower one holds.
+                    if limit.amount < limits[name].amount:
+                        limits[name] = limit
+                    continue
+                keys.append(name)
+                limits.setdefault(name, limit)
+                if name not in tallies:
+                    tally = self._tallies.get(name)
+                    if tally is None:
+                        tally = Tally(limit, counted, now)
+                        new.append(tally)
+                    tallies[name] = tally
+            planned[draw.agent, draw.provider, draw.account] = (agent, draw, keys)
+        today = {agent.agent: self._today.get(agent.agent) for agent, _, _ in planned.values()}
+        fresh = {name: Spending("day", now) for name, spending in today.items() if spending is None}
+        for tally in new:
+            for _, draw, keys in planned.values():
+                if tally.key in keys:
+                    attach(tally, draw)
+        self._tallies.update({tally.key: tally for tally in new})
+        self._today.update(fresh)
+        try:
+            await self._load(new, fresh, weights)
+        except BaseException:
+            for tally in new:
+                self._tallies.pop(tally.key, None)
+            for agent_name in fresh:
+                self._today.pop(agent_name, None)
+            raise
+        if weights != self.weights:
+            self.weights = weights
+            for tally in tallies.values():
+                tally.weigh_anew(weights)
+        for name, limit in limits.items():
+            tallies[name].replace(limit)
+        self._tallies = tallies
+        self._today = {agent.agent: self._today[agent.agent] for agent, _, _ in planned.values()}
+        self.ways = {
+            name: Way(
+                draw=draw,
+                role=agent.role,
+                who=(
+                    settings.tenant_id,
+                    settings.host,
+                    agent.agent,
+                    agent.launch_id,
+                    agent.role,
+                    agent.profile,
+                    ",".join(draw.profiles),
+                ),
+                tallies=tuple(tallies[each] for each in keys),
+                today=self._today[agent.agent],
+            )
+            for name, (agent, draw, keys) in planned.items()
+        }
+
+    async def _load(self, new: list[Tally], fresh: dict[str, Spending], weights: Weights) -> None:
+        starts = {tally.spending.start for tally in new} | {spending.start for spending in fresh.values()}
+        if not starts:
+            return
+        waiting: dict[tuple[float, str], list[Tally]] = {}
+        for tally in new:
+            waiting.setdefault((tally.spending.start, tally.counted_on), []).append(tally)
+        days = {(spending.start, name): spending for name, spending in fresh.items()}
+        for start, used in (await self._ledger.used_since(sorted(starts))).items():
+            for each in used:
+                draw = Draw(
+                    agent=each.agent,
+                    launch_id=each.launch_id,
+                    profiles=each.profiles,
+                    provider=each.provider,
+                    account=each.account,
+                )
+                for scope in draw.scopes:
+                    for tally in waiting.get((start, scope), ()):
+                        if tally.spending.start == start:
+                            tally.load(each.tokens, each.nano_usd, each.requests, weights)
+                day = days.get((start, each.agent))
+                if day is not None and day.start == start:
+                    day.add(each.tokens, each.nano_usd, each.requests)
+
+
+def _draws(agents: Iterable[Registration]) -> list[tuple[Registration, Draw]]:
+    return [
+        (agent, draw_of(agent, provider, account)) for agent in agents for provider, account in agent.accounts.items()
+    ]
+
+
+def draw_of(agent: Registration, provider: str, account: str) -> Draw:
+    """What this agent's requests over that account draw on."""
+    return Draw(
+        agent=agent.agent,
+        launch_id=agent.launch_id,
+        profiles=agent.profiles or (agent.profile,),
+        provider=provider,
+        account=account,
+    )
+
+
+def _limit(written: LimitSettings) -> Limit:
+    try:
+        return Limit(
+            kind=written.kind,
+            scope=written.scope,
+            amount=amount_of(written.amount, written.unit),
+            unit=written.unit,
+            window=written.window,
+            policy=written.policy,
+            may_raise=written.may_raise,
+        )
+    except ValueError as error:
+        raise SettingsRefused(f"A limit on {written.scope} cannot hold: {error}") from None
+
+
+def _weights(settings: EgressSettings) -> Weights:
+    try:
+        return Weights.of(settings.weights)
+    except ValueError as error:
+        raise SettingsRefused(f"The weights cannot hold: {error}") from None
