@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fleet.errors import AgentRefused
 from fleet.events import MessageQueued, MessageWithdrawn, Notice, TurnEnded, TurnStarted, Usage
-from fleet.host import images
+from fleet.host import images, turn_file
 from fleet.host.acp_client import PromptEnd, RuntimeTrouble
 from fleet.host.journal import JournalNotWritable
 from fleet.host.runtime import hint_for
@@ -55,6 +55,7 @@ class Turns:
     def serve(self, life: RuntimeLife) -> None:
         """This runtime takes prompts now."""
         self._life = life
+        self._tell(life, None)
 
     def pause(self) -> None:
         """Begin no further turn. Messages are still taken."""
@@ -185,6 +186,7 @@ class Turns:
             end = PromptEnd(stop_reason="cancelled")
         else:
             self._transcript.prompted(turn)
+            self._tell(life, turn)
             try:
                 end = await life.prompt(self._text(message), pictures)
             except RuntimeTrouble as error:
@@ -196,6 +198,7 @@ class Turns:
                 end = PromptEnd(stop_reason="error", detail=f"{said} {hint}" if hint else said)
             finally:
                 self._transcript.answered()
+                self._tell(life, None)
             if end.stop_reason != "error":
                 self._transcript.accept(turn)
         self._desk.cancel_all(turn)
@@ -212,6 +215,9 @@ class Turns:
         )
         await self._chronicle.pulse.until(lambda: self._chronicle.state.turn is None)
         await asyncio.to_thread(images.forget, message.images)
+
+    def _tell(self, life: RuntimeLife, turn: str | None) -> None:
+        turn_file.write(self._chronicle.folder, session=life.session.session, turn=turn)
 
     def _text(self, message: MessageQueued) -> list[str]:
         """What the runtime is given, block by block: before the first message of a session what the role says."""

@@ -1,0 +1,37 @@
+"""A file in the agent's folder that says which turn it is in, for whoever meters what it asks of models.
+
+It is outside of what a sandboxed agent sees. Nothing waits for it to be durable: after a crash of the machine there is
+no turn.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from typing import TYPE_CHECKING
+
+from fleet.way import TURN_FILE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def write(folder: Path, *, session: str, turn: str | None) -> None:
+    """Say that this turn has begun, or that none is running. Where that cannot be written nothing is said at all, since
+    an old word would be a wrong one.
+
+    Args:
+        folder: the agent's.
+        session: the runtime's.
+        turn: None between turns.
+    """
+    file = folder / TURN_FILE
+    part = file.with_suffix(".part")
+    try:
+        part.write_text(json.dumps({"session": session, "turn": turn, "task": None}), encoding="utf-8")
+        os.replace(part, file)
+    except OSError:
+        for left in (part, file):
+            with contextlib.suppress(OSError):
+                left.unlink()
