@@ -34,12 +34,15 @@ if TYPE_CHECKING:
 BUSY_S = 2
 #: A limit whose window ends within this time is worth waiting for.
 SOON_S = 60
-#: With less than this left for the answer, a request is not worth sending (OpenAI takes no lower bound on output:
-#: API reference, Responses, max_output_tokens).
+#: With less than this left for the answer, a request is not worth sending; OpenAI refuses a lower bound on output
+#: (Responses API: "Expected a value >= 16").
 LEAST_OUTPUT = 16
-#: What every current model can write. Where a request sets no bound, one above what its model can write would be
-#: refused by the provider; so none above this is set without knowing the model.
-SURELY_WRITABLE = 16_384
+#: Where a request sets no bound on its output, one above what its model can write is refused by OpenAI ("max_tokens is
+#: too large"), so that none is set but what the model is known to write. Every current model writes this,
+WRITABLE = 16_384
+#: and the reasoning ones this much (OpenAI's model pages: 100,000 for the o series, 128,000 since GPT-5).
+WRITABLE_BY_REASONING = 100_000
+_REASONING = re.compile(r"(?:o1(?!-mini|-preview)|o[34]|gpt-[5-9])(?![0-9a-z])(?!.*(?:chat|search|image|audio|live))")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,34 +89,36 @@ class Refuse:
     """What the request needs at least, in the limit's unit."""
     retry_after_s: int | None
     """Waiting so many seconds helps (429); None: it does not (403)."""
-    model: str | None = None
+    agent: str
+    model: str | None
 
     @property
     def text(self) -> str:
         """For the agent and for people: which budget, how much, when it begins anew, and what opens it."""
-        limit = self.standing.limit
-        budget = f"The budget of {limit.scope}"
-        if self.why == "no_price":
-            model = re.sub(r"[^A-Za-z0-9._:/@-]", "?", (self.model or "")[:80])
-            return (
-                f"{budget} is in USD, and no price is known of the model {model or '(none named)'}, so that what it "
-                "spends cannot be counted. Use a model whose price is known; or have a budget in tokens set instead: "
-                f"{_command(limit)}."
-            )
-        if self.why == "busy":
-            reserved = _shown(self.standing.reserved, limit.unit)
-            return (
-                f"What is left of the budget of {limit.scope} is held for requests under way: "
-                f"{_spent(limit, self.standing.used)}, {reserved} reserved. Try again in {self.retry_after_s} s."
-            )
-        if self.why == "spent":
-            said = f"{budget} is used up: {_spent(limit, self.standing.used)}."
-        else:
-            said = (
-                f"{budget} has too little left for this request, which needs about {_shown(self.need, limit.unit)}: "
-                f"{_spent(limit, self.standing.used)}."
-            )
-        return f"{said} {_way_out(self.standing)}"
+        limit, used = self.standing.limit, self.standing.used
+        budget = _name(limit, self.agent)
+        match self.why:
+            case "no_price":
+                model = re.sub(r"[^A-Za-z0-9._:/@-]", "?", (self.model or "")[:80]) or "(none named)"
+                return (
+                    f"{budget} is in USD, and no price is known of the model {model}, so that what it spends cannot be "
+                    "counted. Use a model whose price is known, or have the budget set in tokens: "
+                    f"{_command(limit, self.agent)}."
+                )
+            case "busy":
+                reserved = _shown(self.standing.reserved, limit.unit)
+                return (
+                    f"{budget} has nothing free at the moment: {_spent(limit, used)}, and {reserved} held for requests "
+                    f"under way. Try again in {self.retry_after_s} s."
+                )
+            case "spent":
+                said = f"{budget} is used up: {_spent(limit, used)}."
+            case "too_big":
+                need = _shown(self.need, limit.unit)
+                said = (
+                    f"{budget} has too little left for this request, which needs about {need}: {_spent(limit, used)}."
+                )
+        return f"{said} {_way_out(self.standing, self.agent)}"
 
 
 def decide(
@@ -124,8 +129,8 @@ def decide(
     weights: Weights,
     rates: Rates | None,
     now: float,
-    model: str | None = None,
-    surely_writable: int = SURELY_WRITABLE,
+    agent: str,
+    model: str | None,
 ) -> Admit | Refuse:
     """Whether a request fits under every limit that governs it, and what is then held for it.
 
@@ -140,8 +145,8 @@ def decide(
         weights: of tokens under limits in tokens.
         rates: of tokens under limits in USD; None: no price is known.
         now: seconds since the epoch.
-        model: as it asks for it, for the text of a refusal.
-        surely_writable: what the model is known to be able to write. A request that sets no bound gets none above it.
+        agent: whose request it is.
+        model: as it asks for it.
     """
     reserve: list[int] = []
     refusals: list[Refuse] = []
@@ -149,23 +154,25 @@ def decide(
     answer = LEAST_OUTPUT if max_tokens is None else min(LEAST_OUTPUT, max_tokens)
     for standing in standings:
         limit = standing.limit
-        if limit.unit == "usd" and rates is None:
-            refusals.append(Refuse(why="no_price", standing=standing, need=0, retry_after_s=None, model=model))
-            continue
-        reading = cost(estimate.input, limit.unit, weights, rates)
-        factor, per = _output_factor(limit.unit, weights, rates)
-        need = reading - (-answer * factor // per)
-        expected = max(need, cost(estimate.expected, limit.unit, weights, rates))
         why: Why | None = None
-        if standing.used >= limit.amount:
-            why = "spent"
-        elif need > limit.amount - standing.used:
-            why = "too_big"
-        elif expected > standing.left and standing.reserved:
-            why = "busy"
+        reading = expected = need = 0
+        factor, per = 0, 1
+        if limit.unit == "usd" and rates is None:
+            why = "no_price"
+        else:
+            reading = cost(estimate.input, limit.unit, weights, rates)
+            factor, per = _output_factor(limit.unit, weights, rates)
+            need = reading - (-answer * factor // per)
+            expected = max(need, cost(estimate.expected, limit.unit, weights, rates))
+            if standing.used >= limit.amount:
+                why = "spent"
+            elif need > limit.amount - standing.used:
+                why = "too_big"
+            elif expected > standing.left and standing.reserved:
+                why = "busy"
         if why is not None:
             wait = _wait(why, standing, need, now)
-            refusals.append(Refuse(why=why, standing=standing, need=need, retry_after_s=wait, model=model))
+            refusals.append(Refuse(why=why, standing=standing, need=need, retry_after_s=wait, agent=agent, model=model))
             continue
         reserve.append(min(expected, standing.left))
         if factor:
@@ -174,8 +181,13 @@ def decide(
     if refusals:
         # What helps is told only where it helps against all of them.
         return max(refusals, key=lambda refusal: math.inf if refusal.retry_after_s is None else refusal.retry_after_s)
-    most = surely_writable if max_tokens is None else max_tokens
+    most = writable(model) if max_tokens is None else max_tokens
     return Admit(reserve=tuple(reserve), max_tokens=bound if bound is not None and bound < most else None)
+
+
+def writable(model: str | None) -> int:
+    """How many tokens a model is known to be able to write in one response."""
+    return WRITABLE_BY_REASONING if model is not None and _REASONING.match(model[:80]) else WRITABLE
 
 
 def cost(tokens: Tokens, unit: Unit, weights: Weights, rates: Rates | None) -> int:
@@ -201,12 +213,18 @@ def crossed(standing: Standing, streaming: int) -> bool:
     return standing.used + streaming >= standing.limit.amount
 
 
-def cut_text(standing: Standing, streaming: int) -> str:
-    """Why requests are ended in the middle, once `crossed`: for the agent and for people."""
+def cut_text(standing: Standing, streaming: int, agent: str | None = None) -> str:
+    """Why requests are ended in the middle, once a limit is reached: for agents and for people.
+
+    Args:
+        standing: the limit's.
+        streaming: what the requests in flight used so far, in the limit's unit.
+        agent: whose requests; needed for an allowance, which is one agent's.
+    """
     limit = standing.limit
     return (
-        f"The budget of {limit.scope} was reached while this response was under way: "
-        f"{_spent(limit, standing.used + streaming)}. {_way_out(standing)}"
+        f"{_name(limit, agent)} was reached while this response was under way: "
+        f"{_spent(limit, standing.used + streaming)}. {_way_out(standing, agent)}"
     )
 
 
@@ -221,7 +239,7 @@ def _output_factor(unit: Unit, weights: Weights, rates: Rates | None) -> tuple[i
 def _wait(why: Why, standing: Standing, need: int, now: float) -> int | None:
     if why == "busy":
         return BUSY_S
-    if standing.ends_at is None or standing.ends_at - now > SOON_S or need > standing.limit.amount:
+    if why == "no_price" or standing.ends_at is None or standing.ends_at - now > SOON_S or need > standing.limit.amount:
         return None
     return max(1, math.ceil(standing.ends_at - now))
 
@@ -243,13 +261,26 @@ def _spent(limit: Limit, used: int) -> str:
     return f"{_number(used, limit.unit)} of {_shown(limit.amount, limit.unit)}{per} used"
 
 
-def _way_out(standing: Standing) -> str:
+def _name(limit: Limit, agent: str | None) -> str:
+    if limit.kind == "pool":
+        return f"The shared budget of {limit.scope}"
+    if agent is None:
+        return f"The budget by {limit.scope}"
+    return f"The budget of {agent}" + ("" if limit.scope == f"agent:{agent}" else f" (by {limit.scope})")
+
+
+def _way_out(standing: Standing, agent: str | None) -> str:
+    command = _command(standing.limit, agent)
     if standing.ends_at is None:
-        return f"It has no end; it is raised by {_command(standing.limit)}."
+        return f"Opened by {command}."
     anew = datetime.fromtimestamp(standing.ends_at, UTC)
-    return f"It begins anew at {anew:%Y-%m-%d %H:%M} UTC; it is raised before by {_command(standing.limit)}."
+    return f"It begins anew at {anew:%Y-%m-%d %H:%M} UTC. Opened before that by {command}."
 
 
-def _command(limit: Limit) -> str:
-    window = f" --window {limit.window}" if limit.window and not limit.scope.startswith("launch:") else ""
-    return f"`muster budget set {limit.scope} LIMIT{window}`"
+def _command(limit: Limit, agent: str | None) -> str:
+    """What opens it. The allowance of one agent is raised by one of its own, except what was set at its launch."""
+    if limit.scope.startswith("launch:"):
+        return f"`muster launch {agent or 'NAME'} --budget TOKENS`, once it is stopped"
+    scope = limit.scope if limit.kind == "pool" else f"agent:{agent or 'NAME'}"
+    window = f" --window {limit.window}" if limit.window else ""
+    return f"`muster budget set {scope} LIMIT{window}`"

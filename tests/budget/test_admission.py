@@ -29,9 +29,12 @@ def _decide(
     output: int = 100,
     max_tokens: int | None = 4096,
     rates: Rates | None = RATES,
+    model: str | None = None,
 ) -> Admit | Refuse:
     estimate = Estimate(expected=Tokens(input=input, output=output), input=Tokens(input=input))
-    return decide(standings, estimate, max_tokens=max_tokens, weights=Weights(), rates=rates, now=NOW, model="m`1")
+    return decide(
+        standings, estimate, max_tokens=max_tokens, weights=Weights(), rates=rates, now=NOW, agent="coder0", model=model
+    )
 
 
 def _admitted(decision: Admit | Refuse) -> Admit:
@@ -61,7 +64,16 @@ def test_nothing_is_admitted_at_the_limit_or_after() -> None:
 def test_output_is_clamped_to_what_is_left_after_the_input() -> None:
     assert _admitted(_decide(_standing(1000, used=300, reserved=100))).max_tokens == 500
     assert _admitted(_decide(_standing(1000), max_tokens=None)).max_tokens == 900
-    assert _admitted(_decide(_standing(10**6), max_tokens=None)).max_tokens is None
+
+
+def test_no_bound_is_set_that_a_model_might_not_be_able_to_write() -> None:
+    for model, most in (("gpt-4o", 16_384), (None, 16_384), ("gpt-5-chat-latest", 16_384), ("o1-mini", 16_384)):
+        assert _admitted(_decide(_standing(most + 99), max_tokens=None, model=model)).max_tokens == most - 1
+        assert _admitted(_decide(_standing(most + 100), max_tokens=None, model=model)).max_tokens is None
+    for model in ("gpt-5.6-sol", "gpt-5-codex", "gpt-6-luna", "o3", "o4-mini-2025-04-16"):
+        assert _admitted(_decide(_standing(50_100), max_tokens=None, model=model)).max_tokens == 50_000
+        assert _admitted(_decide(_standing(10**6), max_tokens=None, model=model)).max_tokens is None
+    assert _admitted(_decide(_standing(10**6), max_tokens=200_000)).max_tokens is None
 
 
 def test_the_tightest_limit_clamps() -> None:
@@ -79,9 +91,9 @@ def test_a_request_whose_input_alone_does_not_fit_is_refused_for_good() -> None:
     refusal = _refused(_decide(_standing(1000, used=950)))
     assert (refusal.why, refusal.need, refusal.retry_after_s) == ("too_big", 116, None)
     assert refusal.text == (
-        "The budget of host has too little left for this request, which needs about 116 tokens: 950 of 1,000 tokens "
-        "per day used. It begins anew at 1970-01-12 16:33 UTC; it is raised before by `muster budget set host LIMIT "
-        "--window day`."
+        "The shared budget of host has too little left for this request, which needs about 116 tokens: 950 of 1,000 "
+        "tokens per day used. It begins anew at 1970-01-12 16:33 UTC. Opened before that by `muster budget set host "
+        "LIMIT --window day`."
     )
 
 
@@ -89,7 +101,7 @@ def test_waiting_helps_when_only_others_are_in_the_way() -> None:
     refusal = _refused(_decide(_standing(1000, reserved=900)))
     assert refusal.why == "busy"
     assert refusal.retry_after_s == 2
-    assert "900 tokens reserved" in refusal.text
+    assert "900 tokens held for requests under way. Try again in 2 s." in refusal.text
 
 
 def test_waiting_helps_when_the_window_ends_soon() -> None:
@@ -106,10 +118,10 @@ def test_a_final_refusal_is_told_before_one_that_passes() -> None:
 
 
 def test_what_has_no_price_is_not_admitted_under_a_limit_in_usd() -> None:
-    refusal = _refused(_decide(_standing(NANO_USD, usd=True), rates=None))
+    refusal = _refused(_decide(_standing(NANO_USD, usd=True, ends_in=5), rates=None, model="m`1\n"))
     assert refusal.why == "no_price"
     assert refusal.retry_after_s is None
-    assert "model m?1," in refusal.text
+    assert "model m?1?, so" in refusal.text
     assert _admitted(_decide(_standing(1000), rates=None)).reserve == (200,)
 
 
@@ -121,7 +133,44 @@ def test_a_limit_is_crossed_when_it_is_reached(used: int, streaming: int, is_cro
 
 
 def test_whoever_is_cut_is_told_what_was_reached() -> None:
-    text = cut_text(_standing(2 * NANO_USD, used=NANO_USD, usd=True, scope="account:team"), NANO_USD)
-    assert "The budget of account:team was reached" in text
-    assert "2.00 of 2.00 USD per day used" in text
-    assert "`muster budget set account:team LIMIT --window day`" in text
+    standing = _standing(2 * NANO_USD, used=NANO_USD, usd=True, scope="account:team")
+    assert cut_text(standing, NANO_USD, "coder0") == (
+        "The shared budget of account:team was reached while this response was under way: 2.00 of 2.00 USD per day "
+        "used. It begins anew at 1970-01-12 16:33 UTC. Opened before that by `muster budget set account:team LIMIT "
+        "--window day`."
+    )
+
+
+@pytest.mark.parametrize(
+    ("scope", "name", "command"),
+    [
+        ("agent:coder0", "The budget of coder0 is", "`muster budget set agent:coder0 LIMIT`."),
+        ("host", "The budget of coder0 (by host) is", "`muster budget set agent:coder0 LIMIT`."),
+        ("profile:rust", "The budget of coder0 (by profile:rust) is", "`muster budget set agent:coder0 LIMIT`."),
+        ("launch:l1", "The budget of coder0 (by launch:l1) is", "`muster launch coder0 --budget TOKENS`, once"),
+    ],
+)
+def test_the_way_out_of_an_allowance_is_the_agents_own(scope: str, name: str, command: str) -> None:
+    limit = Limit(kind="allowance", scope=scope, amount=1000)
+    text = _refused(_decide(Standing(limit=limit, used=1234))).text
+    assert text.startswith(name)
+    assert "1,234 of 1,000 tokens per launch used" in text
+    assert f"Opened by {command}" in text
+
+
+def test_small_sums_of_money_are_not_shown_as_nothing() -> None:
+    assert "0.000100 of 2.00 USD per day used" in cut_text(_standing(2 * NANO_USD, usd=True), 100_000, "coder0")
+
+
+def test_weights_and_prices_of_nothing_bound_nothing() -> None:
+    free = Rates(input=0, output=0, cache_read=0, cache_write=0, reasoning=0)
+    assert _decide(_standing(1, usd=True), rates=free, max_tokens=None) == Admit(reserve=(0,), max_tokens=None)
+
+
+def test_reasoning_that_counts_more_than_text_clamps() -> None:
+    estimate = Estimate(expected=Tokens(), input=Tokens())
+    weights = Weights.of({"reasoning": 4, "output": 1})
+    decision = decide(
+        [_standing(1000)], estimate, max_tokens=900, weights=weights, rates=None, now=NOW, agent="coder0", model=None
+    )
+    assert _admitted(decision).max_tokens == 250

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from budget.history import ADDED, ANSWER, ENOUGH, LONGEST_ANSWER, PAIRS, REMEMBERED, Estimate, History
@@ -79,6 +79,7 @@ def test_agents_cannot_make_it_grow_without_end() -> None:
     assert len(history._pairs) == PAIRS
 
 
+@settings(deadline=None)
 @given(st.lists(USED, min_size=ENOUGH, max_size=60), st.integers(0, 2_000_000), st.none() | st.integers(0, 200_000))
 def test_an_estimate_is_within_its_caps(seen: list[Tokens], body_bytes: int, max_tokens: int | None) -> None:
     expected = _estimate(_taught(*seen, body_bytes=body_bytes), body_bytes, max_tokens).expected
@@ -89,6 +90,7 @@ def test_an_estimate_is_within_its_caps(seen: list[Tokens], body_bytes: int, max
         assert sum(each <= expected.output + expected.reasoning for each in outputs) >= 0.95 * len(seen)
 
 
+@settings(deadline=None)
 @given(st.lists(USED, max_size=30), st.integers(0, 5000))
 def test_what_is_long_ago_is_forgotten(before: list[Tokens], body_bytes: int) -> None:
     last = [Tokens(input=n % 11, output=n % 7, cache_read=n % 13) for n in range(REMEMBERED)]

@@ -10,7 +10,7 @@ from fractions import Fraction
 import pytest
 from genai_prices import Usage, calc_price
 from genai_prices.data import providers
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from budget.prices import Rates, price, rates
@@ -43,6 +43,7 @@ def _published(provider: str, model: str, tokens: Tokens, at: float, context: di
     return -int(-found.total_price * NANO_USD // 1)
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(MODELS),
     USED,
@@ -91,6 +92,7 @@ def test_models_keep_their_published_ratios(
     assert found.cache_write == cache_write * found.input
 
 
+@settings(deadline=None)
 @given(st.lists(USED, min_size=1, max_size=5))
 def test_where_no_threshold_lies_between_prices_add_up(used: list[Tokens]) -> None:
     # 8 decimals of a dollar are published at most for a million tokens: below a token's worth nothing is rounded off.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from budget import windows
@@ -35,6 +35,7 @@ def test_windows_begin_and_end_in_utc(window: str, now: str, start: str, end: st
     assert windows.end_of(window, _at(now)) == _at(end)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(WINDOWS), st.floats(0, 4_000_000_000))
 def test_windows_follow_one_another_without_gaps(window: str, now: float) -> None:
     start, end = windows.start_of(window, now), windows.end_of(window, now)
