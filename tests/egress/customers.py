@@ -295,5 +295,6 @@ class Customers(AsyncExitStack):
         for customer in self._customers.values():
             self.push_async_callback(customer.close)
 
-    async def ask(self, order: Order) -> Given:
-        return await self._customers[order.agent].ask(order)
+    async def ask(self, order: Order, *, told: Callable[[Given], None] | None = None) -> Given:
+        """`told` sees what is given grow."""
+        return await self._customers[order.agent].ask(order, told=told)
