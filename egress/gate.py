@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,9 +20,12 @@ from budget.prices import price, rates
 from budget.scopes import Scope
 from egress.admission import Cut, LedgerUnwritable, Refused
 from egress.charging import charge
+from egress.denials import EVERYBODY, Denials
+from egress.enforcement import enforce as enforce_by_host
 from egress.lease import GateLease
 from egress.ledger import rows
-from egress.ledger.rows import Denial, Reservation, Settlement
+from egress.ledger.rows import Reservation, Settlement
+from egress.overview import overview
 from egress.settings import EgressSettings
 from egress.standing import fine
 from egress.tallies import Tallies
@@ -36,17 +38,14 @@ if TYPE_CHECKING:
     from egress.admission import Asked, Ending
     from egress.entries import Observation
     from egress.ledger import Ledger
-    from egress.settings import Policy, Registration
+    from egress.settings import Registration
     from egress.standing import Tally
     from egress.tallies import Way
 
 _log = structlog.get_logger(__name__)
 
-#: Whom an emergency stop is about.
-EVERYBODY: Final = "*"
 _LEARN_ROWS: Final = 20_000
 _AUDIT_S: Final = 60
-_STOPPED: Final = "The emergency stop is set: nothing leaves this host. `muster estop --clear` opens it again."
 
 
 class Gate:
@@ -65,12 +64,11 @@ class Gate:
         ledger: Ledger,
         *,
         estop: Path,
-        enforce: Callable[[Registration, str, str], Awaitable[str]] | None = None,
+        enforce: Callable[[Registration, str, str], Awaitable[str]] | None = enforce_by_host,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ledger = ledger
-        self._estop = os.fspath(estop)
         self._enforce = enforce
         self._clock = clock
         self._monotonic = monotonic
@@ -78,14 +76,17 @@ class Gate:
         self._tallies = Tallies(ledger, clock)
         self._settings = EgressSettings(host="")
         self._agents: dict[str, Registration] = {}
-        self._denials = dict(ledger.denials)
-        self._stopped = False
         self._leases: dict[str, set[GateLease]] = {}
         self._watchers: dict[str, dict[object, Callable[[Cut], None]]] = {}
         self._arranging = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._told: dict[tuple[str, str], float] = {}
-        self.look()
+        self._denials = Denials(ledger, estop, end=self._end, enforce=self._enforce_soon, clock=clock)
+        self.deny = self._denials.deny
+        self.allow = self._denials.allow
+        self.look = self._denials.look
+        self.estop = self._denials.stop
+        self.clear_estop = self._denials.clear
 
     async def start(self, settings: EgressSettings) -> None:
         """Hold these settings, for all agents that the ledger knows. Comes before anything is admitted.
@@ -130,8 +131,8 @@ class Gate:
             SettingsRefused: its limits cannot hold; nothing was changed.
             LedgerUnwritable: it could not be written.
         """
-        await self._ledger.keep_agent(registration)
         await self._arrange(None, {registration.agent: registration}, add=True)
+        await self._ledger.keep_agent(registration)
         for tally in self._tallies:
             tally.met.discard(registration.agent)
 
@@ -168,7 +169,7 @@ class Gate:
     # --- Gatekeeper -------------------------------------------------------------------------------------------------
 
     async def admit(self, asked: Asked) -> GateLease:
-        cut = self._closed(asked.agent)
+        cut = self._denials.closed(asked.agent)
         if cut is not None:
             raise self._refused(asked.agent, Refused(cut.reason, scope=cut.scope))
         trouble = self._ledger.unwritable
@@ -197,11 +198,11 @@ class Gate:
         return lease
 
     def denied(self, agent: str) -> Cut | None:
-        cut = self._closed(agent)
+        cut = self._denials.closed(agent)
         if cut is not None:
             return cut
         now = self._clock()
-        for way in self._ways_of(agent):
+        for way in self._tallies.ways_of(agent):
             for tally in way.tallies:
                 if _closes_routes(tally):
                     standing = tally.standing(now)
@@ -224,122 +225,16 @@ class Gate:
 
         return stop
 
-    # --- cut-off ----------------------------------------------------------------------------------------------------
-
-    async def deny(self, agent: str, action: Policy, *, cause: str, by: str, id: str) -> int:
-        """Close everything to an agent; how many streams that ended. Durable when it returns.
-
-        In this order: nothing of it is admitted any more; what it has under way ends, upstream and client; it is
-        written; and only then, without waiting, it is frozen or killed if that was asked for. The same `id` again
-        changes nothing.
-
-        Raises:
-            LedgerUnwritable: it holds, but is not durable yet; it will be as soon as the disk takes it.
-        """
-        known = self._denials.get(agent)
-        denial = Denial(agent, action, cause, by, id, self._clock())
-        self._denials[agent] = denial
-        ended = self._end(agent, _cut(denial))
-        if known is not None and known.id == id and known.action == action:
-            return ended
-        try:
-            await self._ledger.deny(denial, result="denied", detail={"streams": ended})
-        finally:
-            if action != "cutoff":
-                self._enforce_soon(agent, action, cause, by)
-        return ended
-
-    async def allow(self, agent: str, *, cause: str, by: str, id: str = "") -> bool:
-        """Take a denial back; whether there was one. It opens once that is durable.
-
-        Raises:
-            LedgerUnwritable: it could not be written, and stays closed.
-        """
-        if agent not in self._denials:
-            return False
-        await self._ledger.allow(agent, "restore", cause=cause, by=by, id=id)
-        self._denials.pop(agent, None)
-        return True
-
-    @property
-    def stopped(self) -> bool:
-        """Whether the emergency stop is set, as of the last look."""
-        return self._stopped
-
-    def look(self) -> None:
-        """Look for the emergency stop's file. To be called a few times a second; every admission looks, too."""
-        stopped = _is_there(self._estop)
-        if stopped == self._stopped:
-            return
-        self._stopped = stopped
-        if stopped:
-            ended = self._end(EVERYBODY, Cut(reason=_STOPPED))
-            result = f"{ended} streams ended"
-        else:
-            result = "open"
-        self._ledger.note(
-            EVERYBODY,
-            "estop" if stopped else "estop-clear",
-            cause=f"{self._estop} {'is there' if stopped else 'is gone'}",
-            by="egress",
-            result=result,
-        )
-        _log.warning("estop" if stopped else "estop_clear", result=result)
-
-    # --- what stands ------------------------------------------------------------------------------------------------
-
     def standing(self) -> dict[str, Any]:
         """What holds, what was used of it, and who is under way. Ready for JSON."""
-        now = self._clock()
-        limits = []
-        for tally in self._tallies:
-            standing = tally.standing(now)
-            limits.append(
-                {
-                    "kind": tally.limit.kind,
-                    "scope": tally.limit.scope,
-                    "counted_on": tally.counted_on,
-                    "unit": tally.limit.unit,
-                    "limit": tally.limit.amount,
-                    "used": standing.used,
-                    "reserved": standing.reserved,
-                    "streaming": -(-tally.streaming // fine(tally.limit)),
-                    "remaining": max(0, standing.left),
-                    "window": tally.limit.window,
-                    "window_start": tally.spending.start if tally.limit.window else None,
-                    "reset_at": standing.ends_at,
-                    "policy": tally.limit.policy,
-                    "state": "spent" if tally.spent else "open",
-                }
-            )
-        agents = {}
-        for name in self._agents:
-            ways = self._ways_of(name)
-            today = ways[0].today if ways else None
-            if today is not None:
-                today.roll(now)
-            denial = self._denials.get(name)
-            agents[name] = {
-                "allowance": [
-                    [tally.limit.scope, tally.counted_on, tally.limit.unit, tally.limit.window]
-                    for tally in dict.fromkeys(tally for way in ways for tally in way.tallies)
-                    if tally.limit.kind == "allowance"
-                ],
-                "streams": len(self._leases.get(name, ())),
-                "tokens_today": today.tokens.total if today else 0,
-                "usd_today": today.nano_usd / rows.NANO if today else 0.0,
-                "requests_today": today.requests if today else 0,
-                "denied": None if denial is None else denial._asdict(),
-            }
-        unwritable = self._ledger.unwritable
-        return {
-            "limits": limits,
-            "agents": agents,
-            "denials": [denial._asdict() for denial in self._denials.values()],
-            "estop": self._stopped,
-            "streams": sum(map(len, self._leases.values())),
-            "unwritable": None if unwritable is None else str(unwritable),
-        }
+        return overview(
+            tallies=self._tallies,
+            agents=self._agents,
+            denials=self._denials,
+            streams={name: len(leases) for name, leases in self._leases.items()},
+            unwritable=self._ledger.unwritable,
+            now=self._clock(),
+        )
 
     # --- reserve, settle --------------------------------------------------------------------------------------------
 
@@ -534,13 +429,6 @@ class Gate:
 
     # ----------------------------------------------------------------------------------------------------------------
 
-    def _closed(self, agent: str) -> Cut | None:
-        self.look()
-        if self._stopped:
-            return Cut(reason=_STOPPED)
-        denial = self._denials.get(agent)
-        return None if denial is None else _cut(denial)
-
     def _end(self, agent: str, cut: Cut) -> int:
         """End what an agent, or everybody, has under way; how much it was."""
         names = list({*self._leases, *self._watchers}) if agent == EVERYBODY else [agent]
@@ -553,17 +441,6 @@ class Gate:
     def _tell_watchers(self, agent: str, cut: Cut) -> None:
         for act in list(self._watchers.get(agent, {}).values()):
             act(cut)
-
-    def _ways_of(self, agent: str) -> list[Way]:
-        registration = self._agents.get(agent)
-        if registration is None:
-            return []
-        ways = self._tallies.ways
-        return [
-            way
-            for provider, account in registration.accounts.items()
-            if (way := ways.get((agent, provider, account))) is not None
-        ]
 
     def _refused(self, agent: str, refused: Refused) -> Refused:
         """Enter a refusal into the audit: of each agent and scope one in a minute."""
@@ -583,25 +460,6 @@ class Gate:
         return refused
 
 
-def _cut(denial: Denial) -> Cut:
-    cause = f": {denial.cause}" if denial.cause else ""
-    return Cut(
-        reason=f"{denial.agent} was cut off by {denial.by or 'a command'}{cause}. "
-        f"`muster restore {denial.agent}` opens it again."
-    )
-
-
 def _closes_routes(tally: Tally) -> bool:
     """Whether with this limit everything is closed to an agent, and not only what draws on it."""
     return Scope.parse(tally.limit.scope).sort not in ("provider", "account")
-
-
-def _is_there(path: str) -> bool:
-    try:
-        os.stat(path)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        # Whether it is there cannot be told: stop rather than spend.
-        return True
-    return True

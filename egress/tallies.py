@@ -11,7 +11,7 @@ from egress.standing import Spending, Tally, key
 from register.errors import MusterError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from egress.ledger import Ledger
     from egress.settings import EgressSettings, LimitSettings, Registration
@@ -51,15 +51,18 @@ class Tallies:
         self.ways: dict[tuple[str, str, str], Way] = {}
         """By agent, provider and account."""
 
-    def __iter__(self) -> Any:
-        return iter(self._tallies.values())
+    def __iter__(self) -> Iterator[Tally]:
+        return iter(list(self._tallies.values()))
+
+    def ways_of(self, agent: str) -> list[Way]:
+        """Of one agent."""
+        return [way for way in self.ways.values() if way.draw.agent == agent]
 
     async def arrange(
         self,
         settings: EgressSettings,
         agents: Iterable[Registration],
         *,
-        more: Iterable[tuple[Registration, Draw]] = (),
         attach: Callable[[Tally, Draw], None],
     ) -> None:
         """Hold these settings for these agents from now on.
@@ -70,7 +73,6 @@ class Tallies:
         Args:
             settings: with the limits of all.
             agents: who there is, with their own limits.
-            more: further draws for which there must be ways.
             attach: called with each new tally and a draw on it, before the ledger is asked, so that the requests in
                 flight are counted on it.
 
@@ -85,7 +87,7 @@ class Tallies:
         limits: dict[tuple[Any, ...], Limit] = {}
         planned: dict[tuple[str, str, str], tuple[Registration, Draw, list[tuple[Any, ...]]]] = {}
         new: list[Tally] = []
-        for agent, draw in [*_draws(agents), *more]:
+        for agent, draw in _draws(agents):
             mine = [*common, *(_limit(limit) for limit in agent.limits)]
             keys: list[tuple[Any, ...]] = []
             for limit in governing(mine, draw):
