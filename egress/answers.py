@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 GRACE_S: Final = 0.03
 
 _NO_CONTENT: Final = {204, 304}
+#: Headers of a refusal.
+JSON: Final = ((b"Content-Type", b"application/json"),)
 
 
 class Answer:
@@ -41,6 +43,10 @@ class Answer:
         """Something can still be written."""
         transport = self._protocol.transport
         return transport is not None and not transport.is_closing() and not self._ended
+
+    def go_on(self) -> None:
+        """Tell a client that waits for it to send its body (RFC 9110, 10.1.1)."""
+        self._put(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def begin(
         self, status: int, headers: Iterable[tuple[bytes, bytes]], *, length: int | None, with_: bytes = b""
@@ -108,28 +114,54 @@ class Answer:
             self.abort()
 
     def refuse(
-        self, status: int, headers: Iterable[tuple[bytes, bytes]], content: bytes, *, close: bool = False
+        self,
+        status: int,
+        headers: Iterable[tuple[bytes, bytes]],
+        content: bytes,
+        *,
+        close: bool = False,
     ) -> None:
-        """Give a whole answer at once."""
+        """Give a whole answer of our own at once. Where another was begun, that one is broken off instead."""
+        if self.begun or not self.open:
+            self.abort()
+            return
         self._closing = self._closing or close
         self.begin(status, headers, length=len(content), with_=content)
         self.end()
 
     def cut(self, last: bytes) -> None:
-        """Write the last words, as far as the client takes them soon, and close. Never waits."""
-        transport = self._protocol.transport
-        if transport is None or self._ended:
+        """Break the response off, with these last words of a stream if there are any. Never waits, never raises."""
+        if not last or not self.open or self._left is not None:
             self.abort()
             return
+        transport = self._protocol.transport
+        assert transport is not None
+        transport.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(last), last) if self._chunked else last)
+        self._close_soon()
+
+    def last_word(self, status: int, content: bytes) -> None:
+        """Give a whole answer, as far as the client takes it soon, and close. Never waits, never raises."""
+        if not self.open or self.begun:
+            self.abort()
+            return
+        self._closing = True
+        self.begin(status, JSON, length=len(content), with_=content)
+        self._close_soon()
+
+    def _close_soon(self) -> None:
         self._ended = True
         self._closing = True
-        if last and not transport.is_closing():
-            if self._left is not None:
-                last = last[: self._left]
-            transport.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(last), last) if self._chunked else last)
+        transport = self._protocol.transport
+        if transport is None:
+            return
         if transport.get_write_buffer_size():
             asyncio.get_running_loop().call_later(GRACE_S, transport.abort)
         transport.close()
+
+    def leave(self) -> None:
+        """Nothing more is written: what has no end yet, is broken off."""
+        if not self._ended:
+            self.abort()
 
     def abort(self) -> None:
         """Break the connection: what was written so far is not the whole, and the client sees it."""

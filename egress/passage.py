@@ -1,0 +1,268 @@
+"""One admitted request on its way through: sent, metered while it streams, settled exactly once.
+
+It ends in one of five ways (egress.entries.Ended). Whatever the way, the upstream is let go before the settlement, the
+end of a response leaves only after it, and a response that is not whole never looks as if it were.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+import structlog
+
+from egress import answers, asking, encoding, headers, quota, refusals, upstream
+from egress.admission import Ending, LedgerUnwritable
+from egress.upstream import UpstreamGone
+from egress.usage import Reading, meter_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+    from egress.admission import Cut, Lease
+    from egress.answers import Answer
+    from egress.apis import Api, Provider
+    from egress.entries import Ended, Observation
+    from egress.usage import Meter
+
+_log = structlog.get_logger("egress.passage")
+
+#: A JSON body longer than this is parsed in a thread.
+_LONG_DOCUMENT: Final = 2**20
+_NOTHING: Final = Reading()
+
+
+class Passage:
+    """To be run once, in the task that serves the request."""
+
+    def __init__(
+        self,
+        *,
+        lease: Lease,
+        answer: Answer,
+        account: str,
+        provider: Provider,
+        api: Api,
+        hide_usage: bool,
+        began: float,
+        hold: Callable[[Coroutine[None, None, None]], None],
+    ) -> None:
+        """`began` is when the request came (monotonic); `hold` runs what must end even when this task does not."""
+        self._lease = lease
+        self._answer = answer
+        self._account = account
+        self._provider: Provider = provider
+        self._api: Api = api
+        self._hide_usage = hide_usage
+        self._began = began
+        self._hold = hold
+        self._task: asyncio.Task[object] | None = None
+        self._response: aiohttp.ClientResponse | None = None
+        self._meter: Meter | None = None
+        self._streaming = False
+        self._first_byte_s: float | None = None
+        self._observations: tuple[Observation, ...] = ()
+        self._cut: Cut | None = None
+        self._counting = False
+        self._settling = False
+
+    async def run(self, sending: Callable[[], Awaitable[aiohttp.ClientResponse]]) -> int | None:
+        """Carry the request out. Returns the provider's status, None where there was none.
+
+        Raises:
+            asyncio.CancelledError: the client is gone, and all is settled or about to be.
+        """
+        self._task = asyncio.current_task()
+        try:
+            self._lease.on_cut(self.cut)
+            if self._cut is None:
+                await self._exchange(sending)
+        except asyncio.CancelledError:
+            if self._cut is None:
+                self._conclude("client_gone")
+                raise
+        except ConnectionError:
+            # Writing found it out first.
+            self._conclude("client_gone")
+        except LedgerUnwritable as unwritable:
+            # Nothing of the response's end may leave.
+            self._conclude("error")
+            _log.error("ledger unwritable", lease=self._lease.id, error=str(unwritable))
+        finally:
+            if self._cut is not None:
+                self._conclude("cut", self._cut.reason)
+            self._task = None
+        return self._response.status if self._response is not None else None
+
+    def cut(self, cut: Cut) -> None:
+        """End it now: the upstream first, then the client. Never waits, and may be called from anywhere in the loop."""
+        if self._cut is not None or self._task is None:
+            return
+        self._cut = cut
+        if self._response is not None:
+            upstream.abort(self._response)
+        if self._answer.begun:
+            self._answer.cut(refusals.event(self._api, cut.reason) if self._streaming else b"")
+        else:
+            self._answer.last_word(403, refusals.body(self._api, 403, cut.reason))
+        if not self._counting and not self._settling:
+            self._task.cancel()
+
+    async def _exchange(self, sending: Callable[[], Awaitable[aiohttp.ClientResponse]]) -> None:
+        try:
+            response = self._response = await sending()
+        except UpstreamGone as gone:
+            await self._settle(Ending(ended="upstream_gone", sent=gone.sent, detail=str(gone)))
+            self._refuse(502, str(gone))
+            return
+        except asking.BadAsking as bad:
+            # With what is left, no such request can be made.
+            await self._settle(Ending(ended="error", sent=False, detail=str(bad)))
+            self._refuse(bad.status, str(bad))
+            return
+        self._observations = quota.observe(self._provider, self._account, response.headers, time.time())
+        self._streaming = response.headers.get("Content-Type", "").lower().startswith("text/event-stream")
+        self._meter = meter_of(self._api, self._streaming, response.status, self._hide_usage)
+        try:
+            await self._carry(response, self._meter)
+        except (UpstreamGone, encoding.BadEncoding) as broken:
+            upstream.abort(response)
+            if not self._settling:
+                await self._settle(self._ending("upstream_gone", str(broken)))
+            self._refuse(502, str(broken))
+
+    def _refuse(self, status: int, message: str) -> None:
+        if self._cut is None:
+            self._answer.refuse(status, answers.JSON, refusals.body(self._api, status, message))
+
+    async def _carry(self, response: aiohttp.ClientResponse, meter: Meter) -> None:
+        decoder = encoding.decoder(response.headers.get("Content-Encoding"))
+        if self._streaming:
+            self._begin(response, None)
+        content = response.content
+        size = 0
+        while chunk := await _next(content):
+            if self._first_byte_s is None:
+                self._first_byte_s = time.monotonic() - self._began
+            size += len(chunk)
+            for piece in decoder.feed(chunk):
+                await self._pass(response, meter, piece)
+                if self._cut is not None:
+                    return
+        for piece in decoder.end():
+            await self._pass(response, meter, piece)
+            if self._cut is not None:
+                return
+        if self._settling:
+            self._answer.end()
+            return
+        if size > _LONG_DOCUMENT and not self._streaming:
+            await asyncio.to_thread(meter.end)
+        else:
+            meter.end()
+        await self._finish(response, meter)
+
+    async def _pass(self, response: aiohttp.ClientResponse, meter: Meter, piece: bytes) -> None:
+        """Meter the next part of the content, and let go on what may."""
+        answer = self._answer
+        out = meter.feed(piece)
+        reading = meter.reading
+        if not self._settling:
+            self._count(reading)
+            if self._cut is not None:
+                return
+        if out:
+            if not answer.begun:
+                self._begin(response, None)
+            answer.write(out)
+        if reading.ended and not self._settling:
+            await self._settle(self._ending(_how(response.status, reading)))
+            if self._cut is not None:
+                return
+            answer.write(meter.release())
+        await answer.drained()
+
+    async def _finish(self, response: aiohttp.ClientResponse, meter: Meter) -> None:
+        """The response has ended in good order, and its end is still here."""
+        reading = meter.reading
+        if not reading.ended:
+            raise UpstreamGone("the provider's response ended before it was complete.", sent=True)
+        await self._settle(self._ending(_how(response.status, reading)))
+        if self._cut is not None:
+            return
+        last = meter.release()
+        if self._answer.begun:
+            self._answer.end(last)
+        else:
+            # All of it is here: so its length is known, whatever the provider said.
+            self._begin(response, len(last), last)
+            self._answer.end()
+
+    def _begin(self, response: aiohttp.ClientResponse, length: int | None, first: bytes = b"") -> None:
+        passing = headers.returning(response.raw_headers, decoded=True)
+        self._answer.begin(response.status, passing, length=length, with_=first)
+
+    def _count(self, reading: Reading) -> None:
+        self._counting = True
+        try:
+            self._lease.progress(reading.so_far)
+        finally:
+            self._counting = False
+
+    def _ending(self, ended: Ended, detail: str | None = None) -> Ending:
+        reading = self._meter.reading if self._meter is not None else _NOTHING
+        status = self._response.status if self._response is not None else None
+        return Ending(
+            ended=ended,
+            status=status,
+            tokens=reading.so_far,
+            reported=reading.reported,
+            # A redirection is nobody's answer.
+            sent=status is None or not 300 <= status < 400,
+            model=reading.model,
+            raw=reading.raw,
+            detail=detail or reading.error or ("The response could not be read." if reading.garbled else None),
+            first_byte_s=self._first_byte_s,
+            observations=self._observations,
+        )
+
+    async def _settle(self, ending: Ending) -> None:
+        """Durable when it returns. Once begun, it goes on by itself, even if this task ends."""
+        self._settling = True
+        await self._lease.settle(ending)
+
+    def _conclude(self, ended: Ended, detail: str | None = None) -> None:
+        """Let go of both sides, and settle if that has not begun."""
+        if self._response is not None:
+            upstream.abort(self._response)
+        self._answer.leave()
+        if not self._settling:
+            self._settling = True
+            self._hold(self._settle_alone(self._ending(ended, detail)))
+
+    async def _settle_alone(self, ending: Ending) -> None:
+        try:
+            await self._lease.settle(ending)
+        except LedgerUnwritable as unwritable:
+            _log.error("ledger unwritable", lease=self._lease.id, error=str(unwritable))
+
+
+def _how(status: int, reading: Reading) -> Ended:
+    return "completed" if 200 <= status < 300 and reading.error is None else "error"
+
+
+async def _next(content: aiohttp.StreamReader) -> bytes:
+    """The next bytes; nothing at the end.
+
+    Raises:
+        UpstreamGone: the response broke off.
+    """
+    try:
+        return content.read_nowait() or await content.readany()
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        # What came before the break was not taken yet when the break was noticed.
+        if content._buffer:
+            return content._read_nowait(-1)
+        raise UpstreamGone(f"the provider's response broke off ({type(error).__name__}).", sent=True) from None

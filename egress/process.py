@@ -1,0 +1,123 @@
+"""The egress as a process of its own: ``python -P -m egress.process --state DIR --sockets DIR``.
+
+It is ready when its control socket answers. It outlives the orchestrator; SIGTERM ends it in order, SIGKILL at any
+moment loses nothing that completed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import fcntl
+import gc
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from egress.places import EgressPaths
+from egress.server import running
+from register.errors import MusterError
+
+_LOG_BYTES: Final = 4 * 2**20
+_LOG_FILES: Final = 3
+_log = structlog.get_logger("egress.process")
+
+
+class AlreadyRunning(MusterError):
+    """Another egress runs here already."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run until asked to end. 0: ended in order; 1: it cannot run, and standard error says why."""
+    parser = argparse.ArgumentParser(prog="python -P -m egress.process", description="The egress of this host.")
+    parser.add_argument("--state", type=Path, required=True, help="Muster's state folder (absolute)")
+    parser.add_argument("--sockets", type=Path, required=True, help="the folder for sockets (absolute)")
+    chosen = parser.parse_args(arguments)
+    if not chosen.state.is_absolute() or not chosen.sockets.is_absolute():
+        parser.error("both folders must be absolute")
+    os.umask(0o077)
+    paths = EgressPaths(state=chosen.state, sockets=chosen.sockets)
+    try:
+        paths.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = hold(paths.lock)
+    except (MusterError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    try:
+        configure_log(paths.log)
+        # What is there now stays: the collector need not look at it again and again.
+        gc.freeze()
+        asyncio.run(_run(paths))
+    except (MusterError, OSError) as error:
+        _log.error("egress failed", error=str(error))
+        print(error, file=sys.stderr)
+        return 1
+    finally:
+        os.close(lock)
+    return 0
+
+
+def hold(path: Path) -> int:
+    """Take the lock by which a host has one egress; the kernel frees it with the process.
+
+    Raises:
+        AlreadyRunning: somebody has it.
+        OSError: it cannot be had at all.
+    """
+    number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        who = os.pread(number, 300, 0).decode("utf-8", "replace").strip()
+        os.close(number)
+        raise AlreadyRunning(
+            f"An egress runs here already ({who or 'it has not said who it is'}). `muster egress status` shows it, "
+            "`muster egress stop` ends it."
+        ) from None
+    os.ftruncate(number, 0)
+    os.pwrite(number, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+    return number
+
+
+def configure_log(path: Path) -> None:
+    """One JSON object per line, in a bounded number of bounded files that this user alone can read."""
+    handler = RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=_LOG_FILES, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    for noisy in ("aiohttp.server", "aiohttp.client", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.add_log_level,
+            structlog.stdlib.add_logger_name,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        cache_logger_on_first_use=True,
+    )
+
+
+async def _run(paths: EgressPaths) -> None:
+    loop = asyncio.get_running_loop()
+    async with running(paths) as egress:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, egress.stop)
+        await egress.stopped.wait()
+        _log.info("egress stopping", streams=egress.proxy.streams)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,420 @@
+"""The HTTP server that agents talk to: who asks, what for, whether it may, and with whose credential it leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import aiohttp
+import structlog
+from aiohttp import web
+
+from egress import answers, apis, asking, headers, refusals, targets, upstream
+from egress.admission import Asked, Cut, LedgerUnwritable, Refused
+from egress.attribution import TurnFile
+from egress.bodies import Bodies, Body, NoRoom, Stalled, TooLong
+from egress.credentials import Credentials, NoCredential
+from egress.passage import Passage
+from egress.upstream import Upstream, UpstreamGone
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
+    from pathlib import Path
+
+    from egress.admission import Gatekeeper
+    from egress.apis import Api, Operation, Provider
+    from egress.asking import Asking
+    from egress.settings import AccountSettings, EgressSettings, Registration
+    from egress.targets import Target
+
+_log = structlog.get_logger("egress.proxy")
+
+#: Of one agent, at a time.
+MOST_REQUESTS: Final = 256
+_KNOWN_ENCODINGS: Final = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})
+_MOST_ATTEMPTS: Final = 100
+#: At the end, settlements get so long; what is not settled then is charged when an egress is back.
+_SETTLE_S: Final = 10.0
+
+
+class Line:
+    """One agent's, for as long as it is registered."""
+
+    def __init__(self, registration: Registration) -> None:
+        self.renew(registration)
+        self.running = 0
+
+    def renew(self, registration: Registration) -> None:
+        """It was registered anew."""
+        self.registration = registration
+        self.turn = TurnFile(registration.turn_file)
+
+    @property
+    def agent(self) -> str:
+        return self.registration.agent
+
+    @property
+    def routes(self) -> tuple[str, ...]:
+        """Hosts that it may reach by tunnels."""
+        return self.registration.routes
+
+    def has_account(self, provider: Provider) -> bool:
+        """Whether it may ask this provider's models at all."""
+        return provider in self.registration.accounts
+
+
+class _Refusal(Exception):
+    """The answer to a request that goes nowhere."""
+
+    def __init__(self, status: int, message: str, *, retry_after_s: int | None = None, close: bool = False) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after_s = retry_after_s
+        self.close = close
+
+
+class Proxy:
+    """Serves every listener. To be closed."""
+
+    def __init__(
+        self,
+        *,
+        gate: Gatekeeper,
+        settings: EgressSettings,
+        spool: Path,
+        note: Callable[[str, str, str], None],
+        way: Upstream | None = None,
+    ) -> None:
+        """`note` takes an agent, an action and its cause into the audit (bounded by whoever keeps it)."""
+        self._gate = gate
+        self._note = note
+        self._upstream = way or Upstream()
+        self._bodies = Bodies(spool)
+        self.credentials = Credentials()
+        self._accounts: Mapping[str, AccountSettings] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._passages: set[Passage] = set()
+        self._stopping = False
+        self._idle = asyncio.Event()
+        self.take(settings)
+
+    def take(self, settings: EgressSettings) -> None:
+        """These settings hold from the next request on."""
+        self._accounts = {account.name: account for account in settings.accounts}
+
+    @property
+    def streams(self) -> int:
+        """Requests that are on their way to a provider."""
+        return len(self._passages)
+
+    async def close(self, grace_s: float = 0.0) -> None:
+        """Take no more, give what is under way so many seconds to end, cut the rest, and settle it all."""
+        self._stopping = True
+        if self._passages:
+            await self._idle_within(grace_s)
+        for passage in list(self._passages):
+            passage.cut(Cut(reason="The egress is being stopped. Try again when it is back."))
+        if self._passages:
+            await self._idle_within(_SETTLE_S)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_SETTLE_S)
+        await self._upstream.close()
+
+    async def _idle_within(self, seconds: float) -> None:
+        self._idle.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), seconds)
+
+    def hold(self, work: Coroutine[None, None, None]) -> None:
+        """Carry this out, whoever leaves meanwhile."""
+        task = asyncio.create_task(work, name="egress settlement")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def serve(
+        self, line: Line, request: web.BaseRequest, path: str, provider: Provider | None = None
+    ) -> web.StreamResponse:
+        """Answer one request.
+
+        Args:
+            line: whose it is: the listener says so, nothing else does.
+            request: as it came.
+            path: its target, without what belongs to the listener.
+            provider: whose host the agent believes to talk to; None: the path says it.
+        """
+        began = time.monotonic()
+        answer = answers.Answer(request)
+        api: Api = "responses" if provider == "openai" else "anthropic"
+        if line.running >= MOST_REQUESTS:
+            _refuse(answer, api, _Refusal(429, f"{line.agent} has {line.running} requests open.", retry_after_s=1))
+            return answer.given()
+        line.running += 1
+        try:
+            target = _target(request, path, provider)
+            if target.provider is None:
+                self._note(line.agent, "refused", f"{request.method} {target.path[:200]}: no provider's")
+                raise _Refusal(404, "nothing is served here. Base URLs end in /anthropic or /openai/v1.")
+            api = apis.PROVIDERS[target.provider].api
+            operation = apis.operation(target.provider, request.method, target.path)
+            if operation is None:
+                raise self._unknown(line, request, target)
+            api = operation.api
+            if (denied := self._gate.denied(line.agent)) is not None:
+                raise _Refusal(403, denied.reason)
+            if self._stopping:
+                raise _Refusal(503, "the egress is being stopped.", retry_after_s=2, close=True)
+            await self._forward(line, request, answer, target, operation, began)
+        except _Refusal as refusal:
+            _refuse(answer, api, refusal)
+        except ConnectionError:
+            answer.abort()
+        except (web.RequestPayloadError, aiohttp.ClientPayloadError):
+            _refuse(answer, api, _Refusal(400, "the coding of the request's body is broken.", close=True))
+        finally:
+            line.running -= 1
+        return answer.given()
+
+    def _unknown(self, line: Line, request: web.BaseRequest, target: Target) -> _Refusal:
+        if request.method == "GET" and target.path == "/v1/responses":
+            return _Refusal(426, "this is no WebSocket; send the request by HTTP.")
+        self._note(
+            line.agent, "refused", f"{request.method} {target.provider} {target.path[:200]}: not among the calls"
+        )
+        return _Refusal(
+            403,
+            f"{request.method} {target.path[:200]} is none of the calls that leave from here: models are asked, "
+            "listed and asked to count; everything else of a provider is closed to agents.",
+        )
+
+    async def _forward(
+        self,
+        line: Line,
+        request: web.BaseRequest,
+        answer: answers.Answer,
+        target: Target,
+        operation: Operation,
+        began: float,
+    ) -> None:
+        assert target.provider is not None
+        account = self._account(line, target.provider)
+        body = await self._body(request, answer)
+        try:
+            if operation.metered:
+                await self._metered(line, request, answer, target, operation.api, account, body, began)
+            else:
+                await self._harmless(line, request, answer, target, account, body)
+        finally:
+            body.close()
+
+    def _account(self, line: Line, provider: Provider) -> AccountSettings:
+        name = line.registration.accounts.get(provider)
+        if name is None:
+            raise _Refusal(403, f"{line.agent} has no account with {provider}. Give it one in roster.yaml.")
+        account = self._accounts.get(name)
+        if account is None or account.provider != provider:
+            raise _Refusal(403, f"there is no account {name} with {provider}. Set it up in muster.yaml.")
+        return account
+
+    async def _body(self, request: web.BaseRequest, answer: answers.Answer) -> Body:
+        expected = request.headers.get("Expect")
+        if expected is not None:
+            if expected.lower() != "100-continue":
+                raise _Refusal(417, "nothing but 100-continue can be expected here.", close=True)
+            if request.version >= (1, 1) and not request.content.at_eof():
+                answer.go_on()
+        if request.headers.get("Content-Encoding", "").strip().lower() not in _KNOWN_ENCODINGS:
+            raise _Refusal(415, "the body is encoded in a way that is not known here; send it plain.", close=True)
+        try:
+            return await self._bodies.read(request)
+        except TooLong as error:
+            raise _Refusal(413, str(error), close=True) from None
+        except NoRoom as error:
+            raise _Refusal(503, str(error), retry_after_s=5, close=True) from None
+        except Stalled as error:
+            raise _Refusal(408, str(error), close=True) from None
+        except OSError as error:
+            if isinstance(error, ConnectionError):
+                raise
+            _log.error("spool not writable", agent=request.method, error=str(error))
+            raise _Refusal(503, "the egress has no room for long requests (a full disk?).", close=True) from None
+
+    async def _outgoing(self, request: web.BaseRequest, account: AccountSettings) -> Any:
+        credential = None
+        if account.credential is not None and not account.passthrough:
+            credential = self.credentials.known(account.credential)
+            if credential is None:
+                try:
+                    credential = await self.credentials.get(account.credential)
+                except NoCredential as error:
+                    raise _Refusal(
+                        503, f"the credential of the account {account.name} is not to be had: {error}"
+                    ) from None
+        try:
+            return headers.outgoing(
+                request.headers.items(), provider=account.provider, credential=credential, own=account.passthrough
+            )
+        except ValueError as error:
+            raise _Refusal(400, str(error)) from None
+
+    async def _metered(
+        self,
+        line: Line,
+        request: web.BaseRequest,
+        answer: answers.Answer,
+        target: Target,
+        api: Api,
+        account: AccountSettings,
+        body: Body,
+        began: float,
+    ) -> None:
+        wanted = await self._read(api, body)
+        outgoing = await self._outgoing(request, account)
+        where = line.turn.now()
+        asked = Asked(
+            agent=line.agent,
+            account=account.name,
+            provider=account.provider,
+            api=api,
+            model=wanted.model,
+            body_bytes=body.size,
+            max_tokens=wanted.max_tokens,
+            attempt=_attempt(request),
+            session=where.session,
+            turn=where.turn,
+            task=where.task,
+        )
+        try:
+            lease = await self._gate.admit(asked)
+        except Refused as refused:
+            final = refused.retry_after_s is None
+            raise _Refusal(403 if final else 429, str(refused), retry_after_s=refused.retry_after_s) from None
+        except LedgerUnwritable as error:
+            raise _Refusal(503, str(error), retry_after_s=5) from None
+        passage = Passage(
+            lease=lease,
+            answer=answer,
+            account=account.name,
+            provider=account.provider,
+            api=api,
+            hide_usage=wanted.stream and not wanted.include_usage,
+            began=began,
+            hold=self.hold,
+        )
+        self._passages.add(passage)
+        try:
+
+            async def send() -> aiohttp.ClientResponse:
+                await self._rewrite(api, body, wanted, lease.max_tokens)
+                return await self._upstream.send(request.method, _url(account, target), outgoing, body)
+
+            status = await passage.run(send)
+        finally:
+            self._passages.discard(passage)
+            if not self._passages:
+                self._idle.set()
+        if status == 401 and account.credential is not None:
+            self.credentials.forget(account.credential)
+
+    async def _harmless(
+        self,
+        line: Line,
+        request: web.BaseRequest,
+        answer: answers.Answer,
+        target: Target,
+        account: AccountSettings,
+        body: Body,
+    ) -> None:
+        outgoing = await self._outgoing(request, account)
+        task = asyncio.current_task()
+        response: aiohttp.ClientResponse | None = None
+        ended: Cut | None = None
+
+        def cut(why: Cut) -> None:
+            nonlocal ended
+            ended = why
+            if response is not None:
+                upstream.abort(response)
+            answer.last_word(403, refusals.body(apis.PROVIDERS[account.provider].api, 403, why.reason))
+            if task is not None:
+                task.cancel()
+
+        unwatch = self._gate.watch(line.agent, cut)
+        try:
+            response = await self._upstream.send(request.method, _url(account, target), outgoing, body)
+            length = response.content_length
+            answer.begin(response.status, headers.returning(response.raw_headers, decoded=False), length=length)
+            async for chunk in response.content.iter_any():
+                answer.write(chunk)
+                await answer.drained()
+            answer.end()
+        except asyncio.CancelledError:
+            if ended is None:
+                raise
+        except UpstreamGone as gone:
+            raise _Refusal(502, str(gone)) from None
+        except (aiohttp.ClientError, TimeoutError) as error:
+            if isinstance(error, ConnectionError):
+                raise
+            answer.abort()
+        finally:
+            unwatch()
+            if response is not None and not response.content.at_eof():
+                upstream.abort(response)
+        if response is not None and response.status == 401 and account.credential is not None:
+            self.credentials.forget(account.credential)
+
+    async def _read(self, api: Api, body: Body) -> Asking:
+        try:
+            if not body.long:
+                return asking.read(api, body.content())
+            async with self._bodies.one_at_a_time:
+                return await asyncio.to_thread(lambda: asking.read(api, body.content()))
+        except asking.BadAsking as error:
+            raise _Refusal(error.status, str(error)) from None
+
+    async def _rewrite(self, api: Api, body: Body, wanted: Asking, max_tokens: int | None) -> None:
+        """Put the bound on output in, and the wish for usage."""
+        if not body.long:
+            body.put(asking.rewrite(body.content(), wanted, max_tokens, True))
+            return
+        async with self._bodies.one_at_a_time:
+            await asyncio.to_thread(lambda: body.put(asking.rewrite(body.content(), wanted, max_tokens, True)))
+
+
+def _target(request: web.BaseRequest, path: str, provider: Provider | None) -> Target:
+    hosts = request.headers.getall("Host", ())
+    if len(hosts) > 1:
+        raise _Refusal(400, "the request names more than one host.", close=True)
+    lengths = request.headers.getall("Content-Length", ())
+    if len(lengths) > 1 or (lengths and "Transfer-Encoding" in request.headers):
+        raise _Refusal(400, "the request says twice how long its body is.", close=True)
+    try:
+        return targets.read(path, provider=provider)
+    except targets.BadTarget as error:
+        raise _Refusal(400, str(error), close=True) from None
+
+
+def _url(account: AccountSettings, target: Target) -> str:
+    return account.upstream.rstrip("/") + target.path + target.query
+
+
+def _attempt(request: web.BaseRequest) -> int:
+    """Anthropic's and OpenAI's own clients count their retries in a header."""
+    said = request.headers.get("x-stainless-retry-count", "")
+    return min(int(said) + 1, _MOST_ATTEMPTS) if said.isascii() and said.isdecimal() and len(said) < 5 else 1
+
+
+def _refuse(answer: answers.Answer, api: Api, refusal: _Refusal) -> None:
+    found = list(answers.JSON)
+    if refusal.retry_after_s is not None:
+        found.append((b"Retry-After", b"%d" % refusal.retry_after_s))
+    if refusal.status == 426:
+        found.append((b"Upgrade", b"websocket"))
+    if refusal.status == 403:
+        # To the clients of OpenAI and Anthropic: do not try again.
+        found.append((b"x-should-retry", b"false"))
+    message = str(refusal)
+    content = refusals.body(api, refusal.status, message[:1].upper() + message[1:])
+    answer.refuse(refusal.status, found, content, close=refusal.close)

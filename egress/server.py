@@ -1,0 +1,238 @@
+"""A whole egress in one event loop: ledger, gate, proxy, listeners and control socket, started and ended in order.
+
+Denials and the emergency stop are loaded before anything listens; the control socket comes last, so that whoever it
+answers knows that all agents are served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+from pydantic import ValidationError
+
+from egress.control import ControlServer
+from egress.enforcement import enforce
+from egress.gate import Gate
+from egress.ledger import Ledger
+from egress.ledger.writer import Head
+from egress.listeners import ListenerError, Listeners
+from egress.proxy import Proxy
+from egress.settings import EgressSettings
+from egress.upstream import Upstream, check
+from register.errors import MusterError
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncIterator, Mapping
+    from pathlib import Path
+
+    from egress.places import EgressPaths
+    from egress.settings import Address, Registration
+
+_log = structlog.get_logger("egress.server")
+
+#: What is under way when an egress is asked to end gets so long.
+GRACE_S: Final = 3.0
+#: How often the emergency stop's file is looked for.
+LOOK_S: Final = 0.2
+
+
+class UnusableSettings(MusterError):
+    """The egress cannot work with these settings."""
+
+
+class Egress:
+    """To be made by `running`."""
+
+    def __init__(self, paths: EgressPaths, ledger: Ledger, gate: Gate, proxy: Proxy, listeners: Listeners) -> None:
+        self._paths = paths
+        self._settings = EgressSettings(host="")
+        self._since = time.time()
+        self._changing = asyncio.Lock()
+        self.ledger = ledger
+        self.gate = gate
+        self.proxy = proxy
+        self.listeners = listeners
+        self.stopped = asyncio.Event()
+        """Somebody asked for the end."""
+
+    def status(self) -> dict[str, Any]:
+        """What this egress is and does, in short. No secrets."""
+        return {
+            "pid": os.getpid(),
+            "since": self._since,
+            "host": self._settings.host,
+            "revision": self._settings.revision,
+            "ledger": self.ledger.id,
+            "incarnation": self.ledger.incarnation,
+            "recovered": self.ledger.recovered,
+            "unwritable": str(self.ledger.unwritable) if self.ledger.unwritable is not None else None,
+            "head": self.ledger.head._asdict(),
+            "agents": sorted(self.ledger.agents),
+            "streams": self.proxy.streams,
+            "estop": self._paths.estop.exists(),
+        }
+
+    async def configure(self, settings: EgressSettings, secrets: Mapping[str, str] | None = None) -> None:
+        """Take new settings, durably; secrets in memory alone.
+
+        Raises:
+            UnusableSettings: nothing was taken.
+        """
+        for account in settings.accounts:
+            try:
+                check(account.upstream)
+            except ValueError as error:
+                raise UnusableSettings(f"account {account.name}: {error}") from None
+        async with self._changing:
+            await self.gate.set_settings(settings)
+            try:
+                await asyncio.to_thread(_write, self._paths.settings, settings.model_dump_json())
+            except OSError as error:
+                raise UnusableSettings(f"{self._paths.settings} cannot be written: {error.strerror}.") from None
+            self._settings = settings
+            self.proxy.take(settings)
+            if secrets is not None:
+                self.proxy.credentials.push(secrets)
+
+    def resume(self, settings: EgressSettings) -> None:
+        """Work with settings that were kept, or that stand for none."""
+        self._settings = settings
+        self.proxy.take(settings)
+
+    async def register(self, registration: Registration) -> Address:
+        """Serve an agent; durable when it returns.
+
+        Raises:
+            ListenerError, LedgerUnwritable: it is not served.
+        """
+        async with self._changing:
+            await self.gate.register(registration)
+            return await self.listeners.open(registration)
+
+    async def forget(self, agent: str) -> None:
+        """Serve an agent no longer. What it used stays in the ledger."""
+        async with self._changing:
+            await self.listeners.close(agent, forget=True)
+            await self.gate.unregister(agent)
+
+    async def entries(
+        self, after: int, observations: int, actions: int, *, limit: int, wait_s: float
+    ) -> dict[str, Any]:
+        """Pages of the ledger from these positions on; the first news is waited for so long."""
+        if wait_s > 0:
+            known = Head(entries=after, actions=actions, observations=observations)
+            await self.ledger.newer(known, wait_s)
+        return {
+            "ledger": self.ledger.id,
+            "entries": await self.ledger.entries_after(after, limit),
+            "observations": [
+                {"seq": seq, **dataclasses.asdict(found)}
+                for seq, found in await self.ledger.observations_after(observations, limit)
+            ],
+            "actions": await self.ledger.actions_after(actions, limit),
+        }
+
+    def stop(self) -> None:
+        """Begin the end."""
+        self.stopped.set()
+
+
+@asynccontextmanager
+async def running(
+    paths: EgressPaths,
+    *,
+    settings: EgressSettings | None = None,
+    ssl_context: ssl.SSLContext | None = None,
+    control: bool = True,
+    grace_s: float = GRACE_S,
+) -> AsyncIterator[Egress]:
+    """An egress that serves while the block runs.
+
+    Args:
+        paths: its folders; they are made.
+        settings: instead of those that were kept.
+        ssl_context: by which upstreams are verified; None: the system's authorities.
+        control: whether it has its control socket.
+        grace_s: at the end, what is under way gets so long.
+    """
+    for folder in (paths.folder, paths.spool, paths.sockets):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    known = settings or _kept(paths) or EgressSettings(host="")
+    async with contextlib.AsyncExitStack() as stack:
+        ledger = await Ledger.open(paths.ledger)
+        stack.push_async_callback(ledger.close)
+        gate = Gate(ledger, estop=paths.estop, enforce=enforce)
+        stack.push_async_callback(gate.close)
+        await gate.start(known)
+
+        def note(agent: str, action: str, cause: str) -> None:
+            ledger.note(agent, action, cause=cause, by="egress", result="refused")
+
+        proxy = Proxy(gate=gate, settings=known, spool=paths.spool, note=note, way=Upstream(ssl_context=ssl_context))
+        listeners = Listeners(paths, proxy)
+        egress = Egress(paths, ledger, gate, proxy, listeners)
+        stack.push_async_callback(listeners.close_all)
+        stack.push_async_callback(proxy.close, grace_s)
+        stack.push_async_callback(listeners.stop)
+        egress.resume(known)
+        for registration in list(ledger.agents.values()):
+            try:
+                await listeners.open(registration)
+            except ListenerError as error:
+                # The others are served all the same; whoever registers it again hears of it.
+                _log.error("listener not opened", agent=registration.agent, error=str(error))
+        looking = asyncio.create_task(_look(gate), name="emergency stop")
+        stack.push_async_callback(_end, looking)
+        if control:
+            server = ControlServer(egress, paths.control, stop=egress.stop)
+            await server.start()
+            stack.push_async_callback(server.close)
+        _log.info("egress ready", agents=len(ledger.agents), recovered=ledger.recovered)
+        yield egress
+    _log.info("egress ended")
+
+
+async def _look(gate: Gate) -> None:
+    while True:
+        gate.look()
+        await asyncio.sleep(LOOK_S)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _kept(paths: EgressPaths) -> EgressSettings | None:
+    """The settings that were kept; None: there are none that can be read."""
+    try:
+        return EgressSettings.model_validate_json(paths.settings.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        _log.error("settings not readable", path=str(paths.settings), error=type(error).__name__)
+        return None
+
+
+def _write(path: Path, text: str) -> None:
+    """All of it or nothing, on the disk, for this user alone."""
+    beside = path.with_name(f"{path.name}.new")
+    number = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(number, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

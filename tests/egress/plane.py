@@ -1,0 +1,126 @@
+"""A whole egress in the test's own loop, before a real (simulated) provider."""
+
+from __future__ import annotations
+
+import json
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+
+from egress.places import EgressPaths
+from egress.server import Egress, running
+from egress.settings import AccountSettings, EgressSettings, LimitSettings, Registration
+from fleet.sim import provider
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
+
+    from egress.entries import Entry
+
+KEY = "sk-the-real-one"
+
+
+def anthropic(text: str = "hello", *, stream: bool = False, max_tokens: int = 1_000, **more: Any) -> dict[str, Any]:
+    """A Messages request."""
+    asked = {"model": "claude-sonnet-4-5", "max_tokens": max_tokens, "messages": [{"role": "user", "content": text}]}
+    return {**asked, **({"stream": True} if stream else {}), **more}
+
+
+def responses(text: str = "hello", *, stream: bool = False, **more: Any) -> dict[str, Any]:
+    """A Responses request."""
+    return {"model": "gpt-5", "input": text, **({"stream": True} if stream else {}), **more}
+
+
+def chat(text: str = "hello", *, stream: bool = False, **more: Any) -> dict[str, Any]:
+    """A Chat Completions request."""
+    asked = {"model": "gpt-5", "messages": [{"role": "user", "content": text}]}
+    return {**asked, **({"stream": True} if stream else {}), **more}
+
+
+@dataclass
+class Plane:
+    """An egress, the provider behind it, and agents that use it."""
+
+    egress: Egress
+    paths: EgressPaths
+    provider: provider.Provider
+    agents: dict[str, aiohttp.ClientSession]
+
+    async def agent(self, name: str = "coder0", **more: Any) -> aiohttp.ClientSession:
+        """Register an agent; a session that speaks over its listener, relative to its base URL."""
+        given = {
+            "agent": name,
+            "launch_id": f"launch-{name}",
+            "role": "coder",
+            "accounts": {"anthropic": "main", "openai": "other"},
+            **more,
+        }
+        address = await self.egress.register(Registration.model_validate(given))
+        if name in self.agents:
+            await self.agents.pop(name).close()
+        connector: aiohttp.BaseConnector
+        if address.socket is not None:
+            connector, base = aiohttp.UnixConnector(address.socket), "http://egress/"
+        else:
+            connector, base = aiohttp.TCPConnector(), f"{address.url}/"
+        session = aiohttp.ClientSession(
+            base, connector=connector, headers={"x-api-key": "placeholder", "Authorization": "Bearer placeholder"}
+        )
+        self.agents[name] = session
+        return session
+
+    async def entries(self, at_least: int = 0) -> list[Entry]:
+        """The rows of the ledger, once there are so many."""
+        while True:
+            head = self.egress.ledger.head
+            if head.entries >= at_least:
+                return await self.egress.ledger.entries_after(0, 1000)
+            assert await self.egress.ledger.newer(head, 10) != head, f"no {at_least} entries, but {head}"
+
+
+@asynccontextmanager
+async def plane(
+    folder: Path,
+    *,
+    limits: Sequence[LimitSettings] = (),
+    accounts: Sequence[AccountSettings] | None = None,
+    sim: provider.Settings | None = None,
+    control: bool = False,
+    grace_s: float = 0.0,
+) -> AsyncIterator[Plane]:
+    """An egress that serves while the block runs: accounts ``main`` (Anthropic) and ``other`` (OpenAI), no agents.
+
+    Args:
+        folder: for its state and its sockets (a short path, for those).
+        limits: of the host.
+        accounts: instead of those two.
+        sim: of the provider.
+        control: whether it has its control socket.
+        grace_s: what is under way at the end gets so long.
+    """
+    paths = EgressPaths(state=folder / "state", sockets=folder / "run")
+    async with provider.running(sim) as behind:
+        secret = folder / "key"
+        secret.write_text(KEY)
+        if accounts is None:
+            accounts = (
+                AccountSettings(name="main", provider="anthropic", upstream=behind.url, credential=f"file:{secret}"),
+                AccountSettings(name="other", provider="openai", upstream=behind.url, credential=f"file:{secret}"),
+            )
+        settings = EgressSettings(host="here", accounts=tuple(accounts), limits=tuple(limits), revision="1")
+        async with running(paths, settings=settings, control=control, grace_s=grace_s) as egress:
+            made = Plane(egress=egress, paths=paths, provider=behind, agents={})
+            try:
+                yield made
+            finally:
+                for session in made.agents.values():
+                    await session.close()
+
+
+def events(content: bytes) -> list[dict[str, Any]]:
+    """The data of the events of a stream, but for the closing word of Chat Completions."""
+    lines = [line.removeprefix(b"data: ") for line in content.splitlines() if line.startswith(b"data: {")]
+    return [json.loads(line) for line in lines]
