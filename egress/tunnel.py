@@ -1,0 +1,424 @@
+"""CONNECT: a tunnel to a host that is listed, or to a metered one, where it ends in the egress itself.
+
+What is asked for is checked before anything leaves: the target as it is written, the agent's routes, the addresses
+behind the name, and then the first thing that the client says, which must be a TLS handshake for that very name. A
+route to a private address carries anything: what was listed there is the address, and nothing else can stand behind it.
+What goes through a tunnel afterwards is counted, and ended at once when the agent is cut off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Generic, Literal, Protocol, TypeAlias, TypeVar
+
+import structlog
+
+from egress import connects
+from egress.hello import Doorkeeper, NameNotShown
+from egress.resolving import NotPublic, Unreachable, is_public
+from egress.routes import NoTarget, RouteError, route, which
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Sequence
+
+    from egress.admission import Cut, Gatekeeper
+    from egress.resolving import Resolver
+    from egress.routes import IPAddress, Route, Target
+
+log = structlog.get_logger("egress.tunnel")
+
+#: Read and written at once.
+CHUNK: Final = 64 * 1024
+#: After a refusal the client has so long to take it in and to close, and may send so much before it does.
+PARTING_S: Final = 1.0
+MOST_UNREAD: Final = 16 * CHUNK
+#: RFC 8446, 6: what a client is told whose handshake was for another host (fatal, unrecognized_name).
+_UNRECOGNIZED_NAME: Final = bytes.fromhex("15030100020270")
+_ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
+_REASONS: Final = {400: "Bad Request", 403: "Forbidden", 429: "Too Many Requests", 502: "Bad Gateway"}
+
+HowEnded: TypeAlias = Literal["closed", "idle", "cut", "refused", "broken"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What one agent's tunnels may use."""
+
+    tunnels: int = 64
+    """At a time."""
+    head_s: float = 10.0
+    """From the connection's begin until the CONNECT is whole."""
+    hello_s: float = 10.0
+    """From the tunnel's begin until the TLS handshake has said for whom it is."""
+    idle_s: float = 900.0
+    """Without a byte in either direction."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Traffic:
+    """What went through one tunnel that is closed."""
+
+    agent: str
+    host: str
+    port: int
+    sent: int
+    """Bytes from the agent."""
+    received: int
+    seconds: float
+    ended: HowEnded
+
+
+class Caller(Protocol):
+    """Whose tunnel it is."""
+
+    @property
+    def agent(self) -> str: ...
+
+    @property
+    def routes(self) -> tuple[str, ...]:
+        """As they were written."""
+        ...
+
+
+C_contra = TypeVar("C_contra", bound=Caller, contravariant=True)
+
+
+class Metered(Protocol[C_contra]):
+    """Where connections to metered hosts go (egress.interception)."""
+
+    def meters(self, host: str) -> bool:
+        """Whether a host is metered: then no tunnel leads there."""
+        ...
+
+    def open(self, caller: C_contra, wanted: Target) -> socket.socket:
+        """A connection on whose other end that host is answered for.
+
+        Raises:
+            NotServed: this agent has nothing to do there, or not on that port.
+        """
+        ...
+
+
+class NotServed(Exception):
+    """A metered host is closed to this agent. The message says why."""
+
+
+class _Refusal(Exception):
+    def __init__(self, status: int, message: str, *, audited: bool = True) -> None:
+        super().__init__(message)
+        self.status = status
+        self.audited = audited
+
+
+_C = TypeVar("_C", bound=Caller)
+
+
+class Tunnels(Generic[_C]):
+    """All tunnels of all agents. Of one event loop."""
+
+    def __init__(
+        self,
+        *,
+        gate: Gatekeeper,
+        resolver: Resolver,
+        metered: Metered[_C],
+        note: Callable[[str, str, str], None],
+        on_traffic: Callable[[Traffic], None],
+        limits: Limits | None = None,
+    ) -> None:
+        """`note` takes an agent, an action and its cause into the audit (bounded by whoever keeps it)."""
+        self._gate = gate
+        self._resolver = resolver
+        self._metered = metered
+        self._note = note
+        self._on_traffic = on_traffic
+        self._limits = limits or Limits()
+        self._open: Counter[str] = Counter()
+        self._flows: set[_Flow] = set()
+
+    def count(self, agent: str) -> int:
+        """How many tunnels an agent has, or is about to have."""
+        return self._open[agent]
+
+    def close(self, agent: str | None = None) -> None:
+        """Break an agent's tunnels off, or all; it has no routes any more, or others."""
+        for flow in list(self._flows):
+            if agent is None or flow.agent == agent:
+                flow.abort("closed")
+
+    async def serve(self, caller: _C, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Take a connection that begins with a CONNECT, until its tunnel is closed."""
+        agent = caller.agent
+        try:
+            if self._open[agent] >= self._limits.tunnels:
+                _refuse(writer, _Refusal(429, f"{agent} has {self._open[agent]} tunnels open, as many as it may."))
+                await _part(reader, writer)
+                return
+            self._open[agent] += 1
+            try:
+                well = await self._answer(caller, reader, writer)
+            finally:
+                self._open[agent] -= 1
+                if not self._open[agent]:
+                    del self._open[agent]
+            if not well:
+                await _part(reader, writer)
+        except (OSError, asyncio.IncompleteReadError):
+            # The client is gone, or never said what it wants.
+            writer.transport.abort()
+        finally:
+            writer.close()
+
+    async def _answer(self, caller: _C, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Whether there was a tunnel. Otherwise the client was told why not."""
+        asked = "an unreadable target"
+        try:
+            wanted = await self._wanted(reader)
+            asked = str(wanted)
+            await self._serve(caller, reader, writer, wanted)
+        except _Refusal as refusal:
+            if refusal.audited:
+                self._note(caller.agent, "route-refused", f"{asked}: {refusal}")
+            _refuse(writer, refusal)
+        except NameNotShown as error:
+            # The client has its 200 already, and was told in its own protocol.
+            self._note(caller.agent, "route-refused", f"{asked}: {error}")
+        else:
+            return True
+        return False
+
+    async def _wanted(self, reader: asyncio.StreamReader) -> Target:
+        try:
+            async with asyncio.timeout(self._limits.head_s):
+                head = await reader.readuntil(connects.END)
+            if len(head) > connects.LONGEST_HEAD:
+                raise asyncio.LimitOverrunError("too long", 0)
+            return connects.read(head)
+        except NoTarget as error:
+            raise _Refusal(400, str(error)) from None
+        except asyncio.LimitOverrunError:
+            raise _Refusal(400, f"a CONNECT has at most {connects.LONGEST_HEAD} bytes.") from None
+
+    async def _serve(
+        self, caller: _C, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, wanted: Target
+    ) -> None:
+        if (denied := self._gate.denied(caller.agent)) is not None:
+            raise _Refusal(403, denied.reason, audited=False)
+        flow = _Flow(caller.agent, wanted, self._limits, reader, writer)
+        intercepted = self._metered.meters(wanted.host)
+        # A metered request that is cut off gets its last words from its own handler, and no other passes the gate.
+        unwatch = None if intercepted else self._gate.watch(caller.agent, flow.cut_off)
+        self._flows.add(flow)
+        try:
+            link = self._inside(caller, wanted) if intercepted else await self._outside(caller, wanted)
+            if flow.cut is not None:
+                link.close()
+                raise _Refusal(403, flow.cut.reason, audited=False)
+            await flow.run(link)
+        finally:
+            if unwatch is not None:
+                unwatch()
+            self._flows.discard(flow)
+            if flow.began is not None:
+                self._on_traffic(flow.traffic())
+
+    def _inside(self, caller: _C, wanted: Target) -> socket.socket:
+        try:
+            return self._metered.open(caller, wanted)
+        except NotServed as error:
+            raise _Refusal(403, str(error)) from None
+
+    async def _outside(self, caller: _C, wanted: Target) -> socket.socket:
+        if which(_routes(caller.routes), wanted) is None:
+            raise _Refusal(
+                403,
+                f"{wanted} is none of this sandbox's routes. An operator opens it by adding {_as_route(wanted)!r} to "
+                "the routes of its sandbox profile in muster.yaml.",
+            )
+        try:
+            addresses: Sequence[IPAddress] = await self._resolver.addresses(wanted)
+            return await self._resolver.connect(addresses, wanted.port)
+        except NotPublic as error:
+            raise _Refusal(403, str(error)) from None
+        except Unreachable as error:
+            raise _Refusal(502, str(error), audited=False) from None
+
+
+class _Flow:
+    """The bytes of one tunnel, both ways."""
+
+    def __init__(
+        self,
+        agent: str,
+        wanted: Target,
+        limits: Limits,
+        reader: asyncio.StreamReader,
+        client: asyncio.StreamWriter,
+    ) -> None:
+        self.agent = agent
+        self._wanted = wanted
+        self._limits = limits
+        self.cut: Cut | None = None
+        self.began: float | None = None
+        self._ended: HowEnded | None = None
+        self._sent = 0
+        self._received = 0
+        self._reader = reader
+        self._client = client
+        self._far: asyncio.StreamWriter | None = None
+        plain = wanted.ip is not None and not is_public(wanted.ip)
+        self._door = None if plain else Doorkeeper(wanted.host, is_address=wanted.ip is not None)
+
+    def cut_off(self, cut: Cut) -> None:
+        """The agent is cut off: nothing more passes, from this moment on."""
+        self.cut = cut
+        self.abort("cut")
+
+    def abort(self, how: HowEnded) -> None:
+        """Break it off. Never waits."""
+        self._ended = self._ended or how
+        if self._far is not None:
+            self._far.transport.abort()
+        if self.began is not None:
+            self._client.transport.abort()
+
+    def traffic(self) -> Traffic:
+        """What went through."""
+        assert self.began is not None
+        return Traffic(
+            agent=self.agent,
+            host=self._wanted.host,
+            port=self._wanted.port,
+            sent=self._sent,
+            received=self._received,
+            seconds=time.monotonic() - self.began,
+            ended=self._ended or "closed",
+        )
+
+    async def run(self, link: socket.socket) -> None:
+        """Tell the client that it has a tunnel, and carry until both ends are done.
+
+        Raises:
+            NameNotShown: the client's first words were not such as may go there; nothing of them went.
+        """
+        try:
+            far_reader, far = await asyncio.open_connection(sock=link, limit=CHUNK)
+        except BaseException:
+            link.close()
+            raise
+        self._far = far
+        self.began = time.monotonic()
+        try:
+            if self.cut is not None:
+                self.abort("cut")
+            else:
+                self._client.write(_ESTABLISHED)
+                await self._carry(far_reader, far)
+        finally:
+            if self._ended is None:
+                far.close()
+            else:
+                far.transport.abort()
+
+    async def _carry(self, far_reader: asyncio.StreamReader, far: asyncio.StreamWriter) -> None:
+        loop = asyncio.get_running_loop()
+        first = self._limits.idle_s if self._door is None else self._limits.hello_s
+        try:
+            async with asyncio.timeout(first) as limit:
+                there = loop.create_task(self._there(far, limit), name="tunnel there")
+                back = loop.create_task(self._back(far_reader, limit), name="tunnel back")
+                try:
+                    await asyncio.gather(there, back)
+                finally:
+                    there.cancel()
+                    back.cancel()
+                    await asyncio.gather(there, back, return_exceptions=True)
+        except NameNotShown:
+            self._ended = "refused"
+            self._client.write(_UNRECOGNIZED_NAME)
+            raise
+        except TimeoutError:
+            self._ended = self._ended or "idle"
+            if self._door is not None and not self._door.opened:
+                raise NameNotShown("its client did not say in time, by a TLS handshake, whom it is for.") from None
+        except OSError:
+            self._ended = self._ended or "broken"
+
+    async def _there(self, far: asyncio.StreamWriter, limit: asyncio.Timeout) -> None:
+        content = await self._reader.read(CHUNK)
+        while content and self._ended is None:
+            passing = content
+            if self._door is not None and not self._door.settled:
+                passing = self._door.feed(content)
+            if passing:
+                self._sent += len(passing)
+                far.write(passing)
+                await far.drain()
+                self._alive(limit)
+            content = await self._reader.read(CHUNK)
+        if self._door is not None and not self._door.opened and self._ended is None:
+            raise NameNotShown("its client left before it had said, by a TLS handshake, whom it is for.")
+        with contextlib.suppress(OSError):
+            far.write_eof()
+
+    async def _back(self, far: asyncio.StreamReader, limit: asyncio.Timeout) -> None:
+        while (content := await far.read(CHUNK)) and self._ended is None:
+            self._received += len(content)
+            self._client.write(content)
+            await self._client.drain()
+            if self._door is None or self._door.opened:
+                self._alive(limit)
+        with contextlib.suppress(OSError):
+            self._client.write_eof()
+
+    def _alive(self, limit: asyncio.Timeout) -> None:
+        """Something moved. The clock is set again at most once a second; timers are not for every chunk."""
+        until = asyncio.get_running_loop().time() + self._limits.idle_s
+        when = limit.when()
+        if not limit.expired() and (when is None or abs(until - when) > min(1.0, self._limits.idle_s / 10)):
+            limit.reschedule(until)
+
+
+@functools.lru_cache(maxsize=256)
+def _routes(written: tuple[str, ...]) -> tuple[Route, ...]:
+    found = []
+    for each in written:
+        try:
+            found.append(route(each))
+        except RouteError as error:
+            # Whoever wrote it was told; here it opens nothing.
+            log.warning("a route cannot be read", error=str(error))
+    return tuple(found)
+
+
+def _refuse(writer: asyncio.StreamWriter, refusal: _Refusal) -> None:
+    content = f"muster: {refusal}\n".encode()
+    head = (
+        f"HTTP/1.1 {refusal.status} {_REASONS[refusal.status]}\r\n"
+        "Content-Type: text/plain; charset=utf-8\r\n"
+        f"Content-Length: {len(content)}\r\n"
+        "Connection: close\r\n\r\n"
+    )
+    writer.write(head.encode("ascii") + content)
+
+
+async def _part(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Let the last words arrive: a connection that is closed while bytes of the other end wait unread is reset, and
+    what was written last is lost with it. So those are taken in, a while and so many."""
+    with contextlib.suppress(OSError):
+        async with asyncio.timeout(PARTING_S):
+            await writer.drain()
+            writer.write_eof()
+            for _ in range(MOST_UNREAD // CHUNK):
+                if not await reader.read(CHUNK):
+                    return
+
+
+def _as_route(wanted: Target) -> str:
+    return wanted.host if wanted.port == 443 and ":" not in wanted.host else str(wanted)
