@@ -15,9 +15,9 @@ Refused as well is what costs without being metered (`_REFUSED`, `_tools_of_anth
 | tools that the provider runs | billed by call or by time, not by token |
 | `service_tier` priority and the like, Anthropic `speed` fast | billed at other prices than those that are known |
 
-The last three rows can be allowed per account (`server_tools`, `premium`). Anthropic's web search passes with a
-`max_uses` of at most MOST_SEARCHES, as Claude Code sends it: what it costs is bounded. Codex must have its own turned
-off (``web_search = "disabled"`` in its config.toml), or the account must allow it.
+The last three rows can be allowed per account (`server_tools`, `premium`). Web search passes where it is bounded, for
+Claude Code and Codex have it as they come: Anthropic's with a `max_uses` of at most MOST_SEARCHES, OpenAI's with a
+`max_tool_calls` of that, which is put in where the client says none, or more.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
     from egress.apis import Api
 
-MOST_SEARCHES = 20
+MOST_SEARCHES = 10
+"""Web searches in one response. Both providers take about a cent for each."""
 MOST_PARTS = 1_000_000
 """A body with more values than this is not parsed: no conversation has so many, and each takes memory."""
 LEAST_THINKING = 1_024
@@ -56,7 +57,7 @@ _READ = frozenset(
     {
         *("model", "stream", "max_tokens", "max_output_tokens", "max_completion_tokens", "n", "stream_options"),
         *("thinking", "tools", "background", "prompt", "fallbacks", "mcp_servers", "container", "service_tier"),
-        *("speed", "web_search_options", "input", "messages"),
+        *("speed", "web_search_options", "input", "messages", "max_tool_calls"),
     }
 )
 _TIERS = frozenset({None, "auto", "default", "standard", "standard_only", "flex"})
@@ -86,6 +87,8 @@ class Asking:
     """Chat Completions: it asks for the usage chunk itself."""
     stream_options: Mapping[str, Any] | None = None
     thinking: Mapping[str, Any] | None = None
+    most_calls: int | None = None
+    """Responses: so many calls of tools that the provider runs are to be put in as its bound."""
     spans: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """Where the values of members that may change begin and end, in bytes."""
     inside: int = 0
@@ -133,6 +136,10 @@ def read(api: Api, body: bytes, *, server_tools: bool = False, premium: bool = F
         raise BadAsking(f"n: at most {_MOST_CHOICES} is allowed.")
     bounds = [bound for key in _BOUNDS[api] if (bound := _whole(values, key)) is not None]
     _refuse(api, values, server_tools=server_tools, premium=premium)
+    calls = None
+    if api == "responses" and not server_tools and any(map(_searches, _tools_of_responses(values))):
+        calls = _whole(values, "max_tool_calls")
+        calls = MOST_SEARCHES if calls is None or calls > MOST_SEARCHES else None
     return Asking(
         api=api,
         model=model,
@@ -142,6 +149,7 @@ def read(api: Api, body: bytes, *, server_tools: bool = False, premium: bool = F
         include_usage=bool(wants_usage),
         stream_options=options,
         thinking=_object(values, "thinking") if api == "anthropic" else None,
+        most_calls=calls,
         spans=spans,
         inside=inside,
         empty=not values,
@@ -162,6 +170,8 @@ def edits(asking: Asking, max_tokens: int | None, include_usage: bool) -> tuple[
     changes: dict[str, str] = {}
     if max_tokens is not None:
         changes.update(_bounded(asking, max_tokens))
+    if asking.most_calls is not None:
+        changes["max_tool_calls"] = str(asking.most_calls)
     if include_usage and asking.api == "chat" and asking.stream and not asking.include_usage:
         changes["stream_options"] = json.dumps({**(asking.stream_options or {}), "include_usage": True})
     found = [
@@ -309,7 +319,7 @@ def _after_space(text: str, place: int) -> int:
 
 
 def _in_bytes(text: str, places: Mapping[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
-    changing = {key for keys in _BOUNDS.values() for key in keys} | {"stream_options", "thinking"}
+    changing = {key for keys in _BOUNDS.values() for key in keys} | {"stream_options", "thinking", "max_tool_calls"}
     kept = {key: span for key, span in places.items() if key in changing}
     if text.isascii():
         return kept
@@ -433,4 +443,9 @@ def _passes_responses(tool: Mapping[str, Any]) -> bool:
         # Run by the client, unless it names a container of the provider's.
         where = tool.get("environment")
         return where is None or (isinstance(where, dict) and where.get("type") == "local")
-    return isinstance(kind, str) and kind in _RESPONSES_CLIENT_RUN
+    return isinstance(kind, str) and (kind in _RESPONSES_CLIENT_RUN or _searches(tool))
+
+
+def _searches(tool: Mapping[str, Any]) -> bool:
+    """Whether this is OpenAI's web search: ``web_search``, ``web_search_2025_08_26``, ``web_search_preview``."""
+    return str(tool.get("type")).startswith("web_search")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _UNIFIED = "anthropic-ratelimit-unified-"
 _KEYED = "anthropic-ratelimit-"
 _OPENAI = "x-ratelimit-"
-_CODEX = "x-codex-"
+_CODEX_FAMILY = re.compile(r"x-(codex(?:-[a-z0-9-]{1,40})?)-(primary|secondary)-used-percent")
 _LENGTHS = {"5h": 5 * 3_600.0, "7d": 7 * 86_400.0}
 _NAMES_BY_MINUTES = {300: "5h", 10_080: "7d"}
 _WINDOW = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
@@ -110,22 +110,36 @@ def _openai(headers: Mapping[str, str], now: float) -> dict[str, _Found]:
 
 def _codex(headers: Mapping[str, str], now: float) -> dict[str, _Found]:
     windows: dict[str, _Found] = {}
-    for which in ("primary", "secondary"):
-        used = _number(headers.get(f"{_CODEX}{which}-used-percent", ""))
-        minutes = _number(headers.get(f"{_CODEX}{which}-window-minutes", ""))
-        at = _number(headers.get(f"{_CODEX}{which}-reset-at", ""))
-        after = _number(headers.get(f"{_CODEX}{which}-reset-after-seconds", ""))
-        if not (used or minutes or at or after):
-            continue  # all zero, or not there: there is no such window
-        if not minutes or not float(minutes).is_integer() or minutes * 60 > _FARTHEST_S:
-            name, length = which, None
-        else:
-            name, length = _name_by(int(minutes)), minutes * 60
-        reset = _epoch(str(at), now) if at else None
-        if reset is None and after is not None and after <= _FARTHEST_S:
-            reset = now + after
-        windows[name] = {"used": None if used is None else used / 100, "reset_at": reset, "window_s": length}
+    for name in headers:
+        family = _CODEX_FAMILY.fullmatch(name)
+        if family is None:
+            continue
+        limit, which = family.groups()
+        found = _codex_window(headers, f"x-{limit}-{which}-", now)
+        if found is None:
+            continue
+        length = found["window_s"]
+        window = _name_by(int(length // 60)) if isinstance(length, float) else which
+        # Beside the plan's own limit some models have one of theirs.
+        windows[window if limit == "codex" else f"{window}_{limit.removeprefix('codex-')}"] = found
     return windows
+
+
+def _codex_window(headers: Mapping[str, str], prefix: str, now: float) -> _Found | None:
+    """One window; None: there is none, which is also said by all zeros."""
+    used = _number(headers.get(f"{prefix}used-percent", ""))
+    minutes = _number(headers.get(f"{prefix}window-minutes", ""))
+    at = _number(headers.get(f"{prefix}reset-at", ""))
+    after = _number(headers.get(f"{prefix}reset-after-seconds", ""))
+    if used is None or not (used or minutes or at or after):
+        return None
+    length = None
+    if minutes and minutes.is_integer() and minutes * 60 <= _FARTHEST_S:
+        length = minutes * 60
+    reset = _epoch(str(at), now) if at else None
+    if reset is None and after is not None and after <= _FARTHEST_S:
+        reset = now + after
+    return {"used": used / 100, "reset_at": reset, "window_s": length}
 
 
 def _name_by(minutes: int) -> str:

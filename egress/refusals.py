@@ -1,8 +1,9 @@
 """Errors in each provider's own shape, so that a runtime tells them as it tells its provider's own.
 
-Which status a client retries is the caller's choice: 403 is final for every known one, 429 is tried again after
-``Retry-After``. In the middle of a stream there is no status: the events here are those that Anthropic's and OpenAI's
-own clients raise as errors, and none that can pass for a completed response.
+Which status says what is the caller's choice: 403 is final, 429 is tried again after ``Retry-After``. (Codex 0.169
+tries a 403 five times more before it shows the message: final for it are a 400, and what `event` says.) In the middle
+of a stream there is no status: the events here are those that Claude Code, Codex and the SDKs take for an error, and
+that none of them can take for a completed response.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ _ANTHROPIC = {
     504: "timeout_error",
     529: "overloaded_error",
 }
-# OpenAI documentation, "Error codes": type and code. The code of 403 is our own: Codex and the SDKs show the message.
+# OpenAI documentation, "Error codes": type and code. The code of 403 is our own.
+#: Codex gives up at once on this code, and shows the message (tried with 0.169). After one that it does not know it
+#: starts the same request again, five times.
+_FINAL = "invalid_prompt"
 _OPENAI: dict[int, tuple[str, str | None]] = {
     400: ("invalid_request_error", None),
     401: ("invalid_request_error", "invalid_api_key"),
@@ -56,7 +60,7 @@ def event(api: Api, message: str, *, status: int = 403, sequence: int = 0) -> by
         return b"event: error\ndata: " + _json(_error(api, status, message)) + b"\n\n"
     if api == "chat":
         return b"data: " + _json(_error(api, status, message)) + b"\n\n"
-    kind, code = _openai(status)
+    code = _FINAL if 400 <= status < 500 and status != 429 else _openai(status)[1]
     failed = {
         "type": "response.failed",
         "sequence_number": sequence,
@@ -65,7 +69,7 @@ def event(api: Api, message: str, *, status: int = 403, sequence: int = 0) -> by
             "object": "response",
             "created_at": 0,
             "status": "failed",
-            "error": {"code": code or kind, "message": message},
+            "error": {"code": code, "message": message},
             "incomplete_details": None,
             "output": [],
             "usage": None,

@@ -1,32 +1,48 @@
-"""Anthropic Messages (Anthropic documentation, "Streaming messages" and "Prompt caching")."""
+"""Anthropic Messages (Anthropic documentation, "Streaming messages", "Prompt caching" and "Compaction").
+
+Input is additive and disjoint; output is an inclusive total, of which the thinking is told apart by newer models. What
+streams is cumulative, and never falls. Two kinds of work are billed beside the totals, in ``iterations``: compactions
+and advisors. They are added here.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from budget.tokens import Tokens
 from egress.usage import counts
 from egress.usage.dialect import Dialect, Fate
 
-_TYPE = re.compile(rb'"type"\s*:\s*"message_stop"')
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_LAST = re.compile(rb'(?:^|[\r\n])event: ?message_stop[\r\n]|"type"\s*:\s*"message_stop"')
+_HEAD = 4_096
 _DELTAS = ("text", "thinking", "partial_json")
 _TTLS = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
+_BESIDE = frozenset({"compaction", "advisor_message"})
 #: Events without a name, or with the name that an event has by default, are told by the type in their data.
 _UNNAMED = frozenset({b"", b"message"})
 _READ = frozenset({b"message_start", b"message_delta", b"content_block_delta", b"error"}) | _UNNAMED
+_COUNTS = (
+    ("input_tokens",),
+    ("output_tokens",),
+    ("cache_read_input_tokens",),
+    ("cache_creation_input_tokens",),
+    *(("cache_creation", ttl) for ttl in _TTLS),
+)
 
 
 class Messages(Dialect):
-    """Input is additive and disjoint, output an inclusive total; what streams is cumulative, and never falls."""
+    """Anthropic's."""
 
-    PATHS = (
-        ("input_tokens",),
-        ("output_tokens",),
-        ("cache_read_input_tokens",),
-        ("cache_creation_input_tokens",),
-        *(("cache_creation", ttl) for ttl in _TTLS),
-    )
+    PATHS = (*_COUNTS, ("output_tokens_details", "thinking_tokens"))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told = False
+        """A message_delta has told the output so far."""
 
     def event(self, name: bytes, body: bytes) -> Fate:
         if name == b"message_stop":
@@ -43,24 +59,31 @@ class Messages(Dialect):
             case "content_block_delta":
                 delta = found.get("delta")
                 if isinstance(delta, dict):
-                    self.write(delta.get(key) for key in _DELTAS)
+                    for key in _DELTAS:
+                        if key in delta:
+                            self.write(delta[key])
             case "message_start":
                 message = found.get("message")
                 if isinstance(message, dict):
                     self.name(message)
                     self.merge(message.get("usage"))
             case "message_delta":
-                self.merge(found.get("usage"))
-                delta = found.get("delta")
-                if isinstance(delta, dict) and delta.get("stop_reason") is not None:
-                    self.final = self.final or counts.told(found.get("usage"), "output_tokens")
+                self._delta(found)
             case "message_stop":
                 return self._stop()
             case "error":
                 return self.fail(found.get("error"))
         return Fate.PASS
 
+    def _delta(self, found: Mapping[str, Any]) -> None:
+        usage, delta = found.get("usage"), found.get("delta")
+        if self.merge(usage) and counts.told(usage, "output_tokens"):
+            self._told = True
+        if isinstance(delta, dict) and delta.get("stop_reason") is not None:
+            self.final = self.final or counts.told(usage, "output_tokens")
+
     def _stop(self) -> Fate:
+        self.final = self.final or self._told
         self.ended = True
         return Fate.LAST
 
@@ -73,21 +96,47 @@ class Messages(Dialect):
         return Fate.PASS
 
     def may_be_last(self, head: bytes) -> bool:
-        return _TYPE.search(head, 0, 4_096) is not None
+        return _LAST.search(head, 0, _HEAD) is not None
 
     def document(self, found: dict[str, Any]) -> None:
         self.name(found)
-        if self.merge(found.get("usage")):
-            self.final = counts.told(found.get("usage"), "output_tokens")
-        if found.get("type") == "error" or (found.get("error") is not None and "content" not in found):
+        usage = found.get("usage")
+        self.final = self.merge(usage) and counts.told(usage, "output_tokens")
+        if found.get("type") == "error":
             self.fail(found.get("error"))
 
+    def odd(self, usage: Mapping[str, Any]) -> bool:
+        if super().odd(usage):
+            return True
+        iterations = usage.get("iterations")
+        if iterations is None:
+            return False
+        if not isinstance(iterations, list) or len(iterations) > counts.MOST_MEMBERS:
+            return True
+        return any(not isinstance(each, dict) or counts.odd(each, _COUNTS) for each in iterations)
+
     def tokens(self) -> Tokens:
-        usage = self.usage
-        by_ttl = sum(counts.number(usage, "cache_creation", ttl) for ttl in _TTLS)
-        return Tokens(
-            input=counts.number(usage, "input_tokens"),
-            output=counts.number(usage, "output_tokens"),
-            cache_read=counts.number(usage, "cache_read_input_tokens"),
-            cache_write=max(counts.number(usage, "cache_creation_input_tokens"), by_ttl),
-        )
+        total = _tokens(self.usage)
+        for each in self._beside():
+            total += _tokens(each)
+        return total
+
+    def _beside(self) -> Iterator[Mapping[str, Any]]:
+        iterations = self.usage.get("iterations")
+        for each in iterations if isinstance(iterations, list) else ():
+            if each.get("type") in _BESIDE:
+                yield each
+
+
+def _tokens(usage: Mapping[str, Any]) -> Tokens:
+    by_ttl = sum(counts.number(usage, "cache_creation", ttl) for ttl in _TTLS)
+    output = counts.number(usage, "output_tokens")
+    # A decomposition for looking at; the total is what is billed.
+    thinking = min(output, counts.number(usage, "output_tokens_details", "thinking_tokens"))
+    return Tokens(
+        input=counts.number(usage, "input_tokens"),
+        output=output - thinking,
+        cache_read=counts.number(usage, "cache_read_input_tokens"),
+        cache_write=max(counts.number(usage, "cache_creation_input_tokens"), by_ttl),
+        reasoning=thinking,
+    )

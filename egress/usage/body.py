@@ -54,7 +54,7 @@ class BodyMeter:
         found = None
         if source is not None:
             try:
-                found = counts.loads(bytes(source))
+                found = counts.loads(source)
             except ValueError:
                 found = None
         if isinstance(found, dict):

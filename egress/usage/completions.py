@@ -11,6 +11,9 @@ from egress.usage.inclusive import disjoint
 if TYPE_CHECKING:
     from budget.tokens import Tokens
 
+#: `reasoning` and `reasoning_content` are what compatible servers call what they show of it; none sends both.
+_TEXTS = ("content", "reasoning_content", "reasoning", "refusal")
+
 
 class Completions(Dialect):
     """The usage of a stream is in a chunk of its own, after the last choice and before ``[DONE]``.
@@ -31,9 +34,12 @@ class Completions(Dialect):
         super().__init__()
         self._hide_usage = hide_usage
         self._finished = False
+        self._told = False
+        """Some usage was told, perhaps a running one."""
 
     def event(self, name: bytes, body: bytes) -> Fate:
         if body.startswith(b"[DONE]"):
+            self.final = self.final or self._told
             self.ended = True
             return Fate.LAST
         if not body:
@@ -55,18 +61,16 @@ class Completions(Dialect):
                 self._choice(choice)
         # Some compatible servers count aloud, in every chunk: that is not the bill before the last choice has ended.
         told = self._take(found.get("usage"), last=alone or self._finished)
-        if not alone:
-            return Fate.PASS
-        if not told:
+        if not alone or not told:
             return Fate.PASS
         return Fate.HIDE if self._hide_usage else Fate.KEEP
 
     def _take(self, usage: object, *, last: bool) -> bool:
         if not self.merge(usage):
             return False
-        self.final = self.final or (
-            last and counts.told(usage, "prompt_tokens") and counts.told(usage, "completion_tokens")
-        )
+        if counts.told(usage, "prompt_tokens") and counts.told(usage, "completion_tokens"):
+            self._told = True
+            self.final = self.final or last
         if not disjoint(self.usage, "prompt", "completion")[1]:
             self.lost()
         return True
@@ -77,13 +81,15 @@ class Completions(Dialect):
         delta = choice.get("delta")
         if not isinstance(delta, dict):
             return
-        self.write((delta.get("content"), delta.get("reasoning_content") or delta.get("reasoning")))
-        self.write((delta.get("refusal"),))
+        for key in _TEXTS:
+            if key in delta:
+                self.write(delta[key])
         calls = delta.get("tool_calls")
         for call in calls if isinstance(calls, list) else ():
             function = call.get("function") if isinstance(call, dict) else None
             if isinstance(function, dict):
-                self.write((function.get("name"), function.get("arguments")))
+                self.write(function.get("name"))
+                self.write(function.get("arguments"))
 
     def close(self) -> None:
         # Some compatible servers send no [DONE].

@@ -12,17 +12,19 @@ MOST = 10**12
 """More tokens than this no request has."""
 LONGEST_WORD = 200
 _MOST_KEYS = 64
+MOST_MEMBERS = 64
 _DEEPEST = 4
+_DECODER = json.JSONDecoder()
 
 
-def loads(source: bytes) -> Any:
+def loads(source: bytes | bytearray) -> Any:
     """JSON, as lenient about UTF-8 as the readers of event streams have to be.
 
     Raises:
         ValueError: it is none.
     """
     try:
-        return json.loads(source.decode("utf-8", "replace"))
+        return _DECODER.decode(source.decode("utf-8", "replace"))
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -79,7 +81,8 @@ def merged(older: Mapping[str, Any], newer: Mapping[str, Any], depth: int = 1) -
             if depth < _DEEPEST:
                 both[key] = merged(before if isinstance(before, dict) else {}, value, depth + 1)
         elif isinstance(value, list):
-            if depth < _DEEPEST and len(value) <= _MOST_KEYS:
+            # Of two lists the longer: it is told again with what was added.
+            if depth < _DEEPEST and (len(before) if isinstance(before, list) else 0) <= len(value) <= MOST_MEMBERS:
                 both[key] = [merged({}, member, depth + 1) for member in value if isinstance(member, dict)]
         elif isinstance(value, str):
             if len(value) <= LONGEST_WORD:
@@ -100,7 +103,9 @@ def word(value: object) -> str | None:
 def complaint(error: object) -> str:
     """A provider's error object in one line."""
     if isinstance(error, dict):
-        kind = error.get("type") or error.get("code")
+        kind = error.get("type")
+        if not kind or kind == "error":
+            kind = error.get("code")
         parts = [str(part) for part in (kind, error.get("message")) if isinstance(part, str | int) and part]
         error = ": ".join(parts) or "an error without a message"
     text = error if isinstance(error, str) else "an error without a message"

@@ -10,7 +10,7 @@ from egress.usage import counts
 from egress.usage.reading import Reading
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
 
     from budget.tokens import Tokens
 
@@ -46,6 +46,8 @@ class Dialect(ABC):
         self.final = False
         """The final usage was told."""
         self.ended = False
+        self._tokens: Tokens | None = None
+        """Summed up since the last usage."""
 
     @abstractmethod
     def event(self, name: bytes, body: bytes) -> Fate:
@@ -78,21 +80,25 @@ class Dialect(ABC):
         if not isinstance(usage, dict):
             self.lost()
             return False
-        if counts.odd(usage, self.PATHS):
+        if self.odd(usage):
             self.lost()
         self.usage = counts.merged(self.usage, usage)
+        self._tokens = None
         return True
+
+    def odd(self, usage: Mapping[str, Any]) -> bool:
+        """Whether something stands in it that cannot be."""
+        return counts.odd(usage, self.PATHS)
 
     def name(self, source: dict[str, Any]) -> None:
         """Who answered."""
         self.model = self.model or counts.word(source.get("model"))
         self.response_id = self.response_id or counts.word(source.get("id"))
 
-    def write(self, texts: Iterable[object]) -> None:
+    def write(self, text: object) -> None:
         """Output that streamed."""
-        for text in texts:
-            if isinstance(text, str):
-                self.bytes_written += len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+        if isinstance(text, str):
+            self.bytes_written += len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
 
     def fail(self, error: object) -> Fate:
         """The response says that it failed, and ends with that."""
@@ -102,9 +108,10 @@ class Dialect(ABC):
 
     def reading(self) -> Reading:
         """All that is known."""
-        tokens = self.tokens()
+        if self._tokens is None:
+            self._tokens = self.tokens()
         return Reading(
-            tokens=tokens,
+            tokens=self._tokens,
             reported=self.final and not self.unsound,
             raw=self.usage or None,
             # Two tokens per seven bytes, on the high side for English and code, on the low side for no common script.

@@ -13,7 +13,13 @@ from egress.usage.stream import StreamMeter
 if TYPE_CHECKING:
     from egress.apis import Api
     from egress.usage.dialect import Dialect
-    from egress.usage.reading import Meter
+    from egress.usage.reading import Meter, Reading
+
+_BOM = b"\xef\xbb\xbf"
+_SPACE = b" \t\r\n"
+_DOCUMENT = (b"{", b"[")
+_STREAM = (b"data", b"event", b"id", b"retry", b":")
+_LOOKED_AT = 64
 
 
 def meter_of(api: Api, streaming: bool, status: int, hide_usage: bool) -> Meter:
@@ -32,4 +38,60 @@ def meter_of(api: Api, streaming: bool, status: int, hide_usage: bool) -> Meter:
         dialect = Responses()
     else:
         dialect = Completions(hide_usage=hide_usage)
-    return StreamMeter(dialect) if streaming else BodyMeter(dialect, status)
+    return _Looking(dialect, streaming, status)
+
+
+class _Looking:
+    """A Meter that looks at the first bytes: some servers call a stream a document, and a refusal a stream."""
+
+    def __init__(self, dialect: Dialect, streaming: bool, status: int) -> None:
+        self._dialect = dialect
+        self._streaming = streaming
+        self._status = status
+        self._inner: Meter | None = None
+        self._first = b""
+        self._released = False
+
+    @property
+    def reading(self) -> Reading:
+        return self._dialect.reading() if self._inner is None else self._inner.reading
+
+    def feed(self, content: bytes) -> bytes:
+        if self._inner is not None:
+            return self._inner.feed(content)
+        if self._released:
+            return content
+        self._first += content
+        is_stream = _is_stream(self._first, self._streaming)
+        if is_stream is None:
+            return b""
+        content, self._first = self._first, b""
+        self._inner = self._of(is_stream)
+        return self._inner.feed(content)
+
+    def end(self) -> None:
+        if self._inner is None and not self._released:
+            self._inner = self._of(self._streaming)
+            self._first = self._inner.feed(self._first)
+        if self._inner is not None:
+            self._inner.end()
+
+    def release(self) -> bytes:
+        self._released = True
+        kept, self._first = self._first, b""
+        return kept if self._inner is None else kept + self._inner.release()
+
+    def _of(self, is_stream: bool) -> Meter:
+        return StreamMeter(self._dialect) if is_stream else BodyMeter(self._dialect, self._status)
+
+
+def _is_stream(first: bytes, label: bool) -> bool | None:
+    """Whether a response that begins so is an event stream; None: that is not to be seen yet."""
+    seen = first[:_LOOKED_AT]
+    start = seen.removeprefix(_BOM).lstrip(_SPACE)
+    if start.startswith(_DOCUMENT):
+        return False
+    if start.startswith(_STREAM):
+        return True
+    undecided = not start or any(word.startswith(start) for word in _STREAM) or _BOM.startswith(seen)
+    return None if undecided and len(seen) < _LOOKED_AT else label

@@ -43,7 +43,7 @@ class Responses(Dialect):
         if unnamed:
             kind = str(found.get("type"))
         if kind.endswith(".delta"):
-            self.write((found.get("delta"),))
+            self.write(found.get("delta"))
         elif kind == "response.created" or kind in _LAST:
             response = found.get("response")
             if isinstance(response, dict):
