@@ -1,7 +1,9 @@
 """The one thread that writes the ledger.
 
 What gathers while one group is being committed is the next one: so a slow disk makes groups larger, not queues longer.
-A group is one transaction, and whoever waits for something of it is told, in one go, when it is on the disk.
+A group is handed over at the end of a round of the event loop, with what those asked for who were told of the last one:
+each transaction costs as much as some ten rows. Whoever waits for something of it is told, in one go, when it is on the
+disk.
 
 When the disk takes no more (it is full, read-only, or somebody holds the file), everybody who waits is told so and
 nothing of the group stands. Reservations are then forgotten, since nothing is admitted on them. What has happened all
@@ -35,7 +37,6 @@ COMMIT: Final = declare("ledger.commit")
 #: So many entries wait at most to be taken into the sums.
 _SUM_EVERY: Final = 2000
 _RETRY_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
-_MOST: Final = 1000
 
 
 class Head(NamedTuple):
@@ -75,6 +76,9 @@ class Job(NamedTuple):
     """None: nobody waits for it."""
 
 
+_Told: TypeAlias = "tuple[asyncio.Future[Any], Any]"
+
+
 _ENTRY: Final = f"INSERT INTO entries ({', '.join(ENTRY_COLUMNS)}) VALUES ({', '.join('?' * len(ENTRY_COLUMNS))})"  # noqa: S608
 _RESERVATION: Final = f"INSERT INTO reservations VALUES ({', '.join('?' * len(Reservation._fields))})"  # noqa: S608
 _GONE: Final = "DELETE FROM reservations WHERE number = ?"
@@ -107,7 +111,9 @@ class Writer:
         self._loop = loop
         self._on_committed = on_committed
         self._clock = clock
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._gathered: list[Job] = []
+        self._busy = False
+        self._groups: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
         self._owed: list[Job] = []
         self._failures = 0
         self._retry_at = 0.0
@@ -137,29 +143,58 @@ class Writer:
         A settlement's result is the seq of its entry. Whether anybody awaits the future changes nothing.
         """
         done: asyncio.Future[Any] = self._loop.create_future()
-        self._jobs.put(Job(what, done))
+        self._put(Job(what, done))
         return done
 
     def put_unheard(self, what: What) -> None:
         """The same, when nobody wants to know."""
-        self._jobs.put(Job(what, None))
+        self._put(Job(what, None))
 
     async def close(self) -> None:
         """Write what was asked for so far, if it can be written, and close the file."""
-        self._jobs.put(None)
+        if self._gathered:
+            self._hand_over()
+        self._groups.put(None)
         await asyncio.shield(self._ended)
         self._thread.join()
+
+    def _put(self, job: Job) -> None:
+        self._gathered.append(job)
+        if not self._busy:
+            self._busy = True
+            self._loop.call_soon(self._hand_over)
+
+    def _hand_over(self) -> None:
+        group, self._gathered = self._gathered, []
+        if group:
+            self._groups.put(group)
+        else:
+            self._busy = False
+
+    def _told(self, told: Sequence[_Told], head: Head) -> None:
+        self._on_committed(head)
+        _resolve(told)
+        # Those who were told go on first: what they ask for belongs to the next group.
+        self._loop.call_soon(self._hand_over)
 
     # --- in the thread ----------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         try:
-            going = True
-            while going:
-                jobs, going = self._next()
-                if jobs or self._owed or self.trouble is not None:
-                    self._write(jobs)
+            while True:
+                try:
+                    group = self._groups.get(timeout=None if self.trouble is None else self._patience())
+                except queue.Empty:
+                    self._write([])
+                    continue
+                if group is None:
+                    break
+                told = self._write(group)
+                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left who waits
+                    self._loop.call_soon_threadsafe(self._told, told, self._head)
             with contextlib.suppress(sqlite3.Error):
+                if self._owed:
+                    self._commit(self._owed)
                 self._transact(sums.advance)
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         finally:
@@ -167,79 +202,61 @@ class Writer:
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(_resolve, [(self._ended, None)])
 
-    def _next(self) -> tuple[list[Job], bool]:
-        """What waits: at least one job, or none when it is time to try again; and whether there will be more."""
-        jobs: list[Job] = []
-        try:
-            job = self._jobs.get(timeout=None if self.trouble is None else self._patience())
-            while job is not None:
-                jobs.append(job)
-                if len(jobs) >= _MOST:
-                    return jobs, True
-                job = self._jobs.get_nowait()
-        except queue.Empty:
-            return jobs, True
-        return jobs, False
-
     def _patience(self) -> float:
         return max(0.0, self._retry_at - time.monotonic())
 
-    def _write(self, jobs: list[Job]) -> None:
+    def _write(self, jobs: Sequence[Job]) -> list[_Told]:
+        """Write a group, or try again when it is empty; what those who wait for something of it are told."""
         if self.trouble is not None:
             # Only what must not get lost is worth trying with; the rest is refused meanwhile.
-            self._refuse(jobs)
-            if self._patience() > 0:
-                return
-            jobs = []
-        group = [*self._owed, *jobs]
+            told = self._refuse(jobs)
+            return told if self._patience() > 0 else told + self._attempt([])
+        return self._attempt(jobs)
+
+    def _attempt(self, jobs: Sequence[Job]) -> list[_Told]:
+        group = [*self._owed, *jobs] if self._owed else jobs
         try:
             results = self._commit(group)
         except Exception as error:
-            if not _of_storage(error):
-                self._write_singly(group)
-                return
-            self._fail(error, jobs)
-        else:
-            self._owed.clear()
-            self._succeed()
-            self._tell([(job.done, result) for job, result in zip(group, results, strict=True) if job.done is not None])
+            return self._fail(error, jobs) if _of_storage(error) else self._attempt_singly(group)
+        self._succeed()
+        return [(job.done, result) for job, result in zip(group, results, strict=True) if job.done is not None]
 
-    def _write_singly(self, group: list[Job]) -> None:
+    def _attempt_singly(self, group: Sequence[Job]) -> list[_Told]:
         """Something in the group cannot be written whatever the disk does: find it, so that it harms nobody else."""
         self._owed.clear()
-        told: list[tuple[asyncio.Future[Any], Any]] = []
+        told: list[_Told] = []
         for place, job in enumerate(group):
             result: Any
             try:
                 (result,) = self._commit([job])
             except Exception as error:
                 if _of_storage(error):
-                    self._tell(told)
-                    self._fail(error, group[place:])
-                    return
+                    return told + self._fail(error, group[place:])
                 result = error
             if job.done is not None:
                 told.append((job.done, result))
         self._succeed()
-        self._tell(told)
+        return told
 
     def _succeed(self) -> None:
+        self._owed.clear()
         self._failures = 0
         self.trouble = None
 
-    def _fail(self, error: Exception, jobs: Sequence[Job]) -> None:
+    def _fail(self, error: Exception, jobs: Sequence[Job]) -> list[_Told]:
         self.trouble = str(error)
         self._retry_at = time.monotonic() + _RETRY_S[min(self._failures, len(_RETRY_S) - 1)]
         self._failures += 1
-        self._refuse(jobs)
+        return self._refuse(jobs)
 
-    def _refuse(self, jobs: Sequence[Job]) -> None:
+    def _refuse(self, jobs: Sequence[Job]) -> list[_Told]:
         """Say that it cannot be written; what has happened all the same is owed."""
         for job in jobs:
             match job.what:
                 case Settlement() | Withdrawal() | Work(owed=True):
                     self._owed.append(Job(job.what, None))
-        self._tell([(job.done, unwritable(self.trouble)) for job in jobs if job.done is not None])
+        return [(job.done, unwritable(self.trouble)) for job in jobs if job.done is not None]
 
     def _commit(self, group: Sequence[Job]) -> list[Any]:
         """One transaction; what each job comes to."""
@@ -301,14 +318,6 @@ class Writer:
         self._head = Head(seq, acted, change)
         return results
 
-    def _tell(self, told: list[tuple[asyncio.Future[Any], Any]]) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left who waits
-            self._loop.call_soon_threadsafe(self._told, told, self._head)
-
-    def _told(self, told: list[tuple[asyncio.Future[Any], Any]], head: Head) -> None:
-        self._on_committed(head)
-        _resolve(told)
-
 
 class _Gathered:
     """What is written with one statement for many."""
@@ -339,7 +348,7 @@ def unwritable(trouble: str | None) -> LedgerUnwritable:
     )
 
 
-def _resolve(told: list[tuple[asyncio.Future[Any], Any]]) -> None:
+def _resolve(told: Sequence[_Told]) -> None:
     for future, result in told:
         if future.done():
             continue
