@@ -41,6 +41,11 @@ class EgressPaths:
         return self.folder / "ca"
 
     @property
+    def trust(self) -> Path:
+        """Certificates that sandboxes are shown (`ca.pem`, `bundle.pem`). No keys."""
+        return self.folder / "trust"
+
+    @property
     def log(self) -> Path:
         return self.folder / "egress.log"
 

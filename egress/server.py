@@ -17,14 +17,20 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 from pydantic import ValidationError
 
+from egress import routes
+from egress.authority import Authority
 from egress.control import ControlServer
 from egress.enforcement import enforce
 from egress.gate import Gate
+from egress.interception import Interception
 from egress.ledger import Ledger
 from egress.ledger.writer import Head
-from egress.listeners import ListenerError, Listeners
-from egress.proxy import Proxy
+from egress.listeners import SERVER_OPTIONS, ListenerError, Listeners
+from egress.proxy import Line, Proxy
+from egress.remarks import EVERY_S, Remarks
+from egress.resolving import Resolver
 from egress.settings import EgressSettings
+from egress.tunnel import Tunnels
 from egress.upstream import Upstream, check
 from register.errors import MusterError
 
@@ -51,7 +57,16 @@ class UnusableSettings(MusterError):
 class Egress:
     """To be made by `running`."""
 
-    def __init__(self, paths: EgressPaths, ledger: Ledger, gate: Gate, proxy: Proxy, listeners: Listeners) -> None:
+    def __init__(
+        self,
+        paths: EgressPaths,
+        ledger: Ledger,
+        gate: Gate,
+        proxy: Proxy,
+        listeners: Listeners,
+        tunnels: Tunnels[Line],
+        interception: Interception[Line],
+    ) -> None:
         self._paths = paths
         self._settings = EgressSettings(host="")
         self._since = time.time()
@@ -60,6 +75,8 @@ class Egress:
         self.gate = gate
         self.proxy = proxy
         self.listeners = listeners
+        self._tunnels = tunnels
+        self._interception = interception
         self.stopped = asyncio.Event()
         """Somebody asked for the end."""
 
@@ -95,8 +112,10 @@ class Egress:
             await self.gate.set_settings(settings)
             try:
                 await asyncio.to_thread(_write, self._paths.settings, settings.model_dump_json())
+                self._interception.take(settings.accounts)
             except OSError as error:
-                raise UnusableSettings(f"{self._paths.settings} cannot be written: {error.strerror}.") from None
+                where = error.filename or self._paths.settings
+                raise UnusableSettings(f"{where} cannot be written: {error.strerror}.") from None
             self._settings = settings
             self.proxy.take(settings)
             if secrets is not None:
@@ -111,9 +130,14 @@ class Egress:
         """Serve an agent; durable when it returns.
 
         Raises:
-            ListenerError, LedgerUnwritable: it is not served.
+            ListenerError, LedgerUnwritable, RouteError: it is not served.
         """
+        routes.routes(registration.routes)
         async with self._changing:
+            known = self.ledger.agents.get(registration.agent)
+            if known is not None and known.routes != registration.routes:
+                # Tunnels were dug by routes that may be there no longer.
+                self._tunnels.close(registration.agent)
             await self.gate.register(registration)
             return await self.listeners.open(registration)
 
@@ -151,6 +175,7 @@ async def running(
     *,
     settings: EgressSettings | None = None,
     ssl_context: ssl.SSLContext | None = None,
+    resolver: Resolver | None = None,
     control: bool = True,
     grace_s: float = GRACE_S,
 ) -> AsyncIterator[Egress]:
@@ -160,6 +185,7 @@ async def running(
         paths: its folders; they are made.
         settings: instead of those that were kept.
         ssl_context: by which upstreams are verified; None: the system's authorities.
+        resolver: finds the hosts to which tunnels lead; None: by the system's name servers.
         control: whether it has its control socket.
         grace_s: at the end, what is under way gets so long.
     """
@@ -173,13 +199,25 @@ async def running(
         stack.push_async_callback(gate.close)
         await gate.start(known)
 
-        def note(agent: str, action: str, cause: str) -> None:
-            ledger.note(agent, action, cause=cause, by="egress", result="refused")
-
+        remarks = Remarks(ledger.note)
+        stack.callback(remarks.flush)
+        note = remarks.attempt
         proxy = Proxy(gate=gate, settings=known, spool=paths.spool, note=note, way=Upstream(ssl_context=ssl_context))
-        listeners = Listeners(paths, proxy)
-        egress = Egress(paths, ledger, gate, proxy, listeners)
+        interception = Interception(
+            authority=Authority(paths.authority, paths.trust),
+            serve=proxy.serve,
+            accounts=known.accounts,
+            has_account=Line.has_account,
+            note=note,
+            options=SERVER_OPTIONS,
+        )
+        way_out = resolver or Resolver()
+        stack.callback(way_out.close)
+        tunnels = Tunnels(gate=gate, resolver=way_out, metered=interception, note=note, on_traffic=remarks.passed)
+        listeners = Listeners(paths, proxy, tunnels)
+        egress = Egress(paths, ledger, gate, proxy, listeners, tunnels, interception)
         stack.push_async_callback(listeners.close_all)
+        stack.push_async_callback(interception.close)
         stack.push_async_callback(proxy.close, grace_s)
         stack.push_async_callback(listeners.stop)
         egress.resume(known)
@@ -191,6 +229,8 @@ async def running(
                 _log.error("listener not opened", agent=registration.agent, error=str(error))
         looking = asyncio.create_task(_look(gate), name="emergency stop")
         stack.push_async_callback(_end, looking)
+        telling = asyncio.create_task(_tell(remarks), name="remarks")
+        stack.push_async_callback(_end, telling)
         if control:
             server = ControlServer(egress, paths.control, stop=egress.stop)
             await server.start()
@@ -204,6 +244,12 @@ async def _look(gate: Gate) -> None:
     while True:
         gate.look()
         await asyncio.sleep(LOOK_S)
+
+
+async def _tell(remarks: Remarks) -> None:
+    while True:
+        await asyncio.sleep(EVERY_S)
+        remarks.flush()
 
 
 async def _end(task: asyncio.Task[None]) -> None:
