@@ -34,7 +34,7 @@ async def launch_agent(
     task: str | None,
 ) -> Reply:
     services = ctx.services
-    if sandbox == "none" and ctx.permission < ADMIN:
+    if sandbox is not None and services.assembly.sandbox_kind(sandbox) == "none" and ctx.permission < ADMIN:
         raise NotPermitted(
             f"an agent without a sandbox acts as the person who runs Muster, so only an admin starts one; you are "
             f"{ctx.permission}. Leave --sandbox out, or ask an admin."
@@ -103,6 +103,7 @@ def request_of(plan: Plan, *, by: str, connector: str, room: str, task: str | No
         connector=connector,
         room=room,
         alias=plan.alias,
+        loose=plan.kind == "none",
     )
 
 
@@ -127,12 +128,12 @@ async def room_for(ctx: Context, name: str) -> tuple[str, str]:
 def warnings_of(plan: Plan) -> str:
     """What whoever starts an agent must know of what holds it; empty when nothing is out of the way."""
     warnings = ""
-    if plan.sandbox == "none":
+    if plan.kind == "none":
         warnings += (
             "\n\n⚠️ It runs without a sandbox, as you: it could read your files and give Muster orders in your name."
         )
     runtime = RUNTIMES[plan.runtime]
     if not runtime.asks:
-        held = "nothing else holds it" if plan.sandbox == "none" else "its sandbox alone holds it"
+        held = "nothing else holds it" if plan.kind == "none" else "its sandbox alone holds it"
         warnings += f"\n\n⚠️ {runtime.title} never asks for permission: {held}."
     return warnings

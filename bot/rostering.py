@@ -95,7 +95,8 @@ async def add_agent(ctx: Context, name: str, entry: Mapping[str, Any], *, instea
         ("sandbox", "An agent without a sandbox acts as the person who runs Muster"),
         ("workspace", "A workspace opens a folder of the person who runs Muster to an agent"),
     ):
-        if entry[key] not in (None, "bubblewrap") and ctx.permission < ADMIN:
+        confined = key == "sandbox" and services.assembly.sandbox_kind(str(entry[key])) != "none"
+        if entry[key] is not None and not confined and ctx.permission < ADMIN:
             raise NotPermitted(f"{why}, so only an admin says --{key}; you are {ctx.permission}. Leave it out.")
     account, accounts = entry["account"], services.settings.accounts
     if account is not None and account not in accounts:

@@ -14,7 +14,7 @@ from fleet import events
 from fleet.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from bot.looking import AgentView
     from fleet.events import Entry
@@ -125,6 +125,7 @@ def fleet_text(
     everybody: bool = False,
     drift: Sequence[Finding] = (),
     aliases: Mapping[str, str] = MappingProxyType({}),
+    unconfined: Collection[str] = ("none",),
 ) -> str:
     """The table of `ps`, and what must be said about agents that are not isolated.
 
@@ -135,6 +136,7 @@ def fleet_text(
         everybody: leave nobody out, however long the table gets.
         drift: where roster, register and what runs differ.
         aliases: what is shown beside the names, by name.
+        unconfined: the sandbox profiles that isolate nothing.
     """
     apart = "".join(f"\n{line}" for line in _apart(drift))
     if not views:
@@ -155,7 +157,7 @@ def fleet_text(
     )
     if len(views) > len(shown):
         lines.append(f"\n{len(views) - len(shown):,} more run: {command_line('ps --all')}.")
-    loose = [view.row.name for view in views if view.row.sandbox == "none" and view.liveness.state != "stopped"]
+    loose = [view.row.name for view in views if view.row.sandbox in unconfined and view.liveness.state != "stopped"]
     if loose:
         lines.append(f"\n⚠️ Without a sandbox, and so able to give Muster orders as you: {_some(loose)}.")
     bold = [view.row.name for view in views if view.row.runtime in RUNTIMES and not RUNTIMES[view.row.runtime].asks]

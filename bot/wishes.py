@@ -48,6 +48,8 @@ class LaunchRequest:
     room: str
     alias: str | None = None
     """What chat shows beside its name."""
+    loose: bool = False
+    """Nothing isolates it."""
 
 
 class Send(Protocol):
@@ -105,7 +107,7 @@ class Wishes:
             # Its introduction names those that are there now; later changes are news.
             others = onboarding.fleet(await agents.every(tx), but=request.name)
             await peers.tell(tx, request.name, others, now)
-        await self._open_thread(tx, fresh, request.alias)
+        await self._open_thread(tx, fresh, request.alias, loose=request.loose)
         if request.task:
             await self.send(tx, fresh, request.task, message_id=f"{run_id}-task", by=request.by)
         return fresh, True
@@ -124,15 +126,11 @@ class Wishes:
             "revival": None,
         }
 
-    async def _open_thread(self, tx: AsyncConnection, row: AgentRow, alias: str | None) -> None:
+    async def _open_thread(self, tx: AsyncConnection, row: AgentRow, alias: str | None, *, loose: bool) -> None:
         model = f", {rendering.code(row.model)}" if row.model else ""
-        loose = (
-            " It runs **without a sandbox**, as you: it could give Muster orders in your name."
-            if row.sandbox == "none"
-            else ""
-        )
+        warning = " It runs **without a sandbox**, as you: it could give Muster orders in your name." if loose else ""
         name = f"**{alias}** ({row.name})" if alias is not None else f"**{row.name}**"
-        text = f"{name} · {row.role} · {row.runtime}{model} · {rendering.code(row.workspace)}.{loose}"
+        text = f"{name} · {row.role} · {row.runtime}{model} · {rendering.code(row.workspace)}.{warning}"
         opener = OpenThread(title=row.name, message=rendering.message(self.teller.redaction(text)))
         place = Place(row.connector, conversation=row.room)
         await outbox.put(tx, place.outbound(row.thread_key, opener, Priority.REPLY), self.clock())

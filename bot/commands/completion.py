@@ -59,6 +59,8 @@ def words_of(services: Services) -> Callable[[str], Awaitable[Sequence[str]]]:
                 return (await asyncio.to_thread(roles.library, services.paths.roles)).names
             case "commands":
                 return list(dict.fromkeys(command.name.split()[0] for command in services.table))
+            case "sandboxes":
+                return sorted(services.assembly.profiles)
             case "accounts":
                 return sorted(services.settings.accounts)
             case "approvals" | "grants" | "dead-letters":

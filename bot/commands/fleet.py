@@ -34,7 +34,15 @@ async def ps(ctx: Context, *, all: bool = False) -> Reply:
         for view in shown
     ]
     return Reply(
-        views.fleet_text(shown, hidden=len(seen) - len(shown), now=now, everybody=all, drift=drift, aliases=aliases),
+        views.fleet_text(
+            shown,
+            hidden=len(seen) - len(shown),
+            now=now,
+            everybody=all,
+            drift=drift,
+            aliases=aliases,
+            unconfined={name for name, each in ctx.services.assembly.profiles.items() if each.kind == "none"},
+        ),
         [*found, *(views.drift_as_json(finding) for finding in drift if finding.agent not in unrostered | changed)],
     )
 
@@ -60,7 +68,7 @@ async def launch(
         role: what it is for, such as coder or orchestrator; `roles` lists the roles.
         runtime: the program that is its mind: claude, codex, opencode, pi, sim or custom.
         model: the model that the runtime is to use.
-        sandbox: bubblewrap, or none (an admin's decision).
+        sandbox: bubblewrap, none (an admin's decision), or a profile of muster.yaml.
         workspace: the folder it works in, or the repository of which it gets a clone (an admin's decision, unless
             the roster names it).
         task: what it begins with.

@@ -65,7 +65,7 @@ async def add(
         role: what it is for; `roles` lists the roles.
         runtime: the program that is its mind: claude, codex, opencode, pi or sim.
         model: the model that the runtime is to use.
-        sandbox: bubblewrap, or none (an admin's decision).
+        sandbox: bubblewrap, none (an admin's decision), or a profile of muster.yaml.
         workspace: the folder it works in (an admin's decision).
         account: the account of muster.yaml that it uses.
         alias: what chat shows beside the name.

@@ -120,7 +120,7 @@ def _never(text: str) -> bool:
 TEXT = ValueType(label="TEXT", expected="some text", read=_text, schema={"type": "string", "minLength": 1})
 # Any text is read, and what is wrong with it is the command's to say; these only offer what there is.
 ROLE = replace(TEXT, label="ROLE", source="roles")
-SANDBOX = replace(TEXT, label="SANDBOX", choices=("bubblewrap", "none"))
+SANDBOX = replace(TEXT, label="SANDBOX", source="sandboxes")
 ACCOUNT = replace(TEXT, label="ACCOUNT", source="accounts")
 APPROVAL = replace(TEXT, label="ID", source="approvals")
 GRANT = replace(TEXT, label="ID", source="grants")

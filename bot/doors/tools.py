@@ -333,7 +333,7 @@ class ToolDoor:
             plan = self.services.assembly.plan(arguments.get("name"), asked)
         except (MusterError, TypeError, ValueError, AttributeError):
             return None  # the command says what is wrong
-        if plan.sandbox == "none":
+        if plan.kind == "none":
             return "That agent would run without a sandbox, as the person who runs Muster; only people launch it."
         return mandate.refusal(role, "launch", {"role": plan.role}, roles)
 
