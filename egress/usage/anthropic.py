@@ -37,6 +37,7 @@ _COUNTS = (
 class Messages(Dialect):
     """Anthropic's."""
 
+    OUTPUT = "content"
     PATHS = (*_COUNTS, ("output_tokens_details", "thinking_tokens"))
 
     def __init__(self) -> None:

@@ -26,6 +26,7 @@ class BodyMeter:
         self._largest = largest
         self._copy: bytearray | None = bytearray()
         self._newest = b""
+        self._size = 0
         self._released = False
         self._reading: Reading | None = None
 
@@ -38,6 +39,7 @@ class BodyMeter:
     def feed(self, content: bytes) -> bytes:
         if self._released or not content:
             return content
+        self._size += len(content)
         if self._copy is not None:
             if len(self._copy) + len(content) > self._largest:
                 self._copy = None
@@ -59,8 +61,11 @@ class BodyMeter:
                 found = None
         if isinstance(found, dict):
             self._dialect.document(found)
+            if not self._dialect.final:
+                self._dialect.write_all(found.get(self._dialect.OUTPUT))
         elif self._status < 400:
             self._dialect.lost()
+            self._dialect.bytes_written = self._size
         if self._status >= 400 and self._dialect.error is None:
             said = counts.complaint(source[:500].decode("utf-8", "replace")) if source else ""
             self._dialect.error = f"HTTP status {self._status}" + (f": {said}" if said else "")

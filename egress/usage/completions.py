@@ -22,6 +22,7 @@ class Completions(Dialect):
         hide_usage: the client did not ask for that chunk: it does not get it.
     """
 
+    OUTPUT = "choices"
     PATHS = (
         ("prompt_tokens",),
         ("completion_tokens",),

@@ -32,6 +32,8 @@ class Dialect(ABC):
 
     #: Where in a usage object numbers of tokens stand.
     PATHS: ClassVar[tuple[tuple[str, ...], ...]]
+    #: Where a response that is one document has its output.
+    OUTPUT: ClassVar[str]
 
     def __init__(self) -> None:
         self.usage: dict[str, Any] = {}
@@ -99,6 +101,18 @@ class Dialect(ABC):
         """Output that streamed."""
         if isinstance(text, str):
             self.bytes_written += len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+
+    def write_all(self, parts: object) -> None:
+        """Output that came at once, in whatever structure."""
+        waiting = [parts]
+        while waiting:
+            part = waiting.pop()
+            if isinstance(part, dict):
+                waiting += part.values()
+            elif isinstance(part, list):
+                waiting += part
+            else:
+                self.write(part)
 
     def fail(self, error: object) -> Fate:
         """The response says that it failed, and ends with that."""

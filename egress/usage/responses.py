@@ -21,6 +21,7 @@ _UNNAMED = frozenset({b"", b"message"})
 class Responses(Dialect):
     """The usage comes with the terminal event, which repeats the whole response."""
 
+    OUTPUT = "output"
     PATHS = (
         ("input_tokens",),
         ("output_tokens",),
