@@ -28,6 +28,10 @@ from register.errors import MusterError
 
 _LOG_BYTES: Final = 4 * 2**20
 _LOG_FILES: Final = 3
+#: A request makes some hundred objects, nearly all of which go by themselves.
+_GARBAGE: Final = 20_000
+#: The ledger's thread wants the interpreter's lock many times per commit, and every request waits for two commits.
+_SWITCH_S: Final = 0.001
 _log = structlog.get_logger("egress.process")
 
 
@@ -55,6 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
         configure_log(paths.log)
         # What is there now stays: the collector need not look at it again and again.
         gc.freeze()
+        gc.set_threshold(_GARBAGE, 20, 20)
+        sys.setswitchinterval(_SWITCH_S)
         asyncio.run(_run(paths))
     except (MusterError, OSError) as error:
         _log.error("egress failed", error=str(error))

@@ -161,7 +161,8 @@ class Proxy:
             if operation is None:
                 raise self._unknown(line, request, target)
             api = operation.api
-            if (denied := self._gate.denied(line.agent)) is not None:
+            if not operation.metered and (denied := self._gate.denied(line.agent)) is not None:
+                # Of what is metered, the admission says it.
                 raise _Refusal(403, denied.reason)
             if self._stopping:
                 raise _Refusal(503, "the egress is being stopped.", retry_after_s=2, close=True)
