@@ -5,7 +5,7 @@ What holds, whatever requests come together:
 - Nothing is admitted once a limit is used up, nor where what others reserved would leave too little.
 - What requests use within their reservations never passes a limit, however many run at once.
 - A request that uses more than it reserved is bounded twice. Its output is clamped to what was left when it was
-  admitted. And what streams is counted as it comes: at the crossing (`crossed`) all that draw on the limit are cut. A
+  admitted. And the gate counts what streams as it comes: when that passes the limit, all that draw on it are cut. A
   limit is overshot at most by what the requests that are in flight use beyond their reservations between two reports
   of their use: with a provider that streams what it bills, a few events' worth; with one that thinks in silence, the
   rest of a request's clamp. Where a request sets no bound on its output and more is left than the model is known to be
@@ -201,16 +201,6 @@ def cost(tokens: Tokens, unit: Unit, weights: Weights, rates: Rates | None) -> i
     if rates is None:
         raise ValueError("no price is known, so that nothing can be counted in USD")
     return rates.price(tokens)
-
-
-def crossed(standing: Standing, streaming: int) -> bool:
-    """Whether a limit is reached while responses stream.
-
-    Args:
-        standing: the limit's; what is reserved does not count here.
-        streaming: what the requests in flight used so far, in the limit's unit.
-    """
-    return standing.used + streaming >= standing.limit.amount
 
 
 def cut_text(standing: Standing, streaming: int, agent: str | None = None) -> str:

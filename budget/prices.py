@@ -42,13 +42,16 @@ class Rates:
     reasoning: int
     cache_write_1h: int | None = None
     """Written for an hour instead of five minutes; None: the same."""
+    web_search: int = 0
+    """What a search costs, in nano-USD per million searches."""
 
-    def price(self, tokens: Tokens, *, cache_write_1h: int = 0) -> int:
+    def price(self, tokens: Tokens, *, cache_write_1h: int = 0, web_searches: int = 0) -> int:
         """In nano-USD, rounded up.
 
         Args:
             tokens: what was used.
             cache_write_1h: how many of those that were written into a cache are kept there for an hour.
+            web_searches: how often the provider searched the web.
         """
         millionths = (
             tokens.input * self.input
@@ -56,6 +59,7 @@ class Rates:
             + tokens.cache_read * self.cache_read
             + tokens.cache_write * self.cache_write
             + tokens.reasoning * self.reasoning
+            + web_searches * self.web_search
         )
         if cache_write_1h and self.cache_write_1h is not None:
             millionths += min(cache_write_1h, tokens.cache_write) * (self.cache_write_1h - self.cache_write)
@@ -72,18 +76,26 @@ def price(
         model: as the provider names it, or as it was asked for.
         tokens: what it used.
         at: when it was made, in seconds since the epoch.
-        raw: the provider's usage object. What it says of caches that are kept longer (``cache_creation``) and of how
-            the request was served (``service_tier``, ``speed``) is priced as published; nothing else of it is read.
+        raw: the provider's usage object. What it says of caches that are kept longer (``cache_creation``), of web
+            searches (``server_tool_use``) and of how the request was served (``service_tier``, ``speed``) is priced as
+            published; nothing else of it is read.
     """
     raw = raw or {}
     context = {term: said for term in _TERMS if isinstance(said := raw.get(term), str)}
-    reading = tokens.input + tokens.cache_read + tokens.cache_write
-    found = rates(provider, model, at, input_tokens=reading, context=context)
+    found = rates(provider, model, at, input_tokens=tokens.all_input, context=context)
     if found is None:
         return None
-    written = raw.get("cache_creation")
-    kept = written.get("ephemeral_1h_input_tokens") if isinstance(written, dict) else None
-    return found.price(tokens, cache_write_1h=kept if isinstance(kept, int) and kept > 0 else 0)
+    return found.price(
+        tokens,
+        cache_write_1h=_count(raw, "cache_creation", "ephemeral_1h_input_tokens"),
+        web_searches=_count(raw, "server_tool_use", "web_search_requests"),
+    )
+
+
+def _count(raw: Mapping[str, Any], part: str, key: str) -> int:
+    found = raw.get(part)
+    count = found.get(key) if isinstance(found, dict) else None
+    return count if isinstance(count, int) and count > 0 else 0
 
 
 def rates(
@@ -159,6 +171,8 @@ def _rates(prices: ModelPrice, input_tokens: int) -> Rates:
         cache_write=read if cache_write is None else cache_write,
         cache_write_1h=_rate(prices.cache_write_1h_mtok, input_tokens),
         reasoning=wrote if reasoning is None else reasoning,
+        # Published for a thousand.
+        web_search=(_rate(prices.web_searches_kcount, input_tokens) or 0) * 1000,
     )
 
 

@@ -38,6 +38,11 @@ class Tokens:
         """All of them."""
         return self.input + self.output + self.cache_read + self.cache_write + self.reasoning
 
+    @property
+    def all_input(self) -> int:
+        """What the model read, from wherever."""
+        return self.input + self.cache_read + self.cache_write
+
     def at_least(self, other: Tokens) -> Tokens:
         """Kind by kind the larger of both."""
         return Tokens(

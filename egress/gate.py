@@ -242,7 +242,7 @@ class Gate:
         now = self._clock()
         model = rows.name(asked.model)
         estimate = self._history.estimate(way.role, model or "", asked.body_bytes, asked.max_tokens)
-        cost = rates(asked.provider, model, now)
+        cost = rates(asked.provider, model, now, input_tokens=estimate.expected.all_input)
         decision = decide(
             [tally.standing(now) for tally in way.tallies],
             estimate,

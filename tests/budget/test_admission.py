@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from budget.admission import Admit, Refuse, Standing, crossed, cut_text, decide
+from budget.admission import Admit, Refuse, Standing, cut_text, decide
 from budget.history import Estimate
 from budget.prices import Rates
 from budget.scopes import NANO_USD, Limit
@@ -125,13 +125,6 @@ def test_what_has_no_price_is_not_admitted_under_a_limit_in_usd() -> None:
     assert _admitted(_decide(_standing(1000), rates=None)).reserve == (200,)
 
 
-@pytest.mark.parametrize(
-    ("used", "streaming", "is_crossed"), [(0, 999, False), (0, 1000, True), (900, 99, False), (900, 101, True)]
-)
-def test_a_limit_is_crossed_when_it_is_reached(used: int, streaming: int, is_crossed: bool) -> None:
-    assert crossed(_standing(1000, used=used, reserved=5000), streaming) is is_crossed
-
-
 def test_whoever_is_cut_is_told_what_was_reached() -> None:
     standing = _standing(2 * NANO_USD, used=NANO_USD, usd=True, scope="account:team")
     assert cut_text(standing, NANO_USD, "coder0") == (
@@ -174,3 +167,14 @@ def test_reasoning_that_counts_more_than_text_clamps() -> None:
         [_standing(1000)], estimate, max_tokens=900, weights=weights, rates=None, now=NOW, agent="coder0", model=None
     )
     assert _admitted(decision).max_tokens == 250
+
+
+def test_parts_of_a_token_are_rounded_up() -> None:
+    # 16 tokens of output at a tenth each count 2.
+    estimate = Estimate(expected=Tokens(), input=Tokens())
+    weights = Weights.of({"reasoning": 0, "output": 0.1})
+    for amount, fits in ((1, False), (2, True)):
+        decision = decide(
+            [_standing(amount)], estimate, max_tokens=16, weights=weights, rates=None, now=NOW, agent="a", model=None
+        )
+        assert isinstance(decision, Admit) is fits

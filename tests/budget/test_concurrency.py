@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budget.admission import Admit, Refuse, Standing, cost, crossed, decide
+from budget.admission import Admit, Refuse, Standing, cost, decide
 from budget.history import Estimate
 from budget.prices import Rates
 from budget.scopes import NANO_USD, Limit
@@ -72,10 +72,10 @@ class Gate:
         self.flights.remove(flight)
         self.used = [used + self._counts(at, tokens) for at, used in enumerate(self.used)]
 
-    def reached(self) -> bool:
+    def passed(self) -> bool:
+        streaming = [sum(self._counts(at, each.so_far) for each in self.flights) for at in range(len(self.limits))]
         return any(
-            crossed(self.standing(at), sum(self._counts(at, each.so_far) for each in self.flights))
-            for at in range(len(self.limits))
+            used + more > limit.amount for used, more, limit in zip(self.used, streaming, self.limits, strict=True)
         )
 
 
@@ -193,7 +193,7 @@ def test_a_limit_is_overshot_by_one_report_at_most(
         if flight.admitted.max_tokens is not None:
             wrote = min(wrote, flight.admitted.max_tokens - flight.so_far.output)
         flight.so_far += Tokens(output=wrote)
-        if gate.reached():
+        if gate.passed():
             for each in list(gate.flights):
                 gate.settle(each, each.so_far)
             assert all(isinstance(gate.ask(estimate, None), Refuse) for estimate in asked)

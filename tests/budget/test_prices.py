@@ -29,13 +29,16 @@ COUNTS = st.integers(0, 400_000)
 USED = st.builds(Tokens, input=COUNTS, output=COUNTS, cache_read=COUNTS, cache_write=COUNTS, reasoning=COUNTS)
 
 
-def _published(provider: str, model: str, tokens: Tokens, at: float, context: dict[str, str] | None, kept: int) -> int:
+def _published(
+    provider: str, model: str, tokens: Tokens, at: float, context: dict[str, str] | None, kept: int, searches: int = 0
+) -> int:
     usage = Usage(
         input_tokens=tokens.input + tokens.cache_read + tokens.cache_write,
         cache_read_tokens=tokens.cache_read,
         cache_write_tokens=tokens.cache_write,
         cache_write_1h_tokens=kept,
         output_tokens=tokens.output + tokens.reasoning,
+        web_searches=searches,
         output_reasoning_tokens=tokens.reasoning,
     )
     when = datetime.fromtimestamp(at, UTC)
@@ -51,18 +54,23 @@ def _published(provider: str, model: str, tokens: Tokens, at: float, context: di
     st.sampled_from([None, "priority", "flex", "default", "unheard-of"]),
     st.sampled_from([None, "fast", "standard"]),
     st.integers(0, 400_000),
+    st.integers(0, 10),
 )
 def test_a_price_is_what_the_published_tables_say(
-    named: tuple[str, str], tokens: Tokens, at: float, tier: str | None, speed: str | None, kept: int
+    named: tuple[str, str], tokens: Tokens, at: float, tier: str | None, speed: str | None, kept: int, searches: int
 ) -> None:
     """Every model of both providers, at any time, however served, below and above its thresholds."""
     provider, model = named
     kept = min(kept, tokens.cache_write) if provider == "anthropic" else 0
     context = {key: said for key, said in (("service_tier", tier), ("speed", speed)) if said is not None}
-    raw = {**context, "cache_creation": {"ephemeral_1h_input_tokens": kept}}
+    raw = {
+        **context,
+        "cache_creation": {"ephemeral_1h_input_tokens": kept},
+        "server_tool_use": {"web_search_requests": searches},
+    }
     found = price(provider, model, tokens, at, raw)
     if found is not None:
-        assert found == _published(provider, model, tokens, at, context, kept)
+        assert found == _published(provider, model, tokens, at, context, kept, searches)
     else:
         assert not _tells_input_and_output(provider, model, at)
 
@@ -116,7 +124,7 @@ def test_above_its_threshold_every_token_costs_more() -> None:
         ("openai", None),
         ("openai", ""),
         ("openai", "whisper-1"),
-        ("openai", "gpt-5" + "x" * 500),
+        ("anthropic", "claude-opus-4-5" + "x" * 500),
     ],
 )
 def test_what_is_not_published_has_no_price(provider: str, model: str | None) -> None:
