@@ -29,6 +29,8 @@ async def freeze_agent(ctx: Context, name: str, *, now: bool) -> Reply:
     row = await agents.get(name)
     if row.wanted == "frozen" and row.state == "frozen":
         return Reply(f"{name} is frozen already.{await _waiting(ctx, name)}", {"id": row.launch_id, "state": "frozen"})
+    if now and ctx.services.outlet is not None:
+        await ctx.services.outlet.close_to(row, "freeze", by=ctx.identity, id=ctx.run_id)
     await ctx.commit("freeze", lambda tx: agents.wishes.freeze(tx, row, now=now))
     agents.look_again(name)
     back = f"{command_line(f'resume {name}')} brings it back"

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from bot.agents import Agents
+    from bot.outlet.outlet import Outlet
     from connectors.delivery import Delivery
     from register.store import Store
     from scheduler.jobs import Jobs
@@ -25,6 +26,7 @@ class Source:
     agents: Agents
     store: Store
     clock: Callable[[], float]
+    outlet: Outlet | None = None
 
     async def __call__(self) -> Mapping[str, Any]:
         connectors = [
@@ -54,4 +56,5 @@ class Source:
             agents = dict(Counter(view.liveness.state for view in await self.agents.view()))
         except RegisterError as error:
             register = {"reachable": False, "detail": str(error)}
-        return {"connectors": connectors, "egress": None, "register": register, "jobs": jobs, "agents": agents}
+        egress = None if self.outlet is None else await self.outlet.health()
+        return {"connectors": connectors, "egress": egress, "register": register, "jobs": jobs, "agents": agents}

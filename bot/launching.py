@@ -6,9 +6,11 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from bot import rendering
+from bot.budgeting import holding
 from bot.commands.lines import command_line
 from bot.commands.table import ADMIN, Reply
-from bot.errors import NotPermitted, UserError
+from bot.errors import NotPermitted, UsageError, UserError
+from bot.limits import read_tokens
 from bot.wishes import LaunchRequest
 from fleet.errors import FleetError
 from fleet.runtimes import RUNTIMES
@@ -32,6 +34,7 @@ async def launch_agent(
     sandbox: str | None,
     workspace: str | None,
     task: str | None,
+    budget: str | None = None,
 ) -> Reply:
     services = ctx.services
     if sandbox is not None and services.assembly.sandbox_kind(sandbox) == "none" and ctx.permission < ADMIN:
@@ -46,7 +49,11 @@ async def launch_agent(
                 f"--workspace opens a folder of the person who runs Muster to an agent, so only an admin chooses one; "
                 f"you are {ctx.permission}. Leave it out, or let an admin write it into roster.yaml."
             )
-    asked = {"role": role, "runtime": runtime, "model": model, "sandbox": sandbox, "workspace": workspace}
+    asked: dict[str, str | None] = {
+        "role": role, "runtime": runtime, "model": model, "sandbox": sandbox, "workspace": workspace
+    }  # fmt: skip
+    if budget is not None:
+        asked |= await _budget(ctx, name, budget)
     try:
         plan = await asyncio.to_thread(services.assembly.plan, name, asked)
     except FleetError as error:  # nothing was begun
@@ -86,6 +93,31 @@ async def launch_agent(
         f"{name} ({plan.role}, {plan.runtime}) starts in its thread, in {place}.{warnings}",
         {"id": ctx.run_id, "state": "starting"},
     )
+
+
+async def _budget(ctx: Context, name: str, budget: str) -> dict[str, str]:
+    """What a launch says of its budget (fleet.basis.LAUNCH_ALONE).
+
+    Raises:
+        UsageError: it is no number of tokens.
+        NotPermitted: it is more than what would hold, and whoever asks is no admin.
+    """
+    if ctx.services.outlet is None:
+        raise UserError("--budget needs the egress, which this Muster runs without.")
+    try:
+        tokens = read_tokens(budget)
+    except ValueError as error:
+        raise UsageError(f"--budget: {error}") from None
+    if ctx.permission >= ADMIN:
+        return {"budget": str(tokens), "budget_may_raise": "yes"}
+    for limit in await holding(ctx.services):
+        own = (limit.kind, limit.scope, limit.unit, limit.window) == ("allowance", f"agent:{name}", "tokens", None)
+        if own and limit.amount < tokens:
+            raise NotPermitted(
+                f"{name} may use {limit.amount:,.0f} tokens, and only an admin gives it more; you are "
+                f"{ctx.permission}. Leave --budget out, or say less."
+            )
+    return {"budget": str(tokens)}
 
 
 def request_of(plan: Plan, *, by: str, connector: str, room: str, task: str | None = None) -> LaunchRequest:

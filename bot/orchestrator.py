@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import socket
 import time
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -37,6 +38,7 @@ from bot.logins import login_home
 from bot.lookout import Lookout
 from bot.masking import redaction_of as redaction_of
 from bot.operators import Operators
+from bot.outlet.outlet import Outlet
 from bot.peers import Peers
 from bot.pictures import Pictures
 from bot.registers import open_register
@@ -55,6 +57,7 @@ from fleet.assembly import Account, Assembly, Defaults, Introduction
 from fleet.findings import Limits
 from fleet.latest_roster import LatestRoster
 from fleet.roles import library
+from fleet.sandbox.profiles import merged
 from register.crashpoints import declare
 from register.errors import MusterError, RegisterAway
 from register.queries import agent_messages, approvals, audit, command_runs, peers, tool_calls
@@ -68,8 +71,10 @@ if TYPE_CHECKING:
 
     from bot.commands.context import Origin
     from bot.config import Settings
+    from bot.outlet.outlet import Source
     from bot.paths import Paths
     from connectors.contract import Connector
+    from fleet.way import Way, WayAsked
     from register.store import Store
 
 log = structlog.get_logger(__name__)
@@ -165,6 +170,7 @@ async def running(
     clock: Callable[[], float] = time.time,
     connectors: Mapping[str, Connector] | None = None,
     bring_up: bool = False,
+    egress: Source | None = None,
 ) -> AsyncIterator[Orchestrator]:
     """Start an orchestrator, and stop it at the end of the block.
 
@@ -176,6 +182,7 @@ async def running(
         connectors: used beside those that are configured; they are the caller's.
         bring_up: launch the persistent agents of the roster that do not run, and bring back those that should run and
             went down meanwhile.
+        egress: where the egress is to be had. None: there is none, and agents use their accounts' keys themselves.
 
     Raises:
         UserError: it cannot be started; another one runs, or a folder or the register cannot be used.
@@ -187,7 +194,7 @@ async def running(
             async with (
                 tenure.held(store, paths.state, clock) as lease,
                 _task("tenure", tenure.keep(store, lease, clock)),
-                _running(paths, settings, environ, store, clock, connectors or {}, bring_up) as orchestrator,
+                _running(paths, settings, environ, store, clock, connectors or {}, bring_up, egress) as orchestrator,
                 _task("core", orchestrator.bring_up()) if bring_up else contextlib.nullcontext(),
             ):
                 yield orchestrator
@@ -204,6 +211,7 @@ async def _running(
     clock: Callable[[], float],
     more: Mapping[str, Connector],
     bring_up: bool,
+    egress: Source | None,
 ) -> AsyncIterator[Orchestrator]:
     redact = redaction_of(settings, environ)
     configured = {identity: Permission.named(word) for identity, word in settings.operators.items()}
@@ -233,6 +241,10 @@ async def _running(
         roles = await asyncio.to_thread(library, paths.roles)
         return Introduction(text=onboarding.introduction(row, rows), tools=tools_for(row.role, roles, TABLE))
 
+    async def open_way(asked: WayAsked) -> Way:
+        way: Way = await services.outlet.open_way(asked)
+        return way
+
     assembly = Assembly(
         folder_of=paths.agent_folder,
         socket_of=paths.agent_socket,
@@ -247,6 +259,8 @@ async def _running(
         introduce=introduce,
         viewer_of=lambda name: pane.command(paths, name),
         installation=paths.label,
+        profiles=merged({name: profile.written() for name, profile in settings.sandboxes.items()}),
+        open_way=None if egress is None else open_way,
     )
     sections.load()
     services = Services(
@@ -264,6 +278,8 @@ async def _running(
         assembly=assembly,
         terminal=next((each for each in connectors.values() if each.kind == "terminal"), None),
     )
+    if egress is not None:
+        services.outlet = Outlet(services=services, source=egress, environ=environ, host=socket.gethostname())
     executor = Executor(services)
     strangers = Strangers(services, speaker)
     pictures = Pictures(paths.incoming, connectors.get)
@@ -348,7 +364,9 @@ async def _running(
     services.lookout = lookout
     services.main_room = main_room
     services.complete = words_of(services)
-    services.health = health.Source(delivery=delivery, jobs=jobs, agents=agents, store=store, clock=clock)
+    services.health = health.Source(
+        delivery=delivery, jobs=jobs, agents=agents, store=store, clock=clock, outlet=services.outlet
+    )
     orchestrator = Orchestrator(
         paths=paths,
         settings=settings,
@@ -372,6 +390,8 @@ async def _serving(orchestrator: Orchestrator, watches: Watches, tools: ToolDoor
         await stages.enter_async_context(_task("agents", orchestrator.agents.run()))
         await stages.enter_async_context(_task("delivery", orchestrator.delivery.run()))
         await stages.enter_async_context(_task("watches", watches.run()))
+        if orchestrator.services.outlet is not None:
+            await stages.enter_async_context(_task("outlet", orchestrator.services.outlet.run()))
         await orchestrator.executor.resume()
         await stages.enter_async_context(_task("outages", _after_outages(orchestrator)))
         stages.push_async_callback(_within, "commands", orchestrator.executor.stop())
@@ -482,8 +502,23 @@ def _accounts(settings: Settings, environ: Mapping[str, str]) -> Mapping[str, Ac
         credential = settings.accounts[name].credential
         return lambda: None if credential is None else credential.resolve(environ)
 
+    def is_token(name: str) -> bool:
+        """Whether it is a token of a subscription, which its own program tells by how it begins."""
+        try:
+            return (secret(name)() or "").startswith("sk-ant-oat")
+        except MusterError:
+            return False
+
     return {
-        name: Account(name=name, provider=account.provider, base_url=account.base_url, secret=secret(name))
+        name: Account(
+            name=name,
+            provider=account.provider,
+            base_url=account.base_url,
+            secret=secret(name),
+            has_credential=account.credential is not None,
+            oauth=account.provider == "anthropic" and is_token(name),
+            passthrough=account.passthrough,
+        )
         for name, account in settings.accounts.items()
     }
 

@@ -74,6 +74,8 @@ class Services:
     watches: Any = None
     lookout: Any = None
     conversations: Any = None
+    outlet: Any = None
+    """The egress as this process knows it (bot.outlet.outlet.Outlet)."""
     terminal: Any = None
     """The terminal connector, which ``GET /v1/terminal`` attaches to; None when it is not configured."""
 

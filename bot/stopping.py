@@ -44,7 +44,12 @@ async def kill_agent(ctx: Context, name: str, *, discard: bool) -> Reply:
     agents = ctx.services.agents
     launch = await ctx.once("launch", lambda: agents.launch_of(name))
     row = await agents.get(name)
-    discarded = asked_for(row.launch_id) == asked_for(launch) and await agents.kill(row, discard=discard)
+    ours = asked_for(row.launch_id) == asked_for(launch)
+    outlet = ctx.services.outlet
+    if ours and outlet is not None:
+        # Nothing of it is to be generated, and billed, while its processes are ended.
+        await outlet.close_to(row, "kill", by=ctx.identity, id=ctx.run_id)
+    discarded = ours and await agents.kill(row, discard=discard)
     place = ctx.services.assembly.workspaces.place(name, Path(row.workspace))
     kept = f"Its workspace stays: {rendering.code(str(place))}."
     if discarded:

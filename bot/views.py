@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from bot import rendering
+from bot import amounts, rendering
 from bot.commands.lines import command_line
 from bot.timestamps import timestamp
 from fleet import events
@@ -64,7 +64,13 @@ def is_up(view: AgentView) -> bool:
 
 
 def as_json(
-    view: AgentView, now: float, *, unrostered: bool = False, changed: bool = False, alias: str | None = None
+    view: AgentView,
+    now: float,
+    *,
+    unrostered: bool = False,
+    changed: bool = False,
+    alias: str | None = None,
+    tokens_today: int | None = None,
 ) -> dict[str, Any]:
     row, status = view.row, view.status
     return {
@@ -88,7 +94,7 @@ def as_json(
         "tenant_id": row.tenant_id,
         "started_at": timestamp(row.started_at),
         "tries_again_s": None if view.tries_at is None else round(max(0.0, view.tries_at - now), 3),
-        "tokens_today": None,
+        "tokens_today": tokens_today,
         "drift": _DRIFT["unrostered"] if unrostered else _DRIFT["changed"] if changed else None,
     }
 
@@ -126,6 +132,7 @@ def fleet_text(
     drift: Sequence[Finding] = (),
     aliases: Mapping[str, str] = MappingProxyType({}),
     unconfined: Collection[str] = ("none",),
+    used: Mapping[str, int] | None = None,
 ) -> str:
     """The table of `ps`, and what must be said about agents that are not isolated.
 
@@ -137,6 +144,7 @@ def fleet_text(
         drift: where roster, register and what runs differ.
         aliases: what is shown beside the names, by name.
         unconfined: the sandbox profiles that isolate nothing.
+        used: tokens of this day, by the agent's name; None: nobody knows.
     """
     apart = "".join(f"\n{line}" for line in _apart(drift))
     if not views:
@@ -153,7 +161,10 @@ def fleet_text(
         counts = ", ".join(f"{_STATE_MARKS.get(state, '')} {counted[state]:,} {state}" for state in states)
         lines.append(f"{len(views):,} agents: {counts}.\n")
     lines.append(
-        rendering.table(("agent", "state", "doing"), [_row(view, now, aliases.get(view.row.name)) for view in shown])
+        rendering.table(
+            ("agent", "state", "doing", *(() if used is None else ("tokens today",))),
+            [(*_row(view, now, aliases.get(view.row.name)), *_tokens(view, used)) for view in shown],
+        )
     )
     if len(views) > len(shown):
         lines.append(f"\n{len(views) - len(shown):,} more run: {command_line('ps --all')}.")
@@ -166,6 +177,11 @@ def fleet_text(
     if hidden:
         lines.append(f"\n{hidden:,} stopped: {command_line('ps --all')}.")
     return "\n".join(lines) + apart
+
+
+def _tokens(view: AgentView, used: Mapping[str, int] | None) -> tuple[str, ...]:
+    """What an agent used today, in a cell of its own where anybody knows."""
+    return () if used is None else (amounts.tokens(used.get(view.row.name, 0)),)
 
 
 def _row(view: AgentView, now: float, alias: str | None) -> tuple[str, str, str]:

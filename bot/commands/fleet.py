@@ -14,13 +14,14 @@ async def ps(ctx: Context, *, all: bool = False) -> Reply:
     Args:
         all: also the agents that are stopped, and where the roster differs from what runs.
     """
-    from bot import views
+    from bot import spending, views
 
     now = ctx.services.clock()
     seen = await ctx.services.agents.view()
     shown = [view for view in seen if all or views.is_up(view)]
     drift = await ctx.services.lookout.drift() if all else []
     aliases = ctx.services.lookout.roster.aliases
+    used = await spending.tokens_today(ctx.services)
     unrostered = {finding.agent for finding in drift if finding.kind == "unrostered"}
     changed = {finding.agent for finding in drift if finding.kind == "changed"}
     found = [
@@ -30,6 +31,7 @@ async def ps(ctx: Context, *, all: bool = False) -> Reply:
             unrostered=view.row.name in unrostered,
             changed=view.row.name in changed,
             alias=aliases.get(view.row.name),
+            tokens_today=None if used is None else used.get(view.row.name, 0),
         )
         for view in shown
     ]
@@ -41,6 +43,7 @@ async def ps(ctx: Context, *, all: bool = False) -> Reply:
             everybody=all,
             drift=drift,
             aliases=aliases,
+            used=used,
             unconfined={name for name, each in ctx.services.assembly.profiles.items() if each.kind == "none"},
         ),
         [*found, *(views.drift_as_json(finding) for finding in drift if finding.agent not in unrostered | changed)],
@@ -58,6 +61,7 @@ async def launch(
     sandbox: SandboxName | None = None,
     workspace: str | None = None,
     task: str | None = None,
+    budget: str | None = None,
 ) -> Reply:
     """Start an agent in a thread of its own, adding it to the roster if it is new.
 
@@ -72,13 +76,23 @@ async def launch(
         workspace: the folder it works in, or the repository of which it gets a clone (an admin's decision, unless
             the roster names it).
         task: what it begins with.
+        budget: tokens that this launch may use, such as 500k or 2M. It only lowers what would hold, unless an admin
+            asks.
     """
     from bot.custody import custody
     from bot.launching import launch_agent
 
     async with custody(ctx, name, "launch") as held:
         return await launch_agent(
-            held, name, role=role, runtime=runtime, model=model, sandbox=sandbox, workspace=workspace, task=task
+            held,
+            name,
+            role=role,
+            runtime=runtime,
+            model=model,
+            sandbox=sandbox,
+            workspace=workspace,
+            task=task,
+            budget=budget,
         )
 
 

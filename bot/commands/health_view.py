@@ -19,7 +19,7 @@ async def report(services: Services) -> dict[str, Any]:
     register = parts.get("register") or {"reachable": None, "detail": "nobody asked it"}
     jobs = list(parts.get("jobs") or [])
     return {
-        "status": _status(connectors, register, jobs),
+        "status": _status(connectors, register, jobs, parts.get("egress")),
         "version": services.version,
         "uptime_s": round(max(0.0, services.clock() - services.started_at), 1),
         "connectors": connectors,
@@ -38,6 +38,8 @@ def text(report: Mapping[str, Any]) -> str:
         lines.append(f"- {_mark(connector)} connector {name}: {one_line(connector['detail'], 300)}")
     register = report["register"]
     lines.append(f"- {_mark(register)} register: {one_line(register['detail'], 300)}")
+    if (egress := report["egress"]) is not None:
+        lines.append(f"- {_mark(egress)} egress: {one_line(egress['detail'], 300)}")
     for job in report["jobs"]:
         if job.get("last_error"):
             lines.append(f"- ✗ job {one_line(job['name'])}: {one_line(job['last_error'], 300)}")
@@ -54,8 +56,12 @@ def _mark(part: Mapping[str, Any]) -> str:
     return "✓" if part["reachable"] else "?"
 
 
-def _status(connectors: list[Any], register: Mapping[str, Any], jobs: list[Any]) -> str:
+def _status(
+    connectors: list[Any], register: Mapping[str, Any], jobs: list[Any], egress: Mapping[str, Any] | None
+) -> str:
     if register["reachable"] is False:
         return "down"
     well = all(_mark(part) == "✓" for part in (*connectors, register))
+    # One that nobody needs yet is no trouble; one that lets nothing out is.
+    well = well and (egress is None or (egress["reachable"] is not False and not egress.get("estop")))
     return "ok" if well and not any(job.get("last_error") for job in jobs) else "degraded"

@@ -47,7 +47,7 @@ class Spent:
     cache_write_tokens: int
     reasoning_tokens: int
     usd: float | None
-    """None: of one of them at least no price is known."""
+    """None: of one of them at least, which used tokens, no price is known."""
     estimated: int
     """How many of them the provider did not report."""
 
@@ -133,7 +133,8 @@ async def spent(tx: AsyncConnection, *, by: Key | None, since: float) -> list[Sp
     """
     key: ColumnElement[Any] = literal("all") if by is None else ledger.c[by]
     sums = [func.coalesce(func.sum(ledger.c[kind]), 0).label(kind) for kind in TOKENS]
-    unpriced = func.sum(case((ledger.c.usd.is_(None), 1), else_=0)).label("unpriced")
+    used = sum((ledger.c[kind] for kind in TOKENS), start=cast(literal(0), Integer))
+    unpriced = func.sum(case((ledger.c.usd.is_(None) & (used > 0), 1), else_=0)).label("unpriced")
     estimated = func.sum(case((ledger.c.reported, 0), else_=1)).label("estimated")
     found = (
         select(key.label("key"), func.count().label("requests"), *sums, func.sum(ledger.c.usd), unpriced, estimated)
@@ -150,7 +151,7 @@ async def spent(tx: AsyncConnection, *, by: Key | None, since: float) -> list[Sp
             cache_read_tokens=int(row[4]),
             cache_write_tokens=int(row[5]),
             reasoning_tokens=int(row[6]),
-            usd=None if row[8] or row[7] is None else float(row[7]),
+            usd=None if row[8] else float(row[7] or 0.0),
             estimated=int(row[9]),
         )
         for row in await tx.execute(found)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from bot.config import Account, load
 from bot.orchestrator import Orchestrator, running
+from bot.outlet.inside import InsideEgress, inside
 from bot.paths import Paths
 from connectors import outbox
 from connectors.memory import MemoryConnector, MemoryServer, Said
@@ -49,6 +50,8 @@ class House:
     paths: Paths
     chat: MemoryServer
     models: Provider
+    egress: InsideEgress
+    """It lives as long as the house does, as the process would."""
     clock: Callable[[], float] | None = None
     orchestrator: Orchestrator | None = None
 
@@ -62,7 +65,9 @@ class House:
         settings = dataclasses.replace(settings, accounts={"sim": account})
         more = {"memory": MemoryConnector(server=self.chat)}
         given = {"KEY": "sk-test-not-a-real-key"}
-        async with running(self.paths, settings, given, connectors=more, bring_up=bring_up) as orchestrator:
+        async with running(
+            self.paths, settings, given, connectors=more, bring_up=bring_up, egress=self.egress
+        ) as orchestrator:
             self.orchestrator = orchestrator
             while not (await orchestrator.delivery.health())["memory"].reachable:
                 await asyncio.sleep(0.01)
@@ -133,8 +138,8 @@ async def house(folder: Path, *, settings: str = "", roster: str = "") -> AsyncI
     paths.muster_yaml.write_text(_SETTINGS + settings)
     if roster:
         paths.roster_yaml.write_text(roster)
-    async with provider.running() as models:
-        home = House(paths, MemoryServer(), models)
+    async with provider.running() as models, inside(paths) as egress:
+        home = House(paths, MemoryServer(), models, egress)
         try:
             yield home
         finally:

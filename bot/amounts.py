@@ -1,0 +1,50 @@
+"""Amounts of tokens and money, read and written as people do. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, TypeAlias
+
+from bot.errors import UsageError
+from bot.limits import read_tokens
+
+Unit: TypeAlias = Literal["tokens", "usd"]
+
+_USD = re.compile(r"(?:\$\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)|([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*(?:usd|\$))", re.IGNORECASE)
+
+
+def read(text: str) -> tuple[float, Unit]:
+    """An amount and its unit: ``500k`` and ``2M`` are tokens, ``20usd`` and ``$20`` US dollars.
+
+    Raises:
+        UsageError: it is none, or not above 0.
+    """
+    match = _USD.fullmatch(text.strip())
+    if match is not None and (usd := float(match[1] or match[2])) > 0:
+        return usd, "usd"
+    try:
+        return float(read_tokens(re.sub(r"\s*tokens?$", "", text.strip(), flags=re.IGNORECASE))), "tokens"
+    except ValueError:
+        raise UsageError(
+            f"{text[:40]!r} is no limit. Write tokens, like 500k or 2M, or US dollars, like 20usd."
+        ) from None
+
+
+def tokens(count: float) -> str:
+    """``950``, ``12.3k``, ``2M``; never rounded to more than there is room for."""
+    for size, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if count >= size:
+            return f"{count / size:.3g}{letter}" if count < 1000 * size else f"{count / size:,.0f}{letter}"
+    return f"{count:.0f}"
+
+
+def money(usd: float | None) -> str:
+    """``$1.25``, with as many places as a small sum needs; unknown is ``?``."""
+    if usd is None:
+        return "?"
+    return f"${usd:,.2f}" if usd >= 0.995 or usd == 0 else f"${usd:.4f}"
+
+
+def amount(count: float, unit: str) -> str:
+    """An amount of this unit."""
+    return money(count) if unit == "usd" else f"{tokens(count)} tokens"

@@ -1,0 +1,89 @@
+"""What `cutoff`, `restore` and `estop` decide and answer."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from bot.commands.lines import command_line
+from bot.commands.table import ADMIN, Reply
+from bot.errors import NotPermitted, UserError
+from bot.outlet import stop
+from bot.timestamps import timestamp
+from register.errors import MusterError
+
+if TYPE_CHECKING:
+    from bot.commands.context import Context
+    from bot.outlet.outlet import Outlet
+
+
+def outlet_of(ctx: Context) -> Outlet:
+    """The egress.
+
+    Raises:
+        UserError: there is none.
+    """
+    outlet: Outlet | None = ctx.services.outlet
+    if outlet is None:
+        raise UserError("This Muster runs without an egress; nothing is metered, and nothing can be closed.")
+    return outlet
+
+
+async def cut_off(ctx: Context, name: str) -> Reply:
+    row = await ctx.services.agents.get(name)
+    outlet = outlet_of(ctx)
+    streams = await outlet.deny(row.name, "cutoff", cause=f"cut off by {ctx.identity}", by=ctx.identity, id=ctx.run_id)
+    ended = "" if not streams else f" {streams} request{'s' if streams > 1 else ''} ended in the middle."
+    loose = ""
+    if ctx.services.assembly.sandbox_kind(row.sandbox) == "none":
+        loose = " ⚠️ It runs without a sandbox: this holds what goes by Muster's address, and nothing else."
+    text = f"Nothing of {name} leaves any more.{ended} {command_line(f'restore {name}')} opens it again.{loose}"
+    return Reply(text, {"id": row.launch_id, "state": "cut off", "streams": streams})
+
+
+async def restore_agent(ctx: Context, name: str) -> Reply:
+    services = ctx.services
+    row = await services.agents.get(name)
+    changed = await outlet_of(ctx).allow(row.name, cause=f"restored by {ctx.identity}", by=ctx.identity, id=ctx.run_id)
+    if stop.is_pulled(services.paths.state):
+        held = f"but the emergency stop holds for all: {command_line('estop --clear')} ends it"
+        return Reply(f"{name} is not cut off itself, {held}.", {"id": row.launch_id, "state": "stopped"})
+    text = f"{name} may go out again." if changed else f"{name} was not cut off; nothing was changed."
+    if row.wanted == "frozen":
+        text += f" It is frozen: {command_line(f'resume {name}')} brings it back."
+    return Reply(text, {"id": row.launch_id, "state": "open"})
+
+
+async def stop_everything(ctx: Context, *, clear: bool) -> Reply:
+    services = ctx.services
+    state = services.paths.state
+    if clear:
+        if ctx.permission < ADMIN:
+            raise NotPermitted(
+                f"only an admin ends the emergency stop; you are {ctx.permission}. Ask one for "
+                f"{command_line('estop --clear')}."
+            )
+        was = await asyncio.to_thread(stop.release, state)
+        told = await _told(ctx, clear=True)
+        if not was and not told:
+            return Reply("There was no emergency stop.", {"estop": False})
+        return Reply(f"The emergency stop is over: agents may go out again.{_note(told)}", {"estop": False})
+    new = await asyncio.to_thread(stop.pull, state, by=ctx.identity, at=str(timestamp(services.clock())))
+    told = await _told(ctx, clear=False)
+    how = f"{command_line('estop --clear')} (an admin's) ends it"
+    if not new:
+        return Reply(f"The emergency stop holds already. {how}.", {"estop": True})
+    return Reply(f"Everything is stopped: no agent gets out. {how}.{_note(told)}", {"estop": True})
+
+
+async def _told(ctx: Context, *, clear: bool) -> bool:
+    """Tell the egress; False: it did not answer. The file is what counts."""
+    try:
+        await outlet_of(ctx).stop_all(clear=clear, by=ctx.identity)
+    except MusterError:
+        return False
+    return True
+
+
+def _note(told: bool) -> str:
+    return "" if told else " The egress did not answer; it looks at the file before it lets anything out."

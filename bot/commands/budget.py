@@ -1,0 +1,119 @@
+"""Commands of the section *budget*: what was used, what may be used, and closing an agent's way out."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from bot.commands.context import Context
+from bot.commands.table import ADMIN, OPERATOR, VIEWER, Reply, command
+from bot.commands.types import AgentName, Duration
+
+
+@command("spend", permission=VIEWER, help_section="budget", audited=False, effects=False)
+async def spend(
+    ctx: Context,
+    *,
+    by: Literal["agent", "role", "task", "account", "model", "day"] = "agent",
+    since: Duration | None = None,
+) -> Reply:
+    """What was used, as the providers reported it: requests, tokens by kind, and US dollars where a price is known.
+
+    Args:
+        by: what is summed up by: agent, role, task, account, model or day.
+        since: so long a time, such as 2h or 7d; otherwise since midnight (UTC), and by day for thirty days.
+    """
+    from bot.spending import show_spend
+
+    return await show_spend(ctx, by, since)
+
+
+@command("accounts", permission=VIEWER, help_section="budget", audited=False, effects=False)
+async def accounts(ctx: Context) -> Reply:
+    """What the providers said last of each account's quota, and when."""
+    from bot.spending import show_accounts
+
+    return await show_accounts(ctx)
+
+
+@command("budget", permission=VIEWER, help_section="budget", audited=False, effects=False)
+async def budget(ctx: Context) -> Reply:
+    """The limits that hold: how much of each is used, what running requests have reserved, and what is left."""
+    from bot.budgeting import show_budget
+
+    return await show_budget(ctx)
+
+
+@command("budget set", permission=ADMIN, help_section="budget")
+async def budget_set(
+    ctx: Context,
+    scope: str,
+    limit: str,
+    *,
+    window: str | None = None,
+    policy: Literal["cutoff", "freeze", "kill"] = "cutoff",
+) -> Reply:
+    """Set a limit. For its scope, what is set so goes before what muster.yaml and roster.yaml say.
+
+    Args:
+        scope: host, account:NAME, provider:NAME or profile:NAME for all together; agent:NAME for one agent; agent for
+            each agent that has no limit of its own.
+        limit: tokens, such as 500k or 2M, or US dollars, such as 20usd.
+        window: day, week or month (UTC), or a length such as 5h; otherwise for good, and of an agent for its launch.
+        policy: what happens at the limit: cutoff closes the way out, freeze stops the agent and keeps its session,
+            kill gives that up, too.
+    """
+    from bot.budgeting import set_budget
+
+    return await set_budget(ctx, scope, limit, window=window, policy=policy)
+
+
+@command("budget clear", permission=ADMIN, help_section="budget", confirm=True)
+async def budget_clear(ctx: Context, scope: str) -> Reply:
+    """Take back the limits that were set by command for a scope. What the files say of it holds again.
+
+    Args:
+        scope: as `budget` shows it.
+    """
+    from bot.budgeting import clear_budget
+
+    return await clear_budget(ctx, scope)
+
+
+@command("cutoff", permission=OPERATOR, help_section="budget")
+async def cutoff(ctx: Context, name: AgentName) -> Reply:
+    """Close an agent's way out: what streams ends at once, and nothing of it leaves until it is restored.
+
+    The agent itself goes on, and can do what needs no network.
+
+    Args:
+        name: the agent.
+    """
+    from bot.closing import cut_off
+
+    return await cut_off(ctx, name)
+
+
+@command("restore", permission=OPERATOR, help_section="budget")
+async def restore(ctx: Context, name: AgentName) -> Reply:
+    """Open the way out of an agent that was cut off.
+
+    A limit that is used up goes on holding: `budget set` raises it.
+
+    Args:
+        name: the agent.
+    """
+    from bot.closing import restore_agent
+
+    return await restore_agent(ctx, name)
+
+
+@command("estop", permission=OPERATOR, help_section="budget", confirm=True)
+async def estop(ctx: Context, *, clear: bool = False) -> Reply:
+    """The emergency stop: close the way out of all agents at once, until an admin clears it.
+
+    Args:
+        clear: end it (an admin's decision).
+    """
+    from bot.closing import stop_everything
+
+    return await stop_everything(ctx, clear=clear)

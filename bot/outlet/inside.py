@@ -1,0 +1,54 @@
+"""An egress within this process: for the demo and for tests, where nothing is to outlive them."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bot.outlet.process import places
+from egress.client import EgressClient
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from bot.paths import Paths
+    from egress.server import Egress
+
+
+@dataclass(slots=True)
+class InsideEgress:
+    """Starts one in this process's event loop when it is needed (bot.outlet.outlet.Source)."""
+
+    paths: Paths
+    egress: Egress | None = None
+    _client: EgressClient | None = None
+    _running: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
+
+    async def find(self) -> EgressClient | None:
+        """The one that runs; None: none does."""
+        return self._client
+
+    async def start(self) -> EgressClient:
+        """The one that runs, started if need be."""
+        if self._client is None:
+            from egress.server import running
+
+            self.egress = await self._running.enter_async_context(running(places(self.paths), grace_s=0.0))
+            self._client = await self._running.enter_async_context(EgressClient(places(self.paths).control))
+        return self._client
+
+    async def stop(self) -> None:
+        """End it. It can be started again, and goes on with its ledger."""
+        self._client = self.egress = None
+        await self._running.aclose()
+
+
+@contextlib.asynccontextmanager
+async def inside(paths: Paths) -> AsyncIterator[InsideEgress]:
+    """One that ends with the block."""
+    made = InsideEgress(paths)
+    try:
+        yield made
+    finally:
+        await made.stop()

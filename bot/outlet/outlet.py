@@ -1,0 +1,449 @@
+"""The egress, as the orchestrator has it: kept running, told what holds, asked to close and open, and copied from."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import structlog
+
+from bot import budgeting, rendering
+from bot.commands.lines import command_line, written
+from bot.errors import UserError
+from bot.outlet import stop, telling
+from bot.outlet.copying import Copier, page_of
+from bot.outlet.process import places
+from bot.outlet.settings import egress_settings, secrets_of
+from bot.saying import Place
+from connectors import outbox
+from egress.settings import LimitSettings, Registration
+from fleet.drift import ENDED
+from fleet.errors import FleetError
+from fleet.way import Way
+from register.crashpoints import declare
+from register.errors import MusterError, RegisterError
+from register.queries import agents
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.outlet.copying import Page
+    from bot.services import Services
+    from egress.client import EgressClient
+    from egress.entries import Action
+    from fleet.way import WayAsked
+    from register.queries.agents import AgentRow
+    from register.queries.ledger import Copied
+
+log = structlog.get_logger(__name__)
+
+#: In the folder of certificates that sandboxes are shown (egress.authority, whose libraries are not needed here).
+CERTIFICATES, BUNDLE = "ca.pem", "bundle.pem"
+
+TOLD = declare("outlet.told")
+
+#: How often it is looked whether the egress is there and knows what holds, seconds.
+EVERY_S = 5.0
+#: Pauses between attempts to start it, seconds.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+
+#: A command that ends an agent waits so long for its way out to be closed first, seconds.
+_CLOSE_S = 3.0
+
+#: What an agent that was stopped by the egress is opened for when it is started again.
+_ENDED = frozenset({"freeze", "kill"})
+
+
+class Source(Protocol):
+    """Where an egress is to be had: a process of its own, or, in tests, this one."""
+
+    async def find(self) -> EgressClient | None:
+        """The one that runs; None: none does."""
+
+    async def start(self) -> EgressClient:
+        """The one that runs, started if need be.
+
+        Raises:
+            MusterError: it does not come up; the message says why, and what to do.
+        """
+
+
+@dataclass(slots=True)
+class Outlet:
+    """One host's egress."""
+
+    services: Services
+    source: Source
+    environ: Mapping[str, str]
+    host: str
+    every_s: float = EVERY_S
+    trouble: str | None = None
+    """Why it is not there though it is needed; None: it is there, or nobody needs it."""
+    needed: bool = False
+    """An agent goes, or is to go, by it."""
+    client: EgressClient | None = None
+    copier: Copier = field(init=False)
+    _since: float = 0.0
+    _revision: str = ""
+    _look: asyncio.Event = field(default_factory=asyncio.Event)
+    _there: asyncio.Event = field(default_factory=asyncio.Event)
+    _starting: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def __post_init__(self) -> None:
+        self.copier = Copier(
+            store=self.services.store,
+            pages=self._pages,
+            clock=self.services.clock,
+            redact=self.services.redact,
+            told=self._told,
+            after=self._after,
+        )
+
+    # --- keeping it -----------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Keep it running while it is needed, told of what holds, and copied, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.copier.run(), name="copy the ledger")
+            tasks.create_task(self._keep(), name="keep the egress")
+
+    async def _keep(self) -> None:
+        pause = _FIRST_PAUSE
+        while True:
+            self._look.clear()
+            try:
+                await self._settle()
+            except RegisterError:
+                await self.services.store.rest(pause)
+                continue
+            except Exception as error:
+                if not isinstance(error, MusterError | OSError):
+                    log.exception("egress.not_kept")
+                await self._lost(error)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+                continue
+            pause = _FIRST_PAUSE
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.every_s):
+                    await self._look.wait()
+
+    async def _settle(self) -> None:
+        """Find or start it, and see that it knows what holds."""
+        found = await self.source.find()
+        if found is None and not self.needed:
+            self.needed = await self._is_needed()
+            if not self.needed:
+                self._gone()
+                return
+        if found is None:
+            self._gone()
+        client = await self.ensure()
+        if self.trouble is not None:
+            await self._back()
+        await self._let_go(client)
+
+    async def _is_needed(self) -> bool:
+        """Whether an agent that should run may be one that was given a way out by an earlier process."""
+        if not await asyncio.to_thread(places(self.services.paths).ledger.exists):
+            return False
+        async with self.services.store.read() as tx:
+            return any(row.wanted == "running" for row in await agents.every(tx))
+
+    async def _let_go(self, client: EgressClient) -> None:
+        """Close the ways of those that are gone. Who is started again is registered again."""
+        known = (await client.status()).get("agents") or []
+        if not known:
+            return
+        async with self.services.store.read() as tx:
+            rows = {row.name: row for row in await agents.every(tx)}
+        for name in known:
+            row = rows.get(name)
+            over = row is None or (row.wanted == "stopped" and row.state in ENDED)
+            if over and self.services.agents.is_known(name) and not self.services.agents.is_up(name):
+                await client.forget(name)
+
+    async def ensure(self) -> EgressClient:
+        """The egress, running and told what holds.
+
+        Raises:
+            MusterError: it does not come up.
+        """
+        async with self._starting:
+            client = await self.source.start()
+            if client is not self.client:
+                self.client, self._revision = client, ""
+            status = await client.status()
+            wanted = await self._wanted()
+            if status.get("revision") != wanted.revision or self._revision != wanted.revision:
+                # The secrets are in its memory alone, so it is told once by each of us, whatever it remembers.
+                await client.settings(wanted, secrets_of(self.services.settings, self.environ))
+                self._revision = wanted.revision
+            self._there.set()
+            return client
+
+    async def _wanted(self) -> Any:
+        limits = await budgeting.holding(self.services)
+        return egress_settings(self.services.settings, limits, host=self.host)
+
+    def _gone(self) -> None:
+        self.client = None
+        self._there.clear()
+
+    async def _lost(self, error: Exception) -> None:
+        log.warning("egress.away", reason=str(error))
+        self._gone()
+        first, self.trouble = self.trouble is None, str(error)
+        if first:
+            self._since = self.services.clock()
+            await self._say(
+                f"egress/away/{self._since:.3f}",
+                f"⚠️ The egress is not there, so no agent reaches a model: {rendering.one_line(str(error), 500)} "
+                f"Muster tries again by itself; {command_line('health')} shows when it is back.",
+            )
+
+    async def _back(self) -> None:
+        self.trouble = None
+        log.info("egress.back")
+        await self._say(f"egress/back/{self._since:.3f}", "✅ The egress is back.")
+
+    async def _say(self, key: str, text: str) -> None:
+        """In the main room, where there is one."""
+        services = self.services
+        try:
+            connector, room = services.main_room(None)
+        except UserError:
+            return
+        words = services.redact(written(text, services.command_prefix))
+        place = Place(connector, conversation=room)
+        with contextlib.suppress(RegisterError):
+            async with services.store.write(TOLD) as tx:
+                for outbound in services.agents.teller.speaker.say(key, words, place, services.capabilities(connector)):
+                    await outbox.put(tx, outbound, services.clock())
+            services.delivery.wake()
+
+    # --- for agents -----------------------------------------------------------------------------------------------
+
+    async def open_way(self, asked: WayAsked) -> Way:
+        """Open an agent's way out, or say again what is open (fleet.way.OpenWay).
+
+        Raises:
+            FleetError: there can be none now.
+        """
+        self.needed = True
+        try:
+            client = await self.ensure()
+            address = await client.register(registration(asked))
+            await self._reopen(client, asked)
+        except MusterError as error:
+            raise FleetError(f"It has no way out to a model: {error}") from error
+        self._look.set()
+        trust = places(self.services.paths).trust
+        ours, bundle = trust / CERTIFICATES, trust / BUNDLE
+        return Way(
+            socket=None if address.socket is None else Path(address.socket),
+            url=address.url,
+            ca_file=ours if ours.exists() else None,
+            bundle_file=bundle if bundle.exists() else None,
+        )
+
+    async def _reopen(self, client: EgressClient, asked: WayAsked) -> None:
+        """Who is started again was not frozen or killed for ever. A cut-off by a person stays."""
+        found = await _denial(client, asked.agent)
+        if found is not None and found.get("action") in _ENDED:
+            await client.allow(asked.agent, cause="started again", by="muster", id=f"{asked.launch_id}/start")
+
+    async def deny(self, agent: str, action: str, *, cause: str, by: str, id: str) -> int:
+        """Close an agent's way out; durable when it returns. How many requests that ended.
+
+        Raises:
+            UserError: the egress does not answer.
+        """
+        try:
+            client = await self.ensure()
+            return await client.deny(agent, action=action, cause=cause, by=by, id=id)
+        except MusterError as error:
+            raise UserError(
+                f"The egress could not be told: {error} {command_line('estop')} needs no answer."
+            ) from error
+
+    async def allow(self, agent: str, *, cause: str, by: str, id: str) -> bool:
+        """Open it again. False: it was not closed.
+
+        Raises:
+            UserError: the egress does not answer.
+        """
+        try:
+            client = await self.ensure()
+            was = await _denial(client, agent) is not None
+            await client.allow(agent, cause=cause, by=by, id=id)
+        except MusterError as error:
+            raise UserError(f"The egress could not be told: {error}") from error
+        return was
+
+    async def stop_all(self, *, clear: bool, by: str) -> None:
+        """Tell a running egress of the emergency stop, or of its end.
+
+        Raises:
+            MusterError: it does not answer.
+        """
+        client = await self.source.find()
+        if client is None:
+            return
+        if clear:
+            await client.clear_estop(cause=f"by {by}", by=by)
+        else:
+            await client.estop(cause=f"by {by}", by=by)
+
+    async def close_to(self, row: AgentRow, action: str, *, by: str, id: str) -> None:
+        """Close the way out of an agent that is about to be frozen or killed. Whatever becomes of that, it goes on."""
+        try:
+            async with asyncio.timeout(_CLOSE_S):
+                client = await self.source.find()
+                if client is not None and row.name in (await client.status()).get("agents", ()):
+                    await client.deny(row.name, action=action, cause=f"{action} by {by}", by=by, id=id)
+        except (MusterError, TimeoutError) as error:
+            log.warning("egress.not_closed", agent=row.name, reason=str(error))
+
+    async def push(self) -> bool:
+        """Tell it what holds now, if it runs. False: it runs, or should, and does not answer."""
+        try:
+            if await self.source.find() is not None:
+                await self.ensure()
+        except MusterError:
+            return False
+        return self.trouble is None
+
+    # --- looking --------------------------------------------------------------------------------------------------
+
+    async def standing(self) -> Mapping[str, Any] | None:
+        """How each limit stands; None: the egress does not answer, or does not run."""
+        try:
+            client = await self.source.find()
+            return None if client is None else await client.standing()
+        except MusterError:
+            return None
+
+    def behind(self) -> str | None:
+        """A sentence when the register does not have what was used lately; None: it has, as far as is known."""
+        if self.client is None or self.copier.trouble is None:
+            return None
+        return f"What was used last is not here yet: {self.copier.trouble}"
+
+    async def health(self) -> dict[str, Any]:
+        """In the shape that ``health --json`` prints."""
+        pulled = await asyncio.to_thread(stop.is_pulled, self.services.paths.state)
+        known: dict[str, Any] = {"reachable": None, "estop": pulled, "agents": None, "streams": None, "pid": None}
+        try:
+            client = await self.source.find()
+            status = {} if client is None else await client.status()
+        except MusterError as error:
+            return {**known, "reachable": False, "detail": str(error)}
+        if client is None:
+            if self.trouble is not None:
+                return {**known, "reachable": False, "detail": self.trouble}
+            return {**known, "detail": "it does not run: no agent needs it yet"}
+        known |= {name: _count(status.get(name)) for name in ("agents", "streams", "pid")}
+        detail = f"{known['agents']} agents, {known['streams']} requests under way"
+        if pulled:
+            detail += "; the emergency stop holds"
+        if (behind := self.behind()) is not None:
+            detail += f"; {behind}"
+        return {**known, "reachable": True, "detail": detail}
+
+    # --- copying --------------------------------------------------------------------------------------------------
+
+    async def _pages(self, after: Copied, *, limit: int, wait_s: float) -> Page:
+        await self._there.wait()
+        client = self.client
+        if client is None:
+            raise MusterError("the egress is not there")
+        answer = await client.entries(
+            after=after.entries,
+            observations_after=after.observations,
+            actions_after=after.actions,
+            limit=limit,
+            wait_s=wait_s,
+        )
+        return page_of(answer)
+
+    async def _told(self, tx: AsyncConnection, key: str, action: Action) -> None:
+        """What becomes of the agent, and what is said in its thread; in the transaction that writes the action."""
+        if (about := telling.about(action)) is not None:
+            for name in about:
+                row = await agents.get(tx, name)
+                if row is not None:
+                    await self._note(tx, row, f"{key}/{name}", telling.crossing(action))
+            return
+        row = await agents.get(tx, action.agent)
+        if row is None:
+            return
+        if action.by == telling.EGRESS and not _is_older(action, row):
+            if action.action == "freeze":
+                await self.services.agents.wishes.freeze(tx, row, now=True)
+            elif action.action == "kill":
+                await self.services.agents.wishes.stop(tx, row, now=True)
+                await agents.change(tx, row.name, keep_session=False)
+        if (text := telling.told(action)) is not None:
+            await self._note(tx, row, telling.key(action, row.launch_id), text)
+
+    async def _note(self, tx: AsyncConnection, row: AgentRow, key: str, text: str) -> None:
+        if await outbox.get(tx, key) is None:
+            await self.services.agents.teller.note(tx, row, key, self.services.redact(text))
+
+    def _after(self, actions: Sequence[Action]) -> None:
+        for name in dict.fromkeys(action.agent for action in actions if action.action in _ENDED):
+            self.services.agents.look_again(name)
+        if actions:
+            self.services.delivery.wake()
+
+
+async def _denial(client: EgressClient, agent: str) -> Mapping[str, Any] | None:
+    """By which an agent is cut off; None: by none of its own."""
+    denials = (await client.standing()).get("denials") or []
+    return next((each for each in denials if each.get("agent") == agent), None)
+
+
+def registration(asked: WayAsked) -> Registration:
+    """What the egress is told of an agent."""
+    return Registration(
+        agent=asked.agent,
+        launch_id=asked.launch_id,
+        role=asked.role,
+        accounts=dict(asked.accounts),  # type: ignore[arg-type]  # pydantic checks the providers
+        profile=asked.profile,
+        profiles=asked.profiles,
+        routes=asked.routes,
+        listener=asked.listener,
+        limits=tuple(
+            LimitSettings(
+                kind="allowance",
+                scope=each.scope,
+                amount=each.amount,
+                unit=each.unit,
+                window=each.window,
+                policy=each.policy,
+                may_raise=each.may_raise,
+            )
+            for each in asked.allowances
+        ),
+        control_socket=asked.control_socket,
+        marker=asked.marker,
+        turn_file=asked.turn_file,
+    )
+
+
+def _is_older(action: Action, row: AgentRow) -> bool:
+    """Whether the agent was launched anew since: what befell the launch before is over."""
+    return row.started_at is not None and action.at < row.started_at
+
+
+def _count(found: object) -> int | None:
+    if isinstance(found, int):
+        return found
+    return len(found) if isinstance(found, list | tuple | dict) else None

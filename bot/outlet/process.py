@@ -1,0 +1,204 @@
+"""The egress as a process of its own, which outlives whoever started it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import structlog
+
+from egress.client import EgressClient, EgressUnreachable
+from egress.places import EgressPaths
+from fleet.hosting.command import environment
+from register.crashpoints import declare
+from register.errors import MusterError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from bot.paths import Paths
+    from bot.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+SPAWNED = declare("outlet.spawned")
+
+#: Seconds in which it must listen, and in which it must have ended when it is asked to.
+START_S = 30.0
+STOP_S = 15.0
+_PAUSE_S = 0.05
+#: Bytes of what it printed that are looked through for the reason of a failed start.
+_LAST_WORDS = 2000
+
+
+class NotStarted(MusterError):
+    """The egress does not come up."""
+
+
+def places(paths: Paths) -> EgressPaths:
+    """Where the egress of an installation keeps what it knows, and is reached."""
+    return EgressPaths(state=paths.state, sockets=paths.sockets)
+
+
+def command(paths: Paths) -> list[str]:
+    """The command line of the egress of an installation."""
+    return [
+        sys.executable,
+        "-P",
+        "-m",
+        "egress.process",
+        "--state",
+        str(paths.state),
+        "--sockets",
+        str(paths.sockets),
+    ]
+
+
+def variables_of(settings: Settings) -> frozenset[str]:
+    """The variables in which accounts have their credentials."""
+    return frozenset(
+        account.credential.name
+        for account in settings.accounts.values()
+        if account.credential is not None and account.credential.scheme == "env"
+    )
+
+
+def listens(control: Path) -> bool:
+    """Whether somebody listens on this socket."""
+    with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as asking:
+        asking.setblocking(False)
+        try:
+            asking.connect(str(control))
+        except BlockingIOError:
+            # So many wait already to be heard: somebody is there.
+            return True
+        except OSError:
+            return False
+    return True
+
+
+def spawn(paths: Paths, environ: Mapping[str, str], secrets: Iterable[str]) -> subprocess.Popen[bytes]:
+    """Start it in a session of its own, with what it may know of the environment.
+
+    Args:
+        paths: the installation.
+        environ: this process's environment.
+        secrets: the names of further variables that it needs.
+    """
+    folder = places(paths).folder
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    given = {**environment(environ), **{name: environ[name] for name in secrets if environ.get(name)}}
+    descriptor = os.open(_output(paths), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        return subprocess.Popen(
+            command(paths),
+            stdin=subprocess.DEVNULL,
+            stdout=descriptor,
+            stderr=descriptor,
+            env=given,
+            cwd=folder,
+            start_new_session=True,
+        )
+    finally:
+        os.close(descriptor)
+
+
+def last_words(paths: Paths) -> str:
+    """What it printed, which is nothing while all is well."""
+    try:
+        words = _output(paths).read_bytes()[-_LAST_WORDS:].decode(errors="replace").strip()
+    except OSError:
+        return ""
+    return words
+
+
+def _output(paths: Paths) -> Path:
+    return places(paths).folder / "output"
+
+
+@dataclass(slots=True)
+class EgressProcess:
+    """Finds it, or starts it (bot.outlet.outlet.Source)."""
+
+    paths: Paths
+    environ: Mapping[str, str]
+    secrets: frozenset[str] = frozenset()
+    """The names of the variables in which accounts have their credentials."""
+    _client: EgressClient | None = None
+    _child: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    async def find(self) -> EgressClient | None:
+        """The one that runs; None: none does."""
+        if self._child is not None and self._child.poll() is not None:
+            log.warning("egress.ended", pid=self._child.pid, status=self._child.returncode)
+            self._child = None
+        if not listens(places(self.paths).control):
+            return None
+        if self._client is None:
+            self._client = EgressClient(places(self.paths).control)
+        return self._client
+
+    async def start(self) -> EgressClient:
+        """The one that runs, started if need be.
+
+        Raises:
+            NotStarted: it does not come up.
+        """
+        found = await self.find()
+        if found is not None:
+            return found
+        if self._client is not None:
+            await self._client.close()
+            # Whoever is started now knows nothing of what the one before was told.
+            self._client = None
+        child = await asyncio.to_thread(spawn, self.paths, self.environ, self.secrets)
+        self._child = child
+        log.info("egress.started", pid=child.pid)
+        until = time.monotonic() + START_S
+        while (found := await self.find()) is None:
+            # Another may have been started at the same moment: then ours ends, and that one listens soon.
+            second = child.returncode == 1 and "runs here already" in last_words(self.paths)
+            if time.monotonic() > until or (child.returncode is not None and not second):
+                raise NotStarted(self._why(child))
+            await asyncio.sleep(_PAUSE_S)
+        return found
+
+    def _why(self, child: subprocess.Popen[bytes]) -> str:
+        words = last_words(self.paths)
+        ended = "does not listen" if child.returncode is None else f"ended with status {child.returncode}"
+        more = f" Its last words: {words}" if words else f" Its log: {places(self.paths).log}"
+        return f"The egress (process {child.pid}) {ended}.{more}"
+
+    async def close(self) -> None:
+        """Let go of it; it goes on."""
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
+
+
+async def stop(paths: Paths) -> bool:
+    """End the egress of an installation in good order. False: none ran.
+
+    Raises:
+        MusterError: it does not end.
+    """
+    control = places(paths).control
+    if not listens(control):
+        return False
+    async with EgressClient(control) as client:
+        with contextlib.suppress(EgressUnreachable):
+            await client.stop()
+    until = time.monotonic() + STOP_S
+    while listens(control):
+        if time.monotonic() > until:
+            raise MusterError(f"The egress was told to stop and has not yet. See {places(paths).log}.")
+        await asyncio.sleep(_PAUSE_S)
+    return True

@@ -1,0 +1,67 @@
+"""What operators are told of what the egress did to an agent, and of what it let it not do. Pure.
+
+A crossing is told once. Each refusal after it is in the audit, and in the thread only when the reason is another one,
+or a day has passed: an agent that tries on and on must not fill its own thread.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bot import rendering
+from bot.commands.lines import command_line
+
+if TYPE_CHECKING:
+    from egress.entries import Action
+
+#: Who acts when no person does.
+EGRESS = "egress"
+#: The same refusal is told again after so many seconds.
+AGAIN_S = 86_400.0
+
+_DONE = {
+    "cutoff": "🔌 Its way out is closed",
+    "freeze": "❄️ It is frozen",
+    "kill": "⛔ It is killed, and its conversation given up",
+    "refused": "🔴 A request was refused",
+    "route-refused": "🚧 It wanted to reach a host that it may not",
+}
+
+
+def about(action: Action) -> list[str] | None:
+    """The agents that met a limit with this; None: it is no crossing."""
+    if action.action != "limit":
+        return None
+    named = action.detail.get("agents")
+    return [str(name) for name in named] if isinstance(named, list) else [action.agent]
+
+
+def crossing(action: Action) -> str:
+    """What those are told."""
+    return f"🔴 {rendering.one_line(action.cause, 600)}"
+
+
+def told(action: Action) -> str | None:
+    """What is said in the agent's thread; None: nothing, since whoever did it was answered."""
+    if action.by != EGRESS or action.action not in _DONE:
+        return None
+    cause = rendering.one_line(action.cause, 500)
+    return f"{_DONE[action.action]}: {cause}{_way_out(action)}"
+
+
+def key(action: Action, launch_id: str) -> str:
+    """Under which it is told once: the same agent, launch, action and reason, and the same day."""
+    reason = action.detail.get("scope") or action.detail.get("host") or action.detail.get("target") or action.cause
+    return f"egress/{action.agent}/{launch_id}/{action.action}/{reason!s:.120}/{int(action.at // AGAIN_S)}"
+
+
+def _way_out(action: Action) -> str:
+    name = action.agent
+    match action.action:
+        case "freeze":
+            return f" {command_line(f'resume {name}')} brings it back."
+        case "kill":
+            return f" {command_line(f'launch {name}')} starts it anew."
+        case "route-refused":
+            return " Routes are listed in its sandbox profile, in muster.yaml."
+    return f" {command_line('budget')} shows what is left."

@@ -1,0 +1,164 @@
+"""What `spend` and `accounts` answer: sums of the ledger, and what providers said of quotas."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bot import amounts, rendering
+from bot.commands.table import Reply
+from bot.timestamps import timestamp
+from register.queries import ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bot.commands.context import Context
+    from bot.services import Services
+    from register.queries.ledger import Key, QuotaRow, Spent
+
+_DAY = 86_400.0
+#: Days that are summed up one by one when nobody says how many.
+_DAYS = 30
+#: Rows of a table in a room; of more, the largest.
+_ROWS = 40
+
+
+def midnight(now: float) -> float:
+    """When the day began, in UTC."""
+    return now // _DAY * _DAY
+
+
+async def show_spend(ctx: Context, by: Key, since: float | None) -> Reply:
+    now = ctx.services.clock()
+    begin = midnight(now) - (_DAYS - 1) * _DAY if by == "day" else midnight(now)
+    start = begin if since is None else now - since
+    async with ctx.services.store.read() as tx:
+        found = await ledger.spent(tx, by=by, since=start)
+    data = {"by": by, "since": timestamp(start), "rows": [_spent_json(by, each) for each in found]}
+    behind = ctx.services.outlet.behind() if ctx.services.outlet is not None else None
+    return Reply(_spent_text(found, by, now - start) + (f"\n\n⚠️ {behind}" if behind else ""), data)
+
+
+async def tokens_today(services: Services) -> dict[str, int] | None:
+    """What each agent used since midnight, in UTC, in tokens of all kinds; None: nobody knows all of it now."""
+    if services.outlet is None or services.outlet.behind() is not None:
+        return None
+    async with services.store.read() as tx:
+        return await ledger.tokens_by_agent(tx, since=midnight(services.clock()))
+
+
+def _spent_json(by: Key, spent: Spent) -> dict[str, Any]:
+    return {
+        by: spent.key,
+        "requests": spent.requests,
+        "input_tokens": spent.input_tokens,
+        "output_tokens": spent.output_tokens,
+        "cache_read_tokens": spent.cache_read_tokens,
+        "cache_write_tokens": spent.cache_write_tokens,
+        "reasoning_tokens": spent.reasoning_tokens,
+        "usd": None if spent.usd is None else round(spent.usd, 9),
+        "estimated": spent.estimated,
+    }
+
+
+def _spent_text(found: Sequence[Spent], by: Key, seconds: float) -> str:
+    if not found:
+        return f"Nothing was used in the last {rendering.span(seconds)}."
+    rows = [
+        (
+            rendering.one_line(each.key or "-", 40),
+            f"{each.requests:,}",
+            amounts.tokens(each.input_tokens),
+            amounts.tokens(each.cache_read_tokens + each.cache_write_tokens),
+            amounts.tokens(each.output_tokens + each.reasoning_tokens),
+            amounts.money(each.usd),
+        )
+        for each in (found[-_ROWS:] if by == "day" else found[:_ROWS])
+    ]
+    estimated = sum(each.estimated for each in found)
+    more = f"\n\n{len(found) - _ROWS:,} more." if len(found) > _ROWS else ""
+    note = f"\n\nOf {estimated:,} requests the provider did not report what they used: estimated." if estimated else ""
+    return rendering.table((by, "requests", "input", "cache", "output", "USD"), rows) + more + note
+
+
+async def show_accounts(ctx: Context) -> Reply:
+    services = ctx.services
+    now = services.clock()
+    async with services.store.read() as tx:
+        found = await ledger.quotas(tx)
+    seen = {each.account for each in found}
+    silent = [name for name in services.settings.accounts if name not in seen]
+    providers = {name: account.provider for name, account in services.settings.accounts.items()}
+    data = [
+        *({"account": name, "provider": providers[name], "windows": []} for name in silent),
+        *(
+            {
+                "account": account,
+                "provider": providers.get(account, rows[0].provider),
+                "windows": [_window_json(row) for row in rows],
+            }
+            for account, rows in _by_account(found).items()
+        ),
+    ]
+    return Reply(_accounts_text(found, silent, now), sorted(data, key=lambda each: str(each["account"])))
+
+
+def _by_account(found: Sequence[QuotaRow]) -> dict[str, list[QuotaRow]]:
+    made: dict[str, list[QuotaRow]] = {}
+    for row in found:
+        made.setdefault(row.account, []).append(row)
+    return made
+
+
+def _window_json(row: QuotaRow) -> dict[str, Any]:
+    return {
+        "window": row.window,
+        "used": row.used,
+        "limit": row.amount,
+        "remaining": row.remaining,
+        "reset_at": timestamp(row.reset_at),
+        "window_s": row.window_s,
+        "status": row.status,
+        "seen_at": timestamp(row.seen_at),
+        "host": row.host,
+    }
+
+
+def _accounts_text(found: Sequence[QuotaRow], silent: Sequence[str], now: float) -> str:
+    rows = [
+        (
+            rendering.one_line(row.account, 30),
+            rendering.one_line(row.window, 20),
+            _used(row, now),
+            _until(row, now),
+            f"{rendering.one_line(row.status or '?', 20)}, {rendering.span(now - row.seen_at)} ago",
+        )
+        for row in found
+    ]
+    lines = [rendering.table(("account", "window", "used", "begins anew", "said"), rows)] if rows else []
+    if silent:
+        lines.append(
+            f"Of {', '.join(map(rendering.one_line, silent))} nothing is known: no provider said anything yet."
+        )
+    return "\n\n".join(lines) or "There are no accounts in muster.yaml, and no provider said anything of one."
+
+
+def _used(row: QuotaRow, now: float) -> str:
+    if row.reset_at is not None and row.reset_at <= now:
+        # What was said of a window that is over tells nothing of the one that runs.
+        return "?"
+    if row.used is not None:
+        return f"{row.used:.0%}"
+    if row.remaining is not None and row.amount:
+        return f"{1 - row.remaining / row.amount:.0%}"
+    return "?"
+
+
+def _until(row: QuotaRow, now: float) -> str:
+    if row.reset_at is None:
+        return "?"
+    return (
+        f"in {rendering.span(row.reset_at - now)}"
+        if row.reset_at > now
+        else f"{rendering.span(now - row.reset_at)} ago"
+    )

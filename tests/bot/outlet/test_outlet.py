@@ -1,0 +1,129 @@
+"""What an agent uses goes through the egress, and what the egress wrote down is what operators read."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from register.queries import ledger
+from tests.bot.house import OPERATOR, VIEWER, House, house
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from register.queries.ledger import Spent
+
+
+@pytest.fixture
+async def home(tmp_path: Path) -> AsyncIterator[House]:
+    async with house(tmp_path) as made:
+        yield made
+
+
+async def spent(home: House, requests: int) -> Spent:
+    """What was used, once so many requests are in the register."""
+    assert home.orchestrator is not None
+    async with asyncio.timeout(30):
+        while True:
+            async with home.orchestrator.store.read() as tx:
+                found = await ledger.spent(tx, by=None, since=0)
+            if found and found[0].requests >= requests:
+                return found[0]
+            await asyncio.sleep(0.02)
+
+
+async def test_a_turn_is_metered_and_shown(home: House) -> None:
+    async with home.open():
+        thread = await home.launch("coder0", "--role", "research")
+        home.say("hello", thread)
+        await home.heard(thread, "hello")
+        used = await spent(home, 1)
+        assert used.tokens > 0
+        told = await home.ask("!spend")
+        assert "coder0" in told
+        assert "research" in await home.ask("!spend --by role")
+
+
+async def test_an_agent_that_is_cut_off_reaches_no_model_until_it_is_restored(home: House) -> None:
+    async with home.open():
+        thread = await home.launch("coder0")
+        told = await home.ask("!cutoff coder0", sender=OPERATOR)
+        assert "`!restore coder0` opens it again" in told
+        assert "without a sandbox" in told
+        home.say("are you there?", thread)
+        await home.heard(thread, "was cut off by memory:@otto")
+        assert (await home.ask("!restore coder0")) == "coder0 may go out again."
+        home.say("and now?", thread)
+        await home.heard(thread, "and now?")
+        assert "was not cut off" in await home.ask("!restore coder0")
+        rows = await home.ask("!audit")
+        assert "cutoff" in rows
+        assert "restore" in rows
+        assert "is your permission" in (said := await home.ask("!cutoff coder0", sender=VIEWER)) or "viewer" in said
+
+
+async def test_a_limit_that_is_used_up_is_told_once_and_opened_by_a_higher_one(home: House) -> None:
+    async with home.open():
+        thread = await home.launch("coder0")
+        told = await home.ask("!budget set agent:coder0 40k --window day")
+        assert told == "`agent:coder0`: 40k tokens a day, then cutoff."
+        event = home.say("[[cache: 900000 0]] [[say: that was much]]", thread)
+        crossing = await home.heard(thread, "🔴")
+        assert "coder0" in crossing
+        for text in ("two", "three"):
+            home.say(text, thread)
+            await home.heard(thread, "budget set agent:coder0")
+        shown = await home.ask("!budget")
+        assert "| agent:coder0 | 40k tokens a day |" in shown
+        assert "🔴 cutoff" in shown
+        await home.ask("!budget set agent:coder0 5M --window day")
+        event = home.say("five, at last", thread)
+        await home.marks(event, "✅")
+        assert sum(text.startswith("🔴") for text in home.chat.texts(thread)) <= 2
+        assert "🟢 cutoff" in await home.ask("!budget")
+
+
+async def test_spending_survives_a_restart_and_is_counted_once(home: House) -> None:
+    async with home.open():
+        thread = await home.launch("coder0")
+        home.say("hello", thread)
+        await home.heard(thread, "hello")
+        before = await spent(home, 1)
+    async with home.open() as orchestrator:
+        home.say("again", thread)
+        await home.heard(thread, "again")
+        after = await spent(home, before.requests + 1)
+        async with orchestrator.store.read() as tx:
+            assert (await ledger.spent(tx, by="agent", since=0))[0].key == "coder0"
+        assert after.requests == before.requests + 1
+
+
+async def test_the_emergency_stop_closes_all_and_takes_an_admin_to_end(home: House) -> None:
+    async with home.open():
+        thread = await home.launch("coder0")
+        await home.ask("!estop", sender=OPERATOR)
+        assert "Everything is stopped" in await home.ask("!confirm", sender=OPERATOR)
+        home.say("hello?", thread)
+        await home.heard(thread, "emergency stop is set")
+        health = await home.ask("!health")
+        assert "the emergency stop holds" in health
+        assert health.startswith("**degraded**")
+        await home.ask("!estop --clear", sender=OPERATOR)
+        assert "only an admin" in await home.ask("!confirm", sender=OPERATOR)
+        await home.ask("!estop --clear")
+        assert "is over" in await home.ask("!confirm")
+        event = home.say("and now?", thread)
+        await home.marks(event, "✅")
+
+
+async def test_a_killed_agents_way_is_closed_and_opened_for_its_next_launch(home: House) -> None:
+    async with home.open():
+        await home.launch("coder0")
+        await home.ask("!kill coder0")
+        await home.ask("!confirm")
+        thread = await home.launch("coder0")
+        event = home.say("hello", thread)
+        await home.marks(event, "✅")
