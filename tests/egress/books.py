@@ -39,7 +39,7 @@ class Audit:
 
     def report(self) -> str:
         head = f"{self.exact} exact, {self.estimated} estimated, {self.free} at no cost; {dict(self.kinds)}"
-        return "\n".join([head, f"{len(self.faults)} faults", *self.faults[:20]])
+        return "\n".join([head, f"{len(self.faults)} faults", *self.faults[:5]])
 
 
 def compare(
@@ -143,15 +143,15 @@ def _end(order: Order, given: Given, entry: Served, row: Entry) -> Iterable[str]
     if row.ended not in _ENDINGS.get(entry.state, {row.ended}):
         yield f"ended as {row.ended}, the provider says {entry.state}"
     if entry.state in {"completed", "refused", "failed"}:
-        visible = order.api == "chat" and order.stream and not order.asks_usage and entry.status == 200
+        # An error in mid-stream comes after a 200.
+        status = 200 if entry.state == "failed" else entry.status
+        visible = order.api == "chat" and order.stream and not order.asks_usage and status == 200
         if given.digest != (entry.visible_digest if visible else entry.digest):
             yield f"was given other bytes than the provider sent ({given.size} of {entry.sent})"
         if not given.whole:
             yield f"did not come to its end: {given.failure}"
-        if given.status != entry.status:
-            yield f"was given the status {given.status}, the provider said {entry.status}"
-        if row.status != entry.status:
-            yield f"has the status {row.status}, the provider said {entry.status}"
+        if {given.status, row.status} != {status}:
+            yield f"was given the status {given.status}, has {row.status}, and the provider said {status}"
     if entry.state == "completed" and not given.ended:
         yield "was completed, and its client did not see that"
     if entry.state in {"disconnected", "unfinished"} and order.stream and given.ended:

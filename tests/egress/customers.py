@@ -35,7 +35,7 @@ class Order:
     """One request, and how its client behaves."""
 
     model: str
-    """One of a kind, so that it is found again on both sides."""
+    """One of a kind, so that it is found again on both sides, where there is no `tag`."""
     agent: str
     api: Api
     text: str
@@ -47,6 +47,12 @@ class Order:
     chunked: bool = False
     """The request's body is sent in chunks."""
     max_tokens: int | None = 50_000
+    tag: str = ""
+    """Tells it apart where several ask the same model."""
+
+    @property
+    def name(self) -> str:
+        return self.tag or self.model
 
     def body(self) -> dict[str, Any]:
         """As the API wants it."""
@@ -271,14 +277,14 @@ async def play(
     *,
     together: int = 24,
 ) -> dict[str, Given]:
-    """Carry out all orders, so many at a time; what was given, by the order's model."""
+    """Carry out all orders, so many at a time; what was given, by the order's name."""
     waiting = list(reversed(orders))
     done: dict[str, Given] = {}
 
     async def work() -> None:
         while waiting:
             order = waiting.pop()
-            done[order.model] = await ask(order)
+            done[order.name] = await ask(order)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(together):
