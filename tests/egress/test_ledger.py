@@ -1,0 +1,459 @@
+"""What was acknowledged is in the ledger: once, whole, in order, over restarts and full disks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import sqlite3
+import stat
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from budget.tokens import Tokens
+from egress.admission import LedgerUnwritable
+from egress.entries import Entry, Observation
+from egress.ledger import book, schema
+from egress.ledger.rows import Denial
+from egress.ledger.schema import LedgerUnusable
+from egress.ledger.writer import Head
+from egress.settings import Registration
+from tests.egress.ledgers import Clock, entered, look, opened, reservation, settlement
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+LIMIT_S = 30.0
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.db"
+
+
+async def test_an_entry_is_read_as_it_was_settled(path: Path) -> None:
+    async with opened(path) as ledger:
+        made = reservation(ledger)
+        await ledger.reserve(made)
+        assert await ledger.settle(settlement(made)) == 1
+        (entry,) = await ledger.entries_after(0, 10)
+    assert entry == Entry(
+        seq=1,
+        id=made.id,
+        tenant_id="default",
+        host="attic",
+        agent="coder0",
+        launch_id="coder0-1",
+        role="coder",
+        profile="strict",
+        session="s1",
+        turn="t1",
+        task=None,
+        account="main",
+        provider="anthropic",
+        api="anthropic",
+        model_asked="claude-sonnet-4-5",
+        model="claude-sonnet-4-5-20250929",
+        attempt=1,
+        tokens=Tokens(input=90, output=7, cache_read=5, cache_write=3, reasoning=2),
+        reported=True,
+        raw={"input_tokens": 90},
+        status=200,
+        ended="completed",
+        detail=None,
+        started_at=1_800_000_000.0,
+        ended_at=1_800_000_001.5,
+        first_byte_s=0.25,
+        total_s=1.5,
+        usd=0.123456789,
+    )
+
+
+async def test_entries_are_counted_without_gaps_in_the_order_of_settlement(path: Path) -> None:
+    async with opened(path) as ledger:
+        made = [reservation(ledger) for _ in range(200)]
+        await asyncio.gather(*map(ledger.reserve, made))
+        random.Random(4).shuffle(made)
+        seqs = await asyncio.gather(*(ledger.settle(settlement(each)) for each in made))
+        assert seqs == list(range(1, 201))
+        entries = [entry for after in range(0, 200, 50) for entry in await ledger.entries_after(after, 50)]
+        assert [(entry.seq, entry.id) for entry in entries] == [(seq, made[seq - 1].id) for seq in range(1, 201)]
+        assert look(path, "SELECT count(*) FROM reservations") == [(0,)]
+
+
+async def test_a_row_is_on_the_disk_before_anybody_is_told(path: Path) -> None:
+    async with opened(path) as ledger:
+        made = reservation(ledger)
+        await ledger.reserve(made)
+        assert look(path, "SELECT id FROM reservations") == [(made.id,)]
+        await ledger.settle(settlement(made))
+        assert look(path, "SELECT id FROM entries") == [(made.id,)]
+        assert look(path, "PRAGMA journal_mode") == [("wal",)]
+
+
+async def test_who_goes_away_while_waiting_takes_nothing_along(path: Path) -> None:
+    async with opened(path) as ledger:
+        made = reservation(ledger)
+        await ledger.reserve(made)
+        waiting = asyncio.ensure_future(ledger.settle(settlement(made)))
+        waiting.cancel()
+        assert await entered(ledger) == 2
+        assert [entry.id for entry in await ledger.entries_after(0, 1)] == [made.id]
+
+
+async def test_what_was_withdrawn_leaves_nothing(path: Path) -> None:
+    async with opened(path) as ledger:
+        made = reservation(ledger)
+        ledger.reserve(made)
+        ledger.withdraw(made.number)
+        await entered(ledger)
+    async with opened(path) as ledger:
+        assert ledger.recovered == 0
+        assert ledger.head.entries == 1
+
+
+async def test_what_was_under_way_is_entered_once_as_an_estimate(path: Path) -> None:
+    async with opened(path) as ledger:
+        first, second = reservation(ledger, at=1_800_000_000.0), reservation(ledger, at=1_800_000_050.0)
+        await ledger.reserve(first)
+        await ledger.reserve(second)
+        ids = [first.id, second.id]
+    for recovered in (2, 0):
+        async with opened(path, Clock(1_800_009_000.0)) as ledger:
+            assert ledger.recovered == recovered
+            entries = await ledger.entries_after(0, 2)
+            assert [(entry.seq, entry.id, entry.reported) for entry in entries] == [
+                (1, ids[0], False),
+                (2, ids[1], False),
+            ]
+            assert {(entry.ended, entry.detail, entry.status) for entry in entries} == {
+                ("upstream_gone", "the egress ended while this was under way", None)
+            }
+            assert entries[0].tokens == Tokens(input=100, output=20)
+            # They count when they were used: at the last moment of which something is known.
+            assert [(entry.started_at, entry.ended_at) for entry in entries] == [
+                (1_800_000_000.0, 1_800_000_050.0),
+                (1_800_000_050.0, 1_800_000_050.0),
+            ]
+            assert entries[0].usd == 0.0006
+            assert await entered(ledger) == (3 if recovered else 4)
+
+
+async def test_ids_are_never_used_again(path: Path) -> None:
+    ids: list[str] = []
+    for _ in range(3):
+        async with opened(path) as ledger:
+            await entered(ledger)
+            ids = [entry.id for entry in await ledger.entries_after(0, 10)]
+    assert len(set(ids)) == 3
+
+
+async def test_the_file_is_its_owners_alone(path: Path) -> None:
+    old = os.umask(0)
+    try:
+        async with opened(path) as ledger:
+            await entered(ledger)
+            modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in path.parent.iterdir()}
+    finally:
+        os.umask(old)
+    assert modes == {"ledger.db": 0o600, "ledger.db-wal": 0o600, "ledger.db-shm": 0o600}
+
+
+async def test_a_newer_ledger_is_left_alone(path: Path) -> None:
+    async with opened(path) as ledger:
+        await entered(ledger)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    before = path.read_bytes()
+    with pytest.raises(LedgerUnusable, match=r"newer Muster: its schema is version 99.*Start the newer Muster"):
+        await book.Ledger.open(path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", ["CREATE TABLE notes (text)", None])
+async def test_what_is_no_ledger_is_not_made_one(path: Path, content: str | None) -> None:
+    if content is None:
+        path.write_bytes(b"Dear diary, " * 1000)
+    else:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute(content)
+    with pytest.raises(LedgerUnusable, match=r"is no ledger of Muster's|cannot be used"):
+        await book.Ledger.open(path)
+
+
+# --- a disk that takes nothing ----------------------------------------------------------------------------------------
+
+
+async def until_writable(ledger: book.Ledger) -> None:
+    async with asyncio.timeout(LIMIT_S):
+        while ledger.unwritable is not None:
+            await asyncio.sleep(0.02)
+
+
+async def test_while_somebody_holds_the_file_everybody_is_told_and_nothing_is_lost(path: Path) -> None:
+    async with opened(path) as ledger:
+        settled, under_way = reservation(ledger), reservation(ledger)
+        await ledger.reserve(settled)
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            results = await asyncio.gather(
+                ledger.settle(settlement(settled)),
+                ledger.reserve(under_way),
+                ledger.deny(Denial("coder0", "cutoff", "it went wild", "ann", "d1", 1.0), result="denied"),
+                return_exceptions=True,
+            )
+            assert [type(result) for result in results] == [LedgerUnwritable] * 3
+            assert "database is locked" in str(ledger.unwritable)
+            with pytest.raises(LedgerUnwritable):
+                await ledger.reserve(reservation(ledger))
+            other.execute("ROLLBACK")
+        await until_writable(ledger)
+        # What had happened is there, what had not is not.
+        assert [entry.id for entry in await ledger.entries_after(0, 10)] == [settled.id]
+        assert look(path, "SELECT agent, cause FROM denials") == [("coder0", "it went wild")]
+        assert look(path, "SELECT count(*) FROM reservations") == [(0,)]
+        assert await entered(ledger) == 2
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to mount a small file system")
+    mount = tmp_path / "small"
+    mount.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(mount)], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"needs root that may mount: {mounted.stderr.decode()}")
+    yield mount
+    subprocess.run(["umount", str(mount)], check=True)
+
+
+async def test_on_a_full_disk_nothing_is_admitted_until_there_is_room(disk: Path) -> None:
+    path = disk / "ledger.db"
+    async with opened(path) as ledger:
+        acknowledged: list[str] = []
+        owed = ""
+        filler = disk / "filler"
+        filler.write_bytes(b"x" * 400_000)
+        with contextlib.suppress(LedgerUnwritable):
+            while True:
+                made = reservation(ledger)
+                await ledger.reserve(made)
+                owed = made.id
+                await ledger.settle(settlement(made, raw="x" * 5000))
+                acknowledged.append(made.id)
+                owed = ""
+        with pytest.raises(LedgerUnwritable, match="Make room on its disk"):
+            await ledger.reserve(reservation(ledger))
+        filler.unlink()
+        await until_writable(ledger)
+        await entered(ledger)
+        rows = look(path, "SELECT seq, id FROM entries ORDER BY seq")
+        assert [seq for seq, _ in rows] == list(range(1, len(rows) + 1))
+        assert [id_ for _, id_ in rows][:-1] == acknowledged + [owed] * bool(owed)
+
+
+async def test_a_row_that_nothing_can_write_harms_nobody_else(path: Path) -> None:
+    async with opened(path) as ledger:
+        made = [reservation(ledger) for _ in range(3)]
+        await asyncio.gather(*map(ledger.reserve, made))
+        results = await asyncio.gather(
+            ledger.settle(settlement(made[0])),
+            ledger.settle(settlement(made[1], output=2**70)),
+            ledger.settle(settlement(made[2])),
+            return_exceptions=True,
+        )
+        assert [results[0], type(results[1]), results[2]] == [1, OverflowError, 2]
+        assert ledger.unwritable is None
+
+
+# --- sums -------------------------------------------------------------------------------------------------------------
+
+
+def recount(path: Path, start: float) -> dict[Any, Any]:
+    """The same by adding up every entry."""
+    rows = look(
+        path,
+        f"SELECT agent, launch_id, account, provider, profiles, input, output, cache_read, cache_write, reasoning, "
+        f"coalesce(nano_usd, 0) FROM entries WHERE ended_at >= {start!r}",
+    )
+    found: dict[Any, Any] = {}
+    for *who, one, two, three, four, five, nano in rows:
+        count, tokens, nanos = found.get(tuple(who), (0, Tokens(), 0))
+        more = Tokens(input=one, output=two, cache_read=three, cache_write=four, reasoning=five)
+        found[tuple(who)] = (count + 1, tokens + more, nanos + nano)
+    return found
+
+
+async def test_what_was_used_since_any_moment_is_what_the_entries_come_to(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("egress.ledger.writer._SUM_EVERY", 37)
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    dice = random.Random(seed)
+    now = 1_800_000_000.0
+    for _ in range(3):
+        async with opened(path) as ledger:
+            for _ in range(80):
+                made = reservation(
+                    ledger,
+                    agent=f"coder{dice.randrange(3)}",
+                    account=dice.choice(["main", "spare"]),
+                    profiles=dice.choice(["strict,base", "base", ""]),
+                    at=now,
+                )
+                await ledger.reserve(made)
+                if dice.random() < 0.9:
+                    nano = dice.choice([None, dice.randrange(10**9)])
+                    ended_at = now + dice.random() * 100
+                    await ledger.settle(
+                        settlement(made, output=dice.randrange(10**6), nano_usd=nano, ended_at=ended_at)
+                    )
+                now += dice.random() * 400
+            starts = [0.0, now + 1, *(1_800_000_000.0 + dice.random() * (now - 1_800_000_000.0) for _ in range(8))]
+            starts += [start // 3600 * 3600 for start in starts]
+            for start, used in (await ledger.used_since(starts)).items():
+                told = {
+                    (each.agent, each.launch_id, each.account, each.provider, ",".join(each.profiles)): (
+                        each.requests,
+                        each.tokens,
+                        each.nano_usd,
+                    )
+                    for each in used
+                }
+                assert told == recount(path, start), start
+
+
+async def test_a_ledger_of_many_rows_opens_as_fast_as_one_of_few(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = schema.open_for_writing
+    steps = 0
+
+    def counted(where: Path) -> sqlite3.Connection:
+        connection = real(where)
+
+        def step() -> int:
+            nonlocal steps
+            steps += 1
+            return 0
+
+        connection.set_progress_handler(step, 100)
+        return connection
+
+    async def cost() -> int:
+        nonlocal steps
+        steps = 0
+        async with opened(path) as ledger:
+            await ledger.used_since([0.0, 1_800_000_000.0])
+            return steps
+
+    def grow(rows: int) -> None:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute(
+                f"INSERT INTO entries ({columns}) WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n "
+                f"WHERE i < {rows}) SELECT {columns} FROM entries, n WHERE seq = 1"
+            )
+            connection.commit()
+
+    columns = "id, tenant_id, host, agent, launch_id, role, profile, profiles, account, provider, api, attempt, "
+    columns += "started_at, input, output, cache_read, cache_write, reasoning, reported, ended, ended_at, total_s"
+    async with opened(path) as ledger:
+        await entered(ledger)
+    grow(1000)
+    monkeypatch.setattr(schema, "open_for_writing", counted)
+    await cost()
+    few = await cost()
+    grow(30_000)
+    # Taken into the sums once.
+    assert await cost() > 10 * few > 0
+    assert await cost() <= 2 * few
+
+
+async def test_what_was_copied_long_ago_goes_and_the_sums_stay(path: Path) -> None:
+    clock = Clock()
+    async with opened(path, clock) as ledger:
+        for place in range(6):
+            await entered(ledger, at=clock.now + place * 10)
+            await ledger.act("coder0", "limit", cause="", by="egress", result="")
+        before = await ledger.used_since([0.0])
+        assert await ledger.prune(before=clock.now + 35, entries=2, actions=0) == 2
+        assert [entry.seq for entry in await ledger.entries_after(0, 10)] == [3, 4, 5, 6]
+        # Not what is younger, nor the last, by which counting goes on.
+        assert await ledger.prune(before=clock.now + 35, entries=6, actions=0) == 2
+        assert await ledger.prune(before=clock.now + 10**6, entries=6, actions=6) == 1 + 5
+        assert await ledger.used_since([0.0]) == before
+    async with opened(path, clock) as ledger:
+        assert await entered(ledger) == 7
+        assert (await ledger.act("coder0", "limit", cause="", by="egress", result="")).seq == 7
+
+
+# --- the other streams ------------------------------------------------------------------------------------------------
+
+
+async def test_whoever_copies_is_woken_by_each_kind_of_news(path: Path) -> None:
+    seen = Observation(account="main", provider="anthropic", window="5h", seen_at=1.0, used=0.4)
+    async with opened(path) as ledger:
+        for write, head in (
+            (lambda: entered(ledger), Head(1, 0, 0)),
+            (lambda: ledger.act("coder0", "limit", cause="", by="egress", result=""), Head(1, 1, 0)),
+            (lambda: asyncio.to_thread(time.sleep, 0), Head(1, 1, 1)),
+        ):
+            waiting = asyncio.create_task(ledger.newer(ledger.head, LIMIT_S))
+            await asyncio.sleep(0)
+            assert not waiting.done()
+            if head.observations:
+                ledger.observe((seen,))
+            await write()
+            assert await waiting == head
+        assert await ledger.newer(Head(1, 1, 1), 0.01) == Head(1, 1, 1)
+        # Who is behind does not wait.
+        assert await ledger.newer(Head(1, 0, 1), LIMIT_S) == Head(1, 1, 1)
+
+
+async def test_of_each_window_of_an_account_the_latest_is_told(path: Path) -> None:
+    def seen(window: str, used: float) -> Observation:
+        return Observation(account="main", provider="anthropic", window=window, seen_at=used, used=used)
+
+    async with opened(path) as ledger:
+        ledger.observe((seen("5h", 0.1), seen("7d", 0.2)))
+        await entered(ledger)
+        ledger.observe((seen("5h", 0.3),))
+        ledger.observe((seen("5h", 0.4),))
+        await entered(ledger)
+        (first, day), (second, hours) = await ledger.observations_after(0, 10)
+        assert (day, hours) == (seen("7d", 0.2), seen("5h", 0.4))
+        assert await ledger.observations_after(first, 10) == [(second, hours)]
+        assert ledger.head.observations == second
+    async with opened(path) as ledger:
+        assert ledger.head.observations == second
+        ledger.observe((seen("7d", 0.5),))
+        await entered(ledger)
+        assert [found for _, found in await ledger.observations_after(second, 10)] == [seen("7d", 0.5)]
+
+
+async def test_denials_and_agents_are_there_again(path: Path) -> None:
+    known = Registration(agent="coder0", launch_id="l1", accounts={"anthropic": "main"}, routes=("docs.python.org",))
+    async with opened(path) as ledger:
+        denial = Denial("coder0", "freeze", "it went wild", "ann", "d1", 1.0)
+        made = await ledger.deny(denial, result="2 streams ended", detail={"streams": 2})
+        assert (made.seq, made.id, made.agent, made.action, made.by) == (1, "d1", "coder0", "freeze", "ann")
+        await ledger.deny(denial._replace(agent="coder1"), result="denied")
+        await ledger.allow("coder1", "restore", cause="calm again", by="bob", id="d2")
+        await ledger.keep_agent(known)
+        await ledger.keep_agent(known.model_copy(update={"agent": "coder1"}))
+        await ledger.forget_agent("coder1")
+    async with opened(path) as ledger:
+        assert ledger.denials == {"coder0": denial}
+        assert ledger.agents == {"coder0": known}
+        actions = await ledger.actions_after(0, 10)
+        assert [(each.action, each.result, each.detail) for each in actions] == [
+            ("freeze", "2 streams ended", {"streams": 2}),
+            ("freeze", "denied", {}),
+            ("restore", "allowed", {}),
+        ]
+        assert await ledger.actions_after(2, 10) == actions[2:]
