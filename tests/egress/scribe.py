@@ -1,0 +1,48 @@
+"""A process that drives a ledger for as long as it lives, and says what was acknowledged: to be killed.
+
+``python -m tests.egress.scribe LEDGER``: each line on standard output is ``r ID`` (reserved), ``s ID OUTPUT`` (settled)
+or ``d AGENT`` (denied), written after the ledger said so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sys
+import time
+from pathlib import Path
+
+from egress.ledger import Ledger
+from egress.ledger.rows import Denial
+from tests.egress.ledgers import reservation, settlement
+
+TOGETHER = 16
+
+
+def say(*words: object) -> None:
+    os.write(1, (" ".join(map(str, words)) + "\n").encode())
+
+
+async def drive(ledger: Ledger, name: str) -> None:
+    while True:
+        made = reservation(ledger, agent=name, at=time.time())
+        await ledger.reserve(made)
+        say("r", made.id)
+        output = random.randrange(1, 10**6)
+        if random.random() < 0.1:
+            await ledger.deny(Denial(name, "cutoff", "", "ann", made.id, time.time()), result="denied")
+            say("d", name)
+        elif random.random() < 0.9:
+            await ledger.settle(settlement(made, output=output))
+            say("s", made.id, output)
+
+
+async def main() -> None:
+    ledger = await Ledger.open(Path(sys.argv[1]))
+    say("o", ledger.recovered)
+    await asyncio.gather(*(drive(ledger, f"agent{number}") for number in range(TOGETHER)))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,123 @@
+"""`kill -9` of whoever writes the ledger: what was acknowledged is there, nothing twice, nothing in between lost."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+
+from register import crashpoints
+from tests.egress.ledgers import look, opened
+from tests.soak import share
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LIMIT_S = 60.0
+PLACES = ("ledger.commit.before", "ledger.commit.after", "ledger.recover.before", "ledger.recover.after")
+
+
+@dataclass
+class Told:
+    """What the ledger acknowledged over all the lives of its writer."""
+
+    reserved: set[str] = field(default_factory=set)
+    settled: dict[str, int] = field(default_factory=dict)
+    denied: set[str] = field(default_factory=set)
+    lives: int = 0
+
+    def take(self, line: str) -> None:
+        kind, *words = line.split()
+        if kind == "r":
+            self.reserved.add(words[0])
+        elif kind == "s":
+            self.settled[words[0]] = int(words[1])
+        elif kind == "d":
+            self.denied.add(words[0])
+        elif kind == "o":
+            self.lives += 1
+
+
+async def live(path: Path, told: Told, *, lines: int | None = None, place: str | None = None) -> int:
+    """Let a writer live until it has said so much, or until it reaches a place; then it is killed."""
+    environment = {key: value for key, value in os.environ.items() if key != crashpoints.ENVIRONMENT_VARIABLE}
+    if place is not None:
+        environment[crashpoints.ENVIRONMENT_VARIABLE] = place
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.egress.scribe", str(path), stdout=asyncio.subprocess.PIPE, env=environment
+    )
+    assert process.stdout is not None
+    count = 0
+    async with asyncio.timeout(LIMIT_S):
+        while line := await process.stdout.readline():
+            # What was written when it was killed was said, too.
+            told.take(line.decode())
+            count += 1
+            if count == lines:
+                process.kill()
+        assert await process.wait() == -signal.SIGKILL
+    return count
+
+
+async def check(path: Path, told: Told) -> None:
+    async with opened(path) as ledger:
+        assert look(path, "SELECT count(*) FROM reservations") == [(0,)]
+        rows = look(path, "SELECT seq, id, output, reported, detail FROM entries ORDER BY seq")
+        assert [seq for seq, *_ in rows] == list(range(1, len(rows) + 1))
+        entries = {id_: (output, reported) for _, id_, output, reported, _ in rows}
+        assert len(entries) == len(rows)
+        for id_, output in told.settled.items():
+            assert entries.get(id_) == (output, 1), id_
+        for id_ in told.reserved - told.settled.keys():
+            assert id_ in entries, id_
+        estimates = [detail for _, _, _, reported, detail in rows if not reported]
+        assert set(estimates) <= {"the egress ended while this was under way"}
+        assert told.denied <= ledger.denials.keys()
+        total = sum(output for _, _, output, _, _ in rows)
+        assert sum(each.tokens.output for each in (await ledger.used_since([0.0]))[0.0]) == total
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_a_writer_that_dies_at_a_place(tmp_path: Path, place: str) -> None:
+    path, told = tmp_path / "ledger.db", Told()
+    await live(path, told, lines=200)
+    times = 20 if "commit" in place else 1
+    await live(path, told, place=f"{place}:{times}")
+    await check(path, told)
+    assert told.settled
+
+
+async def test_the_places_are_all_that_there_are() -> None:
+    assert {place for place in crashpoints.places() if place.startswith("ledger.")} == set(PLACES)
+
+
+async def randomly(path: Path, lives: int) -> None:
+    seed = int(os.environ.get("MUSTER_SEED") or random.randrange(2**32))
+    print(f"MUSTER_SEED={seed}")
+    dice = random.Random(seed)
+    told = Told()
+    for _ in range(lives):
+        await live(path, told, lines=dice.choice([1, 2, dice.randrange(3, 40), dice.randrange(40, 2000)]))
+        await check(path, told)
+    assert told.settled
+    assert told.lives == lives
+
+
+async def test_a_writer_that_dies_anywhere(tmp_path: Path) -> None:
+    await randomly(tmp_path / "ledger.db", 3)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+async def test_a_writer_that_dies_anywhere_many_times(tmp_path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    end, number = loop.time() + share(), 0
+    while loop.time() < end:
+        number += 1
+        await randomly(tmp_path / f"{number}.db", 20)
