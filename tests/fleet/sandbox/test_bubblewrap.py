@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import os
 import pwd
 import shutil
@@ -19,59 +18,16 @@ import pytest
 
 from fleet import runtimes, sandbox
 from fleet.errors import FleetError
-from fleet.sandbox import bubblewrap, policy, profiles
+from fleet.sandbox import bubblewrap, limits, policy, profiles, wrapping
 from fleet.sandbox.bubblewrap import Mount
 from fleet.sandbox.profiles import Written
 from fleet.sandbox.system import system
+from tests.fleet.sandbox.ground import LIMIT_S, Ground
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 needs_bubblewrap = pytest.mark.skipif(not shutil.which("bwrap"), reason="bubblewrap is not installed")
-LIMIT_S = 60.0
-
-
-class Ground:
-    """Muster's folders with two agents, and a person's files beside them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.state = folder / "state"
-        self.hidden = (self.state,)
-        self.workspace = self.state / "workspaces" / "coder0"
-        self.home = self.state / "agents" / "coder0" / "home"
-        self.journal = self.state / "agents" / "coder0" / "journal"
-        self.other_home = self.state / "agents" / "coder1" / "home"
-        for made in (self.workspace, self.home, self.journal, self.other_home, self.state / "run", folder / "person"):
-            made.mkdir(parents=True)
-        self.secrets = (
-            self.journal / "entries",
-            self.other_home / "key",
-            self.state / "register.db",
-            self.state / "run" / "gateway.sock",
-            folder / "person" / "diary",
-        )
-        for file in self.secrets:
-            file.write_text("secret")
-
-    def wrapped(
-        self, *command: str, locked: tuple[str, ...] = (), doors: tuple[Path, ...] = ()
-    ) -> tuple[list[str], dict[str, str]]:
-        prepared = runtimes.prepare(
-            runtimes.RUNTIMES["sim"], agent="coder0", home=self.home, workspace=self.workspace, model=None
-        )
-        prepared = dataclasses.replace(prepared, command=command, locked=tuple(self.home / name for name in locked))
-        argv = sandbox.wrap(prepared, workspace=self.workspace, home=self.home, hidden=self.hidden, doors=doors)
-        return list(argv), dict(prepared.environment)
-
-    def run(
-        self, script: str, *, locked: tuple[str, ...] = (), doors: tuple[Path, ...] = (), **environment: str
-    ) -> str:
-        argv, base = self.wrapped("/bin/sh", "-c", script, locked=locked, doors=doors)
-        done = subprocess.run(
-            argv, env={**base, **environment}, capture_output=True, text=True, timeout=LIMIT_S, check=False
-        )
-        assert "bwrap:" not in done.stderr
-        return done.stdout + done.stderr
 
 
 @pytest.fixture
@@ -350,3 +306,140 @@ def test_of_musters_sockets_it_sees_its_own_door_alone_and_can_neither_remove_no
         argv, environment = ground.wrapped(sys.executable, "-I", "-c", call, doors=(mine,))
         done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=False)
         assert (done.stdout, done.stderr) == ("through\n", "")
+
+
+# --- what a profile adds ------------------------------------------------------------------------------------------
+
+
+@needs_bubblewrap
+def test_what_a_profile_mounts_is_seen_at_its_place_and_written_only_where_it_says_so(
+    ground: Ground, tmp_path: Path
+) -> None:
+    for name in ("models", "cache"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    written = Written(mounts=(f"{tmp_path}/models:/models", f"{tmp_path}/cache:rw"))
+    profile = profiles.merged({"data": written})["data"]
+    out = ground.run(
+        f"cat /models/file {tmp_path}/cache/file; echo x > /models/new; echo y > {tmp_path}/cache/new", profile=profile
+    )
+    assert out.startswith("modelscache")
+    assert "Read-only file system" in out
+    assert not (tmp_path / "models" / "new").exists()
+    assert (tmp_path / "cache" / "new").read_text() == "y\n"
+
+
+@pytest.mark.parametrize(
+    ("mounted", "words"),
+    [
+        ("{state}", "Muster's own folder"),
+        ("{state}/agents/coder1/home:/in", "Muster's own folder"),
+        ("{state}/..:/in", "without `..`"),
+        ("{link}", "Muster's own folder"),
+        ("{around}:/in", "Muster's own folder"),
+        ("{person}:/in", "your home folder"),
+        ("/:/in", "whole file system"),
+        ("/run:/in", "the system's folder /run"),
+        ("/proc/1:/in", "the system's folder /proc"),
+        ("{socket}:/in", "is a socket"),
+        ("{nothing}", "is not there"),
+        ("/usr/share:/in:rw", "the system's folder /usr"),
+        ("{programs}:/in:rw", "the very programs"),
+    ],
+)
+def test_a_profile_cannot_show_what_would_open_more_than_itself(ground: Ground, mounted: str, words: str) -> None:
+    around = ground.state.parent
+    (around / "link").symlink_to(ground.state / "agents")
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(around / "s"))
+        text = mounted.format(
+            state=ground.state,
+            link=around / "link",
+            around=around,
+            person=pwd.getpwuid(os.getuid()).pw_dir,
+            socket=around / "s",
+            nothing=around / "nothing",
+            programs=Path(runtimes.__file__).parents[2],
+        )
+        with pytest.raises(FleetError, match=words):
+            ground.wrapped("/bin/true", profile=profiles.merged({"open": Written(mounts=(text,))})["open"])
+
+
+MUCH = "import sys; taken = bytearray(int(sys.argv[1])); print('taken')"
+MANY = """
+import os, sys, time
+started = 0
+try:
+    for _ in range(100):
+        if os.fork() == 0:
+            time.sleep(20)
+            os._exit(0)
+        started += 1
+except BlockingIOError:
+    pass
+print(started)
+"""
+
+
+@needs_bubblewrap
+def test_a_profile_bounds_the_memory_of_each_process(ground: Ground) -> None:
+    profile = profiles.merged({"small": Written(memory=128 * 2**20)})["small"]
+    little, much = (f'{sys.executable} -I -S -c "{MUCH}" {size * 2**20}' for size in (32, 256))
+    out = ground.run(f"{little}; {much} 2>&1 | tail -1; ulimit -d unlimited 2>&1", profile=profile)
+    assert out.splitlines()[:2] == ["taken", "MemoryError"]
+    assert "not permitted" in out
+    assert ground.run(much) == "taken\n"
+
+
+@needs_bubblewrap
+@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="somebody else than root is needed")
+def test_a_profile_bounds_how_many_processes_an_ordinary_users_agent_has(open_ground: Ground) -> None:
+    if limits.words(None, 20, release=os.uname().release) == () or not Path("/usr/bin/python3").exists():
+        pytest.skip("this kernel counts the processes of a user all together, or there is no Python for every user")
+    # What else this user runs does not count: as many as the limit are there already.
+    as_user = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups") if os.geteuid() == 0 else ()
+    others = [subprocess.Popen((*as_user, "sleep", "60")) for _ in range(20)]
+    try:
+        argv = bubblewrap.command_line(
+            shutil.which("bwrap") or "bwrap",
+            (
+                "/usr/bin/python3",
+                "-I",
+                "-S",
+                "/relay.py",
+                "-",
+                "0",
+                "processes=20",
+                "--",
+                "/usr/bin/python3",
+                "-c",
+                MANY,
+            ),
+            system=system(),
+            readonly=(),
+            hidden=open_ground.hidden,
+            workspace=Mount("writable", open_ground.workspace),
+            home=Mount("writable", open_ground.home),
+            further=(Mount("readonly", Path("/relay.py"), open_ground.copied(wrapping.RELAY)),),
+            root=False,
+        )
+        done = subprocess.run((*as_user, *argv), cwd="/", capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    finally:
+        for process in others:
+            process.kill()
+            process.wait()
+    assert 0 < int(done.stdout) < 20, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("release", "words"),
+    [
+        ("5.10.0-30-amd64", ("data=1000",)),
+        ("5.14.0", ("data=1000", "processes=20")),
+        ("6.18.1-x", ("data=1000", "processes=20")),
+        ("?", ("data=1000",)),
+    ],
+)
+def test_processes_are_bounded_where_the_kernel_counts_them_by_sandbox(release: str, words: tuple[str, ...]) -> None:
+    assert limits.words(1000, 20, release=release) == words
+    assert limits.words(None, None, release=release) == ()
