@@ -186,6 +186,8 @@ class Writer:
                     group = self._groups.get(timeout=None if self.trouble is None else self._patience())
                 except queue.Empty:
                     self._write([])
+                    with contextlib.suppress(RuntimeError):
+                        self._loop.call_soon_threadsafe(self._on_committed, self._head)
                     continue
                 if group is None:
                     break
