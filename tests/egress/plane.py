@@ -72,6 +72,10 @@ class Plane:
         self.agents[name] = session
         return session
 
+    def settings(self, *accounts: AccountSettings) -> EgressSettings:
+        """Settings with these accounts."""
+        return EgressSettings(host="here", accounts=accounts)
+
     async def entries(self, at_least: int = 0) -> list[Entry]:
         """The rows of the ledger, once there are so many."""
         while True:
