@@ -27,6 +27,7 @@ BENCHMARKS = {
     "memory": "the orchestrator with two agents, and an agent host",
     "roster": "reading and checking a roster of 1,000 and of 10,000 agents",
     "fleet_size": "!ps, the sweep and the start with 10, 100 and 1,000 agents",
+    "egress": "the metering proxy beside a direct connection and other proxies",
     "backlog": "1,000 commands that were written while the bot was down",
 }
 

@@ -18,11 +18,14 @@ class Figure:
     value: float
     unit: str
     at_most: float | None = None
+    at_least: float | None = None
 
     @property
     def missed(self) -> bool:
         """Whether there is a bound, and the value is beyond it."""
-        return self.at_most is not None and not self.value <= self.at_most
+        return (self.at_most is not None and not self.value <= self.at_most) or (
+            self.at_least is not None and not self.value >= self.at_least
+        )
 
     def to_json(self) -> dict[str, object]:
         """For programs."""
@@ -39,8 +42,8 @@ def table(benchmark: str, figures: Iterable[Figure]) -> str:
     lines = [benchmark]
     for figure in figures:
         bound = verdict = ""
-        if figure.at_most is not None:
-            bound = f"at most {figure.at_most:g}"
+        if figure.at_most is not None or figure.at_least is not None:
+            bound = f"at most {figure.at_most:g}" if figure.at_most is not None else f"at least {figure.at_least:g}"
             verdict = "MISSED" if figure.missed else "kept"
         lines.append(f"  {figure.name:<52} {figure.value:>9.2f} {figure.unit:<6} {bound:<14} {verdict}".rstrip())
     return "\n".join(lines)

@@ -1,0 +1,259 @@
+"""The egress beside a direct connection, nginx, a bare aiohttp proxy, mitmproxy and LiteLLM's proxy, in one run.
+
+The provider, the clients and each proxy are processes of their own on the same machine. Everything but ours runs
+without a ledger; ours writes each request into its own, durably, before the response's last byte leaves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+import tempfile
+import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks import egress_load, egress_provider, egress_ways
+from benchmarks.egress_ways import NotHere, Way
+from benchmarks.figures import Figure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
+
+CONNECTIONS = 16
+SECONDS = 8.0
+#: Requests before it is measured: connections, caches, what a runtime compiles.
+WARM_S = 1.0
+STREAMS = 200
+EVENTS = 160
+OPEN = 1_000
+CUT_STREAMS = 200
+LIMIT_S = 900.0
+
+_OTHERS: dict[str, Callable[[int, Path], AbstractAsyncContextManager[Way]]] = {
+    "nginx": egress_ways.nginx,
+    "bare aiohttp proxy": egress_ways.bare,
+    "mitmproxy": egress_ways.mitmproxy,
+    "LiteLLM": egress_ways.litellm,
+}
+_STREAMED = {"nginx", "bare aiohttp proxy"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What was measured of one way."""
+
+    documents: dict[str, float]
+    streams: dict[str, float] | None = None
+    cpu_ms: float = 0.0
+    """Of the proxy, per document."""
+    memory_mb: float = 0.0
+
+
+def measure() -> list[Figure]:
+    """Go every way that there is on this machine; say aloud which are not."""
+    return asyncio.run(_measure())
+
+
+async def _measure() -> list[Figure]:
+    with tempfile.TemporaryDirectory(prefix="mx-bench-") as name:
+        folder = Path(name)
+        async with asyncio.timeout(LIMIT_S), egress_ways.module("benchmarks.egress_provider") as (_, upstream):
+            seen = {"direct": await _go(Way(port=upstream), folder, streamed=True)}
+            for title, way in _OTHERS.items():
+                try:
+                    async with way(upstream, folder) as gone:
+                        seen[title] = await _go(gone, folder, streamed=title in _STREAMED)
+                except NotHere as error:
+                    print(f"egress: {title} is left out: {error}.", file=sys.stderr)
+            async with egress_ways.ours(upstream, folder) as egress:
+                seen["egress"] = await _go(egress.loopback, folder, streamed=True)
+                seen["egress, unix socket"] = await _go(egress.sandboxed, folder, streamed=True)
+                wrong = await _ledger_error(egress, _asked(seen))
+                held = await _held_open(egress)
+                one, everything = await _time_to_cut(egress)
+    return [
+        *_rates(seen),
+        *_delays(seen),
+        Figure(name="ledger against what the provider billed, tokens", value=wrong, unit="", at_most=0),
+        Figure(name=f"egress with {OPEN:,} open streams, RSS", value=held, unit="MB", at_most=150),
+        Figure(name=f"time to cut one agent, {CUT_STREAMS} streams open", value=one, unit="ms", at_most=50),
+        Figure(name=f"time to cut all {CUT_STREAMS} (emergency stop)", value=everything, unit="ms", at_most=50),
+    ]
+
+
+def _rates(seen: dict[str, Seen]) -> list[Figure]:
+    figures = []
+    for title, way in seen.items():
+        found = way.documents
+        figures += [
+            Figure(name=f"{title}: requests", value=found["per_s"], unit="/s"),
+            Figure(name=f"{title}: p50", value=found["p50_ms"], unit="ms"),
+            Figure(name=f"{title}: p99", value=found["p99_ms"], unit="ms"),
+        ]
+        if way.cpu_ms:
+            figures.append(Figure(name=f"{title}: CPU per request", value=way.cpu_ms, unit="ms"))
+            figures.append(Figure(name=f"{title}: RSS", value=way.memory_mb, unit="MB"))
+    ours = seen["egress"].documents["per_s"]
+    for title, least in (("bare aiohttp proxy", 0.5), ("mitmproxy", 3.0), ("LiteLLM", 10.0)):
+        if title in seen:
+            ratio = ours / seen[title].documents["per_s"]
+            figures.append(Figure(name=f"egress to {title}, requests/s", value=ratio, unit="times", at_least=least))
+    return figures
+
+
+def _delays(seen: dict[str, Seen]) -> list[Figure]:
+    direct = seen["direct"].streams
+    assert direct is not None
+    figures = []
+    for title, way in seen.items():
+        if way.streams is None or title == "direct":
+            continue
+        for name in ("p50", "p99"):
+            added = way.streams[f"{name}_ms"] - direct[f"{name}_ms"]
+            bound = 2.0 if title.startswith("egress") and name == "p99" else None
+            figures.append(
+                Figure(
+                    name=f"{title}: added per event, {name}, {STREAMS} streams", value=added, unit="ms", at_most=bound
+                )
+            )
+    return figures
+
+
+async def _go(way: Way, folder: Path, *, streamed: bool) -> Seen:
+    asking = {**way.to_json(), "connections": CONNECTIONS}
+    await _load({**asking, "seconds": WARM_S}, folder)
+    before = way.cpu_s()
+    documents = await _load({**asking, "seconds": SECONDS}, folder)
+    spent, memory = way.cpu_s() - before, way.memory_mb()
+    if documents["failed"]:
+        raise RuntimeError(f"{documents['failed']:g} of {documents['requests']:g} requests failed: {way}")
+    streams = None
+    if streamed:
+        streams = await _load({**way.to_json(), "connections": STREAMS, "events": EVENTS}, folder)
+        if streams["failed"]:
+            raise RuntimeError(f"{streams['failed']:g} of {STREAMS} streams broke off: {way}")
+    return Seen(documents=documents, streams=streams, cpu_ms=spent * 1000 / documents["requests"], memory_mb=memory)
+
+
+async def _load(asking: dict[str, Any], folder: Path) -> dict[str, float]:
+    """What the process of clients measures."""
+    (folder / "way.json").write_text(json.dumps(asking))
+    command = (sys.executable, "-m", "benchmarks.egress_load", str(folder / "way.json"))
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=egress_ways.ROOT, stdout=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.DEVNULL
+    )
+    try:
+        written, _ = await process.communicate()
+    except BaseException:
+        process.kill()
+        await process.wait()
+        raise
+    if process.returncode:
+        raise RuntimeError(f"the clients failed: {asking}")
+    found: dict[str, float] = json.loads(written)
+    return found
+
+
+def _asked(seen: dict[str, Seen]) -> int:
+    """How many documents the egress has answered, as the clients counted them, without the warm-up."""
+    return int(sum(seen[title].documents["requests"] for title in ("egress", "egress, unix socket")))
+
+
+async def _ledger_error(egress: egress_ways.Egress, asked: int) -> float:
+    """By how many tokens the ledger differs from what was billed, over all documents."""
+    await egress.idle()
+    rows: list[dict[str, Any]] = []
+    while True:
+        page = (await egress.client.entries(after=rows[-1]["seq"] if rows else 0, limit=2_000))["entries"]
+        if not page:
+            break
+        rows += page
+    whole = [row for row in rows if row["ended"] == "completed"]
+    bill = egress_provider.USAGE
+    error = sum(
+        abs(row["tokens"]["input"] - bill["prompt_tokens"]) + abs(row["tokens"]["output"] - bill["completion_tokens"])
+        for row in whole
+    )
+    missing = max(0, asked - len(whole))
+    gaps = sum(row["seq"] != number for number, row in enumerate(rows, 1))
+    return float(error + missing * bill["total_tokens"] + gaps)
+
+
+class _Streams:
+    """Streams that stay open, and when each got its last byte."""
+
+    def __init__(self, way: Way) -> None:
+        self._way = way
+        self._open = AsyncExitStack()
+        self._listening: list[asyncio.Task[None]] = []
+        self.last: dict[int, float] = {}
+        self.begun: set[int] = set()
+
+    async def open(self, count: int) -> None:
+        """Open so many, until each has had an event."""
+        source = egress_load.request(self._way.to_json(), {**egress_load.QUESTION, "stream": True})
+        for number in range(count):
+            reader, writer = await egress_load.connect(self._way.to_json(), number)
+            self._open.callback(writer.close)
+            writer.write(source)
+            self._listening.append(asyncio.create_task(self._listen(number, reader)))
+        while len(self.begun) < count:
+            if any(task.done() for task in self._listening):
+                raise RuntimeError("a stream ended before all were open")
+            await asyncio.sleep(0.02)
+
+    async def _listen(self, number: int, reader: asyncio.StreamReader) -> None:
+        with contextlib.suppress(ConnectionError):
+            while piece := await reader.read(2**16):
+                self.last[number] = time.monotonic()
+                if b"@" in piece:
+                    self.begun.add(number)
+
+    async def over(self, numbers: list[int]) -> None:
+        """Until these have ended."""
+        async with asyncio.timeout(30):
+            await asyncio.gather(*(self._listening[number] for number in numbers))
+
+    async def close(self) -> None:
+        await self._open.aclose()
+        for task in self._listening:
+            task.cancel()
+        await asyncio.gather(*self._listening, return_exceptions=True)
+
+
+async def _held_open(egress: egress_ways.Egress) -> float:
+    streams = _Streams(egress.sandboxed)
+    try:
+        async with asyncio.timeout(120):
+            await streams.open(OPEN)
+        return egress.sandboxed.memory_mb()
+    finally:
+        await streams.close()
+
+
+async def _time_to_cut(egress: egress_ways.Egress) -> tuple[float, float]:
+    """From before the command is given to the last byte that any of its streams got, ms: of one agent, of all."""
+    await egress.idle()
+    streams = _Streams(egress.sandboxed)
+    agents = len(egress.sandboxed.sockets)
+    try:
+        await streams.open(CUT_STREAMS)
+        mine = [number for number in range(CUT_STREAMS) if number % agents == 0]
+        rest = [number for number in range(CUT_STREAMS) if number % agents]
+        began = time.monotonic()
+        await egress.client.deny(egress_ways.AGENTS[0], cause="benchmark", by="benchmark", id="cut-1")
+        await streams.over(mine)
+        one = max(streams.last[number] for number in mine) - began
+        began = time.monotonic()
+        await egress.client.estop(cause="benchmark", by="benchmark")
+        await streams.over(rest)
+        everything = max(streams.last[number] for number in rest) - began
+        return one * 1000, everything * 1000
+    finally:
+        await streams.close()

@@ -1,0 +1,154 @@
+"""Clients: ``python -m benchmarks.egress_load WAY.json``. Prints what they measured as JSON.
+
+One process, so that what it takes is the same for each way that is measured. WAY.json has `host` and `port`, or
+`sockets` (unix, used in turn); `path`, `headers`; `connections`; and `seconds` of documents, or `events` of streams.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+_LENGTH = re.compile(rb"content-length:\s*(\d+)", re.IGNORECASE)
+_STAMP = re.compile(rb"@(\d+)@")
+QUESTION = {"model": "gpt-5-mini", "messages": [{"role": "user", "content": " ".join(["word"] * 300)}]}
+
+
+def request(way: dict[str, Any], body: dict[str, Any]) -> bytes:
+    """The bytes of a request, ready to be sent again and again."""
+    source = json.dumps(body).encode()
+    headers = {
+        "Host": "127.0.0.1",
+        "Content-Type": "application/json",
+        "Content-Length": str(len(source)),
+        "Accept-Encoding": "identity",
+        "Authorization": "Bearer sk-placeholder",
+        **way.get("headers", {}),
+    }
+    lines = [f"POST {way['path']} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + source
+
+
+async def connect(way: dict[str, Any], number: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection of its own."""
+    if sockets := way.get("sockets"):
+        return await asyncio.open_unix_connection(sockets[number % len(sockets)], limit=2**20)
+    return await asyncio.open_connection(way["host"], way["port"], limit=2**20)
+
+
+class _Asking(asyncio.Protocol):
+    """Asks for one document after the other."""
+
+    def __init__(self, source: bytes, until: float) -> None:
+        self._source, self._until = source, until
+        self._received = b""
+        self.took: list[float] = []
+        self.failed = 0
+        self.over = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._ask()
+
+    def _ask(self) -> None:
+        self._received = b""
+        self._began = time.perf_counter()
+        self._transport.write(self._source)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        end = self._received.find(b"\r\n\r\n")
+        if end < 0:
+            return
+        found = _LENGTH.search(self._received, 0, end)
+        if found is not None:
+            if len(self._received) < end + 4 + int(found[1]):
+                return
+        elif not self._received.endswith(b"\r\n0\r\n\r\n"):
+            return
+        now = time.perf_counter()
+        self.took.append(now - self._began)
+        if not self._received.startswith(b"HTTP/1.1 200"):
+            self.failed += 1
+        if now < self._until:
+            self._ask()
+        elif not self.over.done():
+            self.over.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.over.done():
+            self.failed += 1
+            self.over.set_result(None)
+
+
+async def documents(way: dict[str, Any]) -> dict[str, float]:
+    """Requests a second, and how long each took."""
+    loop = asyncio.get_running_loop()
+    source = request(way, QUESTION)
+    began = time.perf_counter()
+    clients = []
+    for number in range(way["connections"]):
+
+        def make() -> _Asking:
+            return _Asking(source, began + way["seconds"])
+
+        if sockets := way.get("sockets"):
+            transport, client = await loop.create_unix_connection(make, sockets[number % len(sockets)])
+        else:
+            transport, client = await loop.create_connection(make, way["host"], way["port"])
+        clients.append((transport, client))
+    await asyncio.gather(*(client.over for _, client in clients))
+    took = time.perf_counter() - began
+    for transport, _ in clients:
+        transport.close()
+    times = [one for _, client in clients for one in client.took]
+    cuts = statistics.quantiles(times, n=100)
+    return {
+        "requests": len(times),
+        "failed": sum(client.failed for _, client in clients),
+        "per_s": len(times) / took,
+        "p50_ms": cuts[49] * 1000,
+        "p99_ms": cuts[98] * 1000,
+    }
+
+
+async def streams(way: dict[str, Any]) -> dict[str, float]:
+    """How long after they were written events arrive, when all streams are open."""
+    source = request(way, {**QUESTION, "stream": True, "n": way["events"]})
+    late: list[float] = []
+    failed = 0
+
+    async def listen(number: int) -> None:
+        nonlocal failed
+        reader, writer = await connect(way, number)
+        writer.write(source)
+        rest, seen, events = b"", 0, way["events"]
+        while seen < events and (piece := await reader.read(2**16)):
+            now = time.monotonic_ns()
+            rest += piece
+            place = 0
+            for found in _STAMP.finditer(rest):
+                seen += 1
+                place = found.end()
+                # The first ones come while others still connect.
+                if seen > events // 4:
+                    late.append((now - int(found[1])) / 1e6)
+            rest = rest[place:]
+        failed += seen < events
+        writer.close()
+
+    await asyncio.gather(*(listen(number) for number in range(way["connections"])))
+    cuts = statistics.quantiles(late, n=100)
+    return {"events": len(late), "failed": failed, "p50_ms": cuts[49], "p99_ms": cuts[98]}
+
+
+if __name__ == "__main__":
+    chosen = json.loads(Path(sys.argv[1]).read_text())
+    print(json.dumps(asyncio.run(streams(chosen) if "events" in chosen else documents(chosen))))
