@@ -271,6 +271,9 @@ def _check_spending(document: yamlfile.Document, raw: Mapping[str, Any], known: 
                     ("budgets", block, name),
                     f"there is none of this name.{suggestion(name, there)} There are {', '.join(there) or 'none'}.",
                 )
+    default = names_of("agents").get("sandbox")
+    if isinstance(default, str) and default not in named["profiles"]:
+        document.report(("agents", "sandbox"), profiles.unknown(default, named["profiles"]))
     for name in names_of("budgets", "agents"):
         if not is_agent_name(name):
             document.report(("budgets", "agents", name), "not a name for an agent, such as coder0.")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from bot.config import Account, load
 from bot.orchestrator import redaction_of, running, until_stopped
+from bot.outlet.inside import inside
 from bot.paths import Paths
 from bot.up import converse_at_keyboard, first_of, log_to
 from connectors.terminal import MAIN
@@ -61,7 +62,7 @@ async def demo(environ: Mapping[str, str], *, live: bool) -> int:
         settings = dataclasses.replace(load(paths), accounts={"demo": account})
         environ = {**environ, _KEY: "demo-key-that-opens-nothing"}
         with log_to(paths.log, redaction_of(settings, environ)):
-            async with running(paths, settings, environ) as orchestrator:
+            async with inside(paths) as egress, running(paths, settings, environ, egress=egress) as orchestrator:
                 try:
                     return await (_live(orchestrator) if live else _played(orchestrator))
                 finally:

@@ -26,6 +26,7 @@ from bot.profiles import Profile
 from bot.setting_types import Block, Duration, Folder, Pattern, Size, Url
 from fleet import liveness, logs, roster
 from fleet.problems import suggestion
+from fleet.sandbox.profiles import NAME as PROFILE_NAME
 from register import address
 from register.errors import RegisterError
 from register.references import Reference
@@ -96,8 +97,12 @@ class AgentDefaults(Block):
         default=None, description="The runtime of agents that are launched without one."
     )
     model: str | None = Field(default=None, description="The model, as the runtime names it.")
-    sandbox: Literal["bubblewrap", "none"] | None = Field(
-        default=None, description="Absent: bubblewrap. With none, an agent acts as you do and could give Muster orders."
+    sandbox: Annotated[str, Field(pattern=f"^{PROFILE_NAME.pattern}$")] | None = Field(
+        default=None,
+        description=(
+            "bubblewrap, none, or one of `sandboxes`. Absent: bubblewrap. With none, an agent acts as you do and could "
+            "give Muster orders."
+        ),
     )
     workspaces: Folder | None = Field(
         default=None, description="The folder in which each agent gets a workspace of its own."

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bot import logs
 from bot.config import load
 from bot.orchestrator import redaction_of, running, until_stopped
+from bot.outlet.process import EgressProcess, variables_of
 from bot.upkeep import switching
 from register.queries import agent_messages
 
@@ -38,7 +39,11 @@ async def up(paths: Paths, environ: Mapping[str, str], *, at_keyboard: bool, bri
     paths.prepare()
     redact = redaction_of(settings, environ)
     with log_to(paths.log if at_keyboard else None, redact):
-        async with running(paths, settings, environ, bring_up=bring_up) as orchestrator:
+        egress = EgressProcess(paths, environ, variables_of(settings))
+        async with (
+            contextlib.aclosing(egress),
+            running(paths, settings, environ, bring_up=bring_up, egress=egress) as orchestrator,
+        ):
             for warning in settings.warnings:
                 print(warning, file=sys.stderr)
             if at_keyboard and orchestrator.terminal is not None:

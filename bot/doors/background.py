@@ -83,7 +83,10 @@ def stop(paths: Paths, *, agents_too: bool) -> str:
     """
     running = holder(paths.lock)
     if running is None or running.pid <= 0:
-        raise NotRunning(_left_running(paths) if agents_too else None)
+        left = _left_running(paths) if agents_too else None
+        if agents_too and left is None and _stop_egress(paths):
+            return "Muster was not running here; its egress was, and is stopped."
+        raise NotRunning(left)
     stopped = _stop_agents(Client(paths.gateway_socket)) if agents_too else []
     if stopped:
         brought_down.write(paths.brought_down, stopped)
@@ -95,7 +98,17 @@ def stop(paths: Paths, *, agents_too: bool) -> str:
         )
     if not agents_too:
         return "Muster is stopped. Agents that were running go on."
+    _stop_egress(paths)
     return "Muster and its agents are stopped." + (f" Stopped: {', '.join(stopped)}." if stopped else "")
+
+
+def _stop_egress(paths: Paths) -> bool:
+    """End the egress as well, which nobody needs then. False: it does not run."""
+    import asyncio
+
+    from bot.outlet import process
+
+    return asyncio.run(process.stop(paths))
 
 
 def _left_running(paths: Paths) -> str | None:

@@ -120,7 +120,12 @@ class Program(click.Group):
         self._client = client
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*SHELL_COMMANDS, *(command.name for command in self._table)]
+        return [*SHELL_COMMANDS, *(command.name for command in self._table if command.name not in SHELL_COMMANDS)]
+
+    def in_table(self, name: str) -> click.Command | None:
+        """The command of the orchestrator, also where the shell has one of its own under the same name."""
+        command = self._table.get(name)
+        return None if command is None else _made(command, self._table, self._client)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name in SHELL_COMMANDS:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bot.doors.egress import egress, egress_status, egress_stop, estop
 from bot.doors.upkeep import backup, restore, update
 
 if TYPE_CHECKING:
@@ -300,6 +301,10 @@ for _name, _made in (
     ("install", install),
     ("login", login),
     ("register copy", register_copy),
+    ("egress", egress),
+    ("egress status", egress_status),
+    ("egress stop", egress_stop),
+    ("estop", estop),
     ("backup", backup),
     ("restore", restore),
     ("update", update),

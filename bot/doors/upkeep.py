@@ -74,23 +74,31 @@ def backup(file: Path | None, workspaces: bool, as_json: bool) -> int:
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("what", type=click.Path(), metavar="FILE|NAME")
 @click.option("--json", "as_json", is_flag=True, help="Print the answer for programs.")
-def restore(file: Path, as_json: bool) -> int:
-    """Put a backup in the place of what is here. What is here is kept beside it.
+@click.pass_context
+def restore(ctx: click.Context, what: str, as_json: bool) -> int:
+    """Put a backup in the place of what is here. What is here is kept beside it. Or open an agent's way out again.
 
-    FILE: what `muster backup` wrote.
+    FILE: what `muster backup` wrote. NAME: an agent that was cut off; where there is a file of that name, write
+    ./FILE for it, or NAME as it is.
 
     Muster and its agents must not run. What was written in chat since the backup is not acted on again.
     """
     import asyncio
     import json
 
+    from fleet.names import is_agent_name
+
+    if is_agent_name(what) and not os.path.isfile(what):
+        opened = ctx.find_root().command.in_table("restore")  # type: ignore[attr-defined]
+        status: int = ctx.invoke(opened, name=what, as_json=as_json)
+        return status
     from bot.upkeep.restoring import restore as put_back
 
     show, clear = _ticker()
     try:
-        done = asyncio.run(put_back(_paths(), os.environ, file, now=time.time(), progress=show))
+        done = asyncio.run(put_back(_paths(), os.environ, Path(what), now=time.time(), progress=show))
     finally:
         clear()
     click.echo(json.dumps(_restored_json(done), indent=2) if as_json else _restored_text(done))

@@ -55,6 +55,9 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 #: A command that ends an agent waits so long for its way out to be closed first, seconds.
 _CLOSE_S = 3.0
 
+#: One that ends again and again is told so often, seconds.
+_TOLD_AGAIN_S = 600.0
+
 #: What an agent that was stopped by the egress is opened for when it is started again.
 _ENDED = frozenset({"freeze", "kill"})
 
@@ -141,8 +144,8 @@ class Outlet:
             if not self.needed:
                 self._gone()
                 return
-        if found is None:
-            self._gone()
+        if found is None and self.client is not None:
+            await self._lost(MusterError("its process ended."))
         client = await self.ensure()
         if self.trouble is not None:
             await self._back()
@@ -199,8 +202,9 @@ class Outlet:
         log.warning("egress.away", reason=str(error))
         self._gone()
         first, self.trouble = self.trouble is None, str(error)
-        if first:
-            self._since = self.services.clock()
+        now = self.services.clock()
+        if first and now - self._since >= _TOLD_AGAIN_S:
+            self._since = now
             await self._say(
                 f"egress/away/{self._since:.3f}",
                 f"⚠️ The egress is not there, so no agent reaches a model: {rendering.one_line(str(error), 500)} "
@@ -215,14 +219,19 @@ class Outlet:
     async def _say(self, key: str, text: str) -> None:
         """In the main room, where there is one."""
         services = self.services
-        try:
-            connector, room = services.main_room(None)
-        except UserError:
-            return
         words = services.redact(written(text, services.command_prefix))
-        place = Place(connector, conversation=room)
         with contextlib.suppress(RegisterError):
             async with services.store.write(TOLD) as tx:
+                try:
+                    connector, room = services.main_room(None)
+                except UserError:
+                    # Nobody said which room is the main one: then it is where the agents are launched.
+                    rows = await agents.every(tx)
+                    if not rows:
+                        return
+                    newest = max(rows, key=lambda row: row.started_at or 0.0)
+                    connector, room = newest.connector, newest.room
+                place = Place(connector, conversation=room)
                 for outbound in services.agents.teller.speaker.say(key, words, place, services.capabilities(connector)):
                     await outbox.put(tx, outbound, services.clock())
             services.delivery.wake()
@@ -363,13 +372,18 @@ class Outlet:
         client = self.client
         if client is None:
             raise MusterError("the egress is not there")
-        answer = await client.entries(
-            after=after.entries,
-            observations_after=after.observations,
-            actions_after=after.actions,
-            limit=limit,
-            wait_s=wait_s,
-        )
+        try:
+            answer = await client.entries(
+                after=after.entries,
+                observations_after=after.observations,
+                actions_after=after.actions,
+                limit=limit,
+                wait_s=wait_s,
+            )
+        except MusterError:
+            # Whoever is asked for news is the first to know that nobody is there.
+            self._look.set()
+            raise
         return page_of(answer)
 
     async def _told(self, tx: AsyncConnection, key: str, action: Action) -> None:

@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -85,6 +86,11 @@ def listens(control: Path) -> bool:
     return True
 
 
+def environment_of(environ: Mapping[str, str], secrets: Iterable[str]) -> dict[str, str]:
+    """What it may know of the environment of whoever starts it, with the variables `secrets`."""
+    return {**environment(environ), **{name: environ[name] for name in secrets if environ.get(name)}}
+
+
 def spawn(paths: Paths, environ: Mapping[str, str], secrets: Iterable[str]) -> subprocess.Popen[bytes]:
     """Start it in a session of its own, with what it may know of the environment.
 
@@ -95,7 +101,6 @@ def spawn(paths: Paths, environ: Mapping[str, str], secrets: Iterable[str]) -> s
     """
     folder = places(paths).folder
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    given = {**environment(environ), **{name: environ[name] for name in secrets if environ.get(name)}}
     descriptor = os.open(_output(paths), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         return subprocess.Popen(
@@ -103,7 +108,7 @@ def spawn(paths: Paths, environ: Mapping[str, str], secrets: Iterable[str]) -> s
             stdin=subprocess.DEVNULL,
             stdout=descriptor,
             stderr=descriptor,
-            env=given,
+            env=environment_of(environ, secrets),
             cwd=folder,
             start_new_session=True,
         )
@@ -161,6 +166,8 @@ class EgressProcess:
             self._client = None
         child = await asyncio.to_thread(spawn, self.paths, self.environ, self.secrets)
         self._child = child
+        # Whoever started it hears of its end, or it would stay as a zombie.
+        threading.Thread(target=child.wait, name="egress", daemon=True).start()
         log.info("egress.started", pid=child.pid)
         until = time.monotonic() + START_S
         while (found := await self.find()) is None:
@@ -177,7 +184,7 @@ class EgressProcess:
         more = f" Its last words: {words}" if words else f" Its log: {places(self.paths).log}"
         return f"The egress (process {child.pid}) {ended}.{more}"
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Let go of it; it goes on."""
         if self._client is not None:
             await self._client.close()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from bot.config import Account, load
 from bot.orchestrator import Orchestrator, running
-from bot.outlet.inside import InsideEgress, inside
+from bot.outlet.inside import inside
 from bot.paths import Paths
 from connectors import outbox
 from connectors.memory import MemoryConnector, MemoryServer, Said
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
+    from bot.outlet.outlet import Source
     from fleet.sim.provider import Provider
 
 ROOM = "room"
@@ -50,7 +51,7 @@ class House:
     paths: Paths
     chat: MemoryServer
     models: Provider
-    egress: InsideEgress
+    egress: Source
     """It lives as long as the house does, as the process would."""
     clock: Callable[[], float] | None = None
     orchestrator: Orchestrator | None = None

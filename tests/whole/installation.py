@@ -23,6 +23,8 @@ from typing import IO, TYPE_CHECKING, Any
 import aiohttp
 import yaml
 
+from bot.lock import holder
+from bot.outlet.process import places
 from bot.paths import Paths
 from fleet import lifecycle
 from fleet.sweep import survivors
@@ -323,9 +325,18 @@ class Installation:
         await self.kill()
         for name in self.agents():
             await lifecycle.kill(self.paths.agent_folder(name))
+        end_egress(self.paths)
         if self._log is not None:
             self._log.close()
         await self.nobody_left()
+
+
+def end_egress(paths: Paths) -> None:
+    """End the egress of an installation, which outlives all else, as the last of it."""
+    found = holder(places(paths).lock)
+    if found is not None and found.pid > 0:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(found.pid, signal.SIGKILL)
 
 
 @contextlib.asynccontextmanager

@@ -1,0 +1,149 @@
+"""What a shell does with the egress itself: run it, look at it, end it, and stop everything at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from bot.paths import Paths
+
+
+def _paths() -> Paths:
+    from bot.paths import Paths
+
+    return Paths.of(os.environ)
+
+
+@click.command()
+@click.option("--detach", is_flag=True, help="Run in the background and return once it listens.")
+def egress(detach: bool) -> int:
+    """Run this host's egress here, the only way out of agents' sandboxes. Muster starts it by itself when it is needed.
+
+    It serves those agents that it knows, with the limits that it was told last, whether Muster runs or not.
+    """
+    import asyncio
+
+    from bot.config import load
+    from bot.outlet import process
+
+    paths = _paths()
+    paths.prepare()
+    secrets = process.variables_of(load(paths))
+    if detach:
+        source = process.EgressProcess(paths, os.environ, secrets)
+
+        async def start() -> bool:
+            there = await source.find() is not None
+            await source.start()
+            await source.aclose()
+            return there
+
+        there = asyncio.run(start())
+        click.echo(f"The egress {'runs already' if there else 'runs in the background'}: {_place(paths)}.")
+        return 0
+    if process.listens(process.places(paths).control):
+        from bot.errors import UserError
+
+        raise UserError("An egress runs here already. `muster egress stop` ends it.")
+    click.echo(f"The egress logs to {process.places(paths).log}. Ctrl-C ends it.", err=True)
+    os.execve(sys.executable, process.command(paths), process.environment_of(os.environ, secrets))  # noqa: S606
+    return 1
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print it for programs.")
+def egress_status(as_json: bool) -> int:
+    """Say whether the egress runs, whom it serves and what is under way."""
+    import asyncio
+    import json
+    from typing import Any
+
+    from bot.outlet import process, stop
+    from egress.client import EgressClient
+
+    paths = _paths()
+    control = process.places(paths).control
+
+    async def look() -> dict[str, Any] | None:
+        if not process.listens(control):
+            return None
+        async with EgressClient(control) as client:
+            return await client.status()
+
+    found = asyncio.run(look())
+    pulled = stop.is_pulled(paths.state)
+    if as_json:
+        click.echo(json.dumps({"running": found is not None, "estop": pulled, "status": found}, indent=2))
+    elif found is None:
+        click.echo("The egress does not run.")
+    else:
+        agents = ", ".join(map(str, found.get("agents") or [])) or "none"
+        click.echo(f"The egress runs (process {found.get('pid')}), {found.get('streams')} requests under way.")
+        click.echo(f"It serves: {agents}")
+    if pulled and not as_json:
+        click.echo("The emergency stop holds: nothing leaves. `muster estop --clear` ends it.")
+    return 0 if found is not None else 1
+
+
+@click.command()
+def egress_stop() -> int:
+    """End the egress. Agents in sandboxes reach nothing until it runs again, which Muster sees to when it runs."""
+    import asyncio
+
+    from bot.outlet import process
+
+    ended = asyncio.run(process.stop(_paths()))
+    click.echo("The egress is stopped." if ended else "The egress does not run.")
+    return 0
+
+
+@click.command()
+@click.option("--clear", is_flag=True, help="End the emergency stop.")
+def estop(clear: bool) -> int:
+    """The emergency stop: close the way out of all agents at once. It needs neither Muster nor the egress to answer."""
+    import asyncio
+    import contextlib
+    import time
+
+    from bot.outlet import process, stop
+    from bot.timestamps import timestamp
+    from egress.client import EgressClient
+    from register.errors import MusterError
+
+    paths = _paths()
+    if clear:
+        done = stop.release(paths.state)
+    else:
+        paths.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        done = stop.pull(paths.state, by="shell", at=str(timestamp(time.time())))
+    control = process.places(paths).control
+    heard = False
+    if process.listens(control):
+
+        async def tell() -> None:
+            async with EgressClient(control) as client:
+                if clear:
+                    await client.clear_estop(cause="muster estop --clear", by="shell")
+                else:
+                    await client.estop(cause="muster estop", by="shell")
+
+        with contextlib.suppress(MusterError):
+            asyncio.run(tell())
+            heard = True
+    if clear:
+        click.echo("The emergency stop is over." if done or heard else "There was no emergency stop.")
+        return 0
+    click.echo("Everything is stopped: no agent gets out. `muster estop --clear` ends it.")
+    if not heard:
+        click.echo("The egress did not answer; it looks at the file before it lets anything out.", err=True)
+    return 0
+
+
+def _place(paths: Paths) -> str:
+    from bot.outlet import process
+
+    return str(process.places(paths).control)
