@@ -177,7 +177,7 @@ MISTAKES = [
     (
         "agents:\n  sandbox: docker\n",
         "muster.yaml:2: agents.sandbox: ",
-        "found 'docker'; allowed are bubblewrap, none.",
+        "No sandbox is called 'docker'; there are bubblewrap, none.",
     ),
     ("agents:\n  workspaces: work\n", "muster.yaml:2: agents.workspaces: ", "an absolute path is wanted"),
     ("register:\n  url: muster.db\n", "muster.yaml:2: register.url: ", "sqlite:/// and the absolute path"),
