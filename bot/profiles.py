@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from bot.limits import Limit, Limits
 from bot.setting_types import Block, Size
+from egress.routes import RouteError, route
 from fleet.entries import Value
 from fleet.sandbox.profiles import LEAST_PIDS, Kind, Written
 
@@ -19,6 +20,14 @@ def _listed(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def _route(value: str) -> str:
+    try:
+        route(value)
+    except RouteError as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
 Words = Annotated[
     tuple[Annotated[str, Field(min_length=1, max_length=4096)], ...],
     BeforeValidator(_listed),
@@ -26,6 +35,13 @@ Words = Annotated[
     WithJsonSchema({"type": ["string", "array"], "items": {"type": "string"}}),
 ]
 """A text, or a list of them."""
+Routes = Annotated[
+    tuple[Annotated[str, Field(min_length=1, max_length=300), AfterValidator(_route)], ...],
+    BeforeValidator(_listed),
+    Field(max_length=200),
+    WithJsonSchema({"type": ["string", "array"], "items": {"type": "string"}}),
+]
+"""Hosts, as `egress.routes` reads them."""
 
 
 class Profile(Block):
@@ -35,9 +51,10 @@ class Profile(Block):
     extends: Words = Field(
         default=(), description="Profiles that it adds to, merged in this order; a later one, and this, go before."
     )
-    routes: Words = Field(
+    routes: Routes = Field(
         default=(),
-        description="Hosts that can be reached besides models: docs.python.org (port 443), github.com:22, *.example.org.",
+        description="Hosts that can be reached by TLS besides models: docs.python.org (port 443), "
+        "git.example.com:8443, *.example.org; 10.0.0.5:8080 for a private address.",
     )
     mounts: Words = Field(
         default=(), description="Folders that it sees besides its workspace: /data read-only, /data:rw to write."

@@ -19,8 +19,6 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-import idna
-
 from register.errors import MusterError
 
 if TYPE_CHECKING:
@@ -228,10 +226,7 @@ def _name(host: str, *, unicode: bool) -> str:
     if not host.isascii():
         if not unicode:
             raise ValueError("a name is asked for in its ASCII form (xn--...).")
-        try:
-            host = idna.encode(host, uts46=True, std3_rules=True).decode("ascii")
-        except idna.IDNAError as error:
-            raise ValueError(f"no name of a host is written so ({error}).") from None
+        host = _ascii(host)
     host = host.lower()
     labels = host.split(".")
     if len(host) > LONGEST_NAME or not all(_LABEL.fullmatch(label) for label in labels):
@@ -244,11 +239,19 @@ def _name(host: str, *, unicode: bool) -> str:
         raise ValueError("a single word is nobody's name on the internet.")
     for label in labels:
         if label.startswith("xn--"):
-            try:
-                idna.ulabel(label)
-            except idna.IDNAError as error:
-                raise ValueError(f"{label} is no encoded label ({error}).") from None
+            _ascii(label)
     return host
+
+
+def _ascii(name: str) -> str:
+    """A name, or a label of one, in its ASCII form (IDNA 2008, UTS 46)."""
+    # Seldom needed, and its tables are large.
+    import idna
+
+    try:
+        return idna.encode(name, uts46=True, std3_rules=True).decode("ascii")
+    except idna.IDNAError as error:
+        raise ValueError(f"no name of a host is written so ({error}).") from None
 
 
 def _shown(text: str) -> str:

@@ -28,7 +28,7 @@ DEFAULT: Final[Kind] = "bubblewrap"
 NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,31}")
 #: A host, or all below one, with a port or without. Who lets traffic through checks more.
 _ROUTE: Final = re.compile(
-    r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?"
+    r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9./-]{0,251}[A-Za-z0-9])?(:[0-9]{1,5})?|\[[0-9A-Fa-f:./]+\](:[0-9]{1,5})?"
 )
 #: A process of Node.js alone reserves some hundred megabytes.
 LEAST_MEMORY: Final = 64 * 2**20
@@ -168,7 +168,7 @@ def _check(name: str, profile: Written, every: Mapping[str, Written]) -> None:
             raise ProfileProblem(
                 name,
                 "routes",
-                f"found {route[:80]!r}; a host is wanted, like docs.python.org, github.com:22 or *.example.org.",
+                f"found {route[:80]!r}; a host is wanted, like docs.python.org, git.example.com:8443 or *.example.org.",
             )
     for text in profile.mounts:
         try:

@@ -536,6 +536,8 @@ def test_budgets_are_read_as_limits_with_their_scopes(paths: Paths) -> None:
         ("window: 5h", "window: 5 o'clock", 11, "budgets.accounts.main.window", "Write day, week or month (UTC)"),
         ("main: {usd", "mian: {usd", 11, "budgets.accounts.mian", "Did you mean 'main'?"),
         ("cache_read: 0.2", "cached: 0.2", 5, "budgets.weights", "no kind of tokens is called 'cached'"),
+        ("[docs.python.org]", "[docs.python.org, localhost]", 17, "sandboxes.docs.routes[1]", "list its address"),
+        ('"github.com:443"', "https://github.com/x", 20, "sandboxes.wide.routes[0]", "it is a URL"),
         ("extends: bubblewrap", "extend: bubblewrap", 16, "sandboxes.docs.extend", "Did you mean 'extends'?"),
         ("extends: [docs]", "extends: [docs, wide]", 20, "sandboxes.wide.extends", "goes round in a circle"),
         ("  wide:", "  ../wide:", 20, "sandboxes.../wide", "a lower-case letter, then"),
