@@ -126,6 +126,11 @@ def rates(
     return found
 
 
+def load() -> None:
+    """Load the tables, which otherwise the first price waits for (a third of a second)."""
+    rates("anthropic", "any", 0)
+
+
 @lru_cache(maxsize=1024)
 def _tiers(provider: str, model: str, quarter: int, terms: _Context) -> tuple[tuple[int, Rates], ...]:
     """What a model costs at a time, by the least input above which it does, in order; none: no price is known."""

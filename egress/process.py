@@ -22,6 +22,7 @@ from typing import Final
 
 import structlog
 
+from budget import prices
 from egress.places import EgressPaths
 from egress.server import running
 from register.errors import MusterError
@@ -57,6 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     try:
         configure_log(paths.log)
+        prices.load()
         # What is there now stays: the collector need not look at it again and again.
         gc.freeze()
         gc.set_threshold(_GARBAGE, 20, 20)

@@ -150,5 +150,6 @@ def test_nothing_is_a_price() -> None:
 
 
 def test_the_tables_are_loaded_only_when_a_price_is_asked_for() -> None:
-    code = "import sys, budget.admission, budget.prices; sys.exit('genai_prices' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    for more, loaded in (("", 0), ("budget.prices.load();", 1)):
+        code = f"import sys, budget.admission, budget.prices; {more} sys.exit('genai_prices.data' in sys.modules)"
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == loaded
