@@ -49,7 +49,8 @@ class Passage:
         began: float,
         hold: Callable[[Coroutine[None, None, None]], None],
     ) -> None:
-        """`began` is when the request came (monotonic); `hold` runs what must end even when this task does not."""
+        """`began` is when it was admitted (monotonic), from when on the ledger counts, too; `hold` runs what must end
+        even when this task does not."""
         self._lease = lease
         self._answer = answer
         self._account = account

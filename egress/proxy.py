@@ -144,7 +144,6 @@ class Proxy:
             path: its target, without what belongs to the listener.
             provider: whose host the agent believes to talk to; None: the path says it.
         """
-        began = time.monotonic()
         answer = answers.Answer(request)
         api: Api = "responses" if provider == "openai" else "anthropic"
         if line.running >= MOST_REQUESTS:
@@ -166,7 +165,7 @@ class Proxy:
                 raise _Refusal(403, denied.reason)
             if self._stopping:
                 raise _Refusal(503, "the egress is being stopped.", retry_after_s=2, close=True)
-            await self._forward(line, request, answer, target, operation, began)
+            await self._forward(line, request, answer, target, operation)
         except _Refusal as refusal:
             _refuse(answer, api, refusal)
         except ConnectionError:
@@ -196,14 +195,13 @@ class Proxy:
         answer: answers.Answer,
         target: Target,
         operation: Operation,
-        began: float,
     ) -> None:
         assert target.provider is not None
         account = self._account(line, target.provider)
         body = await self._body(request, answer)
         try:
             if operation.metered:
-                await self._metered(line, request, answer, target, operation.api, account, body, began)
+                await self._metered(line, request, answer, target, operation.api, account, body)
             else:
                 await self._harmless(line, request, answer, target, account, body)
         finally:
@@ -268,7 +266,6 @@ class Proxy:
         api: Api,
         account: AccountSettings,
         body: Body,
-        began: float,
     ) -> None:
         wanted = await self._read(api, body)
         outgoing = await self._outgoing(request, account)
@@ -300,7 +297,7 @@ class Proxy:
             provider=account.provider,
             api=api,
             hide_usage=wanted.stream and not wanted.include_usage,
-            began=began,
+            began=time.monotonic(),
             hold=self.hold,
         )
         self._passages.add(passage)

@@ -102,6 +102,8 @@ def _one(
         yield f"is the row of {row.agent}, {row.api}"
     if row.ended_at < row.started_at or row.total_s < 0:
         yield "ended before it began"
+    if row.first_byte_s is not None and row.first_byte_s > row.total_s:
+        yield "had its first byte after its end"
     if not served:
         audit.kinds["not served"] += 1
         if row.reported:
@@ -112,7 +114,7 @@ def _one(
     undisturbed = not given.left and not (killed and not given.ended)
     yield from _tokens(order, given, entry, row, audit, undisturbed)
     if undisturbed:
-        yield from _end(order, given, entry, row)
+        yield from _end(order, given, entry, row, killed)
 
 
 def _tokens(order: Order, given: Given, entry: Served, row: Entry, audit: Audit, undisturbed: bool) -> Iterable[str]:
@@ -139,10 +141,11 @@ def _tokens(order: Order, given: Given, entry: Served, row: Entry, audit: Audit,
         yield "is estimated at nothing, though its client was given something"
 
 
-def _end(order: Order, given: Given, entry: Served, row: Entry) -> Iterable[str]:
+def _end(order: Order, given: Given, entry: Served, row: Entry, killed: bool) -> Iterable[str]:
     if row.ended not in _ENDINGS.get(entry.state, {row.ended}):
         yield f"ended as {row.ended}, the provider says {entry.state}"
-    if entry.state in {"completed", "refused", "failed"}:
+    # What a client saw to the end may have been broken off behind that, by the death of the egress.
+    if entry.state in {"completed", "refused", "failed"} and (given.whole or not killed):
         # An error in mid-stream comes after a 200.
         status = 200 if entry.state == "failed" else entry.status
         visible = order.api == "chat" and order.stream and not order.asks_usage and status == 200
