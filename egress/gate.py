@@ -163,7 +163,7 @@ class Gate:
         await self._tallies.arrange(settings, agents.values(), attach=attach)
         self._settings, self._agents = settings, agents
         for tally in list(self._tallies):
-            if tally.used + tally.streaming > tally.bound:
+            if tally.reached:
                 self._reach(tally)
 
     # --- Gatekeeper -------------------------------------------------------------------------------------------------
@@ -343,7 +343,7 @@ class Gate:
         if ending.observations:
             self._ledger.observe(ending.observations)
         for tally in tallies:
-            if tally.spent and asked.agent not in tally.met:
+            if tally.reached:
                 self._reach(tally, asked.agent)
         return written
 
@@ -369,7 +369,7 @@ class Gate:
     def _reach(self, tally: Tally, agent: str | None = None) -> None:
         """End all that draw on it, and do once what its policy says, to each agent that has to do with it."""
         tally.roll(now := self._clock())
-        if not tally.spent and tally.used + tally.streaming <= tally.bound:
+        if not tally.reached:
             return
         ended = [lease for leases in self._leases.values() for lease in leases if lease.draws_on(tally)]
         involved = {lease.agent for lease in ended} | ({agent} if agent is not None else set())

@@ -104,11 +104,13 @@ class GateLease:
         return self._weighed + self._money
 
     def hold(self, tally: Tally, reserved: int) -> None:
-        """Hold this much against a tally, in the parts that it counts, and count on it from now on."""
+        """Hold this much against a tally, in the parts that it counts, and count on it from now on.
+
+        What it reads is counted from the beginning: once it has left, the provider bills it.
+        """
         hold = Hold(tally, reserved)
         (self._weighed if tally.limit.unit == "tokens" else self._money).append(hold)
-        if self.so_far.total:
-            hold.count(cost(self._counted(), tally.limit, self._weights, self.rates))
+        hold.count(cost(self._counted(), tally.limit, self._weights, self.rates))
 
     def draws_on(self, tally: Tally) -> bool:
         return any(hold.tally is tally for hold in self.holds)

@@ -126,6 +126,12 @@ class Tally:
     def spent(self) -> bool:
         return self.used >= self.bound
 
+    @property
+    def reached(self) -> bool:
+        """Nothing more may be used. While responses stream, the limit must be passed for that, and not only be met: one
+        that was clamped to what was left may just end there."""
+        return self.used >= self.bound or self.used + self.streaming > self.bound
+
     def replace(self, limit: Limit) -> None:
         """Hold another amount, or another policy. What was reached before may be open again."""
         self.limit = limit
@@ -182,16 +188,17 @@ class Hold:
         tally.held += reserved
 
     def count(self, so_far: int) -> bool:
-        """Take what the request used so far, never less than before; whether the limit is passed now."""
+        """Take what the request used so far; whether the limit is passed now.
+
+        It can become less: when the provider tells what was read, and it is less than was assumed.
+        """
         tally = self.tally
-        if so_far > self.so_far:
-            tally.streaming += so_far - self.so_far
-            self.so_far = so_far
-            if so_far > self.held:
-                tally.held += so_far - self.held
-                self.held = so_far
-        # At the limit itself nothing is overshot yet: a response that was clamped to what was left may just end there.
-        return tally.used + tally.streaming > tally.bound
+        tally.streaming += so_far - self.so_far
+        self.so_far = so_far
+        if so_far > self.held:
+            tally.held += so_far - self.held
+            self.held = so_far
+        return tally.reached
 
     def release(self) -> None:
         """Give everything back."""

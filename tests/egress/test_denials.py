@@ -1,0 +1,194 @@
+"""Cut-off and emergency stop: closed at once, durable when acknowledged, there again after a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from typing import TYPE_CHECKING
+
+import pytest
+
+from egress.admission import Ending, LedgerUnwritable, Refused
+from egress.denials import StopNotKept
+from tests.egress.gates import allowance, asked, heard, house, pool
+from tests.egress.ledgers import look
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from egress.admission import Cut
+
+
+async def test_a_cut_off_ends_everything_of_one_agent_and_is_durable_when_acknowledged(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        mine = [await home.gate.admit(asked()) for _ in range(3)]
+        other = await home.gate.admit(asked("coder1"))
+        tunnels: list[Cut] = []
+        home.gate.watch("coder0", tunnels.append)
+        denying = asyncio.ensure_future(home.gate.deny("coder0", "cutoff", cause="it went wild", by="ann", id="d1"))
+        await asyncio.sleep(0)
+        # Before anything was written.
+        assert not denying.done()
+        assert all(lease.cut for lease in mine)
+        assert len(tunnels) == 1
+        assert home.gate.denied("coder0") == tunnels[0]
+        assert await denying == 3
+        assert look(tmp_path / "ledger.db", "SELECT agent, id FROM denials") == [("coder0", "d1")]
+        assert other.cut is None
+        assert home.gate.denied("coder1") is None
+        with pytest.raises(Refused, match=r"cut off by ann: it went wild\. `muster restore coder0` opens it again"):
+            await home.gate.admit(asked())
+        (action, refused) = await home.actions()
+        assert (action.id, action.action, action.cause, action.by) == ("d1", "cutoff", "it went wild", "ann")
+        assert action.detail == {"streams": 3}
+        assert refused.action == "refused"
+        # The same command again changes nothing.
+        assert await home.gate.deny("coder0", "cutoff", cause="it went wild", by="ann", id="d1") == 0
+        assert len(await home.actions()) == 2
+
+
+async def test_a_cut_off_outlives_a_restart_until_it_is_taken_back(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        await home.gate.deny("coder0", "freeze", cause="", by="ann", id="d1")
+        await home.gate.close()
+        assert [(agent, action) for agent, action, _ in home.enforced] == [("coder0", "freeze")]
+    async with house(tmp_path, agents=0) as home:
+        assert home.gate.denied("coder0") is not None
+        assert home.agent()["denied"]["by"] == "ann"
+        with pytest.raises(Refused):
+            await home.gate.admit(asked())
+        assert await home.gate.allow("coder0", cause="calm again", by="bob", id="d2")
+        await home.use()
+        assert not await home.gate.allow("coder0", cause="", by="bob")
+        assert home.enforced == []
+        assert [each.action for each in await home.actions()] == ["freeze", "freeze", "refused", "restore"]
+
+
+async def test_a_cut_off_between_admission_and_its_row_lets_nothing_out(tmp_path: Path) -> None:
+    async with house(tmp_path, pool(1000)) as home:
+        admitting = asyncio.ensure_future(home.gate.admit(asked()))
+        await asyncio.sleep(0)
+        await home.gate.deny("coder0", "cutoff", cause="", by="ann", id="d1")
+        with pytest.raises(Refused):
+            await admitting
+        assert home.limit()["reserved"] == 0
+        assert await home.entries() == []
+        await home.actions()
+        assert look(tmp_path / "ledger.db", "SELECT count(*) FROM reservations") == [(0,)]
+
+
+async def test_with_a_full_disk_a_cut_off_holds_and_is_written_later(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        lease = await home.gate.admit(asked())
+        with contextlib.closing(sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(LedgerUnwritable):
+                await home.gate.deny("coder0", "kill", cause="", by="ann", id="d1")
+            assert lease.cut is not None
+            assert home.gate.denied("coder0") is not None
+            # What is to be opened stays closed until that is durable.
+            with pytest.raises(LedgerUnwritable):
+                await home.gate.allow("coder0", cause="", by="ann")
+            assert home.gate.denied("coder0") is not None
+            other.execute("ROLLBACK")
+        await home.gate.close()
+        assert [(agent, action) for agent, action, _ in home.enforced] == [("coder0", "kill")]
+
+
+async def test_who_watches_no_more_is_told_nothing(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        told: list[str] = []
+        home.gate.watch("coder0", lambda _: told.append("first"))
+        stop = home.gate.watch("coder0", lambda _: told.append("second"))
+        stop()
+        stop()
+        await home.gate.deny("coder0", "cutoff", cause="", by="ann", id="d1")
+        assert told == ["first"]
+
+
+@pytest.mark.parametrize(
+    ("scope", "closed"), [("agent:coder0", True), ("profile:base", True), ("host", True), ("account:main", False)]
+)
+async def test_a_spent_limit_closes_routes_too_unless_it_is_one_accounts(
+    tmp_path: Path, scope: str, closed: bool
+) -> None:
+    limit = allowance(500, scope) if scope.startswith("agent") else pool(500, scope)
+    async with house(tmp_path, limit) as home:
+        tunnels: list[Cut] = []
+        home.gate.watch("coder0", tunnels.append)
+        await home.use(read=400)
+        assert home.gate.denied("coder0") is None if not closed else home.gate.denied("coder0") is not None
+        assert bool(tunnels) is closed
+        await home.limits()
+        assert home.gate.denied("coder0") is None
+
+
+# --- the emergency stop -----------------------------------------------------------------------------------------------
+
+
+async def test_a_file_stops_everything_of_everybody_and_its_going_opens_it(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        leases = [await home.gate.admit(asked(name)) for name in ("coder0", "coder1")]
+        tunnels: list[Cut] = []
+        home.gate.watch("coder1", tunnels.append)
+        home.estop.touch()
+        home.gate.look()
+        home.gate.look()
+        assert all("muster estop --clear" in cut.reason for lease in leases for cut in heard(lease))
+        assert len(tunnels) == 1
+        for lease in leases:
+            await lease.settle(Ending(ended="cut"))
+        assert home.gate.standing()["estop"] is True
+        with pytest.raises(Refused, match="The emergency stop is set"):
+            await home.gate.admit(asked())
+        home.estop.unlink()
+        await home.use()
+        assert [each.action for each in await home.actions()] == ["estop", "refused", "estop-clear"]
+
+
+async def test_an_admission_sees_the_stop_before_anybody_looked(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        lease = await home.gate.admit(asked())
+        home.estop.touch()
+        with pytest.raises(Refused, match="The emergency stop is set"):
+            await home.gate.admit(asked("coder1"))
+        assert lease.cut is not None
+
+
+async def test_the_stop_is_there_before_anything_is_served(tmp_path: Path) -> None:
+    (tmp_path / "estop").touch()
+    async with house(tmp_path) as home:
+        assert home.gate.denied("coder0") is not None
+
+
+async def test_a_commanded_stop_is_a_file_and_outlives_a_restart(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        lease = await home.gate.admit(asked())
+        stopping = asyncio.ensure_future(home.gate.estop(cause="too much", by="ann"))
+        await asyncio.sleep(0)
+        assert lease.cut is not None
+        assert await stopping == 1
+        assert home.estop.exists()
+    async with house(tmp_path, agents=0) as home:
+        assert home.gate.denied("coder0") is not None
+        await home.gate.clear_estop(cause="fine", by="bob")
+        assert not home.estop.exists()
+        assert home.gate.denied("coder0") is None
+        stops = [(each.action, each.cause, each.by) for each in await home.actions() if each.by != "egress"]
+        assert stops == [("estop", "too much", "ann"), ("estop-clear", "fine", "bob")]
+
+
+async def test_a_stop_whose_file_cannot_be_written_holds_all_the_same(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        lease = await home.gate.admit(asked())
+        away = tmp_path / "away"
+        home.gate._denials._estop = str(away / "estop")
+        with pytest.raises(StopNotKept, match="holds while this egress runs"):
+            await home.gate.estop(cause="", by="ann")
+        assert lease.cut is not None
+        home.gate.look()
+        assert home.gate.denied("coder0") is not None
+        away.mkdir()
+        await home.gate.clear_estop(cause="", by="ann")
+        assert home.gate.denied("coder0") is None
