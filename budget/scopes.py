@@ -23,6 +23,7 @@ NANO_USD = 10**9
 SORTS = ("launch", "agent", "profile", "host", "provider", "account")
 _OF_AGENTS = ("launch", "agent", "profile", "host")
 
+_MOST = 10**15
 _SCOPES = "launch:ID, agent:NAME, profile:NAME, host, provider:NAME, account:NAME"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 
@@ -118,22 +119,21 @@ class Draw:
 def amount_of(written: str | float | Decimal, unit: Unit) -> int:
     """The exact amount of a limit, from what a person wrote: weighted tokens, or USD, of which nano-USD are made.
 
+    What is finer than that is cut.
+
     Raises:
-        ValueError: it is no number above 0, or finer than can be counted.
+        ValueError: it is no number, less than can be counted, or more than anybody spends.
     """
     try:
         number = Decimal(str(written))
     except InvalidOperation:
         number = Decimal("NaN")
-    if not number.is_finite() or number <= 0:
-        raise ValueError(
-            f"{written!r} is no amount. Write a number above 0, such as {'2.50' if unit == 'usd' else 500000}."
-        )
-    scaled = number * NANO_USD if unit == "usd" else number
-    if scaled != int(scaled):
-        least = "whole tokens" if unit == "tokens" else "nine places"
-        raise ValueError(f"{written!r} is finer than {unit} are counted. Write {least} at most.")
-    return int(scaled)
+    sane = number.is_finite() and 0 < number <= _MOST
+    amount = int(number * NANO_USD if unit == "usd" else number) if sane else 0
+    if amount < 1:
+        example = "2.50" if unit == "usd" else "500000"
+        raise ValueError(f"{str(written)[:40]!r} is no amount. Write a number above 0, such as {example}.")
+    return amount
 
 
 def governing(limits: Iterable[Limit], draw: Draw) -> tuple[Limit, ...]:

@@ -88,13 +88,15 @@ def test_an_allowance_is_no_accounts() -> None:
         ("2.50", "usd", 2_500_000_000),
         (500000, "tokens", 500_000),
         (1e6, "tokens", 1_000_000),
+        (1.5, "tokens", 1),
+        (100 / 3, "usd", 33_333_333_333),
     ],
 )
 def test_amounts_are_exact(written: float | str, unit: str, amount: int) -> None:
     assert amount_of(written, "usd" if unit == "usd" else "tokens") == amount
 
 
-@pytest.mark.parametrize("written", [0, -1, "nan", "inf", "much", 1.5, "1e-10"])
+@pytest.mark.parametrize("written", [0, -1, "nan", "inf", "much", 0.5, "1e-10", "1e999999999", 1e300])
 def test_what_is_no_amount_is_refused(written: float | str) -> None:
     with pytest.raises(ValueError, match="Write"):
         amount_of(written, "tokens")
