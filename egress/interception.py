@@ -164,7 +164,8 @@ class Interception(Generic[_C]):
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(*(server.shutdown(grace_s) for server in list(self._servers)))
+        # Without any patience the server would wait for ever.
+        await asyncio.gather(*(server.shutdown(max(grace_s, 0.1)) for server in list(self._servers)))
 
     async def _answer(self, caller: _C, metered: MeteredHost, link: socket.socket) -> None:
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
@@ -173,11 +174,15 @@ class Interception(Generic[_C]):
         server = web.Server(handle, **self._options)
         try:
             context = self._authority.context(metered.host)
+        except BaseException:
+            link.close()
+            raise
+        try:
+            # From here on the transport owns the socket, and closes it whatever happens.
             await asyncio.get_running_loop().connect_accepted_socket(
                 server, link, ssl=context, ssl_handshake_timeout=HANDSHAKE_S, ssl_shutdown_timeout=1.0
             )
         except (OSError, TimeoutError) as error:
-            link.close()
             reason = error.reason if isinstance(error, ssl.SSLError) else ""
             if "UNKNOWN_CA" in (reason or "") or "CERTIFICATE" in (reason or ""):
                 # Otherwise nobody would find out why a client in the sandbox says that its network is broken.
@@ -189,9 +194,6 @@ class Interception(Generic[_C]):
                 )
             else:
                 log.info("no handshake", agent=caller.agent, host=metered.host, error=str(error))
-        except BaseException:
-            link.close()
-            raise
         else:
             self._servers.add(server)
 

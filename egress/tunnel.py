@@ -147,9 +147,9 @@ class Tunnels(Generic[_C]):
         return self._open[agent]
 
     def close(self, agent: str | None = None) -> None:
-        """Break an agent's tunnels off, or all; it has no routes any more, or others."""
+        """Break an agent's tunnels off, or all of them: its routes are others now. What ends in the egress goes on."""
         for flow in list(self._flows):
-            if agent is None or flow.agent == agent:
+            if (agent is None or flow.agent == agent) and not flow.intercepted:
                 flow.abort("closed")
 
     async def serve(self, caller: _C, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -210,8 +210,8 @@ class Tunnels(Generic[_C]):
     ) -> None:
         if (denied := self._gate.denied(caller.agent)) is not None:
             raise _Refusal(403, denied.reason, audited=False)
-        flow = _Flow(caller.agent, wanted, self._limits, reader, writer)
         intercepted = self._metered.meters(wanted.host)
+        flow = _Flow(caller.agent, wanted, self._limits, reader, writer, intercepted=intercepted)
         # A metered request that is cut off gets its last words from its own handler, and no other passes the gate.
         unwatch = None if intercepted else self._gate.watch(caller.agent, flow.cut_off)
         self._flows.add(flow)
@@ -260,8 +260,11 @@ class _Flow:
         limits: Limits,
         reader: asyncio.StreamReader,
         client: asyncio.StreamWriter,
+        *,
+        intercepted: bool,
     ) -> None:
         self.agent = agent
+        self.intercepted = intercepted
         self._wanted = wanted
         self._limits = limits
         self.cut: Cut | None = None

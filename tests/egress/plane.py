@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from egress.entries import Entry
+    from egress.resolving import Resolver
 
 KEY = "sk-the-real-one"
 
@@ -92,6 +93,7 @@ async def plane(
     limits: Sequence[LimitSettings] = (),
     accounts: Sequence[AccountSettings] | None = None,
     sim: provider.Settings | None = None,
+    resolver: Resolver | None = None,
     control: bool = False,
     grace_s: float = 0.0,
 ) -> AsyncIterator[Plane]:
@@ -102,6 +104,7 @@ async def plane(
         limits: of the host.
         accounts: instead of those two.
         sim: of the provider.
+        resolver: finds the hosts to which tunnels lead.
         control: whether it has its control socket.
         grace_s: what is under way at the end gets so long.
     """
@@ -115,7 +118,7 @@ async def plane(
                 AccountSettings(name="other", provider="openai", upstream=behind.url, credential=f"file:{secret}"),
             )
         settings = EgressSettings(host="here", accounts=tuple(accounts), limits=tuple(limits), revision="1")
-        async with running(paths, settings=settings, control=control, grace_s=grace_s) as egress:
+        async with running(paths, settings=settings, resolver=resolver, control=control, grace_s=grace_s) as egress:
             made = Plane(egress=egress, paths=paths, provider=behind, agents={})
             try:
                 yield made
