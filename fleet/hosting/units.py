@@ -82,6 +82,7 @@ StandardOutput=append:{_path(folder / LOG)}
 StandardError=append:{_path(folder / LOG)}
 UMask=0077
 Restart=no
+Delegate=memory pids
 KillMode=mixed
 OOMPolicy=continue
 TimeoutStartSec={START_S}

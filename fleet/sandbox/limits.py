@@ -1,4 +1,5 @@
-"""What a sandbox may use of memory and processes, where nothing but limits of single processes can be set. Pure.
+"""What each process of a sandbox may use of memory, and how many there may be: what can be said without a control group
+(`fleet.sandbox.cgroup`). Pure.
 
 Memory is bounded by RLIMIT_DATA, which counts what a process may write in; not by RLIMIT_AS, which also counts what is
 merely reserved: Node.js reserves gigabytes at its start and does not start under it. It bounds each process by itself,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fleet.way import Way
 
 RELAY: Final = Path(__file__).with_name("relay.py")
+_CGROUP: Final = Path(__file__).with_name("cgroup.py")
 
 
 def wrap(
@@ -77,7 +78,7 @@ def _bubblewrap(
     ]
     first = _first(profile, way)
     shown_of_way = _of_way(way)
-    return bubblewrap.command_line(
+    outer = bubblewrap.command_line(
         program,
         (*first, *prepared.command),
         system=system(),
@@ -90,6 +91,7 @@ def _bubblewrap(
         root=os.geteuid() == 0,
         network=way is None,
     )
+    return (*_bounded(profile), *outer)
 
 
 def _first(profile: Profile, way: Way | None) -> tuple[str, ...]:
@@ -100,6 +102,13 @@ def _first(profile: Profile, way: Way | None) -> tuple[str, ...]:
     socket = "-" if way is None or way.socket is None else str(way.socket)
     # The interpreter alone: nothing of Muster's, and nothing of a workspace's, is imported.
     return (str(_interpreter()), "-I", "-S", str(RELAY), socket, str(PORT), *bounds, "--")
+
+
+def _bounded(profile: Profile) -> tuple[str, ...]:
+    """What runs a sandbox within bounds for all of it; empty where it has none."""
+    named = (("memory", profile.memory), ("pids", profile.pids))
+    words = [f"{name}={value}" for name, value in named if value is not None]
+    return (str(_interpreter()), "-I", "-S", str(_CGROUP), *words, "--") if words else ()
 
 
 def _of_way(way: Way | None) -> tuple[Path, ...]:
