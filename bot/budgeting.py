@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from bot import amounts, rendering
@@ -15,8 +14,6 @@ from bot.timestamps import timestamp
 from budget import windows
 from budget.scopes import Scope
 from egress.apis import PROVIDERS
-from fleet import roster
-from fleet.errors import FleetError
 from fleet.names import is_agent_name
 from fleet.problems import suggestion
 from fleet.sandbox import profiles
@@ -37,19 +34,20 @@ _MARKS = {"open": "🟢", "used up": "🔴"}
 
 
 async def holding(services: Services) -> tuple[LimitSettings, ...]:
-    """Every limit that does not belong to one launch."""
+    """Every limit that does not belong to one launch.
+
+    Raises:
+        UserError: the roster cannot be read, and could not be since Muster started.
+    """
     async with services.store.read() as tx:
         given = await budgets.every(tx)
-    return limits_of(services.settings, await asyncio.to_thread(roster_budgets, services), given)
-
-
-def roster_budgets(services: Services) -> dict[str, int]:
-    """The budgets of roster.yaml, by the name of the agent; none while it cannot be read."""
-    try:
-        fleet = roster.load(services.paths.roster_yaml)
-    except FleetError:
-        return {}
-    return {entry.name: entry.budget for entry in fleet.agents if entry.budget is not None}
+    latest = services.lookout.roster
+    await latest.refresh()
+    budgeted = latest.budgets
+    if budgeted is None:
+        # No limit is to be lifted because somebody is in the middle of writing the file.
+        raise UserError(f"The budgets of the roster are not known: {latest.problem}")
+    return limits_of(services.settings, budgeted, given)
 
 
 async def set_budget(ctx: Context, scope: str, limit: str, *, window: str | None, policy: str) -> Reply:

@@ -28,6 +28,7 @@ class LatestRoster:
     problem: str | None = "Nobody has read the roster yet."
     """Why the file cannot be read as it is now; None: it was read."""
     _roster: Roster = field(default_factory=Roster)
+    _was_read: bool = False
     _stamp: tuple[int, int, int] | Literal["never"] | None = "never"
     _fresh: dict[str, float] = field(default_factory=dict)
 
@@ -45,6 +46,13 @@ class LatestRoster:
     def aliases(self) -> dict[str, str]:
         """What chat shows beside the names, by name."""
         return {entry.name: entry.alias for entry in self._roster.agents if entry.alias is not None}
+
+    @property
+    def budgets(self) -> dict[str, int] | None:
+        """Tokens that agents may use, by their names, by the last roster that could be read; None: none could yet."""
+        if self.problem is not None and not self._was_read:
+            return None
+        return {entry.name: entry.budget for entry in self._roster.agents if entry.budget is not None}
 
     def entry(self, name: str) -> AgentEntry | None:
         """What it says of an agent."""
@@ -65,6 +73,7 @@ class LatestRoster:
             self.problem = str(error)
         else:
             self.problem = None
+            self._was_read = True
             self._fresh = {
                 entry.name: liveness.fresh_for(entry.heartbeat or self.heartbeat_s, entry.freshness or self.freshness_s)
                 for entry in self._roster.agents

@@ -182,7 +182,12 @@ class Outlet:
             if client is not self.client:
                 self.client, self._revision = client, ""
             status = await client.status()
-            wanted = await self._wanted()
+            try:
+                wanted = await self._wanted()
+            except UserError as error:
+                log.warning("egress.not_told", reason=str(error))
+                self._there.set()
+                return client
             if status.get("revision") != wanted.revision or self._revision != wanted.revision:
                 # The secrets are in its memory alone, so it is told once by each of us, whatever it remembers.
                 await client.settings(wanted, secrets_of(self.services.settings, self.environ))

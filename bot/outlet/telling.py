@@ -6,10 +6,13 @@ or a day has passed: an agent that tries on and on must not fill its own thread.
 
 from __future__ import annotations
 
+import hashlib
+import re
 from typing import TYPE_CHECKING
 
 from bot import rendering
-from bot.commands.lines import command_line
+from bot.commands.lines import command_line, from_shell
+from bot.commands.table import TABLE
 
 if TYPE_CHECKING:
     from egress.entries import Action
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
 EGRESS = "egress"
 #: The same refusal is told again after so many seconds.
 AGAIN_S = 86_400.0
+
+_NUMBERS = re.compile(r"[0-9][0-9.,]*")
 
 _DONE = {
     "cutoff": "🔌 Its way out is closed",
@@ -38,21 +43,25 @@ def about(action: Action) -> list[str] | None:
 
 def crossing(action: Action) -> str:
     """What those are told."""
-    return f"🔴 {rendering.one_line(action.cause, 600)}"
+    return f"🔴 {_cause(action, 600)}"
 
 
 def told(action: Action) -> str | None:
     """What is said in the agent's thread; None: nothing, since whoever did it was answered."""
     if action.by != EGRESS or action.action not in _DONE:
         return None
-    cause = rendering.one_line(action.cause, 500)
-    return f"{_DONE[action.action]}: {cause}{_way_out(action)}"
+    return f"{_DONE[action.action]}: {_cause(action, 500)}{_way_out(action)}"
 
 
 def key(action: Action, launch_id: str) -> str:
     """Under which it is told once: the same agent, launch, action and reason, and the same day."""
-    reason = action.detail.get("scope") or action.detail.get("host") or action.detail.get("target") or action.cause
-    return f"egress/{action.agent}/{launch_id}/{action.action}/{reason!s:.120}/{int(action.at // AGAIN_S)}"
+    # How much of it is used is another number each time.
+    reason = hashlib.blake2s(_NUMBERS.sub("", action.cause).encode(), digest_size=8).hexdigest()
+    return f"egress/{action.agent}/{launch_id}/{action.action}/{reason}/{int(action.at // AGAIN_S)}"
+
+
+def _cause(action: Action, width: int) -> str:
+    return from_shell(rendering.one_line(action.cause, width), TABLE)
 
 
 def _way_out(action: Action) -> str:

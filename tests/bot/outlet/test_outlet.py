@@ -127,3 +127,24 @@ async def test_a_killed_agents_way_is_closed_and_opened_for_its_next_launch(home
         thread = await home.launch("coder0")
         event = home.say("hello", thread)
         await home.marks(event, "✅")
+
+
+async def test_the_rosters_budget_holds_and_a_launch_lowers_it(home: House) -> None:
+    home.paths.roster_yaml.write_text(
+        "preset: minimal\nagents:\n  - {name: coder0, runtime: sim, sandbox: none, budget: 40k}\n"
+    )
+    async with home.open():
+        thread = await home.launch("coder0")
+        assert "agent:coder0 | 40k tokens |" in await home.ask("!budget")
+        told = await home.ask("!restart coder0 --now")
+        assert "starts again" in told
+        await home.ask("!stop coder0 --now")
+        await home.heard(thread, "Stopped")
+        more = await home.ask("!launch coder0 --budget 50k", sender=OPERATOR)
+        assert "only an admin" in more
+        less = await home.ask("!launch coder0 --budget 20k", sender=OPERATOR)
+        assert "starts in its thread" in less
+        home.say("[[cache: 300000 0]] [[say: that was much]]", thread)
+        await home.heard(thread, "of 20,000 tokens per launch used. Opened by `!launch coder0 --budget TOKENS`")
+        refused = home.say("more", thread)
+        await home.marks(refused, "❌")
