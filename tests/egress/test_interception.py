@@ -220,6 +220,20 @@ async def test_whoever_is_cut_off_is_refused_in_its_open_connection_too(way: Pla
     assert not way.provider.ledger.entries
 
 
+async def test_a_stream_that_is_cut_ends_with_an_error_event_through_tls_too(way: Plane) -> None:
+    async with port_of(way) as port, aiohttp.ClientSession() as session:
+        asked = anthropic("[[say: first]][[hang]]", stream=True)
+        proxy = f"http://127.0.0.1:{port}"
+        async with session.post(MESSAGES, json=asked, proxy=proxy, ssl=trusting(way)) as response:
+            begun = await within(response.content.readuntil(b"irst"))
+            await way.egress.gate.deny("coder0", "cutoff", cause="too much", by="ops", id="1")
+            content = begun + await within(response.content.read())
+    last = events(content)[-1]
+    assert last["type"] == "error"
+    assert "too much" in json.dumps(last)
+    assert (await way.entries(1))[0].ended == "cut"
+
+
 async def test_a_route_that_cannot_be_read_is_told_to_whoever_registers(way: Plane) -> None:
     with pytest.raises(RouteError, match="in brackets"):
         await way.agent("coder2", routes=["fd00::5"])
