@@ -13,6 +13,7 @@ import gc
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -49,6 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not chosen.state.is_absolute() or not chosen.sockets.is_absolute():
         parser.error("both folders must be absolute")
     os.umask(0o077)
+    allow_files()
     paths = EgressPaths(state=chosen.state, sockets=chosen.sockets)
     try:
         paths.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -71,6 +73,13 @@ def main(arguments: list[str] | None = None) -> int:
     finally:
         os.close(lock)
     return 0
+
+
+def allow_files() -> None:
+    """Have as many files open as the system lets us: a request takes two, and the usual limit is 1,024."""
+    soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def hold(path: Path) -> int:

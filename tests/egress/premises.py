@@ -47,6 +47,8 @@ class Premises:
         self._home = home
         self._process: asyncio.subprocess.Process | None = None
         self.starts = 0
+        self.below: tuple[str, ...] = ()
+        """The command that starts it, if it is not started as it is."""
 
     @property
     def pid(self) -> int:
@@ -57,7 +59,7 @@ class Premises:
         """Start it, and tell it what it has to know the first time; a second start must remember everything."""
         with (self._home / "egress.stderr").open("ab") as errors:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "egress.process"),
+                *(*self.below, sys.executable, "-P", "-m", "egress.process"),
                 *("--state", str(self.paths.state), "--sockets", str(self.paths.sockets)),
                 env={"PATH": os.defpath, "HOME": str(self._home)},
                 cwd=Path(__file__).parents[2],
@@ -185,9 +187,12 @@ def entry_of(row: dict[str, Any]) -> Entry:
 
 
 @asynccontextmanager
-async def egress(home: Path, provider: Provider, agents: Sequence[str]) -> AsyncIterator[Premises]:
-    """An egress that runs while the block does; it must end in good order."""
+async def egress(
+    home: Path, provider: Provider, agents: Sequence[str], *, below: Sequence[str] = ()
+) -> AsyncIterator[Premises]:
+    """An egress that runs while the block does, started by `below` if that is given; it must end in good order."""
     premises = Premises(home, provider, agents)
+    premises.below = tuple(below)
     try:
         await premises.start()
         yield premises

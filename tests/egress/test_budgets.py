@@ -249,3 +249,18 @@ async def test_the_emergency_stop_is_a_file(house: House) -> None:
         while (await house.ask([_order("after", number, "hello")]))[f"after{number}"].status == 403:
             number += 1
             await asyncio.sleep(0.05)
+
+
+async def test_more_streams_are_open_than_a_shell_allows_files(short_home: Path) -> None:
+    few = ("sh", "-c", 'ulimit -Sn 100; exec "$@"', "sh")
+    async with (
+        sim.running() as provider,
+        egress(short_home, provider, AGENTS, below=few) as premises,
+        Customers(premises.addresses, connections=TOGETHER) as customers,
+    ):
+        house = House(premises, provider, customers)
+        asking = house.open([_order("open", number, "[[say: Half.]][[wait: opened]]") for number in range(TOGETHER)])
+        await asking.have(1)
+        assert (await premises.client.status())["streams"] == TOGETHER
+        provider.release("opened")
+        assert all(given.ended for given in (await asking.given()).values())

@@ -6,6 +6,7 @@ and in the middle, broken connections; and clients that leave when they like.
 
 from __future__ import annotations
 
+import hashlib
 import random
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from fleet.sim import provider as sim
 from tests import soak
 from tests.egress import books
 from tests.egress.customers import Customers, Order, chosen, play
-from tests.egress.premises import egress
+from tests.egress.premises import KEYS, egress
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +41,9 @@ async def _played(home: Path, count: int) -> None:
     assert not audit.faults, audit.report()
     # Less than that, and little was tried.
     assert audit.exact > count * 0.4
+    # Only the real credentials have reached the provider.
+    keys = {hashlib.sha256(key.encode()).hexdigest()[:12] for key in KEYS.values()}
+    assert {entry.account for entry in served} == keys
     assert {seen.account for seen in observations} == {"anthropic", "openai"}
     assert any(seen.limit and seen.remaining is not None for seen in observations)
 
