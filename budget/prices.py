@@ -6,6 +6,7 @@ price of 0 is one.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -185,8 +186,9 @@ def _rate(published: Any, input_tokens: int) -> int | None:
     """Nano-USD per million tokens, of a price or of prices by tier."""
     if published is None:
         return None
-    if not isinstance(published, Decimal):
-        applying = [tier.price for tier in published.tiers if input_tokens > tier.start]
-        published = applying[-1] if applying else published.base
+    usd: Decimal = published if isinstance(published, Decimal) else published.base
+    for tier in getattr(published, "tiers", ()):
+        if input_tokens > tier.start:
+            usd = tier.price
     # Rounded up, though none is finer.
-    return -int(-published * _NANO // 1)
+    return math.ceil(usd * _NANO)

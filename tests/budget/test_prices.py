@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -43,7 +44,7 @@ def _published(
     )
     when = datetime.fromtimestamp(at, UTC)
     found = calc_price(usage, model, provider_id=provider, genai_request_timestamp=when, price_context=context)
-    return -int(-found.total_price * NANO_USD // 1)
+    return math.ceil(found.total_price * NANO_USD)
 
 
 @settings(deadline=None)
