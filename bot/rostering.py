@@ -19,6 +19,7 @@ from fleet.entries import MINIMAL, AgentEntry
 from fleet.errors import FleetError
 from fleet.problems import suggestion
 from fleet.roster import Roster
+from fleet.sandbox.profiles import unknown
 from register.queries import agents
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ async def add_agent(ctx: Context, name: str, entry: Mapping[str, Any], *, instea
         ("workspace", "A workspace opens a folder of the person who runs Muster to an agent"),
     ):
         confined = key == "sandbox" and services.assembly.sandbox_kind(str(entry[key])) != "none"
+        if key == "sandbox" and entry[key] is not None and entry[key] not in services.assembly.profiles:
+            raise UserError(unknown(str(entry[key]), services.assembly.profiles))
         if entry[key] is not None and not confined and ctx.permission < ADMIN:
             raise NotPermitted(f"{why}, so only an admin says --{key}; you are {ctx.permission}. Leave it out.")
     account, accounts = entry["account"], services.settings.accounts

@@ -187,6 +187,7 @@ async def test_only_an_admin_adds_an_agent_without_a_sandbox_or_with_a_folder(ho
         assert "only an admin" in await home.ask(f"!add coder1 {option}", sender=OPERATOR)
         assert "only an admin" not in await home.ask(f"!add coder1 {option}")
         await remove(home, "coder1")
+    assert "Did you mean 'bubblewrap'?" in await home.ask("!add coder1 --sandbox bublewrap")
     assert names(home) == ["lead", "polisher", "coder0"]
 
 
