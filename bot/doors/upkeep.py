@@ -315,12 +315,19 @@ def _gone_over_text(done: Updated | Offer | None, again: Relaunched | None) -> s
 
 def _relaunched_json(done: Relaunched) -> dict[str, object]:
     return {
-        "relaunched": {"orchestrator": done.orchestrator, "agents": list(done.agents), "refused": list(done.refused)}
+        "relaunched": {
+            "orchestrator": done.orchestrator,
+            "egress": done.egress,
+            "agents": list(done.agents),
+            "refused": list(done.refused),
+        }
     }
 
 
 def _relaunched_text(done: Relaunched) -> str:
     lines = ["The orchestrator runs the new version now."] if done.orchestrator else []
+    if done.egress:
+        lines.append("The egress was stopped, and is started anew with the new version.")
     if done.agents:
         lines.append(f"When their turn ends, these start again: {', '.join(done.agents)}.")
     if done.refused:

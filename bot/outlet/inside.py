@@ -38,6 +38,10 @@ class InsideEgress:
             self._client = await self._running.enter_async_context(EgressClient(places(self.paths).control))
         return self._client
 
+    async def is_outdated(self) -> bool:
+        """It is of this process, so never."""
+        return False
+
     async def stop(self) -> None:
         """End it. It can be started again, and goes on with its ledger."""
         self._client = self.egress = None

@@ -25,7 +25,7 @@ from fleet.errors import FleetError
 from fleet.way import Way
 from register.crashpoints import declare
 from register.errors import MusterError, RegisterError
-from register.queries import agents
+from register.queries import agents, restores
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,6 +74,12 @@ class Source(Protocol):
         Raises:
             MusterError: it does not come up; the message says why, and what to do.
         """
+
+    async def is_outdated(self) -> bool:
+        """Whether the one that runs is of another version than this process."""
+
+    async def stop(self) -> None:
+        """End the one that runs, in good order."""
 
 
 @dataclass(slots=True)
@@ -146,6 +152,10 @@ class Outlet:
                 return
         if found is None and self.client is not None:
             await self._lost(MusterError("its process ended."))
+        if found is not None and await self.source.is_outdated() and not (await found.status()).get("streams"):
+            # It lives on over updates until a moment at which nobody notices that another takes its place.
+            log.info("egress.renewed")
+            await self.source.stop()
         client = await self.ensure()
         if self.trouble is not None:
             await self._back()
@@ -393,6 +403,9 @@ class Outlet:
 
     async def _told(self, tx: AsyncConnection, key: str, action: Action) -> None:
         """What becomes of the agent, and what is said in its thread; in the transaction that writes the action."""
+        if action.at < (await restores.last(tx) or 0.0):
+            # Told before the backup was put back, or of agents that are no more what they were then.
+            return
         if (about := telling.about(action)) is not None:
             for name in about:
                 row = await agents.get(tx, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import socket
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -23,7 +25,6 @@ from register.errors import MusterError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
     from bot.paths import Paths
     from bot.settings import Settings
@@ -84,6 +85,26 @@ def listens(control: Path) -> bool:
         except OSError:
             return False
     return True
+
+
+def pid_of(paths: Paths) -> int | None:
+    """The process of the egress that runs; None: none does. The lock is not touched, or one that starts would find it
+    taken."""
+    try:
+        pid = int(json.loads(places(paths).lock.read_bytes())["pid"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    words = command_of(pid)
+    return pid if words[1:] == command(paths)[1:] else None
+
+
+def command_of(pid: int) -> list[str]:
+    """A process's command line; empty where it is not to be had."""
+    try:
+        content = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return []
+    return [os.fsdecode(word) for word in content.removesuffix(b"\0").split(b"\0")]
 
 
 def environment_of(environ: Mapping[str, str], secrets: Iterable[str]) -> dict[str, str]:
@@ -183,6 +204,20 @@ class EgressProcess:
         ended = "does not listen" if child.returncode is None else f"ended with status {child.returncode}"
         more = f" Its last words: {words}" if words else f" Its log: {places(self.paths).log}"
         return f"The egress (process {child.pid}) {ended}.{more}"
+
+    async def is_outdated(self) -> bool:
+        """Whether the one that runs is of another version than this process."""
+        pid = await asyncio.to_thread(pid_of, self.paths)
+        words = [] if pid is None else await asyncio.to_thread(command_of, pid)
+        return bool(words) and words[0] != sys.executable
+
+    async def stop(self) -> None:
+        """End the one that runs, in good order.
+
+        Raises:
+            MusterError: it does not end.
+        """
+        await stop(self.paths)
 
     async def aclose(self) -> None:
         """Let go of it; it goes on."""

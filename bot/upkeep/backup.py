@@ -7,6 +7,8 @@ hold all that the register knows to have been told, and perhaps a little more.
 from __future__ import annotations
 
 import socket
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING
 from bot.config import load
 from bot.errors import UserError
 from bot.orchestrator import program_version
+from bot.outlet.process import places
 from bot.registers import password
 from bot.upkeep import archive, selection, switching
 from bot.upkeep.archive import Header, Written
@@ -100,6 +103,8 @@ def _write(
     writer = archive.Writer(draft, header, progress)
     try:
         selection.one(folder / selection.REGISTER, selection.REGISTER, writer.take)
+        if _copy_ledger(paths, folder / selection.LEDGER):
+            selection.one(folder / selection.LEDGER, f"{selection.STATE}/{selection.LEDGER}", writer.take)
         for name in selection.CONFIGURATION:
             source = paths.config / name
             if source.is_dir():
@@ -110,7 +115,7 @@ def _write(
                 selection.one(source, f"{selection.CONFIG}/{name}", writer.take)
         for path in _of_state(paths, workspaces=header.workspaces):
             place = f"{selection.STATE}/{path.name}"
-            if place in found.elsewhere:
+            if place in found.elsewhere or path.name == selection.LEDGER:
                 continue
             if path.is_dir():
                 selection.walk(path, place, writer.take, found)
@@ -127,6 +132,22 @@ def _write(
         left_out=tuple(found.left_out),
         changed=tuple(changed),
     )
+
+
+def _copy_ledger(paths: Paths, target: Path) -> bool:
+    """Copy the egress's ledger as it is at one moment, beside whoever writes to it. False: there is none."""
+    source = places(paths).ledger
+    if not source.is_file():
+        return False
+    try:
+        with (
+            closing(sqlite3.connect(f"{source.as_uri()}?mode=ro", uri=True, timeout=10)) as reading,
+            closing(sqlite3.connect(target)) as writing,
+        ):
+            reading.backup(writing)
+    except sqlite3.Error as error:
+        raise UserError(f"The ledger {source} cannot be copied: {error}.") from error
+    return True
 
 
 def _register(paths: Paths, settings: Settings) -> frozenset[str]:

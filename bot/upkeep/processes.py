@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bot.lock import holder
+from bot.outlet.process import command_of as command_of
+from bot.outlet.process import pid_of
 from fleet import lock
 
 if TYPE_CHECKING:
     from bot.paths import Paths
 
 ORCHESTRATOR = ""
+#: No agent can be called so.
+EGRESS = "the egress"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,7 +25,7 @@ class Process:
     """An orchestrator or an agent host."""
 
     agent: str
-    """Whose host; empty for the orchestrator."""
+    """Whose host; empty for the orchestrator, and `EGRESS`."""
     pid: int
     prefix: Path | None
     """The environment that it was started from; None: not known."""
@@ -34,7 +38,7 @@ class Process:
 
 
 def running(paths: Paths) -> list[Process]:
-    """The orchestrator and the agent hosts that run, as far as they are on this machine."""
+    """The orchestrator, the agent hosts and the egress that run, as far as they are on this machine."""
     found = []
     orchestrator = holder(paths.lock)
     if orchestrator is not None and orchestrator.pid > 0:
@@ -43,6 +47,8 @@ def running(paths: Paths) -> list[Process]:
         pid = lock.holder(folder) if folder.is_dir() else None
         if pid is not None:
             found.append(of(paths, folder.name, pid))
+    if (egress := pid_of(paths)) is not None:
+        found.append(of(paths, EGRESS, egress))
     return found
 
 
@@ -69,15 +75,6 @@ def is_detached(pid: int, log: Path) -> bool:
         return os.path.samestat(os.stat(f"/proc/{pid}/fd/1"), os.stat(log))
     except OSError:
         return False
-
-
-def command_of(pid: int) -> list[str]:
-    """A process's command line; empty where it is not to be had."""
-    try:
-        content = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return []
-    return [os.fsdecode(word) for word in content.split(b"\0")]
 
 
 def _prefix(pid: int) -> Path | None:

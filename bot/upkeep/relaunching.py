@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from bot.doors.background import stop
 from bot.doors.client import Client
 from bot.errors import NotRunning, UserError
+from bot.outlet.process import stop as stop_egress
 from bot.upkeep import packages, processes, versions
 from register.errors import MusterError
 
@@ -29,6 +31,8 @@ class Relaunched:
 
     orchestrator: bool
     """Whether the orchestrator was started anew."""
+    egress: bool
+    """Whether the egress was."""
     agents: tuple[str, ...]
     """Who starts again when their turn ends."""
     refused: tuple[str, ...]
@@ -37,7 +41,7 @@ class Relaunched:
     @property
     def began(self) -> bool:
         """Whether there was anything to do."""
-        return self.orchestrator or bool(self.agents) or bool(self.refused)
+        return self.orchestrator or self.egress or bool(self.agents) or bool(self.refused)
 
 
 def relaunch(paths: Paths, *, progress: Callable[[str], None] = lambda _: None) -> Relaunched:
@@ -52,7 +56,8 @@ def relaunch(paths: Paths, *, progress: Callable[[str], None] = lambda _: None) 
     old = [each for each in processes.running(paths) if not each.is_of(prefix)]
     here = [each for each in processes.running(paths) if each.agent == processes.ORCHESTRATOR]
     behind = [each for each in old if each.agent == processes.ORCHESTRATOR]
-    agents = [each.agent for each in old if each.agent != processes.ORCHESTRATOR]
+    agents = [each.agent for each in old if each.agent not in (processes.ORCHESTRATOR, processes.EGRESS)]
+    egress = any(each.agent == processes.EGRESS for each in old)
     if agents and not here:
         raise NotRunning(
             f"Muster does not run, and without it agents are not started again: {', '.join(agents)}. `muster up "
@@ -61,6 +66,10 @@ def relaunch(paths: Paths, *, progress: Callable[[str], None] = lambda _: None) 
     if behind:
         progress("starting the orchestrator anew")
         _start_anew(paths, prefix, behind[0])
+    if egress:
+        # Whoever is in the middle of a response is cut off; the orchestrator starts the new one.
+        progress("starting the egress anew")
+        asyncio.run(stop_egress(paths))
     done, refused = [], []
     for name in agents:
         progress(f"restarting {name}")
@@ -73,7 +82,7 @@ def relaunch(paths: Paths, *, progress: Callable[[str], None] = lambda _: None) 
             done.append(name)
         else:
             refused.append(f"{name}: {answer.body.get('text') or answer.body.get('error')}")
-    return Relaunched(orchestrator=bool(behind), agents=tuple(done), refused=tuple(refused))
+    return Relaunched(orchestrator=bool(behind), egress=egress, agents=tuple(done), refused=tuple(refused))
 
 
 def _start_anew(paths: Paths, prefix: Path, orchestrator: Process) -> None:

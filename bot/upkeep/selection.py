@@ -26,8 +26,11 @@ REGISTER: Final = "register.db"
 
 #: Of the configuration.
 CONFIGURATION: Final = ("muster.yaml", "roster.yaml", "roles")
-#: In the state folder, and never in a backup: of this machine or this moment, or made anew.
-_LEFT: Final = frozenset({"run", "versions", "current", "backups", "workspaces"})
+#: In the state folder, and never in a backup: of this machine or this moment, or made anew. The egress's ledger and the
+#: emergency stop are not rolled back: what was used was used.
+_LEFT: Final = frozenset({"run", "versions", "current", "backups", "workspaces", "egress", "estop"})
+#: A copy of that ledger goes in for the record, under this name.
+LEDGER: Final = "egress-ledger.db"
 #: In an agent's folder. The first of them holds the key that its runtime was given.
 _LEFT_OF_AGENTS: Final = frozenset({"host.json", "host.lock", "host.log", "host.log.1", "host.wanted"})
 

@@ -23,8 +23,7 @@ from typing import IO, TYPE_CHECKING, Any
 import aiohttp
 import yaml
 
-from bot.lock import holder
-from bot.outlet.process import places
+from bot.outlet.process import pid_of
 from bot.paths import Paths
 from fleet import lifecycle
 from fleet.sweep import survivors
@@ -333,10 +332,10 @@ class Installation:
 
 def end_egress(paths: Paths) -> None:
     """End the egress of an installation, which outlives all else, as the last of it."""
-    found = holder(places(paths).lock)
-    if found is not None and found.pid > 0:
+    pid = pid_of(paths)
+    if pid is not None:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(found.pid, signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
 
 
 @contextlib.asynccontextmanager

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sqlite3
+import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
+from bot.upkeep.backup import backup
+from bot.upkeep.restoring import restore
+from fleet import lifecycle
 from register.queries import ledger
 from tests.bot.house import OPERATOR, VIEWER, House, house
 
@@ -148,3 +155,22 @@ async def test_the_rosters_budget_holds_and_a_launch_lowers_it(home: House) -> N
         await home.heard(thread, "of 20,000 tokens per launch used. Opened by `!launch coder0 --budget TOKENS`")
         refused = home.say("more", thread)
         await home.marks(refused, "❌")
+
+
+async def test_what_was_used_after_a_backup_is_known_after_it_is_put_back(home: House) -> None:
+    async with home.open():
+        thread = await home.launch("coder0")
+        await home.marks(home.say("one", thread), "✅")
+        first = (await spent(home, 1)).requests
+        made = await backup(home.paths, {}, now=time.time())
+        await home.marks(home.say("two", thread), "✅")
+        both = (await spent(home, first + 1)).requests
+        await home.ask("!cutoff coder0")
+    await lifecycle.kill(home.paths.agent_folder("coder0"))
+    restored = await restore(home.paths, {}, made.written.file, now=time.time())
+    assert not any("egress" in os.listdir(folder) for folder in restored.kept), "what was used was used"
+    with closing(sqlite3.connect(home.paths.state / "egress-ledger.db")) as copy:
+        assert copy.execute("SELECT count(*) FROM entries").fetchone() == (first,)
+    async with home.open():
+        assert (await spent(home, both)).requests == both
+        assert "cutoff" in await home.ask("!audit")

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bot.lock import holder
 from bot.outlet import process
 from bot.outlet.process import EgressProcess, NotStarted, places
 from bot.paths import Paths
@@ -35,9 +34,9 @@ async def home(tmp_path: Path) -> AsyncIterator[House]:
 
 
 def pid_of(paths: Paths) -> int:
-    found = holder(places(paths).lock)
+    found = process.pid_of(paths)
     assert found is not None
-    return found.pid
+    return found
 
 
 @pytest.mark.slow

@@ -312,7 +312,7 @@ def test_who_runs_what(paths: Paths) -> None:
 
 
 def test_what_is_not_ours_to_start_anew_is_said(paths: Paths) -> None:
-    assert relaunch(paths) == Relaunched(orchestrator=False, agents=(), refused=())
+    assert relaunch(paths) == Relaunched(orchestrator=False, egress=False, agents=(), refused=())
     held = lock.hold(paths.agent_folder("imp"))
     next_version.installed(paths)
     (paths.state / "current").symlink_to(f"versions/{next_version.VERSION}")
