@@ -109,6 +109,12 @@ def _one(
         if row.reported:
             yield "is reported, but nobody served it"
         return
+    if given.ended and given.status == 200 and given.error is None:
+        # Whatever happened after that, and to whom.
+        if row.ended != "completed":
+            yield f"was seen to its end by its client, and ended as {row.ended}"
+        if not row.reported and not untold(order):
+            yield "was seen to its end by its client, and is an estimate"
     entry = served[0]
     audit.kinds[entry.state] += 1
     undisturbed = not given.left and not (killed and not given.ended)
@@ -144,8 +150,9 @@ def _tokens(order: Order, given: Given, entry: Served, row: Entry, audit: Audit,
 def _end(order: Order, given: Given, entry: Served, row: Entry, killed: bool) -> Iterable[str]:
     if row.ended not in _ENDINGS.get(entry.state, {row.ended}):
         yield f"ended as {row.ended}, the provider says {entry.state}"
-    # What a client saw to the end may have been broken off behind that, by the death of the egress.
-    if entry.state in {"completed", "refused", "failed"} and (given.whole or not killed):
+    # Behind the terminal event a client may hang up, and the egress may die.
+    broken = given.ended and (killed or order.hangs_up)
+    if entry.state in {"completed", "refused", "failed"} and (given.whole or not broken):
         # An error in mid-stream comes after a 200.
         status = 200 if entry.state == "failed" else entry.status
         visible = order.api == "chat" and order.stream and not order.asks_usage and status == 200

@@ -44,6 +44,8 @@ class Order:
     """Of Chat Completions: the client wants the chunk of usage itself."""
     leaves_after: int | None = None
     """It goes away after so many bytes of the answer; 0: as soon as it has asked; None: it stays."""
+    hangs_up: bool = False
+    """It closes the connection at the terminal event, as Codex does, and does not wait for the end of the body."""
     chunked: bool = False
     """The request's body is sent in chunks."""
     max_tokens: int | None = 50_000
@@ -216,6 +218,9 @@ class Customer:
                     reader.feed(piece)
                     if told is not None:
                         told(given)
+                    if order.hangs_up and given.ended:
+                        response.close()
+                        return given
                     if order.leaves_after is not None and given.size >= order.leaves_after and not given.ended:
                         given.left = True
                         response.close()
@@ -264,6 +269,7 @@ def chosen(dice: random.Random, count: int, agents: Sequence[str], *, prefix: st
                 stream=stream,
                 asks_usage=api == "chat" and stream and dice.random() < 0.3,
                 leaves_after=leaves,
+                hangs_up=dice.random() < 0.2,
                 chunked=dice.random() < 0.2,
                 max_tokens=dice.choice((50_000, 100_000)) if api == "anthropic" or dice.random() < 0.7 else None,
             )
