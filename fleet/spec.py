@@ -33,7 +33,7 @@ class AgentSpec:
     """The path of the control socket."""
     workspace: str
     sandbox: str
-    """none or bubblewrap."""
+    """The sandbox profile's name; what it means is already in the command line."""
 
     hosting: str = "process"
     """What the agent host runs in (fleet.hosting): process, tmux or systemd."""
