@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from budget.tokens import Tokens
 from egress.charging import has_input
-from egress.standing import Hold, cost, weight
+from egress.standing import Hold, weight
 
 if TYPE_CHECKING:
     import asyncio
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from egress.ledger.rows import Reservation
     from egress.standing import Tally
     from egress.tallies import Way
+
+
+_NOTHING: Final = Tokens()
 
 
 class _Gate(Protocol):
@@ -84,7 +87,7 @@ class GateLease:
         self.max_tokens = max_tokens
         self.began = began
         self.cut: Cut | None = None
-        self.so_far = Tokens()
+        self.so_far = _NOTHING
         self._assumed = weight(estimate.input, weights)
         self._weighed: list[Hold] = []
         self._money: list[Hold] = []
@@ -109,8 +112,12 @@ class GateLease:
         What it reads is counted from the beginning: once it has left, the provider bills it.
         """
         hold = Hold(tally, reserved)
-        (self._weighed if tally.limit.unit == "tokens" else self._money).append(hold)
-        hold.count(cost(self._counted(), tally.limit, self._weights, self.rates))
+        if tally.limit.unit == "tokens":
+            self._weighed.append(hold)
+            hold.count(self._assumed if self.so_far is _NOTHING else weight(self._counted(), self._weights))
+        else:
+            self._money.append(hold)
+            hold.count(0 if self.rates is None else self.rates.price(self._counted()))
 
     def draws_on(self, tally: Tally) -> bool:
         return any(hold.tally is tally for hold in self.holds)
@@ -162,4 +169,6 @@ class GateLease:
             await self._settling
 
     def _counted(self) -> Tokens:
+        if self.so_far is _NOTHING:
+            return self.estimate.input
         return self.so_far if has_input(self.so_far) else self.so_far + self.estimate.input

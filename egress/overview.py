@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from egress.ledger.rows import NANO
+from budget.scopes import NANO_USD
 from egress.standing import fine
 
 if TYPE_CHECKING:
@@ -28,10 +28,17 @@ def overview(
 ) -> dict[str, Any]:
     """All of it.
 
-    ``limits`` has a row for each limit and what it is counted on: amounts are weighted tokens or nano-USD, as ``unit``
-    says (``tokens``, ``usd``). Under ``agents``, ``governing`` are the places in ``limits`` of those that hold for it.
+    ``limits`` has a row for each limit and what it is counted on; amounts are weighted tokens or USD, as ``unit`` says
+    (``tokens``, ``usd``), and ``agent`` is whose share an allowance is. Under ``agents``, ``governing`` are the places
+    in ``limits`` of those that hold for it.
     """
     places = {id(tally): place for place, tally in enumerate(tallies)}
+    owners = {
+        id(tally): way.draw.agent
+        for way in tallies.ways.values()
+        for tally in way.tallies
+        if tally.limit.kind == "allowance"
+    }
     denied = {denial.agent: denial._asdict() for denial in denials}
     told = {}
     for name in agents:
@@ -44,13 +51,12 @@ def overview(
             "governing": list(governing),
             "streams": streams.get(name, 0),
             "tokens_today": today.tokens.total if today else 0,
-            "nano_usd_today": today.nano_usd if today else 0,
-            "usd_today": today.nano_usd / NANO if today else 0.0,
+            "usd_today": today.nano_usd / NANO_USD if today else 0.0,
             "requests_today": today.requests if today else 0,
             "denied": denied.get(name),
         }
     return {
-        "limits": [_limit(tally, now) for tally in tallies],
+        "limits": [_limit(tally, owners.get(id(tally)), now) for tally in tallies],
         "agents": told,
         "denials": list(denied.values()),
         "estop": denials.stopped,
@@ -59,19 +65,24 @@ def overview(
     }
 
 
-def _limit(tally: Tally, now: float) -> dict[str, Any]:
+def _limit(tally: Tally, agent: str | None, now: float) -> dict[str, Any]:
     standing = tally.standing(now)
     limit = tally.limit
+
+    def shown(amount: int) -> int | float:
+        return amount / NANO_USD if limit.unit == "usd" else amount
+
     return {
+        "agent": agent,
         "kind": limit.kind,
         "scope": limit.scope,
         "counted_on": tally.counted_on,
         "unit": limit.unit,
-        "limit": limit.amount,
-        "used": standing.used,
-        "reserved": standing.reserved,
-        "streaming": -(-tally.streaming // fine(limit)),
-        "remaining": max(0, standing.left),
+        "limit": shown(limit.amount),
+        "used": shown(standing.used),
+        "reserved": shown(standing.reserved),
+        "streaming": shown(-(-tally.streaming // fine(limit))),
+        "remaining": shown(max(0, standing.left)),
         "window": limit.window,
         "window_start": tally.spending.start if limit.window else None,
         "reset_at": standing.ends_at,

@@ -13,7 +13,6 @@ from budget.admission import Standing
 from budget.tokens import Tokens
 
 if TYPE_CHECKING:
-    from budget.prices import Rates
     from budget.scopes import Limit
     from budget.tokens import Weights
 
@@ -34,13 +33,6 @@ def weight(tokens: Tokens, weights: Weights) -> int:
         + tokens.cache_write * weights.cache_write
         + tokens.reasoning * weights.reasoning
     )
-
-
-def cost(tokens: Tokens, limit: Limit, weights: Weights, rates: Rates | None) -> int:
-    """What tokens count against a limit, in the parts that are counted; without a price, nothing against USD."""
-    if limit.unit == "tokens":
-        return weight(tokens, weights)
-    return 0 if rates is None else rates.price(tokens)
 
 
 class Spending:

@@ -6,19 +6,18 @@ import json
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from budget.scopes import NANO_USD
 from budget.tokens import Tokens
 from egress.entries import Action, Entry, Observation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-NANO: Final = 10**9
-"""Money is kept in thousand-millionths of a USD, so that sums are exact."""
-
 #: More tokens of a kind than this in one response are an absurdity; a bound keeps every sum within 64 bits.
 MOST_TOKENS: Final = 10**12
 _NAME_CHARACTERS: Final = 200
 _DETAIL_CHARACTERS: Final = 1000
+_compact: Final = json.JSONEncoder(separators=(",", ":")).encode
 _RAW_CHARACTERS: Final = 32_768
 
 
@@ -119,7 +118,7 @@ def usage(raw: Mapping[str, Any] | None) -> str | None:
     if raw is None:
         return None
     try:
-        text = json.dumps(raw, separators=(",", ":"))
+        text = _compact(raw)
     except (TypeError, ValueError, RecursionError):
         return '{"unreadable":true}'
     return text if len(text) <= _RAW_CHARACTERS else f'{{"too_long":{len(text)}}}'
@@ -181,7 +180,7 @@ def entry(row: Mapping[str, Any]) -> Entry:
         ended_at=row["ended_at"],
         first_byte_s=row["first_byte_s"],
         total_s=row["total_s"],
-        usd=None if nano is None else nano / NANO,
+        usd=None if nano is None else nano / NANO_USD,
     )
 
 

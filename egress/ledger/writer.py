@@ -79,13 +79,12 @@ class Job(NamedTuple):
 _Told: TypeAlias = "tuple[asyncio.Future[Any], Any]"
 
 
-_ENTRY: Final = f"INSERT INTO entries ({', '.join(ENTRY_COLUMNS)}) VALUES ({', '.join('?' * len(ENTRY_COLUMNS))})"  # noqa: S608
-_RESERVATION: Final = f"INSERT INTO reservations VALUES ({', '.join('?' * len(Reservation._fields))})"  # noqa: S608
-_GONE: Final = "DELETE FROM reservations WHERE number = ?"
-_OBSERVATION: Final = (
-    f"INSERT OR REPLACE INTO observations ({', '.join(map(repr, OBSERVED))}, change) "  # noqa: S608
-    f"VALUES ({', '.join('?' * (len(OBSERVED) + 1))})"
-)
+_ENTRY: Final = f"INSERT INTO entries ({', '.join(ENTRY_COLUMNS)}) VALUES "  # noqa: S608
+_RESERVATION: Final = "INSERT INTO reservations VALUES "
+_GONE: Final = "DELETE FROM reservations WHERE number IN "
+_OBSERVATION: Final = f"INSERT OR REPLACE INTO observations ({', '.join(map(repr, OBSERVED))}, change) VALUES "  # noqa: S608
+#: At most so many rows go into one statement.
+_ROWS: Final = 64
 _observed: Final = attrgetter(*OBSERVED)
 
 
@@ -299,9 +298,9 @@ class Writer:
             elif isinstance(what, Settlement):
                 seq = result = seq + 1
                 gathered.entries.append((result, *what.entry))
-                gathered.gone.append((what.reservation.number,))
+                gathered.gone.append(what.reservation.number)
             elif isinstance(what, Withdrawal):
-                gathered.gone.append((what.number,))
+                gathered.gone.append(what.number)
             elif isinstance(what, Seen):
                 for seen in what.observations:
                     change += 1
@@ -327,19 +326,32 @@ class _Gathered:
     def __init__(self) -> None:
         self.reserved: list[Reservation] = []
         self.entries: list[tuple[Any, ...]] = []
-        self.gone: list[tuple[int]] = []
+        self.gone: list[int] = []
         self.seen: dict[tuple[str, str, str], tuple[Any, ...]] = {}
 
     def write(self, connection: sqlite3.Connection) -> None:
         if self.reserved:
-            connection.executemany(_RESERVATION, self.reserved)
+            _write_rows(connection, _RESERVATION, self.reserved)
         if self.entries:
-            connection.executemany(_ENTRY, self.entries)
-        if self.gone:
-            connection.executemany(_GONE, self.gone)
+            _write_rows(connection, _ENTRY, self.entries)
+        for place in range(0, len(self.gone), _ROWS):
+            gone = self.gone[place : place + _ROWS]
+            connection.execute(f"{_GONE}({','.join('?' * len(gone))})", gone)
         if self.seen:
-            connection.executemany(_OBSERVATION, self.seen.values())
+            _write_rows(connection, _OBSERVATION, list(self.seen.values()))
         self.__init__()  # type: ignore[misc]
+
+
+def _write_rows(connection: sqlite3.Connection, insert: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert rows of the same width, many by one statement.
+
+    `executemany` gives the interpreter's lock away for every single row, and while the event loop is busy it takes a
+    switch interval each time to get it back.
+    """
+    for place in range(0, len(rows), _ROWS):
+        some = rows[place : place + _ROWS]
+        row = f"({','.join('?' * len(some[0]))})"
+        connection.execute(insert + ",".join([row] * len(some)), [value for each in some for value in each])
 
 
 def unwritable(trouble: str | None) -> LedgerUnwritable:
