@@ -33,7 +33,7 @@ _LOG_FILES: Final = 3
 #: A request makes some hundred objects, nearly all of which go by themselves.
 _GARBAGE: Final = 20_000
 #: The ledger's thread wants the interpreter's lock many times per commit, and every request waits for two commits.
-_SWITCH_S: Final = 0.001
+_SWITCH_S: Final = 0.0002
 _log = structlog.get_logger("egress.process")
 
 
