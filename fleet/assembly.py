@@ -491,6 +491,7 @@ class Assembly:
             command=tuple(command),
             environment=prepared.environment,
             cwd=str(workspace),
+            way_folder=str(way.socket.parent) if way is not None and way.socket is not None else "",
             adapter=runtime.adapter,
             child_names=runtime.child_names,
             models=prepared.models,

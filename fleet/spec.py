@@ -50,6 +50,9 @@ class AgentSpec:
     """The whole environment of the runtime: nothing is inherited."""
     cwd: str
     """The workspace as the runtime sees it."""
+    way_folder: str = ""
+    """Where the socket of its way out is, or comes to be, which its sandbox shows; made before the runtime is started,
+    since after a boot it may be gone. Empty: it has none."""
     adapter: bool = False
     """Whether the command is an adapter with the true runtime as its child (claude, codex)."""
     child_names: tuple[str, ...] = ()

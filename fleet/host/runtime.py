@@ -85,6 +85,8 @@ class RuntimeProcess:
             OSError: the program cannot be run.
         """
         host = os.getpid()
+        if spec.way_folder:
+            os.makedirs(spec.way_folder, mode=0o700, exist_ok=True)
 
         def bind_to_host() -> None:
             if _libc is not None:

@@ -17,7 +17,7 @@ from fleet import access, lifecycle, runtimes, sweep
 from fleet.assembly import Account, Assembly, Defaults
 from fleet.control import AgentLink
 from fleet.errors import FleetError
-from fleet.events import TurnEnded
+from fleet.events import RuntimeStarted, TurnEnded
 from fleet.sandbox.profiles import Written, merged
 from fleet.sim import provider as providers
 from fleet.way import Allowance, Way, WayAsked
@@ -150,6 +150,28 @@ async def test_an_agent_works_through_its_way_alone_and_nothing_of_it_holds_the_
     assert holds(made.folder("coder0"), SECRET.encode()) == []
     assert holds(made.folder("coder0"), b"sk-ant-api03-placeholder") == [made.folder("coder0") / "host.json"]
     assert turn["turn"] is None
+
+
+@needs_bubblewrap
+async def test_an_agent_that_a_boot_brings_back_before_its_way_finds_it_once_it_is_there(
+    tmp_path: Path, ways: Ways
+) -> None:
+    assert ways.way.socket is not None
+    made = assembly(tmp_path, Ways(Way(socket=ways.way.socket)), account())
+    spec = made.spec(row(made), 0, (), way=Way(socket=ways.way.socket), marker="a" * 32)
+    # What lay in memory is gone, and the agent host comes up first.
+    shutil.rmtree(ways.way.socket.parent)
+    async with contextlib.AsyncExitStack() as ending:
+        ending.push_async_callback(lifecycle.kill, made.folder("coder0"))
+        await lifecycle.spawn(spec)
+        async with await AgentLink.connect(spec.socket) as link:
+            await until(link, RuntimeStarted)
+            async with (
+                providers.running() as provider,
+                forwarding(ways.way.socket, provider.url, SECRET),
+            ):
+                await link.send("m1", "[[say: through]]")
+                assert (await until(link, TurnEnded)).stop_reason == "end_turn"
 
 
 def test_whoever_opens_the_way_is_told_what_the_agent_is(tmp_path: Path, ways: Ways) -> None:
