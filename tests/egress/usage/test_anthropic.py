@@ -51,6 +51,11 @@ def test_a_count_that_grows_with_the_stream_is_not_added_up() -> None:
     assert metered("anthropic", start(**FULL), *steps, delta(output_tokens=40), STOP).reading.tokens.output == 40
 
 
+def test_a_count_without_a_reason_to_stop_is_the_bill_once_the_stream_has_stopped() -> None:
+    assert not metered("anthropic", start(**FULL), delta(None, output_tokens=40)).reading.reported
+    assert metered("anthropic", start(**FULL), delta(None, output_tokens=40), STOP).reading.reported
+
+
 def test_cache_writes_are_the_total_or_the_sum_of_their_kinds() -> None:
     kinds = {"ephemeral_5m_input_tokens": 3, "ephemeral_1h_input_tokens": 4}
     for usage in ({"cache_creation": kinds}, {"cache_creation": kinds, "cache_creation_input_tokens": 7}):
@@ -150,7 +155,9 @@ def test_events_without_names_are_known_by_their_type() -> None:
 
 def test_a_document_is_read_at_its_end() -> None:
     found = {"id": "msg_2", "type": "message", "model": "m", "content": [], "usage": {**FULL, "output_tokens": 12}}
-    reading = document("anthropic", found).reading
+    passed, kept, reading = document("anthropic", found)
+    assert passed
+    assert kept.endswith(b"}")
     assert reading.tokens == Tokens(input=25, cache_write=7, cache_read=300, output=12)
     assert (reading.reported, reading.ended, reading.model) == (True, True, "m")
 

@@ -43,6 +43,12 @@ def test_a_client_that_asked_gets_the_bill_with_the_end() -> None:
     assert (passed, kept) == (HELLO + FINISH, bill + DONE)
 
 
+def test_a_bill_that_was_not_the_last_word_is_not_kept_from_what_follows() -> None:
+    bill = chunk(usage=USAGE)
+    passed, kept, _ = metered("chat", HELLO, bill, HELLO, FINISH, DONE)
+    assert (passed, kept) == (HELLO + bill + HELLO + FINISH, DONE)
+
+
 @pytest.mark.parametrize("hide", [True, False])
 def test_a_bill_on_the_last_choice_counts_and_stays(hide: bool) -> None:
     last = chunk({}, "stop", usage=USAGE)
