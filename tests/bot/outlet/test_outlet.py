@@ -86,6 +86,11 @@ async def test_a_limit_that_is_used_up_is_told_once_and_opened_by_a_higher_one(h
         shown = await home.ask("!budget")
         assert "| agent:coder0 | 40k tokens a day |" in shown
         assert "🔴 cutoff" in shown
+        await home.ask("!budget set host $2.50 --window month --policy freeze")
+        assert "| host | $2.50 a month |" in await home.ask("!budget")
+        await home.ask("!budget clear host")
+        assert "taken back" in await home.ask("!confirm")
+        assert "| host |" not in await home.ask("!budget")
         await home.ask("!budget set agent:coder0 5M --window day")
         event = home.say("five, at last", thread)
         await home.marks(event, "✅")
