@@ -186,6 +186,16 @@ async def test_within_it_nothing_else_is_reached(way: Plane, request_: bytes, st
     assert line.startswith(f"HTTP/1.1 {status} ".encode()) or line.startswith(f"HTTP/1.0 {status} ".encode()), line
     writer.close()
     assert not way.provider.ledger.entries
+    if request_.startswith(b"CONNECT") or status == 421:
+        assert (await actions(way))[0].action in {"route-refused", "refused"}
+
+
+async def test_a_tunnel_out_of_an_intercepted_connection_is_told_for_what_it_is(way: Plane) -> None:
+    reader, writer = await inner(way)
+    writer.write(connect("docs.python.org:443", host="api.anthropic.com").encode())
+    assert b"no proxy" in await within(reader.read())
+    writer.close()
+    assert "a tunnel" in (await actions(way))[0].cause
 
 
 async def test_another_hosts_handshake_in_it_is_refused(way: Plane) -> None:
@@ -197,15 +207,21 @@ async def test_another_hosts_handshake_in_it_is_refused(way: Plane) -> None:
     assert (await actions(way))[0].action == "route-refused"
 
 
-async def test_without_an_account_there_the_host_is_closed_and_so_are_its_other_ports(way: Plane) -> None:
-    await way.agent("coder1", accounts={"openai": "other"}, routes=["api.anthropic.com", "*.anthropic.com:8443"])
-    for authority in ("api.anthropic.com:443", "api.anthropic.com:8443"):
-        reader, writer = await asyncio.open_unix_connection(way.paths.listener("coder1"))
-        writer.write(connect(authority).encode())
-        answer = (await within(reader.read())).decode()
-        writer.close()
-        assert answer.startswith("HTTP/1.1 403 ")
-        assert "metered" in answer
+@pytest.mark.parametrize(
+    ("agent", "authority", "why"),
+    [("coder1", "api.anthropic.com:443", "no account"), ("coder0", "api.anthropic.com:8443", "on port 443 alone")],
+)
+async def test_without_an_account_there_the_host_is_closed_and_so_are_its_other_ports(
+    way: Plane, agent: str, authority: str, why: str
+) -> None:
+    accounts = {"openai": "other"} if agent == "coder1" else {"anthropic": "main"}
+    await way.agent(agent, accounts=accounts, routes=["api.anthropic.com", "*.anthropic.com:8443"])
+    reader, writer = await asyncio.open_unix_connection(way.paths.listener(agent))
+    writer.write(connect(authority).encode())
+    answer = (await within(reader.read())).decode()
+    writer.close()
+    assert answer.startswith("HTTP/1.1 403 ")
+    assert why in answer
 
 
 async def test_whoever_is_cut_off_is_refused_in_its_open_connection_too(way: Plane) -> None:
