@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
+import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -137,7 +139,7 @@ class Bodies:
                     memory += len(piece)
                     continue
                 if file is None:
-                    file = os.open(self._spool, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+                    file = _nameless(self._spool)
                 waiting = sum(map(len, parts))
                 if waiting >= _PIECE or memory:
                     disk += await self._spill(file, parts, waiting)
@@ -208,6 +210,19 @@ async def _next(reader: StreamReader) -> bytes:
             return await reader.readany()
     except TimeoutError:
         raise Stalled(f"the request stopped in the middle for {SILENCE_S:.0f} seconds.") from None
+
+
+def _nameless(folder: Path) -> int:
+    """A new file that is gone with its descriptor."""
+    try:
+        return os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno not in {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL}:
+            raise
+    # A file system that does not know of them.
+    file, path = tempfile.mkstemp(dir=folder)
+    os.unlink(path)
+    return file
 
 
 def _write(file: int, content: bytes) -> None:

@@ -77,7 +77,9 @@ class Passage:
         """
         self._task = asyncio.current_task()
         try:
+            self._counting = True
             self._lease.on_cut(self.cut)
+            self._counting = False
             if self._cut is None:
                 await self._exchange(sending)
         except asyncio.CancelledError:
@@ -91,6 +93,9 @@ class Passage:
             # Nothing of the response's end may leave.
             self._conclude("error")
             _log.error("ledger unwritable", lease=self._lease.id, error=str(unwritable))
+        except Exception:
+            _log.exception("passage failed", lease=self._lease.id)
+            self._conclude("error", "Something went wrong in the egress; its log has more.")
         finally:
             if self._cut is not None:
                 self._conclude("cut", self._cut.reason)

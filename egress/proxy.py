@@ -172,6 +172,10 @@ class Proxy:
             answer.abort()
         except (web.RequestPayloadError, aiohttp.ClientPayloadError):
             _refuse(answer, api, _Refusal(400, "the coding of the request's body is broken.", close=True))
+        except Exception:
+            # Not left to the web server, which would write its own answer into one that was begun.
+            _log.exception("request failed", agent=line.agent, method=request.method)
+            _refuse(answer, api, _Refusal(500, "something went wrong in the egress; its log has more.", close=True))
         finally:
             line.running -= 1
         return answer.given()

@@ -149,9 +149,13 @@ class _Sent(payload.Payload):
         await self.write_with_length(writer, None)
 
     async def write_with_length(self, writer: aiohttp.abc.AbstractStreamWriter, content_length: int | None) -> None:
-        if not self._body.long:
-            await writer.write(self._body.content())
-            return
-        pieces: AsyncIterator[bytes] = self._body.pieces()
-        async for piece in pieces:
-            await writer.write(piece)
+        try:
+            if not self._body.long:
+                await writer.write(self._body.content())
+                return
+            pieces: AsyncIterator[bytes] = self._body.pieces()
+            async for piece in pieces:
+                await writer.write(piece)
+        finally:
+            # It is sent once. What it took is not kept for as long as the response streams.
+            self._body.close()

@@ -182,6 +182,36 @@ async def test_a_long_request_arrives_as_it_was_and_leaves_nothing_behind(tmp_pa
         assert list(made.paths.spool.iterdir()) == []
 
 
+async def test_what_a_long_request_took_is_given_back_while_its_answer_streams(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "MOST_ON_DISK", 3 * bodies.IN_MEMORY)
+    async with plane(tmp_path) as made:
+        agent = await made.agent()
+        open_ = []
+        for number in range(3):
+            asked = anthropic(f"[[say: {number}]][[hang]]", stream=True, system="a" * (2 * bodies.IN_MEMORY))
+            response = await agent.post("/anthropic/v1/messages", data=io.BytesIO(json.dumps(asked).encode()))
+            assert response.status == 200, await response.text()
+            await response.content.readuntil(b"text_delta")
+            open_.append(response)
+        for response in open_:
+            response.close()
+
+
+async def test_where_there_is_no_room_for_long_requests_they_are_to_come_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "MOST_ON_DISK", bodies.IN_MEMORY)
+    async with plane(tmp_path) as made:
+        agent = await made.agent()
+        asked = json.dumps(anthropic(system="a" * (2 * bodies.IN_MEMORY))).encode()
+        response = await agent.post("/anthropic/v1/messages", data=io.BytesIO(asked))
+        assert (response.status, response.headers["Retry-After"]) == (503, "5")
+        # Short ones pass.
+        assert (await agent.post("/anthropic/v1/messages", json=anthropic())).status == 200
+
+
 @pytest.mark.parametrize("announced", [True, False])
 async def test_a_request_that_is_too_long_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, announced: bool
