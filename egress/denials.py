@@ -75,11 +75,11 @@ class Denials:
         self.look()
         if self.stopped:
             return Cut(reason=_STOPPED)
-        denial = self._denials.get(agent)
+        denial = self._denials.get(agent) or self._denials.get(EVERYBODY)
         return None if denial is None else _cut(denial)
 
     async def deny(self, agent: str, action: Policy, *, cause: str, by: str, id: str) -> int:
-        """Close everything to an agent; how many streams that ended. Durable when it returns.
+        """Close everything to an agent, or to `EVERYBODY`; how many streams that ended. Durable when it returns.
 
         It is frozen or killed after that, if that was asked for, without being waited for. The same `id` again changes
         nothing.
@@ -177,8 +177,9 @@ class Denials:
 
 def _cut(denial: Denial) -> Cut:
     cause = f": {denial.cause.rstrip('.')}" if denial.cause else ""
+    whom = "Every agent" if denial.agent == EVERYBODY else denial.agent
     return Cut(
-        reason=f"{denial.agent} was cut off by {denial.by or 'a command'}{cause}. "
+        reason=f"{whom} was cut off by {denial.by or 'a command'}{cause}. "
         f"`muster restore {denial.agent}` opens it again."
     )
 

@@ -150,7 +150,11 @@ class Egress:
     async def entries(
         self, after: int, observations: int, actions: int, *, limit: int, wait_s: float
     ) -> dict[str, Any]:
-        """Pages of the ledger from these positions on; the first news is waited for so long."""
+        """Pages of the ledger from these positions on; the first news is waited for so long.
+
+        Who asks has everything before these positions, durably.
+        """
+        self.ledger.copied(entries=after, actions=actions)
         if wait_s > 0:
             known = Head(entries=after, actions=actions, observations=observations)
             await self.ledger.newer(known, wait_s)

@@ -35,6 +35,9 @@ _log = structlog.get_logger(__name__)
 
 #: What is written of a request that was under way when an egress ended: it never heard how it ended.
 UNDER_WAY: Final = "the egress ended while this was under way"
+#: Rows that are copied are kept for so long; sums are kept for ever.
+KEEP_S: Final = 35 * 86400.0
+_PRUNE_EVERY_S: Final = 3600.0
 _PRUNE_ROWS: Final = 5000
 
 _T = TypeVar("_T")
@@ -55,6 +58,7 @@ class Ledger:
         self._actions = 0
         self._head = writer.head
         self._news: asyncio.Event | None = None
+        self._pruned_at = 0.0
         self.id = opened.ledger
         """Of this file, for ever: positions in another one mean nothing here."""
         self.incarnation = opened.incarnation
@@ -215,27 +219,19 @@ class Ledger:
             pass
         return self._head
 
-    async def prune(self, *, before: float, entries: int, actions: int) -> int:
-        """Throw away rows that are older than `before` and lie in the copy up to these seqs; how many it were.
+    def copied(self, *, entries: int, actions: int) -> None:
+        """Hear how far a copy is durable: up to these seqs.
 
-        The sums stay. The last row of each stays, too, so that counting goes on. A bounded number goes at a time: more
-        may be left.
+        What is in it and older than `KEEP_S` is thrown away, some of it once in a while. The sums stay, and the last
+        row of each stream, by which counting goes on.
         """
-
-        def delete(connection: sqlite3.Connection) -> int:
-            sums.advance(connection)
-            gone = 0
-            for table, time_, copied in (("entries", "ended_at", entries), ("actions", "at", actions)):
-                gone += connection.execute(
-                    f"DELETE FROM {table} WHERE seq IN (SELECT seq FROM {table} WHERE seq <= ? AND {time_} < ? "  # noqa: S608
-                    f"AND seq < (SELECT max(seq) FROM {table}) ORDER BY seq LIMIT {_PRUNE_ROWS})",
-                    (copied, before),
-                ).rowcount
-            connection.execute("PRAGMA incremental_vacuum(1000)")
-            return gone
-
-        result: int = await self._writer.put(Work(delete, owed=False))
-        return result
+        now = self._clock()
+        if now - self._pruned_at < _PRUNE_EVERY_S:
+            return
+        self._pruned_at = now
+        self._writer.put_unheard(
+            Work(lambda connection: _prune(connection, now - KEEP_S, entries, actions), owed=False)
+        )
 
     # ---------------------------------------------------------------------------------------------------------------
 
@@ -337,6 +333,16 @@ def _recover(connection: sqlite3.Connection, now: float) -> int:
     ).rowcount
     connection.execute("DELETE FROM reservations")
     return count
+
+
+def _prune(connection: sqlite3.Connection, before: float, entries: int, actions: int) -> None:
+    sums.advance(connection)
+    for table, time_, copied in (("entries", "ended_at", entries), ("actions", "at", actions)):
+        connection.execute(
+            f"DELETE FROM {table} WHERE seq IN (SELECT seq FROM {table} WHERE seq <= ? AND {time_} < ? "  # noqa: S608
+            f"AND seq < (SELECT max(seq) FROM {table}) ORDER BY seq LIMIT {_PRUNE_ROWS})",
+            (copied, before),
+        )
 
 
 def _insert_action(connection: sqlite3.Connection, action: Action) -> Action:

@@ -128,8 +128,6 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
             f"The ledger {path} was written by a newer Muster: its schema is version {version}, and this one knows "
             f"versions up to {VERSION}. Start the newer Muster again; a ledger never goes back."
         )
-    if not tables:
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA temp_store = MEMORY")

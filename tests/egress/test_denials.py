@@ -78,6 +78,17 @@ async def test_a_cut_off_between_admission_and_its_row_lets_nothing_out(tmp_path
         assert look(tmp_path / "ledger.db", "SELECT count(*) FROM reservations") == [(0,)]
 
 
+async def test_everybody_can_be_cut_off(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        leases = [await home.gate.admit(asked(name)) for name in ("coder0", "coder1")]
+        assert await home.gate.deny("*", "cutoff", cause="", by="ann", id="d1") == 2
+        assert all(lease.cut for lease in leases)
+        with pytest.raises(Refused, match=r"Every agent was cut off by ann"):
+            await home.gate.admit(asked())
+        await home.gate.allow("*", cause="", by="ann")
+        await home.gate.admit(asked())
+
+
 async def test_with_a_full_disk_a_cut_off_holds_and_is_written_later(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         lease = await home.gate.admit(asked())

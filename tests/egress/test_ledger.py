@@ -377,16 +377,27 @@ async def test_a_ledger_of_many_rows_opens_as_fast_as_one_of_few(path: Path, mon
 async def test_what_was_copied_long_ago_goes_and_the_sums_stay(path: Path) -> None:
     clock = Clock()
     async with opened(path, clock) as ledger:
+
+        async def left(days: float, entries: int, actions: int) -> tuple[list[int], list[int]]:
+            """What is left after a copy was said to be durable, so many days later."""
+            clock.now += days * 86400
+            ledger.copied(entries=entries, actions=actions)
+            assert await ledger.used_since([0.0]) == used
+            return (
+                [entry.seq for entry in await ledger.entries_after(0, 10)],
+                [action.seq for action in await ledger.actions_after(0, 10)],
+            )
+
         for place in range(6):
-            await entered(ledger, at=clock.now + place * 10)
+            await entered(ledger, at=clock.now + place * 86400)
             await ledger.act("coder0", "limit", cause="", by="egress", result="")
-        before = await ledger.used_since([0.0])
-        assert await ledger.prune(before=clock.now + 35, entries=2, actions=0) == 2
-        assert [entry.seq for entry in await ledger.entries_after(0, 10)] == [3, 4, 5, 6]
+        used = await ledger.used_since([0.0])
+        everything = [1, 2, 3, 4, 5, 6]
+        assert await left(30, 6, 6) == (everything, everything)
+        assert await left(8.5, 2, 0) == ([3, 4, 5, 6], everything)
         # Not what is younger, nor the last, by which counting goes on.
-        assert await ledger.prune(before=clock.now + 35, entries=6, actions=0) == 2
-        assert await ledger.prune(before=clock.now + 10**6, entries=6, actions=6) == 1 + 5
-        assert await ledger.used_since([0.0]) == before
+        assert await left(0.1, 6, 0) == ([5, 6], everything)
+        assert await left(1000, 6, 6) == ([6], [6])
     async with opened(path, clock) as ledger:
         assert await entered(ledger) == 7
         assert (await ledger.act("coder0", "limit", cause="", by="egress", result="")).seq == 7
