@@ -12,7 +12,7 @@ from bot.limits import read_window
 from bot.outlet.settings import EACH_AGENT, addressed, limits_of, scope_of
 from bot.timestamps import timestamp
 from budget import windows
-from budget.scopes import NANO_USD, Scope
+from budget.scopes import Scope
 from egress.apis import PROVIDERS
 from fleet.names import is_agent_name
 from fleet.problems import suggestion
@@ -151,22 +151,12 @@ async def show_budget(ctx: Context) -> Reply:
         found = [_json(each.model_dump(), None, now) for each in await holding(services)]
         note = "\n\n⚠️ The egress does not answer, so nobody knows now how much of each is used."
     else:
-        found = [_json(each, each, now) for each in map(_seen, standing["limits"])]
+        found = [_json({**each, "amount": each["limit"]}, each, now) for each in standing["limits"]]
         note = ""
     if not found:
         none = f"No limit is set. {command_line('budget set SCOPE LIMIT')} sets one."
         return Reply(none, [])
     return Reply(_table(found) + note, found)
-
-
-def _seen(limit: Mapping[str, Any]) -> dict[str, Any]:
-    """A limit as the egress says that it stands; money is counted there in whole nano-USD."""
-    parts = NANO_USD if limit["unit"] == "usd" else 1
-    counted = {
-        name: limit[key] / parts if parts > 1 else limit[key]
-        for name, key in (("amount", "limit"), ("used", "used"), ("reserved", "reserved"))
-    }
-    return {**limit, **counted}
 
 
 def _json(limit: Mapping[str, Any], seen: Mapping[str, Any] | None, now: float) -> dict[str, Any]:
@@ -178,7 +168,7 @@ def _json(limit: Mapping[str, Any], seen: Mapping[str, Any] | None, now: float) 
     end = windows.end_of(limit.get("window"), now)
     return {
         "scope": scope_of(limit["kind"], limit["scope"]),
-        "agent": _agent(limit),
+        "agent": limit.get("agent"),
         "kind": limit["kind"],
         "limit": amount,
         "unit": limit["unit"],
@@ -193,14 +183,6 @@ def _json(limit: Mapping[str, Any], seen: Mapping[str, Any] | None, now: float) 
         "state": None if seen is None or remaining is None else "used up" if remaining <= 0 else "open",
         "pace": None,
     }
-
-
-def _agent(limit: Mapping[str, Any]) -> str | None:
-    """Whose share of an allowance this is: each agent's is counted by itself."""
-    counted = str(limit.get("counted_on") or limit["scope"])
-    if limit["kind"] != "allowance":
-        return None
-    return limit.get("agent") or (counted.removeprefix("agent:") if counted.startswith("agent:") else None)
 
 
 def _table(found: Sequence[Mapping[str, Any]]) -> str:
