@@ -14,6 +14,7 @@ import pytest
 from bot.upkeep.backup import backup
 from bot.upkeep.restoring import restore
 from fleet import lifecycle
+from fleet.sandbox.policy import available
 from register.queries import ledger
 from tests.bot.house import OPERATOR, VIEWER, House, house
 
@@ -179,3 +180,36 @@ async def test_what_was_used_after_a_backup_is_known_after_it_is_put_back(home: 
     async with home.open():
         assert (await spent(home, both)).requests == both
         assert "cutoff" in await home.ask("!audit")
+
+
+@pytest.mark.parametrize(("policy", "state"), [("freeze", "frozen"), ("kill", "stopped")])
+async def test_an_agent_that_met_its_limit_is_ended_as_its_policy_says_and_can_come_back(
+    home: House, policy: str, state: str
+) -> None:
+    async with home.open() as orchestrator:
+        thread = await home.launch("coder0")
+        await home.ask(f"!budget set agent:coder0 40k --window day --policy {policy}")
+        home.say("[[cache: 900000 0]] [[say: that was much]]", thread)
+        await home.heard(thread, {"freeze": "It is frozen", "kill": "It is killed"}[policy])
+        async with asyncio.timeout(30):
+            while (await orchestrator.agents.get("coder0")).state != state:
+                await asyncio.sleep(0.02)
+        assert (await orchestrator.agents.get("coder0")).keep_session is (policy == "freeze")
+        assert policy in await home.ask("!audit")
+        await home.ask("!budget set agent:coder0 5M --window day")
+        await home.ask("!resume coder0" if policy == "freeze" else "!launch coder0")
+        await home.marks(home.say("and now?", thread), "✅")
+
+
+@pytest.mark.skipif(not available().works, reason="bubblewrap does not work here")
+async def test_an_agent_in_a_sandbox_is_metered_through_the_one_socket_that_it_has(home: House) -> None:
+    async with home.open():
+        await home.ask("!launch coder0 --runtime sim --sandbox bubblewrap")
+        thread = await home.thread("coder0")
+        await home.heard(thread, "Ready")
+        await home.marks(home.say("hello", thread), "✅")
+        assert (await spent(home, 1)).tokens > 0
+        told = await home.ask("!cutoff coder0")
+        assert "without a sandbox" not in told
+        home.say("are you there?", thread)
+        await home.heard(thread, "was cut off by")
