@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from egress.authority import Authority
 from egress.hello import LONGEST_FLIGHT, Doorkeeper, NameNotShown
 from tests.egress import hellos
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 HOST = "docs.python.org"
 RIGHT = hellos.message(hellos.server_name(HOST.encode()))
@@ -102,6 +108,34 @@ def test_a_second_hello_is_held_to_the_same(between: bytes, size: int, at_a_time
         through(hellos.record(RIGHT) + between + hellos.records(evil, size), at_a_time=at_a_time)
     fine = hellos.record(RIGHT) + between + hellos.records(RIGHT, size) + hellos.record(b"data", 23)
     assert through(fine, at_a_time=at_a_time) == fine
+
+
+def test_a_real_handshake_in_which_the_server_asks_for_a_second_hello_goes_through(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "ca", tmp_path / "trust", system=tmp_path / "none")
+    authority.cover([HOST])
+    theirs = authority.context(HOST)
+    # OpenSSL's clients offer a key for another group first.
+    theirs.set_ecdh_curve("secp521r1")
+    to_client, to_server, on_the_way = ssl.MemoryBIO(), ssl.MemoryBIO(), ssl.MemoryBIO()
+    ours = ssl.create_default_context(cadata=authority.certificates())
+    client = ours.wrap_bio(to_client, on_the_way, server_hostname=HOST)
+    server = theirs.wrap_bio(to_server, to_client, server_side=True)
+    door = Doorkeeper(HOST)
+    hellos_seen = 0
+    for _ in range(6):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            client.do_handshake()
+        sent = on_the_way.read()
+        hellos_seen += sent.count(HOST.encode())
+        to_server.write(door.feed(sent))
+        with contextlib.suppress(ssl.SSLWantReadError):
+            server.do_handshake()
+    assert hellos_seen == 2
+    assert door.settled
+    assert server.version() == client.version() == "TLSv1.3"
+    client.write(b"hello")
+    to_server.write(door.feed(on_the_way.read()))
+    assert server.read(5) == b"hello"
 
 
 def test_early_data_does_not_hide_a_second_hello() -> None:
