@@ -67,16 +67,28 @@ class Resolver:
     """Finds addresses and connects to them. Of one event loop."""
 
     def __init__(
-        self, lookup: Lookup | None = None, *, at_once: int = 8, lookup_s: float = 5.0, connect_s: float = 10.0
+        self,
+        lookup: Lookup | None = None,
+        *,
+        at_once: int = 64,
+        each: int = 8,
+        lookup_s: float = 5.0,
+        connect_s: float = 10.0,
     ) -> None:
-        """`at_once` look-ups run at a time; further ones wait, within their own `lookup_s` seconds."""
+        """`at_once` look-ups run at a time, of one agent `each`; further ones wait, within `lookup_s` seconds.
+
+        A name server that is silent holds up the agent that asks for its names, and no other one.
+        """
         # Threads of its own: a name server that is silent must not hold up those who use the loop's.
         self._threads = ThreadPoolExecutor(at_once, "lookup") if lookup is None else None
         self._lookup = self._system if lookup is None else lookup
+        self._each = each
+        self._slots: dict[str, asyncio.Semaphore] = {}
+        self._running: set[asyncio.Future[Sequence[str]]] = set()
         self._lookup_s = lookup_s
         self._connect_s = connect_s
 
-    async def addresses(self, wanted: Target) -> tuple[IPAddress, ...]:
+    async def addresses(self, wanted: Target, *, agent: str = "") -> tuple[IPAddress, ...]:
         """The addresses of a target, once and for all; those of a name are all public.
 
         Raises:
@@ -88,7 +100,7 @@ class Resolver:
         try:
             async with asyncio.timeout(self._lookup_s):
                 # The dot keeps the resolver from trying the name below the machine's own search domains.
-                answers = await self._lookup(f"{wanted.host}.")
+                answers = await self._looked_up(f"{wanted.host}.", agent)
             found = tuple(dict.fromkeys(ipaddress.ip_address(answer) for answer in answers))
         except TimeoutError:
             raise Unreachable(f"no name server tells an address of {wanted.host} in time.") from None
@@ -143,8 +155,27 @@ class Resolver:
 
     def close(self) -> None:
         """Look nothing up any more."""
+        for running in self._running:
+            running.cancel()
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _looked_up(self, name: str, agent: str) -> Sequence[str]:
+        slots = self._slots.setdefault(agent, asyncio.Semaphore(self._each))
+        await slots.acquire()
+        running = asyncio.ensure_future(self._lookup(name))
+        self._running.add(running)
+
+        def ended(done: asyncio.Future[Sequence[str]]) -> None:
+            self._running.discard(done)
+            slots.release()
+            if not done.cancelled():
+                # Nobody may be waiting for it any more.
+                done.exception()
+
+        running.add_done_callback(ended)
+        # A thread cannot be called back: as long as it looks, its agent's slot is taken.
+        return await asyncio.shield(running)
 
     async def _system(self, name: str) -> Sequence[str]:
         loop = asyncio.get_running_loop()

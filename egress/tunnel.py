@@ -184,7 +184,8 @@ class Tunnels(Generic[_C]):
             await self._serve(caller, reader, writer, wanted)
         except _Refusal as refusal:
             if refusal.audited:
-                self._note(caller.agent, "route-refused", f"{asked}: {refusal}")
+                told = str(refusal)
+                self._note(caller.agent, "route-refused", told if asked in told else f"{asked}: {told}")
             _refuse(writer, refusal)
         except NameNotShown as error:
             # The client has its 200 already, and was told in its own protocol.
@@ -242,7 +243,7 @@ class Tunnels(Generic[_C]):
                 "the routes of its sandbox profile in muster.yaml.",
             )
         try:
-            addresses: Sequence[IPAddress] = await self._resolver.addresses(wanted)
+            addresses: Sequence[IPAddress] = await self._resolver.addresses(wanted, agent=caller.agent)
             return await self._resolver.connect(addresses, wanted.port)
         except NotPublic as error:
             raise _Refusal(403, str(error)) from None

@@ -106,13 +106,26 @@ async def test_no_address_is_said(answer: list[str]) -> None:
         await Resolver(Names(answer)).addresses(DOCS)
 
 
-async def test_a_silent_name_server_is_given_up() -> None:
+async def test_a_silent_name_server_is_given_up_and_holds_up_nobody_else() -> None:
+    answered = asyncio.Event()
+
     async def silent(name: str) -> Sequence[str]:
-        await asyncio.Event().wait()
+        if name == "docs.python.org.":
+            return ["151.101.0.223"]
+        await answered.wait()
         return []
 
+    resolver = Resolver(silent, each=2, lookup_s=0.05)
+    for _ in range(3):
+        with pytest.raises(Unreachable, match="in time"):
+            await resolver.addresses(target("slow.example.org:443"), agent="coder0")
+    # Two look-ups still run; until one ends, this agent waits in vain for any name.
     with pytest.raises(Unreachable, match="in time"):
-        await Resolver(silent, lookup_s=0.01).addresses(DOCS)
+        await resolver.addresses(DOCS, agent="coder0")
+    assert await resolver.addresses(DOCS, agent="coder1")
+    answered.set()
+    assert await resolver.addresses(DOCS, agent="coder0")
+    resolver.close()
 
 
 async def test_the_next_address_is_tried_and_no_connection_is_left_over() -> None:
