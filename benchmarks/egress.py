@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import statistics
 import sys
 import tempfile
 import time
@@ -26,11 +27,13 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
 CONNECTIONS = 16
-SECONDS = 8.0
+#: The ways are gone in turn, so often: what else the machine does meets them all.
+ROUNDS = 5
+SECONDS = 3.0
 #: Requests before it is measured: connections, caches, what a runtime compiles.
 WARM_S = 1.0
 STREAMS = 200
-EVENTS = 160
+EVENTS = 80
 OPEN = 1_000
 CUT_STREAMS = 200
 LIMIT_S = 900.0
@@ -41,7 +44,7 @@ _OTHERS: dict[str, Callable[[int, Path], AbstractAsyncContextManager[Way]]] = {
     "mitmproxy": egress_ways.mitmproxy,
     "LiteLLM": egress_ways.litellm,
 }
-_STREAMED = {"nginx", "bare aiohttp proxy"}
+_STREAMED = {"direct", "nginx", "bare aiohttp proxy", "egress", "egress, unix socket"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +53,6 @@ class Seen:
 
     documents: dict[str, float]
     streams: dict[str, float] | None = None
-    cpu_ms: float = 0.0
-    """Of the proxy, per document."""
     memory_mb: float = 0.0
 
 
@@ -63,20 +64,24 @@ def measure() -> list[Figure]:
 async def _measure() -> list[Figure]:
     with tempfile.TemporaryDirectory(prefix="mx-bench-") as name:
         folder = Path(name)
-        async with asyncio.timeout(LIMIT_S), egress_ways.module("benchmarks.egress_provider") as (_, upstream):
-            seen = {"direct": await _go(Way(port=upstream), folder, streamed=True)}
+        async with (
+            asyncio.timeout(LIMIT_S),
+            AsyncExitStack() as stack,
+            egress_ways.module("benchmarks.egress_provider") as (_, upstream),
+            egress_ways.ours(upstream, folder) as egress,
+        ):
+            ways = {"direct": Way(port=upstream)}
             for title, way in _OTHERS.items():
                 try:
-                    async with way(upstream, folder) as gone:
-                        seen[title] = await _go(gone, folder, streamed=title in _STREAMED)
+                    ways[title] = await stack.enter_async_context(way(upstream, folder))
                 except NotHere as error:
                     print(f"egress: {title} is left out: {error}.", file=sys.stderr)
-            async with egress_ways.ours(upstream, folder) as egress:
-                seen["egress"] = await _go(egress.loopback, folder, streamed=True)
-                seen["egress, unix socket"] = await _go(egress.sandboxed, folder, streamed=True)
-                wrong = await _ledger_error(egress, _asked(seen))
-                held = await _held_open(egress)
-                one, everything = await _time_to_cut(egress)
+            ways |= {"egress": egress.loopback, "egress, unix socket": egress.sandboxed}
+            seen = await _compared(ways, folder)
+            asked = sum(seen[title].documents["requests"] for title in ("egress", "egress, unix socket"))
+            wrong = await _ledger_error(egress, int(asked))
+            held = await _held_open(egress)
+            one, everything = await _time_to_cut(egress)
     return [
         *_rates(seen),
         *_delays(seen),
@@ -85,6 +90,32 @@ async def _measure() -> list[Figure]:
         Figure(name=f"time to cut one agent, {CUT_STREAMS} streams open", value=one, unit="ms", at_most=50),
         Figure(name=f"time to cut all {CUT_STREAMS} (emergency stop)", value=everything, unit="ms", at_most=50),
     ]
+
+
+async def _compared(ways: dict[str, Way], folder: Path) -> dict[str, Seen]:
+    """All ways in turn, several times; of each figure the median, of requests the sum."""
+    documents: dict[str, list[dict[str, float]]] = {title: [] for title in ways}
+    streams: dict[str, list[dict[str, float]]] = {title: [] for title in ways}
+    for way in ways.values():
+        await _documents(way, folder, WARM_S)
+    for _ in range(ROUNDS):
+        for title, way in ways.items():
+            documents[title].append(await _documents(way, folder, SECONDS))
+        for title, way in ways.items():
+            if title in _STREAMED:
+                streams[title].append(await _streams(way, folder))
+    return {
+        title: Seen(
+            documents=_middle(documents[title]) | {"requests": sum(one["requests"] for one in documents[title])},
+            streams=_middle(streams[title]) if streams[title] else None,
+            memory_mb=way.memory_mb(),
+        )
+        for title, way in ways.items()
+    }
+
+
+def _middle(rounds: list[dict[str, float]]) -> dict[str, float]:
+    return {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
 
 
 def _rates(seen: dict[str, Seen]) -> list[Figure]:
@@ -96,8 +127,8 @@ def _rates(seen: dict[str, Seen]) -> list[Figure]:
             Figure(name=f"{title}: p50", value=found["p50_ms"], unit="ms"),
             Figure(name=f"{title}: p99", value=found["p99_ms"], unit="ms"),
         ]
-        if way.cpu_ms:
-            figures.append(Figure(name=f"{title}: CPU per request", value=way.cpu_ms, unit="ms"))
+        if title != "direct":
+            figures.append(Figure(name=f"{title}: CPU per request", value=found["cpu_ms"], unit="ms"))
             figures.append(Figure(name=f"{title}: RSS", value=way.memory_mb, unit="MB"))
     ours = seen["egress"].documents["per_s"]
     for title, least in (("bare aiohttp proxy", 0.5), ("mitmproxy", 3.0), ("LiteLLM", 10.0)):
@@ -125,20 +156,20 @@ def _delays(seen: dict[str, Seen]) -> list[Figure]:
     return figures
 
 
-async def _go(way: Way, folder: Path, *, streamed: bool) -> Seen:
-    asking = {**way.to_json(), "connections": CONNECTIONS}
-    await _load({**asking, "seconds": WARM_S}, folder)
+async def _documents(way: Way, folder: Path, seconds: float) -> dict[str, float]:
     before = way.cpu_s()
-    documents = await _load({**asking, "seconds": SECONDS}, folder)
-    spent, memory = way.cpu_s() - before, way.memory_mb()
-    if documents["failed"]:
-        raise RuntimeError(f"{documents['failed']:g} of {documents['requests']:g} requests failed: {way}")
-    streams = None
-    if streamed:
-        streams = await _load({**way.to_json(), "connections": STREAMS, "events": EVENTS}, folder)
-        if streams["failed"]:
-            raise RuntimeError(f"{streams['failed']:g} of {STREAMS} streams broke off: {way}")
-    return Seen(documents=documents, streams=streams, cpu_ms=spent * 1000 / documents["requests"], memory_mb=memory)
+    found = await _load({**way.to_json(), "connections": CONNECTIONS, "seconds": seconds}, folder)
+    if found["failed"]:
+        raise RuntimeError(f"{found['failed']:g} of {found['requests']:g} requests failed: {way}")
+    return found | {"cpu_ms": (way.cpu_s() - before) * 1000 / found["requests"]}
+
+
+async def _streams(way: Way, folder: Path) -> dict[str, float]:
+    before = way.cpu_s()
+    found = await _load({**way.to_json(), "connections": STREAMS, "events": EVENTS}, folder)
+    if found["failed"]:
+        raise RuntimeError(f"{found['failed']:g} of {STREAMS} streams broke off: {way}")
+    return found | {"cpu_ms": (way.cpu_s() - before) * 1000 / (STREAMS * EVENTS)}
 
 
 async def _load(asking: dict[str, Any], folder: Path) -> dict[str, float]:
@@ -158,11 +189,6 @@ async def _load(asking: dict[str, Any], folder: Path) -> dict[str, float]:
         raise RuntimeError(f"the clients failed: {asking}")
     found: dict[str, float] = json.loads(written)
     return found
-
-
-def _asked(seen: dict[str, Seen]) -> int:
-    """How many documents the egress has answered, as the clients counted them, without the warm-up."""
-    return int(sum(seen[title].documents["requests"] for title in ("egress", "egress, unix socket")))
 
 
 async def _ledger_error(egress: egress_ways.Egress, asked: int) -> float:

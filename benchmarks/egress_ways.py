@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 #: Others' proxies live in virtual environments of their own.
 VENVS = ROOT / ".cache" / "bench-venvs"
-REQUIREMENTS = {"mitmproxy": ["mitmproxy>=12,<13"], "litellm": ["litellm[proxy]>=1.80,<2"]}
+REQUIREMENTS = {"mitmproxy": ["mitmproxy>=11,<13"], "litellm": ["litellm[proxy]>=1.80,<2"]}
 PATH = "/v1/chat/completions"
 START_S = 120.0
 AGENTS = tuple(f"agent{number}" for number in range(8))
