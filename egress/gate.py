@@ -28,13 +28,14 @@ from egress.ledger.rows import Reservation, Settlement
 from egress.overview import overview
 from egress.settings import EgressSettings
 from egress.standing import fine
-from egress.tallies import Tallies
+from egress.tallies import SettingsRefused, Tallies
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from budget.scopes import Draw
+    from budget.tokens import Tokens
     from egress.admission import Asked, Ending
     from egress.entries import Observation
     from egress.ledger import Ledger
@@ -91,13 +92,18 @@ class Gate:
     async def start(self, settings: EgressSettings) -> None:
         """Hold these settings, for all agents that the ledger knows. Comes before anything is admitted.
 
+        When they cannot hold (another version wrote them), no agent is known, and so nothing is admitted, until they
+        are told anew.
+
         Raises:
-            SettingsRefused: they cannot hold.
             LedgerUnwritable: the ledger could not be asked.
         """
         for learned in await self._ledger.learned(_LEARN_ROWS):
             self._history.add(learned.role, learned.model, learned.tokens)
-        await self._arrange(settings, dict(self._ledger.agents))
+        try:
+            await self._arrange(settings, dict(self._ledger.agents))
+        except SettingsRefused as error:
+            _log.error("settings_refused", error=str(error))
 
     async def close(self) -> None:
         """Wait for what is being done to agents."""
@@ -307,9 +313,7 @@ class Gate:
         asked = lease.asked
         tokens = rows.bounded(charge(ending, so_far=lease.so_far, estimate=lease.estimate, elapsed_s=elapsed))
         model = rows.name(ending.model)
-        nano = price(asked.provider, model, tokens, now, ending.raw)
-        if nano is None and model != lease.reservation.model_asked:
-            nano = price(asked.provider, lease.reservation.model_asked, tokens, now, ending.raw)
+        nano = _price(lease, model, tokens, now, ending)
         tallies = [hold.tally for hold in lease.holds]
         self._forget(lease)
         for tally in tallies:
@@ -458,6 +462,20 @@ class Gate:
                 result="403" if refused.retry_after_s is None else "429",
             )
         return refused
+
+
+def _price(lease: GateLease, model: str | None, tokens: Tokens, now: float, ending: Ending) -> int | None:
+    """What it cost, by the model that answered, or else by the one that was asked for."""
+    names = (model, lease.reservation.model_asked)
+    try:
+        for name in dict.fromkeys(names):
+            found = price(lease.asked.provider, name, tokens, now, ending.raw)
+            if found is not None:
+                return found
+    except Exception:
+        # Whatever a provider may write into its bill, what was used is counted.
+        _log.exception("price_failed", model=model)
+    return None
 
 
 def _closes_routes(tally: Tally) -> bool:

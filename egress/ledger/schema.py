@@ -77,6 +77,8 @@ VERSION: Final = len(_SCRIPTS)
 
 #: Nobody else writes; somebody who looks at the file by hand may hold it for a moment.
 _BUSY_S: Final = 1.0
+#: The writer has one for each kind of row and number of rows.
+_STATEMENTS: Final = 512
 
 
 class LedgerUnusable(MusterError):
@@ -92,7 +94,9 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
     try:
         # SQLite gives its companion files the permissions of the file itself.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False, cached_statements=_STATEMENTS
+        )
     except (OSError, sqlite3.Error) as error:
         raise LedgerUnusable(f"The ledger {path} cannot be opened: {error}.") from None
     try:

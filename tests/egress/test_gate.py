@@ -390,6 +390,16 @@ async def test_a_restart_forgets_nothing(tmp_path: Path) -> None:
         assert after["streams"] == 0
 
 
+async def test_settings_that_no_longer_hold_admit_nobody_until_they_are_told_anew(tmp_path: Path) -> None:
+    async with house(tmp_path):
+        pass
+    async with house(tmp_path, pool(1, "planet:earth"), agents=0) as home:
+        await refusal(home)
+        await home.limits(pool(300))
+        await home.gate.register(registration())
+        await home.use()
+
+
 async def test_what_requests_use_is_learned_and_still_known_after_a_restart(tmp_path: Path) -> None:
     for agents in (2, 0):
         async with house(tmp_path, pool(10**6), agents=agents) as home:
