@@ -319,8 +319,8 @@ class _Flow:
         self._far = far
         self.began = time.monotonic()
         try:
-            if self.cut is not None:
-                self.abort("cut")
+            if self._ended is not None:
+                self.abort(self._ended)
             else:
                 self._client.write(_ESTABLISHED)
                 await self._carry(far_reader, far)

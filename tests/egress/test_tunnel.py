@@ -309,6 +309,14 @@ async def test_whoever_is_cut_off_while_its_tunnel_is_dug_does_not_get_it(out: S
     assert await within(far_reader.read()) == b""
 
 
+async def test_whoever_loses_the_route_while_its_tunnel_is_dug_does_not_get_it(out: Street) -> None:
+    out.resolver.meanwhile = out.tunnels.close
+    reader, _ = await out.call(connect(DOCS).encode() + HELLO)
+    far_reader, _ = await out.next_far()
+    await _gone(far_reader)
+    await _gone(reader)
+
+
 async def test_an_agent_that_is_let_go_loses_its_tunnels(out: Street) -> None:
     reader, _ = await out.tunnel()
     out.tunnels.close("somebody-else")
