@@ -202,6 +202,16 @@ class Account(Block):
         description="true: the runtime's own login goes through the egress, and is not replaced. For agents without "
         "a sandbox, on the machine of the person whose login it is.",
     )
+    server_tools: bool = Field(
+        default=False,
+        description="true: agents may use tools that the provider runs. They are billed by call or by time, which no "
+        "budget counts.",
+    )
+    premium: bool = Field(
+        default=False,
+        description="true: agents may ask for service tiers and speeds that cost more than the list price, which is "
+        "what a budget in USD counts.",
+    )
 
     @model_validator(mode="after")
     def _one_credential(self) -> Self:

@@ -10,6 +10,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bot.outlet.process import command
 from fleet.hosting import SYSTEMD, NotHosted, systemd, units
 from fleet.hosting.command import environment
 from fleet.hosting.systemd import AgentUnit
@@ -74,14 +75,21 @@ def of_agents(paths: Paths, agents: Iterable[AgentEntry]) -> dict[str, str]:
 
 
 def of_orchestrator(paths: Paths, environ: Mapping[str, str]) -> dict[str, str]:
-    """The unit of the orchestrator."""
+    """The units of the orchestrator and of the egress."""
     variables = {**environment(environ), **{name: environ[name] for name in _PLACES if environ.get(name)}}
     if paths.home is not None:
         variables["MUSTER_HOME"] = str(paths.home)
     text = units.orchestrator_unit(
         installation=paths.label, folder=paths.state, secrets=secrets_of(paths), variables=variables
     )
-    return {units.orchestrator_name(paths.label): text}
+    egress = units.egress_unit(
+        installation=paths.label,
+        command=command(paths),
+        folder=paths.state,
+        secrets=secrets_of(paths),
+        variables=environment(environ),
+    )
+    return {units.orchestrator_name(paths.label): text, units.egress_name(paths.label): egress}
 
 
 def secrets_of(paths: Paths) -> Path:
@@ -94,13 +102,15 @@ def present(paths: Paths, *, orchestrator: bool) -> tuple[dict[str, str], frozen
 
     Args:
         paths: the installation.
-        orchestrator: look for the orchestrator's too, not for the agents' alone.
+        orchestrator: look for the orchestrator's and the egress's too, not for the agents' alone.
     """
     folder = systemd.folder()
     texts: dict[str, str] = {}
     with contextlib.suppress(FileNotFoundError):
         for path in sorted(folder.iterdir()):
-            ours = orchestrator and path.name == units.orchestrator_name(paths.label)
+            ours = orchestrator and path.name in {
+                units.orchestrator_name(paths.label), units.egress_name(paths.label)
+            }  # fmt: skip
             if ours or units.agent_of(paths.label, path.name) is not None:
                 with contextlib.suppress(OSError):
                     texts[path.name] = path.read_text(encoding="utf-8", errors="replace")

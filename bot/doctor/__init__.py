@@ -43,6 +43,7 @@ def examine(
         installation.disk(paths),
         *network.homeservers(checked, clock),
         installation.running(paths),
+        installation.egress(paths),
     ]
     return findings
 

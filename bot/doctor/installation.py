@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from bot.doctor.finding import PATIENCE, Finding
 from bot.errors import UserError
 from bot.lock import holder
+from bot.outlet import process, stop
 from bot.registers import password
 from register import address, migrations
 from register.errors import RegisterError
@@ -206,6 +207,30 @@ def disk(paths: Paths, *, free: int | None = None) -> Finding:
         costs="When nothing is left, Muster takes no more messages and denies what agents ask for.",
         way="Make room.",
     )
+
+
+def egress(paths: Paths) -> Finding:
+    """Whether anything may leave, and through whom."""
+    if stop.is_pulled(paths.state):
+        return Finding(
+            name="egress",
+            state="wrong",
+            found="the emergency stop is set",
+            costs="No agent reaches a model, or anything else.",
+            way="`muster estop --clear` ends it.",
+        )
+    pid = process.pid_of(paths)
+    if pid is None:
+        return Finding(name="egress", state="ok", found="not running; Muster starts it with the first agent")
+    if not process.listens(process.places(paths).control):
+        return Finding(
+            name="egress",
+            state="wrong",
+            found=f"there (process {pid}), and nobody answers",
+            costs="No agent reaches a model.",
+            way=f"Its log is {process.places(paths).log}; as a last resort, `kill -9 {pid}` loses nothing.",
+        )
+    return Finding(name="egress", state="ok", found=f"running (process {pid})")
 
 
 def running(paths: Paths) -> Finding:

@@ -84,6 +84,8 @@ def egress_settings(settings: Settings, limits: Sequence[LimitSettings], *, host
                 upstream=account.upstream or PROVIDERS[account.provider].upstream,
                 credential=None if account.credential is None else str(account.credential),
                 passthrough=account.passthrough,
+                server_tools=account.server_tools,
+                premium=account.premium,
             )
             for name, account in settings.accounts.items()
         ),

@@ -15,7 +15,7 @@ from fleet.hosting.command import LOG, alone, host_command
 from fleet.hosting.kinds import Barred
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 #: In an agent's folder while its host is to run: what a boot brings back.
@@ -38,6 +38,11 @@ def orchestrator_name(installation: str) -> str:
         installation: tells apart several installations of one person; empty for the usual one.
     """
     return f"{_prefix(installation)}.service"
+
+
+def egress_name(installation: str) -> str:
+    """The unit of the egress."""
+    return f"{_prefix(installation)}-egress.service"
 
 
 def agent_name(installation: str, agent: str) -> str:
@@ -121,6 +126,44 @@ UMask=0077
 Restart=on-failure
 RestartSec={AGAIN_S}
 KillMode=process
+OOMPolicy=continue
+TimeoutStopSec={STOP_S}
+
+[Install]
+WantedBy=default.target
+"""
+
+
+def egress_unit(
+    *, installation: str, command: Sequence[str], folder: Path, secrets: Path, variables: Mapping[str, str]
+) -> str:
+    """The unit of the egress, which is there before anybody wants to go out.
+
+    Args:
+        installation: as `orchestrator_name` takes it.
+        command: its command line.
+        folder: where it works; it is there.
+        secrets: a file of variables that it reads when it is there.
+        variables: what it is given besides.
+    """
+    given = "\n".join(f"Environment={_word(f'{name}={value}', dollar=False)}" for name, value in variables.items())
+    # One that runs already keeps this one out: it stands by, and takes over when that one ends.
+    return f"""{_HEADER}
+[Unit]
+Description=Muster egress
+Before={orchestrator_name(installation)}
+StartLimitIntervalSec=0
+
+[Service]
+Type=exec
+ExecStart={" ".join(map(_word, ["/usr/bin/env", *command]))}
+WorkingDirectory={_path(folder)}
+{given}
+EnvironmentFile=-{_path(secrets)}
+UMask=0077
+Restart=on-failure
+RestartSec={AGAIN_S}
+KillMode=mixed
 OOMPolicy=continue
 TimeoutStopSec={STOP_S}
 

@@ -72,15 +72,17 @@ def test_what_is_to_be_done_is_what_is_not_so_yet() -> None:
 
 def test_installing_is_shown_done_repeated_and_taken_back(paths: Paths, record: Path) -> None:
     muster, coder0 = f"muster-{paths.label}.service", f"muster-{paths.label}-agent-coder0.service"
+    egress = f"muster-{paths.label}-egress.service"
     shown = install(paths, {}, agents_too=False, dry_run=True)
-    assert "\n".join(shown.done).count("[Service]") == 2
-    assert f"systemctl --user enable {coder0} {muster}" in shown.done
+    assert "\n".join(shown.done).count("[Service]") == 3
+    assert f"systemctl --user enable {coder0} {muster} {egress}" in shown.done
     assert (not systemd.folder().exists(), places.calls(record)) == (True, [])
 
     done = install(paths, {"PATH": "/bin"}, agents_too=False, dry_run=False)
     assert done.warnings == []
     assert any("coder1" in line and "muster install --agents" in line for line in done.done)
-    assert there() == enabled() == sorted([coder0, muster])
+    assert there() == enabled() == sorted([coder0, muster, egress])
+    assert f'"egress.process" "--state" "{paths.state}"' in (systemd.folder() / egress).read_text()
     assert f'Environment="MUSTER_HOME={paths.home}"' in (systemd.folder() / muster).read_text()
     assert (record / "loginctl").read_text() == "enable-linger\n"
     before = places.calls(record)
@@ -88,7 +90,7 @@ def test_installing_is_shown_done_repeated_and_taken_back(paths: Paths, record: 
     assert places.calls(record) == before
 
     install(paths, {"PATH": "/bin"}, agents_too=True, dry_run=False)
-    assert there() == sorted([coder0, muster, coder0.replace("coder0", "coder1")])
+    assert there() == sorted([coder0, muster, egress, coder0.replace("coder0", "coder1")])
     assert "defaults:\n  hosting: systemd\n" in paths.roster_yaml.read_text()
     assert "# Mine." in paths.roster_yaml.read_text()
 
@@ -103,7 +105,7 @@ def test_what_the_machine_refuses_is_told_with_the_command_for_it(paths: Paths, 
     assert "systemctl --user enable muster" in told
     assert "enable-linger" in told
     assert "sudo loginctl enable-linger" in told
-    assert len(there()) == 2
+    assert len(there()) == 3
 
 
 def test_a_systemd_that_is_there_and_does_not_run_is_told_before_anything_stops(record: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fleet.hosting import NotHosted, units
-from fleet.hosting.units import agent_name, agent_of, agent_unit, orchestrator_name, orchestrator_unit
+from fleet.hosting.units import agent_name, agent_of, agent_unit, egress_unit, orchestrator_name, orchestrator_unit
 
 #: A place that means something to systemd in each of its letters.
 ODD = "a %h $HOME \"quoted\" \\ 'x' é;#"
@@ -23,6 +23,16 @@ def agent(folder: Path, **variables: str) -> str:
 def orchestrator(folder: Path) -> str:
     return orchestrator_unit(
         installation="", folder=folder, secrets=folder / "secrets.env", variables={"PATH": f"/bin:/opt/{ODD}"}
+    )
+
+
+def egress(folder: Path) -> str:
+    return egress_unit(
+        installation="",
+        command=[sys.executable, "-P", "-m", "egress.process", "--state", str(folder)],
+        folder=folder,
+        secrets=folder / "secrets.env",
+        variables={"PATH": f"/bin:/opt/{ODD}"},
     )
 
 
@@ -61,11 +71,16 @@ def test_systemd_understands_the_units(tmp_path: Path, name: str, monkeypatch: p
     python = folder / "python"
     python.symlink_to(sys.executable)
     monkeypatch.setattr(sys, "executable", str(python))
-    for unit, text in (("muster.service", orchestrator(folder)), ("muster-agent-coder0.service", agent(folder))):
+    made = {
+        "muster.service": orchestrator(folder),
+        "muster-agent-coder0.service": agent(folder),
+        "muster-egress.service": egress(folder),
+    }
+    for unit, text in made.items():
         (tmp_path / unit).write_text(text)
     done = subprocess.run(
         ["systemd-analyze", "--user", "verify", "--man=no", "--recursive-errors=no"]
-        + [str(tmp_path / unit) for unit in ("muster.service", "muster-agent-coder0.service")],
+        + [str(tmp_path / unit) for unit in made],
         capture_output=True,
         text=True,
         env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)},
