@@ -18,20 +18,21 @@ class Reading:
     tokens: Tokens = field(default_factory=Tokens)
     """What the provider itself reported so far; nothing yet: zeros."""
     reported: bool = False
-    """The provider has told the final usage: `tokens` is what it bills."""
+    """The provider has told the final usage, and nothing of it was garbled: `tokens` is what it bills. This alone says
+    whether there is a bill: a response can have one before it has ended, and fail after it."""
     raw: Mapping[str, Any] | None = None
     """The provider's own usage objects, merged, as they go into the ledger."""
     written: int = 0
-    """An estimate of the tokens of output that have streamed so far and are not in `tokens` yet."""
+    """An estimate of the tokens of all output that has streamed so far: two for seven bytes of it."""
     model: str | None = None
     """The model that answered, as the provider names it."""
     response_id: str | None = None
     ended: bool = False
-    """The terminal event, or the whole of a JSON body, is here: the response is complete."""
+    """The terminal event, or the whole of a JSON body, is here: nothing more is to come. With `error`, it failed."""
     error: str | None = None
     """The provider's word for what went wrong, when the response says that something did (also after a 200)."""
     garbled: bool = False
-    """Something could not be read. The bytes go on all the same; the reservation is kept."""
+    """Something could not be read, perhaps nothing that matters. The bytes go on all the same."""
 
     @property
     def so_far(self) -> Tokens:
