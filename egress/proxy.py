@@ -271,7 +271,7 @@ class Proxy:
         account: AccountSettings,
         body: Body,
     ) -> None:
-        wanted = await self._read(api, body)
+        wanted = await self._read(api, body, account)
         outgoing = await self._outgoing(request, account)
         where = line.turn.now()
         asked = Asked(
@@ -367,12 +367,15 @@ class Proxy:
         if response is not None and response.status == 401 and account.credential is not None:
             self.credentials.forget(account.credential)
 
-    async def _read(self, api: Api, body: Body) -> Asking:
+    async def _read(self, api: Api, body: Body, account: AccountSettings) -> Asking:
+        def read() -> Asking:
+            return asking.read(api, body.content(), server_tools=account.server_tools, premium=account.premium)
+
         try:
             if not body.long:
-                return asking.read(api, body.content())
+                return read()
             async with self._bodies.one_at_a_time:
-                return await asyncio.to_thread(lambda: asking.read(api, body.content()))
+                return await asyncio.to_thread(read)
         except asking.BadAsking as error:
             raise _Refusal(error.status, str(error)) from None
 

@@ -32,6 +32,10 @@ class AccountSettings(_Wire):
     """A reference: env:NAME, file:PATH, keyring:NAME."""
     passthrough: bool = False
     """The agent's own credential goes through: a person's own login, on that person's host, without a sandbox."""
+    server_tools: bool = False
+    """Tools that the provider runs may be asked for, though they are billed by call or by time (egress.asking)."""
+    premium: bool = False
+    """Service tiers and speeds may be asked for that cost more than the prices that are known."""
 
 
 class LimitSettings(_Wire):

@@ -284,9 +284,30 @@ async def test_what_cannot_be_metered_is_refused_before_it_leaves(tmp_path: Path
         response = await agent.post("/openai/v1/responses", json=responses(background=True))
         assert response.status == 403
         assert "background" in await response.text()
+        tools = [{"type": "code_execution_20250825", "name": "code_execution"}]
+        response = await agent.post("/anthropic/v1/messages", json=anthropic(tools=tools))
+        assert response.status == 403
+        assert "server_tools" in await response.text()
         response = await agent.post("/anthropic/v1/messages", data=b"{")
         assert response.status == 400
         assert made.provider.ledger.next_number() == 1
+
+
+async def test_tools_that_the_provider_runs_can_be_allowed_for_an_account(tmp_path: Path) -> None:
+    async with plane(tmp_path) as made:
+        allowing = AccountSettings(
+            name="main",
+            provider="anthropic",
+            upstream=made.provider.url,
+            credential=f"file:{tmp_path / 'key'}",
+            server_tools=True,
+            premium=True,
+        )
+        await made.egress.configure(made.settings(allowing))
+        agent = await made.agent(accounts={"anthropic": "main"})
+        tools = [{"type": "code_execution_20250825", "name": "code_execution"}]
+        asked = anthropic(tools=tools, service_tier="priority")
+        assert (await agent.post("/anthropic/v1/messages", json=asked)).status == 200
 
 
 async def test_an_agent_without_an_account_is_told_so(tmp_path: Path) -> None:
