@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from budget.scopes import Draw
     from budget.tokens import Tokens
     from egress.admission import Asked, Ending
     from egress.entries import Observation
@@ -161,10 +160,11 @@ class Gate:
             await self._arrange_locked(settings or self._settings, agents)
 
     async def _arrange_locked(self, settings: EgressSettings, agents: dict[str, Registration]) -> None:
-        def attach(tally: Tally, draw: Draw) -> None:
-            for lease in self._leases.get(draw.agent, ()):
-                if lease.way.draw == draw and not lease.draws_on(tally):
-                    lease.hold(tally, 0)
+        def attach(tally: Tally) -> None:
+            for leases in self._leases.values():
+                for lease in leases:
+                    if tally.counted_on in lease.way.draw.scopes:
+                        lease.hold(tally, 0)
 
         await self._tallies.arrange(settings, agents.values(), attach=attach)
         self._settings, self._agents = settings, agents

@@ -63,7 +63,7 @@ class Tallies:
         settings: EgressSettings,
         agents: Iterable[Registration],
         *,
-        attach: Callable[[Tally, Draw], None],
+        attach: Callable[[Tally], None],
     ) -> None:
         """Hold these settings for these agents from now on.
 
@@ -73,8 +73,8 @@ class Tallies:
         Args:
             settings: with the limits of all.
             agents: who there is, with their own limits.
-            attach: called with each new tally and a draw on it, before the ledger is asked, so that the requests in
-                flight are counted on it.
+            attach: called with each new tally before the ledger is asked, so that the requests in flight are counted
+                on it.
 
         Raises:
             SettingsRefused: a limit is none.
@@ -110,9 +110,7 @@ class Tallies:
         today = {agent.agent: self._today.get(agent.agent) for agent, _, _ in planned.values()}
         fresh = {name: Spending("day", now) for name, spending in today.items() if spending is None}
         for tally in new:
-            for _, draw, keys in planned.values():
-                if tally.key in keys:
-                    attach(tally, draw)
+            attach(tally)
         self._tallies.update({tally.key: tally for tally in new})
         self._today.update(fresh)
         try:

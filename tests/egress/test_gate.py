@@ -307,6 +307,18 @@ async def test_a_new_limit_counts_what_was_used_before_and_what_is_under_way(tmp
         assert home.limit("host")["streaming"] == 0
 
 
+async def test_a_new_limit_counts_what_an_earlier_launch_has_under_way(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        lease = await home.gate.admit(asked())
+        await home.gate.register(registration(launch_id="coder0-2", limits=(allowance(50, "launch:coder0-2"),)))
+        await home.limits(pool(300))
+        lease.progress(Tokens(input=100, output=200))
+        assert (home.limit("host")["streaming"], home.limit("launch:coder0-2")["streaming"]) == (300, 0)
+        assert lease.cut is None
+        lease.progress(Tokens(input=100, output=201))
+        assert lease.cut is not None
+
+
 async def test_other_weights_count_at_once(tmp_path: Path) -> None:
     async with house(tmp_path, pool(1000)) as home:
         lease = await home.gate.admit(asked())
