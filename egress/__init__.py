@@ -13,7 +13,7 @@ the provider's own response, and is in the ledger before its last event reaches 
     ledger      the durable record: one writer thread over SQLite, group commit
     proxy       the HTTP server that puts these together; listeners, upstream, credentials beside it
     routes, connects, hello     where a CONNECT is to lead, and whether that is what is then spoken of (pure)
-    tunnel      CONNECT to a listed host, by resolving (one look-up, checked addresses)
+    tunnel, flow    CONNECT to a listed host, by resolving (one look-up, checked addresses), and its bytes
     interception    CONNECT to a metered host, which ends in the proxy; authority makes the certificates
     remarks     what the audit keeps of attempts and of tunnels' bytes, bounded
     control, client     the egress's own socket, and who speaks to it

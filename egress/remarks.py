@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from egress.tunnel import Traffic
+    from egress.flow import Traffic
 
 #: How often `flush` is to be called.
 EVERY_S: Final = 60.0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from egress.admission import Cut
 from egress.authority import Authority
 from egress.resolving import Resolver
-from egress.tunnel import Limits, NotServed, Tunnels
+from egress.tunnel import NotServed, Tunnels
 
 if TYPE_CHECKING:
     import socket
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from egress.admission import Asked, Lease
+    from egress.flow import Limits, Traffic
     from egress.routes import IPAddress, Target
-    from egress.tunnel import Traffic
 
 _T = TypeVar("_T")
 Streams: TypeAlias = "tuple[asyncio.StreamReader, asyncio.StreamWriter]"

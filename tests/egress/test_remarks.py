@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from egress.flow import Traffic
 from egress.remarks import EVERY_S, MOST_ATTEMPTS, MOST_HOSTS, OTHERS, Remarks
-from egress.tunnel import Traffic
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from egress.tunnel import CHUNK, Limits
+from egress.flow import CHUNK, Limits
 from tests.egress import hellos
 from tests.egress.streets import PUBLIC, Street, connect, street, within
 
