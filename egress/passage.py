@@ -102,17 +102,22 @@ class Passage:
             self._task = None
         return self._response.status if self._response is not None else None
 
-    def cut(self, cut: Cut) -> None:
-        """End it now: the upstream first, then the client. Never waits, and may be called from anywhere in the loop."""
+    def cut(self, cut: Cut, *, status: int = 403) -> None:
+        """End it now: the upstream first, then the client. Never waits, and may be called from anywhere in the loop.
+
+        Args:
+            cut: why.
+            status: whose kind of error the client is told: 403 is final, on 503 it comes again.
+        """
         if self._cut is not None or self._task is None:
             return
         self._cut = cut
         if self._response is not None:
             upstream.abort(self._response)
         if self._answer.begun:
-            self._answer.cut(refusals.event(self._api, cut.reason) if self._streaming else b"")
+            self._answer.cut(refusals.event(self._api, cut.reason, status=status) if self._streaming else b"")
         else:
-            self._answer.last_word(403, refusals.body(self._api, 403, cut.reason))
+            self._answer.last_word(status, refusals.body(self._api, status, cut.reason))
         if not self._counting and not self._settling:
             self._task.cancel()
 

@@ -115,7 +115,7 @@ class Proxy:
         if self._passages:
             await self._idle_within(grace_s)
         for passage in list(self._passages):
-            passage.cut(Cut(reason="The egress is being stopped. Try again when it is back."))
+            passage.cut(Cut(reason="The egress is being stopped. Try again when it is back."), status=503)
         if self._passages:
             await self._idle_within(_SETTLE_S)
         if self._tasks:

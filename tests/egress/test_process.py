@@ -61,10 +61,13 @@ async def test_an_end_in_order_lets_what_is_nearly_done_end_and_tells_no_secret(
         await nearly.content.readuntil(b"text_delta")
         never = await agent.post("/anthropic/v1/messages", json=anthropic("[[say: first]][[hang]]", stream=True))
         await never.content.readuntil(b"text_delta")
+        silent = asyncio.ensure_future(agent.post("/anthropic/v1/messages", json=anthropic("[[hang]]")))
+        await premises.provider.ledger.find(lambda _: True, at_least=3, timeout=30)
         await premises.client.stop()
         premises.provider.release("last")
         assert b"message_stop" in await nearly.content.read()
         assert b"being stopped" in await never.content.read()
+        assert (await silent).status == 503
         await premises.gone()
         log = premises.paths.log.read_text()
         assert "egress ended" in [json.loads(line)["event"] for line in log.splitlines()]
@@ -72,7 +75,7 @@ async def test_an_end_in_order_lets_what_is_nearly_done_end_and_tells_no_secret(
             assert secret not in log + premises.errors()
         await premises.start()
         found = (await premises.client.entries(wait_s=10))["entries"]
-        assert sorted(entry["ended"] for entry in found) == ["completed", "cut"]
+        assert sorted(entry["ended"] for entry in found) == ["completed", "cut", "cut"]
         assert (await premises.client.status())["recovered"] == 0
 
 
