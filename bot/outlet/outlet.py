@@ -14,7 +14,7 @@ from bot import budgeting, rendering
 from bot.commands.lines import command_line, written
 from bot.errors import UserError
 from bot.outlet import stop, telling
-from bot.outlet.copying import Copier, page_of
+from bot.outlet.copying import COPIED, Copier, page_of
 from bot.outlet.process import places
 from bot.outlet.settings import egress_settings, secrets_of
 from bot.saying import Place
@@ -23,7 +23,6 @@ from egress.settings import LimitSettings, Registration
 from fleet.drift import ENDED
 from fleet.errors import FleetError
 from fleet.way import Way
-from register.crashpoints import declare
 from register.errors import MusterError, RegisterError
 from register.queries import agents, restores
 
@@ -44,8 +43,6 @@ log = structlog.get_logger(__name__)
 
 #: In the folder of certificates that sandboxes are shown (egress.authority, whose libraries are not needed here).
 CERTIFICATES, BUNDLE = "ca.pem", "bundle.pem"
-
-TOLD = declare("outlet.told")
 
 #: How often it is looked whether the egress is there and knows what holds, seconds.
 EVERY_S = 5.0
@@ -236,7 +233,7 @@ class Outlet:
         services = self.services
         words = services.redact(written(text, services.command_prefix))
         with contextlib.suppress(RegisterError):
-            async with services.store.write(TOLD) as tx:
+            async with services.store.write(COPIED) as tx:
                 try:
                     connector, room = services.main_room(None)
                 except UserError:

@@ -20,7 +20,6 @@ import structlog
 from egress.client import EgressClient, EgressUnreachable
 from egress.places import EgressPaths
 from fleet.hosting.command import environment
-from register.crashpoints import declare
 from register.errors import MusterError
 
 if TYPE_CHECKING:
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from bot.settings import Settings
 
 log = structlog.get_logger(__name__)
-
-SPAWNED = declare("outlet.spawned")
 
 #: Seconds in which it must listen, and in which it must have ended when it is asked to.
 START_S = 30.0

@@ -283,11 +283,12 @@ class Installation:
         return sorted(folder.name for folder in self.paths.agents.iterdir()) if self.paths.agents.is_dir() else []
 
     def processes(self) -> list[tuple[int, str]]:
-        """Every process of this installation but the orchestrator: agent hosts, runtimes and what those started.
+        """Every process of this installation but the orchestrator and the egress: agent hosts, runtimes and what those
+        started.
 
         All of them have a path of this installation in their environment or on their command line.
         """
-        own = {os.getpid(), self.process.pid if self.process is not None else 0}
+        own = {os.getpid(), self.process.pid if self.process is not None else 0, pid_of(self.paths) or 0}
         markers = {pid for name in self.agents() for pid in survivors(_marker(self.paths.agent_folder(name)))}
         found = {}
         for entry in os.listdir("/proc"):
