@@ -153,6 +153,7 @@ def _delays(seen: dict[str, Seen]) -> list[Figure]:
                     name=f"{title}: added per event, {name}, {STREAMS} streams", value=added, unit="ms", at_most=bound
                 )
             )
+        figures.append(Figure(name=f"{title}: CPU per event", value=way.streams["cpu_ms"], unit="ms"))
     return figures
 
 
