@@ -92,6 +92,7 @@ class Denials:
         self._denials[agent] = denial
         ended = self._end(agent, _cut(denial))
         if known is not None and (known.id, known.action) == (id, action):
+            await self._ledger.flushed()
             return ended
         try:
             await self._ledger.deny(denial, result=f"{ended} streams ended", detail={"streams": ended})
@@ -158,7 +159,7 @@ class Denials:
         """
         if not self.stopped:
             return
-        await self._ledger.act(EVERYBODY, "estop-clear", cause=cause, by=by, result="open")
+        await self._ledger.act(EVERYBODY, "estop-clear", cause=cause, by=by, result="open", owed=False)
         try:
             await asyncio.to_thread(_unset, self._estop)
         except OSError as error:

@@ -18,12 +18,18 @@ import struct
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+import structlog
+
+from egress.admission import LedgerUnwritable
 from register.errors import MusterError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
+    from egress.ledger import Ledger
     from egress.settings import Registration
+
+_log = structlog.get_logger(__name__)
 
 #: An agent host that is well answers its socket in milliseconds; a runtime that is told to end takes longer.
 ANSWER_S: Final = 2.0
@@ -48,6 +54,41 @@ class Unanswered(MusterError):
 
 class Unkillable(MusterError):
     """Processes of the agent are left."""
+
+
+class Enforcer:
+    """Has agents frozen and killed, and writes into the audit how it went.
+
+    Args:
+        ledger: whose audit.
+        enforce: does it (agent, action, cause), and says how it went.
+    """
+
+    def __init__(self, ledger: Ledger, enforce: Callable[[Registration, str, str], Awaitable[str]]) -> None:
+        self._ledger = ledger
+        self._enforce = enforce
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def soon(self, registration: Registration, action: str, cause: str, by: str) -> None:
+        """Begin; returns at once."""
+        name = f"{action} {registration.agent}"
+        task = asyncio.get_running_loop().create_task(self._do(registration, action, cause, by), name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Wait for what was begun."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _do(self, registration: Registration, action: str, cause: str, by: str) -> None:
+        try:
+            result = await self._enforce(registration, action, cause)
+        except Exception as error:
+            _log.exception("enforcement_failed", agent=registration.agent, action=action)
+            result = f"failed: {error}"
+        with contextlib.suppress(LedgerUnwritable):
+            await self._ledger.act(registration.agent, action, cause=cause, by=by, result=result)
 
 
 async def enforce(

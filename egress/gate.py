@@ -8,7 +8,6 @@ admitted once a limit is used up or held, and when what streams passes it, all t
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,11 +15,12 @@ import structlog
 
 from budget.admission import Refuse, cut_text, decide
 from budget.history import History
-from budget.prices import price, rates
+from budget.prices import rates
 from budget.scopes import Scope
 from egress.admission import Cut, LedgerUnwritable, Refused
 from egress.charging import charge
 from egress.denials import EVERYBODY, Denials
+from egress.enforcement import Enforcer
 from egress.enforcement import enforce as enforce_by_host
 from egress.lease import GateLease
 from egress.ledger import rows
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from budget.tokens import Tokens
     from egress.admission import Asked, Ending
     from egress.entries import Observation
     from egress.ledger import Ledger
@@ -54,7 +53,7 @@ class Gate:
     Args:
         ledger: open.
         estop: the file whose presence is the emergency stop.
-        enforce: freezes or kills an agent, and says how it went; None: nothing but routes is closed.
+        enforce: freezes or kills an agent, and says how it went.
         clock: seconds since the epoch.
         monotonic: seconds.
     """
@@ -64,12 +63,12 @@ class Gate:
         ledger: Ledger,
         *,
         estop: Path,
-        enforce: Callable[[Registration, str, str], Awaitable[str]] | None = enforce_by_host,
+        enforce: Callable[[Registration, str, str], Awaitable[str]] = enforce_by_host,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ledger = ledger
-        self._enforce = enforce
+        self._enforcer = Enforcer(ledger, enforce)
         self._clock = clock
         self._monotonic = monotonic
         self._history = History()
@@ -79,7 +78,6 @@ class Gate:
         self._leases: dict[str, set[GateLease]] = {}
         self._watchers: dict[str, dict[object, Callable[[Cut], None]]] = {}
         self._arranging = asyncio.Lock()
-        self._tasks: set[asyncio.Task[None]] = set()
         self._told: dict[tuple[str, str], float] = {}
         self._denials = Denials(ledger, estop, end=self._end, enforce=self._enforce_soon, clock=clock)
         self.deny = self._denials.deny
@@ -106,8 +104,7 @@ class Gate:
 
     async def close(self) -> None:
         """Wait for what is being done to agents."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._enforcer.close()
 
     # --- what is told to it -----------------------------------------------------------------------------------------
 
@@ -313,7 +310,7 @@ class Gate:
         asked = lease.asked
         tokens = rows.bounded(charge(ending, so_far=lease.so_far, estimate=lease.estimate, elapsed_s=elapsed))
         model = rows.name(ending.model)
-        nano = _price(lease, model, tokens, now, ending)
+        nano = lease.price(model, tokens, now, ending.raw)
         tallies = [hold.tally for hold in lease.holds]
         self._forget(lease)
         for tally in tallies:
@@ -413,23 +410,8 @@ class Gate:
 
     def _enforce_soon(self, agent: str, action: str, cause: str, by: str) -> None:
         registration = self._agents.get(agent)
-        if registration is None or self._enforce is None:
-            return
-        task = asyncio.get_running_loop().create_task(
-            self._enforce_now(registration, action, cause, by), name=f"{action} {agent}"
-        )
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _enforce_now(self, registration: Registration, action: str, cause: str, by: str) -> None:
-        assert self._enforce is not None
-        try:
-            result = await self._enforce(registration, action, cause)
-        except Exception as error:
-            _log.exception("enforcement_failed", agent=registration.agent, action=action)
-            result = f"failed: {error}"
-        with contextlib.suppress(LedgerUnwritable):
-            await self._ledger.act(registration.agent, action, cause=cause, by=by, result=result)
+        if registration is not None:
+            self._enforcer.soon(registration, action, cause, by)
 
     # ----------------------------------------------------------------------------------------------------------------
 
@@ -462,20 +444,6 @@ class Gate:
                 result="403" if refused.retry_after_s is None else "429",
             )
         return refused
-
-
-def _price(lease: GateLease, model: str | None, tokens: Tokens, now: float, ending: Ending) -> int | None:
-    """What it cost, by the model that answered, or else by the one that was asked for."""
-    names = (model, lease.reservation.model_asked)
-    try:
-        for name in dict.fromkeys(names):
-            found = price(lease.asked.provider, name, tokens, now, ending.raw)
-            if found is not None:
-                return found
-    except Exception:
-        # Whatever a provider may write into its bill, what was used is counted.
-        _log.exception("price_failed", model=model)
-    return None
 
 
 def _closes_routes(tally: Tally) -> bool:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
+import structlog
+
+from budget.prices import price
 from budget.tokens import Tokens
 from egress.charging import has_input
 from egress.standing import Hold, weight
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from budget.history import Estimate
     from budget.prices import Rates
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from egress.standing import Tally
     from egress.tallies import Way
 
+
+_log = structlog.get_logger(__name__)
 
 _NOTHING: Final = Tokens()
 
@@ -167,6 +172,18 @@ class GateLease:
             self._acts.clear()
             self._settling = self._gate.settle(self, ending)
             await self._settling
+
+    def price(self, model: str | None, tokens: Tokens, now: float, raw: Mapping[str, Any] | None) -> int | None:
+        """What it cost, in nano-USD: by the model that answered, or else by the one that was asked for."""
+        try:
+            for name in dict.fromkeys((model, self.reservation.model_asked)):
+                found = price(self.asked.provider, name, tokens, now, raw)
+                if found is not None:
+                    return found
+        except Exception:
+            # Whatever a provider may write into its bill, what was used is counted.
+            _log.exception("price_failed", model=model)
+        return None
 
     def _counted(self) -> Tokens:
         if self.so_far is _NOTHING:

@@ -125,14 +125,26 @@ class Ledger:
         """Keep what was seen of quotas, soon."""
         self._writer.put_unheard(Seen(observations))
 
+    async def flushed(self) -> None:
+        """Wait until all that was asked for before this is durable."""
+        await self._writer.put(Work(lambda _: None, owed=False))
+
     # --- what was done to agents -----------------------------------------------------------------------------------
 
     async def act(
-        self, agent: str, action: str, *, cause: str, by: str, result: str, detail: Mapping[str, Any] | None = None
+        self,
+        agent: str,
+        action: str,
+        *,
+        cause: str,
+        by: str,
+        result: str,
+        detail: Mapping[str, Any] | None = None,
+        owed: bool = True,
     ) -> Action:
-        """Add a row to the audit; when it cannot be written now, it is owed."""
+        """Add a row to the audit. When it cannot be written now it is owed: it says what has happened."""
         made = self._action(agent, action, cause, by, result, detail)
-        return await self._work(lambda connection: _insert_action(connection, made))
+        return await self._work(lambda connection: _insert_action(connection, made), owed=owed)
 
     def note(
         self, agent: str, action: str, *, cause: str, by: str, result: str, detail: Mapping[str, Any] | None = None
@@ -142,7 +154,7 @@ class Ledger:
         self._writer.put_unheard(Work(lambda connection: _insert_action(connection, made), owed=True))
 
     async def deny(self, denial: Denial, *, result: str, detail: Mapping[str, Any] | None = None) -> Action:
-        """Keep a denial, with its row in the audit."""
+        """Keep a denial, with its row in the audit. When it cannot be written now it is owed: it holds already."""
         made = self._action(denial.agent, denial.action, denial.cause, denial.by, result, detail, denial.id)
 
         def write(connection: sqlite3.Connection) -> Action:
@@ -150,7 +162,7 @@ class Ledger:
             return _insert_action(connection, made)
 
         self.denials[denial.agent] = denial
-        return await self._work(write)
+        return await self._work(write, owed=True)
 
     async def allow(self, agent: str, action: str, *, cause: str, by: str, id: str = "") -> Action:
         """Take a denial back, with a row in the audit."""
@@ -160,19 +172,21 @@ class Ledger:
             connection.execute("DELETE FROM denials WHERE agent = ?", (agent,))
             return _insert_action(connection, made)
 
-        done = await self._work(write)
+        done = await self._work(write, owed=False)
         self.denials.pop(agent, None)
         return done
 
     async def keep_agent(self, registration: Registration) -> None:
         """Remember an agent, so that it is served again after a restart."""
         row = registration.agent, registration.model_dump_json()
-        await self._work(lambda connection: connection.execute("INSERT OR REPLACE INTO agents VALUES (?, ?)", row))
+        await self._work(
+            lambda connection: connection.execute("INSERT OR REPLACE INTO agents VALUES (?, ?)", row), owed=False
+        )
         self.agents[registration.agent] = registration
 
     async def forget_agent(self, name: str) -> None:
         """Forget an agent. What it used stays."""
-        await self._work(lambda connection: connection.execute("DELETE FROM agents WHERE name = ?", (name,)))
+        await self._work(lambda connection: connection.execute("DELETE FROM agents WHERE name = ?", (name,)), owed=True)
         self.agents.pop(name, None)
 
     # --- what was used ---------------------------------------------------------------------------------------------
@@ -235,8 +249,8 @@ class Ledger:
 
     # ---------------------------------------------------------------------------------------------------------------
 
-    async def _work(self, act: Callable[[sqlite3.Connection], _T]) -> _T:
-        result: _T = await self._writer.put(Work(act, owed=True))
+    async def _work(self, act: Callable[[sqlite3.Connection], _T], *, owed: bool) -> _T:
+        result: _T = await self._writer.put(Work(act, owed=owed))
         return result
 
     def _action(

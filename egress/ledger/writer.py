@@ -199,6 +199,8 @@ class Writer:
                 self._transact(sums.advance)
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         finally:
+            # Also when it should end by a fault of its own: from then on nothing is admitted.
+            self.trouble = "it is closed"
             self._connection.close()
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(_resolve, [(self._ended, None)])

@@ -90,7 +90,7 @@ class House:
 
     async def actions(self) -> list[Action]:
         """All of the audit, what was asked for up to now included."""
-        await self.ledger.used_since([0.0])
+        await self.ledger.flushed()
         return await self.ledger.actions_after(0, 1000)
 
     async def entries(self) -> list[Entry]:

@@ -98,13 +98,22 @@ async def test_with_a_full_disk_a_cut_off_holds_and_is_written_later(tmp_path: P
                 await home.gate.deny("coder0", "kill", cause="", by="ann", id="d1")
             assert lease.cut is not None
             assert home.gate.denied("coder0") is not None
+            # Said again, it is not acknowledged before it is durable.
+            with pytest.raises(LedgerUnwritable):
+                await home.gate.deny("coder0", "kill", cause="", by="ann", id="d1")
             # What is to be opened stays closed until that is durable.
             with pytest.raises(LedgerUnwritable):
                 await home.gate.allow("coder0", cause="", by="ann")
             assert home.gate.denied("coder0") is not None
             other.execute("ROLLBACK")
+        async with asyncio.timeout(30):
+            while home.ledger.unwritable is not None:
+                await asyncio.sleep(0.02)
+        assert await home.gate.deny("coder0", "kill", cause="", by="ann", id="d1") == 0
+        assert look(tmp_path / "ledger.db", "SELECT agent, action, id FROM denials") == [("coder0", "kill", "d1")]
         await home.gate.close()
         assert [(agent, action) for agent, action, _ in home.enforced] == [("coder0", "kill")]
+        assert [each.action for each in await home.actions()] == ["kill", "kill"]
 
 
 async def test_who_watches_no_more_is_told_nothing(tmp_path: Path) -> None:

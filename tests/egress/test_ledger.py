@@ -96,6 +96,13 @@ async def test_a_row_is_on_the_disk_before_anybody_is_told(path: Path) -> None:
         assert look(path, "PRAGMA journal_mode") == [("wal",)]
 
 
+def test_a_commit_returns_when_the_disk_has_it(path: Path) -> None:
+    with contextlib.closing(schema.open_for_writing(path)) as connection:
+        # FULL (sqlite.org/pragma.html#pragma_synchronous): with a journal in WAL mode it is synced at each commit.
+        assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
 async def test_who_goes_away_while_waiting_takes_nothing_along(path: Path) -> None:
     async with opened(path) as ledger:
         made = reservation(ledger)
