@@ -372,7 +372,9 @@ class Gate:
         tally.roll(now := self._clock())
         if not tally.reached:
             return
-        ended = [lease for leases in self._leases.values() for lease in leases if lease.draws_on(tally)]
+        ended = [
+            lease for leases in self._leases.values() for lease in leases if lease.cut is None and lease.draws_on(tally)
+        ]
         involved = {lease.agent for lease in ended} | ({agent} if agent is not None else set())
         if not involved:
             return

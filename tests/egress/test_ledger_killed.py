@@ -102,8 +102,9 @@ async def randomly(path: Path, lives: int) -> None:
     print(f"MUSTER_SEED={seed}")
     dice = random.Random(seed)
     told = Told()
-    for _ in range(lives):
-        await live(path, told, lines=dice.choice([1, 2, dice.randrange(3, 40), dice.randrange(40, 2000)]))
+    for number in range(lives):
+        lines = dice.choice([1, 2, dice.randrange(3, 40), dice.randrange(40, 2000)])
+        await live(path, told, lines=lines if number else dice.randrange(100, 2000))
         await check(path, told)
     assert told.settled
     assert told.lives == lives
