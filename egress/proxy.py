@@ -308,7 +308,7 @@ class Proxy:
         try:
 
             async def send() -> aiohttp.ClientResponse:
-                await self._rewrite(api, body, wanted, lease.max_tokens)
+                await self._rewrite(body, wanted, lease.max_tokens)
                 return await self._upstream.send(request.method, _url(account, target), outgoing, body)
 
             status = await passage.run(send)
@@ -379,13 +379,19 @@ class Proxy:
         except asking.BadAsking as error:
             raise _Refusal(error.status, str(error)) from None
 
-    async def _rewrite(self, api: Api, body: Body, wanted: Asking, max_tokens: int | None) -> None:
+    async def _rewrite(self, body: Body, wanted: Asking, max_tokens: int | None) -> None:
         """Put the bound on output in, and the wish for usage."""
-        if not body.long:
+        if not asking.edits(wanted, max_tokens, True):
+            return
+
+        def rewrite() -> None:
             body.put(asking.rewrite(body.content(), wanted, max_tokens, True))
+
+        if not body.long:
+            rewrite()
             return
         async with self._bodies.one_at_a_time:
-            await asyncio.to_thread(lambda: body.put(asking.rewrite(body.content(), wanted, max_tokens, True)))
+            await asyncio.to_thread(rewrite)
 
 
 def _target(request: web.BaseRequest, path: str, provider: Provider | None) -> Target:

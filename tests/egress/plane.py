@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from egress.settings import AccountSettings, EgressSettings, LimitSettings, Regi
 from fleet.sim import provider
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
     from pathlib import Path
 
     from egress.entries import Entry
@@ -41,6 +41,23 @@ def chat(text: str = "hello", *, stream: bool = False, **more: Any) -> dict[str,
     return {**asked, **({"stream": True} if stream else {}), **more}
 
 
+@contextmanager
+def keeping() -> Iterator[type[aiohttp.ClientResponse]]:
+    """A class of responses for a session: at the end those are closed, too, that a test did not read."""
+    kept: list[aiohttp.ClientResponse] = []
+
+    class Kept(aiohttp.ClientResponse):
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **named)
+            kept.append(self)
+
+    try:
+        yield Kept
+    finally:
+        for response in kept:
+            response.close()
+
+
 @dataclass
 class Plane:
     """An egress, the provider behind it, and agents that use it."""
@@ -49,6 +66,7 @@ class Plane:
     paths: EgressPaths
     provider: provider.Provider
     agents: dict[str, aiohttp.ClientSession]
+    response_class: type[aiohttp.ClientResponse]
 
     async def agent(self, name: str = "coder0", **more: Any) -> aiohttp.ClientSession:
         """Register an agent; a session that speaks over its listener, relative to its base URL."""
@@ -68,7 +86,10 @@ class Plane:
         else:
             connector, base = aiohttp.TCPConnector(), f"{address.url}/"
         session = aiohttp.ClientSession(
-            base, connector=connector, headers={"x-api-key": "placeholder", "Authorization": "Bearer placeholder"}
+            base,
+            connector=connector,
+            headers={"x-api-key": "placeholder", "Authorization": "Bearer placeholder"},
+            response_class=self.response_class,
         )
         self.agents[name] = session
         return session
@@ -118,13 +139,15 @@ async def plane(
                 AccountSettings(name="other", provider="openai", upstream=behind.url, credential=f"file:{secret}"),
             )
         settings = EgressSettings(host="here", accounts=tuple(accounts), limits=tuple(limits), revision="1")
-        async with running(paths, settings=settings, resolver=resolver, control=control, grace_s=grace_s) as egress:
-            made = Plane(egress=egress, paths=paths, provider=behind, agents={})
-            try:
-                yield made
-            finally:
-                for session in made.agents.values():
-                    await session.close()
+        serving = running(paths, settings=settings, resolver=resolver, control=control, grace_s=grace_s)
+        async with serving as egress:
+            with keeping() as kept:
+                made = Plane(egress=egress, paths=paths, provider=behind, agents={}, response_class=kept)
+                try:
+                    yield made
+                finally:
+                    for session in made.agents.values():
+                        await session.close()
 
 
 def events(content: bytes) -> list[dict[str, Any]]:

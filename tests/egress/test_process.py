@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from fleet.sim import provider
-from tests.egress.plane import anthropic
+from tests.egress.plane import anthropic, keeping
 from tests.egress.premises import KEYS, Premises
 
 if TYPE_CHECKING:
@@ -28,8 +28,9 @@ async def _running(home: Path) -> AsyncIterator[tuple[Premises, aiohttp.ClientSe
         await premises.start()
         connector = aiohttp.UnixConnector(str(premises.paths.listener("coder0")))
         try:
-            async with aiohttp.ClientSession("http://egress", connector=connector) as agent:
-                yield premises, agent
+            with keeping() as kept:
+                async with aiohttp.ClientSession("http://egress", connector=connector, response_class=kept) as agent:
+                    yield premises, agent
         finally:
             await premises.stop()
 

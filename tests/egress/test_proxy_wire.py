@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from egress import answers, bodies
-from egress.settings import AccountSettings
+from egress.settings import AccountSettings, LimitSettings
 from tests.egress.plane import Plane, anthropic, plane
 
 if TYPE_CHECKING:
@@ -354,3 +354,28 @@ async def test_a_document_that_breaks_off_never_looks_whole(tmp_path: Path) -> N
             await _exchange(made, POST + LENGTH + b"\r\n" + BODY)
         (entry,) = await made.entries(1)
         assert (entry.ended, entry.reported) == ("upstream_gone", False)
+
+
+async def test_a_long_request_is_bounded_like_any_other(tmp_path: Path) -> None:
+    seen: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+        seen.append(await reader.readexactly(length))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(DOCUMENT))
+        writer.write(DOCUMENT)
+        await writer.drain()
+        writer.close()
+
+    async with _odd(tmp_path, answer) as made:
+        (account,) = made.egress.gate.settings.accounts
+        limit = LimitSettings(kind="pool", scope="host", amount=10_000_000)
+        await made.egress.configure(made.settings(account).model_copy(update={"limits": (limit,)}))
+        agent = await made.agent(accounts={"anthropic": "main"})
+        asked = anthropic(system="a" * (2 * bodies.IN_MEMORY), max_tokens=20_000_000)
+        response = await agent.post("/anthropic/v1/messages", data=io.BytesIO(json.dumps(asked).encode()))
+        assert response.status == 200, await response.text()
+        sent = json.loads(seen[0])
+        assert 0 < sent.pop("max_tokens") < asked.pop("max_tokens")
+        assert sent == asked
