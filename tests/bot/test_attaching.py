@@ -43,13 +43,14 @@ async def test_an_agent_in_tmux_can_be_looked_at_as_it_works(tmp_path: Path, mon
             assert "-r" not in line(home.paths, "coder0", control=True)
             with pytest.raises(UserError, match=r"needs a terminal.*muster tail coder0"):
                 attach(home.paths, "coder0", {}, control=False)
-            await home.marks(home.say("[[say: \x1b[31mred sk-test-not-a-real-key here]]", thread), "✅")
+            token = "ghp_" + "0123456789abcdefghijklmnopqrstuvwxyz"
+            await home.marks(home.say(f"[[say: \x1b[31mred {token} here]]", thread), "✅")
             async with asyncio.timeout(30):
                 while "ended its turn" not in (seen := tmux("capture-pane", "-p", "-J", "-t", "=coder0:")):
                     await asyncio.sleep(0.05)
             assert "▷ " in seen
             assert "␛[31mred [redacted] here" in seen
-            assert "sk-test" not in seen
+            assert "ghp_" not in seen
             assert tmux("list-sessions", "-F", f"#{{{MARK}}}").strip() == str(home.paths.agent_folder("coder0"))
             await home.ask("!kill coder0")
             await home.ask("!confirm")

@@ -185,7 +185,9 @@ async def test_the_audit_has_who_where_what_and_the_result_of_each_command_once(
     assert home.orchestrator is not None
     async with home.orchestrator.store.read() as tx:
         found = (await tx.execute(select(schema.audit).order_by(schema.audit.c.seq))).all()
-    brief = [(row.identity, row.connector, row.conversation, row.action, row.outcome) for row in found]
+    # What the egress did for a command has rows of its own.
+    by_door = [row for row in found if row.door != "egress"]
+    brief = [(row.identity, row.connector, row.conversation, row.action, row.outcome) for row in by_door]
     assert brief == [
         ("memory:@otto", "memory", ROOM, "launch", "done"),
         ("memory:@otto", "memory", ROOM, "stop", "refused"),
