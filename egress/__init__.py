@@ -11,11 +11,16 @@ the provider's own response, and is in the ledger before its last event reaches 
     refusals    errors in each provider's own shape (pure)
     gate        reserve, meter, settle, cut: who may go on (memory, atomic), backed by
     ledger      the durable record: one writer thread over SQLite, group commit
-    proxy       the HTTP server that puts these together; listeners, upstream, credentials beside it
+    proxy       who asks, what for, and with whose credential it leaves; puts these together
+    passage     one admitted request on its way: metered, settled exactly once, cut
+    listeners   an agent's identity: a socket, or a port with a secret path
+    targets, headers, attribution   what a request says, read strictly (targets and headers: pure)
+    bodies, answers, upstream, credentials      its body, what is written back, the way to the provider, its keys
     routes, connects, hello     where a CONNECT is to lead, and whether that is what is then spoken of (pure)
     tunnel, flow    CONNECT to a listed host, by resolving (one look-up, checked addresses), and its bytes
     interception    CONNECT to a metered host, which ends in the proxy; authority makes the certificates
     remarks     what the audit keeps of attempts and of tunnels' bytes, bounded
     control, client     the egress's own socket, and who speaks to it
-    process     the process
+    server      all of it together, started and ended in order; process, the process around it
+    places      where it keeps what it knows, and where it is reached
 """
