@@ -11,6 +11,10 @@ the provider's own response, and is in the ledger before its last event reaches 
     refusals    errors in each provider's own shape (pure)
     gate        reserve, meter, settle, cut: who may go on (memory, atomic), backed by
     ledger      the durable record: one writer thread over SQLite, group commit
+    tallies, standing, lease    what is used and held of each limit, who draws on it, and an admitted request's part
+    charging    what a request costs, by how it ended (pure)
+    denials, enforcement    who is cut off, the emergency stop; freezing and killing from outside
+    overview    what stands, for whoever asks
     proxy       who asks, what for, and with whose credential it leaves; puts these together
     passage     one admitted request on its way: metered, settled exactly once, cut
     listeners   an agent's identity: a socket, or a port with a secret path
