@@ -57,6 +57,8 @@ _TOLD_AGAIN_S = 600.0
 
 #: What an agent that was stopped by the egress is opened for when it is started again.
 _ENDED = frozenset({"freeze", "kill"})
+#: So begin the ids of denials by commands that end an agent.
+_ENDING = "ending/"
 
 
 class Source(Protocol):
@@ -276,7 +278,8 @@ class Outlet:
     async def _reopen(self, client: EgressClient, asked: WayAsked) -> None:
         """Who is started again was not frozen or killed for ever. A cut-off by a person stays."""
         found = await _denial(client, asked.agent)
-        if found is not None and found.get("action") in _ENDED:
+        ended = found is not None and (found.get("action") in _ENDED or str(found.get("id") or "").startswith(_ENDING))
+        if ended:
             await client.allow(asked.agent, cause="started again", by="muster", id=f"{asked.launch_id}/start")
 
     async def deny(self, agent: str, action: str, *, cause: str, by: str, id: str) -> int:
@@ -327,7 +330,8 @@ class Outlet:
             async with asyncio.timeout(_CLOSE_S):
                 client = await self.source.find()
                 if client is not None and row.name in (await client.status()).get("agents", ()):
-                    await client.deny(row.name, action=action, cause=f"{action} by {by}", by=by, id=id)
+                    # The rest is the command's own, which asks the agent host itself.
+                    await client.deny(row.name, action="cutoff", cause=f"{action} by {by}", by=by, id=f"{_ENDING}{id}")
         except (MusterError, TimeoutError) as error:
             log.warning("egress.not_closed", agent=row.name, reason=str(error))
 
