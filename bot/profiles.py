@@ -10,7 +10,7 @@ from bot.limits import Limit, Limits
 from bot.setting_types import Block, Size
 from egress.routes import RouteError, route
 from fleet.entries import Value
-from fleet.sandbox.profiles import LEAST_PIDS, Kind, Written
+from fleet.sandbox.profiles import LEAST_PIDS, Engine, Kind, Written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -64,8 +64,18 @@ class Profile(Block):
     pids: int | None = Field(default=None, ge=LEAST_PIDS, le=1_000_000, description="The most processes at a time.")
     allowance: Limits = Field(default=(), description="What each agent in it may use that has no limit of its own.")
     pool: Limits = Field(default=(), description="What all agents in it may use together.")
-    image: str | None = Field(default=None, min_length=1, max_length=500, description="Of a container.")
-    flags: Words = Field(default=(), description="Given to podman or docker besides Muster's own, of a container.")
+    image: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=500,
+        description="Of a container: an image on this machine, with the agents' programs and python3 in it; or host, "
+        "for this machine's own programs (podman alone).",
+    )
+    flags: Words = Field(
+        default=(),
+        description="Given to podman or docker besides Muster's own: such as leave the isolation alone, like --cpus=2.",
+    )
+    engine: Engine | None = Field(default=None, description="Of a container. Absent: podman where it is there.")
 
     def written(self) -> Written:
         """The same for who merges it with others."""
@@ -79,6 +89,7 @@ class Profile(Block):
             pids=self.pids,
             image=self.image,
             flags=self.flags,
+            engine=self.engine,
         )
 
 

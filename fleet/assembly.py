@@ -237,7 +237,8 @@ class Assembly:
         editing.check_entry(self._entry_of(plan), fleet if entry is None or role is not None else None)
         if role is not None and role not in (known := self._roles()):
             raise FleetError(f"No {roster.unknown_role(role, known.names).removeprefix('no ')}")
-        _check_installed(runtimes.RUNTIMES[runtime], entry.command if entry is not None else None)
+        if chosen.programs_of_host:
+            _check_installed(runtimes.RUNTIMES[runtime], entry.command if entry is not None else None)
         hosting.check(name, hosting_of(written)[0])
         if entry is None:
             # What it says is written into the roster, and is the roster's from then on.
@@ -282,10 +283,11 @@ class Assembly:
 
     def _as_it_was(self, row: Wanted, entry: AgentEntry | None) -> Plan:
         self._check_command(row.name, row.runtime, entry)
-        _check_installed(runtimes.RUNTIMES[row.runtime], entry.command if entry is not None else None)
         hosting.check(row.name, hosting_of(entry)[0])
         workspace = Path(row.workspace)
         chosen = sandbox.choose(row.sandbox, known=self.profiles)
+        if chosen.programs_of_host:
+            _check_installed(runtimes.RUNTIMES[row.runtime], entry.command if entry is not None else None)
         self._check_access(row.runtime, entry, chosen)
         clone = entry.clone if entry is not None else None
         return Plan(
@@ -460,13 +462,14 @@ class Assembly:
             without_login=way is not None and sandboxed,
             sandboxed=sandboxed,
             context=(entry or fleet.defaults).context,
+            elsewhere=not profile.programs_of_host,
         )
         instructions = roles.instructions(self._roles().get(row.role), entry.prompt if entry is not None else None)
         command = prepared.command
         door = None
         if self.tools_socket_of is not None and introduction.tools and runtime.tools:
             door = self.tools_socket_of(row.name)
-        bridge = tools.readonly() if door is not None else ()
+        bridge = tools.readonly(of_host=profile.programs_of_host) if door is not None else ()
         prepared = replace(prepared, readonly=(*prepared.readonly, *settled.readonly, *bridge))
         if sandboxed:
             doors = () if door is None else (door,)
@@ -491,6 +494,7 @@ class Assembly:
             command=tuple(command),
             environment=prepared.environment,
             cwd=str(workspace),
+            removal=sandbox.removal(profile, home),
             way_folder=str(way.socket.parent) if way is not None and way.socket is not None else "",
             adapter=runtime.adapter,
             child_names=runtime.child_names,
@@ -508,7 +512,7 @@ class Assembly:
             hints=prepared.hints,
             tools_socket=str(door or ""),
             tools=tuple(tool.to_json() for tool in introduction.tools) if door is not None else (),
-            mcp_servers=(tools.server(door),) if door is not None else (),
+            mcp_servers=(tools.server(door, sandbox.interpreter(profile)),) if door is not None else (),
         )
 
     def _account(self, runtime: str, entry: Common | None) -> Account | None:

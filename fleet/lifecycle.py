@@ -231,7 +231,9 @@ def clear_away(folder: Path, *, among: Collection[str] | None = None) -> int:
     if is_running(folder):
         raise FleetError(f"The agent host of {folder.name} runs; nothing of it is left over.")
     (folder / WANTED).unlink(missing_ok=True)
-    return sum(sweep.sweep(marker) for marker in _markers(folder) if among is None or marker in among)
+    count = sum(sweep.sweep(marker) for marker in _markers(folder) if among is None or marker in among)
+    sweep.remove(_removal(folder))
+    return count
 
 
 async def kill(folder: Path) -> int:
@@ -259,6 +261,7 @@ def kill_now(folder: Path) -> int:
             killed.add(pid)
         time.sleep(_ASK_AGAIN_S)
     count = len(killed) + sum(sweep.sweep(marker) for marker in _markers(folder))
+    sweep.remove(_removal(folder))
     if (place := _place(folder)) is not None:
         place.end()
     return count
@@ -269,6 +272,13 @@ def _place(folder: Path) -> Hosting | None:
     with contextlib.suppress(OSError, ValueError, TypeError):
         return hosting.of(AgentSpec.read(folder / SPEC))
     return None
+
+
+def _removal(folder: Path) -> tuple[str, ...]:
+    """What ends the sandbox that the agent of this folder had last."""
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        return AgentSpec.read(folder / SPEC).removal
+    return ()
 
 
 def tail(folder: Path, count: int) -> list[Entry]:
@@ -306,6 +316,8 @@ def _prepare(spec: AgentSpec, folder: Path) -> None:
     if (before := _place(folder)) is not None and before != hosting.of(spec):
         with contextlib.suppress(hosting.NotHosted):
             before.end()
+    if (removal := _removal(folder)) != spec.removal:
+        sweep.remove(removal)
     spec.write(folder / SPEC)
     log = folder / LOG
     if log.exists() and log.stat().st_size:

@@ -53,6 +53,9 @@ class AgentSpec:
     way_folder: str = ""
     """Where the socket of its way out is, or comes to be, which its sandbox shows; made before the runtime is started,
     since after a boot it may be gone. Empty: it has none."""
+    removal: tuple[str, ...] = ()
+    """The command line that ends what killing processes might leave of the sandbox: a container, which another process
+    than the agent host supervises. Run before the runtime is started and after it has ended. Empty: nothing is left."""
     adapter: bool = False
     """Whether the command is an adapter with the true runtime as its child (claude, codex)."""
     child_names: tuple[str, ...] = ()
@@ -108,6 +111,6 @@ class AgentSpec:
         source: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         names = {f.name for f in dataclasses.fields(cls)}
         known: dict[str, Any] = {key: value for key, value in source.items() if key in names}
-        for name in ("command", "child_names", "grants", "tools", "mcp_servers", "viewer"):
+        for name in ("command", "removal", "child_names", "grants", "tools", "mcp_servers", "viewer"):
             known[name] = tuple(known.get(name, ()))
         return cls(**known)

@@ -76,6 +76,7 @@ async def _run(spec: AgentSpec, listener: str) -> None:
     earlier = load_state(Path(spec.folder))
     for marker in {*earlier.markers, spec.marker}:
         sweep.sweep(marker)
+    sweep.remove(spec.removal)
     host = await AgentHost.open(spec, earlier)
     server = ControlServer(host)
     tools = ToolServer(host.calls)

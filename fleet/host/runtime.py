@@ -175,7 +175,9 @@ class RuntimeProcess:
         if self.alive:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
-        return sweep.sweep(self._spec.marker, below=os.getpid())
+        count = sweep.sweep(self._spec.marker, below=os.getpid())
+        sweep.remove(self._spec.removal)
+        return count
 
     async def _read_stderr(self) -> None:
         assert self._process.stderr is not None

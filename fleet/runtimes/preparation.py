@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,7 @@ def prepare(
     password: Callable[[], str] = secrets.token_urlsafe,
     context: int | None = None,
     without_login: bool = False,
+    elsewhere: bool = False,
 ) -> Prepared:
     """Make a runtime ready for one agent.
 
@@ -70,14 +72,16 @@ def prepare(
         password: draws a word that nobody can guess.
         context: tokens that its conversation is bound to; None: nobody said.
         without_login: a login that its home holds from an earlier start is taken out of it.
+        elsewhere: its programs are not this host's but a container's, where they are called by their names.
 
     Raises:
         RuntimeMissing: a program is not installed; the message says how to install it.
         FleetError: the runtime cannot do what is asked of it.
     """
     line = _line(runtime, command, model)
-    program = found(runtime, line[0], which)
-    needed = {variable: found(runtime, name, which) for variable, name in runtime.needs.items()}
+    look = _named if elsewhere else found
+    program = look(runtime, line[0], which)
+    needed = {variable: look(runtime, name, which) for variable, name in runtime.needs.items()}
     if account is not None and account.provider not in runtime.providers:
         raise FleetError(
             f"{runtime.title} cannot use an account with {account.provider}; it takes {' or '.join(runtime.providers)}."
@@ -158,6 +162,20 @@ def found(runtime: Runtime, name: str, which: Which) -> programs.Program:
             f"{runtime.title} is not installed: there is no program {missing.name} on the PATH. "
             f"Install it with: {runtime.install}"
         ) from None
+
+
+def _named(runtime: Runtime, name: str, which: Which) -> programs.Program:
+    """A program that is there, or is not, in a container.
+
+    Raises:
+        RuntimeMissing: it is Muster's own, and so it is not.
+    """
+    if name == sys.executable:
+        raise RuntimeMissing(
+            f"The container's image does not have {runtime.title}, which runs on this machine's Python. Take a sandbox "
+            "profile with `image: host`, or another runtime."
+        )
+    return programs.Program((name,), (), None)
 
 
 def _line(runtime: Runtime, command: Sequence[str] | None, model: str | None) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """What an agent can see and reach.
 
-`bubblewrap` is the default wherever it works; `none` takes an explicit setting, because an agent under it runs as the
-operator's own user and could give Muster orders.
+`bubblewrap` is the default wherever it works; a container is had where a profile says so; `none` takes an explicit
+setting, because an agent under it runs as the operator's own user and could give Muster orders.
 
 A hostile repository must not run anything on the host either. Its git configuration can (core.fsmonitor, filters,
 hooks), in whoever calls git there; so Muster opens a workspace with git, or any other program, inside a sandbox only
@@ -10,6 +10,6 @@ hooks), in whoever calls git there; so Muster opens a workspace with git, or any
 
 from fleet.sandbox.places import check_workspace
 from fleet.sandbox.policy import choose
-from fleet.sandbox.wrapping import wrap
+from fleet.sandbox.wrapping import interpreter, removal, wrap
 
-__all__ = ["check_workspace", "choose", "wrap"]
+__all__ = ["check_workspace", "choose", "interpreter", "removal", "wrap"]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 import shutil
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fleet.errors import FleetError
-from fleet.sandbox import bubblewrap, profiles
+from fleet.sandbox import bubblewrap, container, profiles, wrapping
 from fleet.sandbox.system import system
 
 if TYPE_CHECKING:
@@ -19,11 +22,14 @@ if TYPE_CHECKING:
     from fleet.sandbox.profiles import Profile
 
 _TRY_FOR_S = 20.0
+_TRY_CONTAINER_FOR_S = 60.0
+#: What the first processes in a container take of Python's library (fleet.sandbox.container_init, relay).
+_IMPORTS = "import ctypes, errno, json, os, resource, select, signal, socket, sys, time"
 
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """Whether bubblewrap works here; if not, `reason` says why, in a sentence."""
+    """Whether a kind of sandbox works here; if not, `reason` says why, in a sentence."""
 
     works: bool
     reason: str = ""
@@ -53,6 +59,38 @@ def available() -> Availability:
     return Availability(False, explain(tried.stderr.decode("utf-8", "replace"), _settings()))
 
 
+def container_available(profile: Profile) -> Availability:
+    """Try a container with the profile's image, and with the very isolation that agents get."""
+    with tempfile.TemporaryDirectory(prefix="muster-try-") as folder:
+        called = f"muster-try-{secrets.token_hex(6)}"
+        try:
+            engine, program = wrapping.engine_of(profile)
+            environment = container.finding(os.environ)
+            line = wrapping.contained(
+                profile,
+                ("-I", "-S", "-c", _IMPORTS),
+                called=called,
+                root=Path(folder),
+                mounts=(),
+                workspace=Path("/tmp"),  # noqa: S108
+            )
+        except FleetError as error:
+            return Availability(False, str(error))
+        try:
+            tried = subprocess.run(
+                line, env={}, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TRY_CONTAINER_FOR_S, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                ending = container.removal(engine, program, called, environment)
+                subprocess.run(ending, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TRY_FOR_S, check=False)
+            return Availability(False, f"{engine} could not be tried: {error}.")
+    if tried.returncode == 0:
+        return Availability(True)
+    said = tried.stderr.decode("utf-8", "replace")
+    return Availability(False, container.explain(said, engine, profile.image or ""))
+
+
 def explain(complaint: str, settings: dict[str, str]) -> str:
     """Why bubblewrap does not work here, from what it said and the kernel's settings."""
     said = complaint.strip().splitlines()[-1] if complaint.strip() else "it gave no reason"
@@ -80,7 +118,7 @@ def choose(
 
     Args:
         requested: the profile's name.
-        availability: what `available` found; looked up when it is needed and not given.
+        availability: what `available`, or `container_available`, found; looked up when it is needed and not given.
         known: the profiles that there are, by name.
 
     Raises:
@@ -91,10 +129,13 @@ def choose(
         raise FleetError(profiles.unknown(str(requested), known))
     if profile.kind == "none":
         return profile
-    if profile.kind != "bubblewrap":
+    if profile.kind == "container":
+        found = availability or container_available(profile)
+        if found.works:
+            return profile
         raise FleetError(
-            f"The sandbox profile {profile.name} is of the kind {profile.kind}, which this version cannot start. "
-            "Take one of the kind bubblewrap."
+            f"There is no container for this agent (sandbox profile {profile.name}): {found.reason} Mend that, or give "
+            "it another sandbox."
         )
     found = availability or available()
     if found.works:

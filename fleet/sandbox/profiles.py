@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 from fleet.errors import FleetError
 from fleet.names import RESERVED, VARIABLE
 from fleet.problems import suggestion
+from fleet.sandbox import container
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 Kind: TypeAlias = Literal["bubblewrap", "container", "none"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 DEFAULT: Final[Kind] = "bubblewrap"
+#: What makes containers.
+Engine: TypeAlias = Literal["podman", "docker"]
+ENGINES: Final[tuple[Engine, ...]] = get_args(Engine)
 #: Names become scopes of limits and words on command lines.
 NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,31}")
 #: A host, or all below one, with a port or without. Who lets traffic through checks more.
@@ -77,6 +81,7 @@ class Written:
     pool: tuple[Any, ...] = ()
     image: str | None = None
     flags: tuple[str, ...] = ()
+    engine: Engine | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,8 +102,16 @@ class Profile:
     """Its own alone; what its lineage says holds where it says nothing."""
     pool: tuple[Any, ...] = ()
     image: str | None = None
-    """Of a container."""
+    """Of a container; `container.HOST_IMAGE`: the host's programs."""
     flags: tuple[str, ...] = ()
+    """Of a container, as `container.flags` gives them."""
+    engine: Engine | None = None
+    """None: whichever is there."""
+
+    @property
+    def programs_of_host(self) -> bool:
+        """Whether the programs are the host's own."""
+        return self.kind != "container" or self.image == container.HOST_IMAGE
 
 
 def merged(written: Mapping[str, Written]) -> dict[str, Profile]:
@@ -175,6 +188,11 @@ def _check(name: str, profile: Written, every: Mapping[str, Written]) -> None:
             mount(text)
         except ValueError as error:
             raise ProfileProblem(name, "mounts", str(error)) from None
+    for key, check in (("flags", lambda: container.flags(profile.flags)), ("image", lambda: _image(profile.image))):
+        try:
+            check()
+        except ValueError as error:
+            raise ProfileProblem(name, key, str(error)) from None
     for variable in profile.env:
         if RESERVED.fullmatch(variable):
             raise ProfileProblem(name, "env", f"{variable} is Muster's to set. Leave it out.")
@@ -185,6 +203,11 @@ def _check(name: str, profile: Written, every: Mapping[str, Written]) -> None:
     for key, found, least in (("memory", profile.memory, LEAST_MEMORY), ("pids", profile.pids, LEAST_PIDS)):
         if found is not None and found < least:
             raise ProfileProblem(name, key, f"found {found}; from {least} on are allowed: with less no runtime starts.")
+
+
+def _image(name: str | None) -> None:
+    if name is not None:
+        container.check_image(name)
 
 
 def _order(name: str, every: Mapping[str, Written]) -> tuple[str, ...]:
@@ -224,16 +247,29 @@ def _merge(name: str, order: tuple[str, ...], every: Mapping[str, Written]) -> P
         allowance=own.allowance,
         pool=own.pool,
         image=_last(part.image for part in parts),
-        flags=tuple(flag for part in parts for flag in part.flags),
+        flags=tuple(flag for part in parts for flag in container.flags(part.flags)),
+        engine=_last(part.engine for part in parts),
     )
     return _fitting(profile)
 
 
 def _fitting(profile: Profile) -> Profile:
     """What does not go with its kind is refused, since it would only seem to hold."""
-    if profile.kind != "container" and (profile.image is not None or profile.flags):
-        key = "image" if profile.image is not None else "flags"
-        raise ProfileProblem(profile.name, key, f"goes with kind: container alone; this is {profile.kind}.")
+    if profile.kind != "container":
+        for key in ("image", "flags", "engine"):
+            if getattr(profile, key):
+                raise ProfileProblem(profile.name, key, f"goes with kind: container alone; this is {profile.kind}.")
+    elif profile.image is None:
+        raise ProfileProblem(
+            profile.name,
+            "image",
+            "a container needs one: an image on this machine, with the agents' programs and python3 in it; or "
+            f"{container.HOST_IMAGE}, for this machine's own programs.",
+        )
+    elif profile.image == container.HOST_IMAGE and profile.engine == "docker":
+        raise ProfileProblem(
+            profile.name, "engine", f"image: {container.HOST_IMAGE} needs podman; name an image for docker."
+        )
     if profile.kind == "none":
         for key in ("routes", "mounts", "memory", "pids"):
             if getattr(profile, key):

@@ -10,22 +10,26 @@ from typing import TYPE_CHECKING, Final
 
 from fleet import programs
 from fleet.errors import FleetError, RuntimeMissing
-from fleet.sandbox import bubblewrap, limits
+from fleet.sandbox import bubblewrap, container, limits
 from fleet.sandbox.bubblewrap import Mount
 from fleet.sandbox.places import check_mount, check_workspace
-from fleet.sandbox.profiles import BUILT_IN, DEFAULT
+from fleet.sandbox.profiles import BUILT_IN, DEFAULT, ENGINES
 from fleet.sandbox.system import system
 from fleet.way import PORT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from fleet.runtimes import Prepared
-    from fleet.sandbox.profiles import Profile
+    from fleet.sandbox.profiles import Engine, Profile
     from fleet.way import Way
 
 RELAY: Final = Path(__file__).with_name("relay.py")
 _CGROUP: Final = Path(__file__).with_name("cgroup.py")
+_ENGINE_CALL: Final = Path(__file__).with_name("engine_call.py")
+INIT: Final = Path(__file__).with_name("container_init.py")
+#: Beside an agent's home: the root of its container where that has the host's programs. Empty but for places to mount.
+ROOT: Final = "root"
 
 
 def wrap(
@@ -53,11 +57,140 @@ def wrap(
         FleetError: the sandbox is not there, or would show what an agent may not have.
     """
     check_workspace(workspace, hidden)
-    if profile.kind == "bubblewrap":
-        return _bubblewrap(prepared, workspace, home, hidden, doors, profile, way)
-    raise FleetError(
-        f"The sandbox profile {profile.name} is of the kind {profile.kind}, which this version cannot start."
+    if profile.kind == "container":
+        return _container(prepared, workspace, home, hidden, doors, profile, way)
+    return _bubblewrap(prepared, workspace, home, hidden, doors, profile, way)
+
+
+def engine_of(profile: Profile) -> tuple[Engine, str]:
+    """What makes the containers of a profile, and where its program is; podman where both are there.
+
+    Raises:
+        RuntimeMissing: it is not installed.
+    """
+    wanted = ENGINES if profile.engine is None else (profile.engine,)
+    if profile.image == container.HOST_IMAGE:
+        wanted = ("podman",)
+    for engine in wanted:
+        if (program := shutil.which(engine)) is not None:
+            return engine, program
+    raise RuntimeMissing(
+        f"The sandbox profile {profile.name} is a container, and {' or '.join(wanted)} is not installed (Debian, "
+        "Ubuntu, Fedora: the package podman)."
     )
+
+
+def removal(profile: Profile, home: Path, environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """The command line that ends what a sandbox may leave running when its processes are killed; empty: nothing is.
+
+    Args:
+        profile: what kind of sandbox.
+        home: the agent's.
+        environ: where the engine's client finds its service and its images.
+
+    Raises:
+        FleetError: the program for it is not there.
+    """
+    if profile.kind != "container":
+        return ()
+    engine, program = engine_of(profile)
+    return container.removal(engine, program, container.name(home.parent), container.finding(environ))
+
+
+def _container(
+    prepared: Prepared,
+    workspace: Path,
+    home: Path,
+    hidden: Sequence[Path],
+    doors: Sequence[Path],
+    profile: Profile,
+    way: Way | None,
+) -> tuple[str, ...]:
+    socket = "-" if way is None or way.socket is None else str(way.socket)
+    # Not how many processes: those of a user may be counted across the whole host. The engine bounds them.
+    bounds = () if profile.memory is None else (f"data={profile.memory}",)
+    relayed = socket != "-" or bounds
+    first = (interpreter(profile), "-I", "-S", str(RELAY), socket, str(PORT), *bounds, "--") if relayed else ()
+    readonly = (*prepared.readonly, INIT, RELAY)
+    mounts = (
+        *(Mount("readonly", path) for path in readonly),
+        *(Mount("empty", folder) for folder in hidden if any(folder.is_relative_to(path) for path in readonly)),
+        *(
+            Mount("writable" if shown.writable else "readonly", shown.place, check_mount(shown, hidden))
+            for shown in profile.mounts
+        ),
+        Mount("writable", workspace, workspace.resolve()),
+        Mount("writable", home, home.resolve()),
+        *_locked(prepared.locked, home),
+        *(Mount("readonly", path) for path in (*doors, *_of_way(way))),
+    )
+    return contained(
+        profile,
+        ("-I", "-S", str(INIT), *first, *prepared.command),
+        called=container.name(home.parent),
+        root=home.parent / ROOT,
+        mounts=mounts,
+        workspace=workspace,
+    )
+
+
+def interpreter(profile: Profile) -> str:
+    """The Python interpreter in a sandbox."""
+    return str(_interpreter()) if profile.programs_of_host else container.INTERPRETER
+
+
+def contained(
+    profile: Profile, arguments: Sequence[str], *, called: str, root: Path, mounts: Sequence[Mount], workspace: Path
+) -> tuple[str, ...]:
+    """The command line that runs Python with these arguments in a container; where the host's programs are seen in it,
+    the folder that is its root is made ready.
+
+    Args:
+        profile: a container's.
+        arguments: the interpreter's.
+        called: the container's name.
+        root: that folder.
+        mounts: what is seen besides those programs.
+        workspace: where it is run.
+
+    Raises:
+        FleetError: it cannot be made.
+    """
+    engine, program = engine_of(profile)
+    of_host = profile.programs_of_host
+    if of_host:
+        mounts = (*system(), *(Mount("readonly", path) for path in programs.python_paths()), *mounts)
+        _make_root(root, mounts)
+    line = container.command_line(
+        engine,
+        program,
+        arguments,
+        called=called,
+        image=None if of_host else profile.image,
+        root=root if of_host else None,
+        interpreter=interpreter(profile),
+        # A later one goes before an earlier one of the same place; two are refused.
+        mounts=tuple({mount.place: mount for mount in mounts}.values()),
+        workspace=workspace,
+        user=(os.geteuid(), os.getegid()),
+        memory=profile.memory,
+        pids=profile.pids,
+        flags=profile.flags,
+    )
+    variables = (f"{name}={value}" for name, value in container.finding(os.environ).items())
+    return (str(_interpreter()), "-I", "-S", str(_ENGINE_CALL), *variables, "--", *line)
+
+
+def _make_root(root: Path, mounts: Sequence[Mount]) -> None:
+    """The folder with the links that are wanted in it. What was mounted is a place in it that stays."""
+    root.mkdir(mode=0o755, exist_ok=True)
+    for mount in mounts:
+        if mount.kind != "link":
+            continue
+        link = root / mount.place.relative_to("/")
+        link.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if not link.is_symlink() and not link.exists():
+            link.symlink_to(mount.source or "/")
 
 
 def _bubblewrap(

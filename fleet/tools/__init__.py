@@ -49,19 +49,30 @@ class Tool:
         return cls(**source)
 
 
-def server(socket: Path) -> dict[str, Any]:
-    """How a runtime starts the bridge to `socket` (Agent Client Protocol, ``mcpServers``)."""
+def server(socket: Path, interpreter: str | None = None) -> dict[str, Any]:
+    """How a runtime starts the bridge to `socket` (Agent Client Protocol, ``mcpServers``).
+
+    Args:
+        socket: as the runtime sees it.
+        interpreter: a container's own; None: the one that Muster runs on.
+    """
     # The interpreter alone: nothing of Muster's, and nothing of a workspace's, is imported.
     return {
         "name": SERVER,
-        "command": str(_interpreter()),
+        "command": interpreter or str(_interpreter()),
         "args": ["-I", "-S", str(BRIDGE), str(socket)],
         "env": [],
     }
 
 
-def readonly() -> tuple[Path, ...]:
-    """What a sandbox must show for the bridge to run."""
+def readonly(*, of_host: bool = True) -> tuple[Path, ...]:
+    """What a sandbox must show for the bridge to run.
+
+    Args:
+        of_host: it runs on the interpreter that Muster runs on.
+    """
+    if not of_host:
+        return (BRIDGE,)
     of_the_system = any(_interpreter().is_relative_to(folder) for folder in programs.SYSTEM)
     return (BRIDGE,) if of_the_system else (*programs.python_paths(), BRIDGE)
 

@@ -261,8 +261,9 @@ def test_a_profile_is_asked_for_by_its_name_and_works_where_its_kind_does() -> N
     assert policy.choose("open", broken, known).kind == "none"
     with pytest.raises(FleetError, match=r"not installed.*sandbox: none"):
         policy.choose("web", broken, known)
-    with pytest.raises(FleetError, match="cannot start"):
-        policy.choose("box", works, known)
+    assert policy.choose("box", works, known).image == "x"
+    with pytest.raises(FleetError, match=r"no container for this agent.*another sandbox"):
+        policy.choose("box", broken, known)
 
 
 @pytest.mark.parametrize(
