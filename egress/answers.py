@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 #: A client that was cut off and has not taken what was written for it by then loses the rest.
 GRACE_S: Final = 0.03
+#: A client that has taken so little for so long that nothing more can be written is given up, seconds: what is reserved
+#: for it is held back from others.
+STALLED_S = 600.0
 
 _NO_CONTENT: Final = {204, 304}
 #: Headers of a refusal.
@@ -94,8 +97,13 @@ class Answer:
 
     async def drained(self) -> None:
         """Wait until the client has taken enough for more to be written."""
-        if self._protocol.writing_paused:
-            await self._request.writer.drain()
+        if not self._protocol.writing_paused:
+            return
+        try:
+            async with asyncio.timeout(STALLED_S):
+                await self._request.writer.drain()
+        except TimeoutError:
+            raise ConnectionResetError("the client takes nothing any more") from None
 
     def end(self, content: bytes = b"") -> None:
         """Write the last of the content, and its end in good order."""

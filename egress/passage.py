@@ -117,7 +117,8 @@ class Passage:
         if self._answer.begun:
             self._answer.cut(refusals.event(self._api, cut.reason, status=status) if self._streaming else b"")
         else:
-            self._answer.last_word(status, refusals.body(self._api, status, cut.reason))
+            sent = refusals.status_of(self._api, status)
+            self._answer.last_word(sent, refusals.body(self._api, status, cut.reason))
         if not self._counting and not self._settling:
             self._task.cancel()
 
@@ -180,6 +181,7 @@ class Passage:
         answer = self._answer
         out = meter.feed(piece)
         reading = meter.reading
+        # A response that is here as a whole is settled, not cut: its tokens are spent, and asking again costs as much.
         if not self._settling:
             self._count(reading)
             if self._cut is not None:

@@ -291,6 +291,64 @@ async def test_a_provider_that_sends_without_end_is_held_up_by_a_client_that_doe
                 assert (await made.entries(1))[0].ended == "cut"
 
 
+async def test_a_client_that_takes_nothing_any_more_holds_no_reservation_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "STALLED_S", 0.2)
+    gone = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await _asked(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+        ping = b'event: ping\ndata: {"type": "ping", "filler": "' + b"a" * 50_000 + b'"}\n\n'
+        try:
+            while True:
+                writer.write(ping)
+                await writer.drain()
+        except ConnectionError:
+            gone.set()
+        finally:
+            writer.close()
+
+    async with _odd(tmp_path, answer) as made:
+        await made.agent(accounts={"anthropic": "main"})
+        async with _line(made) as (reader, writer):
+            reader._limit = 2**14  # type: ignore[attr-defined]
+            streaming = json.dumps(anthropic(stream=True)).encode()
+            writer.write(POST + b"Content-Length: %d\r\n\r\n" % len(streaming) + streaming)
+            async with asyncio.timeout(30):
+                await gone.wait()
+                assert (await made.entries(1))[0].ended == "client_gone"
+
+
+async def test_a_response_that_is_here_as_a_whole_is_not_cut(tmp_path: Path) -> None:
+    events = (
+        ("message_start", {"message": {"id": "m", "model": "x", "usage": {"input_tokens": 10, "output_tokens": 1}}}),
+        ("message_delta", {"delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 50_000}}),
+        ("message_stop", {}),
+    )
+    whole = b"".join(
+        b"event: %b\ndata: %b\n\n" % (name.encode(), json.dumps({"type": name, **more}).encode())
+        for name, more in events
+    )
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await _asked(reader)
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n" % len(whole)
+        writer.write(head + whole)
+        writer.close()
+
+    async with _odd(tmp_path, answer) as made:
+        limit = LimitSettings(kind="allowance", scope="agent:coder0", amount=10_000)
+        session = await made.agent(accounts={"anthropic": "main"}, limits=(limit,))
+        async with session.post("/anthropic/v1/messages", json=anthropic(stream=True)) as response:
+            assert (await response.read()).endswith(b'{"type": "message_stop"}\n\n')
+        (entry,) = await made.entries(1)
+        assert (entry.ended, entry.tokens.output, entry.reported) == ("completed", 50_000, True)
+        async with session.post("/anthropic/v1/messages", json=anthropic(stream=True)) as response:
+            assert response.status == 403
+
+
 async def test_a_redirection_is_not_followed_and_its_place_not_told(tmp_path: Path) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await _asked(reader)
