@@ -182,7 +182,7 @@ class Passage:
         out = meter.feed(piece)
         reading = meter.reading
         # A response that is here as a whole is settled, not cut: its tokens are spent, and asking again costs as much.
-        if not self._settling:
+        if not self._settling and not reading.ended:
             self._count(reading)
             if self._cut is not None:
                 return
