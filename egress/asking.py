@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 from register.errors import MusterError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Container, Iterable, Mapping
 
     from egress.apis import Api
 
@@ -48,6 +48,8 @@ _LONGEST_MODEL = 200
 _CHECKED_BYTES = 256 * 1024
 
 _SPACE = re.compile(r"[ \t\n\r]*")
+#: Of a tool, what decides whether the provider runs it.
+_READ_OF_TOOLS = frozenset({"type", "tools", "environment", "max_uses"})
 _BOUNDS: dict[Api, tuple[str, ...]] = {
     "anthropic": ("max_tokens",),
     "responses": ("max_output_tokens",),
@@ -119,8 +121,7 @@ def read(api: Api, body: bytes, *, server_tools: bool = False, premium: bool = F
     """
     values, spans, inside = _members(body)
     for key in values:
-        if key not in _READ and key.lower() in _READ:
-            raise BadAsking(f"the member {key[:60]!r} is known as {key.lower()!r}; write it so.")
+        _check_name(key, _READ)
     model = values.get("model")
     if model is not None and not (isinstance(model, str) and len(model) <= _LONGEST_MODEL and model.isprintable()):
         raise BadAsking(f"model: a name of at most {_LONGEST_MODEL} characters is required.")
@@ -154,6 +155,12 @@ def read(api: Api, body: bytes, *, server_tools: bool = False, premium: bool = F
         inside=inside,
         empty=not values,
     )
+
+
+def _check_name(key: str, read: Container[str]) -> None:
+    """Some providers match names without regard to case (Go's encoding/json, by Unicode's folding) or up to a zero."""
+    if key not in read and (key.casefold() in read or not key.isprintable()):
+        raise BadAsking(f"the member {key[:60]!a} may be taken for another; write it as it is known.")
 
 
 def edits(asking: Asking, max_tokens: int | None, include_usage: bool) -> tuple[Edit, ...]:
@@ -405,6 +412,9 @@ def _each(tools: object, where: str) -> list[Mapping[str, Any]]:
         return []
     if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
         raise BadAsking(f"{where}: a list of objects is required.")
+    for tool in tools:
+        for key in tool:
+            _check_name(key, _READ_OF_TOOLS)
     return tools
 
 

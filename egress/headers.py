@@ -42,6 +42,15 @@ _NOT_OUT: Final = HOP_BY_HOP | {
     "x-real-ip",
     "openai-organization",
     "openai-project",
+    # In these, some servers look for the path, the host or the method before they look at the request line.
+    "x-original-url",
+    "x-original-host",
+    "x-original-uri",
+    "x-rewrite-url",
+    "x-host",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
 }
 _CREDENTIALS: Final = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api-key"})
 #: Never from a provider to the agent.

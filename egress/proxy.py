@@ -151,7 +151,11 @@ class Proxy:
             return answer.given()
         line.running += 1
         try:
-            target = _target(request, path, provider)
+            try:
+                target = _target(request, path, provider)
+            except _Refusal as refusal:
+                self._note(line.agent, "refused", f"{request.method}: {refusal}")
+                raise
             if target.provider is None:
                 self._note(line.agent, "refused", f"{request.method} {target.path[:200]}: no provider's")
                 raise _Refusal(404, "nothing is served here. Base URLs end in /anthropic or /openai/v1.")
@@ -202,6 +206,10 @@ class Proxy:
     ) -> None:
         assert target.provider is not None
         account = self._account(line, target.provider)
+        if not operation.metered and request.method != "POST" and not request.content.at_eof():
+            # A server that does not expect one would take it for the next request, whose answer somebody else gets.
+            self._note(line.agent, "refused", f"{request.method} {target.path[:200]} with a body")
+            raise _Refusal(400, f"a {request.method} has no body here.", close=True)
         body = await self._body(request, answer)
         try:
             if operation.metered:
@@ -273,6 +281,8 @@ class Proxy:
     ) -> None:
         wanted = await self._read(api, body, account)
         outgoing = await self._outgoing(request, account)
+        # As what it was read here, lest it is read otherwise there (as a form, in another charset).
+        outgoing["Content-Type"] = "application/json"
         where = line.turn.now()
         asked = Asked(
             agent=line.agent,
