@@ -348,7 +348,8 @@ class Proxy:
             ended = why
             if response is not None:
                 upstream.abort(response)
-            answer.last_word(403, refusals.body(apis.PROVIDERS[account.provider].api, 403, why.reason))
+            api = apis.PROVIDERS[account.provider].api
+            answer.last_word(refusals.status_of(api, 403), refusals.body(api, 403, why.reason))
             if task is not None:
                 task.cancel()
 
@@ -438,4 +439,4 @@ def _refuse(answer: answers.Answer, api: Api, refusal: _Refusal) -> None:
         found.append((b"x-should-retry", b"false"))
     message = str(refusal)
     content = refusals.body(api, refusal.status, message[:1].upper() + message[1:])
-    answer.refuse(refusal.status, found, content, close=refusal.close)
+    answer.refuse(refusals.status_of(api, refusal.status), found, content, close=refusal.close)

@@ -1,9 +1,8 @@
 """Errors in each provider's own shape, so that a runtime tells them as it tells its provider's own.
 
-Which status says what is the caller's choice: 403 is final, 429 is tried again after ``Retry-After``. (Codex 0.169
-tries a 403 five times more before it shows the message: final for it are a 400, and what `event` says.) In the middle
-of a stream there is no status: the events here are those that Claude Code, Codex and the SDKs take for an error, and
-that none of them can take for a completed response.
+Which status says what is the caller's choice: 403 is final, 429 is tried again after ``Retry-After``. What goes out for
+it, `status_of` says. In the middle of a stream there is no status: the events here are those that Claude Code, Codex
+and the SDKs take for an error, and that none of them can take for a completed response.
 """
 
 from __future__ import annotations
@@ -40,6 +39,15 @@ _OPENAI: dict[int, tuple[str, str | None]] = {
     413: ("invalid_request_error", None),
     429: ("requests", "rate_limit_exceeded"),
 }
+
+
+def status_of(api: Api, status: int) -> int:
+    """The status that a client of `api` is sent.
+
+    Codex (0.166, 0.169) sends a request that was answered with 403 five times more, for seven seconds, before it shows
+    the message; 400 it takes for an answer. Other clients of OpenAI's treat both alike.
+    """
+    return 400 if (api, status) == ("responses", 403) else status
 
 
 def body(api: Api, status: int, message: str) -> bytes:

@@ -46,6 +46,12 @@ def test_an_event_is_one_event_and_an_error(api: Api, status: int) -> None:
     assert "agent:coder0 has used its 1,000 tokens." in reading.error
 
 
+def test_what_is_final_is_final_for_each_client() -> None:
+    assert {api: refusals.status_of(api, 403) for api in APIS} == {"anthropic": 403, "responses": 400, "chat": 403}
+    # Codex comes again after a 429, as it is asked to.
+    assert all(refusals.status_of(api, status) == status for api in APIS for status in (400, 401, 429, 503))
+
+
 def test_codex_does_not_begin_again_after_a_cut() -> None:
     event = refusals.event("responses", MESSAGE)
     shown = json.loads(event.partition(b"data: ")[2])
