@@ -203,19 +203,18 @@ def cost(tokens: Tokens, unit: Unit, weights: Weights, rates: Rates | None) -> i
     return rates.price(tokens)
 
 
-def cut_text(standing: Standing, streaming: int, agent: str | None = None) -> str:
+def cut_text(standing: Standing, streaming: int, agent: str | None = None, *, midway: bool = True) -> str:
     """Why requests are ended in the middle, once a limit is reached: for agents and for people.
 
     Args:
         standing: the limit's.
         streaming: what the requests in flight used so far, in the limit's unit.
         agent: whose requests; needed for an allowance, which is one agent's.
+        midway: a response is ended by it.
     """
     limit = standing.limit
-    return (
-        f"{_name(limit, agent)} was reached while this response was under way: "
-        f"{_spent(limit, standing.used + streaming)}. {_way_out(standing, agent)}"
-    )
+    how = "was reached while this response was under way" if midway else "is used up"
+    return f"{_name(limit, agent)} {how}: {_spent(limit, standing.used + streaming)}. {_way_out(standing, agent)}"
 
 
 def _output_factor(unit: Unit, weights: Weights, rates: Rates | None) -> tuple[int, int]:

@@ -260,6 +260,7 @@ class Gate:
             for tally in way.tallies:
                 if tally.spent:
                     self._reach(tally, asked.agent)
+            self._met_in_vain(way, decision)
             raise self._refused(
                 asked.agent,
                 Refused(decision.text, retry_after_s=decision.retry_after_s, scope=decision.standing.limit.scope),
@@ -380,7 +381,7 @@ class Gate:
             return
         # An allowance counts a single agent, so that there is no other than this one.
         about = min(involved) if tally.limit.kind == "allowance" else EVERYBODY
-        reason = cut_text(tally.standing(now), -(-tally.streaming // fine(tally.limit)), about)
+        reason = cut_text(tally.standing(now), -(-tally.streaming // fine(tally.limit)), about, midway=bool(ended))
         cut = Cut(reason=reason, scope=tally.limit.scope)
         count = sum(lease.end(cut) for lease in ended)
         new = involved - tally.met
@@ -409,6 +410,18 @@ class Gate:
         if tally.limit.policy != "cutoff":
             for name in sorted(new):
                 self._enforce_soon(name, tally.limit.policy, reason, "egress")
+
+    def _met_in_vain(self, way: Way, refusal: Refuse) -> None:
+        """Freeze who asks for more than is left, where that is the limit's policy: it would fail again and again.
+
+        Nobody is killed for it: what a request needs is an estimate, and a conversation does not come back.
+        """
+        if refusal.why != "too_big" or refusal.retry_after_s is not None or refusal.standing.limit.policy != "freeze":
+            return
+        for tally in way.tallies:
+            if tally.limit is refusal.standing.limit and refusal.agent not in tally.met:
+                tally.met.add(refusal.agent)
+                self._enforce_soon(refusal.agent, "freeze", refusal.text, "egress")
 
     def _enforce_soon(self, agent: str, action: str, cause: str, by: str) -> None:
         registration = self._agents.get(agent)

@@ -254,6 +254,27 @@ async def test_a_limits_policy_meets_each_agent_once_when_it_has_to_do_with_it(t
         assert "1,100 of 1,000 tokens" in done[0].cause
 
 
+@pytest.mark.parametrize(("policy", "ended"), [("freeze", ["coder0"]), ("kill", []), ("cutoff", [])])
+async def test_who_needs_more_than_is_left_is_frozen_once_and_never_killed(
+    tmp_path: Path, policy: str, ended: list[str]
+) -> None:
+    async with house(tmp_path, pool(1000, policy=policy)) as home:
+        await home.use(written=850)
+        for _ in range(2):
+            assert "too little left" in str(await refusal(home, "coder0"))
+        await home.gate.close()
+        assert [agent for agent, _, _ in home.enforced] == ended
+
+
+async def test_a_limit_that_is_lowered_below_what_was_used_speaks_of_no_response(tmp_path: Path) -> None:
+    async with house(tmp_path, pool(1000)) as home:
+        await home.use(written=850)
+        await home.limits(pool(900))
+        await refusal(home)
+        (crossing,) = [each.cause for each in await home.actions() if each.action == "limit"]
+        assert crossing.startswith("The shared budget of host is used up: 950 of 900 tokens")
+
+
 async def test_a_response_that_crosses_a_limit_with_its_last_word_is_whole(tmp_path: Path) -> None:
     async with house(tmp_path, pool(250, policy="freeze")) as home:
         lease = await home.gate.admit(asked())
