@@ -8,6 +8,10 @@ from typing import Any
 from fleet.errors import FleetError
 from fleet.runtimes.declaration import NO_LOGIN, NODE, OLD_NODE, PRELOADED, Answer, Asked, Runtime
 
+#: Read when its server starts, which is before any of its other settings are told. With plugins it looks for their
+#: catalogue at three hosts at every start, and would run what others wrote.
+_CONFIGURATION = b"[features]\nplugins = false\n"
+
 
 def _answer(asked: Asked) -> Answer:
     config: dict[str, Any] = {
@@ -59,6 +63,7 @@ RUNTIME = Runtime(
     login_file=".codex/auth.json",
     folders=(".codex",),
     locked=(".codex/config.toml", ".codex/rules/"),
+    placed={".codex/config.toml": _CONFIGURATION},
     hints={
         f"{NO_LOGIN}|(?i:authentication required)": (
             "Codex has no valid login. Give its account a credential, or run: muster login codex"
