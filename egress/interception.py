@@ -13,13 +13,13 @@ import ssl
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import web
 
-from egress import apis
+from egress import apis, wire
 from egress.answers import Answer
 from egress.apis import PROVIDERS, Provider
 from egress.routes import HTTPS, hostname
@@ -100,7 +100,6 @@ class Interception(Generic[_C]):
         accounts: Iterable[AccountSettings],
         has_account: Callable[[_C, Provider], bool],
         note: Callable[[str, str, str], None],
-        options: Mapping[str, Any] | None = None,
     ) -> None:
         """
         Args:
@@ -109,15 +108,13 @@ class Interception(Generic[_C]):
             accounts: of the settings; their upstreams are metered, too.
             has_account: whether an agent has an account of a provider.
             note: takes an agent, an action and its cause into the audit.
-            options: of the web server, as for every other listener.
         """
         self._authority = authority
         self._serve = serve
         self._has_account = has_account
         self._note = note
-        self._options = dict(options or {})
         self._hosts: Mapping[str, MeteredHost] = {}
-        self._servers: weakref.WeakSet[web.Server] = weakref.WeakSet()
+        self._servers: weakref.WeakSet[wire.Server] = weakref.WeakSet()
         self._tasks: set[asyncio.Task[None]] = set()
         self.take(accounts)
 
@@ -171,7 +168,10 @@ class Interception(Generic[_C]):
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
             return await self._request(caller, metered, request)
 
-        server = web.Server(handle, **self._options)
+        def broken(why: str) -> None:
+            self._note(caller.agent, "refused", f"{metered.host}: {why}")
+
+        server = wire.Server(handle, broken=broken)
         try:
             context = self._authority.context(metered.host)
         except BaseException:

@@ -11,20 +11,22 @@ import secrets
 import socket
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 from weakref import WeakSet
 
 import structlog
-from aiohttp import web
 
+from egress import wire
 from egress.answers import Answer
 from egress.proxy import Line
 from egress.settings import Address
 from register.errors import MusterError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping
+    from collections.abc import Awaitable
     from pathlib import Path
+
+    from aiohttp import web
 
     from egress.places import EgressPaths
     from egress.proxy import Proxy
@@ -34,25 +36,9 @@ _log = structlog.get_logger("egress.listeners")
 
 #: Of one agent, at a time.
 MOST_CONNECTIONS: Final = 512
-#: A connection on which nothing is under way is closed after so long.
-IDLE_S: Final = 120.0
-_LONGEST_HEADER: Final = 32_768
-_MOST_HEADERS: Final = 128
 _BACKLOG: Final = 256
-_LINGER_S: Final = 2.0
 _CONNECT: Final = b"CONNECT "
 _READ_AHEAD: Final = 2**16
-#: Of the web server, for whoever answers an agent's requests.
-SERVER_OPTIONS: Final[Mapping[str, Any]] = {
-    # Who leaves is noticed at once, wherever the answer stands.
-    "handler_cancellation": True,
-    "access_log": None,
-    "keepalive_timeout": IDLE_S,
-    "max_line_size": _LONGEST_HEADER,
-    "max_field_size": _LONGEST_HEADER,
-    "max_headers": _MOST_HEADERS,
-    "lingering_time": _LINGER_S,
-}
 
 
 class ListenerError(MusterError):
@@ -185,7 +171,7 @@ class _Listener:
         self._tunnels = tunnels
         self._listening = listening
         self._token = token
-        self._http = web.Server(self._handle, **SERVER_OPTIONS)
+        self._http = wire.Server(self._handle, broken=self._refused)
         self._connections: WeakSet[asyncio.Transport] = WeakSet()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -249,6 +235,11 @@ class _Listener:
             writer.transport.abort()
             raise
 
+    def _refused(self, why: str) -> None:
+        if self._token is None:
+            # At a port it may have been anybody of this host.
+            self._proxy.refused(self.line, why)
+
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.method == "CONNECT":
             return _closed(request, 405)
@@ -272,7 +263,7 @@ class _Door(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         if self._listener.admit(self._transport):
-            self._impatience = asyncio.get_running_loop().call_later(IDLE_S, self._transport.abort)
+            self._impatience = asyncio.get_running_loop().call_later(wire.IDLE_S, self._transport.abort)
         else:
             self._transport.abort()
 

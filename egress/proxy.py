@@ -104,6 +104,10 @@ class Proxy:
         """These settings hold from the next request on."""
         self._accounts = {account.name: account for account in settings.accounts}
 
+    def refused(self, line: Line, cause: str) -> None:
+        """Have it in the audit that an agent tried what cannot be."""
+        self._note(line.agent, "refused", cause)
+
     @property
     def streams(self) -> int:
         """Requests that are on their way to a provider."""

@@ -25,7 +25,7 @@ from egress.gate import Gate
 from egress.interception import Interception
 from egress.ledger import Ledger
 from egress.ledger.writer import Head
-from egress.listeners import SERVER_OPTIONS, ListenerError, Listeners
+from egress.listeners import ListenerError, Listeners
 from egress.proxy import Line, Proxy
 from egress.remarks import EVERY_S, Remarks
 from egress.resolving import Resolver
@@ -213,7 +213,6 @@ async def running(
             accounts=known.accounts,
             has_account=Line.has_account,
             note=note,
-            options=SERVER_OPTIONS,
         )
         way_out = resolver or Resolver()
         stack.callback(way_out.close)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -71,3 +73,67 @@ async def test_a_body_where_none_belongs_does_not_become_the_next_request(tmp_pa
         assert [(request.method, request.path, request.content_length) for request in came] == [
             ("GET", "/v1/models", None)
         ]
+
+
+async def _said(made: Plane, content: bytes, *, first: bytes = b"") -> bytes:
+    """Say something on an agent's line, and hear until the egress closes it."""
+    reader, writer = await asyncio.open_unix_connection(str(made.paths.listener("coder0")))
+    try:
+        if first:
+            writer.write(first)
+            await made.provider.ledger.find(lambda entry: True, at_least=1, timeout=10)
+        heard = b""
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(20):
+                for at in range(0, len(content), 2**16):
+                    writer.write(content[at : at + 2**16])
+                    await writer.drain()
+                heard = await reader.read()
+        return heard
+    finally:
+        writer.close()
+
+
+async def _told(made: Plane, words: str) -> None:
+    async with asyncio.timeout(10):
+        while not any(words in action.cause for action in await made.egress.ledger.actions_after(0, 100)):
+            await made.egress.ledger.newer(made.egress.ledger.head, 1)
+
+
+async def test_a_head_that_never_ends_is_not_kept(tmp_path: Path) -> None:
+    async with plane(tmp_path) as made:
+        await made.agent()
+        line = b"X-Much: " + b"x" * 30_000 + b"\r\n"
+        assert await _said(made, b"POST /anthropic/v1/messages HTTP/1.1\r\nHost: x\r\n" + 8 * line) == b""
+        await _told(made, "a head of more than")
+
+
+async def test_requests_that_are_sent_ahead_are_not_kept_without_bound(tmp_path: Path) -> None:
+    async with plane(tmp_path) as made:
+        await made.agent()
+        held = json.dumps(anthropic("[[hang]]")).encode()
+        post = b"POST /anthropic/v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: "
+        further = b"GET /anthropic/v1/models HTTP/1.1\r\nHost: x\r\nX-Much: " + b"x" * 30_000 + b"\r\n\r\n"
+        assert await _said(made, 20 * further, first=post + b"%d\r\n\r\n" % len(held) + held) == b""
+        await _told(made, "sent ahead")
+
+
+async def test_bodies_of_any_length_and_short_heads_sent_ahead_pass(tmp_path: Path) -> None:
+    async with plane(tmp_path) as made:
+        await made.agent()
+        body = json.dumps(anthropic("[[say: yes]]" + " " * 300_000)).encode()
+        post = b"POST /anthropic/v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: "
+        one = post + b"%d\r\n\r\n" % len(body) + body
+        last = b"GET /anthropic/v1/models HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        heard = await _said(made, 3 * one + last)
+        assert heard.count(b"HTTP/1.1 200 OK") == 4
+
+
+@pytest.mark.parametrize("lines", [b"Content-Length: 2\r\nTransfer-Encoding: chunked", b"Content-Length : 2"])
+async def test_what_is_no_request_is_refused_in_a_word_and_told(tmp_path: Path, lines: bytes) -> None:
+    async with plane(tmp_path) as made:
+        await made.agent()
+        heard = await _said(made, b"POST /anthropic/v1/messages HTTP/1.1\r\nHost: x\r\n" + lines + b"\r\n\r\n{}")
+        assert heard.startswith(b"HTTP/1.1 400 ")
+        assert heard.endswith(b"muster: the request is malformed.\n")
+        await _told(made, "malformed")
