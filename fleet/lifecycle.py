@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from fleet import hosting, journal, lock, sweep
+from fleet import containers, hosting, journal, lock, sweep
 from fleet.control import AgentLink
 from fleet.errors import AgentUnreachable, FleetError
 from fleet.events import Closing, Opened, Position, RuntimeDied, RuntimeFailed
@@ -232,7 +232,7 @@ def clear_away(folder: Path, *, among: Collection[str] | None = None) -> int:
         raise FleetError(f"The agent host of {folder.name} runs; nothing of it is left over.")
     (folder / WANTED).unlink(missing_ok=True)
     count = sum(sweep.sweep(marker) for marker in _markers(folder) if among is None or marker in among)
-    sweep.remove(_removal(folder))
+    containers.remove(_removal(folder))
     return count
 
 
@@ -261,7 +261,7 @@ def kill_now(folder: Path) -> int:
             killed.add(pid)
         time.sleep(_ASK_AGAIN_S)
     count = len(killed) + sum(sweep.sweep(marker) for marker in _markers(folder))
-    sweep.remove(_removal(folder))
+    containers.remove(_removal(folder))
     if (place := _place(folder)) is not None:
         place.end()
     return count
@@ -317,7 +317,7 @@ def _prepare(spec: AgentSpec, folder: Path) -> None:
         with contextlib.suppress(hosting.NotHosted):
             before.end()
     if (removal := _removal(folder)) != spec.removal:
-        sweep.remove(removal)
+        containers.remove(removal)
     spec.write(folder / SPEC)
     log = folder / LOG
     if log.exists() and log.stat().st_size:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,15 +18,13 @@ from typing import TYPE_CHECKING, Final
 from fleet.errors import FleetError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
 VARIABLE: Final = "MUSTER_AGENT"
 
 #: Processes that fork while they are being ended are met again in the next round.
 _ROUNDS: Final = 200
 _PAUSE_S: Final = 0.02
-#: The program that removes a container has so long.
-_REMOVE_S: Final = 30.0
 
 
 class Unsweepable(FleetError):
@@ -141,32 +138,6 @@ def sweep(marker: str, *, below: int | None = None) -> int:
         met.update(left)
         time.sleep(_PAUSE_S)
     raise Unsweepable(f"Processes {', '.join(map(str, left))} of the agent would not end. Look at them with ps.")
-
-
-def remove(command: Sequence[str]) -> None:
-    """End what of a sandbox is not found among the processes, by its own program (`fleet.spec.AgentSpec.removal`).
-
-    Raises:
-        Unsweepable: it may be there still.
-    """
-    if not command:
-        return
-    deadline = time.monotonic() + _REMOVE_S
-    while True:
-        try:
-            done = subprocess.run(
-                list(command), stdin=subprocess.DEVNULL, capture_output=True, env={}, timeout=_REMOVE_S, check=False
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise Unsweepable(f"The agent's container could not be ended: {error}.") from None
-        said = done.stderr.decode("utf-8", "replace").strip()
-        if done.returncode == 0 or "no such container" in said.lower():
-            return
-        if "in progress" not in said or time.monotonic() > deadline:
-            shown = "".join(sign for sign in said[-300:] if sign.isprintable()) or f"status {done.returncode}"
-            raise Unsweepable(f"The agent's container could not be ended: {shown}.")
-        # Its own supervisor is at it.
-        time.sleep(_PAUSE_S)
 
 
 def _signal(pids: Iterable[int], number: signal.Signals) -> None:

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from fleet import sweep
+from fleet import containers, sweep
 from fleet.errors import FleetError
 from fleet.hosting.command import LOG
 from fleet.hosting.kinds import TMUX
@@ -76,7 +76,7 @@ async def _run(spec: AgentSpec, listener: str) -> None:
     earlier = load_state(Path(spec.folder))
     for marker in {*earlier.markers, spec.marker}:
         sweep.sweep(marker)
-    sweep.remove(spec.removal)
+    containers.remove(spec.removal)
     host = await AgentHost.open(spec, earlier)
     server = ControlServer(host)
     tools = ToolServer(host.calls)

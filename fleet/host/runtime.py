@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from fleet import sweep
+from fleet import containers, sweep
 from fleet.host.updates import clean
 
 if TYPE_CHECKING:
@@ -175,8 +175,11 @@ class RuntimeProcess:
         if self.alive:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
-        count = sweep.sweep(self._spec.marker, below=os.getpid())
-        sweep.remove(self._spec.removal)
+        try:
+            # First, while its supervisor is there to put the container's things away: that is below this process, too.
+            containers.remove(self._spec.removal)
+        finally:
+            count = sweep.sweep(self._spec.marker, below=os.getpid())
         return count
 
     async def _read_stderr(self) -> None:

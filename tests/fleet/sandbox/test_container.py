@@ -20,9 +20,10 @@ import psutil
 import pytest
 
 from fleet import lifecycle, runtimes, sandbox, sweep
+from fleet.containers import remove
 from fleet.control import AgentLink
 from fleet.errors import FleetError, RuntimeMissing
-from fleet.events import TurnEnded
+from fleet.events import Position, RuntimeStarted, TurnEnded
 from fleet.sandbox import container, policy, wrapping
 from fleet.sandbox.bubblewrap import Mount
 from fleet.sandbox.profiles import Profile, Written, merged
@@ -367,7 +368,8 @@ async def test_an_agent_works_in_a_container_and_nothing_is_left_when_its_host_i
             marker = ways.asked[-1].marker
             async with await AgentLink.connect(str(made.socket("coder0"))) as link:
                 await link.send(marker, "[[say: through]]")
-                assert (await until(link, TurnEnded)).stop_reason == "end_turn"
+                ended = await until(link, TurnEnded, after=Position(link.hello.incarnation))
+                assert (ended.message, ended.stop_reason) == (marker, "end_turn")
                 host = psutil.Process(link.hello.pid)
                 inside = [psutil.Process(pid) for pid in sweep.survivors(marker)]
             assert exists(box, private)
@@ -381,6 +383,8 @@ async def test_an_agent_works_in_a_container_and_nothing_is_left_when_its_host_i
         # A client that is killed leaves a container behind, which an agent host that lives ends.
         await made.start(agent, floor=0, grants=())
         marker = ways.asked[-1].marker
+        async with await AgentLink.connect(str(made.socket("coder0"))) as link:
+            await until(link, RuntimeStarted, after=Position(3))
         inside = [psutil.Process(pid) for pid in sweep.survivors(marker)]
         client = next(each for each in inside if "--rm" in each.cmdline())
         client.kill()
@@ -389,6 +393,34 @@ async def test_an_agent_works_in_a_container_and_nothing_is_left_when_its_host_i
     assert not exists(box, private)
     assert [headers["x-api-key"] for headers in seen] == ["sk-ant-api03-placeholder"] * len(seen)
     assert seen
+
+
+@pytest.mark.slow
+def test_a_container_whose_client_is_killed_while_it_is_made_is_not_left_in_its_supervisors_hands(
+    ground: Ground,
+) -> None:
+    box = containers.profile()
+    ending = sandbox.removal(box, ground.home)
+    for _ in range(3):
+        argv, environment = ground.wrapped("sleep", "1000", profile=box)
+        client = subprocess.Popen(argv, env=environment, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        while not (supervisors := supervising(ending[-1])):
+            assert client.poll() is None
+        client.kill()
+        client.communicate()
+        remove(ending)
+        _, alive = psutil.wait_procs(supervisors, timeout=LIMIT_S)
+        assert not alive
+        assert not exists(box, ground.home.parent)
+
+
+def supervising(name: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.name() == "conmon" and name in process.cmdline():
+                found.append(process)
+    return found
 
 
 def exists(box: Profile, folder: Path) -> bool:
