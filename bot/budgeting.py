@@ -203,6 +203,9 @@ def _table(found: Sequence[Mapping[str, Any]]) -> str:
 def _named(each: Mapping[str, Any]) -> str:
     agent = each.get("agent")
     scope = str(each["scope"])
+    if scope.startswith("launch:"):
+        # Whose id nobody knows by heart.
+        return f"{agent} (this launch)"
     return scope if agent is None or scope == f"agent:{agent}" else f"{agent} ({scope})"
 
 

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import contextlib
+from typing import TYPE_CHECKING, Any
 
 from bot.commands.lines import command_line
 from bot.commands.table import ADMIN, Reply
 from bot.errors import NotPermitted, UserError
 from bot.outlet import stop
+from bot.outlet.outlet import is_commanded
+from bot.outlet.settings import scope_of
+from bot.rendering import code
 from bot.timestamps import timestamp
+from bot.views import some
 from register.errors import MusterError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bot.commands.context import Context
     from bot.outlet.outlet import Outlet
+    from bot.services import Services
+
+#: A table of agents waits no longer for what an egress says that does not answer, seconds.
+_LOOK_S = 1.0
 
 
 def outlet_of(ctx: Context) -> Outlet:
@@ -32,7 +43,7 @@ def outlet_of(ctx: Context) -> Outlet:
 async def cut_off(ctx: Context, name: str) -> Reply:
     row = await ctx.services.agents.get(name)
     outlet = outlet_of(ctx)
-    streams = await outlet.deny(row.name, "cutoff", cause=f"cut off by {ctx.identity}", by=ctx.identity, id=ctx.run_id)
+    streams = await outlet.deny(row.name, "cutoff", cause="", by=ctx.identity, id=ctx.run_id)
     ended = "" if not streams else f" {streams} request{'s' if streams > 1 else ''} ended in the middle."
     loose = ""
     if ctx.services.assembly.sandbox_kind(row.sandbox) == "none":
@@ -49,9 +60,45 @@ async def restore_agent(ctx: Context, name: str) -> Reply:
         held = f"but the emergency stop holds for all: {command_line('estop --clear')} ends it"
         return Reply(f"{name} is not cut off itself, {held}.", {"id": row.launch_id, "state": "stopped"})
     text = f"{name} may go out again." if changed else f"{name} was not cut off; nothing was changed."
+    if used_up := _used_up(await outlet_of(ctx).standing() or {}).get(name):
+        text += f" A budget holds it, which is used up: {', '.join(used_up)}. {command_line('budget set')} raises it."
     if row.wanted == "frozen":
         text += f" It is frozen: {command_line(f'resume {name}')} brings it back."
     return Reply(text, {"id": row.launch_id, "state": "open"})
+
+
+async def whose_is_closed(services: Services) -> str:
+    """What `ps` says of agents that cannot get out; nothing when all can, or when nobody knows."""
+    standing = None
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LOOK_S):
+            standing = None if services.outlet is None else await services.outlet.standing()
+    if standing is None:
+        return ""
+    lines = []
+    if standing.get("estop"):
+        lines.append(f"🛑 The emergency stop holds, and no agent gets out: {command_line('estop --clear')} ends it.")
+    told: dict[str, Any] = standing.get("agents") or {}
+    cut = [name for name, each in told.items() if is_commanded(each.get("denied"))]
+    if cut:
+        lines.append(f"🔌 Cut off: {some(sorted(cut))}. {command_line('restore NAME')} opens one's way out.")
+    if used_up := _used_up(standing):
+        lines.append(f"🔴 A budget is used up: {some(sorted(used_up))}. {command_line('budget')} shows which.")
+    return "".join(f"\n\n{line}" for line in lines)
+
+
+def _used_up(standing: Mapping[str, Any]) -> dict[str, list[str]]:
+    """By agent, the scopes of the limits that let nothing of it out any more."""
+    limits = standing.get("limits") or []
+    found = {
+        name: [
+            code(scope_of(limits[place]["kind"], limits[place]["scope"]))
+            for place in each.get("governing") or ()
+            if limits[place].get("state") == "spent"
+        ]
+        for name, each in (standing.get("agents") or {}).items()
+    }
+    return {name: scopes for name, scopes in found.items() if scopes}
 
 
 async def stop_everything(ctx: Context, *, clear: bool) -> Reply:

@@ -113,7 +113,10 @@ Effect: TypeAlias = Note | Progress | Receipt | Ask | Settle | Granted | Called 
 _ENDINGS: dict[str, tuple[str, str | None]] = {
     "end_turn": ("finished", None),
     "cancelled": ("finished", "⏹ The turn was cancelled."),
-    "max_tokens": ("finished", "⚠️ The answer ends here: the model's limit of output tokens is reached."),
+    "max_tokens": (
+        "finished",
+        "⚠️ The answer ends here: its limit of output tokens is reached, the model's or what its budget had left.",
+    ),
     "max_turn_requests": ("finished", "⚠️ The turn ends here: the runtime's limit of model requests is reached."),
     "refusal": ("finished", "⚠️ The model refused to go on."),
 }
@@ -122,6 +125,8 @@ _ENDINGS: dict[str, tuple[str, str | None]] = {
 TURN_FAILED = "✖ The turn failed:"
 #: Why an agent host ends that is asked to because its agent is to be frozen.
 FREEZE = "frozen"
+#: So begins the reason of the egress's (egress.enforcement), who is told of in the thread by itself.
+_BY_EGRESS = ("freeze: ", "kill: ")
 _FROZEN = (
     f"❄️ Frozen: workspace, conversation and what waits for it are kept. {command_line('resume {}')} brings it back."
 )
@@ -172,7 +177,11 @@ class Story:
                 if self.over:
                     return self, ()
                 ended = replace(self, over=True)
-                text = _FROZEN.format(self.agent) if reason == FREEZE else f"⏹ Stopped: {reason}."
+                text = f"⏹ Stopped: {reason.rstrip('.')}."
+                if reason == FREEZE:
+                    text = _FROZEN.format(self.agent)
+                elif reason.startswith(_BY_EGRESS):
+                    text = "⏹ Stopped by the egress."
                 return ended, (Condition("stopped", reason, at, self.launch_id), Note(key, text))
             case events.MessageQueued(id=message):
                 return self, (Receipt(message, "journaled"),)

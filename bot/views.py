@@ -170,10 +170,10 @@ def fleet_text(
         lines.append(f"\n{len(views) - len(shown):,} more run: {command_line('ps --all')}.")
     loose = [view.row.name for view in views if view.row.sandbox in unconfined and view.liveness.state != "stopped"]
     if loose:
-        lines.append(f"\n⚠️ Without a sandbox, and so able to give Muster orders as you: {_some(loose)}.")
+        lines.append(f"\n⚠️ Without a sandbox, and so able to give Muster orders as you: {some(loose)}.")
     bold = [view.row.name for view in views if view.row.runtime in RUNTIMES and not RUNTIMES[view.row.runtime].asks]
     if bold:
-        lines.append(f"\n⚠️ Never asking for permission, since their runtime cannot: {_some(bold)}.")
+        lines.append(f"\n⚠️ Never asking for permission, since their runtime cannot: {some(bold)}.")
     if hidden:
         lines.append(f"\n{hidden:,} stopped: {command_line('ps --all')}.")
     return "\n".join(lines) + apart
@@ -201,10 +201,11 @@ def _apart(drift: Sequence[Finding]) -> Iterator[str]:
     }
     for kind, sentence in told.items():
         if names := [finding.agent for finding in drift if finding.kind == kind]:
-            yield f"\n{sentence.format(_some(names))}"
+            yield f"\n{sentence.format(some(names))}"
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """Names in one line, and of very many only how many more there are."""
     more = len(names) - _ROWS
     return ", ".join(names[:_ROWS]) + (f" and {more:,} more" if more > 0 else "")
 

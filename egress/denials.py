@@ -178,7 +178,7 @@ class Denials:
 
 def _cut(denial: Denial) -> Cut:
     cause = f": {denial.cause.rstrip('.')}" if denial.cause else ""
-    whom = "Every agent" if denial.agent == EVERYBODY else denial.agent
+    whom = "Every agent" if denial.agent == EVERYBODY else f"The agent {denial.agent}"
     return Cut(
         reason=f"{whom} was cut off by {denial.by or 'a command'}{cause}. "
         f"`muster restore {denial.agent}` opens it again."

@@ -14,7 +14,7 @@ async def ps(ctx: Context, *, all: bool = False) -> Reply:
     Args:
         all: also the agents that are stopped, and where the roster differs from what runs.
     """
-    from bot import spending, views
+    from bot import closing, spending, views
 
     now = ctx.services.clock()
     seen = await ctx.services.agents.view()
@@ -45,7 +45,8 @@ async def ps(ctx: Context, *, all: bool = False) -> Reply:
             aliases=aliases,
             used=used,
             unconfined={name for name, each in ctx.services.assembly.profiles.items() if each.kind == "none"},
-        ),
+        )
+        + await closing.whose_is_closed(ctx.services),
         [*found, *(views.drift_as_json(finding) for finding in drift if finding.agent not in unrostered | changed)],
     )
 

@@ -442,6 +442,11 @@ async def _denial(client: EgressClient, agent: str) -> Mapping[str, Any] | None:
     return next((each for each in denials if each.get("agent") == agent), None)
 
 
+def is_commanded(denial: Mapping[str, Any] | None) -> bool:
+    """Whether somebody cut an agent off, which goes on; what ended an agent is over when it is started again."""
+    return denial is not None and denial.get("action") == "cutoff" and not str(denial.get("id")).startswith(_ENDING)
+
+
 def registration(asked: WayAsked) -> Registration:
     """What the egress is told of an agent."""
     return Registration(

@@ -73,4 +73,7 @@ def _way_out(action: Action) -> str:
             return f" {command_line(f'launch {name}')} starts it anew."
         case "route-refused":
             return " Routes are listed in its sandbox profile, in muster.yaml."
+        case "refused" if "budget" not in action.cause:
+            # A cut-off or the emergency stop, which says itself what ends it.
+            return ""
     return f" {command_line('budget')} shows what is left."

@@ -270,3 +270,9 @@ def test_nobody_can_make_redaction_slow(piece: str) -> None:
 )
 def test_the_colour_of_a_terminal_before_a_secret_hides_it_from_nobody(colour: str, secret: str) -> None:
     assert Redaction()(f"{colour}{secret} end") == f"{colour}{MASK} end"
+
+
+def test_the_way_out_of_an_agent_without_a_sandbox_is_not_shown() -> None:
+    told = "The connection to http://127.0.0.1:39867/eAks9sHc5fKJalWkmuoNmacvxuQizH-_/anthropic failed"
+    assert Redaction()(told) == f"The connection to http://127.0.0.1:39867/{MASK}/anthropic failed"
+    assert Redaction()(other := "http://127.0.0.1:47801/openai/v1 failed") == other

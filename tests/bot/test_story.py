@@ -149,6 +149,12 @@ def test_an_orderly_life_begins_and_ends_with_a_word() -> None:
     assert notes(effects) == ["▶ Ready, in a new conversation.", "⏹ Stopped: asked to stop."]
 
 
+def test_whom_the_egress_ended_is_not_told_the_reason_twice() -> None:
+    reason = "freeze: The budget of coder0 is used up. Opened by `muster budget set agent:coder0 LIMIT`."
+    _, effects = read(journal([OPENED, READY, events.Closing(reason=reason)]))
+    assert notes(effects)[-1] == "⏹ Stopped by the egress."
+
+
 def test_a_death_is_told_once_with_the_last_words() -> None:
     effects = told(OPENED, READY, DIED, CLOSING)
     assert conditions(effects) == ["starting", "idle", "failed"]

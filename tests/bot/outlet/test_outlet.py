@@ -61,9 +61,12 @@ async def test_an_agent_that_is_cut_off_reaches_no_model_until_it_is_restored(ho
         told = await home.ask("!cutoff coder0", sender=OPERATOR)
         assert "`!restore coder0` opens it again" in told
         assert "without a sandbox" in told
+        assert "Cut off: coder0. `!restore NAME`" in await home.ask("!ps")
         home.say("are you there?", thread)
-        await home.heard(thread, "was cut off by memory:@otto")
+        await home.heard(thread, "The agent coder0 was cut off by memory:@otto. `")
+        assert "!budget" not in await home.heard(thread, "🔴 A request was refused")
         assert (await home.ask("!restore coder0")) == "coder0 may go out again."
+        assert "Cut off" not in await home.ask("!ps")
         home.say("and now?", thread)
         await home.heard(thread, "and now?")
         assert "was not cut off" in await home.ask("!restore coder0")
@@ -87,6 +90,8 @@ async def test_a_limit_that_is_used_up_is_told_once_and_opened_by_a_higher_one(h
         shown = await home.ask("!budget")
         assert "| agent:coder0 | 40k tokens a day |" in shown
         assert "🔴 cutoff" in shown
+        assert "used up: `agent:coder0`. `!budget set` raises it." in await home.ask("!restore coder0")
+        assert "A budget is used up: coder0." in await home.ask("!ps")
         await home.ask("!budget set host $2.50 --window month --policy freeze")
         assert "| host | $2.50 a month |" in await home.ask("!budget")
         await home.ask("!budget clear host")
@@ -121,6 +126,7 @@ async def test_the_emergency_stop_closes_all_and_takes_an_admin_to_end(home: Hou
         assert "Everything is stopped" in await home.ask("!confirm", sender=OPERATOR)
         home.say("hello?", thread)
         await home.heard(thread, "emergency stop is set")
+        assert "The emergency stop holds" in await home.ask("!ps")
         health = await home.ask("!health")
         assert "the emergency stop holds" in health
         assert health.startswith("**degraded**")
@@ -159,6 +165,7 @@ async def test_the_rosters_budget_holds_and_a_launch_lowers_it(home: House) -> N
         assert "starts in its thread" in less
         home.say("[[cache: 300000 0]] [[say: that was much]]", thread)
         await home.heard(thread, "of 20,000 tokens per launch used. Opened by `!launch coder0 --budget TOKENS`")
+        assert "| coder0 (this launch) | 20k tokens |" in await home.ask("!budget")
         refused = home.say("more", thread)
         await home.marks(refused, "❌")
 
