@@ -33,6 +33,7 @@ def examine(
         machine.python(sys.version_info[:3]),
         *machine.installed(which),
         machine.bubblewrap(policy.available()),
+        *machine.containers(checked),
         *machine.of_agents(which),
         machine.keyring(),
         *hosting.examine(checked, paths, which),

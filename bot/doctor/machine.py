@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Final
 
 from bot.doctor.finding import PATIENCE, Finding
 from fleet import programs, runtimes
+from fleet.sandbox import policy, profiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from fleet.sandbox import policy
+    from bot.config import Check
+    from fleet.sandbox.profiles import Profile
 
 #: What clones of hostile workspaces need (fleet.workspace.git), what targets of sessions need (fleet.hosting.tmux), and
 #: what most runtimes need.
@@ -118,6 +120,29 @@ def bubblewrap(found: policy.Availability) -> Finding:
         costs="Agents have no sandbox: each must be started with sandbox: none, and could then give Muster orders.",
         way=found.reason,
     )
+
+
+def containers(
+    checked: Check, tried: Callable[[Profile], policy.Availability] = policy.container_available
+) -> Iterator[Finding]:
+    """Each sandbox profile that is a container, tried as an agent's start tries it."""
+    if checked.settings is None:
+        return
+    try:
+        known = profiles.merged({name: each.written() for name, each in checked.settings.sandboxes.items()})
+    except profiles.ProfileProblem:
+        return  # said of the configuration
+    for profile in known.values():
+        if profile.kind != "container":
+            continue
+        found = tried(profile)
+        yield Finding(
+            name=f"sandbox {profile.name}",
+            state="ok" if found.works else "wrong",
+            found="works here" if found.works else "does not work here",
+            costs="Agents of this sandbox profile do not start.",
+            way=found.reason,
+        )
 
 
 def of_agents(which: Callable[[str], str | None]) -> Iterator[Finding]:

@@ -138,6 +138,17 @@ def test_a_sandbox_that_does_not_work_says_why() -> None:
     assert machine.bubblewrap(Availability(True)).state == "ok"
 
 
+def test_a_profile_that_is_a_container_is_tried_and_told_by_its_name(paths: Paths) -> None:
+    paths.muster_yaml.write_text(
+        "sandboxes: {box: {kind: container, image: localhost/agents}, web: {routes: [docs.python.org]}}\n"
+    )
+    checked = config.check(paths)
+    (wrong,) = machine.containers(checked, lambda profile: Availability(False, f"no image {profile.image}"))
+    assert (wrong.name, wrong.state, wrong.way) == ("sandbox box", "wrong", "no image localhost/agents")
+    (well,) = machine.containers(checked, lambda _: Availability(True))
+    assert well.state == "ok"
+
+
 def test_an_old_python() -> None:
     assert machine.python((3, 10, 2)).state == "wrong"
     assert machine.python((3, 13, 0)).state == "ok"
