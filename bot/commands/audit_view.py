@@ -19,7 +19,7 @@ def text(rows: Sequence[AuditRow], *, limit: int) -> str:
         return "Nothing was done in that time."
     lines = [
         [(timestamp(row.at) or "")[:19].replace("T", " "), one_line(row.identity, 60), row.door,
-         one_line(f"{row.action} {_arguments(row)}", 80), row.outcome]
+         one_line(f"{row.action} {_arguments(row)}", 80), _outcome(row)]
         for row in rows
     ]  # fmt: skip
     shown = table(["at (UTC)", "who", "door", "what", "result"], lines)
@@ -41,6 +41,11 @@ def as_json(rows: Sequence[AuditRow]) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
+
+
+def _outcome(row: AuditRow) -> str:
+    # What an agent tried in vain, or why it was cut off, stands nowhere else.
+    return one_line(row.detail, 160) if row.door == "egress" and row.detail else row.outcome
 
 
 def _arguments(row: AuditRow) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from bot.commands import admin as _admin
+from bot.commands import audit_view
 from bot.commands import table as command_table
 from bot.commands.execution import Executor
 from bot.commands.runs import Outcome, Request
@@ -15,6 +16,7 @@ from bot.commands.table import ADMIN, NONE, OPERATOR, VIEWER, Permission
 from bot.events import EventHub
 from bot.operators import Operators
 from bot.services import Services
+from register.queries.audit import AuditRow
 from register.store import Store
 
 assert _admin
@@ -155,3 +157,20 @@ async def test_health_is_down_without_a_register(office: Office) -> None:
     outcome = await office("health")
     assert outcome.data["status"] == "down"
     assert "✗ register: The disk is full." in outcome.text
+
+
+def test_what_the_egress_refused_can_be_read_in_the_audit() -> None:
+    row = AuditRow(
+        seq=1,
+        at=0.0,
+        identity="egress",
+        door="egress",
+        connector=None,
+        conversation=None,
+        action="refused",
+        arguments={"agent": "coder0"},
+        outcome="refused",
+        detail="refused: POST | /v1/files",
+    )
+    last = audit_view.text([row], limit=200).splitlines()[-1]
+    assert last.endswith("| refused agent=coder0 | refused: POST \\| /v1/files |")
