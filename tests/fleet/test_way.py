@@ -90,12 +90,17 @@ def ways(tmp_path: Path) -> Ways:
 
 @contextlib.asynccontextmanager
 async def forwarding(socket: Path, provider: str, key: str) -> AsyncIterator[list[Mapping[str, str]]]:
-    """Whatever comes below /anthropic goes to the provider, with the key. Yields the headers that came."""
+    """Whatever comes below /anthropic or /openai goes to the provider, with the key. Yields the headers that came."""
     seen: list[Mapping[str, str]] = []
 
     async def forward(request: web.Request) -> web.StreamResponse:
         seen.append(dict(request.headers))
-        sent = {"x-api-key": key, "content-type": "application/json", "anthropic-version": "2023-06-01"}
+        sent = {
+            "x-api-key": key,
+            "authorization": f"Bearer {key}",
+            "content-type": "application/json",
+            "anthropic-version": "2023-06-01",
+        }
         address = f"{provider}/{request.match_info['rest']}"
         async with session.request(request.method, address, data=await request.read(), headers=sent) as answered:
             response = web.StreamResponse(status=answered.status)
@@ -106,7 +111,8 @@ async def forwarding(socket: Path, provider: str, key: str) -> AsyncIterator[lis
         return response
 
     application = web.Application()
-    application.router.add_route("*", "/anthropic/{rest:.*}", forward)
+    for name in ("anthropic", "openai"):
+        application.router.add_route("*", f"/{name}/{{rest:.*}}", forward)
     runner = web.AppRunner(application)
     async with aiohttp.ClientSession() as session:
         await runner.setup()
