@@ -34,6 +34,10 @@ def egress(detach: bool) -> int:
     paths.prepare()
     secrets = process.variables_of(load(paths))
     if detach:
+        import logging
+
+        import structlog
+
         source = process.EgressProcess(paths, os.environ, secrets)
 
         async def start() -> bool:
@@ -42,7 +46,13 @@ def egress(detach: bool) -> int:
             await source.aclose()
             return there
 
-        there = asyncio.run(start())
+        before = structlog.get_config()
+        # What is printed is for people.
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+        try:
+            there = asyncio.run(start())
+        finally:
+            structlog.configure(**before)
         click.echo(f"The egress {'runs already' if there else 'runs in the background'}: {_place(paths)}.")
         return 0
     if process.listens(process.places(paths).control):
@@ -122,7 +132,8 @@ def estop(clear: bool) -> int:
         done = stop.pull(paths.state, by="shell", at=str(timestamp(time.time())))
     control = process.places(paths).control
     heard = False
-    if process.listens(control):
+    runs = process.listens(control)
+    if runs:
 
         async def tell() -> None:
             async with EgressClient(control) as client:
@@ -138,7 +149,7 @@ def estop(clear: bool) -> int:
         click.echo("The emergency stop is over." if done or heard else "There was no emergency stop.")
         return 0
     click.echo("Everything is stopped: no agent gets out. `muster estop --clear` ends it.")
-    if not heard:
+    if runs and not heard:
         click.echo("The egress did not answer; it looks at the file before it lets anything out.", err=True)
     return 0
 

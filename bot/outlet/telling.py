@@ -71,6 +71,8 @@ def _way_out(action: Action) -> str:
             return f" {command_line(f'resume {name}')} brings it back."
         case "kill":
             return f" {command_line(f'launch {name}')} starts it anew."
+        case "route-refused" if "muster.yaml" in action.cause:
+            return ""
         case "route-refused":
             return " Routes are listed in its sandbox profile, in muster.yaml."
         case "refused" if "budget" not in action.cause:
