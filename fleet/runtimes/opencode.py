@@ -43,6 +43,8 @@ def _answer(asked: Asked) -> Answer:
         "lsp": False,
     }
     environment: dict[str, str | None] = {
+        # It knows many models without its makers' list, which a sandbox does not reach.
+        "OPENCODE_DISABLE_MODELS_FETCH": "1" if asked.sandboxed else None,
         "OPENCODE_DISABLE_PROJECT_CONFIG": "1",
         "OPENCODE_DISABLE_AUTOUPDATE": "1",
         "OPENCODE_DISABLE_SHARE": "1",
