@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
-COPIED = declare("ledger.copied")
+COPIED = declare("outlet.copied")
 
 #: Rows of each kind in one transaction.
 PAGE = 500

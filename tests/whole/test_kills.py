@@ -46,7 +46,7 @@ SCENES: dict[Scene, tuple[str, ...]] = {
         "chat.talk",
         "message.hand_over",
         "message.handed_over",
-        "ledger.copied",
+        "outlet.copied",
     ),
     scenes.talk: both("chat.react", "approval.answer", "approval.answered", "chat.remark", "chat.withdraw"),
     scenes.by_other_doors: both("chat.turn_away"),
