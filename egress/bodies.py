@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import tempfile
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +25,8 @@ LONGEST: Final = 128 * 2**20
 #: All that lie in memory and in files at a time, over all agents; who comes then is told to come again.
 MOST_IN_MEMORY: Final = 128 * 2**20
 MOST_ON_DISK: Final = 2 * 2**30
+#: Of either, the part that one agent may have: who sends many and never ends them keeps no other from asking.
+SHARE: Final = 1 / 4
 #: A client that sends nothing for so long, and has not sent all, is gone.
 SILENCE_S: Final = 60.0
 _PIECE: Final = 2**18
@@ -34,7 +37,7 @@ class TooLong(MusterError):
 
 
 class NoRoom(MusterError):
-    """So many long requests are on their way that this one must wait."""
+    """So many requests are on their way that this one must wait."""
 
 
 class Stalled(MusterError):
@@ -49,6 +52,7 @@ class Body:
     _file: int | None
     _size: int
     _store: Bodies
+    _whose: str
 
     @property
     def size(self) -> int:
@@ -99,14 +103,15 @@ class Bodies:
 
     def __init__(self, spool: Path) -> None:
         self._spool = spool
-        self._in_memory = 0
-        self._on_disk = 0
+        self._in_memory: Counter[str] = Counter()
+        self._on_disk: Counter[str] = Counter()
+        """In bytes, by whose they are."""
         self.one_at_a_time = asyncio.Lock()
         """Held while a long one is read and rewritten, which needs several times its size in memory."""
         self._held: dict[int, tuple[int, int]] = {}
 
-    async def read(self, request: web.BaseRequest) -> Body:
-        """Take the whole of a request's body.
+    async def read(self, request: web.BaseRequest, whose: str) -> Body:
+        """Take the whole of a request's body. `whose` is the agent's name.
 
         Raises:
             TooLong, NoRoom, Stalled: it is not had; the rest of it is still in the connection.
@@ -115,9 +120,9 @@ class Bodies:
         announced = request.content_length
         if announced is not None and announced > LONGEST:
             raise TooLong(f"the request is {announced} bytes long; at most {LONGEST} are taken.")
-        return await self._take(request.content)
+        return await self._take(request.content, whose)
 
-    async def _take(self, reader: StreamReader) -> Body:
+    async def _take(self, reader: StreamReader, whose: str) -> Body:
         parts: list[bytes] = []
         size = 0
         file: int | None = None
@@ -133,57 +138,67 @@ class Bodies:
                     raise TooLong(f"the request is longer than the {LONGEST} bytes that are taken.")
                 parts.append(piece)
                 if file is None and size <= IN_MEMORY:
-                    if self._in_memory + len(piece) > MOST_IN_MEMORY:
+                    if _is_full(self._in_memory, whose, len(piece), MOST_IN_MEMORY):
                         raise NoRoom
-                    self._in_memory += len(piece)
+                    self._in_memory[whose] += len(piece)
                     memory += len(piece)
                     continue
                 if file is None:
                     file = _nameless(self._spool)
                 waiting = sum(map(len, parts))
                 if waiting >= _PIECE or memory:
-                    disk += await self._spill(file, parts, waiting)
-                    self._in_memory -= memory
+                    disk += await self._spill(file, parts, waiting, whose)
+                    _less(self._in_memory, whose, memory)
                     memory = 0
             if file is None:
                 content = parts[0] if len(parts) == 1 else b"".join(parts)
             else:
-                disk += await self._spill(file, parts, sum(map(len, parts)))
+                disk += await self._spill(file, parts, sum(map(len, parts)), whose)
                 content = b""
-            body = Body(content, file, size, self)
+            body = Body(content, file, size, self, whose)
             self._held[id(body)] = (memory, disk)
             kept = True
             return body
         finally:
             if not kept:
-                self._in_memory -= memory
-                self._on_disk -= disk
+                _less(self._in_memory, whose, memory)
+                _less(self._on_disk, whose, disk)
                 if file is not None:
                     os.close(file)
 
-    async def _spill(self, file: int, parts: list[bytes], size: int) -> int:
-        if self._on_disk + size > MOST_ON_DISK:
+    async def _spill(self, file: int, parts: list[bytes], size: int, whose: str) -> int:
+        if _is_full(self._on_disk, whose, size, MOST_ON_DISK):
             raise NoRoom
         content = b"".join(parts)
         parts.clear()
-        self._on_disk += size
+        self._on_disk[whose] += size
         try:
             await asyncio.to_thread(_write, file, content)
         except BaseException:
-            self._on_disk -= size
+            _less(self._on_disk, whose, size)
             raise
         return size
 
     def give_back(self, body: Body) -> None:
         """Called by `Body.close`, once or more."""
         memory, disk = self._held.pop(id(body), (0, 0))
-        self._in_memory -= memory
-        self._on_disk -= disk
+        _less(self._in_memory, body._whose, memory)
+        _less(self._on_disk, body._whose, disk)
         if body._file is not None:
             with contextlib.suppress(OSError):
                 os.close(body._file)
             body._file = None
         body._content = b""
+
+
+def _is_full(held: Counter[str], whose: str, more: int, most: int) -> bool:
+    return held[whose] + more > most * SHARE or held.total() + more > most
+
+
+def _less(held: Counter[str], whose: str, size: int) -> None:
+    held[whose] -= size
+    if held[whose] <= 0:
+        del held[whose]
 
 
 @dataclass(slots=True)

@@ -214,7 +214,7 @@ class Proxy:
             # A server that does not expect one would take it for the next request, whose answer somebody else gets.
             self._note(line.agent, "refused", f"{request.method} {target.path[:200]} with a body")
             raise _Refusal(400, f"a {request.method} has no body here.", close=True)
-        body = await self._body(request, answer)
+        body = await self._body(line, request, answer)
         try:
             if operation.metered:
                 await self._metered(line, request, answer, target, operation.api, account, body)
@@ -232,7 +232,7 @@ class Proxy:
             raise _Refusal(403, f"there is no account {name} with {provider}. Set it up in muster.yaml.")
         return account
 
-    async def _body(self, request: web.BaseRequest, answer: answers.Answer) -> Body:
+    async def _body(self, line: Line, request: web.BaseRequest, answer: answers.Answer) -> Body:
         expected = request.headers.get("Expect")
         if expected is not None:
             if expected.lower() != "100-continue":
@@ -242,7 +242,7 @@ class Proxy:
         if request.headers.get("Content-Encoding", "").strip().lower() not in _KNOWN_ENCODINGS:
             raise _Refusal(415, "the body is encoded in a way that is not known here; send it plain.", close=True)
         try:
-            return await self._bodies.read(request)
+            return await self._bodies.read(request, line.agent)
         except TooLong as error:
             raise _Refusal(413, str(error), close=True) from None
         except NoRoom as error:
@@ -252,7 +252,7 @@ class Proxy:
         except OSError as error:
             if isinstance(error, ConnectionError):
                 raise
-            _log.error("spool not writable", agent=request.method, error=str(error))
+            _log.error("spool not writable", agent=line.agent, error=str(error))
             raise _Refusal(503, "the egress has no room for long requests (a full disk?).", close=True) from None
 
     async def _outgoing(self, request: web.BaseRequest, account: AccountSettings) -> Any:

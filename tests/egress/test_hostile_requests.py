@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from egress import headers
+from egress import bodies, headers
 from egress.settings import AccountSettings
 from tests.egress.plane import Plane, anthropic, plane
 
@@ -137,3 +138,27 @@ async def test_what_is_no_request_is_refused_in_a_word_and_told(tmp_path: Path, 
         assert heard.startswith(b"HTTP/1.1 400 ")
         assert heard.endswith(b"muster: the request is malformed.\n")
         await _told(made, "malformed")
+
+
+@pytest.mark.parametrize("size", [900_000, 2_000_000])
+async def test_an_agent_that_never_ends_its_requests_keeps_no_other_from_asking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(bodies, "MOST_IN_MEMORY", 8 * 2**20)
+    monkeypatch.setattr(bodies, "MOST_ON_DISK", 16 * 2**20)
+    async with plane(tmp_path) as made, contextlib.AsyncExitStack() as lines:
+        await made.agent()
+        other = await made.agent("other0")
+        post = b"POST /anthropic/v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (size + 1)
+        answers = []
+        for _ in range(12):
+            reader, writer = await asyncio.open_unix_connection(str(made.paths.listener("coder0")))
+            lines.callback(writer.close)
+            writer.write(post + b" " * size)
+            answers.append(asyncio.create_task(reader.readline()))
+            lines.callback(answers[-1].cancel)
+        # Once one is turned away, it has all that it can have.
+        done, _ = await asyncio.wait(answers, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+        assert [b" 503 " in answer.result() for answer in done] == [True] * len(done) != []
+        long = io.BytesIO(json.dumps(anthropic("[[say: yes]]" + "x" * (size + 1_500_000))).encode())
+        assert (await other.post("/anthropic/v1/messages", data=long)).status == 200

@@ -185,7 +185,7 @@ async def test_a_long_request_arrives_as_it_was_and_leaves_nothing_behind(tmp_pa
 async def test_what_a_long_request_took_is_given_back_while_its_answer_streams(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bodies, "MOST_ON_DISK", 3 * bodies.IN_MEMORY)
+    monkeypatch.setattr(bodies, "MOST_ON_DISK", int(3 * bodies.IN_MEMORY / bodies.SHARE))
     async with plane(tmp_path) as made:
         agent = await made.agent()
         open_ = []
