@@ -26,6 +26,9 @@ _REMOVE_S: Final = 30.0
 _LEAVE_S: Final = 10.0
 _PAUSE_S: Final = 0.02
 _SUPERVISOR: Final = "conmon"
+#: How env(1) ends when the engine is not there, as on another machine that a backup was restored on: then there is
+#: nothing of it either, but what the supervisors held.
+_NO_PROGRAM: Final = 127
 #: What a supervisor starts to put its things away.
 _ENGINE: Final = "podman"
 
@@ -51,7 +54,7 @@ def remove(command: Sequence[str]) -> None:
         except (OSError, subprocess.TimeoutExpired) as error:
             raise sweep.Unsweepable(f"The agent's container could not be ended: {error}.") from None
         said = done.stderr.decode("utf-8", "replace").strip()
-        if done.returncode == 0 or "no such container" in said.lower():
+        if done.returncode in (0, _NO_PROGRAM) or "no such container" in said.lower():
             return
         if "in progress" not in said or time.monotonic() > deadline:
             shown = "".join(sign for sign in said[-300:] if sign.isprintable()) or f"status {done.returncode}"

@@ -272,6 +272,18 @@ def test_an_agent_cannot_look_into_the_first_process() -> None:
     assert out.count(b"ermission denied") == 2, out
 
 
+def test_what_cannot_be_removed_is_told_and_what_cannot_be_there_is_not(tmp_path: Path) -> None:
+    environment = {"PATH": os.environ["PATH"]}
+    remove(())
+    remove(container.removal("podman", str(tmp_path / "podman"), "muster-nobody-0", environment))
+    for said, told in (("Error: No such container: muster-nobody-0", False), ("Error: storage is locked", True)):
+        program = tmp_path / "docker"
+        program.write_text(f"#!/bin/sh\necho '{said}' >&2; exit 1\n")
+        program.chmod(0o755)
+        with pytest.raises(sweep.Unsweepable, match="storage is locked") if told else contextlib.nullcontext():
+            remove(container.removal("docker", str(program), "muster-nobody-0", environment))
+
+
 # --- real containers ----------------------------------------------------------------------------------------------
 
 SEEN = """
