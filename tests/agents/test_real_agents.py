@@ -1,4 +1,7 @@
-"""The real agents, through Muster's own agent host, their models played by the simulated provider.
+"""The real agents, through Muster's own agent host and its egress, their models played by the simulated provider.
+
+In bubblewrap the egress is all that they reach; without a sandbox they are pointed at it. After each scene the books of
+both sides are laid beside each other.
 
 Claude Code and Codex are pinned in package.json. opencode and pi (with the Node.js that it needs) weigh 350 and 290 MB
 more, so they are tested only where somebody installed them in this folder:
@@ -11,26 +14,35 @@ import asyncio
 import contextlib
 import os
 import shutil
+import tempfile
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
 import psutil
 import pytest
 
-from fleet import lifecycle, runtimes, sandbox
+from egress import proxy
+from egress.settings import LimitSettings, Registration
+from fleet import access, lifecycle, runtimes, sandbox, sweep
 from fleet.errors import FleetError
 from fleet.events import PermissionAsked, RuntimeStarted, TextChunk, TurnAccepted, TurnEnded
-from fleet.sim.provider import Provider, running
+from fleet.way import TURN_FILE, Way
 from tests.agents import hostile
+from tests.egress.plane import KEY, plane
 from tests.fleet.agents import Agent, status_when
 from tests.fleet.agents import until as seen
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
+    from egress.entries import Entry
     from fleet.control import AgentLink
+    from fleet.runtimes import Prepared
+    from fleet.sim.provider import Provider
+    from tests.egress.plane import Plane
 
 PROGRAMS = Path(__file__).parent / "node_modules" / ".bin"
 
@@ -41,6 +53,9 @@ pytestmark = [
 ]
 
 E = TypeVar("E")
+
+#: No single piece of memory is looked through that is larger: what is reserved in advance.
+_LARGEST = 2**28
 
 #: Real agents take their time on a busy machine.
 LIMIT_S = 120.0
@@ -57,53 +72,94 @@ ASKING = {
 }
 
 
-@dataclass
-class Account:
-    provider: str
-    base_url: str | None
+#: Requests of one turn: the conversation's, and one for a title.
+MOST_REFUSALS = {"claude": 2, "codex": 2, "opencode": 2, "pi": 1}
 
-    @property
-    def secret(self) -> Callable[[], str | None]:
-        return lambda: "sk-ant-api03-for-nobody"
+#: What the egress knows of the simulated provider (tests.egress.plane).
+ACCOUNTS = {"anthropic": "main", "openai": "other"}
+
+
+def _no_key() -> str:
+    raise AssertionError("the key is the egress's alone")
+
+
+def memory(process: Path) -> bytes:
+    """What a process has written into its memory."""
+    pieces = []
+    with (process / "mem").open("rb", 0) as whole:
+        for line in (process / "maps").read_text().splitlines():
+            span, rights, *_ = line.split()
+            start, end = (int(word, 16) for word in span.split("-"))
+            if rights.startswith("rw") and end - start <= _LARGEST:
+                with contextlib.suppress(OSError):
+                    whole.seek(start)
+                    pieces.append(whole.read(end - start))
+    return b"\0".join(pieces)
 
 
 @dataclass
 class Real:
-    """A real agent and the provider that it asks."""
+    """A real agent, its way out, and the provider behind that."""
 
     name: str
     box: str
     agent: Agent
-    provider: Provider
+    plane: Plane
     sent: int = field(default=0)
+
+    @property
+    def provider(self) -> Provider:
+        return self.plane.provider
 
     @property
     def workspace(self) -> Path:
         return Path(self.agent.spec.workspace)
 
-    def prepare(self) -> None:
+    @property
+    def home(self) -> Path:
+        return self.agent.folder / "home"
+
+    async def way(self) -> Way:
+        """Open its way out, as `bot.outlet` does."""
+        registration = Registration(
+            agent="coder0",
+            launch_id="l1",
+            role="coder",
+            accounts=ACCOUNTS,  # type: ignore[arg-type]  # pydantic checks the providers
+            listener="port" if self.box == "none" else "unix",
+            turn_file=str(self.agent.folder / TURN_FILE),
+        )
+        address = await self.plane.egress.register(registration)
+        trust = self.plane.paths.trust
+        return Way(
+            socket=None if address.socket is None else Path(address.socket),
+            url=address.url,
+            ca_file=trust / "ca.pem",
+            bundle_file=trust / "bundle.pem",
+        )
+
+    async def prepare(self) -> tuple[Prepared, Way]:
+        """Ready the agent as `fleet.assembly` does. Returns what it made of the runtime, and the way out."""
         runtime = runtimes.RUNTIMES[self.name]
-        provider = runtime.providers[0]
-        home = self.agent.folder / "home"
-        home.mkdir(exist_ok=True)
+        way, provider = await self.way(), runtime.providers[0]
+        account = access.Account(name=ACCOUNTS[provider], provider=provider, base_url=None, secret=_no_key)
+        self.home.mkdir(exist_ok=True)
         prepared = runtimes.prepare(
             runtime,
             agent="coder0",
-            home=home,
+            home=self.home,
             workspace=self.workspace,
             model=None,
-            account=Account(provider, self.provider.url + ("/v1" if provider == "openai" else "")),
+            account=access.through(account, way, login=bool(runtime.login)),
+            extra_environment=access.environment(way),
             sandboxed=self.box != "none",
             which=lambda name: shutil.which(name, path=f"{PROGRAMS}:{os.environ['PATH']}"),
         )
-        command = prepared.command
-        if self.box == "bubblewrap":
-            command = sandbox.wrap(prepared, workspace=self.workspace, home=home, hidden=(self.agent.folder,))
         self.agent.spec = replace(
             self.agent.spec,
             runtime=self.name,
             sandbox=self.box,
-            command=command,
+            command=prepared.command if self.box == "none" else self.boxed(prepared, way),
             environment=prepared.environment,
             adapter=runtime.adapter,
             child_names=runtime.child_names,
@@ -112,6 +168,59 @@ class Real:
             hints=prepared.hints,
             heartbeat_s=1.0,
         )
+        return prepared, way
+
+    def boxed(self, prepared: Prepared, way: Way, *, doors: Sequence[Path] = ()) -> tuple[str, ...]:
+        """The command line that runs it in its sandbox."""
+        hidden = (self.agent.folder,)
+        return sandbox.wrap(prepared, workspace=self.workspace, home=self.home, hidden=hidden, doors=doors, way=way)
+
+    async def audited(self) -> list[Entry]:
+        """The rows of the ledger, once they are as many as the provider was asked; equal to what that billed.
+
+        Raises:
+            AssertionError: they are not.
+        """
+        served = self.provider.ledger.entries
+        rows = await self.plane.entries(len(served))
+        assert len(rows) == len(served), "each request once, and none past the egress"
+        billed = Counter((each.model, each.tokens) for each in served if each.state == "completed")
+        reported = Counter((row.model, row.tokens) for row in rows if row.reported and row.ended != "error")
+        assert reported == billed
+        # Only an answer that somebody broke off is estimated.
+        assert [row for row in rows if not row.reported and row.ended == "completed"] == []
+        assert {(row.agent, row.launch_id, row.account) for row in rows} <= {("coder0", "l1", "main")} | {
+            ("coder0", "l1", "other")
+        }
+        return rows
+
+    async def refused(self) -> list[str]:
+        """What the egress refused it, but for a budget."""
+        actions = await self.plane.egress.ledger.actions_after(0, 1_000)
+        return [action.cause for action in actions if "budget" not in action.cause]
+
+    async def limit(self, amount: float) -> None:
+        """Give it so many tokens, as ``budget set`` does."""
+        gate = self.plane.egress.gate
+        limits = (LimitSettings(kind="allowance", scope="agent:coder0", amount=amount),)
+        await gate.set_settings(gate.settings.model_copy(update={"limits": limits}))
+
+    def holders(self, pid: int, words: Sequence[str]) -> dict[str, list[str]]:
+        """Where each word is, of all that this process and those below it have, and of all that the agent is shown."""
+        shown = (self.agent.folder, self.workspace, self.plane.paths.trust)
+        places = [path for folder in shown for path in folder.rglob("*") if path.is_file()]
+        processes = [Path(f"/proc/{pid}"), *(Path(f"/proc/{each.pid}") for each in sweep.descendants(pid))]
+        assert len(processes) > 2
+        places += [process / name for process in processes for name in ("environ", "cmdline")]
+        found: dict[str, list[str]] = {word: [] for word in words}
+        for name, content in (
+            *((str(place), place.read_bytes()) for place in places),
+            *((f"{process}/mem", memory(process)) for process in processes),
+        ):
+            for word in words:
+                if word.encode() in content:
+                    found[word].append(name)
+        return found
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[AgentLink]:
@@ -151,6 +260,17 @@ async def allow(link: AgentLink, asked: PermissionAsked) -> str:
     )
 
 
+@contextlib.asynccontextmanager
+async def agent_of(name: str, box: str, folder: Path) -> AsyncIterator[Real]:
+    """A real agent that is ready to be started, and its egress."""
+    # Names of unix sockets have 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="mx-") as short:
+        async with plane(Path(short)) as around:
+            real = Real(name, box, Agent.make(folder), around)
+            await real.prepare()
+            yield real
+
+
 @pytest.fixture(params=["claude", "codex", "opencode", "pi"])
 def name(request: pytest.FixtureRequest) -> str:
     if request.param in {"opencode", "pi"} and not (PROGRAMS / request.param).exists():
@@ -162,10 +282,9 @@ def name(request: pytest.FixtureRequest) -> str:
 async def real(request: pytest.FixtureRequest, name: str, tmp_path: Path) -> AsyncIterator[Real]:
     if request.param == "bubblewrap" and not shutil.which("bwrap"):
         pytest.skip("bubblewrap is not installed")
-    async with running() as provider:
-        real = Real(name, request.param, Agent.make(tmp_path), provider)
-        real.prepare()
+    async with agent_of(name, request.param, tmp_path) as real:
         yield real
+        await real.audited()
 
 
 async def test_talks_asks_before_it_acts_and_does_what_was_allowed(real: Real) -> None:
@@ -175,10 +294,21 @@ async def test_talks_asks_before_it_acts_and_does_what_was_allowed(real: Real) -
         asked = await until(link, PermissionAsked)
         assert "touch made" in asked.detail
         assert not (real.workspace / "made").exists()
+        if real.box == "bubblewrap":
+            found = real.holders(link.hello.pid, ("placeholder", KEY))
+            assert len(found["placeholder"]) > 1, "so that the key would be found, too"
+            assert found[KEY] == []
         await allow(link, asked)
-        assert (await real.ended(link, message)).stop_reason == "end_turn"
+        ended = await real.ended(link, message)
+        assert ended.stop_reason == "end_turn"
         assert (real.workspace / "made").exists()
         assert "it is made" in "".join(event.text for event in real.agent.events(TextChunk))
+        (started,) = real.agent.events(RuntimeStarted)
+    rows = await real.audited()
+    assert all(row.reported for row in rows)
+    assert {row.session for row in rows} == {started.session}
+    assert ended.turn in {row.turn for row in rows}
+    assert await real.refused() == []
     asked_of_the_model = [entry for entry in real.provider.ledger.entries if entry.text == "Good morning."]
     assert len([entry for entry in asked_of_the_model if entry.tools]) == 1
 
@@ -195,6 +325,43 @@ async def test_answers_the_heartbeat_in_the_middle_of_a_turn_and_can_be_cancelle
         assert (await link.cancel()).cancelled
         assert (await real.ended(link, message)).stop_reason == "cancelled"
         assert "You said: And now?" in await real.turn(link, "And now?")
+
+
+async def test_a_spent_budget_is_told_at_once_and_a_raised_one_is_all_it_needs(
+    real: Real, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusals = []
+    refuse = proxy._refuse
+
+    def counted(*arguments: Any) -> None:
+        refusals.append(arguments)
+        refuse(*arguments)
+
+    monkeypatch.setattr(proxy, "_refuse", counted)
+
+    async def told(link: AgentLink, message: str) -> str:
+        """What a person is shown of a turn."""
+        ended = await real.ended(link, message)
+        words = "".join(event.text for event in real.agent.events(TextChunk) if event.turn == ended.turn)
+        return f"{words} {ended.detail or ''}"
+
+    async with real.running() as link:
+        message = await real.send(link, "[[say: Half of it.]][[hang]]")
+        await until(link, TextChunk)
+        await real.limit(1)
+        shown = await told(link, message)
+        assert ("The budget of coder0" in shown) == (real.name != "pi")
+        assert ("muster budget set agent:coder0" in shown) == (real.name != "pi")
+        refusals.clear()
+        shown = await told(link, await real.send(link, "And now?"))
+        # pi-acp keeps it to itself; then it is told by the egress alone, to the agent's thread.
+        assert ("The budget of coder0 is used up" in shown) == (real.name != "pi")
+        assert ("muster budget set agent:coder0" in shown) == (real.name != "pi")
+        assert 1 <= len(refusals) <= MOST_REFUSALS[real.name], "it asks again and again"
+        await real.limit(10_000_000)
+        assert "You said: At last?" in await real.turn(link, "At last?")
+        assert len(real.agent.events(RuntimeStarted)) == 1
+    assert await real.refused() == []
 
 
 async def kept(real: Real, session: str) -> None:
@@ -231,9 +398,9 @@ async def test_a_hostile_repository_runs_nothing_and_allows_itself_nothing(real:
     hostile.granting(real.agent.folder / "home", real.workspace)
     if real.name == "opencode":
         with pytest.raises(FleetError, match=r"look at .*/\.opencode/plugin"):
-            real.prepare()
+            await real.prepare()
         hostile.remove_plugins(real.workspace)
-    real.prepare()
+    await real.prepare()
     async with real.running() as link:
         await real.turn(link, "Good morning.")
         message = await real.send(link, ASKING[real.name])

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from fleet import runtimes, sandbox, tools
+from fleet import runtimes, tools
 from fleet.events import PermissionAsked, RuntimeStarted, ToolAsked
-from fleet.sim.provider import running
 from fleet.tools import Tool
-from tests.agents.test_real_agents import PROGRAMS, Account, Real, until
-from tests.fleet.agents import Agent
+from tests.agents.test_real_agents import PROGRAMS, Real, agent_of, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,28 +40,13 @@ CALLING = {
 UNOFFERED = "but no such tool is offered"
 
 
-def prepare(real: Real, door: Path) -> None:
+async def prepare(real: Real, door: Path) -> None:
     """Ready the agent as `fleet.assembly` does, with the way to its tools."""
-    real.prepare()
-    runtime = runtimes.RUNTIMES[real.name]
-    home = real.agent.folder / "home"
-    prepared = runtimes.prepare(
-        runtime,
-        agent="coder0",
-        home=home,
-        workspace=real.workspace,
-        model=None,
-        account=Account(runtime.providers[0], real.provider.url + ("/v1" if "openai" in runtime.providers[0] else "")),
-        sandboxed=True,
-        which=lambda name: shutil.which(name, path=f"{PROGRAMS}:{os.environ['PATH']}"),
-    )
+    prepared, way = await real.prepare()
     prepared = replace(prepared, readonly=(*prepared.readonly, *tools.readonly()))
-    hidden = (real.agent.folder,)
     real.agent.spec = replace(
         real.agent.spec,
-        command=sandbox.wrap(prepared, workspace=real.workspace, home=home, hidden=hidden, doors=(door,)),
-        environment=prepared.environment,
-        session_meta=prepared.session_meta,
+        command=real.boxed(prepared, way, doors=(door,)),
         tools_socket=str(door),
         tools=(REPORT.to_json(),),
         mcp_servers=(tools.server(door),),
@@ -97,9 +78,8 @@ async def test_a_real_agent_calls_a_tool_of_musters_in_its_sandbox(name: str, tm
     if not (PROGRAMS / runtimes.RUNTIMES[name].program).exists():
         by_hand = "tried by hand: " if name == "opencode" else ""
         pytest.skip(f"{by_hand}{name} is not installed")
-    async with running() as provider:
-        real = Real(name, "bubblewrap", Agent.make(tmp_path), provider)
-        prepare(real, tmp_path / "t")
+    async with agent_of(name, "bubblewrap", tmp_path) as real:
+        await prepare(real, tmp_path / "t")
         async with real.running() as link:
             await until(link, RuntimeStarted)
             answering = asyncio.create_task(answer(link))

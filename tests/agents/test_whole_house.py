@@ -17,7 +17,7 @@ from fleet.sim import provider
 from tests.agents import hostile
 from tests.agents.test_real_agents import ASKING, PROGRAMS
 from tests.operator_client import body, thread_root
-from tests.whole.installation import LIMIT, Installation, installation
+from tests.whole.installation import LIMIT, Installation, installation, reacts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -179,6 +179,32 @@ async def test_an_operator_talks_approves_looks_and_stops(day: Day) -> None:
     await day.told("Stopped")
     await home.nobody_left()
     assert (await day.listed())["state"] == "stopped"
+
+
+async def test_a_budget_that_is_crossed_in_the_middle_of_a_turn_is_told_and_raised_without_a_new_start(
+    day: Day,
+) -> None:
+    home = day.home
+    await day.launch()
+    await day.told("Ready")
+    await day.talk("Good morning.")
+    mind = day.minds()[0]
+    said = await day.say("[[say: Half of it.]][[hang]]")
+    await home.heard_words("Half of", thread=day.thread)
+    await home.ask("!budget set agent:coder0 1")
+    # What the egress says of it, in words that open it again; and the turn ends.
+    told = await day.told("🔴 The budget of coder0 was reached")
+    notice = await home.heard(lambda event: event["event_id"] == told)
+    assert "`!budget set agent:coder0 LIMIT`" in body(notice)
+    await home.heard(lambda event: reacts(event) in {(said, "✅"), (said, "❌")})
+    spend = await home.ask("!spend")
+    assert "coder0" in spend
+    assert "coder0" in await home.ask("!budget")
+    await home.ask("!budget set agent:coder0 10M")
+    await day.talk("And now?")
+    assert mind.is_running(), "nobody started it anew"
+    # What it wanted besides, it was not refused.
+    assert not [event for event in home.ana.seen[home.room] if "🚧" in body(event)]
 
 
 async def test_it_works_on_while_muster_is_dead_and_can_be_answered(day: Day) -> None:
