@@ -160,7 +160,22 @@ def config_check() -> int:
     if found.problems:
         return 1
     click.echo("Both files are valid.")
+    if _runs_with_older(_paths()):
+        click.echo(
+            "Muster was started before muster.yaml was changed last, and goes by what it said then. `muster down` and "
+            "`muster up --detach` have it read anew; agents go on meanwhile."
+        )
     return 0
+
+
+def _runs_with_older(paths: Paths) -> bool:
+    """Whether Muster runs, and began before its settings were written last: its lock is written when it starts."""
+    from bot.lock import holder
+
+    try:
+        return holder(paths.lock) is not None and paths.lock.stat().st_mtime < paths.muster_yaml.stat().st_mtime
+    except OSError:
+        return False
 
 
 @click.command()

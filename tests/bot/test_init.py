@@ -15,6 +15,7 @@ from bot.commands.table import CommandTable
 from bot.doors import cli
 from bot.errors import UserError
 from bot.init import Answers
+from bot.lock import only_one
 from bot.paths import Paths
 from fleet import presets
 from fleet.entries import PRESETS, Preset
@@ -249,3 +250,21 @@ def test_a_roster_with_thousands_of_mistakes_is_told_in_a_hundred_lines(
     assert said[0].startswith("roster.yaml:2:16: agents[a0].runtime: found 'cladue'")
     assert all("Did you mean 'claude'?" in line for line in said[:100])
     assert said[100:] == ["... and 2,900 more problems."]
+
+
+def test_settings_that_the_running_muster_has_not_read_are_said_to_be_so(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MUSTER_HOME", str(paths.config))
+    init.init(paths, Answers(runtime="none"), None)
+    paths.prepare()
+    with only_one(paths.lock):
+        began = paths.lock.stat().st_mtime
+        os.utime(paths.muster_yaml, (began - 1, began - 1))
+        assert cli.run(CommandTable(), ["config", "check"]) == 0
+        assert capsys.readouterr().out == "Both files are valid.\n"
+        os.utime(paths.muster_yaml, (began + 1, began + 1))
+        assert cli.run(CommandTable(), ["config", "check"]) == 0
+        assert "`muster down` and `muster up --detach`" in capsys.readouterr().out
+    assert cli.run(CommandTable(), ["config", "check"]) == 0
+    assert "muster down" not in capsys.readouterr().out
