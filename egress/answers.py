@@ -22,6 +22,8 @@ GRACE_S: Final = 0.03
 STALLED_S = 600.0
 
 _NO_CONTENT: Final = {204, 304}
+#: Shorter ones are none: such words stand for a key where a provider wants none, and are in many a text.
+SHORTEST_HIDDEN: Final = 12
 #: Headers of a refusal.
 JSON: Final = ((b"Content-Type", b"application/json"),)
 
@@ -29,7 +31,7 @@ JSON: Final = ((b"Content-Type", b"application/json"),)
 class Answer:
     """The response to one request. Nothing in it raises but for a connection that is gone (ConnectionError)."""
 
-    __slots__ = ("_chunked", "_closing", "_ended", "_left", "_protocol", "_request", "begun")
+    __slots__ = ("_chunked", "_closing", "_ended", "_hidden", "_left", "_protocol", "_request", "begun")
 
     def __init__(self, request: web.BaseRequest) -> None:
         self._request = request
@@ -38,6 +40,7 @@ class Answer:
         self._left: int | None = None
         self._closing = False
         self._ended = False
+        self._hidden = b""
         self.begun = False
         """The head was written: another status can no longer be told."""
 
@@ -46,6 +49,11 @@ class Answer:
         """Something can still be written."""
         transport = self._protocol.transport
         return transport is not None and not transport.is_closing() and not self._ended
+
+    def hide(self, credential: str) -> None:
+        """Should this come back in a response, it goes no further: some servers repeat what they were sent."""
+        if len(credential) >= SHORTEST_HIDDEN:
+            self._hidden = credential.encode()
 
     def go_on(self) -> None:
         """Tell a client that waits for it to send its body (RFC 9110, 10.1.1)."""
@@ -65,7 +73,7 @@ class Answer:
         request = self._request
         old = request.version < (1, 1)
         lines = [b"HTTP/1.1 %d %s" % (status, _REASONS.get(status, b""))]
-        lines += [name + b": " + value for name, value in headers]
+        lines += [name + b": " + self._without(value) for name, value in headers]
         bare = request.method == "HEAD" or status in _NO_CONTENT
         if bare:
             if length is not None and status not in _NO_CONTENT:
@@ -182,7 +190,13 @@ class Answer:
         """What the web server wants of its handler: it finds that all is written."""
         return cast("web.StreamResponse", _Given(keep_alive=not self._closing and self._ended))
 
+    def _without(self, content: bytes) -> bytes:
+        """As long as before, whatever was in it."""
+        hidden = self._hidden
+        return content.replace(hidden, b"*" * len(hidden)) if hidden and hidden in content else content
+
     def _framed(self, content: bytes) -> bytes:
+        content = self._without(content)
         if self._chunked:
             return b"%x\r\n%b\r\n" % (len(content), content)
         if self._left is not None:

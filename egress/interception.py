@@ -193,7 +193,8 @@ class Interception(Generic[_C]):
                     "it (SSL_CERT_FILE, NODE_EXTRA_CA_CERTS), or use the base URL.",
                 )
             else:
-                log.info("no handshake", agent=caller.agent, host=metered.host, error=str(error))
+                # An agent can do without one as often as it likes.
+                log.debug("no handshake", agent=caller.agent, host=metered.host, error=str(error))
         else:
             self._servers.add(server)
 

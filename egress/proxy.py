@@ -255,7 +255,7 @@ class Proxy:
             _log.error("spool not writable", agent=line.agent, error=str(error))
             raise _Refusal(503, "the egress has no room for long requests (a full disk?).", close=True) from None
 
-    async def _outgoing(self, request: web.BaseRequest, account: AccountSettings) -> Any:
+    async def _outgoing(self, request: web.BaseRequest, answer: answers.Answer, account: AccountSettings) -> Any:
         credential = None
         if account.credential is not None and not account.passthrough:
             credential = self.credentials.known(account.credential)
@@ -266,6 +266,8 @@ class Proxy:
                     raise _Refusal(
                         503, f"the credential of the account {account.name} is not to be had: {error}"
                     ) from None
+        if credential is not None:
+            answer.hide(credential)
         try:
             return headers.outgoing(
                 request.headers.items(), provider=account.provider, credential=credential, own=account.passthrough
@@ -284,7 +286,7 @@ class Proxy:
         body: Body,
     ) -> None:
         wanted = await self._read(api, body, account)
-        outgoing = await self._outgoing(request, account)
+        outgoing = await self._outgoing(request, answer, account)
         # As what it was read here, lest it is read otherwise there (as a form, in another charset).
         outgoing["Content-Type"] = "application/json"
         where = line.turn.now()
@@ -342,7 +344,7 @@ class Proxy:
         account: AccountSettings,
         body: Body,
     ) -> None:
-        outgoing = await self._outgoing(request, account)
+        outgoing = await self._outgoing(request, answer, account)
         task = asyncio.current_task()
         response: aiohttp.ClientResponse | None = None
         ended: Cut | None = None

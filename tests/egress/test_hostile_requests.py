@@ -15,23 +15,28 @@ from aiohttp.test_utils import TestServer
 
 from egress import bodies, headers
 from egress.settings import AccountSettings
-from tests.egress.plane import Plane, anthropic, plane
+from tests.egress.plane import KEY, Plane, anthropic, plane
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
 BODY = json.dumps(anthropic("[[say: yes]]")).encode()
 
 
 @asynccontextmanager
-async def upstream(folder: Path) -> AsyncIterator[tuple[Plane, list[web.Request]]]:
+async def upstream(
+    folder: Path, answer: Callable[[web.Request], Awaitable[web.StreamResponse]] | None = None
+) -> AsyncIterator[tuple[Plane, list[web.Request]]]:
     """An egress before a provider that keeps what it was sent, and refuses it."""
     came: list[web.Request] = []
+    (folder / "key").write_text(KEY)
 
     async def handle(request: web.Request) -> web.StreamResponse:
         await request.read()
         came.append(request)
+        if answer is not None:
+            return await answer(request)
         return web.json_response({"error": {"type": "invalid_request_error", "message": "no"}}, status=400)
 
     app = web.Application()
@@ -39,7 +44,12 @@ async def upstream(folder: Path) -> AsyncIterator[tuple[Plane, list[web.Request]
     server = TestServer(app)
     await server.start_server()
     try:
-        account = AccountSettings(name="main", provider="anthropic", upstream=str(server.make_url("")).rstrip("/"))
+        account = AccountSettings(
+            name="main",
+            provider="anthropic",
+            upstream=str(server.make_url("")).rstrip("/"),
+            credential=f"file:{folder / 'key'}",
+        )
         async with plane(folder, accounts=[account]) as made:
             yield made, came
     finally:
@@ -60,6 +70,27 @@ async def test_what_was_read_as_json_is_sent_as_json(tmp_path: Path, kind: str) 
         async with agent.post("anthropic/v1/messages", data=BODY, headers={"Content-Type": kind}) as answer:
             assert answer.status == 400
         assert [request.headers.getall("Content-Type") for request in came] == [["application/json"]]
+
+
+@pytest.mark.parametrize("path", ["v1/messages", "v1/messages/count_tokens", "v1/models"])
+async def test_a_credential_that_a_provider_repeats_does_not_reach_the_agent(tmp_path: Path, path: str) -> None:
+    async def repeat(request: web.Request) -> web.StreamResponse:
+        key = request.headers["x-api-key"]
+        return web.json_response(
+            {"error": {"type": "authentication_error", "message": f"{key} is not known"}},
+            status=401,
+            headers={"X-Key": key, "WWW-Authenticate": f"Key {key}"},
+        )
+
+    async with upstream(tmp_path, repeat) as (made, _):
+        agent = await made.agent()
+        method, body = ("GET", None) if path == "v1/models" else ("POST", BODY)
+        async with agent.request(method, f"anthropic/{path}", data=body) as answer:
+            assert answer.status == 401
+            said = f"{answer.headers} {await answer.text()}"
+        assert "is not known" in said
+        assert answer.headers["X-Key"] == "*" * len(KEY)
+        assert KEY not in said
 
 
 async def test_a_body_where_none_belongs_does_not_become_the_next_request(tmp_path: Path) -> None:
