@@ -179,7 +179,7 @@ def command_line(
         f"--env={MARKER}",
         f"--env={ENVIRONMENT}",
         f"--entrypoint={interpreter}",
-        *(("--rootfs", str(root)) if image is None else (image,)),
+        *(("--rootfs", f"{root}:O") if image is None else (image,)),
         *command,
     )
 

@@ -70,7 +70,7 @@ def container_available(profile: Profile) -> Availability:
                 profile,
                 ("-I", "-S", "-c", _IMPORTS),
                 called=called,
-                root=Path(folder),
+                root=Path(folder) / "root",
                 mounts=(),
                 workspace=Path("/tmp"),  # noqa: S108
             )

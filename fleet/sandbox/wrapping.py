@@ -182,13 +182,17 @@ def contained(
 
 
 def _make_root(root: Path, mounts: Sequence[Mount]) -> None:
-    """The folder with the links that are wanted in it. What was mounted is a place in it that stays."""
-    root.mkdir(mode=0o755, exist_ok=True)
+    """The folder with the links that are wanted in it. It is laid under what the container makes for itself, which goes
+    with it; its rights hold inside, where it may be another user's."""
+    root.mkdir(exist_ok=True)
+    root.chmod(0o755)
     for mount in mounts:
         if mount.kind != "link":
             continue
         link = root / mount.place.relative_to("/")
-        link.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        for folder in reversed(link.relative_to(root).parents[:-1]):
+            (root / folder).mkdir(exist_ok=True)
+            (root / folder).chmod(0o755)
         if not link.is_symlink() and not link.exists():
             link.symlink_to(mount.source or "/")
 

@@ -97,7 +97,7 @@ def test_a_profile_bounds_the_whole_container() -> None:
 
 def test_with_the_hosts_programs_the_root_is_a_folder() -> None:
     words = line(image=None, root=Path("/state/agents/coder0/root"))
-    assert words[-4:] == ["--rootfs", "/state/agents/coder0/root", "-I", "init.py"]
+    assert words[-4:] == ["--rootfs", "/state/agents/coder0/root:O", "-I", "init.py"]
 
 
 @pytest.mark.parametrize("name", ["a,destination=/etc", 'a"b', "a\nb"])
