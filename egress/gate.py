@@ -456,7 +456,7 @@ class Gate:
                 "refused",
                 cause=str(refused),
                 by="egress",
-                result="403" if refused.retry_after_s is None else "429",
+                result="refused" if refused.retry_after_s is None else "refused for now",
             )
         return refused
 

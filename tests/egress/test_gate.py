@@ -229,7 +229,7 @@ async def test_a_crossing_is_in_the_audit_once_with_who_was_ended(tmp_path: Path
         actions = await home.actions()
         assert [(each.agent, each.action, each.result) for each in actions] == [
             ("*", "limit", "4 streams ended"),
-            ("coder0", "refused", "403"),
+            ("coder0", "refused", "refused"),
         ]
         assert actions[0].detail["agents"] == ["coder0", "coder1"]
         assert actions[0].detail["scope"] == "host"
