@@ -34,7 +34,9 @@ def tokens(count: float) -> str:
     """``950``, ``12.3k``, ``2M``; never rounded to more than there is room for."""
     for size, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
         if count >= size:
-            return f"{count / size:.3g}{letter}" if count < 1000 * size else f"{count / size:,.0f}{letter}"
+            # Cut and not rounded: 999,900 are not a million yet.
+            step = size // (100 if count < 10 * size else 10 if count < 100 * size else 1)
+            return f"{int(count) // step * step / size:,.12g}{letter}"
     return f"{count:.0f}"
 
 

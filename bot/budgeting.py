@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from bot import amounts, rendering
@@ -152,11 +153,17 @@ async def show_budget(ctx: Context) -> Reply:
         note = "\n\n⚠️ The egress does not answer, so nobody knows now how much of each is used."
     else:
         found = [_json({**each, "amount": each["limit"]}, each, now) for each in standing["limits"]]
+        # The allowances of agents that the egress does not know now, since they do not run.
+        counted = {(each["scope"], each["unit"], each["window"]) for each in found}
+        idle = []
+        with contextlib.suppress(UserError):
+            idle = [_json(each.model_dump(), None, now) for each in await holding(services)]
+        found += [each for each in idle if (each["scope"], each["unit"], each["window"]) not in counted]
         note = ""
     if not found:
         none = f"No limit is set. {command_line('budget set SCOPE LIMIT')} sets one."
         return Reply(none, [])
-    return Reply(_table(found) + note, found)
+    return Reply(_table(found, unknown="?" if standing is None else "-") + note, found)
 
 
 def _json(limit: Mapping[str, Any], seen: Mapping[str, Any] | None, now: float) -> dict[str, Any]:
@@ -185,14 +192,14 @@ def _json(limit: Mapping[str, Any], seen: Mapping[str, Any] | None, now: float) 
     }
 
 
-def _table(found: Sequence[Mapping[str, Any]]) -> str:
+def _table(found: Sequence[Mapping[str, Any]], *, unknown: str) -> str:
     rows = [
         (
             rendering.one_line(_named(each), 40),
             f"{amounts.amount(each['limit'], each['unit'])}{_per(each['window'])}",
-            "?" if each["used"] is None else amounts.amount(each["used"], each["unit"]),
-            "?" if each["remaining"] is None else amounts.amount(each["remaining"], each["unit"]),
-            f"{_MARKS.get(str(each['state']), '❓')} {each['policy']}",
+            unknown if each["used"] is None else amounts.amount(each["used"], each["unit"]),
+            unknown if each["remaining"] is None else amounts.amount(each["remaining"], each["unit"]),
+            f"{_MARKS.get(str(each['state']), '❓' if unknown == '?' else '⚪')} {each['policy']}",
         )
         for each in found[:_ROWS]
     ]

@@ -331,7 +331,7 @@ class Outlet:
                 client = await self.source.find()
                 if client is not None and row.name in (await client.status()).get("agents", ()):
                     # The rest is the command's own, which asks the agent host itself.
-                    await client.deny(row.name, action="cutoff", cause=f"{action} by {by}", by=by, id=f"{_ENDING}{id}")
+                    await client.deny(row.name, action="cutoff", cause=f"to {action} it", by=by, id=f"{_ENDING}{id}")
         except (MusterError, TimeoutError) as error:
             log.warning("egress.not_closed", agent=row.name, reason=str(error))
 
@@ -369,14 +369,14 @@ class Outlet:
             status = {} if client is None else await client.status()
         except MusterError as error:
             return {**known, "reachable": False, "detail": str(error)}
+        held = "; the emergency stop holds" if pulled else ""
         if client is None:
             if self.trouble is not None:
-                return {**known, "reachable": False, "detail": self.trouble}
-            return {**known, "detail": "it does not run: no agent needs it yet"}
+                return {**known, "reachable": False, "detail": f"{self.trouble}{held}"}
+            return {**known, "detail": f"it does not run: no agent needs it yet{held}"}
         known |= {name: _count(status.get(name)) for name in ("agents", "streams", "pid")}
         detail = f"{known['agents']} agents, {known['streams']} requests under way"
-        if pulled:
-            detail += "; the emergency stop holds"
+        detail += held
         if (behind := self.behind()) is not None:
             detail += f"; {behind}"
         return {**known, "reachable": True, "detail": detail}
