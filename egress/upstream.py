@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ssl
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp import payload
+from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from register.errors import MusterError
@@ -60,7 +62,7 @@ class Upstream:
     """To be opened in the loop that uses it, and closed."""
 
     def __init__(self, *, ssl_context: ssl.SSLContext | None = None) -> None:
-        connector = aiohttp.TCPConnector(
+        connector = _Connector(
             ssl=ssl_context or ssl.create_default_context(),
             limit=0,
             limit_per_host=MOST_CONNECTIONS,
@@ -102,6 +104,48 @@ class Upstream:
             raise UpstreamGone(f"the provider cannot be reached: {_why(error)}.", sent=False) from None
         except (aiohttp.ClientError, TimeoutError, OSError, ssl.SSLError) as error:
             raise UpstreamGone(f"the provider gave no answer: {_why(error)}.", sent=True) from None
+
+
+class _Connector(aiohttp.TCPConnector):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._factory = cast("partial[ResponseHandler]", partial(_Connection, loop=self._loop))
+
+
+class _Connection(ResponseHandler):
+    """Winds its clock up once per silence, and not anew for every piece that comes, as the library does.
+
+    The clock looks when it runs out whether anything came meanwhile.
+    """
+
+    #: When the silence is too long; None: nothing is awaited.
+    _until: float | None = None
+
+    def _reschedule_timeout(self) -> None:
+        if not self._read_timeout:
+            self._until = None
+            return
+        self._until = self._loop.time() + self._read_timeout
+        if self._read_timeout_handle is None:
+            self._read_timeout_handle = self._loop.call_at(self._until, self._look)
+
+    def _drop_timeout(self) -> None:
+        self._until = None
+
+    def _look(self) -> None:
+        self._read_timeout_handle = None
+        if self._until is None:
+            return
+        if self._until > self._loop.time():
+            self._read_timeout_handle = self._loop.call_at(self._until, self._look)
+        else:
+            self._on_read_timeout()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        if self._read_timeout_handle is not None:
+            self._read_timeout_handle.cancel()
+            self._read_timeout_handle = None
 
 
 def abort(response: aiohttp.ClientResponse) -> None:

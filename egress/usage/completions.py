@@ -72,7 +72,8 @@ class Completions(Dialect):
         if counts.told(usage, "prompt_tokens") and counts.told(usage, "completion_tokens"):
             self._told = True
             self.final = self.final or last
-        if not disjoint(self.usage, "prompt", "completion")[1]:
+        self._tokens, clean = disjoint(self.usage, "prompt", "completion")
+        if not clean:
             self.lost()
         return True
 

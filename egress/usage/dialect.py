@@ -6,13 +6,14 @@ from abc import ABC, abstractmethod
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from budget.tokens import Tokens
 from egress.usage import counts
 from egress.usage.reading import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from budget.tokens import Tokens
+_NOTHING = Tokens()
 
 
 class Fate(Enum):
@@ -48,8 +49,8 @@ class Dialect(ABC):
         self.final = False
         """The final usage was told."""
         self.ended = False
-        self._tokens: Tokens | None = None
-        """Summed up since the last usage."""
+        self._tokens: Tokens | None = _NOTHING
+        """What `usage` says, as far as it was summed up since it was told last."""
 
     @abstractmethod
     def event(self, name: bytes, body: bytes) -> Fate:

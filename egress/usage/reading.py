@@ -39,7 +39,8 @@ class Reading:
         """What counts against limits while the response streams."""
         if self.reported:
             return self.tokens
-        return self.tokens + Tokens(output=max(0, self.written - self.tokens.output - self.tokens.reasoning))
+        more = self.written - self.tokens.output - self.tokens.reasoning
+        return self.tokens + Tokens(output=more) if more > 0 else self.tokens
 
 
 class Meter(Protocol):
@@ -59,6 +60,10 @@ class Meter(Protocol):
 
     def end(self) -> None:
         """The upstream has ended the response in good order; `reading` is final, and what is left is in `release`."""
+        ...
+
+    def break_off(self) -> None:
+        """The response will not come to its end here; `reading` then counts what went on of it."""
         ...
 
     def release(self) -> bytes:

@@ -81,7 +81,7 @@ class Responses(Dialect):
         usage = found.get("usage")
         if self.merge(usage):
             self.final = counts.told(usage, "output_tokens") and counts.told(usage, "input_tokens")
-            _, clean = disjoint(self.usage, "input", "output")
+            self._tokens, clean = disjoint(self.usage, "input", "output")
             if not clean:
                 self.lost()
         if found.get("error") is not None:
