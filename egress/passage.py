@@ -225,6 +225,8 @@ class Passage:
             self._counting = False
 
     def _ending(self, ended: Ended, detail: str | None = None) -> Ending:
+        if self._meter is not None and ended != "completed":
+            self._meter.break_off()
         reading = self._meter.reading if self._meter is not None else _NOTHING
         status = self._response.status if self._response is not None else None
         return Ending(

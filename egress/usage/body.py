@@ -71,6 +71,14 @@ class BodyMeter:
             self._dialect.error = f"HTTP status {self._status}" + (f": {said}" if said else "")
         self._dialect.ended = True
 
+    def break_off(self) -> None:
+        if self._released or self._dialect.ended or self._status >= 400:
+            return
+        self._reading = None
+        # Its usage stands at its end, or was not read yet; and nearly all that went on is output, which was billed as
+        # a whole before the first byte of it came. (Reading all but the last part would otherwise be free.)
+        self._dialect.bytes_written = self._size - len(self._newest)
+
     def release(self) -> bytes:
         self._released = True
         kept, self._newest, self._copy = self._newest, b"", None

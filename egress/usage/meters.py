@@ -76,6 +76,10 @@ class _Looking:
         if self._inner is not None:
             self._inner.end()
 
+    def break_off(self) -> None:
+        if self._inner is not None:
+            self._inner.break_off()
+
     def release(self) -> bytes:
         self._released = True
         kept, self._first = self._first, b""

@@ -68,6 +68,9 @@ class StreamMeter:
         self._held += rest
         self._dialect.close()
 
+    def break_off(self) -> None:
+        """What went on was counted as it did."""
+
     def release(self) -> bytes:
         self._released = True
         kept = b"".join((*self._held, *(self._large or ()), self._splitter.drain()))

@@ -193,3 +193,28 @@ async def test_an_agent_that_never_ends_its_requests_keeps_no_other_from_asking(
         assert [b" 503 " in answer.result() for answer in done] == [True] * len(done) != []
         long = io.BytesIO(json.dumps(anthropic("[[say: yes]]" + "x" * (size + 1_500_000))).encode())
         assert (await other.post("/anthropic/v1/messages", data=long)).status == 200
+
+
+async def test_an_agent_that_leaves_before_the_end_of_a_document_has_not_read_it_for_nothing(tmp_path: Path) -> None:
+    left = asyncio.Event()
+
+    async def all_but_the_end(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        await response.write(b'{"type":"message","content":[{"type":"text","text":"')
+        for _ in range(20):
+            await response.write(b"word " * 1_000)
+        await left.wait()
+        return response
+
+    async with upstream(tmp_path, all_but_the_end) as (made, _):
+        agent = await made.agent()
+        answer = await agent.post("anthropic/v1/messages", data=BODY)
+        read = 0
+        while read < 70_000:
+            read += len(await answer.content.readany())
+        answer.close()
+        entry = (await made.entries(1))[0]
+        left.set()
+    assert (entry.ended, entry.reported) == ("client_gone", False)
+    assert entry.tokens.output > 70_000 // 5
