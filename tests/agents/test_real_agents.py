@@ -425,7 +425,8 @@ async def test_nobody_else_can_answer_through_a_door_that_it_opens(real: Real) -
             for connection in process.net_connections("tcp")
             if connection.status == psutil.CONN_LISTEN
         }
-        assert bool(doors) == (real.name == "opencode"), "a door that nobody looked at"
+        # In a sandbox it is in a network of its own, where nobody else is.
+        assert bool(doors) == (real.name == "opencode" and real.box == "none"), "a door that nobody looked at"
         async with aiohttp.ClientSession() as stranger:
             for door in doors:
                 for path in ("permission", "session", "config"):
