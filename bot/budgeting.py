@@ -187,7 +187,8 @@ def _json(limit: Mapping[str, Any], seen: Mapping[str, Any] | None, now: float) 
         # Windows of Muster's own begin when the clock says so.
         "reset_confidence": None if end is None else "certain",
         "policy": limit["policy"],
-        "state": None if seen is None or remaining is None else "used up" if remaining <= 0 else "open",
+        # What is only held for requests under way is not used up: most of it comes back.
+        "state": None if used is None else "used up" if used >= amount else "open",
         "pace": None,
     }
 

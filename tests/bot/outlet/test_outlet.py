@@ -106,6 +106,18 @@ async def test_a_limit_that_is_used_up_is_told_once_and_opened_by_a_higher_one(h
         assert "🟢 cutoff" in await home.ask("!budget")
 
 
+async def test_what_is_held_for_a_request_under_way_is_not_used_up(home: House) -> None:
+    async with home.open():
+        thread = await home.launch("coder0")
+        await home.ask("!budget set agent:coder0 1.2k --window day")
+        home.say("[[hang]]", thread)
+        async with asyncio.timeout(30):
+            while "| 0 tokens | 0 tokens |" not in (shown := await home.ask("!budget")):
+                await asyncio.sleep(0.02)
+        assert "🟢 cutoff" in shown
+        await home.ask("!cancel coder0")
+
+
 async def test_spending_survives_a_restart_and_is_counted_once(home: House) -> None:
     async with home.open():
         thread = await home.launch("coder0")
