@@ -5,6 +5,7 @@ findings.json what came of each attempt: a short text, with OPEN in it where it 
 """
 
 import contextlib
+import ctypes
 import glob
 import json
 import os
@@ -36,7 +37,7 @@ def attempt(name: str) -> Iterator[None]:
 
 
 def plug(
-    name: str, family: int, kind: int, address: tuple[str, int] | str, protocol: int = 0, content: bytes = b""
+    name: str, family: int, kind: int, address: tuple[str | int, int] | str, protocol: int = 0, content: bytes = b""
 ) -> None:
     """Reach an address by a socket of the sandbox's own."""
     with attempt(name), socket.socket(family, kind, protocol) as one:
@@ -88,8 +89,23 @@ def networks() -> None:
     plug("host's loopback v6", socket.AF_INET6, socket.SOCK_STREAM, ("::1", WISHES["port"]))
     plug("host's loopback by another name", socket.AF_INET, socket.SOCK_STREAM, ("127.1.2.3", WISHES["port"]))
     plug("abstract socket", socket.AF_UNIX, socket.SOCK_STREAM, "\0" + WISHES["abstract"])
+    plug("host of a virtual machine", socket.AF_VSOCK, socket.SOCK_STREAM, (socket.VMADDR_CID_HOST, 1024))
     with attempt("interfaces"):
         found["interfaces"] = ",".join(sorted(name for _, name in socket.if_nameindex()))
+
+
+def kernel() -> None:
+    """Secrets that the kernel keeps for whoever started the sandbox (keyrings(7)), and calls that make sockets."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    search, session, read = 10, ctypes.c_long(-3), 11
+    key = libc.syscall(WISHES["keyctl"], search, session, b"user", WISHES["key"].encode(), 0)
+    found["keyring"] = os.strerror(ctypes.get_errno())
+    if key >= 0:
+        content = ctypes.create_string_buffer(100)
+        libc.syscall(WISHES["keyctl"], read, key, content, 100)
+        found["keyring"] = f"OPEN {content.value!r}"
+    libc.syscall(425, 8, ctypes.create_string_buffer(200))
+    found["io_uring"] = os.strerror(ctypes.get_errno())
 
 
 def files() -> None:
@@ -212,7 +228,7 @@ def borrowed() -> None:
     ask("forged identity", request("POST /anthropic/v1/messages?agent=other0 HTTP/1.1", *forged, *keys))
 
 
-ALL: tuple[Callable[[], None], ...] = (networks, files, credential, tunnels, requests, borrowed)
+ALL: tuple[Callable[[], None], ...] = (networks, kernel, files, credential, tunnels, requests, borrowed)
 
 if __name__ == "__main__":
     for each in ALL:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
+import errno
 import json
 import os
+import platform
 import shutil
 import socket
 import sys
@@ -41,6 +44,8 @@ TOLD = (
     *("/v1/messages/batches", "/v1/messages;x=1", "empty segments", "climbs", "POST /status", "POST /agents/other0"),
     *("malformed request", "/other0/anthropic/v1/messages"),
 )
+#: add_key and keyctl, by machine.
+KEY_CALLS = {"x86_64": (248, 250), "aarch64": (217, 219)}
 #: What is answered, and metered as this agent's.
 ANSWERED = ("forged identity",)
 
@@ -61,6 +66,8 @@ def wishes(home: House, abstract: str) -> dict[str, object]:
     assert all(place.exists() for place in sockets)
     port = urlsplit(home.models.url).port
     return {
+        "keyctl": KEY_CALLS[platform.machine()][1],
+        "key": abstract,
         "credential": [CREDENTIAL[:9], CREDENTIAL[9:]],
         "programs": [str(path) for path in programs.python_paths()],
         "port": port,
@@ -70,6 +77,14 @@ def wishes(home: House, abstract: str) -> dict[str, object]:
         "files": list(map(str, files)),
         "sockets": list(map(str, dict.fromkeys(sockets))),
     }
+
+
+def _keep_a_key(name: str) -> None:
+    """Have the kernel keep a secret of this session."""
+    libc, session = ctypes.CDLL(None, use_errno=True), ctypes.c_long(-3)
+    size = ctypes.c_size_t(6)
+    made = libc.syscall(KEY_CALLS[platform.machine()][0], b"user", name.encode(), b"secret", size, session)
+    assert made >= 0, os.strerror(ctypes.get_errno())
 
 
 def _outside(home: House) -> dict[Path, bytes]:
@@ -90,6 +105,7 @@ async def test_an_agent_in_bubblewrap_gets_out_in_no_way_and_operators_read_of_i
         with contextlib.closing(listening):
             listening.bind(f"\0{abstract}")
             listening.listen()
+            _keep_a_key(abstract)
             await home.ask("!launch coder0 --runtime sim --sandbox bubblewrap")
             thread = await home.thread("coder0")
             await home.heard(thread, "Ready")
@@ -113,6 +129,8 @@ async def test_an_agent_in_bubblewrap_gets_out_in_no_way_and_operators_read_of_i
         for name, what in found.items():
             assert "OPEN" not in what, name
             assert "HTTP/1.1 2" not in what or name in ANSWERED, name
+        assert found["keyring"] == os.strerror(errno.EPERM)
+        assert found["io_uring"] == os.strerror(errno.ENOSYS)
         assert int(found["memory looked through"]) > 50
         assert int(found["files looked through"]) > 50
         # Metered are its own turn and the one request that looked like somebody else's, all as its own.
