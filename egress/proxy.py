@@ -444,5 +444,8 @@ def _refuse(answer: answers.Answer, api: Api, refusal: _Refusal) -> None:
         # To the clients of OpenAI and Anthropic: do not try again.
         found.append((b"x-should-retry", b"false"))
     message = str(refusal)
-    content = refusals.body(api, refusal.status, message[:1].upper() + message[1:])
+    if message.split(" ", 1)[0].isalpha():
+        # Not the names of agents and parameters.
+        message = message[:1].upper() + message[1:]
+    content = refusals.body(api, refusal.status, message)
     answer.refuse(refusals.status_of(api, refusal.status), found, content, close=refusal.close)

@@ -49,7 +49,7 @@ class Spent:
     usd: float | None
     """None: of one of them at least, which used tokens, no price is known."""
     estimated: int
-    """How many of them the provider did not report."""
+    """Of how many it is an estimate what they used. A failed request that cost nothing is none of them."""
 
     @property
     def tokens(self) -> int:
@@ -135,7 +135,7 @@ async def spent(tx: AsyncConnection, *, by: Key | None, since: float) -> list[Sp
     sums = [func.coalesce(func.sum(ledger.c[kind]), 0).label(kind) for kind in TOKENS]
     used = sum((ledger.c[kind] for kind in TOKENS), start=cast(literal(0), Integer))
     unpriced = func.sum(case((ledger.c.usd.is_(None) & (used > 0), 1), else_=0)).label("unpriced")
-    estimated = func.sum(case((ledger.c.reported, 0), else_=1)).label("estimated")
+    estimated = func.sum(case((ledger.c.reported | (used == 0), 0), else_=1)).label("estimated")
     found = (
         select(key.label("key"), func.count().label("requests"), *sums, func.sum(ledger.c.usd), unpriced, estimated)
         .where(ledger.c.day >= day_of(since), ledger.c.ended_at >= since)

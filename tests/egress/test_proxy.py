@@ -320,7 +320,7 @@ async def test_an_agent_without_an_account_is_told_so(tmp_path: Path) -> None:
         agent = await made.agent(accounts={})
         response = await agent.post("/anthropic/v1/messages", json=anthropic())
         assert response.status == 403
-        assert "no account" in await response.text()
+        assert "coder0 has no account" in await response.text()
 
 
 async def test_too_many_requests_of_one_agent_wait_their_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

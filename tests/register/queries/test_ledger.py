@@ -99,6 +99,15 @@ async def test_sums_are_those_of_the_rows_by_every_key(store: Store) -> None:
         }
 
 
+async def test_a_failed_request_that_cost_nothing_is_no_estimate(store: Store) -> None:
+    async with store.write(STEP) as tx:
+        await ledger.add(tx, [row(1, reported=False, status=529, ended="error", **dict.fromkeys(TOKENS, 0))])
+        await ledger.add(tx, [row(2, reported=False, ended="cut")])
+    async with store.read() as tx:
+        (found,) = await ledger.spent(tx, by=None, since=0)
+    assert (found.requests, found.estimated) == (2, 1)
+
+
 async def test_nothing_spent_is_no_row(store: Store) -> None:
     async with store.read() as tx:
         assert await ledger.spent(tx, by=None, since=0) == []
