@@ -50,6 +50,9 @@ def told(action: Action) -> str | None:
     """What is said in the agent's thread; None: nothing, since whoever did it was answered."""
     if action.by != EGRESS or action.action not in _DONE:
         return None
+    if action.action == "refused" and action.result.startswith("429"):
+        # Its client waits and asks again by itself; the audit has it.
+        return None
     return f"{_DONE[action.action]}: {_cause(action, 500)}{_way_out(action)}"
 
 
