@@ -322,7 +322,7 @@ async def test_a_client_that_takes_nothing_any_more_holds_no_reservation_for_eve
 
 
 async def test_a_response_that_is_here_as_a_whole_is_not_cut(tmp_path: Path) -> None:
-    events = (
+    events: tuple[tuple[str, dict[str, object]], ...] = (
         ("message_start", {"message": {"id": "m", "model": "x", "usage": {"input_tokens": 10, "output_tokens": 1}}}),
         ("message_delta", {"delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 50_000}}),
         ("message_stop", {}),
