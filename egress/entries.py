@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 Ended: TypeAlias = Literal["completed", "client_gone", "upstream_gone", "cut", "error"]
 """How a request ended. error: the provider refused it, or said in its response that it failed."""
+
+#: The result of a refusal that waiting ends.
+FOR_NOW: Final = "refused for now"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -22,6 +22,7 @@ from egress.charging import charge
 from egress.denials import EVERYBODY, Denials
 from egress.enforcement import Enforcer
 from egress.enforcement import enforce as enforce_by_host
+from egress.entries import FOR_NOW
 from egress.lease import GateLease
 from egress.ledger import rows
 from egress.ledger.rows import Reservation, Settlement
@@ -456,7 +457,7 @@ class Gate:
                 "refused",
                 cause=str(refused),
                 by="egress",
-                result="refused" if refused.retry_after_s is None else "refused for now",
+                result="refused" if refused.retry_after_s is None else FOR_NOW,
             )
         return refused
 

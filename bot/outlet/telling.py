@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from bot import rendering
 from bot.commands.lines import command_line, from_shell
 from bot.commands.table import TABLE
+from egress.entries import FOR_NOW
 
 if TYPE_CHECKING:
     from egress.entries import Action
@@ -50,7 +51,7 @@ def told(action: Action) -> str | None:
     """What is said in the agent's thread; None: nothing, since whoever did it was answered."""
     if action.by != EGRESS or action.action not in _DONE:
         return None
-    if action.action == "refused" and action.result.startswith("429"):
+    if action.action == "refused" and action.result == FOR_NOW:
         # Its client waits and asks again by itself; the audit has it.
         return None
     return f"{_DONE[action.action]}: {_cause(action, 500)}{_way_out(action)}"
