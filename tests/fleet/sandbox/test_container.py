@@ -245,9 +245,9 @@ def test_the_first_process_carries_the_input_and_the_environment_and_ends_as_its
     assert (out, process.returncode) == (given + b"two\nlines", 7)
     with first_process("sh", "-c", "kill -9 $$") as process:
         assert process.wait(LIMIT_S) == 128 + 9
-    with first_process("no-such-program") as process:
+    with first_process("/no/such/program") as process:
         _, err = process.communicate(timeout=LIMIT_S)
-    assert (process.returncode, err) == (127, b"no-such-program cannot be started: No such file or directory\n")
+    assert (process.returncode, err) == (127, b"/no/such/program cannot be started: No such file or directory\n")
 
 
 def test_the_first_process_ends_when_its_input_does_whatever_its_agent_keeps_open() -> None:
