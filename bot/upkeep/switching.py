@@ -257,10 +257,15 @@ def _clear(drafts: Sequence[str]) -> None:
 
 def _write(path: Path, text: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        # A full disk takes the name, and nothing of the text.
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _sync(folder: Path) -> None:
