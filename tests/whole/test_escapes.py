@@ -90,7 +90,9 @@ def _keep_a_key(name: str) -> None:
 def _outside(home: House) -> dict[Path, bytes]:
     """What must not change."""
     egress = places(home.paths)
-    files = [*egress.authority.iterdir(), egress.settings, home.paths.muster_yaml, Path("/etc/shadow")]
+    files = [*egress.authority.iterdir(), egress.settings, home.paths.muster_yaml]
+    # Only root could change it, and only root can read it.
+    files += [shadow for shadow in [Path("/etc/shadow")] if os.access(shadow, os.R_OK)]
     return {file: file.read_bytes() for file in files}
 
 
