@@ -77,7 +77,11 @@ def _spent_text(found: Sequence[Spent], by: Key, seconds: float) -> str:
     ]
     estimated = sum(each.estimated for each in found)
     more = f"\n\n{len(found) - _ROWS:,} more." if len(found) > _ROWS else ""
-    note = f"\n\nOf {estimated:,} requests the provider did not report what they used: estimated." if estimated else ""
+    note = (
+        f"\n\nRequests of which the provider did not report what they used, so that it is estimated: {estimated:,}."
+        if estimated
+        else ""
+    )
     return rendering.table((by, "requests", "input", "cache", "output", "USD"), rows) + more + note
 
 

@@ -375,7 +375,7 @@ class Outlet:
                 return {**known, "reachable": False, "detail": f"{self.trouble}{held}"}
             return {**known, "detail": f"it does not run: no agent needs it yet{held}"}
         known |= {name: _count(status.get(name)) for name in ("agents", "streams", "pid")}
-        detail = f"{known['agents']} agents, {known['streams']} requests under way"
+        detail = f"agents: {known['agents']}, requests under way: {known['streams']}"
         detail += held
         if (behind := self.behind()) is not None:
             detail += f"; {behind}"

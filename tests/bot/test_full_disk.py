@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import resource
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +13,7 @@ from bot.doors.client import Answer, Client
 from fleet import lock
 from tests.bot.house import ROOM, House, house
 from tests.bot.puppets import launch, recorded, roster, steps
+from tests.disks import small
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,15 +22,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root, to mount a small file system")
-    mount = tmp_path / "small"
-    mount.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(mount)], capture_output=True)
-    if mounted.returncode != 0:
-        pytest.skip(f"needs root that may mount: {mounted.stderr.decode()}")
-    yield mount
-    subprocess.run(["umount", str(mount)], check=True)
+    with small(tmp_path, "4m") as mount:
+        yield mount
 
 
 def fill(disk: Path) -> Path:

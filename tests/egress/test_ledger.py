@@ -8,7 +8,6 @@ import os
 import random
 import sqlite3
 import stat
-import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from egress.ledger.rows import Denial
 from egress.ledger.schema import LedgerUnusable
 from egress.ledger.writer import Head
 from egress.settings import Registration
+from tests.disks import small
 from tests.egress.ledgers import Clock, entered, look, opened, reservation, settlement
 
 if TYPE_CHECKING:
@@ -229,15 +229,8 @@ async def test_while_somebody_holds_the_file_everybody_is_told_and_nothing_is_lo
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root, to mount a small file system")
-    mount = tmp_path / "small"
-    mount.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(mount)], capture_output=True)
-    if mounted.returncode != 0:
-        pytest.skip(f"needs root that may mount: {mounted.stderr.decode()}")
-    yield mount
-    subprocess.run(["umount", str(mount)], check=True)
+    with small(tmp_path, "1m") as mount:
+        yield mount
 
 
 async def test_on_a_full_disk_nothing_is_admitted_until_there_is_room(disk: Path) -> None:

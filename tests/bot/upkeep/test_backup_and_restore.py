@@ -41,6 +41,7 @@ from register.store import Store
 from tests.bot.house import ROOM, house
 from tests.bot.puppets import launch, recorded, roster, steps
 from tests.bot.upkeep.desk import STEP, die_at, hidden, people, put, standing
+from tests.disks import small
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -300,15 +301,8 @@ def test_what_a_journal_says_that_was_begun_during_the_backup_is_not_told_again(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root, to mount a small file system")
-    mount = tmp_path / "small"
-    mount.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(mount)], capture_output=True)
-    if mounted.returncode != 0:
-        pytest.skip(f"needs root that may mount: {mounted.stderr.decode()}")
-    yield mount
-    subprocess.run(["umount", str(mount)], check=True)
+    with small(tmp_path, "1m") as mount:
+        yield mount
 
 
 def test_a_full_disk_leaves_no_half_backup(paths: Paths, small_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
