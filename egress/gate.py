@@ -458,6 +458,7 @@ class Gate:
                 cause=str(refused),
                 by="egress",
                 result="refused" if refused.retry_after_s is None else FOR_NOW,
+                detail={"scope": refused.scope},
             )
         return refused
 

@@ -2,7 +2,9 @@
 
 settings    what it is told, made of muster.yaml, the roster, and limits given by command (pure)
 copying     from its ledger into the register, in order and without gaps
+news        what becomes of that: agents' rows, and what is said
 telling     what operators are told of what it did (pure)
+attempts    what agents try in vain, summed up (pure)
 process     starting and stopping its process
 outlet      all of it together, for commands and the start of agents
 stop        the emergency stop, which needs nobody

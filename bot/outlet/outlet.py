@@ -11,30 +11,25 @@ from typing import TYPE_CHECKING, Any, Protocol
 import structlog
 
 from bot import budgeting, rendering
-from bot.commands.lines import command_line, written
+from bot.commands.lines import command_line
 from bot.errors import UserError
-from bot.outlet import stop, telling
-from bot.outlet.copying import COPIED, Copier, page_of
+from bot.outlet import stop
+from bot.outlet.copying import Copier, page_of
+from bot.outlet.news import ENDED_BY, News
 from bot.outlet.process import places
-from bot.outlet.settings import egress_settings, secrets_of
-from bot.saying import Place
-from connectors import outbox
-from egress.settings import LimitSettings, Registration
+from bot.outlet.settings import egress_settings, registration, secrets_of
 from fleet.drift import ENDED
 from fleet.errors import FleetError
 from fleet.way import Way
 from register.errors import MusterError, RegisterError
-from register.queries import agents, restores
+from register.queries import agents
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from collections.abc import Mapping
 
     from bot.outlet.copying import Page
     from bot.services import Services
     from egress.client import EgressClient
-    from egress.entries import Action
     from fleet.way import WayAsked
     from register.queries.agents import AgentRow
     from register.queries.ledger import Copied
@@ -55,8 +50,6 @@ _CLOSE_S = 3.0
 #: One that ends again and again is told so often, seconds.
 _TOLD_AGAIN_S = 600.0
 
-#: What an agent that was stopped by the egress is opened for when it is started again.
-_ENDED = frozenset({"freeze", "kill"})
 #: So begin the ids of denials by commands that end an agent.
 _ENDING = "ending/"
 
@@ -96,6 +89,7 @@ class Outlet:
     """An agent goes, or is to go, by it."""
     client: EgressClient | None = None
     copier: Copier = field(init=False)
+    _news: News = field(init=False)
     _since: float = 0.0
     _revision: str = ""
     _look: asyncio.Event = field(default_factory=asyncio.Event)
@@ -103,13 +97,14 @@ class Outlet:
     _starting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
+        self._news = News(self.services)
         self.copier = Copier(
             store=self.services.store,
             pages=self._pages,
             clock=self.services.clock,
             redact=self.services.redact,
-            told=self._told,
-            after=self._after,
+            told=self._news.told,
+            after=self._news.after,
         )
 
     # --- keeping it -----------------------------------------------------------------------------------------------
@@ -159,6 +154,7 @@ class Outlet:
         if self.trouble is not None:
             await self._back()
         await self._let_go(client)
+        await self._news.sum_up()
 
     async def _is_needed(self) -> bool:
         """Whether an agent that should run may be one that was given a way out by an earlier process."""
@@ -219,7 +215,7 @@ class Outlet:
         now = self.services.clock()
         if first and now - self._since >= _TOLD_AGAIN_S:
             self._since = now
-            await self._say(
+            await self._news.say(
                 f"egress/away/{self._since:.3f}",
                 f"⚠️ The egress is not there, so no agent reaches a model: {rendering.one_line(str(error), 500)} "
                 f"Muster tries again by itself; {command_line('health')} shows when it is back.",
@@ -228,27 +224,7 @@ class Outlet:
     async def _back(self) -> None:
         self.trouble = None
         log.info("egress.back")
-        await self._say(f"egress/back/{self._since:.3f}", "✅ The egress is back.")
-
-    async def _say(self, key: str, text: str) -> None:
-        """In the main room, where there is one."""
-        services = self.services
-        words = services.redact(written(text, services.command_prefix))
-        with contextlib.suppress(RegisterError):
-            async with services.store.write(COPIED) as tx:
-                try:
-                    connector, room = services.main_room(None)
-                except UserError:
-                    # Nobody said which room is the main one: then it is where the agents are launched.
-                    rows = await agents.every(tx)
-                    if not rows:
-                        return
-                    newest = max(rows, key=lambda row: row.started_at or 0.0)
-                    connector, room = newest.connector, newest.room
-                place = Place(connector, conversation=room)
-                for outbound in services.agents.teller.speaker.say(key, words, place, services.capabilities(connector)):
-                    await outbox.put(tx, outbound, services.clock())
-            services.delivery.wake()
+        await self._news.say(f"egress/back/{self._since:.3f}", "✅ The egress is back.")
 
     # --- for agents -----------------------------------------------------------------------------------------------
 
@@ -278,7 +254,9 @@ class Outlet:
     async def _reopen(self, client: EgressClient, asked: WayAsked) -> None:
         """Who is started again was not frozen or killed for ever. A cut-off by a person stays."""
         found = await _denial(client, asked.agent)
-        ended = found is not None and (found.get("action") in _ENDED or str(found.get("id") or "").startswith(_ENDING))
+        ended = found is not None and (
+            found.get("action") in ENDED_BY or str(found.get("id") or "").startswith(_ENDING)
+        )
         if ended:
             await client.allow(asked.agent, cause="started again", by="muster", id=f"{asked.launch_id}/start")
 
@@ -402,39 +380,6 @@ class Outlet:
             raise
         return page_of(answer)
 
-    async def _told(self, tx: AsyncConnection, key: str, action: Action) -> None:
-        """What becomes of the agent, and what is said in its thread; in the transaction that writes the action."""
-        if action.at < (await restores.last(tx) or 0.0):
-            # Told before the backup was put back, or of agents that are no more what they were then.
-            return
-        if (about := telling.about(action)) is not None:
-            for name in about:
-                row = await agents.get(tx, name)
-                if row is not None:
-                    await self._note(tx, row, f"{key}/{name}", telling.crossing(action))
-            return
-        row = await agents.get(tx, action.agent)
-        if row is None:
-            return
-        if action.by == telling.EGRESS and not _is_older(action, row):
-            if action.action == "freeze":
-                await self.services.agents.wishes.freeze(tx, row, now=True)
-            elif action.action == "kill":
-                await self.services.agents.wishes.stop(tx, row, now=True)
-                await agents.change(tx, row.name, keep_session=False)
-        if (text := telling.told(action)) is not None:
-            await self._note(tx, row, telling.key(action, row.launch_id), text)
-
-    async def _note(self, tx: AsyncConnection, row: AgentRow, key: str, text: str) -> None:
-        if await outbox.get(tx, key) is None:
-            await self.services.agents.teller.note(tx, row, key, self.services.redact(text))
-
-    def _after(self, actions: Sequence[Action]) -> None:
-        for name in dict.fromkeys(action.agent for action in actions if action.action in _ENDED):
-            self.services.agents.look_again(name)
-        if actions:
-            self.services.delivery.wake()
-
 
 async def _denial(client: EgressClient, agent: str) -> Mapping[str, Any] | None:
     """By which an agent is cut off; None: by none of its own."""
@@ -445,40 +390,6 @@ async def _denial(client: EgressClient, agent: str) -> Mapping[str, Any] | None:
 def is_commanded(denial: Mapping[str, Any] | None) -> bool:
     """Whether somebody cut an agent off, which goes on; what ended an agent is over when it is started again."""
     return denial is not None and denial.get("action") == "cutoff" and not str(denial.get("id")).startswith(_ENDING)
-
-
-def registration(asked: WayAsked) -> Registration:
-    """What the egress is told of an agent."""
-    return Registration(
-        agent=asked.agent,
-        launch_id=asked.launch_id,
-        role=asked.role,
-        accounts=dict(asked.accounts),  # type: ignore[arg-type]  # pydantic checks the providers
-        profile=asked.profile,
-        profiles=asked.profiles,
-        routes=asked.routes,
-        listener=asked.listener,
-        limits=tuple(
-            LimitSettings(
-                kind="allowance",
-                scope=each.scope,
-                amount=each.amount,
-                unit=each.unit,
-                window=each.window,
-                policy=each.policy,
-                may_raise=each.may_raise,
-            )
-            for each in asked.allowances
-        ),
-        control_socket=asked.control_socket,
-        marker=asked.marker,
-        turn_file=asked.turn_file,
-    )
-
-
-def _is_older(action: Action, row: AgentRow) -> bool:
-    """Whether the agent was launched anew since: what befell the launch before is over."""
-    return row.started_at is not None and action.at < row.started_at
 
 
 def _count(found: object) -> int | None:

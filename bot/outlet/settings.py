@@ -1,4 +1,4 @@
-"""What the egress is told: muster.yaml, the roster's budgets, and the limits given by command, put together. Pure.
+"""What the egress is told: muster.yaml, the roster's budgets, limits given by command, and who agents are. Pure.
 
 Of a scope, what was given by command goes before all that the files say of it; muster.yaml before the roster.
 """
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bot import profiles
 from egress.apis import PROVIDERS
-from egress.settings import AccountSettings, EgressSettings, LimitSettings
+from egress.settings import AccountSettings, EgressSettings, LimitSettings, Registration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bot.limits import Limit
     from bot.settings import Settings
     from egress.settings import LimitKind
+    from fleet.way import WayAsked
     from register.queries.budgets import BudgetRow
 
 #: The scope of commands for the allowance of each agent that has none of its own; the egress knows it as the host's.
@@ -94,6 +95,35 @@ def egress_settings(settings: Settings, limits: Sequence[LimitSettings], *, host
     )
     revision = hashlib.sha256(made.model_dump_json().encode()).hexdigest()[:16]
     return made.model_copy(update={"revision": revision})
+
+
+def registration(asked: WayAsked) -> Registration:
+    """What the egress is told of an agent."""
+    return Registration(
+        agent=asked.agent,
+        launch_id=asked.launch_id,
+        role=asked.role,
+        accounts=dict(asked.accounts),  # type: ignore[arg-type]  # pydantic checks the providers
+        profile=asked.profile,
+        profiles=asked.profiles,
+        routes=asked.routes,
+        listener=asked.listener,
+        limits=tuple(
+            LimitSettings(
+                kind="allowance",
+                scope=each.scope,
+                amount=each.amount,
+                unit=each.unit,
+                window=each.window,
+                policy=each.policy,
+                may_raise=each.may_raise,
+            )
+            for each in asked.allowances
+        ),
+        control_socket=asked.control_socket,
+        marker=asked.marker,
+        turn_file=asked.turn_file,
+    )
 
 
 def secrets_of(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:

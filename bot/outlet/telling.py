@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from bot import rendering
 from bot.commands.lines import command_line, from_shell
 from bot.commands.table import TABLE
+from bot.outlet import attempts
 from egress.entries import FOR_NOW
 
 if TYPE_CHECKING:
@@ -24,6 +25,17 @@ EGRESS = "egress"
 AGAIN_S = 86_400.0
 
 _NUMBERS = re.compile(r"[0-9][0-9.,]*")
+
+#: So ends the cause of a refused route that names the key which opens it (egress.tunnel).
+_SAYS_WHERE = "the routes of its sandbox profile in muster.yaml."
+#: What opens, or that nothing does, what is none of the calls that leave: by how the cause ends (egress.proxy).
+_CLOSED = {
+    ": no provider's": "Base URLs end in `/anthropic` or `/openai/v1`; nothing else is served there.",
+    ": not among the calls": (
+        "Models are asked, listed and asked to count; every other call of a provider is closed to agents, and no "
+        "setting opens it."
+    ),
+}
 
 _DONE = {
     "cutoff": "🔌 Its way out is closed",
@@ -57,11 +69,22 @@ def told(action: Action) -> str | None:
     return f"{_DONE[action.action]}: {_cause(action, 500)}{_way_out(action)}"
 
 
+def is_attempt(action: Action) -> bool:
+    """Whether an agent tried what is closed to it whatever its budget, which it can do a thousand times."""
+    if action.by != EGRESS or action.action not in (attempts.REFUSED, attempts.ROUTE_REFUSED):
+        return False
+    # The gate says which budget it was, if any; nobody else does.
+    return "scope" not in action.detail
+
+
 def key(action: Action, launch_id: str) -> str:
     """Under which it is told once: the same agent, launch, action and reason, and the same day."""
+    day = int(action.at // AGAIN_S)
+    if is_attempt(action):
+        return attempts.key(action, launch_id, day)
     # How much of it is used is another number each time.
     reason = hashlib.blake2s(_NUMBERS.sub("", action.cause).encode(), digest_size=8).hexdigest()
-    return f"egress/{action.agent}/{launch_id}/{action.action}/{reason}/{int(action.at // AGAIN_S)}"
+    return f"egress/{action.agent}/{launch_id}/{action.action}/{reason}/{day}"
 
 
 def _cause(action: Action, width: int) -> str:
@@ -75,11 +98,15 @@ def _way_out(action: Action) -> str:
             return f" {command_line(f'resume {name}')} brings it back."
         case "kill":
             return f" {command_line(f'launch {name}')} starts it anew."
-        case "route-refused" if "muster.yaml" in action.cause:
+        case "route-refused" if action.cause.endswith(_SAYS_WHERE):
             return ""
         case "route-refused":
-            return " Routes are listed in its sandbox profile, in muster.yaml."
-        case "refused" if "budget" not in action.cause:
-            # A cut-off or the emergency stop, which says itself what ends it.
-            return ""
-    return f" {command_line('budget')} shows what is left."
+            return " What its sandbox profile lists under `routes` in muster.yaml is what it may reach."
+        case "refused" if is_attempt(action):
+            return next((f" {opens}" for ending, opens in _CLOSED.items() if action.cause.endswith(ending)), "")
+        case "refused" if action.detail.get("scope") is not None:
+            return f" {command_line('budget')} shows what is left."
+        case "refused" if action.cause.startswith("The egress knows no account"):
+            return " Accounts stand in muster.yaml, and `account` in roster.yaml says which is its."
+    # A cut-off or the emergency stop, which says itself what ends it.
+    return ""

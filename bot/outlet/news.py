@@ -1,0 +1,114 @@
+"""What the egress did, as it reaches agents' rows and operators: in the transaction that copies it, so once."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bot.commands.lines import written
+from bot.errors import UserError
+from bot.outlet import telling
+from bot.outlet.attempts import Attempts
+from bot.outlet.copying import COPIED
+from bot.saying import Place
+from connectors import outbox
+from register.errors import RegisterError
+from register.queries import agents, restores
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.services import Services
+    from egress.entries import Action
+    from register.queries.agents import AgentRow
+
+#: What ends an agent.
+ENDED_BY = frozenset({"freeze", "kill"})
+
+
+@dataclass(slots=True)
+class News:
+    """Of one host's egress."""
+
+    services: Services
+    _attempts: Attempts = field(default_factory=Attempts)
+
+    async def told(self, tx: AsyncConnection, key: str, action: Action) -> None:
+        """What becomes of the agent, and what is said in its thread; in the transaction that writes the action."""
+        if action.at < (await restores.last(tx) or 0.0):
+            # Told before the backup was put back, or of agents that are no more what they were then.
+            return
+        if (about := telling.about(action)) is not None:
+            for name in about:
+                row = await agents.get(tx, name)
+                if row is not None:
+                    await self._note(tx, row, f"{key}/{name}", telling.crossing(action))
+            return
+        row = await agents.get(tx, action.agent)
+        if row is None:
+            return
+        if action.by == telling.EGRESS and not _is_older(action, row):
+            if action.action == "freeze":
+                await self.services.agents.wishes.freeze(tx, row, now=True)
+            elif action.action == "kill":
+                await self.services.agents.wishes.stop(tx, row, now=True)
+                await agents.change(tx, row.name, keep_session=False)
+        if telling.is_attempt(action) and not self._attempts.meet(action, row.launch_id):
+            return
+        if (text := telling.told(action)) is not None:
+            await self._note(tx, row, telling.key(action, row.launch_id), text)
+
+    def after(self, actions: Sequence[Action]) -> None:
+        """These are committed."""
+        for name in dict.fromkeys(action.agent for action in actions if action.action in ENDED_BY):
+            self.services.agents.look_again(name)
+        if actions:
+            self.services.delivery.wake()
+
+    async def sum_up(self) -> None:
+        """Say in one line what agents tried again and again, where it is time for that.
+
+        Raises:
+            RegisterError: the register cannot be written; what was to be said is in the audit.
+        """
+        due = list(self._attempts.due(self.services.clock()))
+        if not due:
+            return
+        async with self.services.store.write(COPIED) as tx:
+            for name, key, text in due:
+                row = await agents.get(tx, name)
+                if row is not None:
+                    await self._note(tx, row, key, text)
+        self.services.delivery.wake()
+
+    async def say(self, key: str, text: str) -> None:
+        """In the main room, where there is one."""
+        services = self.services
+        words = services.redact(written(text, services.command_prefix))
+        with contextlib.suppress(RegisterError):
+            async with services.store.write(COPIED) as tx:
+                try:
+                    connector, room = services.main_room(None)
+                except UserError:
+                    # Nobody said which room is the main one: then it is where the agents are launched.
+                    rows = await agents.every(tx)
+                    if not rows:
+                        return
+                    newest = max(rows, key=lambda row: row.started_at or 0.0)
+                    connector, room = newest.connector, newest.room
+                place = Place(connector, conversation=room)
+                for outbound in services.agents.teller.speaker.say(key, words, place, services.capabilities(connector)):
+                    await outbox.put(tx, outbound, services.clock())
+            services.delivery.wake()
+
+    async def _note(self, tx: AsyncConnection, row: AgentRow, key: str, text: str) -> None:
+        if await outbox.get(tx, key) is None:
+            await self.services.agents.teller.note(tx, row, key, self.services.redact(text))
+
+
+def _is_older(action: Action, row: AgentRow) -> bool:
+    """Whether the agent was launched anew since: what befell the launch before is over."""
+    return row.started_at is not None and action.at < row.started_at
