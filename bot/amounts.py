@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import floor, log10
 from typing import Literal, TypeAlias
 
 from bot.errors import UsageError
@@ -11,6 +12,9 @@ from bot.limits import read_tokens
 Unit: TypeAlias = Literal["tokens", "usd"]
 
 _USD = re.compile(r"(?:\$\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)|([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*(?:usd|\$))", re.IGNORECASE)
+
+#: More places are not shown.
+_PLACES = 9
 
 
 def read(text: str) -> tuple[float, Unit]:
@@ -41,10 +45,19 @@ def tokens(count: float) -> str:
 
 
 def money(usd: float | None) -> str:
-    """``$1.25``, with as many places as a small sum needs; unknown is ``?``."""
+    """``$1.25``; below a dollar with four places, or as many as show two digits of it; unknown is ``?``."""
     if usd is None:
         return "?"
-    return f"${usd:,.2f}" if usd >= 0.995 or usd == 0 else f"${usd:.4f}"
+    if usd >= 0.995 or usd == 0:
+        return f"${usd:,.2f}"
+    if usd >= 0.0001:
+        return f"${usd:.4f}"
+    # A single cheap token costs a fraction of that, and is not nothing.
+    return (
+        f"${usd:.{min(1 - floor(log10(usd)), _PLACES)}f}"
+        if usd >= 10.0**-_PLACES
+        else f"<${10.0**-_PLACES:.{_PLACES}f}"
+    )
 
 
 def amount(count: float, unit: str) -> str:

@@ -14,3 +14,12 @@ from bot import amounts
 )  # fmt: skip
 def test_tokens_are_shown_short_and_never_rounded_up(count: int, shown: str) -> None:
     assert amounts.tokens(count) == shown
+
+
+@pytest.mark.parametrize(
+    ("usd", "shown"),
+    [(None, "?"), (0, "$0.00"), (12.345, "$12.35"), (0.25, "$0.2500"), (0.0001, "$0.0001"), (0.00003, "$0.000030"),
+     (0.0000025, "$0.0000025"), (0.0000000001, "<$0.000000001")],
+)  # fmt: skip
+def test_money_that_was_spent_is_never_shown_as_none(usd: float | None, shown: str) -> None:
+    assert amounts.money(usd) == shown
