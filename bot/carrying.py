@@ -16,8 +16,8 @@ import structlog
 from bot import onboarding
 from bot.approvals import fallback, fallen_back
 from bot.peers import OURS
+from bot.pictures import encoded
 from bot.story import Receipt
-from fleet.assembly import picture
 from fleet.errors import AgentRefused, AgentUnreachable
 from register.crashpoints import around, declare
 from register.queries import agent_messages, agents, approvals, peers
@@ -157,7 +157,7 @@ class Carrier:
             # What changed in the fleet is told with what begins a turn: an agent is not woken for it.
             news = onboarding.news(told, others) if told is not None else ""
             try:
-                images = [await asyncio.to_thread(picture, item) for item in message.attachments]
+                images = [await asyncio.to_thread(encoded, item) for item in message.attachments]
             except OSError as error:
                 await self._settle(message.id, "dead", detail=f"a picture that came with it is gone: {error.strerror}")
                 continue

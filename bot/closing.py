@@ -46,7 +46,7 @@ async def cut_off(ctx: Context, name: str) -> Reply:
     streams = await outlet.deny(row.name, "cutoff", cause="", by=ctx.identity, id=ctx.run_id)
     ended = "" if not streams else f" {streams} request{'s' if streams > 1 else ''} ended in the middle."
     loose = ""
-    if ctx.services.assembly.sandbox_kind(row.sandbox) == "none":
+    if ctx.services.planner.sandbox_kind(row.sandbox) == "none":
         loose = " ⚠️ It runs without a sandbox: this holds what goes by Muster's address, and nothing else."
     text = f"Nothing of {name} leaves any more.{ended} {command_line(f'restore {name}')} opens it again.{loose}"
     return Reply(text, {"id": row.launch_id, "state": "cut off", "streams": streams})

@@ -62,7 +62,7 @@ async def resume_agent(ctx: Context, name: str, *, prompt: str | None) -> Reply:
         return refusal
     if row.launch_id == known:
         try:
-            await asyncio.to_thread(services.assembly.as_it_is, row)
+            await asyncio.to_thread(services.planner.as_it_is, row)
         except FleetError as error:  # nothing was begun: it stays frozen
             raise UserError(f"{name} stays frozen: {error}") from error
     origin = ctx.origin
@@ -90,7 +90,7 @@ async def resume_agent(ctx: Context, name: str, *, prompt: str | None) -> Reply:
     data: dict[str, Any] = {"id": ctx.run_id, "state": "starting"}
     if prompt:
         data["message"] = f"{ctx.run_id}-prompt"
-    place = rendering.code(str(services.assembly.workspaces.place(name, Path(row.workspace))))
+    place = rendering.code(str(services.planner.workspaces.place(name, Path(row.workspace))))
     return Reply(f"{name} comes back in its thread, in {place}.{waiting}", data)
 
 

@@ -21,8 +21,8 @@ from bot import config
 from bot.errors import UserError
 from bot.paths import Paths
 from fleet import presets, roster, runtimes
-from fleet.assembly import DEFAULT_RUNTIME
 from fleet.entries import MINIMAL, Preset
+from fleet.planning import DEFAULT_RUNTIME
 from register.references import Reference
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from bot.commands.table import ADMIN, Reply
 from bot.errors import NotPermitted, UsageError, UserError
 from bot.limits import read_tokens
 from bot.wishes import LaunchRequest
+from fleet import editing
 from fleet.errors import FleetError
 from fleet.runtimes import RUNTIMES
 from fleet.workspace import left_behind
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.commands.context import Context
-    from fleet.assembly import Plan
+    from fleet.planning import Plan
 
 
 async def launch_agent(
@@ -37,13 +38,13 @@ async def launch_agent(
     budget: str | None = None,
 ) -> Reply:
     services = ctx.services
-    if sandbox is not None and services.assembly.sandbox_kind(sandbox) == "none" and ctx.permission < ADMIN:
+    if sandbox is not None and services.planner.sandbox_kind(sandbox) == "none" and ctx.permission < ADMIN:
         raise NotPermitted(
             f"an agent without a sandbox acts as the person who runs Muster, so only an admin starts one; you are "
             f"{ctx.permission}. Leave --sandbox out, or ask an admin."
         )
     if workspace is not None and ctx.permission < ADMIN:
-        placed = await asyncio.to_thread(services.assembly.places, name, workspace)
+        placed = await asyncio.to_thread(services.planner.places, name, workspace)
         if not placed:
             raise NotPermitted(
                 f"--workspace opens a folder of the person who runs Muster to an agent, so only an admin chooses one; "
@@ -55,7 +56,7 @@ async def launch_agent(
     if budget is not None:
         asked |= await _budget(ctx, name, budget)
     try:
-        plan = await asyncio.to_thread(services.assembly.plan, name, asked)
+        plan = await asyncio.to_thread(services.planner.plan, name, asked)
     except FleetError as error:  # nothing was begun
         raise UserError(str(error)) from error
     connector, room = await room_for(ctx, name)
@@ -77,7 +78,8 @@ async def launch_agent(
         return Reply(text, {"id": row.launch_id, "state": row.state})
     warnings = ""
     try:
-        await asyncio.to_thread(services.assembly.remember, plan)
+        if plan.new:
+            await asyncio.to_thread(editing.add_agent, services.paths.roster_yaml, plan.entry)
     except FleetError as error:
         warnings += f"\n\n⚠️ It runs, but it could not be added to the roster: {error}"
     services.agents.look_again(name)

@@ -53,9 +53,11 @@ from bot.watches import Watches
 from connectors import registry, retention
 from connectors.delivery import Delivery, DeliverySettings
 from connectors.messages import Capabilities, Health
-from fleet.assembly import Account, Assembly, Defaults, Introduction
+from fleet.access import Account
+from fleet.assembly import Assembly, Introduction
 from fleet.findings import Limits
 from fleet.latest_roster import LatestRoster
+from fleet.planning import Defaults, Planner
 from fleet.roles import library
 from fleet.sandbox.profiles import merged
 from register.crashpoints import declare
@@ -245,21 +247,25 @@ async def _running(
         way: Way = await services.outlet.open_way(asked)
         return way
 
-    assembly = Assembly(
+    planner = Planner(
         folder_of=paths.agent_folder,
-        socket_of=paths.agent_socket,
         workspace_of=paths.workspace,
-        login_of=lambda runtime: login_home(paths, runtime),
         roster=paths.roster_yaml,
         hidden=paths.private_folders(),
         accounts=_accounts(settings, environ),
         defaults=_defaults(settings),
+        profiles=merged({name: profile.written() for name, profile in settings.sandboxes.items()}),
+        with_way=egress is not None,
+    )
+    assembly = Assembly(
+        planner=planner,
+        socket_of=paths.agent_socket,
+        login_of=lambda runtime: login_home(paths, runtime),
         environ=environ,
         tools_socket_of=paths.tools_socket,
         introduce=introduce,
         viewer_of=lambda name: pane.command(paths, name),
         installation=paths.label,
-        profiles=merged({name: profile.written() for name, profile in settings.sandboxes.items()}),
         open_way=None if egress is None else open_way,
     )
     sections.load()
@@ -275,7 +281,7 @@ async def _running(
         capabilities=capabilities,
         settings=settings,
         paths=paths,
-        assembly=assembly,
+        planner=planner,
         terminal=next((each for each in connectors.values() if each.kind == "terminal"), None),
     )
     if egress is not None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bot import rendering
@@ -12,7 +14,6 @@ from connectors.contract import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from connectors.contract import Connector
     from connectors.messages import Attachment, Inbound
@@ -79,3 +80,16 @@ def _write(path: Path, content: bytes) -> None:
     part.touch(mode=0o600)
     part.write_bytes(content)
     part.replace(path)
+
+
+def encoded(picture: Mapping[str, object]) -> dict[str, str]:
+    """A picture that was kept, as the control protocol takes it.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return {
+        "name": str(picture["name"]),
+        "media_type": str(picture["media_type"]),
+        "data": base64.b64encode(Path(str(picture["path"])).read_bytes()).decode(),
+    }

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.commands.context import Context
-    from fleet.assembly import Plan
     from fleet.basis import Change
+    from fleet.planning import Plan
 
 
 async def restart_agent(ctx: Context, name: str, *, now: bool) -> Reply:
@@ -31,7 +31,7 @@ async def restart_agent(ctx: Context, name: str, *, now: bool) -> Reply:
     if row.wanted == "frozen":
         raise UserError(f"{name} is frozen: {command_line(f'resume {name}')} brings it back. Nothing was changed.")
     try:
-        plan = await asyncio.to_thread(services.assembly.replan, row)
+        plan = await asyncio.to_thread(services.planner.replan, row)
     except FleetError as error:  # nothing was begun: it goes on as it is
         raise UserError(str(error)) from error
     changed = basis.changes(row, plan, Basis.from_json(row.basis), plan.basis)

@@ -14,9 +14,9 @@ from bot.launching import request_of, room_for, warnings_of
 from bot.rendering import code
 from bot.restarting import settings_of
 from fleet import drift, editing, roles
-from fleet.assembly import DEFAULT_ROLE
 from fleet.entries import MINIMAL, AgentEntry
 from fleet.errors import FleetError
+from fleet.planning import DEFAULT_ROLE
 from fleet.problems import suggestion
 from fleet.roster import Roster
 from fleet.sandbox.profiles import unknown
@@ -96,9 +96,9 @@ async def add_agent(ctx: Context, name: str, entry: Mapping[str, Any], *, instea
         ("sandbox", "An agent without a sandbox acts as the person who runs Muster"),
         ("workspace", "A workspace opens a folder of the person who runs Muster to an agent"),
     ):
-        confined = key == "sandbox" and services.assembly.sandbox_kind(str(entry[key])) != "none"
-        if key == "sandbox" and entry[key] is not None and entry[key] not in services.assembly.profiles:
-            raise UserError(unknown(str(entry[key]), services.assembly.profiles))
+        confined = key == "sandbox" and services.planner.sandbox_kind(str(entry[key])) != "none"
+        if key == "sandbox" and entry[key] is not None and entry[key] not in services.planner.profiles:
+            raise UserError(unknown(str(entry[key]), services.planner.profiles))
         if entry[key] is not None and not confined and ctx.permission < ADMIN:
             raise NotPermitted(f"{why}, so only an admin says --{key}; you are {ctx.permission}. Leave it out.")
     account, accounts = entry["account"], services.settings.accounts
@@ -111,7 +111,7 @@ async def add_agent(ctx: Context, name: str, entry: Mapping[str, Any], *, instea
         return _added_before(name, wanted, before)
     try:
         await asyncio.to_thread(editing.add_agent, services.paths.roster_yaml, wanted, instead_of=instead_of)
-        fleet = await asyncio.to_thread(services.assembly.read_roster)
+        fleet = await asyncio.to_thread(services.planner.read_roster)
     except FleetError as error:
         raise UserError(str(error)) from error
     written = fleet.get(name)
@@ -137,7 +137,7 @@ async def _settle_units(services: Services, fleet: Roster) -> str:
 async def _standing(services: Services, name: str) -> dict[str, Any] | None:
     """The entry of that name as roster.yaml has it, before anything is done."""
     try:
-        fleet = await asyncio.to_thread(services.assembly.read_roster)
+        fleet = await asyncio.to_thread(services.planner.read_roster)
     except FleetError as error:
         raise UserError(str(error)) from error
     entry = fleet.get(name)
@@ -169,13 +169,13 @@ async def _remove(ctx: Context, name: str, *, now: bool) -> Reply:
     async with services.store.read() as tx:
         row = await agents.get(tx, name)
     if known is None and row is None:
-        fleet = await asyncio.to_thread(services.assembly.read_roster)
+        fleet = await asyncio.to_thread(services.planner.read_roster)
         names = [entry.name for entry in fleet.agents]
         there = f"There are {', '.join(names[:_NAMED])}." if names else "There is nobody in it."
         raise UserError(f"No agent of the roster is called {name!r}.{suggestion(name, names)} {there}")
     try:
         await asyncio.to_thread(editing.remove_agent, services.paths.roster_yaml, name)
-        fleet = await asyncio.to_thread(services.assembly.read_roster)
+        fleet = await asyncio.to_thread(services.planner.read_roster)
     except FleetError as error:
         raise UserError(str(error)) from error
     stops = await _leave(ctx, name, now=now)
@@ -249,7 +249,7 @@ async def _apply_one(ctx: Context, change: Change, row: AgentRow | None) -> str:
 
 async def _restart(ctx: Context, row: AgentRow) -> str:
     services = ctx.services
-    plan = await asyncio.to_thread(services.assembly.replan, row)
+    plan = await asyncio.to_thread(services.planner.replan, row)
 
     async def act(tx: AsyncConnection) -> None:
         await services.agents.wishes.restart(
@@ -263,7 +263,7 @@ async def _restart(ctx: Context, row: AgentRow) -> str:
 
 async def _launch(ctx: Context, name: str) -> str:
     services = ctx.services
-    plan = await asyncio.to_thread(services.assembly.plan, name, {})
+    plan = await asyncio.to_thread(services.planner.plan, name, {})
     connector, room = await room_for(ctx, name)
     request = request_of(plan, by=ctx.identity, connector=connector, room=room)
 

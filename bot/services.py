@@ -70,7 +70,8 @@ class Services:
     paths: Any = None
     delivery: Any = None
     agents: Any = None
-    assembly: Any = None
+    planner: Any = None
+    """What agents would be started as (fleet.planning.Planner)."""
     watches: Any = None
     lookout: Any = None
     conversations: Any = None

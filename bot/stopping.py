@@ -50,7 +50,7 @@ async def kill_agent(ctx: Context, name: str, *, discard: bool) -> Reply:
         # Nothing of it is to be generated, and billed, while its processes are ended.
         await outlet.close_to(row, "kill", by=ctx.identity, id=ctx.run_id)
     discarded = ours and await agents.kill(row, discard=discard)
-    place = ctx.services.assembly.workspaces.place(name, Path(row.workspace))
+    place = ctx.services.planner.workspaces.place(name, Path(row.workspace))
     kept = f"Its workspace stays: {rendering.code(str(place))}."
     if discarded:
         kept = "Its workspace is deleted."

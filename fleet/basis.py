@@ -48,7 +48,7 @@ class Basis:
 
 
 class Agent(Protocol):
-    """An agent as it was launched (register.queries.agents.AgentRow), or would be (fleet.assembly.Plan)."""
+    """An agent as it was launched (register.queries.agents.AgentRow), or would be (fleet.planning.Plan)."""
 
     @property
     def role(self) -> str: ...

@@ -60,7 +60,7 @@ def words_of(services: Services) -> Callable[[str], Awaitable[Sequence[str]]]:
             case "commands":
                 return list(dict.fromkeys(command.name.split()[0] for command in services.table))
             case "sandboxes":
-                return sorted(services.assembly.profiles)
+                return sorted(services.planner.profiles)
             case "accounts":
                 return sorted(services.settings.accounts)
             case "approvals" | "grants" | "dead-letters":

@@ -44,7 +44,7 @@ async def ps(ctx: Context, *, all: bool = False) -> Reply:
             drift=drift,
             aliases=aliases,
             used=used,
-            unconfined={name for name, each in ctx.services.assembly.profiles.items() if each.kind == "none"},
+            unconfined={name for name, each in ctx.services.planner.profiles.items() if each.kind == "none"},
         )
         + await closing.whose_is_closed(ctx.services),
         [*found, *(views.drift_as_json(finding) for finding in drift if finding.agent not in unrostered | changed)],

@@ -330,7 +330,7 @@ class ToolDoor:
         """Why an agent of this role may not launch that one, whatever the roster says of it; None: it may."""
         asked = {key: arguments.get(key) for key in ("role", "runtime", "model")}
         try:
-            plan = self.services.assembly.plan(arguments.get("name"), asked)
+            plan = self.services.planner.plan(arguments.get("name"), asked)
         except (MusterError, TypeError, ValueError, AttributeError):
             return None  # the command says what is wrong
         if plan.kind == "none":

@@ -54,6 +54,6 @@ async def test_completes_a_turn_with_a_tool_call_through_its_one_way_out(
             await allow(link, asked)
             ended = await until(link, TurnEnded, limit=LIMIT_S)
     assert ended.stop_reason == "end_turn"
-    assert (made.workspace_of("coder0") / "made").exists()
+    assert (made.planner.workspace_of("coder0") / "made").exists()
     assert seen
     assert not [headers for headers in seen if SECRET in str(headers)]

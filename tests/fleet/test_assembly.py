@@ -8,28 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fleet.assembly import Assembly, Defaults
 from fleet.errors import FleetError
 from register.queries.agents import AgentRow
+from tests.fleet.test_way import assembly
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-def assembly(folder: Path) -> Assembly:
-    state = folder / "muster"
-    state.mkdir(exist_ok=True)
-    return Assembly(
-        folder_of=lambda name: state / "agents" / name,
-        socket_of=lambda name: folder / f"{name}.sock",
-        workspace_of=lambda name: state / "workspaces" / name,
-        login_of=lambda runtime: state / "logins" / runtime,
-        roster=folder / "roster.yaml",
-        hidden=(state,),
-        accounts={},
-        defaults=Defaults(),
-        environ={},
-    )
 
 
 def wanted(workspace: Path, sandbox: str = "bubblewrap") -> AgentRow:
@@ -42,7 +26,7 @@ def wanted(workspace: Path, sandbox: str = "bubblewrap") -> AgentRow:
 
 @pytest.mark.parametrize("target", ["muster", "somebody's"])
 def test_a_workspace_that_became_a_link_is_not_opened_to_the_agent(tmp_path: Path, target: str) -> None:
-    made = assembly(tmp_path)
+    made = assembly(tmp_path, None)
     (tmp_path / target).mkdir(exist_ok=True)
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / "part").symlink_to(tmp_path / target)
@@ -51,7 +35,7 @@ def test_a_workspace_that_became_a_link_is_not_opened_to_the_agent(tmp_path: Pat
 
 
 def test_a_workspace_is_deleted_whatever_the_agent_closed_in_it(tmp_path: Path) -> None:
-    made = assembly(tmp_path)
+    made = assembly(tmp_path, None)
     workspace = tmp_path / "muster" / "workspaces" / "coder0"
     (workspace / "closed" / "deep").mkdir(parents=True)
     (workspace / "closed" / "deep" / "file").write_text("x")
@@ -70,7 +54,7 @@ def test_a_workspace_is_deleted_whatever_the_agent_closed_in_it(tmp_path: Path) 
 
 
 def test_a_workspace_that_muster_did_not_make_is_never_deleted(tmp_path: Path) -> None:
-    made = assembly(tmp_path)
+    made = assembly(tmp_path, None)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     assert not made.discard_workspace(elsewhere, "coder0")
@@ -78,7 +62,7 @@ def test_a_workspace_that_muster_did_not_make_is_never_deleted(tmp_path: Path) -
 
 
 def test_a_link_in_the_place_of_a_workspace_is_not_followed_by_deleting(tmp_path: Path) -> None:
-    made = assembly(tmp_path)
+    made = assembly(tmp_path, None)
     workspace = tmp_path / "muster" / "workspaces" / "coder0"
     workspace.parent.mkdir(parents=True)
     elsewhere = tmp_path / "elsewhere"

@@ -14,11 +14,13 @@ import pytest
 from aiohttp import web
 
 from fleet import access, lifecycle, runtimes, sweep
-from fleet.assembly import Account, Assembly, Defaults
+from fleet.access import Account
+from fleet.assembly import Assembly
 from fleet.control import AgentLink
 from fleet.errors import FleetError
 from fleet.events import RuntimeStarted, TurnEnded
-from fleet.sandbox.profiles import Written, merged
+from fleet.planning import Defaults, Planner
+from fleet.sandbox.profiles import BUILT_IN, Written, merged
 from fleet.sim import provider as providers
 from fleet.way import Allowance, Way, WayAsked
 from register.queries.agents import AgentRow
@@ -26,6 +28,8 @@ from tests.fleet.agents import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
+
+    from fleet.sandbox.profiles import Profile
 
 needs_bubblewrap = pytest.mark.skipif(not shutil.which("bwrap"), reason="bubblewrap is not installed")
 SECRET = "sk-ant-api03-the-real-one"
@@ -50,26 +54,39 @@ class Ways:
         return self.way
 
 
-def assembly(folder: Path, ways: Ways | None, *accounts: Account, **changes: Any) -> Assembly:
+def assembly(
+    folder: Path, ways: Ways | None, *accounts: Account, profiles: Mapping[str, Profile] = BUILT_IN
+) -> Assembly:
+    """What starts agents below a folder.
+
+    Args:
+        folder: holds everything.
+        ways: opens their ways out; None: they have none.
+        accounts: those that they may use.
+        profiles: the sandbox profiles that there are.
+    """
     state = folder / "muster"
     state.mkdir(exist_ok=True)
-    made = Assembly(
-        folder_of=lambda name: state / "agents" / name,
+    return Assembly(
+        planner=Planner(
+            folder_of=lambda name: state / "agents" / name,
+            workspace_of=lambda name: state / "workspaces" / name,
+            roster=folder / "roster.yaml",
+            hidden=(state,),
+            accounts={each.name: each for each in accounts},
+            defaults=Defaults(),
+            profiles=profiles,
+            with_way=ways is not None,
+        ),
         socket_of=lambda name: folder / f"{name}.sock",
-        workspace_of=lambda name: state / "workspaces" / name,
         login_of=lambda runtime: state / "logins" / runtime,
-        roster=folder / "roster.yaml",
-        hidden=(state,),
-        accounts={each.name: each for each in accounts},
-        defaults=Defaults(),
         environ={"NPM_TOKEN": "the-users-own"},
         open_way=None if ways is None else ways.open,
     )
-    return dataclasses.replace(made, **changes)
 
 
 def row(made: Assembly, *, runtime: str = "sim", sandbox: str = "bubblewrap", **changes: Any) -> AgentRow:
-    workspace = made.workspace_of("coder0")
+    workspace = made.planner.workspace_of("coder0")
     workspace.mkdir(parents=True, exist_ok=True)
     known = AgentRow(
         name="coder0", role="coder", runtime=runtime, model=None, sandbox=sandbox, workspace=str(workspace),
@@ -295,10 +312,10 @@ def test_a_login_of_its_own_is_refused_in_a_sandbox_before_anything_starts(
 ) -> None:
     made = assembly(tmp_path, ways, *kept)
     with pytest.raises(FleetError, match=r"`claude setup-token`.*`passthrough: true` together with `sandbox: none`"):
-        made.plan("coder0", {"runtime": "claude"})
-    made.plan("coder0", {"runtime": "claude", "sandbox": "none"})
+        made.planner.plan("coder0", {"runtime": "claude"})
+    made.planner.plan("coder0", {"runtime": "claude", "sandbox": "none"})
     # Where nobody opens ways, it works as ever.
-    assembly(tmp_path, None, *kept).plan("coder0", {"runtime": "claude"})
+    assembly(tmp_path, None, *kept).planner.plan("coder0", {"runtime": "claude"})
     assert ways.asked == []
 
 
