@@ -129,6 +129,10 @@ class Gatekeeper(Protocol):
         """Why nothing of this agent's may leave, metered or not; None: it may."""
         ...
 
+    def observe(self, observations: tuple[Observation, ...]) -> None:
+        """Keep what a response said of quotas that was not metered."""
+        ...
+
     def watch(self, agent: str, act: Callable[[Cut], None]) -> Callable[[], None]:
         """Call `act` when this agent is cut off (for tunnels and harmless calls). Returns how to stop watching."""
         ...

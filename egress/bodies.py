@@ -110,19 +110,24 @@ class Bodies:
         """Held while a long one is read and rewritten, which needs several times its size in memory."""
         self._held: dict[int, tuple[int, int]] = {}
 
-    async def read(self, request: web.BaseRequest, whose: str) -> Body:
-        """Take the whole of a request's body. `whose` is the agent's name.
+    async def read(self, request: web.BaseRequest, whose: str, longest: int = LONGEST) -> Body:
+        """Take the whole of a request's body.
+
+        Args:
+            request: as it came.
+            whose: the agent's name.
+            longest: so many bytes are taken.
 
         Raises:
             TooLong, NoRoom, Stalled: it is not had; the rest of it is still in the connection.
             ConnectionError, aiohttp.web.RequestPayloadError: the client left, or its coding is broken.
         """
         announced = request.content_length
-        if announced is not None and announced > LONGEST:
-            raise TooLong(f"the request is {announced} bytes long; at most {LONGEST} are taken.")
-        return await self._take(request.content, whose)
+        if announced is not None and announced > longest:
+            raise TooLong(f"the request is {announced} bytes long; at most {longest} are taken.")
+        return await self._take(request.content, whose, longest)
 
-    async def _take(self, reader: StreamReader, whose: str) -> Body:
+    async def _take(self, reader: StreamReader, whose: str, longest: int) -> Body:
         parts: list[bytes] = []
         size = 0
         file: int | None = None
@@ -134,8 +139,8 @@ class Bodies:
                 if not piece:
                     break
                 size += len(piece)
-                if size > LONGEST:
-                    raise TooLong(f"the request is longer than the {LONGEST} bytes that are taken.")
+                if size > longest:
+                    raise TooLong(f"the request is longer than the {longest} bytes that are taken.")
                 parts.append(piece)
                 if file is None and size <= IN_MEMORY:
                     if _is_full(self._in_memory, whose, len(piece), MOST_IN_MEMORY):

@@ -66,6 +66,11 @@ class Listeners:
     def __contains__(self, agent: str) -> bool:
         return agent in self._open
 
+    @property
+    def lines(self) -> list[Line]:
+        """Of those who are listened for."""
+        return [each.line for each in self._open.values()]
+
     async def open(self, registration: Registration) -> Address:
         """Listen for this agent, or, where that is so already, take its new registration.
 

@@ -11,13 +11,14 @@ import aiohttp
 import structlog
 from aiohttp import web
 
-from egress import answers, apis, asking, headers, refusals, targets, upstream
+from egress import answers, apis, asking, harmless, headers, refusals, targets
 from egress.admission import Asked, Cut, LedgerUnwritable, Refused
 from egress.attribution import TurnFile
-from egress.bodies import Bodies, Body, NoRoom, Stalled, TooLong
+from egress.bodies import LONGEST, Bodies, Body, NoRoom, Stalled, TooLong
 from egress.credentials import Credentials, NoCredential
 from egress.passage import Passage
-from egress.upstream import Upstream, UpstreamGone
+from egress.refusals import Refusal
+from egress.upstream import Upstream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -45,6 +46,7 @@ class Line:
     def __init__(self, registration: Registration) -> None:
         self.renew(registration)
         self.running = 0
+        self.pace = harmless.Pace()
 
     def renew(self, registration: Registration) -> None:
         """It was registered anew."""
@@ -63,16 +65,6 @@ class Line:
     def has_account(self, provider: Provider) -> bool:
         """Whether it may ask this provider's models at all."""
         return provider in self.registration.accounts
-
-
-class _Refusal(Exception):
-    """The answer to a request that goes nowhere."""
-
-    def __init__(self, status: int, message: str, *, retry_after_s: int | None = None, close: bool = False) -> None:
-        super().__init__(message)
-        self.status = status
-        self.retry_after_s = retry_after_s
-        self.close = close
 
 
 class Proxy:
@@ -151,18 +143,18 @@ class Proxy:
         answer = answers.Answer(request)
         api: Api = "responses" if provider == "openai" else "anthropic"
         if line.running >= MOST_REQUESTS:
-            _refuse(answer, api, _Refusal(429, f"{line.agent} has {line.running} requests open.", retry_after_s=1))
+            _refuse(answer, api, Refusal(429, f"{line.agent} has {line.running} requests open.", retry_after_s=1))
             return answer.given()
         line.running += 1
         try:
             try:
                 target = _target(request, path, provider)
-            except _Refusal as refusal:
+            except Refusal as refusal:
                 self._note(line.agent, "refused", f"{request.method}: {refusal}")
                 raise
             if target.provider is None:
                 self._note(line.agent, "refused", f"{request.method} {target.path[:200]}: no provider's")
-                raise _Refusal(404, "nothing is served here. Base URLs end in /anthropic or /openai/v1.")
+                raise Refusal(404, "nothing is served here. Base URLs end in /anthropic or /openai/v1.")
             api = apis.PROVIDERS[target.provider].api
             operation = apis.operation(target.provider, request.method, target.path)
             if operation is None:
@@ -170,31 +162,31 @@ class Proxy:
             api = operation.api
             if not operation.metered and (denied := self._gate.denied(line.agent)) is not None:
                 # Of what is metered, the admission says it.
-                raise _Refusal(403, denied.reason)
+                raise Refusal(403, denied.reason)
             if self._stopping:
-                raise _Refusal(503, "the egress is being stopped.", retry_after_s=2, close=True)
+                raise Refusal(503, "the egress is being stopped.", retry_after_s=2, close=True)
             await self._forward(line, request, answer, target, operation)
-        except _Refusal as refusal:
+        except Refusal as refusal:
             _refuse(answer, api, refusal)
         except ConnectionError:
             answer.abort()
         except (web.RequestPayloadError, aiohttp.ClientPayloadError):
-            _refuse(answer, api, _Refusal(400, "the coding of the request's body is broken.", close=True))
+            _refuse(answer, api, Refusal(400, "the coding of the request's body is broken.", close=True))
         except Exception:
             # Not left to the web server, which would write its own answer into one that was begun.
             _log.exception("request failed", agent=line.agent, method=request.method)
-            _refuse(answer, api, _Refusal(500, "something went wrong in the egress; its log has more.", close=True))
+            _refuse(answer, api, Refusal(500, "something went wrong in the egress; its log has more.", close=True))
         finally:
             line.running -= 1
         return answer.given()
 
-    def _unknown(self, line: Line, request: web.BaseRequest, target: Target) -> _Refusal:
+    def _unknown(self, line: Line, request: web.BaseRequest, target: Target) -> Refusal:
         if request.method == "GET" and target.path == "/v1/responses":
-            return _Refusal(426, "this is no WebSocket; send the request by HTTP.")
+            return Refusal(426, "this is no WebSocket; send the request by HTTP.")
         self._note(
             line.agent, "refused", f"{request.method} {target.provider} {target.path[:200]}: not among the calls"
         )
-        return _Refusal(
+        return Refusal(
             403,
             f"{request.method} {target.path[:200]} is none of the calls that leave from here: models are asked, "
             "listed and asked to count; everything else of a provider is closed to agents.",
@@ -213,8 +205,15 @@ class Proxy:
         if not operation.metered and request.method != "POST" and not request.content.at_eof():
             # A server that does not expect one would take it for the next request, whose answer somebody else gets.
             self._note(line.agent, "refused", f"{request.method} {target.path[:200]} with a body")
-            raise _Refusal(400, f"a {request.method} has no body here.", close=True)
-        body = await self._body(line, request, answer)
+            raise Refusal(400, f"a {request.method} has no body here.", close=True)
+        if not operation.metered and (wait_s := line.pace.take()) is not None:
+            raise Refusal(
+                429,
+                f"{line.agent} may list models and count tokens {harmless.PER_SECOND:.0f} times a second for long, "
+                f"and {harmless.BURST} times at once. Ask again in {wait_s} s.",
+                retry_after_s=wait_s,
+            )
+        body = await self._body(line, request, answer, LONGEST if operation.metered else harmless.LONGEST)
         try:
             if operation.metered:
                 await self._metered(line, request, answer, target, operation.api, account, body)
@@ -226,34 +225,34 @@ class Proxy:
     def _account(self, line: Line, provider: Provider) -> AccountSettings:
         name = line.registration.accounts.get(provider)
         if name is None:
-            raise _Refusal(403, f"{line.agent} has no account with {provider}. Give it one in roster.yaml.")
+            raise Refusal(403, f"{line.agent} has no account with {provider}. Give it one in roster.yaml.")
         account = self._accounts.get(name)
         if account is None or account.provider != provider:
-            raise _Refusal(403, f"there is no account {name} with {provider}. Set it up in muster.yaml.")
+            raise Refusal(403, f"there is no account {name} with {provider}. Set it up in muster.yaml.")
         return account
 
-    async def _body(self, line: Line, request: web.BaseRequest, answer: answers.Answer) -> Body:
+    async def _body(self, line: Line, request: web.BaseRequest, answer: answers.Answer, longest: int) -> Body:
         expected = request.headers.get("Expect")
         if expected is not None:
             if expected.lower() != "100-continue":
-                raise _Refusal(417, "nothing but 100-continue can be expected here.", close=True)
+                raise Refusal(417, "nothing but 100-continue can be expected here.", close=True)
             if request.version >= (1, 1) and not request.content.at_eof():
                 answer.go_on()
         if request.headers.get("Content-Encoding", "").strip().lower() not in _KNOWN_ENCODINGS:
-            raise _Refusal(415, "the body is encoded in a way that is not known here; send it plain.", close=True)
+            raise Refusal(415, "the body is encoded in a way that is not known here; send it plain.", close=True)
         try:
-            return await self._bodies.read(request, line.agent)
+            return await self._bodies.read(request, line.agent, longest)
         except TooLong as error:
-            raise _Refusal(413, str(error), close=True) from None
+            raise Refusal(413, str(error), close=True) from None
         except NoRoom as error:
-            raise _Refusal(503, str(error), retry_after_s=5, close=True) from None
+            raise Refusal(503, str(error), retry_after_s=5, close=True) from None
         except Stalled as error:
-            raise _Refusal(408, str(error), close=True) from None
+            raise Refusal(408, str(error), close=True) from None
         except OSError as error:
             if isinstance(error, ConnectionError):
                 raise
             _log.error("spool not writable", agent=line.agent, error=str(error))
-            raise _Refusal(503, "the egress has no room for long requests (a full disk?).", close=True) from None
+            raise Refusal(503, "the egress has no room for long requests (a full disk?).", close=True) from None
 
     async def _outgoing(self, request: web.BaseRequest, answer: answers.Answer, account: AccountSettings) -> Any:
         credential = None
@@ -263,7 +262,7 @@ class Proxy:
                 try:
                     credential = await self.credentials.get(account.credential)
                 except NoCredential as error:
-                    raise _Refusal(
+                    raise Refusal(
                         503, f"the credential of the account {account.name} is not to be had: {error}"
                     ) from None
         if credential is not None:
@@ -273,7 +272,7 @@ class Proxy:
                 request.headers.items(), provider=account.provider, credential=credential, own=account.passthrough
             )
         except ValueError as error:
-            raise _Refusal(400, str(error)) from None
+            raise Refusal(400, str(error)) from None
 
     async def _metered(
         self,
@@ -307,9 +306,9 @@ class Proxy:
             lease = await self._gate.admit(asked)
         except Refused as refused:
             final = refused.retry_after_s is None
-            raise _Refusal(403 if final else 429, str(refused), retry_after_s=refused.retry_after_s) from None
+            raise Refusal(403 if final else 429, str(refused), retry_after_s=refused.retry_after_s) from None
         except LedgerUnwritable as error:
-            raise _Refusal(503, str(error), retry_after_s=5) from None
+            raise Refusal(503, str(error), retry_after_s=5) from None
         passage = Passage(
             lease=lease,
             answer=answer,
@@ -345,43 +344,18 @@ class Proxy:
         body: Body,
     ) -> None:
         outgoing = await self._outgoing(request, answer, account)
-        task = asyncio.current_task()
-        response: aiohttp.ClientResponse | None = None
-        ended: Cut | None = None
-
-        def cut(why: Cut) -> None:
-            nonlocal ended
-            ended = why
-            if response is not None:
-                upstream.abort(response)
-            api = apis.PROVIDERS[account.provider].api
-            answer.last_word(refusals.status_of(api, 403), refusals.body(api, 403, why.reason))
-            if task is not None:
-                task.cancel()
-
-        unwatch = self._gate.watch(line.agent, cut)
-        try:
-            response = await self._upstream.send(request.method, _url(account, target), outgoing, body)
-            length = response.content_length
-            answer.begin(response.status, headers.returning(response.raw_headers, decoded=False), length=length)
-            async for chunk in response.content.iter_any():
-                answer.write(chunk)
-                await answer.drained()
-            answer.end()
-        except asyncio.CancelledError:
-            if ended is None:
-                raise
-        except UpstreamGone as gone:
-            raise _Refusal(502, str(gone)) from None
-        except (aiohttp.ClientError, TimeoutError) as error:
-            if isinstance(error, ConnectionError):
-                raise
-            answer.abort()
-        finally:
-            unwatch()
-            if response is not None and not response.content.at_eof():
-                upstream.abort(response)
-        if response is not None and response.status == 401 and account.credential is not None:
+        status = await harmless.carry(
+            agent=line.agent,
+            gate=self._gate,
+            way=self._upstream,
+            account=account,
+            method=request.method,
+            url=_url(account, target),
+            outgoing=outgoing,
+            body=body,
+            answer=answer,
+        )
+        if status == 401 and account.credential is not None:
             self.credentials.forget(account.credential)
 
     async def _read(self, api: Api, body: Body, account: AccountSettings) -> Asking:
@@ -394,7 +368,7 @@ class Proxy:
             async with self._bodies.one_at_a_time:
                 return await asyncio.to_thread(read)
         except asking.BadAsking as error:
-            raise _Refusal(error.status, str(error)) from None
+            raise Refusal(error.status, str(error)) from None
 
     async def _rewrite(self, body: Body, wanted: Asking, max_tokens: int | None) -> None:
         """Put the bound on output in, and the wish for usage."""
@@ -414,14 +388,14 @@ class Proxy:
 def _target(request: web.BaseRequest, path: str, provider: Provider | None) -> Target:
     hosts = request.headers.getall("Host", ())
     if len(hosts) > 1:
-        raise _Refusal(400, "the request names more than one host.", close=True)
+        raise Refusal(400, "the request names more than one host.", close=True)
     lengths = request.headers.getall("Content-Length", ())
     if len(lengths) > 1 or (lengths and "Transfer-Encoding" in request.headers):
-        raise _Refusal(400, "the request says twice how long its body is.", close=True)
+        raise Refusal(400, "the request says twice how long its body is.", close=True)
     try:
         return targets.read(path, provider=provider)
     except targets.BadTarget as error:
-        raise _Refusal(400, str(error), close=True) from None
+        raise Refusal(400, str(error), close=True) from None
 
 
 def _url(account: AccountSettings, target: Target) -> str:
@@ -434,7 +408,7 @@ def _attempt(request: web.BaseRequest) -> int:
     return min(int(said) + 1, _MOST_ATTEMPTS) if said.isascii() and said.isdecimal() and len(said) < 5 else 1
 
 
-def _refuse(answer: answers.Answer, api: Api, refusal: _Refusal) -> None:
+def _refuse(answer: answers.Answer, api: Api, refusal: Refusal) -> None:
     found = list(answers.JSON)
     if refusal.retry_after_s is not None:
         found.append((b"Retry-After", b"%d" % refusal.retry_after_s))

@@ -15,6 +15,18 @@ if TYPE_CHECKING:
 
     from egress.apis import Api
 
+
+class Refusal(Exception):
+    """The answer to a request that goes nowhere."""
+
+    def __init__(self, status: int, message: str, *, retry_after_s: int | None = None, close: bool = False) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after_s = retry_after_s
+        self.close = close
+        """What is left of the request is not read: the connection ends with the answer."""
+
+
 # Anthropic documentation, "Errors".
 _ANTHROPIC = {
     400: "invalid_request_error",

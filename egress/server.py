@@ -94,6 +94,11 @@ class Egress:
             "head": self.ledger.head._asdict(),
             "agents": sorted(self.ledger.agents),
             "streams": self.proxy.streams,
+            # Calls that use no tokens, since each agent's listener was opened.
+            "harmless": {
+                line.agent: {"passed": line.pace.passed, "held_back": line.pace.held_back}
+                for line in self.listeners.lines
+            },
             "estop": self._paths.estop.exists(),
         }
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from egress.admission import Asked, Lease
+    from egress.entries import Observation
     from egress.flow import Limits, Traffic
     from egress.routes import IPAddress, Target
 
@@ -47,6 +48,9 @@ class Gate:
 
     def denied(self, agent: str) -> Cut | None:
         return self.cuts.get(agent)
+
+    def observe(self, observations: tuple[Observation, ...]) -> None:
+        raise NotImplementedError
 
     def watch(self, agent: str, act: Callable[[Cut], None]) -> Callable[[], None]:
         entry = (agent, act)

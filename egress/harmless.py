@@ -1,0 +1,126 @@
+"""Calls that use no tokens: lists of models, and counting what a request would be read as.
+
+They cost nothing, so that no budget bounds them, and there is no row of the ledger for each. What bounds them is a
+pace of each agent's own (a token bucket), without which one agent could spend the account's requests per minute, which
+providers count for these, too, and the time of this process. What they tell of an account's quota is kept as that of
+any other response.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+
+from egress import apis, headers, quota, refusals, upstream
+from egress.refusals import Refusal
+from egress.upstream import UpstreamGone
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from multidict import CIMultiDict
+
+    from egress.admission import Cut, Gatekeeper
+    from egress.answers import Answer
+    from egress.bodies import Body
+    from egress.settings import AccountSettings
+    from egress.upstream import Upstream
+
+#: So many calls an agent may make at once. Claude Code counts each of its tools by itself when it is asked for its
+#: context, dozens at a time.
+BURST: Final = 60
+#: And so many a second for ever: about what Anthropic allows the smallest of accounts (100 a minute; its documentation,
+#: "Token counting").
+PER_SECOND: Final = 2.0
+#: Bytes of a body: whole conversations are counted, but providers take no larger ones (Anthropic documentation,
+#: "Request size limits").
+LONGEST: Final = 32 * 2**20
+
+
+class Pace:
+    """Of one agent: what it may still ask now, and what it has asked."""
+
+    __slots__ = ("_at", "_clock", "_left", "held_back", "passed")
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` in seconds, from anywhere."""
+        self._clock = clock
+        self._left = float(BURST)
+        self._at = clock()
+        self.passed = 0
+        """Since this egress listens for the agent."""
+        self.held_back = 0
+
+    def take(self) -> int | None:
+        """Let one call pass; or else after how many seconds the next one may."""
+        now = self._clock()
+        self._left = min(float(BURST), self._left + max(0.0, now - self._at) * PER_SECOND)
+        self._at = now
+        if self._left < 1:
+            self.held_back += 1
+            return max(1, math.ceil((1 - self._left) / PER_SECOND))
+        self._left -= 1
+        self.passed += 1
+        return None
+
+
+async def carry(
+    *,
+    agent: str,
+    gate: Gatekeeper,
+    way: Upstream,
+    account: AccountSettings,
+    method: str,
+    url: str,
+    outgoing: CIMultiDict[str],
+    body: Body,
+    answer: Answer,
+) -> int | None:
+    """Send a call on and its response back, unless the agent is cut off meanwhile. The provider's status, if any.
+
+    Raises:
+        Refusal: the provider is not to be had.
+        ConnectionError: the client is gone.
+    """
+    task = asyncio.current_task()
+    response: aiohttp.ClientResponse | None = None
+    ended = False
+
+    def cut(why: Cut) -> None:
+        nonlocal ended
+        ended = True
+        if response is not None:
+            upstream.abort(response)
+        api = apis.PROVIDERS[account.provider].api
+        answer.last_word(refusals.status_of(api, 403), refusals.body(api, 403, why.reason))
+        if task is not None:
+            task.cancel()
+
+    unwatch = gate.watch(agent, cut)
+    try:
+        response = await way.send(method, url, outgoing, body)
+        gate.observe(quota.observe(account.provider, account.name, response.headers, time.time()))
+        length = response.content_length
+        answer.begin(response.status, headers.returning(response.raw_headers, decoded=False), length=length)
+        async for chunk in response.content.iter_any():
+            answer.write(chunk)
+            await answer.drained()
+        answer.end()
+    except asyncio.CancelledError:
+        if not ended:
+            raise
+    except UpstreamGone as gone:
+        raise Refusal(502, str(gone)) from None
+    except (aiohttp.ClientError, TimeoutError) as error:
+        if isinstance(error, ConnectionError):
+            raise
+        answer.abort()
+    finally:
+        unwatch()
+        if response is not None and not response.content.at_eof():
+            upstream.abort(response)
+    return None if response is None else response.status
