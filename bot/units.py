@@ -79,9 +79,7 @@ def of_orchestrator(paths: Paths, environ: Mapping[str, str]) -> dict[str, str]:
     variables = {**environment(environ), **{name: environ[name] for name in _PLACES if environ.get(name)}}
     if paths.home is not None:
         variables["MUSTER_HOME"] = str(paths.home)
-    text = units.orchestrator_unit(
-        installation=paths.label, folder=paths.state, secrets=secrets_of(paths), variables=variables
-    )
+    text = units.orchestrator_unit(folder=paths.state, secrets=secrets_of(paths), variables=variables)
     egress = units.egress_unit(
         installation=paths.label,
         command=command(paths),

@@ -25,6 +25,7 @@ START_S: Final = 90
 STOP_S: Final = 30
 #: Seconds after which an orchestrator that failed is started again.
 AGAIN_S: Final = 10
+_AGAIN: Final = ("Restart=on-failure", f"RestartSec={AGAIN_S}")
 
 _HEADER: Final = (
     "# Written by Muster, and written anew when it changes; put what is yours into a drop-in (systemctl edit).\n"
@@ -70,68 +71,34 @@ def agent_unit(*, agent: str, folder: Path, installation: str, variables: Mappin
         variables: the whole environment of the agent host.
     """
     command = alone(host_command(folder), variables)
-    # Where systemd hears that the agent host listens (sd_notify(3)): the one variable that it must put in itself.
-    words = [*map(_word, command[:2]), '"NOTIFY_SOCKET=${NOTIFY_SOCKET}"', *map(_word, command[2:])]
-    return f"""{_HEADER}
-[Unit]
-Description=Muster agent {agent}
-ConditionPathExists={_path(folder / WANTED)}
-Before={orchestrator_name(installation)}
-StartLimitIntervalSec=0
-
-[Service]
-Type=notify
-ExecStart={" ".join(words)}
-WorkingDirectory={_path(folder)}
-StandardOutput=append:{_path(folder / LOG)}
-StandardError=append:{_path(folder / LOG)}
-UMask=0077
-Restart=no
-Delegate=memory pids
-KillMode=mixed
-OOMPolicy=continue
-TimeoutStartSec={START_S}
-TimeoutStopSec={STOP_S}
-
-[Install]
-WantedBy=default.target
-"""
+    return _unit(
+        f"Muster agent {agent}",
+        order=(f"ConditionPathExists={_path(folder / WANTED)}", f"Before={orchestrator_name(installation)}"),
+        # Where systemd hears that the agent host listens (sd_notify(3)): the one variable that it must put in itself.
+        words=[*map(_word, command[:2]), '"NOTIFY_SOCKET=${NOTIFY_SOCKET}"', *map(_word, command[2:])],
+        notifies=True,
+        folder=folder,
+        given=[f"StandardOutput=append:{_path(folder / LOG)}", f"StandardError=append:{_path(folder / LOG)}"],
+        ends=["Restart=no", "Delegate=memory pids", "KillMode=mixed"],
+    )
 
 
-def orchestrator_unit(*, installation: str, folder: Path, secrets: Path, variables: Mapping[str, str]) -> str:
+def orchestrator_unit(*, folder: Path, secrets: Path, variables: Mapping[str, str]) -> str:
     """The unit of the orchestrator.
 
     Args:
-        installation: as `orchestrator_name` takes it.
         folder: where it works.
         secrets: a file of variables that it reads when it is there.
         variables: what it is given besides.
     """
-    # By way of env, since a variable cannot stand for the program, and so no dollar sign can be written in its path.
-    command = ["/usr/bin/env", sys.executable, "-P", "-m", "bot.doors.cli", "up", "--unattended"]
-    given = "\n".join(f"Environment={_word(f'{name}={value}', dollar=False)}" for name, value in variables.items())
-    # Agents that run as processes or in tmux are children of this unit's: what ends it must leave them alone.
-    return f"""{_HEADER}
-[Unit]
-Description=Muster, a fleet of AI coding agents
-StartLimitIntervalSec=0
-
-[Service]
-Type=exec
-ExecStart={" ".join(map(_word, command))}
-WorkingDirectory={_path(folder)}
-{given}
-EnvironmentFile=-{_path(secrets)}
-UMask=0077
-Restart=on-failure
-RestartSec={AGAIN_S}
-KillMode=process
-OOMPolicy=continue
-TimeoutStopSec={STOP_S}
-
-[Install]
-WantedBy=default.target
-"""
+    return _unit(
+        "Muster, a fleet of AI coding agents",
+        words=_by_env([sys.executable, "-P", "-m", "bot.doors.cli", "up", "--unattended"]),
+        folder=folder,
+        given=_given(variables, secrets),
+        # Agents that run as processes or in tmux are children of this unit's: what ends it must leave them alone.
+        ends=[*_AGAIN, "KillMode=process"],
+    )
 
 
 def egress_unit(
@@ -146,30 +113,72 @@ def egress_unit(
         secrets: a file of variables that it reads when it is there.
         variables: what it is given besides.
     """
-    given = "\n".join(f"Environment={_word(f'{name}={value}', dollar=False)}" for name, value in variables.items())
-    # One that runs already keeps this one out: it stands by, and takes over when that one ends.
-    return f"""{_HEADER}
-[Unit]
-Description=Muster egress
-Before={orchestrator_name(installation)}
-StartLimitIntervalSec=0
+    return _unit(
+        "Muster egress",
+        order=(f"Before={orchestrator_name(installation)}",),
+        words=_by_env(command),
+        folder=folder,
+        given=_given(variables, secrets),
+        # One that runs already keeps this one out: it stands by, and takes over when that one ends.
+        ends=[*_AGAIN, "KillMode=mixed"],
+    )
 
-[Service]
-Type=exec
-ExecStart={" ".join(map(_word, ["/usr/bin/env", *command]))}
-WorkingDirectory={_path(folder)}
-{given}
-EnvironmentFile=-{_path(secrets)}
-UMask=0077
-Restart=on-failure
-RestartSec={AGAIN_S}
-KillMode=mixed
-OOMPolicy=continue
-TimeoutStopSec={STOP_S}
 
-[Install]
-WantedBy=default.target
-"""
+def _unit(
+    description: str,
+    *,
+    words: Sequence[str],
+    folder: Path,
+    given: Sequence[str],
+    ends: Sequence[str],
+    order: Sequence[str] = (),
+    notifies: bool = False,
+) -> str:
+    """A unit of ours.
+
+    Args:
+        description: what people see of it.
+        words: the command line, each word as `_word` has it.
+        folder: where it works.
+        given: what it reads from and writes to, as settings.
+        ends: what happens when it ends, and how it is ended, as settings.
+        order: when it is started, as settings.
+        notifies: it says itself when it has started.
+    """
+    lines = [
+        _HEADER,
+        "[Unit]",
+        f"Description={description}",
+        *order,
+        "StartLimitIntervalSec=0",
+        "",
+        "[Service]",
+        f"Type={'notify' if notifies else 'exec'}",
+        f"ExecStart={' '.join(words)}",
+        f"WorkingDirectory={_path(folder)}",
+        *given,
+        "UMask=0077",
+        *ends,
+        "OOMPolicy=continue",
+        *([f"TimeoutStartSec={START_S}"] if notifies else []),
+        f"TimeoutStopSec={STOP_S}",
+        "",
+        "[Install]",
+        "WantedBy=default.target",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _by_env(command: Sequence[str]) -> list[str]:
+    """A command line by way of env: a variable cannot stand for the program, and so no dollar sign can be written in
+    its path."""
+    return [_word(word) for word in ("/usr/bin/env", *command)]
+
+
+def _given(variables: Mapping[str, str], secrets: Path) -> list[str]:
+    """Variables, and a file of more that may be there."""
+    given = [f"Environment={_word(f'{name}={value}', dollar=False)}" for name, value in variables.items()]
+    return [*given, f"EnvironmentFile=-{_path(secrets)}"]
 
 
 def _word(word: str, *, dollar: bool = True) -> str:

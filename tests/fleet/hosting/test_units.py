@@ -21,9 +21,7 @@ def agent(folder: Path, **variables: str) -> str:
 
 
 def orchestrator(folder: Path) -> str:
-    return orchestrator_unit(
-        installation="", folder=folder, secrets=folder / "secrets.env", variables={"PATH": f"/bin:/opt/{ODD}"}
-    )
+    return orchestrator_unit(folder=folder, secrets=folder / "secrets.env", variables={"PATH": f"/bin:/opt/{ODD}"})
 
 
 def egress(folder: Path) -> str:
