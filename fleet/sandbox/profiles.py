@@ -63,50 +63,45 @@ class Shown:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Written:
+class _Profile:
+    """What is the same before and after profiles are merged."""
+
+    routes: tuple[str, ...] = ()
+    env: Mapping[str, Any] = field(default_factory=dict)
+    """Texts, or references to where they are (register.references)."""
+    memory: int | None = None
+    """Bytes: of all its processes together where the system lets that be bounded, otherwise of each."""
+    pids: int | None = None
+    allowance: tuple[Any, ...] = ()
+    """Limits as plain data, for whoever keeps them. Only its own; what its lineage says holds where it says nothing."""
+    pool: tuple[Any, ...] = ()
+    image: str | None = None
+    """Of a container; `container.HOST_IMAGE`: the host's programs."""
+    flags: tuple[str, ...] = ()
+    """Of a container; once merged, as `container.flags` gives them."""
+    engine: Engine | None = None
+    """None: whichever is there."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Written(_Profile):
     """A profile as it is written."""
 
     kind: Kind | None = None
     extends: tuple[str, ...] = ()
-    routes: tuple[str, ...] = ()
     mounts: tuple[str, ...] = ()
     """As `mount` reads them."""
-    env: Mapping[str, Any] = field(default_factory=dict)
-    """Texts, or references to where they are (register.references)."""
-    memory: int | None = None
-    """Bytes."""
-    pids: int | None = None
-    allowance: tuple[Any, ...] = ()
-    """Limits as plain data, for whoever keeps them."""
-    pool: tuple[Any, ...] = ()
-    image: str | None = None
-    flags: tuple[str, ...] = ()
-    engine: Engine | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Profile:
+class Profile(_Profile):
     """A profile with all that it extends."""
 
     name: str
     kind: Kind
     lineage: tuple[str, ...]
     """It and those that it extends, the most specific first."""
-    routes: tuple[str, ...] = ()
     mounts: tuple[Shown, ...] = ()
-    env: Mapping[str, Any] = field(default_factory=dict)
-    memory: int | None = None
-    """Bytes: of all its processes together where the system lets that be bounded, otherwise of each."""
-    pids: int | None = None
-    allowance: tuple[Any, ...] = ()
-    """Its own alone; what its lineage says holds where it says nothing."""
-    pool: tuple[Any, ...] = ()
-    image: str | None = None
-    """Of a container; `container.HOST_IMAGE`: the host's programs."""
-    flags: tuple[str, ...] = ()
-    """Of a container, as `container.flags` gives them."""
-    engine: Engine | None = None
-    """None: whichever is there."""
 
     @property
     def programs_of_host(self) -> bool:
