@@ -8,16 +8,19 @@ import errno
 import os
 import tempfile
 from collections import Counter
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from register.errors import MusterError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
     from aiohttp import StreamReader, web
+
+_T = TypeVar("_T")
 
 #: Longer ones lie in a file.
 IN_MEMORY: Final = 2**20
@@ -27,6 +30,8 @@ MOST_IN_MEMORY: Final = 128 * 2**20
 MOST_ON_DISK: Final = 2 * 2**30
 #: Of either, the part that one agent may have: who sends many and never ends them keeps no other from asking.
 SHARE: Final = 1 / 4
+#: Long ones that are parsed at a time, over all agents.
+MOST_PARSED: Final = 2
 #: A client that sends nothing for so long, and has not sent all, is gone.
 SILENCE_S: Final = 60.0
 _PIECE: Final = 2**18
@@ -106,9 +111,13 @@ class Bodies:
         self._in_memory: Counter[str] = Counter()
         self._on_disk: Counter[str] = Counter()
         """In bytes, by whose they are."""
-        self.one_at_a_time = asyncio.Lock()
-        """Held while a long one is read and rewritten, which needs several times its size in memory."""
+        self._turns = Turns(MOST_PARSED)
         self._held: dict[int, tuple[int, int]] = {}
+
+    async def work_on(self, whose: str, work: Callable[[], _T]) -> _T:
+        """Parse or rewrite a long one in a thread, which needs several times its size in memory; so in turn."""
+        async with self._turns.turn(whose):
+            return await _in_thread(work)
 
     async def read(self, request: web.BaseRequest, whose: str, longest: int = LONGEST) -> Body:
         """Take the whole of a request's body.
@@ -178,7 +187,7 @@ class Bodies:
         parts.clear()
         self._on_disk[whose] += size
         try:
-            await asyncio.to_thread(_write, file, content)
+            await _in_thread(lambda: _write(file, content))
         except BaseException:
             _less(self._on_disk, whose, size)
             raise
@@ -194,6 +203,48 @@ class Bodies:
                 os.close(body._file)
             body._file = None
         body._content = b""
+
+
+class Turns:
+    """So many things are done at a time, of each agent's one; those of different agents in turn.
+
+    An agent has at most one in the queue that all wait in. So who sends a hundred waits behind itself, and whoever
+    else comes waits for one of each of the others' at most.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._all = asyncio.Semaphore(most)
+        self._own: dict[str, tuple[asyncio.Lock, int]] = {}
+
+    @asynccontextmanager
+    async def turn(self, whose: str) -> AsyncIterator[None]:
+        """Wait for one, and have it while the block runs."""
+        lock, users = self._own.get(whose, (None, 0))
+        lock = lock or asyncio.Lock()
+        self._own[whose] = lock, users + 1
+        try:
+            # Both queues are first come, first served (asyncio's documentation says so of locks and semaphores).
+            async with lock, self._all:
+                yield
+        finally:
+            _, users = self._own.pop(whose)
+            if users > 1:
+                self._own[whose] = lock, users - 1
+
+
+async def _in_thread(work: Callable[[], _T]) -> _T:
+    """Do this in a thread. Who is cancelled meanwhile goes only after it is done: the thread has the file's number,
+    which after the file is closed may be another's."""
+    running = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        while not running.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([running])
+        if not running.cancelled():
+            running.exception()
+        raise
 
 
 def _is_full(held: Counter[str], whose: str, more: int, most: int) -> bool:

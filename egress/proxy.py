@@ -284,7 +284,7 @@ class Proxy:
         account: AccountSettings,
         body: Body,
     ) -> None:
-        wanted = await self._read(api, body, account)
+        wanted = await self._read(line, api, body, account)
         outgoing = await self._outgoing(request, answer, account)
         # As what it was read here, lest it is read otherwise there (as a form, in another charset).
         outgoing["Content-Type"] = "application/json"
@@ -323,7 +323,7 @@ class Proxy:
         try:
 
             async def send() -> aiohttp.ClientResponse:
-                await self._rewrite(body, wanted, lease.max_tokens)
+                await self._rewrite(line, body, wanted, lease.max_tokens)
                 return await self._upstream.send(request.method, _url(account, target), outgoing, body)
 
             status = await passage.run(send)
@@ -358,19 +358,18 @@ class Proxy:
         if status == 401 and account.credential is not None:
             self.credentials.forget(account.credential)
 
-    async def _read(self, api: Api, body: Body, account: AccountSettings) -> Asking:
+    async def _read(self, line: Line, api: Api, body: Body, account: AccountSettings) -> Asking:
         def read() -> Asking:
             return asking.read(api, body.content(), server_tools=account.server_tools, premium=account.premium)
 
         try:
             if not body.long:
                 return read()
-            async with self._bodies.one_at_a_time:
-                return await asyncio.to_thread(read)
+            return await self._bodies.work_on(line.agent, read)
         except asking.BadAsking as error:
             raise Refusal(error.status, str(error)) from None
 
-    async def _rewrite(self, body: Body, wanted: Asking, max_tokens: int | None) -> None:
+    async def _rewrite(self, line: Line, body: Body, wanted: Asking, max_tokens: int | None) -> None:
         """Put the bound on output in, and the wish for usage."""
         if not asking.edits(wanted, max_tokens, True):
             return
@@ -381,8 +380,7 @@ class Proxy:
         if not body.long:
             rewrite()
             return
-        async with self._bodies.one_at_a_time:
-            await asyncio.to_thread(rewrite)
+        await self._bodies.work_on(line.agent, rewrite)
 
 
 def _target(request: web.BaseRequest, path: str, provider: Provider | None) -> Target:
