@@ -12,13 +12,14 @@ from bot.errors import UsageError, UserError
 from bot.limits import read_window
 from bot.outlet.settings import EACH_AGENT, addressed, limits_of, scope_of
 from bot.timestamps import timestamp
+from bot.views import some
 from budget import windows
 from budget.scopes import Scope
 from egress.apis import PROVIDERS
 from fleet.names import is_agent_name
 from fleet.problems import suggestion
 from fleet.sandbox import profiles
-from register.queries import budgets
+from register.queries import agents, budgets
 from register.queries.budgets import BudgetRow
 
 if TYPE_CHECKING:
@@ -53,12 +54,9 @@ async def holding(services: Services) -> tuple[LimitSettings, ...]:
 
 async def set_budget(ctx: Context, scope: str, limit: str, *, window: str | None, policy: str) -> Reply:
     services = ctx.services
-    scope = _scope(scope, services)
+    scope = await _known(_scope(scope), services)
     amount, unit = amounts.read(limit)
-    try:
-        within = "" if window is None else read_window(window)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+    within = "" if window is None else _window(window)
     row = BudgetRow(
         scope=scope,
         unit=unit,
@@ -68,26 +66,57 @@ async def set_budget(ctx: Context, scope: str, limit: str, *, window: str | None
         set_by=ctx.identity,
         set_at=services.clock(),
     )
+    beside = await _beside(services, row)
     await ctx.commit("set", lambda tx: budgets.put(tx, row))
     note = await _pushed(services)
-    text = f"{rendering.code(scope)}: {amounts.amount(amount, unit)}{_per(within)}, then {policy}.{note}"
+    text = f"{rendering.code(scope)}: {amounts.amount(amount, unit)}{_per(within)}, then {policy}.{beside}{note}"
     return Reply(text, _json(_limit_of(row), None, services.clock()))
 
 
-async def clear_budget(ctx: Context, scope: str) -> Reply:
+async def _beside(services: Services, row: BudgetRow) -> str:
+    """What is to be said of the other limits of its scope: those that go on holding, and those of files that do not."""
+    async with services.store.read() as tx:
+        given = [each for each in await budgets.every(tx) if each.scope == row.scope]
+    others = [each for each in given if (each.unit, each.window) != (row.unit, row.window)]
+    if others:
+        ways = {f"budget clear {row.scope} --window {each.window or 'none'}" for each in others}
+        # Of the same window, in another unit, it would take this one along.
+        ways = {f"budget clear {row.scope}"} if row.window in {each.window for each in others} else ways
+        holds = "Both hold now" if len(others) == 1 else "All hold now"
+        listed = _listed([_limit_of(each) for each in others])
+        return f" {holds}: beside it {listed}, until {' and '.join(map(command_line, sorted(ways)))}."
+    if given:
+        return ""
+    kind, scope = addressed(row.scope)
+    filed = [each.model_dump() for each in await holding(services) if (each.kind, each.scope) == (kind, scope)]
+    return f" It holds instead of what the files say of it ({_listed(filed)})." if filed else ""
+
+
+def _listed(limits: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(f"{amounts.amount(each['amount'], each['unit'])}{_per(each['window'])}" for each in limits)
+
+
+async def clear_budget(ctx: Context, scope: str, *, window: str | None) -> Reply:
     services = ctx.services
-    scope = _scope(scope, services, known=False)
-    gone = await ctx.commit("clear", lambda tx: budgets.clear(tx, scope))
+    scope = _scope(scope)
+    within = None if window is None else "" if window.strip().casefold() == "none" else _window(window)
+    gone = await ctx.commit("clear", lambda tx: budgets.clear(tx, scope, within))
     kind, inner = addressed(scope)
-    left = [each for each in await holding(services) if (each.kind, each.scope) == (kind, inner)]
+    left = [each.model_dump() for each in await holding(services) if (each.kind, each.scope) == (kind, inner)]
+    async with services.store.read() as tx:
+        given = any(each.scope == scope for each in await budgets.every(tx))
     if not gone:
-        written = " What holds there is written in a file; change it there, or set another." if left else ""
-        raise UserError(f"No limit was set by command for {rendering.code(scope)}.{written}")
+        holds = ""
+        if left and given:
+            holds = f" What was set there: {_listed(left)}."
+        elif left:
+            holds = " What holds there is written in a file; change it there, or set another."
+        which = "" if within is None else " in this window"
+        raise UserError(f"No limit was set by command for {rendering.code(scope)}{which}.{holds}")
     note = await _pushed(services)
     again = "No limit of its own holds there any more."
     if left:
-        listed = ", ".join(f"{amounts.amount(each.amount, each.unit)}{_per(each.window)}" for each in left)
-        again = f"What the files say of it holds again: {listed}."
+        again = f"{'There holds still' if given else 'What the files say of it holds again'}: {_listed(left)}."
     return Reply(f"{rendering.code(scope)}: taken back. {again}{note}", {"scope": scope, "cleared": gone})
 
 
@@ -98,7 +127,14 @@ async def _pushed(services: Services) -> str:
     return " ⚠️ The egress does not answer now; it is told as soon as it does, and until then what held before holds."
 
 
-def _scope(scope: str, services: Services, *, known: bool = True) -> str:
+def _window(text: str) -> str:
+    try:
+        return read_window(text)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def _scope(scope: str) -> str:
     """The scope as it is kept.
 
     Raises:
@@ -113,20 +149,49 @@ def _scope(scope: str, services: Services, *, known: bool = True) -> str:
     if found is None or found.sort == "launch":
         meant = f" Did you mean agent:{scope}?" if is_agent_name(scope) else ""
         raise UsageError(f"{scope[:60]!r} is no scope of a budget; there are {_SCOPES}.{meant}")
-    names: Mapping[str, Sequence[str]] = {
-        "account": list(services.settings.accounts),
-        "provider": list(PROVIDERS),
-        "profile": [*profiles.BUILT_IN, *services.settings.sandboxes],
-    }
-    there = names.get(found.sort)
-    if known and there is not None and found.name not in there:
-        listed = ", ".join(there) or "none"
-        raise UsageError(
-            f"There is no {found.sort} {found.name!r}; there is {listed}.{suggestion(found.name, list(there))}"
-        )
-    if known and found.sort == "agent" and not is_agent_name(found.name):
-        raise UsageError(f"{found.name!r} is no name of an agent.")
     return str(found)
+
+
+async def _known(scope: str, services: Services) -> str:
+    """The same scope, if what it names is there: a limit on a name that nobody has would look as if it held.
+
+    Raises:
+        UsageError: nothing is called so; what is.
+    """
+    if scope == EACH_AGENT:
+        return scope
+    found = Scope.parse(scope)
+    there: Sequence[str]
+    match found.sort:
+        case "account":
+            there = list(services.settings.accounts)
+        case "provider":
+            there = list(PROVIDERS)
+        case "profile":
+            there = [*profiles.BUILT_IN, *services.settings.sandboxes]
+        case "agent":
+            there = await _agents(services)
+        case _:
+            return scope
+    if found.name in there:
+        return scope
+    listed = some(there) or "none"
+    first = ""
+    if found.sort == "agent" and is_agent_name(found.name):
+        first = f" One that is to come is written into the roster first: {command_line(f'add {found.name}')}."
+    raise UsageError(
+        f"There is no {found.sort} {found.name[:60]!r}; there is {listed}."
+        f"{suggestion(found.name, there)}{first} Nothing was set."
+    )
+
+
+async def _agents(services: Services) -> list[str]:
+    """Who is in the roster, or was launched without being in it."""
+    async with services.store.read() as tx:
+        names = {row.name for row in await agents.every(tx)}
+    latest = services.lookout.roster
+    await latest.refresh()
+    return sorted(names | (latest.names or frozenset()))
 
 
 def _limit_of(row: BudgetRow) -> dict[str, Any]:

@@ -54,6 +54,8 @@ async def budget_set(
 ) -> Reply:
     """Set a limit. For its scope, what is set so goes before what muster.yaml and roster.yaml say.
 
+    Set again with the same window it replaces the one before; limits of several windows hold beside each other.
+
     Args:
         scope: host, account:NAME, provider:NAME or profile:NAME for all together; agent:NAME for one agent; agent for
             each agent that has no limit of its own.
@@ -68,15 +70,16 @@ async def budget_set(
 
 
 @command("budget clear", permission=ADMIN, help_section="budget", confirm=True)
-async def budget_clear(ctx: Context, scope: str) -> Reply:
+async def budget_clear(ctx: Context, scope: str, *, window: str | None = None) -> Reply:
     """Take back the limits that were set by command for a scope. What the files say of it holds again.
 
     Args:
         scope: as `budget` shows it.
+        window: only those of this window, as they were set; none for those that hold for good.
     """
     from bot.budgeting import clear_budget
 
-    return await clear_budget(ctx, scope)
+    return await clear_budget(ctx, scope, window=window)
 
 
 @command("cutoff", permission=OPERATOR, help_section="budget")

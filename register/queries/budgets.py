@@ -47,6 +47,9 @@ async def put(tx: AsyncConnection, row: BudgetRow) -> None:
     await tx.execute(insert(budgets), [asdict(row)])
 
 
-async def clear(tx: AsyncConnection, scope: str) -> int:
-    """Take back what was set for a scope; says how many limits went."""
-    return (await tx.execute(delete(budgets).where(budgets.c.scope == scope))).rowcount
+async def clear(tx: AsyncConnection, scope: str, window: str | None = None) -> int:
+    """Take back what was set for a scope (in one window, if one is named); says how many limits went."""
+    those = budgets.c.scope == scope
+    if window is not None:
+        those &= budgets.c.window == window
+    return (await tx.execute(delete(budgets).where(those))).rowcount

@@ -90,6 +90,7 @@ async def test_a_limit_that_is_used_up_is_told_once_and_opened_by_a_higher_one(h
         shown = await home.ask("!budget")
         assert "| agent:coder0 | 40k tokens a day |" in shown
         assert "🔴 cutoff" in shown
+        await home.ask("!add coder7")
         await home.ask("!budget set agent:coder7 3M --policy kill")
         assert "| agent:coder7 | 3M tokens | - | - | ⚪ kill |" in await home.ask("!budget")
         assert "used up: `agent:coder0`. `!budget set` raises it." in await home.ask("!restore coder0")

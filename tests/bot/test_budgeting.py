@@ -1,0 +1,58 @@
+"""Setting limits by command: of what is there, and without one that is silently beside or instead of another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.bot.house import House, house
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+_SETTINGS = "budgets:\n  host: [{tokens: 20M, window: day}, {usd: 300, window: month}]\n"
+_ROSTER = "preset: minimal\nagents:\n  - {name: coder0, runtime: sim, sandbox: none}\n"
+
+
+@pytest.fixture
+async def home(tmp_path: Path) -> AsyncIterator[House]:
+    async with house(tmp_path, settings=_SETTINGS, roster=_ROSTER) as made:
+        yield made
+
+
+async def test_limits_of_several_windows_hold_together_and_are_told_and_cleared_one_by_one(home: House) -> None:
+    async with home.open():
+        first = await home.ask("!budget set host 5M --window day")
+        assert "It holds instead of what the files say of it (20M tokens a day, $300.00 a month)." in first
+        second = await home.ask("!budget set host 25M --window week")
+        assert "Both hold now: beside it 5M tokens a day, until `!budget clear host --window day`." in second
+        again = await home.ask("!budget set host 6M --window week --policy freeze")
+        assert "6M tokens a week, then freeze. Both hold now" in again
+        third = await home.ask("!budget set host 100usd")
+        assert "All hold now: beside it 5M tokens a day, 6M tokens a week" in third
+        await home.ask("!budget clear host --window day")
+        assert "There holds still: 6M tokens a week, $100.00." in await home.ask("!confirm")
+        await home.ask("!budget clear host --window none")
+        assert "There holds still: 6M tokens a week." in await home.ask("!confirm")
+        await home.ask("!budget clear host --window 7h")
+        assert "in this window. What was set there: 6M tokens a week." in await home.ask("!confirm")
+        await home.ask("!budget clear host")
+        assert "What the files say of it holds again: 20M tokens a day" in await home.ask("!confirm")
+
+
+async def test_a_limit_on_a_name_that_nobody_has_is_refused_with_the_nearest(home: House) -> None:
+    async with home.open():
+        for scope, says in (
+            ("agent:codre0", "There is no agent 'codre0'; there is coder0. Did you mean 'coder0'? One that is to come"),
+            ("profile:bubblewarp", "Did you mean 'bubblewrap'?"),
+            ("account:simm", "there is sim. Did you mean 'sim'?"),
+            ("provider:antropic", "Did you mean 'anthropic'?"),
+            ("coder0", "Did you mean agent:coder0?"),
+        ):
+            said = await home.ask(f"!budget set {scope} 5M")
+            assert says in said
+        assert "| host |" in (shown := await home.ask("!budget"))
+        assert "agent" not in shown, "nothing was set"
+        assert "then cutoff" in await home.ask("!budget set agent:coder0 5M")
