@@ -266,11 +266,12 @@ def muster_yaml(answers: Answers) -> str:
         'command_prefix: "!"',
         "timezone: UTC  # in which times are shown, like Europe/Vienna",
         "",
-        "# Logins and API keys with providers. Without one, a runtime uses its own login (`muster login claude`).",
-        "# accounts:",
-        "#   work:",
-        "#     provider: anthropic  # or openai",
-        "#     credential: env:ANTHROPIC_API_KEY",
+        "# Logins and API keys with providers. The egress has them, agents do not. Without one, a runtime that has no",
+        "# sandbox uses its own login (`muster login claude`).",
+        *_ACCOUNTS,
+        "",
+        "# What may be spent, in tokens or usd, in a day, week, month or 5h; and then: cutoff, freeze or kill.",
+        *_BUDGETS,
         "",
         "# What holds for agents whose entry in roster.yaml does not say otherwise.",
         "agents:",
@@ -286,6 +287,19 @@ def muster_yaml(answers: Answers) -> str:
     return "\n".join(lines)
 
 
+_ACCOUNTS = [
+    "# accounts:",
+    "#   work:",
+    "#     provider: anthropic  # or openai",
+    "#     credential: env:ANTHROPIC_API_KEY",
+]
+_BUDGETS = [
+    "# budgets:",
+    "#   agent: {tokens: 2M, window: day}  # each agent that has no limit of its own",
+    "#   host:  # all together on this machine",
+    "#     - {tokens: 20M, window: day}",
+    "#     - {usd: 50, window: month, policy: freeze}",
+]
 _NO_OPERATORS = ["# operators:", '#   "matrix:@ana:example.org": admin']
 
 

@@ -50,6 +50,28 @@ def test_without_questions_there_is_a_terminal(paths: Paths) -> None:
     assert paths.muster_yaml.stat().st_mode & 0o777 == 0o600
 
 
+def test_what_is_written_of_accounts_and_budgets_is_right_once_it_is_no_comment(paths: Paths) -> None:
+    init.init(paths, Answers(runtime="none"), None)
+    text = paths.muster_yaml.read_text()
+    for block in ("accounts", "budgets"):
+        lines = text.splitlines()
+        first = last = lines.index(f"# {block}:")
+        while last < len(lines) and lines[last].startswith("# "):
+            lines[last] = lines[last][2:]
+            last += 1
+        assert last > first + 3
+        paths.muster_yaml.write_text("\n".join(lines))
+        assert config.check(paths).problems == (), block
+        text = "\n".join(lines)
+    settings = config.load(paths)
+    assert str(settings.accounts["work"].credential) == "env:ANTHROPIC_API_KEY"
+    assert [(scope, limit.amount, limit.unit) for scope, limit in settings.budgets.pools()] == [
+        ("host", 20e6, "tokens"),
+        ("host", 50.0, "usd"),
+    ]
+    assert [(scope, limit.window) for scope, limit in settings.budgets.allowances()] == [("host", "day")]
+
+
 def test_a_matrix_room_from_options(paths: Paths) -> None:
     init.init(paths, MATRIX, None)
     found = config.check(paths)
