@@ -17,6 +17,8 @@ from apscheduler.executors.asyncio import AsyncIOExecutor
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
+from register.errors import MusterError
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -66,7 +68,7 @@ class Jobs:
         for job in self.table:
             self._records[job.name] = Record(name=job.name)
             trigger = IntervalTrigger(seconds=job.every_s, timezone="UTC")
-            scheduler.add_job(_to_its_end, trigger, (job.act,), id=job.name, name=job.name)
+            scheduler.add_job(self._run, trigger, (job,), id=job.name, name=job.name)
         scheduler.start()
         self._scheduler = scheduler
 
@@ -76,12 +78,27 @@ class Jobs:
             self._scheduler.shutdown(wait=False)
             self._scheduler = None
 
+    async def _run(self, job: Job) -> str | None:
+        """Run a job; why it could not do its work now, which its next time may mend. What else it raises is a fault.
+
+        One that is cut off because the scheduler stops has not failed.
+        """
+        with contextlib.suppress(asyncio.CancelledError):
+            try:
+                await job.act()
+            except MusterError as error:
+                if self._records[job.name].last_error != str(error):
+                    # For as long as a register is away, it is the same again and again.
+                    log.warning("job.not_done", job=job.name, reason=str(error))
+                return str(error)
+        return None
+
     def _happened(self, event: JobEvent) -> None:
         record = self._records.get(event.job_id)
         if record is None:
             return
         if event.code == EVENT_JOB_EXECUTED:
-            record = replace(record, last_run=self.clock(), last_error=None)
+            record = replace(record, last_run=self.clock(), last_error=event.retval)
         elif event.code == EVENT_JOB_ERROR:
             error = event.exception
             log.error("job.failed", job=event.job_id, error=repr(error))
@@ -98,9 +115,3 @@ class Jobs:
             due = job.next_run_time.timestamp() if job is not None and job.next_run_time is not None else None
             result.append(replace(record, next_run=due))
         return result
-
-
-async def _to_its_end(act: Callable[[], Awaitable[None]]) -> None:
-    """Run a job; one that is cut off because the scheduler stops has not failed."""
-    with contextlib.suppress(asyncio.CancelledError):
-        await act()
