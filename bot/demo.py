@@ -13,7 +13,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from bot.config import Account, load
-from bot.orchestrator import redaction_of, running, until_stopped
+from bot.masking import redaction_of
+from bot.orchestrator import running, until_stopped
 from bot.outlet.inside import inside
 from bot.paths import Paths
 from bot.up import converse_at_keyboard, first_of, log_to

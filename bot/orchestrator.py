@@ -15,12 +15,11 @@ import socket
 import time
 from dataclasses import dataclass, field
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from bot import core, health, onboarding, tenure
+from bot import assembling, connecting, core, health, tenure
 from bot.agents import Agents
 from bot.alarms import Alarms
 from bot.commands import sections
@@ -28,15 +27,12 @@ from bot.commands.completion import words_of
 from bot.commands.execution import Executor
 from bot.commands.table import TABLE, Permission
 from bot.conversations import Conversations
-from bot.doors import pane
 from bot.doors.gateway import Gateway
-from bot.doors.tools import ToolDoor, tools_for
-from bot.errors import UserError
+from bot.doors.tools import ToolDoor
 from bot.events import EventHub
 from bot.lock import only_one
-from bot.logins import login_home
 from bot.lookout import Lookout
-from bot.masking import redaction_of as redaction_of
+from bot.masking import redaction_of
 from bot.operators import Operators
 from bot.outlet.outlet import Outlet
 from bot.peers import Peers
@@ -44,34 +40,26 @@ from bot.pictures import Pictures
 from bot.registers import open_register
 from bot.saying import Speaker
 from bot.services import Services
+from bot.stages import beside, within
 from bot.strangers import Strangers
 from bot.telling import Teller
+from bot.upkeep import forgetting, versions
 from bot.upkeep.holding import held_back
-from bot.upkeep.retention import bound_logs, sweep_files
+from bot.upkeep.retention import bound_logs
 from bot.utterances import Utterances
 from bot.watches import Watches
-from connectors import registry, retention
 from connectors.delivery import Delivery, DeliverySettings
-from connectors.messages import Capabilities, Health
-from fleet.access import Account
-from fleet.assembly import Assembly, Introduction
+from connectors.messages import Capabilities
 from fleet.findings import Limits
 from fleet.latest_roster import LatestRoster
-from fleet.planning import Defaults, Planner
-from fleet.roles import library
-from fleet.sandbox.profiles import merged
-from register.crashpoints import declare
-from register.errors import MusterError, RegisterAway
-from register.queries import agent_messages, approvals, audit, command_runs, peers, tool_calls
-from register.queries import agents as agent_rows
+from register.errors import RegisterAway
 from register.store import Store
 from scheduler.jobs import Job, Jobs
 from scheduler.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
-    from bot.commands.context import Origin
     from bot.config import Settings
     from bot.outlet.outlet import Source
     from bot.paths import Paths
@@ -80,29 +68,6 @@ if TYPE_CHECKING:
     from register.store import Store
 
 log = structlog.get_logger(__name__)
-
-#: Seconds that each stage of stopping may take.
-STOP_LIMIT = 5.0
-#: Seconds that showing "typing" may take; it is a courtesy.
-TYPING_LIMIT = 5.0
-FORGET = declare("commands.forget")
-
-#: Runs of commands, and what went to agents or was asked by them, are kept for so many seconds: longer than the keys of
-#: the events that asked for them.
-KEEP_RUNS = 420 * 86_400.0
-KEEP_AUDIT = 5 * 365 * 86_400.0
-#: Files for chat and from chat are kept for so many seconds.
-KEEP_FILES = 14 * 86_400.0
-#: The terminal's main room.
-TERMINAL_ROOM = "fleet"
-
-
-def program_version() -> str:
-    """The installed version."""
-    try:
-        return version("muster-fleet")
-    except PackageNotFoundError:
-        return "0"
 
 
 @dataclass(slots=True)
@@ -138,31 +103,6 @@ class Orchestrator:
         await self.delivery.idle()
 
 
-def _make_connectors(
-    paths: Paths, settings: Settings, may_invite: Callable[[str, str], Any]
-) -> tuple[dict[str, Connector], dict[str, Health]]:
-    made: dict[str, Connector] = {}
-    broken = {
-        name: Health(kind=name, reachable=None, authenticated=None, last_seen=None, detail=reason)
-        for name, reason in settings.broken.items()
-    }
-    for each in settings.connectors:
-
-        async def invited(sender: str, name: str = each.name) -> bool:
-            allowed: bool = await may_invite(name, sender)
-            return allowed
-
-        try:
-            folder = paths.connector_folder(each.name)
-            folder.mkdir(mode=0o700, exist_ok=True)
-            made[each.name] = registry.make(each.kind, each.name, each.settings, folder, may_invite=invited)
-        except MusterError as error:
-            broken[each.name] = Health(
-                kind=each.kind, reachable=None, authenticated=None, last_seen=None, detail=str(error)
-            )
-    return made, broken
-
-
 @contextlib.asynccontextmanager
 async def running(
     paths: Paths,
@@ -195,9 +135,9 @@ async def running(
         try:
             async with (
                 tenure.held(store, paths.state, clock) as lease,
-                _task("tenure", tenure.keep(store, lease, clock)),
+                beside("tenure", tenure.keep(store, lease, clock)),
                 _running(paths, settings, environ, store, clock, connectors or {}, bring_up, egress) as orchestrator,
-                _task("core", orchestrator.bring_up()) if bring_up else contextlib.nullcontext(),
+                beside("core", orchestrator.bring_up()) if bring_up else contextlib.nullcontext(),
             ):
                 yield orchestrator
         finally:
@@ -222,7 +162,7 @@ async def _running(
     async def may_invite(connector: str, sender: str) -> bool:
         return await operators.permission(f"{connector}:{sender}") >= Permission.OPERATOR
 
-    connectors, broken = _make_connectors(paths, settings, may_invite)
+    connectors, broken = connecting.make(paths, settings, may_invite)
     connectors.update(more)
 
     def capabilities(name: str) -> Capabilities:
@@ -235,38 +175,13 @@ async def _running(
     def time_of_day(at: float) -> str:
         return f"{datetime.fromtimestamp(at, settings.timezone):%H:%M} ({settings.timezone.key})"
 
-    async def introduce(name: str) -> Introduction:
-        async with store.read() as tx:
-            row, rows = await agent_rows.get(tx, name), await agent_rows.every(tx)
-        if row is None:
-            return Introduction()
-        roles = await asyncio.to_thread(library, paths.roles)
-        return Introduction(text=onboarding.introduction(row, rows), tools=tools_for(row.role, roles, TABLE))
-
     async def open_way(asked: WayAsked) -> Way:
         way: Way = await services.outlet.open_way(asked)
         return way
 
-    planner = Planner(
-        folder_of=paths.agent_folder,
-        workspace_of=paths.workspace,
-        roster=paths.roster_yaml,
-        hidden=paths.private_folders(),
-        accounts=_accounts(settings, environ),
-        defaults=_defaults(settings),
-        profiles=merged({name: profile.written() for name, profile in settings.sandboxes.items()}),
-        with_way=egress is not None,
-    )
-    assembly = Assembly(
-        planner=planner,
-        socket_of=paths.agent_socket,
-        login_of=lambda runtime: login_home(paths, runtime),
-        environ=environ,
-        tools_socket_of=paths.tools_socket,
-        introduce=introduce,
-        viewer_of=lambda name: pane.command(paths, name),
-        installation=paths.label,
-        open_way=None if egress is None else open_way,
+    planner = assembling.planner(paths, settings, environ, with_way=egress is not None)
+    assembly = assembling.assembly(
+        planner, paths, environ, store=store, table=TABLE, open_way=None if egress is None else open_way
     )
     sections.load()
     services = Services(
@@ -275,7 +190,7 @@ async def _running(
         table=TABLE,
         operators=operators,
         events=events,
-        version=program_version(),
+        version=versions.of_this(),
         started_at=clock(),
         redact=redact,
         capabilities=capabilities,
@@ -316,7 +231,7 @@ async def _running(
         clock=clock,
         wake_delivery=told,
         publish=events.publish,
-        show_typing=_typing(connectors),
+        show_typing=connecting.typing(connectors),
         give_up_after=settings.delivery.give_up_after,
         keep_journal=settings.retention.journals,
         fresh_for=roster.fresh_for,
@@ -335,7 +250,7 @@ async def _running(
     )
     tools = ToolDoor(services, executor, words, agents.link)
     lookout = Lookout(store=store, agents=agents, roster=roster, folders=paths.agents, clock=clock, redact=redact)
-    main_room = _main_room(settings)
+    main_room = connecting.main_room(settings)
     watchdog = Watchdog(
         store=store,
         look=lookout.look,
@@ -356,7 +271,7 @@ async def _running(
     jobs = Jobs(
         (
             Job("confirmations", 30.0, conversations.lapse),
-            Job("retention", 3600.0, lambda: _retain(store, paths, clock, settings.retention.files)),
+            Job("retention", 3600.0, lambda: forgetting.sweep(store, paths, clock, settings.retention.files)),
             Job("logs", 30.0, lambda: bound_logs(paths, settings.retention.logs)),
             Job("journals", 3600.0, agents.prune),
             Job("watchdog", settings.watchdog.every, watchdog.sweep),
@@ -393,17 +308,17 @@ async def _serving(orchestrator: Orchestrator, watches: Watches, tools: ToolDoor
     """Everything that runs, each stage stopped before what it uses."""
     gateway = Gateway(orchestrator.services, orchestrator.executor, orchestrator.paths.gateway_socket)
     async with contextlib.AsyncExitStack() as stages:
-        await stages.enter_async_context(_task("agents", orchestrator.agents.run()))
-        await stages.enter_async_context(_task("delivery", orchestrator.delivery.run()))
-        await stages.enter_async_context(_task("watches", watches.run()))
+        await stages.enter_async_context(beside("agents", orchestrator.agents.run()))
+        await stages.enter_async_context(beside("delivery", orchestrator.delivery.run()))
+        await stages.enter_async_context(beside("watches", watches.run()))
         if orchestrator.services.outlet is not None:
-            await stages.enter_async_context(_task("outlet", orchestrator.services.outlet.run()))
+            await stages.enter_async_context(beside("outlet", orchestrator.services.outlet.run()))
         await orchestrator.executor.resume()
-        await stages.enter_async_context(_task("outages", _after_outages(orchestrator)))
-        stages.push_async_callback(_within, "commands", orchestrator.executor.stop())
-        await stages.enter_async_context(_task("tools", tools.run()))
+        await stages.enter_async_context(beside("outages", _after_outages(orchestrator)))
+        stages.push_async_callback(within, "commands", orchestrator.executor.stop())
+        await stages.enter_async_context(beside("tools", tools.run()))
         await gateway.start()
-        stages.push_async_callback(_within, "gateway", gateway.stop())
+        stages.push_async_callback(within, "gateway", gateway.stop())
         orchestrator.jobs.start()
         stages.callback(orchestrator.jobs.stop)
         log.info("muster.started", version=orchestrator.services.version)
@@ -421,125 +336,6 @@ async def _after_outages(orchestrator: Orchestrator) -> None:
         with contextlib.suppress(RegisterAway):
             await orchestrator.executor.resume()
         orchestrator.delivery.wake()
-
-
-@contextlib.asynccontextmanager
-async def _task(name: str, work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run `work` beside the block; its failure is the block's, and it ends with the block."""
-    owner = asyncio.current_task()
-    assert owner is not None
-    task = asyncio.create_task(work, name=name)
-
-    def ended(done: asyncio.Task[None]) -> None:
-        if not done.cancelled() and done.exception() is not None:
-            log.error("stage.failed", stage=name, exc_info=done.exception())
-            owner.cancel()
-
-    task.add_done_callback(ended)
-    try:
-        yield
-    finally:
-        task.remove_done_callback(ended)
-        task.cancel()
-        done, _ = await asyncio.wait([task], timeout=STOP_LIMIT)
-        if not done:
-            log.warning("stage.slow_to_stop", stage=name, limit_s=STOP_LIMIT)
-        elif not task.cancelled() and (error := task.exception()) is not None:
-            raise error
-
-
-async def _within(name: str, work: Coroutine[Any, Any, None]) -> None:
-    try:
-        async with asyncio.timeout(STOP_LIMIT):
-            await work
-    except TimeoutError:
-        log.warning("stage.slow_to_stop", stage=name, limit_s=STOP_LIMIT)
-
-
-def _main_room(settings: Settings) -> Callable[[Origin | None], tuple[str, str]]:
-    def choose(origin: Origin | None) -> tuple[str, str]:
-        if origin is not None:
-            return origin.connector, origin.parent or origin.conversation
-        for each in settings.connectors:
-            room = each.fleet_room or (TERMINAL_ROOM if each.kind == "terminal" else None)
-            if room is not None:
-                return each.name, room
-        raise UserError(
-            "there is no room for the agent's thread: set connectors.NAME.fleet_room in muster.yaml, or launch it from "
-            "the chat room."
-        )
-
-    return choose
-
-
-def _typing(connectors: Mapping[str, Connector]) -> Callable[[str, str, bool], Awaitable[None]]:
-    async def show(name: str, conversation: str, active: bool) -> None:
-        connector = connectors.get(name)
-        if connector is None or not connector.capabilities.typing:
-            return
-        try:
-            async with asyncio.timeout(TYPING_LIMIT):
-                await connector.typing(conversation, active=active)
-        except TimeoutError:
-            pass
-        except Exception as error:
-            # Nobody's work is to end over it.
-            log.info("typing.not_shown", connector=name, reason=repr(error))
-
-    return show
-
-
-async def _retain(store: Store, paths: Paths, clock: Callable[[], float], files: int = 10**9) -> None:
-    """Forget what nobody needs any more, in the register and of files for chat, of which `files` bytes stay."""
-    now = clock()
-    await retention.sweep(store, now)
-    async with store.write(FORGET) as tx:
-        await command_runs.forget(tx, now - KEEP_RUNS)
-        await agent_messages.forget(tx, now - KEEP_RUNS)
-        await approvals.forget(tx, now - KEEP_RUNS)
-        await audit.forget(tx, now - KEEP_AUDIT)
-        await peers.forget(tx, now - KEEP_RUNS)
-        await tool_calls.forget(tx, now - KEEP_FILES)
-    await sweep_files(store, (paths.outgoing, paths.incoming), before=now - KEEP_FILES, limit=files)
-
-
-def _accounts(settings: Settings, environ: Mapping[str, str]) -> Mapping[str, Account]:
-    def secret(name: str) -> Callable[[], str | None]:
-        credential = settings.accounts[name].credential
-        return lambda: None if credential is None else credential.resolve(environ)
-
-    def is_token(name: str) -> bool:
-        """Whether it is a token of a subscription, which its own program tells by how it begins."""
-        try:
-            return (secret(name)() or "").startswith("sk-ant-oat")
-        except MusterError:
-            return False
-
-    return {
-        name: Account(
-            name=name,
-            provider=account.provider,
-            base_url=account.base_url,
-            secret=secret(name),
-            has_credential=account.credential is not None,
-            oauth=account.provider == "anthropic" and is_token(name),
-            passthrough=account.passthrough,
-        )
-        for name, account in settings.accounts.items()
-    }
-
-
-def _defaults(settings: Settings) -> Defaults:
-    return Defaults(
-        runtime=settings.agents.runtime,
-        model=settings.agents.model,
-        sandbox=settings.agents.sandbox,
-        workspaces=settings.agents.workspaces,
-        initialize_timeout_s=settings.agents.initialize_timeout,
-        heartbeat_s=settings.agents.heartbeat,
-        permission_timeout_s=settings.approvals.timeout,
-        log_bytes=settings.retention.logs,
-    )
 
 
 def _limits(settings: Settings) -> Limits:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from bot import logs
 from bot.config import load
-from bot.orchestrator import redaction_of, running, until_stopped
+from bot.masking import redaction_of
+from bot.orchestrator import running, until_stopped
 from bot.outlet.process import EgressProcess, variables_of
 from bot.upkeep import switching
 from register.queries import agent_messages

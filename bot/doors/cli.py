@@ -371,12 +371,9 @@ def _unknown(table: CommandTable, names: Sequence[str], words: str) -> str:
 
 def _version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        from importlib.metadata import PackageNotFoundError, version
+        from bot.upkeep.versions import of_this
 
-        try:
-            click.echo(f"muster {version('muster-fleet')}")
-        except PackageNotFoundError:
-            click.echo("muster (not installed)")
+        click.echo(f"muster {of_this('(not installed)')}")
         ctx.exit()
 
 

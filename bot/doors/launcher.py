@@ -27,8 +27,6 @@ def handed_over(arguments: Sequence[str], environ: Mapping[str, str]) -> list[st
         return None
     if environ.get(STAY) or not os.path.islink(paths.state / "current"):
         return None
-    from importlib.metadata import PackageNotFoundError, version
-
     from bot.upkeep import versions
 
     prefix = versions.current(paths)
@@ -38,10 +36,6 @@ def handed_over(arguments: Sequence[str], environ: Mapping[str, str]) -> list[st
             file=sys.stderr,
         )
         return None
-    try:
-        ours = version("muster-fleet")
-    except PackageNotFoundError:
-        ours = ""
-    if versions.runs_here(prefix) or not versions.is_newer(prefix.name, ours):
+    if versions.runs_here(prefix) or not versions.is_newer(prefix.name, versions.of_this("")):
         return None
     return [str(versions.python_of(prefix)), "-P", "-m", "bot.doors.cli", *arguments]

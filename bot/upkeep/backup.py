@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING
 
 from bot.config import load
 from bot.errors import UserError
-from bot.orchestrator import program_version
 from bot.outlet.process import places
 from bot.registers import password
-from bot.upkeep import archive, selection, switching
+from bot.upkeep import archive, selection, switching, versions
 from bot.upkeep.archive import Header, Written
 from bot.upkeep.patience import in_thread
 from register import address as addresses
@@ -77,7 +76,7 @@ async def backup(
                 progress=lambda table, rows, total: progress(f"register, {table}: {rows} of {total}"),
             )
             header = Header(
-                muster=program_version(),
+                muster=versions.of_this(),
                 schema=copied.revision,
                 made_at=now,
                 host=socket.gethostname(),

@@ -29,6 +29,16 @@ _VERSION: Final = re.compile(
 _PHASES: Final = {"a": -3, "alpha": -3, "b": -2, "beta": -2, "c": -1, "rc": -1, "pre": -1, "preview": -1}
 
 
+def of_this(otherwise: str = "0") -> str:
+    """The version of this process, or `otherwise` where it was not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("muster-fleet")
+    except PackageNotFoundError:
+        return otherwise
+
+
 def order(version: str) -> tuple[object, ...]:
     """What versions are sorted by: PEP 440, without what is local. What is no version is before all."""
     match = _VERSION.fullmatch(version.strip())

@@ -224,14 +224,14 @@ async def test_dying_while_old_things_are_forgotten(tmp_path: Path, synapse: Syn
 
 _FORGET = """
 import asyncio, os, time
-from bot.orchestrator import _retain
 from bot.paths import Paths
+from bot.upkeep import forgetting
 from register.store import Store
 
 async def main(days):
     paths = Paths.of(os.environ)
     store = await Store.open(paths.register_url)
-    await _retain(store, paths, lambda: time.time() + days * 86400)
+    await forgetting.sweep(store, paths, lambda: time.time() + days * 86400)
     await store.close()
 
 asyncio.run(main({days}))

@@ -1,11 +1,11 @@
-"""What the orchestrator is made of, before anything runs."""
+"""What never leaves."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from bot.config import load
-from bot.orchestrator import redaction_of
+from bot.masking import redaction_of
 from bot.paths import Paths
 
 if TYPE_CHECKING:
