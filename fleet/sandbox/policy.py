@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from fleet.errors import FleetError
 from fleet.sandbox import bubblewrap, container, profiles, wrapping
-from fleet.sandbox.system import system
+from fleet.sandbox.system import kernel, system
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 _TRY_FOR_S = 20.0
 _TRY_CONTAINER_FOR_S = 60.0
-#: What the first processes in a container take of Python's library (fleet.sandbox.container_init, relay).
-_IMPORTS = "import ctypes, errno, json, os, resource, select, signal, socket, sys, time"
+#: What the first processes in a container take of Python's library (fleet.sandbox.container_init, closing, relay).
+_IMPORTS = "import ctypes, errno, json, os, resource, select, signal, socket, struct, sys, time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def available() -> Availability:
     try:
         tried = subprocess.run(
             [
-                *bubblewrap.isolated(program, system(), root=os.geteuid() == 0, network=False),
+                *bubblewrap.isolated(program, (*system(), *kernel()), root=os.geteuid() == 0, network=False),
                 *("--", "/bin/sh", "-c", ":"),
             ],
             env={},

@@ -1,11 +1,8 @@
-"""The first process in a sandbox: ``python -I -S relay.py SOCKET PORT [data=BYTES] [processes=N] -- COMMAND...``.
+"""The way out of a sandbox: ``python -I -S relay.py SOCKET PORT [data=BYTES] [processes=N] -- COMMAND...``.
 
 It listens on PORT of the loopback interface, leaves behind a process that carries what comes there to the unix socket
 SOCKET and back, and becomes COMMAND: with the process id, streams and signals that it got itself. SOCKET ``-`` leaves
-nothing behind. Calls of the kernel that lead around namespaces are closed to all of them (seccomp(2)): keyrings, which
-hold secrets of whoever started this, sockets to the host of a virtual machine (vsock(7)), and io_uring(7), which makes
-sockets by itself. With limits, COMMAND and all that it starts are bound to them (getrlimit(2): RLIMIT_DATA,
-RLIMIT_NPROC).
+nothing behind. With limits, COMMAND and all that it starts are bound to them (getrlimit(2): RLIMIT_DATA, RLIMIT_NPROC).
 
 Nothing of Muster need be seen inside but this file. What it carries it does not look at.
 """
@@ -16,7 +13,6 @@ import resource
 import select
 import signal
 import socket
-import struct
 import sys
 import time
 
@@ -32,18 +28,6 @@ _AGAIN_S = 0.1
 _SOON = (errno.ENOENT, errno.ECONNREFUSED, errno.EAGAIN)
 
 CLIENT, EGRESS = 0, 1
-
-#: By machine: its AUDIT_ARCH, add_key, request_key, keyctl, socket (linux/audit.h, asm/unistd.h).
-_CALLS = {
-    "x86_64": (0xC000003E, 248, 249, 250, 41),
-    "aarch64": (0xC00000B7, 217, 218, 219, 198),
-}
-_IO_URING_SETUP = 425
-#: From here on, x86-64 has the same calls once more, with other numbers.
-_X32 = 0x40000000
-_AF_VSOCK = 40
-_ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
-_PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS, _FILTER = 22, 38, 2
 
 
 class Connection:
@@ -255,53 +239,6 @@ def leave_behind(path: str, found: list[socket.socket]) -> None:
         os._exit(1)
 
 
-def close_calls(machine: str) -> None:
-    """Close those calls to this process and all that it starts, for ever.
-
-    Nothing is done on a machine not known here, nor by an interpreter without ctypes, as images may have: engines of
-    containers close most of these by themselves.
-
-    Raises:
-        OSError: the kernel cannot.
-    """
-    if machine not in _CALLS:
-        return
-    try:
-        import ctypes
-    except ImportError:
-        return
-    arch, *keys, make_socket = _CALLS[machine]
-    load, equal, least, give = 0x20, 0x15, 0x35, 0x06
-    denied, missing = _ERRNO | errno.EPERM, _ERRNO | errno.ENOSYS
-    # Each: code, steps when true, steps when false, value (linux/filter.h). The fields of struct seccomp_data: the
-    # number of the call at 0, the machine at 4, the first argument at 16.
-    program = [
-        (load, 0, 0, 4),
-        (equal, 1, 0, arch),
-        (give, 0, 0, missing),
-        (load, 0, 0, 0),
-        (least, 0, 1, _X32),
-        (give, 0, 0, missing),
-        (equal, 0, 1, _IO_URING_SETUP),
-        (give, 0, 0, missing),
-    ]
-    for number in keys:
-        program += [(equal, 0, 1, number), (give, 0, 0, denied)]
-    program += [
-        (equal, 0, 3, make_socket),
-        (load, 0, 0, 16),
-        (equal, 0, 1, _AF_VSOCK),
-        (give, 0, 0, denied),
-        (give, 0, 0, _ALLOW),
-    ]
-    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in program))
-    whole = ctypes.create_string_buffer(struct.pack("@HP", len(program), ctypes.addressof(code)))
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
-    if prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or prctl(_PR_SET_SECCOMP, _FILTER, ctypes.addressof(whole), 0, 0):
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-
-
 def bind(limits: dict[str, int]) -> None:
     """Bind this process, and what it becomes, to the limits."""
     for name, kind in (("data", resource.RLIMIT_DATA), ("processes", resource.RLIMIT_NPROC)):
@@ -325,11 +262,6 @@ def main(arguments: list[str]) -> int:
         return 2
     except OSError as error:
         print(f"The way out of the sandbox cannot be opened: {error.strerror}", file=sys.stderr)
-        return 1
-    try:
-        close_calls(os.uname().machine)
-    except OSError as error:
-        print(f"The sandbox cannot be closed by seccomp: {error.strerror}", file=sys.stderr)
         return 1
     if found:
         leave_behind(path, found)

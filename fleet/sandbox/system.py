@@ -3,6 +3,7 @@ certificates need. No keys, no shadow, nobody's home, none of the host's sockets
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,28 @@ ETC = (
     "terminfo",
     "timezone",
 )
+
+#: What the kernel says of itself in /proc, and lets root change without a capability: in kernel.core_pattern, for one,
+#: the program that it runs, outside, when a process crashes (proc(5), core(5)).
+_SETTINGS = ("acpi", "asound", "bus", "driver", "dynamic_debug", "fs", "irq", "pressure", "scsi", "sys")
+_TRIGGER = "sysrq-trigger"
+#: What root alone may read there: of memory and its pages, of timers, of everybody's keys.
+_OF_ROOT = (
+    *("allocinfo", "iomem", "ioports", "kcore", "keys", "kmsg", "kpagecgroup", "kpagecount", "kpageflags"),
+    *("latency_stats", "mtrr", "pagetypeinfo", "sched_debug", "slabinfo", "timer_list", "vmallocinfo", "zoneinfo"),
+)
+
+
+def kernel() -> tuple[Mount, ...]:
+    """What has to lie over a sandbox's own /proc when root runs it: its files go by who somebody is to the kernel,
+    which namespaces do not change. Nothing for others: with it, their agents could mount none for their own commands.
+    """
+    if os.geteuid() != 0:
+        return ()
+    proc, nothing = Path("/proc"), Path("/dev/null")
+    shown = [Mount("readonly", proc / name) for name in (*_SETTINGS, _TRIGGER)]
+    covered = [Mount("readonly", proc / name, nothing) for name in _OF_ROOT]
+    return tuple(mount for mount in (*shown, *covered) if mount.place.exists())
 
 
 def system(root: Path = Path("/")) -> tuple[Mount, ...]:

@@ -14,7 +14,7 @@ from fleet.sandbox import bubblewrap, container, limits
 from fleet.sandbox.bubblewrap import Mount
 from fleet.sandbox.places import check_mount, check_workspace
 from fleet.sandbox.profiles import BUILT_IN, DEFAULT, ENGINES
-from fleet.sandbox.system import system
+from fleet.sandbox.system import kernel, system
 from fleet.way import PORT
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fleet.sandbox.profiles import Engine, Profile
     from fleet.way import Way
 
+_CLOSING: Final = Path(__file__).with_name("closing.py")
 RELAY: Final = Path(__file__).with_name("relay.py")
 _CGROUP: Final = Path(__file__).with_name("cgroup.py")
 _ENGINE_CALL: Final = Path(__file__).with_name("engine_call.py")
@@ -110,8 +111,9 @@ def _container(
     # Not how many processes: those of a user may be counted across the whole host. The engine bounds them.
     bounds = () if profile.memory is None else (f"data={profile.memory}",)
     relayed = socket != "-" or bounds
-    first = (interpreter(profile), "-I", "-S", str(RELAY), socket, str(PORT), *bounds, "--") if relayed else ()
-    readonly = (*prepared.readonly, INIT, RELAY)
+    python = interpreter(profile)
+    relay = (python, "-I", "-S", str(RELAY), socket, str(PORT), *bounds, "--") if relayed else ()
+    readonly = (*prepared.readonly, INIT, _CLOSING, RELAY)
     mounts = (
         *(Mount("readonly", path) for path in readonly),
         *(Mount("empty", folder) for folder in hidden if any(folder.is_relative_to(path) for path in readonly)),
@@ -126,7 +128,7 @@ def _container(
     )
     return contained(
         profile,
-        ("-I", "-S", str(INIT), *first, *prepared.command),
+        ("-I", "-S", str(INIT), *closing(python), *relay, *prepared.command),
         called=container.name(home.parent),
         root=home.parent / ROOT,
         mounts=mounts,
@@ -213,13 +215,13 @@ def _bubblewrap(
         Mount("writable" if shown.writable else "readonly", shown.place, check_mount(shown, hidden))
         for shown in profile.mounts
     ]
-    first = _first(profile, way)
+    first = (*closing(), *_relay(profile, way))
     shown_of_way = _of_way(way)
     outer = bubblewrap.command_line(
         program,
         (*first, *prepared.command),
-        system=system(),
-        readonly=(*prepared.readonly, *(_relay() if first else ())),
+        system=(*system(), *kernel()),
+        readonly=(*prepared.readonly, *first_programs()),
         hidden=hidden,
         workspace=Mount("writable", workspace, workspace.resolve()),
         home=Mount("writable", home, home.resolve()),
@@ -231,13 +233,22 @@ def _bubblewrap(
     return (*_bounded(profile), *outer)
 
 
-def _first(profile: Profile, way: Way | None) -> tuple[str, ...]:
-    """The first process inside, which becomes the runtime; empty where nothing is to be done before."""
+def closing(python: str | None = None) -> tuple[str, ...]:
+    """What closes calls of the kernel, and becomes the rest of the command line.
+
+    Args:
+        python: the interpreter inside; None: this one.
+    """
+    # The interpreter alone: nothing of Muster's, and nothing of a workspace's, is imported.
+    return (python or str(_interpreter()), "-I", "-S", str(_CLOSING), *(("root",) if os.geteuid() == 0 else ()), "--")
+
+
+def _relay(profile: Profile, way: Way | None) -> tuple[str, ...]:
+    """What becomes the runtime, and leaves its way out behind; empty where there is none, and no limits either."""
     bounds = limits.words(profile.memory, profile.pids, release=os.uname().release)
     if way is None and not bounds:
         return ()
     socket = "-" if way is None or way.socket is None else str(way.socket)
-    # The interpreter alone: nothing of Muster's, and nothing of a workspace's, is imported.
     return (str(_interpreter()), "-I", "-S", str(RELAY), socket, str(PORT), *bounds, "--")
 
 
@@ -264,10 +275,10 @@ def _of_way(way: Way | None) -> tuple[Path, ...]:
     return (folder, *(file for file in (way.ca_file, way.bundle_file) if file is not None and file.parent != folder))
 
 
-def _relay() -> tuple[Path, ...]:
+def first_programs() -> tuple[Path, ...]:
     """What a sandbox must show for the first process to run."""
     of_the_system = any(_interpreter().is_relative_to(folder) for folder in programs.SYSTEM)
-    return (RELAY,) if of_the_system else (*programs.python_paths(), RELAY)
+    return (*(() if of_the_system else programs.python_paths()), _CLOSING, RELAY)
 
 
 def _interpreter() -> Path:

@@ -21,9 +21,9 @@ from typing import IO, TYPE_CHECKING, Final
 
 from fleet import programs
 from fleet.errors import FleetError, RuntimeMissing
-from fleet.sandbox import bubblewrap
+from fleet.sandbox import bubblewrap, wrapping
 from fleet.sandbox.bubblewrap import Mount
-from fleet.sandbox.system import system
+from fleet.sandbox.system import kernel, system
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,13 +122,16 @@ def inside(
     wrapper = shutil.which("bwrap")
     if wrapper is None:
         raise RuntimeMissing("bubblewrap is not installed: there is no program bwrap on the PATH.")
+    shown = (*wrapping.first_programs(), *program().readonly, *readonly)
     mounts = (
         *system(),
-        *(Mount("readonly", path, path.resolve()) for path in (*program().readonly, *readonly)),
+        *kernel(),
+        *(Mount("readonly", path, path.resolve()) for path in shown),
         *(Mount("writable", path, path.resolve()) for path in writable),
     )
     isolated = bubblewrap.isolated(wrapper, mounts, root=os.geteuid() == 0)
-    return (*isolated, "--unshare-net", "--chdir", str(cwd), "--", *command)
+    # What a hostile repository names is as hostile as its agent.
+    return (*isolated, "--unshare-net", "--chdir", str(cwd), "--", *wrapping.closing(), *command)
 
 
 def run(command: Sequence[str], *, timeout_s: float, file_bytes: int | None = None) -> Done:
