@@ -40,6 +40,7 @@ class EgressClient:
         """`control` is the socket (egress.places.EgressPaths.control)."""
         self._control = control
         self._session: aiohttp.ClientSession | None = None
+        self._closed = False
 
     async def __aenter__(self) -> EgressClient:
         return self
@@ -48,7 +49,8 @@ class EgressClient:
         await self.close()
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """Let go of the connections, for good."""
+        self._closed = True
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -121,6 +123,9 @@ class EgressClient:
     async def _ask(
         self, method: str, path: str, wanted: Mapping[str, Any] | None = None, *, timeout_s: float = ANSWER_S
     ) -> dict[str, Any]:
+        if self._closed:
+            # Whoever still held it does not open connections that nobody would close.
+            raise EgressUnreachable("The egress was let go of; another takes its place.")
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.UnixConnector(str(self._control)),

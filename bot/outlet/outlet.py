@@ -41,6 +41,8 @@ CERTIFICATES, BUNDLE = "ca.pem", "bundle.pem"
 
 #: How often it is looked whether the egress is there and knows what holds, seconds.
 EVERY_S = 5.0
+#: One of an older version waits so long for a moment at which nothing streams, seconds.
+RENEW_AFTER_S = 3_600.0
 #: Pauses between attempts to start it, seconds.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 
@@ -83,6 +85,7 @@ class Outlet:
     environ: Mapping[str, str]
     host: str
     every_s: float = EVERY_S
+    renew_after_s: float = RENEW_AFTER_S
     trouble: str | None = None
     """Why it is not there though it is needed; None: it is there, or nobody needs it."""
     needed: bool = False
@@ -91,6 +94,7 @@ class Outlet:
     copier: Copier = field(init=False)
     _news: News = field(init=False)
     _since: float = 0.0
+    _outdated_since: float | None = None
     _revision: str = ""
     _look: asyncio.Event = field(default_factory=asyncio.Event)
     _there: asyncio.Event = field(default_factory=asyncio.Event)
@@ -146,15 +150,25 @@ class Outlet:
                 return
         if found is None and self.client is not None:
             await self._lost(MusterError("its process ended."))
-        if found is not None and await self.source.is_outdated() and not (await found.status()).get("streams"):
-            # It lives on over updates until a moment at which nobody notices that another takes its place.
+        if found is not None and await self._is_to_be_renewed(found):
             log.info("egress.renewed")
+            self._gone()
             await self.source.stop()
         client = await self.ensure()
         if self.trouble is not None:
             await self._back()
         await self._let_go(client)
         await self._news.sum_up()
+
+    async def _is_to_be_renewed(self, client: EgressClient) -> bool:
+        """Whether it is of an older version, and nobody notices that another takes its place, or that was long ago."""
+        if not await self.source.is_outdated():
+            self._outdated_since = None
+            return False
+        now = self.services.clock()
+        since = self._outdated_since = now if self._outdated_since is None else self._outdated_since
+        # What is under way is given a few seconds then, and settled; its client asks again.
+        return not (await client.status()).get("streams") or now - since >= self.renew_after_s
 
     async def _is_needed(self) -> bool:
         """Whether an agent that should run may be one that was given a way out by an earlier process."""

@@ -34,6 +34,7 @@ log = structlog.get_logger(__name__)
 START_S = 30.0
 STOP_S = 15.0
 _PAUSE_S = 0.05
+_AGAIN_S = 0.5
 #: Bytes of what it printed that are looked through for the reason of a failed start.
 _LAST_WORDS = 2000
 
@@ -182,19 +183,26 @@ class EgressProcess:
             await self._client.close()
             # Whoever is started now knows nothing of what the one before was told.
             self._client = None
+        child = await self._spawned()
+        until = time.monotonic() + START_S
+        while (found := await self.find()) is None:
+            second = child.returncode == 1 and "runs here already" in last_words(self.paths)
+            if time.monotonic() > until or (child.returncode is not None and not second):
+                raise NotStarted(self._why(child))
+            if second:
+                # Another was started at the same moment, and listens soon; or the one before is at its end.
+                await asyncio.sleep(_AGAIN_S)
+                child = child if listens(places(self.paths).control) else await self._spawned()
+            await asyncio.sleep(_PAUSE_S)
+        return found
+
+    async def _spawned(self) -> subprocess.Popen[bytes]:
         child = await asyncio.to_thread(spawn, self.paths, self.environ, self.secrets)
         self._child = child
         # Whoever started it hears of its end, or it would stay as a zombie.
         threading.Thread(target=child.wait, name="egress", daemon=True).start()
         log.info("egress.started", pid=child.pid)
-        until = time.monotonic() + START_S
-        while (found := await self.find()) is None:
-            # Another may have been started at the same moment: then ours ends, and that one listens soon.
-            second = child.returncode == 1 and "runs here already" in last_words(self.paths)
-            if time.monotonic() > until or (child.returncode is not None and not second):
-                raise NotStarted(self._why(child))
-            await asyncio.sleep(_PAUSE_S)
-        return found
+        return child
 
     def _why(self, child: subprocess.Popen[bytes]) -> str:
         words = last_words(self.paths)
@@ -232,11 +240,13 @@ async def stop(paths: Paths) -> bool:
     control = places(paths).control
     if not listens(control):
         return False
+    pid = await asyncio.to_thread(pid_of, paths)
     async with EgressClient(control) as client:
         with contextlib.suppress(EgressUnreachable):
             await client.stop()
     until = time.monotonic() + STOP_S
-    while listens(control):
+    # It answers nobody any more before what is under way is settled and another may take its place.
+    while listens(control) or (pid is not None and await asyncio.to_thread(pid_of, paths) == pid):
         if time.monotonic() > until:
             raise MusterError(f"The egress was told to stop and has not yet. See {places(paths).log}.")
         await asyncio.sleep(_PAUSE_S)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -62,6 +64,78 @@ async def test_the_egress_outlives_the_orchestrator_and_comes_back_when_it_is_ki
         assert "✓ egress: agents: 1" in await home.ask("!health")
     assert await process.stop(home.paths)
     assert not await process.stop(home.paths)
+
+
+@pytest.fixture
+def older(tmp_path: Path) -> str:
+    """The program as an update left it in another place: by its path it is told that a process is not of this one."""
+    place = tmp_path / "older"
+    place.symlink_to(sys.prefix)
+    return str(place / "bin" / "python")
+
+
+async def test_an_egress_of_an_older_version_gives_way_when_nothing_streams(
+    home: House, older: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as then:
+        then.setattr(process, "sys", SimpleNamespace(executable=older))
+        async with home.open():
+            thread = await home.launch("coder0")
+            await home.marks(home.say("one", thread), "✅")
+            first = pid_of(home.paths)
+            assert process.command_of(first)[0] == older
+            midway = home.say("[[say: half of it,]][[wait: update]][[say: and the rest]]", thread)
+            await streams(home, 1)
+    async with home.open() as orchestrator:
+        orchestrator.services.outlet.every_s = 0.05
+        # Several looks, each of which finds it outdated and busy.
+        for _ in range(3):
+            orchestrator.services.outlet._look.set()
+            await streams(home, 1)
+        assert pid_of(home.paths) == first, "not in the middle of an answer"
+        home.models.release("update")
+        await home.marks(midway, "✅")
+        await home.heard(thread, "and the rest")
+        await until_another(home.paths, first)
+        await home.marks(home.say("three", thread), "✅")
+        assert process.command_of(pid_of(home.paths))[0] == sys.executable
+        used = await spent(home, 3)
+        assert (used.requests, used.estimated) == (3, 0), "none lost, none doubled, none estimated"
+
+
+@pytest.mark.slow
+async def test_an_older_egress_that_is_never_idle_gives_way_in_the_end_and_what_streams_is_settled(
+    home: House, older: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as then:
+        then.setattr(process, "sys", SimpleNamespace(executable=older))
+        async with home.open():
+            thread = await home.launch("coder0")
+            midway = home.say("[[say: half of it,]][[hang]]", thread)
+            await streams(home, 1)
+            first = pid_of(home.paths)
+    async with home.open() as orchestrator:
+        orchestrator.services.outlet.renew_after_s = 0.0
+        orchestrator.services.outlet._look.set()
+        await until_another(home.paths, first)
+        await home.marks(midway, "❌")
+        assert (await spent(home, 1)).requests == 1, "settled once"
+        await home.marks(home.say("again", thread), "✅")
+        assert (await spent(home, 2)).requests == 2
+
+
+async def streams(home: House, requests: int) -> None:
+    """Wait until so many requests are under way."""
+    async with asyncio.timeout(60):
+        while f"requests under way: {requests}" not in await home.ask("!health"):
+            await asyncio.sleep(0.05)
+
+
+async def until_another(paths: Paths, first: int) -> None:
+    """Wait until another egress listens than that process."""
+    async with asyncio.timeout(60):
+        while process.pid_of(paths) in (first, None) or not process.listens(places(paths).control):
+            await asyncio.sleep(0.05)
 
 
 async def test_why_it_does_not_come_up_is_said(tmp_path: Path) -> None:
