@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from bot import rendering
-from bot.commands.lines import command_line, written
+from bot.commands import sections
+from bot.commands.lines import command_line, from_shell, named_in, written
 from bot.turns import TurnView
 from fleet import events
 from fleet.events import Entry, Position
@@ -123,6 +124,8 @@ _ENDINGS: dict[str, tuple[str, str | None]] = {
 
 #: With this begins what is said of a turn that its runtime could not finish.
 TURN_FAILED = "✖ The turn failed:"
+#: What an agent said last is the reason of its failure where so many characters of it, or all, stand there again.
+_REPEATED_LEAST, _REPEATED_MOST = 20, 300
 #: Why an agent host ends that is asked to because its agent is to be frozen.
 FREEZE = "frozen"
 #: So begins the reason of the egress's (egress.enforcement), who is told of in the thread by itself.
@@ -215,10 +218,11 @@ class Story:
                 return replace(self, view=self.view.after(event, at)), ()
 
     def _ended(self, event: events.TurnEnded, key: str, position: Position) -> tuple[Effect, ...]:
-        shown: tuple[Effect, ...] = ()
+        shown: tuple[Progress, ...] = ()
         if self.view is not None and self.view.turn == event.turn and (self.view.text or self.view.tools):
             shown = (Progress(self.view, position, final=True),)
         detail = f" {event.detail}" if event.detail else ""
+        brief = None
         match event.stop_reason:
             case "cut" if not event.accepted:
                 note = "❓ The agent died just as this message went to it; whether it was read is not known."
@@ -229,13 +233,14 @@ class Story:
             case "error":
                 note = f"{TURN_FAILED}{detail or ' no reason was given.'}"
                 state = "failed"
+                brief = _failed(shown[0].view.text if shown else "", detail) if detail else None
             case reason:
                 otherwise = f"The turn ended: {rendering.code(rendering.one_line(reason))}."
                 state, ending = _ENDINGS.get(reason, ("finished", otherwise))
                 note = ending + detail if ending else ""
         again = f" Nothing is sent again by itself; {command_line(f'retry {event.message}')} does."
         hint = again if event.stop_reason == "cut" else ""
-        notes = (Note(f"{key}/end", note + hint, event.message),) if note else ()
+        notes = (Note(f"{key}/end", (brief or note) + hint, event.message),) if note else ()
         return (*shown, *notes, Receipt(event.message, state, event.turn, note or None))
 
     def progress(self) -> Progress | None:
@@ -252,6 +257,15 @@ def told(story: Story, entries: Iterable[Entry]) -> tuple[Story, list[Effect]]:
         story, following = story.after(entry)
         effects += following
     return story, effects
+
+
+def _failed(said: str, detail: str) -> str:
+    """That a turn failed, with commands as they are typed here; what the agent said itself is not said again."""
+    last = " ".join(said.strip().rpartition("\n\n")[2].split())[-_REPEATED_MOST:]
+    if len(last) < _REPEATED_LEAST or last not in " ".join(detail.split()):
+        return from_shell(f"{TURN_FAILED}{detail}", sections.load())
+    commands = named_in(detail, sections.load())
+    return f"{TURN_FAILED} the reason stands above." + (f" Here it is {', '.join(commands)}." if commands else "")
 
 
 def _last_words(key: str, mark: str, reason: str, stderr: str) -> Note:

@@ -22,7 +22,8 @@ CHAT = "!"
 # a mark: `bot.rendering.shown` lets none through.
 _BEGIN, _END = "\ufdd0", "\ufdd1"
 _MARKED = re.compile(f"{_BEGIN}([^{_BEGIN}{_END}]*){_END}")
-_CODE = re.compile(r"`([^`\n]+)`")
+#: Also within a longer span, which begins and ends with more of them, as errors of runtimes are quoted.
+_CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 
 
 def command_line(line: str) -> str:
@@ -51,6 +52,12 @@ def from_shell(text: str, table: CommandTable) -> str:
         return span[0] if line == span[1] or table.match(line) is None else command_line(line)
 
     return _CODE.sub(mark, text)
+
+
+def named_in(text: str, table: CommandTable) -> list[str]:
+    """The command lines that `text`, of a module that knows no doors, names; each once."""
+    lines = [found.removeprefix(SHELL) for found in _CODE.findall(text) if found.startswith(SHELL)]
+    return [command_line(line) for line in dict.fromkeys(lines) if table.match(line) is not None]
 
 
 def prefix_of(door: str, chat: str) -> str:

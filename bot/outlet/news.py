@@ -12,9 +12,10 @@ from bot.outlet import telling
 from bot.outlet.attempts import Attempts
 from bot.outlet.copying import COPIED
 from bot.saying import Place
+from bot.story import TURN_FAILED
 from connectors import outbox
 from register.errors import RegisterError
-from register.queries import agents, restores
+from register.queries import agent_messages, agents, restores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +29,18 @@ if TYPE_CHECKING:
 #: What ends an agent.
 ENDED_BY = frozenset({"freeze", "kill"})
 
+#: A refusal waits for the end of the turn that it belongs to: at least, and at most, seconds.
+_SHORTEST_HELD_S, _LONGEST_HELD_S = 2.0, 60.0
+#: The clocks of egress and agent host are one, and their rows are not written at the same moment.
+_BEFORE_S = 5.0
+_MOST_HELD = 500
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    action: Action
+    since: float
+
 
 @dataclass(slots=True)
 class News:
@@ -35,6 +48,10 @@ class News:
 
     services: Services
     _attempts: Attempts = field(default_factory=Attempts)
+    _held: dict[str, _Held] = field(default_factory=dict)
+    """Refusals of the gate, by the key under which each is told. A restart forgets them; the audit does not."""
+    _met: dict[tuple[str, str, str], float] = field(default_factory=dict)
+    """When a crossing was told, by agent, launch and scope."""
 
     async def told(self, tx: AsyncConnection, key: str, action: Action) -> None:
         """What becomes of the agent, and what is said in its thread; in the transaction that writes the action."""
@@ -45,6 +62,7 @@ class News:
             for name in about:
                 row = await agents.get(tx, name)
                 if row is not None:
+                    self._met[name, row.launch_id, str(action.detail.get("scope"))] = action.at
                     await self._note(tx, row, f"{key}/{name}", telling.crossing(action))
             return
         row = await agents.get(tx, action.agent)
@@ -56,6 +74,9 @@ class News:
             elif action.action == "kill":
                 await self.services.agents.wishes.stop(tx, row, now=True)
                 await agents.change(tx, row.name, keep_session=False)
+        if telling.is_of_the_gate(action):
+            self._hold(action, row)
+            return
         if telling.is_attempt(action) and not self._attempts.meet(action, row.launch_id):
             return
         if (text := telling.told(action)) is not None:
@@ -68,21 +89,46 @@ class News:
         if actions:
             self.services.delivery.wake()
 
-    async def sum_up(self) -> None:
-        """Say in one line what agents tried again and again, where it is time for that.
+    async def catch_up(self) -> None:
+        """Say what was held back: in one line what agents tried again and again, and refusals that no turn told.
 
         Raises:
             RegisterError: the register cannot be written; what was to be said is in the audit.
         """
         due = list(self._attempts.due(self.services.clock()))
-        if not due:
+        ripe = {key: held for key, held in self._held.items() if self._is_ripe(held)}
+        if not due and not ripe:
             return
         async with self.services.store.write(COPIED) as tx:
             for name, key, text in due:
                 row = await agents.get(tx, name)
                 if row is not None:
                     await self._note(tx, row, key, text)
+            for key, held in ripe.items():
+                action = held.action
+                row = await agents.get(tx, action.agent)
+                failed = await agent_messages.erring(tx, since=action.at - _BEFORE_S, begins=TURN_FAILED)
+                quoted = telling.quotes(failed.get(action.agent, (0.0, ""))[1], action)
+                if row is not None and not quoted and (text_ := telling.told(action)) is not None:
+                    await self._note(tx, row, key, text_)
+        for key in ripe:
+            self._held.pop(key, None)
         self.services.delivery.wake()
+
+    def _hold(self, action: Action, row: AgentRow) -> None:
+        """A refusal mostly ends a turn, whose end says why; told by itself it would only be there twice."""
+        met = self._met.get((action.agent, row.launch_id, str(action.detail.get("scope"))))
+        if met is not None and action.at - met < telling.AGAIN_S and "used up" in action.cause:
+            return
+        key = telling.key(action, row.launch_id)
+        if len(self._held) < _MOST_HELD:
+            self._held.setdefault(key, _Held(action, self.services.clock()))
+
+    def _is_ripe(self, held: _Held) -> bool:
+        waited = self.services.clock() - held.since
+        return waited >= _LONGEST_HELD_S or (
+            waited >= _SHORTEST_HELD_S and not self.services.agents.in_turn(held.action.agent)
+        )
 
     async def say(self, key: str, text: str) -> None:
         """In the main room, where there is one."""

@@ -158,7 +158,7 @@ class Outlet:
         if self.trouble is not None:
             await self._back()
         await self._let_go(client)
-        await self._news.sum_up()
+        await self._news.catch_up()
 
     async def _is_to_be_renewed(self, client: EgressClient) -> bool:
         """Whether it is of an older version, and nobody notices that another takes its place, or that was long ago."""

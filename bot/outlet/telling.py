@@ -24,6 +24,9 @@ EGRESS = "egress"
 #: The same refusal is told again after so many seconds.
 AGAIN_S = 86_400.0
 
+#: Of a cause, so much is looked for in the end of a turn.
+_GIST = 60
+
 _NUMBERS = re.compile(r"[0-9][0-9.,]*")
 
 #: So ends the cause of a refused route that names the key which opens it (egress.tunnel).
@@ -75,6 +78,20 @@ def is_attempt(action: Action) -> bool:
         return False
     # The gate says which budget it was, if any; nobody else does.
     return "scope" not in action.detail
+
+
+def is_of_the_gate(action: Action) -> bool:
+    """Whether a request was refused by a budget, a cut-off, the emergency stop, or for want of an account."""
+    return action.by == EGRESS and action.action == attempts.REFUSED and "scope" in action.detail
+
+
+def quotes(text: str, action: Action) -> bool:
+    """Whether `text`, the end of a turn, gives this refusal as its reason. How much is used may be another number."""
+    return _gist(action.cause)[:_GIST] in _gist(text)
+
+
+def _gist(text: str) -> str:
+    return " ".join(_NUMBERS.sub("", text).split())
 
 
 def key(action: Action, launch_id: str) -> str:

@@ -207,6 +207,25 @@ def test_a_turn_that_ends_otherwise_says_so_where_it_was_asked(end: Event, state
     assert receipts(effects) == [("m1", state)]
 
 
+REASON = "API Error: 403 The agent coder0 was cut off by ana. `muster restore coder0` opens it again."
+
+
+def test_a_turn_that_failed_says_why_once_and_names_commands_as_they_are_typed_there() -> None:
+    quoted = f"It answered with an error: ``Internal error: {REASON}``"
+    *_, alone = notes(told(OPENED, READY, started(), ended(reason="error", detail=quoted)))
+    assert "by ana. `!restore coder0` opens it again." in written(alone, "!")
+    effects = told(OPENED, READY, started(), said(f"First.\n\n{REASON}"), ended(reason="error", detail=quoted))
+    *_, short = notes(effects)
+    assert written(short, "!") == "✖ The turn failed: the reason stands above. Here it is `!restore coder0`."
+    (receipt,) = [each for each in effects if isinstance(each, Receipt) and each.state == "failed"]
+    assert receipt.detail is not None
+    assert quoted in receipt.detail, "the watchdog compares the causes"
+    other = told(
+        OPENED, READY, started(), said("Working on it, give me a moment."), ended(reason="error", detail=quoted)
+    )
+    assert "cut off by ana" in notes(other)[-1]
+
+
 def test_what_was_said_before_a_death_is_told_by_the_next_life() -> None:
     effects = told(OPENED, READY, started(), said("half a "), OPENED, ended(reason="cut"), READY)
     assert finals(effects) == ["half a "]

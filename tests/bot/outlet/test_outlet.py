@@ -9,6 +9,7 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+import aiohttp
 import pytest
 
 from bot.upkeep.backup import backup
@@ -63,17 +64,38 @@ async def test_an_agent_that_is_cut_off_reaches_no_model_until_it_is_restored(ho
         assert "without a sandbox" in told
         assert "Cut off: coder0. `!restore NAME`" in await home.ask("!ps")
         home.say("are you there?", thread)
-        await home.heard(thread, "The agent coder0 was cut off by memory:@otto. `")
-        assert "!budget" not in await home.heard(thread, "🔴 A request was refused")
+        said = await home.heard(thread, "The agent coder0 was cut off by memory:@otto. `")
+        assert "✖ The turn failed" in said
+        assert "`!restore coder0` opens it again" in said, "as it is typed here"
         assert (await home.ask("!restore coder0")) == "coder0 may go out again."
         assert "Cut off" not in await home.ask("!ps")
         home.say("and now?", thread)
         await home.heard(thread, "and now?")
         assert "was not cut off" in await home.ask("!restore coder0")
+        told_of = [text for text in home.chat.texts(thread) if "was cut off by memory:@otto" in text]
+        assert len(told_of) == 1, "read once"
         rows = await home.ask("!audit")
         assert "cutoff" in rows
         assert "restore" in rows
         assert "is your permission" in (said := await home.ask("!cutoff coder0", sender=VIEWER)) or "viewer" in said
+
+
+async def test_a_refusal_of_which_no_turn_says_anything_is_told_with_what_opens_it(home: House) -> None:
+    async with home.open() as orchestrator:
+        thread = await home.launch("coder0")
+        await home.ask("!cutoff coder0", sender=OPERATOR)
+        outlet = orchestrator.services.outlet
+        outlet.every_s = 0.2
+        served = await home.egress.start()
+        (registered,) = home.egress.egress.ledger.agents.values()  # type: ignore[attr-defined]
+        address = await served.register(registered)
+        async with aiohttp.ClientSession() as session:
+            asked = {"model": "sim-1", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]}
+            async with session.post(f"{address.url}/anthropic/v1/messages", json=asked) as response:
+                assert response.status == 403
+        told = await home.heard(thread, "🔴 A request was refused")
+        assert "was cut off by memory:@otto. `!restore coder0` opens it again." in told
+        assert "!budget" not in told
 
 
 async def test_a_limit_that_is_used_up_is_told_once_and_opened_by_a_higher_one(home: House) -> None:
@@ -103,7 +125,7 @@ async def test_a_limit_that_is_used_up_is_told_once_and_opened_by_a_higher_one(h
         await home.ask("!budget set agent:coder0 5M --window day")
         event = home.say("five, at last", thread)
         await home.marks(event, "✅")
-        assert sum(text.startswith("🔴") for text in home.chat.texts(thread)) <= 2
+        assert sum(text.startswith("🔴") for text in home.chat.texts(thread)) == 1, "the crossing, once"
         assert "🟢 cutoff" in await home.ask("!budget")
 
 
