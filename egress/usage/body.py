@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from egress.usage import counts
+from egress.usage import counts, density
 
 if TYPE_CHECKING:
     from egress.usage.dialect import Dialect
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 LARGEST_BODY = 32 * 1024 * 1024
 """What is larger goes on, unread."""
+_LOOKED_AT = 2**20
 
 
 class BodyMeter:
@@ -65,7 +66,7 @@ class BodyMeter:
                 self._dialect.write_all(found.get(self._dialect.OUTPUT))
         elif self._status < 400:
             self._dialect.lost()
-            self._dialect.bytes_written = self._size
+            self._assume(source, self._size)
         if self._status >= 400 and self._dialect.error is None:
             said = counts.complaint(source[:500].decode("utf-8", "replace")) if source else ""
             self._dialect.error = f"HTTP status {self._status}" + (f": {said}" if said else "")
@@ -77,7 +78,14 @@ class BodyMeter:
         self._reading = None
         # Its usage stands at its end, or was not read yet; and nearly all that went on is output, which was billed as
         # a whole before the first byte of it came. (Reading all but the last part would otherwise be free.)
-        self._dialect.bytes_written = self._size - len(self._newest)
+        self._assume(self._copy, self._size - len(self._newest))
+
+    def _assume(self, source: bytearray | None, size: int) -> None:
+        """So many bytes were output, of which `source` has the first; what is too much to look at is taken as dense."""
+        seen = b"" if source is None else source[: min(size, _LOOKED_AT)]
+        self._dialect.weight_written = 0
+        self._dialect.write_unread(seen)
+        self._dialect.weight_written += (size - len(seen)) * density.PER_TOKEN // 2
 
     def release(self) -> bytes:
         self._released = True

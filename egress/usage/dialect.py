@@ -7,7 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from budget.tokens import Tokens
-from egress.usage import counts
+from egress.usage import counts, density
 from egress.usage.reading import Reading
 
 if TYPE_CHECKING:
@@ -35,11 +35,15 @@ class Dialect(ABC):
     PATHS: ClassVar[tuple[tuple[str, ...], ...]]
     #: Where a response that is one document has its output.
     OUTPUT: ClassVar[str]
+    #: What characters count while nobody has told the tokens.
+    DENSITY: ClassVar[bytes] = density.ANY
 
     def __init__(self) -> None:
         self.usage: dict[str, Any] = {}
-        self.bytes_written = 0
-        """Of output, as UTF-8, that have streamed."""
+        self.weight_written = 0
+        """Of the output that has streamed (egress.usage.density)."""
+        self.events_written = 0
+        """So many times something of it came. No model writes less than a token at a time."""
         self.model: str | None = None
         self.response_id: str | None = None
         self.error: str | None = None
@@ -100,8 +104,13 @@ class Dialect(ABC):
 
     def write(self, text: object) -> None:
         """Output that streamed."""
-        if isinstance(text, str):
-            self.bytes_written += len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+        if isinstance(text, str) and text:
+            self.events_written += 1
+            self.weight_written += density.weigh(self.DENSITY, text)
+
+    def write_unread(self, content: bytes | bytearray) -> None:
+        """What is not read, and may have been output."""
+        self.weight_written += density.weigh(self.DENSITY, content)
 
     def write_all(self, parts: object) -> None:
         """Output that came at once, in whatever structure."""
@@ -112,8 +121,8 @@ class Dialect(ABC):
                 waiting += part.values()
             elif isinstance(part, list):
                 waiting += part
-            else:
-                self.write(part)
+            elif isinstance(part, str):
+                self.weight_written += density.weigh(self.DENSITY, part)
 
     def fail(self, error: object) -> Fate:
         """The response says that it failed, and ends with that."""
@@ -129,8 +138,7 @@ class Dialect(ABC):
             tokens=self._tokens,
             reported=self.final and not self.unsound,
             raw=self.usage or None,
-            # Two tokens per seven bytes, on the high side for English and code, on the low side for no common script.
-            written=-(-self.bytes_written * 2 // 7),
+            written=max(density.tokens(self.weight_written), self.events_written),
             model=self.model,
             response_id=self.response_id,
             ended=self.ended,

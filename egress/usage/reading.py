@@ -23,7 +23,7 @@ class Reading:
     raw: Mapping[str, Any] | None = None
     """The provider's own usage objects, merged, as they go into the ledger."""
     written: int = 0
-    """An estimate of the tokens of all output that has streamed so far: two for seven bytes of it."""
+    """An estimate of the tokens of all output that has streamed so far (egress.usage.density)."""
     model: str | None = None
     """The model that answered, as the provider names it."""
     response_id: str | None = None

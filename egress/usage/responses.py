@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from egress.usage import counts
+from egress.usage import counts, density
 from egress.usage.dialect import Dialect, Fate
 from egress.usage.inclusive import disjoint
 
@@ -22,6 +22,7 @@ class Responses(Dialect):
     """The usage comes with the terminal event, which repeats the whole response."""
 
     OUTPUT = "output"
+    DENSITY = density.OPENAI
     PATHS = (
         ("input_tokens",),
         ("output_tokens",),

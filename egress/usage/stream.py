@@ -106,8 +106,7 @@ class StreamMeter:
             else:
                 self._settle(Fate.PASS, b"", out)
         if self._large is None:
-            # What is not read may have been output.
-            self._dialect.bytes_written += len(piece)
+            self._dialect.write_unread(piece)
             out.append(piece)
             return
         self._large.append(piece)

@@ -116,6 +116,7 @@ class Premises:
         assert self._process is not None
         await self._process.wait()
         await self.client.close()
+        self.client = EgressClient(self.paths.control)
 
     async def revive(self) -> None:
         """Start it again after it was killed."""

@@ -9,6 +9,7 @@ import pytest
 
 from budget.tokens import Weights
 from egress.settings import LimitSettings
+from egress.usage import density
 from fleet.sim import provider as sim
 from tests.egress.customers import Customers, Given, Order, play
 from tests.egress.premises import egress
@@ -195,8 +196,8 @@ async def test_streams_are_cut_at_the_crossing_and_overshoot_by_no_more_than_an_
     used = await house.used(len(admitted))
     served = house.served("cut")
     billed = sum(Weights().weigh(entry.tokens) for entry in served)
-    # Two tokens per seven bytes is what unreported output is counted at.
-    bound = len(admitted) * (-(-(event + 2) * 2 // 7) + 1) * 2
+    # What unreported output is counted at.
+    bound = len(admitted) * (density.tokens(density.weigh(density.ANY, "word " * (-(-(event + 2) // 5)))) + 1) * 2
     print(
         f"{len(admitted)} admitted, {len(cut)} cut; overshoot {used - limit} (billed {billed - limit}), bound {bound}"
     )
@@ -217,9 +218,9 @@ async def test_streams_are_cut_at_the_crossing_and_overshoot_by_no_more_than_an_
 async def test_an_agent_is_cut_off_in_the_middle_and_stays_so_until_it_is_restored(house: House) -> None:
     orders = [_order("open", number, "[[say: Half of it.]][[hang]]") for number in range(24)]
     asking = house.open(orders)
-    client, victim = house.premises.client, AGENTS[0]
+    victim = AGENTS[0]
     await asking.have(1)
-    streams = await client.deny(victim, cause="a test", by="me", id="deny-1")
+    streams = await house.premises.client.deny(victim, cause="a test", by="me", id="deny-1")
     mine = [order for order in orders if order.agent == victim]
     assert streams == len(mine)
     async with asyncio.timeout(LIMIT_S):
@@ -236,7 +237,7 @@ async def test_an_agent_is_cut_off_in_the_middle_and_stays_so_until_it_is_restor
     await asking.given()
     assert (await house.ask([again]))["again0"].status == 403
     assert (await house.ask([_order("other", 1, "hello")]))["other1"].status == 200
-    await client.allow(victim, cause="a test", by="me", id="allow-1")
+    await house.premises.client.allow(victim, cause="a test", by="me", id="allow-1")
     assert (await house.ask([again]))["again0"].status == 200
 
 

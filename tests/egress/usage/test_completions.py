@@ -105,14 +105,14 @@ def test_a_running_count_is_the_bill_only_where_the_stream_was_whole() -> None:
 
 
 def test_a_document_without_a_bill_is_estimated_by_what_it_says() -> None:
-    found = {"id": "c", "model": "m", "choices": [{"message": {"content": "x" * 700}}]}
+    found = {"id": "c", "model": "m", "choices": [{"message": {"content": "x" * 640}}]}
     reading = document("chat", found).reading
-    assert (reading.ended, reading.reported, reading.so_far.output) == (True, False, 200)
+    assert (reading.ended, reading.reported, reading.so_far.output) == (True, False, 170)
 
 
 def test_a_document_that_is_no_json_is_estimated_by_its_size() -> None:
-    reading = document("chat", b"x" * 700).reading
-    assert (reading.ended, reading.garbled, reading.reported, reading.so_far.output) == (True, True, False, 200)
+    reading = document("chat", b"x" * 640).reading
+    assert (reading.ended, reading.garbled, reading.reported, reading.so_far.output) == (True, True, False, 170)
 
 
 def test_a_gateways_page_of_an_error_is_told_in_one_line() -> None:
