@@ -119,18 +119,19 @@ class Bodies:
         async with self._turns.turn(whose):
             return await _in_thread(work)
 
-    async def read(self, request: web.BaseRequest, whose: str, longest: int = LONGEST) -> Body:
+    async def read(self, request: web.BaseRequest, whose: str, longest: int | None = None) -> Body:
         """Take the whole of a request's body.
 
         Args:
             request: as it came.
             whose: the agent's name.
-            longest: so many bytes are taken.
+            longest: so many bytes are taken; None: as many as of any request.
 
         Raises:
             TooLong, NoRoom, Stalled: it is not had; the rest of it is still in the connection.
             ConnectionError, aiohttp.web.RequestPayloadError: the client left, or its coding is broken.
         """
+        longest = LONGEST if longest is None else longest
         announced = request.content_length
         if announced is not None and announced > longest:
             raise TooLong(f"the request is {announced} bytes long; at most {longest} are taken.")

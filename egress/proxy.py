@@ -14,7 +14,7 @@ from aiohttp import web
 from egress import answers, apis, asking, harmless, headers, refusals, targets
 from egress.admission import Asked, Cut, LedgerUnwritable, Refused
 from egress.attribution import TurnFile
-from egress.bodies import LONGEST, Bodies, Body, NoRoom, Stalled, TooLong
+from egress.bodies import Bodies, Body, NoRoom, Stalled, TooLong
 from egress.credentials import Credentials, NoCredential
 from egress.passage import Passage
 from egress.refusals import Refusal
@@ -213,7 +213,7 @@ class Proxy:
                 f"and {harmless.BURST} times at once. Ask again in {wait_s} s.",
                 retry_after_s=wait_s,
             )
-        body = await self._body(line, request, answer, LONGEST if operation.metered else harmless.LONGEST)
+        body = await self._body(line, request, answer, None if operation.metered else harmless.LONGEST)
         try:
             if operation.metered:
                 await self._metered(line, request, answer, target, operation.api, account, body)
@@ -231,7 +231,7 @@ class Proxy:
             raise Refusal(403, f"there is no account {name} with {provider}. Set it up in muster.yaml.")
         return account
 
-    async def _body(self, line: Line, request: web.BaseRequest, answer: answers.Answer, longest: int) -> Body:
+    async def _body(self, line: Line, request: web.BaseRequest, answer: answers.Answer, longest: int | None) -> Body:
         expected = request.headers.get("Expect")
         if expected is not None:
             if expected.lower() != "100-continue":
