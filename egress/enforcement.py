@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from egress.admission import LedgerUnwritable
+from egress.streams import send
 from register.errors import MusterError
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ async def _ask(registration: Registration, reason: str, answer_s: float, end_s: 
 async def _request(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, id_: int, method: str, params: dict[str, Any]
 ) -> dict[str, Any]:
-    writer.write(json.dumps({"id": id_, "method": method, "params": params}).encode("ascii") + b"\n")
+    send(writer, json.dumps({"id": id_, "method": method, "params": params}).encode("ascii") + b"\n")
     await writer.drain()
     while True:
         line = await reader.readline()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from egress.hello import Doorkeeper, NameNotShown
 from egress.resolving import is_public
+from egress.streams import send, send_end
 
 if TYPE_CHECKING:
     import socket
@@ -125,7 +126,7 @@ class Flow:
             if self._ended is not None:
                 self.abort(self._ended)
             else:
-                self._client.write(_ESTABLISHED)
+                send(self._client, _ESTABLISHED)
                 await self._carry(far_reader, far)
         finally:
             if self._ended is None:
@@ -148,7 +149,8 @@ class Flow:
                     await asyncio.gather(there, back, return_exceptions=True)
         except NameNotShown:
             self._ended = "refused"
-            self._client.write(_UNRECOGNIZED_NAME)
+            with contextlib.suppress(OSError):
+                send(self._client, _UNRECOGNIZED_NAME)
             raise
         except TimeoutError:
             self._ended = self._ended or "idle"
@@ -165,24 +167,24 @@ class Flow:
                 passing = self._door.feed(content)
             if passing:
                 self._sent += len(passing)
-                far.write(passing)
+                send(far, passing)
                 await far.drain()
                 self._alive(limit)
             content = await self._reader.read(CHUNK)
         if self._door is not None and not self._door.opened and self._ended is None:
             raise NameNotShown("its client left before it had said, by a TLS handshake, whom it is for.")
         with contextlib.suppress(OSError):
-            far.write_eof()
+            send_end(far)
 
     async def _back(self, far: asyncio.StreamReader, limit: asyncio.Timeout) -> None:
         while (content := await far.read(CHUNK)) and self._ended is None:
             self._received += len(content)
-            self._client.write(content)
+            send(self._client, content)
             await self._client.drain()
             if self._door is None or self._door.opened:
                 self._alive(limit)
         with contextlib.suppress(OSError):
-            self._client.write_eof()
+            send_end(self._client)
 
     def _alive(self, limit: asyncio.Timeout) -> None:
         """Something moved. The clock is set again at most once a second; timers are not for every chunk."""

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 import structlog
+import uvloop
 
 from budget import prices
 from egress.places import EgressPaths
@@ -65,7 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
         gc.freeze()
         gc.set_threshold(_GARBAGE, 20, 20)
         sys.setswitchinterval(_SWITCH_S)
-        asyncio.run(_run(paths))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run(paths))
     except (MusterError, OSError) as error:
         _log.error("egress failed", error=str(error))
         print(error, file=sys.stderr)

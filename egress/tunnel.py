@@ -21,6 +21,7 @@ from egress.flow import CHUNK, Flow, Limits
 from egress.hello import NameNotShown
 from egress.resolving import NotPublic, Unreachable
 from egress.routes import NoTarget, RouteError, route, which
+from egress.streams import send, send_end
 
 if TYPE_CHECKING:
     import socket
@@ -236,7 +237,7 @@ def _refuse(writer: asyncio.StreamWriter, refusal: _Refusal) -> None:
         f"Content-Length: {len(content)}\r\n"
         "Connection: close\r\n\r\n"
     )
-    writer.write(head.encode("ascii") + content)
+    send(writer, head.encode("ascii") + content)
 
 
 async def _part(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -245,7 +246,7 @@ async def _part(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     with contextlib.suppress(OSError):
         async with asyncio.timeout(PARTING_S):
             await writer.drain()
-            writer.write_eof()
+            send_end(writer)
             for _ in range(MOST_UNREAD // CHUNK):
                 if not await reader.read(CHUNK):
                     return

@@ -8,9 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import uvloop
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from asyncio import AbstractEventLoop
+    from collections.abc import Callable, Iterator, Mapping
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], AbstractEventLoop]]:
+    """What runs in a test's own loop, runs on the loop that the egress's process has."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture
