@@ -17,7 +17,8 @@ from bot.masking import redaction_of
 from bot.orchestrator import running, until_stopped
 from bot.outlet.inside import inside
 from bot.paths import Paths
-from bot.up import converse_at_keyboard, first_of, log_to
+from bot.up import converse_at_keyboard, log_to
+from connectors.racing import first_of
 from connectors.terminal import MAIN
 from fleet import presets
 from fleet.sandbox.policy import available

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bot import logs
 from bot.config import load
@@ -14,6 +14,7 @@ from bot.masking import redaction_of
 from bot.orchestrator import running, until_stopped
 from bot.outlet.process import EgressProcess, variables_of
 from bot.upkeep import switching
+from connectors.racing import first_of
 from register.queries import agent_messages
 
 if TYPE_CHECKING:
@@ -92,16 +93,3 @@ async def settled(orchestrator: Orchestrator) -> None:
             await orchestrator.quiet()
             return
         await asyncio.sleep(0.2)
-
-
-async def first_of(*works: Any) -> None:
-    """Run all until one ends, then cancel the others; a failure is raised."""
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

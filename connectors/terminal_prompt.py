@@ -15,6 +15,7 @@ import threading
 import uuid
 from typing import TYPE_CHECKING, Any, Protocol
 
+from connectors.racing import first_of
 from connectors.terminal_view import View, wants_colour
 from register.errors import MusterError
 
@@ -128,7 +129,7 @@ class _Seat:
         known = self.link.conversations()
         found = known[:1] if wanted is None else _meant(wanted, known)
         if not found and wanted is not None and self.until_answered is not None:
-            await _first(self._appears(wanted), self.until_answered())
+            await first_of(self._appears(wanted), self.until_answered())
             known = self.link.conversations()
             found = _meant(wanted, known)
         if len(found) == 1:
@@ -162,19 +163,6 @@ def _meant(wanted: str, known: Sequence[str]) -> list[str]:
     return whole[:1] or [name for name in known if last[name].startswith(wanted)]
 
 
-async def _first(*works: Any) -> None:
-    """Run all until one ends, then cancel the others; a failure is raised."""
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
 # --- a person ----------------------------------------------------------------------------------------------------
 
 
@@ -188,7 +176,7 @@ async def _prompt(link: Link, complete: Complete | None, history: Path | None, h
             print(hint)
         session = _session(seat, complete, history)
         seat.on_typing = session.app.invalidate
-        await _first(_ask(seat, session), seat.print_lines())
+        await first_of(_ask(seat, session), seat.print_lines())
 
 
 async def _ask(seat: _Seat, session: PromptSession[str]) -> None:
@@ -262,7 +250,7 @@ async def _pipe(link: Link, settle: Callable[[], Awaitable[None]] | None) -> Non
     seat.until_answered = settle
     printing = asyncio.ensure_future(seat.print_lines())
     try:
-        await _first(_read(seat, settle), asyncio.shield(printing))
+        await first_of(_read(seat, settle), asyncio.shield(printing))
         link.end()
         await printing
     except BrokenPipeError:

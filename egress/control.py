@@ -20,9 +20,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-import os
-import socket
-import struct
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -32,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from egress.admission import LedgerUnwritable
 from egress.client import LONGEST_WAIT_S
 from egress.settings import EgressSettings, Policy, Registration
+from register import sockets
 from register.errors import MusterError
 
 if TYPE_CHECKING:
@@ -44,7 +42,6 @@ _log = structlog.get_logger("egress.control")
 
 _LONGEST_REQUEST: Final = 16 * 2**20
 _MOST_ROWS: Final = 2_000
-_PEER: Final = struct.Struct("3i")
 
 
 class _Settings(BaseModel):
@@ -103,11 +100,8 @@ class ControlServer:
         )
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
         await self._runner.setup()
-        self._path.unlink(missing_ok=True)
-        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listening = sockets.listen(self._path)
         try:
-            listening.bind(str(self._path))
-            self._path.chmod(0o600)
             await web.SockSite(self._runner, listening).start()
         except BaseException:
             listening.close()
@@ -191,7 +185,8 @@ async def _guard(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     """Nobody but this user, and a sentence for whatever goes wrong."""
-    if not _is_own(request.transport):
+    transport = request.transport
+    if transport is None or not sockets.is_own(transport.get_extra_info("socket")):
         return _error(403, "this socket is its owner's alone.")
     try:
         return await handler(request)
@@ -209,16 +204,6 @@ async def _guard(
     except Exception as error:
         _log.exception("control request failed", path=request.path)
         return _error(500, f"something went wrong in the egress ({type(error).__name__}); its log has more.")
-
-
-def _is_own(transport: asyncio.Transport | None) -> bool:
-    """Whether the other end is this user, or root, whom nothing could keep out (unix(7), SO_PEERCRED)."""
-    option = getattr(socket, "SO_PEERCRED", None)
-    sock = transport.get_extra_info("socket") if transport is not None else None
-    if option is None or sock is None:
-        return False
-    _, uid, _ = _PEER.unpack(sock.getsockopt(socket.SOL_SOCKET, option, _PEER.size))
-    return uid in {os.geteuid(), 0}
 
 
 def _error(status: int, message: str) -> web.Response:

@@ -17,6 +17,7 @@ import structlog
 from egress.admission import Cut
 from egress.ledger.rows import Denial
 from register.errors import MusterError
+from register.files import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -198,7 +199,7 @@ def _is_there(path: str) -> bool:
 
 def _set(path: str) -> None:
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
-    _sync_folder(path)
+    sync_folder(os.path.dirname(path) or ".")
 
 
 def _unset(path: str) -> None:
@@ -206,12 +207,4 @@ def _unset(path: str) -> None:
         os.unlink(path)
     except FileNotFoundError:
         return
-    _sync_folder(path)
-
-
-def _sync_folder(path: str) -> None:
-    folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(os.path.dirname(path) or ".")

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import hmac
 import json
-import os
 import secrets
 import socket
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from egress import wire
 from egress.answers import Answer
 from egress.proxy import Line
 from egress.settings import Address
+from register import files, sockets
 from register.errors import MusterError
 
 if TYPE_CHECKING:
@@ -125,14 +125,7 @@ class Listeners:
     def _unix(self, line: Line) -> _Listener:
         path = self._paths.listener(line.agent)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
-        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            listening.bind(str(path))
-            path.chmod(0o600)
-        except OSError:
-            listening.close()
-            raise
+        listening = sockets.listen(path)
         return _Listener(self._proxy, self._tunnels, line, listening, Address(socket=str(path)), path=path)
 
     def _port(self, line: Line) -> _Listener:
@@ -332,13 +325,7 @@ class _Ports:
 
     def _write(self) -> None:
         content = {name: {"port": each.port, "token": each.token} for name, each in self._known.items()}
-        beside = self._path.with_suffix(".new")
-        number = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(number, "w") as file:
-            json.dump(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, self._path)
+        files.write(self._path, json.dumps(content))
 
 
 def _split(path: str) -> tuple[str, str]:

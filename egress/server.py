@@ -32,12 +32,12 @@ from egress.resolving import Resolver
 from egress.settings import EgressSettings
 from egress.tunnel import Tunnels
 from egress.upstream import Upstream, check
+from register import files
 from register.errors import MusterError
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator, Mapping
-    from pathlib import Path
 
     from egress.places import EgressPaths
     from egress.settings import Address, Registration
@@ -116,7 +116,7 @@ class Egress:
         async with self._changing:
             await self.gate.set_settings(settings)
             try:
-                await asyncio.to_thread(_write, self._paths.settings, settings.model_dump_json())
+                await asyncio.to_thread(files.write, self._paths.settings, settings.model_dump_json())
                 self._interception.take(settings.accounts)
             except OSError as error:
                 where = error.filename or self._paths.settings
@@ -274,19 +274,3 @@ def _kept(paths: EgressPaths) -> EgressSettings | None:
     except (OSError, ValidationError) as error:
         _log.error("settings not readable", path=str(paths.settings), error=type(error).__name__)
         return None
-
-
-def _write(path: Path, text: str) -> None:
-    """All of it or nothing, on the disk, for this user alone."""
-    beside = path.with_name(f"{path.name}.new")
-    number = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(number, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

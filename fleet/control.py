@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from fleet import peers
 from fleet.errors import AgentRefused, AgentUnreachable
 from fleet.events import Entry, Position
 from fleet.spec import CONTROL_PROTOCOL
+from register import sockets
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -326,7 +326,7 @@ async def _open(path: Path, timeout: float) -> tuple[asyncio.StreamReader, async
     except (OSError, TimeoutError) as error:
         reason = getattr(error, "strerror", None) or str(error) or "it took too long"
         raise AgentUnreachable(f"No agent host answers at {path}: {reason}.") from None
-    if not peers.is_own(writer.get_extra_info("socket")):
+    if not sockets.is_own(writer.get_extra_info("socket")):
         writer.transport.abort()
         raise AgentUnreachable(f"What listens at {path} is another user's, and was not spoken to.")
     return reader, writer

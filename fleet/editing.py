@@ -24,6 +24,7 @@ from fleet.errors import RosterError
 from fleet.problems import FileProblems
 from fleet.roles import ENHANCER, ORCHESTRATOR
 from register import crashpoints
+from register.files import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -353,11 +354,7 @@ def _write(path: Path, text: str, before: Roster, known_roles: Collection[str], 
             os.replace(part, path)
     finally:
         Path(part).unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)
 
 
 def _check(part: Path, before: Roster, known_roles: Collection[str]) -> None:

@@ -26,6 +26,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from register import driver, migrations
 from register.crashpoints import around, declare
 from register.errors import RegisterError, RegisterFull
+from register.files import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -177,11 +178,7 @@ def _link(draft: Path, file: Path) -> None:
         file.hardlink_to(draft)
     except FileExistsError:
         return  # another process was faster; its register is as good
-    folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(file.parent)
 
 
 def _write_ahead(file: Path) -> None:

@@ -10,7 +10,6 @@ import json
 import os
 import secrets
 import socket
-import struct
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from urllib.parse import quote
 
 from bot.errors import NotRunning
 from register.errors import MusterError
+from register.sockets import uid_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -53,8 +53,7 @@ class _Connection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.connect(str(self._path))
-        credentials = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        _pid, uid, _gid = struct.unpack("3i", credentials)
+        uid = uid_of(self.sock)
         if uid != os.getuid():
             raise MusterError(f"Another user ({uid}) listens on {self._path}. Nothing was sent; remove that file.")
 

@@ -12,7 +12,6 @@ import os
 import re
 import secrets
 import socket
-import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +29,7 @@ from bot.events import TooSlow
 from bot.operators import owner_identity
 from bot.redaction import redacted_mapping
 from register.errors import MusterError, RegisterError
+from register.sockets import uid_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -273,7 +273,7 @@ async def _only_the_owner(
 ) -> web.StreamResponse:
     transport = request.transport
     peer = None if transport is None else transport.get_extra_info("socket")
-    if peer is None or peer_uid(peer) != os.getuid():
+    if peer is None or uid_of(peer) != os.getuid():
         return _error("Only the user who runs Muster may use its gateway.", "permission", 403)
     return await handler(request)
 
@@ -377,13 +377,6 @@ async def _until_either_ends(
         expected = (TooSlow, TimeoutError, ConnectionError, asyncio.CancelledError, ValueError)
         if isinstance(result, Exception) and not isinstance(result, expected):
             raise result
-
-
-def peer_uid(peer: socket.socket) -> int:
-    """The user id of the process at the other end of a unix socket (unix(7), SO_PEERCRED)."""
-    credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    _pid, uid, _gid = struct.unpack("3i", credentials)
-    return int(uid)
 
 
 def _listening(path: Path) -> socket.socket:

@@ -6,10 +6,12 @@ times a second while anything streams.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING
 
 from bot.errors import UserError
+from register.files import sync_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +48,8 @@ def pull(state: Path, *, by: str, at: str) -> bool:
         pass
     finally:
         os.close(descriptor)
-    _sync(state)
+    with contextlib.suppress(OSError):
+        sync_folder(state)
     return True
 
 
@@ -59,20 +62,11 @@ def release(state: Path) -> bool:
         return False
     except OSError as error:
         raise UserError(f"{path} cannot be deleted: {error.strerror}.") from error
-    _sync(state)
+    with contextlib.suppress(OSError):
+        sync_folder(state)
     return True
 
 
 def is_pulled(state: Path) -> bool:
     """Whether the stop holds."""
     return os.path.lexists(state / NAME)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        pass
-    finally:
-        os.close(descriptor)

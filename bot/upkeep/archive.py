@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from bot.errors import UserError
 from register.crashpoints import around, declare
+from register.files import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -186,11 +187,7 @@ def publish(draft: Path, target: Path) -> None:
             if os.path.lexists(target):
                 raise
             os.rename(draft, target)
-        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(target.parent)
 
 
 def free_name(folder: Path, made_at: float) -> Path:

@@ -24,6 +24,7 @@ from bot.registers import password
 from register import address as addresses
 from register import revisions
 from register.crashpoints import around, declare
+from register.files import sync_folder
 from register.references import Reference
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def begin(paths: Paths, plan: Plan) -> None:
     with around(PLAN):
         _write(draft, json.dumps(plan.to_json()))
         os.replace(draft, file)
-        _sync(file.parent)
+        sync_folder(file.parent)
     for move in plan.moves:
         with around(MOVE):
             _make_room(move)
@@ -103,14 +104,14 @@ def begin(paths: Paths, plan: Plan) -> None:
             if move.ready is not None:
                 os.rename(move.ready, move.target)
     for folder in {Path(move.target).parent for move in plan.moves}:
-        _sync(folder)
+        sync_folder(folder)
 
 
 def finish(paths: Paths, plan: Plan) -> None:
     """Decide that it is done, unless a server decided it, and clear up."""
     with around(DECIDE):
         (paths.state / _NAME).unlink()
-        _sync(paths.state)
+        sync_folder(paths.state)
     _clear(plan.drafts)
 
 
@@ -129,7 +130,7 @@ def undo(paths: Paths, plan: Plan) -> None:
         if move.there and os.path.lexists(kept) and not os.path.lexists(target):
             os.rename(kept, target)
     for folder in {Path(move.target).parent for move in plan.moves}:
-        _sync(folder)
+        sync_folder(folder)
     for folder in {Path(move.kept).parent for move in plan.moves}:
         with contextlib.suppress(OSError):
             folder.rmdir()
@@ -266,11 +267,3 @@ def _write(path: Path, text: str) -> None:
         # A full disk takes the name, and nothing of the text.
         path.unlink(missing_ok=True)
         raise
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

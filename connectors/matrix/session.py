@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from connectors.contract import NeedsPerson, NotReady
 from connectors.matrix.wire import LOGGED_OUT, MatrixRefusal, Unreachable, Wire, WireError
+from register import files
 from register.errors import MusterError
 
 if TYPE_CHECKING:
@@ -163,11 +163,4 @@ def _same_user(user: object, settings: MatrixSettings) -> None:
 
 def _keep(folder: Path, session: Session) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = folder / FILE
-    fresh = path.with_suffix(".new")
-    fresh.unlink(missing_ok=True)
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        json.dump(asdict(session), file)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+    files.write(folder / FILE, json.dumps(asdict(session)))

@@ -6,7 +6,6 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from budget.tokens import Tokens
 from egress.ledger import rows, schema
 
 if TYPE_CHECKING:
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from budget.tokens import Tokens
     from egress.entries import Action, Entry, Observation
 
 _T = TypeVar("_T")
@@ -80,11 +80,5 @@ def _learned(row: Any) -> Learned:
     return Learned(
         role=row["role"],
         model=row["asked"],
-        tokens=Tokens(
-            input=row["input"],
-            output=row["output"],
-            cache_read=row["cache_read"],
-            cache_write=row["cache_write"],
-            reasoning=row["reasoning"],
-        ),
+        tokens=rows.tokens_of(row),
     )

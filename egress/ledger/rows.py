@@ -143,6 +143,17 @@ def bounded(tokens: Tokens) -> Tokens:
     )
 
 
+def tokens_of(row: Mapping[str, Any]) -> Tokens:
+    """What a row of the table counts."""
+    return Tokens(
+        input=row["input"],
+        output=row["output"],
+        cache_read=row["cache_read"],
+        cache_write=row["cache_write"],
+        reasoning=row["reasoning"],
+    )
+
+
 def entry(row: Mapping[str, Any]) -> Entry:
     """From a row of the table."""
     nano = row["nano_usd"]
@@ -164,13 +175,7 @@ def entry(row: Mapping[str, Any]) -> Entry:
         model_asked=row["model_asked"],
         model=row["model"],
         attempt=row["attempt"],
-        tokens=Tokens(
-            input=row["input"],
-            output=row["output"],
-            cache_read=row["cache_read"],
-            cache_write=row["cache_write"],
-            reasoning=row["reasoning"],
-        ),
+        tokens=tokens_of(row),
         reported=bool(row["reported"]),
         raw=None if row["raw"] is None else json.loads(row["raw"]),
         status=row["status"],

@@ -11,17 +11,16 @@ import asyncio
 import contextlib
 import json
 import os
-import socket
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
-from fleet import peers
 from fleet.errors import AgentRefused
 from fleet.events import Position
 from fleet.host.journal import JournalNotWritable
 from fleet.host.turns import NOTE_CHARACTERS
 from fleet.journal import Cursor
 from fleet.spec import CONTROL_PROTOCOL
+from register import sockets
 from register.crashpoints import around, declare
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ class ControlServer:
 
     async def start(self, path: Path) -> None:
         """Listen at `path`; a socket left there by an earlier agent host is replaced (the lock says it is gone)."""
-        self._server = await asyncio.start_unix_server(self._accept, sock=listen(path), limit=LINE_LIMIT)
+        self._server = await asyncio.start_unix_server(self._accept, sock=sockets.listen(path), limit=LINE_LIMIT)
 
     async def close(self) -> None:
         """Let followers and those who wait for an answer have the last of it, then end every connection."""
@@ -70,26 +69,13 @@ class ControlServer:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._connections) >= _CONNECTIONS or not peers.is_own(writer.get_extra_info("socket")):
+        if len(self._connections) >= _CONNECTIONS or not sockets.is_own(writer.get_extra_info("socket")):
             writer.transport.abort()
             return
         connection = _Connection(self._host, reader, writer)
         task = asyncio.get_running_loop().create_task(connection.serve(), name="control connection")
         self._connections[connection] = task
         task.add_done_callback(lambda _: self._connections.pop(connection, None))
-
-
-def listen(path: Path) -> socket.socket:
-    """A socket of this user's alone; one left there by an earlier agent host is replaced."""
-    path.unlink(missing_ok=True)
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        listening.bind(str(path))
-        path.chmod(0o600)
-    except OSError:
-        listening.close()
-        raise
-    return listening
 
 
 class _Refused(Exception):

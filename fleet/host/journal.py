@@ -23,6 +23,7 @@ from fleet.errors import FleetError
 from fleet.events import Entry, Position, TextChunk, ThoughtChunk
 from fleet.journal import Durable
 from register.crashpoints import around, declare
+from register.files import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -292,7 +293,7 @@ class JournalWriter:
                 with around(OPEN):
                     _write_all(fd, line)
                     os.fsync(fd)
-                    _sync_folder(path.parent)
+                    sync_folder(path.parent)
             except OSError:
                 os.close(fd)
                 path.unlink(missing_ok=True)
@@ -339,11 +340,3 @@ def _write_all(fd: int, content: bytes) -> None:
     rest = memoryview(content)
     while rest:
         rest = rest[os.write(fd, rest) :]
-
-
-def _sync_folder(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -10,8 +10,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
-from fleet import peers
-from fleet.host.control import listen
+from register import sockets
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +36,7 @@ class ToolServer:
         Args:
             soon: the runtime connects as soon as it can, and some do not wait for the tools.
         """
-        self._server = await asyncio.start_unix_server(self._accept, sock=listen(path), limit=_LINE_LIMIT)
+        self._server = await asyncio.start_unix_server(self._accept, sock=sockets.listen(path), limit=_LINE_LIMIT)
         if soon:
             self._loading = asyncio.create_task(asyncio.to_thread(_loaded), name="loading tools")
 
@@ -50,7 +49,7 @@ class ToolServer:
         await asyncio.gather(*everything, return_exceptions=True)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._connections) >= _CONNECTIONS or not peers.is_own(writer.get_extra_info("socket")):
+        if len(self._connections) >= _CONNECTIONS or not sockets.is_own(writer.get_extra_info("socket")):
             writer.transport.abort()
             return
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer), name="tools connection")

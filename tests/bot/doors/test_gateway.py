@@ -367,7 +367,7 @@ async def test_only_the_owner_may_connect(served: Served, monkeypatch: pytest.Mo
     mode = served.gateway.path.stat()
     assert stat.S_IMODE(mode.st_mode) == 0o600
     assert mode.st_uid == os.getuid()
-    monkeypatch.setattr(gateway_module, "peer_uid", lambda peer: os.getuid() + 1)
+    monkeypatch.setattr(gateway_module, "uid_of", lambda peer: os.getuid() + 1)
     status, answer = await served.post("/v1/commands/send", {"name": "coder0", "text": "a"})
     assert (status, answer["code"]) == (403, "permission")
     assert served.ran == []

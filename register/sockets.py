@@ -1,13 +1,33 @@
-"""Who is at the other end of a unix socket."""
+"""Unix sockets of this user's alone, and who is at their other end."""
 
 from __future__ import annotations
 
 import os
 import socket
 import struct
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _CREDENTIALS: Final = struct.Struct("3i")
+
+
+def listen(path: Path) -> socket.socket:
+    """A socket that this user alone can connect to; one that was left there is replaced.
+
+    Raises:
+        OSError: there can be none.
+    """
+    path.unlink(missing_ok=True)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listening.bind(str(path))
+        path.chmod(0o600)
+    except OSError:
+        listening.close()
+        raise
+    return listening
 
 
 def uid_of(sock: Any) -> int | None:
