@@ -35,10 +35,6 @@ LATER = {"journal.commit": (2, 4, 6, 9, 13), "control.reply": (3, 6), "control.s
 PAL = "pal0"
 #: Places in an agent's calls of Muster's own tools; the test below is about them.
 CALL_PLACES = {f"{step}.{side}" for step in ("call.ask", "call.tell") for side in ("before", "after")}
-PLACES = [
-    *sorted(places.of_agent_host() - CALL_PLACES),
-    *(f"{step}.{side}:{n}" for step, passages in LATER.items() for side in ("before", "after") for n in passages),
-]
 #: At the first passage a runtime connects, at the third it is told of its first call.
 IN_CALLS = [
     *sorted(CALL_PLACES),
@@ -48,23 +44,29 @@ IN_CALLS = [
 ]
 
 
+def all_places() -> list[str]:
+    """Every place of an agent host outside of calls. Who asks first waits for a process that imports them all."""
+    later = [f"{step}.{side}:{n}" for step, passages in LATER.items() for side in ("before", "after") for n in passages]
+    return [*sorted(places.of_agent_host() - CALL_PLACES), *later]
+
+
 async def test_an_agent_host_dies_at_some_places(
     tmp_path: Path, synapse: Synapse, models: Provider, rng: random.Random
 ) -> None:
-    await _die_at(rng.sample(PLACES, 1), tmp_path, synapse, models)
+    await _die_at(rng.sample(all_places(), 1), tmp_path, synapse, models)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("part", range(4))
 async def test_an_agent_host_dies_at_every_place(tmp_path: Path, synapse: Synapse, models: Provider, part: int) -> None:
-    await _die_at(PLACES[part::4], tmp_path, synapse, models)
+    await _die_at(all_places()[part::4], tmp_path, synapse, models)
 
 
 @pytest.mark.soak
 async def test_the_host_of_an_agent_in_a_sandbox_dies(
     tmp_path: Path, synapse: Synapse, models: Provider, rng: random.Random
 ) -> None:
-    await _die_at(rng.sample(PLACES, 6), tmp_path, synapse, models, sandbox="bubblewrap")
+    await _die_at(rng.sample(all_places(), 6), tmp_path, synapse, models, sandbox="bubblewrap")
 
 
 @pytest.mark.soak
