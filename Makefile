@@ -9,6 +9,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TEST_PROCESSES ?= 2
 SOURCES := bot budget connectors egress fleet register scheduler tests benchmarks
 
+# Each test process would compile all modules anew, and pytest rewrite all tests, which takes it a quarter of a minute.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run test test-slow test-agents soak bench lint format lock clean help
 
 help: ## Say what each target does.
