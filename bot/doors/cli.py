@@ -32,6 +32,9 @@ else:
 
 DONE, FAILED, WRONG_USAGE, NOT_RUNNING = range(4)
 
+#: What a shell has done by the egress itself where Muster or its register is away.
+PAST_MUSTER = frozenset({"cutoff", "restore"})
+
 #: Standard input, where a text is expected.
 _STANDARD_INPUT = "-"
 
@@ -305,7 +308,9 @@ def _ask(
         answer = client().run(
             command.name, arguments, confirmed=command.confirm, progress=ticker.show if ticker is not None else None
         )
-    except NotRunning:
+    except NotRunning as error:
+        if command.name in PAST_MUSTER:
+            return _past_muster(command, arguments, error, as_json=as_json)
         if command.name != "help" or arguments:
             raise
         click.echo(click.get_current_context().find_root().get_help())
@@ -313,7 +318,35 @@ def _ask(
     finally:
         if ticker is not None:
             ticker.clear()
+    if command.name in PAST_MUSTER and _is_away(answer):
+        return _past_muster(command, arguments, MusterError(str(answer.body["error"])), as_json=as_json)
     return _show(answer, as_json=as_json)
+
+
+def _is_away(answer: Answer) -> bool:
+    """Whether Muster could not even write down what was asked for."""
+    return answer.status == 503 and isinstance(answer.body, dict) and answer.body.get("code") == "register"
+
+
+def _past_muster(command: Command, arguments: dict[str, Any], why: MusterError, *, as_json: bool) -> int:
+    """Closing and opening do not wait for Muster or its register: the egress itself is asked, as its owner may."""
+    from bot.doors import egress
+    from bot.outlet.process import listens, places
+    from bot.paths import Paths
+
+    paths = Paths.of(os.environ)
+    if not listens(places(paths).control):
+        raise why
+    closes = command.name == "cutoff"
+    said = (egress.close_directly if closes else egress.open_directly)(paths, arguments["name"])
+    say(str(why), error=True)
+    if as_json:
+        import json
+
+        print(json.dumps({"id": None, "state": "cut off" if closes else "open"}))
+    else:
+        say(f"The egress itself was asked. {said} The audit has it once Muster and its register are back.")
+    return DONE
 
 
 class _Ticker:

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
     from bot.paths import Paths
+    from egress.client import EgressClient
 
 
 def _paths() -> Paths:
@@ -109,6 +112,94 @@ def egress_stop() -> int:
     ended = asyncio.run(process.stop(_paths()))
     click.echo("The egress is stopped." if ended else "The egress does not run.")
     return 0
+
+
+@click.command()
+@click.argument("name", metavar="NAME")
+def egress_cutoff(name: str) -> int:
+    """Close an agent's way out at the egress itself, whether Muster and its register are there or not."""
+    click.echo(close_directly(_paths(), name))
+    return 0
+
+
+@click.command()
+@click.argument("name", metavar="NAME")
+def egress_restore(name: str) -> int:
+    """Open the way out of an agent that was cut off, at the egress itself."""
+    click.echo(open_directly(_paths(), name))
+    return 0
+
+
+def close_directly(paths: Paths, name: str) -> str:
+    """Cut an agent off past Muster, which enters it into the audit once it can; what to say of it.
+
+    Whoever may connect to the egress's control socket owns this installation, and is its admin.
+
+    Raises:
+        MusterError: the egress does not run, does not know the agent, or did not do it.
+    """
+
+    async def act(client: EgressClient, by: str, key: str) -> str:
+        status = await client.status()
+        _known(name, status.get("agents") or [])
+        streams = await client.deny(name, action="cutoff", cause="", by=by, id=key)
+        ended = "" if not streams else f" {streams} request{'s' if streams > 1 else ''} ended in the middle."
+        return f"Nothing of {name} leaves any more.{ended} `muster egress restore {name}` opens it again."
+
+    return _directly(paths, act)
+
+
+def open_directly(paths: Paths, name: str) -> str:
+    """The way back of `close_directly`, likewise."""
+
+    async def act(client: EgressClient, by: str, key: str) -> str:
+        denials = (await client.standing()).get("denials") or []
+        closed = [str(each.get("agent")) for each in denials]
+        if name not in closed:
+            _known(name, (await client.status()).get("agents") or [])
+            return f"{name} was not cut off; nothing was changed."
+        await client.allow(name, cause=f"restored by {by}", by=by, id=key)
+        return f"{name} may go out again."
+
+    return _directly(paths, act)
+
+
+def _directly(paths: Paths, act: Callable[[EgressClient, str, str], Awaitable[str]]) -> str:
+    import asyncio
+    import secrets
+
+    from bot.operators import owner_identity
+    from bot.outlet import process, stop
+    from egress.client import EgressClient
+    from register.errors import MusterError
+
+    control = process.places(paths).control
+    if not process.listens(control):
+        raise MusterError(
+            "The egress does not run, so no agent in a sandbox reaches anything now. `muster estop` stops all, also "
+            "when it runs again."
+        )
+
+    async def ask() -> str:
+        async with EgressClient(control) as client:
+            return await act(client, owner_identity(), f"shell/{secrets.token_hex(8)}")
+
+    said = asyncio.run(ask())
+    held = (
+        " The emergency stop holds all the same: `muster estop --clear` ends it." if stop.is_pulled(paths.state) else ""
+    )
+    return f"{said}{held}"
+
+
+def _known(name: str, served: Sequence[str]) -> None:
+    from bot.errors import UserError
+    from fleet.problems import suggestion
+
+    if name not in served:
+        there = f"It serves {', '.join(served)}." if served else "It serves nobody."
+        raise UserError(
+            f"The egress serves no agent called {name[:40]!r}.{suggestion(name, served)} {there} Nothing was changed."
+        )
 
 
 @click.command()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bot.doors.egress import egress, egress_status, egress_stop, estop
+from bot.doors.egress import egress, egress_cutoff, egress_restore, egress_status, egress_stop, estop
 from bot.doors.upkeep import backup, restore, update
 
 if TYPE_CHECKING:
@@ -319,6 +319,8 @@ for _name, _made in (
     ("egress", egress),
     ("egress status", egress_status),
     ("egress stop", egress_stop),
+    ("egress cutoff", egress_cutoff),
+    ("egress restore", egress_restore),
     ("estop", estop),
     ("backup", backup),
     ("restore", restore),

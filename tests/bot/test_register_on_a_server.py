@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
+from bot.commands import sections
+from bot.doors import cli
+from bot.operators import owner_identity
 from register import store
 from register.queries import command_runs
 from tests.bot.house import House, house
@@ -92,6 +95,26 @@ async def test_while_the_server_is_away_commands_say_so_and_everything_goes_on_a
         assert (status, answer["register"]["reachable"]) == (200, True)
     replies = [said for said in home.chat.said if getattr(said.content, "reply_to", None) == asked]
     assert len(replies) == 1
+
+
+async def test_while_the_server_is_away_an_agent_is_cut_off_from_a_shell_and_the_audit_has_it_afterwards(
+    home: House, server: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MUSTER_HOME", str(tmp_path))
+    async with home.open():
+        thread = await home.launch("imp")
+        server.kill()
+        assert await asyncio.to_thread(cli.run, sections.load(), ["cutoff", "imp"]) == cli.DONE
+        said = capsys.readouterr()
+        assert "does not answer" in said.err
+        assert "Nothing of imp leaves any more." in said.out
+        await server.started()
+        told = home.say("hello?", thread)
+        await home.marks(told, "❌")
+        assert owner_identity() in (rows := await home.ask("!audit"))
+        assert "cutoff" in rows
+        assert "Cut off: imp." in await home.ask("!ps")
+        assert await home.ask("!restore imp") == "imp may go out again."
 
 
 async def test_a_command_that_the_outage_cut_off_goes_on_by_itself(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,11 @@ import pytest
 
 from bot.commands import sections
 from bot.doors.cli import DONE, FAILED, NOT_RUNNING, run
+from bot.operators import owner_identity
+from bot.outlet.process import places
 from bot.paths import Paths
+from egress.client import EgressClient
+from egress.settings import EgressSettings, Registration
 from tests.whole.installation import end_egress
 
 if TYPE_CHECKING:
@@ -64,6 +69,45 @@ def test_an_egress_is_started_looked_at_stopped_for_all_and_ended(
     assert muster("estop", "--clear") == DONE
     assert muster("egress", "stop") == DONE
     assert muster("egress", "status") == FAILED
+
+
+async def _serving(paths: Paths, name: str) -> None:
+    async with EgressClient(places(paths).control) as client:
+        await client.settings(EgressSettings(host="here"))
+        await client.register(Registration(agent=name, launch_id="l1", profile="none", listener="port"))
+
+
+async def _denied(paths: Paths) -> list[tuple[str, str]]:
+    async with EgressClient(places(paths).control) as client:
+        return [(each["agent"], each["by"]) for each in (await client.standing())["denials"]]
+
+
+def test_an_agent_is_cut_off_and_restored_where_muster_does_not_run(
+    paths: Paths, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert muster("cutoff", "coder0") == NOT_RUNNING
+    assert muster("egress", "cutoff", "coder0") == FAILED
+    assert "`muster estop` stops all" in capsys.readouterr().err
+    assert muster("egress", "--detach") == DONE
+    asyncio.run(_serving(paths, "coder0"))
+    capsys.readouterr()
+    assert muster("egress", "cutoff", "codre0") == FAILED
+    assert "Did you mean 'coder0'? It serves coder0. Nothing was changed." in capsys.readouterr().err
+    assert muster("cutoff", "coder0") == DONE
+    said = capsys.readouterr()
+    assert "Muster is not running" in said.err
+    assert "Nothing of coder0 leaves any more." in said.out
+    assert "audit has it once" in said.out
+    assert asyncio.run(_denied(paths)) == [("coder0", owner_identity())]
+    assert muster("restore", "coder0") == DONE
+    assert "coder0 may go out again." in capsys.readouterr().out
+    assert asyncio.run(_denied(paths)) == []
+    assert muster("egress", "restore", "coder0") == DONE
+    assert "was not cut off" in capsys.readouterr().out
+    assert muster("egress", "cutoff", "coder0") == DONE
+    assert muster("egress", "stop") == DONE
+    assert muster("egress", "--detach") == DONE
+    assert asyncio.run(_denied(paths)) == [("coder0", owner_identity())], "it is durable"
 
 
 def test_down_with_all_ends_an_egress_that_is_left(paths: Paths, capsys: pytest.CaptureFixture[str]) -> None:
