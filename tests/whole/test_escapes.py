@@ -11,47 +11,95 @@ import os
 import platform
 import shutil
 import socket
+import sqlite3
+import subprocess
 import sys
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 import pytest
+import yaml
 
 from bot.outlet.process import places
 from egress import remarks
 from egress.settings import Registration
 from fleet import programs
 from fleet.sandbox.policy import available
+from fleet.way import PORT
 from tests.bot.house import house
-from tests.whole import escaping
+from tests.fleet.sandbox import containers
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from bot.outlet.inside import InsideEgress
     from tests.bot.house import House
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not available().works, reason="bubblewrap does not work here"),
-]
+pytestmark = pytest.mark.slow
 
+ESCAPES = Path(__file__).with_name("escapes")
 CREDENTIAL = "sk-test-not-a-real-key"
-#: What stands in the audit besides the targets of tunnels.
-TOLD = (
-    *("Host header", "no body and", "handshake names 'evil.example'", "in it names evil.example", "forward proxy"),
-    *("POST /sim/ledger", "/v1/organizations/api_keys", "/v1/files", "/v1/messages/:", "POST openai /v1/messages"),
-    *("/v1/messages/batches", "/v1/messages;x=1", "empty segments", "climbs", "POST /status", "POST /agents/other0"),
-    *("malformed request", "/other0/anthropic/v1/messages"),
-)
-#: add_key and keyctl, by machine.
-KEY_CALLS = {"x86_64": (248, 250), "aarch64": (217, 219)}
+SECRET = "secret"
+#: asm/unistd.h; those for making what the sandbox is to find not, too.
+CALLS = {
+    "x86_64": {
+        **{"add_key": 248, "keyctl": 250, "shmget": 29, "shmctl": 31, "ptrace": 101, "syslog": 103, "bpf": 321},
+        **{"perf_event_open": 298, "userfaultfd": 323, "open_by_handle_at": 304, "io_uring_setup": 425},
+    },
+    "aarch64": {
+        **{"add_key": 217, "keyctl": 219, "shmget": 194, "shmctl": 195, "ptrace": 117, "syslog": 116, "bpf": 280},
+        **{"perf_event_open": 241, "userfaultfd": 282, "open_by_handle_at": 265, "io_uring_setup": 425},
+    },
+}
 #: What is answered, and metered as this agent's.
 ANSWERED = ("forged identity",)
 
 
-def wishes(home: House, abstract: str) -> dict[str, object]:
-    """What there is outside that an agent would like to have."""
+class Outside:
+    """What there is on this machine that an agent would like to have."""
+
+    def __init__(self, folder: Path) -> None:
+        self.abstract = f"muster-{uuid.uuid4().hex}"
+        self.shared_memory = Path(f"/dev/shm/{self.abstract}")
+        self.folder = folder
+        self.segment = int(uuid.uuid4().hex[:7], 16)
+
+    @contextlib.contextmanager
+    def there(self) -> Iterator[None]:
+        libc, calls = ctypes.CDLL(None, use_errno=True), CALLS[platform.machine()]
+        session, size = ctypes.c_long(-3), ctypes.c_size_t(len(SECRET))
+        key = libc.syscall(calls["add_key"], b"user", self.abstract.encode(), SECRET.encode(), size, session)
+        assert key >= 0, os.strerror(ctypes.get_errno())
+        segment = libc.syscall(calls["shmget"], self.segment, ctypes.c_size_t(4096), 0o1600)
+        assert segment >= 0, os.strerror(ctypes.get_errno())
+        self.shared_memory.write_text(SECRET)
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        with contextlib.closing(listening):
+            listening.bind(f"\0{self.abstract}")
+            listening.listen()
+            try:
+                yield
+            finally:
+                self.shared_memory.unlink()
+                assert libc.syscall(calls["shmctl"], segment, 0, None) == 0
+
+    def wishes(self) -> dict[str, Any]:
+        return {
+            "abstract": self.abstract,
+            "calls": CALLS[platform.machine()],
+            "credential": [CREDENTIAL[:9], CREDENTIAL[9:]],
+            "programs": [str(path) for path in programs.python_paths()],
+            "pid": os.getpid(),
+            "process": Path("/proc/self/cmdline").read_bytes().hex(),
+            "shared": self.segment,
+            "files": [str(self.shared_memory)],
+        }
+
+
+def wishes(home: House, outside: Outside) -> dict[str, Any]:
+    """What of Muster's an agent would like to have, too."""
     paths, egress = home.paths, places(home.paths)
     files = [
         *egress.authority.iterdir(),
@@ -59,32 +107,21 @@ def wishes(home: House, abstract: str) -> dict[str, object]:
         *(Path("/etc/shadow"), Path(__file__).parents[2] / "pyproject.toml"),
     ]
     assert all(file.exists() for file in files)
+    own = [egress.listener("coder0"), paths.sockets / "tools-coder0.sock"]
     sockets = [egress.control, *paths.sockets.glob("*.sock"), egress.listener("other0")]
-    # Its own door to the tools.
-    sockets = [place for place in sockets if place.name != "tools-coder0.sock"]
+    sockets = [place for place in sockets if place not in own]
     assert len(sockets) >= 4
-    assert all(place.exists() for place in sockets)
-    port = urlsplit(home.models.url).port
+    assert all(place.exists() for place in (*sockets, *own))
+    found = outside.wishes()
     return {
-        "keyctl": KEY_CALLS[platform.machine()][1],
-        "key": abstract,
-        "credential": [CREDENTIAL[:9], CREDENTIAL[9:]],
-        "programs": [str(path) for path in programs.python_paths()],
-        "port": port,
-        "pid": os.getpid(),
-        "process": Path("/proc/self/cmdline").read_bytes().hex(),
-        "abstract": abstract,
-        "files": list(map(str, files)),
+        **found,
+        "port": urlsplit(home.models.url).port,
+        "relay": PORT,
+        "egress": str(own[0]),
+        "tools": str(own[1]),
+        "files": [*found["files"], *map(str, files)],
         "sockets": list(map(str, dict.fromkeys(sockets))),
     }
-
-
-def _keep_a_key(name: str) -> None:
-    """Have the kernel keep a secret of this session."""
-    libc, session = ctypes.CDLL(None, use_errno=True), ctypes.c_long(-3)
-    size = ctypes.c_size_t(6)
-    made = libc.syscall(KEY_CALLS[platform.machine()][0], b"user", name.encode(), b"secret", size, session)
-    assert made >= 0, os.strerror(ctypes.get_errno())
 
 
 def _outside(home: House) -> dict[Path, bytes]:
@@ -96,19 +133,16 @@ def _outside(home: House) -> dict[Path, bytes]:
     return {file: file.read_bytes() for file in files}
 
 
-async def test_an_agent_in_bubblewrap_gets_out_in_no_way_and_operators_read_of_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kind", ["bubblewrap", "container"])
+async def test_an_agent_gets_out_of_its_sandbox_in_no_way_and_operators_read_of_it(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Otherwise all but the first ones of a minute are told as a number.
     monkeypatch.setattr(remarks, "MOST_ATTEMPTS", 200)
-    abstract = f"muster-{uuid.uuid4().hex}"
-    async with house(tmp_path) as home, home.open():
-        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        with contextlib.closing(listening):
-            listening.bind(f"\0{abstract}")
-            listening.listen()
-            _keep_a_key(abstract)
-            await home.ask("!launch coder0 --runtime sim --sandbox bubblewrap")
+    outside = Outside(tmp_path)
+    async with house(tmp_path, settings=_profiles(kind)) as home, home.open():
+        with outside.there():
+            await home.ask("!launch coder0 --runtime sim --sandbox box")
             thread = await home.thread("coder0")
             await home.heard(thread, "Ready")
             inside = cast("InsideEgress", home.egress).egress
@@ -117,33 +151,48 @@ async def test_an_agent_in_bubblewrap_gets_out_in_no_way_and_operators_read_of_i
                 Registration(agent="other0", launch_id="other", role="coder", accounts={"anthropic": "sim"})
             )
             place = home.paths.workspace("coder0")
-            shutil.copy(escaping.__file__, place)
-            (place / "wishes.json").write_text(json.dumps(wishes(home, abstract)))
+            shutil.copytree(ESCAPES, place / "escapes", ignore=shutil.ignore_patterns("__pycache__"))
+            (place / "wishes.json").write_text(json.dumps(wishes(home, outside)))
             before = _outside(home)
-            event = home.say(f"[[run: {Path(sys.executable).resolve()} -I escaping.py]]", thread)
+            event = home.say(f"[[run: {Path(sys.executable).resolve()} -Es -m escapes]]", thread)
             question = await home.heard(thread, "asks for permission")
             asked = next(said for said in home.chat.messages(thread) if said.text == question)
             home.chat.react(asked.event_id, "✅", conversation=thread)
             await home.marks(event, "✅")
             assert _outside(home) == before
-        found: dict[str, str] = json.loads((place / "findings.json").read_text())
+        findings = json.loads((place / "findings.json").read_text())
+        found: dict[str, str] = findings["found"]
         print(json.dumps(found, indent=1))
         for name, what in found.items():
             assert "OPEN" not in what, name
             assert "HTTP/1.1 2" not in what or name in ANSWERED, name
-        assert found["keyring"] == os.strerror(errno.EPERM)
-        assert found["io_uring"] == os.strerror(errno.ENOSYS)
-        assert int(found["memory looked through"]) > 50
-        assert int(found["files looked through"]) > 50
+        assert found["keyring"] == errno.errorcode[errno.EPERM]
+        assert found["io_uring"] == errno.errorcode[errno.ENOSYS]
+        for what in ("memory", "files"):
+            assert int(found[f"{what} looked through"]) > 50
+        assert int(found["descriptors looked at"]) > 5
+        left = list(place.rglob("*"))
+        assert not [each for each in left if each.lstat().st_mode & 0o6000]
+        assert not [each for each in left if "security.capability" in os.listxattr(each, follow_symlinks=False)]
         # Metered are its own turn and the one request that looked like somebody else's, all as its own.
         entries = await inside.ledger.entries_after(0, 1000)
         assert {(entry.agent, entry.account) for entry in entries} == {("coder0", "sim")}
         assert sum(entry.status == 200 for entry in entries) == len(await home.models.ledger.find(lambda entry: True))
-        told = await _audit(home, "/v1/models with a body")
-        print(told)
-        targets = [name.removeprefix("CONNECT ")[:30] for name in found if name.startswith("CONNECT ") and ":" in name]
-        for words in (*TOLD, *targets):
-            assert words in told, words
+        audit = await _audit(home, "/v1/models with a body")
+        print(audit)
+        for name, words in findings["told"].items():
+            assert words in audit, name
+    # And nothing else is, nor one of them twice.
+    assert _counted(places(home.paths).ledger) == len(findings["told"])
+
+
+def _profiles(kind: str) -> str:
+    if kind == "container":
+        made = containers.profile()
+        return yaml.safe_dump({"sandboxes": {"box": {"kind": kind, "image": made.image, "flags": list(made.flags)}}})
+    if not (found := available()).works:
+        pytest.skip(found.reason)
+    return yaml.safe_dump({"sandboxes": {"box": {"extends": kind}}})
 
 
 async def _audit(home: House, words: str) -> str:
@@ -152,3 +201,35 @@ async def _audit(home: House, words: str) -> str:
         while words not in (told := await home.ask("!audit")):
             await asyncio.sleep(0.05)
     return told
+
+
+def _counted(ledger: Path) -> int:
+    """How many refusals the egress has written down, told apart or as a number."""
+    with contextlib.closing(sqlite3.connect(ledger)) as connection:
+        rows = connection.execute("SELECT detail FROM actions WHERE result = 'refused'").fetchall()
+    return sum(json.loads(detail or "{}").get("attempts", 1) for (detail,) in rows)
+
+
+def test_the_same_attempts_are_open_where_there_is_no_sandbox(tmp_path: Path) -> None:
+    """Or the test above would prove nothing. Those that root alone could do are no part of it."""
+    outside = Outside(tmp_path)
+    place = tmp_path / "work"
+    place.mkdir()
+    shutil.copytree(ESCAPES, place / "escapes", ignore=shutil.ignore_patterns("__pycache__"))
+    with outside.there(), socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "socket"))
+        listening.listen()
+        given = {**outside.wishes(), "sockets": [str(tmp_path / "socket")]}
+        (place / "wishes.json").write_text(json.dumps(given))
+        words = [sys.executable, "-Es", "-m", "escapes", "kernel", "privileges", "files"]
+        subprocess.run(words, cwd=place, check=True, timeout=60)
+    found = json.loads((place / "findings.json").read_text())["found"]
+    print(json.dumps(found, indent=1))
+    opened = {name for name, what in found.items() if "OPEN" in what}
+    assert opened >= {
+        *("keyring", "memory that others share", "processes of the host", "signal to the host", "set-user-ID programs"),
+        *("set-user-ID file by chmod", "set-user-ID file by open", "set-user-ID file by mknod"),
+        *(f"file {outside.shared_memory}", f"socket {tmp_path / 'socket'}", "program out of memory"),
+    }
+    if os.geteuid() == 0:
+        assert opened >= {"/proc/sys", "capabilities", "capabilities of a file", "control groups", "new device"}
