@@ -1,4 +1,4 @@
-"""Writing to the other end of a stream, which may be gone: uvloop takes a write to a closed connection for a mistake."""
+"""Writing to the other end of a stream, which may be gone: uvloop takes a write to a closed one for a mistake."""
 
 from __future__ import annotations
 

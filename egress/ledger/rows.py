@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from budget.scopes import NANO_USD
@@ -54,7 +53,6 @@ class Reservation(NamedTuple):
 
 #: Where in a reservation that what goes over into its entry begins and ends.
 WHO: Final = slice(Reservation._fields.index("id"), Reservation._fields.index("input"))
-_who: Final = itemgetter(WHO)
 
 
 class Settlement(NamedTuple):
@@ -76,11 +74,6 @@ class Settlement(NamedTuple):
     first_byte_s: float | None
     total_s: float
     nano_usd: int | None
-
-    @property
-    def entry(self) -> tuple[Any, ...]:
-        """All columns of its entry but the seq."""
-        return (*_who(self.reservation), *self[1:])
 
 
 ENTRY_COLUMNS: Final = ("seq", *Reservation._fields[WHO], *Settlement._fields[1:])

@@ -77,8 +77,8 @@ VERSION: Final = len(_SCRIPTS)
 
 #: Nobody else writes; somebody who looks at the file by hand may hold it for a moment.
 _BUSY_S: Final = 1.0
-#: The writer has one for each kind of row and number of rows.
-_STATEMENTS: Final = 512
+#: The writer has one for each number of rows.
+_STATEMENTS: Final = 256
 
 
 class LedgerUnusable(MusterError):

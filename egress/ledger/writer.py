@@ -20,11 +20,11 @@ import sqlite3
 import threading
 import time
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from egress.admission import LedgerUnwritable
-from egress.ledger import sums
-from egress.ledger.rows import ENTRY_COLUMNS, OBSERVED, Reservation, Settlement
+from egress.ledger import feed, sums
+from egress.ledger.rows import OBSERVED, Reservation, Settlement
 from register.crashpoints import around, declare
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ class Work(NamedTuple):
 
 
 What: TypeAlias = "Reservation | Settlement | Withdrawal | Seen | Work"
+_FED: Final = (Reservation, Settlement, Withdrawal)
 
 
 class Job(NamedTuple):
@@ -81,14 +82,13 @@ class Job(NamedTuple):
 
 
 _Told: TypeAlias = "tuple[asyncio.Future[Any], Any]"
+_T = TypeVar("_T")
 
 
-_ENTRY: Final = f"INSERT INTO entries ({', '.join(ENTRY_COLUMNS)}) VALUES "  # noqa: S608
-_RESERVATION: Final = "INSERT INTO reservations VALUES "
-_GONE: Final = "DELETE FROM reservations WHERE number IN "
-_OBSERVATION: Final = f"INSERT OR REPLACE INTO observations ({', '.join(map(repr, OBSERVED))}, change) VALUES "  # noqa: S608
-#: At most so many rows go into one statement.
-_ROWS: Final = 64
+_OBSERVATION: Final = (
+    f"INSERT OR REPLACE INTO observations ({', '.join(map(repr, OBSERVED))}, change)"  # noqa: S608
+    f" VALUES ({', '.join('?' * (len(OBSERVED) + 1))})"
+)
 _observed: Final = attrgetter(*OBSERVED)
 
 
@@ -121,6 +121,7 @@ class Writer:
         self._owed: list[Job] = []
         self._failures = 0
         self._retry_at = 0.0
+        feed.prepare(connection)
         self._head = Head(
             *connection.execute(
                 "SELECT (SELECT coalesce(max(seq), 0) FROM entries), (SELECT coalesce(max(seq), 0) FROM actions),"
@@ -276,16 +277,27 @@ class Writer:
         before = self._head, self._summed
         try:
             with around(COMMIT):
-                results: list[Any] = self._transact(lambda connection: self._apply(connection, group))
+                if self._is_one_statement(group):
+                    self._leave_transaction()
+                    results = self._apply(self._connection, group)
+                else:
+                    results = self._transact(lambda connection: self._apply(connection, group))
         except BaseException:
             self._head, self._summed = before
             raise
         return results
 
-    def _transact(self, act: Callable[[sqlite3.Connection], Any]) -> Any:
+    def _is_one_statement(self, group: Sequence[Job]) -> bool:
+        """Whether it can do without a transaction, since a statement is one by itself."""
+        return (
+            0 < len(group) <= feed.MOST_ROWS
+            and all(isinstance(job.what, _FED) for job in group)
+            and self._head.entries + len(group) - self._summed < _SUM_EVERY
+        )
+
+    def _transact(self, act: Callable[[sqlite3.Connection], _T]) -> _T:
         connection = self._connection
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
+        self._leave_transaction()
         connection.execute("BEGIN IMMEDIATE")
         try:
             result = act(connection)
@@ -298,72 +310,47 @@ class Writer:
             raise
         return result
 
+    def _leave_transaction(self) -> None:
+        """Leave one that could not be rolled back when it failed."""
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
     def _apply(self, connection: sqlite3.Connection, group: Sequence[Job]) -> list[Any]:
         results: list[Any] = []
-        gathered = _Gathered()
-        seq, _, change = self._head
+        rows: list[tuple[Any, ...]] = []
+        seen: dict[tuple[str, str, str], tuple[Any, ...]] = {}
+        seq, acted, change = self._head
         for job in group:
             what = job.what
             result: Any = None
             if isinstance(what, Reservation):
-                gathered.reserved.append(what)
+                rows.append(feed.reserved(what))
             elif isinstance(what, Settlement):
                 seq = result = seq + 1
-                gathered.entries.append((result, *what.entry))
-                gathered.gone.append(what.reservation.number)
+                rows.append(feed.settled(seq, what))
             elif isinstance(what, Withdrawal):
-                gathered.gone.append(what.number)
+                rows.append(feed.withdrawn(what.number))
             elif isinstance(what, Seen):
-                for seen in what.observations:
+                for each in what.observations:
                     change += 1
-                    gathered.seen[seen.account, seen.provider, seen.window] = (*_observed(seen), change)
+                    seen[each.account, each.provider, each.window] = (*_observed(each), change)
             else:
-                gathered.write(connection)
+                # It is to see what was asked for before it.
+                feed.write(connection, rows)
+                rows.clear()
                 result = what.act(connection)
+                (acted,) = connection.execute("SELECT coalesce(max(seq), 0) FROM actions").fetchone()
             results.append(result)
-        gathered.write(connection)
+        feed.write(connection, rows)
+        for observation in seen.values():
+            connection.execute(_OBSERVATION, observation)
         if not group:
             connection.execute("UPDATE meta SET value = ? WHERE key = 'probed'", (self._clock(),))
         if seq - self._summed >= _SUM_EVERY:
             sums.advance(connection)
             self._summed = seq
-        (acted,) = connection.execute("SELECT coalesce(max(seq), 0) FROM actions").fetchone()
         self._head = Head(seq, acted, change)
         return results
-
-
-class _Gathered:
-    """What is written with one statement for many."""
-
-    def __init__(self) -> None:
-        self.reserved: list[Reservation] = []
-        self.entries: list[tuple[Any, ...]] = []
-        self.gone: list[int] = []
-        self.seen: dict[tuple[str, str, str], tuple[Any, ...]] = {}
-
-    def write(self, connection: sqlite3.Connection) -> None:
-        if self.reserved:
-            _write_rows(connection, _RESERVATION, self.reserved)
-        if self.entries:
-            _write_rows(connection, _ENTRY, self.entries)
-        for place in range(0, len(self.gone), _ROWS):
-            gone = self.gone[place : place + _ROWS]
-            connection.execute(f"{_GONE}({','.join('?' * len(gone))})", gone)
-        if self.seen:
-            _write_rows(connection, _OBSERVATION, list(self.seen.values()))
-        self.__init__()  # type: ignore[misc]
-
-
-def _write_rows(connection: sqlite3.Connection, insert: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Insert rows of the same width, many by one statement.
-
-    `executemany` gives the interpreter's lock away for every single row, and while the event loop is busy it takes a
-    switch interval each time to get it back.
-    """
-    for place in range(0, len(rows), _ROWS):
-        some = rows[place : place + _ROWS]
-        row = f"({','.join('?' * len(some[0]))})"
-        connection.execute(insert + ",".join([row] * len(some)), [value for each in some for value in each])
 
 
 def unwritable(trouble: str | None) -> LedgerUnwritable:
