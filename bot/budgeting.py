@@ -235,7 +235,8 @@ def _json(limit: Mapping[str, Any], seen: Mapping[str, Any] | None, now: float) 
     """A limit in the shape of ``budget --json``. What nobody knows is None."""
     used = None if seen is None else seen["used"]
     reserved = None if seen is None else seen["reserved"]
-    amount = limit["amount"]
+    # Nobody writes a fraction of a token: programs get whole numbers of them, from whichever side they come.
+    amount = int(limit["amount"]) if limit["unit"] == "tokens" else limit["amount"]
     remaining = None if used is None or reserved is None else max(0, amount - used - reserved)
     end = windows.end_of(limit.get("window"), now)
     return {

@@ -117,7 +117,7 @@ def _by_account(found: Sequence[QuotaRow]) -> dict[str, list[QuotaRow]]:
 def _window_json(row: QuotaRow) -> dict[str, Any]:
     return {
         "window": row.window,
-        "used": row.used,
+        "used": None if row.used is None else round(row.used, 6),
         "limit": row.amount,
         "remaining": row.remaining,
         "reset_at": timestamp(row.reset_at),

@@ -92,7 +92,7 @@ async def operator_set(
 
     Args:
         identity: the connector and the person, such as matrix:@ana:example.org.
-        permission: none, viewer, operator or admin.
+        permission: what they may do from now on; none takes it away.
     """
     from bot.rendering import code
     from register.queries.operators import OperatorRow

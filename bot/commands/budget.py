@@ -20,7 +20,7 @@ async def spend(
 
     Args:
         by: what is summed up by: agent, role, task, account, model or day.
-        since: so long a time, such as 2h or 7d; otherwise since midnight (UTC), and by day for thirty days.
+        since: what was used in so long a time, such as 2h or 7d; otherwise since midnight (UTC), by day in thirty days.
     """
     from bot.spending import show_spend
 
@@ -60,7 +60,8 @@ async def budget_set(
         scope: host, account:NAME, provider:NAME or profile:NAME for all together; agent:NAME for one agent; agent for
             each agent that has no limit of its own.
         limit: tokens, such as 500k or 2M, or US dollars, such as 20usd.
-        window: day, week or month (UTC), or a length such as 5h; otherwise for good, and of an agent for its launch.
+        window: day, week or month (UTC), or a length such as 5h; without one it holds for good, and an agent's for as
+            long as its launch.
         policy: what happens at the limit: cutoff closes the way out, freeze stops the agent and keeps its session,
             kill gives that up, too.
     """

@@ -180,7 +180,7 @@ async def tail(ctx: Context, name: AgentName, entries: int = 20) -> Reply:
 
     Args:
         name: the agent.
-        entries: how many, at most 200.
+        entries: how many, at most 200; otherwise 20.
     """
     from bot import views
     from bot.errors import UsageError

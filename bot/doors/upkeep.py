@@ -80,10 +80,11 @@ def backup(file: Path | None, workspaces: bool, as_json: bool) -> int:
 def restore(ctx: click.Context, what: str, as_json: bool) -> int:
     """Put a backup in the place of what is here. What is here is kept beside it. Or open an agent's way out again.
 
-    FILE: what `muster backup` wrote. NAME: an agent that was cut off; where there is a file of that name, write
-    ./FILE for it, or NAME as it is.
+    FILE: what `muster backup` wrote. NAME: an agent that was cut off; where a file of that name is here, the file is
+    meant.
 
-    Muster and its agents must not run. What was written in chat since the backup is not acted on again.
+    While a backup is put back, Muster and its agents must not run. What was written in chat since it was made is not
+    acted on again.
     """
     import asyncio
     import json

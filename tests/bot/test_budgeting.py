@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bot.doors.client import Client
 from tests.bot.house import House, house
 
 if TYPE_CHECKING:
@@ -56,3 +59,20 @@ async def test_a_limit_on_a_name_that_nobody_has_is_refused_with_the_nearest(hom
         assert "| host |" in (shown := await home.ask("!budget"))
         assert "agent" not in shown, "nothing was set"
         assert "then cutoff" in await home.ask("!budget set agent:coder0 5M")
+
+
+async def test_programs_are_told_of_each_limit_in_one_shape_and_in_whole_tokens(home: House) -> None:
+    async with home.open():
+
+        def data(name: str, **arguments: str) -> Any:
+            return Client(home.paths.gateway_socket).run(name, arguments).body["data"]
+
+        set_ = await asyncio.to_thread(data, "budget set", scope="agent:coder0", limit="5M", window="day")
+        found = await asyncio.to_thread(data, "budget")
+    keys = {
+        "scope", "agent", "kind", "limit", "unit", "used", "reserved", "remaining", "window", "reset_at",
+        "reset_confidence", "policy", "state", "pace",
+    }  # fmt: skip
+    assert [each.keys() for each in (set_, *found)] == [keys] * 4
+    tokens = [each["limit"] for each in (set_, *found) if each["unit"] == "tokens"]
+    assert json.dumps(sorted(tokens)) == "[5000000, 5000000, 20000000]"
