@@ -4,6 +4,7 @@ import ctypes
 import fcntl
 import os
 import pty
+import re
 import socket
 import stat
 from pathlib import Path
@@ -24,8 +25,8 @@ from .attempts import (
 
 #: By which the kernel is told what to do. Nothing is written to what can be opened.
 SETTINGS = ("sys", "acpi", "bus", "driver", "dynamic_debug", "fs", "irq", "scsi", "sysrq-trigger")
-#: Everybody may open it, and needs a capability to write.
-HARMLESS = ("/proc/sys/kernel/ns_last_pid",)
+#: Whoever opens it needs a capability to write; the others are the sandbox's own (ipc_namespaces(7), pid_namespaces(7)).
+HARMLESS = re.compile(r"/proc/sys/(kernel/(ns_last_pid|pid_max|(auto_)?msg\w+|sem\w*|shm\w+)|fs/mqueue/\w+)")
 READ_ALL, REMOUNT, BIND, DETACH, STI = 3, 32, 4096, 2, 0x5412
 HIERARCHIES = ("memory", "devices", "pids", "cpu", "none,name=systemd")
 
@@ -84,7 +85,7 @@ def _writable(top: str) -> list[str]:
         except OSError:
             continue
         # What is covered may be covered by /dev/null.
-        if not stat.S_ISCHR(os.fstat(descriptor).st_mode) and place not in HARMLESS:
+        if not stat.S_ISCHR(os.fstat(descriptor).st_mode) and not HARMLESS.fullmatch(place):
             hits.append(place)
         os.close(descriptor)
     return hits
