@@ -17,12 +17,18 @@ if TYPE_CHECKING:
 
 #: An answer that has not come by then does not come.
 ANSWER_S: Final = 15.0
+#: It knows by itself how it stands, and needs no disk to say so.
+LOOK_S: Final = 5.0
 #: The longest that `entries` may wait for news.
 LONGEST_WAIT_S: Final = 60.0
 
 
 class EgressUnreachable(MusterError):
     """The egress does not answer on its control socket."""
+
+
+class EgressSilent(EgressUnreachable):
+    """Somebody listens on its control socket, and does not answer in time."""
 
 
 class EgressRefused(MusterError):
@@ -55,9 +61,9 @@ class EgressClient:
             await self._session.close()
             self._session = None
 
-    async def status(self) -> dict[str, Any]:
+    async def status(self, *, timeout_s: float = LOOK_S) -> dict[str, Any]:
         """``pid``, ``host``, ``revision`` (of the settings), ``ledger``, ``agents``, ``streams``, ``estop``, ..."""
-        return await self._ask("GET", "/status")
+        return await self._ask("GET", "/status", timeout_s=timeout_s)
 
     async def settings(self, settings: EgressSettings, secrets: Mapping[str, str] | None = None) -> None:
         """Give it new settings, and what stands for references (``env:NAME``), which it keeps in memory alone."""
@@ -106,7 +112,7 @@ class EgressClient:
 
     async def standing(self) -> dict[str, Any]:
         """How every limit stands, and which govern each agent."""
-        return await self._ask("GET", "/standing")
+        return await self._ask("GET", "/standing", timeout_s=LOOK_S)
 
     async def estop(self, *, cause: str, by: str) -> int:
         """Let nothing leave from now on; durable when it returns. How many streams that cut."""
@@ -138,8 +144,9 @@ class EgressClient:
             ) as response:
                 content = await response.read()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            why = "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
-            raise EgressUnreachable(
+            silent = isinstance(error, TimeoutError)
+            why = "no answer in time" if silent else type(error).__name__
+            raise (EgressSilent if silent else EgressUnreachable)(
                 f"The egress does not answer on {self._control} ({why}). `muster egress status` says whether it runs; "
                 "its log says why it ended."
             ) from None

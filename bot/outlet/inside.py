@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bot.outlet.process import places
 from egress.client import EgressClient
+from register.errors import MusterError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -41,6 +42,10 @@ class InsideEgress:
     async def is_outdated(self) -> bool:
         """It is of this process, so never."""
         return False
+
+    async def end(self) -> int:
+        """It hangs with this process or not at all."""
+        raise MusterError("it is of this process.")
 
     async def stop(self) -> None:
         """End it. It can be started again, and goes on with its ledger."""

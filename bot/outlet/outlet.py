@@ -13,7 +13,7 @@ import structlog
 from bot import budgeting, rendering
 from bot.commands.lines import command_line
 from bot.errors import UserError
-from bot.outlet import stop
+from bot.outlet import hung, stop
 from bot.outlet.copying import Copier, page_of
 from bot.outlet.news import ENDED_BY, News
 from bot.outlet.process import places
@@ -75,6 +75,13 @@ class Source(Protocol):
     async def stop(self) -> None:
         """End the one that runs, in good order."""
 
+    async def end(self) -> int:
+        """Kill the one that runs and does not answer; its process number.
+
+        Raises:
+            MusterError: it is still there.
+        """
+
 
 @dataclass(slots=True)
 class Outlet:
@@ -86,6 +93,8 @@ class Outlet:
     host: str
     every_s: float = EVERY_S
     renew_after_s: float = RENEW_AFTER_S
+    hung_s: float = hung.HUNG_S
+    """One that does not answer for so long is killed, and another started."""
     trouble: str | None = None
     """Why it is not there though it is needed; None: it is there, or nobody needs it."""
     needed: bool = False
@@ -118,6 +127,10 @@ class Outlet:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.copier.run(), name="copy the ledger")
             tasks.create_task(self._keep(), name="keep the egress")
+            tasks.create_task(
+                hung.watch(self.source.find, self._end_hung, hung_s=lambda: self.hung_s),
+                name="ask the egress",
+            )
 
     async def _keep(self) -> None:
         pause = _FIRST_PAUSE
@@ -234,6 +247,23 @@ class Outlet:
                 f"⚠️ The egress is not there, so no agent reaches a model: {rendering.one_line(str(error), 500)} "
                 f"Muster tries again by itself; {command_line('health')} shows when it is back.",
             )
+
+    async def _end_hung(self, silent_s: float) -> None:
+        """End one that does not answer, so that another can take its place."""
+        try:
+            pid = await self.source.end()
+        except MusterError as error:
+            log.error("egress.hung", reason=str(error))
+            done = f"It cannot be ended: {rendering.one_line(str(error), 500)}"
+        else:
+            log.warning("egress.hung", pid=pid)
+            done = (
+                f"Its process {pid} was killed, and another is started; what was under way is charged as an estimate."
+            )
+        self._look.set()
+        # Told once a while: one that hangs again and again must not fill the room.
+        key = f"egress/hung/{int(self.services.clock() // _TOLD_AGAIN_S)}"
+        await self._news.say(key, f"⚠️ The egress has not answered for {silent_s:.0f} seconds. {done}")
 
     async def _back(self) -> None:
         self.trouble = None

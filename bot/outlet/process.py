@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import json
 import os
+import select
+import signal
 import socket
 import subprocess
 import sys
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from egress.client import EgressClient, EgressUnreachable
+from egress.client import EgressClient, EgressSilent, EgressUnreachable
 from egress.places import EgressPaths
 from fleet.hosting.command import environment
 from register.errors import MusterError
@@ -33,6 +35,8 @@ log = structlog.get_logger(__name__)
 #: Seconds in which it must listen, and in which it must have ended when it is asked to.
 START_S = 30.0
 STOP_S = 15.0
+#: In which the kernel ends one that is killed.
+KILL_S = 10.0
 _PAUSE_S = 0.05
 _AGAIN_S = 0.5
 #: Bytes of what it printed that are looked through for the reason of a failed start.
@@ -41,6 +45,10 @@ _LAST_WORDS = 2000
 
 class NotStarted(MusterError):
     """The egress does not come up."""
+
+
+class NotEnded(MusterError):
+    """A silent egress cannot be ended from here. The message says why, and what to do."""
 
 
 def places(paths: Paths) -> EgressPaths:
@@ -224,6 +232,14 @@ class EgressProcess:
         """
         await stop(self.paths)
 
+    async def end(self) -> int:
+        """Kill the one that runs and does not answer; its process number.
+
+        Raises:
+            MusterError: it is still there.
+        """
+        return await asyncio.to_thread(kill, self.paths)
+
     async def aclose(self) -> None:
         """Let go of it; it goes on."""
         if self._client is not None:
@@ -242,8 +258,15 @@ async def stop(paths: Paths) -> bool:
         return False
     pid = await asyncio.to_thread(pid_of, paths)
     async with EgressClient(control) as client:
-        with contextlib.suppress(EgressUnreachable):
+        try:
             await client.stop()
+        except EgressSilent:
+            raise MusterError(
+                f"The egress (process {pid}) does not answer. `kill -9 {pid}` ends it; what completed is not lost."
+            ) from None
+        except EgressUnreachable:
+            # It ended in the middle of its answer, or before.
+            pass
     until = time.monotonic() + STOP_S
     # It answers nobody any more before what is under way is settled and another may take its place.
     while listens(control) or (pid is not None and await asyncio.to_thread(pid_of, paths) == pid):
@@ -251,3 +274,51 @@ async def stop(paths: Paths) -> bool:
             raise MusterError(f"The egress was told to stop and has not yet. See {places(paths).log}.")
         await asyncio.sleep(_PAUSE_S)
     return True
+
+
+def kill(paths: Paths) -> int:
+    """Kill the egress of an installation, and wait until it is gone; its process number. Blocks.
+
+    The process is held by a descriptor before it is looked at, so that none is hit that only has the number of one that
+    is gone; and it must have the lock of this installation's egress open.
+
+    Raises:
+        NotEnded: it cannot be told which process it is, or that one does not go.
+    """
+    pid = pid_of(paths)
+    if pid is None:
+        raise NotEnded(
+            "which process it is cannot be told from its lock. Look for `egress.process` with ps, and end it."
+        )
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError as error:
+        raise NotEnded(f"process {pid} cannot be reached ({error.strerror}). End it with `kill -9 {pid}`.") from None
+    try:
+        if pid_of(paths) != pid or not _has_open(pid, places(paths).lock):
+            raise NotEnded(f"process {pid} is not the one that holds its lock. Look at it with ps.")
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        # Readable when it has ended (pidfd_open(2)).
+        ended = select.poll()
+        ended.register(descriptor, select.POLLIN)
+        if not ended.poll(KILL_S * 1000):
+            raise NotEnded(f"process {pid} was killed and is still there (a disk that hangs?). Look at it with ps.")
+    except PermissionError:
+        raise NotEnded(f"process {pid} may not be ended from here. End it with `kill -9 {pid}`.") from None
+    finally:
+        os.close(descriptor)
+    return pid
+
+
+def _has_open(pid: int, path: os.PathLike[str]) -> bool:
+    """Whether a process has this very file open (proc(5), /proc/PID/fd)."""
+    try:
+        wanted = os.stat(path)
+        for number in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                if os.path.samestat(os.stat(f"/proc/{pid}/fd/{number}"), wanted):
+                    return True
+    except OSError:
+        return False
+    return False

@@ -1,0 +1,93 @@
+"""An egress that is there and does not answer: it is ended, and another takes its place."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bot.outlet import process
+from bot.outlet.hung import HUNG_S, TIMES, Silence
+from bot.outlet.process import NotEnded, places
+from bot.paths import Paths
+from egress.client import EgressClient
+from register.errors import MusterError
+from tests.bot.house import ROOM, House
+from tests.bot.outlet.test_outlet import spent
+from tests.bot.outlet.test_process import home, pid_of, streams, until_another
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["home"]
+
+
+def test_it_must_be_silent_for_long_and_to_several_calls() -> None:
+    silence = Silence()
+    assert not any(silence.missed(at, at + HUNG_S * 10, HUNG_S) for at in range(TIMES - 1)), "a machine that stalled"
+    assert silence.missed(100.0, 100.0 + HUNG_S, HUNG_S)
+    silence.heard()
+    times = range(0, int(HUNG_S), 10)
+    assert [silence.missed(at, at + 5, HUNG_S) for at in times] == [False] * len(times)
+    assert silence.missed(HUNG_S, HUNG_S + 5, HUNG_S)
+
+
+async def test_a_stopped_egress_is_killed_and_another_takes_over(home: House) -> None:
+    async with home.open() as orchestrator:
+        assert orchestrator.services.outlet is not None
+        orchestrator.services.outlet.hung_s = 2.0
+        thread = await home.launch("coder0")
+        await home.marks(home.say("one", thread), "✅")
+        midway = home.say("[[say: half of it,]][[hang]]", thread)
+        await streams(home, 1)
+        first = pid_of(home.paths)
+        os.kill(first, signal.SIGSTOP)
+        await home.heard(ROOM, f"has not answered for 2 seconds. Its process {first} was killed")
+        await until_another(home.paths, first)
+        await home.marks(midway, "❌")
+        await home.marks(home.say("three", thread), "✅")
+        used = await spent(home, 3)
+        assert (used.requests, used.estimated) == (3, 1), "what was under way is an estimate"
+
+
+def test_nothing_else_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock names whom to kill; whoever has that number now and not the lock is left alone."""
+    paths = Paths.of({"MUSTER_HOME": str(tmp_path)})
+    lock = places(paths).lock
+    lock.parent.mkdir(parents=True)
+    with pytest.raises(NotEnded, match="cannot be told"):
+        process.kill(paths)
+    lock.write_text(json.dumps({"pid": os.getpid()}))
+    with pytest.raises(NotEnded, match="cannot be told"):
+        process.kill(paths)
+    looks = [sys.executable, "-c", "print(flush=True); input()"]
+    monkeypatch.setattr(process, "command", lambda _: looks)
+    with subprocess.Popen(looks, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as alike:
+        try:
+            assert alike.stdout is not None
+            alike.stdout.readline()
+            lock.write_text(json.dumps({"pid": alike.pid}))
+            with pytest.raises(NotEnded, match="not the one that holds its lock"):
+                process.kill(paths)
+            assert alike.poll() is None
+        finally:
+            alike.kill()
+
+
+async def test_to_stop_one_that_hangs_says_how_to_end_it(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with home.open():
+        thread = await home.launch("coder0")
+        await home.marks(home.say("one", thread), "✅")
+    first = pid_of(home.paths)
+    os.kill(first, signal.SIGSTOP)
+    monkeypatch.setattr(EgressClient._ask, "__kwdefaults__", {"timeout_s": 0.2})
+    with pytest.raises(MusterError, match=f"kill -9 {first}"):
+        async with asyncio.timeout(30):
+            await process.stop(home.paths)
+    os.kill(first, signal.SIGCONT)
