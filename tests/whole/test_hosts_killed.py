@@ -50,7 +50,9 @@ def all_places() -> list[str]:
     return [*sorted(places.of_agent_host() - CALL_PLACES), *later]
 
 
-async def test_an_agent_host_dies_at_some_places(
+# Quicker: tests/fleet/host/test_crashes.py, where nobody but the agent host is looked at.
+@pytest.mark.slow
+async def test_an_agent_host_dies_at_a_place(
     tmp_path: Path, synapse: Synapse, models: Provider, rng: random.Random
 ) -> None:
     await _die_at(rng.sample(all_places(), 1), tmp_path, synapse, models)

@@ -29,6 +29,14 @@ async def test_the_orchestrator_is_killed_at_random_moments(
         await Mayhem(stage, Plan(kills=2, pauses=(4.0, 0.0)), rng).run()
 
 
+async def test_the_orchestrator_and_an_agent_host_are_killed_at_random_moments(
+    tmp_path: Path, synapse: Synapse, models: Provider, rng: random.Random
+) -> None:
+    async with staged(tmp_path, synapse, models) as stage:
+        await Mayhem(stage, Plan(kills=2, share=1, pauses=(0.0,), hosts=True), rng).run()
+
+
+@pytest.mark.slow
 async def test_everything_is_killed_at_random_moments(
     tmp_path: Path, private_synapse: Callable[..., Synapse], models: Provider, rng: random.Random
 ) -> None:
