@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from register.errors import MusterError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
     from pathlib import Path
 
     from aiohttp import StreamReader, web
@@ -85,7 +85,7 @@ class Body:
             self._content = content
         self._size = len(content)
 
-    async def pieces(self) -> AsyncIterator[bytes]:
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
         """For sending it: a long one is read piece by piece."""
         if self._file is None:
             yield self._content

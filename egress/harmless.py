@@ -13,11 +13,9 @@ import math
 import time
 from typing import TYPE_CHECKING, Final
 
-import aiohttp
-
-from egress import apis, headers, quota, refusals, upstream
+from egress import apis, headers, quota, refusals
 from egress.refusals import Refusal
-from egress.upstream import UpstreamGone
+from egress.response import UpstreamGone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
     from egress.admission import Cut, Gatekeeper
     from egress.answers import Answer
     from egress.bodies import Body
+    from egress.response import Response
     from egress.settings import AccountSettings
     from egress.upstream import Upstream
 
@@ -87,14 +86,14 @@ async def carry(
         ConnectionError: the client is gone.
     """
     task = asyncio.current_task()
-    response: aiohttp.ClientResponse | None = None
+    response: Response | None = None
     ended = False
 
     def cut(why: Cut) -> None:
         nonlocal ended
         ended = True
         if response is not None:
-            upstream.abort(response)
+            response.abort()
         api = apis.PROVIDERS[account.provider].api
         answer.last_word(refusals.status_of(api, 403), refusals.body(api, 403, why.reason))
         if task is not None:
@@ -104,10 +103,10 @@ async def carry(
     try:
         response = await way.send(method, url, outgoing, body)
         gate.observe(quota.observe(account.provider, account.name, response.headers, time.time()))
-        length = response.content_length
-        answer.begin(response.status, headers.returning(response.raw_headers, decoded=False), length=length)
-        async for chunk in response.content.iter_any():
-            answer.write(chunk)
+        passing = headers.returning(response.raw_headers, decoded=False)
+        answer.begin(response.status, passing, length=response.length)
+        while content := response.read_nowait() or await response.readany():
+            answer.write(content)
             await answer.drained()
         answer.end()
     except asyncio.CancelledError:
@@ -115,12 +114,8 @@ async def carry(
             raise
     except UpstreamGone as gone:
         raise Refusal(502, str(gone)) from None
-    except (aiohttp.ClientError, TimeoutError) as error:
-        if isinstance(error, ConnectionError):
-            raise
-        answer.abort()
     finally:
         unwatch()
-        if response is not None and not response.content.at_eof():
-            upstream.abort(response)
+        if response is not None:
+            response.abort()
     return None if response is None else response.status

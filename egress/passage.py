@@ -10,12 +10,11 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
-import aiohttp
 import structlog
 
-from egress import answers, asking, encoding, headers, quota, refusals, upstream
+from egress import answers, asking, encoding, headers, quota, refusals
 from egress.admission import Ending, LedgerUnwritable
-from egress.upstream import UpstreamGone
+from egress.response import UpstreamGone
 from egress.usage import Reading, meter_of
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from egress.answers import Answer
     from egress.apis import Api, Provider
     from egress.entries import Ended, Observation
+    from egress.response import Response
     from egress.usage import Meter
 
 _log = structlog.get_logger("egress.passage")
@@ -60,7 +60,7 @@ class Passage:
         self._began = began
         self._hold = hold
         self._task: asyncio.Task[object] | None = None
-        self._response: aiohttp.ClientResponse | None = None
+        self._response: Response | None = None
         self._meter: Meter | None = None
         self._streaming = False
         self._first_byte_s: float | None = None
@@ -69,7 +69,7 @@ class Passage:
         self._counting = False
         self._settling = False
 
-    async def run(self, sending: Callable[[], Awaitable[aiohttp.ClientResponse]]) -> int | None:
+    async def run(self, sending: Callable[[], Awaitable[Response]]) -> int | None:
         """Carry the request out. Returns the provider's status, None where there was none.
 
         Raises:
@@ -113,7 +113,7 @@ class Passage:
             return
         self._cut = cut
         if self._response is not None:
-            upstream.abort(self._response)
+            self._response.abort()
         if self._answer.begun:
             self._answer.cut(refusals.event(self._api, cut.reason, status=status) if self._streaming else b"")
         else:
@@ -122,7 +122,7 @@ class Passage:
         if not self._counting and not self._settling:
             self._task.cancel()
 
-    async def _exchange(self, sending: Callable[[], Awaitable[aiohttp.ClientResponse]]) -> None:
+    async def _exchange(self, sending: Callable[[], Awaitable[Response]]) -> None:
         try:
             response = self._response = await sending()
         except UpstreamGone as gone:
@@ -135,12 +135,12 @@ class Passage:
             self._refuse(bad.status, str(bad))
             return
         self._observations = quota.observe(self._provider, self._account, response.headers, time.time())
-        self._streaming = response.headers.get("Content-Type", "").lower().startswith("text/event-stream")
+        self._streaming = response.headers.get("content-type", "").lower().startswith("text/event-stream")
         self._meter = meter_of(self._api, self._streaming, response.status, self._hide_usage)
         try:
             await self._carry(response, self._meter)
         except (UpstreamGone, encoding.BadEncoding) as broken:
-            upstream.abort(response)
+            response.abort()
             if not self._settling:
                 await self._settle(self._ending("upstream_gone", str(broken)))
             self._refuse(502, str(broken))
@@ -149,13 +149,12 @@ class Passage:
         if self._cut is None:
             self._answer.refuse(status, answers.JSON, refusals.body(self._api, status, message))
 
-    async def _carry(self, response: aiohttp.ClientResponse, meter: Meter) -> None:
-        decoder = encoding.decoder(response.headers.get("Content-Encoding"))
+    async def _carry(self, response: Response, meter: Meter) -> None:
+        decoder = encoding.decoder(response.headers.get("content-encoding"))
         if self._streaming:
             self._begin(response, None)
-        content = response.content
         size = 0
-        while chunk := await _next(content):
+        while chunk := response.read_nowait() or await response.readany():
             if self._first_byte_s is None:
                 self._first_byte_s = time.monotonic() - self._began
             size += len(chunk)
@@ -176,7 +175,7 @@ class Passage:
             meter.end()
         await self._finish(response, meter)
 
-    async def _pass(self, response: aiohttp.ClientResponse, meter: Meter, piece: bytes) -> None:
+    async def _pass(self, response: Response, meter: Meter, piece: bytes) -> None:
         """Meter the next part of the content, and let go on what may."""
         answer = self._answer
         out = meter.feed(piece)
@@ -197,7 +196,7 @@ class Passage:
             answer.write(meter.release())
         await answer.drained()
 
-    async def _finish(self, response: aiohttp.ClientResponse, meter: Meter) -> None:
+    async def _finish(self, response: Response, meter: Meter) -> None:
         """The response has ended in good order, and its end is still here."""
         reading = meter.reading
         if not reading.ended:
@@ -213,7 +212,7 @@ class Passage:
             self._begin(response, len(last), last)
             self._answer.end()
 
-    def _begin(self, response: aiohttp.ClientResponse, length: int | None, first: bytes = b"") -> None:
+    def _begin(self, response: Response, length: int | None, first: bytes = b"") -> None:
         passing = headers.returning(response.raw_headers, decoded=True)
         self._answer.begin(response.status, passing, length=length, with_=first)
 
@@ -251,7 +250,7 @@ class Passage:
     def _conclude(self, ended: Ended, detail: str | None = None) -> None:
         """Let go of both sides, and settle if that has not begun."""
         if self._response is not None:
-            upstream.abort(self._response)
+            self._response.abort()
         self._answer.leave()
         if not self._settling:
             self._settling = True
@@ -266,18 +265,3 @@ class Passage:
 
 def _how(status: int, reading: Reading) -> Ended:
     return "completed" if 200 <= status < 300 and reading.error is None else "error"
-
-
-async def _next(content: aiohttp.StreamReader) -> bytes:
-    """The next bytes; nothing at the end.
-
-    Raises:
-        UpstreamGone: the response broke off.
-    """
-    try:
-        return content.read_nowait() or await content.readany()
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        # What came before the break was not taken yet when the break was noticed.
-        if content._buffer:
-            return content._read_nowait(-1)
-        raise UpstreamGone(f"the provider's response broke off ({type(error).__name__}).", sent=True) from None

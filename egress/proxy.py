@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from egress.admission import Gatekeeper
     from egress.apis import Api, Operation, Provider
     from egress.asking import Asking
+    from egress.response import Response
     from egress.settings import AccountSettings, EgressSettings, Registration
     from egress.targets import Target
 
@@ -322,7 +323,7 @@ class Proxy:
         self._passages.add(passage)
         try:
 
-            async def send() -> aiohttp.ClientResponse:
+            async def send() -> Response:
                 await self._rewrite(line, body, wanted, lease.max_tokens)
                 return await self._upstream.send(request.method, _url(account, target), outgoing, body)
 
