@@ -43,9 +43,20 @@ def planner(paths: Paths, settings: Settings, environ: Mapping[str, str], *, wit
         hidden=paths.private_folders(),
         accounts=_accounts(settings, environ),
         defaults=_defaults(settings),
-        profiles=merged({name: profile.written() for name, profile in settings.sandboxes.items()}),
+        profiles=dict(merged({name: profile.written() for name, profile in settings.sandboxes.items()})),
         with_way=with_way,
     )
+
+
+def take_up(planner: Planner, settings: Settings, environ: Mapping[str, str]) -> None:
+    """Have `planner` plan by these accounts and sandbox profiles from now on; who runs goes on as planned."""
+    profiles = merged({name: profile.written() for name, profile in settings.sandboxes.items()})
+    for held, now in ((planner.accounts, _accounts(settings, environ)), (planner.profiles, profiles)):
+        assert isinstance(held, dict)
+        # Whoever plans meanwhile, in a thread, finds each name that stays.
+        held.update(now)
+        for name in [name for name in held if name not in now]:
+            del held[name]
 
 
 def assembly(

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 def redaction_of(settings: Settings, environ: Mapping[str, str]) -> Redaction:
     """What must not leave: the patterns, and the secrets that the settings refer to."""
+    return Redaction(known=secrets_of(settings, environ), extra=tuple(settings.redaction.patterns))
+
+
+def secrets_of(settings: Settings, environ: Mapping[str, str]) -> frozenset[str]:
+    """The secrets that the settings refer to, as far as they are to be had."""
     known = set()
     references = [account.credential for account in settings.accounts.values()] + [settings.register_password]
     for connector in settings.connectors:
@@ -25,4 +30,4 @@ def redaction_of(settings: Settings, environ: Mapping[str, str]) -> Redaction:
         if isinstance(reference, Reference):
             with contextlib.suppress(MusterError):
                 known.add(reference.resolve(environ))
-    return Redaction(known=frozenset(known), extra=tuple(settings.redaction.patterns))
+    return frozenset(known)

@@ -195,6 +195,7 @@ async def _running(
         redact=redact,
         capabilities=capabilities,
         settings=settings,
+        environ=environ,
         paths=paths,
         planner=planner,
         terminal=next((each for each in connectors.values() if each.kind == "terminal"), None),

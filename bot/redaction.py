@@ -17,7 +17,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 MASK = "[redacted]"
 
@@ -108,6 +108,11 @@ class Redaction:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_extra", tuple(map(re.compile, self.extra)))
+        object.__setattr__(self, "_values", tuple(value for value in self.known if len(value) >= 8))
+
+    def learn(self, known: Iterable[str]) -> None:
+        """Mask these values from now on, too. None is ever forgotten: it may be quoted from long ago."""
+        object.__setattr__(self, "known", self.known | frozenset(known))
         object.__setattr__(self, "_values", tuple(value for value in self.known if len(value) >= 8))
 
     def __call__(self, text: str) -> str:

@@ -11,6 +11,7 @@ from bot.commands.table import ADMIN, Reply
 from bot.custody import custody
 from bot.errors import NotPermitted, UserError
 from bot.launching import request_of, room_for, warnings_of
+from bot.reloading import reload
 from bot.rendering import code
 from bot.restarting import settings_of
 from fleet import drift, editing, roles
@@ -208,6 +209,8 @@ async def _leave(ctx: Context, name: str, *, now: bool) -> str | None:
 async def apply(ctx: Context) -> Reply:
     services = ctx.services
     fleet = await usable(services)
+    reloaded = await reload(services)
+    settings = {"changed": list(reloaded.changed), "waiting": list(reloaded.waiting), "problem": reloaded.problem}
     rows = {view.row.name: view.row for view in await services.agents.view()}
     found = {change.agent: change for change in _drift(fleet, rows.values())}
 
@@ -226,11 +229,15 @@ async def apply(ctx: Context) -> Reply:
             except (FleetError, UserError) as error:
                 said, problem = f"✖ It stays as it is: {error}", str(error)
         done.append({**change, "said": said, "done": problem is None, "problem": problem})
+    told = f"\n\n{said}" if (said := reloaded.text()) else ""
+    well = reloaded.problem is None
     if not done:
-        return Reply(f"The fleet is as the roster says; nothing was changed.{unsettled}", {"changes": []})
-    text = services.redact(from_shell(roster_view.applied_text(done), services.table)) + unsettled
+        nothing = "" if reloaded.changed else "; nothing was changed"
+        text = f"The fleet is as the roster says{nothing}.{told}{unsettled}"
+        return Reply(text, {"changes": [], "settings": settings}, ok=well)
+    text = services.redact(from_shell(roster_view.applied_text(done), services.table)) + told + unsettled
     data = [{key: value for key, value in each.items() if key != "said"} for each in done]
-    return Reply(text, {"changes": data}, ok=all(each["done"] for each in done))
+    return Reply(text, {"changes": data, "settings": settings}, ok=well and all(each["done"] for each in done))
 
 
 async def _apply_one(ctx: Context, change: Change, row: AgentRow | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bot.commands.lines import CHAT
@@ -59,7 +59,8 @@ class Services:
     """``connectors``, ``egress``, ``register``, ``jobs``, ``agents`` of ``health``; what is missing is unknown."""
     complete: Callable[[str], Awaitable[Sequence[str]]] = _no_words
     """The words that can follow, by source: ``agents``, ``runtimes``."""
-    redact: Callable[[str], str] = str
+    redact: Any = str
+    """From a text to what may leave of it (bot.redaction.Redaction)."""
     timestamp: Callable[[float | None], str | None] = timestamp
     """RFC 3339 in UTC."""
     capabilities: Callable[[str], Capabilities] = _cannot
@@ -67,6 +68,9 @@ class Services:
     main_room: Callable[[Origin | None], tuple[str, str]] = _no_room
     """Connector and conversation in which an agent's thread is opened, by where its launch was asked for."""
     settings: Any = None
+    """What muster.yaml says (bot.config.Settings); another value once it is taken up anew (bot.reloading)."""
+    environ: Mapping[str, str] = field(default_factory=dict)
+    """Where references to secrets are looked up."""
     paths: Any = None
     delivery: Any = None
     agents: Any = None

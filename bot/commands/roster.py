@@ -17,8 +17,9 @@ async def roster(ctx: Context) -> Reply:
 
 @command("roster apply", permission=OPERATOR, help_section="fleet")
 async def roster_apply(ctx: Context) -> Reply:
-    """Do what roster.yaml says by now, and say what that was.
+    """Do what roster.yaml and muster.yaml say by now, and say what that was.
 
+    Of muster.yaml, accounts, budgets and sandbox profiles are taken up at once; the rest waits for a restart of Muster.
     Agents whose settings changed start again at the end of their turn, in their session. Those that are no longer in
     the roster stop. Persistent ones that never ran are launched. Agents that somebody stopped stay stopped.
     """

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bot.config import Account, load
+from bot.config import load
 from bot.orchestrator import Orchestrator, running
 from bot.outlet.inside import inside
 from bot.paths import Paths
@@ -60,10 +59,6 @@ class House:
     async def open(self, *, bring_up: bool = False) -> AsyncIterator[Orchestrator]:
         """Run the orchestrator for the length of the block; its agents go on after it."""
         settings = load(self.paths)
-        account = Account.model_validate(
-            {"provider": "anthropic", "base_url": self.models.url, "credential": "env:KEY"}
-        )
-        settings = dataclasses.replace(settings, accounts={"sim": account})
         more = {"memory": MemoryConnector(server=self.chat)}
         given = {"KEY": "sk-test-not-a-real-key"}
         async with running(
@@ -136,10 +131,11 @@ async def house(folder: Path, *, settings: str = "", roster: str = "") -> AsyncI
     """A house in `folder`, its agents gone at the end; `settings` are added to muster.yaml, `roster` is roster.yaml."""
     paths = Paths.of({"MUSTER_HOME": str(folder), "HOME": str(folder)})
     paths.prepare()
-    paths.muster_yaml.write_text(_SETTINGS + settings)
     if roster:
         paths.roster_yaml.write_text(roster)
     async with provider.running() as models, inside(paths) as egress:
+        account = f"accounts:\n  sim: {{provider: anthropic, base_url: '{models.url}', credential: 'env:KEY'}}\n"
+        paths.muster_yaml.write_text(_SETTINGS + account + settings)
         home = House(paths, MemoryServer(), models, egress)
         try:
             yield home

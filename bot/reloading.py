@@ -1,0 +1,131 @@
+"""Taking up what muster.yaml says by now, of what can change while Muster runs: accounts, budgets, sandbox profiles.
+
+A file that is not valid, or that the egress does not take, changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
+
+from bot import assembling, masking, rendering
+from bot.config import load
+from bot.errors import ConfigError
+from egress.client import EgressRefused
+from register.errors import MusterError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bot.services import Services
+    from bot.settings import Settings
+
+#: What is taken up at once; of all other keys it is said that they wait for a restart.
+LIVE = ("accounts", "budgets", "sandboxes")
+#: Of these it is no news that they are made anew by each reading.
+_MADE = frozenset({"warnings", "broken"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reloaded:
+    """What became of the file."""
+
+    changed: tuple[str, ...] = ()
+    """What holds now that did not: a phrase each."""
+    waiting: tuple[str, ...] = ()
+    """The keys that hold after a restart alone."""
+    problem: str | None = None
+    """Why nothing was taken up."""
+    notes: tuple[str, ...] = ()
+    """What is to be done about what was: a sentence each."""
+
+    def text(self) -> str:
+        """For people; empty when there is nothing to say."""
+        lines = []
+        if self.problem is not None:
+            lines.append(f"✖ muster.yaml was not taken up, and what held before holds: {self.problem}")
+        if self.changed:
+            lines.append(f"muster.yaml was taken up: {'; '.join(self.changed)}.")
+        if self.waiting:
+            lines.append(f"What it says of {', '.join(self.waiting)} holds once Muster is started again.")
+        return "\n\n".join([*lines, *(f"⚠️ {note}" for note in self.notes)])
+
+
+async def reload(services: Services) -> Reloaded:
+    """Read muster.yaml, take up what can be, and tell the egress."""
+    old: Settings = services.settings
+    try:
+        new = await asyncio.to_thread(load, services.paths)
+    except ConfigError as error:
+        return Reloaded(problem=str(error))
+    changed = tuple(phrase for key in LIVE for phrase in _differences(key, getattr(old, key), getattr(new, key)))
+    keys = (each.name for each in fields(new) if each.name not in LIVE and each.name not in _MADE)
+    waiting = tuple(key for key in keys if getattr(old, key) != getattr(new, key))
+    if not changed:
+        return Reloaded(waiting=waiting)
+    services.settings = replace(old, **{key: getattr(new, key) for key in LIVE})
+    # Before anybody can use them: what is not known to be a secret is not masked.
+    services.redact.learn(masking.secrets_of(services.settings, services.environ))
+    try:
+        notes = await _tell(services)
+    except EgressRefused as error:
+        services.settings = old
+        return Reloaded(waiting=waiting, problem=str(error))
+    assembling.take_up(services.planner, services.settings, services.environ)
+    return Reloaded(changed=changed, waiting=waiting, notes=(*notes, *_missing(services)))
+
+
+async def _tell(services: Services) -> list[str]:
+    """Tell the egress, if it runs. What to say where it does not hear of it now.
+
+    Raises:
+        EgressRefused: it does not work with these.
+    """
+    if services.outlet is None:
+        return []
+    try:
+        if await services.outlet.source.find() is not None:
+            await services.outlet.ensure()
+    except EgressRefused:
+        raise
+    except MusterError:
+        return ["The egress does not answer now; it is told as soon as it does, and until then what held before holds."]
+    return []
+
+
+def _missing(services: Services) -> list[str]:
+    """Variables that accounts refer to and this process does not have: it got its environment when it was started."""
+    names = {
+        account.credential.name: name
+        for name, account in services.settings.accounts.items()
+        if account.credential is not None
+        and account.credential.scheme == "env"
+        and not services.environ.get(account.credential.name, "").strip()
+    }
+    return [
+        f"The account {name} has its key in {rendering.code(variable)}, which was not set when Muster was started. "
+        "Set it, and start Muster again."
+        for variable, name in sorted(names.items())
+    ]
+
+
+def _differences(key: str, old: object, new: object) -> list[str]:
+    if old == new:
+        return []
+    if key == "budgets":
+        return ["budgets"]
+    before: Mapping[str, object] = old if isinstance(old, dict) else {}
+    after: Mapping[str, object] = new if isinstance(new, dict) else {}
+    word = {"accounts": "account", "sandboxes": "sandbox profile"}[key]
+    later = "" if key == "accounts" else " (routes, mounts and variables from an agent's next start on)"
+    how = {
+        "new": sorted(set(after) - set(before)),
+        "gone": sorted(set(before) - set(after)),
+        "changed": sorted(name for name in set(before) & set(after) if before[name] != after[name]),
+    }
+    return [
+        f"{word}{'s' if len(names) > 1 else ''} {', '.join(map(rendering.code, names))} {what}{later}"
+        for what, names in how.items()
+        if names
+    ]
