@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import random
 import signal
 import sys
@@ -20,6 +19,7 @@ from connectors.memory import MemoryServer
 from register import database_file, migrations
 from register.schema import inbox, outbox
 from register.store import Store
+from tests import nursery
 from tests.connectors import mortal
 
 if TYPE_CHECKING:
@@ -52,10 +52,6 @@ CASES = [
     if database == "sqlite" or not place.startswith(database_file.CREATE)
 ]
 
-#: Starts the bots. It has loaded what they need, so that each starts at once.
-_nursery = multiprocessing.get_context("forkserver")
-_nursery.set_forkserver_preload(["tests.connectors.mortal", "register.database_server", "alembic.command"])
-
 EVENTS = ("launch", "stream", "!ps", "poison", "!ps", "stream", "launch", "!help", "!ps", "stream")
 
 
@@ -76,7 +72,7 @@ async def served(folder: Path, mode: str) -> AsyncIterator[tuple[MemoryServer, m
 
 async def run(register_url: str, socket: str, mode: str, *, place: str | None = None) -> int | None:
     """Run the bot until it ends or dies; its exit status."""
-    process = _nursery.Process(target=mortal.live, args=(register_url, socket, mode, place), daemon=True)
+    process = nursery.process(mortal.live, register_url, socket, mode, place)
     process.start()
     try:
         await asyncio.to_thread(process.join, 60)

@@ -1,13 +1,14 @@
 """A process that runs two commands, to be killed on the way: a launch, and a kill that is confirmed.
 
-Run again without being killed, it checks that everything happened exactly once, and exits 0.
+Run again without being killed, it checks that everything happened exactly once, and ends with 0.
 """
 
 import asyncio
-import sys
+import logging
 import uuid
 from collections import Counter
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.commands.context import Context, Origin
@@ -17,6 +18,7 @@ from bot.commands.table import OPERATOR, CommandTable, Reply
 from bot.events import EventHub
 from bot.operators import Operators
 from bot.services import Services
+from register import crashpoints
 from register.queries import audit
 from register.store import Store
 
@@ -72,5 +74,8 @@ async def main(file: str) -> None:
     await store.close()
 
 
-if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+def live(file: str, place: str | None) -> None:
+    """The life of the process, until everything is done, or until `place`."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    crashpoints.arm(place)
+    asyncio.run(main(file))

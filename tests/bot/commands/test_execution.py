@@ -1,10 +1,7 @@
 """A command runs once and answers once, whoever asks again and whatever dies in between."""
 
 import asyncio
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +24,8 @@ from register.crashpoints import declare
 from register.queries import audit, command_runs
 from register.queries.operators import OperatorRow
 from register.store import Store
+from tests import nursery
+from tests.bot.commands import killed
 
 ANA = "matrix:@ana:example.org"
 BEN = "matrix:@ben:example.org"
@@ -476,9 +475,11 @@ async def test_progress_reaches_whoever_asked_and_never_hurts(world: World) -> N
 @pytest.mark.parametrize("step", ["command.accept", "command.step", "command.finish", "command.confirm"])
 @pytest.mark.parametrize("side", ["before", "after"])
 def test_killed_at_any_commit_it_ends_once(tmp_path: Path, step: str, side: str) -> None:
-    def run(**environ: str) -> int:
-        words = [sys.executable, "-m", "tests.bot.commands.killed", str(tmp_path / "register.db")]
-        return subprocess.run(words, env=os.environ | environ, check=False).returncode
+    def run(place: str | None = None) -> int | None:
+        process = nursery.process(killed.live, str(tmp_path / "register.db"), place)
+        process.start()
+        process.join(60)
+        return process.exitcode
 
-    assert run(MUSTER_CRASH=f"{step}.{side}") == -signal.SIGKILL
+    assert run(f"{step}.{side}") == -signal.SIGKILL
     assert run() == 0

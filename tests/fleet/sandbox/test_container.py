@@ -221,10 +221,12 @@ def test_an_image_has_its_own_programs_and_the_environment_is_on_no_command_line
 
 
 @contextlib.contextmanager
-def first_process(*command: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+def first_process(
+    *command: str, program: Path = wrapping.INIT, **environment: str
+) -> Iterator[subprocess.Popen[bytes]]:
     variables = {"PATH": os.environ["PATH"], **environment}
     process = subprocess.Popen(
-        (sys.executable, "-I", "-S", str(wrapping.INIT), *command),
+        (sys.executable, "-I", "-S", str(program), *command),
         env={container.ENVIRONMENT: json.dumps(variables)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -251,10 +253,14 @@ def test_the_first_process_carries_the_input_and_the_environment_and_ends_as_its
     assert (process.returncode, err) == (127, b"/no/such/program cannot be started: No such file or directory\n")
 
 
-def test_the_first_process_ends_when_its_input_does_whatever_its_agent_keeps_open() -> None:
+def test_the_first_process_ends_when_its_input_does_whatever_its_agent_keeps_open(tmp_path: Path) -> None:
+    # As it is, but for the seconds that it gives its agent.
+    patient, hasty = wrapping.INIT.read_text(), tmp_path / "init.py"
+    assert patient.count("_GRACE_S = 5.0\n") == 1
+    hasty.write_text(patient.replace("_GRACE_S = 5.0\n", "_GRACE_S = 0.1\n"))
     # The agent reads nothing, and opens its own input for writing: it would never end.
     keeps = "exec 3>/proc/self/fd/0; echo ready; exec sleep 1000"
-    with first_process("sh", "-c", keeps) as process:
+    with first_process("sh", "-c", keeps, program=hasty) as process:
         assert process.stdout is not None
         assert process.stdin is not None
         assert process.stdout.readline() == b"ready\n"

@@ -1,0 +1,27 @@
+"""Processes that start at once.
+
+    process = nursery.process(mortal.live, address, place)
+    process.start()
+
+A server that has loaded what they need is forked for each. It starts at first use, and ends with the test process.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from multiprocessing.context import ForkServerProcess
+
+_context = multiprocessing.get_context("forkserver")
+# One list, as there is one server in a test process.
+_context.set_forkserver_preload(
+    ["tests.connectors.mortal", "tests.bot.commands.killed", "register.database_server", "alembic.command"]
+)
+
+
+def process(target: Callable[..., object], *arguments: Any) -> ForkServerProcess:
+    """A process that does this and ends, not started yet; it dies with the test process."""
+    return _context.Process(target=target, args=arguments, daemon=True)
