@@ -131,13 +131,15 @@ class Program(click.Group):
         return None if command is None else _made(command, self._table, self._client)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name in SHELL_COMMANDS:
-            return SHELL_COMMANDS[name]
-        command = self._table.get(name)
-        if command is not None:
-            return _made(command, self._table, self._client)
         parts = {full.split()[1]: full for full in self.list_commands(ctx) if full.startswith(f"{name} ")}
-        return _Words(self, name, parts) if parts else None
+        made = SHELL_COMMANDS.get(name)
+        if made is None and (command := self._table.get(name)) is not None:
+            made = _made(command, self._table, self._client)
+        if made is None:
+            return _Words(self, name, parts) if parts else None
+        if parts:
+            made.epilog = f"Further commands: {', '.join(parts.values())}."
+        return made
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -191,6 +193,11 @@ class _Words(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self._names)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        made = [(name, self.get_command(ctx, name)) for name in self._names]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, each.get_short_help_str(120)) for name, each in made if each is not None])
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         full = self._names.get(name)

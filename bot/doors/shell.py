@@ -40,7 +40,7 @@ def _named(name: str, made: click.Command) -> None:
 @click.option("--unattended", is_flag=True, help="Run in the foreground without a prompt, as a service does.")
 @click.option("--no-agents", is_flag=True, help="Leave the roster's persistent agents as they are.")
 def up(detach: bool, demo: bool, unattended: bool, no_agents: bool) -> int:
-    """Start Muster here, with a prompt where the terminal is a connector, and the persistent agents."""
+    """Start Muster here, and bring the persistent agents up. Where the terminal is a connector, it has a prompt."""
     import asyncio
 
     if demo:
@@ -62,9 +62,11 @@ def up(detach: bool, demo: bool, unattended: bool, no_agents: bool) -> int:
 
 
 @click.command()
-@click.option("--all", "agents_too", is_flag=True, help="Stop the agents as well, in the middle of what they do.")
+@click.option(
+    "--all", "agents_too", is_flag=True, help="Stop the agents as well, in the middle of what they do, and the egress."
+)
 def down(agents_too: bool) -> int:
-    """Stop Muster here. Agents go on working, and it hears of it when it is up again."""
+    """Stop Muster here. Agents go on working; when it is up again, it hears what they did."""
     from bot.doors.background import stop
 
     click.echo(stop(_paths(), agents_too=agents_too))

@@ -318,6 +318,10 @@ async def test_help_lists_everything_and_explains_each(shell: Shell) -> None:
     assert (status, "what to say, or - for standard input" in out) == (0, True)
     status, out, _ = await shell("grant", "--help")
     assert (status, "Take back what was allowed" in out) == (0, True)
+    status, out, _ = await shell("egress", "--help")
+    assert (status, "Further commands: egress status, egress stop" in out) == (0, True)
+    status, out, _ = await shell("config", "--help")
+    assert (status, "editors." in out, "..." in out) == (0, True, False)
     assert (await shell())[0] == 0
 
 
