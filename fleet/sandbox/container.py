@@ -171,7 +171,7 @@ def command_line(
         *(("--userns=keep-id",) if rootless else ()),
         f"--user={user[0]}:{user[1]}",
         *(f"--tmpfs={place}" for place in (*_EMPTY, _RUN)),
-        *(f"--mount={_mount(mount, podman=podman)}" for mount in mounts if mount.kind != "link"),
+        *(f"--mount={_mount(mount)}" for mount in mounts if mount.kind != "link"),
         *((f"--memory={memory}",) if memory is not None else ()),
         *((f"--pids-limit={pids}",) if pids is not None else ()),
         *flags,
@@ -243,16 +243,15 @@ def explain(complaint: str, engine: Engine, image: str) -> str:
     return f"{engine} is installed but could not make a container here: {said}."
 
 
-def _mount(mount: Mount, *, podman: bool) -> str:
+def _mount(mount: Mount) -> str:
     if mount.kind == "empty":
         return f"type=tmpfs,destination={_said(mount.place)}"
     source = mount.source if mount.source is not None else mount.place
     words = ["type=bind", f"source={_said(source)}", f"destination={_said(mount.place)}"]
     if mount.kind == "readonly":
-        words.append("readonly")
-        if podman:
-            # What is mounted below would be writable: podman binds it along, and makes the uppermost one read-only.
-            words.append("bind-nonrecursive=true")
+        # What is mounted below would be writable: both engines bind it along, and podman, and docker before version 25,
+        # make the uppermost one read-only alone.
+        words += ["readonly", "bind-nonrecursive=true"]
     return ",".join(words)
 
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import errno
 import json
 import os
-import platform
 import shutil
 import socket
 import sqlite3
 import subprocess
 import sys
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
@@ -25,77 +22,20 @@ import yaml
 from bot.outlet.process import places
 from egress import remarks
 from egress.settings import Registration
-from fleet import programs
 from fleet.sandbox.policy import available
 from fleet.way import PORT
 from tests.bot.house import house
 from tests.fleet.sandbox import containers
+from tests.whole.outside import ESCAPES, Outside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from bot.outlet.inside import InsideEgress
     from tests.bot.house import House
 
 pytestmark = pytest.mark.slow
 
-ESCAPES = Path(__file__).with_name("escapes")
-CREDENTIAL = "sk-test-not-a-real-key"
-SECRET = "secret"
-#: asm/unistd.h; those for making what the sandbox is to find not, too.
-CALLS = {
-    "x86_64": {
-        **{"add_key": 248, "keyctl": 250, "shmget": 29, "shmctl": 31, "ptrace": 101, "syslog": 103, "bpf": 321},
-        **{"perf_event_open": 298, "userfaultfd": 323, "open_by_handle_at": 304, "io_uring_setup": 425},
-    },
-    "aarch64": {
-        **{"add_key": 217, "keyctl": 219, "shmget": 194, "shmctl": 195, "ptrace": 117, "syslog": 116, "bpf": 280},
-        **{"perf_event_open": 241, "userfaultfd": 282, "open_by_handle_at": 265, "io_uring_setup": 425},
-    },
-}
 #: What is answered, and metered as this agent's.
 ANSWERED = ("forged identity",)
-
-
-class Outside:
-    """What there is on this machine that an agent would like to have."""
-
-    def __init__(self, folder: Path) -> None:
-        self.abstract = f"muster-{uuid.uuid4().hex}"
-        self.shared_memory = Path(f"/dev/shm/{self.abstract}")
-        self.folder = folder
-        self.segment = int(uuid.uuid4().hex[:7], 16)
-
-    @contextlib.contextmanager
-    def there(self) -> Iterator[None]:
-        libc, calls = ctypes.CDLL(None, use_errno=True), CALLS[platform.machine()]
-        session, size = ctypes.c_long(-3), ctypes.c_size_t(len(SECRET))
-        key = libc.syscall(calls["add_key"], b"user", self.abstract.encode(), SECRET.encode(), size, session)
-        assert key >= 0, os.strerror(ctypes.get_errno())
-        segment = libc.syscall(calls["shmget"], self.segment, ctypes.c_size_t(4096), 0o1600)
-        assert segment >= 0, os.strerror(ctypes.get_errno())
-        self.shared_memory.write_text(SECRET)
-        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        with contextlib.closing(listening):
-            listening.bind(f"\0{self.abstract}")
-            listening.listen()
-            try:
-                yield
-            finally:
-                self.shared_memory.unlink()
-                assert libc.syscall(calls["shmctl"], segment, 0, None) == 0
-
-    def wishes(self) -> dict[str, Any]:
-        return {
-            "abstract": self.abstract,
-            "calls": CALLS[platform.machine()],
-            "credential": [CREDENTIAL[:9], CREDENTIAL[9:]],
-            "programs": [str(path) for path in programs.python_paths()],
-            "pid": os.getpid(),
-            "process": Path("/proc/self/cmdline").read_bytes().hex(),
-            "shared": self.segment,
-            "files": [str(self.shared_memory)],
-        }
 
 
 def wishes(home: House, outside: Outside) -> dict[str, Any]:
@@ -139,7 +79,7 @@ async def test_an_agent_gets_out_of_its_sandbox_in_no_way_and_operators_read_of_
 ) -> None:
     # Otherwise all but the first ones of a minute are told as a number.
     monkeypatch.setattr(remarks, "MOST_ATTEMPTS", 200)
-    outside = Outside(tmp_path)
+    outside = Outside()
     async with house(tmp_path, settings=_profiles(kind)) as home, home.open():
         with outside.there():
             await home.ask("!launch coder0 --runtime sim --sandbox box")
@@ -212,7 +152,7 @@ def _counted(ledger: Path) -> int:
 
 def test_the_same_attempts_are_open_where_there_is_no_sandbox(tmp_path: Path) -> None:
     """Or the test above would prove nothing. Those that root alone could do are no part of it."""
-    outside = Outside(tmp_path)
+    outside = Outside()
     place = tmp_path / "work"
     place.mkdir()
     shutil.copytree(ESCAPES, place / "escapes", ignore=shutil.ignore_patterns("__pycache__"))

@@ -25,7 +25,7 @@ from .attempts import (
 
 #: By which the kernel is told what to do. Nothing is written to what can be opened.
 SETTINGS = ("sys", "acpi", "bus", "driver", "dynamic_debug", "fs", "irq", "scsi", "sysrq-trigger")
-#: Whoever opens it needs a capability to write; the others are the sandbox's own (ipc_namespaces(7), pid_namespaces(7)).
+#: Whoever opens the first one needs a capability to write; the others are the sandbox's own (namespaces(7)).
 HARMLESS = re.compile(r"/proc/sys/(kernel/(ns_last_pid|pid_max|(auto_)?msg\w+|sem\w*|shm\w+)|fs/mqueue/\w+)")
 READ_ALL, REMOUNT, BIND, DETACH, STI = 3, 32, 4096, 2, 0x5412
 HIERARCHIES = ("memory", "devices", "pids", "cpu", "none,name=systemd")
