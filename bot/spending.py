@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bot import amounts, rendering
 from bot.commands.table import Reply
 from bot.timestamps import timestamp
+from register.exposure import exposed
 from register.queries import ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from bot.commands.context import Context
     from bot.services import Services
+    from bot.settings import Account
     from register.queries.ledger import Key, QuotaRow, Spent
 
 _DAY = 86_400.0
@@ -104,7 +108,22 @@ async def show_accounts(ctx: Context) -> Reply:
             for account, rows in _by_account(found).items()
         ),
     ]
-    return Reply(_accounts_text(found, silent, now), sorted(data, key=lambda each: str(each["account"])))
+    open_ = await asyncio.to_thread(exposed_credentials, services.settings.accounts)
+    for each in data:
+        if (warning := open_.get(str(each["account"]))) is not None:
+            each["warning"] = warning
+    warnings = "".join(f"\n\n⚠️ {rendering.one_line(warning, 300)}" for warning in open_.values())
+    return Reply(_accounts_text(found, silent, now) + warnings, sorted(data, key=lambda each: str(each["account"])))
+
+
+def exposed_credentials(accounts: Mapping[str, Account]) -> dict[str, str]:
+    """Of accounts whose credential lies where others can read it, a sentence that says so, by account. Reads files."""
+    found = {}
+    for name, account in accounts.items():
+        reference = account.credential
+        if reference is not None and reference.scheme == "file" and (open_ := exposed(Path(reference.name))):
+            found[name] = f"The credential of the account {name} is open: {open_}. Close it with chmod 600."
+    return found
 
 
 def _by_account(found: Sequence[QuotaRow]) -> dict[str, list[QuotaRow]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +19,6 @@ from tests.synapse import Synapse, SynapseMissing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 
 #: Set in CI, where everything is installed: a test that is skipped there was skipped by mistake.
@@ -87,6 +88,15 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def _allowed(report: pytest.TestReport) -> bool:
     reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
     return reason.removeprefix("Skipped: ").startswith(EXCUSED)
+
+
+@pytest.fixture
+def reachable() -> Iterator[Path]:
+    """A folder that every user of this machine can get into; what pytest makes is closed to others."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as made:
+        folder = Path(made).resolve()
+        folder.chmod(0o755)
+        yield folder
 
 
 @pytest.fixture(scope="session")

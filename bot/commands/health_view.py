@@ -63,5 +63,6 @@ def _status(
         return "down"
     well = all(_mark(part) == "✓" for part in (*connectors, register))
     # One that nobody needs yet is no trouble; one that lets nothing out is.
-    well = well and (egress is None or (egress["reachable"] is not False and not egress.get("estop")))
+    out = egress is None or not (egress["reachable"] is False or egress.get("estop") or egress.get("unwritable"))
+    well = well and out
     return "ok" if well and not any(job.get("last_error") for job in jobs) else "degraded"

@@ -7,7 +7,6 @@ import os
 import shutil
 import socket
 import sqlite3
-import stat
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -22,6 +21,7 @@ from bot.outlet import process, stop
 from bot.registers import password
 from register import address, migrations
 from register.errors import RegisterError
+from register.exposure import exposed
 from register.references import Reference, Unresolved
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _cost_of(problems: Sequence[Problem]) -> str:
 
 def secrets(checked: Check, environ: Mapping[str, str]) -> Iterator[Finding]:
     for place, reference in references(checked):
-        if reference.scheme == "file" and (open_ := _readable_by_others(Path(reference.name))):
+        if reference.scheme == "file" and (open_ := exposed(Path(reference.name))):
             yield Finding(name=place, state="wrong", found=open_, way=f"chmod 600 {reference.name}")
             continue
         try:
@@ -104,14 +104,6 @@ def references(checked: Check) -> list[tuple[str, Reference]]:
     for agent in checked.roster.agents if checked.roster else ():
         walk(f"agents[{agent.name}].env", agent.env)
     return found
-
-
-def _readable_by_others(path: Path) -> str | None:
-    try:
-        mode = stat.S_IMODE(path.stat().st_mode)
-    except OSError:
-        return None
-    return f"{path} can be read by other users (mode {mode:04o})" if mode & 0o077 else None
 
 
 def register(checked: Check, paths: Paths, environ: Mapping[str, str] | None = None) -> Finding:

@@ -70,13 +70,13 @@ def egress(detach: bool) -> int:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print it for programs.")
 def egress_status(as_json: bool) -> int:
-    """Say whether the egress runs, whom it serves and what is under way."""
+    """Say whether the egress runs, whom it serves and what is under way. 1: it does not run, or can let nothing out."""
     import asyncio
     import json
     from typing import Any
 
     from bot.outlet import process, stop
-    from egress.client import EgressClient
+    from egress.client import EgressClient, EgressSilent
 
     paths = _paths()
     control = process.places(paths).control
@@ -87,19 +87,36 @@ def egress_status(as_json: bool) -> int:
         async with EgressClient(control) as client:
             return await client.status()
 
-    found = asyncio.run(look())
+    silent = False
+    try:
+        found = asyncio.run(look())
+    except EgressSilent:
+        found, silent = None, True
+    unwritable = (found or {}).get("unwritable")
     pulled = stop.is_pulled(paths.state)
     if as_json:
-        click.echo(json.dumps({"running": found is not None, "estop": pulled, "status": found}, indent=2))
+        click.echo(
+            json.dumps(
+                {"running": silent or found is not None, "silent": silent, "estop": pulled, "status": found}, indent=2
+            )
+        )
+    elif silent:
+        pid = process.pid_of(paths)
+        click.echo(
+            f"The egress (process {pid}) does not answer. Muster kills it by itself and starts another, when it runs; "
+            f"otherwise `kill -9 {pid}`, and what completed is not lost."
+        )
     elif found is None:
         click.echo("The egress does not run.")
     else:
         agents = ", ".join(map(str, found.get("agents") or [])) or "none"
         click.echo(f"The egress runs (process {found.get('pid')}), {found.get('streams')} requests under way.")
         click.echo(f"It serves: {agents}")
+        if unwritable:
+            click.echo(f"Nothing is let out: {unwritable}")
     if pulled and not as_json:
         click.echo("The emergency stop holds: nothing leaves. `muster estop --clear` ends it.")
-    return 0 if found is not None else 1
+    return 0 if found is not None and not unwritable else 1
 
 
 @click.command()

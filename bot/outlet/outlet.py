@@ -18,6 +18,7 @@ from bot.outlet.copying import Copier, page_of
 from bot.outlet.news import ENDED_BY, News
 from bot.outlet.process import places
 from bot.outlet.settings import egress_settings, registration, secrets_of
+from bot.spending import exposed_credentials
 from fleet.drift import ENDED
 from fleet.errors import FleetError
 from fleet.way import Way
@@ -386,6 +387,7 @@ class Outlet:
         """In the shape that ``health --json`` prints."""
         pulled = await asyncio.to_thread(stop.is_pulled, self.services.paths.state)
         known: dict[str, Any] = {"reachable": None, "estop": pulled, "agents": None, "streams": None, "pid": None}
+        known["unwritable"] = None
         try:
             client = await self.source.find()
             status = {} if client is None else await client.status()
@@ -399,8 +401,13 @@ class Outlet:
         known |= {name: _count(status.get(name)) for name in ("agents", "streams", "pid")}
         detail = f"agents: {known['agents']}, requests under way: {known['streams']}"
         detail += held
+        if status.get("unwritable"):
+            known["unwritable"] = str(status["unwritable"])
+            detail += f"; nothing is let out: {known['unwritable']}"
         if (behind := self.behind()) is not None:
             detail += f"; {behind}"
+        open_ = await asyncio.to_thread(exposed_credentials, self.services.settings.accounts)
+        detail += "".join(f"; {warning}" for warning in open_.values())
         return {**known, "reachable": True, "detail": detail}
 
     # --- copying --------------------------------------------------------------------------------------------------

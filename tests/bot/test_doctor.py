@@ -173,14 +173,16 @@ def test_a_broken_configuration(paths: Paths) -> None:
     assert "must be mended" in doctor.text(findings)
 
 
-def test_secrets_are_looked_for_and_not_shown(paths: Paths) -> None:
-    (paths.config / "open").write_text("hunter2")
-    (paths.config / "open").chmod(0o644)
+def test_secrets_are_looked_for_and_not_shown(paths: Paths, reachable: Path) -> None:
+    for folder in (reachable, paths.config):
+        (folder / "open").write_text("hunter2")
+        (folder / "open").chmod(0o644)
     paths.muster_yaml.write_text(
         "accounts:\n"
         "  a: {provider: openai, credential: env:HAVE}\n"
         "  b: {provider: openai, credential: env:HAVE_NOT}\n"
-        "  c: {provider: openai, credential: file:open}\n"
+        f"  c: {{provider: openai, credential: file:{reachable}/open}}\n"
+        "  closed: {provider: openai, credential: file:open}\n"
         "  d: {provider: openai}\n"
     )
     paths.roster_yaml.write_text("agents:\n  - name: x\n    env: {TOKEN: file:nowhere}\n")
@@ -189,7 +191,8 @@ def test_secrets_are_looked_for_and_not_shown(paths: Paths) -> None:
     states = {finding.name: finding.state for finding in findings}
     assert states["accounts.a.credential"] == "ok"
     assert states["accounts.b.credential"] == "wrong"
-    assert "can be read by other users" in named(findings, "accounts.c.credential").found
+    assert "can be read by every user" in named(findings, "accounts.c.credential").found
+    assert states["accounts.closed.credential"] == "ok", "nobody else gets into its folder"
     assert "accounts.d.credential" not in states
     assert states["agents[x].env.TOKEN"] == "wrong"
     assert "hunter2" not in doctor.text(findings)

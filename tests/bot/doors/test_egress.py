@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
+import signal
+import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,9 +15,9 @@ import pytest
 from bot.commands import sections
 from bot.doors.cli import DONE, FAILED, NOT_RUNNING, run
 from bot.operators import owner_identity
-from bot.outlet.process import places
+from bot.outlet.process import pid_of, places
 from bot.paths import Paths
-from egress.client import EgressClient
+from egress.client import EgressClient, EgressRefused
 from egress.settings import EgressSettings, Registration
 from tests.whole.installation import end_egress
 
@@ -69,6 +73,44 @@ def test_an_egress_is_started_looked_at_stopped_for_all_and_ended(
     assert muster("estop", "--clear") == DONE
     assert muster("egress", "stop") == DONE
     assert muster("egress", "status") == FAILED
+
+
+def test_one_that_cannot_write_its_ledger_is_shown_to_let_nothing_out(
+    paths: Paths, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert muster("egress", "--detach") == DONE
+    asyncio.run(_serving(paths, "coder0"))
+    capsys.readouterr()
+    with contextlib.closing(sqlite3.connect(places(paths).ledger, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(EgressRefused, match="locked"):
+            asyncio.run(_serving(paths, "coder1"))
+        assert muster("egress", "status") == FAILED
+        said = capsys.readouterr().out
+        assert "The egress runs" in said
+        assert "Nothing is let out: " in said
+        assert "locked" in said
+        assert muster("egress", "status", "--json") == FAILED
+        assert "locked" in json.loads(capsys.readouterr().out)["status"]["unwritable"]
+
+
+def test_one_that_hangs_is_shown_to_hang(
+    paths: Paths, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert muster("egress", "--detach") == DONE
+    pid = pid_of(paths)
+    assert pid is not None
+    capsys.readouterr()
+    monkeypatch.setattr(EgressClient.status, "__kwdefaults__", {"timeout_s": 0.2})
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        assert muster("egress", "status") == FAILED
+        assert f"(process {pid}) does not answer" in capsys.readouterr().out
+        assert muster("egress", "status", "--json") == FAILED
+        found = json.loads(capsys.readouterr().out)
+        assert (found["running"], found["silent"], found["status"]) == (True, True, None)
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 async def _serving(paths: Paths, name: str) -> None:

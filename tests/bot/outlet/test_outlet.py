@@ -257,3 +257,22 @@ async def test_an_agent_in_a_sandbox_is_metered_through_the_one_socket_that_it_h
         assert "without a sandbox" not in told
         home.say("are you there?", thread)
         await home.heard(thread, "was cut off by")
+
+
+async def test_a_credential_that_others_can_read_is_told(tmp_path: Path, reachable: Path) -> None:
+    secret = reachable / "key"
+    secret.write_text("sk-test-not-a-real-key")
+    secret.chmod(0o644)
+    async with house(tmp_path) as home:
+        written = home.paths.muster_yaml.read_text().replace("env:KEY", f"file:{secret}")
+        home.paths.muster_yaml.write_text(written)
+        async with home.open():
+            thread = await home.launch("coder0")
+            await home.marks(home.say("hello", thread), "✅")
+            for asked in ("!accounts", "!health"):
+                told = await home.ask(asked)
+                assert "The credential of the account sim is open" in told
+                assert "every user of this machine" in told
+                assert "chmod 600" in told
+            secret.chmod(0o600)
+            assert "is open" not in await home.ask("!accounts")
