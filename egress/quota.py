@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _UNIFIED = "anthropic-ratelimit-unified-"
 _KEYED = "anthropic-ratelimit-"
 _OPENAI = "x-ratelimit-"
+_PREFIXES = (_KEYED, _OPENAI, "x-codex-")
 _CODEX_FAMILY = re.compile(r"x-(codex(?:-[a-z0-9-]{1,40})?)-(primary|secondary)-used-percent")
 _LENGTHS = {"5h": 5 * 3_600.0, "7d": 7 * 86_400.0}
 _NAMES_BY_MINUTES = {300: "5h", 10_080: "7d"}
@@ -42,7 +43,9 @@ def observe(provider: Provider, account: str, headers: Mapping[str, str], now: f
         headers: of the response; their names in any case.
         now: seconds since the epoch.
     """
-    low = {name.lower(): value.strip() for name, value in headers.items()}
+    low = {low: value.strip() for name, value in headers.items() if (low := name.lower()).startswith(_PREFIXES)}
+    if not low:
+        return ()
     windows = _anthropic(low, now) if provider == "anthropic" else {**_openai(low, now), **_codex(low, now)}
     return tuple(
         Observation(account=account, provider=provider, window=window, seen_at=now, **found)  # type: ignore[arg-type]
