@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 _context = multiprocessing.get_context("forkserver")
 # One list, as there is one server in a test process.
 _context.set_forkserver_preload(
-    ["tests.connectors.mortal", "tests.bot.commands.killed", "register.database_server", "alembic.command"]
+    [
+        "tests.connectors.mortal",
+        "tests.bot.commands.killed",
+        "register.database_server",
+        "alembic.command",
+        "fleet.sim.agent",
+    ]
 )
 
 

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from fleet.sim.provider import Provider, running
-from tests.fleet.sim.wire import WireError, result, spawned
+from tests.fleet.sim.wire import WireError, forked, result, spawned
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -37,7 +37,8 @@ class Place:
         self.home.mkdir()
 
     @asynccontextmanager
-    async def agent(self, url: str, api: str = "anthropic") -> AsyncIterator[Wire]:
+    async def agent(self, url: str, api: str = "anthropic", *, program: bool = False) -> AsyncIterator[Wire]:
+        """The agent, forked; or started as the program that it is."""
         environment = {
             "HOME": str(self.home),
             "PATH": os.defpath,
@@ -47,7 +48,8 @@ class Place:
             "OPENAI_BASE_URL": f"{url}/v1",
             "OPENAI_API_KEY": "sk-secret",
         }
-        async with spawned(COMMAND, environment=environment, cwd=self.workspace) as wire:
+        starting = spawned(COMMAND, environment=environment, cwd=self.workspace) if program else None
+        async with starting or forked(environment=environment, cwd=self.workspace) as wire:
             await wire.initialize()
             yield wire
 
@@ -59,7 +61,7 @@ def place(tmp_path: Path) -> Place:
 
 @pytest.mark.parametrize("api", ["anthropic", "responses", "chat"])
 async def test_answers_through_every_api(place: Place, provider: Provider, api: str) -> None:
-    async with place.agent(provider.url, api) as wire:
+    async with place.agent(provider.url, api, program=True) as wire:
         session = await wire.new_session(place.workspace)
         answer = await wire.turn(session, "[[think: hm]]What is this?[[say: It is a füll sentence 🙂.]]")
         assert answer["stopReason"] == "end_turn"
@@ -123,7 +125,7 @@ async def test_writes_files_in_the_workspace_and_nowhere_else(place: Place, prov
 
 
 async def test_keeps_its_key_from_the_commands_it_runs(place: Place, provider: Provider) -> None:
-    async with place.agent(provider.url) as wire:
+    async with place.agent(provider.url, program=True) as wire:
         session = await wire.new_session(place.workspace)
         await wire.turn(session, "[[run: env]]")
         assert "sk-secret" not in wire.said()

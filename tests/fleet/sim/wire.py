@@ -4,15 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
+import sys
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any, Protocol
+
+from fleet.sim import agent
+from tests import nursery
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from multiprocessing.context import ForkServerProcess
     from pathlib import Path
 
 LIMIT_S = 60.0
+_LONGEST_LINE = 32 * 1024 * 1024
+
+
+class Process(Protocol):
+    """What is asked of an agent's process: as much of `asyncio.subprocess.Process`."""
+
+    @property
+    def stdin(self) -> asyncio.StreamWriter | None: ...
+    @property
+    def stdout(self) -> asyncio.StreamReader | None: ...
+    @property
+    def stderr(self) -> asyncio.StreamReader | None: ...
+    @property
+    def pid(self) -> int: ...
+    @property
+    def returncode(self) -> int | None: ...
+    def send_signal(self, number: int) -> None: ...
+    def kill(self) -> None: ...
+    async def wait(self) -> int: ...
 
 
 class WireError(Exception):
@@ -27,7 +53,7 @@ class WireError(Exception):
 class Wire:
     """The client's side. Everything that the agent sends is kept."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: Process) -> None:
         self.process = process
         self.updates: list[dict[str, Any]] = []
         self.permissions: list[dict[str, Any]] = []
@@ -143,8 +169,85 @@ async def spawned(command: Sequence[str], *, environment: Mapping[str, str], cwd
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        limit=32 * 1024 * 1024,
+        limit=_LONGEST_LINE,
     )
+    async with _driven(process) as wire:
+        yield wire
+
+
+@asynccontextmanager
+async def forked(*, environment: Mapping[str, str], cwd: Path) -> AsyncIterator[Wire]:
+    """As `spawned`, but the built-in agent, and at once: to import what it needs takes it half a second."""
+    (read_in, write_in), (read_out, write_out), (read_err, write_err) = os.pipe(), os.pipe(), os.pipe()
+    theirs = (
+        Connection(read_in, writable=False),
+        Connection(write_out, readable=False),
+        Connection(write_err, readable=False),
+    )
+    child = nursery.process(_live, theirs, dict(environment), str(cwd))
+    child.start()
+    for end in theirs:
+        end.close()
+    loop = asyncio.get_running_loop()
+    writing, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, os.fdopen(write_in, "wb"))
+    stdin = asyncio.StreamWriter(writing, protocol, None, loop)
+    async with _driven(_Forked(child, stdin, await _reader(read_out), await _reader(read_err))) as wire:
+        yield wire
+
+
+def _live(ends: Sequence[Connection], environment: Mapping[str, str], cwd: str) -> None:
+    """The life of a forked agent: with this input and output and nothing else of whoever forked it."""
+    for number, end in enumerate(ends):
+        os.dup2(end.fileno(), number)
+        end.close()
+    # It was given nothing to read.
+    sys.stdin = os.fdopen(0)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(cwd)
+    agent.main()
+
+
+class _Forked:
+    """A forked agent as a `Process`."""
+
+    def __init__(
+        self,
+        child: ForkServerProcess,
+        stdin: asyncio.StreamWriter,
+        stdout: asyncio.StreamReader,
+        stderr: asyncio.StreamReader,
+    ) -> None:
+        assert child.pid is not None
+        self.stdin, self.stdout, self.stderr, self.pid = stdin, stdout, stderr, child.pid
+        self._child = child
+
+    @property
+    def returncode(self) -> int | None:
+        return self._child.exitcode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self._child.kill()
+
+    async def wait(self) -> int:
+        await asyncio.to_thread(self._child.join)
+        assert self._child.exitcode is not None
+        return self._child.exitcode
+
+
+async def _reader(descriptor: int) -> asyncio.StreamReader:
+    reader = asyncio.StreamReader(limit=_LONGEST_LINE)
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb")
+    )
+    return reader
+
+
+@asynccontextmanager
+async def _driven(process: Process) -> AsyncIterator[Wire]:
     wire = Wire(process)
     listening = [asyncio.create_task(wire.listen()), asyncio.create_task(wire.keep_stderr())]
     try:
