@@ -76,6 +76,7 @@ def egress_status(as_json: bool) -> int:
     from typing import Any
 
     from bot.outlet import process, stop
+    from bot.timestamps import timestamp
     from egress.client import EgressClient, EgressSilent
 
     paths = _paths()
@@ -92,6 +93,8 @@ def egress_status(as_json: bool) -> int:
         found = asyncio.run(look())
     except EgressSilent:
         found, silent = None, True
+    if found is not None:
+        found = {**found, "since": timestamp(found.get("since"))}
     unwritable = (found or {}).get("unwritable")
     pulled = stop.is_pulled(paths.state)
     if as_json:

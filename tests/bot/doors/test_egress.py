@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sqlite3
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -70,6 +71,7 @@ def test_an_egress_is_started_looked_at_stopped_for_all_and_ended(
     assert found["running"] is True
     assert found["estop"] is True
     assert found["status"]["estop"] is True
+    assert datetime.fromisoformat(found["status"]["since"]).tzinfo is not None
     assert muster("estop", "--clear") == DONE
     assert muster("egress", "stop") == DONE
     assert muster("egress", "status") == FAILED
