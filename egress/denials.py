@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from egress.admission import Cut
+from egress.entries import ENDING
 from egress.ledger.rows import Denial
 from register.errors import MusterError
 from register.files import sync_folder
@@ -177,13 +178,23 @@ class Denials:
         return ended
 
 
+#: What was done to whoever is closed out, and what ends that.
+_WAYS_BACK: Final = {
+    "cutoff": ("was cut off", "restore", "opens it again"),
+    "freeze": ("was frozen", "resume", "brings it back"),
+    "kill": ("was killed", "launch", "starts it anew"),
+}
+
+
 def _cut(denial: Denial) -> Cut:
+    action = denial.action
     cause = f": {denial.cause.rstrip('.')}" if denial.cause else ""
+    if denial.id.startswith(ENDING):
+        # By a command that closes the way out first and ends the agent then; the cause says no more than that.
+        action, cause = denial.id.removeprefix(ENDING).partition("/")[0], ""
+    done, command, back = _WAYS_BACK.get(action, _WAYS_BACK["cutoff"])
     whom = "Every agent" if denial.agent == EVERYBODY else f"The agent {denial.agent}"
-    return Cut(
-        reason=f"{whom} was cut off by {denial.by or 'a command'}{cause}. "
-        f"`muster restore {denial.agent}` opens it again."
-    )
+    return Cut(reason=f"{whom} {done} by {denial.by or 'a command'}{cause}. `muster {command} {denial.agent}` {back}.")
 
 
 def _is_there(path: str) -> bool:

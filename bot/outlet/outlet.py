@@ -19,6 +19,7 @@ from bot.outlet.news import ENDED_BY, News
 from bot.outlet.process import places
 from bot.outlet.settings import egress_settings, registration, secrets_of
 from bot.spending import exposed_credentials
+from egress.entries import ENDING
 from fleet.drift import ENDED
 from fleet.errors import FleetError
 from fleet.way import Way
@@ -52,9 +53,6 @@ _CLOSE_S = 3.0
 
 #: One that ends again and again is told so often, seconds.
 _TOLD_AGAIN_S = 600.0
-
-#: So begin the ids of denials by commands that end an agent.
-_ENDING = "ending/"
 
 
 class Source(Protocol):
@@ -299,9 +297,7 @@ class Outlet:
     async def _reopen(self, client: EgressClient, asked: WayAsked) -> None:
         """Who is started again was not frozen or killed for ever. A cut-off by a person stays."""
         found = await _denial(client, asked.agent)
-        ended = found is not None and (
-            found.get("action") in ENDED_BY or str(found.get("id") or "").startswith(_ENDING)
-        )
+        ended = found is not None and (found.get("action") in ENDED_BY or str(found.get("id") or "").startswith(ENDING))
         if ended:
             await client.allow(asked.agent, cause="started again", by="muster", id=f"{asked.launch_id}/start")
 
@@ -354,7 +350,9 @@ class Outlet:
                 client = await self.source.find()
                 if client is not None and row.name in (await client.status()).get("agents", ()):
                     # The rest is the command's own, which asks the agent host itself.
-                    await client.deny(row.name, action="cutoff", cause=f"to {action} it", by=by, id=f"{_ENDING}{id}")
+                    await client.deny(
+                        row.name, action="cutoff", cause=f"to {action} it", by=by, id=f"{ENDING}{action}/{id}"
+                    )
         except (MusterError, TimeoutError) as error:
             log.warning("egress.not_closed", agent=row.name, reason=str(error))
 
@@ -440,7 +438,7 @@ async def _denial(client: EgressClient, agent: str) -> Mapping[str, Any] | None:
 
 def is_commanded(denial: Mapping[str, Any] | None) -> bool:
     """Whether somebody cut an agent off, which goes on; what ended an agent is over when it is started again."""
-    return denial is not None and denial.get("action") == "cutoff" and not str(denial.get("id")).startswith(_ENDING)
+    return denial is not None and denial.get("action") == "cutoff" and not str(denial.get("id")).startswith(ENDING)
 
 
 def _count(found: object) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import sqlite3
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import pytest
 
 from egress.admission import Ending, LedgerUnwritable, Refused
 from egress.denials import StopNotKept
+from egress.entries import ENDING
 from tests.egress.gates import allowance, asked, heard, house, pool
 from tests.egress.ledgers import look
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from egress.admission import Cut
+    from egress.settings import Policy
 
 
 async def test_a_cut_off_ends_everything_of_one_agent_and_is_durable_when_acknowledged(tmp_path: Path) -> None:
@@ -212,3 +215,28 @@ async def test_a_stop_whose_file_cannot_be_written_holds_all_the_same(tmp_path: 
         away.mkdir()
         await home.gate.clear_estop(cause="", by="ann")
         assert home.gate.denied("coder0") is None
+
+
+@pytest.mark.parametrize(
+    ("action", "id_", "words"),
+    [
+        ("cutoff", "d1", r"The agent coder0 was cut off by ann: enough\. `muster restore coder0` opens it again\."),
+        ("freeze", "d1", r"The agent coder0 was frozen by ann: enough\. `muster resume coder0` brings it back\."),
+        ("kill", "d1", r"The agent coder0 was killed by ann: enough\. `muster launch coder0` starts it anew\."),
+        # As the orchestrator closes the way of one that it is about to freeze or kill itself.
+        ("cutoff", f"{ENDING}freeze/r1", r"was frozen by ann\. `muster resume coder0` brings it back\."),
+        ("cutoff", f"{ENDING}kill/r1", r"was killed by ann\. `muster launch coder0` starts it anew\."),
+        ("cutoff", f"{ENDING}r1", r"was cut off by ann\. `muster restore coder0` opens it again\."),
+    ],
+)
+async def test_what_is_said_of_a_denial_names_the_command_that_ends_it(
+    tmp_path: Path, action: Policy, id_: str, words: str
+) -> None:
+    async with house(tmp_path) as home:
+        lease = await home.gate.admit(asked())
+        await home.gate.deny("coder0", action, cause="enough", by="ann", id=id_)
+        assert lease.cut is not None
+        assert re.search(words, lease.cut.reason)
+        with pytest.raises(Refused, match=words):
+            await home.gate.admit(asked())
+        await home.gate.close()

@@ -178,8 +178,12 @@ async def test_the_emergency_stop_closes_all_and_takes_an_admin_to_end(home: Hou
 async def test_a_killed_agents_way_is_closed_and_opened_for_its_next_launch(home: House) -> None:
     async with home.open():
         await home.launch("coder0")
+        client = await home.egress.find()
+        assert client is not None
         await home.ask("!kill coder0")
         await home.ask("!confirm")
+        (denial,) = (await client.standing())["denials"]
+        assert denial["id"].startswith("ending/kill/"), "of which is made what its runtime sees"
         thread = await home.launch("coder0")
         event = home.say("hello", thread)
         await home.marks(event, "✅")
