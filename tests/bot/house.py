@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from bot.outlet.outlet import Source
     from fleet.sim.provider import Provider
+    from register.queries.agents import AgentRow
 
 ROOM = "room"
 ADMIN = "@ana"
@@ -93,6 +94,18 @@ class House:
         thread = await self.thread(name)
         await self.heard(thread, "Ready")
         return thread
+
+    async def known(self, name: str) -> AgentRow | None:
+        """What the register knows of an agent; None: there is none."""
+        assert self.orchestrator is not None
+        async with self.orchestrator.store.read() as tx:
+            return await agents.get(tx, name)
+
+    async def row(self, name: str = "coder0") -> AgentRow:
+        """What the register knows of an agent that there is."""
+        row = await self.known(name)
+        assert row is not None
+        return row
 
     async def thread(self, name: str) -> str:
         """The conversation of an agent's thread, once it stands."""

@@ -24,8 +24,6 @@ from tests.fleet.hosting import places
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from register.queries.agents import AgentRow
-    from tests.bot.house import House
 
 ROSTER = """\
 version: 1
@@ -134,14 +132,6 @@ def test_what_would_not_start_is_not_installed(paths: Paths, record: Path) -> No
     assert not systemd.folder().exists()
 
 
-async def row_of(home: House, name: str) -> AgentRow:
-    assert home.orchestrator is not None
-    async with home.orchestrator.store.read() as tx:
-        row = await agents.get(tx, name)
-    assert row is not None
-    return row
-
-
 @pytest.mark.slow
 async def test_a_boot_brings_back_who_ran_and_nobody_else(tmp_path: Path, record: Path) -> None:
     async def systemctl(*words: str) -> None:
@@ -152,7 +142,7 @@ async def test_a_boot_brings_back_who_ran_and_nobody_else(tmp_path: Path, record
         unit = f"muster-{home.paths.label}-agent-coder0.service"
         async with home.open():
             thread = await home.launch("coder0")
-            launched = (await row_of(home, "coder0")).launch_id
+            launched = (await home.row("coder0")).launch_id
             told = await home.ask("!add coder2 --runtime sim --hosting systemd")
             assert "⚠️" not in told
             assert enabled() == [unit, unit.replace("coder0", "coder2")]
@@ -169,7 +159,7 @@ async def test_a_boot_brings_back_who_ran_and_nobody_else(tmp_path: Path, record
         assert not lifecycle.is_running(home.paths.agent_folder("coder2"))
         async with home.open(bring_up=True):
             await home.marks(home.say("[[say: again]]", thread), "✅")
-            assert (await row_of(home, "coder0")).launch_id == launched
+            assert (await home.row("coder0")).launch_id == launched
             # Who was killed, and who is removed, does not come back.
             await home.ask("!kill coder0")
             await home.ask("!confirm")

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from register.queries.agents import AgentRow
-
 
 def entry(**words: Any) -> dict[str, Any]:
     return {"name": "coder0", "runtime": "sim", "sandbox": "none", **words}
@@ -38,14 +36,6 @@ async def home(tmp_path: Path) -> AsyncIterator[House]:
             yield made
 
 
-async def row_of(home: House, name: str = "coder0") -> AgentRow:
-    assert home.orchestrator is not None
-    async with home.orchestrator.store.read() as tx:
-        row = await agents.get(tx, name)
-    assert row is not None
-    return row
-
-
 def started_with(home: House, name: str = "coder0") -> dict[str, Any]:
     """What the agent's host was told at its last start; nothing before the first."""
     path = home.paths.agent_folder(name) / lifecycle.SPEC
@@ -58,7 +48,7 @@ async def start(home: House, line: str, thread: str | None = None) -> str:
     assert home.orchestrator is not None
     told = await home.ask(line)
     place = thread or await home.thread("coder0")
-    launch = (await row_of(home)).launch_id
+    launch = (await home.row()).launch_id
     await home.chat.until(lambda: started_with(home).get("launch_id") == launch, limit=30)
     await home.marks(home.say("[[say: here]]", place), "✅")
     return told
@@ -78,7 +68,7 @@ async def test_a_restart_takes_up_what_changed_in_the_roster_and_says_what(home:
     spec = started_with(home)
     assert (spec["model"], spec["environment"]["COLOR"]) == ("large", "blue")
     assert spec["cwd"] == str(tmp_path / "other")
-    assert (await row_of(home)).model == "large"
+    assert (await home.row()).model == "large"
     assert await home.ask("!restart coder0") == "coder0 starts again."
 
 
@@ -117,14 +107,14 @@ async def test_an_agent_that_the_roster_lost_is_started_as_it_was(home: House) -
 
 async def test_of_what_could_not_start_again_nothing_is_stopped(home: House) -> None:
     await start(home, "!launch coder0")
-    before = await row_of(home)
+    before = await home.row()
     write_roster(home, entry(workspace="/not/there"))
     assert "no folder" in await home.ask("!restart coder0")
     write_roster(home, entry(runtime="codex"))
     assert "npm install" in await home.ask("!restart coder0")
     home.paths.roster_yaml.write_text("agents: [")
     assert "not YAML" in await home.ask("!restart coder0")
-    assert (await row_of(home)).launch_id == before.launch_id
+    assert (await home.row()).launch_id == before.launch_id
     await home.marks(home.say("[[say: still here]]", await home.thread("coder0")), "✅")
 
 

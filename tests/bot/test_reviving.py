@@ -14,28 +14,17 @@ from bot import core, reviving
 from bot.reviving import Turnstile
 from fleet import lifecycle, lock, machine
 from fleet.revival import Limits, Record
-from register.queries import agents
 from tests.bot.house import House, house
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from register.queries.agents import AgentRow
-
 
 @pytest.fixture
 async def home(tmp_path: Path) -> AsyncIterator[House]:
     async with house(tmp_path) as made, made.open():
         yield made
-
-
-async def row_of(home: House, name: str = "coder0") -> AgentRow:
-    assert home.orchestrator is not None
-    async with home.orchestrator.store.read() as tx:
-        row = await agents.get(tx, name)
-    assert row is not None
-    return row
 
 
 async def kill_host(home: House, name: str = "coder0") -> None:
@@ -107,19 +96,19 @@ async def test_one_that_falls_again_and_again_is_given_up_however_often_muster_i
             # Started so that nobody is brought up: it stays down, and nothing is forgotten.
             await home.chat.until(lambda: home.orchestrator and home.orchestrator.agents.is_known("coder0"), limit=30)
             assert "🔴 failed" in await home.ask("!ps")
-            assert len(Record.from_json((await row_of(home)).revival).falls) == 2
+            assert len(Record.from_json((await home.row()).revival).falls) == 2
         async with home.open(bring_up=True) as orchestrator:
             given_up = await home.heard(thread, "🛑")
             assert "fell 5 times within 10 min" in given_up
             assert "the disk is on fire" in given_up
             assert "`!restart coder0` starts it" in given_up
-            row = await row_of(home)
+            row = await home.row()
             assert (row.state, Record.from_json(row.revival).ended) == ("failed", "too often")
             # The fleet's start is no new chance so soon.
             await core.bring_up(orchestrator.services, orchestrator.executor, stagger_s=0)
-            assert (await row_of(home)).launch_id == row.launch_id
+            assert (await home.row()).launch_id == row.launch_id
             await home.ask("!restart coder0")
-            assert len(Record.from_json((await row_of(home)).revival).falls) < 5
+            assert len(Record.from_json((await home.row()).revival).falls) < 5
 
 
 async def test_what_only_a_person_can_mend_is_said_once_and_not_tried(tmp_path: Path) -> None:
@@ -130,7 +119,7 @@ async def test_what_only_a_person_can_mend_is_said_once_and_not_tried(tmp_path: 
         (tmp_path / "runtime.sh").unlink()
         told = await home.heard(thread, "🛑")
         assert "`!restart coder0` starts it" in told
-        row = await row_of(home)
+        row = await home.row()
         assert Record.from_json(row.revival).try_at is None
         assert "failed" in await home.ask("!ps")
 
@@ -152,6 +141,6 @@ async def test_after_a_start_of_the_machine_all_come_up_one_after_the_other_and_
                 thread = await home.thread(name)
                 assert "↻ It comes up again by itself." in await home.heard(thread, "ended with the machine")
                 await home.heard(thread, "going on with its conversation")
-                assert Record.from_json((await row_of(home, name)).revival).falls == ()
-            began = sorted([(await row_of(home, name)).started_at or 0.0 for name in names])
+                assert Record.from_json((await home.row(name)).revival).falls == ()
+            began = sorted([(await home.row(name)).started_at or 0.0 for name in names])
             assert began[1] - began[0] > 0

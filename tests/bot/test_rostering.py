@@ -12,14 +12,12 @@ from bot.commands.execution import Outcome, Request
 from bot.commands.sections import load
 from bot.commands.table import ADMIN
 from fleet import lifecycle, roles, roster
-from register.queries import agents
 from tests.bot.house import OPERATOR, ROOM, VIEWER, House, house
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
-    from register.queries.agents import AgentRow
 
 FLEET = """\
 # mine
@@ -56,12 +54,6 @@ async def command(home: House, command: str, **arguments: str) -> Outcome:
         door="gateway",
     )
     return await home.orchestrator.executor.run(request)
-
-
-async def row_of(home: House, name: str) -> AgentRow | None:
-    assert home.orchestrator is not None
-    async with home.orchestrator.store.read() as tx:
-        return await agents.get(tx, name)
 
 
 def told(home: House, name: str) -> Mapping[str, Any]:
@@ -132,7 +124,7 @@ async def test_what_does_nothing_yet_and_what_is_wrong_is_said(home: House) -> N
     refused = await home.ask("!roster apply")
     assert "not applied before this is mended" in refused
     assert "roster.yaml:12:" in refused
-    assert await row_of(home, "lead") is None
+    assert await home.known("lead") is None
     edit(home, "role: orchestrator", "role: coder")
     assert "like `!add lead --role orchestrator`, or write" in await home.ask("!roster")
     home.paths.roster_yaml.write_text("agents: [\n")
@@ -158,7 +150,7 @@ async def test_an_agent_is_added_once_and_not_started(home: House) -> None:
     assert entry is not None
     assert (entry.alias, entry.model, entry.prompt, entry.runtime) == ("Grace", "m", "Be brief.", "sim")
     assert "# mends" in home.paths.roster_yaml.read_text()
-    assert await row_of(home, "coder1") is None
+    assert await home.known("coder1") is None
     assert "already; nothing was changed" in await home.ask("!add coder1 --role coder --alias Grace")
     assert "already, with alias Grace" in await home.ask("!add coder1 --alias Joan")
     assert names(home) == ["lead", "polisher", "coder0", "coder1"]
@@ -221,7 +213,7 @@ async def test_the_sole_orchestrator_and_enhancer_stay(home: House, name: str, s
     await home.launch(name)
     assert said in await remove(home, name)
     assert name in names(home)
-    row = await row_of(home, name)
+    row = await home.known(name)
     assert row is not None
     assert row.wanted == "running"
 
@@ -278,10 +270,10 @@ async def test_what_cannot_be_applied_leaves_its_agent_running_and_the_rest_is_d
     edit(home, "alias: Ada,", "alias: Ada, workspace: ~/not-there,")
     answer = await home.ask("!roster apply")
     assert "✖ It stays as it is: The workspace" in answer
-    row = await row_of(home, "coder0")
+    row = await home.known("coder0")
     assert row is not None
     assert (row.wanted, row.state) == ("running", "idle")
-    assert await row_of(home, "lead") is not None
+    assert await home.known("lead") is not None
 
 
 @pytest.mark.slow
@@ -291,7 +283,7 @@ async def test_whom_somebody_stopped_applying_leaves_stopped(home: House) -> Non
     await home.heard(thread, "Stopped")
     edit(home, "role: orchestrator", "role: orchestrator\n    model: large")
     assert "lead" not in await home.ask("!roster apply")
-    row = await row_of(home, "lead")
+    row = await home.known("lead")
     assert row is not None
     assert row.wanted == "stopped"
 

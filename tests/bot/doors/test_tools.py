@@ -13,14 +13,13 @@ from bot.commands.execution import FINISH
 from fleet import journal
 from fleet.events import Position, ToolAsked, TurnStarted
 from fleet.sandbox import policy
-from register.queries import agents, audit, command_runs, tool_calls
+from register.queries import audit, command_runs, tool_calls
 from tests.bot.house import ROOM, House, house
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from register.queries.agents import AgentRow
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -36,12 +35,6 @@ async def home(tmp_path: Path) -> AsyncIterator[House]:
 def order(tool: str, **arguments: object) -> str:
     """What makes the model call a tool of Muster's."""
     return f"[[tool: mcp__muster__{tool} {json.dumps(arguments)}]]"
-
-
-async def row_of(home: House, name: str) -> AgentRow | None:
-    assert home.orchestrator is not None
-    async with home.orchestrator.store.read() as tx:
-        return await agents.get(tx, name)
 
 
 async def launch(home: House, name: str, *options: str) -> str:
@@ -106,8 +99,8 @@ async def test_an_orchestrator_is_refused_what_it_may_not(home: House) -> None:
         for tool in ("approve", "deny", "grants", "operators", "operator_set", "kill", "retry"):
             home.say(order(tool), boss)
             await home.heard(boss, f"I would call mcp__muster__{tool}")
-        assert await row_of(home, "x1") is None
-        assert await row_of(home, "loose") is None
+        assert await home.known("x1") is None
+        assert await home.known("loose") is None
 
 
 @pytest.mark.slow
@@ -139,7 +132,7 @@ async def test_what_an_agent_does_not_wait_for_any_more_is_not_done(home: House)
         async with orchestrator.store.read() as tx:
             assert await tool_calls.open_calls(tx) == []
             assert await command_runs.get(tx, call.id) is None
-        row = await row_of(home, "ana0")
+        row = await home.known("ana0")
         assert row is not None
         assert row.wanted == "running"
 
