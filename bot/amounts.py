@@ -60,6 +60,13 @@ def money(usd: float | None) -> str:
     )
 
 
+def per(window: str | None) -> str:
+    """`` a day``, `` in 5h``; empty for a limit that holds for good."""
+    if not window:
+        return ""
+    return f" a {window}" if window in ("day", "week", "month") else f" in {window}"
+
+
 def amount(count: float, unit: str) -> str:
     """An amount of this unit."""
     return money(count) if unit == "usd" else f"{tokens(count)} tokens"

@@ -17,7 +17,7 @@ from budget import windows
 from budget.scopes import Scope
 from egress.apis import PROVIDERS
 from fleet.names import is_agent_name
-from fleet.problems import suggestion
+from fleet.problems import closest, suggestion
 from fleet.sandbox import profiles
 from register.queries import agents, budgets
 from register.queries.budgets import BudgetRow
@@ -69,7 +69,7 @@ async def set_budget(ctx: Context, scope: str, limit: str, *, window: str | None
     beside = await _beside(services, row)
     await ctx.commit("set", lambda tx: budgets.put(tx, row))
     note = await _pushed(services)
-    text = f"{rendering.code(scope)}: {amounts.amount(amount, unit)}{_per(within)}, then {policy}.{beside}{note}"
+    text = f"{rendering.code(scope)}: {amounts.amount(amount, unit)}{amounts.per(within)}, then {policy}.{beside}{note}"
     return Reply(text, _json(_limit_of(row), None, services.clock()))
 
 
@@ -93,7 +93,7 @@ async def _beside(services: Services, row: BudgetRow) -> str:
 
 
 def _listed(limits: Sequence[Mapping[str, Any]]) -> str:
-    return ", ".join(f"{amounts.amount(each['amount'], each['unit'])}{_per(each['window'])}" for each in limits)
+    return ", ".join(f"{amounts.amount(each['amount'], each['unit'])}{amounts.per(each['window'])}" for each in limits)
 
 
 async def clear_budget(ctx: Context, scope: str, *, window: str | None) -> Reply:
@@ -147,7 +147,8 @@ def _scope(scope: str) -> str:
     except ValueError:
         found = None
     if found is None or found.sort == "launch":
-        meant = f" Did you mean agent:{scope}?" if is_agent_name(scope) else ""
+        near = closest(scope, [EACH_AGENT, "host"])
+        meant = f" Did you mean {near or f'agent:{scope}'}?" if near or is_agent_name(scope) else ""
         raise UsageError(f"{scope[:60]!r} is no scope of a budget; there are {_SCOPES}.{meant}")
     return str(found)
 
@@ -180,7 +181,7 @@ async def _known(scope: str, services: Services) -> str:
     if found.sort == "agent" and is_agent_name(found.name):
         first = f" One that is to come is written into the roster first: {command_line(f'add {found.name}')}."
     raise UsageError(
-        f"There is no {found.sort} {found.name[:60]!r}; there is {listed}."
+        f"There is no {found.sort} {found.name[:60]!r}; there {'are' if len(there) > 1 else 'is'} {listed}."
         f"{suggestion(found.name, there)}{first} Nothing was set."
     )
 
@@ -263,7 +264,7 @@ def _table(found: Sequence[Mapping[str, Any]], *, unknown: str) -> str:
     rows = [
         (
             rendering.one_line(_named(each), 40),
-            f"{amounts.amount(each['limit'], each['unit'])}{_per(each['window'])}",
+            f"{amounts.amount(each['limit'], each['unit'])}{amounts.per(each['window'])}",
             unknown if each["used"] is None else amounts.amount(each["used"], each["unit"]),
             unknown if each["remaining"] is None else amounts.amount(each["remaining"], each["unit"]),
             f"{_MARKS.get(str(each['state']), '❓' if unknown == '?' else '⚪')} {each['policy']}",
@@ -281,9 +282,3 @@ def _named(each: Mapping[str, Any]) -> str:
         # Whose id nobody knows by heart.
         return f"{agent} (this launch)"
     return scope if agent is None or scope == f"agent:{agent}" else f"{agent} ({scope})"
-
-
-def _per(window: str | None) -> str:
-    if not window:
-        return ""
-    return f" a {window}" if window in ("day", "week", "month") else f" in {window}"

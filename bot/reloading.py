@@ -9,9 +9,11 @@ import asyncio
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
-from bot import assembling, masking, rendering
+from bot import amounts, assembling, masking, rendering
 from bot.config import load
 from bot.errors import ConfigError
+from bot.limits import Budgets
+from bot.outlet.settings import scope_of
 from egress.client import EgressRefused
 from register.errors import MusterError
 
@@ -110,11 +112,32 @@ def _missing(services: Services) -> list[str]:
     ]
 
 
+def _budgets(old: Budgets, new: Budgets) -> list[str]:
+    before, after = _limits(old), _limits(new)
+    told = [
+        f"budget of {rendering.code(scope)} {after.get(scope) or 'gone'}"
+        + (f" (it was {before[scope]})" if scope in before and scope in after else "")
+        for scope in sorted(before.keys() | after.keys())
+        if before.get(scope) != after.get(scope)
+    ]
+    return [*told, *(["weights of budgets"] if old.weights != new.weights else [])]
+
+
+def _limits(budgets: Budgets) -> dict[str, str]:
+    """By scope, as people write it, all its limits in words."""
+    found: dict[str, list[str]] = {}
+    for kind, limits in (("allowance", budgets.allowances()), ("pool", budgets.pools())):
+        for scope, limit in limits:
+            words = f"{amounts.amount(limit.amount, limit.unit)}{amounts.per(limit.window)}, then {limit.policy}"
+            found.setdefault(scope_of(kind, scope), []).append(words)
+    return {scope: " and ".join(words) for scope, words in found.items()}
+
+
 def _differences(key: str, old: object, new: object) -> list[str]:
     if old == new:
         return []
-    if key == "budgets":
-        return ["budgets"]
+    if isinstance(old, Budgets) and isinstance(new, Budgets):
+        return _budgets(old, new)
     before: Mapping[str, object] = old if isinstance(old, dict) else {}
     after: Mapping[str, object] = new if isinstance(new, dict) else {}
     word = {"accounts": "account", "sandboxes": "sandbox profile"}[key]

@@ -343,6 +343,7 @@ def _past_muster(command: Command, arguments: dict[str, Any], why: MusterError, 
 
     paths = Paths.of(os.environ)
     if not listens(places(paths).control):
+        say(f"The egress does not run either. {command_line('estop')} needs neither.", error=True)
         raise why
     closes = command.name == "cutoff"
     said = (egress.close_directly if closes else egress.open_directly)(paths, arguments["name"])

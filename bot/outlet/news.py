@@ -79,7 +79,7 @@ class News:
             return
         if telling.is_attempt(action) and not self._attempts.meet(action, row.launch_id):
             return
-        if (text := telling.told(action)) is not None:
+        if (text := telling.told(action, profile=row.sandbox)) is not None:
             await self._note(tx, row, telling.key(action, row.launch_id), text)
 
     def after(self, actions: Sequence[Action]) -> None:

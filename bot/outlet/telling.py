@@ -15,6 +15,7 @@ from bot.commands.lines import command_line, from_shell
 from bot.commands.table import TABLE
 from bot.outlet import attempts
 from egress.entries import FOR_NOW
+from fleet.sandbox.profiles import BUILT_IN
 
 if TYPE_CHECKING:
     from egress.entries import Action
@@ -62,14 +63,19 @@ def crossing(action: Action) -> str:
     return f"🔴 {_cause(action, 600)}"
 
 
-def told(action: Action) -> str | None:
-    """What is said in the agent's thread; None: nothing, since whoever did it was answered."""
+def told(action: Action, *, profile: str | None = None) -> str | None:
+    """What is said in the agent's thread; None: nothing, since whoever did it was answered.
+
+    Args:
+        action: what was done.
+        profile: the agent's sandbox profile, where that is known.
+    """
     if action.by != EGRESS or action.action not in _DONE:
         return None
     if action.action == "refused" and action.result == FOR_NOW:
         # Its client waits and asks again by itself; the audit has it.
         return None
-    return f"{_DONE[action.action]}: {_cause(action, 500)}{_way_out(action)}"
+    return f"{_DONE[action.action]}: {_cause(action, 500)}{_way_out(action, profile)}"
 
 
 def is_attempt(action: Action) -> bool:
@@ -108,7 +114,7 @@ def _cause(action: Action, width: int) -> str:
     return from_shell(rendering.one_line(action.cause, width), TABLE)
 
 
-def _way_out(action: Action) -> str:
+def _way_out(action: Action, profile: str | None) -> str:
     name = action.agent
     match action.action:
         case "freeze":
@@ -116,7 +122,11 @@ def _way_out(action: Action) -> str:
         case "kill":
             return f" {command_line(f'launch {name}')} starts it anew."
         case "route-refused" if action.cause.endswith(_SAYS_WHERE):
-            return ""
+            built_in = (
+                profile in BUILT_IN and f" That is {rendering.code(str(profile))}, so first one that `extends` it."
+            )
+            then = f"{command_line('roster apply')}, and {command_line(f'restart {name}')}"
+            return f"{built_in or ''} Then {then}."
         case "route-refused":
             return " What its sandbox profile lists under `routes` in muster.yaml is what it may reach."
         case "refused" if is_attempt(action):

@@ -53,6 +53,7 @@ async def test_a_limit_on_a_name_that_nobody_has_is_refused_with_the_nearest(hom
             ("account:simm", "there is sim. Did you mean 'sim'?"),
             ("provider:antropic", "Did you mean 'anthropic'?"),
             ("coder0", "Did you mean agent:coder0?"),
+            ("hots", "Did you mean host?"),
         ):
             said = await home.ask(f"!budget set {scope} 5M")
             assert says in said

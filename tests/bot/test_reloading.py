@@ -39,7 +39,10 @@ async def test_accounts_budgets_and_sandbox_profiles_are_taken_up_by_command(hom
         change(home, "budgets:", "sandboxes:\n  docs: {extends: bubblewrap, routes: [docs.python.org]}\nbudgets:")
         change(home, "budgets:", "timezone: Europe/Vienna\nbudgets:")
         said = await home.ask("!roster apply")
-        assert "muster.yaml was taken up: account `more` new; budgets; sandbox profile `docs` new (routes" in said
+        assert (
+            "muster.yaml was taken up: account `more` new; budget of `agent` 100 tokens a day, then cutoff (it was 5M tokens a day, then cutoff); sandbox profile `docs` new (routes"
+            in said
+        )
         assert "What it says of timezone holds once Muster is started again." in said
         assert "The account more has its key in `NOT_SET`, which was not set" in said
         assert "100 tokens a day" in await home.ask("!budget")
@@ -48,7 +51,7 @@ async def test_accounts_budgets_and_sandbox_profiles_are_taken_up_by_command(hom
         assert "docs" in orchestrator.services.planner.profiles
         change(home, "tokens: 100", "tokens: 6M")
         change(home, "  more: {provider: openai, credential: 'env:NOT_SET'}\n", "")
-        assert "account `more` gone; budgets." in await home.ask("!roster apply")
+        assert "account `more` gone; budget of `agent` 6M tokens a day" in await home.ask("!roster apply")
         await home.marks(home.say("three", thread), "✅")
         assert "more" not in orchestrator.services.planner.accounts
 

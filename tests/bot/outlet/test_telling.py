@@ -46,8 +46,12 @@ def tried(number: int, cause: str, *, action: str = "route-refused", at: float =
     ],
 )  # fmt: skip
 def test_an_attempt_says_what_opens_it_and_nothing_of_budgets(cause: str, action: str, says: str) -> None:
-    said = written(telling.told(tried(1, cause, action=action)) or "", "!")
+    said = written(telling.told(tried(1, cause, action=action), profile="bubblewrap") or "", "!")
     assert says in said
+    if cause.endswith("in muster.yaml."):
+        assert said.endswith(
+            "That is `bubblewrap`, so first one that `extends` it. Then `!roster apply`, and `!restart coder0`."
+        )
     assert "what is left" not in said
     assert said.count("muster.yaml") <= 1
 
