@@ -39,10 +39,8 @@ async def test_accounts_budgets_and_sandbox_profiles_are_taken_up_by_command(hom
         change(home, "budgets:", "sandboxes:\n  docs: {extends: bubblewrap, routes: [docs.python.org]}\nbudgets:")
         change(home, "budgets:", "timezone: Europe/Vienna\nbudgets:")
         said = await home.ask("!roster apply")
-        assert (
-            "muster.yaml was taken up: account `more` new; budget of `agent` 100 tokens a day, then cutoff (it was 5M tokens a day, then cutoff); sandbox profile `docs` new (routes"
-            in said
-        )
+        assert "muster.yaml was taken up: account `more` new; budget of `agent` 100 tokens a day, then cutoff" in said
+        assert "(it was 5M tokens a day, then cutoff); sandbox profile `docs` new (routes" in said
         assert "What it says of timezone holds once Muster is started again." in said
         assert "The account more has its key in `NOT_SET`, which was not set" in said
         assert "100 tokens a day" in await home.ask("!budget")
