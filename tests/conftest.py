@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 import structlog
 
@@ -43,6 +44,11 @@ def pytest_configure() -> None:
     soak.seed()
     gc.disable()
     _log_plainly()
+    # A machine that is busy elsewhere fails no test.
+    hypothesis.settings.register_profile(
+        "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.load_profile("untimed")
 
 
 def _log_plainly() -> None:

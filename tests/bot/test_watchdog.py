@@ -83,6 +83,7 @@ async def sweeps(home: House, count: int) -> None:
             await asyncio.sleep(0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hurried")
 async def test_a_hung_runtime_is_unknown_and_told_and_so_is_its_return(home: House) -> None:
     thread = await home.launch("coder0")

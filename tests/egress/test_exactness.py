@@ -49,7 +49,7 @@ async def _played(home: Path, count: int) -> None:
 
 
 async def test_the_ledger_is_what_the_provider_billed(short_home: Path) -> None:
-    await _played(short_home, 200)
+    await _played(short_home, 100)
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet import events
@@ -49,6 +49,7 @@ def through_json(entry: Entry) -> Entry:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.KIND)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_every_kind_of_event_is_read_back_as_it_was_written(kind: Any, data: st.DataObject) -> None:
     entry = Entry(position=data.draw(POSITIONS), at=data.draw(TIMES), event=data.draw(events_of(kind)))
@@ -72,6 +73,7 @@ def test_a_field_of_a_newer_agent_host_is_dropped(entry: Entry) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.KIND)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_a_field_that_an_older_agent_host_did_not_write_has_its_default(kind: Any, data: st.DataObject) -> None:
     source = Entry(position=Position(1, 1), at=0.0, event=data.draw(events_of(kind))).to_json()
