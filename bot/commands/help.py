@@ -45,6 +45,8 @@ def explanation(command: Command, table: CommandTable) -> str:
     lines += ["", f"For the permission {command.permission} and above."]
     if command.confirm:
         lines[-1] += " It asks for a confirmation first."
+    if further := [command_line(each.name) for each in table if each.name.startswith(f"{command.name} ")]:
+        lines += ["", f"Further commands: {', '.join(further)}."]
     return "\n".join(lines)
 
 

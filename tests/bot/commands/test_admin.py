@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from bot.commands import admin as _admin
-from bot.commands import audit_view
+from bot.commands import audit_view, sections
 from bot.commands import table as command_table
 from bot.commands.execution import Executor
+from bot.commands.help import explanation
 from bot.commands.runs import Outcome, Request
 from bot.commands.table import ADMIN, NONE, OPERATOR, VIEWER, Permission
 from bot.events import EventHub
@@ -84,6 +85,15 @@ async def test_help_explains_one_command_or_a_group(office: Office) -> None:
     assert group.text.startswith("`muster operator set")
     unknown = await office("help", name="audti")
     assert (unknown.state, unknown.text) == ("refused", 'There is no command "audti". Did you mean `muster audit`?')
+
+
+def test_help_of_a_command_names_those_that_begin_with_its_word() -> None:
+    table = sections.load()
+    budget, spend = table.get("budget"), table.get("spend")
+    assert budget is not None
+    assert spend is not None
+    assert explanation(budget, table).endswith("Further commands: `muster budget set`, `muster budget clear`.")
+    assert "Further" not in explanation(spend, table)
 
 
 async def test_a_permission_that_is_set_counts_from_then_on(office: Office) -> None:
