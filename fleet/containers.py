@@ -79,12 +79,16 @@ def _end_supervised(name: str) -> None:
 
 
 def _supervisors(name: str) -> list[int]:
+    """Processes that look like this container's supervisors, and are in no sandbox: an agent can call its own so."""
     found = []
+    outside = os.readlink("/proc/self/ns/pid")
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
             continue
         with contextlib.suppress(OSError):
             words = Path(f"/proc/{entry}/cmdline").read_bytes().split(b"\0")
-            if os.path.basename(words[0]) == _SUPERVISOR.encode() and name.encode() in words:
+            if os.path.basename(words[0]) != _SUPERVISOR.encode() or name.encode() not in words:
+                continue
+            if os.readlink(f"/proc/{entry}/ns/pid") == outside:
                 found.append(int(entry))
     return found

@@ -291,6 +291,25 @@ def test_what_cannot_be_removed_is_told_and_what_cannot_be_there_is_not(tmp_path
             remove(container.removal("docker", str(program), "muster-nobody-0", environment))
 
 
+@pytest.mark.skipif(not shutil.which("bwrap"), reason="bubblewrap is not installed")
+def test_nobody_takes_an_agents_process_for_another_agents_supervisor(ground: Ground) -> None:
+    """Or it could keep that agent's container from being removed, and the agent from being started."""
+    called = container.name(ground.other_home.parent)
+    waits = "import time; print('there', flush=True); time.sleep(1000)"
+    becomes = f"import os, sys; os.execv(sys.executable, ['conmon', '-c', {waits!r}, {called!r}])"
+    argv, environment = ground.wrapped(sys.executable, "-c", becomes)
+    process = subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"there\n"
+        assert supervising(called)
+        remove(container.removal("podman", "/no/such/podman", called, {"PATH": os.environ["PATH"]}))
+        assert supervising(called)
+    finally:
+        process.kill()
+        process.communicate()
+
+
 # --- real containers ----------------------------------------------------------------------------------------------
 
 SEEN = """
@@ -437,7 +456,8 @@ def supervising(name: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if process.name() == "conmon" and name in process.cmdline():
+            words = process.cmdline()
+            if words and Path(words[0]).name == "conmon" and name in words:
                 found.append(process)
     return found
 
