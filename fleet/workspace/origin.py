@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fleet.errors import FleetError
 from fleet.workspace import files, git, repositories
 from fleet.workspace.refs import LOOK_S
 
@@ -18,9 +19,16 @@ if TYPE_CHECKING:
 
     from fleet.workspace.repositories import Repository
 
+#: Bytes of a list of branches: half a million of them.
+_LARGEST = 2**25
+
 
 def show(repository: Repository, origin: Path) -> None:
-    """Make `origin`, or bring it up to date."""
+    """Make `origin`, or bring it up to date.
+
+    Raises:
+        FleetError: the repository cannot be shown.
+    """
     ask = git.pinned("rev-parse", "--show-object-format", git_dir=repository.git_dir)
     sha256 = git.answer(ask, f"Looking at {repository.folder}", timeout_s=LOOK_S) == "sha256"
     settings = f"[core]\n\trepositoryFormatVersion = {1 if sha256 else 0}\n\tbare = true\n"
@@ -35,7 +43,9 @@ def show(repository: Repository, origin: Path) -> None:
     files.put(origin / "config", settings.encode())
     files.put(origin / "HEAD", f"{repository.head()}\n".encode())
     for name in repositories.COPIED:
-        text = files.content(repository.common / name)
+        text = files.content(repository.common / name, _LARGEST + 1)
+        if text is not None and len(text) > _LARGEST:
+            raise FleetError(f"{repository.common / name} is longer than anybody's branches: look at who wrote it.")
         if text is None:
             (origin / name).unlink(missing_ok=True)
         else:

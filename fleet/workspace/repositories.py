@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fleet.errors import FleetError
+from fleet.workspace import files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 
 #: How deep git follows repositories that borrow objects from each other (git's alternates, git-repository-layout(5)).
 _DEEPEST_BORROWING = 5
-#: Bytes of a file such as HEAD or .git that are read.
+#: Bytes of a file such as HEAD or .git that are read; of settings, and of the list of what it borrows from.
 _SMALL = 4096
+_LARGE = 2**20
 
 #: What of a repository is copied for its clones to see; git replaces these files as a whole.
 COPIED = ("packed-refs", "shallow")
@@ -143,23 +145,28 @@ def _is_its_own(repository: Repository) -> bool:
     back = _first_line(repository.git_dir / "gitdir")
     if back and (repository.git_dir / back).resolve() == inside:
         return True
-    settings = (repository.common / "config").read_text(encoding="utf-8", errors="surrogateescape")
+    settings = _text(repository.common / "config")
     trees = re.findall(r"^\s*worktree\s*=\s*(.+?)\s*$", settings, re.MULTILINE)
     return any((repository.common / tree.strip('"')).resolve() == repository.folder for tree in trees)
 
 
 def _borrowed(objects: Path, deep: int) -> Iterator[Path]:
     listed = objects / "info" / "alternates"
-    if not deep or not listed.is_file():
+    if not deep:
         return
-    for line in listed.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
-        if not line or line.startswith("#"):
+    for line in _text(listed).splitlines():
+        if not line or line.startswith("#") or "\0" in line:
             continue
         store = (objects / line).resolve()
         # Only what is a repository's may be shown: a line that was planted must not open another folder.
         if store.name == "objects" and (store.parent / "HEAD").is_file() and (store.parent / "refs").is_dir():
             yield store
             yield from _borrowed(store, deep - 1)
+
+
+def _text(path: Path) -> str:
+    """What a file says; nothing where there is none, or something that is not one to be read."""
+    return (files.content(path, _LARGE) or b"").decode("utf-8", "surrogateescape")
 
 
 def _first_line(path: Path) -> str:
@@ -173,4 +180,6 @@ def _first_line(path: Path) -> str:
         text = os.read(handle, _SMALL).decode("utf-8", "surrogateescape")
     finally:
         os.close(handle)
-    return text.split("\n", 1)[0].strip()
+    line = text.split("\n", 1)[0].strip()
+    # No path has one.
+    return "" if "\0" in line else line

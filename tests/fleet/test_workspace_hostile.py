@@ -12,7 +12,7 @@ import pytest
 
 from fleet import workspace
 from fleet.errors import FleetError
-from fleet.workspace import clones, git
+from fleet.workspace import clones, git, origin, repositories
 from tests.fleet.ground import Ground
 
 if TYPE_CHECKING:
@@ -318,6 +318,36 @@ def test_a_clone_that_keeps_git_waiting_is_left_alone(ground: Ground, monkeypatc
     with pytest.raises(FleetError, match="took too long"):
         ground.collect()
     assert ground.clone.remove(discard=True)
+
+
+def pipe(file: Path) -> None:
+    file.unlink(missing_ok=True)
+    os.mkfifo(file)
+
+
+def hole(file: Path) -> None:
+    """A file of a terabyte that takes no room."""
+    file.touch()
+    os.truncate(file, 2**40)
+
+
+@pytest.mark.parametrize("put", [pipe, hole], ids=lambda put: put.__name__)
+@pytest.mark.parametrize("name", ["packed-refs", "objects/info/alternates", "config"])
+def test_nobody_waits_for_what_an_agent_left_in_a_repository_in_which_it_worked_once(
+    ground: Ground, name: str, put: Callable[[Path], None]
+) -> None:
+    with contextlib.suppress(FleetError):
+        own = ground.project / ".git"
+        if name == "config":
+            # Read where the .git of a folder leads elsewhere.
+            elsewhere = own.rename(ground.project / "elsewhere")
+            own.write_text(f"gitdir: {elsewhere}\n")
+            own = elsewhere
+        put(own / name)
+        repository = ground.repository()
+        repositories.check(repository, ())
+        origin.show(repository, ground.folder / "shown")
+        assert repository.stores() == (repository.objects,)
 
 
 def test_a_command_that_says_too_much_is_ended() -> None:
