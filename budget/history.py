@@ -77,8 +77,13 @@ class History:
         if pair is None or pair.count < ENOUGH:
             likely = Tokens(input=-(-body_bytes // BYTES_PER_TOKEN))
             return Estimate(expected=likely + Tokens(output=min(ANSWER, most)), input=likely)
-        read, written = pair.usual_input, pair.usual_output
-        expected = _scaled(read, body_bytes + ADDED) + _scaled(written, most)
+        _, *read = pair.usual_input
+        _, *written = pair.usual_output
+        fresh, cache_read, cache_write = _scaled(read, body_bytes + ADDED)
+        output, reasoning = _scaled(written, most)
+        expected = Tokens(
+            input=fresh, output=output, cache_read=cache_read, cache_write=cache_write, reasoning=reasoning
+        )
         return Estimate(expected=expected, input=pair.likely_input(body_bytes))
 
 
@@ -136,14 +141,12 @@ class _Pair:
             self._sized_tokens += sign * (fresh + cache_read + cache_write)
 
     @property
-    def usual_input(self) -> Tokens:
-        _, fresh, cache_read, cache_write = self._inputs[_rank(self.count)]
-        return Tokens(input=fresh, cache_read=cache_read, cache_write=cache_write)
+    def usual_input(self) -> _Input:
+        return self._inputs[_rank(self.count)]
 
     @property
-    def usual_output(self) -> Tokens:
-        _, output, reasoning = self._outputs[_rank(self.count)]
-        return Tokens(output=output, reasoning=reasoning)
+    def usual_output(self) -> _Output:
+        return self._outputs[_rank(self.count)]
 
     def likely_input(self, body_bytes: int) -> Tokens:
         """As many tokens as requests of this size had on average, in the proportions that they had."""
@@ -162,15 +165,7 @@ def _rank(count: int) -> int:
     return -(-95 * count // 100) - 1
 
 
-def _scaled(tokens: Tokens, most: int) -> Tokens:
+def _scaled(kinds: list[int], most: int) -> list[int]:
     """So many tokens at most, in the same proportions."""
-    total = tokens.total
-    if total <= most:
-        return tokens
-    return Tokens(
-        input=tokens.input * most // total,
-        output=tokens.output * most // total,
-        cache_read=tokens.cache_read * most // total,
-        cache_write=tokens.cache_write * most // total,
-        reasoning=tokens.reasoning * most // total,
-    )
+    total = sum(kinds)
+    return kinds if total <= most else [tokens * most // total for tokens in kinds]
