@@ -12,6 +12,7 @@ from bot.commands import audit_view, sections
 from bot.commands import table as command_table
 from bot.commands.execution import Executor
 from bot.commands.help import explanation
+from bot.commands.lines import CHAT, written
 from bot.commands.runs import Outcome, Request
 from bot.commands.table import ADMIN, NONE, OPERATOR, VIEWER, Permission
 from bot.events import EventHub
@@ -92,7 +93,8 @@ def test_help_of_a_command_names_those_that_begin_with_its_word() -> None:
     budget, spend = table.get("budget"), table.get("spend")
     assert budget is not None
     assert spend is not None
-    assert explanation(budget, table).endswith("Further commands: `muster budget set`, `muster budget clear`.")
+    text = written(explanation(budget, table), CHAT)
+    assert text.endswith("Further commands: `!budget set`, `!budget clear`.")
     assert "Further" not in explanation(spend, table)
 
 
