@@ -29,6 +29,12 @@ _LONGEST_NAME = 200
 #: What a provider says of how it served a request, by which some prices are told apart.
 _TERMS = ("service_tier", "speed")
 
+#: In a usage object, how many searches of the web its reader has counted in the response.
+SEARCHES = "web_search_calls"
+#: What a thousand searches cost with models of which that is not published, in USD: both providers ask the same for all
+#: of theirs (OpenAI's and Anthropic's price lists; OpenAI's older preview tool costs more with some models).
+_SEARCHES_USD = {"openai": 10, "anthropic": 10}
+
 _Context = tuple[tuple[str, str], ...]
 
 
@@ -78,8 +84,8 @@ def price(
         tokens: what it used.
         at: when it was made, in seconds since the epoch.
         raw: the provider's usage object. What it says of caches that are kept longer (``cache_creation``), of web
-            searches (``server_tool_use``) and of how the request was served (``service_tier``, ``speed``) is priced as
-            published; nothing else of it is read.
+            searches (``server_tool_use``, or what was counted as `SEARCHES`) and of how the request was served
+            (``service_tier``, ``speed``) is priced as published; nothing else of it is read.
     """
     raw = raw or {}
     context = {term: said for term in _TERMS if isinstance(said := raw.get(term), str)}
@@ -89,13 +95,16 @@ def price(
     return found.price(
         tokens,
         cache_write_1h=_count(raw, "cache_creation", "ephemeral_1h_input_tokens"),
-        web_searches=_count(raw, "server_tool_use", "web_search_requests"),
+        web_searches=max(_count(raw, "server_tool_use", "web_search_requests"), _number(raw.get(SEARCHES))),
     )
 
 
 def _count(raw: Mapping[str, Any], part: str, key: str) -> int:
     found = raw.get(part)
-    count = found.get(key) if isinstance(found, dict) else None
+    return _number(found.get(key)) if isinstance(found, dict) else 0
+
+
+def _number(count: object) -> int:
     return count if isinstance(count, int) and count > 0 else 0
 
 
@@ -143,7 +152,7 @@ def _tiers(provider: str, model: str, quarter: int, terms: _Context) -> tuple[tu
         # Not priced by its tokens (audio by the hour), or made to answer with none (embeddings).
         return ()
     starts = {tier.start for value in vars(prices).values() for tier in getattr(value, "tiers", ())}
-    return tuple((start, _rates(prices, start + 1)) for start in sorted({0} | starts))
+    return tuple((start, _rates(provider, prices, start + 1)) for start in sorted({0} | starts))
 
 
 @lru_cache(maxsize=1024)
@@ -161,7 +170,7 @@ def _entry(provider: str, model: str) -> ModelInfo | None:
     return publisher.find_model(model) if publisher is not None else None
 
 
-def _rates(prices: ModelPrice, input_tokens: int) -> Rates:
+def _rates(provider: str, prices: ModelPrice, input_tokens: int) -> Rates:
     # A kind without a price of its own costs what the kind does that it is part of, as genai-prices counts, too.
     read = _rate(prices.input_mtok, input_tokens)
     wrote = _rate(prices.output_mtok, input_tokens)
@@ -170,6 +179,7 @@ def _rates(prices: ModelPrice, input_tokens: int) -> Rates:
     cache_read = _rate(prices.cache_read_mtok, input_tokens)
     cache_write = _rate(prices.cache_write_mtok, input_tokens)
     reasoning = _rate(prices.output_reasoning_mtok, input_tokens)
+    searches = _rate(prices.web_searches_kcount, input_tokens)
     return Rates(
         input=read,
         output=wrote,
@@ -178,7 +188,7 @@ def _rates(prices: ModelPrice, input_tokens: int) -> Rates:
         cache_write_1h=_rate(prices.cache_write_1h_mtok, input_tokens),
         reasoning=wrote if reasoning is None else reasoning,
         # Published for a thousand.
-        web_search=(_rate(prices.web_searches_kcount, input_tokens) or 0) * 1000,
+        web_search=(searches if searches is not None else _SEARCHES_USD.get(provider, 0) * _NANO) * 1000,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from budget.prices import SEARCHES
 from egress.usage import counts, density
 from egress.usage.dialect import Dialect, Fate
 from egress.usage.inclusive import disjoint
@@ -16,6 +17,9 @@ _LAST = frozenset({"response.completed", "response.incomplete", "response.failed
 _TYPE = re.compile(rb'"type"\s*:\s*"response\.(?:completed|incomplete|failed|cancelled)"')
 _NAME = re.compile(rb"(?:^|[\r\n])event: ?response\.(?:completed|incomplete|failed|cancelled)[\r\n]")
 _UNNAMED = frozenset({b"", b"message"})
+
+
+_SEARCHED = "response.web_search_call.completed"
 
 
 class Responses(Dialect):
@@ -31,8 +35,15 @@ class Responses(Dialect):
         ("output_tokens_details", "reasoning_tokens"),
     )
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._searches = 0
+
     def event(self, name: bytes, body: bytes) -> Fate:
         kind = name.decode("utf-8", "replace")
+        if kind == _SEARCHED:
+            self._searched(self._searches + 1)
+            return Fate.PASS
         unnamed = name in _UNNAMED
         if not body or body == b"[DONE]" or not (unnamed or self._matters(kind)):
             return Fate.PASS
@@ -44,7 +55,9 @@ class Responses(Dialect):
             return self._unreadable(kind, body)
         if unnamed:
             kind = str(found.get("type"))
-        if kind.endswith(".delta"):
+        if kind == _SEARCHED:
+            self._searched(self._searches + 1)
+        elif kind.endswith(".delta"):
             self.write(found.get("delta"))
         elif kind == "response.created" or kind in _LAST:
             response = found.get("response")
@@ -85,8 +98,27 @@ class Responses(Dialect):
             self._tokens, clean = disjoint(self.usage, "input", "output")
             if not clean:
                 self.lost()
+        output = found.get("output")
+        if isinstance(output, list) and output:
+            self._searched(sum(map(_is_search, output)))
         if found.get("error") is not None:
             self.error = counts.complaint(found["error"])
 
+    def _searched(self, times: int) -> None:
+        """The provider has searched the web so often by now. It bills that, and its usage does not say it."""
+        if times or self._searches:
+            self._searches = times
+            # Beside what the provider says, from where the price is made (budget.prices).
+            self.usage[SEARCHES] = min(times, counts.MOST)
+
     def tokens(self) -> Tokens:
         return disjoint(self.usage, "input", "output")[0]
+
+
+def _is_search(item: object) -> bool:
+    """Whether this is a search that is billed; opening a page that was found is not (OpenAI documentation, "Web
+    search")."""
+    if not isinstance(item, dict) or item.get("type") != "web_search_call":
+        return False
+    action = item.get("action")
+    return not isinstance(action, dict) or action.get("type") in (None, "search")

@@ -137,3 +137,31 @@ def test_a_stream_that_is_called_a_document_is_read_as_the_stream_that_it_is() -
     last = terminal("completed", usage=USAGE)
     passed, kept, reading = document("responses", CREATED + last)
     assert (reading.tokens, reading.ended, passed, kept) == (TOKENS, True, CREATED, last)
+
+
+def search(**more: Any) -> dict[str, Any]:
+    return {"id": "ws_1", "type": "web_search_call", "status": "completed", **more}
+
+
+def test_searches_are_counted_in_what_came_of_them_since_no_usage_tells_them() -> None:
+    output = [
+        search(action={"type": "search", "query": "a"}),
+        search(action={"type": "open_page", "url": "https://example.org"}),
+        search(),
+        {"type": "message", "content": []},
+    ]
+    last = terminal("completed", usage=USAGE, output=output)
+    reading = metered("responses", CREATED, last).reading
+    assert (reading.tokens, reading.reported) == (TOKENS, True)
+    assert reading.raw == {**USAGE, "web_search_calls": 2}
+    assert document("responses", response("completed", usage=USAGE, output=output)).reading.raw == reading.raw
+    assert metered("responses", CREATED, terminal("completed", usage=USAGE)).reading.raw == USAGE
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_searches_of_a_stream_that_is_left_are_counted_as_they_were_done(named: bool) -> None:
+    searched = {"type": "response.web_search_call.completed", "item_id": "ws_1"}
+    done = event(searched) if named else event(searched, name="")
+    reading = metered("responses", CREATED, done, done, text("Hi"), whole=False).reading
+    assert reading.raw == {"web_search_calls": 2}
+    assert not reading.reported
