@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from multidict import CIMultiDict
 
@@ -52,6 +52,33 @@ class Link:
         with contextlib.suppress(OSError):
             await self.reader.read()
         self.ended.set()
+
+
+class Wire(asyncio.Transport):
+    """In the place of a connection: what is written is gone, and it ends when it is told."""
+
+    def __init__(self) -> None:
+        self.aborted = self.paused = False
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self if name == "socket" else default
+
+    def fileno(self) -> int:
+        return 0
+
+    def write(self, data: Any) -> None: ...
+
+    def is_closing(self) -> bool:
+        return self.aborted
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
 
 
 @dataclass

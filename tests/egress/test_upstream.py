@@ -19,7 +19,7 @@ from egress.bodies import Bodies, Body
 from egress.exchange import Connection
 from egress.response import UpstreamGone
 from egress.upstream import Upstream, check
-from tests.egress.scripted import LIMIT_S, Link, content, scripted
+from tests.egress.scripted import LIMIT_S, Link, Wire, content, scripted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -554,38 +554,11 @@ class _Alarm:
         self.among.remove(self)
 
 
-class _Wire(asyncio.Transport):
-    """In the place of a connection: what is written is gone, and it ends when it is told."""
-
-    def __init__(self) -> None:
-        self.aborted = self.paused = False
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return self
-
-    def fileno(self) -> int:
-        return 0
-
-    def write(self, data: Any) -> None: ...
-
-    def is_closing(self) -> bool:
-        return self.aborted
-
-    def abort(self) -> None:
-        self.aborted = True
-
-    def pause_reading(self) -> None:
-        self.paused = True
-
-    def resume_reading(self) -> None:
-        self.paused = False
-
-
 async def test_the_clock_begins_anew_with_every_piece_and_stands_still_between_requests(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(exchange, "SILENCE_S", 10.0)
-    clock, wire, buffer = _Clock(), _Wire(), bytearray(exchange.PIECE)
+    clock, wire, buffer = _Clock(), Wire(), bytearray(exchange.PIECE)
     free: list[Connection] = []
     connection = Connection(buffer=memoryview(buffer), free=free.append, lost=lambda _: None)
     connection._loop = cast("Any", clock)

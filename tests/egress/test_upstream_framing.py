@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import random
+from collections import Counter
+from itertools import pairwise
 
 import pytest
 
 from egress import exchange
+from egress.exchange import Connection
 from egress.response import UpstreamGone
-from tests.egress.scripted import Link, content, scripted
+from tests import soak
+from tests.egress.scripted import Link, Wire, content, scripted
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -264,3 +269,77 @@ async def test_a_provider_that_sends_much_is_read_ahead_by_little() -> None:
             held.append(len(await response.readany()))
         assert sum(held) == size
         assert max(held) <= 2 * exchange.READ_AHEAD + exchange.PIECE
+
+
+#: What is put where it does not belong.
+SCRAPS = (
+    *(b"\r\n", b"\n", b"\r", b"\r\n\r\n", b":", b" ", b"\t", b"0", b";", b"\0", b"ffffffff", b"chunked", OK, NEXT),
+    *(b"Content-Length: 3\r\n", b"Transfer-Encoding: chunked\r\n", b"Connection: close\r\n"),
+    *(b"HTTP/1.1 100 Continue\r\n\r\n", b"Connection: upgrade\r\nUpgrade: x\r\n"),
+)
+
+
+def _garbled(dice: random.Random, said: list[bytes]) -> bytes:
+    content = bytearray(dice.choice(said))
+    for _ in range(dice.choice((0, 1, 1, 2, 4))):
+        place = dice.randrange(len(content) + 1)
+        match dice.randrange(3):
+            case 0:
+                content[place:place] = dice.choice(SCRAPS)
+            case 1:
+                del content[place : place + dice.randrange(1, 4)]
+            case _:
+                content[place : place + 1] = bytes([dice.randrange(256)])
+    return bytes(content)
+
+
+async def _outcome(pieces: list[bytes], *, headless: bool, ends: bool) -> tuple[object, ...]:
+    """What is made of it: the status and content that came, how it ended, whether the connection is used again."""
+    wire, buffer, free = Wire(), bytearray(exchange.PIECE), list[Connection]()
+    connection = Connection(buffer=memoryview(buffer), free=free.append, lost=lambda _: None)
+    connection.connection_made(wire)
+    asking = asyncio.create_task(connection.ask(b"", None, headless=headless))
+    await asyncio.sleep(0)
+    for piece in pieces:
+        if piece and not wire.aborted:
+            buffer[: len(piece)] = piece
+            connection.buffer_updated(len(piece))
+    again = bool(free) and not wire.aborted
+    if ends and not wire.aborted:
+        connection.eof_received()
+    connection.connection_lost(None)
+    try:
+        response = await asking
+    except UpstreamGone:
+        return "no response", again
+    came = b""
+    try:
+        while piece := response.read_nowait():
+            came += piece
+    except UpstreamGone:
+        return "broken", response.status, came, again
+    assert response.at_eof()
+    return "whole", response.status, came, again
+
+
+async def test_it_does_not_matter_in_which_pieces_anything_comes() -> None:
+    seed = f"{soak.seed()}:framing"
+    print(f"seed {seed}")
+    dice = random.Random(seed)
+    # Twice as much of what is good: it is the minority.
+    said = [case[0] for case in WHOLE.values()] * 2
+    said += [case[0] for case in BROKEN.values()] + [case[0] for case in BREAKS_OFF.values()]
+    said = [each for each in said if len(each) < 500]
+    found = Counter[object]()
+    for _ in range(1_000):
+        content, headless, ends = _garbled(dice, said), dice.random() < 0.1, dice.random() < 0.5
+        places = [0, *sorted(dice.randrange(len(content) + 1) for _ in range(dice.randrange(1, 6))), len(content)]
+        pieces = [content[begin:end] for begin, end in pairwise(places)]
+        *at_once, again = await _outcome([content], headless=headless, ends=ends)
+        *in_pieces, again_in_pieces = await _outcome(pieces, headless=headless, ends=ends)
+        assert in_pieces == at_once, (content, pieces)
+        # An empty line behind a response is skipped with it, and ends the connection when it comes later.
+        assert again == again_in_pieces or content.endswith((b"\r", b"\n")), (content, pieces)
+        found[at_once[0]] += 1
+    print(found)
+    assert set(found) == {"no response", "broken", "whole"}
