@@ -30,9 +30,16 @@ EXCUSED = ("needs root", "needs an ordinary user", "the time for soak tests is o
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where the time for soak tests is bounded, let chance say which of them come to run."""
+    """Say in which order tests run.
+
+    Those with a homeserver go first: they are the longest, and as neighbours most of them come to one of the test
+    processes, so that the other one starts no homeserver. Where the time for soak tests is bounded, chance says which
+    of them come to run.
+    """
     if config.option.markexpr == "soak" and soak.budget() is not None:
         soak.shuffle(items)
+    else:
+        items.sort(key=lambda item: item.get_closest_marker("synapse") is None)
 
 
 def pytest_configure() -> None:

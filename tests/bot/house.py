@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from bot.outlet.outlet import Source
+    from bot.outlet.source import Source
     from fleet.sim.provider import Provider
     from register.queries.agents import AgentRow
 
@@ -66,8 +66,9 @@ class House:
             self.paths, settings, given, connectors=more, bring_up=bring_up, egress=self.egress
         ) as orchestrator:
             self.orchestrator = orchestrator
-            while not (await orchestrator.delivery.health())["memory"].reachable:
-                await asyncio.sleep(0.01)
+            async with asyncio.timeout(30):
+                while not (await orchestrator.delivery.health())["memory"].reachable:
+                    await asyncio.sleep(0.01)
             try:
                 yield orchestrator
             finally:
@@ -114,12 +115,13 @@ class House:
             row = await agents.get(tx, name)
         assert row is not None
         await self.chat.until(lambda: self.chat.find(row.thread_key), limit=30)
-        while True:
-            async with self.orchestrator.store.read() as tx:
-                opener = await outbox.get(tx, row.thread_key)
-            if opener is not None and opener.made_conversation is not None:
-                return opener.made_conversation
-            await self.orchestrator.delivery.idle()
+        async with asyncio.timeout(30):
+            while True:
+                async with self.orchestrator.store.read() as tx:
+                    opener = await outbox.get(tx, row.thread_key)
+                if opener is not None and opener.made_conversation is not None:
+                    return opener.made_conversation
+                await self.orchestrator.delivery.idle()
 
     async def heard(self, conversation: str, words: str, *, limit: float = 30) -> str:
         """The first message in a conversation that holds `words`."""
