@@ -160,7 +160,8 @@ class ControlServer:
         found = await self._egress.entries(
             entries, observations, actions, limit=min(max(limit, 1), _MOST_ROWS), wait_s=wait_s
         )
-        return web.json_response(found, dumps=_dumps)
+        # A full page takes milliseconds, in which no stream would move on.
+        return web.json_response(text=await asyncio.to_thread(_dumps, found))
 
     async def _standing(self, request: web.Request) -> web.Response:
         return web.json_response(self._egress.gate.standing(), dumps=_dumps)
