@@ -55,6 +55,7 @@ _BOUNDS: dict[Api, tuple[str, ...]] = {
     "responses": ("max_output_tokens",),
     "chat": ("max_completion_tokens", "max_tokens"),
 }
+_CHANGING = frozenset({"stream_options", "thinking", "max_tool_calls"}.union(*_BOUNDS.values()))
 _READ = frozenset(
     {
         *("model", "stream", "max_tokens", "max_output_tokens", "max_completion_tokens", "n", "stream_options"),
@@ -326,8 +327,7 @@ def _after_space(text: str, place: int) -> int:
 
 
 def _in_bytes(text: str, places: Mapping[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
-    changing = {key for keys in _BOUNDS.values() for key in keys} | {"stream_options", "thinking", "max_tool_calls"}
-    kept = {key: span for key, span in places.items() if key in changing}
+    kept = {key: span for key, span in places.items() if key in _CHANGING}
     if text.isascii():
         return kept
     return {key: (len(text[:start].encode()), len(text[:end].encode())) for key, (start, end) in kept.items()}

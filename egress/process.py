@@ -33,8 +33,8 @@ _LOG_BYTES: Final = 4 * 2**20
 _LOG_FILES: Final = 3
 #: A request makes some hundred objects, nearly all of which go by themselves.
 _GARBAGE: Final = 20_000
-#: How long the loop waits at most for the interpreter's lock while another thread computes (a page of the ledger, a long
-#: body). Shorter than this, the ledger's thread wakes up again and again only to find the loop still at work.
+#: How long the loop waits at most for the interpreter's lock while another thread computes (a page of the ledger, a
+#: long body). With less than this, the ledger's thread wakes up again and again only to find the loop still at work.
 _SWITCH_S: Final = 0.0005
 _log = structlog.get_logger("egress.process")
 

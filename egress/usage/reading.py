@@ -37,10 +37,17 @@ class Reading:
     @property
     def so_far(self) -> Tokens:
         """What counts against limits while the response streams."""
-        if self.reported:
-            return self.tokens
-        more = self.written - self.tokens.output - self.tokens.reasoning
-        return self.tokens + Tokens(output=more) if more > 0 else self.tokens
+        told = self.tokens
+        if self.reported or self.written <= told.output + told.reasoning:
+            return told
+        # Once for each event: one object, and not two that are added.
+        return Tokens(
+            input=told.input,
+            output=self.written - told.reasoning,
+            cache_read=told.cache_read,
+            cache_write=told.cache_write,
+            reasoning=told.reasoning,
+        )
 
 
 class Meter(Protocol):
