@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from budget.admission import Refuse, cut_text, decide
+from budget.admission import Refuse, decide
 from budget.history import History
 from budget.prices import rates
-from budget.scopes import Scope
 from egress.admission import Cut, LedgerUnwritable, Refused
 from egress.charging import charge
+from egress.crossing import Crossings, closes_routes
 from egress.denials import EVERYBODY, Denials
 from egress.enforcement import Enforcer
 from egress.enforcement import enforce as enforce_by_host
@@ -80,6 +80,14 @@ class Gate:
         self._watchers: dict[str, dict[object, Callable[[Cut], None]]] = {}
         self._arranging = asyncio.Lock()
         self._told: dict[tuple[str, str], float] = {}
+        self._crossings = Crossings(
+            ledger,
+            self._leases,
+            ways=lambda: self._tallies.ways.values(),
+            close=self._tell_watchers,
+            enforce=self._enforce_soon,
+            clock=clock,
+        )
         self._denials = Denials(ledger, estop, end=self._end, enforce=self._enforce_soon, clock=clock)
         self.deny = self._denials.deny
         self.allow = self._denials.allow
@@ -168,7 +176,7 @@ class Gate:
         self._settings, self._agents = settings, agents
         for tally in list(self._tallies):
             if tally.reached:
-                self._reach(tally)
+                self._crossings.reach(tally)
 
     # --- Gatekeeper -------------------------------------------------------------------------------------------------
 
@@ -208,7 +216,7 @@ class Gate:
         now = self._clock()
         for way in self._tallies.ways_of(agent):
             for tally in way.tallies:
-                if _closes_routes(tally):
+                if closes_routes(tally):
                     standing = tally.standing(now)
                     if tally.spent:
                         spent = Refuse(
@@ -260,8 +268,8 @@ class Gate:
         if isinstance(decision, Refuse):
             for tally in way.tallies:
                 if tally.spent:
-                    self._reach(tally, asked.agent)
-            self._met_in_vain(way, decision)
+                    self._crossings.reach(tally, asked.agent)
+            self._crossings.met_in_vain(way, decision)
             raise self._refused(
                 asked.agent,
                 Refused(decision.text, retry_after_s=decision.retry_after_s, scope=decision.standing.limit.scope),
@@ -347,7 +355,7 @@ class Gate:
             self._ledger.observe(ending.observations)
         for tally in tallies:
             if tally.reached:
-                self._reach(tally, asked.agent)
+                self._crossings.reach(tally, asked.agent)
         return written
 
     def observe(self, observations: tuple[Observation, ...]) -> None:
@@ -357,7 +365,7 @@ class Gate:
 
     def passed(self, lease: GateLease, tally: Tally) -> None:
         """A lease's own way to say that what it used passes a limit."""
-        self._reach(tally, lease.agent)
+        self._crossings.reach(tally, lease.agent)
 
     def _forget(self, lease: GateLease) -> None:
         lease.let_go()
@@ -366,63 +374,6 @@ class Gate:
             leases.discard(lease)
             if not leases:
                 del self._leases[lease.agent]
-
-    # --- a limit is reached -----------------------------------------------------------------------------------------
-
-    def _reach(self, tally: Tally, agent: str | None = None) -> None:
-        """End all that draw on it, and do once what its policy says, to each agent that has to do with it."""
-        tally.roll(now := self._clock())
-        if not tally.reached:
-            return
-        ended = [
-            lease for leases in self._leases.values() for lease in leases if lease.cut is None and lease.draws_on(tally)
-        ]
-        involved = {lease.agent for lease in ended} | ({agent} if agent is not None else set())
-        if not involved:
-            return
-        # An allowance counts a single agent, so that there is no other than this one.
-        about = min(involved) if tally.limit.kind == "allowance" else EVERYBODY
-        reason = cut_text(tally.standing(now), -(-tally.streaming // fine(tally.limit)), about, midway=bool(ended))
-        cut = Cut(reason=reason, scope=tally.limit.scope)
-        count = sum(lease.end(cut) for lease in ended)
-        new = involved - tally.met
-        tally.met |= new
-        if not tally.crossed:
-            tally.crossed = True
-            self._ledger.note(
-                about,
-                "limit",
-                cause=reason,
-                by="egress",
-                result=f"{count} streams ended",
-                detail={
-                    "scope": tally.limit.scope,
-                    "kind": tally.limit.kind,
-                    "unit": tally.limit.unit,
-                    "limit": tally.limit.amount,
-                    "used": -(-(tally.used + tally.streaming) // fine(tally.limit)),
-                    "policy": tally.limit.policy,
-                    "agents": sorted(involved),
-                },
-            )
-            if _closes_routes(tally):
-                for name in {way.draw.agent for way in self._tallies.ways.values() if tally in way.tallies}:
-                    self._tell_watchers(name, cut)
-        if tally.limit.policy != "cutoff":
-            for name in sorted(new):
-                self._enforce_soon(name, tally.limit.policy, reason, "egress")
-
-    def _met_in_vain(self, way: Way, refusal: Refuse) -> None:
-        """Freeze who asks for more than is left, where that is the limit's policy: it would fail again and again.
-
-        Nobody is killed for it: what a request needs is an estimate, and a conversation does not come back.
-        """
-        if refusal.why != "too_big" or refusal.retry_after_s is not None or refusal.standing.limit.policy != "freeze":
-            return
-        for tally in way.tallies:
-            if tally.limit is refusal.standing.limit and refusal.agent not in tally.met:
-                tally.met.add(refusal.agent)
-                self._enforce_soon(refusal.agent, "freeze", refusal.text, "egress")
 
     def _enforce_soon(self, agent: str, action: str, cause: str, by: str) -> None:
         registration = self._agents.get(agent)
@@ -461,8 +412,3 @@ class Gate:
                 detail={"scope": refused.scope},
             )
         return refused
-
-
-def _closes_routes(tally: Tally) -> bool:
-    """Whether with this limit everything is closed to an agent, and not only what draws on it."""
-    return Scope.parse(tally.limit.scope).sort not in ("provider", "account")

@@ -17,7 +17,7 @@ import structlog
 
 from egress import wire
 from egress.answers import Answer
-from egress.proxy import Line
+from egress.line import Line
 from egress.settings import Address
 from register import files, sockets
 from register.errors import MusterError

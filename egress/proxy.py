@@ -13,7 +13,6 @@ from aiohttp import web
 
 from egress import answers, apis, asking, harmless, headers, refusals, targets
 from egress.admission import Asked, Cut, LedgerUnwritable, Refused
-from egress.attribution import TurnFile
 from egress.bodies import Bodies, Body, NoRoom, Stalled, TooLong
 from egress.credentials import Credentials, NoCredential
 from egress.passage import Passage
@@ -27,8 +26,9 @@ if TYPE_CHECKING:
     from egress.admission import Gatekeeper
     from egress.apis import Api, Operation, Provider
     from egress.asking import Asking
+    from egress.line import Line
     from egress.response import Response
-    from egress.settings import AccountSettings, EgressSettings, Registration
+    from egress.settings import AccountSettings, EgressSettings
     from egress.targets import Target
 
 _log = structlog.get_logger("egress.proxy")
@@ -39,33 +39,6 @@ _KNOWN_ENCODINGS: Final = frozenset({"", "identity", "gzip", "deflate", "br", "z
 _MOST_ATTEMPTS: Final = 100
 #: At the end, settlements get so long; what is not settled then is charged when an egress is back.
 _SETTLE_S: Final = 10.0
-
-
-class Line:
-    """One agent's, for as long as it is registered."""
-
-    def __init__(self, registration: Registration) -> None:
-        self.renew(registration)
-        self.running = 0
-        self.pace = harmless.Pace()
-
-    def renew(self, registration: Registration) -> None:
-        """It was registered anew."""
-        self.registration = registration
-        self.turn = TurnFile(registration.turn_file)
-
-    @property
-    def agent(self) -> str:
-        return self.registration.agent
-
-    @property
-    def routes(self) -> tuple[str, ...]:
-        """Hosts that it may reach by tunnels."""
-        return self.registration.routes
-
-    def has_account(self, provider: Provider) -> bool:
-        """Whether it may ask this provider's models at all."""
-        return provider in self.registration.accounts
 
 
 class Proxy:

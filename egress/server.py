@@ -25,8 +25,9 @@ from egress.gate import Gate
 from egress.interception import Interception
 from egress.ledger import Ledger
 from egress.ledger.writer import Head
+from egress.line import Line
 from egress.listeners import ListenerError, Listeners
-from egress.proxy import Line, Proxy
+from egress.proxy import Proxy
 from egress.remarks import EVERY_S, Remarks
 from egress.resolving import Resolver
 from egress.settings import EgressSettings

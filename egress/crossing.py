@@ -1,0 +1,113 @@
+"""What happens when a limit is reached: what draws on it ends, and each agent that has to do with it meets its policy.
+
+Who meets it when, and why so, is in docs/decisions/0023.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from budget.admission import cut_text
+from budget.scopes import Scope
+from egress.admission import Cut
+from egress.denials import EVERYBODY
+from egress.standing import fine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from budget.admission import Refuse
+    from egress.lease import GateLease
+    from egress.ledger import Ledger
+    from egress.standing import Tally
+    from egress.tallies import Way
+
+
+class Crossings:
+    """Of one gate.
+
+    Args:
+        ledger: whose audit.
+        leases: what is under way now, by agent.
+        ways: of all agents over their accounts.
+        close: tells whoever watches an agent that everything of it is closed.
+        enforce: has an agent frozen or killed (agent, action, cause, by); returns at once.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        leases: Mapping[str, set[GateLease]],
+        *,
+        ways: Callable[[], Iterable[Way]],
+        close: Callable[[str, Cut], None],
+        enforce: Callable[[str, str, str, str], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._ledger = ledger
+        self._leases = leases
+        self._ways = ways
+        self._close = close
+        self._enforce = enforce
+        self._clock = clock
+
+    def reach(self, tally: Tally, agent: str | None = None) -> None:
+        """End all that draw on it, and do once what its policy says, to each agent that has to do with it."""
+        tally.roll(now := self._clock())
+        if not tally.reached:
+            return
+        ended = [
+            lease for leases in self._leases.values() for lease in leases if lease.cut is None and lease.draws_on(tally)
+        ]
+        involved = {lease.agent for lease in ended} | ({agent} if agent is not None else set())
+        if not involved:
+            return
+        # An allowance counts a single agent, so that there is no other than this one.
+        about = min(involved) if tally.limit.kind == "allowance" else EVERYBODY
+        reason = cut_text(tally.standing(now), -(-tally.streaming // fine(tally.limit)), about, midway=bool(ended))
+        cut = Cut(reason=reason, scope=tally.limit.scope)
+        count = sum(lease.end(cut) for lease in ended)
+        new = involved - tally.met
+        tally.met |= new
+        if not tally.crossed:
+            tally.crossed = True
+            self._ledger.note(
+                about,
+                "limit",
+                cause=reason,
+                by="egress",
+                result=f"{count} streams ended",
+                detail={
+                    "scope": tally.limit.scope,
+                    "kind": tally.limit.kind,
+                    "unit": tally.limit.unit,
+                    "limit": tally.limit.amount,
+                    "used": -(-(tally.used + tally.streaming) // fine(tally.limit)),
+                    "policy": tally.limit.policy,
+                    "agents": sorted(involved),
+                },
+            )
+            if closes_routes(tally):
+                for name in {way.draw.agent for way in self._ways() if tally in way.tallies}:
+                    self._close(name, cut)
+        if tally.limit.policy != "cutoff":
+            for name in sorted(new):
+                self._enforce(name, tally.limit.policy, reason, "egress")
+
+    def met_in_vain(self, way: Way, refusal: Refuse) -> None:
+        """Freeze who asks for more than is left, where that is the limit's policy: it would fail again and again.
+
+        Nobody is killed for it: what a request needs is an estimate, and a conversation does not come back.
+        """
+        if refusal.why != "too_big" or refusal.retry_after_s is not None or refusal.standing.limit.policy != "freeze":
+            return
+        for tally in way.tallies:
+            if tally.limit is refusal.standing.limit and refusal.agent not in tally.met:
+                tally.met.add(refusal.agent)
+                self._enforce(refusal.agent, "freeze", refusal.text, "egress")
+
+
+def closes_routes(tally: Tally) -> bool:
+    """Whether with this limit everything is closed to an agent, and not only what draws on it."""
+    return Scope.parse(tally.limit.scope).sort not in ("provider", "account")
