@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bot.outlet.condition import condition
 from bot.timestamps import timestamp
 from register.errors import RegisterError
 
@@ -56,5 +57,5 @@ class Source:
             agents = dict(Counter(view.liveness.state for view in await self.agents.view()))
         except RegisterError as error:
             register = {"reachable": False, "detail": str(error)}
-        egress = None if self.outlet is None else await self.outlet.health()
+        egress = None if self.outlet is None else await condition(self.outlet)
         return {"connectors": connectors, "egress": egress, "register": register, "jobs": jobs, "agents": agents}

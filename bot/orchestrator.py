@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
     from bot.config import Settings
-    from bot.outlet.outlet import Source
+    from bot.outlet.source import Source
     from bot.paths import Paths
     from connectors.contract import Connector
     from fleet.way import Way, WayAsked

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class InsideEgress:
-    """Starts one in this process's event loop when it is needed (bot.outlet.outlet.Source)."""
+    """Starts one in this process's event loop when it is needed (bot.outlet.source.Source)."""
 
     paths: Paths
     egress: Egress | None = None

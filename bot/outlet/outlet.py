@@ -6,19 +6,18 @@ import asyncio
 import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from bot import budgeting, rendering
 from bot.commands.lines import command_line
 from bot.errors import UserError
-from bot.outlet import hung, stop
+from bot.outlet import hung
 from bot.outlet.copying import Copier, page_of
 from bot.outlet.news import ENDED_BY, News
 from bot.outlet.process import places
 from bot.outlet.settings import egress_settings, registration, secrets_of
-from bot.spending import exposed_credentials
 from egress.entries import ENDING
 from fleet.drift import ENDED
 from fleet.errors import FleetError
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bot.outlet.copying import Page
+    from bot.outlet.source import Source
     from bot.services import Services
     from egress.client import EgressClient
     from fleet.way import WayAsked
@@ -53,33 +53,6 @@ _CLOSE_S = 3.0
 
 #: One that ends again and again is told so often, seconds.
 _TOLD_AGAIN_S = 600.0
-
-
-class Source(Protocol):
-    """Where an egress is to be had: a process of its own, or, in tests, this one."""
-
-    async def find(self) -> EgressClient | None:
-        """The one that runs; None: none does."""
-
-    async def start(self) -> EgressClient:
-        """The one that runs, started if need be.
-
-        Raises:
-            MusterError: it does not come up; the message says why, and what to do.
-        """
-
-    async def is_outdated(self) -> bool:
-        """Whether the one that runs is of another version than this process."""
-
-    async def stop(self) -> None:
-        """End the one that runs, in good order."""
-
-    async def end(self) -> int:
-        """Kill the one that runs and does not answer; its process number.
-
-        Raises:
-            MusterError: it is still there.
-        """
 
 
 @dataclass(slots=True)
@@ -381,33 +354,6 @@ class Outlet:
             return None
         return f"What was used last is not here yet: {self.copier.trouble}"
 
-    async def health(self) -> dict[str, Any]:
-        """In the shape that ``health --json`` prints."""
-        pulled = await asyncio.to_thread(stop.is_pulled, self.services.paths.state)
-        known: dict[str, Any] = {"reachable": None, "estop": pulled, "agents": None, "streams": None, "pid": None}
-        known["unwritable"] = None
-        try:
-            client = await self.source.find()
-            status = {} if client is None else await client.status()
-        except MusterError as error:
-            return {**known, "reachable": False, "detail": str(error)}
-        held = "; the emergency stop holds" if pulled else ""
-        if client is None:
-            if self.trouble is not None:
-                return {**known, "reachable": False, "detail": f"{self.trouble}{held}"}
-            return {**known, "detail": f"it does not run: no agent needs it yet{held}"}
-        known |= {name: _count(status.get(name)) for name in ("agents", "streams", "pid")}
-        detail = f"agents: {known['agents']}, requests under way: {known['streams']}"
-        detail += held
-        if status.get("unwritable"):
-            known["unwritable"] = str(status["unwritable"])
-            detail += f"; nothing is let out: {known['unwritable']}"
-        if (behind := self.behind()) is not None:
-            detail += f"; {behind}"
-        open_ = await asyncio.to_thread(exposed_credentials, self.services.settings.accounts)
-        detail += "".join(f"; {warning}" for warning in open_.values())
-        return {**known, "reachable": True, "detail": detail}
-
     # --- copying --------------------------------------------------------------------------------------------------
 
     async def _pages(self, after: Copied, *, limit: int, wait_s: float) -> Page:
@@ -439,9 +385,3 @@ async def _denial(client: EgressClient, agent: str) -> Mapping[str, Any] | None:
 def is_commanded(denial: Mapping[str, Any] | None) -> bool:
     """Whether somebody cut an agent off, which goes on; what ended an agent is over when it is started again."""
     return denial is not None and denial.get("action") == "cutoff" and not str(denial.get("id")).startswith(ENDING)
-
-
-def _count(found: object) -> int | None:
-    if isinstance(found, int):
-        return found
-    return len(found) if isinstance(found, list | tuple | dict) else None

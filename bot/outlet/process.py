@@ -158,7 +158,7 @@ def _output(paths: Paths) -> Path:
 
 @dataclass(slots=True)
 class EgressProcess:
-    """Finds it, or starts it (bot.outlet.outlet.Source)."""
+    """Finds it, or starts it (bot.outlet.source.Source)."""
 
     paths: Paths
     environ: Mapping[str, str]
