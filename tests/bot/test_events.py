@@ -13,7 +13,7 @@ async def test_everybody_who_watches_sees_what_happens_from_then_on() -> None:
     hub.publish({"type": "before"})
     with hub.subscribed() as one, hub.subscribed() as two:
         hub.publish({"type": "now"})
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert await anext(one) == {"type": "now"}
             assert await anext(two) == {"type": "now"}
 
@@ -23,7 +23,7 @@ async def test_who_falls_behind_gets_what_was_queued_and_then_the_end() -> None:
     with hub.subscribed() as slow, hub.subscribed() as quick:
         for number in range(4):
             hub.publish({"n": number})
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 assert await anext(quick) == {"n": number}
         assert [await anext(slow), await anext(slow)] == [{"n": 0}, {"n": 1}]
         with pytest.raises(TooSlow):
@@ -34,5 +34,5 @@ async def test_no_secret_is_in_an_event_however_deep_it_lies() -> None:
     hub = EventHub(redact=Redaction(known=frozenset({"correct horse battery"})))
     with hub.subscribed() as one:
         hub.publish({"type": "entry", "entry": {"kind": "tool", "words": ["the correct horse battery is it"]}})
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert "horse" not in str(await anext(one))

@@ -48,7 +48,7 @@ async def received(connector: MemoryConnector, cursor: str | None, count: int) -
 
     connector.subscribe(sink)
     life = asyncio.create_task(connector.start(cursor))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await enough.wait()
     life.cancel()
     await asyncio.wait({life})

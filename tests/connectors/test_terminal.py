@@ -77,7 +77,7 @@ async def sent(
 
 
 async def shown(session: Session, count: int) -> list[Line]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         return [await anext(session) for _ in range(count)]
 
 

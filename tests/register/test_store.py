@@ -110,7 +110,7 @@ async def test_a_transaction_that_is_cancelled_leaves_nothing_and_lets_the_next_
     await written.wait()
     task.cancel()
     await asyncio.wait({task})
-    async with asyncio.timeout(5), register.write(STEP) as tx:
+    async with asyncio.timeout(30), register.write(STEP) as tx:
         await put(tx, "terminal")
     assert await count(register) == 1
 
@@ -124,7 +124,7 @@ async def test_writers_take_turns_and_readers_wait_for_none(register: Store) -> 
     async with register.write(STEP) as tx:
         await put(tx, "unseen")
         writers = [asyncio.create_task(add()) for _ in range(20)]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert await count(register) == 0
     await asyncio.gather(*writers)
     assert await count(register) == 21
