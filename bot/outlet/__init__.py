@@ -5,7 +5,7 @@ copying     from its ledger into the register, in order and without gaps
 news        what becomes of that: agents' rows, and what is said
 telling     what operators are told of what it did (pure)
 attempts    what agents try in vain, summed up (pure)
-hung        how long it may be silent (pure)
+hung        one that is there and does not answer
 process     starting and stopping its process
 source      where an egress is to be had
 outlet      all of it together, for commands and the start of agents
