@@ -1,4 +1,4 @@
-"""Closes what of the kernel leads around a sandbox: ``python -I -S closing.py [root] -- COMMAND...``.
+"""Closes what of the kernel leads around a sandbox: ``python -I -S closing.py [root] [apart] -- COMMAND...``.
 
 It becomes COMMAND, to which, and to all that it starts, these calls are closed for ever (seccomp(2)):
 
@@ -12,6 +12,9 @@ It becomes COMMAND, to which, and to all that it starts, these calls are closed 
   set-user-ID, set-group-ID). For root, whose user namespaces are root's to the kernel, extended attributes as well,
   which give files capabilities (capabilities(7));
 - what looks into the kernel, or types into a terminal: bpf(2), perf_event_open(2), userfaultfd(2), TIOCSTI.
+
+`apart` puts COMMAND into a user namespace of its own first, where such may be made: so it cannot change the memory of
+the sandbox's first process, which ends all others when the agent host ends (ptrace(2), "access mode checking").
 
 Nothing of Muster is imported.
 """
@@ -82,7 +85,7 @@ _MODES = {
 _SET_ID = 0o6000
 #: O_CREAT and the bit of its own of O_TMPFILE: without one of them there need not be a mode.
 _MAKES = 0o100 | 0o20000000
-_NEW_CGROUP = 0x02000000
+_NEW_CGROUP, _NEW_USER = 0x02000000, 0x10000000
 _FAMILIES = (1, 2, 10, 16)  # unix, internet of both versions, netlink
 _INJECTIONS = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX
 #: From here on, x86-64 has the same calls once more, with other numbers.
@@ -154,17 +157,47 @@ def close(lines: "Sequence[tuple[int, int, int, int]]") -> None:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
+def part() -> None:
+    """Go into a user namespace, as the same user.
+
+    Raises:
+        OSError: the kernel does not let that be.
+    """
+    import ctypes
+
+    user, group = os.getuid(), os.getgid()
+    if ctypes.CDLL(None, use_errno=True).unshare(_NEW_USER) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    for name, line in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
+        with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
+            file.write(line)
+
+
+def may_part() -> bool:
+    """Whether that can be. It is tried by another: who is in such a namespace cannot come back, nor go on as nobody."""
+    child = os.fork()
+    if child == 0:
+        try:
+            part()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitpid(child, 0)[1] == 0
+
+
 def main(arguments: "list[str]") -> int:
     border = arguments.index("--") if "--" in arguments else len(arguments)
     words, command = arguments[:border], arguments[border + 1 :]
-    if not command or words not in ([], ["root"]):
-        print("usage: closing.py [root] -- COMMAND...", file=sys.stderr)
+    if not command or not {"root", "apart"}.issuperset(words):
+        print("usage: closing.py [root] [apart] -- COMMAND...", file=sys.stderr)
         return 2
     try:
-        if lines := program(os.uname().machine, root=bool(words)):
+        if "apart" in words and may_part():
+            part()
+        if lines := program(os.uname().machine, root="root" in words):
             close(lines)
     except OSError as error:
-        print(f"The sandbox cannot be closed by seccomp: {error.strerror}", file=sys.stderr)
+        print(f"The sandbox cannot be closed: {error.strerror}", file=sys.stderr)
         return 1
     # The interpreter ignores them, and what is ignored would stay so in everything that is started.
     for number in (signal.SIGPIPE, signal.SIGXFSZ):

@@ -237,10 +237,11 @@ def closing(python: str | None = None) -> tuple[str, ...]:
     """What closes calls of the kernel, and becomes the rest of the command line.
 
     Args:
-        python: the interpreter inside; None: this one.
+        python: the interpreter in a container, whose first process is safe by itself; None: this one, in bubblewrap.
     """
+    words = [*(("root",) if os.geteuid() == 0 else ()), *(("apart",) if python is None else ())]
     # The interpreter alone: nothing of Muster's, and nothing of a workspace's, is imported.
-    return (python or str(_interpreter()), "-I", "-S", str(_CLOSING), *(("root",) if os.geteuid() == 0 else ()), "--")
+    return (python or str(_interpreter()), "-I", "-S", str(_CLOSING), *words, "--")
 
 
 def _relay(profile: Profile, way: Way | None) -> tuple[str, ...]:

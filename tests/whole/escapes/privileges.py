@@ -20,6 +20,8 @@ def run() -> None:
     held = {name: status[name] for name in names if int(status[name], 16)}
     found["capabilities"] = f"OPEN {held}" if held else "none"
     found["set-user-ID programs"] = "held back" if status["NoNewPrivs"] == "1" else "OPEN"
+    with attempt("memory of the first process"), open("/proc/1/mem", "r+b", 0):
+        found["memory of the first process"] = "OPEN"
     with attempt("program out of memory"):
         found["program out of memory"] = _in_memory()
     for name, make in (("by chmod", _chmod), ("by open", _open), ("by mknod", _mknod)):
