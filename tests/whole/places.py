@@ -2,38 +2,39 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from functools import cache
 
 _LIST = """
-import importlib, pkgutil, sys
-for package in sys.argv[1].split():
-    for module in pkgutil.walk_packages(importlib.import_module(package).__path__, package + "."):
-        if not module.name.startswith(tuple(sys.argv[2].split()) or ("-",)):
-            importlib.import_module(module.name)
+import importlib, json, pkgutil, sys
 from register.crashpoints import places
-print("\\n".join(sorted(places())))
+def load(package):
+    for module in pkgutil.walk_packages(importlib.import_module(package).__path__, package + "."):
+        if not module.name.startswith(("fleet.sim", "register.migrations.env")):
+            importlib.import_module(module.name)
+    return sorted(places())
+print(json.dumps([load(package) for package in sys.argv[1:]]))
 """
 
 
-@cache
 def of_orchestrator() -> frozenset[str]:
     """Every place of the orchestrator's process."""
     # Modules of the agent host's serve the orchestrator too; what they declare is passed by agent hosts.
-    listed = _listed("bot connectors register scheduler fleet", "fleet.host fleet.sim register.migrations.env")
-    return listed - of_agent_host()
+    host, *_, all_of_them = _listed()
+    return all_of_them - host
+
+
+def of_agent_host() -> frozenset[str]:
+    """Every place of an agent host's process."""
+    return _listed()[0]
 
 
 @cache
-def of_agent_host() -> frozenset[str]:
-    """Every place of an agent host's process."""
-    return _listed("fleet.host", "")
-
-
-def _listed(packages: str, without: str) -> frozenset[str]:
+def _listed() -> tuple[frozenset[str], ...]:
+    """What is declared once the agent host is loaded, and once each further package is."""
     # In a process of its own: tests declare steps, too.
-    listed = subprocess.run(
-        [sys.executable, "-P", "-c", _LIST, packages, without], check=True, capture_output=True, text=True
-    )
-    return frozenset(listed.stdout.split())
+    packages = ("fleet.host", "bot", "connectors", "register", "scheduler", "fleet")
+    listed = subprocess.run([sys.executable, "-P", "-c", _LIST, *packages], check=True, capture_output=True, text=True)
+    return tuple(frozenset(places) for places in json.loads(listed.stdout))
