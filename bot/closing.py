@@ -110,9 +110,12 @@ async def stop_everything(ctx: Context, *, clear: bool) -> Reply:
                 f"only an admin ends the emergency stop; you are {ctx.permission}. Ask one for "
                 f"{command_line('estop --clear')}."
             )
-        was = await asyncio.to_thread(stop.release, state)
+        standing = await outlet_of(ctx).standing() or {}
+        held = bool(standing.get("estop")) or await asyncio.to_thread(stop.is_pulled, state)
+        # Before the file goes: so the egress's own row says who it was.
         told = await _told(ctx, clear=True)
-        if not was and not told:
+        await asyncio.to_thread(stop.release, state)
+        if not held:
             return Reply("There was no emergency stop.", {"estop": False})
         return Reply(f"The emergency stop is over: agents may go out again.{_note(told)}", {"estop": False})
     new = await asyncio.to_thread(stop.pull, state, by=ctx.identity, at=str(timestamp(services.clock())))

@@ -236,28 +236,32 @@ def estop(clear: bool) -> int:
     from register.errors import MusterError
 
     paths = _paths()
-    if clear:
-        done = stop.release(paths.state)
-    else:
+    held = stop.is_pulled(paths.state)
+    if not clear:
         paths.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        done = stop.pull(paths.state, by="shell", at=str(timestamp(time.time())))
+        stop.pull(paths.state, by="shell", at=str(timestamp(time.time())))
     control = process.places(paths).control
     heard = False
     runs = process.listens(control)
     if runs:
 
-        async def tell() -> None:
+        async def tell() -> bool:
+            """Whether it held there before, which it can without its file."""
             async with EgressClient(control) as client:
+                before = bool((await client.standing()).get("estop"))
                 if clear:
+                    # Before the file goes: so the audit says who it was.
                     await client.clear_estop(cause="muster estop --clear", by="shell")
                 else:
                     await client.estop(cause="muster estop", by="shell")
+                return before
 
         with contextlib.suppress(MusterError):
-            asyncio.run(tell())
+            held = asyncio.run(tell()) or held
             heard = True
     if clear:
-        click.echo("The emergency stop is over." if done or heard else "There was no emergency stop.")
+        stop.release(paths.state)
+        click.echo("The emergency stop is over." if held else "There was no emergency stop.")
         return 0
     click.echo("Everything is stopped: no agent gets out. `muster estop --clear` ends it.")
     if runs and not heard:

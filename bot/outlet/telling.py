@@ -123,7 +123,7 @@ def _way_out(action: Action, profile: str | None) -> str:
             return f" {command_line(f'launch {name}')} starts it anew."
         case "route-refused" if action.cause.endswith(_SAYS_WHERE):
             built_in = (
-                profile in BUILT_IN and f" That is {rendering.code(str(profile))}, so first one that `extends` it."
+                profile in BUILT_IN and f" {rendering.code(str(profile))} is built in: make one that `extends` it."
             )
             then = f"{command_line('roster apply')}, and {command_line(f'restart {name}')}"
             return f"{built_in or ''} Then {then}."

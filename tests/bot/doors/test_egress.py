@@ -73,6 +73,10 @@ def test_an_egress_is_started_looked_at_stopped_for_all_and_ended(
     assert found["status"]["estop"] is True
     assert datetime.fromisoformat(found["status"]["since"]).tzinfo is not None
     assert muster("estop", "--clear") == DONE
+    assert "The emergency stop is over." in capsys.readouterr().out
+    assert not (paths.state / "estop").exists()
+    assert muster("estop", "--clear") == DONE
+    assert "There was no emergency stop." in capsys.readouterr().out
     assert muster("egress", "stop") == DONE
     assert muster("egress", "status") == FAILED
 

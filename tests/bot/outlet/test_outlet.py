@@ -171,6 +171,8 @@ async def test_the_emergency_stop_closes_all_and_takes_an_admin_to_end(home: Hou
         assert "only an admin" in await home.ask("!confirm", sender=OPERATOR)
         await home.ask("!estop --clear")
         assert "is over" in await home.ask("!confirm")
+        await home.ask("!estop --clear")
+        assert await home.ask("!confirm") == "There was no emergency stop."
         event = home.say("and now?", thread)
         await home.marks(event, "✅")
 

@@ -50,7 +50,7 @@ def test_an_attempt_says_what_opens_it_and_nothing_of_budgets(cause: str, action
     assert says in said
     if cause.endswith("in muster.yaml."):
         assert said.endswith(
-            "That is `bubblewrap`, so first one that `extends` it. Then `!roster apply`, and `!restart coder0`."
+            " `bubblewrap` is built in: make one that `extends` it. Then `!roster apply`, and `!restart coder0`."
         )
     assert "what is left" not in said
     assert said.count("muster.yaml") <= 1
