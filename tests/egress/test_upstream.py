@@ -11,6 +11,7 @@ import ssl
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+import uvloop
 from multidict import CIMultiDict
 
 from egress import exchange, upstream
@@ -143,6 +144,25 @@ async def test_a_response_that_is_left_ends_at_the_provider_at_once() -> None:
         await provider.links[0].ended.wait()
 
 
+async def test_who_leaves_just_when_the_answer_is_there_leaves_the_connection_to_the_next() -> None:
+    wire, buffer, free = Wire(), bytearray(exchange.PIECE), list[Connection]()
+    connection = Connection(buffer=memoryview(buffer), free=free.append, lost=lambda _: None)
+    connection.connection_made(wire)
+    asking = asyncio.create_task(connection.ask(b"", None))
+    await asyncio.sleep(0)
+    buffer[: len(NEXT)] = NEXT
+    connection.buffer_updated(len(NEXT))
+    assert free == [connection]
+    following = asyncio.create_task(connection.ask(b"", None))
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert not wire.aborted
+    connection.buffer_updated(len(NEXT))
+    assert await content(await following) == b"next"
+    connection.connection_lost(None)
+
+
 async def test_who_leaves_before_the_answer_takes_the_connection_along() -> None:
     asked = asyncio.Event()
 
@@ -165,33 +185,39 @@ async def test_who_leaves_before_the_answer_takes_the_connection_along() -> None
 
 @pytest.mark.parametrize("seen", [True, False], ids=["seen", "not seen yet"])
 async def test_a_connection_that_was_closed_while_it_was_idle_costs_no_request(tmp_path: Path, seen: bool) -> None:
-    listening = socket.create_server(("127.0.0.1", 0))
-    url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
-    way = Upstream()
+    """Also when the loop has not looked since, so that only the socket knows."""
     loop = asyncio.get_running_loop()
+    links: list[socket.socket] = []
 
-    async def served() -> socket.socket:
-        link, _ = await asyncio.wait_for(loop.sock_accept(listening), LIMIT_S)
-        await loop.sock_recv(link, 65_536)
-        await loop.sock_sendall(link, NEXT)
-        return link
+    async def serve() -> None:
+        while True:
+            link, _ = await loop.sock_accept(listening)
+            links.append(link)
+            await loop.sock_recv(link, 65_536)
+            await loop.sock_sendall(link, NEXT)
 
+    listening = socket.create_server(("127.0.0.1", 0))
     listening.setblocking(False)
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+    serving, way = asyncio.create_task(serve()), Upstream()
     try:
-        for number in range(3):
-            asking = asyncio.create_task(way.send("POST", url, HEADERS, a_body(tmp_path, b"%d" % number)))
-            link = await served()
-            assert await content(await asking) == b"next"
-            link.close()
-            if seen:
-                await asyncio.sleep(0)
+        async with asyncio.timeout(LIMIT_S):
+            for number in range(4):
+                assert await content(await way.send("POST", url, HEADERS, a_body(tmp_path, b"%d" % number))) == b"next"
+                links[-1].close()
+                if seen:
+                    await asyncio.sleep(0)
+        assert len(links) == 4
     finally:
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
         await way.close()
         listening.close()
 
 
+@pytest.mark.parametrize("sent", [b"two", b""], ids=["a body", "none"])
 @pytest.mark.parametrize("how", ["end", "reset"])
-async def test_what_was_asked_of_a_model_is_not_asked_again_by_itself(tmp_path: Path, how: str) -> None:
+async def test_what_was_asked_of_a_model_is_not_asked_again_by_itself(tmp_path: Path, how: str, sent: bytes) -> None:
     """The connection was used before, and closes just when the next request is on it: was it read?"""
 
     async def serve(link: Link) -> None:
@@ -204,7 +230,7 @@ async def test_what_was_asked_of_a_model_is_not_asked_again_by_itself(tmp_path: 
     async with scripted(serve) as provider:
         await content(await provider.get("POST", a_body(tmp_path, b"one")))
         with pytest.raises(UpstreamGone, match=r"gave no answer: (it closed|connection reset)") as gone:
-            await provider.get("POST", a_body(tmp_path, b"two"))
+            await provider.get("POST", a_body(tmp_path, sent))
         assert gone.value.sent
         assert [len(link.requests) for link in provider.links] == [2]
 
@@ -222,6 +248,23 @@ async def test_what_may_be_repeated_is_repeated_once(tmp_path: Path) -> None:
         with pytest.raises(UpstreamGone, match="it closed the connection"):
             await provider.get()
         assert [len(link.requests) for link in provider.links] == [2, 1]
+
+
+@pytest.mark.parametrize("first", [NEXT, b""], ids=["after a byte", "on a new connection"])
+async def test_nothing_is_repeated_on_less_than_an_old_connection_without_a_word(first: bytes) -> None:
+    async def serve(link: Link) -> None:
+        if first:
+            await link.asked()
+            await link.say(first)
+        await link.asked()
+        await link.say(b"H" if first else b"")
+
+    async with scripted(serve) as provider:
+        if first:
+            await content(await provider.get())
+        with pytest.raises(UpstreamGone, match="it closed the connection"):
+            await provider.get()
+        assert len(provider.links) == 1
 
 
 async def test_a_list_of_models_survives_a_connection_that_closes_under_it() -> None:
@@ -379,9 +422,10 @@ async def test_a_provider_that_is_not_who_it_says_is_sent_nothing(
         assert not heard.is_set()
 
 
+@pytest.mark.parametrize("loops", [uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
 @pytest.mark.parametrize("said", [True, False], ids=["told", "cut"])
-async def test_over_tls_a_response_without_a_length_ends_only_where_the_provider_says_so(
-    authority: Authority, said: bool
+def test_over_tls_a_response_without_a_length_ends_only_where_the_provider_says_so(
+    authority: Authority, said: bool, loops: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
     """Anybody on the way can end a connection, but not its TLS (RFC 9112, 9.8)."""
 
@@ -396,16 +440,20 @@ async def test_over_tls_a_response_without_a_length_ends_only_where_the_provider
                 beneath.shutdown(socket.SHUT_WR)
         await link.end()
 
-    client = ssl.create_default_context(cadata=authority.certificates())
-    server = authority.context("localhost")
-    async with scripted(serve, server_tls=server, client_tls=client) as provider:
-        response = await provider.get()
-        if said:
-            assert await content(response) == b"all of it"
-            return
-        assert await response.readany() == b"all of it"
-        with pytest.raises(UpstreamGone, match="it closed the connection"):
-            await response.readany()
+    async def ask() -> None:
+        client = ssl.create_default_context(cadata=authority.certificates())
+        server = authority.context("localhost")
+        async with scripted(serve, server_tls=server, client_tls=client) as provider:
+            response = await provider.get()
+            if said:
+                assert await content(response) == b"all of it"
+                return
+            assert await response.readany() == b"all of it"
+            with pytest.raises(UpstreamGone, match="it closed the connection"):
+                await response.readany()
+
+    with asyncio.Runner(loop_factory=loops) as runner:
+        runner.run(ask())
 
 
 # A long request
@@ -434,8 +482,12 @@ async def test_a_long_request_arrives_whole_and_is_given_back_before_the_respons
 
 
 @pytest.mark.parametrize("long", [True, False], ids=["from a file", "from memory"])
-async def test_an_answer_gets_through_before_the_request_has_left(tmp_path: Path, long: bool) -> None:
+async def test_an_answer_gets_through_before_the_request_has_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, long: bool
+) -> None:
     """Too long, too many: a provider says so without reading all of it."""
+    # No connection that lies idle is closed for that.
+    monkeypatch.setattr(upstream, "IDLE_S", 1_000.0)
     refused = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 8\r\n\r\ntoo long"
 
     async def serve(link: Link) -> None:
