@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 _NOTHING: Final = Tokens()
+#: Ten thousand US dollars: more no request costs, whatever its provider says. The ledger's sums stay within 64 bits.
+MOST_NANO_USD: Final = 10**13
 
 
 class _Gate(Protocol):
@@ -179,7 +181,7 @@ class GateLease:
             for name in dict.fromkeys((model, self.reservation.model_asked)):
                 found = price(self.asked.provider, name, tokens, now, raw)
                 if found is not None:
-                    return found
+                    return min(found, MOST_NANO_USD)
         except Exception:
             # Whatever a provider may write into its bill, what was used is counted.
             _log.exception("price_failed", model=model)

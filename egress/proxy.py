@@ -186,6 +186,7 @@ class Proxy:
                 f"{line.agent} may list models and count tokens {harmless.PER_SECOND:.0f} times a second for long, "
                 f"and {harmless.BURST} times at once. Ask again in {wait_s} s.",
                 retry_after_s=wait_s,
+                close=not request.content.at_eof(),
             )
         body = await self._body(line, request, answer, None if operation.metered else harmless.LONGEST)
         try:

@@ -22,7 +22,8 @@ def exposed(path: Path) -> str | None:
         real = path.resolve(strict=True)
         mode = real.stat()
         folders = [folder.stat() for folder in real.parents]
-    except OSError:
+    except (OSError, RuntimeError):
+        # RuntimeError: links that lead in a circle.
         return None
     if mode.st_uid not in (os.geteuid(), 0):
         return f"{path} belongs to another user"

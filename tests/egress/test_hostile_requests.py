@@ -213,10 +213,31 @@ async def test_an_agent_that_leaves_before_the_end_of_a_document_has_not_read_it
         agent = await made.agent()
         answer = await agent.post("anthropic/v1/messages", data=BODY)
         read = 0
-        while read < 70_000:
+        while read < 150_000:
             read += len(await answer.content.readany())
         answer.close()
         entry = (await made.entries(1))[0]
         left.set()
     assert (entry.ended, entry.reported) == ("client_gone", False)
-    assert entry.tokens.output > 70_000 // 5
+    assert entry.tokens.output > 150_000 // 5
+
+
+async def test_an_absurd_bill_neither_breaks_the_ledger_nor_anybody_elses_row(tmp_path: Path) -> None:
+    """As many searches as a number of tokens may be would cost more than an integer of SQLite holds."""
+    most = 10**12
+    tokens = {"input_tokens": most, "cache_read_input_tokens": most, "cache_creation_input_tokens": most}
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        usage = {**tokens, "output_tokens": most, "server_tool_use": {"web_search_requests": most}}
+        head = {"id": "m", "type": "message", "role": "assistant", "model": "claude-sonnet-4-6", "content": []}
+        return web.json_response({**head, "usage": usage})
+
+    async with upstream(tmp_path, answer) as (made, _):
+        agents = [await made.agent(f"coder{number}") for number in range(4)]
+        answers = await asyncio.gather(*(agent.post("/anthropic/v1/messages", json=anthropic()) for agent in agents))
+        assert [answer.status for answer in answers] == [200] * 4
+        rows = await made.entries(4)
+        assert [row.ended for row in rows] == ["completed"] * 4
+        assert {row.usd for row in rows} == {10_000.0}
+        assert made.egress.ledger.unwritable is None
+        assert made.egress.gate.standing()["agents"]["coder0"]["requests_today"] == 1

@@ -36,6 +36,8 @@ def test_a_closed_file_or_one_in_a_closed_folder_is_not(reachable: Path) -> None
     secret.parent.parent.chmod(0o700)
     assert exposed(secret) is None
     assert exposed(reachable / "nowhere") is None
+    (reachable / "circle").symlink_to("circle")
+    assert exposed(reachable / "circle") is None
 
 
 def test_a_link_out_of_a_closed_folder_helps_nobody_hide(reachable: Path) -> None:
