@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from egress import exchange
+from egress import exchange, upstream
 from egress.exchange import Connection
 from egress.response import UpstreamGone
 from tests import soak
@@ -33,6 +33,12 @@ WHOLE = {
     "until it closes, nothing": (OK + b"\r\n", True, b"", False),
     "the older version": (b"HTTP/1.0 200 OK\r\n\r\nhello", True, b"hello", False),
     "the older version, with a length": (b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello", False, b"hello", False),
+    "the older version, to be used again": (
+        b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 5\r\n\r\nhello",
+        False,
+        b"hello",
+        False,
+    ),
     "it says that it closes": (OK + b"Connection: x, Close\r\nContent-Length: 2\r\n\r\nhi", False, b"hi", False),
     "no content": (b"HTTP/1.1 204 No Content\r\n\r\n", False, b"", True),
     "not modified": (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", False, b"", True),
@@ -60,7 +66,9 @@ WHOLE = {
 
 @pytest.mark.parametrize("bytewise", [False, True], ids=["at once", "bytewise"])
 @pytest.mark.parametrize("case", WHOLE)
-async def test_a_response_ends_where_it_says(case: str, bytewise: bool) -> None:
+async def test_a_response_ends_where_it_says(monkeypatch: pytest.MonkeyPatch, case: str, bytewise: bool) -> None:
+    # No connection that lies idle is closed for that.
+    monkeypatch.setattr(upstream, "IDLE_S", 1_000.0)
     said, closes, wanted, again = WHOLE[case]
 
     async def serve(link: Link) -> None:
