@@ -39,7 +39,7 @@ _SUM_EVERY: Final = 2000
 #: After a group of so many jobs the next one begins this much later at the earliest. (With 16 connections, a longer
 #: pace costs more requests per second by waiting than it saves by larger groups.)
 _MANY: Final = 4
-_PACE_S: Final = 0.003
+_PACE_S: Final = 0.0015
 _RETRY_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
 
 
