@@ -34,6 +34,9 @@ LONGEST_HEAD: Final = 2**16
 MOST_HEADERS: Final = 128
 #: Before the response itself (RFC 9110, 15.2).
 MOST_INTERIM: Final = 16
+#: Of a length. More of them are zeros before it, or a number that is none.
+_MOST_DIGITS: Final = 20
+_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 #: Taken from the network at once.
 PIECE: Final = 2**16
 
@@ -61,6 +64,7 @@ class Connection(asyncio.BufferedProtocol):
         self._told = lost
         self._parser = HttpResponseParser(self)
         self._transport: asyncio.Transport
+        self._secured: ssl.SSLObject | None = None
         self._quiet = select.poll()
         self._lost = False
         self.used = False
@@ -133,6 +137,8 @@ class Connection(asyncio.BufferedProtocol):
     def abort(self) -> None:
         """Break it at once. Never waits."""
         self._until = None
+        # Nobody wants what else came.
+        self._secured = None
         if self._sender is not None:
             self._sender.cancel()
         self._transport.abort()
@@ -209,10 +215,11 @@ class Connection(asyncio.BufferedProtocol):
             # Nobody asked for it.
             self.abort()
             return
-        if self._transport.is_closing():
-            return
-        self._heard = True
-        self._until = self._loop.time() + SILENCE_S
+        if not self._transport.is_closing():
+            self._take(nbytes)
+
+    def _take(self, nbytes: int) -> None:
+        first, self._heard = not self._heard, True
         self._bare += nbytes
         try:
             self._parser.feed_data(self._buffer[:nbytes])
@@ -226,9 +233,14 @@ class Connection(asyncio.BufferedProtocol):
                 return
         if self._complete:
             self._finish()
-        elif self._bare > LONGEST_HEAD:
+            return
+        if self._bare > LONGEST_HEAD:
             self._break(f"more than {LONGEST_HEAD} bytes came without content")
-        elif self._response is not None:
+            return
+        if first or not self._bare:
+            # A head that comes byte by byte, for ever, is silence.
+            self._until = self._loop.time() + SILENCE_S
+        if self._response is not None:
             self._response.wake()
 
     def on_message_begin(self) -> None:
@@ -239,7 +251,9 @@ class Connection(asyncio.BufferedProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Of the parser: of the head, or a trailer."""
         if self._response is not None:
-            # Trailers go no further (RFC 9110, 6.5.1).
+            # Trailers go no further, and say nothing of where the response ends (RFC 9110, 6.5.1).
+            if name.lower() in _FRAMING:
+                self._stop("a trailer says how long it is")
             return
         if len(self._headers) == MOST_HEADERS:
             self._stop(f"it has more than {MOST_HEADERS} headers")
@@ -248,9 +262,15 @@ class Connection(asyncio.BufferedProtocol):
     def on_headers_complete(self) -> None:
         """Of the parser."""
         status = self._parser.get_status_code()
+        if status < 100:
+            self._stop("its status is none")
         if status < 200:
+            if any(name.lower() in _FRAMING and value.strip(b"0") for name, value in self._headers):
+                # It has none (RFC 9110, 15.2). What follows is content to one reader, the response to the other.
+                self._stop("what it said before its response has content")
             self._interim += 1
             self._headers = []
+            self._bare = 0
             if self._interim > MOST_INTERIM:
                 self._stop(f"it said more than {MOST_INTERIM} times that a response is to come")
             return
@@ -266,11 +286,19 @@ class Connection(asyncio.BufferedProtocol):
         if coding is not None and (coding.lower() != "chunked" or version == "1.0"):
             # What stands before or after it could be read in more ways than one.
             self._stop("its transfer coding is another than chunked")
+        length = response.headers.get("content-length")
+        if length is not None and len(length) > _MOST_DIGITS:
+            self._stop("its length is none")
         self._bare = 0
         bodiless = self._headless or status in {204, 304}
-        self._until_close = not bodiless and coding is None and "content-length" not in response.headers
-        # After a HEAD the parser waits for content.
-        self._keep = version == "1.1" and not self._headless and self._parser.should_keep_alive()
+        self._until_close = not bodiless and coding is None and length is None
+        # After a HEAD the parser waits for content. After a 204 there is none, but who says how long it is may send it.
+        self._keep = (
+            version == "1.1"
+            and not self._headless
+            and not (status == 204 and (coding is not None or (length or "0").strip("0")))
+            and self._parser.should_keep_alive()
+        )
         self._complete = self._headless
         self._response = response
         answered.set_result(response)
@@ -311,7 +339,8 @@ class Connection(asyncio.BufferedProtocol):
             self._until = None
         response.end()
         self.used = True
-        if self._keep and (self._sender is None or self._sender.done()) and not self._transport.is_closing():
+        sent = self._sender is None and not self._transport.get_write_buffer_size()
+        if self._keep and sent and not self._transport.is_closing():
             self._free(self)
         else:
             self.abort()
@@ -331,16 +360,14 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Of the transport."""
         self._transport = cast("asyncio.Transport", transport)
+        self._secured = transport.get_extra_info("ssl_object")
         self._quiet.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
 
     def eof_received(self) -> None:
         """Of the transport: the provider said in good order that nothing more comes."""
-        if self._answered is None:
-            return
-        if self._until_close and _is_the_end(self._transport):
-            self._finish()
-        else:
-            self._break(_CLOSED, closed=True)
+        self._keep = False
+        if self._answered is not None:
+            self._end(_CLOSED, in_order=True)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Of the transport."""
@@ -349,13 +376,45 @@ class Connection(asyncio.BufferedProtocol):
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
+        self._keep = False
         if self._answered is not None:
-            self._break(why(exc) if exc is not None else _CLOSED, closed=True)
+            self._end(why(exc) if exc is not None else _CLOSED, in_order=False)
         elif self._sender is not None:
             self._sender.cancel()
         # It holds on to this object, as this does to it.
         del self._parser
         self._told(self)
+
+    def _end(self, why: str, *, in_order: bool) -> None:
+        """Nothing more comes.
+
+        Where TLS is spoken, anybody in between can end the connection beneath, and loops do not always tell this
+        apart; only who holds the keys can say that all was said (RFC 9112, 9.8).
+        """
+        if self._secured is not None:
+            in_order = self._read_up(self._secured)
+        if self._answered is None:
+            return
+        if self._until_close and in_order:
+            self._finish()
+        else:
+            self._break(why, closed=True)
+
+    def _read_up(self, secured: ssl.SSLObject) -> bool:
+        """Take what loops forget at such an end when their reading is paused. Whether it was the provider that said it.
+
+        Half a megabyte at most: so much they decrypt ahead.
+        """
+        try:
+            # Into a buffer it returns how much (typeshed knows of bytes alone).
+            while self._answered is not None and (size := cast("int", secured.read(PIECE, self._buffer))):
+                self._take(size)
+        except ssl.SSLZeroReturnError:
+            return True
+        except OSError:
+            # It waits for more.
+            return False
+        return True
 
     def _listen(self) -> None:
         """Give the provider time from now on.
@@ -380,24 +439,6 @@ class Connection(asyncio.BufferedProtocol):
 _CLOSED: Final = "it closed the connection"
 
 
-def _is_the_end(transport: asyncio.BaseTransport) -> bool:
-    """Whether it was the provider that ended what it had to say.
-
-    Where TLS is spoken, anybody in between can end the connection beneath, and loops do not tell this apart; only who
-    holds the keys can say that nothing more comes (RFC 9112, 9.8).
-    """
-    secured: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
-    if secured is None:
-        return True
-    try:
-        return not secured.read(1)
-    except ssl.SSLZeroReturnError:
-        return True
-    except ssl.SSLError:
-        # It waits for more.
-        return False
-
-
 def why(error: BaseException) -> str:
     """The kind of error, without addresses, headers or anything else that was sent."""
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -410,6 +451,9 @@ def why(error: BaseException) -> str:
         return "the time for it is over"
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno).lower()
+    if type(error) is OSError:
+        # Each of them for another reason.
+        return "none of its addresses can be reached"
     if isinstance(error, ConnectionError):
         return _CLOSED
     return type(error).__name__

@@ -50,7 +50,8 @@ def check(upstream: str) -> str:
         raise ValueError("an upstream's address holds no user name and no password; name a credential instead.")
     try:
         parts = urlsplit(upstream)
-        known = parts.scheme in _PORTS and bool(parts.hostname) and parts.port != 0
+        # Names in other scripts are written in several ways; what stands in the request is to be what is certified.
+        known = parts.scheme in _PORTS and bool(parts.hostname) and parts.port != 0 and parts.netloc.isascii()
     except ValueError:
         known = False
     if not known or parts.query or parts.fragment:
@@ -68,9 +69,11 @@ class Upstream:
         self._ssl_context = ssl_context
         self._buffer = memoryview(bytearray(PIECE))
         self._pools: dict[str, _Pool] = {}
+        self._closed = False
 
     async def close(self) -> None:
-        """Break what is still open."""
+        """Break what is still open; nothing is opened after it."""
+        self._closed = True
         for pool in self._pools.values():
             await pool.close()
 
@@ -90,6 +93,8 @@ class Upstream:
         slash = url.find("/", url.find("://") + 3)
         origin, target = (url, "/") if slash < 0 else (url[:slash], url[slash:])
         pool = self._pools.get(origin)
+        if self._closed:
+            raise UpstreamGone("the provider cannot be reached: the egress is being stopped.", sent=False)
         if pool is None:
             pool = self._pools[origin] = _Pool(origin, self._ssl_context, self._buffer)
         size = body.size if body is not None else 0
@@ -202,6 +207,9 @@ class _Pool:
                 link.close()
                 raise
             self._open.add(connection)
+            if self._closed:
+                connection.abort()
+                raise ConnectionAbortedError
             return connection
         except BaseException:
             # They may have moved.
@@ -219,7 +227,14 @@ class _Pool:
             self._looking = self._loop.create_task(self._look_up(), name="look-up")
             # Nobody may be waiting for it any more.
             self._looking.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return await asyncio.shield(self._looking)
+        looking = self._looking
+        try:
+            return await asyncio.shield(looking)
+        except asyncio.CancelledError:
+            if self._closed and looking.cancelled():
+                # It was not the one who waits that was cancelled.
+                raise ConnectionAbortedError from None
+            raise
 
     async def _look_up(self) -> list[AddrInfoType]:
         try:

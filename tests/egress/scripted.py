@@ -59,6 +59,7 @@ class Wire(asyncio.Transport):
 
     def __init__(self) -> None:
         self.aborted = self.paused = False
+        self.unsent = 0
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return self if name == "socket" else default
@@ -67,6 +68,9 @@ class Wire(asyncio.Transport):
         return 0
 
     def write(self, data: Any) -> None: ...
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
 
     def is_closing(self) -> bool:
         return self.aborted
@@ -105,13 +109,14 @@ async def scripted(
     links: list[Link] = []
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        links.append(Link(reader, writer))
+        link = Link(reader, writer)
+        links.append(link)
         try:
-            await serve(links[-1])
+            await serve(link)
         except (OSError, asyncio.IncompleteReadError):
             pass
         finally:
-            links[-1].ended.set()
+            link.ended.set()
             writer.close()
 
     server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=server_tls)

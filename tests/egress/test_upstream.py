@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"
 NEXT = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnext"
 HEADERS: CIMultiDict[str] = CIMultiDict()
+CHUNK = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\ny\r\n"
 LONG = 8 * 2**20
 
 
@@ -655,3 +656,33 @@ async def test_the_clock_begins_anew_with_every_piece_and_stands_still_between_r
     assert wire.aborted
     with pytest.raises(UpstreamGone, match="the time for it is over"):
         response.read_nowait()
+
+
+@pytest.mark.parametrize(
+    ("before", "why"),
+    [(b"HTTP/1.1 200 OK\r\nX-A: ", "gave no answer"), (CHUNK + b"1;", "broke off")],
+    ids=["head", "chunk"],
+)
+async def test_a_head_that_never_ends_is_silence(monkeypatch: pytest.MonkeyPatch, before: bytes, why: str) -> None:
+    """A byte now and then keeps neither a place here nor what is reserved for the agent for ever."""
+    monkeypatch.setattr(exchange, "SILENCE_S", 10.0)
+    clock, wire, buffer = _Clock(), Wire(), bytearray(exchange.PIECE)
+    connection = Connection(buffer=memoryview(buffer), free=lambda _: None, lost=lambda _: None)
+    connection._loop = cast("Any", clock)
+    connection.connection_made(wire)
+    asking = asyncio.create_task(connection.ask(b"", None))
+    await asyncio.sleep(0)
+    # The first byte may take as long as it likes, up to there.
+    for now, piece in enumerate([before, *[b"x"] * 9], start=9):
+        clock.until(now)
+        buffer[: len(piece)] = piece
+        connection.buffer_updated(len(piece))
+        assert not wire.aborted
+    clock.until(20)
+    assert wire.aborted
+
+    async def read() -> bytes:
+        return await content(await asking)
+
+    with pytest.raises(UpstreamGone, match=f"{why}: the time for it is over"):
+        await read()
