@@ -292,13 +292,9 @@ class Connection(asyncio.BufferedProtocol):
         self._bare = 0
         bodiless = self._headless or status in {204, 304}
         self._until_close = not bodiless and coding is None and length is None
-        # After a HEAD the parser waits for content. After a 204 there is none, but who says how long it is may send it.
-        self._keep = (
-            version == "1.1"
-            and not self._headless
-            and not (status == 204 and (coding is not None or (length or "0").strip("0")))
-            and self._parser.should_keep_alive()
-        )
+        # With 204 and 304 none comes, but who says how long it is may send it; after a HEAD the parser waits for it.
+        suspect = self._headless or (bodiless and (coding is not None or (length or "0").strip("0") != ""))
+        self._keep = version == "1.1" and not suspect and self._parser.should_keep_alive()
         self._complete = self._headless
         self._response = response
         answered.set_result(response)

@@ -97,7 +97,8 @@ async def test_a_provider_is_told_the_name_it_is_called_by(written: str, host: s
 
 
 @pytest.mark.parametrize(
-    "wrong", ["api.example.com", "ftp://a", "https://", "http://a:99999", "http://a:b", "http://[a"]
+    "wrong",
+    ["api.example.com", "ftp://a", "https://", "http://a:99999", "http://a:b", "http://[a", "https://büro.example"],
 )
 def test_what_is_no_address_of_a_provider_is_told(wrong: str) -> None:
     with pytest.raises(ValueError, match="is no address of a provider; write it like"):

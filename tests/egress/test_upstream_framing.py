@@ -41,7 +41,13 @@ WHOLE = {
     ),
     "it says that it closes": (OK + b"Connection: x, Close\r\nContent-Length: 2\r\n\r\nhi", False, b"hi", False),
     "no content": (b"HTTP/1.1 204 No Content\r\n\r\n", False, b"", True),
-    "not modified": (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", False, b"", True),
+    "not modified": (b"HTTP/1.1 304 Not Modified\r\n\r\n", False, b"", True),
+    "not modified, and how long it would be": (
+        b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n",
+        False,
+        b"",
+        False,
+    ),
     "no reason": (b"HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nhi", False, b"hi", True),
     "continue": (b"HTTP/1.1 100 Continue\r\n\r\n" + OK + b"Content-Length: 2\r\n\r\nhi", False, b"hi", True),
     "early hints": (
