@@ -183,11 +183,12 @@ def _epoch(value: str, now: float) -> float | None:
     if at is None:
         try:
             when = datetime.fromisoformat(value) if len(value) <= 40 else None
-        except ValueError:
+            if when is None or when.tzinfo is None:
+                return None
+            at = when.astimezone(UTC).timestamp()
+        except (ValueError, OverflowError):
+            # The latter is before the first year, or after the last, in UTC.
             return None
-        if when is None or when.tzinfo is None:
-            return None
-        at = when.astimezone(UTC).timestamp()
     return at if abs(at - now) <= _FARTHEST_S else None
 
 
