@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import select
-import socket
 import ssl
 from typing import TYPE_CHECKING, Final, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
+from egress.faults import CLOSED, why, word
 from egress.response import Response, Unheard, UpstreamGone
 
 if TYPE_CHECKING:
@@ -116,7 +115,7 @@ class Connection(asyncio.BufferedProtocol):
             UpstreamGone: there is no response.
         """
         if self._lost or self._transport.is_closing():
-            raise UpstreamGone(f"the provider cannot be reached: {_CLOSED}.", sent=False)
+            raise UpstreamGone(f"the provider cannot be reached: {CLOSED}.", sent=False)
         answered: asyncio.Future[Response] = self._loop.create_future()
         self._answered = answered
         self._response = None
@@ -229,7 +228,7 @@ class Connection(asyncio.BufferedProtocol):
         except HttpParserError as error:
             self._keep = False
             if not self._complete:
-                self._break(self._wrong or f"what came is not HTTP/1.1 ({_word(error)})")
+                self._break(self._wrong or f"what came is not HTTP/1.1 ({word(error)})")
                 return
         if self._complete:
             self._finish()
@@ -363,7 +362,7 @@ class Connection(asyncio.BufferedProtocol):
         """Of the transport: the provider said in good order that nothing more comes."""
         self._keep = False
         if self._answered is not None:
-            self._end(_CLOSED, in_order=True)
+            self._end(CLOSED, in_order=True)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Of the transport."""
@@ -374,7 +373,7 @@ class Connection(asyncio.BufferedProtocol):
             self._alarm = None
         self._keep = False
         if self._answered is not None:
-            self._end(why(exc) if exc is not None else _CLOSED, in_order=False)
+            self._end(why(exc) if exc is not None else CLOSED, in_order=False)
         elif self._sender is not None:
             self._sender.cancel()
         # It holds on to this object, as this does to it.
@@ -430,30 +429,3 @@ class Connection(asyncio.BufferedProtocol):
             self._alarm = self._loop.call_at(self._until, self._look)
         else:
             self._break("the time for it is over")
-
-
-_CLOSED: Final = "it closed the connection"
-
-
-def why(error: BaseException) -> str:
-    """The kind of error, without addresses, headers or anything else that was sent."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return "its certificate is not valid"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS failed ({_word(error.reason or type(error).__name__)})"
-    if isinstance(error, socket.gaierror | UnicodeError):
-        return "its name is not found"
-    if isinstance(error, TimeoutError):
-        return "the time for it is over"
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno).lower()
-    if type(error) is OSError:
-        # Each of them for another reason.
-        return "none of its addresses can be reached"
-    if isinstance(error, ConnectionError):
-        return _CLOSED
-    return type(error).__name__
-
-
-def _word(error: object) -> str:
-    return str(error).lower().replace("_", " ")[:100]

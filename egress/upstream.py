@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 from aiohappyeyeballs import start_connection
 
-from egress.exchange import PIECE, Connection, why
+from egress.exchange import PIECE, Connection
+from egress.faults import why
 from egress.response import Unheard, UpstreamGone
 
 if TYPE_CHECKING:
