@@ -135,7 +135,10 @@ class Passage:
             self._refuse(bad.status, str(bad))
             return
         self._observations = quota.observe(self._provider, self._account, response.headers, time.time())
-        self._streaming = response.headers.get("content-type", "").lower().startswith("text/event-stream")
+        # What has no content is no stream, and its head is not let go as if it were one.
+        self._streaming = response.status not in {204, 304} and response.headers.get(
+            "content-type", ""
+        ).lower().startswith("text/event-stream")
         self._meter = meter_of(self._api, self._streaming, response.status, self._hide_usage)
         try:
             await self._carry(response, self._meter)

@@ -18,7 +18,9 @@ from egress.authority import Authority
 from egress.bodies import Bodies, Body
 from egress.exchange import Connection
 from egress.response import UpstreamGone
+from egress.settings import AccountSettings
 from egress.upstream import Upstream
+from tests.egress.plane import anthropic, plane
 from tests.egress.scripted import Link, Wire, content, scripted
 
 if TYPE_CHECKING:
@@ -178,6 +180,26 @@ async def test_a_connection_on_which_something_is_unsent_is_used_no_more() -> No
     assert not free
     assert wire.aborted
     connection.connection_lost(None)
+
+
+@pytest.mark.parametrize(("status", "ended"), [(b"204 No Content", "completed"), (b"304 Not Modified", "error")])
+async def test_a_stream_that_cannot_be_one_is_none(short_home: Path, status: bytes, ended: str) -> None:
+    """Its head is the whole of it: were it taken for a beginning, the agent would lose its connection after it."""
+
+    async def serve(link: Link) -> None:
+        while True:
+            await link.asked()
+            await link.say(b"HTTP/1.1 %b\r\nContent-Type: text/event-stream\r\n\r\n" % status)
+
+    async with scripted(serve) as provider:
+        account = AccountSettings(name="main", provider="anthropic", upstream=provider.url)
+        async with plane(short_home, accounts=[account]) as made:
+            agent = await made.agent(accounts={"anthropic": "main"})
+            answer = await agent.post("/anthropic/v1/messages", json=anthropic("hello", stream=True))
+            assert answer.status == int(status[:3])
+            assert await answer.read() == b""
+            (entry,) = await made.entries(1)
+            assert (entry.ended, entry.status) == (ended, int(status[:3]))
 
 
 # Addresses
