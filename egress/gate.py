@@ -16,7 +16,7 @@ import structlog
 from budget.admission import Refuse, decide
 from budget.history import History
 from budget.prices import rates
-from egress.admission import Cut, LedgerUnwritable, Refused
+from egress.admission import Cut, Refused
 from egress.charging import charge
 from egress.crossing import Crossings, closes_routes
 from egress.denials import EVERYBODY, Denials
@@ -184,9 +184,6 @@ class Gate:
         cut = self._denials.closed(asked.agent)
         if cut is not None:
             raise self._refused(asked.agent, Refused(cut.reason, scope=cut.scope))
-        trouble = self._ledger.unwritable
-        if trouble is not None:
-            raise trouble
         way = self._tallies.ways.get((asked.agent, asked.provider, asked.account))
         if way is None:
             raise self._refused(
@@ -194,19 +191,11 @@ class Gate:
                 Refused(f"The egress knows no account {asked.account} of {asked.provider} for {asked.agent}."),
             )
         lease = self._reserve(asked, way)
-        written = self._ledger.reserve(lease.reservation)
         try:
-            await written
-        except BaseException as error:
+            self._ledger.reserve(lease.reservation)
+        except BaseException:
             self._forget(lease)
-            if not isinstance(error, LedgerUnwritable):
-                self._ledger.withdraw(lease.reservation.number)
             raise
-        if lease.cut is not None:
-            # Cut off while the reservation was being written: nothing has left.
-            self._forget(lease)
-            self._ledger.withdraw(lease.reservation.number)
-            raise self._refused(asked.agent, Refused(lease.cut.reason, scope=lease.cut.scope))
         return lease
 
     def denied(self, agent: str) -> Cut | None:

@@ -13,10 +13,11 @@ import structlog
 from pydantic import ValidationError
 
 from egress.entries import Action
-from egress.ledger import rows, schema, sums
+from egress.ledger import feed, intents, rows, schema, sums
+from egress.ledger.intents import Intents
 from egress.ledger.reading import Reader
-from egress.ledger.rows import Denial
-from egress.ledger.writer import Head, Seen, Withdrawal, Work, Writer, unwritable
+from egress.ledger.rows import Denial, Settlement
+from egress.ledger.writer import Head, Seen, Work, Writer, unwritable
 from egress.settings import Registration
 from register.crashpoints import around, declare
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from egress.admission import LedgerUnwritable
     from egress.entries import Entry, Observation
     from egress.ledger.reading import Learned
-    from egress.ledger.rows import Reservation, Settlement
+    from egress.ledger.rows import Reservation
 
 RECOVER: Final = declare("ledger.recover")
 
@@ -39,18 +40,29 @@ UNDER_WAY: Final = "the egress ended while this was under way"
 KEEP_S: Final = 35 * 86400.0
 _PRUNE_EVERY_S: Final = 3600.0
 _PRUNE_ROWS: Final = 5000
+#: So long at most a reservation is with the kernel alone. (A sync at each would be a second wait for the disk in every
+#: request.)
+_SYNC_S: Final = 0.1
+#: When nothing could be kept, it is tried again so much later, whether somebody asks or not.
+_PROBE_S: Final = 1.0
 
 _T = TypeVar("_T")
 
 
 class Ledger:
-    """One host's ledger. All methods are the event loop's; whatever they return or await is durable then.
+    """One host's ledger. All methods are the event loop's; whatever they return or await is durable then, but for
+    what `reserve` says of itself.
 
     Methods that write raise `LedgerUnwritable` when the disk takes nothing.
     """
 
     def __init__(self, writer: Writer, reader: Reader, opened: _Opened, clock: Callable[[], float]) -> None:
         self._writer = writer
+        self._intents = opened.intents
+        self._intents_trouble: str | None = None
+        self._syncing: asyncio.TimerHandle | None = None
+        self._probing: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
         self._reader = reader
         self._clock = clock
         self._nonce = opened.nonce
@@ -69,13 +81,15 @@ class Ledger:
         self.denials = opened.denials
 
     @classmethod
-    async def open(cls, path: Path, *, clock: Callable[[], float] = time.time) -> Ledger:
+    async def open(cls, path: Path, *, clock: Callable[[], float] = time.time, long: int = intents.LONG) -> Ledger:
         """Open the file, or begin one, and enter what was under way when the last egress ended, as estimates.
+
+        `long` is how long the file of what is under way gets, bytes.
 
         Raises:
             LedgerUnusable: it cannot be opened as it is.
         """
-        opened = await asyncio.to_thread(_open, path, clock())
+        opened = await asyncio.to_thread(_open, path, clock(), long)
         ledger: Ledger
         writer = Writer(
             opened.connection,
@@ -89,15 +103,19 @@ class Ledger:
 
     async def close(self) -> None:
         """Write what waits, if it can be written, and close the file."""
+        for timer in (self._syncing, self._probing):
+            if timer is not None:
+                timer.cancel()
         await self._reader.close()
         await self._writer.close()
+        self._intents.close()
 
     # --- requests -------------------------------------------------------------------------------------------------
 
     @property
     def unwritable(self) -> LedgerUnwritable | None:
         """Why nothing can be written now; None: as far as is known it can."""
-        trouble = self._writer.trouble
+        trouble = self._writer.trouble or self._intents_trouble
         return None if trouble is None else unwritable(trouble)
 
     def next_number(self) -> tuple[int, str]:
@@ -105,20 +123,31 @@ class Ledger:
         self._numbers = number = self._numbers + 1
         return number, f"{self._nonce}-{number}"
 
-    def reserve(self, reservation: Reservation) -> asyncio.Future[None]:
-        """Done when the reservation is durable. Whether anybody awaits it changes nothing."""
-        return self._writer.put(reservation)
+    def reserve(self, reservation: Reservation) -> None:
+        """Keep what is assumed of a request, before it leaves: should the egress end, this becomes its entry.
 
-    def withdraw(self, number: int) -> None:
-        """Forget a reservation on which nothing left."""
-        self._writer.put_unheard(Withdrawal(number))
+        When it returns, no end of this process loses it any more; a loss of power may, for a tenth of a second.
+
+        Raises:
+            LedgerUnwritable: the disk takes nothing, or took nothing of late.
+        """
+        if self._writer.trouble is not None:
+            raise unwritable(self._writer.trouble)
+        try:
+            self._intents.begin(reservation)
+        except OSError as error:
+            raise unwritable(self._not_kept(error)) from None
+        self._intents_trouble = None
+        if self._syncing is None:
+            self._syncing = self._loop.call_later(_SYNC_S, self._sync)
 
     def settle(self, settlement: Settlement) -> asyncio.Future[int]:
-        """Done, with the seq of its entry, when the entry is durable and the reservation gone.
+        """Done, with the seq of its entry, when the entry is durable.
 
         When it fails, the entry is owed, and follows as soon as the disk takes it. Whether anybody awaits it changes
         nothing.
         """
+        self._intents.end(settlement.reservation.number)
         return self._writer.put(settlement)
 
     def observe(self, observations: tuple[Observation, ...]) -> None:
@@ -243,11 +272,54 @@ class Ledger:
         if now - self._pruned_at < _PRUNE_EVERY_S:
             return
         self._pruned_at = now
+        # What is gone would be taken for not having ended.
+        entries = min(entries, self._intents.after)
         self._writer.put_unheard(
             Work(lambda connection: _prune(connection, now - KEEP_S, entries, actions), owed=False)
         )
+        self._turn()
+        self._sync()
 
     # ---------------------------------------------------------------------------------------------------------------
+
+    def _not_kept(self, error: OSError) -> str:
+        self._intents_trouble = trouble = error.strerror or str(error)
+        if self._probing is None:
+            self._probing = self._loop.call_later(_PROBE_S, self._probe)
+        return trouble
+
+    def _probe(self) -> None:
+        self._probing = None
+        try:
+            self._intents.probe()
+        except OSError as error:
+            self._not_kept(error)
+        else:
+            self._intents_trouble = None
+
+    def _sync(self) -> None:
+        """Have on the disk what was reserved of late, and begin another file if this one is long."""
+        if self._syncing is not None:
+            self._syncing.cancel()
+            self._syncing = None
+        if self._intents.is_long:
+            self._turn()
+        older = self._intents.older
+        done = self._writer.put(Work(lambda _: self._intents.sync(), owed=False))
+        done.add_done_callback(lambda future: self._synced(future, older))
+
+    def _turn(self) -> None:
+        try:
+            self._intents.turn(self._head.entries)
+        except OSError as error:
+            _log.warning("reservations_not_turned", error=str(error))
+
+    def _synced(self, done: asyncio.Future[None], older: Sequence[Path]) -> None:
+        if (error := done.exception()) is not None:
+            _log.warning("reservations_not_synced", error=str(error))
+        elif older:
+            # What had ended before the turn was asked to be written before this, and is.
+            self._intents.drop(older)
 
     async def _work(self, act: Callable[[sqlite3.Connection], _T], *, owed: bool) -> _T:
         result: _T = await self._writer.put(Work(act, owed=owed))
@@ -285,7 +357,9 @@ class Ledger:
 
 
 class _Opened:
-    """What was found in the file."""
+    """What was found in the file, and beside it."""
+
+    intents: Intents
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
@@ -302,13 +376,14 @@ class _Opened:
                 _log.warning("agent_unreadable", agent=name, errors=error.error_count())
 
 
-def _open(path: Path, now: float) -> _Opened:
+def _open(path: Path, now: float, long: int) -> _Opened:
     connection = schema.open_for_writing(path)
     try:
+        after, pending, files = intents.pending(path)
         opened = _Opened(connection)
         with around(RECOVER):
             connection.execute("BEGIN IMMEDIATE")
-            opened.recovered = _recover(connection, now)
+            opened.recovered = _recover(connection, after, pending, now)
             opened.incarnation = (
                 connection.execute(
                     "INSERT INTO incarnations (nonce, started_at) VALUES (?, ?)", (opened.nonce, now)
@@ -317,7 +392,10 @@ def _open(path: Path, now: float) -> _Opened:
             )
             sums.advance(connection)
             connection.execute("COMMIT")
-    except sqlite3.Error as error:
+        intents.remove(path, files)
+        (last,) = connection.execute("SELECT coalesce(max(seq), 0) FROM entries").fetchone()
+        opened.intents = Intents(path, after=last, long=long)
+    except (sqlite3.Error, OSError) as error:
         connection.close()
         raise schema.LedgerUnusable(f"The ledger {path} cannot be written: {error}. Make room on its disk.") from None
     except BaseException:
@@ -326,27 +404,53 @@ def _open(path: Path, now: float) -> _Opened:
     return opened
 
 
-def _recover(connection: sqlite3.Connection, now: float) -> int:
-    """Turn the reservations of the egress that ended into entries, estimated, in the order of their admission.
+def _recover(connection: sqlite3.Connection, after: int, pending: Sequence[Reservation], now: float) -> int:
+    """Enter what the egress that ended had under way, estimated, in the order of admission.
 
     They end at the last moment at which that egress is known to have lived: so they count in the window in which they
     were used, however much later it comes back.
+
+    Args:
+        connection: within a transaction.
+        after: the entries of what has ended have higher seqs.
+        pending: what was reserved; some of it may have ended.
+        now: seconds since the epoch.
     """
-    (lived,) = connection.execute(
-        "SELECT max((SELECT coalesce(max(started_at), 0) FROM reservations),"
-        " (SELECT coalesce(max(ended_at), 0) FROM (SELECT ended_at FROM entries ORDER BY seq DESC LIMIT 100)))"
+    ended = {id_ for (id_,) in connection.execute("SELECT id FROM entries WHERE seq > ?", (after,))}
+    under_way = [reservation for reservation in pending if reservation.id not in ended]
+    if not under_way:
+        return 0
+    last, heard = connection.execute(
+        "SELECT coalesce(max(seq), 0), coalesce(max(ended_at), 0) FROM"
+        " (SELECT seq, ended_at FROM entries ORDER BY seq DESC LIMIT 100)"
     ).fetchone()
-    who = ", ".join(rows.Reservation._fields[rows.WHO])
-    count: int = connection.execute(
-        f"""INSERT INTO entries ({", ".join(rows.ENTRY_COLUMNS)})
-            SELECT (SELECT coalesce(max(seq), 0) FROM entries) + row_number() OVER (ORDER BY number), {who}, NULL,
-                input, output, cache_read, cache_write, reasoning, 0, NULL, NULL, 'upstream_gone', :detail,
-                max(started_at, :lived), NULL, max(0.0, :lived - started_at), nano_usd
-            FROM reservations ORDER BY number""",  # noqa: S608
-        {"detail": UNDER_WAY, "lived": min(lived, now)},
-    ).rowcount
-    connection.execute("DELETE FROM reservations")
-    return count
+    lived = min(max(heard, *(reservation.started_at for reservation in under_way)), now)
+    feed.write(
+        connection,
+        [feed.settled(seq, _estimate(each, lived)) for seq, each in enumerate(under_way, last + 1)],
+    )
+    return len(under_way)
+
+
+def _estimate(reservation: Reservation, lived: float) -> Settlement:
+    return Settlement(
+        reservation=reservation,
+        model=None,
+        input=reservation.input,
+        output=reservation.output,
+        cache_read=reservation.cache_read,
+        cache_write=reservation.cache_write,
+        reasoning=reservation.reasoning,
+        reported=False,
+        raw=None,
+        status=None,
+        ended="upstream_gone",
+        detail=UNDER_WAY,
+        ended_at=max(reservation.started_at, lived),
+        first_byte_s=None,
+        total_s=max(0.0, lived - reservation.started_at),
+        nano_usd=reservation.nano_usd,
+    )
 
 
 def _prune(connection: sqlite3.Connection, before: float, entries: int, actions: int) -> None:

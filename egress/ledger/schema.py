@@ -1,7 +1,7 @@
 """The tables of the ledger, and opening its file.
 
-Everything is in one file, so that one transaction is enough for an admission, a settlement or a denial. Its schema only
-grows: a version adds a script to `_SCRIPTS` and changes none that stands there.
+What has happened is in one file, so that one transaction is enough for any of it; what is under way lies beside it
+(`intents`). The schema only grows: a version adds a script to `_SCRIPTS` and changes none that stands there.
 """
 
 from __future__ import annotations
@@ -24,15 +24,6 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 INSERT INTO meta VALUES ('ledger', lower(hex(randomblob(16)))), ('summed', 0), ('probed', 0);
 
 CREATE TABLE incarnations (number INTEGER PRIMARY KEY, nonce TEXT NOT NULL, started_at REAL NOT NULL);
-
-CREATE TABLE reservations (
-    number INTEGER NOT NULL, id TEXT NOT NULL, tenant_id TEXT NOT NULL, host TEXT NOT NULL, agent TEXT NOT NULL,
-    launch_id TEXT NOT NULL, role TEXT NOT NULL, profile TEXT NOT NULL, profiles TEXT NOT NULL, session TEXT, turn TEXT,
-    task TEXT, account TEXT NOT NULL, provider TEXT NOT NULL, api TEXT NOT NULL, model_asked TEXT,
-    attempt INTEGER NOT NULL, started_at REAL NOT NULL, input INTEGER NOT NULL, output INTEGER NOT NULL,
-    cache_read INTEGER NOT NULL, cache_write INTEGER NOT NULL, reasoning INTEGER NOT NULL, nano_usd INTEGER,
-    PRIMARY KEY (number)
-) WITHOUT ROWID;
 
 CREATE TABLE entries (
     seq INTEGER PRIMARY KEY, id TEXT NOT NULL, tenant_id TEXT NOT NULL, host TEXT NOT NULL, agent TEXT NOT NULL,

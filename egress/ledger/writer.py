@@ -6,9 +6,8 @@ each transaction costs as much as some ten rows. While many ask, groups keep a p
 asks alone never waits for it. Whoever waits for something of a group is told, in one go, when it is on the disk.
 
 When the disk takes no more (it is full, read-only, or somebody holds the file), everybody who waits is told so and
-nothing of the group stands. Reservations are then forgotten, since nothing is admitted on them. What has happened all
-the same (settlements, denials) is owed: it is kept, and written first once the disk takes it again, which is tried
-again and again.
+nothing of the group stands. What has happened all the same (settlements, denials) is owed: it is kept, and written
+first once the disk takes it again, which is tried again and again.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from egress.admission import LedgerUnwritable
 from egress.ledger import feed, sums
-from egress.ledger.rows import OBSERVED, Reservation, Settlement
+from egress.ledger.rows import OBSERVED, Settlement
 from register.crashpoints import around, declare
 
 if TYPE_CHECKING:
@@ -51,12 +50,6 @@ class Head(NamedTuple):
     observations: int
 
 
-class Withdrawal(NamedTuple):
-    """A reservation on which nothing left, and of which nothing is to be kept."""
-
-    number: int
-
-
 class Seen(NamedTuple):
     """What providers said of quotas; of what they said of the same window, the last is kept."""
 
@@ -71,8 +64,7 @@ class Work(NamedTuple):
     """It is done later when it cannot be done now."""
 
 
-What: TypeAlias = "Reservation | Settlement | Withdrawal | Seen | Work"
-_FED: Final = (Reservation, Settlement, Withdrawal)
+What: TypeAlias = "Settlement | Seen | Work"
 
 
 class Job(NamedTuple):
@@ -121,7 +113,6 @@ class Writer:
         self._owed: list[Job] = []
         self._failures = 0
         self._retry_at = 0.0
-        feed.prepare(connection)
         self._head = Head(
             *connection.execute(
                 "SELECT (SELECT coalesce(max(seq), 0) FROM entries), (SELECT coalesce(max(seq), 0) FROM actions),"
@@ -268,7 +259,7 @@ class Writer:
         """Say that it cannot be written; what has happened all the same is owed."""
         for job in jobs:
             match job.what:
-                case Settlement() | Withdrawal() | Work(owed=True):
+                case Settlement() | Work(owed=True):
                     self._owed.append(Job(job.what, None))
         return [(job.done, unwritable(self.trouble)) for job in jobs if job.done is not None]
 
@@ -291,7 +282,7 @@ class Writer:
         """Whether it can do without a transaction, since a statement is one by itself."""
         return (
             0 < len(group) <= feed.MOST_ROWS
-            and all(isinstance(job.what, _FED) for job in group)
+            and all(isinstance(job.what, Settlement) for job in group)
             and self._head.entries + len(group) - self._summed < _SUM_EVERY
         )
 
@@ -323,13 +314,9 @@ class Writer:
         for job in group:
             what = job.what
             result: Any = None
-            if isinstance(what, Reservation):
-                rows.append(feed.reserved(what))
-            elif isinstance(what, Settlement):
+            if isinstance(what, Settlement):
                 seq = result = seq + 1
                 rows.append(feed.settled(seq, what))
-            elif isinstance(what, Withdrawal):
-                rows.append(feed.withdrawn(what.number))
             elif isinstance(what, Seen):
                 for each in what.observations:
                     change += 1

@@ -6,7 +6,7 @@ import contextlib
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
-from egress.ledger import Ledger
+from egress.ledger import Ledger, intents
 from egress.ledger.rows import Reservation, Settlement
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ class Clock:
 
 
 @contextlib.asynccontextmanager
-async def opened(path: Path, clock: Clock | None = None) -> AsyncIterator[Ledger]:
-    ledger = await Ledger.open(path, **({} if clock is None else {"clock": clock}))
+async def opened(path: Path, clock: Clock | None = None, *, long: int = intents.LONG) -> AsyncIterator[Ledger]:
+    ledger = await Ledger.open(path, long=long, **({} if clock is None else {"clock": clock}))
     try:
         yield ledger
     finally:
@@ -89,7 +89,7 @@ def settlement(made: Reservation, *, output: int = 7, **changes: Any) -> Settlem
 async def entered(ledger: Ledger, **changes: Any) -> int:
     """Reserve and settle one request; its seq."""
     made = reservation(ledger, **changes)
-    await ledger.reserve(made)
+    ledger.reserve(made)
     return await ledger.settle(settlement(made))
 
 
@@ -97,3 +97,10 @@ def look(path: Path, query: str) -> list[tuple[Any, ...]]:
     """Ask the file itself, beside whoever has it open."""
     with contextlib.closing(sqlite3.connect(path)) as connection:
         return connection.execute(query).fetchall()
+
+
+def under_way(path: Path) -> list[str]:
+    """The ids of what was admitted and has no entry, as an egress that starts now would find it."""
+    after, reservations, _ = intents.pending(path)
+    ended = {id_ for (id_,) in look(path, f"SELECT id FROM entries WHERE seq > {after}")}
+    return [each.id for each in reservations if each.id not in ended]

@@ -27,7 +27,7 @@ def say(*words: object) -> None:
 async def drive(ledger: Ledger, name: str) -> None:
     while True:
         made = reservation(ledger, agent=name, at=time.time())
-        await ledger.reserve(made)
+        ledger.reserve(made)
         say("r", made.id)
         output = random.randrange(1, 10**6)
         if random.random() < 0.1:
@@ -39,7 +39,8 @@ async def drive(ledger: Ledger, name: str) -> None:
 
 
 async def main() -> None:
-    ledger = await Ledger.open(Path(sys.argv[1]))
+    # Files of what is under way are turned often.
+    ledger = await Ledger.open(Path(sys.argv[1]), long=20_000)
     say("o", ledger.recovered)
     await asyncio.gather(*(drive(ledger, f"agent{number}") for number in range(TOGETHER)))
 

@@ -68,19 +68,6 @@ async def test_a_cut_off_outlives_a_restart_until_it_is_taken_back(tmp_path: Pat
         assert [each.action for each in await home.actions()] == ["freeze", "freeze", "refused", "restore"]
 
 
-async def test_a_cut_off_between_admission_and_its_row_lets_nothing_out(tmp_path: Path) -> None:
-    async with house(tmp_path, pool(1000)) as home:
-        admitting = asyncio.ensure_future(home.gate.admit(asked()))
-        await asyncio.sleep(0)
-        await home.gate.deny("coder0", "cutoff", cause="", by="ann", id="d1")
-        with pytest.raises(Refused):
-            await admitting
-        assert home.limit()["reserved"] == 0
-        assert await home.entries() == []
-        await home.actions()
-        assert look(tmp_path / "ledger.db", "SELECT count(*) FROM reservations") == [(0,)]
-
-
 async def test_everybody_can_be_cut_off(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         leases = [await home.gate.admit(asked(name)) for name in ("coder0", "coder1")]

@@ -22,7 +22,7 @@ from egress.ledger.schema import LedgerUnusable
 from egress.ledger.writer import Head
 from egress.settings import Registration
 from tests.disks import small
-from tests.egress.ledgers import Clock, entered, look, opened, reservation, settlement
+from tests.egress.ledgers import Clock, entered, look, opened, reservation, settlement, under_way
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +39,7 @@ def path(tmp_path: Path) -> Path:
 async def test_an_entry_is_read_as_it_was_settled(path: Path) -> None:
     async with opened(path) as ledger:
         made = reservation(ledger)
-        await ledger.reserve(made)
+        ledger.reserve(made)
         assert await ledger.settle(settlement(made)) == 1
         (entry,) = await ledger.entries_after(0, 10)
     assert entry == Entry(
@@ -77,20 +77,21 @@ async def test_an_entry_is_read_as_it_was_settled(path: Path) -> None:
 async def test_entries_are_counted_without_gaps_in_the_order_of_settlement(path: Path) -> None:
     async with opened(path) as ledger:
         made = [reservation(ledger) for _ in range(200)]
-        await asyncio.gather(*map(ledger.reserve, made))
+        for each in made:
+            ledger.reserve(each)
         random.Random(4).shuffle(made)
         seqs = await asyncio.gather(*(ledger.settle(settlement(each)) for each in made))
         assert seqs == list(range(1, 201))
         entries = [entry for after in range(0, 200, 50) for entry in await ledger.entries_after(after, 50)]
         assert [(entry.seq, entry.id) for entry in entries] == [(seq, made[seq - 1].id) for seq in range(1, 201)]
-        assert look(path, "SELECT count(*) FROM reservations") == [(0,)]
+        assert under_way(path) == []
 
 
 async def test_a_row_is_on_the_disk_before_anybody_is_told(path: Path) -> None:
     async with opened(path) as ledger:
         made = reservation(ledger)
-        await ledger.reserve(made)
-        assert look(path, "SELECT id FROM reservations") == [(made.id,)]
+        ledger.reserve(made)
+        assert under_way(path) == [made.id]
         await ledger.settle(settlement(made))
         assert look(path, "SELECT id FROM entries") == [(made.id,)]
         assert look(path, "PRAGMA journal_mode") == [("wal",)]
@@ -106,29 +107,78 @@ def test_a_commit_returns_when_the_disk_has_it(path: Path) -> None:
 async def test_who_goes_away_while_waiting_takes_nothing_along(path: Path) -> None:
     async with opened(path) as ledger:
         made = reservation(ledger)
-        await ledger.reserve(made)
+        ledger.reserve(made)
         waiting = asyncio.ensure_future(ledger.settle(settlement(made)))
         waiting.cancel()
         assert await entered(ledger) == 2
         assert [entry.id for entry in await ledger.entries_after(0, 1)] == [made.id]
 
 
-async def test_what_was_withdrawn_leaves_nothing(path: Path) -> None:
+async def test_what_is_open_is_found_again_however_often_its_file_was_turned(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("egress.ledger.book._SYNC_S", 0.0)
+    async with opened(path, long=3000) as ledger:
+        stays = reservation(ledger)
+        ledger.reserve(stays)
+        for _ in range(100):
+            await entered(ledger)
+            await ledger.flushed()
+        files = sorted(path.parent.glob("ledger.db-open-*"))
+        assert len(files) <= 2, "older ones are gone"
+        assert not files[0].name.endswith("-1")
+        assert sum(file.stat().st_size for file in files) < 20_000
+        assert under_way(path) == [stays.id]
+    async with opened(path) as ledger:
+        assert ledger.recovered == 1
+        assert ledger.head.entries == 101
+
+
+async def test_a_file_of_what_is_open_stays_until_what_had_ended_is_in_the_ledger(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("egress.ledger.book._SYNC_S", 0.0)
+    async with opened(path, long=1) as ledger:
+        settled = reservation(ledger)
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            ledger.reserve(settled)
+            with pytest.raises(LedgerUnwritable):
+                await ledger.settle(settlement(settled))
+            assert under_way(path) == [settled.id], "it would be an estimate"
+            other.execute("ROLLBACK")
+        await until_writable(ledger)
+        assert under_way(path) == []
+
+
+@pytest.mark.parametrize("torn", [b'[7,"half', b"\0" * 600, b"{}\n[1,2]\nnull\n"])
+async def test_a_loss_of_power_leaves_what_was_whole(path: Path, torn: bytes) -> None:
     async with opened(path) as ledger:
         made = reservation(ledger)
         ledger.reserve(made)
-        ledger.withdraw(made.number)
-        await entered(ledger)
+    (file,) = path.parent.glob("ledger.db-open-*")
+    with file.open("ab") as end:
+        end.write(torn)
     async with opened(path) as ledger:
-        assert ledger.recovered == 0
-        assert ledger.head.entries == 1
+        assert ledger.recovered == 1
+        assert [entry.id for entry in await ledger.entries_after(0, 10)] == [made.id]
+
+
+async def test_two_egresses_one_after_the_other_use_the_same_numbers_and_other_ids(path: Path) -> None:
+    made = []
+    for _ in range(3):
+        async with opened(path) as ledger:
+            made.append(reservation(ledger))
+            ledger.reserve(made[-1])
+    async with opened(path) as ledger:
+        assert [entry.id for entry in await ledger.entries_after(0, 10)] == [each.id for each in made]
 
 
 async def test_what_was_under_way_is_entered_once_as_an_estimate(path: Path) -> None:
     async with opened(path) as ledger:
         first, second = reservation(ledger, at=1_800_000_000.0), reservation(ledger, at=1_800_000_050.0)
-        await ledger.reserve(first)
-        await ledger.reserve(second)
+        ledger.reserve(first)
+        ledger.reserve(second)
         ids = [first.id, second.id]
     for recovered in (2, 0):
         async with opened(path, Clock(1_800_009_000.0)) as ledger:
@@ -168,7 +218,7 @@ async def test_the_file_is_its_owners_alone(path: Path) -> None:
             modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in path.parent.iterdir()}
     finally:
         os.umask(old)
-    assert modes == {"ledger.db": 0o600, "ledger.db-wal": 0o600, "ledger.db-shm": 0o600}
+    assert modes == {f"ledger.db{end}": 0o600 for end in ("", "-wal", "-shm", "-open-1")}
 
 
 async def test_a_newer_ledger_is_left_alone(path: Path) -> None:
@@ -204,26 +254,25 @@ async def until_writable(ledger: book.Ledger) -> None:
 
 async def test_while_somebody_holds_the_file_everybody_is_told_and_nothing_is_lost(path: Path) -> None:
     async with opened(path) as ledger:
-        settled, under_way = reservation(ledger), reservation(ledger)
-        await ledger.reserve(settled)
+        settled = reservation(ledger)
+        ledger.reserve(settled)
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             results = await asyncio.gather(
                 ledger.settle(settlement(settled)),
-                ledger.reserve(under_way),
                 ledger.deny(Denial("coder0", "cutoff", "it went wild", "ann", "d1", 1.0), result="denied"),
                 return_exceptions=True,
             )
-            assert [type(result) for result in results] == [LedgerUnwritable] * 3
+            assert [type(result) for result in results] == [LedgerUnwritable] * 2
             assert "database is locked" in str(ledger.unwritable)
             with pytest.raises(LedgerUnwritable):
-                await ledger.reserve(reservation(ledger))
+                ledger.reserve(reservation(ledger))
             other.execute("ROLLBACK")
         await until_writable(ledger)
         # What had happened is there, what had not is not.
         assert [entry.id for entry in await ledger.entries_after(0, 10)] == [settled.id]
         assert look(path, "SELECT agent, cause FROM denials") == [("coder0", "it went wild")]
-        assert look(path, "SELECT count(*) FROM reservations") == [(0,)]
+        assert under_way(path) == []
         assert await entered(ledger) == 2
 
 
@@ -243,13 +292,13 @@ async def test_on_a_full_disk_nothing_is_admitted_until_there_is_room(disk: Path
         with contextlib.suppress(LedgerUnwritable):
             while True:
                 made = reservation(ledger)
-                await ledger.reserve(made)
+                ledger.reserve(made)
                 owed = made.id
                 await ledger.settle(settlement(made, raw="x" * 5000))
                 acknowledged.append(made.id)
                 owed = ""
         with pytest.raises(LedgerUnwritable, match="Make room on its disk"):
-            await ledger.reserve(reservation(ledger))
+            ledger.reserve(reservation(ledger))
         filler.unlink()
         await until_writable(ledger)
         await entered(ledger)
@@ -261,7 +310,8 @@ async def test_on_a_full_disk_nothing_is_admitted_until_there_is_room(disk: Path
 async def test_a_row_that_nothing_can_write_harms_nobody_else(path: Path) -> None:
     async with opened(path) as ledger:
         made = [reservation(ledger) for _ in range(3)]
-        await asyncio.gather(*map(ledger.reserve, made))
+        for each in made:
+            ledger.reserve(each)
         results = await asyncio.gather(
             ledger.settle(settlement(made[0])),
             ledger.settle(settlement(made[1], output=2**70)),
@@ -308,7 +358,7 @@ async def test_what_was_used_since_any_moment_is_what_the_entries_come_to(
                     profiles=dice.choice(["strict,base", "base", ""]),
                     at=now,
                 )
-                await ledger.reserve(made)
+                ledger.reserve(made)
                 if dice.random() < 0.9:
                     nano = dice.choice([None, dice.randrange(10**9)])
                     ended_at = now + dice.random() * 100

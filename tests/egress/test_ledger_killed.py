@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from register import crashpoints
-from tests.egress.ledgers import look, opened
+from tests.egress.ledgers import look, opened, under_way
 from tests.soak import share
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 LIMIT_S = 60.0
-PLACES = ("ledger.commit.before", "ledger.commit.after", "ledger.recover.before", "ledger.recover.after")
+PLACES = tuple(
+    f"ledger.{step}.{side}" for step in ("commit", "recover", "reserve", "turn") for side in ("before", "after")
+)
 
 
 @dataclass
@@ -67,7 +69,7 @@ async def live(path: Path, told: Told, *, lines: int | None = None, place: str |
 
 async def check(path: Path, told: Told) -> None:
     async with opened(path) as ledger:
-        assert look(path, "SELECT count(*) FROM reservations") == [(0,)]
+        assert under_way(path) == []
         rows = look(path, "SELECT seq, id, output, reported, detail FROM entries ORDER BY seq")
         assert [seq for seq, *_ in rows] == list(range(1, len(rows) + 1))
         entries = {id_: (output, reported) for _, id_, output, reported, _ in rows}
@@ -87,7 +89,7 @@ async def check(path: Path, told: Told) -> None:
 async def test_a_writer_that_dies_at_a_place(tmp_path: Path, place: str) -> None:
     path, told = tmp_path / "ledger.db", Told()
     await live(path, told, lines=200)
-    times = 20 if "commit" in place else 1
+    times = {"ledger.commit": 20, "ledger.reserve": 100, "ledger.turn": 2}.get(place.rpartition(".")[0], 1)
     await live(path, told, place=f"{place}:{times}")
     await check(path, told)
     assert told.settled
