@@ -15,6 +15,7 @@ from bot.outlet.settings import scope_of
 from bot.rendering import code
 from bot.timestamps import timestamp
 from bot.views import some
+from egress.client import EgressUnreachable
 from register.errors import MusterError
 
 if TYPE_CHECKING:
@@ -55,7 +56,9 @@ async def cut_off(ctx: Context, name: str) -> Reply:
 async def restore_agent(ctx: Context, name: str) -> Reply:
     services = ctx.services
     row = await services.agents.get(name)
-    changed = await outlet_of(ctx).allow(row.name, cause=f"restored by {ctx.identity}", by=ctx.identity, id=ctx.run_id)
+    changed = await outlet_of(ctx).allow(
+        row.name, asked_at=ctx.asked_at, cause=f"restored by {ctx.identity}", by=ctx.identity, id=ctx.run_id
+    )
     if stop.is_pulled(services.paths.state):
         held = f"but the emergency stop holds for all: {command_line('estop --clear')} ends it"
         return Reply(f"{name} is not cut off itself, {held}.", {"id": row.launch_id, "state": "stopped"})
@@ -110,6 +113,11 @@ async def stop_everything(ctx: Context, *, clear: bool) -> Reply:
                 f"only an admin ends the emergency stop; you are {ctx.permission}. Ask one for "
                 f"{command_line('estop --clear')}."
             )
+        if (await asyncio.to_thread(stop.pulled_at, state) or 0.0) > ctx.asked_at:
+            raise UserError(
+                "The emergency stop was set again after this was asked for, and holds. "
+                f"{command_line('estop --clear')} ends it now."
+            )
         standing = await outlet_of(ctx).standing() or {}
         held = bool(standing.get("estop")) or await asyncio.to_thread(stop.is_pulled, state)
         # Before the file goes: so the egress's own row says who it was.
@@ -118,7 +126,14 @@ async def stop_everything(ctx: Context, *, clear: bool) -> Reply:
         if not held:
             return Reply("There was no emergency stop.", {"estop": False})
         return Reply(f"The emergency stop is over: agents may go out again.{_note(told)}", {"estop": False})
-    new = await asyncio.to_thread(stop.pull, state, by=ctx.identity, at=str(timestamp(services.clock())))
+    try:
+        new = await asyncio.to_thread(stop.pull, state, by=ctx.identity, at=str(timestamp(services.clock())))
+    except UserError:
+        # The egress stops all the same, as long as it runs; what it says of that is better than what the file does.
+        with contextlib.suppress(EgressUnreachable):
+            await outlet_of(ctx).stop_all(clear=False, by=ctx.identity)
+        if not (new := await asyncio.to_thread(stop.is_pulled, state)):
+            raise
     told = await _told(ctx, clear=False)
     how = f"{command_line('estop --clear')} (an admin's) ends it"
     if not new:

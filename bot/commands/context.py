@@ -56,6 +56,8 @@ class Context:
     services: Services
     taken_up: bool
     """Whether an earlier process began this run and did not end it."""
+    asked_at: float
+    """When it was asked for, in seconds since the epoch: of a run that is taken up that may be long ago."""
     steps: Steps
 
     async def once(self, step: str, act: Callable[[], Awaitable[T]]) -> T:

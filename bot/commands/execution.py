@@ -298,6 +298,7 @@ class Executor:
                 origin=request.origin,
                 services=services,
                 taken_up=taken_up,
+                asked_at=began if run is None else run.started_at,
                 steps=RecordedSteps(services, request.id, progress, prefix=self._prefix(request.door)),
             )
             try:

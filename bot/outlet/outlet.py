@@ -76,7 +76,8 @@ class Outlet:
     _news: News = field(init=False)
     _since: float = 0.0
     _outdated_since: float | None = None
-    _revision: str = ""
+    _told: tuple[object, str] | None = None
+    """Which of its processes was told which settings last."""
     _look: asyncio.Event = field(default_factory=asyncio.Event)
     _there: asyncio.Event = field(default_factory=asyncio.Event)
     _starting: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -184,7 +185,7 @@ class Outlet:
         async with self._starting:
             client = await self.source.start()
             if client is not self.client:
-                self.client, self._revision = client, ""
+                self.client, self._told = client, None
             status = await client.status()
             try:
                 wanted = await self._wanted()
@@ -192,10 +193,12 @@ class Outlet:
                 log.warning("egress.not_told", reason=str(error))
                 self._there.set()
                 return client
-            if status.get("revision") != wanted.revision or self._revision != wanted.revision:
-                # The secrets are in its memory alone, so it is told once by each of us, whatever it remembers.
+            telling = status.get("incarnation"), wanted.revision
+            if status.get("revision") != wanted.revision or self._told != telling:
+                # The secrets are in its memory alone, so each of its processes is told once by each of us, whatever it
+                # remembers: another may have taken its place between two looks.
                 await client.settings(wanted, secrets_of(self.services.settings, self.environ))
-                self._revision = wanted.revision
+                self._told = telling
             self._there.set()
             return client
 
@@ -224,7 +227,7 @@ class Outlet:
         """End one that does not answer, so that another can take its place."""
         try:
             pid = await self.source.end()
-        except MusterError as error:
+        except (MusterError, OSError) as error:
             log.error("egress.hung", reason=str(error))
             done = f"It cannot be ended: {rendering.one_line(str(error), 500)}"
         else:
@@ -288,19 +291,33 @@ class Outlet:
                 f"The egress could not be told: {error} {command_line('estop')} needs no answer."
             ) from error
 
-    async def allow(self, agent: str, *, cause: str, by: str, id: str) -> bool:
+    async def allow(self, agent: str, *, asked_at: float, cause: str, by: str, id: str) -> bool:
         """Open it again. False: it was not closed.
 
+        Args:
+            agent: whose way out.
+            asked_at: when that was asked for (seconds since the epoch); what was closed after it stays closed.
+            cause: as the audit has it, and
+            by: who, and
+            id: by which command.
+
         Raises:
-            UserError: the egress does not answer.
+            UserError: the egress does not answer, or it was closed anew since.
         """
         try:
             client = await self.ensure()
-            was = await _denial(client, agent) is not None
-            await client.allow(agent, cause=cause, by=by, id=id)
+            found = await _denial(client, agent)
+            later = found is not None and float(found["at"]) > asked_at
+            if not later:
+                await client.allow(agent, cause=cause, by=by, id=id)
         except MusterError as error:
             raise UserError(f"The egress could not be told: {error}") from error
-        return was
+        if later:
+            raise UserError(
+                f"{agent} was closed out again after this was asked for, and stays so. "
+                f"{command_line(f'restore {agent}')} opens it now."
+            )
+        return found is not None
 
     async def stop_all(self, *, clear: bool, by: str) -> None:
         """Tell a running egress of the emergency stop, or of its end.

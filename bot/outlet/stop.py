@@ -37,6 +37,9 @@ def pull(state: Path, *, by: str, at: str) -> bool:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except FileExistsError:
+        # Whoever was about to end it did not know of this one.
+        with contextlib.suppress(OSError):
+            os.utime(path, follow_symlinks=False)
         return False
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}. An empty file of this name is enough.") from error
@@ -70,3 +73,11 @@ def release(state: Path) -> bool:
 def is_pulled(state: Path) -> bool:
     """Whether the stop holds."""
     return os.path.lexists(state / NAME)
+
+
+def pulled_at(state: Path) -> float | None:
+    """When it was pulled last, in seconds since the epoch; None: it is not."""
+    try:
+        return os.lstat(state / NAME).st_mtime
+    except OSError:
+        return None

@@ -7,17 +7,20 @@ import os
 import sqlite3
 import time
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
 
+from bot.commands.execution import ACCEPT
 from bot.upkeep.backup import backup
 from bot.upkeep.restoring import restore
 from fleet import lifecycle
 from fleet.sandbox.policy import available
-from register.queries import ledger
-from tests.bot.house import OPERATOR, VIEWER, House, house
+from register.queries import command_runs, ledger
+from register.queries.command_runs import CommandRun
+from tests.bot.house import ADMIN, OPERATOR, VIEWER, House, house
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -175,6 +178,59 @@ async def test_the_emergency_stop_closes_all_and_takes_an_admin_to_end(home: Hou
         assert await home.ask("!confirm") == "There was no emergency stop."
         event = home.say("and now?", thread)
         await home.marks(event, "✅")
+
+
+async def ended(home: House, run_id: str) -> CommandRun:
+    """A run that is taken up, once it is over."""
+    assert home.orchestrator is not None
+    async with asyncio.timeout(30):
+        while True:
+            async with home.orchestrator.store.read() as tx:
+                found = await command_runs.get(tx, run_id)
+            assert found is not None
+            if found.state != "running":
+                return found
+            await asyncio.sleep(0.02)
+
+
+async def test_what_opens_and_is_taken_up_late_opens_nothing_that_was_closed_since(home: House) -> None:
+    """The register went away in the middle of both commands, and what was open was closed anew before it was back."""
+    begun = CommandRun(
+        id="late-restore",
+        name="restore",
+        arguments={"name": "coder0"},
+        identity=ADMIN,
+        permission="admin",
+        door="cli",
+        connector=None,
+        conversation=None,
+        parent=None,
+        event_id=None,
+        state="running",
+        confirm_until=None,
+        reply=None,
+        started_at=time.time(),
+        ended_at=None,
+    )
+    async with home.open() as orchestrator:
+        await home.launch("coder0")
+        async with orchestrator.store.write(ACCEPT) as tx:
+            await command_runs.add(tx, begun)
+            await command_runs.add(tx, replace(begun, id="late-clear", name="estop", arguments={"clear": True}))
+        await home.ask("!cutoff coder0", sender=OPERATOR)
+        await home.ask("!estop", sender=OPERATOR)
+        assert "Everything is stopped" in await home.ask("!confirm", sender=OPERATOR)
+    async with home.open():
+        for run_id in ("late-restore", "late-clear"):
+            run = await ended(home, run_id)
+            assert run.state == "refused"
+            assert "again after this was asked for" in (run.reply or {})["text"]
+        shown = await home.ask("!ps")
+        assert "Cut off: coder0" in shown
+        assert "The emergency stop holds" in shown
+        await home.ask("!estop --clear")
+        assert "is over" in await home.ask("!confirm")
+        assert await home.ask("!restore coder0") == "coder0 may go out again."
 
 
 async def test_a_killed_agents_way_is_closed_and_opened_for_its_next_launch(home: House) -> None:

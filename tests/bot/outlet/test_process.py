@@ -66,6 +66,26 @@ async def test_the_egress_outlives_the_orchestrator_and_comes_back_when_it_is_ki
     assert not await process.stop(home.paths)
 
 
+async def test_one_that_took_anothers_place_between_two_looks_is_told_the_keys(home: House) -> None:
+    async with home.open() as orchestrator:
+        thread = await home.launch("coder0")
+        await home.marks(home.say("one", thread), "✅")
+        first = pid_of(home.paths)
+        async with orchestrator.services.outlet._starting, asyncio.timeout(30):
+            os.kill(first, signal.SIGKILL)
+            while process.listens(places(home.paths).control):
+                await asyncio.sleep(0.02)
+            with process.spawn(home.paths, {"PATH": os.environ["PATH"]}, ()) as second:
+                while not process.listens(places(home.paths).control):
+                    await asyncio.sleep(0.02)
+                second.returncode = 0  # It outlives us.
+            # As if nobody had noticed: the same client, at the same socket.
+            orchestrator.services.outlet.client = await home.egress.find()
+        await orchestrator.services.outlet.ensure()
+        await home.marks(home.say("two", thread), "✅")
+        assert pid_of(home.paths) == second.pid
+
+
 @pytest.fixture
 def older(tmp_path: Path) -> str:
     """The program as an update left it in another place: by its path it is told that a process is not of this one."""
