@@ -104,10 +104,8 @@ def egress_status(as_json: bool) -> int:
             )
         )
     elif silent:
-        pid = process.pid_of(paths)
         click.echo(
-            f"The egress (process {pid}) does not answer. Muster kills it by itself and starts another, when it runs; "
-            f"otherwise `kill -9 {pid}`, and what completed is not lost."
+            f"{process.silent(process.pid_of(paths))} Muster kills it by itself and starts another, when it runs."
         )
     elif found is None:
         click.echo("The egress does not run.")
@@ -227,19 +225,24 @@ def _known(name: str, served: Sequence[str]) -> None:
 def estop(clear: bool) -> int:
     """The emergency stop: close the way out of all agents at once. It needs neither Muster nor the egress to answer."""
     import asyncio
-    import contextlib
     import time
 
+    from bot.errors import UserError
     from bot.outlet import process, stop
     from bot.timestamps import timestamp
-    from egress.client import EgressClient
+    from egress.client import EgressClient, EgressRefused
     from register.errors import MusterError
 
     paths = _paths()
     held = stop.is_pulled(paths.state)
+    unkept: Exception | None = None
     if not clear:
-        paths.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        stop.pull(paths.state, by="shell", at=str(timestamp(time.time())))
+        try:
+            paths.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+            stop.pull(paths.state, by="shell", at=str(timestamp(time.time())))
+        except (UserError, OSError) as error:
+            # One that runs stops all the same.
+            unkept = error
     control = process.places(paths).control
     heard = False
     runs = process.listens(control)
@@ -256,9 +259,17 @@ def estop(clear: bool) -> int:
                     await client.estop(cause="muster estop", by="shell")
                 return before
 
-        with contextlib.suppress(MusterError):
+        try:
             held = asyncio.run(tell()) or held
             heard = True
+        except EgressRefused:
+            if unkept is not None:
+                # It says what holds, and for how long.
+                raise
+        except MusterError:
+            pass
+    if unkept is not None and not heard:
+        raise unkept
     if clear:
         stop.release(paths.state)
         click.echo("The emergency stop is over." if held else "There was no emergency stop.")

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 #: So long it may be silent, seconds, in which it was asked so many times.
 HUNG_S = 30.0
 TIMES = 3
+#: A call is given up after `LOOK_S` at the latest; who comes back only after so long, seconds, was held up himself.
+LATE_S = 3 * LOOK_S
 #: How often it is asked, seconds.
 EVERY_S = 5.0
 
@@ -38,6 +40,10 @@ class Silence:
 
     def missed(self, asked_at: float, now: float, hung_s: float) -> bool:
         """A call made at `asked_at` is given up now (by the same clock); whether it was silent for so long."""
+        if now - asked_at > LATE_S:
+            # We were not there ourselves: a machine that stalled, processes that were stopped or frozen together.
+            self.heard()
+            return False
         self._since = asked_at if self._since is None else self._since
         self._missed += 1
         return self._missed >= TIMES and now - self._since >= hung_s
@@ -72,7 +78,7 @@ async def watch(
                 await end(hung_s())
                 silence.heard()
             continue
-        except MusterError:
-            # It ended, or is ending: whoever keeps it sees to that.
+        except (MusterError, OSError):
+            # It ended, or is ending: whoever keeps it sees to that. Or we have no files left to ask with.
             silence.heard()
         await asyncio.sleep(every_s)

@@ -261,9 +261,7 @@ async def stop(paths: Paths) -> bool:
         try:
             await client.stop()
         except EgressSilent:
-            raise MusterError(
-                f"The egress (process {pid}) does not answer. `kill -9 {pid}` ends it; what completed is not lost."
-            ) from None
+            raise MusterError(silent(pid)) from None
         except EgressUnreachable:
             # It ended in the middle of its answer, or before.
             pass
@@ -274,6 +272,13 @@ async def stop(paths: Paths) -> bool:
             raise MusterError(f"The egress was told to stop and has not yet. See {places(paths).log}.")
         await asyncio.sleep(_PAUSE_S)
     return True
+
+
+def silent(pid: int | None) -> str:
+    """What to say of an egress that does not answer, and how it is ended by hand."""
+    if pid is None:
+        return "The egress does not answer, and which process it is cannot be told. Look for `egress.process` with ps."
+    return f"The egress (process {pid}) does not answer. `kill -9 {pid}` ends it; what completed is not lost."
 
 
 def kill(paths: Paths) -> int:

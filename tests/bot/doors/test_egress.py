@@ -15,6 +15,7 @@ import pytest
 
 from bot.commands import sections
 from bot.doors.cli import DONE, FAILED, NOT_RUNNING, run
+from bot.errors import UserError
 from bot.operators import owner_identity
 from bot.outlet.process import pid_of, places
 from bot.paths import Paths
@@ -51,6 +52,20 @@ def test_the_emergency_stop_needs_nobody(paths: Paths, capsys: pytest.CaptureFix
     assert not (paths.state / "estop").exists()
     assert muster("estop", "--clear") == DONE
     assert "There was no emergency stop." in capsys.readouterr().out
+
+
+def test_the_emergency_stop_reaches_an_egress_where_its_file_cannot_be_written(
+    paths: Paths, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise UserError("no more files here.")
+
+    monkeypatch.setattr("bot.outlet.stop.pull", fail)
+    assert muster("estop") == FAILED
+    assert "no more files here." in capsys.readouterr().err, "nobody knows of it"
+    assert muster("egress", "--detach") == DONE
+    assert muster("estop") == DONE
+    assert (paths.state / "estop").exists(), "the egress wrote it"
 
 
 def test_an_egress_is_started_looked_at_stopped_for_all_and_ended(

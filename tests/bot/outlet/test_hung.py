@@ -30,8 +30,10 @@ __all__ = ["home"]
 
 def test_it_must_be_silent_for_long_and_to_several_calls() -> None:
     silence = Silence()
-    assert not any(silence.missed(at, at + HUNG_S * 10, HUNG_S) for at in range(TIMES - 1)), "a machine that stalled"
-    assert silence.missed(100.0, 100.0 + HUNG_S, HUNG_S)
+    stalled = [silence.missed(at * HUNG_S, (at + 1) * HUNG_S, HUNG_S) for at in range(TIMES + 1)]
+    assert not any(stalled), "we were away ourselves"
+    for now in (200.0, 205.0, 210.0):
+        assert not silence.missed(now, now + 5, HUNG_S), "what was before does not count"
     silence.heard()
     times = range(0, int(HUNG_S), 10)
     assert [silence.missed(at, at + 5, HUNG_S) for at in times] == [False] * len(times)
