@@ -120,6 +120,8 @@ class Egress:
                 await asyncio.to_thread(files.write, self._paths.settings, settings.model_dump_json())
                 self._interception.take(settings.accounts)
             except OSError as error:
+                # What nobody would find again is not to hold meanwhile, either.
+                await self.gate.set_settings(self._settings)
                 where = error.filename or self._paths.settings
                 raise UnusableSettings(f"{where} cannot be written: {error.strerror}.") from None
             self._settings = settings

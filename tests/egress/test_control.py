@@ -50,6 +50,19 @@ async def test_an_agent_is_registered_used_and_forgotten(tmp_path: Path) -> None
         assert not made.paths.listener("coder0").exists()
 
 
+async def test_settings_that_cannot_be_kept_do_not_hold(tmp_path: Path) -> None:
+    async with _controlled(tmp_path) as (made, client):
+        await client.register(_coder())
+        before = await client.standing()
+        place = made.paths.settings
+        (place.with_name(f"{place.name}.new") / "in the way").mkdir(parents=True)
+        lower = LimitSettings(kind="pool", scope="host", amount=1)
+        with pytest.raises(EgressRefused, match="cannot be written"):
+            await client.settings(EgressSettings(host="here", limits=(lower,), revision="2"))
+        assert (await client.standing())["limits"] == before["limits"]
+        assert (await client.status())["revision"] == "1"
+
+
 async def test_news_of_the_ledger_is_waited_for(tmp_path: Path) -> None:
     async with _controlled(tmp_path) as (made, client):
         agent = await made.agent()
