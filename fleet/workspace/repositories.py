@@ -146,7 +146,8 @@ def _is_its_own(repository: Repository) -> bool:
     if back and (repository.git_dir / back).resolve() == inside:
         return True
     settings = _text(repository.common / "config")
-    trees = re.findall(r"^\s*worktree\s*=\s*(.+?)\s*$", settings, re.MULTILINE)
+    found = re.findall(r"^\s*worktree\s*=\s*(.+?)\s*$", settings, re.MULTILINE)
+    trees = [tree for tree in found if "\0" not in tree]
     return any((repository.common / tree.strip('"')).resolve() == repository.folder for tree in trees)
 
 

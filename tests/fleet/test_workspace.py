@@ -246,6 +246,10 @@ def test_a_submodule_is_a_repository_and_submodules_stay_empty(ground: Ground) -
         ("mkdir reftable", "as a reftable"),
         ("cd ..; mv .git elsewhere; ln -s elsewhere .git", "does not say it belongs there"),
         ("cd ..; mv .git elsewhere; echo gitdir: elsewhere > .git", "does not say it belongs there"),
+        (
+            "cd ..; mv .git elsewhere; echo gitdir: elsewhere > .git; printf 'worktree = a\\0b\\n' >> elsewhere/config",
+            "does not say it belongs there",
+        ),
         ("touch objects/pack/pack-1.promisor", "partial clone"),
     ],
 )
