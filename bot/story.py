@@ -124,7 +124,8 @@ _ENDINGS: dict[str, tuple[str, str | None]] = {
 
 #: With this begins what is said of a turn that its runtime could not finish.
 TURN_FAILED = "✖ The turn failed:"
-#: What an agent said last is the reason of its failure where so many characters of it, or all, stand there again.
+#: What an agent said last is the reason of its failure where so many characters of it, or all, stand there again, and
+#: are half of what stands there: with a few words of it an agent could keep the rest from its thread.
 _REPEATED_LEAST, _REPEATED_MOST = 20, 300
 #: Why an agent host ends that is asked to because its agent is to be frozen.
 FREEZE = "frozen"
@@ -262,7 +263,8 @@ def told(story: Story, entries: Iterable[Entry]) -> tuple[Story, list[Effect]]:
 def _failed(said: str, detail: str) -> str:
     """That a turn failed, with commands as they are typed here; what the agent said itself is not said again."""
     last = " ".join(said.strip().rpartition("\n\n")[2].split())[-_REPEATED_MOST:]
-    if len(last) < _REPEATED_LEAST or last not in " ".join(detail.split()):
+    reason = " ".join(detail.split())
+    if last not in reason or len(last) < max(_REPEATED_LEAST, min(_REPEATED_MOST, len(reason) // 2)):
         return from_shell(f"{TURN_FAILED}{detail}", sections.load())
     commands = named_in(detail, sections.load())
     return f"{TURN_FAILED} the reason stands above." + (f" Here it is {', '.join(commands)}." if commands else "")

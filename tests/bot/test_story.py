@@ -217,6 +217,9 @@ def test_a_turn_that_failed_says_why_once_and_names_commands_as_they_are_typed_t
     effects = told(OPENED, READY, started(), said(f"First.\n\n{REASON}"), ended(reason="error", detail=quoted))
     *_, short = notes(effects)
     assert written(short, "!") == "✖ The turn failed: the reason stands above. Here it is `!restore coder0`."
+    effects = told(OPENED, READY, started(), said("API Error: 403 The agent"), ended(reason="error", detail=quoted))
+    *_, whole = notes(effects)
+    assert "was cut off by ana" in whole, "a part of the reason is not the reason"
     (receipt,) = [each for each in effects if isinstance(each, Receipt) and each.state == "failed"]
     assert receipt.detail is not None
     assert quoted in receipt.detail, "the watchdog compares the causes"
