@@ -66,15 +66,16 @@ async def reload(services: Services) -> Reloaded:
     waiting = tuple(key for key in keys if getattr(old, key) != getattr(new, key))
     if not changed:
         return Reloaded(waiting=waiting)
-    services.settings = replace(old, **{key: getattr(new, key) for key in LIVE})
-    # Before anybody can use them: what is not known to be a secret is not masked.
-    services.redact.learn(masking.secrets_of(services.settings, services.environ))
+    taken = replace(old, **{key: getattr(new, key) for key in LIVE})
+    # Before anybody can use them: what is not known to be a secret is not masked. A keyring may have somebody asked.
+    services.redact.learn(await asyncio.to_thread(masking.secrets_of, taken, services.environ))
+    services.settings = taken
     try:
         notes = await _tell(services)
     except EgressRefused as error:
         services.settings = old
         return Reloaded(waiting=waiting, problem=str(error))
-    assembling.take_up(services.planner, services.settings, services.environ)
+    await asyncio.to_thread(assembling.take_up, services.planner, taken, services.environ)
     return Reloaded(changed=changed, waiting=waiting, notes=(*notes, *_missing(services)))
 
 
