@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
 
-CONNECTIONS = 16
+#: Of clients that ask one thing after the other: as many as keep every way busy.
+CONNECTIONS = 64
+#: With so few, a way that waits for a disk is idle in between.
+FEW = 16
 #: The ways are gone in turn, so often: what else the machine does meets them all.
 ROUNDS = 6
 SECONDS = 3.0
@@ -52,6 +55,10 @@ class Seen:
     """What was measured of one way."""
 
     documents: dict[str, float]
+    per_s: list[float]
+    """Requests, of each round."""
+    few_per_s: list[float]
+    """The same with few connections."""
     streams: dict[str, float] | None = None
     memory_mb: float = 0.0
 
@@ -95,20 +102,25 @@ async def _measure() -> list[Figure]:
 async def _compared(ways: dict[str, Way], folder: Path) -> dict[str, Seen]:
     """All ways in turn, several times; of each figure the median, of requests the sum."""
     documents: dict[str, list[dict[str, float]]] = {title: [] for title in ways}
+    few: dict[str, list[dict[str, float]]] = {title: [] for title in ways}
     streams: dict[str, list[dict[str, float]]] = {title: [] for title in ways}
     for way in ways.values():
-        await _documents(way, folder, WARM_S)
+        await _documents(way, folder, WARM_S, CONNECTIONS)
     for number in range(ROUNDS):
         # Forwards and backwards: who comes before one has its effect on that one (a machine that grows warm, a cache).
         turn = list(ways.items())[:: -1 if number % 2 else 1]
         for title, way in turn:
-            documents[title].append(await _documents(way, folder, SECONDS))
+            documents[title].append(await _documents(way, folder, SECONDS, CONNECTIONS))
         for title, way in turn:
             if title in _STREAMED:
+                few[title].append(await _documents(way, folder, SECONDS, FEW))
                 streams[title].append(await _streams(way, folder))
     return {
         title: Seen(
-            documents=_middle(documents[title]) | {"requests": sum(one["requests"] for one in documents[title])},
+            documents=_middle(documents[title])
+            | {"requests": sum(one["requests"] for one in documents[title] + few[title])},
+            per_s=[one["per_s"] for one in documents[title]],
+            few_per_s=[one["per_s"] for one in few[title]],
             streams=_middle(streams[title]) if streams[title] else None,
             memory_mb=way.memory_mb(),
         )
@@ -132,12 +144,22 @@ def _rates(seen: dict[str, Seen]) -> list[Figure]:
         if title != "direct":
             figures.append(Figure(name=f"{title}: CPU per request", value=found["cpu_ms"], unit="ms"))
             figures.append(Figure(name=f"{title}: RSS", value=way.memory_mb, unit="MB"))
-    ours = seen["egress"].documents["per_s"]
+    ours = seen["egress"]
     for title, least in (("bare aiohttp proxy", 0.5), ("mitmproxy", 3.0), ("LiteLLM", 10.0)):
         if title in seen:
-            ratio = ours / seen[title].documents["per_s"]
+            ratio = _ratio(ours.per_s, seen[title].per_s)
             figures.append(Figure(name=f"egress to {title}, requests/s", value=ratio, unit="times", at_least=least))
+    bare = seen["bare aiohttp proxy"]
+    ratio = _ratio(ours.few_per_s, bare.few_per_s)
+    figures.append(
+        Figure(name=f"egress to bare aiohttp proxy, {FEW} connections, requests/s", value=ratio, unit="times")
+    )
     return figures
+
+
+def _ratio(ours: list[float], others: list[float]) -> float:
+    """The median of the rounds' ratios: what was measured at about the same time is compared."""
+    return statistics.median(one / other for one, other in zip(ours, others, strict=True))
 
 
 def _delays(seen: dict[str, Seen]) -> list[Figure]:
@@ -159,9 +181,9 @@ def _delays(seen: dict[str, Seen]) -> list[Figure]:
     return figures
 
 
-async def _documents(way: Way, folder: Path, seconds: float) -> dict[str, float]:
+async def _documents(way: Way, folder: Path, seconds: float, connections: int) -> dict[str, float]:
     before = way.cpu_s()
-    found = await _load({**way.to_json(), "connections": CONNECTIONS, "seconds": seconds}, folder)
+    found = await _load({**way.to_json(), "connections": connections, "seconds": seconds}, folder)
     if found["failed"]:
         raise RuntimeError(f"{found['failed']:g} of {found['requests']:g} requests failed: {way}")
     return found | {"cpu_ms": (way.cpu_s() - before) * 1000 / found["requests"]}

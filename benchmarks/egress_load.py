@@ -1,7 +1,8 @@
 """Clients: ``python -m benchmarks.egress_load WAY.json``. Prints what they measured as JSON.
 
-One process, so that what it takes is the same for each way that is measured. WAY.json has `host` and `port`, or
-`sockets` (unix, used in turn); `path`, `headers`; `connections`; and `seconds` of documents, or `events` of streams.
+One process on uvloop, so that what it takes is little, and the same for each way that is measured. WAY.json has `host`
+and `port`, or `sockets` (unix, used in turn); `path`, `headers`; `connections`; and `seconds` of documents, or `events`
+of streams.
 """
 
 from __future__ import annotations
@@ -13,7 +14,14 @@ import statistics
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import uvloop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_Client = TypeVar("_Client", bound=asyncio.Protocol)
 
 _LENGTH = re.compile(rb"content-length:\s*(\d+)", re.IGNORECASE)
 _STAMP = re.compile(rb"@(\d+)@")
@@ -42,6 +50,15 @@ async def connect(way: dict[str, Any], number: int) -> tuple[asyncio.StreamReade
     return await asyncio.open_connection(way["host"], way["port"], limit=2**20)
 
 
+async def _connected(way: dict[str, Any], number: int, make: Callable[[], _Client]) -> _Client:
+    loop = asyncio.get_running_loop()
+    if sockets := way.get("sockets"):
+        _, client = await loop.create_unix_connection(make, sockets[number % len(sockets)])
+    else:
+        _, client = await loop.create_connection(make, way["host"], way["port"])
+    return client
+
+
 class _Asking(asyncio.Protocol):
     """Asks for one document after the other."""
 
@@ -53,8 +70,8 @@ class _Asking(asyncio.Protocol):
         self.over = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's are not of asyncio's class.
+        self._transport = cast("asyncio.Transport", transport)
         self._ask()
 
     def _ask(self) -> None:
@@ -81,6 +98,7 @@ class _Asking(asyncio.Protocol):
             self._ask()
         elif not self.over.done():
             self.over.set_result(None)
+            self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.over.done():
@@ -90,65 +108,71 @@ class _Asking(asyncio.Protocol):
 
 async def documents(way: dict[str, Any]) -> dict[str, float]:
     """Requests a second, and how long each took."""
-    loop = asyncio.get_running_loop()
     source = request(way, QUESTION)
     began = time.perf_counter()
-    clients = []
-    for number in range(way["connections"]):
-
-        def make() -> _Asking:
-            return _Asking(source, began + way["seconds"])
-
-        if sockets := way.get("sockets"):
-            transport, client = await loop.create_unix_connection(make, sockets[number % len(sockets)])
-        else:
-            transport, client = await loop.create_connection(make, way["host"], way["port"])
-        clients.append((transport, client))
-    await asyncio.gather(*(client.over for _, client in clients))
+    clients = [
+        await _connected(way, number, lambda: _Asking(source, began + way["seconds"]))
+        for number in range(way["connections"])
+    ]
+    await asyncio.gather(*(client.over for client in clients))
     took = time.perf_counter() - began
-    for transport, _ in clients:
-        transport.close()
-    times = [one for _, client in clients for one in client.took]
+    times = [one for client in clients for one in client.took]
     cuts = statistics.quantiles(times, n=100)
     return {
         "requests": len(times),
-        "failed": sum(client.failed for _, client in clients),
+        "failed": sum(client.failed for client in clients),
         "per_s": len(times) / took,
         "p50_ms": cuts[49] * 1000,
         "p99_ms": cuts[98] * 1000,
     }
 
 
+class _Listening(asyncio.Protocol):
+    """Reads one stream, and notes how late its events are."""
+
+    def __init__(self, source: bytes, events: int, late: list[float]) -> None:
+        self._source, self._events, self._late = source, events, late
+        self._rest = b""
+        self.seen = 0
+        self.over = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's are not of asyncio's class.
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.write(self._source)
+
+    def data_received(self, data: bytes) -> None:
+        now = time.monotonic_ns()
+        received = self._rest + data
+        place = 0
+        for found in _STAMP.finditer(received):
+            self.seen += 1
+            place = found.end()
+            # The first ones come while others still connect.
+            if self.seen > self._events // 4:
+                self._late.append((now - int(found[1])) / 1e6)
+        self._rest = received[place:]
+        if self.seen >= self._events:
+            self._transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.over.set_result(None)
+
+
 async def streams(way: dict[str, Any]) -> dict[str, float]:
     """How long after they were written events arrive, when all streams are open."""
     source = request(way, {**QUESTION, "stream": True, "n": way["events"]})
     late: list[float] = []
-    failed = 0
-
-    async def listen(number: int) -> None:
-        nonlocal failed
-        reader, writer = await connect(way, number)
-        writer.write(source)
-        rest, seen, events = b"", 0, way["events"]
-        while seen < events and (piece := await reader.read(2**16)):
-            now = time.monotonic_ns()
-            rest += piece
-            place = 0
-            for found in _STAMP.finditer(rest):
-                seen += 1
-                place = found.end()
-                # The first ones come while others still connect.
-                if seen > events // 4:
-                    late.append((now - int(found[1])) / 1e6)
-            rest = rest[place:]
-        failed += seen < events
-        writer.close()
-
-    await asyncio.gather(*(listen(number) for number in range(way["connections"])))
+    clients = [
+        await _connected(way, number, lambda: _Listening(source, way["events"], late))
+        for number in range(way["connections"])
+    ]
+    await asyncio.gather(*(client.over for client in clients))
     cuts = statistics.quantiles(late, n=100)
+    failed = sum(client.seen < way["events"] for client in clients)
     return {"events": len(late), "failed": failed, "p50_ms": cuts[49], "p99_ms": cuts[98]}
 
 
 if __name__ == "__main__":
     chosen = json.loads(Path(sys.argv[1]).read_text())
-    print(json.dumps(asyncio.run(streams(chosen) if "events" in chosen else documents(chosen))))
+    print(json.dumps(uvloop.run(streams(chosen) if "events" in chosen else documents(chosen))))
