@@ -7,6 +7,7 @@ schema    the tables, and opening the file
 sums      what was used since when, from hourly sums and the rows that are not in them yet
 writer    the one thread that writes, in groups
 reading   pages for whoever copies the ledger, over a connection that only reads
+opening   what is found when an egress starts
 book      all of it together, for the event loop
 """
 

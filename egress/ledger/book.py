@@ -4,38 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
-import sqlite3
 import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import structlog
-from pydantic import ValidationError
 
 from egress.entries import Action
-from egress.ledger import feed, intents, rows, schema, sums
-from egress.ledger.intents import Intents
+from egress.ledger import intents, opening, rows, sums
 from egress.ledger.reading import Reader
-from egress.ledger.rows import Denial, Settlement
 from egress.ledger.writer import Head, Seen, Work, Writer, unwritable
-from egress.settings import Registration
-from register.crashpoints import around, declare
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from egress.admission import LedgerUnwritable
     from egress.entries import Entry, Observation
     from egress.ledger.reading import Learned
-    from egress.ledger.rows import Reservation
-
-RECOVER: Final = declare("ledger.recover")
+    from egress.ledger.rows import Denial, Reservation, Settlement
+    from egress.settings import Registration
 
 _log = structlog.get_logger(__name__)
 
-#: What is written of a request that was under way when an egress ended: it never heard how it ended.
-UNDER_WAY: Final = "the egress ended while this was under way"
 #: Rows that are copied are kept for so long; sums are kept for ever.
 KEEP_S: Final = 35 * 86400.0
 _PRUNE_EVERY_S: Final = 3600.0
@@ -56,7 +47,7 @@ class Ledger:
     Methods that write raise `LedgerUnwritable` when the disk takes nothing.
     """
 
-    def __init__(self, writer: Writer, reader: Reader, opened: _Opened, clock: Callable[[], float]) -> None:
+    def __init__(self, writer: Writer, reader: Reader, opened: opening.Opened, clock: Callable[[], float]) -> None:
         self._writer = writer
         self._intents = opened.intents
         self._intents_trouble: str | None = None
@@ -89,7 +80,7 @@ class Ledger:
         Raises:
             LedgerUnusable: it cannot be opened as it is.
         """
-        opened = await asyncio.to_thread(_open, path, clock(), long)
+        opened = await asyncio.to_thread(opening.open_ledger, path, clock(), long)
         ledger: Ledger
         writer = Writer(
             opened.connection,
@@ -354,103 +345,6 @@ class Ledger:
             if self._news is not None:
                 self._news.set()
                 self._news = None
-
-
-class _Opened:
-    """What was found in the file, and beside it."""
-
-    intents: Intents
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self.connection = connection
-        self.nonce = secrets.token_hex(8)
-        self.incarnation = 0
-        self.recovered = 0
-        self.ledger: str = connection.execute("SELECT value FROM meta WHERE key = 'ledger'").fetchone()[0]
-        self.denials = {row[0]: Denial(*row) for row in connection.execute("SELECT * FROM denials")}
-        self.agents: dict[str, Registration] = {}
-        for name, text in connection.execute("SELECT name, registration FROM agents"):
-            try:
-                self.agents[name] = Registration.model_validate_json(text)
-            except ValidationError as error:
-                _log.warning("agent_unreadable", agent=name, errors=error.error_count())
-
-
-def _open(path: Path, now: float, long: int) -> _Opened:
-    connection = schema.open_for_writing(path)
-    try:
-        after, pending, files = intents.pending(path)
-        opened = _Opened(connection)
-        with around(RECOVER):
-            connection.execute("BEGIN IMMEDIATE")
-            opened.recovered = _recover(connection, after, pending, now)
-            opened.incarnation = (
-                connection.execute(
-                    "INSERT INTO incarnations (nonce, started_at) VALUES (?, ?)", (opened.nonce, now)
-                ).lastrowid
-                or 0
-            )
-            sums.advance(connection)
-            connection.execute("COMMIT")
-        intents.remove(path, files)
-        (last,) = connection.execute("SELECT coalesce(max(seq), 0) FROM entries").fetchone()
-        opened.intents = Intents(path, after=last, long=long)
-    except (sqlite3.Error, OSError) as error:
-        connection.close()
-        raise schema.LedgerUnusable(f"The ledger {path} cannot be written: {error}. Make room on its disk.") from None
-    except BaseException:
-        connection.close()
-        raise
-    return opened
-
-
-def _recover(connection: sqlite3.Connection, after: int, pending: Sequence[Reservation], now: float) -> int:
-    """Enter what the egress that ended had under way, estimated, in the order of admission.
-
-    They end at the last moment at which that egress is known to have lived: so they count in the window in which they
-    were used, however much later it comes back.
-
-    Args:
-        connection: within a transaction.
-        after: the entries of what has ended have higher seqs.
-        pending: what was reserved; some of it may have ended.
-        now: seconds since the epoch.
-    """
-    ended = {id_ for (id_,) in connection.execute("SELECT id FROM entries WHERE seq > ?", (after,))}
-    under_way = [reservation for reservation in pending if reservation.id not in ended]
-    if not under_way:
-        return 0
-    last, heard = connection.execute(
-        "SELECT coalesce(max(seq), 0), coalesce(max(ended_at), 0) FROM"
-        " (SELECT seq, ended_at FROM entries ORDER BY seq DESC LIMIT 100)"
-    ).fetchone()
-    lived = min(max(heard, *(reservation.started_at for reservation in under_way)), now)
-    feed.write(
-        connection,
-        [feed.settled(seq, _estimate(each, lived)) for seq, each in enumerate(under_way, last + 1)],
-    )
-    return len(under_way)
-
-
-def _estimate(reservation: Reservation, lived: float) -> Settlement:
-    return Settlement(
-        reservation=reservation,
-        model=None,
-        input=reservation.input,
-        output=reservation.output,
-        cache_read=reservation.cache_read,
-        cache_write=reservation.cache_write,
-        reasoning=reservation.reasoning,
-        reported=False,
-        raw=None,
-        status=None,
-        ended="upstream_gone",
-        detail=UNDER_WAY,
-        ended_at=max(reservation.started_at, lived),
-        first_byte_s=None,
-        total_s=max(0.0, lived - reservation.started_at),
-        nano_usd=reservation.nano_usd,
-    )
 
 
 def _prune(connection: sqlite3.Connection, before: float, entries: int, actions: int) -> None:

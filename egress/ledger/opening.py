@@ -1,0 +1,136 @@
+"""Opening the ledger: who was known and closed out, and what the egress before had under way, as estimates."""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from pydantic import ValidationError
+
+from egress.ledger import feed, intents, schema, sums
+from egress.ledger.intents import Intents
+from egress.ledger.rows import Denial, Settlement
+from egress.settings import Registration
+from register.crashpoints import around, declare
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from egress.ledger.rows import Reservation
+
+RECOVER: Final = declare("ledger.recover")
+
+#: What is written of a request that was under way when an egress ended: it never heard how it ended.
+UNDER_WAY: Final = "the egress ended while this was under way"
+
+_log = structlog.get_logger(__name__)
+
+
+class Opened:
+    """What was found in the file, and beside it."""
+
+    intents: Intents
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self.nonce = secrets.token_hex(8)
+        self.incarnation = 0
+        self.recovered = 0
+        self.ledger: str = connection.execute("SELECT value FROM meta WHERE key = 'ledger'").fetchone()[0]
+        self.denials = {row[0]: Denial(*row) for row in connection.execute("SELECT * FROM denials")}
+        self.agents: dict[str, Registration] = {}
+        for name, text in connection.execute("SELECT name, registration FROM agents"):
+            try:
+                self.agents[name] = Registration.model_validate_json(text)
+            except ValidationError as error:
+                _log.warning("agent_unreadable", agent=name, errors=error.error_count())
+
+
+def open_ledger(path: Path, now: float, long: int) -> Opened:
+    """Open the file, and enter what was under way when the last egress ended.
+
+    Args:
+        path: of the ledger.
+        now: seconds since the epoch.
+        long: how long a file of what is under way gets, bytes.
+
+    Raises:
+        LedgerUnusable: it cannot be opened as it is.
+    """
+    connection = schema.open_for_writing(path)
+    try:
+        after, pending, files = intents.pending(path)
+        opened = Opened(connection)
+        with around(RECOVER):
+            connection.execute("BEGIN IMMEDIATE")
+            opened.recovered = _recover(connection, after, pending, now)
+            opened.incarnation = (
+                connection.execute(
+                    "INSERT INTO incarnations (nonce, started_at) VALUES (?, ?)", (opened.nonce, now)
+                ).lastrowid
+                or 0
+            )
+            sums.advance(connection)
+            connection.execute("COMMIT")
+        intents.remove(path, files)
+        (last,) = connection.execute("SELECT coalesce(max(seq), 0) FROM entries").fetchone()
+        opened.intents = Intents(path, after=last, long=long)
+    except (sqlite3.Error, OSError) as error:
+        connection.close()
+        raise schema.LedgerUnusable(f"The ledger {path} cannot be written: {error}. Make room on its disk.") from None
+    except BaseException:
+        connection.close()
+        raise
+    return opened
+
+
+def _recover(connection: sqlite3.Connection, after: int, pending: Sequence[Reservation], now: float) -> int:
+    """Enter what the egress that ended had under way, estimated, in the order of admission.
+
+    They end at the last moment at which that egress is known to have lived: so they count in the window in which they
+    were used, however much later it comes back.
+
+    Args:
+        connection: within a transaction.
+        after: the entries of what has ended have higher seqs.
+        pending: what was reserved; some of it may have ended.
+        now: seconds since the epoch.
+    """
+    ended = {id_ for (id_,) in connection.execute("SELECT id FROM entries WHERE seq > ?", (after,))}
+    under_way = [reservation for reservation in pending if reservation.id not in ended]
+    if not under_way:
+        return 0
+    last, heard = connection.execute(
+        "SELECT coalesce(max(seq), 0), coalesce(max(ended_at), 0) FROM"
+        " (SELECT seq, ended_at FROM entries ORDER BY seq DESC LIMIT 100)"
+    ).fetchone()
+    lived = min(max(heard, *(reservation.started_at for reservation in under_way)), now)
+    feed.write(
+        connection,
+        [feed.settled(seq, _estimate(each, lived)) for seq, each in enumerate(under_way, last + 1)],
+    )
+    return len(under_way)
+
+
+def _estimate(reservation: Reservation, lived: float) -> Settlement:
+    return Settlement(
+        reservation=reservation,
+        model=None,
+        input=reservation.input,
+        output=reservation.output,
+        cache_read=reservation.cache_read,
+        cache_write=reservation.cache_write,
+        reasoning=reservation.reasoning,
+        reported=False,
+        raw=None,
+        status=None,
+        ended="upstream_gone",
+        detail=UNDER_WAY,
+        ended_at=max(reservation.started_at, lived),
+        first_byte_s=None,
+        total_s=max(0.0, lived - reservation.started_at),
+        nano_usd=reservation.nano_usd,
+    )
