@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Final
 
 from register.errors import MusterError
 from register.references import Reference, Unresolved
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+#: After its start, an egress waits so long for the orchestrator to tell what only that one knows.
+TOLD_S: Final = 10.0
 
 
 class NoCredential(MusterError):
@@ -25,6 +31,8 @@ class Credentials:
         self._known: dict[str, str] = {}
         self._files: dict[str, tuple[int, int, int]] = {}
         self._asking: dict[str, asyncio.Task[str]] = {}
+        self._told = asyncio.Event()
+        self._until = time.monotonic() + TOLD_S
 
     def __repr__(self) -> str:
         return f"<Credentials: {len(self._known)} known>"
@@ -33,6 +41,7 @@ class Credentials:
         """Take what stands for ``env:NAME`` from the orchestrator, whose environment has it; memory alone keeps it."""
         self._pushed = dict(secrets)
         self._known.clear()
+        self._told.set()
 
     def forget(self, reference: str) -> None:
         """The provider does not take it: look anew the next time."""
@@ -66,6 +75,8 @@ class Credentials:
 
     async def _fetch(self, written: str) -> str:
         reference = Reference.parse(written)
+        if reference.scheme == "env" and written not in self._pushed and reference.name not in os.environ:
+            await self._be_told()
         pushed = self._pushed.get(written)
         if pushed:
             secret = pushed
@@ -81,6 +92,12 @@ class Credentials:
             raise Unresolved(f"What {reference} points to is no credential: it has signs that no header can carry.")
         self._known[written] = secret
         return secret
+
+    async def _be_told(self) -> None:
+        """Wait for what the orchestrator tells an egress that has just started: agents ask as soon as it listens."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, self._until - time.monotonic())):
+                await self._told.wait()
 
 
 def _stamp(reference: str) -> tuple[int, int, int] | None:
