@@ -53,6 +53,7 @@ class Ledger:
         self._intents_trouble: str | None = None
         self._syncing: asyncio.TimerHandle | None = None
         self._probing: asyncio.TimerHandle | None = None
+        self._closing = False
         self._loop = asyncio.get_running_loop()
         self._reader = reader
         self._clock = clock
@@ -94,6 +95,7 @@ class Ledger:
 
     async def close(self) -> None:
         """Write what waits, if it can be written, and close the file."""
+        self._closing = True
         for timer in (self._syncing, self._probing):
             if timer is not None:
                 timer.cancel()
@@ -308,9 +310,14 @@ class Ledger:
     def _synced(self, done: asyncio.Future[None], older: Sequence[Path]) -> None:
         if (error := done.exception()) is not None:
             _log.warning("reservations_not_synced", error=str(error))
-        elif older:
+            if self._syncing is None and not self._closing:
+                self._syncing = self._loop.call_later(_PROBE_S, self._sync)
+            return
+        try:
             # What had ended before the turn was asked to be written before this, and is.
             self._intents.drop(older)
+        except OSError as trouble:
+            _log.warning("reservations_not_dropped", error=str(trouble))
 
     async def _work(self, act: Callable[[sqlite3.Connection], _T], *, owed: bool) -> _T:
         result: _T = await self._writer.put(Work(act, owed=owed))

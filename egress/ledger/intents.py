@@ -6,17 +6,18 @@ time and was not answered. It is taken back by nothing but its entry in the ledg
 only grows; when it is long, another is begun with what is still open, and the older one goes when everything that had
 ended by then is in the ledger, durably.
 
-A file is text. Its first line is an object, ``{"after": SEQ}``: what became of its reservations stands in the ledger
-after that seq. Each further line is a reservation, the list of its fields, or empty.
+A file is text. Its first line is an object, ``{"ledger": ID, "after": SEQ}``: what became of its reservations stands in
+that ledger after that seq. Each further line is a reservation, the list of its fields, or empty.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
+from pydantic import TypeAdapter
 
 from egress.ledger.rows import Reservation
 from register.crashpoints import around, declare, passing
@@ -37,6 +38,11 @@ _log = structlog.get_logger(__name__)
 #: A file of so many bytes is long.
 LONG: Final = 4 * 2**20
 _encode: Final = json.JSONEncoder(separators=(",", ":")).encode
+#: A block of a disk: less may find room at the end of the last one, on a disk that is full.
+_BLOCK: Final = 4096
+_reservation: Final = TypeAdapter(Reservation)
+#: What a column takes (sqlite.org/datatype3.html).
+_MOST: Final = 2**63 - 1
 
 
 class Intents:
@@ -44,6 +50,7 @@ class Intents:
 
     Args:
         ledger: the ledger's file; these lie beside it.
+        id: of the ledger.
         after: the last seq that is in the ledger.
         long: when another file is begun, bytes.
 
@@ -51,11 +58,13 @@ class Intents:
         OSError: no file can be made.
     """
 
-    def __init__(self, ledger: Path, *, after: int, long: int = LONG) -> None:
+    def __init__(self, ledger: Path, *, id: str, after: int, long: int = LONG) -> None:
         self._ledger = ledger
-        self._long = long
+        self._id = id
+        self._least_long = long
         self._open: dict[int, Reservation] = {}
-        self._older: dict[Path, int] = {}
+        self._older: dict[Path, tuple[int, int]] = {}
+        self._named: Path | None = None
         self._start(after, ())
 
     def begin(self, reservation: Reservation) -> None:
@@ -70,12 +79,12 @@ class Intents:
         passing(_AFTER)
 
     def probe(self) -> None:
-        """Find out whether anything can be kept, by an empty line.
+        """Find out whether anything can be kept, by empty lines.
 
         Raises:
             OSError: nothing can.
         """
-        self._append(b"\n")
+        self._append(b"\n" * _BLOCK)
 
     def end(self, number: int) -> None:
         """Its entry was asked for: a file that is begun from now on need not have it."""
@@ -95,26 +104,32 @@ class Intents:
         Raises:
             OSError: it cannot be made; the one that is there goes on.
         """
-        number, path, began = self._number, self._path, self._after
+        (number, path), began = self._file, self._after
         with around(TURN):
             self._start(after, self._open.values())
-        os.close(number)
-        self._older[path] = began
+        # It stays open until it is dropped: somebody may just be syncing it.
+        self._older[path] = number, began
 
     def sync(self) -> None:
-        """Have the file on the disk; from any thread."""
-        # A number of its own: meanwhile another file may be begun.
-        number = os.dup(self._number)
-        try:
-            os.fdatasync(number)
-        finally:
-            os.close(number)
+        """Have the file on the disk; from one other thread."""
+        # Read once: meanwhile another file may be begun.
+        number, path = self._file
+        os.fdatasync(number)
+        if self._named != path:
+            sync_folder(path.parent)
+            self._named = path
 
     def drop(self, older: Iterable[Path]) -> None:
-        """Remove files of which nothing is needed any more."""
+        """Remove files of which nothing is needed any more. Nobody syncs them.
+
+        Raises:
+            OSError: one cannot be removed; it is still among the older ones.
+        """
         for path in older:
             path.unlink(missing_ok=True)
-            self._older.pop(path, None)
+            number, _ = self._older.pop(path, (None, 0))
+            if number is not None:
+                os.close(number)
 
     @property
     def older(self) -> tuple[Path, ...]:
@@ -124,45 +139,62 @@ class Intents:
     @property
     def after(self) -> int:
         """Only of entries up to this seq nobody will ask whether they are in the ledger."""
-        return min(self._after, *self._older.values()) if self._older else self._after
+        return min(self._after, *(began for _, began in self._older.values())) if self._older else self._after
 
     def close(self) -> None:
-        """Let go of the file, which stays."""
-        os.close(self._number)
+        """Let go of the files, which stay."""
+        for number in (self._file[0], *(number for number, _ in self._older.values())):
+            os.close(number)
 
     def _start(self, after: int, reservations: Iterable[Reservation]) -> None:
         path = _next(self._ledger)
         number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        content = b"".join([_encode({"after": after}).encode() + b"\n", *map(_line, reservations)])
+        content = b"".join([_encode({"ledger": self._id, "after": after}).encode() + b"\n", *map(_line, reservations)])
         try:
             _write(number, content, 0)
         except OSError:
             os.close(number)
             path.unlink(missing_ok=True)
             raise
-        self._number, self._path, self._size, self._after = number, path, len(content), after
-        if len(content) * 4 > self._long:
-            # So much is open that it is not written anew again and again.
-            self._long = len(content) * 4
+        self._file, self._size, self._after = (number, path), len(content), after
+        # However much is open, it is not written anew again and again.
+        self._long = max(self._least_long, len(content) * 4)
 
     def _append(self, line: bytes) -> None:
-        _write(self._number, line, self._size)
+        number, _ = self._file
+        try:
+            _write(number, line, self._size)
+        except OSError:
+            # A full disk may refuse even that a file becomes shorter (file systems that copy on write).
+            self._size = os.fstat(number).st_size
+            raise
         self._size += len(line)
 
 
-def pending(ledger: Path) -> tuple[int, list[Reservation], list[Path]]:
+def pending(ledger: Path, id: str) -> tuple[int, list[Reservation], list[Path]]:
     """What the files beside a ledger hold, in the order in which it was admitted.
+
+    Files of another ledger, which was here before it, are left alone: what they hold has its entries there.
+
+    Args:
+        ledger: its file.
+        id: its own.
 
     Returns:
         After which seq of the ledger to look for the entries of all this, the reservations, and the files.
     """
     after: int | None = None
     found: dict[str, Reservation] = {}
-    files = _files(ledger)
-    for path in files:
-        begins, reservations = _read(path)
-        after = begins if after is None else min(after, begins)
-        found |= {reservation.id: reservation for reservation in reservations}
+    files = []
+    for path in _files(ledger):
+        whose, begins, reservations = _read(path)
+        if whose not in (None, id):
+            _log.warning("reservations_of_another_ledger", file=str(path), ledger=whose)
+            continue
+        files.append(path)
+        if reservations:
+            after = begins if after is None else min(after, begins)
+            found |= {reservation.id: reservation for reservation in reservations}
     return after or 0, list(found.values()), files
 
 
@@ -189,24 +221,32 @@ def _next(ledger: Path) -> Path:
     return ledger.with_name(f"{ledger.name}-open-{last + 1}")
 
 
-def _read(path: Path) -> tuple[int, list[Reservation]]:
-    after, reservations = 0, []
+def _read(path: Path) -> tuple[str | None, int, list[Reservation]]:
+    """Whose file it is (None: it does not say so), after which seq it begins, and what it holds."""
+    whose, after, reservations = None, 0, []
     # After a loss of power, the last line may be a part of one, or zeros.
     for place, line in enumerate(path.read_bytes().split(b"\n")):
         try:
-            found: Any = json.loads(line)
             if place == 0:
-                after = int(found["after"])
-            else:
-                reservations.append(Reservation._make(found))
+                first = json.loads(line)
+                whose, after = str(first["ledger"]), int(first["after"])
+            elif line:
+                reservations.append(_readable(line))
         except (ValueError, TypeError, KeyError):
-            if line:
-                _log.warning("reservation_unreadable", file=path.name, line=place + 1)
-    return after, reservations
+            _log.warning("reservation_unreadable", file=path.name, line=place + 1)
+    return whose, after, reservations
+
+
+def _readable(line: bytes) -> Reservation:
+    found = _reservation.validate_json(line)
+    if any(isinstance(value, int) and not 0 <= value <= _MOST for value in found):
+        raise ValueError("no column takes so much")
+    return found
 
 
 def _line(reservation: Reservation) -> bytes:
-    return _encode(reservation).encode() + b"\n"
+    # What stands before it may be a part that could not be taken back; after it, zeros after a loss of power.
+    return b"\n" + _encode(reservation).encode() + b"\n"
 
 
 def _write(number: int, content: bytes, size: int) -> None:

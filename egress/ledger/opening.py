@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from egress.ledger import feed, intents, schema, sums
 from egress.ledger.intents import Intents
-from egress.ledger.rows import Denial, Settlement
+from egress.ledger.rows import Denial, estimated
 from egress.settings import Registration
 from register.crashpoints import around, declare
 
@@ -62,8 +62,8 @@ def open_ledger(path: Path, now: float, long: int) -> Opened:
     """
     connection = schema.open_for_writing(path)
     try:
-        after, pending, files = intents.pending(path)
         opened = Opened(connection)
+        after, pending, files = intents.pending(path, opened.ledger)
         with around(RECOVER):
             connection.execute("BEGIN IMMEDIATE")
             opened.recovered = _recover(connection, after, pending, now)
@@ -77,10 +77,12 @@ def open_ledger(path: Path, now: float, long: int) -> Opened:
             connection.execute("COMMIT")
         intents.remove(path, files)
         (last,) = connection.execute("SELECT coalesce(max(seq), 0) FROM entries").fetchone()
-        opened.intents = Intents(path, after=last, long=long)
+        opened.intents = Intents(path, id=opened.ledger, after=last, long=long)
     except (sqlite3.Error, OSError) as error:
         connection.close()
-        raise schema.LedgerUnusable(f"The ledger {path} cannot be written: {error}. Make room on its disk.") from None
+        raise schema.LedgerUnusable(
+            f"The ledger {path} cannot be written: {error}. Is its disk full, or a file beside it another user's?"
+        ) from None
     except BaseException:
         connection.close()
         raise
@@ -99,38 +101,22 @@ def _recover(connection: sqlite3.Connection, after: int, pending: Sequence[Reser
         pending: what was reserved; some of it may have ended.
         now: seconds since the epoch.
     """
-    ended = {id_ for (id_,) in connection.execute("SELECT id FROM entries WHERE seq > ?", (after,))}
-    under_way = [reservation for reservation in pending if reservation.id not in ended]
-    if not under_way:
-        return 0
     last, heard = connection.execute(
         "SELECT coalesce(max(seq), 0), coalesce(max(ended_at), 0) FROM"
         " (SELECT seq, ended_at FROM entries ORDER BY seq DESC LIMIT 100)"
     ).fetchone()
+    if after > last:
+        # An earlier copy of the ledger was put in its place: seqs are given a second time.
+        after = 0
+    open_ = {reservation.id: reservation for reservation in pending}
+    for (id_,) in connection.execute("SELECT id FROM entries WHERE seq > ?", (after,)) if open_ else ():
+        open_.pop(id_, None)
+    under_way = list(open_.values())
+    if not under_way:
+        return 0
     lived = min(max(heard, *(reservation.started_at for reservation in under_way)), now)
     feed.write(
         connection,
-        [feed.settled(seq, _estimate(each, lived)) for seq, each in enumerate(under_way, last + 1)],
+        [feed.settled(seq, estimated(each, lived, UNDER_WAY)) for seq, each in enumerate(under_way, last + 1)],
     )
     return len(under_way)
-
-
-def _estimate(reservation: Reservation, lived: float) -> Settlement:
-    return Settlement(
-        reservation=reservation,
-        model=None,
-        input=reservation.input,
-        output=reservation.output,
-        cache_read=reservation.cache_read,
-        cache_write=reservation.cache_write,
-        reasoning=reservation.reasoning,
-        reported=False,
-        raw=None,
-        status=None,
-        ended="upstream_gone",
-        detail=UNDER_WAY,
-        ended_at=max(reservation.started_at, lived),
-        first_byte_s=None,
-        total_s=max(0.0, lived - reservation.started_at),
-        nano_usd=reservation.nano_usd,
-    )

@@ -76,6 +76,34 @@ class Settlement(NamedTuple):
     nano_usd: int | None
 
 
+def estimated(reservation: Reservation, ended_at: float, why: str) -> Settlement:
+    """How a request ended of which nothing more is known than what was assumed of it.
+
+    Args:
+        reservation: what was assumed.
+        ended_at: when it ended at the latest, seconds since the epoch.
+        why: nothing more is known.
+    """
+    return Settlement(
+        reservation=reservation,
+        model=None,
+        input=reservation.input,
+        output=reservation.output,
+        cache_read=reservation.cache_read,
+        cache_write=reservation.cache_write,
+        reasoning=reservation.reasoning,
+        reported=False,
+        raw=None,
+        status=None,
+        ended="upstream_gone",
+        detail=why,
+        ended_at=max(reservation.started_at, ended_at),
+        first_byte_s=None,
+        total_s=max(0.0, ended_at - reservation.started_at),
+        nano_usd=reservation.nano_usd,
+    )
+
+
 ENTRY_COLUMNS: Final = ("seq", *Reservation._fields[WHO], *Settlement._fields[1:])
 
 

@@ -21,9 +21,11 @@ import time
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 
+import structlog
+
 from egress.admission import LedgerUnwritable
 from egress.ledger import feed, sums
-from egress.ledger.rows import OBSERVED, Settlement
+from egress.ledger.rows import OBSERVED, Settlement, estimated
 from register.crashpoints import around, declare
 
 if TYPE_CHECKING:
@@ -32,6 +34,11 @@ if TYPE_CHECKING:
     from egress.entries import Observation
 
 COMMIT: Final = declare("ledger.commit")
+
+#: What is written of a request whose own row the database refused for what stands in it.
+UNWRITABLE: Final = "what this used could not be written"
+
+_log = structlog.get_logger(__name__)
 
 #: So many entries wait at most to be taken into the sums.
 _SUM_EVERY: Final = 2000
@@ -234,7 +241,7 @@ class Writer:
         for place, job in enumerate(group):
             result: Any
             try:
-                (result,) = self._commit([job])
+                result = self._commit_or_estimate(job)
             except Exception as error:
                 if _of_storage(error):
                     return told + self._fail(error, group[place:])
@@ -243,6 +250,17 @@ class Writer:
                 told.append((job.done, result))
         self._succeed()
         return told
+
+    def _commit_or_estimate(self, job: Job) -> Any:
+        """Write one job by itself; of a settlement that cannot be written, what had been assumed of its request."""
+        try:
+            return self._commit([job])[0]
+        except Exception as error:
+            if _of_storage(error) or not isinstance(job.what, Settlement):
+                raise
+            _log.exception("settlement_unwritable", id=job.what.reservation.id)
+            estimate = estimated(job.what.reservation, self._clock(), UNWRITABLE)
+            return self._commit([Job(estimate, None)])[0]
 
     def _succeed(self) -> None:
         self._owed.clear()

@@ -101,6 +101,7 @@ def look(path: Path, query: str) -> list[tuple[Any, ...]]:
 
 def under_way(path: Path) -> list[str]:
     """The ids of what was admitted and has no entry, as an egress that starts now would find it."""
-    after, reservations, _ = intents.pending(path)
+    ((ledger,),) = look(path, "SELECT value FROM meta WHERE key = 'ledger'")
+    after, reservations, _ = intents.pending(path, ledger)
     ended = {id_ for (id_,) in look(path, f"SELECT id FROM entries WHERE seq > {after}")}
     return [each.id for each in reservations if each.id not in ended]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import random
 import sqlite3
@@ -16,8 +17,8 @@ import pytest
 from budget.tokens import Tokens
 from egress.admission import LedgerUnwritable
 from egress.entries import Entry, Observation
-from egress.ledger import book, schema
-from egress.ledger.rows import Denial
+from egress.ledger import book, intents, schema
+from egress.ledger.rows import Denial, Reservation
 from egress.ledger.schema import LedgerUnusable
 from egress.ledger.writer import Head
 from egress.settings import Registration
@@ -151,7 +152,14 @@ async def test_a_file_of_what_is_open_stays_until_what_had_ended_is_in_the_ledge
         assert under_way(path) == []
 
 
-@pytest.mark.parametrize("torn", [b'[7,"half', b"\0" * 600, b"{}\n[1,2]\nnull\n"])
+#: What SQLite would take for no row, which would keep the egress from starting.
+ABSURD = (
+    b"\n[" + b",".join([b"[]"] * len(Reservation._fields)) + b"]",
+    b"\n[1," + b'"x",' * 15 + b"1,1," + b"%d," % 2**63 * 5 + b"1]",
+)
+
+
+@pytest.mark.parametrize("torn", [b'[7,"half', b"\0" * 600, b"{}\n[1,2]\nnull\n", *ABSURD])
 async def test_a_loss_of_power_leaves_what_was_whole(path: Path, torn: bytes) -> None:
     async with opened(path) as ledger:
         made = reservation(ledger)
@@ -162,6 +170,61 @@ async def test_a_loss_of_power_leaves_what_was_whole(path: Path, torn: bytes) ->
     async with opened(path) as ledger:
         assert ledger.recovered == 1
         assert [entry.id for entry in await ledger.entries_after(0, 10)] == [made.id]
+
+
+async def test_a_file_that_was_only_begun_makes_nobody_search_the_whole_ledger(path: Path) -> None:
+    async with opened(path) as ledger:
+        for _ in range(5):
+            await entered(ledger)
+    async with opened(path) as ledger:
+        ledger.reserve(reservation(ledger))
+        path.with_name("ledger.db-open-2").touch()
+        after, found, files = intents.pending(path, ledger.id)
+        assert (after, len(found), len(files)) == (5, 1, 2)
+    async with opened(path) as ledger:
+        assert ledger.recovered == 1
+        assert [file.name for file in path.parent.glob("ledger.db-open-*")] == ["ledger.db-open-1"]
+
+
+async def test_what_was_under_way_is_no_matter_of_another_ledger(path: Path) -> None:
+    aside = path.with_name("aside.db")
+    async with opened(path) as ledger:
+        await entered(ledger)
+        stays = reservation(ledger)
+        ledger.reserve(stays)
+    path.rename(aside)
+    for _ in range(2):
+        async with opened(path) as ledger:
+            assert ledger.recovered == 0, "it would use up budgets with what stands in the other one"
+    # It was only moved away for a while.
+    aside.rename(path)
+    async with opened(path) as ledger:
+        assert ledger.recovered == 1
+        assert [entry.id for entry in await ledger.entries_after(1, 10)] == [stays.id]
+
+
+async def test_what_a_copy_that_was_put_back_does_not_have_is_estimated_once(path: Path) -> None:
+    aside, files = path.with_name("aside.db"), {}
+    async with opened(path) as ledger:
+        await entered(ledger)
+    path.with_name("ledger.db-open-1").unlink()
+    aside.write_bytes(path.read_bytes())
+    async with opened(path) as ledger:
+        for _ in range(3):
+            await entered(ledger)
+    async with opened(path) as ledger:
+        made = [reservation(ledger) for _ in range(2)]
+        for each in made:
+            ledger.reserve(each)
+        files = {file: file.read_bytes() for file in path.parent.glob("ledger.db-open-*")}
+    aside.rename(path)
+    for recovered in (2, 0):
+        # It dies before the files are gone.
+        for file, content in files.items():
+            file.write_bytes(content)
+        async with opened(path) as ledger:
+            assert ledger.recovered == recovered
+            assert [entry.id for entry in await ledger.entries_after(1, 10)] == [each.id for each in made]
 
 
 async def test_two_egresses_one_after_the_other_use_the_same_numbers_and_other_ids(path: Path) -> None:
@@ -307,19 +370,80 @@ async def test_on_a_full_disk_nothing_is_admitted_until_there_is_room(disk: Path
         assert [id_ for _, id_ in rows][:-1] == acknowledged + [owed] * bool(owed)
 
 
+async def test_on_a_full_disk_that_gives_nothing_back_no_reservation_harms_the_next(
+    disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(number: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path, filler = disk / "ledger.db", disk / "filler"
+    kept: list[str] = []
+    async with opened(path) as ledger:
+        for _ in range(3):
+            with contextlib.suppress(OSError), filler.open("ab", buffering=0) as file:
+                while file.write(b"x" * 4096):
+                    pass
+            with monkeypatch.context() as patch, contextlib.suppress(LedgerUnwritable):
+                patch.setattr(os, "ftruncate", refused)
+                while True:
+                    made = reservation(ledger)
+                    ledger.reserve(made)
+                    kept.append(made.id)
+            filler.unlink()
+            made = reservation(ledger)
+            ledger.reserve(made)
+            kept.append(made.id)
+        assert under_way(path) == kept
+
+
+async def test_room_for_a_few_bytes_is_no_room(disk: Path) -> None:
+    filler = disk / "filler"
+    with contextlib.closing(intents.Intents(disk / "ledger.db", id="l", after=0)) as kept:
+        with contextlib.suppress(OSError), filler.open("ab", buffering=0) as file:
+            while file.write(b"x" * 4096):
+                pass
+        # There is some, at the end of the block that it has.
+        with pytest.raises(OSError, match="No space left"):
+            kept.probe()
+        filler.unlink()
+        kept.probe()
+
+
+async def test_what_could_not_be_synced_is_synced_once_it_can_be(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("egress.ledger.book._SYNC_S", 0.0)
+    monkeypatch.setattr("egress.ledger.book._PROBE_S", 0.01)
+    async with opened(path, long=1) as ledger, asyncio.timeout(LIMIT_S):
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            made = reservation(ledger)
+            ledger.reserve(made)
+            while ledger.unwritable is None:
+                await asyncio.sleep(0.02)
+            other.execute("ROLLBACK")
+        # Nobody asks for anything any more.
+        while path.with_name("ledger.db-open-1").exists():
+            await asyncio.sleep(0.02)
+        assert under_way(path) == [made.id]
+
+
 async def test_a_row_that_nothing_can_write_harms_nobody_else(path: Path) -> None:
     async with opened(path) as ledger:
         made = [reservation(ledger) for _ in range(3)]
         for each in made:
             ledger.reserve(each)
-        results = await asyncio.gather(
+        seqs = await asyncio.gather(
             ledger.settle(settlement(made[0])),
             ledger.settle(settlement(made[1], output=2**70)),
             ledger.settle(settlement(made[2])),
-            return_exceptions=True,
         )
-        assert [results[0], type(results[1]), results[2]] == [1, OverflowError, 2]
+        assert [*seqs] == [1, 2, 3]
         assert ledger.unwritable is None
+        # Something was used all the same.
+        assert [(entry.reported, entry.tokens.output) for entry in await ledger.entries_after(0, 10)] == [
+            (True, 7),
+            (False, 20),
+            (True, 7),
+        ]
 
 
 # --- sums -------------------------------------------------------------------------------------------------------------
