@@ -135,6 +135,24 @@ async def test_what_is_open_is_found_again_however_often_its_file_was_turned(
         assert ledger.head.entries == 101
 
 
+async def test_no_file_goes_before_the_name_of_the_next_one_is_on_the_disk(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, synced = intents.sync_folder, []
+
+    def noted(folder: Path) -> None:
+        real(folder)
+        synced.append({file.name for file in folder.glob("ledger.db-open-*")})
+
+    monkeypatch.setattr(intents, "sync_folder", noted)
+    monkeypatch.setattr("egress.ledger.book._SYNC_S", 0.0)
+    async with opened(path, long=1) as ledger:
+        while path.with_name("ledger.db-open-1").exists():
+            await entered(ledger)
+            await ledger.flushed()
+    assert any(names >= {"ledger.db-open-1", "ledger.db-open-2"} for names in synced)
+
+
 async def test_a_file_of_what_is_open_stays_until_what_had_ended_is_in_the_ledger(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
