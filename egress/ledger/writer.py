@@ -202,9 +202,9 @@ class Writer:
                 told = self._write(group)
                 with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left who waits
                     self._loop.call_soon_threadsafe(self._told, told, self._head)
+            if self._owed:
+                self._attempt([])
             with contextlib.suppress(sqlite3.Error):
-                if self._owed:
-                    self._commit(self._owed)
                 self._transact(sums.advance)
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         finally:

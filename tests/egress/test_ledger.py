@@ -22,6 +22,7 @@ from egress.ledger.rows import Denial, Reservation
 from egress.ledger.schema import LedgerUnusable
 from egress.ledger.writer import Head
 from egress.settings import Registration
+from register.files import sync_folder
 from tests.disks import small
 from tests.egress.ledgers import Clock, entered, look, opened, reservation, settlement, under_way
 
@@ -138,13 +139,13 @@ async def test_what_is_open_is_found_again_however_often_its_file_was_turned(
 async def test_no_file_goes_before_the_name_of_the_next_one_is_on_the_disk(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, synced = intents.sync_folder, []
+    synced: list[set[str]] = []
 
     def noted(folder: Path) -> None:
-        real(folder)
+        sync_folder(folder)
         synced.append({file.name for file in folder.glob("ledger.db-open-*")})
 
-    monkeypatch.setattr(intents, "sync_folder", noted)
+    monkeypatch.setattr("egress.ledger.intents.sync_folder", noted)
     monkeypatch.setattr("egress.ledger.book._SYNC_S", 0.0)
     async with opened(path, long=1) as ledger:
         while path.with_name("ledger.db-open-1").exists():
@@ -462,6 +463,24 @@ async def test_a_row_that_nothing_can_write_harms_nobody_else(path: Path) -> Non
             (False, 20),
             (True, 7),
         ]
+
+
+async def test_what_is_owed_at_the_end_is_written_whatever_is_beside_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("egress.ledger.writer._RETRY_S", (LIMIT_S,))
+    async with opened(path) as ledger:
+        made = [reservation(ledger) for _ in range(2)]
+        for each in made:
+            ledger.reserve(each)
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            for each, output in zip(made, (7, 2**70), strict=True):
+                with pytest.raises(LedgerUnwritable):
+                    await ledger.settle(settlement(each, output=output))
+            other.execute("ROLLBACK")
+    assert look(path, "SELECT id, reported FROM entries") == [(made[0].id, 1), (made[1].id, 0)]
+    assert under_way(path) == []
 
 
 # --- sums -------------------------------------------------------------------------------------------------------------
