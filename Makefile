@@ -40,6 +40,7 @@ lint: $(VENV)/.installed-dev ## Style, types and layers.
 	@$(BIN)/ruff check --quiet $(SOURCES)
 	@$(BIN)/ruff format --check --quiet $(SOURCES)
 	@$(BIN)/mypy --no-error-summary
+	@mkdir -p .cache
 	@$(BIN)/lint-imports >.cache/imports.log 2>&1 || { cat .cache/imports.log; exit 1; }
 
 format: $(VENV)/.installed-dev ## Rewrite the sources in the house style.
