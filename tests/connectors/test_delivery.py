@@ -643,6 +643,7 @@ class Fragile(MemoryConnector):
     def __init__(self, server: MemoryServer, *failures: Exception) -> None:
         super().__init__("fragile", server=server)
         self.failures = list(failures)
+        self.up = asyncio.Event()
         self.starts = 0
         self.stops = 0
 
@@ -650,7 +651,11 @@ class Fragile(MemoryConnector):
         self.starts += 1
         if self.failures:
             raise self.failures.pop(0)
+        self.up.set()
         await super().start(cursor)
+
+    async def connected(self) -> None:
+        await self.up.wait()
 
     async def stop(self) -> None:
         self.stops += 1
