@@ -60,8 +60,9 @@ class Completions(Dialect):
         for choice in choices if isinstance(choices, list) else ():
             if isinstance(choice, dict):
                 self._choice(choice)
-        # Some compatible servers count aloud, in every chunk: that is not the bill before the last choice has ended.
-        told = self._take(found.get("usage"), last=alone or self._finished)
+        # Some compatible servers count aloud, in every chunk, also in that which ends the last choice, and bill after
+        # it: what stands beside a choice is the bill when the stream has ended and nothing else came.
+        told = self._take(found.get("usage"), last=alone)
         if not alone or not told:
             return Fate.PASS
         return Fate.HIDE if self._hide_usage else Fate.KEEP
@@ -95,6 +96,7 @@ class Completions(Dialect):
 
     def close(self) -> None:
         # Some compatible servers send no [DONE].
+        self.final = self.final or (self._told and self._finished)
         self.ended = self.ended or self.final or self._finished
 
     def may_be_last(self, head: bytes) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from budget.tokens import Tokens
+from egress.usage import meter_of
 from tests.egress.usage.streams import document, event, metered
 
 USAGE = {
@@ -102,6 +103,15 @@ def test_a_running_count_is_the_bill_only_where_the_stream_was_whole() -> None:
     reading = metered("chat", *counting).reading
     assert (reading.reported, reading.tokens.output) == (False, 3)
     assert metered("chat", *counting, DONE).reading.reported
+
+
+def test_a_count_beside_the_last_choice_is_not_the_bill_while_another_may_follow() -> None:
+    meter = meter_of("chat", True, 200, False)
+    meter.feed(HELLO + chunk({}, "stop", usage={**USAGE, "completion_tokens": 50}))
+    assert not meter.reading.reported
+    meter.feed(chunk(usage=USAGE))
+    assert meter.reading.reported
+    assert meter.reading.so_far == TOKENS
 
 
 def test_a_document_without_a_bill_is_estimated_by_what_it_says() -> None:
