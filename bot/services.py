@@ -81,6 +81,14 @@ class Services:
     conversations: Any = None
     outlet: Any = None
     """The egress as this process knows it (bot.outlet.outlet.Outlet)."""
+    pace: Any = None
+    """Windows and their even-spread lines (bot.pacing.pace.Pace)."""
+    dispatcher: Any = None
+    """Hands tasks to agents (scheduler.dispatch.Dispatcher)."""
+    questions: Any = None
+    """What is asked of operators besides permissions (bot.questions.Questions)."""
+    reports: Any = None
+    """What is posted at times (bot.reports.posting.Reports)."""
     terminal: Any = None
     """The terminal connector, which ``GET /v1/terminal`` attaches to; None when it is not configured."""
 

@@ -401,13 +401,232 @@ quota = _table(
 budgets = _table(
     "budgets",
     Column("scope", String, primary_key=True),  # agent, host, or agent:, profile:, provider:, account: NAME
-    Column("unit", String, primary_key=True),  # tokens | usd
+    Column("unit", String, primary_key=True),  # tokens | usd | share
     Column("window", String, primary_key=True),  # empty: without an end
     Column("amount", Float, nullable=False),
     Column("policy", String, nullable=False),  # cutoff | freeze | kill
     Column("set_by", String, nullable=False),
     Column("set_at", Float, nullable=False),
+    Column("reset_at", Float),  # when the window begins anew, as a person said; null: as the clock or the provider says
+    Column("of", String),  # of a share: the account whose window it is a share of
 )
+
+# --- pacing ------------------------------------------------------------------------------------------------------
+
+#: What the ledger comes to, hour by hour; kept in the transaction that writes the ledger's rows.
+spending = _table(
+    "spending",
+    Column("hour", Integer, primary_key=True, autoincrement=False),  # of the end, in UTC, counted from 1970-01-01
+    Column("agent", String, primary_key=True),
+    Column("role", String, primary_key=True),
+    Column("profile", String, primary_key=True),
+    Column("account", String, primary_key=True),
+    Column("provider", String, primary_key=True),
+    Column("model", String, primary_key=True),  # empty: none was named
+    Column("task", String, primary_key=True),  # empty: of no task
+    Column("ledger", String, primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cache_read_tokens", BigInteger, nullable=False),
+    Column("cache_write_tokens", BigInteger, nullable=False),
+    Column("reasoning_tokens", BigInteger, nullable=False),
+    Column("usd", Float, nullable=False),  # of those whose price is known
+    Column("unpriced", BigInteger, nullable=False),  # that used tokens, and of which no price is known
+    Column("estimated", BigInteger, nullable=False),  # that used tokens, as an estimate says
+)
+Index("ix_spending_task", spending.c.task)
+
+#: What providers said of quotas, one row for each time that it was something else; the newest is also in `quota`.
+quota_history = _table(
+    "quota_history",
+    Column("seq", _Counter, primary_key=True, autoincrement=True),
+    Column("account", String, nullable=False),
+    Column("window", String, nullable=False),
+    Column("seen_at", Float, nullable=False),
+    Column("used", Float),
+    Column("reset_at", Float),
+    Column("window_s", Float),
+    Column("status", String),
+    Column("tokens", Float, nullable=False),  # weighted: what the account had used in all when this was seen
+)
+Index("ix_quota_history_window", quota_history.c.account, quota_history.c.window, quota_history.c.seen_at)
+
+#: The even-spread line of each window as it was drawn last (budget.pacing.Line).
+pace_lines = _table(
+    "pace_lines",
+    Column("window", String, primary_key=True),  # budget.pacing.Window.key
+    Column("line", JSON, nullable=False),
+    Column("drawn_at", Float, nullable=False),
+)
+
+#: What befell windows: lines drawn anew, resets, changes of plan, clock skew, contradictions.
+pace_log = _table(
+    "pace_log",
+    Column("seq", _Counter, primary_key=True, autoincrement=True),
+    Column("window", String, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("detail", JSON, nullable=False),
+)
+Index("ix_pace_log_window", pace_log.c.window, pace_log.c.at)
+
+#: Leave to spend faster than the pace; used up or over, it ends by itself.
+authorizations = _table(
+    "authorizations",
+    Column("id", String, primary_key=True),  # of the command that gave it
+    Column("scope", String, nullable=False),
+    Column("unit", String, nullable=False),  # tokens | usd | share
+    Column("amount", Float, nullable=False),
+    Column("drawn", Float, nullable=False),  # used up before the line that stands was drawn
+    Column("granted_by", String, nullable=False),
+    Column("granted_at", Float, nullable=False),
+    Column("until", Float, nullable=False),
+    Column("ended_at", Float),
+    Column("ended", String),  # used | over | taken back
+)
+
+#: Which account an agent's session is on: picked when the session starts, and kept.
+account_leases = _table(
+    "account_leases",
+    Column("agent", String, primary_key=True),
+    Column("provider", String, primary_key=True),
+    Column("account", String, nullable=False),
+    Column("launch_id", String, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("leased_at", Float, nullable=False),
+)
+
+#: Agents that stopped at a limit, and when they go on.
+continuations = _table(
+    "continuations",
+    Column("id", String, primary_key=True),
+    Column("agent", String, nullable=False),
+    Column("launch_id", String, nullable=False),
+    Column("scope", String, nullable=False),  # the window or limit that stopped it
+    Column("stopped_at", Float, nullable=False),
+    Column("resume_at", Float),  # null: not known yet
+    Column("state", String, nullable=False),  # waiting | done | dropped
+    Column("detail", Text),
+)
+Index("ix_continuations_state", continuations.c.state)
+
+#: When each agent last had something to show: a commit, a closed task, a report, an operator's answer.
+results = _table(
+    "results",
+    Column("agent", String, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("kind", String, nullable=False),  # commit | task | report | answer | launch
+)
+
+#: What is asked of operators besides permissions: whether an agent may go on, whether its task is done.
+questions = _table(
+    "questions",
+    Column("id", String, primary_key=True),
+    Column("kind", String, nullable=False),  # runaway | task
+    Column("agent", String, nullable=False),
+    Column("task", String),
+    Column("outbox_key", String, nullable=False),
+    Column("choices", JSON, nullable=False),  # [{mark, word, label}]
+    Column("state", String, nullable=False),  # pending | answered | withdrawn
+    Column("asked_at", Float, nullable=False),
+    Column("answer", String),
+    Column("answered_by", String),
+    Column("answered_at", Float),
+)
+Index("ix_questions_state", questions.c.state)
+
+# --- tasks -------------------------------------------------------------------------------------------------------
+
+#: The dispatch queue, and what became of what was in it.
+tasks = _table(
+    "tasks",
+    Column("seq", _Counter, primary_key=True, autoincrement=True),
+    Column("id", String, nullable=False, unique=True),  # eight hexadecimal digits, from the id of what asked for it
+    Column("kind", String, nullable=False),  # task | turn | ...
+    Column("text", Text, nullable=False),
+    Column("role", String),  # whose task it is to be, where no agent is named
+    Column("agent", String),  # the one agent that is to have it
+    Column("urgency", String, nullable=False),  # low | normal | high | critical
+    Column("lane", String, nullable=False),  # operator, target and urgency: tasks of one lane go in their order
+    Column("operator", String, nullable=False),  # who asked for it
+    Column("deadline", Float),
+    Column("estimate", Float),  # weighted tokens, as a person said
+    Column("parent", String),
+    Column("attachments", JSON, nullable=False),
+    Column("connector", String),  # where it was asked for
+    Column("conversation", String),
+    Column("event_id", String),
+    Column("answer_in", String),
+    Column("state", String, nullable=False),
+    # queued | dispatched | running | waiting | done | failed | cancelled
+    Column("why", String),  # of a queued one: pace | limit | unknown | price | fairness | concurrency | nobody | ...
+    Column("reason", Text),  # the same in words, as told
+    Column("look_at", Float),  # when it is looked at again, if nothing happens before
+    Column("attempt", Integer, nullable=False, default=0),
+    Column("retries", Integer, nullable=False, default=0),  # how often more it may be tried
+    Column("assigned", String),  # the agent that has it, or had it last
+    Column("runtime", String),
+    Column("model", String),
+    Column("account", String),
+    Column("message", String),  # the message that carries it
+    Column("projected_tokens", Float),
+    Column("projected_usd", Float),
+    Column("actual_tokens", Float),  # weighted; of an ended one
+    Column("actual_usd", Float),
+    Column("summary", Text),  # the agent's words at its end, or why it failed
+    Column("created_at", Float, nullable=False),
+    Column("dispatched_at", Float),
+    Column("started_at", Float),
+    Column("ended_at", Float),
+    Column("updated_at", Float, nullable=False),
+)
+Index("ix_tasks_lane", tasks.c.state, tasks.c.lane, tasks.c.seq)
+Index("ix_tasks_assigned", tasks.c.assigned, tasks.c.state)
+Index("ix_tasks_message", tasks.c.message)
+Index("ix_tasks_learned", tasks.c.role, tasks.c.ended_at)
+
+#: Each step of a task, with what it was decided on.
+task_events = _table(
+    "task_events",
+    Column("seq", _Counter, primary_key=True, autoincrement=True),
+    Column("task", String, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("state", String, nullable=False),
+    Column("reason", Text),
+    Column("decision", JSON),
+)
+Index("ix_task_events_task", task_events.c.task)
+
+#: What each flow (an operator, a role of an operator) may still be served in its round (budget.fairness).
+fair_shares = _table(
+    "fair_shares",
+    Column("flow", String, primary_key=True),
+    Column("deficit", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+)
+
+# --- reports -----------------------------------------------------------------------------------------------------
+
+#: When reports are posted, as commands said; for their kind they go before muster.yaml.
+schedules = _table(
+    "schedules",
+    Column("kind", String, primary_key=True),  # daily | weekly | fleet | budget
+    Column("cron", String, nullable=False),  # empty: off
+    Column("zone", String, nullable=False),
+    Column("set_by", String, nullable=False),
+    Column("set_at", Float, nullable=False),
+)
+
+#: What was posted, so that it is posted once: a report by its time, a crossing by its window and share.
+reports = _table(
+    "reports",
+    Column("key", String, primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("due_at", Float, nullable=False),
+    Column("posted_at", Float, nullable=False),
+)
+Index("ix_reports_kind", reports.c.kind, reports.c.due_at)
 
 # --- who may act -------------------------------------------------------------------------------------------------
 
