@@ -1,0 +1,341 @@
+"""The dispatch queue: tasks, from what a person asked for to its end, and each step of the way."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import and_, case, delete, func, insert, literal, or_, select, update
+
+from register.schema import fair_shares, ledger, task_events, tasks
+from register.store import insert_once
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from sqlalchemy import Row
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+#: States of a task that somebody has, or is being given.
+LIVE = ("dispatched", "running", "waiting")
+#: States of a task that is not over.
+OPEN = ("queued", *LIVE)
+#: States that a task ends in.
+ENDED = ("done", "failed", "cancelled")
+
+#: A query names so many ids at most; SQLite and PostgreSQL take more.
+_IDS_AT_ONCE = 500
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """One task. Tokens are weighted tokens, money is US dollars, times are seconds since the epoch."""
+
+    id: str
+    #: task, turn (an operator's words to an agent, held for a while), or a word of the operator's
+    kind: str
+    text: str
+    role: str | None = None
+    agent: str | None = None
+    urgency: str = "normal"
+    lane: str
+    operator: str
+    deadline: float | None = None
+    estimate: float | None = None
+    parent: str | None = None
+    #: As `register.queries.agent_messages.AgentMessage` has them.
+    attachments: Sequence[Mapping[str, Any]] = ()
+    connector: str | None = None
+    conversation: str | None = None
+    event_id: str | None = None
+    answer_in: str | None = None
+    #: queued, dispatched, running, waiting, done, failed or cancelled
+    state: str = "queued"
+    why: str | None = None
+    reason: str | None = None
+    look_at: float | None = None
+    #: How often it was given to an agent.
+    attempt: int = 0
+    #: How often more it may be tried.
+    retries: int = 0
+    assigned: str | None = None
+    runtime: str | None = None
+    model: str | None = None
+    account: str | None = None
+    message: str | None = None
+    projected_tokens: float | None = None
+    projected_usd: float | None = None
+    actual_tokens: float | None = None
+    actual_usd: float | None = None
+    summary: str | None = None
+    created_at: float
+    dispatched_at: float | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    updated_at: float
+    seq: int = 0
+
+    @classmethod
+    def from_row(cls, row: Row[Any]) -> Task:
+        return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """One step of a task."""
+
+    task: str
+    at: float
+    state: str
+    reason: str | None = None
+    #: What it was decided on.
+    decision: Mapping[str, Any] | None = None
+
+    @classmethod
+    def from_row(cls, row: Row[Any]) -> Step:
+        return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Used:
+    """What the requests of a task used, as far as the ledger was copied; no token is in two kinds."""
+
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    reasoning: int = 0
+    #: Of those whose price is known.
+    usd: float = 0.0
+    #: Requests that used tokens, and of which no price is known.
+    unpriced: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Counts:
+    """How many tasks are in each state that is not an end."""
+
+    by_state: Mapping[str, int] = field(default_factory=dict)
+
+    def __getitem__(self, state: str) -> int:
+        return self.by_state.get(state, 0)
+
+
+# --- writing -----------------------------------------------------------------------------------------------------
+
+
+async def add(tx: AsyncConnection, task: Task, *, decision: Mapping[str, Any] | None = None) -> bool:
+    """Put a task into the queue; False when its id is known already, and then nothing is changed."""
+    values = {name: getattr(task, name) for name in Task.__dataclass_fields__ if name != "seq"}
+    new = await insert_once(tx, tasks, **values)
+    if new:
+        step = Step(task=task.id, at=task.created_at, state=task.state, reason=task.reason, decision=decision)
+        await _step(tx, step)
+    return new
+
+
+async def change(
+    tx: AsyncConnection,
+    task_id: str,
+    *,
+    only: Sequence[str],
+    now: float,
+    attempt_is: int | None = None,
+    decision: Mapping[str, Any] | None = None,
+    step: bool = True,
+    **values: Any,
+) -> bool:
+    """Set columns of a task that is in one of the states `only`, and write down the step.
+
+    Args:
+        tx: to write in.
+        task_id: the whole id.
+        only: in another state it is left as it is.
+        now: seconds since the epoch.
+        attempt_is: only if this attempt is its latest.
+        decision: what was decided on, for the record of its steps.
+        step: whether this is a step of the task, to be remembered.
+        values: the columns.
+
+    Returns:
+        False when nothing was changed.
+    """
+    where = [tasks.c.id == task_id, tasks.c.state.in_(only)]
+    if attempt_is is not None:
+        where.append(tasks.c.attempt == attempt_is)
+    changed = (await tx.execute(update(tasks).where(*where).values(updated_at=now, **values))).rowcount > 0
+    if changed and step:
+        state = values.get("state")
+        if state is None:
+            state = await tx.scalar(select(tasks.c.state).where(tasks.c.id == task_id))
+        reason = values.get("reason") or values.get("summary")
+        await _step(tx, Step(task=task_id, at=now, state=str(state), reason=reason, decision=decision))
+    return changed
+
+
+async def _step(tx: AsyncConnection, step: Step) -> None:
+    values = {name: getattr(step, name) for name in Step.__dataclass_fields__}
+    await tx.execute(insert(task_events).values(**values))
+
+
+async def forget(tx: AsyncConnection, before: float) -> int:
+    """Delete tasks that ended before `before`, with their steps; says how many."""
+    over = select(tasks.c.id).where(tasks.c.state.in_(ENDED), tasks.c.ended_at < before)
+    await tx.execute(delete(task_events).where(task_events.c.task.in_(over)))
+    return (await tx.execute(delete(tasks).where(tasks.c.state.in_(ENDED), tasks.c.ended_at < before))).rowcount
+
+
+# --- looking -----------------------------------------------------------------------------------------------------
+
+
+async def get(tx: AsyncConnection, task_id: str) -> Task | None:
+    row = (await tx.execute(select(tasks).where(tasks.c.id == task_id))).one_or_none()
+    return None if row is None else Task.from_row(row)
+
+
+async def find(tx: AsyncConnection, begins: str, *, limit: int = 10) -> list[Task]:
+    """The tasks whose ids begin so, newest first."""
+    found = select(tasks).where(tasks.c.id.startswith(begins, autoescape=True)).order_by(tasks.c.seq.desc())
+    return [Task.from_row(row) for row in await tx.execute(found.limit(limit))]
+
+
+async def lane_heads(tx: AsyncConnection, *, limit: int = 1000) -> list[Task]:
+    """The first queued task of each lane. Each costs two looks into the index, however many wait behind it."""
+    queued = tasks.c.state == "queued"
+    first = select(func.min(tasks.c.lane).label("lane")).where(queued)
+    lanes = first.cte("lanes", recursive=True)
+    following = (
+        select(func.min(tasks.c.lane)).where(queued, tasks.c.lane > lanes.c.lane).correlate(lanes).scalar_subquery()
+    )
+    lanes = lanes.union_all(select(following).where(lanes.c.lane.is_not(None)))
+    head = tasks.alias("head")
+    oldest = (
+        select(func.min(head.c.seq))
+        .where(head.c.state == "queued", head.c.lane == lanes.c.lane)
+        .correlate(lanes)
+        .scalar_subquery()
+    )
+    heads = select(oldest.label("seq")).where(lanes.c.lane.is_not(None)).limit(limit).cte("heads")
+    found = select(tasks).join(heads, tasks.c.seq == heads.c.seq).order_by(tasks.c.seq)
+    return [Task.from_row(row) for row in await tx.execute(found)]
+
+
+async def next_in_lane(tx: AsyncConnection, lane: str, after: int) -> Task | None:
+    """The first queued task of a lane behind the place `after` (`Task.seq`)."""
+    where = (tasks.c.state == "queued", tasks.c.lane == lane, tasks.c.seq > after)
+    row = (await tx.execute(select(tasks).where(*where).order_by(tasks.c.seq).limit(1))).one_or_none()
+    return None if row is None else Task.from_row(row)
+
+
+async def live(tx: AsyncConnection) -> list[Task]:
+    """The tasks that agents have, oldest first."""
+    return await in_states(tx, LIVE)
+
+
+async def in_states(tx: AsyncConnection, states: Sequence[str], *, limit: int = 1000) -> list[Task]:
+    """Tasks in these states, oldest first."""
+    found = select(tasks).where(tasks.c.state.in_(states)).order_by(tasks.c.seq).limit(limit)
+    return [Task.from_row(row) for row in await tx.execute(found)]
+
+
+async def of_agent(tx: AsyncConnection, agent: str, *, states: Sequence[str] = LIVE) -> list[Task]:
+    """The tasks that an agent has, the one that it was given last first."""
+    where = (tasks.c.assigned == agent, tasks.c.state.in_(states))
+    found = select(tasks).where(*where).order_by(tasks.c.dispatched_at.desc(), tasks.c.seq.desc())
+    return [Task.from_row(row) for row in await tx.execute(found)]
+
+
+async def held_turns(tx: AsyncConnection, agent: str) -> list[Task]:
+    """What operators said to an agent that waits to be said, oldest first."""
+    where = (tasks.c.state == "queued", tasks.c.kind == "turn", tasks.c.agent == agent)
+    return [Task.from_row(row) for row in await tx.execute(select(tasks).where(*where).order_by(tasks.c.seq))]
+
+
+async def by_message(tx: AsyncConnection, message: str) -> Task | None:
+    """The task that a message carries, if it is the latest that carries it."""
+    row = (await tx.execute(select(tasks).where(tasks.c.message == message))).one_or_none()
+    return None if row is None else Task.from_row(row)
+
+
+async def by_event(tx: AsyncConnection, connector: str, event_id: str) -> list[Task]:
+    """The queued tasks that one chat event caused."""
+    where = (tasks.c.state == "queued", tasks.c.connector == connector, tasks.c.event_id == event_id)
+    return [Task.from_row(row) for row in await tx.execute(select(tasks).where(*where))]
+
+
+async def ended(tx: AsyncConnection, *, role: str | None = None, since: float = 0.0, limit: int = 1000) -> list[Task]:
+    """Tasks that ended since then and of which is known what they used, newest first; of a role, or of all."""
+    where = [tasks.c.ended_at >= since, tasks.c.actual_tokens.is_not(None)]
+    if role is not None:
+        where.append(tasks.c.role == role)
+    found = select(tasks).where(*where).order_by(tasks.c.ended_at.desc()).limit(limit)
+    return [Task.from_row(row) for row in await tx.execute(found)]
+
+
+async def unsettled(tx: AsyncConnection, *, limit: int = 200) -> list[Task]:
+    """Tasks that an agent had, which ended, and of which nobody has said yet what they used; oldest first."""
+    where = (tasks.c.state.in_(ENDED), tasks.c.actual_tokens.is_(None), tasks.c.attempt > 0)
+    found = select(tasks).where(*where).order_by(tasks.c.seq).limit(limit)
+    return [Task.from_row(row) for row in await tx.execute(found)]
+
+
+async def listing(tx: AsyncConnection, *, all: bool = False, since: float = 0.0, limit: int = 200) -> list[Task]:
+    """What `tasks` shows: those that are not over, oldest first; with `all`, also those that ended since then."""
+    still_open = tasks.c.state.in_(OPEN)
+    shown = or_(still_open, and_(tasks.c.state.in_(ENDED), tasks.c.ended_at >= since)) if all else still_open
+    # Those that agents have come before those that wait, however many wait.
+    rank = case((tasks.c.state == "queued", 1), else_=0)
+    found = select(tasks).where(shown).order_by(rank, tasks.c.seq).limit(limit)
+    return [Task.from_row(row) for row in await tx.execute(found)]
+
+
+async def counts(tx: AsyncConnection) -> Counts:
+    """How many tasks are in each state in which they are not over."""
+    found = select(tasks.c.state, func.count()).where(tasks.c.state.in_(OPEN)).group_by(tasks.c.state)
+    return Counts(by_state={state: int(number) for state, number in await tx.execute(found)})
+
+
+async def steps(tx: AsyncConnection, task_id: str, *, limit: int = 100) -> list[Step]:
+    """The steps of a task, oldest first; of very many the last."""
+    table = task_events
+    found = select(table).where(table.c.task == task_id).order_by(table.c.seq.desc()).limit(limit)
+    return [Step.from_row(row) for row in await tx.execute(found)][::-1]
+
+
+async def used(tx: AsyncConnection, ids: Iterable[str]) -> dict[str, Used]:
+    """What the requests of these tasks used so far; a task without requests is missing."""
+    wanted = sorted(set(ids))
+    found: dict[str, Used] = {}
+    kinds = ("input", "output", "cache_read", "cache_write", "reasoning")
+    total = sum((ledger.c[f"{kind}_tokens"] for kind in kinds), start=literal(0))
+    columns = [func.coalesce(func.sum(ledger.c[f"{kind}_tokens"]), 0) for kind in kinds]
+    unpriced = func.count().filter(ledger.c.usd.is_(None), total > 0)
+    for begin in range(0, len(wanted), _IDS_AT_ONCE):
+        of = ledger.c.task.in_(wanted[begin : begin + _IDS_AT_ONCE])
+        rows = select(ledger.c.task, *columns, func.sum(ledger.c.usd), unpriced).where(of).group_by(ledger.c.task)
+        for row in await tx.execute(rows):
+            counted = dict(zip(kinds, (int(each) for each in row[1:6]), strict=True))
+            found[row[0]] = Used(**counted, usd=float(row[6] or 0.0), unpriced=int(row[7]))
+    return found
+
+
+# --- fairness ----------------------------------------------------------------------------------------------------
+
+
+async def deficits(tx: AsyncConnection) -> dict[str, float]:
+    """What each flow may still be served in its round (budget.fairness); a flow without a row has nothing."""
+    return {row[0]: float(row[1]) for row in await tx.execute(select(fair_shares.c.flow, fair_shares.c.deficit))}
+
+
+async def keep_deficits(tx: AsyncConnection, values: Mapping[str, float], *, now: float) -> None:
+    """Set what flows may still be served; those that are not named stay as they are, and 0 is no row."""
+    named: dict[bool, list[str]] = defaultdict(list)
+    for flow, deficit in values.items():
+        named[deficit != 0.0].append(flow)
+    if named[False]:
+        await tx.execute(delete(fair_shares).where(fair_shares.c.flow.in_(named[False])))
+    for flow in named[True]:
+        row = {"deficit": values[flow], "updated_at": now}
+        if not await insert_once(tx, fair_shares, flow=flow, **row):
+            await tx.execute(update(fair_shares).where(fair_shares.c.flow == flow).values(**row))
