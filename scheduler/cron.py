@@ -1,0 +1,263 @@
+"""Times of a crontab line in somebody's time zone: when it is due next, and when it was due last. No clock, no I/O.
+
+Five fields (minute, hour, day of the month, month, day of the week) as crontab(5) has them: `*`, numbers, names
+(``mon``, ``jan``), ranges, steps and lists; both 0 and 7 are Sunday. Where both a day of the month and one of the week
+are given, either will do. Beyond crontab(5): ``L`` is the last day of the month, and days of the week may run over the
+weekend (``fri-mon``).
+
+Each minute of the wall clock that fits comes once. Where clocks are put forward over it, it comes at the moment that
+they are; where they are put back over it, it comes the first time.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left, bisect_right
+from calendar import monthrange
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from itertools import product
+from typing import TYPE_CHECKING
+
+from register.errors import MusterError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from zoneinfo import ZoneInfo
+
+#: A leap day that is a certain day of the week can be forty years away.
+_FARTHEST = 41 * 366
+
+_SHORT = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@weekly": "0 0 * * sun",
+    "@monthly": "0 0 1 * *",
+}
+
+_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+
+_EXAMPLE = 'Write five fields, such as "0 9 * * mon-fri": minute, hour, day of the month, month, day of the week.'
+
+
+class CronError(MusterError):
+    """A schedule cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    name: str
+    first: int
+    last: int
+    names: Mapping[str, int] = field(default_factory=dict)
+    #: A range may begin behind its end, and runs on from the first value then.
+    circular: bool = False
+
+    @property
+    def allowed(self) -> str:
+        names = f" and {', '.join(self.names)}" if self.names else ""
+        of_this = f"{self.first} to {self.last}{names}"
+        return f"{of_this}, *, a range such as {self._range}, steps such as */2, and lists with commas"
+
+    @property
+    def _range(self) -> str:
+        return {"month": "mar-oct", "day of the week": "mon-fri"}.get(self.name, f"{self.first}-{self.first + 4}")
+
+
+_FIELDS = (
+    _Field("minute", 0, 59),
+    _Field("hour", 0, 23),
+    _Field("day of the month", 1, 31),
+    _Field("month", 1, 12, {name: number for number, name in enumerate(_MONTHS, 1)}),
+    _Field("day of the week", 0, 7, {name: number for number, name in enumerate(_DAYS)}, circular=True),
+)
+
+_PART = re.compile(r"(?:(?P<all>\*)|(?P<low>\w+)(?:-(?P<high>\w+))?)(?:/(?P<step>\d{1,4}))?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Cron:
+    """A schedule.
+
+    Raises:
+        CronError: it cannot be read, or names a day that there never is.
+    """
+
+    expression: str
+    zone: ZoneInfo
+    #: Minutes of a day, ascending.
+    _minutes: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    _days: frozenset[int] = field(init=False, repr=False, compare=False)
+    _last_day: bool = field(init=False, repr=False, compare=False)
+    _months: frozenset[int] = field(init=False, repr=False, compare=False)
+    #: As Python counts them, from Monday, which is 0.
+    _weekdays: frozenset[int] = field(init=False, repr=False, compare=False)
+    #: Both the day of the month and that of the week are given: one of them is enough.
+    _either: bool = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        words = _words(self.expression)
+        minutes, hours, days, months, weekdays = (
+            _values(word, each, self.expression) for word, each in zip(words, _FIELDS, strict=True)
+        )
+        _, _, day_word, _, weekday_word = words
+        settled = {
+            "_minutes": tuple(60 * hour + minute for hour, minute in product(sorted(hours), sorted(minutes))),
+            "_days": days - {_LAST},
+            "_last_day": _LAST in days,
+            "_months": months,
+            "_weekdays": frozenset((number - 1) % 7 for number in weekdays),
+            "_either": not day_word.startswith("*") and not weekday_word.startswith("*"),
+        }
+        for name, value in settled.items():
+            object.__setattr__(self, name, value)
+        _make_sure_it_comes(self, months, days)
+
+    def __str__(self) -> str:
+        """In words, as far as there are short ones: ``09:00, mon-fri (Europe/Berlin)``."""
+        minute, hour, day, month, weekday = _words(self.expression)
+        if not (minute.isdigit() and hour.isdigit() and (day, month) == ("*", "*")):
+            return f"{self.expression} ({self.zone.key})"
+        which = "daily" if weekday == "*" else re.sub(r"(?<!/)\b\d\b", lambda day: _DAYS[int(day[0]) % 7], weekday)
+        return f"{int(hour):02}:{int(minute):02}, {which} ({self.zone.key})"
+
+    def fits(self, day: date) -> bool:
+        """Whether it comes on that day of the calendar."""
+        if day.month not in self._months:
+            return False
+        of_month = day.day in self._days or (self._last_day and day.day == monthrange(day.year, day.month)[1])
+        of_week = day.weekday() in self._weekdays
+        return of_month or of_week if self._either else of_month and of_week
+
+    def moment(self, day: date, minute: int) -> float:
+        """When a minute of that day comes, in seconds since the epoch."""
+        return _moment(datetime(day.year, day.month, day.day, *divmod(minute, 60)), self.zone)  # noqa: DTZ001 (a wall clock)
+
+
+def next_after(cron: Cron, at: float) -> float:
+    """When it is due for the first time after `at`; both in seconds since the epoch."""
+    day = _day_of(cron, at) - timedelta(days=1)
+    for _ in range(_FARTHEST):
+        if cron.fits(day):
+            later = bisect_right(cron._minutes, at, key=lambda minute: cron.moment(day, minute))
+            if later < len(cron._minutes):
+                return cron.moment(day, cron._minutes[later])
+        day += timedelta(days=1)
+    raise AssertionError("what comes at all comes within forty years")
+
+
+def previous_before(cron: Cron, at: float) -> float:
+    """When it was due for the last time before `at`; both in seconds since the epoch."""
+    day = _day_of(cron, at) + timedelta(days=1)
+    for _ in range(_FARTHEST):
+        if cron.fits(day):
+            earlier = bisect_left(cron._minutes, at, key=lambda minute: cron.moment(day, minute))
+            if earlier:
+                return cron.moment(day, cron._minutes[earlier - 1])
+        day -= timedelta(days=1)
+    raise AssertionError("what comes at all came within forty years")
+
+
+def _day_of(cron: Cron, at: float) -> date:
+    return datetime.fromtimestamp(at, cron.zone).date()
+
+
+# --- a wall clock that is set ------------------------------------------------------------------------------------
+
+
+def _moment(wall: datetime, zone: ZoneInfo) -> float:
+    """The moment at which a clock in `zone` shows `wall` for the first time, or is put forward over it."""
+    first, second = (wall.replace(tzinfo=zone, fold=fold) for fold in (0, 1))
+    before, after = first.utcoffset(), second.utcoffset()
+    assert before is not None
+    assert after is not None
+    if before >= after:
+        return first.timestamp()
+    # `first` is reckoned by the offset from before the change and lies behind it, `second` lies ahead of it.
+    low, high = int(second.timestamp()), int(first.timestamp())
+    while high - low > 1:
+        middle = (low + high) // 2
+        if datetime.fromtimestamp(middle, UTC).astimezone(zone).utcoffset() == before:
+            low = middle
+        else:
+            high = middle
+    return float(high)
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+#: Among days of the month: the last one.
+_LAST = 0
+
+
+def _words(expression: str) -> list[str]:
+    folded = expression.strip().casefold()
+    words = _SHORT.get(folded, folded).split()
+    if len(words) != len(_FIELDS):
+        found = f"{len(words)} field{'s' if len(words) != 1 else ''}"
+        short = f" Short forms: {', '.join(_SHORT)}." if folded.startswith("@") else ""
+        raise CronError(f"{_shown(expression)} is no schedule: it has {found}. {_EXAMPLE}{short}")
+    return words
+
+
+def _values(word: str, what: _Field, expression: str) -> frozenset[int]:
+    found: set[int] = set()
+    for part in word.split(","):
+        if part == "l" and what.name == "day of the month":
+            found.add(_LAST)
+        else:
+            found.update(_part(part, what, expression))
+    return frozenset(found)
+
+
+def _part(part: str, what: _Field, expression: str) -> Iterable[int]:
+    def wrong(why: str) -> CronError:
+        return CronError(
+            f"{_shown(expression)} is no schedule: the {what.name} {_shown(part)} {why}. Allowed are {what.allowed}."
+        )
+
+    match = _PART.fullmatch(part)
+    if match is None:
+        raise wrong("cannot be read")
+    step = int(match["step"] or 1)
+    if step == 0:
+        raise wrong("has a step of 0")
+    if match["all"]:
+        last = what.last - 1 if what.circular else what.last
+        return range(what.first, last + 1, step)
+    low = _number(match["low"], what)
+    high = low if match["high"] is None else _number(match["high"], what)
+    if low is None or high is None:
+        raise wrong("is not one")
+    if match["step"] and match["high"] is None:
+        raise wrong(f"has a step and no end; write {match['low']}-{what.last}/{step}")
+    if high < low and not what.circular:
+        raise wrong(f"runs backwards; write {match['low']}-{what.last},{what.first}-{match['high']}")
+    if high < low:
+        high += what.last
+    return range(low, high + 1, step)
+
+
+def _number(word: str, what: _Field) -> int | None:
+    if word in what.names:
+        return what.names[word]
+    if not word.isdecimal() or len(word) > 4 or not what.first <= int(word) <= what.last:
+        return None
+    return int(word)
+
+
+def _make_sure_it_comes(cron: Cron, months: frozenset[int], days: frozenset[int]) -> None:
+    """A 30th of February never comes; with a day of the week beside it, that one does."""
+    if cron._either or _LAST in days:
+        return
+    if not any(day <= monthrange(2000, month)[1] for day in days for month in months):
+        raise CronError(
+            f"{_shown(cron.expression)} is no schedule: there is no such day of the month in that month, in no year. "
+            "L is the last day of a month."
+        )
+
+
+def _shown(word: str) -> str:
+    return repr(word if len(word) <= 60 else f"{word[:60]}...")
