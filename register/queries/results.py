@@ -1,0 +1,47 @@
+"""When each agent last had something to show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from sqlalchemy import select, update
+
+from register.schema import results
+from register.store import insert_once
+
+if TYPE_CHECKING:
+    from sqlalchemy import Row
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+Kind = Literal["commit", "task", "report", "answer", "launch"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    agent: str
+    at: float
+    #: commit, task, report, answer (of an operator), or launch
+    kind: str
+
+    @classmethod
+    def from_row(cls, row: Row[Any]) -> Result:
+        return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
+
+
+async def note(tx: AsyncConnection, agent: str, kind: Kind, at: float) -> None:
+    """Write that an agent had something to show at `at`; what is older than what is known changes nothing."""
+    if await insert_once(tx, results, agent=agent, at=at, kind=kind):
+        return
+    older = (results.c.agent == agent, results.c.at < at)
+    await tx.execute(update(results).where(*older).values(at=at, kind=kind))
+
+
+async def every(tx: AsyncConnection) -> dict[str, Result]:
+    """By agent."""
+    return {row.agent: Result.from_row(row) for row in await tx.execute(select(results))}
+
+
+async def get(tx: AsyncConnection, agent: str) -> Result | None:
+    row = (await tx.execute(select(results).where(results.c.agent == agent))).one_or_none()
+    return None if row is None else Result.from_row(row)
