@@ -1,0 +1,249 @@
+"""The even-spread line of a window: how much of it may be used by when. Pure; times are seconds since the epoch.
+
+A window is one limit over one stretch of time: what a provider grants in seven days, or a budget of a month. Its line
+is straight, from what is used when it is drawn to the limit at the reset. It is drawn anew each midnight of the
+operator's zone (for windows under two days: each fifth of the window), so that what was not used is spread over the
+rest; and whenever something changes: the limit, the reset, an authorization, an observation that contradicts it.
+
+Numbers come from providers and from files. One that is no number, or makes no sense, is never taken for room: a limit
+that is none allows nothing, a use that is none is unknown.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Literal, TypeAlias
+from zoneinfo import ZoneInfo
+
+if TYPE_CHECKING:
+    from datetime import date
+
+Unit: TypeAlias = Literal["tokens", "usd", "share"]
+Certainty: TypeAlias = Literal["provider", "user", "estimated", "unknown"]
+Cause: TypeAlias = Literal["first", "midnight", "fifth", "limit", "authorization", "observation", "reset"]
+
+DAY_S = 86_400.0
+#: Windows shorter than this have their line drawn anew each fifth, not each midnight.
+SHORT_S = 2 * DAY_S
+#: Times of a reset that differ by no more than this are the same: providers round, and their clocks differ.
+JITTER_S = 120.0
+#: A use that falls by no more than this share of the limit is rounding.
+ROUNDING = 0.015
+#: Of the burst, by how well the window is known.
+_BURST = {"provider": 1.0, "user": 1.0, "estimated": 0.5, "unknown": 0.0}
+#: So much later than estimated a reset is taken to be, as a share of the window's length.
+_LATER = 0.05
+#: The last moment that calendars here go to: the end of the year 9998.
+_LAST = 253_370_764_800.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Window:
+    """One limit over one stretch of time, as it is known now."""
+
+    key: str
+    """Unique and stable: ``account:main/7d`` (a provider's quota), ``host/tokens/day``, ``agent:coder0/usd/month``,
+    ``role:coder/share/account:main/7d``."""
+    scope: str
+    """What is counted, as budget.scopes writes it: ``account:main``, ``role:coder``, ``agent:coder0``, ``host``, ..."""
+    unit: Unit
+    """Weighted tokens, US dollars, or a share of an account's window."""
+    limit: float
+    """In `unit`; of shares 1.0 is the whole window."""
+    begins_at: float | None = None
+    resets_at: float | None = None
+    """None: not known, or there is none."""
+    length_s: float | None = None
+    certainty: Certainty = "unknown"
+    """How the time of the reset is known."""
+    used: float | None = None
+    """In `unit`. None: not known, as nothing was observed, or too long ago."""
+    used_at: float | None = None
+    """When that was observed."""
+    per_token: float | None = None
+    """Of a window in shares: what one weighted token is of it, as learned. None: not known yet."""
+    hard: bool = True
+    """Work that passes the limit is cut off, by the provider or by the egress, so that a margin is kept for tasks that
+    cost more than projected. False: the limit only paces."""
+
+    @property
+    def is_quota(self) -> bool:
+        """Whether it is a provider's own, so that nobody here can allow more than all of it."""
+        return self.unit == "share" and self.scope.startswith("account:")
+
+    @property
+    def known_use(self) -> float | None:
+        """What is used, at least 0; None: not known."""
+        return max(0.0, self.used) if self.used is not None and math.isfinite(self.used) else None
+
+    @property
+    def known_limit(self) -> float:
+        """The limit; 0 where it is no amount."""
+        return self.limit if math.isfinite(self.limit) and self.limit > 0 else 0.0
+
+    @property
+    def length(self) -> float | None:
+        """Seconds; None: not known, or without an end."""
+        if self.length_s is not None and math.isfinite(self.length_s) and self.length_s > 0:
+            return self.length_s
+        if self.begins_at is None or self.resets_at is None:
+            return None
+        length = self.resets_at - self.begins_at
+        return length if math.isfinite(length) and length > 0 else None
+
+    @property
+    def is_short(self) -> bool:
+        """Whether its line is drawn anew each fifth, not each midnight."""
+        return self.length is not None and self.length < SHORT_S
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Policy:
+    """How strictly the pace is kept."""
+
+    burst: float = 0.03
+    """What may be used beyond the line, as a share of the window at its beginning; it shrinks to nothing."""
+    borrow: float = 0.5
+    """What high urgency may take of the next day, as a share of it; of short windows, of the next fifth."""
+    zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
+    """In which midnights count."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """Straight from what was used to the limit at the reset."""
+
+    window: str
+    """The key."""
+    drawn_at: float
+    drawn_used: float
+    limit: float
+    resets_at: float | None
+    """As it was taken to be: later than a reset that is only estimated, a whole length away where none is known. None:
+    there is no end to spread up to, so that all of the limit may be used at any time."""
+    cause: Cause
+    ahead: float = 0.0
+    """How far the use was beyond the lines before this one since the last midnight (or fifth): it counts against the
+    burst and against what is borrowed, so that drawing a line out of turn gives neither of them anew."""
+    known: bool = True
+    """Whether the use was known when it was drawn."""
+
+
+def line_at(line: Line, t: float) -> float:
+    """What may be used by `t` at an even pace, in the window's unit. Of what began beyond its limit: what was used."""
+    if line.resets_at is None or line.drawn_used >= line.limit:
+        return max(line.limit, line.drawn_used)
+    span = line.resets_at - line.drawn_at
+    part = min(1.0, max(0.0, (t - line.drawn_at) / span)) if span > 0 else 1.0
+    return line.drawn_used + (line.limit - line.drawn_used) * part
+
+
+def burst_at(window: Window, policy: Policy, t: float) -> float:
+    """What may be used beyond the line at `t`: less the less time remains, and the less certain the window is."""
+    length = window.length
+    if length is None or window.resets_at is None:
+        return 0.0
+    remaining = min(1.0, max(0.0, (window.resets_at - t) / length))
+    return policy.burst * window.known_limit * remaining * _BURST[window.certainty]
+
+
+def redrawn(
+    window: Window, line: Line | None, now: float, policy: Policy, *, cause: Cause | None = None
+) -> Line | None:
+    """The line that is to stand from now on; None: the one that stands holds.
+
+    Args:
+        window: as it is known now.
+        line: that stands; None: there is none yet.
+        now: seconds since the epoch.
+        policy: whose midnights.
+        cause: something happened that the window and the line do not show: an authorization was given or used up, or
+            an observation contradicts what was counted.
+    """
+    found = _cause(window, line, now, policy) or cause
+    if found is None:
+        return None
+    ahead = 0.0
+    used = window.known_use
+    if line is not None and found in ("limit", "authorization", "observation"):
+        beyond = max(0.0, used - line_at(line, now)) if used is not None and line.known else 0.0
+        ahead = line.ahead + beyond
+    return Line(
+        window=window.key,
+        drawn_at=now,
+        drawn_used=0.0 if used is None else used,
+        limit=window.known_limit,
+        resets_at=_reset(window, now),
+        cause=found,
+        ahead=ahead,
+        known=used is not None,
+    )
+
+
+def next_turn(window: Window, line: Line, t: float, policy: Policy) -> float | None:
+    """When after `t` the line is drawn anew by the clock; None: never."""
+    if line.resets_at is None:
+        return None
+    length = window.length
+    if length is not None and length < SHORT_S:
+        fifth = length / 5
+        turn = line.resets_at - fifth * math.floor((line.resets_at - t) / fifth)
+        # On the boundary itself, or where the sum is not exact, it is the next one.
+        return turn if turn > t else turn + fifth
+    return _midnight_after(t, policy.zone)
+
+
+def _cause(window: Window, line: Line | None, now: float, policy: Policy) -> Cause | None:
+    """Why the line that stands does not hold any more; None: it does."""
+    if line is None or line.window != window.key:
+        return "first"
+    length = window.length or 0.0
+    reset = _reset(window, now)
+    if line.resets_at is not None and now >= line.resets_at:
+        return "reset"
+    if _known_reset(window, now) is not None and reset is not None:
+        if line.resets_at is None or abs(reset - line.resets_at) > JITTER_S:
+            later = line.resets_at is not None and reset - line.resets_at > length / 2 > 0
+            return "reset" if later and line.known else "observation"
+    elif (reset is None) != (line.resets_at is None):
+        return "observation"
+    if abs(window.known_limit - line.limit) > 1e-9 * max(window.known_limit, line.limit):
+        return "limit"
+    used = window.known_use
+    if used is not None and (not line.known or used < line.drawn_used - ROUNDING * line.limit):
+        return "observation"
+    if now < line.drawn_at - JITTER_S:
+        # The clock went back: the line would stand still until it is where it was.
+        return "observation"
+    turn = next_turn(window, line, line.drawn_at, policy)
+    if turn is not None and turn <= now:
+        return "fifth" if window.is_short else "midnight"
+    return None
+
+
+def _reset(window: Window, now: float) -> float | None:
+    """When the window is taken to reset."""
+    length = window.length
+    known = _known_reset(window, now)
+    if known is not None:
+        return known + (_LATER * length if window.certainty == "estimated" and length is not None else 0.0)
+    return None if length is None else now + length
+
+
+def _known_reset(window: Window, now: float) -> float | None:
+    at = window.resets_at
+    return at if at is not None and math.isfinite(at) and now < at <= _LAST and window.certainty != "unknown" else None
+
+
+def _midnight_after(t: float, zone: ZoneInfo) -> float | None:
+    if not 0 <= t < _LAST:
+        return None
+    midnight = _midnight(datetime.fromtimestamp(t, zone).date() + timedelta(days=1), zone)
+    return midnight if midnight > t else None
+
+
+def _midnight(day: date, zone: ZoneInfo) -> float:
+    """When a day begins; where clocks leave out midnight, when they do so."""
+    return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC).timestamp()
