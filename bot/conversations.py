@@ -24,6 +24,7 @@ from bot.commands.table import NONE, OPERATOR, Permission
 from bot.doors import chat
 from bot.errors import UserError
 from bot.headway import Headway
+from bot.questions import ASKED, word_of
 from bot.saying import Place
 from bot.telling import QUESTION
 from connectors import inbox, outbox
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from connectors.inbox import Arrival
     from connectors.messages import Inbound
     from register.queries.agents import AgentRow
+    from register.queries.questions import Question
 
 log = structlog.get_logger(__name__)
 
@@ -285,14 +287,17 @@ class Conversations:
 
     async def _reaction(self, arrival: Arrival, body: Reaction, permission: Permission) -> None:
         inbound = arrival.inbound
-        choice = by_mark(body.key)
+        choice, asking = by_mark(body.key), self.services.questions
         row = None
-        if choice is not None:
+        if choice is not None or await asking.is_mark(body.key):
             row = await self.utterances.find(
                 inbound.connector,
-                (QUESTION, confirmation_key("")),
+                (QUESTION, ASKED, confirmation_key("")),
                 lambda tx: outbox.by_event(tx, inbound.connector, body.target),
             )
+        if row is not None and (question := await asking.about(row.key)) is not None:
+            await self._reaction_to_question(arrival, question, word_of(question, body.key), permission)
+            return
         async with self.services.store.read() as tx:
             approval = await approvals.by_outbox_key(tx, row.key) if row is not None else None
         if row is None or choice is None:
@@ -336,6 +341,24 @@ class Conversations:
             await inbox.finish(tx, arrival.seq, now, detail=outcome)
         self.services.agents.bring_mail(approval.agent)
         self.services.delivery.wake()
+
+    async def _reaction_to_question(
+        self, arrival: Arrival, question: Question, word: str | None, permission: Permission
+    ) -> None:
+        if word is None:
+            await self._answer(arrival, None, detail="a reaction that means nothing here")
+            return
+        if permission < OPERATOR:
+            await self._answer(arrival, f"Only operators answer this; you are {permission}.", detail="refused")
+            return
+        try:
+            async with self.services.store.write(REACT) as tx:
+                await self.services.questions.answer(tx, question, word, by=arrival.inbound.identity)
+                await inbox.finish(tx, arrival.seq, self.services.clock(), detail="done")
+        except UserError as error:  # and nothing of it stands
+            await self._answer(arrival, f"Not done: {error}", detail="refused")
+        else:
+            await self.services.questions.after(question, word)
 
     # --- taking back and editing --------------------------------------------------------------------------------
 

@@ -37,6 +37,7 @@ from bot.operators import Operators
 from bot.outlet.outlet import Outlet
 from bot.peers import Peers
 from bot.pictures import Pictures
+from bot.questions import Questions
 from bot.registers import open_register
 from bot.saying import Speaker
 from bot.services import Services
@@ -200,6 +201,7 @@ async def _running(
         planner=planner,
         terminal=next((each for each in connectors.values() if each.kind == "terminal"), None),
     )
+    services.questions = Questions(services)
     if egress is not None:
         services.outlet = Outlet(services=services, source=egress, environ=environ, host=socket.gethostname())
     executor = Executor(services)

@@ -1,10 +1,10 @@
-"""Commands of the section *approvals*: what agents ask for, and what was allowed for always."""
+"""Commands of the section *approvals*: what agents ask for, and what is asked about them."""
 
 from __future__ import annotations
 
 from bot.commands.context import Context
 from bot.commands.table import OPERATOR, Reply, command
-from bot.commands.types import ApprovalId, GrantId
+from bot.commands.types import ApprovalId, GrantId, QuestionId
 
 
 @command("approvals", permission=OPERATOR, help_section="approvals", audited=False, effects=False)
@@ -38,6 +38,27 @@ async def deny(ctx: Context, id: ApprovalId) -> Reply:
     from bot.approvals import answer_by_command
 
     return await answer_by_command(ctx, id, "deny")
+
+
+@command("questions", permission=OPERATOR, help_section="approvals", audited=False, effects=False)
+async def questions(ctx: Context) -> Reply:
+    """What is asked about agents and their tasks, and waits for an answer."""
+    from bot.questions import listing
+
+    return await listing(ctx)
+
+
+@command("answer", permission=OPERATOR, help_section="approvals")
+async def answer(ctx: Context, id: QuestionId, word: str) -> Reply:
+    """Answer a question about an agent or a task, as its message says.
+
+    Args:
+        id: of the question; its beginning is enough.
+        word: one of the answers that it offers.
+    """
+    from bot.questions import answer_by_command
+
+    return await answer_by_command(ctx, id, word)
 
 
 @command("grants", permission=OPERATOR, help_section="approvals", audited=False, effects=False)

@@ -63,7 +63,7 @@ def words_of(services: Services) -> Callable[[str], Awaitable[Sequence[str]]]:
                 return sorted(services.planner.profiles)
             case "accounts":
                 return sorted(services.settings.accounts)
-            case "approvals" | "grants" | "dead-letters":
+            case "approvals" | "questions" | "grants" | "dead-letters":
                 return await _ids(services, source)
             case _:
                 return ()
@@ -74,11 +74,13 @@ def words_of(services: Services) -> Callable[[str], Awaitable[Sequence[str]]]:
 async def _ids(services: Services, source: str) -> list[str]:
     from bot.letters import SHORT
     from connectors import outbox
-    from register.queries import agent_messages, approvals
+    from register.queries import agent_messages, approvals, questions
 
     async with services.store.read() as tx:
         if source == "approvals":
             return [each.id for each in await approvals.in_states(tx, ["pending"])]
+        if source == "questions":
+            return [each.id for each in await questions.pending(tx)]
         if source == "grants":
             return [each.id for each in await approvals.list_grants(tx)]
         inward, outward = await agent_messages.stranded(tx), await outbox.dead_letters(tx)

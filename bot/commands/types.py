@@ -30,6 +30,8 @@ SandboxName = NewType("SandboxName", str)
 AccountName = NewType("AccountName", str)
 #: The id of a permission request that waits, as `approvals` completes it.
 ApprovalId = NewType("ApprovalId", str)
+#: The id of a question that waits, as `questions` completes it.
+QuestionId = NewType("QuestionId", str)
 #: The id of what is allowed for always, as `grants` completes it.
 GrantId = NewType("GrantId", str)
 #: The id of what could not be delivered, as `dead-letters` completes it.
@@ -123,6 +125,7 @@ ROLE = replace(TEXT, label="ROLE", source="roles")
 SANDBOX = replace(TEXT, label="SANDBOX", source="sandboxes")
 ACCOUNT = replace(TEXT, label="ACCOUNT", source="accounts")
 APPROVAL = replace(TEXT, label="ID", source="approvals")
+QUESTION = replace(TEXT, label="ID", source="questions")
 GRANT = replace(TEXT, label="ID", source="grants")
 LETTER = replace(TEXT, label="ID", source="dead-letters")
 WORDS = ValueType(label="TEXT", expected="some text", read=_rest, schema={"type": "string", "minLength": 1}, rest=True)
@@ -137,6 +140,7 @@ _KNOWN: dict[Any, ValueType] = {
     SandboxName: SANDBOX,
     AccountName: ACCOUNT,
     ApprovalId: APPROVAL,
+    QuestionId: QUESTION,
     GrantId: GRANT,
     LetterId: LETTER,
     AgentName: ValueType(

@@ -18,6 +18,7 @@ from bot.conversations import Conversations
 from bot.events import EventHub
 from bot.operators import Operators
 from bot.pictures import Pictures
+from bot.questions import Questions
 from bot.saying import Speaker
 from bot.services import Services
 from bot.strangers import Strangers
@@ -63,6 +64,7 @@ async def main(folder: Path) -> None:
         capabilities=lambda name: ALL_CAPABILITIES,
         delivery=SimpleNamespace(wake=woken.set),
     )
+    services.questions = Questions(services)
     speaker = Speaker(folder / "files")
     conversations = Conversations(
         services,
