@@ -9,18 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from zoneinfo import ZoneInfo
 
+from bot import spending_settings as spending
 from bot.errors import ConfigError
 from bot.settings import Account as Account
 from bot.settings import ConnectorSettings as ConnectorSettings
 from bot.settings import MusterFile as MusterFile
 from bot.settings import Settings as Settings
 from connectors import registry
-from egress.apis import PROVIDERS
 from fleet import roles, roster, yamlfile
-from fleet.names import is_agent_name
 from fleet.problems import FileProblems, Problem, suggestion
 from fleet.sandbox import profiles
-from fleet.sandbox.profiles import ProfileProblem
 from register.errors import MusterError
 
 if TYPE_CHECKING:
@@ -146,7 +144,8 @@ def _load(paths: Paths) -> Settings:
     known = document.validate(MusterFile)
     connectors, broken = _connectors(document, raw.get("connectors"))
     _check_operators(document, raw)
-    _check_spending(document, raw, known)
+    spending.check(document, raw, known, paths)
+    _check_schedules(document, raw, known)
     document.check()
     if known is None:
         raise AssertionError("a file that is not valid has a problem")
@@ -174,6 +173,8 @@ def _settings(
         watchdog=known.watchdog,
         retention=known.retention,
         budgets=known.budgets,
+        pacing=known.pacing,
+        schedules=known.schedules,
         sandboxes=known.sandboxes,
         register_url=known.register_.url or paths.register_url,
         register_password=known.register_.password,
@@ -250,36 +251,15 @@ def _check_operators(document: yamlfile.Document, raw: Mapping[str, Any]) -> Non
             )
 
 
-def _check_spending(document: yamlfile.Document, raw: Mapping[str, Any], known: MusterFile | None) -> None:
-    """Whether what budgets and sandbox profiles name is there."""
-
-    def names_of(*keys: str) -> Mapping[str, Any]:
-        here: Any = raw
-        for key in keys:
-            here = here.get(key) if isinstance(here, dict) else None
-        return here if isinstance(here, dict) else {}
-
-    named: dict[str, list[str]] = {
-        "accounts": list(names_of("accounts")),
-        "providers": list(PROVIDERS),
-        "profiles": [*profiles.BUILT_IN, *names_of("sandboxes")],
-    }
-    for block, there in named.items():
-        for name in names_of("budgets", block):
-            if name not in there:
-                document.report(
-                    ("budgets", block, name),
-                    f"there is none of this name.{suggestion(name, there)} There are {', '.join(there) or 'none'}.",
-                )
-    default = names_of("agents").get("sandbox")
-    if isinstance(default, str) and default not in named["profiles"]:
-        document.report(("agents", "sandbox"), profiles.unknown(default, named["profiles"]))
-    for name in names_of("budgets", "agents"):
-        if not is_agent_name(name):
-            document.report(("budgets", "agents", name), "not a name for an agent, such as coder0.")
-    if known is not None:
-        try:
-            profiles.merged({name: profile.written() for name, profile in known.sandboxes.items()})
-        except ProfileProblem as problem:
-            key = () if problem.key == "name" else (problem.key,)
-            document.report(("sandboxes", problem.profile, *key), problem.message)
+def _check_schedules(document: yamlfile.Document, raw: Mapping[str, Any], known: MusterFile | None) -> None:
+    """Whether the connector is there whose room reports are posted to."""
+    if known is None or known.schedules.room is None:
+        return
+    names = list(raw.get("connectors") or {"terminal": None})
+    connector = known.schedules.room.partition(":")[0]
+    if connector not in names:
+        there = f" Configured are {', '.join(names)}."
+        document.report(
+            ("schedules", "room"),
+            f"no connector is called {connector!r}.{suggestion(connector, names)}{there}",
+        )

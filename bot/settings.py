@@ -21,9 +21,12 @@ from pydantic import (
     model_validator,
 )
 
+from bot.account_settings import Account as Account
 from bot.limits import Budgets
+from bot.pacing.settings import Pacing
 from bot.profiles import Profile
-from bot.setting_types import Block, Duration, Folder, Pattern, Size, Url
+from bot.reports.settings import Schedules
+from bot.setting_types import Block, Duration, Folder, Pattern, Size
 from fleet import liveness, logs, roster
 from fleet.problems import suggestion
 from fleet.sandbox.profiles import NAME as PROFILE_NAME
@@ -187,47 +190,6 @@ class Retention(Block):
     files: Size = Field(default=10**9, description="Files on their way to chat, and those that came from there, each.")
 
 
-class Account(Block):
-    """A login or an API key with one provider of models."""
-
-    provider: Literal["anthropic", "openai"]
-    credential: Reference | None = Field(default=None, description="Where the key is. Absent: the runtime's own login.")
-    base_url: Url | None = Field(
-        default=None,
-        description="Where the provider is reached, when it is not the provider's own address. A /v1 at the end may "
-        "stand there or not.",
-    )
-    passthrough: bool = Field(
-        default=False,
-        description="true: the runtime's own login goes through the egress, and is not replaced. For agents without "
-        "a sandbox, on the machine of the person whose login it is.",
-    )
-    server_tools: bool = Field(
-        default=False,
-        description="true: agents may use tools that the provider runs. They are billed by call or by time, which no "
-        "budget counts.",
-    )
-    premium: bool = Field(
-        default=False,
-        description="true: agents may ask for service tiers and speeds that cost more than the list price, which is "
-        "what a budget in USD counts.",
-    )
-
-    @model_validator(mode="after")
-    def _one_credential(self) -> Self:
-        if self.passthrough and self.credential is not None:
-            raise ValueError(
-                "found passthrough: true beside a credential. With passthrough the runtime's own login is used; leave "
-                "one of them out."
-            )
-        return self
-
-    @property
-    def upstream(self) -> str | None:
-        """`base_url` up to where the provider's own paths begin, each of which begins with /v1; None: not said."""
-        return None if self.base_url is None else self.base_url.removesuffix("/v1")
-
-
 PermissionWord = Literal["viewer", "operator", "admin"]
 
 
@@ -249,6 +211,7 @@ class MusterFile(Block):
     approvals: Approvals = Approvals()
     budgets: Budgets = Budgets()
     delivery: Delivery = Delivery()
+    pacing: Pacing = Pacing()
     redaction: RedactionSettings = RedactionSettings()
     sandboxes: dict[str, Profile] = Field(
         default={},
@@ -256,6 +219,7 @@ class MusterFile(Block):
     )
     register_: RegisterSettings = Field(default=RegisterSettings(), alias="register")
     retention: Retention = Retention()
+    schedules: Schedules = Schedules()
     watchdog: Watchdog = Watchdog()
     timezone: Annotated[str, AfterValidator(_timezone)] = Field(
         default="UTC", description="The zone in which times are shown, like Europe/Vienna."
@@ -264,6 +228,8 @@ class MusterFile(Block):
 
 _RETENTION = Retention()
 _BUDGETS = Budgets()
+_PACING = Pacing()
+_SCHEDULES = Schedules()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -296,6 +262,8 @@ class Settings:
     register_url: str
     retention: Retention = _RETENTION
     budgets: Budgets = _BUDGETS
+    pacing: Pacing = _PACING
+    schedules: Schedules = _SCHEDULES
     sandboxes: Mapping[str, Profile] = field(default_factory=dict)
     register_password: Reference | None = None
     timezone: ZoneInfo

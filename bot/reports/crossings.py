@@ -1,0 +1,103 @@
+"""Which windows passed 80, 90, 95 or 99 percent since that was told last. Pure.
+
+Each share is told once in each window, and of several that were passed together only the highest. It may be told again
+once the window began anew, or what is used of it fell well below, as it does when its limit is raised.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from register.queries.reports import ReportRow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from bot.reports.facts import WindowFacts
+
+SHARES: Final = (0.80, 0.90, 0.95, 0.99)
+#: From this share on it is told in quiet hours, too: next to nothing works any more.
+AT_ANY_HOUR: Final = 0.99
+#: What is used must be so much lower than when it was told for that to count as another beginning.
+_FELL: Final = 0.10
+#: Providers' resets move by a minute or two without being others (seconds).
+_JITTER: Final = 300.0
+
+#: The kind of the rows that remember what was told.
+TOLD: Final = "crossing"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Crossing:
+    """A window passed a share that was not told yet."""
+
+    window: WindowFacts
+    share: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decision:
+    crossings: Sequence[Crossing]
+    rows: Sequence[ReportRow]
+    """To be written with the message."""
+    over: frozenset[str]
+    """Keys of rows of windows that began anew."""
+
+
+def decide(windows: Iterable[WindowFacts], told: Iterable[ReportRow], now: float, *, quiet: bool) -> Decision:
+    """What is to be told, given what was.
+
+    Args:
+        windows: as they stand.
+        told: the rows of the kind `TOLD`.
+        now: seconds since the epoch.
+        quiet: whether only what cannot wait is told.
+    """
+    by_window: dict[str, list[ReportRow]] = defaultdict(list)
+    for row in told:
+        by_window[_window_of(row.key)].append(row)
+    crossings: list[Crossing] = []
+    rows: list[ReportRow] = []
+    over: set[str] = set()
+    for window in windows:
+        share, known = window.share, by_window.get(window.key, [])
+        if share is None:
+            continue
+        if known and _began_anew(window, share, known, now):
+            over |= {row.key for row in known}
+            known = []
+        passed = [each for each in SHARES if share >= each - 1e-9]
+        highest_told = max((_share_of(row.key) for row in known), default=0.0)
+        if not passed or passed[-1] <= highest_told or (quiet and passed[-1] < AT_ANY_HOUR):
+            continue
+        crossings.append(Crossing(window=window, share=passed[-1]))
+        rows += [
+            ReportRow(key=key, kind=TOLD, due_at=window.resets_at or 0.0, posted_at=now)
+            for each in passed
+            if (key := key_of(window.key, each)) not in {row.key for row in known}
+        ]
+    crossings.sort(key=lambda each: (-(each.window.share or 0.0), each.window.key))
+    return Decision(crossings=crossings, rows=rows, over=frozenset(over))
+
+
+def key_of(window: str, share: float) -> str:
+    """Under which key it is remembered that this share of a window was told."""
+    return f"crossing/{share:.2f}/{window}"
+
+
+def _window_of(key: str) -> str:
+    return key.split("/", 2)[2]
+
+
+def _share_of(key: str) -> float:
+    return float(key.split("/", 2)[1])
+
+
+def _began_anew(window: WindowFacts, share: float, told: Sequence[ReportRow], now: float) -> bool:
+    reset = max(row.due_at for row in told)
+    later = window.resets_at is None or window.resets_at > reset + _JITTER
+    if reset and now >= reset and later:
+        return True
+    return share < max(_share_of(row.key) for row in told) - _FELL
