@@ -29,7 +29,7 @@ MAY: Final[Mapping[str, frozenset[str]]] = {
     "budget": frozenset(),
     "spend": frozenset({"by", "since"}),
     "pace": frozenset(),
-    "estimate": frozenset({"text", "role"}),
+    "estimate": frozenset({"text", "role", "runtime", "model", "kind"}),
     "task add": frozenset({"text", "role", "urgency", "estimate"}),
     "task cancel": frozenset({"id"}),
     "tasks": frozenset(),

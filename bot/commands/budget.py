@@ -6,7 +6,7 @@ from typing import Literal
 
 from bot.commands.context import Context
 from bot.commands.table import ADMIN, OPERATOR, VIEWER, Reply, command
-from bot.commands.types import AgentName, Duration
+from bot.commands.types import AgentName, Duration, RoleName, RuntimeName
 
 
 @command("spend", permission=VIEWER, help_section="budget", audited=False, effects=False)
@@ -81,6 +81,30 @@ async def budget_clear(ctx: Context, scope: str, *, window: str | None = None) -
     from bot.budgeting import clear_budget
 
     return await clear_budget(ctx, scope, window=window)
+
+
+@command("estimate", permission=VIEWER, help_section="budget", audited=False, effects=False)
+async def estimate(
+    ctx: Context,
+    text: str,
+    *,
+    role: RoleName | None = None,
+    runtime: RuntimeName | None = None,
+    model: str | None = None,
+    kind: str = "task",
+) -> Reply:
+    """What a task will likely cost, by what such tasks cost before, and how good such estimates were.
+
+    Args:
+        text: the task.
+        role: whose task it is; otherwise anybody's.
+        runtime: that would do it; otherwise any.
+        model: that would do it; otherwise any.
+        kind: of the task, as `task add` has it.
+    """
+    from bot.estimating import estimate
+
+    return await estimate(ctx, text, role=role, runtime=runtime, model=model, kind=kind)
 
 
 @command("cutoff", permission=OPERATOR, help_section="budget")

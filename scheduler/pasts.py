@@ -1,0 +1,39 @@
+"""Tasks that ended, as `budget.costs` learns from them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from budget.costs import Past
+from register.queries import tasks
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from register.queries.tasks import Task
+
+#: Tasks of a role that are looked at: the newest.
+LOOKED_AT = 300
+
+
+async def pasts(tx: AsyncConnection, role: str | None, *, limit: int = LOOKED_AT) -> list[Past]:
+    """What tasks of a role came to, newest first; of all roles without one. Cancelled ones are not among them: they
+    say what was used until somebody lost interest."""
+    found = await tasks.ended(tx, role=role, limit=limit)
+    return [past for each in found if each.state != "cancelled" and (past := past_of(each)) is not None]
+
+
+def past_of(task: Task) -> Past | None:
+    """One that ended; None: it did not, or nobody knows what it used."""
+    if task.ended_at is None or task.actual_tokens is None:
+        return None
+    return Past(
+        role=task.role,
+        runtime=task.runtime,
+        model=task.model,
+        kind=task.kind,
+        tokens=task.actual_tokens,
+        usd=task.actual_usd,
+        estimated_tokens=task.projected_tokens,
+        ended_at=task.ended_at,
+    )

@@ -1,0 +1,82 @@
+"""What `estimate` answers in a room and to programs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bot.doors.client import Client
+from register.crashpoints import declare
+from register.queries import tasks
+from register.queries.tasks import Task
+from tests.bot.house import VIEWER, House, house
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+WRITTEN = declare("test.ended tasks")
+
+
+@pytest.fixture
+async def home(tmp_path: Path) -> AsyncIterator[House]:
+    async with house(tmp_path) as made:
+        yield made
+
+
+async def _ended(home: House, count: int, *, role: str = "coder", tokens: float = 10_000.0, **known: Any) -> None:
+    """Let so many tasks have ended, one an hour, each a step larger than the one before."""
+    assert home.orchestrator is not None
+    now = time.time()
+    async with home.orchestrator.store.write(WRITTEN) as tx:
+        for n in range(1, count + 1):
+            at = now - n * 3600
+            values: dict[str, Any] = {
+                "kind": "task", "text": "fix it", "role": role, "lane": "x", "operator": "memory:@ana",
+                "state": "done", "attempt": 1, "actual_tokens": tokens * n, "actual_usd": tokens * n / 1e5,
+                "projected_tokens": tokens * n * 1.25, "created_at": at, "updated_at": at, "ended_at": at,
+            } | known  # fmt: skip
+            await tasks.add(tx, Task(id=f"{role}{n}{values['state']}", **values))
+
+
+async def test_an_estimate_says_how_much_on_what_basis_and_how_good_such_estimates_were(home: House) -> None:
+    async with home.open():
+        await _ended(home, 10)
+        said = await home.ask("!estimate 'add retries to the client' --role coder", sender=VIEWER)
+        assert "| half stay within | 50k tokens | $0.5000 |" in said
+        assert "| four of five (reserved) | 80k tokens | $0.8000 |" in said
+        assert "By 10 ended tasks (role coder, kind task)." in said
+        assert "Of 10 past estimates, 10 held, and half were off by no more than 12.5k tokens (25% of what" in said
+        given = {"text": "add retries", "role": "coder"}
+        data = await asyncio.to_thread(lambda: Client(home.paths.gateway_socket).run("estimate", given).body["data"])
+    assert data["tokens"] == {"p50": 50_000, "p80": 80_000, "p90": 90_000}
+    assert data["usd"]["p90"] == pytest.approx(0.9)
+    assert (data["count"], data["guessed"], data["alike"]) == (10, False, "same")
+    assert data["past"] == {"compared": 10, "within": 10, "median_abs_error": 12_500, "median_error_share": 0.25}
+
+
+async def test_without_tasks_it_says_that_it_guesses(home: House) -> None:
+    async with home.open():
+        await _ended(home, 9, state="cancelled")
+        await _ended(home, 9, role="research")
+        said = await home.ask("!estimate 'add retries' --role coder")
+        assert "By a guess (half within 100,000 weighted tokens" in said
+        assert "because no task of role coder ended yet" in said
+        assert "No price is known of them." in said
+        assert "How good such estimates are is not known" in said
+
+
+async def test_a_text_costs_what_it_takes_to_read_it(home: House) -> None:
+    async with home.open():
+        await _ended(home, 5, tokens=1.0)
+        assert "| half stay within | 1k tokens |" in await home.ask(f"!estimate {'x' * 4000} --role coder")
+
+
+async def test_a_role_that_nobody_has_is_refused_with_the_nearest(home: House) -> None:
+    async with home.open():
+        said = await home.ask("!estimate 'add retries' --role codr")
+        assert "no role is called 'codr'. Did you mean 'coder'?" in said
+        assert "Put quotes around a text" in await home.ask("!estimate add retries --role coder")
