@@ -273,6 +273,9 @@ def muster_yaml(answers: Answers) -> str:
         "# What may be spent, in tokens or usd, in a day, week, month or 5h; and then: cutoff, freeze or kill.",
         *_BUDGETS,
         "",
+        "# How what remains of a window is spread over its time.",
+        *_PACING,
+        "",
         "# What holds for agents whose entry in roster.yaml does not say otherwise.",
         "agents:",
         "  # runtime: claude",
@@ -292,6 +295,14 @@ _ACCOUNTS = [
     "#   work:",
     "#     provider: anthropic  # or openai",
     "#     credential: env:ANTHROPIC_API_KEY",
+    "#     limit: {usd: 100, window: month}  # what may be used with it in all",
+    "#   main:",
+    "#     provider: anthropic",
+    "#     kind: subscription  # its windows are the provider's; what remains of each is spread over its time",
+    "#     credential: env:ANTHROPIC_AUTH_TOKEN",
+    "#     windows: [5h, 7d]  # absent: those that the provider tells of",
+    "#     serves: {roles: [coder]}  # absent: everything",
+    "#     at_once: 4  # sessions at a time",
 ]
 _BUDGETS = [
     "# budgets:",
@@ -299,6 +310,15 @@ _BUDGETS = [
     "#   host:  # all together on this machine",
     "#     - {tokens: 20M, window: day}",
     "#     - {usd: 50, window: month, policy: freeze}",
+    "#   roles: {coder: {tokens: 5M, window: day}}  # all agents of a role together",
+    "#   agents:",
+    "#     coder0: {share: 20%, of: main, window: 7d}  # of a subscription's window",
+]
+_PACING = [
+    "# pacing:",
+    "#   spread: even  # off: only limits hold",
+    "#   burst: 3%  # of a window, ahead of its line",
+    "#   borrow: 50%  # of the next day, for work of high urgency",
 ]
 _NO_OPERATORS = ["# operators:", '#   "matrix:@ana:example.org": admin']
 

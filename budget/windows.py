@@ -26,6 +26,14 @@ def check(window: str | None) -> None:
         _length(window)
 
 
+def length_of(window: str) -> int | None:
+    """Seconds, of a window that is written as a length; None: it is not."""
+    try:
+        return _length(window)
+    except ValueError:
+        return None
+
+
 def start_of(window: str | None, now: float) -> float:
     """When the window began in which `now` is; without an end, the epoch."""
     if window is None:

@@ -36,8 +36,18 @@ def limits_of(
         given: by command.
     """
     allowances = [*settings.budgets.allowances(), *profiles.allowances(settings.sandboxes)]
-    pools = [*settings.budgets.pools(), *profiles.pools(settings.sandboxes)]
-    written = [*(_limit("allowance", *each) for each in allowances), *(_limit("pool", *each) for each in pools)]
+    pools = [
+        *settings.budgets.pools(),
+        *((f"account:{name}", limit) for name, account in settings.accounts.items() for limit in account.limit),
+        *profiles.pools(settings.sandboxes),
+    ]
+    # A share of a provider's window is no amount yet: what it comes to is learned (bot.pacing).
+    written = [
+        _limit(kind, scope, limit)
+        for kind, limits in (("allowance", allowances), ("pool", pools))
+        for scope, limit in limits
+        if limit.unit != "share"
+    ]
     said = {(each.kind, each.scope) for each in written}
     for name, tokens in sorted(roster_budgets.items()):
         if ("allowance", f"agent:{name}") not in said:
@@ -136,7 +146,14 @@ def secrets_of(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]
     return found
 
 
-def _limit(kind: LimitKind, scope: str, limit: Limit) -> LimitSettings:
-    return LimitSettings(
-        kind=kind, scope=scope, amount=limit.amount, unit=limit.unit, window=limit.window, policy=limit.policy
+def _limit(kind: str, scope: str, limit: Limit) -> LimitSettings:
+    return LimitSettings.model_validate(
+        {
+            "kind": kind,
+            "scope": scope,
+            "amount": limit.amount,
+            "unit": limit.unit,
+            "window": limit.window,
+            "policy": limit.policy,
+        }
     )

@@ -529,8 +529,14 @@ def test_budgets_are_read_as_limits_with_their_scopes(paths: Paths) -> None:
     ("was", "now", "line", "key", "said"),
     [
         ("tokens: 2M, window", "tokens: 2 millions, window", 6, "budgets.agent.tokens", "like 500000, 500k or 2M"),
-        ("{tokens: 500k}", "{tokens: 500k, usd: 3}", 13, "budgets.agents.coder0", "found both of tokens and usd"),
-        ("{tokens: 500k}", "{window: day}", 13, "budgets.agents.coder0", "found neither"),
+        (
+            "{tokens: 500k}",
+            "{tokens: 500k, usd: 3}",
+            13,
+            "budgets.agents.coder0",
+            "found tokens and usd of tokens, usd and share",
+        ),
+        ("{tokens: 500k}", "{window: day}", 13, "budgets.agents.coder0", "found none of"),
         ("usd: 300", "usd: -3", 9, "budgets.host[1].usd", "more than 0"),
         ("policy: kill", "policy: stop", 11, "budgets.accounts.main.policy", "allowed are cutoff, freeze, kill"),
         ("window: 5h", "window: 5 o'clock", 11, "budgets.accounts.main.window", "Write day, week or month (UTC)"),
@@ -555,6 +561,105 @@ def test_a_mistake_in_what_may_be_spent_is_located(
 ) -> None:
     assert was in SPENDING
     told = refused(paths, SPENDING.replace(was, now, 1))
+    assert len(told) == 1, told
+    assert told[0].startswith(f"muster.yaml:{line}: {key}: "), told
+    assert said in told[0]
+
+
+WINDOWS = """\
+accounts:
+  main:
+    provider: anthropic
+    kind: subscription
+    windows: [5h, {name: 7d_opus, length: 7d}]
+    serves: {roles: [coder], runtimes: [claude], models: [opus]}
+    at_once: 4
+  key:
+    provider: openai
+    limit: {usd: 100, window: month}
+budgets:
+  roles:
+    coder: {tokens: 5M, window: day}
+  agents:
+    coder0: {share: 20%, of: main, window: 5h}
+  accounts:
+    main: {share: 80%, window: 7d_opus}
+pacing:
+  burst: 2.5%
+  ladder: [opus, sonnet, "codex:gpt-5-codex"]
+  runaway: {tokens: 5M}
+"""
+
+
+def test_accounts_have_windows_and_shares_are_of_them(paths: Paths) -> None:
+    paths.muster_yaml.write_text(WINDOWS)
+    settings = config.load(paths)
+    main = settings.accounts["main"]
+    assert [(each.name, each.length_s) for each in main.windows] == [("5h", 18_000.0), ("7d_opus", 604_800.0)]
+    assert main.serves.fits(role="coder", runtime="claude", model="claude-opus-4-5")
+    assert not main.serves.fits(role="coder", runtime="claude", model="claude-haiku-4-5")
+    assert not main.serves.fits(role="board", runtime="claude", model=None)
+    assert main.at_once == 4
+    assert [(scope, limit.amount, limit.unit, limit.window) for scope, limit in settings.budgets.pools()] == [
+        ("role:coder", 5e6, "tokens", "day"),
+        ("account:main", 0.8, "share", "7d_opus"),
+    ]
+    assert [(scope, limit.amount, limit.of) for scope, limit in settings.budgets.allowances()] == [
+        ("agent:coder0", 0.2, "main")
+    ]
+    assert settings.pacing.burst == 0.025
+    assert settings.pacing.borrow == 0.5
+
+
+def test_without_accounts_and_pacing_nothing_is_bounded(paths: Paths) -> None:
+    paths.muster_yaml.write_text("accounts:\n  main: {provider: anthropic}\n")
+    main = config.load(paths).accounts["main"]
+    assert (main.kind, main.windows, main.limit, main.at_once) == ("api_key", (), (), None)
+    assert main.serves.fits(role="board", runtime="pi", model="anything")
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "line", "key", "said"),
+    [
+        (
+            "[5h, {name: 7d_opus, length: 7d}]",
+            "[5h, 5h, {name: 7d_opus, length: 7d}]",
+            5,
+            "accounts.main.windows",
+            "5h stands there twice",
+        ),
+        ("length: 7d}", "length: 5h}", 5, "accounts.main.windows[7d_opus].length", "says another length"),
+        ("[5h,", "[week,", 5, "accounts.main.windows[0]", "not with the calendar"),
+        ("[5h,", "[400d,", 5, "accounts.main.windows[0]", "up to 366 days"),
+        ("    kind: subscription\n", "    # as it was\n", 5, "accounts.main.windows", "kind: subscription"),
+        ("roles: [coder]", "roles: [codre]", 6, "accounts.main.serves.roles[0]", "Did you mean 'coder'?"),
+        ("runtimes: [claude]", "runtimes: [cluade]", 6, "accounts.main.serves.runtimes", "Did you mean 'claude'?"),
+        ("at_once: 4", "at_once: 0", 7, "accounts.main.at_once", "1"),
+        ("usd: 100, window", "share: 10%, window", 10, "accounts.key.limit", "no windows of which"),
+        ("coder: {tokens", "codr: {tokens", 13, "budgets.roles.codr", "Did you mean 'coder'?"),
+        ("share: 20%", "share: 120%", 15, "budgets.agents.coder0.share", "up to 100%"),
+        ("share: 20%", "share: -1%", 15, "budgets.agents.coder0.share", "above 0%"),
+        ("share: 20%", "share: 0.2", 15, "budgets.agents.coder0.share", "like 20%"),
+        ("share: 20%", "share: 20%, tokens: 2M", 15, "budgets.agents.coder0", "found tokens and share"),
+        ("of: main", "of: mian", 15, "budgets.agents.coder0.of", "Did you mean 'main'?"),
+        ("of: main", "of: key", 15, "budgets.agents.coder0.of", "has no windows"),
+        ("of: main, ", "", 15, "budgets.agents.coder0", "a share of which account?"),
+        ("of: main, window: 5h", "of: main", 15, "budgets.agents.coder0", "without a window"),
+        ("window: 5h}", "window: 7d}", 15, "budgets.agents.coder0.window", "has no window '7d'"),
+        ("80%, window", "80%, of: key, window", 17, "budgets.accounts.main.of", "its own window"),
+        ("tokens: 5M, window: day", "tokens: 5M, of: main, window: day", 13, "budgets.roles.coder", "Only a share"),
+        ("2.5%", "101%", 19, "pacing.burst", "from 0% to 100%"),
+        ("2.5%", "2.5", 19, "pacing.burst", "like 3%"),
+        ("sonnet,", "opus,", 20, "pacing.ladder", "stands there twice"),
+        ('"codex:', '"codx:', 20, "pacing.ladder", "Did you mean 'codex'?"),
+        ("{tokens: 5M}\n", "{}\n", 21, "pacing.runaway", "neither tokens nor usd"),
+    ],
+)
+def test_a_mistake_in_accounts_and_pacing_is_located(
+    paths: Paths, was: str, now: str, line: int, key: str, said: str
+) -> None:
+    assert was in WINDOWS
+    told = refused(paths, now.join(WINDOWS.rsplit(was, 1)))
     assert len(told) == 1, told
     assert told[0].startswith(f"muster.yaml:{line}: {key}: "), told
     assert said in told[0]

@@ -53,13 +53,13 @@ def test_without_questions_there_is_a_terminal(paths: Paths) -> None:
 def test_what_is_written_of_accounts_and_budgets_is_right_once_it_is_no_comment(paths: Paths) -> None:
     init.init(paths, Answers(runtime="none"), None)
     text = paths.muster_yaml.read_text()
-    for block in ("accounts", "budgets"):
+    for block in ("accounts", "budgets", "pacing"):
         lines = text.splitlines()
         first = last = lines.index(f"# {block}:")
         while last < len(lines) and lines[last].startswith("# "):
             lines[last] = lines[last][2:]
             last += 1
-        assert last > first + 3
+        assert last >= first + 3
         paths.muster_yaml.write_text("\n".join(lines))
         assert config.check(paths).problems == (), block
         text = "\n".join(lines)
@@ -68,8 +68,14 @@ def test_what_is_written_of_accounts_and_budgets_is_right_once_it_is_no_comment(
     assert [(scope, limit.amount, limit.unit) for scope, limit in settings.budgets.pools()] == [
         ("host", 20e6, "tokens"),
         ("host", 50.0, "usd"),
+        ("role:coder", 5e6, "tokens"),
     ]
-    assert [(scope, limit.window) for scope, limit in settings.budgets.allowances()] == [("host", "day")]
+    assert [(scope, limit.window) for scope, limit in settings.budgets.allowances()] == [
+        ("host", "day"),
+        ("agent:coder0", "7d"),
+    ]
+    assert [each.name for each in settings.accounts["main"].windows] == ["5h", "7d"]
+    assert settings.pacing.burst == 0.03
 
 
 def test_a_matrix_room_from_options(paths: Paths) -> None:

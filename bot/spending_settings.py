@@ -1,0 +1,130 @@
+"""Whether what muster.yaml says of spending fits together: whatever budgets, accounts and profiles name is there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from egress.apis import PROVIDERS
+from fleet import roles
+from fleet.names import is_agent_name
+from fleet.problems import suggestion
+from fleet.sandbox import profiles
+from fleet.sandbox.profiles import ProfileProblem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from bot.limits import Limit
+    from bot.paths import Paths
+    from bot.settings import MusterFile
+    from fleet.yamlfile import Document
+
+
+def check(document: Document, raw: Mapping[str, Any], known: MusterFile | None, paths: Paths) -> None:
+    """Report to the document what names something that is not there.
+
+    Args:
+        document: the file.
+        raw: what it says.
+        known: the same, validated; None: it could not be.
+        paths: where the operator's own roles are.
+    """
+    named: dict[str, Sequence[str]] = {
+        "accounts": list(_block(raw, "accounts")),
+        "providers": list(PROVIDERS),
+        "profiles": [*profiles.BUILT_IN, *_block(raw, "sandboxes")],
+    }
+    served = [
+        (("accounts", name, "serves", "roles", at), role)
+        for name, account in _block(raw, "accounts").items()
+        for at, role in enumerate(_words(account, "serves", "roles"))
+    ]
+    if served or _block(raw, "budgets", "roles"):
+        named["roles"] = sorted(roles.library(paths.roles).names)
+        for loc, role in served:
+            if role not in named["roles"]:
+                document.report(loc, _none(role, named["roles"]))
+    for block, there in named.items():
+        for name in _block(raw, "budgets", block):
+            if name not in there:
+                document.report(("budgets", block, name), _none(name, there))
+    default = _block(raw, "agents").get("sandbox")
+    if isinstance(default, str) and default not in named["profiles"]:
+        document.report(("agents", "sandbox"), profiles.unknown(default, named["profiles"]))
+    for name in _block(raw, "budgets", "agents"):
+        if not is_agent_name(name):
+            document.report(("budgets", "agents", name), "not a name for an agent, such as coder0.")
+    if known is not None:
+        try:
+            profiles.merged({name: profile.written() for name, profile in known.sandboxes.items()})
+        except ProfileProblem as problem:
+            key = () if problem.key == "name" else (problem.key,)
+            document.report(("sandboxes", problem.profile, *key), problem.message)
+        _check_shares(document, raw, known)
+
+
+def _check_shares(document: Document, raw: Mapping[str, Any], known: MusterFile) -> None:
+    """Whether there are the windows of which shares are set."""
+    for loc, limit, own in _limits(known):
+        if limit.share is None:
+            continue
+        # Of a single limit the file has no list.
+        at = loc if isinstance(_at(raw, loc[:-1]), list) else loc[:-1]
+        of = limit.of or own
+        if of is None:
+            document.report(at, "a share of which account? Write it beside it, like of: main.")
+            continue
+        if own is not None and of != own:
+            document.report((*at, "of"), f"a share for the account {own} is of its own window. Leave it out.")
+            continue
+        account = known.accounts.get(of)
+        if account is None:
+            document.report((*at, "of"), _none(of, list(known.accounts)))
+        elif account.kind != "subscription":
+            document.report(
+                (*at, "of") if limit.of else at,
+                f"the account {of} is an api_key and has no windows. Write tokens or usd, or give the account "
+                "kind: subscription.",
+            )
+        elif account.windows and limit.window not in (names := [each.name for each in account.windows]):
+            document.report(
+                (*at, "window"),
+                f"the account {of} has no window {limit.window!r}.{suggestion(str(limit.window), names)} There are "
+                f"{', '.join(names)}.",
+            )
+
+
+def _limits(known: MusterFile) -> Iterator[tuple[tuple[str | int, ...], Limit, str | None]]:
+    """Each limit with its place in the file, and of one on an account, which."""
+    budgets = known.budgets
+    for key, limits in (("agent", budgets.agent), ("host", budgets.host)):
+        for at, limit in enumerate(limits):
+            yield ("budgets", key, at), limit, None
+    for key in ("agents", "profiles", "roles", "providers", "accounts"):
+        for name, limits in getattr(budgets, key).items():
+            for at, limit in enumerate(limits):
+                yield ("budgets", key, name, at), limit, name if key == "accounts" else None
+    for name, profile in known.sandboxes.items():
+        for key, limits in (("allowance", profile.allowance), ("pool", profile.pool)):
+            for at, limit in enumerate(limits):
+                yield ("sandboxes", name, key, at), limit, None
+
+
+def _none(name: str, there: Sequence[str]) -> str:
+    return f"there is none of this name.{suggestion(name, there)} There are {', '.join(there) or 'none'}."
+
+
+def _at(raw: Any, loc: Sequence[str | int]) -> Any:
+    for key in loc:
+        raw = raw.get(key) if isinstance(raw, dict) else None
+    return raw
+
+
+def _block(raw: Any, *keys: str) -> Mapping[str, Any]:
+    found = _at(raw, keys)
+    return found if isinstance(found, dict) else {}
+
+
+def _words(raw: Any, *keys: str) -> list[str]:
+    found = _at(raw, keys)
+    return [each for each in found if isinstance(each, str)] if isinstance(found, list) else []
