@@ -82,6 +82,10 @@ class Alarms:
             row = await agents.get(tx, name)
             if row is not None:
                 return await self._beside(tx, row, piece)
+        return await self.fleet_room(tx)
+
+    async def fleet_room(self, tx: AsyncConnection) -> Place | None:
+        """Where the fleet is spoken of; None: there is no room yet."""
         try:
             connector, room = self.main_room()
         except UserError:

@@ -44,8 +44,11 @@ class Source:
         jobs = [
             {
                 "name": record.name,
+                "schedule": record.schedule,
                 "last_run": timestamp(record.last_run),
                 "next_run": timestamp(record.next_run),
+                "duration_s": None if record.duration is None else round(record.duration, 3),
+                "running_since": timestamp(record.running_since),
                 "last_error": record.last_error,
                 "missed": record.missed,
             }

@@ -30,6 +30,7 @@ from bot.conversations import Conversations
 from bot.doors.gateway import Gateway
 from bot.doors.tools import ToolDoor
 from bot.events import EventHub
+from bot.job_alarms import JobAlarms
 from bot.lock import only_one
 from bot.lookout import Lookout
 from bot.masking import redaction_of
@@ -254,19 +255,30 @@ async def _running(
     tools = ToolDoor(services, executor, words, agents.link)
     lookout = Lookout(store=store, agents=agents, roster=roster, folders=paths.agents, clock=clock, redact=redact)
     main_room = connecting.main_room(settings)
+    alarms = Alarms(
+        speaker=speaker,
+        redaction=redact,
+        capabilities=capabilities,
+        clock=clock,
+        main_room=lambda: main_room(None),
+        prefix=settings.command_prefix,
+        wake_delivery=delivery.wake,
+        publish=events.publish,
+    )
+    job_alarms = JobAlarms(
+        store=store,
+        speaker=speaker,
+        redaction=redact,
+        capabilities=capabilities,
+        clock=clock,
+        room=alarms.fleet_room,
+        prefix=settings.command_prefix,
+        wake_delivery=delivery.wake,
+    )
     watchdog = Watchdog(
         store=store,
         look=lookout.look,
-        herald=Alarms(
-            speaker=speaker,
-            redaction=redact,
-            capabilities=capabilities,
-            clock=clock,
-            main_room=lambda: main_room(None),
-            prefix=settings.command_prefix,
-            wake_delivery=delivery.wake,
-            publish=events.publish,
-        ),
+        herald=alarms,
         cancel=lookout.cancel,
         limits=_limits(settings),
     )
@@ -280,9 +292,11 @@ async def _running(
             Job("watchdog", settings.watchdog.every, watchdog.sweep),
         ),
         clock,
+        on_ended=job_alarms.ended,
     )
     services.delivery = delivery
     services.agents = agents
+    services.jobs = jobs
     services.watches = watches
     services.conversations = conversations
     services.lookout = lookout
@@ -302,7 +316,7 @@ async def _running(
         jobs=jobs,
         connectors=connectors,
     )
-    async with _serving(orchestrator, watches, tools):
+    async with beside("job alarms", job_alarms.run()), _serving(orchestrator, watches, tools):
         yield orchestrator
 
 

@@ -89,6 +89,8 @@ class Services:
     """What is asked of operators besides permissions (bot.questions.Questions)."""
     reports: Any = None
     """What is posted at times (bot.reports.posting.Reports)."""
+    jobs: Any = None
+    """What is done at times (scheduler.jobs.Jobs); jobs can be put and dropped while it runs."""
     terminal: Any = None
     """The terminal connector, which ``GET /v1/terminal`` attaches to; None when it is not configured."""
 

@@ -174,7 +174,9 @@ class Jobs:
                 log.warning("job.not_done", job=name, reason=error)
         except Exception as fault:
             error = str(fault) or type(fault).__name__
-            log.exception("job.failed", job=name)
+            # The same again and again needs no second traceback.
+            known = (record := self._records.get(name)) is not None and record.last_error == error
+            log.error("job.failed", job=name, reason=error, exc_info=not known)
         self._change(
             name,
             last_run=began,

@@ -40,14 +40,34 @@ def text(report: Mapping[str, Any]) -> str:
     lines.append(f"- {_mark(register)} register: {one_line(register['detail'], 300)}")
     if (egress := report["egress"]) is not None:
         lines.append(f"- {_mark(egress)} egress: {one_line(egress['detail'], 300)}")
-    for job in report["jobs"]:
-        if job.get("last_error"):
-            lines.append(f"- ✗ job {one_line(job['name'])}: {one_line(job['last_error'], 300)}")
-        elif job.get("missed"):
-            lines.append(f"- ? job {one_line(job['name'])}: {job['missed']} runs missed")
+    lines += _of_jobs(report["jobs"])
     counts = ", ".join(f"{count} {state}" for state, count in sorted(report["agents"].items()) if count)
     lines.append(f"- agents: {counts or 'none'}")
     return "\n".join(lines)
+
+
+def _of_jobs(jobs: list[Any]) -> list[str]:
+    """Each job that needs a look, and how many do not."""
+    lines, well = [], 0
+    for job in jobs:
+        schedule = f" ({one_line(job['schedule'])})" if job.get("schedule") else ""
+        name = f"job {one_line(job['name'])}{schedule}"
+        if job.get("missed") and job.get("running_since"):
+            lines.append(f"- ? {name}: running since {job['running_since']}, {_missed(job)} meanwhile")
+        elif job.get("last_error"):
+            lines.append(f"- ✗ {name}: {one_line(job['last_error'], 300)}")
+        elif job.get("missed"):
+            took = f"; the last took {span(job['duration_s'])}" if job.get("duration_s") else ""
+            lines.append(f"- ? {name}: {_missed(job)}{took}")
+        else:
+            well += 1
+    if well:
+        lines.append(f"- ✓ {well} {'job runs' if well == 1 else 'jobs run'} at {'its' if well == 1 else 'their'} times")
+    return lines
+
+
+def _missed(job: Mapping[str, Any]) -> str:
+    return f"{job['missed']} run{'s' if job['missed'] != 1 else ''} missed"
 
 
 def _mark(part: Mapping[str, Any]) -> str:

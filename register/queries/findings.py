@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+#: A job that fails, and one that failed and is well again (scheduler.faults).
+JOB_FAILS, JOB_WELL = JOB_KINDS = ("job", "job_well")
+
 #: Keys in one statement; databases take a bounded number of parameters.
 _AT_ONCE = 500
 
@@ -42,8 +45,16 @@ class FindingRow:
 
 
 async def every(tx: AsyncConnection) -> list[FindingRow]:
-    """Everything that stands, oldest first."""
-    rows = await tx.execute(select(findings).order_by(findings.c.found_at, findings.c.key))
+    """Everything that stands about agents and the fleet, oldest first."""
+    query = select(findings).where(findings.c.kind.not_in(JOB_KINDS))
+    rows = await tx.execute(query.order_by(findings.c.found_at, findings.c.key))
+    return [FindingRow.from_row(row) for row in rows]
+
+
+async def of_jobs(tx: AsyncConnection) -> list[FindingRow]:
+    """What stands about jobs, oldest first."""
+    query = select(findings).where(findings.c.kind.in_(JOB_KINDS))
+    rows = await tx.execute(query.order_by(findings.c.found_at, findings.c.key))
     return [FindingRow.from_row(row) for row in rows]
 
 

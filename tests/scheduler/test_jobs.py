@@ -1,19 +1,25 @@
-"""Jobs run, fail visibly, and never twice at once."""
+"""Jobs run, fail visibly, and never twice at once; however the clock is set."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
+import pytest
 import structlog
+from apscheduler.schedulers import base
 
 from register.errors import RegisterAway
+from scheduler import jobs as scheduler_jobs
+from scheduler.cron import Cron
 from scheduler.jobs import Job, Jobs
 
 if TYPE_CHECKING:
-    import pytest
+    from datetime import tzinfo
 
 
 async def _until(condition: object) -> None:
@@ -103,5 +109,136 @@ async def test_a_job_that_overruns_is_not_started_twice_and_that_is_counted() ->
         assert most == 1
         release.set()
         await _until(lambda: jobs.records()[0].last_run is not None)
+    finally:
+        jobs.stop()
+
+
+async def _nothing() -> None:
+    pass
+
+
+async def test_a_job_says_when_it_runs_in_words_and_how_long_it_took() -> None:
+    jobs = Jobs((Job("sweep", 0.02, _nothing), Job("prune", 3600.0, _nothing)), time.time)
+    jobs.put(Job("report", Cron("0 9 * * mon-fri", ZoneInfo("Europe/Berlin")), _nothing))
+    assert [each.schedule for each in jobs.records()] == [
+        "every 0.02 s",
+        "every 1 h",
+        "09:00, mon-fri (Europe/Berlin)",
+    ]
+    jobs.start()
+    try:
+        await _until(lambda: jobs.records()[0].duration is not None)
+        due = jobs.records()[2].next_run
+        assert due is not None
+        assert f"{datetime.fromtimestamp(due, ZoneInfo('Europe/Berlin')):%H:%M}" == "09:00"
+    finally:
+        jobs.stop()
+
+
+async def test_jobs_are_put_replaced_and_dropped_while_others_run() -> None:
+    ran: list[str] = []
+
+    def noting(word: str) -> Any:
+        async def act() -> None:
+            ran.append(word)
+
+        return act
+
+    jobs = Jobs((Job("steady", 0.01, noting("steady")),), time.time)
+    jobs.start()
+    try:
+        jobs.put(Job("late", 0.01, noting("first")))
+        await _until(lambda: "first" in ran)
+        jobs.put(Job("late", 0.01, noting("second")))
+        await _until(lambda: "second" in ran)
+        count = ran.count("first")
+        assert jobs.drop("late")
+        assert not jobs.drop("late")
+        seconds = ran.count("second")
+        steady = ran.count("steady")
+        await _until(lambda: ran.count("steady") > steady + 5)
+        assert (ran.count("first"), ran.count("second")) == (count, seconds)
+        assert [record.name for record in jobs.records()] == ["steady"]
+    finally:
+        jobs.stop()
+
+
+async def test_a_job_that_hangs_is_shown_as_running_since_and_what_it_missed_is_counted() -> None:
+    release = asyncio.Event()
+
+    async def act() -> None:
+        await release.wait()
+
+    jobs = Jobs((Job("hangs", 0.02, act),), time.time)
+    jobs.start()
+    try:
+        await _until(lambda: jobs.records()[0].missed >= 3)
+        record = jobs.records()[0]
+        assert record.running_since is not None
+        assert record.last_run is None
+        release.set()
+        await _until(lambda: jobs.records()[0].last_run == record.running_since)
+    finally:
+        jobs.stop()
+
+
+class Wall(datetime):
+    """The machine's clock, which somebody sets."""
+
+    aside = timedelta()
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+        return datetime.now(tz) + cls.aside
+
+
+@pytest.mark.parametrize(
+    "by",
+    [
+        timedelta(hours=1),
+        timedelta(days=366),
+        timedelta(hours=-1),
+        timedelta(days=-366),
+    ],
+    ids=str,
+)
+async def test_a_clock_that_jumps_loses_no_job_and_makes_none_run_over_and_over(
+    by: timedelta, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "datetime", Wall)
+    monkeypatch.setattr(scheduler_jobs, "datetime", Wall)
+    monkeypatch.setattr(scheduler_jobs, "LOOK_AT_CLOCK", 0.01)
+    monkeypatch.setattr(Wall, "aside", timedelta())
+    often, daily = 0, 0
+
+    async def every_so_often() -> None:
+        nonlocal often
+        often += 1
+
+    async def once_a_day() -> None:
+        nonlocal daily
+        daily += 1
+
+    in_half_an_hour = datetime.now(UTC) + timedelta(minutes=30)
+    cron = Cron(f"{in_half_an_hour.minute} {in_half_an_hour.hour} * * *", ZoneInfo("UTC"))
+    jobs = Jobs((Job("often", 0.05, every_so_often), Job("rarely", 1800.0, _nothing), Job("daily", cron, once_a_day)),
+        time.time,
+    )  # fmt: skip
+    jobs.start()
+    try:
+        await _until(lambda: often >= 2)
+        before, began = often, time.monotonic()
+        monkeypatch.setattr(Wall, "aside", by)
+        await _until(lambda: often >= before + 5)
+        assert often - before <= (time.monotonic() - began) / 0.05 + 2, "one run for all that it missed"
+        # The one of today was passed over, and is done, once; put back, it comes again at its time.
+        await _until(lambda: daily == (1 if by > timedelta() else 0))
+        now = Wall.now(UTC).timestamp()
+        for record in jobs.records():
+            assert record.next_run is not None
+            assert now - 1 < record.next_run <= now + 86_400 + 1, record
+        (rarely,) = [record for record in jobs.records() if record.name == "rarely"]
+        assert rarely.next_run is not None
+        assert rarely.next_run <= now + 1800
     finally:
         jobs.stop()

@@ -1,0 +1,129 @@
+"""Tells the room of jobs that fail, and of their end (`scheduler.faults` says when)."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+from bot import rendering
+from bot.commands.lines import command_line, written
+from connectors import outbox
+from register.crashpoints import declare
+from register.errors import RegisterError
+from register.queries import findings
+from scheduler.faults import judged
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.redaction import Redaction
+    from bot.saying import Place, Speaker
+    from connectors.messages import Capabilities
+    from register.queries.findings import FindingRow
+    from register.store import Store
+    from scheduler.faults import Piece
+    from scheduler.jobs import Record
+
+log = structlog.get_logger(__name__)
+
+TELL = declare("job.tell")
+
+
+class Room(Protocol):
+    """Finds where the fleet is spoken of (bot.alarms.Alarms.fleet_room)."""
+
+    async def __call__(self, tx: AsyncConnection) -> Place | None: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class JobAlarms:
+    """Hears of every run that ended, and tells what is news."""
+
+    store: Store
+    speaker: Speaker
+    redaction: Redaction
+    capabilities: Callable[[str], Capabilities]
+    clock: Callable[[], float]
+    room: Room
+    prefix: str
+    """What commands begin with in chat."""
+    wake_delivery: Callable[[], None]
+    _ended: dict[str, Record] = field(default_factory=dict)
+    _failed_at: dict[str, float] = field(default_factory=dict)
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def ended(self, record: Record) -> None:
+        """A run ended (scheduler.jobs.Jobs.on_ended)."""
+        self._ended[record.name] = record
+        self._news.set()
+
+    async def run(self) -> None:
+        """Tell what is news, until cancelled. What cannot be told now is told after a later run."""
+        standing: dict[str, FindingRow] | None = None
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            ended, self._ended = self._ended, {}
+            try:
+                if standing is None:
+                    async with self.store.read() as tx:
+                        standing = {row.key: row for row in await findings.of_jobs(tx)}
+                for record in ended.values():
+                    await self._judge(record, standing)
+            except RegisterError as error:
+                log.info("job.not_told", reason=str(error))
+
+    async def _judge(self, record: Record, standing: dict[str, FindingRow]) -> None:
+        now, key = self.clock(), f"job/{record.name}"
+        before = standing.get(key)
+        verdict = judged(record, before, failed_at=self._failed_at.get(record.name), now=now)
+        if record.last_error is not None and not record.away:
+            self._failed_at[record.name] = now
+        if verdict.row == before and verdict.piece is None:
+            return
+        async with self.store.write(TELL) as tx:
+            if verdict.piece is not None and not await self._say(tx, verdict.piece, record, before):
+                return
+            await findings.forget(tx, [key])
+            if verdict.row is not None:
+                await findings.put(tx, [verdict.row])
+        if verdict.row is None:
+            standing.pop(key, None)
+        else:
+            standing[key] = verdict.row
+        if verdict.piece is not None:
+            log.info("job.told", job=record.name, news=verdict.piece.news)
+            self.wake_delivery()
+
+    async def _say(self, tx: AsyncConnection, piece: Piece, record: Record, before: FindingRow | None) -> bool:
+        """Put it into the outbox. False: there is no room to say it in."""
+        place = await self.room(tx)
+        if place is None:
+            return False
+        now = self.clock()
+        words = self.redaction(written(text(piece, record, before, now), self.prefix))
+        for outbound in self.speaker.say(piece.key, words, place, self.capabilities(place.connector)):
+            await outbox.put(tx, outbound, now)
+        return True
+
+
+def text(piece: Piece, record: Record, before: FindingRow | None, now: float) -> str:
+    """What is said, as Markdown with command lines in it (`bot.commands.lines`)."""
+    name = f"**{rendering.one_line(record.name)}**"
+    health = command_line("health")
+    lasted = "" if before is None else rendering.span(max(0.0, now - before.found_at))
+    if piece.news == "well":
+        return f"✔ The job {name} does its work again. It failed first {lasted} ago."
+    cause = rendering.code(rendering.one_line(record.last_error or "", 300))
+    again = "" if piece.silent_for is None else f" This is said again after {rendering.span(piece.silent_for)}."
+    if piece.news == "still":
+        return f"🟠 The job {name} still fails, for {lasted} now: {cause}. {health} shows all of them.{again}"
+    return (
+        f"🟠 The job {name} ({record.schedule}) failed: {cause}. It is tried again at its times; {health} shows how it "
+        f"goes.{again}"
+    )

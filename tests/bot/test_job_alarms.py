@@ -1,0 +1,73 @@
+"""A job that fails is told in the room once, over restarts too, and its end once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from register.errors import RegisterAway
+from scheduler import faults
+from scheduler.jobs import Job
+from tests.bot.house import ROOM, house
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+
+async def test_the_room_hears_of_a_job_that_fails_once_over_restarts_and_once_when_it_is_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faults, "CALM_S", 0.2)
+    broken, runs = True, 0
+
+    def ran() -> int:
+        return runs
+
+    async def sweep() -> None:
+        nonlocal runs
+        runs += 1
+        if broken:
+            raise OSError("the shelf is `on fire` @ana")
+
+    def told(words: str) -> list[str]:
+        return [text for text in home.chat.texts(ROOM) if words in text]
+
+    async with house(tmp_path) as home:
+        written = home.paths.muster_yaml.read_text()
+        home.paths.muster_yaml.write_text(written.replace("memory: {}", f"memory: {{fleet_room: {ROOM}}}"))
+        for _ in range(2):
+            async with home.open() as orchestrator:
+                orchestrator.services.jobs.put(Job("shelf", 0.02, sweep))
+                runs = 0
+                await home.chat.until(lambda: ran() > 5)
+                await home.heard(ROOM, "The job **shelf** (every 0.02 s) failed")
+                health = await home.ask("!health")
+                assert "✗ job shelf (every 0.02 s): the shelf is" in health
+                await orchestrator.quiet()
+        assert len(told(") failed: ")) == 1
+        broken = False
+        async with home.open() as orchestrator:
+            orchestrator.services.jobs.put(Job("shelf", 0.02, sweep))
+            await home.heard(ROOM, "The job **shelf** does its work again")
+            runs = 0
+            await home.chat.until(lambda: ran() > 5)
+            await orchestrator.quiet()
+        assert len(told("does its work again")) == 1
+        assert len(told(") failed: ")) == 1
+
+
+async def test_a_register_that_is_away_is_no_job_s_failure(tmp_path: Path) -> None:
+    runs = 0
+
+    async def sweep() -> None:
+        nonlocal runs
+        runs += 1
+        raise RegisterAway
+
+    async with house(tmp_path) as home, home.open() as orchestrator:
+        orchestrator.services.jobs.put(Job("shelf", 0.02, sweep))
+        await home.chat.until(lambda: runs > 3)
+        await home.ask("!whoami")
+        await orchestrator.quiet()
+        assert not [text for text in home.chat.texts(ROOM) if "shelf" in text]
