@@ -124,6 +124,9 @@ class Line:
     """As it was taken to be: later than a reset that is only estimated, a whole length away where none is known. None:
     there is no end to spread up to, so that all of the limit may be used at any time."""
     cause: Cause
+    level: float | None = None
+    """Where it starts, if not at what was used: drawn out of turn, it starts where the one before it had come to, so
+    that what it gave and was not used yet is not lost."""
     ahead: float = 0.0
     """How far the use was beyond the lines before this one since the last midnight (or fifth): it counts against the
     burst and against what is borrowed, so that drawing a line out of turn gives neither of them anew."""
@@ -133,11 +136,12 @@ class Line:
 
 def line_at(line: Line, t: float) -> float:
     """What may be used by `t` at an even pace, in the window's unit. Of what began beyond its limit: what was used."""
-    if line.resets_at is None or line.drawn_used >= line.limit:
-        return max(line.limit, line.drawn_used)
+    start = line.drawn_used if line.level is None else line.level
+    if line.resets_at is None or start >= line.limit:
+        return max(line.limit, start)
     span = line.resets_at - line.drawn_at
     part = min(1.0, max(0.0, (t - line.drawn_at) / span)) if span > 0 else 1.0
-    return line.drawn_used + (line.limit - line.drawn_used) * part
+    return start + (line.limit - start) * part
 
 
 def burst_at(window: Window, policy: Policy, t: float) -> float:
@@ -165,15 +169,18 @@ def redrawn(
     found = _cause(window, line, now, policy) or cause
     if found is None:
         return None
-    ahead = 0.0
     used = window.known_use
-    if line is not None and found in ("limit", "authorization", "observation"):
-        beyond = max(0.0, used - line_at(line, now)) if used is not None and line.known else 0.0
-        ahead = line.ahead + beyond
+    start, ahead = used or 0.0, 0.0
+    if line is not None and line.known and found in ("limit", "authorization", "observation"):
+        scale = window.known_limit / line.limit if line.limit > 0 else 0.0
+        before = line_at(line, now) * min(1.0, scale)
+        ahead = line.ahead + (max(0.0, used - before) if used is not None else 0.0)
+        start = max(start, min(before, window.known_limit))
     return Line(
         window=window.key,
         drawn_at=now,
-        drawn_used=0.0 if used is None else used,
+        drawn_used=used or 0.0,
+        level=start,
         limit=window.known_limit,
         resets_at=_reset(window, now),
         cause=found,

@@ -22,7 +22,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from budget.lines import (
-    DAY_S,
     Cause,
     Certainty,
     Line,
@@ -31,8 +30,10 @@ from budget.lines import (
     Window,
     burst_at,
     line_at,
+    next_turn,
     redrawn,
 )
+from budget.standings import Authorization, Standing, Urgency, admissible, amount_of, ceiling, settled, utmost, worth
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,35 +65,16 @@ __all__ = [
     "worth",
 ]
 
-Urgency: TypeAlias = Literal["low", "normal", "high", "critical"]
 Why: TypeAlias = Literal["pace", "limit", "unknown", "price"]
 
 #: The high quantile where only the p80 is known, as a multiple of it: p95 over p80 of costs as they are found.
 HIGH_OF_PROJECTED = 1.6
 #: The margin for tasks that cost more than projected is at most this share of a window.
 MARGIN = 0.1
-#: An authorization is written down as used up in steps of this share of the limit.
-STEP = 0.002
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Authorization:
-    """Leave to spend faster than the pace, until then. It is used up by what is spent beyond line and burst."""
-
-    id: str
-    scope: str
-    unit: Unit
-    amount: float
-    granted_at: float
-    until: float
-    drawn: float = 0.0
-    """Of the amount, what was used up before the line that stands was drawn."""
-
-    def left(self, now: float) -> float:
-        """What of it is not used up by the line that stands; 0 before it is granted and once it is over."""
-        if not self.granted_at <= now < self.until or not math.isfinite(self.amount):
-            return 0.0
-        return max(0.0, self.amount - max(0.0, self.drawn))
+#: Amounts that differ by no more than this share of a limit are the same.
+_LEAST = 1e-9
+#: So many times a line is thought to be drawn anew, to tell when something would fit: more than the days of a year.
+_TURNS = 400
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,32 +88,6 @@ class Cost:
     high_tokens: float | None = None
     """What 90 or 95 of 100 stay within. None: taken to be `HIGH_OF_PROJECTED` times `tokens`."""
     high_usd: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Standing:
-    """A window, its line, and what is promised of it."""
-
-    window: Window
-    line: Line
-    reserved: float = 0.0
-    """What live tasks may still use, in the window's unit."""
-    authorizations: Sequence[Authorization] = ()
-    """Those that hold for the window's scope."""
-    reserved_high: float | None = None
-    """The same by the high quantile; None: as `reserved`."""
-    under_way: int = 0
-    """How many live tasks draw on it, whatever they may still use."""
-
-    @property
-    def held(self) -> float:
-        """What is reserved, a number of at least 0."""
-        return _amount(self.reserved)
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether anything is under way on it."""
-        return self.under_way > 0 or self.held > 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -170,57 +126,9 @@ class Waits:
 Decision: TypeAlias = Admitted | Waits
 
 
-def ceiling(standing: Standing, urgency: Urgency, now: float, policy: Policy) -> float:
-    """What may be used and reserved at `now`, in the window's unit."""
-    window, line = standing.window, standing.line
-    limit = window.known_limit
-    bare = line_at(line, now)
-    if urgency == "low":
-        return min(limit, bare)
-    burst = burst_at(window, policy, now)
-    paced = bare + max(0.0, burst - line.ahead)
-    if urgency != "normal":
-        paced = max(paced, line_at(line, now + _borrowed(window, line, now, policy)) + burst - line.ahead)
-    left = sum(worth(authorization, window, authorization.left(now)) for authorization in standing.authorizations)
-    most = limit
-    if urgency == "critical" and not window.is_quota:
-        most += sum(
-            worth(authorization, window, authorization.amount)
-            for authorization in standing.authorizations
-            if authorization.left(now) > 0
-        )
-    else:
-        paced = min(paced, limit)
-    return min(paced + left, most)
-
-
-def admissible(standing: Standing, urgency: Urgency, now: float, policy: Policy) -> float:
-    """What a task that begins now may be projected to cost, in the window's unit; never negative.
-
-    Where the use is not known: one thing at a time.
-    """
-    used = standing.window.known_use
-    if used is None:
-        return 0.0 if standing.is_busy else standing.window.known_limit
-    return max(0.0, ceiling(standing, urgency, now, policy) - used - standing.held)
-
-
 def need(window: Window, cost: Cost) -> float | None:
     """What a task is projected to cost, in the window's unit; None: that cannot be told."""
     return _in_unit(window, cost.tokens, cost.usd)
-
-
-def worth(authorization: Authorization, window: Window, amount: float) -> float:
-    """What an amount of an authorization is in the window's unit; 0 where the one cannot be told from the other."""
-    if not math.isfinite(amount) or amount <= 0:
-        return 0.0
-    if authorization.unit == window.unit:
-        return amount
-    if authorization.unit == "share":
-        return amount * window.known_limit
-    if window.unit == "share" and authorization.unit == "tokens" and window.per_token is not None:
-        return amount * _amount(window.per_token)
-    return 0.0
 
 
 def decide(standings: Sequence[Standing], cost: Cost, urgency: Urgency, now: float, policy: Policy) -> Decision:
@@ -263,42 +171,6 @@ def governing(
     return min(standings, key=room, default=None)
 
 
-def settled(standing: Standing, now: float, policy: Policy, *, cause: Cause | None = None) -> Standing | None:
-    """The standing with its line drawn anew, where that is due, and with what was used up of its authorizations.
-
-    Authorizations are also used up while a line stands: that is written down, and the line drawn from there, in steps
-    of `STEP`, so that waiting gives nothing of it back.
-
-    Returns:
-        None: all stays as it is.
-    """
-    window, line = standing.window, standing.line
-    used = window.known_use
-    beyond = 0.0
-    if used is not None and line.known:
-        paced = line_at(line, now) + max(0.0, burst_at(window, policy, now) - line.ahead)
-        beyond = max(0.0, used - min(paced, max(line.limit, line.drawn_used)))
-    taken: list[Authorization] = []
-    rest = beyond
-    for authorization in sorted(standing.authorizations, key=lambda one: (one.until, one.id)):
-        left = authorization.left(now)
-        whole = worth(authorization, window, left)
-        part = min(rest, whole)
-        rest -= part
-        drawn = authorization.drawn + (left * part / whole if whole > 0 else 0.0)
-        taken.append(replace(authorization, drawn=drawn))
-    booked = beyond - rest
-    if cause is None and booked > STEP * window.known_limit:
-        cause = "authorization"
-    fresh = redrawn(window, line, now, policy, cause=cause)
-    if fresh is None:
-        return None
-    if booked and fresh.ahead:
-        # What was authorized is counted there, and not against the burst as well.
-        fresh = replace(fresh, ahead=max(0.0, fresh.ahead - booked))
-    return replace(standing, line=fresh, authorizations=tuple(taken))
-
-
 def _waits(standing: Standing, cost: Cost, urgency: Urgency, now: float, policy: Policy) -> Waits | None:
     window = standing.window
     wanted = need(window, cost)
@@ -328,78 +200,121 @@ def _waits(standing: Standing, cost: Cost, urgency: Urgency, now: float, policy:
         if used is None or used < ceiling(standing, urgency, now, policy):
             return None
         wanted = 0.0
-    free = ceiling(standing, urgency, now, policy) - used - standing.held
-    tight = _most(standing, urgency, now) - used - _amount(standing.reserved_high, standing.held)
-    margin = _margin(window, cost, wanted)
-    short = max(wanted - free, wanted + margin - tight)
-    if short <= 1e-9 * window.known_limit and (wanted > 0 or free > 0):
+    short = _short(standing, wanted, cost, urgency, now, policy)
+    if short <= 0:
         return None
-    at = _opens(standing, wanted, margin, urgency, now, policy)
-    if wanted > _most(standing, urgency, now):
-        return waits("limit", _too_large(window, wanted), at)
-    spent = f"{_shown(used, window.unit)} used"
+    at = _opens(standing, wanted, cost, urgency, now, policy)
+    most = utmost(standing, urgency, now)
+    # What is authorized counts for all but low urgency, and not past what nothing passes.
+    helps = urgency != "low" and (
+        wanted <= most - used - standing.held_high or (urgency == "critical" and not window.is_quota)
+    )
+    authorize = short * (1 + 1e-6) if helps and short < math.inf else None
+    limit, spent = _shown(window.known_limit, window.unit), f"{_shown(used, window.unit)} used"
+    if wanted > most:
+        return waits("limit", _too_large(window, wanted), at, authorize)
     if standing.held:
         spent += f" and {_shown(standing.held, window.unit)} reserved for what is under way"
-    this = f"this needs about {_shown(wanted, window.unit)}"
-    if wanted > tight or used >= window.known_limit:
-        return waits(
-            "limit", f"{name} has too little left: {spent} of {_shown(window.known_limit, window.unit)}; {this}.", at
-        )
-    allowed = _shown(max(0.0, ceiling(standing, urgency, now, policy)), window.unit)
-    return waits("pace", f"{name} is used evenly: {spent}, by now {allowed} are allowed; {this}.", at, max(short, 0.0))
+    this = f"this needs about {_shown(wanted, window.unit)}" if wanted else "what this needs is not known"
+    if wanted > most - used - standing.held_high or used >= most:
+        return waits("limit", f"{name} has too little left of {limit}: {spent}; {this}.", at, authorize)
+    allowed = ceiling(standing, urgency, now, policy)
+    if used + standing.held + wanted <= allowed:
+        text = f"{name} nears its end: {spent} of {limit}; {this}, and might need more than is left."
+    else:
+        text = f"{name} is used evenly, which allows {_shown(allowed, window.unit)} by now: {spent}; {this}."
+    return waits("pace", text, at, authorize)
 
 
-def _opens(
-    standing: Standing, wanted: float, margin: float, urgency: Urgency, now: float, policy: Policy
-) -> float | None:
-    return standing.line.resets_at
+def _short(standing: Standing, wanted: float, cost: Cost, urgency: Urgency, now: float, policy: Policy) -> float:
+    """By how much a task does not fit; at most 0: it fits."""
+    window, used = standing.window, standing.window.known_use or 0.0
+    free = ceiling(standing, urgency, now, policy) - used - standing.held
+    if wanted <= 0:
+        # What is known to cost nothing, or cannot be told, fits where there is anything left at all.
+        return 0.0 if free > 0 else max(-free, _LEAST * window.known_limit)
+    tight = utmost(standing, urgency, now) - used - standing.held_high
+    short = max(wanted - free, wanted + _margin(standing, cost, wanted, now) - tight)
+    return short if short > _LEAST * window.known_limit else 0.0
 
 
-def _most(standing: Standing, urgency: Urgency, now: float) -> float:
-    """What nothing passes."""
+def _opens(standing: Standing, wanted: float, cost: Cost, urgency: Urgency, now: float, policy: Policy) -> float | None:
+    """When it would fit if nothing else were spent and what is under way cost what is reserved; None: never, or not
+    known."""
     window = standing.window
-    if urgency != "critical" or window.is_quota:
-        return window.known_limit
-    authorized = (one for one in standing.authorizations if one.left(now) > 0)
-    return window.known_limit + sum(worth(one, window, one.amount) for one in authorized)
+    if wanted > window.known_limit and not (urgency == "critical" and standing.authorizations):
+        return None
+    found = _within(standing, wanted, cost, urgency, now, policy)
+    reset, length = standing.line.resets_at, window.length
+    if found is not None or reset is None or window.resets_at is None:
+        return found
+    if length is None:
+        return reset
+    new = replace(window, begins_at=reset, resets_at=reset + length, length_s=length, used=0.0)
+    line = redrawn(new, None, reset, policy)
+    assert line is not None
+    return _within(Standing(window=new, line=line), wanted, cost, urgency, reset, policy)
 
 
-def _margin(window: Window, cost: Cost, wanted: float) -> float:
+def _within(
+    standing: Standing, wanted: float, cost: Cost, urgency: Urgency, now: float, policy: Policy
+) -> float | None:
+    """When it would fit within this window."""
+    t = now
+    for _ in range(_TURNS):
+        line = standing.line
+        turn, reset = next_turn(standing.window, line, t, policy), line.resets_at
+        ends = min((at for at in (turn, reset) if at is not None), default=None)
+        if ends is None or ends <= t:
+            return None
+        low, high = t, max(t, ends - 1.0)
+        if _short(standing, wanted, cost, urgency, high, policy) <= 0:
+            while high - low > 1.0:
+                middle = (low + high) / 2
+                if _short(standing, wanted, cost, urgency, middle, policy) <= 0:
+                    high = middle
+                else:
+                    low = middle
+            return high
+        if reset is not None and ends >= reset:
+            return None
+        window = replace(standing.window, used=(standing.window.known_use or 0.0) + standing.held)
+        standing = replace(
+            standing,
+            window=window,
+            line=redrawn(window, line, ends, policy) or line,
+            reserved=0.0,
+            reserved_high=None,
+        )
+        t = ends
+    return None
+
+
+def _margin(standing: Standing, cost: Cost, wanted: float, now: float) -> float:
     """What a task must leave under the limit beyond its projection.
 
     At most half of what it would leave of an unused window, so that one that is nearly as large as the window still
-    runs some day.
+    runs some day. Who authorizes takes that risk.
     """
+    window = standing.window
     if not window.hard:
         return 0.0
     high = _in_unit(window, cost.high_tokens, cost.high_usd) if cost.high_tokens is not None else None
     more = wanted * (HIGH_OF_PROJECTED - 1) if high is None else high - wanted
-    return max(0.0, min(more, MARGIN * window.known_limit, (window.known_limit - wanted) / 2))
-
-
-def _borrowed(window: Window, line: Line, now: float, policy: Policy) -> float:
-    """By how many seconds high urgency reads the line ahead: of the next day, or of what is left of the window."""
-    if line.resets_at is None:
-        return 0.0
-    day = window.length / 5 if window.length is not None and window.is_short else DAY_S
-    return policy.borrow * max(0.0, min(day, line.resets_at - now))
+    margin = min(more, MARGIN * window.known_limit, (window.known_limit - wanted) / 2)
+    return max(0.0, margin - sum(worth(one, window, one.left(now)) for one in standing.authorizations))
 
 
 def _in_unit(window: Window, tokens: float | None, usd: float | None) -> float | None:
     if window.unit == "usd":
-        return None if usd is None else _amount(usd, math.inf)
-    counted = _amount(tokens, math.inf)
+        return None if usd is None else amount_of(usd, math.inf)
+    counted = amount_of(tokens, math.inf)
     if window.unit == "tokens":
         return counted
     per_token = window.per_token
     if per_token is None or not math.isfinite(per_token) or per_token <= 0:
         return None
     return counted * per_token
-
-
-def _amount(value: float | None, otherwise: float = 0.0) -> float:
-    """A number of at least 0; what is none is taken for `otherwise`."""
-    return otherwise if value is None or not math.isfinite(value) else max(0.0, value)
 
 
 def _largest(amounts: Sequence[float | None]) -> float | None:

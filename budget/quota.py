@@ -1,0 +1,396 @@
+"""What is known of a provider's window, from what was observed of it. Pure; times are seconds since the epoch.
+
+Providers tell how much of a window is used, and when it resets, in the headers of their responses (egress.quota):
+rounded to whole percents by some, minutes late, from several machines that disagree, or not at all. So an observation
+is evidence, and never more than that:
+
+- What was seen too long ago, or not at all, is unknown: neither empty nor full.
+- Between observations the use is what was observed and what went through here since.
+- When its reset has passed and nothing newer was seen, a new window runs of which nothing is known but when it would
+  end, if it is as long as the one before.
+- Within a window the use only grows. When it falls, that is a reset before its time, or an observation that is late.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from budget.lines import JITTER_S, ROUNDING, Window
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from budget.lines import Certainty
+
+EventKind: TypeAlias = Literal[
+    "reset", "early_reset", "plan_change", "clock_skew", "jump_back", "over", "stale", "contradiction"
+]
+
+#: What was seen within this time holds, even where what was spent since cannot be told as a share.
+FRESH_S = 15 * 60.0
+#: An observation is stale when it is older than this share of the window's length,
+STALE_AFTER = 0.1
+#: but not before `FRESH_S`, and not after this.
+STALE_AT_MOST_S = 12 * 3_600.0
+#: Of observations within so many seconds of one another in one window, the highest counts: the others are late.
+LATE_S = 600.0
+#: No window is longer.
+_LONGEST_S = 400 * 86_400.0
+#: A use above this share is no share.
+_MOST_USED = 10.0
+#: The use after a reset is at most this share of the one before it, or this much.
+_EMPTIED, _EMPTY = 0.2, 0.02
+#: Lengths that differ by no more than this share are the same: Codex says 299 minutes for 5 hours.
+_SAME_LENGTH = 0.02
+#: More than this share of a window beyond what went through here is somebody else's spending.
+_ELSEWHERE = 0.03
+#: A step of the use from which a rate is learned: small against it are rounding to whole percents, and lateness.
+_STEP = 0.03
+#: So many steps are remembered.
+_STEPS = 24
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Seen:
+    """One observation of a window."""
+
+    account: str
+    window: str
+    """As the provider calls it: ``5h``, ``7d``, ..."""
+    seen_at: float
+    used: float | None = None
+    """A share of the window; may pass 1."""
+    reset_at: float | None = None
+    length_s: float | None = None
+    status: str | None = None
+    """The provider's word: allowed, allowed_warning, rejected, ..."""
+    tokens: float | None = None
+    """What the account had used in all when this was seen, as counted here; weighted."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """Something that befell a window. The same history gives the same events: kind and time tell them apart."""
+
+    kind: EventKind
+    """reset: it began anew at its time. early_reset: before it. plan_change: its length is another. clock_skew: seen in
+    the future. jump_back: its use fell within the window. over: it passed 100 percent. stale: the last observation is
+    too old. contradiction: observations do not go together, or somebody else spends."""
+    at: float
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    """What is known of a window now."""
+
+    used: float | None
+    """A share; None: unknown."""
+    used_at: float | None
+    """When the observation was made on which `used` rests."""
+    begins_at: float | None
+    resets_at: float | None
+    length_s: float | None
+    certainty: Certainty
+    """How the reset is known."""
+    events: tuple[Event, ...] = ()
+
+    def window(
+        self,
+        *,
+        key: str,
+        scope: str,
+        per_token: float | None,
+        limit: float = 1.0,
+    ) -> Window:
+        """For the pacing law."""
+        return Window(
+            key=key,
+            scope=scope,
+            unit="share",
+            limit=limit,
+            begins_at=self.begins_at,
+            resets_at=self.resets_at,
+            length_s=self.length_s,
+            certainty=self.certainty,
+            used=self.used,
+            used_at=self.used_at,
+            per_token=per_token,
+        )
+
+
+def read(
+    history: Sequence[Seen],
+    spent_since: float,
+    now: float,
+    per_token: float | None,
+    reset_by_user: float | None = None,
+    *,
+    length_s: float | None = None,
+) -> Reading:
+    """What the observations of one window of one account come to.
+
+    Args:
+        history: of that window, in any order.
+        spent_since: weighted tokens of the account since the last observation, whose time is not in the future.
+        now: seconds since the epoch.
+        per_token: what one weighted token is of the window, as a share; None: not known.
+        reset_by_user: when it resets, as a person said.
+        length_s: of the window, where no observation says it.
+    """
+    rows = _ordered(history)
+    past = [row for row in rows if row.seen_at <= now + JITTER_S]
+    events = [_skewed(row) for row in rows[len(past) :]]
+    segments, found = _segments(past)
+    events += found
+    current = segments[-1] if segments else []
+    length = _last(row.length_s for row in current) or _length(length_s)
+    reset, certainty, is_over = _reset(current, len(segments) > 1, length, reset_by_user, now)
+    used, used_at = None, None
+    if is_over is not None:
+        events.append(
+            Event(
+                kind="reset",
+                at=is_over,
+                text="Its time is over, and nothing was observed since: of the new window nothing is known yet.",
+            )
+        )
+    else:
+        used, used_at, about = _used(current, spent_since, now, per_token, length)
+        events += about
+    return Reading(
+        used=used,
+        used_at=used_at,
+        begins_at=None if reset is None or length is None else reset - length,
+        resets_at=reset,
+        length_s=length,
+        certainty=certainty,
+        events=tuple(sorted(events, key=lambda event: event.at)),
+    )
+
+
+def capacity(history: Sequence[Seen]) -> float | None:
+    """What one weighted token is of the window, as a share; None: too little was seen to tell.
+
+    The weighted median over the latest steps of the use, each large against rounding and lateness, within windows of
+    the present length. What others spend on the account counts as ours: that errs towards the careful side.
+    """
+    segments, events = _segments(_ordered(history))
+    changed = max((event.at for event in events if event.kind == "plan_change"), default=-math.inf)
+    steps: list[tuple[float, float]] = []
+    rest: tuple[float, float] | None = None
+    for segment in segments:
+        told = [(row.used, row.tokens) for row in segment if row.used is not None and row.tokens is not None]
+        if not told or segment[0].seen_at < changed:
+            continue
+        low_used, low_tokens = told[0]
+        for used, tokens in told[1:]:
+            if used > 1.0:
+                break
+            more, spent = used - low_used, tokens - low_tokens
+            if more < 0 or spent < 0:
+                low_used, low_tokens = used, tokens
+            elif more >= _STEP and spent > 0:
+                steps.append((more / spent, more))
+                low_used, low_tokens = used, tokens
+            elif more > 0 and spent > 0:
+                rest = (more / spent, more)
+    latest = steps[-_STEPS:] or ([rest] if rest is not None and rest[1] >= _STEP / 3 else [])
+    return _weighted_median(latest)
+
+
+def _reset(
+    rows: Sequence[Seen], follows: bool, length: float | None, by_user: float | None, now: float
+) -> tuple[float | None, Certainty, float | None]:
+    """When it resets, how that is known, and if all that was observed is of a window that is over: when it ended."""
+    known = _last(row.reset_at for row in rows)
+    said = by_user if by_user is not None and _is_time(by_user, now) else None
+    if known is not None and now < known:
+        return known, "provider", None
+    ended = known
+    if known is None and said is not None and rows and rows[-1].seen_at < said <= now:
+        ended = said
+    if said is not None and now < said:
+        return said, "user", ended
+    base = max((at for at in (known, said) if at is not None), default=None)
+    if base is None and follows and length is not None and rows:
+        # Nobody says when it ends, but it was seen to begin.
+        base = rows[0].seen_at + length
+        ended = base if base <= now else None
+        if ended is None:
+            return base, "estimated", None
+    if base is None or length is None:
+        return None, "unknown", ended
+    return base + length * (math.floor((now - base) / length) + 1), "estimated", ended
+
+
+def _used(
+    rows: Sequence[Seen], spent_since: float, now: float, per_token: float | None, length: float | None
+) -> tuple[float | None, float | None, list[Event]]:
+    told = [row for row in rows if row.used is not None]
+    if not told:
+        return None, None, []
+    last = told[-1]
+    assert last.used is not None
+    spent = spent_since if math.isfinite(spent_since) and spent_since >= 0 else None
+    rate = per_token if per_token is not None and math.isfinite(per_token) and per_token >= 0 else None
+    used = last.used + (spent or 0.0) * (rate or 0.0)
+    for row in told[:-1]:
+        if row.used is not None and row.used > last.used and last.seen_at - row.seen_at <= LATE_S:
+            used = max(used, row.used + (spent or 0.0) * (rate or 0.0))
+    if last.used >= 1:
+        # What is used up stays so until the reset, however long ago that was seen.
+        return used, last.seen_at, []
+    age = now - last.seen_at
+    good_for = stale_after(length)
+    if age > good_for:
+        text = f"It was observed last {_hours(good_for)} ago and longer: what is used of it counts as unknown."
+        return None, None, [Event(kind="stale", at=last.seen_at + good_for, text=text)]
+    if spent is None or (spent and rate is None and age > FRESH_S):
+        return None, None, []
+    return used, last.seen_at, _elsewhere(told, rate)
+
+
+def stale_after(length: float | None) -> float:
+    """How long an observation of a window of that length holds, seconds."""
+    return FRESH_S if length is None else max(FRESH_S, min(STALE_AT_MOST_S, STALE_AFTER * length))
+
+
+def _elsewhere(told: Sequence[Seen], rate: float | None) -> list[Event]:
+    """Whether the last step of the use is more than what went through here."""
+    if len(told) < 2 or rate is None:
+        return []
+    before, last = told[-2:]
+    if before.tokens is None or last.tokens is None or before.used is None or last.used is None:
+        return []
+    ours = max(0.0, last.tokens - before.tokens) * rate
+    more = last.used - before.used - ours
+    if more <= max(_ELSEWHERE, ours / 2):
+        return []
+    text = (
+        f"{_percent(more)} more of it is used than went through here since the observation before: somebody else "
+        "spends on this account, or a token counts for more than it did."
+    )
+    return [Event(kind="contradiction", at=last.seen_at, text=text)]
+
+
+def _segments(rows: Sequence[Seen]) -> tuple[list[list[Seen]], list[Event]]:
+    """The observations of each window by itself, and what befell between and within them."""
+    segments: list[list[Seen]] = []
+    events: list[Event] = []
+    for row in rows:
+        current = segments[-1] if segments else []
+        kind, text = _between(current, row) if current else (None, "")
+        if kind is not None:
+            events.append(Event(kind=kind, at=row.seen_at, text=text))
+        if kind == "contradiction" and row.reset_at is not None and row.reset_at <= row.seen_at:
+            # Of a window that was over when it was seen: it came late, and says nothing of this one.
+            continue
+        highest = max((seen.used for seen in current if seen.used is not None), default=0.0)
+        anew = kind in ("reset", "early_reset", "plan_change")
+        if row.used is not None and row.used > 1 and (anew or highest <= 1):
+            text = f"{_percent(row.used)} of it is used: the provider let more through than all of it."
+            events.append(Event(kind="over", at=row.seen_at, text=text))
+        if row.status == "rejected" and (row.used is None or row.used < 1):
+            if row.used is not None and row.used < 1 - ROUNDING:
+                text = f"The provider rejects requests at {_percent(row.used)}: it is taken for used up."
+                events.append(Event(kind="contradiction", at=row.seen_at, text=text))
+            row = replace(row, used=1.0)
+        if anew or not segments:
+            segments.append([row])
+        else:
+            current.append(row)
+    return segments, events
+
+
+def _between(current: Sequence[Seen], row: Seen) -> tuple[EventKind | None, str]:
+    """What lies between the window so far and an observation after it."""
+    length = _last(seen.length_s for seen in current)
+    if length is not None and row.length_s is not None and abs(length - row.length_s) > _SAME_LENGTH * length:
+        return "plan_change", f"It is {_hours(row.length_s)} long now, and was {_hours(length)}: the plan is another."
+    reset, used = _last(seen.reset_at for seen in current), _last(seen.used for seen in current)
+    fell = used is not None and row.used is not None and used - row.used > ROUNDING
+    emptied = fell and used is not None and row.used is not None and row.used <= max(_EMPTY, _EMPTIED * used)
+    if reset is not None and row.reset_at is not None and abs(row.reset_at - reset) > JITTER_S:
+        if row.seen_at >= reset - JITTER_S and row.reset_at > reset:
+            return "reset", "It began anew at its time."
+        if row.reset_at <= row.seen_at:
+            return "contradiction", "An observation of a window that is over came late: it is left out."
+        if fell:
+            return "early_reset", f"It began anew before its time: from {_percent(used)} to {_percent(row.used)}."
+        if (used or 0.0) <= _EMPTY:
+            return "reset", "It begins with its first use, which is now."
+        later = "later" if row.reset_at > reset else "earlier"
+        by = _hours(abs(row.reset_at - reset))
+        return "contradiction", f"Its reset is {by} {later} than was said before, and its use did not fall."
+    if reset is not None and row.reset_at is None and row.seen_at >= reset:
+        return "reset", "It began anew at its time."
+    if emptied:
+        return "early_reset", f"It began anew before its time: from {_percent(used)} to {_percent(row.used)}."
+    if fell:
+        text = (
+            f"Its use fell from {_percent(used)} to {_percent(row.used)} without a reset: an observation was late, or "
+            f"the provider gave something back. For {LATE_S / 60:.0f} minutes the higher one counts."
+        )
+        return "jump_back", text
+    return None, ""
+
+
+def _skewed(row: Seen) -> Event:
+    text = "It was observed at a time that is yet to come: the clock went back. Until then this says nothing."
+    return Event(kind="clock_skew", at=row.seen_at, text=text)
+
+
+def _ordered(history: Iterable[Seen]) -> list[Seen]:
+    """In the order in which they were made, without what is no number."""
+    rows = [
+        replace(
+            row,
+            used=row.used if row.used is not None and 0 <= row.used <= _MOST_USED else None,
+            reset_at=row.reset_at if row.reset_at is not None and _is_time(row.reset_at, row.seen_at) else None,
+            length_s=_length(row.length_s),
+            tokens=row.tokens if row.tokens is not None and 0 <= row.tokens < math.inf else None,
+        )
+        for row in history
+        if math.isfinite(row.seen_at)
+    ]
+    return sorted(rows, key=lambda row: row.seen_at)
+
+
+def _is_time(at: float, near: float) -> bool:
+    return math.isfinite(at) and abs(at - near) <= _LONGEST_S
+
+
+def _length(length: float | None) -> float | None:
+    return length if length is not None and 0 < length <= _LONGEST_S else None
+
+
+def _last(values: Iterable[float | None]) -> float | None:
+    found = None
+    for value in values:
+        if value is not None:
+            found = value
+    return found
+
+
+def _weighted_median(values: Sequence[tuple[float, float]]) -> float | None:
+    ordered = sorted(values)
+    half = sum(weight for _, weight in ordered) / 2
+    seen = 0.0
+    for value, weight in ordered:
+        seen += weight
+        if seen >= half:
+            return value
+    return None
+
+
+def _percent(share: float | None) -> str:
+    return "?" if share is None else f"{share * 100:.1f} percent"
+
+
+def _hours(seconds: float) -> str:
+    if seconds >= 2 * 86_400:
+        return f"{seconds / 86_400:.1f} days"
+    return f"{seconds / 3_600:.1f} hours" if seconds >= 3_600 else f"{seconds / 60:.0f} minutes"
