@@ -121,6 +121,7 @@ def _accounts(settings: Settings, environ: Mapping[str, str]) -> Mapping[str, Ac
             has_credential=account.credential is not None,
             oauth=account.provider == "anthropic" and is_token(name),
             passthrough=account.passthrough,
+            serves=account.serves.fits,
         )
         for name, account in settings.accounts.items()
     }

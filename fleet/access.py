@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from fleet import way as ways
 from fleet.errors import FleetError
@@ -34,6 +34,17 @@ _BUNDLES: Final = (
 _ADDED: Final = ("NODE_EXTRA_CA_CERTS", "CODEX_CA_CERTIFICATE")
 
 
+class Serves(Protocol):
+    """Whether an account may be used for such work; `model` None is the runtime's own default."""
+
+    def __call__(self, *, role: str, runtime: str, model: str | None) -> bool: ...
+
+
+def _everything(*, role: str, runtime: str, model: str | None) -> bool:
+    del role, runtime, model
+    return True
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Account:
     """A login or API key with one provider."""
@@ -50,30 +61,52 @@ class Account:
     """The key is a token of a subscription."""
     passthrough: bool = False
     """The agent's own login goes through: that of the person who runs Muster, and without a sandbox alone."""
+    serves: Serves = _everything
+    """What it may be used for."""
 
 
-def account_of(runtime: Runtime, named: str | None, accounts: Mapping[str, Account]) -> Account | None:
-    """The account that an agent uses: the one that the roster names, else the first that fits its runtime.
+def choices(
+    runtime: Runtime, named: str | None, accounts: Mapping[str, Account], *, role: str, model: str | None
+) -> dict[str, tuple[Account, ...]]:
+    """The accounts that an agent could use, by provider: that of its model first, and within each in their order.
+
+    The one that the roster names goes before all. Only a program that may speak to any provider gets more than one.
 
     Raises:
-        FleetError: there is none of that name.
+        FleetError: there is none of that name, or none of those that fit the runtime serves such an agent.
     """
     if named is not None:
         if named not in accounts:
             known = ", ".join(accounts) or "none"
             raise FleetError(f"No account is called {named!r} in muster.yaml; there is {known}.")
-        return accounts[named]
-    return next((account for account in accounts.values() if account.provider in runtime.providers), None)
+        return {accounts[named].provider: (accounts[named],)}
+    fitting = [account for account in accounts.values() if account.provider in runtime.providers]
+    serving = [account for account in fitting if account.serves(role=role, runtime=runtime.name, model=model)]
+    if fitting and not serving:
+        named_model = f" with the model {model}" if model is not None else ""
+        raise FleetError(
+            f"No account of muster.yaml serves the role {role} with the runtime {runtime.name}{named_model}: "
+            f"{', '.join(account.name for account in fitting)} say so by `serves`. Widen one, or name one for the "
+            "agent by `account` in roster.yaml."
+        )
+    found: dict[str, tuple[Account, ...]] = {}
+    for account in serving:
+        if not found or account.provider in found or not runtime.program:
+            found[account.provider] = (*found.get(account.provider, ()), account)
+    return found
 
 
-def further(runtime: Runtime, named: str | None, accounts: Mapping[str, Account]) -> tuple[Account, ...]:
-    """The first account with each other provider, of a program that may speak to any, unless the roster named one."""
-    if runtime.program or named is not None:
-        return ()
-    first: dict[str, Account] = {}
-    for account in accounts.values():
-        first.setdefault(account.provider, account)
-    return tuple(first.values())[1:]
+def chosen(found: Mapping[str, tuple[Account, ...]], leased: Mapping[str, str]) -> tuple[Account, ...]:
+    """Of `choices`, the account of each provider that an agent is on; where it is on none of them, the first.
+
+    Args:
+        found: what it could use.
+        leased: the names of those that it is on, by provider.
+    """
+    return tuple(
+        next((account for account in each if account.name == leased.get(provider)), each[0])
+        for provider, each in found.items()
+    )
 
 
 def check(runtime: Runtime, account: Account | None, kind: Kind) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import secrets
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fleet import access, hosting, lifecycle, roles, runtimes, sandbox, tools
@@ -36,6 +37,7 @@ class Introduction:
 
 
 _UNKNOWN = Introduction()
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 class Granted(Protocol):
@@ -63,6 +65,8 @@ class Assembly:
     """The command line that shows in a tmux session what the agent of that name says and does."""
     installation: str = ""
     """Tells apart the units of several installations of one person (fleet.hosting.units)."""
+    accounts_of: Callable[[Wanted], Awaitable[Mapping[str, str]]] | None = None
+    """Looks up, or chooses, the account of each provider that an agent is on; None: it uses the first that fits."""
     open_way: OpenWay | None = None
     """Opens an agent's way out before it is started, where the planner says that agents get one."""
 
@@ -87,25 +91,29 @@ class Assembly:
         """
         introduction = await self.introduce(row.name) if self.introduce is not None else Introduction()
         marker = secrets.token_hex(16)
+        leased = await self.accounts_of(row) if self.accounts_of is not None else {}
         way = None
         if self.open_way is not None:
-            way = await self.open_way(await asyncio.to_thread(self.asks_for_way, row, marker))
-        spec = await asyncio.to_thread(self.spec, row, floor, grants, introduction, way=way, marker=marker)
+            way = await self.open_way(await asyncio.to_thread(self.asks_for_way, row, marker, leased))
+        spec = await asyncio.to_thread(
+            self.spec, row, floor, grants, introduction, way=way, marker=marker, leased=leased
+        )
         await lifecycle.spawn(spec)
 
-    def asks_for_way(self, row: Wanted, marker: str) -> WayAsked:
+    def asks_for_way(self, row: Wanted, marker: str, leased: Mapping[str, str] = _NONE) -> WayAsked:
         """What is said of `row` to whoever opens its way out.
 
         Args:
             row: the agent.
             marker: as its agent host will be told.
+            leased: the accounts that it is on, by provider.
 
         Raises:
             FleetError: it could not use one; the message says what to do.
         """
         profile = self.planner.profile(row.sandbox)
         entry = self.planner.read_roster().get(row.name)
-        self.planner.check_access(row.runtime, entry, profile)
+        self.planner.check_access(row.runtime, entry, profile, role=row.role, model=row.model)
         basis = Basis.from_json(row.basis)
         return WayAsked(
             agent=row.name,
@@ -116,7 +124,7 @@ class Assembly:
             routes=profile.routes,
             accounts={
                 account.provider: account.name
-                for account in self.planner.accounts_of(row.runtime, entry)
+                for account in self.planner.accounts_of(row, entry, leased)
                 if access.by_way(runtimes.RUNTIMES[row.runtime], account, profile.kind)
             },
             listener="port" if profile.kind == "none" else "unix",
@@ -135,6 +143,7 @@ class Assembly:
         *,
         way: Way | None = None,
         marker: str | None = None,
+        leased: Mapping[str, str] = _NONE,
     ) -> AgentSpec:
         """Everything that the agent host of `row` is told. Makes the folders that it needs.
 
@@ -145,6 +154,7 @@ class Assembly:
             introduction: what it is told of the fleet.
             way: its way out; None: it uses the host's network, and its account's own key.
             marker: the word by which its processes are found; drawn where none is given.
+            leased: the accounts that it is on, by provider.
         """
         fleet = self.planner.read_roster()
         entry = fleet.get(row.name)
@@ -164,7 +174,7 @@ class Assembly:
             goes_on=row.keep_session,
         )
         workspace = settled.place
-        accounts = self.planner.accounts_of(row.runtime, entry)
+        accounts = self.planner.accounts_of(row, entry, leased)
         by_way = way is not None and all(access.by_way(runtime, each, profile.kind) for each in accounts)
         if way is not None and by_way:
             accounts = tuple(access.through(each, way, login=bool(runtime.login)) for each in accounts)

@@ -72,6 +72,8 @@ class Plan:
     basis: Basis
     alias: str | None = None
     """What chat shows beside its name."""
+    accounts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The accounts that it could use, by provider; that of its model first."""
 
     @property
     def entry(self) -> dict[str, str]:
@@ -169,7 +171,9 @@ class Planner:
         if placed and not workspace.is_dir():
             raise FleetError(f"The workspace {workspace} is no folder; make it first, or leave --workspace out.")
         chosen = sandbox.choose(wanted_sandbox, known=self.profiles)
-        self.check_access(runtime, written, chosen)
+        role = asked.get("role") or written.role or DEFAULT_ROLE
+        model = asked.get("model") or written.model or self.defaults.model
+        self.check_access(runtime, written, chosen, role=role, model=model)
         sandboxed = chosen.kind != "none"
         repository = self.workspaces.check(name, workspace, clone=written.clone, sandboxed=sandboxed)
         if repository is not None or sandboxed:
@@ -179,9 +183,9 @@ class Planner:
             said["workspace"] = str(workspace)
         plan = Plan(
             name=name,
-            role=asked.get("role") or written.role or DEFAULT_ROLE,
+            role=role,
             runtime=runtime,
-            model=asked.get("model") or written.model or self.defaults.model,
+            model=model,
             sandbox=chosen.name,
             kind=chosen.kind,
             workspace=workspace,
@@ -191,10 +195,11 @@ class Planner:
             said=said,
             basis=Basis(said=said, roster=described(written)),
             alias=entry.alias if entry is not None else None,
+            accounts=self.choices(runtime, written, role=role, model=model),
         )
-        role = asked.get("role")
-        editing.check_entry(plan.entry, fleet if entry is None or role is not None else None)
-        if role is not None and role not in (known := self.roles()):
+        new_role = asked.get("role") is not None
+        editing.check_entry(plan.entry, fleet if entry is None or new_role else None)
+        if new_role and role not in (known := self.roles()):
             raise FleetError(f"No {roster.unknown_role(role, known.names).removeprefix('no ')}")
         if chosen.programs_of_host:
             _check_installed(runtimes.RUNTIMES[runtime], entry.command if entry is not None else None)
@@ -247,7 +252,7 @@ class Planner:
         chosen = sandbox.choose(row.sandbox, known=self.profiles)
         if chosen.programs_of_host:
             _check_installed(runtimes.RUNTIMES[row.runtime], entry.command if entry is not None else None)
-        self.check_access(row.runtime, entry, chosen)
+        self.check_access(row.runtime, entry, chosen, role=row.role, model=row.model)
         clone = entry.clone if entry is not None else None
         return Plan(
             name=row.name,
@@ -262,6 +267,7 @@ class Planner:
             own_workspace=workspace == self._own_workspace(row.name),
             said={},
             basis=Basis.from_json(row.basis) or Basis(said={}, roster={}),
+            accounts=self.choices(row.runtime, entry, role=row.role, model=row.model),
         )
 
     def _check_command(self, name: str, runtime: str, entry: AgentEntry | None) -> None:
@@ -277,10 +283,12 @@ class Planner:
             raise FleetError(unknown(name, self.profiles))
         return profile
 
-    def check_access(self, runtime: str, entry: Common | None, profile: Profile) -> None:
+    def check_access(
+        self, runtime: str, entry: Common | None, profile: Profile, *, role: str, model: str | None
+    ) -> None:
         if self.with_way:
-            declared = runtimes.RUNTIMES[runtime]
-            access.check(declared, self._account(runtime, entry), profile.kind)
+            found = access.chosen(self._choices(runtime, entry, role, model), {})
+            access.check(runtimes.RUNTIMES[runtime], found[0] if found else None, profile.kind)
 
     # --- what there is ------------------------------------------------------------------------------------------
 
@@ -295,18 +303,38 @@ class Planner:
         """
         return roster.load(self.roster)
 
-    def _account(self, runtime: str, entry: Common | None) -> Account | None:
+    def _choices(
+        self, runtime: str, entry: Common | None, role: str, model: str | None
+    ) -> Mapping[str, tuple[Account, ...]]:
         named = entry.account if entry is not None else None
-        return access.account_of(runtimes.RUNTIMES[runtime], named, self.accounts)
+        found = access.choices(runtimes.RUNTIMES[runtime], named, self.accounts, role=role, model=model)
+        # Without a way out an agent holds the key of one account.
+        return found if self.with_way else dict(list(found.items())[:1])
 
-    def accounts_of(self, runtime: str, entry: Common | None) -> tuple[Account, ...]:
-        """The account that an agent uses, and with a way out such others as its program could use as well."""
-        account = self._account(runtime, entry)
-        if account is None:
-            return ()
-        named = entry.account if entry is not None else None
-        others = access.further(runtimes.RUNTIMES[runtime], named, self.accounts) if self.with_way else ()
-        return (account, *others)
+    def choices(
+        self, runtime: str, entry: Common | None, *, role: str, model: str | None
+    ) -> Mapping[str, tuple[str, ...]]:
+        """The names of the accounts that such an agent could use, by provider; that of its model first.
+
+        Raises:
+            FleetError: there is none.
+        """
+        found = self._choices(runtime, entry, role, model)
+        return {provider: tuple(account.name for account in each) for provider, each in found.items()}
+
+    def choices_of(self, row: Wanted) -> Mapping[str, tuple[str, ...]]:
+        """The same of an agent that is to be started as what it is."""
+        return self.choices(row.runtime, self.read_roster().get(row.name), role=row.role, model=row.model)
+
+    def accounts_of(self, row: Wanted, entry: Common | None, leased: Mapping[str, str]) -> tuple[Account, ...]:
+        """The account that an agent uses, and with a way out such others as its program could use as well.
+
+        Args:
+            row: the agent.
+            entry: what the roster says of it.
+            leased: the accounts that it is on, by provider.
+        """
+        return access.chosen(self._choices(row.runtime, entry, row.role, row.model), leased)
 
 
 def _check_installed(runtime: Runtime, command: Sequence[str] | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from budget.accounts import Candidate, Room, choose
 
 
-def candidate(name: str, *left: float | None, **more: object) -> Candidate:
+def candidate(name: str, *left: float | None, **more: Any) -> Candidate:
     rooms = [Room(window=f"{name}/{place}", left=each) for place, each in enumerate(left)]
     return replace(Candidate(account=name, rooms=rooms), **more)
 
