@@ -1,0 +1,430 @@
+"""Which task is given to which agent now, and why the others wait. Pure; times are seconds since the epoch.
+
+Tasks of one operator, target and urgency form a lane and go in their order, so only the first of each is looked at
+(its head), however many wait behind it. Among heads:
+
+1. the more urgent goes first. A task that has waited for `Policy.aging_s` counts as one step more urgent, and so on, so
+   that each comes first some day;
+2. of equal ones, operators and the roles of an operator take turns by what their tasks cost (`budget.fairness`);
+3. of one flow, the one that was asked for first.
+
+A task begins when an agent is free for it, fewer than the limits allow are under way, and every window that it draws on
+has room (`budget.pacing`). One that waits for room does not hold the others up, so that nothing stands idle; but once
+it has waited for `Policy.aging_s`, what was asked for later does not begin on that window before it. ``low`` yields:
+while anything more urgent waits for a window, it does not begin on it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from budget import fairness, pacing
+from budget.fairness import Share
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from budget.pacing import Cost, Standing, Unit, Urgency
+
+URGENCIES: tuple[Urgency, ...] = ("low", "normal", "high", "critical")
+
+#: pace, limit, unknown, price: as `budget.pacing.Waits` has it. fairness: others come first. concurrency: as many as
+#: may be are under way. busy: all who could do it have something to do. starting: somebody who can is being started.
+#: nobody: nobody can do it. retry: it failed, and is tried again at its time.
+Why: TypeAlias = Literal[
+    "pace", "limit", "unknown", "price", "fairness", "concurrency", "busy", "starting", "nobody", "retry"
+]
+#: idle: it can be given something. busy: it has a turn or a task, or mail. starting: it will be idle. down: it is not
+#: running, and Muster does not start it now. startable: it is not running, and can be started. away: it is frozen, or
+#: its way out is closed.
+Readiness: TypeAlias = Literal["idle", "busy", "starting", "down", "startable", "away"]
+
+#: The kind of task that an operator's words to an agent are.
+TURN = "turn"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Head:
+    """The first task of a lane."""
+
+    id: str
+    seq: int
+    """Its place among all tasks: the smaller was asked for earlier."""
+    kind: str
+    operator: str
+    role: str | None
+    agent: str | None
+    """The one agent that is to have it; None: any of the role."""
+    urgency: Urgency
+    created_at: float
+    deadline: float | None = None
+    not_before: float | None = None
+    """It failed, and is not tried again before."""
+    prefers: str | None = None
+    """The agent that has the best reason to have it, as one that did its parent; no other waits for it."""
+
+    @property
+    def flow(self) -> tuple[str, str]:
+        """The flow that it is served from: operator and role."""
+        return self.operator, self.role or (f"agent:{self.agent}" if self.agent else "")
+
+    def waited(self, now: float) -> float:
+        return max(0.0, now - self.created_at)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Agent:
+    """An agent that tasks may be given to."""
+
+    name: str
+    role: str
+    runtime: str
+    readiness: Readiness
+    account: str | None = None
+    free_since: float = 0.0
+    """Of two that are idle, the one that has been for longer is given the task."""
+    holds: str | None = None
+    """The id of the task for which it waits for an operator's answer."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Live:
+    """A task that is under way; not one that waits for a person."""
+
+    role: str | None
+    runtime: str | None
+    account: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """How many tasks may be under way at once; what is not named is not limited."""
+
+    host: int | None = None
+    roles: Mapping[str, int] = field(default_factory=dict)
+    runtimes: Mapping[str, int] = field(default_factory=dict)
+    accounts: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Policy:
+    """How tasks are dispatched."""
+
+    aging_s: float = 12 * 3600.0
+    start_agents: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class View:
+    """All that a decision rests on."""
+
+    now: float
+    heads: Sequence[Head]
+    agents: Sequence[Agent]
+    live: Sequence[Live] = ()
+    limits: Limits = field(default_factory=Limits)
+    deficits: Mapping[str, float] = field(default_factory=dict)
+    policy: Policy = field(default_factory=Policy)
+    pacing: pacing.Policy = field(default_factory=pacing.Policy)
+    draw: Callable[[Agent], Sequence[Standing]]
+    """The windows that work of this agent draws on; the same each time within a decision."""
+    cost: Callable[[Head, Agent | None], Cost]
+    """What the task is projected to cost, by this agent or by whoever does it; the same each time."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Assign:
+    """Give the task to this agent now."""
+
+    task: str
+    agent: str
+    cost: Cost
+    why: str
+    deficits: Mapping[str, float]
+    """What the flows may be served after it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Start:
+    """Start this agent for the task."""
+
+    task: str
+    agent: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refuse:
+    """Nothing will let the task begin before its deadline."""
+
+    task: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wait:
+    """The task waits."""
+
+    task: str
+    why: Why
+    text: str
+    """For people: a sentence, without time and command."""
+    look_at: float | None = None
+    """When it may be able to begin, if nothing happens before; None: when something happens."""
+    windows: tuple[str, ...] = ()
+    """The keys of the windows that hold it."""
+    scope: str | None = None
+    """Whose window that is."""
+    authorize: float | None = None
+    """What would have to be authorized for it to begin now, in `unit`."""
+    unit: Unit | None = None
+    cost: Cost | None = None
+    never: bool = False
+    """It is more than a window holds in all: nothing but another limit helps."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decision:
+    """The next step, if there is one, and what is known of the heads that wait."""
+
+    step: Assign | Start | Refuse | None
+    waits: Sequence[Wait]
+    """With a step: not of all heads. Without one: of every head."""
+
+    @property
+    def look_at(self) -> float | None:
+        """When to decide again, if nothing happens before."""
+        return min((wait.look_at for wait in self.waits if wait.look_at is not None), default=None)
+
+
+def rank(head: Head, now: float, policy: Policy) -> int:
+    """How urgent it is by now: 0 for low to 3 for critical."""
+    aged = int(head.waited(now) // policy.aging_s) if policy.aging_s > 0 else 0
+    return min(len(URGENCIES) - 1, URGENCIES.index(head.urgency) + aged)
+
+
+def admitted_as(head: Head, now: float, policy: Policy) -> Urgency:
+    """By whose gate its cost is measured: having waited makes ``low`` normal, and gives nobody a right to borrow."""
+    return "normal" if head.urgency == "low" and rank(head, now, policy) > 0 else head.urgency
+
+
+def decide(view: View) -> Decision:
+    """The next step. Do it, and ask again with what it changed, until there is none."""
+    now = view.now
+    by_rank: dict[int, list[Head]] = {}
+    for head in sorted(view.heads, key=lambda head: head.seq):
+        by_rank.setdefault(rank(head, now, view.policy), []).append(head)
+    use = Counter[str]()
+    for each in view.live:
+        use.update(_places(each.role, each.runtime, each.account))
+    waits: list[Wait] = []
+    # Windows for which somebody waits, and the earliest who has waited for so long that others let it go first.
+    wanted: set[str] = set()
+    holders: dict[str, Head] = {}
+    for level in sorted(by_rank, reverse=True):
+        ready: list[tuple[Head, Assign | Start]] = []
+        held: list[Wait] = []
+        for head in by_rank[level]:
+            found = _look(head, view, use)
+            if isinstance(found, Refuse):
+                return Decision(step=found, waits=waits)
+            if not isinstance(found, Wait):
+                ready.append((head, found))
+                continue
+            held.append(found)
+            if found.why == "pace" and not found.never and head.waited(now) >= view.policy.aging_s:
+                for window in found.windows:
+                    if window not in holders or head.seq < holders[window].seq:
+                        holders[window] = head
+        free: list[tuple[Head, Assign | Start]] = []
+        for head, step in ready:
+            behind = _behind(head, step, view, holders, wanted if level == 0 else frozenset())
+            if behind is None:
+                free.append((head, step))
+            else:
+                held.append(behind)
+        waits += held
+        if free:
+            return Decision(step=_pick(free, held, by_rank[level], view), waits=waits)
+        wanted.update(window for wait in held if wait.why == "pace" and not wait.never for window in wait.windows)
+    return Decision(step=None, waits=waits)
+
+
+def _pick(
+    free: Sequence[tuple[Head, Assign | Start]], held: Sequence[Wait], heads: Sequence[Head], view: View
+) -> Assign | Start:
+    """Of those that can begin the one whose turn it is."""
+    first: dict[tuple[str, str], tuple[Head, Assign | Start]] = {}
+    for head, step in free:
+        first.setdefault(head.flow, (head, step))
+    ready = [Share(operator=head.operator, role=head.flow[1], cost=_charge(head, view)) for head, _ in first.values()]
+    waiting = {wait.task for wait in held}
+    blocked = {head.flow for head in heads if head.id in waiting}
+    share, deficits = fairness.next_share(ready, view.deficits, blocked=blocked)
+    head, step = first[share.operator, share.role]
+    if isinstance(step, Start):
+        return step
+    others = len(ready) - 1
+    turn = f"it is the turn of {head.operator}" if others else "nothing else could begin"
+    return replace(step, deficits=deficits, why=f"{step.why}; {turn}")
+
+
+def _charge(head: Head, view: View) -> float:
+    return view.cost(head, None).tokens
+
+
+def _look(head: Head, view: View, use: Counter[str]) -> Assign | Start | Refuse | Wait:
+    """What becomes of one head, as if it were the only one."""
+    now = view.now
+    if head.deadline is not None and now >= head.deadline:
+        return Refuse(task=head.id, why="its deadline is past")
+    found = _tried(head, view, use)
+    if isinstance(found, Wait) and head.deadline is not None:
+        if found.look_at is not None and found.look_at > head.deadline:
+            return Refuse(task=head.id, why=f"nothing lets it begin before its deadline: {found.text}")
+        if found.never:
+            return Refuse(task=head.id, why=found.text)
+        if found.look_at is None:
+            return replace(found, look_at=head.deadline)
+    return found
+
+
+def _tried(head: Head, view: View, use: Counter[str]) -> Assign | Start | Wait:
+    if head.not_before is not None and view.now < head.not_before:
+        return Wait(task=head.id, why="retry", text="It failed, and is tried again.", look_at=head.not_before)
+    able = [agent for agent in view.agents if _fits(agent, head)]
+    if head.kind == TURN:
+        # Words wait in the agent's own queue as ever; only the pace holds them here.
+        if not able:
+            return Wait(task=head.id, why="nobody", text=f"There is no agent {head.agent} any more.")
+        paced = _paced(head, able[0], view)
+        return paced if isinstance(paced, Wait) else _assign(head, able[0], paced, "the pace allows it")
+    idle = sorted(
+        (agent for agent in able if agent.readiness == "idle"),
+        key=lambda agent: (agent.name != head.prefers, agent.free_since, agent.name),
+    )
+    starting = any(agent.readiness == "starting" for agent in able)
+    could_start = [] if starting or not view.policy.start_agents else [a for a in able if a.readiness == "startable"]
+    waits: list[Wait] = []
+    for agent in [*idle, *([] if idle else sorted(could_start, key=lambda agent: agent.name))]:
+        full = _full(head, agent, view.limits, use)
+        if full is not None:
+            waits.append(full)
+            continue
+        paced = _paced(head, agent, view)
+        if isinstance(paced, Wait):
+            waits.append(paced)
+        elif agent.readiness == "idle":
+            return _assign(head, agent, paced, f"{agent.name} is free")
+        else:
+            return Start(task=head.id, agent=agent.name, why=f"nobody who could do it runs, and {agent.name} can")
+    if waits:
+        # What opens first, and what opens at a time before what opens some day.
+        return min(waits, key=lambda wait: (wait.never, wait.look_at is None, wait.look_at or 0.0))
+    return _nobody_free(head, able)
+
+
+def _assign(head: Head, agent: Agent, cost: Cost, why: str) -> Assign:
+    return Assign(task=head.id, agent=agent.name, cost=cost, why=why, deficits={})
+
+
+def _fits(agent: Agent, head: Head) -> bool:
+    return agent.name == head.agent if head.agent is not None else agent.role == head.role
+
+
+def _nobody_free(head: Head, able: Sequence[Agent]) -> Wait:
+    states = {agent.readiness for agent in able}
+    if "starting" in states:
+        names = ", ".join(agent.name for agent in able if agent.readiness == "starting")
+        return Wait(task=head.id, why="starting", text=f"{names} is starting.")
+    if "busy" in states:
+        held = [f"{agent.name} waits for your word on task {agent.holds}" for agent in able if agent.holds]
+        said = f"{head.agent} is busy" if head.agent is not None else f"Every agent of the role {head.role} is busy"
+        return Wait(task=head.id, why="busy", text=said + (f"; {held[0]}." if held else "."))
+    if able:
+        named = ", ".join(f"{agent.name} is {_WORDS[agent.readiness]}" for agent in able[:3])
+        return Wait(task=head.id, why="nobody", text=f"Nobody who could do it runs: {named}.")
+    said = f"There is no agent {head.agent}" if head.agent is not None else f"No agent has the role {head.role}"
+    return Wait(task=head.id, why="nobody", text=f"{said}.")
+
+
+_WORDS: Mapping[Readiness, str] = {
+    "down": "not running",
+    "startable": "not running",
+    "away": "frozen or cut off",
+    "idle": "idle",
+    "busy": "busy",
+    "starting": "starting",
+}
+
+
+def _places(role: str | None, runtime: str | None, account: str | None) -> list[str]:
+    return ["host", f"role {role}", f"runtime {runtime}", f"account {account}"]
+
+
+def _full(head: Head, agent: Agent, limits: Limits, use: Counter[str]) -> Wait | None:
+    """That as many as may be are under way."""
+    held: tuple[tuple[str, int | None, str], ...] = (
+        ("host", limits.host, "on this host"),
+        (f"role {agent.role}", limits.roles.get(agent.role), f"of the role {agent.role}"),
+        (f"runtime {agent.runtime}", limits.runtimes.get(agent.runtime), f"with the runtime {agent.runtime}"),
+        (f"account {agent.account}", limits.accounts.get(agent.account or ""), f"on the account {agent.account}"),
+    )
+    for place, most, words in held:
+        if most is not None and use[place] >= most:
+            text = f"{use[place]} tasks {words} are under way, and {most} may be at once."
+            return Wait(task=head.id, why="concurrency", text=text)
+    return None
+
+
+def _paced(head: Head, agent: Agent, view: View) -> Cost | Wait:
+    """What it is projected to cost, if the windows have room for that."""
+    cost = view.cost(head, agent)
+    standings = view.draw(agent)
+    urgency = admitted_as(head, view.now, view.policy)
+    found = pacing.decide(standings, cost, urgency, view.now, view.pacing)
+    if isinstance(found, pacing.Admitted):
+        return cost
+    return Wait(
+        task=head.id,
+        why=found.why,
+        text=found.text,
+        look_at=found.at,
+        windows=(found.window, *found.also),
+        scope=found.scope,
+        authorize=found.authorize,
+        unit=found.unit,
+        cost=cost,
+        never=found.why in ("limit", "price") and found.at is None,
+    )
+
+
+def _behind(
+    head: Head, step: Assign | Start, view: View, holders: Mapping[str, Head], wanted: set[str] | frozenset[str]
+) -> Wait | None:
+    """That it lets others go first, though it could begin."""
+    if not holders and not wanted:
+        return None
+    agent = next(agent for agent in view.agents if agent.name == step.agent)
+    for standing in view.draw(agent):
+        key = standing.window.key
+        holder = holders.get(key)
+        if holder is not None and holder.seq < head.seq:
+            text = f"Task {holder.id} has waited longer for {key}, and goes first."
+            return Wait(task=head.id, why="fairness", text=text, windows=(key,))
+        if key in wanted:
+            return Wait(task=head.id, why="fairness", text=f"What is more urgent waits for {key}.", windows=(key,))
+    return None
+
+
+def lane_of(*, kind: str, operator: str, role: str | None, agent: str | None, urgency: str) -> str:
+    """The lane that a task waits in. Words to an agent are no tasks of its: they do not wait behind them."""
+    target = f"agent:{agent}" if agent is not None else f"role:{role}"
+    return f"{urgency}/{TURN if kind == TURN else 'task'}/{target}/{operator}"
+
+
+def aside(lane: str) -> str:
+    """The lane of those that would block theirs, because nothing but another limit lets them begin."""
+    return lane if lane.endswith("/aside") else f"{lane}/aside"

@@ -1,0 +1,248 @@
+"""Which task begins, and what is said to those that wait."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from budget.dispatch import Agent, Assign, Head, Limits, Live, Policy, Refuse, Start, View, Wait, aside, decide, lane_of
+from budget.lines import Line, Window
+from budget.pacing import Cost, Standing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+HOUR = 3600.0
+DAY = 24 * HOUR
+NOW = 20_000 * DAY
+COST = Cost(tokens=1000.0)
+
+
+def head(number: int, **said: Any) -> Head:
+    plain: dict[str, Any] = {
+        "id": f"t{number}", "seq": number, "kind": "task", "operator": "ana", "role": "coder", "agent": None,
+        "urgency": "normal", "created_at": NOW,
+    }  # fmt: skip
+    return Head(**plain | said)
+
+
+def agent(name: str = "coder0", **said: Any) -> Agent:
+    return Agent(**{"name": name, "role": "coder", "runtime": "sim", "readiness": "idle", **said})
+
+
+def week(used: float, *, reserved: float = 0.0, limit: float = 700_000.0, day: float = 1.0) -> Standing:
+    """A window of seven days, so many days old, whose line goes straight from its beginning."""
+    begins = NOW - day * DAY
+    window = Window(
+        key="host/tokens/7d", scope="host", unit="tokens", limit=limit, begins_at=begins, resets_at=begins + 7 * DAY,
+        length_s=7 * DAY, certainty="user", used=used, used_at=NOW, per_token=None,
+    )  # fmt: skip
+    line = Line(
+        window=window.key, drawn_at=begins, drawn_used=0.0, limit=limit, resets_at=begins + 7 * DAY, cause="first"
+    )
+    return Standing(window=window, line=line, reserved=reserved)
+
+
+def view(heads: Sequence[Head], agents: Sequence[Agent], **said: Any) -> View:
+    return View(**{"now": NOW, "heads": heads, "agents": agents, "draw": lambda _: (), "cost": lambda *_: COST, **said})
+
+
+def step(given: View) -> Assign | Start | Refuse | None:
+    return decide(given).step
+
+
+def wait(given: View, task: str = "t1") -> Wait:
+    return next(each for each in decide(given).waits if each.task == task)
+
+
+# --- who begins ----------------------------------------------------------------------------------------------------
+
+
+def test_the_more_urgent_goes_first_and_of_equal_ones_the_one_that_was_asked_for_first() -> None:
+    heads = [head(1, urgency="low"), head(2), head(3, urgency="high"), head(4, urgency="high")]
+    found = step(view(heads, [agent()]))
+    assert isinstance(found, Assign)
+    assert (found.task, found.agent, found.cost) == ("t3", "coder0", COST)
+
+
+def test_an_agent_gets_what_is_for_it_or_its_role_and_whoever_was_free_longest_gets_it() -> None:
+    agents = [agent("coder0", free_since=5.0), agent("coder1", free_since=2.0), agent("judge0", role="code-review")]
+    found = step(view([head(1)], agents))
+    assert isinstance(found, Assign)
+    assert found.agent == "coder1"
+    found = step(view([head(1, prefers="coder0")], agents))
+    assert isinstance(found, Assign)
+    assert found.agent == "coder0"
+    found = step(view([head(1, agent="judge0", role="code-review")], agents))
+    assert isinstance(found, Assign)
+    assert found.agent == "judge0"
+
+
+def test_operators_take_turns_by_what_their_tasks_cost() -> None:
+    heads = [head(1, operator="ana"), head(2, operator="otto")]
+    costs = {"t1": Cost(tokens=3000.0), "t2": COST}
+    found = step(view(heads, [agent()], cost=lambda one, _: costs[one.id]))
+    assert isinstance(found, Assign)
+    assert found.task == "t2"
+    assert found.deficits["ana"] == 1000.0
+    found = step(view(heads, [agent()], cost=lambda one, _: costs[one.id], deficits={"ana": 2500.0}))
+    assert isinstance(found, Assign)
+    assert found.task == "t1"
+
+
+def test_somebody_who_can_be_started_is_started_once_nobody_who_could_do_it_runs() -> None:
+    found = step(view([head(1)], [agent(readiness="startable")]))
+    assert isinstance(found, Start)
+    assert found.agent == "coder0"
+    starting = view([head(1)], [agent(readiness="starting"), agent("coder1", readiness="startable")])
+    assert step(starting) is None
+    assert wait(starting).why == "starting"
+    assert step(view([head(1)], [agent(readiness="startable")], policy=Policy(start_agents=False))) is None
+    busy = view([head(1)], [agent(readiness="busy"), agent("coder1", readiness="startable")])
+    assert isinstance(step(busy), Start)
+
+
+def test_words_to_an_agent_wait_for_the_pace_alone() -> None:
+    said = head(1, kind="turn", agent="coder0")
+    for readiness in ("busy", "away", "down"):
+        found = step(view([said], [agent(readiness=readiness)], limits=Limits(host=0)))
+        assert isinstance(found, Assign)
+    assert wait(view([said], [agent(readiness="busy")], draw=lambda _: [week(300_000)])).why == "pace"
+
+
+# --- why others wait -----------------------------------------------------------------------------------------------
+
+
+def test_what_has_no_room_in_a_window_waits_until_it_has() -> None:
+    given = view([head(1)], [agent()], draw=lambda _: [week(130_000)])
+    found = wait(given)
+    assert step(given) is None
+    assert (found.why, found.windows, found.scope, found.unit) == ("pace", ("host/tokens/7d",), "host", "tokens")
+    assert found.look_at is not None
+    assert NOW < found.look_at < NOW + DAY
+    assert decide(given).look_at == found.look_at
+    assert found.authorize is not None
+    later = replace(given, now=found.look_at + 60)
+    assert isinstance(step(later), Assign)
+
+
+def test_no_more_are_under_way_at_once_than_may_be() -> None:
+    live = [Live(role="coder", runtime="sim", account="main")] * 2
+    for limits in (
+        Limits(host=2), Limits(roles={"coder": 2}), Limits(runtimes={"sim": 2}), Limits(accounts={"main": 2})
+    ):  # fmt: skip
+        given = view([head(1)], [agent(account="main")], live=live, limits=limits)
+        assert wait(given).why == "concurrency"
+        assert step(given) is None
+    roomy = Limits(host=3, roles={"coder": 3, "research": 0}, runtimes={"claude": 1}, accounts={"other": 1})
+    assert isinstance(step(view([head(1)], [agent(account="main")], live=live, limits=roomy)), Assign)
+
+
+def test_whoever_waits_is_told_for_whom() -> None:
+    assert wait(view([head(1)], [])).text == "No agent has the role coder."
+    assert wait(view([head(1, agent="coder9")], [])).text == "There is no agent coder9."
+    assert wait(view([head(1)], [agent(readiness="away")])).text.endswith("coder0 is frozen or cut off.")
+    busy = wait(view([head(1)], [agent(readiness="busy", holds="abc")]))
+    assert (busy.why, busy.text) == (
+        "busy",
+        "Every agent of the role coder is busy; coder0 waits for your word on task abc.",
+    )
+    assert wait(view([head(1, not_before=NOW + 60)], [agent()])).look_at == NOW + 60
+
+
+# --- deadlines -----------------------------------------------------------------------------------------------------
+
+
+def test_a_task_is_refused_only_if_no_window_opens_before_its_deadline() -> None:
+    full = [week(200_000)]
+    opens = wait(view([head(1)], [agent()], draw=lambda _: full)).look_at
+    assert opens is not None
+    assert step(view([head(1, deadline=opens + 1)], [agent()], draw=lambda _: full)) is None
+    found = step(view([head(1, deadline=opens - 1)], [agent()], draw=lambda _: full))
+    assert isinstance(found, Refuse)
+    assert "before its deadline" in found.why
+    # Another agent draws on a window with room.
+    draws = {"coder0": full, "coder1": []}
+    other = view([head(1, deadline=opens - 1)], [agent(), agent("coder1")], draw=lambda one: draws[one.name])
+    assert isinstance(step(other), Assign)
+
+
+def test_what_waits_for_nobody_knows_what_is_refused_at_its_deadline() -> None:
+    given = view([head(1, deadline=NOW + 60)], [])
+    assert decide(given).look_at == NOW + 60
+    assert step(replace(given, now=NOW + 60)) == Refuse(task="t1", why="its deadline is past")
+
+
+def test_what_is_more_than_a_window_holds_is_refused_with_a_deadline_and_said_without() -> None:
+    standing = [week(0, limit=500.0)]
+    found = wait(view([head(1)], [agent()], draw=lambda _: standing))
+    assert (found.why, found.never) == ("limit", True)
+    assert isinstance(step(view([head(1, deadline=NOW + 30 * DAY)], [agent()], draw=lambda _: standing)), Refuse)
+
+
+# --- nobody waits for ever -----------------------------------------------------------------------------------------
+
+
+def test_low_yields_to_what_waits_for_the_same_window_until_it_has_waited_itself() -> None:
+    # Room for the small, under the bare line, and not for the large.
+    standing = [week(95_000)]
+    costs = {"t1": Cost(tokens=60_000.0), "t2": COST}
+    heads = [head(1), head(2, urgency="low")]
+    given = view(heads, [agent()], draw=lambda _: standing, cost=lambda one, _: costs[one.id])
+    found = wait(given, "t2")
+    assert (step(given), found.why) == (None, "fairness")
+    normal = replace(given, heads=[head(1), head(2)])
+    assert isinstance(step(normal), Assign)
+    aged = replace(given, heads=[head(1), head(2, urgency="low", created_at=NOW - 13 * HOUR)])
+    assert isinstance(step(aged), Assign)
+
+
+def test_what_has_waited_long_for_room_is_not_overtaken_for_ever() -> None:
+    standing = [week(95_000)]
+    costs = {"t1": Cost(tokens=60_000.0), "t2": COST}
+    old = head(1, created_at=NOW - 13 * HOUR)
+    given = view([old, head(2)], [agent()], draw=lambda _: standing, cost=lambda one, _: costs[one.id])
+    assert step(given) is None
+    assert wait(given, "t2").text == "Task t1 has waited longer for host/tokens/7d, and goes first."
+    # It holds nobody up who draws on other windows.
+    assert isinstance(step(replace(given, draw=lambda _: ())), Assign)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_whatever_comes_in_each_task_begins_some_day(data: st.DataObject) -> None:
+    """One agent, a task an hour, always more urgent ones behind: the least urgent still has its turn."""
+    late = data.draw(st.lists(st.sampled_from(["normal", "high", "critical"]), min_size=80, max_size=80))
+    operators = data.draw(st.lists(st.sampled_from(["ana", "otto", "vera"]), min_size=80, max_size=80))
+    waiting = [head(0, urgency="low", created_at=NOW)]
+    deficits: dict[str, float] = {}
+    for hour, (urgency, operator) in enumerate(zip(late, operators, strict=True)):
+        now = NOW + hour * HOUR
+        waiting.append(head(hour + 1, urgency=urgency, operator=operator, created_at=now))
+        found = decide(view(waiting, [agent()], now=now, deficits=deficits)).step
+        assert isinstance(found, Assign)
+        deficits = dict(found.deficits)
+        waiting = [each for each in waiting if each.id != found.task]
+        if found.task == "t0":
+            assert hour <= 3 * 12 + 3 * 3
+            return
+    raise AssertionError("the task never began")
+
+
+@given(st.integers(0, 3), st.floats(0, 1e6), st.booleans())
+def test_the_same_view_gives_the_same_decision(place: int, used: float, more: bool) -> None:
+    urgency = ("low", "normal", "high", "critical")[place]
+    heads = [head(1, urgency=urgency), *([head(2, operator="otto")] if more else [])]
+    given = view(heads, [agent(), agent("coder1")], draw=lambda _: [week(used)])
+    assert decide(given) == decide(given)
+
+
+def test_lanes_part_operators_targets_urgencies_and_words_from_tasks() -> None:
+    plain: dict[str, Any] = {"kind": "task", "operator": "ana", "role": "coder", "agent": None, "urgency": "normal"}
+    others = ({"kind": "turn", "agent": "coder0"}, {"agent": "coder0"}, {"operator": "otto"}, {"urgency": "high"})
+    lanes = {lane_of(**plain), *(lane_of(**{**plain, **other}) for other in others)}
+    assert len(lanes) == 5
+    assert aside(aside(lane_of(**plain))) == aside(lane_of(**plain)) not in lanes
