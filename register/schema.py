@@ -366,11 +366,8 @@ ledger = _table(
     Column("usd", Float),  # null: no price is known
 )
 Index("uq_ledger_place", ledger.c.ledger, ledger.c.seq, unique=True)
-Index("ix_ledger_day", ledger.c.day)
-Index("ix_ledger_agent", ledger.c.agent, ledger.c.day)
-Index("ix_ledger_account", ledger.c.account, ledger.c.day)
-Index("ix_ledger_model", ledger.c.model, ledger.c.day)
-Index("ix_ledger_task", ledger.c.task)
+Index("ix_ledger_ended", ledger.c.ended_at)
+Index("ix_ledger_task", ledger.c.task)  # sums by anything else are those of `spending`
 
 #: How far each host's ledger was copied; moved in the transaction that writes what was copied.
 ledger_positions = _table(
@@ -413,7 +410,8 @@ budgets = _table(
 
 # --- pacing ------------------------------------------------------------------------------------------------------
 
-#: What the ledger comes to, hour by hour; kept in the transaction that writes the ledger's rows.
+#: What the ledger comes to, hour by hour; kept in the transaction that writes the ledger's rows, and longer than these
+#: (register.queries.rollup).
 spending = _table(
     "spending",
     Column("hour", Integer, primary_key=True, autoincrement=False),  # of the end, in UTC, counted from 1970-01-01
@@ -435,6 +433,7 @@ spending = _table(
     Column("unpriced", BigInteger, nullable=False),  # that used tokens, and of which no price is known
     Column("estimated", BigInteger, nullable=False),  # that used tokens, as an estimate says
 )
+Index("ix_spending_agent", spending.c.agent, spending.c.hour)
 Index("ix_spending_task", spending.c.task)
 
 #: What providers said of quotas, one row for each time that it was something else; the newest is also in `quota`.

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from sqlalchemy import ColumnElement, Integer, case, cast, delete, func, insert, literal, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from register.queries import rollup, spending
+from register.queries.spending import TOKENS as TOKENS
 from register.schema import ledger, ledger_positions, quota
 from register.store import insert_once
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import tzinfo
 
     from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-Key: TypeAlias = Literal["agent", "role", "task", "account", "model", "day"]
+    from register.queries.spending import Sums
 
-#: The columns in which tokens are counted; none is counted in two of them.
-TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
-_DAY = 86_400
+Key: TypeAlias = Literal["agent", "role", "task", "account", "model", "day"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,10 +38,10 @@ class Copied:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Spent:
-    """What the rows of one group come to."""
+    """What the requests of one group come to."""
 
     key: str | None
-    """None: these rows have none, such as requests that belong to no task."""
+    """None: these requests have none, such as those that belong to no task."""
     requests: int
     input_tokens: int
     output_tokens: int
@@ -50,6 +52,12 @@ class Spent:
     """None: of one of them at least, which used tokens, no price is known."""
     estimated: int
     """Of how many it is an estimate what they used. A failed request that cost nothing is none of them."""
+
+    @classmethod
+    def of(cls, key: str | None, sums: Sums) -> Spent:
+        tokens = {kind: getattr(sums, kind) for kind in TOKENS}
+        usd = None if sums.unpriced else sums.usd
+        return cls(key=key, requests=sums.requests, **tokens, usd=usd, estimated=sums.estimated)
 
     @property
     def tokens(self) -> int:
@@ -78,11 +86,6 @@ class QuotaRow:
         return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
 
 
-def day_of(at: float) -> int:
-    """The day in UTC, counted from 1970-01-01."""
-    return int(at // _DAY)
-
-
 # --- copying -----------------------------------------------------------------------------------------------------
 
 
@@ -101,13 +104,19 @@ async def move(tx: AsyncConnection, position: Copied, now: float) -> None:
         await tx.execute(update(table).where(table.c.ledger == position.ledger).values(**values))
 
 
-async def add(tx: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows of a ledger, each with all columns but `day`; one that is there already stays as it is."""
+async def add(tx: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Write rows of a ledger, each with all columns but `day`, and add them to the sums of their hours.
+
+    One that is there already stays as it is and is not counted again. Says how many were not.
+    """
     if not rows:
-        return
+        return 0
     made = postgresql.insert(ledger) if tx.dialect.name == "postgresql" else sqlite.insert(ledger)
-    written = [{**row, "day": day_of(row["ended_at"])} for row in rows]
-    await tx.execute(made.on_conflict_do_nothing(), written)
+    written = [{**row, "day": rollup.day_of(row["ended_at"])} for row in rows]
+    found = await tx.execute(made.on_conflict_do_nothing().returning(ledger.c.id), written)
+    new, by_id = list(found.scalars()), {row["id"]: row for row in reversed(rows)}
+    await rollup.count(tx, [by_id[each] for each in new])
+    return len(new)
 
 
 async def observe(tx: AsyncConnection, row: Mapping[str, Any]) -> None:
@@ -123,62 +132,28 @@ async def observe(tx: AsyncConnection, row: Mapping[str, Any]) -> None:
 # --- looking -----------------------------------------------------------------------------------------------------
 
 
-async def spent(tx: AsyncConnection, *, by: Key | None, since: float) -> list[Spent]:
-    """What was used by requests that ended at or after `since`, group by group, the largest first (days: in order).
+async def spent(
+    tx: AsyncConnection, *, by: Key | None, since: float, until: float | None = None, zone: tzinfo = UTC
+) -> list[Spent]:
+    """What was used by requests that ended within a time, group by group, the largest first (days: in order).
 
     Args:
         tx: to read from.
         by: what is grouped by; None: one group of all, if there is anything.
-        since: seconds since the epoch. It is looked for from the beginning of its day on.
+        since: seconds since the epoch.
+        until: the same, and not with it; None: no end.
+        zone: whose days those are.
     """
-    key: ColumnElement[Any] = literal("all") if by is None else ledger.c[by]
-    sums = [func.coalesce(func.sum(ledger.c[kind]), 0).label(kind) for kind in TOKENS]
-    used = sum((ledger.c[kind] for kind in TOKENS), start=cast(literal(0), Integer))
-    unpriced = func.sum(case((ledger.c.usd.is_(None) & (used > 0), 1), else_=0)).label("unpriced")
-    estimated = func.sum(case((ledger.c.reported | (used == 0), 0), else_=1)).label("estimated")
-    found = (
-        select(key.label("key"), func.count().label("requests"), *sums, func.sum(ledger.c.usd), unpriced, estimated)
-        .where(ledger.c.day >= day_of(since), ledger.c.ended_at >= since)
-        .group_by(*([] if by is None else [key]))
-    )
-    made = [
-        Spent(
-            key=_shown(by, row[0]),
-            requests=row[1],
-            # PostgreSQL sums up in numerics.
-            input_tokens=int(row[2]),
-            output_tokens=int(row[3]),
-            cache_read_tokens=int(row[4]),
-            cache_write_tokens=int(row[5]),
-            reasoning_tokens=int(row[6]),
-            usd=None if row[8] else float(row[7] or 0.0),
-            estimated=int(row[9]),
-        )
-        for row in await tx.execute(found)
-        if row[1]
-    ]
     if by == "day":
-        return sorted(made, key=lambda each: each.key or "")
+        return [Spent.of(day, sums) for day, sums in (await spending.days(tx, since, zone, until=until)).items()]
+    found = await spending.groups(tx, [] if by is None else [by], since, until)
+    made = [Spent.of("all" if by is None else key[0] or None, sums) for key, sums in found.items()]
     return sorted(made, key=lambda each: (-each.tokens, each.key or ""))
-
-
-def _shown(by: Key | None, key: Any) -> str | None:
-    if by == "day" and key is not None:
-        from datetime import UTC, datetime
-
-        return f"{datetime.fromtimestamp(int(key) * _DAY, UTC):%Y-%m-%d}"
-    return None if key in (None, "") else str(key)
 
 
 async def tokens_by_agent(tx: AsyncConnection, *, since: float) -> dict[str, int]:
     """All tokens of each agent's requests that ended at or after `since`."""
-    total = sum((ledger.c[kind] for kind in TOKENS), start=cast(literal(0), Integer))
-    found = (
-        select(ledger.c.agent, func.sum(total))
-        .where(ledger.c.day >= day_of(since), ledger.c.ended_at >= since)
-        .group_by(ledger.c.agent)
-    )
-    return {row[0]: int(row[1]) for row in await tx.execute(found)}
+    return {agent: sums.tokens for (agent,), sums in (await spending.groups(tx, ["agent"], since)).items()}
 
 
 async def quotas(tx: AsyncConnection) -> list[QuotaRow]:
@@ -188,5 +163,13 @@ async def quotas(tx: AsyncConnection) -> list[QuotaRow]:
 
 
 async def forget(tx: AsyncConnection, before: float) -> int:
-    """Delete what ended before `before`; says how many rows went."""
-    return (await tx.execute(delete(ledger).where(ledger.c.ended_at < before))).rowcount
+    """Delete the rows of the oldest day, if all of it ended before `before`; says how many went. Their sums stay.
+
+    One day (UTC) at a time, so that nobody waits long for the register; and whole ones, so that what is left of a day
+    can be counted anew.
+    """
+    oldest = await tx.scalar(select(func.min(ledger.c.ended_at)))
+    end = 0.0 if oldest is None else float((rollup.day_of(oldest) + 1) * rollup.DAY)
+    if oldest is None or end > before:
+        return 0
+    return (await tx.execute(delete(ledger).where(ledger.c.ended_at < end))).rowcount

@@ -190,7 +190,7 @@ async def series(
     else:
         place = _floored(tx, (ledger.c.ended_at - since) / bucket_s)
         query = (
-            select(place.label("place"), *_sums_of_rows())
+            select(place.label("place"), *sums_of_rows())
             .where(ledger.c.ended_at >= since, ledger.c.ended_at < until, *_where(where, ledger))
             .group_by(literal_column("place"))
         )
@@ -222,7 +222,7 @@ async def days(tx: AsyncConnection, since: float, zone: tzinfo, *, until: float 
     for begin in range(0, len(split), _MANY):
         minute = _floored(tx, ledger.c.ended_at / 60.0)
         ranges = [_between(*_clipped(hour, since, until)) for hour in split[begin : begin + _MANY]]
-        query = select(minute.label("place"), *_sums_of_rows()).where(or_(*ranges)).group_by(literal_column("place"))
+        query = select(minute.label("place"), *sums_of_rows()).where(or_(*ranges)).group_by(literal_column("place"))
         for row in await tx.execute(query):
             rows.setdefault(row[0] // 60, {})[row[0]] = _sums(row, 1)
     made: dict[str, Sums] = {}
@@ -306,12 +306,11 @@ def _grouped(
     where: Sequence[ColumnElement[bool]],
     without: Sequence[int] = (),
 ) -> Select[Any]:
-    columns = [_key(table, key).label(f"key_{key}") for key in keys]
-    sums = _sums_of_hours() if table is spending else _sums_of_rows()
+    sums = _sums_of_hours() if table is spending else sums_of_rows()
+    shown: list[ColumnElement[Any]] = [place.label("place"), *(_key(table, key).label(f"key_{key}") for key in keys)]
     outside = [spending.c.hour.not_in(without)] if without else []
     named: list[ColumnElement[Any]] = [literal_column(name) for name in ("place", *(f"key_{key}" for key in keys))]
-    made: Select[Any] = select(place.label("place"), *columns, *sums).where(*where, *outside).group_by(*named)
-    return made
+    return select(*shown, *sums).where(*where, *outside).group_by(*named)
 
 
 def _key(table: FromClause, name: str) -> ColumnElement[str]:
@@ -338,7 +337,8 @@ def _sums_of_hours() -> list[ColumnElement[Any]]:
     return [func.sum(spending.c[name]).label(name) for name in _MEASURES]
 
 
-def _sums_of_rows() -> list[ColumnElement[Any]]:
+def sums_of_rows() -> list[ColumnElement[Any]]:
+    """The columns of `Sums` over rows of the ledger."""
     total = sum((ledger.c[kind] for kind in TOKENS), start=cast(literal(0), Integer))
     return [
         func.count().label("requests"),

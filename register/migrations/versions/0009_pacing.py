@@ -65,7 +65,12 @@ def upgrade() -> None:
             name=op.f("pk_spending"),
         ),
     )
+    op.create_index("ix_spending_agent", "spending", ["agent", "hour"])
     op.create_index("ix_spending_task", "spending", ["task"])
+    op.create_index("ix_ledger_ended", "ledger", ["ended_at"])
+    # What they were for is read from `spending` now; each cost a write with every request.
+    for index in ("day", "agent", "account", "model"):
+        op.drop_index(f"ix_ledger_{index}", "ledger")
     op.create_table(
         "quota_history",
         sa.Column("seq", _COUNTER, nullable=False, autoincrement=True),

@@ -13,13 +13,12 @@ from register.queries import budgets, ledger
 from register.queries.budgets import BudgetRow
 from register.queries.ledger import TOKENS, Copied
 from register.store import Store
+from tests.register.queries.rows import DAY, NOON, row
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 STEP = declare("tests.ledger")
-DAY = 86_400.0
-NOON = 20_000 * DAY + 43_200
 
 
 @pytest.fixture
@@ -27,19 +26,6 @@ async def store(register_url: str) -> AsyncIterator[Store]:
     opened = await Store.open(register_url)
     yield opened
     await opened.close()
-
-
-def row(seq: int, **said: Any) -> dict[str, Any]:
-    plain: dict[str, Any] = {
-        "id": f"one-{seq}", "ledger": "one", "seq": seq, "agent": "coder0", "launch_id": "l1", "role": "coder",
-        "profile": "bubblewrap", "session": None, "turn": None, "task": None, "account": "main",
-        "provider": "anthropic",
-        "api": "anthropic", "model_asked": "opus", "model": "opus", "attempt": 1, **dict.fromkeys(TOKENS, 1),
-        "reported": True, "raw": {"input_tokens": 1}, "status": 200, "ended": "completed", "detail": None,
-        "started_at": NOON - 1, "ended_at": NOON, "first_byte_s": 0.1, "total_s": 1.0, "usd": 0.5,
-        "tenant_id": "default", "host": "elsewhere",
-    }  # fmt: skip
-    return plain | said
 
 
 async def test_rows_are_there_once_however_often_they_come(store: Store) -> None:

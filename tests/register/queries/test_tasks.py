@@ -10,7 +10,7 @@ from register.crashpoints import declare
 from register.queries import ledger, tasks
 from register.queries.tasks import Task, Used
 from register.store import Store
-from tests.register.queries.test_ledger import row as ledger_row
+from tests.register.queries.rows import row as ledger_row
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
