@@ -11,13 +11,14 @@ import json
 import os
 from typing import TYPE_CHECKING
 
+from fleet.attempts import task_of
 from fleet.way import TURN_FILE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def write(folder: Path, *, session: str, turn: str | None) -> None:
+def write(folder: Path, *, session: str, turn: str | None, message: str | None = None) -> None:
     """Say that this turn has begun, or that none is running. Where that cannot be written nothing is said at all, since
     an old word would be a wrong one.
 
@@ -25,11 +26,13 @@ def write(folder: Path, *, session: str, turn: str | None) -> None:
         folder: the agent's.
         session: the runtime's.
         turn: None between turns.
+        message: the one that the turn is about; its id says whether it carries a task.
     """
     file = folder / TURN_FILE
     part = file.with_suffix(".part")
     try:
-        part.write_text(json.dumps({"session": session, "turn": turn, "task": None}), encoding="utf-8")
+        task = None if message is None else task_of(message)
+        part.write_text(json.dumps({"session": session, "turn": turn, "task": task}), encoding="utf-8")
         os.replace(part, file)
     except OSError:
         for left in (part, file):

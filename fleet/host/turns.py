@@ -186,7 +186,7 @@ class Turns:
             end = PromptEnd(stop_reason="cancelled")
         else:
             self._transcript.prompted(turn)
-            self._tell(life, turn)
+            self._tell(life, turn, message.id)
             try:
                 end = await life.prompt(self._text(message), pictures)
             except RuntimeTrouble as error:
@@ -216,8 +216,8 @@ class Turns:
         await self._chronicle.pulse.until(lambda: self._chronicle.state.turn is None)
         await asyncio.to_thread(images.forget, message.images)
 
-    def _tell(self, life: RuntimeLife, turn: str | None) -> None:
-        turn_file.write(self._chronicle.folder, session=life.session.session, turn=turn)
+    def _tell(self, life: RuntimeLife, turn: str | None, message: str | None = None) -> None:
+        turn_file.write(self._chronicle.folder, session=life.session.session, turn=turn, message=message)
 
     def _text(self, message: MessageQueued) -> list[str]:
         """What the runtime is given, block by block: before the first message of a session what the role says."""
