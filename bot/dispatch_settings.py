@@ -1,0 +1,82 @@
+"""How tasks are dispatched, as muster.yaml says it.
+
+dispatch:
+  at_once: {host: 8, roles: {coder: 4}, runtimes: {claude: 3}}
+  retries: 1
+  aging: 12h
+  start_agents: true
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field, field_validator
+
+from bot.setting_types import Block, Duration
+from budget import dispatch
+from fleet import roster
+from fleet.problems import suggestion
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bot.account_settings import Account
+
+_Count = Annotated[int, Field(ge=0, le=10_000)]
+
+
+class AtOnce(Block):
+    """How many tasks may be under way at once. What is not named is not limited; 0 holds all."""
+
+    host: _Count | None = Field(default=None, description="All together on this machine.")
+    roles: dict[str, _Count] = Field(default={}, description="Of a role.")
+    runtimes: dict[str, _Count] = Field(default={}, description="With a runtime.")
+
+    @field_validator("runtimes")
+    @classmethod
+    def _known(cls, given: dict[str, int]) -> dict[str, int]:
+        for name in given:
+            if name not in roster.RUNTIMES:
+                near = suggestion(name, roster.RUNTIMES)
+                raise ValueError(f"no runtime is called {name[:40]!r}; there are {', '.join(roster.RUNTIMES)}.{near}")
+        return given
+
+
+class Dispatch(Block):
+    """How tasks are given to agents."""
+
+    at_once: AtOnce = AtOnce()
+    retries: int = Field(
+        default=1,
+        ge=0,
+        le=20,
+        description="How often a task whose agent died is tried again, unless it says so itself.",
+    )
+    aging: Duration = Field(
+        default=12 * 3600.0,
+        description="A task that has waited so long counts as one step more urgent, and again after as long.",
+    )
+    start_agents: bool = Field(
+        default=True, description="Whether a task may start an agent of the roster that does not run."
+    )
+
+    @field_validator("aging")
+    @classmethod
+    def _some_time(cls, given: float) -> float:
+        if given < 60:
+            raise ValueError("at least one minute is wanted, like 12h.")
+        return given
+
+    def policy(self) -> dispatch.Policy:
+        """What decisions take of it."""
+        return dispatch.Policy(aging_s=self.aging, start_agents=self.start_agents)
+
+    def limits(self, accounts: Mapping[str, Account]) -> dispatch.Limits:
+        """How many tasks may be under way at once, with what is said of accounts."""
+        return dispatch.Limits(
+            host=self.at_once.host,
+            roles=self.at_once.roles,
+            runtimes=self.at_once.runtimes,
+            accounts={name: account.at_once for name, account in accounts.items() if account.at_once is not None},
+        )
