@@ -22,11 +22,13 @@ from pydantic import (
 )
 
 from bot.account_settings import Account as Account
+from bot.dispatch_settings import Dispatch
 from bot.limits import Budgets
 from bot.pacing.settings import Pacing
 from bot.profiles import Profile
 from bot.reports.settings import Schedules
 from bot.setting_types import Block, Duration, Folder, Pattern, Size
+from bot.telemetry.settings import Telemetry
 from fleet import liveness, logs, roster
 from fleet.problems import suggestion
 from fleet.sandbox.profiles import NAME as PROFILE_NAME
@@ -211,6 +213,7 @@ class MusterFile(Block):
     approvals: Approvals = Approvals()
     budgets: Budgets = Budgets()
     delivery: Delivery = Delivery()
+    dispatch: Dispatch = Dispatch()
     pacing: Pacing = Pacing()
     redaction: RedactionSettings = RedactionSettings()
     sandboxes: dict[str, Profile] = Field(
@@ -220,6 +223,7 @@ class MusterFile(Block):
     register_: RegisterSettings = Field(default=RegisterSettings(), alias="register")
     retention: Retention = Retention()
     schedules: Schedules = Schedules()
+    telemetry: Telemetry = Telemetry()
     watchdog: Watchdog = Watchdog()
     timezone: Annotated[str, AfterValidator(_timezone)] = Field(
         default="UTC", description="The zone in which times are shown, like Europe/Vienna."
@@ -229,7 +233,9 @@ class MusterFile(Block):
 _RETENTION = Retention()
 _BUDGETS = Budgets()
 _PACING = Pacing()
+_DISPATCH = Dispatch()
 _SCHEDULES = Schedules()
+_TELEMETRY = Telemetry()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -263,7 +269,9 @@ class Settings:
     retention: Retention = _RETENTION
     budgets: Budgets = _BUDGETS
     pacing: Pacing = _PACING
+    dispatch: Dispatch = _DISPATCH
     schedules: Schedules = _SCHEDULES
+    telemetry: Telemetry = _TELEMETRY
     sandboxes: Mapping[str, Profile] = field(default_factory=dict)
     register_password: Reference | None = None
     timezone: ZoneInfo

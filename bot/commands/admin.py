@@ -118,3 +118,11 @@ async def audit(ctx: Context, *, since: Duration | None = None) -> Reply:
     async with ctx.services.store.read() as tx:
         rows = await written_since(tx, now - (86_400.0 if since is None else since), limit=_AUDIT_LINES)
     return Reply(text(rows, limit=_AUDIT_LINES), as_json(rows))
+
+
+@command("telemetry preview", permission=ADMIN, help_section="admin", effects=False, audited=False)
+async def telemetry_preview(ctx: Context) -> Reply:
+    """Exactly what telemetry would send now, and whether it does. It is off unless muster.yaml switches it on."""
+    from bot.telemetry.sending import preview
+
+    return await preview(ctx.services)

@@ -339,3 +339,10 @@ async def keep_deficits(tx: AsyncConnection, values: Mapping[str, float], *, now
         row = {"deficit": values[flow], "updated_at": now}
         if not await insert_once(tx, fair_shares, flow=flow, **row):
             await tx.execute(update(fair_shares).where(fair_shares.c.flow == flow).values(**row))
+
+
+async def ended_counts(tx: AsyncConnection, *, since: float) -> dict[str, int]:
+    """How many tasks ended since then, by the state in which they did."""
+    where = (tasks.c.state.in_(ENDED), tasks.c.ended_at >= since)
+    found = select(tasks.c.state, func.count()).where(*where).group_by(tasks.c.state)
+    return {state: int(number) for state, number in await tx.execute(found)}
