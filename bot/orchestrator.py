@@ -44,6 +44,7 @@ from bot.saying import Speaker
 from bot.services import Services
 from bot.stages import beside, within
 from bot.strangers import Strangers
+from bot.telemetry import sending as telemetry
 from bot.telling import Teller
 from bot.upkeep import forgetting, versions
 from bot.upkeep.holding import held_back
@@ -289,6 +290,7 @@ async def _running(
             Job("retention", 3600.0, lambda: forgetting.sweep(store, paths, clock, settings.retention.files)),
             Job("logs", 30.0, lambda: bound_logs(paths, settings.retention.logs)),
             Job("journals", 3600.0, agents.prune),
+            Job("telemetry", 3600.0, lambda: telemetry.send(services)),
             Job("watchdog", settings.watchdog.every, watchdog.sweep),
         ),
         clock,
