@@ -18,12 +18,14 @@ from register.errors import MusterError
 from register.queries import agents
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from bot.commands.table import CommandTable
     from bot.config import Settings
     from bot.paths import Paths
+    from fleet.planning import Wanted
     from fleet.way import OpenWay
+    from register.queries.agents import AgentRow
     from register.store import Store
 
 
@@ -67,6 +69,7 @@ def assembly(
     store: Store,
     table: CommandTable,
     open_way: OpenWay | None,
+    accounts_of: Callable[[AgentRow], Awaitable[Mapping[str, str]]] | None = None,
 ) -> Assembly:
     """What starts the agents of an installation.
 
@@ -77,6 +80,7 @@ def assembly(
         store: knows the fleet that an agent is told of.
         table: the commands, some of which agents get as tools.
         open_way: opens their ways out; None: they get none.
+        accounts_of: chooses, or looks up, the account of each provider that an agent is on, by its row.
     """
 
     async def introduce(name: str) -> Introduction:
@@ -86,6 +90,13 @@ def assembly(
             return Introduction()
         roles = await asyncio.to_thread(library, paths.roles)
         return Introduction(text=onboarding.introduction(row, rows), tools=tools_for(row.role, roles, table))
+
+    async def leased(wanted: Wanted) -> Mapping[str, str]:
+        if accounts_of is None:
+            return {}
+        async with store.read() as tx:
+            row = await agents.get(tx, wanted.name)
+        return {} if row is None else await accounts_of(row)
 
     return Assembly(
         planner=planner,
@@ -97,6 +108,7 @@ def assembly(
         viewer_of=lambda name: pane.command(paths, name),
         installation=paths.label,
         open_way=open_way,
+        accounts_of=leased,
     )
 
 

@@ -11,6 +11,7 @@ from bot.commands.lines import command_line
 from bot.commands.table import ADMIN, Reply
 from bot.errors import NotPermitted, UsageError, UserError
 from bot.limits import read_tokens
+from bot.session_start import opening, settle, work_of
 from bot.wishes import LaunchRequest
 from fleet import editing
 from fleet.errors import FleetError
@@ -60,11 +61,14 @@ async def launch_agent(
     except FleetError as error:  # nothing was begun
         raise UserError(str(error)) from error
     connector, room = await room_for(ctx, name)
-    request = request_of(plan, by=ctx.identity, connector=connector, room=room, task=task)
+    opened = await opening(services, plan, work_of(task), asked=asked)
+    begun = opened.plan
+    request = request_of(begun, by=ctx.identity, connector=connector, room=room, task=task)
 
     async def act(tx: AsyncConnection) -> dict[str, object]:
         row, ours = await services.agents.wishes.launch(tx, request, run_id=ctx.run_id)
-        return {"launch": row.launch_id, "state": row.state, "ours": ours, "sandbox": row.sandbox}
+        said = await settle(services, tx, row, opened, may_refuse=True) if ours else None
+        return {"launch": row.launch_id, "state": row.state, "ours": ours, "sandbox": row.sandbox, "said": said}
 
     done = await ctx.commit("launch", act)
     if not done["ours"]:
@@ -85,14 +89,16 @@ async def launch_agent(
     services.agents.look_again(name)
     if task:
         services.agents.bring_mail(name)
-    warnings += warnings_of(plan)
+    warnings += warnings_of(begun)
+    if done["said"]:
+        warnings += f"\n\n{done['said']}"
     place = rendering.code(str(plan.workspace))
     if plan.repository is not None:
         place = f"a clone of {place}, on its branch {rendering.code(f'muster/{name}')}"
         if left := await asyncio.to_thread(left_behind, plan.repository):
             warnings += f"\n\n{left}"
     return Reply(
-        f"{name} ({plan.role}, {plan.runtime}) starts in its thread, in {place}.{warnings}",
+        f"{name} ({begun.role}, {begun.runtime}) starts in its thread, in {place}.{warnings}",
         {"id": ctx.run_id, "state": "starting"},
     )
 

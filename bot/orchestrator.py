@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from bot import assembling, connecting, core, health, tenure
+from bot import assembling, connecting, core, health, session_start, tenure
 from bot.agents import Agents
 from bot.alarms import Alarms
 from bot.commands import sections
@@ -184,7 +184,13 @@ async def _running(
 
     planner = assembling.planner(paths, settings, environ, with_way=egress is not None)
     assembly = assembling.assembly(
-        planner, paths, environ, store=store, table=TABLE, open_way=None if egress is None else open_way
+        planner,
+        paths,
+        environ,
+        store=store,
+        table=TABLE,
+        open_way=None if egress is None else open_way,
+        accounts_of=lambda row: session_start.accounts_of(services, row),
     )
     sections.load()
     services = Services(

@@ -1,0 +1,383 @@
+"""How a session starts while windows have little left: with which model, and on which account.
+
+The ladder (`budget.ladder`) says whether it starts as it was wanted, with a smaller model, later, or not at all. The
+account (`budget.accounts`) is picked and written down in the transaction that has the agent run, which sees every lease
+before it: so sessions that start together spread. An agent stays on its account over restarts; it is moved when that is
+used up, where its host is started again, and this is told in its thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from bot import rendering
+from bot.commands.lines import command_line
+from bot.errors import UserError
+from bot.pacing.snapshot import Snapshot
+from budget import ladder
+from budget.accounts import Candidate, Room, choose
+from budget.costs import learn
+from budget.ladder import Downgrade, Held, Queue, Refuse, Rung, Tried
+from budget.pacing import Cost, Policy, Waits, decide
+from fleet import journal
+from fleet.errors import FleetError
+from fleet.planning import DEFAULT_RUNTIME
+from fleet.runtimes import RUNTIMES
+from register.crashpoints import declare
+from register.queries import account_leases, agents
+from register.queries.account_leases import Lease
+from scheduler.pasts import pasts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.services import Services
+    from budget.accounts import Chosen
+    from budget.costs import Past
+    from budget.ladder import Step
+    from budget.pacing import Urgency
+    from fleet.planning import Plan
+    from register.queries.agents import AgentRow
+
+LEASED = declare("session.leased")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Work:
+    """What a session is started for."""
+
+    kind: str = "task"
+    """As costs are learned: task, turn, ..."""
+    urgency: Urgency = "normal"
+    deadline: float | None = None
+    """When it must have begun, in seconds since the epoch."""
+    tokens: float | None = None
+    """What a person says that it will use (weighted); None: what such work used before."""
+    may_refuse: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Opening:
+    """What was decided of a session that is about to start."""
+
+    step: Step
+    plan: Plan
+    """What it would be started as: what was wanted, or after a downgrade less than that."""
+    wanted: Plan
+    snapshot: Snapshot
+    """What was known of the windows."""
+    held: Held | None = None
+    """Why what was wanted may not run now; None: it may."""
+    cost: Cost = field(default_factory=lambda: Cost(tokens=0.0))
+    """What the work is projected to cost with `plan`."""
+
+
+# --- the ladder --------------------------------------------------------------------------------------------------
+
+
+async def start_for(
+    services: Services, name: str, work: Work | None, *, asked: Mapping[str, str | None] | None = None
+) -> Opening:
+    """What `name` would be started as now, for this work.
+
+    Args:
+        services: what there is.
+        name: the agent.
+        work: what it is started for; None: for nothing yet, which spends nothing.
+        asked: what is said over the roster (`fleet.planning.Planner.plan`).
+
+    Raises:
+        FleetError: it could not be started at all; the message says what to do.
+        RegisterError: the register cannot be read.
+    """
+    given = asked or {}
+    plan = await asyncio.to_thread(services.planner.plan, name, given)
+    return await opening(services, plan, work, asked=given)
+
+
+async def opening(
+    services: Services, plan: Plan, work: Work | None, *, asked: Mapping[str, str | None] | None = None
+) -> Opening:
+    """What is done of a session that a plan describes; see `start_for`."""
+    snapshot = await _snapshot(services)
+    if not snapshot.standings:
+        return Opening(step=ladder.Start(), plan=plan, wanted=plan, snapshot=snapshot)
+    async with services.store.read() as tx:
+        row = await agents.get(tx, plan.name)
+        leased = await account_leases.of_agent(tx, plan.name)
+        past = await pasts(tx, plan.role) if work is not None and work.tokens is None else []
+    cost = cost_of(past, plan, work, now=snapshot.now)
+    held = _held(services, snapshot, plan, work, cost, leased)
+    if held is None:
+        return Opening(step=ladder.Start(), plan=plan, wanted=plan, snapshot=snapshot, cost=cost)
+    tried: list[tuple[Tried, Plan]] = []
+    if not await asyncio.to_thread(_goes_on, services, row, plan):
+        for rung in ladder.rungs(_chain(services), runtime=plan.runtime, model=plan.model):
+            lower = await asyncio.to_thread(_lowered, services, plan, rung, asked or {})
+            if lower is None:
+                continue
+            its = cost_of(past, lower, work, now=snapshot.now)
+            tried.append((Tried(rung=rung, held=_held(services, snapshot, lower, work, its, {})), lower))
+            if tried[-1][0].held is None:
+                break
+    may_refuse = work is not None and work.may_refuse
+    deadline = None if work is None else work.deadline
+    step = ladder.step(held, [each for each, _ in tried], deadline=deadline, may_refuse=may_refuse)
+    chosen = tried[-1][1] if isinstance(step, Downgrade) else plan
+    return Opening(
+        step=step,
+        plan=chosen,
+        wanted=plan,
+        snapshot=snapshot,
+        held=held,
+        cost=cost_of(past, chosen, work, now=snapshot.now),
+    )
+
+
+async def _snapshot(services: Services) -> Snapshot:
+    if services.pace is None:
+        return Snapshot(now=services.clock(), policy=Policy())
+    found: Snapshot = await services.pace.snapshot()
+    return found
+
+
+def cost_of(past: Sequence[Past], plan: Plan, work: Work | None, *, now: float) -> Cost:
+    """What the work is projected to cost."""
+    if work is None:
+        return Cost(tokens=0.0, usd=0.0, high_tokens=0.0, high_usd=0.0)
+    learned = learn(past, role=plan.role, runtime=plan.runtime, model=plan.model, kind=work.kind, now=now)
+    tokens, high = (learned.p80, learned.p90) if work.tokens is None else (work.tokens, work.tokens)
+    price = learned.usd_per_token
+    return Cost(
+        tokens=tokens,
+        usd=None if price is None else tokens * price,
+        high_tokens=high,
+        high_usd=None if price is None else high * price,
+    )
+
+
+def _chain(services: Services) -> list[Rung]:
+    default = services.settings.agents.runtime or DEFAULT_RUNTIME
+    written = services.settings.pacing.ladder
+    return [ladder.parse(each, runtime=default, runtimes=RUNTIMES) for each in written]
+
+
+def _goes_on(services: Services, row: AgentRow | None, plan: Plan) -> bool:
+    """Whether it goes on with a conversation, in the middle of which the model stays."""
+    if row is None or not row.keep_session or row.runtime != plan.runtime:
+        return False
+    return bool(journal.incarnations(services.planner.folder_of(plan.name)))
+
+
+def _lowered(services: Services, plan: Plan, rung: Rung, asked: Mapping[str, str | None]) -> Plan | None:
+    """The plan with another rung's model; None: that could not be started."""
+    said = {"runtime": rung.runtime, "model": rung.model}
+    try:
+        lower: Plan = services.planner.plan(plan.name, {**asked, **said})
+    except FleetError:
+        return None
+    # The roster keeps what was wanted: the next conversation begins with that.
+    basis = replace(plan.basis, said={**plan.basis.said, **{key: value for key, value in said.items() if value}})
+    return replace(plan, runtime=lower.runtime, model=lower.model, accounts=lower.accounts, basis=basis)
+
+
+def _held(
+    services: Services, snapshot: Snapshot, plan: Plan, work: Work | None, cost: Cost, leased: Mapping[str, str]
+) -> Held | None:
+    """Why such a session may not start now on any of the accounts that serve it; None: it may."""
+    urgency: Urgency = "normal" if work is None else work.urgency
+    provider, names = next(iter(plan.accounts.items()), (None, ()))
+    mine = leased.get(provider or "")
+    # An agent stays on its account while that is not used up: the others are none of its.
+    stays = [mine] if mine in names and not _candidate(snapshot, str(mine), plan).exhausted else list(names)
+    waits: list[Waits] = []
+    each_one: list[str | None] = [*stays]
+    for account in each_one or [None]:
+        standings = snapshot.for_draw(
+            agent=plan.name,
+            role=plan.role,
+            runtime=plan.runtime,
+            model=plan.model,
+            profiles=services.planner.profile(plan.sandbox).lineage,
+            provider=provider,
+            account=account,
+        )
+        decision = decide(standings, cost, urgency, snapshot.now, snapshot.policy)
+        # Where nothing is to be spent yet, what is not known is no limit.
+        if not isinstance(decision, Waits) or (work is None and decision.why in ("unknown", "price")):
+            return None
+        waits.append(decision)
+    first = min(waits, key=lambda each: float("inf") if each.at is None else each.at)
+    never = all(_is_never(snapshot, each) for each in waits)
+    return Held(text=first.text, at=first.at, never=never)
+
+
+def _is_never(snapshot: Snapshot, waits: Waits) -> bool:
+    standing = snapshot.standings.get(waits.window)
+    return waits.at is None and standing is not None and waits.need > standing.window.known_limit
+
+
+def work_of(task: str | None) -> Work | None:
+    """What a launch by hand is for: it is never refused for its pace, and without a task it spends nothing yet."""
+    return None if task is None else Work(kind="turn", may_refuse=False)
+
+
+async def settle(
+    services: Services, tx: AsyncConnection, row: AgentRow, opened: Opening, *, may_refuse: bool = False
+) -> str | None:
+    """Have a session start as it was decided, in the transaction that has the agent run: lease its account, and tell.
+
+    Args:
+        services: what there is.
+        tx: that transaction.
+        row: the agent, as `opened.plan` has it.
+        opened: what was decided.
+        may_refuse: as `lease` has it.
+
+    Returns:
+        What was told in the agent's thread of the ladder, for whoever asked; None: nothing.
+
+    Raises:
+        UserError: it is refused.
+    """
+    if (said := told(services, opened)) is not None:
+        await services.agents.teller.note(tx, row, f"ladder/{row.name}/{row.launch_id}", said)
+    await lease(services, tx, row, opened.plan.accounts, opened.snapshot, may_refuse=may_refuse)
+    return said
+
+
+# --- accounts ----------------------------------------------------------------------------------------------------
+
+
+def _candidate(
+    snapshot: Snapshot, account: str, plan: Plan | AgentRow, leases: int = 0, at_once: int | None = None
+) -> Candidate:
+    scope = f"account:{account}"
+    standings = [
+        standing
+        for standing in snapshot.for_draw(account=account, model=plan.model, host=False)
+        if standing.window.scope == scope
+    ]
+    rooms = []
+    for standing in standings:
+        window = standing.window
+        used, limit = window.known_use, window.known_limit
+        left = None if used is None else 0.0 if limit <= 0 else (limit - used - standing.held) / limit
+        rooms.append(Room(window=window.key.removeprefix("account:"), left=left, resets_at=window.resets_at))
+    waits = isinstance(decide(standings, Cost(tokens=0.0, usd=0.0), "normal", snapshot.now, snapshot.policy), Waits)
+    return Candidate(account=account, rooms=rooms, leases=leases, at_once=at_once, waits=waits)
+
+
+async def lease(
+    services: Services,
+    tx: AsyncConnection,
+    row: AgentRow,
+    accounts: Mapping[str, Sequence[str]],
+    snapshot: Snapshot,
+    *,
+    may_refuse: bool = False,
+) -> dict[str, str]:
+    """Choose the account of each provider that an agent's session is on, write it down, and tell what is news in it.
+
+    Args:
+        services: what there is.
+        tx: the transaction that has the agent run; it sees the leases of all that came before.
+        row: the agent.
+        accounts: those that serve it, by provider; that of its model first (`fleet.planning.Plan.accounts`).
+        snapshot: what is known of the windows.
+        may_refuse: an agent that comes new to accounts with as many sessions as they may have is refused.
+
+    Raises:
+        UserError: it is refused so.
+    """
+    settings = services.settings.accounts
+    others = [each for each in await account_leases.live(tx) if each.agent != row.name]
+    found: dict[str, str] = {}
+    for place, (provider, names) in enumerate(accounts.items()):
+        candidates = [
+            _candidate(
+                snapshot,
+                name,
+                row,
+                leases=sum(each.account == name for each in others),
+                at_once=settings[name].at_once if name in settings else None,
+            )
+            for name in names
+        ]
+        held = await account_leases.get(tx, row.name, provider)
+        chosen = choose(candidates, held=held.account if held is not None else None)
+        if chosen is None:
+            continue
+        taken = next(each for each in candidates if each.account == chosen.account)
+        if may_refuse and place == 0 and taken.full and (held is None or held.account != chosen.account):
+            listed = ", ".join(f"{each.account} ({each.leases} of {each.at_once})" for each in candidates if each.full)
+            raise UserError(
+                f"Every account that serves {row.name} has as many sessions as `at_once` lets it have: {listed}. "
+                f"{command_line('stop NAME')} frees one; or raise `at_once` in muster.yaml."
+            )
+        found[provider] = chosen.account
+        if held is not None and held.account == chosen.account:
+            continue
+        new = Lease(
+            agent=row.name,
+            provider=provider,
+            account=chosen.account,
+            launch_id=row.launch_id,
+            reason=chosen.reason,
+            leased_at=services.clock(),
+        )
+        await account_leases.put(tx, new)
+        if place == 0 and (text := _told(chosen, held, several=len(names) > 1)) is not None:
+            key = f"lease/{row.name}/{row.launch_id}/{chosen.account}/{new.leased_at:.3f}"
+            await services.agents.teller.note(tx, row, key, text)
+    return found
+
+
+def _told(chosen: Chosen, held: Lease | None, *, several: bool) -> str | None:
+    account = rendering.code(chosen.account)
+    if chosen.moved_from is not None:
+        before = rendering.code(chosen.moved_from)
+        return f"🔀 It moves from the account {before}, which is used up, to {account}: {chosen.reason}."
+    if held is not None:
+        return f"🔀 It is on the account {account} now, as {rendering.code(held.account)} serves it no longer."
+    return f"It is on the account {account}: {chosen.reason}." if several else None
+
+
+async def accounts_of(services: Services, row: AgentRow) -> Mapping[str, str]:
+    """The account of each provider that an agent is on, as its host is about to be started (`fleet.assembly`).
+
+    Raises:
+        FleetError: no account serves it.
+        RegisterError: the register cannot be written.
+    """
+    accounts = await asyncio.to_thread(services.planner.choices_of, row)
+    if not accounts:
+        return {}
+    snapshot = await _snapshot(services)
+    async with services.store.write(LEASED) as tx:
+        found = await lease(services, tx, row, accounts, snapshot)
+    services.delivery.wake()
+    return found
+
+
+# --- words -------------------------------------------------------------------------------------------------------
+
+
+def told(services: Services, opened: Opening) -> str | None:
+    """What is said of how a session starts: in its thread, and to whoever asked for it. None: it starts as wanted."""
+    faster = f"{command_line('pace')} shows the windows; {command_line('budget authorize')} lets an admin spend faster."
+    match opened.step:
+        case Downgrade(rung=rung, why=why):
+            was = rendering.code(opened.wanted.model or f"the default of {opened.wanted.runtime}")
+            return f"↘️ It starts with {rendering.code(str(rung))} instead of {was}: {why} {faster}"
+        case Queue(at=at, why=why):
+            when = f"about {services.agents.teller.time_of_day(at)}" if at is not None else "at a time not known yet"
+            return f"⏳ {why} There is room {when}. {faster}"
+        case Refuse(why=why):
+            return f"⛔ {why} {faster}"
+        case _:
+            return None
