@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, func, insert, select
 
-from register.schema import reports
+from register.queries.tasks import ENDED, Task
+from register.schema import reports, tasks
 from register.store import insert_once
 
 if TYPE_CHECKING:
@@ -88,3 +89,43 @@ async def forget(tx: AsyncConnection, kinds: Collection[str], before: float) -> 
     return (
         await tx.execute(delete(reports).where(reports.c.kind.in_(list(kinds)), reports.c.due_at < before))
     ).rowcount
+
+
+# --- what reports tell of tasks --------------------------------------------------------------------------------------
+
+
+async def ended_counts(tx: AsyncConnection, begin: float, end: float) -> dict[str, int]:
+    """How many tasks ended how, from `begin` until before `end`."""
+    within = (tasks.c.state.in_(ENDED), tasks.c.ended_at >= begin, tasks.c.ended_at < end)
+    found = select(tasks.c.state, func.count()).where(*within).group_by(tasks.c.state)
+    return {row[0]: int(row[1]) for row in await tx.execute(found)}
+
+
+async def done_by(tx: AsyncConnection, begin: float, end: float) -> dict[str, int]:
+    """How many tasks each agent got done, from `begin` until before `end`."""
+    within = (tasks.c.state == "done", tasks.c.ended_at >= begin, tasks.c.ended_at < end)
+    found = select(tasks.c.assigned, func.count()).where(*within).group_by(tasks.c.assigned)
+    return {row[0]: int(row[1]) for row in await tx.execute(found) if row[0] is not None}
+
+
+async def ended_last(tx: AsyncConnection, begin: float, end: float, *, limit: int) -> list[Task]:
+    """The tasks that ended from `begin` until before `end`, the last first."""
+    within = (tasks.c.state.in_(ENDED), tasks.c.ended_at >= begin, tasks.c.ended_at < end)
+    found = select(tasks).where(*within).order_by(tasks.c.ended_at.desc(), tasks.c.seq.desc()).limit(limit)
+    return [Task.from_row(row) for row in await tx.execute(found)]
+
+
+async def waiting_first(tx: AsyncConnection, *, limit: int) -> list[Task]:
+    """The tasks that wait, those first that were asked for first."""
+    found = select(tasks).where(tasks.c.state == "queued").order_by(tasks.c.seq).limit(limit)
+    return [Task.from_row(row) for row in await tx.execute(found)]
+
+
+async def texts(tx: AsyncConnection, ids: Collection[str]) -> dict[str, str]:
+    """What these tasks are about, by their ids."""
+    found: dict[str, str] = {}
+    wanted = sorted(ids)
+    for start in range(0, len(wanted), _AT_ONCE):
+        query = select(tasks.c.id, tasks.c.text).where(tasks.c.id.in_(wanted[start : start + _AT_ONCE]))
+        found |= {row[0]: row[1] for row in await tx.execute(query)}
+    return found

@@ -1,0 +1,124 @@
+"""What is drawn of windows, as plain values: shares of the limit over time, and words that are written beside. Pure.
+
+One panel for each window that matters, at most four: a phone shows no more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from bot.reports import wording
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from zoneinfo import ZoneInfo
+
+    from bot.reports.facts import WindowFacts
+
+PANELS: Final = 4
+#: Shares above this are drawn at it.
+_TOP: Final = 1.5
+#: Labels below a panel.
+_TICKS: Final = 5
+_DAY: Final = 86_400.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Panel:
+    """One window. Times are seconds since the panel's left edge, amounts are percent of the limit."""
+
+    title: str
+    note: str
+    length: float
+    now: float
+    used: Sequence[tuple[float, float]]
+    """Ascending; the last one is now."""
+    even: Sequence[tuple[float, float]]
+    """The even-spread line, from its beginning to its end."""
+    band: tuple[float, float, float] | None
+    """What is expected at the right edge: low, expected, high."""
+    ticks: Sequence[tuple[float, str]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Figure:
+    """What one picture shows."""
+
+    panels: Sequence[Panel]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def figure_of(
+    windows: Sequence[WindowFacts], zone: ZoneInfo, now: float, *, redact: Callable[[str], str] = str
+) -> Figure | None:
+    """What is drawn of these; None: nothing can be drawn of any.
+
+    Args:
+        windows: in the order in which they matter.
+        zone: whose days are written below.
+        now: seconds since the epoch.
+        redact: what may leave of a text.
+    """
+    # A window of which nothing was used tells nothing by its picture, unless there is no other.
+    drawable = [each for each in windows if _drawable(each, now)]
+    chosen = [each for each in drawable if each.used] or drawable[:1]
+    panels = [_panel(each, zone, now, redact) for each in chosen[:PANELS]]
+    return Figure(panels=panels) if panels else None
+
+
+def _drawable(window: WindowFacts, now: float) -> bool:
+    return (
+        window.used is not None
+        and window.limit > 0
+        and window.begins_at is not None
+        and window.resets_at is not None
+        and window.begins_at < now < window.resets_at
+    )
+
+
+def _panel(window: WindowFacts, zone: ZoneInfo, now: float, redact: Callable[[str], str]) -> Panel:
+    begin, end = window.begins_at, window.resets_at
+    assert begin is not None
+    assert end is not None
+    assert window.used is not None
+
+    def percent(amount: float) -> float:
+        return round(100 * min(_TOP, max(0.0, amount / window.limit)), 2)
+
+    band = None
+    if window.low is not None and window.high is not None and window.expected is not None:
+        band = (percent(window.low), percent(window.expected), percent(window.high))
+    points = [(at - begin, percent(used)) for at, used in window.points if begin <= at <= now]
+    even = "" if window.line is None else f", even {100 * window.line / window.limit:.0f} %"
+    return Panel(
+        title=redact(wording.window_name(window)),
+        note=f"{100 * window.used / window.limit:.0f} % used{even}",
+        length=end - begin,
+        now=now - begin,
+        used=points or [(0.0, 0.0), (now - begin, percent(window.used))],
+        even=[(min(max(at, begin), end) - begin, percent(amount)) for at, amount in window.spread],
+        band=band,
+        ticks=[(at - begin, label) for at, label in _ticks(begin, end, zone)],
+    )
+
+
+def _ticks(begin: float, end: float, zone: ZoneInfo) -> list[tuple[float, str]]:
+    """Midnights of long windows, full hours of short ones; a few of them."""
+    length = end - begin
+    if length >= 2 * _DAY:
+        first = datetime.fromtimestamp(begin, zone).date() + timedelta(days=1)
+        days = [first + timedelta(days=count) for count in range(int(length // _DAY) + 1)]
+        moments = [datetime(day.year, day.month, day.day, tzinfo=zone) for day in days]
+        written = "%a" if length <= 8 * _DAY else "%-d %b"
+    else:
+        step = 3600 if length <= 6 * 3600 else 6 * 3600
+        first_hour = int(begin // step + 1) * step
+        moments = [datetime.fromtimestamp(at, zone) for at in range(first_hour, int(end) + 1, step)]
+        written = "%H:%M"
+    inside = [moment for moment in moments if begin <= moment.timestamp() <= end]
+    every = -(-len(inside) // _TICKS) if len(inside) > _TICKS + 2 else 1
+    return [(moment.timestamp(), f"{moment:{written}}") for moment in inside[::every]]

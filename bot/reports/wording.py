@@ -1,0 +1,278 @@
+"""What a report says, in Markdown that a phone shows: short lines, tables of few columns. Pure.
+
+Complete without its picture. What agents and operators wrote is quoted, never spoken.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+from bot import amounts, rendering
+from bot.commands.lines import command_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from zoneinfo import ZoneInfo
+
+    from bot.reports.crossings import Crossing
+    from bot.reports.facts import AgentFacts, Down, Facts, Spent, TaskFacts, WindowFacts
+
+#: Rows of each table; of more, the first.
+ROWS: Final = 12
+#: What is so far beyond the even spread is marked, as a share of the window.
+_AHEAD: Final = 0.03
+
+Why: TypeAlias = Literal["down", "away", "quiet"]
+"""Why a report comes later than it was due: Muster was down, it could not post, or there were quiet hours."""
+
+_TITLES = {"daily": "Daily report", "weekly": "Weekly report", "budget": "Budgets", "fleet": "The fleet"}
+_DOWN = {"silent": "did not answer", "failed": "was down", "stalled": "was stuck", "erring": "failed its turns"}
+_STATES = {"provider": "", "user": "", "estimated": "≈ ", "unknown": "? "}
+
+
+def report(facts: Facts, *, note: str | None = None) -> str:
+    """The whole text of a report."""
+    parts = [_heading(facts), *([f"_{note}_"] if note else [])]
+    match facts.kind:
+        case "fleet":
+            parts += [*_fleet(facts), *_downs(facts, "Down today")]
+        case "budget":
+            parts += _pace(facts) or ["No window and no limit is known: nothing is paced."]
+        case _:
+            parts += [*_spent(facts), *_pace(facts), *_waiting(facts), *_ended(facts), *_downs(facts, "Who was down")]
+    if facts.behind:
+        parts.append(f"⚠️ {facts.behind}")
+    return "\n\n".join(parts)
+
+
+def late(due_at: float, now: float, zone: ZoneInfo, why: Why, missed: int) -> str | None:
+    """Why it comes now, in a sentence or two; None: it is nothing to speak of."""
+    day = datetime.fromtimestamp(due_at, zone).date() == datetime.fromtimestamp(now, zone).date()
+    due, posted = moment(due_at, zone, day=not day), moment(now, zone, day=not day)
+    reason = {
+        "down": f"Due {due}, posted {posted}, since Muster was down.",
+        "away": f"Due {due}, posted {posted}, since Muster could not post it before.",
+        "quiet": f"Due {due}, in quiet hours.",
+    }[why]
+    before = f" {missed:,} before it {'was' if missed == 1 else 'were'} missed." if missed else ""
+    return f"{reason}{before}"
+
+
+def crossed(crossings: Sequence[Crossing], zone: ZoneInfo) -> str:
+    """That shares of windows were passed."""
+    lines = []
+    for each in crossings[:ROWS]:
+        window = each.window
+        even = "" if window.line is None else f", even spread {_of(window, window.line)}"
+        ends = "" if window.resets_at is None else f". It begins anew {_reset(window, zone)}"
+        mark = "🔴" if each.share >= 0.95 else "🟠"
+        lines.append(
+            f"{mark} **{each.share:.0%}** of {rendering.code(window_name(window))} are used: "
+            f"{_amount(window, window.used or 0.0)} of {_amount(window, window.limit)}{even}{ends}."
+        )
+    if len(crossings) > ROWS:
+        lines.append(f"{len(crossings) - ROWS:,} more windows, too.")
+    pace, more = command_line("pace"), command_line("budget authorize SCOPE AMOUNT")
+    return "\n".join([*lines, f"\n{pace} shows what waits for it; {more} lets work go on beyond the pace."])
+
+
+# --- parts ---------------------------------------------------------------------------------------------------------
+
+
+def _heading(facts: Facts) -> str:
+    zone = facts.zone
+    if facts.kind in ("fleet", "budget"):
+        return f"📊 **{_TITLES[facts.kind]}**, {moment(facts.now, zone, day=True)}"
+    first, last = (datetime.fromtimestamp(at, zone) for at in (facts.begin, facts.end - 1))
+    days = f"{_date(first)}" if first.date() == last.date() else f"{_date(first)} to {_date(last)}"
+    return f"📊 **{_TITLES[facts.kind]}**, {days}"
+
+
+def _spent(facts: Facts) -> Iterator[str]:
+    total = facts.total
+    if total is None or not total.requests:
+        yield "**Spent**: nothing."
+        return
+    estimated = f" Of {total.estimated:,} it is an estimate." if total.estimated else ""
+    yield (
+        f"**Spent**: {amounts.tokens(total.tokens)} tokens, {amounts.money(total.usd)}, in {total.requests:,} "
+        f"request{'' if total.requests == 1 else 's'}.{estimated}"
+    )
+    if facts.days:
+        yield _spent_table("day", facts.days, [each.key for each in facts.days])
+    yield _spent_table("agent", facts.agents, [rendering.one_line(each.key, 40) for each in facts.agents])
+    if facts.tasks:
+        names = dict(facts.names)
+        shown = [_task_name(each.key, names.get(each.key)) for each in facts.tasks[:ROWS]]
+        yield _spent_table("task", facts.tasks, shown)
+
+
+def _task_name(task_id: str, text: str | None) -> str:
+    code = rendering.code(rendering.one_line(task_id, 20))
+    return code if text is None else f"{code} {rendering.code(text)}"
+
+
+def _spent_table(key: str, spent: Sequence[Spent], names: Sequence[str]) -> str:
+    rows = [
+        (name, amounts.tokens(each.tokens), amounts.money(each.usd))
+        for name, each in zip(names[:ROWS], spent[:ROWS], strict=True)
+    ]
+    rest = spent[ROWS:]
+    more = f"\n\n{len(rest):,} more: {amounts.tokens(sum(each.tokens for each in rest))} tokens." if rest else ""
+    return rendering.table((key, "tokens", "USD"), rows) + more
+
+
+def _pace(facts: Facts) -> list[str]:
+    windows = facts.windows
+    if not windows:
+        return []
+    rows = [
+        (
+            f"{_mark(each)} {window_name(each)}",
+            "?" if each.used is None else _of(each, each.used),
+            "-" if each.line is None else _of(each, each.line),
+            _outcome(each, facts.zone),
+        )
+        for each in windows[:ROWS]
+    ]
+    more = f"\n\n{len(windows) - ROWS:,} more: {command_line('pace')}." if len(windows) > ROWS else ""
+    return [f"**Pace**\n\n{rendering.table(('window', 'used', 'even', 'at the reset'), rows)}{more}"]
+
+
+def _mark(window: WindowFacts) -> str:
+    share = window.share
+    if share is None:
+        return "❔"
+    if share >= 0.95:
+        return "🔴"
+    ahead = window.line is not None and window.used is not None and window.used > window.line + _AHEAD * window.limit
+    return "🟠" if ahead or share >= 0.8 else "🟢"
+
+
+def _outcome(window: WindowFacts, zone: ZoneInfo) -> str:
+    if window.resets_at is None:
+        return "-"
+    when = _reset(window, zone)
+    if window.expected is None or window.low is None or window.high is None or not window.limit:
+        return when
+    low, high = (100 * each / window.limit for each in (window.low, window.high))
+    band = f"{low:.0f} %" if round(low) == round(high) else f"{low:.0f} to {high:.0f} %"
+    return f"{band}, {when}"
+
+
+def _reset(window: WindowFacts, zone: ZoneInfo) -> str:
+    assert window.resets_at is not None
+    return f"{_STATES.get(window.certainty, '? ')}{moment(window.resets_at, zone, day=True)}"
+
+
+def _waiting(facts: Facts) -> Iterator[str]:
+    if not facts.waiting_count:
+        return
+    lines = [_waits(each, facts.now, facts.zone) for each in facts.waiting[:ROWS]]
+    more = facts.waiting_count - len(lines)
+    rest = f"\n- {more:,} more: {command_line('tasks')}" if more > 0 else ""
+    yield f"**Waiting**: {_tasks(facts.waiting_count)}\n\n" + "\n".join(lines) + rest
+
+
+def _waits(task: TaskFacts, now: float, zone: ZoneInfo) -> str:
+    why = f": {rendering.code(task.reason)}" if task.reason else ""
+    again = "" if task.look_at is None else f" Next look {moment(task.look_at, zone, day=_far(task.look_at, now))}."
+    return (
+        f"- `{task.id}` {rendering.code(task.text)} for {rendering.one_line(task.whose, 40)}, "
+        f"{rendering.span(now - task.created_at)}{why}.{again}"
+    )
+
+
+def _far(at: float, now: float) -> bool:
+    return abs(at - now) > 20 * 3600
+
+
+def _ended(facts: Facts) -> Iterator[str]:
+    if not facts.ended_counts:
+        return
+    counts = ", ".join(f"{count:,} {state}" for state, count in facts.ended_counts)
+    failed = [each for each in facts.ended if each.state == "failed"]
+    lines = [
+        f"- `{each.id}` {rendering.code(each.text)} of {rendering.one_line(each.whose, 40)} failed"
+        for each in failed[:ROWS]
+    ]
+    yield f"**Tasks**: {counts}" + ("\n\n" + "\n".join(lines) if lines else "")
+
+
+def _downs(facts: Facts, title: str) -> Iterator[str]:
+    if not facts.downs:
+        return
+    lines = [_down(each, facts.now, facts.zone) for each in facts.downs[:ROWS]]
+    more = len(facts.downs) - len(lines)
+    rest = f"\n- {more:,} more" if more > 0 else ""
+    yield f"**{title}**\n\n" + "\n".join(lines) + rest
+
+
+def _down(down: Down, now: float, zone: ZoneInfo) -> str:
+    since = moment(down.since, zone, day=_far(down.since, now))
+    lasted = f"for {rendering.span((now if down.until is None else down.until) - down.since)}"
+    still = ", still" if down.until is None else ""
+    return f"- **{rendering.one_line(down.agent, 40)}** {_DOWN.get(down.kind, down.kind)} from {since} {lasted}{still}"
+
+
+def _fleet(facts: Facts) -> Iterator[str]:
+    if not facts.fleet_count:
+        yield f"Nobody is in it. {command_line('launch NAME')} starts an agent."
+        return
+    counts = ", ".join(f"{count:,} {state}" for state, count in facts.fleet_states)
+    yield f"{facts.fleet_count:,} agent{'' if facts.fleet_count == 1 else 's'}: {counts}."
+    shown = sorted(facts.fleet, key=lambda each: (each.state in ("stopped", "frozen"), each.name))[: 2 * ROWS]
+    rows = [(each.name, _state(each), f"{each.tasks_done:,}", _tokens(each)) for each in shown]
+    more = facts.fleet_count - len(shown)
+    rest = f"\n\n{more:,} more: {command_line('ps --all')}." if more > 0 else ""
+    yield rendering.table(("agent", "state", "tasks done", "tokens today"), rows) + rest
+
+
+def _state(agent: AgentFacts) -> str:
+    age = "" if agent.evidence_age_s is None else f", {rendering.span(agent.evidence_age_s)}"
+    return f"{agent.state} ({agent.evidence}{age})"
+
+
+def _tokens(agent: AgentFacts) -> str:
+    return "?" if agent.tokens is None else amounts.tokens(agent.tokens)
+
+
+# --- words ---------------------------------------------------------------------------------------------------------
+
+
+def window_name(window: WindowFacts) -> str:
+    """What a window is called where there is little room: ``main 7d``, ``host day``, ``coder of main 7d``."""
+    scope, _, rest = window.key.partition("/")
+    name = scope.partition(":")[2] or scope
+    kind, _, inner = rest.partition("/")
+    if kind == "share":
+        account, _, length = inner.removeprefix("account:").partition("/")
+        return rendering.one_line(f"{name} of {account} {length}".strip(), 40)
+    shown = inner if kind in ("tokens", "usd") else rest
+    unit = " USD" if kind == "usd" else ""
+    return rendering.one_line(f"{name} {shown}".strip() + unit, 40)
+
+
+def moment(at: float, zone: ZoneInfo, *, day: bool = False) -> str:
+    """``14:00``, or ``Fri 20 Nov 14:00``, in this zone."""
+    local = datetime.fromtimestamp(at, zone)
+    return f"{_date(local)} {local:%H:%M}" if day else f"{local:%H:%M}"
+
+
+def _date(day: datetime) -> str:
+    return f"{day:%a} {day.day} {day:%b}"
+
+
+def _of(window: WindowFacts, amount: float) -> str:
+    return f"{100 * amount / window.limit:.0f} %" if window.limit else "?"
+
+
+def _amount(window: WindowFacts, amount: float) -> str:
+    if window.unit == "share":
+        return f"{100 * amount:.0f} %"
+    return amounts.amount(amount, window.unit)
+
+
+def _tasks(count: int) -> str:
+    return f"{count:,} task{'' if count == 1 else 's'}"
