@@ -67,6 +67,13 @@ def per(window: str | None) -> str:
     return f" a {window}" if window in ("day", "week", "month") else f" in {window}"
 
 
+def percent(share: float) -> str:
+    """``20%``, ``2.5%``."""
+    return f"{share * 100:.4g}%"
+
+
 def amount(count: float, unit: str) -> str:
     """An amount of this unit."""
+    if unit == "share":
+        return percent(count)
     return money(count) if unit == "usd" else f"{tokens(count)} tokens"

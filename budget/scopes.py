@@ -20,11 +20,11 @@ Policy: TypeAlias = Literal["cutoff", "freeze", "kill"]
 NANO_USD = 10**9
 
 #: What a scope can be about. An allowance is an agent's, so that it says nothing of providers and accounts.
-SORTS = ("launch", "agent", "profile", "host", "provider", "account")
+SORTS = ("launch", "agent", "role", "profile", "host", "provider", "account")
 _OF_AGENTS = ("launch", "agent", "profile", "host")
 
 _MOST = 10**15
-_SCOPES = "launch:ID, agent:NAME, profile:NAME, host, provider:NAME, account:NAME"
+_SCOPES = "launch:ID, agent:NAME, role:NAME, profile:NAME, host, provider:NAME, account:NAME"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 
 
@@ -102,6 +102,8 @@ class Draw:
     """Its sandbox profile and those that it extends, the most specific first."""
     provider: str
     account: str
+    role: str = ""
+    """Empty: not known, as of what was metered before roles had budgets."""
 
     @property
     def scopes(self) -> tuple[str, ...]:
@@ -109,6 +111,7 @@ class Draw:
         return (
             f"launch:{self.launch_id}",
             f"agent:{self.agent}",
+            *([f"role:{self.role}"] if self.role else []),
             *(f"profile:{profile}" for profile in self.profiles),
             "host",
             f"provider:{self.provider}",

@@ -54,6 +54,11 @@ class LatestRoster:
             return None
         return {entry.name: entry.budget for entry in self._roster.agents if entry.budget is not None}
 
+    @property
+    def entries(self) -> tuple[AgentEntry, ...]:
+        """What it says of each agent, by the last roster that could be read."""
+        return self._roster.agents
+
     def entry(self, name: str) -> AgentEntry | None:
         """What it says of an agent."""
         return self._roster.get(name)

@@ -6,7 +6,8 @@ Of a scope, what was given by command goes before all that the files say of it; 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, cast
 
 from bot import profiles
 from egress.apis import PROVIDERS
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from bot.limits import Limit
     from bot.settings import Settings
-    from egress.settings import LimitKind
+    from egress.settings import LimitKind, Policy
     from fleet.way import WayAsked
     from register.queries.budgets import BudgetRow
 
@@ -25,10 +26,31 @@ if TYPE_CHECKING:
 EACH_AGENT = "agent"
 
 
-def limits_of(
-    settings: Settings, roster_budgets: Mapping[str, int], given: Sequence[BudgetRow]
-) -> tuple[LimitSettings, ...]:
-    """Every limit that does not belong to one launch.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Held:
+    """A limit that holds, whoever said so, in what it was written in."""
+
+    kind: LimitKind
+    scope: str
+    """As the egress has it: of the allowance of each agent, ``host``."""
+    amount: float
+    unit: Literal["tokens", "usd", "share"]
+    window: str | None
+    """Of a share: as the provider calls it."""
+    policy: Policy
+    of: str | None = None
+    """Of a share: the account whose window it is a share of."""
+    reset_at: float | None = None
+    """When that window begins anew, as a person said."""
+
+    @property
+    def is_whole(self) -> bool:
+        """All of an account's own window: it bounds nothing, and may say when the window begins anew."""
+        return self.unit == "share" and self.scope == f"account:{self.of}" and self.amount >= 1
+
+
+def held(settings: Settings, roster_budgets: Mapping[str, int], given: Sequence[BudgetRow]) -> tuple[Held, ...]:
+    """Every limit that does not belong to one launch, shares of accounts' windows among them.
 
     Args:
         settings: of muster.yaml.
@@ -41,34 +63,64 @@ def limits_of(
         *((f"account:{name}", limit) for name, account in settings.accounts.items() for limit in account.limit),
         *profiles.pools(settings.sandboxes),
     ]
-    # A share of a provider's window is no amount yet: what it comes to is learned (bot.pacing).
-    written = [
-        _limit(kind, scope, limit)
-        for kind, limits in (("allowance", allowances), ("pool", pools))
-        for scope, limit in limits
-        if limit.unit != "share"
-    ]
+    written = [*(_held("allowance", *each) for each in allowances), *(_held("pool", *each) for each in pools)]
     said = {(each.kind, each.scope) for each in written}
     for name, tokens in sorted(roster_budgets.items()):
         if ("allowance", f"agent:{name}") not in said:
-            written.append(LimitSettings(kind="allowance", scope=f"agent:{name}", amount=tokens))
-    commanded = [of_row(row) for row in given]
-    overruled = {(each.kind, each.scope) for each in commanded}
+            written.append(
+                Held(
+                    kind="allowance",
+                    scope=f"agent:{name}",
+                    amount=tokens,
+                    unit="tokens",
+                    window=None,
+                    policy="cutoff",
+                )
+            )
+    commanded = [held_of(row) for row in given]
+    overruled = {(each.kind, each.scope) for each in commanded if not each.is_whole}
     return (*(each for each in written if (each.kind, each.scope) not in overruled), *commanded)
 
 
-def of_row(row: BudgetRow) -> LimitSettings:
-    """A limit given by command, as the egress has it."""
-    kind, scope = addressed(row.scope)
+def limits_of(
+    settings: Settings, roster_budgets: Mapping[str, int], given: Sequence[BudgetRow]
+) -> tuple[LimitSettings, ...]:
+    """Those of them that are in tokens or money: what a share of a provider's window comes to is learned (bot.pacing).
+
+    Args:
+        settings: of muster.yaml.
+        roster_budgets: tokens by the name of the agent, from roster.yaml.
+        given: by command.
+    """
+    return tuple(limit_settings(each) for each in held(settings, roster_budgets, given) if each.unit != "share")
+
+
+def limit_settings(limit: Held) -> LimitSettings:
+    """A limit in tokens or money, as the egress has it."""
     return LimitSettings.model_validate(
         {
-            "kind": kind,
-            "scope": scope,
-            "amount": row.amount,
-            "unit": row.unit,
-            "window": row.window or None,
-            "policy": row.policy,
+            "kind": limit.kind,
+            "scope": limit.scope,
+            "amount": limit.amount,
+            "unit": limit.unit,
+            "window": limit.window,
+            "policy": limit.policy,
         }
+    )
+
+
+def held_of(row: BudgetRow) -> Held:
+    """A limit given by command."""
+    kind, scope = addressed(row.scope)
+    return Held(
+        kind=kind,
+        scope=scope,
+        amount=row.amount,
+        unit=cast("Literal['tokens', 'usd', 'share']", row.unit),
+        window=row.window or None,
+        policy=cast("Policy", row.policy),
+        of=row.of or (scope.removeprefix("account:") if row.unit == "share" else None),
+        reset_at=row.reset_at,
     )
 
 
@@ -146,14 +198,13 @@ def secrets_of(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]
     return found
 
 
-def _limit(kind: str, scope: str, limit: Limit) -> LimitSettings:
-    return LimitSettings.model_validate(
-        {
-            "kind": kind,
-            "scope": scope,
-            "amount": limit.amount,
-            "unit": limit.unit,
-            "window": limit.window,
-            "policy": limit.policy,
-        }
+def _held(kind: LimitKind, scope: str, limit: Limit) -> Held:
+    return Held(
+        kind=kind,
+        scope=scope,
+        amount=limit.amount,
+        unit=limit.unit,
+        window=limit.window,
+        policy=limit.policy,
+        of=limit.of or (scope.removeprefix("account:") if limit.unit == "share" else None),
     )

@@ -1,17 +1,49 @@
-"""The pace of spending, as this process knows it: windows gathered, their lines kept, and who is told of changes."""
+"""The pace of spending, as this process knows it: windows gathered, their lines kept, and who is told of changes.
+
+A snapshot is made anew each time, from the register: it is never older than what it is asked for. Lines that are due to
+be drawn anew are so in every snapshot; `Pace.run` keeps them, with a row in the log for each, and sleeps until the next
+is due or something happened.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+import contextlib
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
+import structlog
+
+from bot.pacing import ends, standings
+from bot.pacing.gathering import Gathering
+from bot.pacing.settings import policy_of
 from bot.pacing.snapshot import Snapshot
+from budget.lines import next_turn
+from register.crashpoints import declare
+from register.errors import MusterError, RegisterError
+from register.queries import pacing
+from register.queries.pacing import Befell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.pacing.facts import Facts
+    from bot.pacing.standings import Drawn
     from bot.services import Services
+    from budget.lines import Cause, Policy
+
+log = structlog.get_logger(__name__)
+
+KEPT = declare("pace.kept")
+
+#: It is looked again at least so often, seconds: a clock that was set is noticed then.
+_EVERY_S = 60.0
+#: Lines are not drawn more often than this, seconds, whatever happens.
+_LEAST_S = 0.5
+#: Of events of windows, what is older than this, seconds, is no news any more.
+_NEWS_S = 14 * 86_400.0
 
 
 @dataclass(kw_only=True, slots=True)
@@ -21,7 +53,15 @@ class Pace:
     services: Services
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a window, a line or an authorization is not what it was; whoever waits for that clears it."""
+    _gathering: Gathering = field(init=False)
     _callbacks: list[Callable[[], None]] = field(default_factory=list)
+    _look: asyncio.Event = field(default_factory=asyncio.Event)
+    _keeping: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _logged: set[tuple[str, str, float]] = field(default_factory=set)
+    """Events of windows that are written down."""
+
+    def __post_init__(self) -> None:
+        self._gathering = Gathering(services=self.services)
 
     def on_change(self, callback: Callable[[], None]) -> None:
         """Have this called, in the event loop, whenever `changed` is set. It must return at once."""
@@ -29,9 +69,16 @@ class Pace:
 
     def tell(self) -> None:
         """Something is not what it was: settings, an authorization, what was used."""
+        self._look.set()
         self.changed.set()
         for callback in self._callbacks:
             callback()
+
+    @property
+    def policy(self) -> Policy:
+        """How strictly the pace is kept, as muster.yaml says."""
+        settings = self.services.settings
+        return policy_of(settings.pacing, settings.timezone)
 
     async def snapshot(self) -> Snapshot:
         """Every window as it stands now.
@@ -39,22 +86,116 @@ class Pace:
         Raises:
             RegisterError: the register cannot be read.
         """
-        from budget.pacing import Policy
+        async with self.services.store.read() as tx:
+            facts, drawn = await self._drawn(tx, None)
+        if drawn.fresh or drawn.used_up:
+            self._look.set()
+        return Snapshot(now=facts.now, policy=self.policy, standings=drawn.standings)
 
-        return Snapshot(now=self.services.clock(), policy=Policy(zone=self.services.settings.timezone))
-
-    async def redraw(self, cause: str) -> None:
+    async def redraw(self, cause: Cause | None = None) -> None:
         """Draw the lines anew that are to be, and keep them.
 
         Args:
-            cause: why now: what `budget.pacing.Line` calls its cause.
+            cause: draw all of them, for this; None: those that are due.
 
         Raises:
             RegisterError: the register cannot be written.
         """
-        del cause
-        self.tell()
+        async with self._keeping:
+            now = self.services.clock()
+            async with self.services.store.read() as tx:
+                facts, drawn = await self._drawn(tx, cause)
+            befell = [*_of_lines(drawn, now), *self._of_quotas(facts)]
+            over = [row for row in facts.authorizations if row.until <= now or row.id in drawn.used_up]
+            if not (befell or over or drawn.fresh or drawn.gone or drawn.drawn):
+                return
+            async with self.services.store.write(KEPT) as tx:
+                for line in drawn.fresh:
+                    await pacing.keep_line(tx, line.window, asdict(line), drawn_at=line.drawn_at)
+                await pacing.drop_lines(tx, drawn.gone)
+                for each in befell:
+                    await pacing.log(tx, each)
+                for id, amount in drawn.drawn.items():
+                    await pacing.draw(tx, id, amount)
+                for row in over:
+                    await ends.end(self.services, tx, row, "over" if row.until <= now else "used", now)
+            self._logged |= {(each.window, each.kind, each.at) for each in befell}
+        if over and self.services.delivery is not None:
+            self.services.delivery.wake()
+        if drawn.fresh or over:
+            self.tell()
+            self._look.clear()
+            await self.push()
+
+    async def push(self) -> None:
+        """Tell the egress what holds now: shares and authorizations come to other amounts as windows go on."""
+        if self.services.outlet is not None:
+            with contextlib.suppress(MusterError):
+                await self.services.outlet.push()
 
     async def run(self) -> None:
         """Keep the lines, until cancelled."""
-        await asyncio.Event().wait()
+        while True:
+            self._look.clear()
+            try:
+                await self.redraw()
+                pause = await self._pause()
+            except RegisterError:
+                await self.services.store.rest(_EVERY_S)
+                continue
+            except Exception:
+                # What spends goes on within its limits; the pace is looked at again.
+                log.exception("pace.not_kept")
+                pause = _EVERY_S
+            await asyncio.sleep(_LEAST_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._look.wait()
+
+    async def _pause(self) -> float:
+        """For how long nothing is due, as far as is known, in seconds."""
+        snapshot = await self.snapshot()
+        now, policy = snapshot.now, snapshot.policy
+        due = [now + _EVERY_S]
+        for standing in snapshot.standings.values():
+            turn = next_turn(standing.window, standing.line, standing.line.drawn_at, policy)
+            due += [at for at in (turn, standing.line.resets_at) if at is not None]
+            due += [each.until for each in standing.authorizations]
+        return max(0.0, min(at for at in due if at > now) - now)
+
+    async def _drawn(self, tx: AsyncConnection, cause: Cause | None) -> tuple[Facts, Drawn]:
+        facts = await self._gathering.facts(tx)
+        written = await pacing.lines(tx)
+        lines = {key: line for key, text in written.items() if (line := standings.line_from(text)) is not None}
+        spread = self.services.settings.pacing.spread == "even"
+        return facts, standings.stand(facts, lines, self.policy, spread=spread, cause=cause)
+
+    def _of_quotas(self, facts: Facts) -> list[Befell]:
+        """What observations say befell windows, and was not written down."""
+        return [
+            Befell(window=quota.key, at=event.at, kind=event.kind, detail={"text": event.text})
+            for quota in facts.quotas
+            for event in quota.reading.events
+            if event.at >= facts.now - _NEWS_S and (quota.key, event.kind, event.at) not in self._logged
+        ]
+
+
+def _of_lines(drawn: Drawn, now: float) -> list[Befell]:
+    """What is written down of lines that were drawn."""
+    made = [
+        Befell(
+            window=line.window,
+            at=now,
+            kind="clock_skew",
+            detail={"text": "The line that stood was drawn in what is the future now: it is drawn anew."},
+        )
+        for line in drawn.skewed
+    ]
+    for line in drawn.fresh:
+        detail: dict[str, Any] = {
+            "used": line.drawn_used if line.known else None,
+            "limit": line.limit,
+            "resets_at": line.resets_at,
+        }
+        made.append(Befell(window=line.window, at=line.drawn_at, kind=line.cause, detail=detail))
+    return made

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from budget.pacing import Policy, Standing
+    from budget.lines import Policy, Window
+    from budget.pacing import Standing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,30 +48,47 @@ class Snapshot:
             host: it is done on this machine.
         """
         del runtime
-        scopes = {
-            *([] if agent is None else [f"agent:{agent}"]),
-            *([] if role is None else [f"role:{role}"]),
-            *(f"profile:{profile}" for profile in profiles),
-            *([] if provider is None else [f"provider:{provider}"]),
-            *([] if account is None else [f"account:{account}"]),
-            *(["host"] if host else []),
-        }
         return tuple(
             standing
-            for key, standing in self.standings.items()
-            if standing.window.scope in scopes and concerns(key, account=account, model=model)
+            for standing in self.standings.values()
+            if draws_on(
+                standing.window,
+                agent=agent,
+                role=role,
+                model=model,
+                profiles=profiles,
+                provider=provider,
+                account=account,
+                host=host,
+            )
         )
 
 
-def concerns(key: str, *, account: str | None, model: str | None) -> bool:
-    """Whether work with this account and this model counts on a window whose scope it draws on.
-
-    Providers report windows for families of models, which are called after them: ``7d_opus``. A share of an account's
-    window counts only what is used of that account.
-    """
-    scope, _, name = key.rpartition("/")
-    family = name.partition("_")[2]
-    if family and ("account:" in scope) and model is not None and family.casefold() not in model.casefold():
-        return False
-    _, share, of = scope.partition("/share/account:")
-    return not share or of == account
+def draws_on(
+    window: Window,
+    *,
+    agent: str | None = None,
+    role: str | None = None,
+    model: str | None = None,
+    profiles: Sequence[str] = (),
+    provider: str | None = None,
+    account: str | None = None,
+    host: bool = True,
+) -> bool:
+    """Whether such work counts on a window; the arguments are those of `Snapshot.for_draw`."""
+    sort, _, name = window.scope.partition(":")
+    drawn = {"agent": agent, "role": role, "provider": provider, "account": account}
+    if sort == "host":
+        counts = host
+    elif sort == "profile":
+        counts = name in profiles
+    else:
+        counts = drawn.get(sort) == name
+    if not counts or window.unit != "share":
+        return counts
+    # The window of an account, or a share of it: what it counts is used of that account.
+    whose, _, called = window.key.rpartition("/")
+    of = whose.rpartition("account:")[2]
+    # Providers report windows for families of models, which are called after them: 7d_opus.
+    family = called.partition("_")[2]
+    return account == of and (not family or model is None or family.casefold() in model.casefold())

@@ -19,15 +19,19 @@ class BudgetRow:
     """One limit. For its scope these go before all that muster.yaml says of it."""
 
     scope: str
-    #: tokens or usd
+    #: tokens, usd or share
     unit: str
-    #: day, week, month, or a length of time; empty: without an end
+    #: day, week, month, or a length of time; empty: without an end. Of a share: as the provider calls it
     window: str
     amount: float
     #: cutoff, freeze or kill
     policy: str
     set_by: str
     set_at: float
+    #: When the window begins anew, as a person said; None: as the clock or the provider says.
+    reset_at: float | None = None
+    #: Of a share: the account whose window it is a share of.
+    of: str | None = None
 
     @classmethod
     def from_row(cls, row: Row[Any]) -> BudgetRow:

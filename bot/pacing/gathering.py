@@ -1,0 +1,219 @@
+"""Finding what windows are made of: in the settings, the roster and the register."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bot.outlet.settings import held
+from bot.pacing.facts import Facts, Quota, Spender, Start, UnderWay, Usage, starts
+from budget import quota
+from budget.tokens import Tokens, Weights
+from fleet.sandbox.profiles import merged
+from register.queries import agents, budgets, pacing, spending, tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.outlet.settings import Held
+    from bot.services import Services
+    from bot.settings import Account, Settings
+    from register.queries.pacing import ObservationRow
+    from register.queries.spending import Sums
+    from register.queries.tasks import Task
+
+#: The windows of a subscription of which nobody has told anything yet, by their names: what both providers have.
+_USUAL = {"5h": 18_000.0, "7d": 604_800.0}
+
+
+@dataclass(kw_only=True, slots=True)
+class Gathering:
+    """Finds the facts; remembers what does not change between two looks."""
+
+    services: Services
+    _seen: dict[tuple[str, str], tuple[int, Sequence[quota.Seen], float | None]] = field(default_factory=dict)
+    """Of each window that a provider told of: its newest row, what was seen, and what a token is of it."""
+
+    async def facts(self, tx: AsyncConnection) -> Facts:
+        """As it is now.
+
+        Raises:
+            RegisterError: the register cannot be read.
+        """
+        services = self.services
+        settings: Settings = services.settings
+        now = services.clock()
+        given = await budgets.every(tx)
+        limits = held(settings, self._roster_budgets(), given)
+        spenders = await self._spenders(tx, settings)
+        weights = Weights.of(settings.budgets.weights)
+        quotas = await self._quotas(tx, settings, limits, weights, now)
+        asked = starts(limits, spenders, quotas, now)
+        return Facts(
+            now=now,
+            held=limits,
+            spenders=spenders,
+            quotas=quotas,
+            used=await _used(tx, asked, weights, heirs_of(settings)),
+            under_way=await self._under_way(tx, settings, spenders, weights),
+            authorizations=await pacing.live(tx),
+        )
+
+    def _roster_budgets(self) -> Mapping[str, int]:
+        lookout = self.services.lookout
+        return (lookout.roster.budgets or {}) if lookout is not None else {}
+
+    async def _spenders(self, tx: AsyncConnection, settings: Settings) -> dict[str, Spender]:
+        lineages = lineages_of(settings)
+        lookout = self.services.lookout
+        found = {}
+        entries = () if lookout is None else lookout.roster.entries
+        default = settings.agents.sandbox or "bubblewrap"
+        for entry in entries:
+            profile = entry.sandbox or default
+            found[entry.name] = Spender(name=entry.name, role=entry.role, profiles=lineages.get(profile, (profile,)))
+        for row in await agents.every(tx):
+            found[row.name] = Spender(
+                name=row.name,
+                role=row.role,
+                launch_id=row.launch_id,
+                profiles=lineages.get(row.sandbox, (row.sandbox,)),
+            )
+        return found
+
+    async def _quotas(
+        self, tx: AsyncConnection, settings: Settings, limits: Iterable[Held], weights: Weights, now: float
+    ) -> list[Quota]:
+        accounts = {name: each for name, each in settings.accounts.items() if each.kind == "subscription"}
+        if not accounts:
+            return []
+        by_user = {(each.of, each.window): each.reset_at for each in limits if each.reset_at is not None}
+        newest = await pacing.observed(tx)
+        wanted: dict[tuple[str, str], float | None] = {}
+        for name, account in accounts.items():
+            for window, length in _windows(name, account, newest).items():
+                wanted[name, window] = length
+        for key in wanted:
+            if key in newest and self._seen.get(key, (0,))[0] != newest[key]:
+                seen = [_seen(row) for row in await pacing.observations(tx, *key)]
+                self._seen[key] = (newest[key], seen, quota.capacity(seen))
+        last = {
+            (name, window): max((row.seen_at for row in self._seen.get((name, window), (0, (), None))[1]), default=None)
+            for name, window in wanted
+        }
+        asked = [(f"account:{name}", at) for (name, _), at in last.items() if at is not None and at <= now]
+        spent = dict(zip(asked, await spending.used_many(tx, asked), strict=True))
+        found = []
+        for (name, window), length in wanted.items():
+            _, history, per_token = self._seen.get((name, window), (0, (), None))
+            at = last[name, window]
+            since = spent.get((f"account:{name}", at)) if at is not None else None
+            reading = quota.read(
+                history,
+                0.0 if since is None else float(weigh(since, weights)),
+                now,
+                per_token,
+                by_user.get((name, window)),
+                length_s=length,
+            )
+            if reading.length_s is None and reading.resets_at is None:
+                # A bound on requests in a minute, or a word of the provider's on all windows together.
+                continue
+            found.append(Quota(account=name, name=window, reading=reading, per_token=per_token))
+        return found
+
+    async def _under_way(
+        self, tx: AsyncConnection, settings: Settings, spenders: Mapping[str, Spender], weights: Weights
+    ) -> list[UnderWay]:
+        live = await tasks.live(tx)
+        used = await spending.by_task(tx, [task.id for task in live])
+        return [_under_way(task, settings, spenders, used.get(task.id), weights) for task in live]
+
+
+def lineages_of(settings: Settings) -> dict[str, tuple[str, ...]]:
+    """By sandbox profile it and those that it extends, the most specific first."""
+    written = {name: profile.written() for name, profile in settings.sandboxes.items()}
+    return {name: profile.lineage for name, profile in merged(written).items()}
+
+
+def heirs_of(settings: Settings) -> dict[str, list[str]]:
+    """By sandbox profile those that extend it."""
+    found: dict[str, list[str]] = {}
+    for name, lineage in lineages_of(settings).items():
+        for above in lineage[1:]:
+            found.setdefault(above, []).append(name)
+    return found
+
+
+def weigh(sums: Sums, weights: Weights) -> int:
+    """What it counts against limits."""
+    return weights.weigh(Tokens(**sums.kinds))
+
+
+async def _used(
+    tx: AsyncConnection, asked: Iterable[Start], weights: Weights, heirs: Mapping[str, list[str]]
+) -> dict[Start, Usage]:
+    plain = [start for start in asked if start.account is None]
+    sums = await spending.used_many(tx, [(start.scope, start.since) for start in plain], heirs=heirs)
+    found = {
+        start: Usage(tokens=float(weigh(each, weights)), usd=each.usd) for start, each in zip(plain, sums, strict=True)
+    }
+    shares = [start for start in asked if start.account is not None]
+    for since in {start.since for start in shares}:
+        grouped = await spending.groups(tx, ("account", "agent", "role", "profile", "provider"), since)
+        for start in shares:
+            if start.since == since:
+                tokens = sum(weigh(each, weights) for key, each in grouped.items() if _is_of(start, key, heirs))
+                found[start] = Usage(tokens=float(tokens))
+    return found
+
+
+def _is_of(start: Start, key: tuple[str, ...], heirs: Mapping[str, list[str]]) -> bool:
+    account, agent, role, profile, provider = key
+    if account != start.account:
+        return False
+    sort, _, name = start.scope.partition(":")
+    if sort == "profile":
+        return profile == name or profile in heirs.get(name, ())
+    return sort == "host" or {"agent": agent, "role": role, "provider": provider, "account": account}.get(sort) == name
+
+
+def _windows(name: str, account: Account, newest: Mapping[tuple[str, str], int]) -> dict[str, float | None]:
+    """The windows of a subscription by their names, with their lengths where somebody said them."""
+    if account.windows:
+        return {each.name: each.length_s for each in account.windows}
+    told: dict[str, float | None] = {window: None for whose, window in newest if whose == name}
+    return told or dict(_USUAL)
+
+
+def _seen(row: ObservationRow) -> quota.Seen:
+    return quota.Seen(
+        account=row.account,
+        window=row.window,
+        seen_at=row.seen_at,
+        used=row.used,
+        reset_at=row.reset_at,
+        length_s=row.window_s,
+        status=row.status,
+        tokens=row.tokens,
+    )
+
+
+def _under_way(
+    task: Task, settings: Settings, spenders: Mapping[str, Spender], used: Sums | None, weights: Weights
+) -> UnderWay:
+    agent = task.assigned or task.agent or ""
+    spender = spenders.get(agent)
+    account = settings.accounts.get(task.account) if task.account is not None else None
+    tokens, usd = (0, 0.0) if used is None else (weigh(used, weights), used.usd)
+    return UnderWay(
+        agent=agent,
+        role=spender.role if spender is not None else task.role,
+        model=task.model,
+        account=task.account,
+        provider=None if account is None else account.provider,
+        tokens=max(0.0, (task.projected_tokens or 0.0) - tokens),
+        usd=max(0.0, (task.projected_usd or 0.0) - usd),
+    )

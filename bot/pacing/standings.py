@@ -1,0 +1,195 @@
+"""How each window stands: its line, what is reserved on it, and what is authorized. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, cast
+
+from bot.pacing.facts import windows_of
+from bot.pacing.snapshot import draws_on
+from budget.lines import JITTER_S, Line, Policy, Window, redrawn
+from budget.pacing import Authorization, Standing, settled
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from bot.pacing.facts import Facts, UnderWay
+    from budget.lines import Cause, Unit
+    from register.queries.pacing import AuthorizationRow
+
+#: What is left of an authorization is nothing below this share of it.
+_NOTHING = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Drawn:
+    """What became of windows, and what of it is to be written down."""
+
+    standings: Mapping[str, Standing]
+    fresh: tuple[Line, ...] = ()
+    """Lines that were drawn now."""
+    skewed: tuple[Line, ...] = ()
+    """Lines that stood, drawn in what is the future now: the clock went back."""
+    gone: tuple[str, ...] = ()
+    """Windows that had a line and are no more."""
+    drawn: Mapping[str, float] = field(default_factory=dict)
+    """Of authorizations whose use is written down now: how much, by their ids."""
+    used_up: tuple[str, ...] = ()
+    """Authorizations of which nothing is left."""
+
+
+def stand(
+    facts: Facts, lines: Mapping[str, Line], policy: Policy, *, spread: bool = True, cause: Cause | None = None
+) -> Drawn:
+    """How every window stands, with its line drawn anew where that is due.
+
+    Args:
+        facts: as they were found.
+        lines: that stand, by window.
+        policy: how strictly the pace is kept.
+        spread: False: there is no pace, so that all of a limit may be used at any time.
+        cause: draw all of them anew, for this.
+    """
+    now = facts.now
+    found: dict[str, Standing] = {}
+    fresh: list[Line] = []
+    skewed: list[Line] = []
+    for window in windows_of(facts):
+        line = lines.get(window.key)
+        if line is not None and line.drawn_at > now + JITTER_S:
+            skewed.append(line)
+            line = None
+        if line is None:
+            line = redrawn(window, None, now, policy)
+            assert line is not None
+            fresh.append(line)
+        found[window.key] = _standing(window, line, facts, spread=spread)
+    if not spread:
+        return Drawn(standings=found, gone=tuple(sorted(lines)))
+    drawn = _settle(found, fresh, now, policy, cause)
+    return Drawn(
+        standings=found,
+        fresh=tuple(fresh),
+        skewed=tuple(skewed),
+        gone=tuple(sorted(set(lines) - set(found))),
+        drawn=drawn,
+        used_up=tuple(_used_up(facts.authorizations, drawn)),
+    )
+
+
+def _settle(
+    found: dict[str, Standing], fresh: list[Line], now: float, policy: Policy, cause: Cause | None
+) -> dict[str, float]:
+    """Draw lines anew where that is due; how much of each authorization is written down as used.
+
+    An authorization holds for all windows of its scope at once. So what is used up of it in one is written down with
+    the lines of all drawn anew: otherwise another would count the same a second time.
+    """
+    drawn: dict[str, float] = {}
+    new = {line.window for line in fresh}
+    again: set[str] = set()
+    for key, standing in list(found.items()):
+        made = settled(standing, now, policy, cause=None if key in new else cause)
+        if made is None:
+            continue
+        before = {each.id: each.drawn for each in standing.authorizations}
+        booked = [each for each in made.authorizations if each.drawn > before[each.id]]
+        for each in booked:
+            drawn[each.id] = max(drawn.get(each.id, 0.0), each.drawn)
+        if booked:
+            again.add(standing.window.scope)
+        found[key] = made
+        fresh[:] = [line for line in fresh if line.window != key] + [made.line]
+        new.add(key)
+    for key, standing in list(found.items()):
+        if standing.window.scope not in again:
+            continue
+        if key not in new:
+            made = settled(standing, now, policy, cause="authorization")
+            if made is not None:
+                for each in made.authorizations:
+                    drawn[each.id] = max(drawn.get(each.id, 0.0), each.drawn)
+                standing = made
+                fresh.append(made.line)
+        found[key] = standing
+    if drawn:
+        for key, standing in found.items():
+            if any(each.id in drawn for each in standing.authorizations):
+                found[key] = replace(
+                    standing,
+                    authorizations=tuple(
+                        replace(each, drawn=max(each.drawn, drawn.get(each.id, 0.0)))
+                        for each in standing.authorizations
+                    ),
+                )
+    return drawn
+
+
+def _used_up(rows: Sequence[AuthorizationRow], drawn: Mapping[str, float]) -> Iterable[str]:
+    for row in rows:
+        if row.amount - max(row.drawn, drawn.get(row.id, 0.0)) <= _NOTHING * row.amount:
+            yield row.id
+
+
+def _standing(window: Window, line: Line, facts: Facts, *, spread: bool) -> Standing:
+    on = [each for each in facts.under_way if _draws(window, each, facts)]
+    if not spread:
+        # Without an end to spread up to, all of the limit may be used at any time.
+        line = replace(line, resets_at=None, limit=window.known_limit, drawn_used=0.0)
+    return Standing(
+        window=window,
+        line=line,
+        reserved=sum(_in_unit(window, each) for each in on),
+        under_way=len(on),
+        authorizations=tuple(
+            Authorization(
+                id=row.id,
+                scope=row.scope,
+                unit=cast("Unit", row.unit),
+                amount=row.amount,
+                granted_at=row.granted_at,
+                until=row.until,
+                drawn=row.drawn,
+            )
+            for row in facts.authorizations
+            if row.scope == window.scope and row.granted_at <= facts.now < row.until
+        ),
+    )
+
+
+def _draws(window: Window, task: UnderWay, facts: Facts) -> bool:
+    spender = facts.spenders.get(task.agent)
+    return draws_on(
+        window,
+        agent=task.agent,
+        role=task.role,
+        model=task.model,
+        profiles=() if spender is None else spender.profiles,
+        provider=task.provider,
+        account=task.account,
+    )
+
+
+def _in_unit(window: Window, task: UnderWay) -> float:
+    if window.unit == "usd":
+        return task.usd
+    return task.tokens if window.unit == "tokens" else task.tokens * (window.per_token or 0.0)
+
+
+def line_from(written: Mapping[str, Any]) -> Line | None:
+    """A line as it was kept; None: it cannot be read, and is drawn anew."""
+    try:
+        at, used, limit = (float(written[name]) for name in ("drawn_at", "drawn_used", "limit"))
+        resets = written["resets_at"]
+        return Line(
+            window=str(written["window"]),
+            drawn_at=at,
+            drawn_used=used,
+            limit=limit,
+            resets_at=None if resets is None else float(resets),
+            cause=written["cause"],
+            ahead=float(written.get("ahead", 0.0)),
+            known=bool(written.get("known", True)),
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
