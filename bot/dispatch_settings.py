@@ -51,7 +51,7 @@ class Dispatch(Block):
         default=1,
         ge=0,
         le=20,
-        description="How often a task whose agent died is tried again, unless it says so itself.",
+        description="How often a task whose agent died is tried again; a task can say otherwise.",
     )
     aging: Duration = Field(
         default=12 * 3600.0,

@@ -18,7 +18,10 @@ def test_the_id_of_a_message_says_which_attempt_at_which_task_it_carries() -> No
     assert attempt_of(message_of("0a1b2c3d", 2)) == ("0a1b2c3d", 2)
 
 
-@pytest.mark.parametrize("other", ["", "m0a1b2c3d", "task-", "task-0a1b2c3d", "task-0A1B2C3D-1", "task-0a1b2c3d-0", "task-0a1b2c3d-1x", "task-0a1b2c3d-1\n"])  # fmt: skip
+OTHERS = ["", "m0a1b2c3d", "task-", "task-0a1b2c3d", "task-0A1B2C3D-1", "task-0a1b2c3d-0", "task-0a1b2c3d-1x"]
+
+
+@pytest.mark.parametrize("other", [*OTHERS, "task-0a1b2c3d-1\n"])
 def test_other_messages_carry_none(other: str) -> None:
     assert task_of(other) is None
 
