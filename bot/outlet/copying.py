@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import structlog
 
-from budget.tokens import Tokens
+from budget.tokens import Tokens, Weights
 from egress.entries import Action, Entry, Observation
 from register.crashpoints import declare
 from register.errors import MusterError, RegisterError
-from register.queries import audit, ledger
+from register.queries import audit, ledger, quota_history
 from register.queries.ledger import Copied
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from register.queries.spending import Sums
     from register.store import Store
 
 T = TypeVar("T")
@@ -69,6 +70,11 @@ def page_of(answer: Mapping[str, Any]) -> Page:
     )
 
 
+def weighed(sums: Sums, weights: Mapping[str, float] | None = None) -> float:
+    """What sums count, in weighted tokens, with factors as muster.yaml has them."""
+    return float(Weights.of(weights or {}).weigh(Tokens(**sums.kinds)))
+
+
 def _made(kind: type[T], given: Mapping[str, Any]) -> T:
     known = {each.name for each in fields(kind)}  # type: ignore[arg-type]
     return kind(**{name: value for name, value in given.items() if name in known})
@@ -94,6 +100,8 @@ class Copier:
     the agent. Its key is unique for ever."""
     after: Callable[[Sequence[Action]], None] = lambda _: None
     """Called once these actions are committed."""
+    weigh: Callable[[Sums], float] = weighed
+    """What sums count, in weighted tokens."""
     reached: float | None = None
     """When the egress answered last, in seconds since the epoch."""
     trouble: str | None = None
@@ -144,10 +152,12 @@ class Copier:
                 return False
         if not (page.entries or page.observations or page.actions):
             return False
+        # Observations are newer than the entries of a full page, and are reckoned with what was used before them.
+        up_to_date = len(page.entries) < PAGE
         at = replace(
             self._at,
             entries=page.entries[-1].seq if page.entries else self._at.entries,
-            observations=page.observations[-1][0] if page.observations else self._at.observations,
+            observations=page.observations[-1][0] if page.observations and up_to_date else self._at.observations,
             actions=page.actions[-1].seq if page.actions else self._at.actions,
         )
         async with self.store.write(COPIED) as tx:
@@ -156,6 +166,8 @@ class Copier:
             await ledger.add(tx, [_row(page.ledger, each) for each in page.entries])
             for _, seen in page.observations:
                 await ledger.observe(tx, _seen(seen))
+                if up_to_date:
+                    await quota_history.record(tx, _seen(seen), self.weigh)
             for action in page.actions:
                 await self._act(tx, f"egress/{page.ledger}/{action.seq}", action)
             await ledger.move(tx, at, self.clock())

@@ -14,7 +14,7 @@ from bot import budgeting, rendering
 from bot.commands.lines import command_line
 from bot.errors import UserError
 from bot.outlet import hung
-from bot.outlet.copying import Copier, page_of
+from bot.outlet.copying import Copier, page_of, weighed
 from bot.outlet.news import ENDED_BY, News
 from bot.outlet.process import places
 from bot.outlet.settings import egress_settings, registration, secrets_of
@@ -91,6 +91,7 @@ class Outlet:
             redact=self.services.redact,
             told=self._news.told,
             after=self._news.after,
+            weigh=lambda sums: weighed(sums, self.services.settings.budgets.weights),
         )
 
     # --- keeping it -----------------------------------------------------------------------------------------------

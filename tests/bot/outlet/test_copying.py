@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import select
 
+from bot.outlet import copying
 from bot.outlet.copying import Copier, Page, page_of
 from budget.tokens import Tokens
 from egress.entries import Action, Entry, Observation
 from register.errors import MusterError, RegisterError
 from register.queries import audit, ledger
 from register.queries.ledger import Copied
+from register.schema import quota_history
 from register.store import Store
 
 if TYPE_CHECKING:
@@ -131,6 +134,28 @@ async def test_every_row_comes_once_whatever_fails_in_between(desk: Desk, monkey
         rows = await audit.since(tx, 0, limit=1000)
     assert [row.action for row in rows] == ["cutoff"] * len(desk.ledger.actions)
     assert sorted(set(desk.told)) == [each.seq for each in desk.ledger.actions]
+
+
+async def test_what_a_provider_said_stands_beside_all_that_was_used_before(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copying, "PAGE", 4)
+    desk.ledger.limit = 4
+    copier = desk.copier()
+    desk.ledger.observations = [seen(1)]
+    await copier.copy()
+    # More was used than one page holds; what is said of the quota comes with the first, and is known at once.
+    desk.ledger.entries = [entry(seq) for seq in range(1, 11)]
+    desk.ledger.observations = [(2, replace(seen(2)[1], used=0.5, seen_at=NOW + 9.5))]
+    await copier.copy()
+    async with desk.store.read() as tx:
+        assert [each.used for each in await ledger.quotas(tx)] == [0.5]
+    while await copier.copy():
+        pass
+    async with desk.store.read() as tx:
+        rows = (await tx.execute(select(quota_history.c.used, quota_history.c.tokens))).all()
+    # Each came to its number of tokens and one; the tenth ended after that was seen.
+    assert [tuple(row) for row in rows] == [(0.01, 0.0), (0.5, sum(seq + 1 for seq in range(1, 10)))]
 
 
 async def test_a_gap_is_written_down_and_does_not_stop_what_follows(desk: Desk) -> None:
