@@ -128,6 +128,9 @@ class View:
     deficits: Mapping[str, float] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
     pacing: pacing.Policy = field(default_factory=pacing.Policy)
+    not_started: Mapping[tuple[str, str], Wait] = field(default_factory=dict)
+    """By task and agent, what was found when that agent was to be started for that task: as what it would be started,
+    and whether there is room for that, is found out then (`Start`)."""
     draw: Callable[[Agent], Sequence[Standing]]
     """The windows that work of this agent draws on; the same each time within a decision."""
     cost: Callable[[Head, Agent | None], Cost]
@@ -313,13 +316,18 @@ def _tried(head: Head, view: View, use: Counter[str]) -> Assign | Start | Wait:
         if full is not None:
             waits.append(full)
             continue
+        if agent.readiness == "startable":
+            tried = view.not_started.get((head.id, agent.name))
+            if tried is None:
+                return Start(
+                    task=head.id, agent=agent.name, why=f"nobody who could do it is free, and {agent.name} can"
+                )
+            waits.append(tried)
+            continue
         paced = _paced(head, agent, view)
-        if isinstance(paced, Wait):
-            waits.append(paced)
-        elif agent.readiness == "idle":
+        if not isinstance(paced, Wait):
             return _assign(head, agent, paced, f"{agent.name} is free")
-        else:
-            return Start(task=head.id, agent=agent.name, why=f"nobody who could do it runs, and {agent.name} can")
+        waits.append(paced)
     if waits:
         # What opens first, and what opens at a time before what opens some day.
         return min(waits, key=lambda wait: (wait.never, wait.look_at is None, wait.look_at or 0.0))

@@ -346,3 +346,12 @@ async def ended_counts(tx: AsyncConnection, *, since: float) -> dict[str, int]:
     where = (tasks.c.state.in_(ENDED), tasks.c.ended_at >= since)
     found = select(tasks.c.state, func.count()).where(*where).group_by(tasks.c.state)
     return {state: int(number) for state, number in await tx.execute(found)}
+
+
+async def assigned(tx: AsyncConnection, ids: Iterable[str]) -> dict[str, str]:
+    """The agent that each of these tasks was given to last; those of nobody are missing."""
+    wanted = sorted(set(ids))[:_IDS_AT_ONCE]
+    if not wanted:
+        return {}
+    found = select(tasks.c.id, tasks.c.assigned).where(tasks.c.id.in_(wanted), tasks.c.assigned.is_not(None))
+    return {row[0]: row[1] for row in await tx.execute(found)}
