@@ -62,7 +62,7 @@ _WAY_OUT = (
 class DatabaseFile:
     """The open file."""
 
-    def __init__(self, file: Path, stamps: Mapping[str, str], *, alone: bool) -> None:
+    def __init__(self, file: Path, stamps: Mapping[str, str | None], *, alone: bool) -> None:
         self.file = file
         self.place = str(file)
         self._identity = _identity(file)
@@ -71,7 +71,7 @@ class DatabaseFile:
         self.readers = readers or self.writers
 
     @classmethod
-    async def open(cls, file: Path, stamps: Mapping[str, str], *, alone: bool = False) -> DatabaseFile:
+    async def open(cls, file: Path, stamps: Mapping[str, str | None], *, alone: bool = False) -> DatabaseFile:
         """Open the file, made or migrated where needed.
 
         Args:
@@ -269,7 +269,9 @@ def _identity(file: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _engine(file: Path, stamps: Mapping[str, str], *, begin: str, connections: int, alone: bool = False) -> AsyncEngine:
+def _engine(
+    file: Path, stamps: Mapping[str, str | None], *, begin: str, connections: int, alone: bool = False
+) -> AsyncEngine:
     wait = _ALONE_TIMEOUT_MS if alone else BUSY_TIMEOUT_MS
     engine = create_async_engine(
         f"sqlite+aiosqlite:///{file}",

@@ -40,7 +40,7 @@ OLDEST = 140_000
 TURN_LIMIT = 10.0
 STATEMENT_LIMIT = 20.0
 #: A transaction that rests for so many seconds is given up by the server: its process is stopped, or its machine gone.
-REST_LIMIT = 60.0
+REST_LIMIT = 15.0
 
 _READERS = 4
 
@@ -67,7 +67,7 @@ class Survey:
 class DatabaseServer:
     """The open database."""
 
-    def __init__(self, access: ServerAccess, stamps: Mapping[str, str], *, alone: bool = False) -> None:
+    def __init__(self, access: ServerAccess, stamps: Mapping[str, str | None], *, alone: bool = False) -> None:
         self.place = access.place
         self._access = access
         self._stamps = dict(stamps)
@@ -81,7 +81,7 @@ class DatabaseServer:
         cls,
         address: ServerAddress,
         password: Callable[[], str] | None,
-        stamps: Mapping[str, str],
+        stamps: Mapping[str, str | None],
         *,
         alone: bool = False,
     ) -> DatabaseServer:
@@ -96,7 +96,7 @@ class DatabaseServer:
         Raises:
             RegisterError: it cannot be used; it is left as it was found.
         """
-        access = ServerAccess(address, password, stamps["host"])
+        access = ServerAccess(address, password, stamps["host"] or "")
         # Alembic keeps its state in globals and holds them while it waits: not in the loop of everybody else.
         await asyncio.to_thread(lambda: asyncio.run(_prepare(access)))
         made = cls(access, stamps, alone=alone)

@@ -4,6 +4,7 @@
     ├── register.errors.RegisterError    the database cannot be used as it is
     │   ├── RegisterFull                 its disk is full
     │   ├── RegisterAway                 its server does not answer
+    │   ├── RegisterFenced               another orchestrator leads by now
     │   └── RegisterConflict             it undid a transaction in favour of another
     ├── connectors.contract.SendError    a chat system did not take a message
     ├── fleet.errors.FleetError          an agent cannot do what was asked
@@ -38,6 +39,10 @@ class RegisterFull(RegisterError):
 
 class RegisterAway(RegisterError):
     """The server of the register does not answer. Nothing was half done; when it is back, the work goes on."""
+
+
+class RegisterFenced(RegisterError):
+    """Another Muster leads with this register by now, since this one was silent for too long. Nothing was written."""
 
 
 class RegisterConflict(RegisterError):

@@ -28,8 +28,8 @@ _Counter = BigInteger().with_variant(Integer, "sqlite")
 
 
 def _stamp(option: str) -> Any:
-    def default(context: DefaultExecutionContext) -> str:
-        value: str = context.execution_options[option]
+    def default(context: DefaultExecutionContext) -> str | None:
+        value: str | None = context.execution_options[option]
         return value
 
     return default
@@ -191,6 +191,7 @@ agents = _table(
     Column("thread_key", String, nullable=False),  # the outbox key of the thread's opener
     Column("started_at", Float),
     Column("stopped_at", Float),
+    Column("home", String, default=_stamp("home")),  # the installation that runs it; null: any of its host
 )
 
 #: How far the orchestrator has read each agent's journal; moved in the transaction that writes what it read.

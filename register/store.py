@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from register.crashpoints import Step
+    from register.fence import Fence
 
 __all__ = ["RegisterAway", "RegisterFull", "Store", "insert_once", "next_place"]
 
@@ -82,6 +83,8 @@ class Store:
         self._looking: asyncio.Task[None] | None = None
         self._present = asyncio.Event()
         self._present.set()
+        self.fence: Fence | None = None
+        """Who opened it writes only while this stands; None: nobody else is to be feared."""
         self.returned = asyncio.Event()
         """Set when the server came back after an outage; whoever waits for that clears it."""
 
@@ -93,6 +96,7 @@ class Store:
         password: Callable[[], str] | None = None,
         tenant_id: str = "default",
         host: str | None = None,
+        home: str | None = None,
         alone: bool = False,
         clock: Callable[[], float] = time.time,
         rng: Callable[[], float] = random.random,
@@ -104,6 +108,7 @@ class Store:
             password: fetches the password for a server, for each connection anew.
             tenant_id: whose rows are written.
             host: by which machine; this one by default.
+            home: by which installation.
             alone: nobody else may have it open, now or until it is closed.
             clock: seconds since the epoch.
             rng: a number from 0 up to 1, for jitter.
@@ -112,7 +117,7 @@ class Store:
             RegisterError: what is there cannot be used; it is left as it was found.
         """
         address = addresses.parse(url)
-        stamps = {"tenant_id": tenant_id, "host": host or socket.gethostname()}
+        stamps = {"tenant_id": tenant_id, "host": host or socket.gethostname(), "home": home}
         database: Database
         if isinstance(address, addresses.FileAddress):
             database = await DatabaseFile.open(address.file, stamps, alone=alone)
@@ -121,6 +126,15 @@ class Store:
 
             database = await DatabaseServer.open(address, password, stamps, alone=alone)
         return cls(database, clock=clock, rng=rng)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether it is on a server, where several machines reach it."""
+        return self._database.writers.dialect.name == "postgresql"
+
+    def in_time(self) -> bool:
+        """Whether what is done now outside the register is still done by who may write in it."""
+        return self.fence is None or self.fence.in_time()
 
     @property
     def place(self) -> str:
@@ -149,13 +163,19 @@ class Store:
             RegisterFull: the disk is full; nothing of the block stands.
             RegisterAway: the server does not answer.
             RegisterConflict: it was undone in favour of another; `transact` would do it anew.
+            RegisterFenced: it is fenced, and somebody else has acquired the lease.
             RegisterError: the database could not be used; nothing of the block stands.
         """
         async with self._turn:
             self._check()
+            fence = self.fence
+            if fence is not None:
+                fence.refuse_if_lost()
             with self._explained():
                 async with self._begun() as tx:
                     with self._whole(tx):
+                        if fence is not None:
+                            await fence.check(tx)
                         yield tx
                     with around(step):
                         await tx.commit()

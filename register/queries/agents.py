@@ -47,6 +47,8 @@ class AgentRow:
     basis: Mapping[str, Any] | None = None
     #: How often it fell, and when it is tried again (fleet.revival); None: it did not since somebody launched it.
     revival: Mapping[str, Any] | None = None
+    #: The installation that runs it; None: written before that was known, so any on its host.
+    home: str | None = None
     host: str = ""
     tenant_id: str = ""
 
@@ -77,7 +79,8 @@ async def every(tx: AsyncConnection) -> list[AgentRow]:
 
 async def add(tx: AsyncConnection, row: AgentRow) -> bool:
     """Add an agent; False, and nothing is changed, when the name is taken."""
-    values = {name: getattr(row, name) for name in AgentRow.__dataclass_fields__ if name not in {"host", "tenant_id"}}
+    stamped = {"home", "host", "tenant_id"}
+    values = {name: getattr(row, name) for name in AgentRow.__dataclass_fields__ if name not in stamped}
     return await insert_once(tx, agents, **values)
 
 
@@ -87,6 +90,12 @@ async def change(tx: AsyncConnection, name: str, *, under: str | None = None, **
     if under is not None:
         statement = statement.where(agents.c.launch_id == under)
     return (await tx.execute(statement.values(**values))).rowcount > 0
+
+
+async def settle(tx: AsyncConnection, *, host: str, home: str) -> int:
+    """Those of this host that belong to no installation yet belong to `home` from now on; how many."""
+    mine = (agents.c.host == host, agents.c.home.is_(None))
+    return (await tx.execute(update(agents).where(*mine).values(home=home))).rowcount
 
 
 async def remove(tx: AsyncConnection, name: str) -> None:
