@@ -78,6 +78,7 @@ async def carry(
     outgoing: CIMultiDict[str],
     body: Body,
     answer: Answer,
+    clock: Callable[[], float] = time.time,
 ) -> int | None:
     """Send a call on and its response back, unless the agent is cut off meanwhile. The provider's status, if any.
 
@@ -102,7 +103,7 @@ async def carry(
     unwatch = gate.watch(agent, cut)
     try:
         response = await way.send(method, url, outgoing, body)
-        gate.observe(quota.observe(account.provider, account.name, response.headers, time.time()))
+        gate.observe(quota.observe(account.provider, account.name, response.headers, clock()))
         passing = headers.returning(response.raw_headers, decoded=False)
         answer.begin(response.status, passing, length=response.length)
         while content := response.read_nowait() or await response.readany():

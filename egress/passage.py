@@ -48,9 +48,10 @@ class Passage:
         hide_usage: bool,
         began: float,
         hold: Callable[[Coroutine[None, None, None]], None],
+        clock: Callable[[], float] = time.time,
     ) -> None:
         """`began` is when it was admitted (monotonic), from when on the ledger counts, too; `hold` runs what must end
-        even when this task does not."""
+        even when this task does not; `clock` gives seconds since the epoch."""
         self._lease = lease
         self._answer = answer
         self._account = account
@@ -59,6 +60,7 @@ class Passage:
         self._hide_usage = hide_usage
         self._began = began
         self._hold = hold
+        self._clock = clock
         self._task: asyncio.Task[object] | None = None
         self._response: Response | None = None
         self._meter: Meter | None = None
@@ -134,7 +136,7 @@ class Passage:
             await self._settle(Ending(ended="error", sent=False, detail=str(bad)))
             self._refuse(bad.status, str(bad))
             return
-        self._observations = quota.observe(self._provider, self._account, response.headers, time.time())
+        self._observations = quota.observe(self._provider, self._account, response.headers, self._clock())
         # What has no content is no stream, and its head is not let go as if it were one.
         self._streaming = response.status not in {204, 304} and response.headers.get(
             "content-type", ""

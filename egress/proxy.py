@@ -52,10 +52,13 @@ class Proxy:
         spool: Path,
         note: Callable[[str, str, str], None],
         way: Upstream | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        """`note` takes an agent, an action and its cause into the audit (bounded by whoever keeps it)."""
+        """`note` takes an agent, an action and its cause into the audit (bounded by whoever keeps it); `clock` gives
+        seconds since the epoch."""
         self._gate = gate
         self._note = note
+        self._clock = clock
         self._upstream = way or Upstream()
         self._bodies = Bodies(spool)
         self.credentials = Credentials()
@@ -293,6 +296,7 @@ class Proxy:
             hide_usage=wanted.stream and not wanted.include_usage,
             began=time.monotonic(),
             hold=self.hold,
+            clock=self._clock,
         )
         self._passages.add(passage)
         try:
@@ -329,6 +333,7 @@ class Proxy:
             outgoing=outgoing,
             body=body,
             answer=answer,
+            clock=self._clock,
         )
         if status == 401 and account.credential is not None:
             self.credentials.forget(account.credential)

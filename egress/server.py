@@ -38,7 +38,7 @@ from register.errors import MusterError
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from egress.places import EgressPaths
     from egress.settings import Address, Registration
@@ -67,10 +67,11 @@ class Egress:
         listeners: Listeners,
         tunnels: Tunnels[Line],
         interception: Interception[Line],
+        clock: Callable[[], float],
     ) -> None:
         self._paths = paths
         self._settings = EgressSettings(host="")
-        self._since = time.time()
+        self._since = clock()
         self._changing = asyncio.Lock()
         self.ledger = ledger
         self.gate = gate
@@ -190,6 +191,7 @@ async def running(
     resolver: Resolver | None = None,
     control: bool = True,
     grace_s: float = GRACE_S,
+    clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[Egress]:
     """An egress that serves while the block runs.
 
@@ -200,21 +202,23 @@ async def running(
         resolver: finds the hosts to which tunnels lead; None: by the system's name servers.
         control: whether it has its control socket.
         grace_s: at the end, what is under way gets so long.
+        clock: seconds since the epoch.
     """
     for folder in (paths.folder, paths.spool, paths.sockets):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     known = settings or _kept(paths) or EgressSettings(host="")
     async with contextlib.AsyncExitStack() as stack:
-        ledger = await Ledger.open(paths.ledger)
+        ledger = await Ledger.open(paths.ledger, clock=clock)
         stack.push_async_callback(ledger.close)
-        gate = Gate(ledger, estop=paths.estop, enforce=enforce)
+        gate = Gate(ledger, estop=paths.estop, enforce=enforce, clock=clock)
         stack.push_async_callback(gate.close)
         await gate.start(known)
 
         remarks = Remarks(ledger.note)
         stack.callback(remarks.flush)
         note = remarks.attempt
-        proxy = Proxy(gate=gate, settings=known, spool=paths.spool, note=note, way=Upstream(ssl_context=ssl_context))
+        upstream = Upstream(ssl_context=ssl_context)
+        proxy = Proxy(gate=gate, settings=known, spool=paths.spool, note=note, way=upstream, clock=clock)
         interception = Interception(
             authority=Authority(paths.authority, paths.trust),
             serve=proxy.serve,
@@ -226,7 +230,7 @@ async def running(
         stack.callback(way_out.close)
         tunnels = Tunnels(gate=gate, resolver=way_out, metered=interception, note=note, on_traffic=remarks.passed)
         listeners = Listeners(paths, proxy, tunnels)
-        egress = Egress(paths, ledger, gate, proxy, listeners, tunnels, interception)
+        egress = Egress(paths, ledger, gate, proxy, listeners, tunnels, interception, clock)
         stack.push_async_callback(listeners.close_all)
         stack.push_async_callback(interception.close)
         stack.push_async_callback(proxy.close, grace_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from egress.client import EgressClient
 from register.errors import MusterError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from bot.paths import Paths
     from egress.server import Egress
@@ -22,6 +23,8 @@ class InsideEgress:
     """Starts one in this process's event loop when it is needed (bot.outlet.source.Source)."""
 
     paths: Paths
+    clock: Callable[[], float] = time.time
+    """Seconds since the epoch."""
     egress: Egress | None = None
     _client: EgressClient | None = None
     _running: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
@@ -35,7 +38,9 @@ class InsideEgress:
         if self._client is None:
             from egress.server import running
 
-            self.egress = await self._running.enter_async_context(running(places(self.paths), grace_s=0.0))
+            self.egress = await self._running.enter_async_context(
+                running(places(self.paths), grace_s=0.0, clock=self.clock)
+            )
             self._client = await self._running.enter_async_context(EgressClient(places(self.paths).control))
         return self._client
 
@@ -54,9 +59,9 @@ class InsideEgress:
 
 
 @contextlib.asynccontextmanager
-async def inside(paths: Paths) -> AsyncIterator[InsideEgress]:
-    """One that ends with the block."""
-    made = InsideEgress(paths)
+async def inside(paths: Paths, clock: Callable[[], float] = time.time) -> AsyncIterator[InsideEgress]:
+    """One that ends with the block; `clock` gives seconds since the epoch."""
+    made = InsideEgress(paths, clock)
     try:
         yield made
     finally:

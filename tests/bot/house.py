@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ from connectors import outbox
 from connectors.memory import MemoryConnector, MemoryServer, Said
 from fleet import lifecycle
 from fleet.sim import provider
+from fleet.sim.quota import Limits
+from fleet.sim.script import Script
 from register.queries import agents
 
 if TYPE_CHECKING:
@@ -53,7 +56,8 @@ class House:
     models: Provider
     egress: Source
     """It lives as long as the house does, as the process would."""
-    clock: Callable[[], float] | None = None
+    clock: Callable[[], float] = time.time
+    key: str = "sk-test-not-a-real-key"
     orchestrator: Orchestrator | None = None
 
     @contextlib.asynccontextmanager
@@ -61,9 +65,15 @@ class House:
         """Run the orchestrator for the length of the block; its agents go on after it."""
         settings = load(self.paths)
         more = {"memory": MemoryConnector(server=self.chat)}
-        given = {"KEY": "sk-test-not-a-real-key"}
+        given = {"KEY": self.key}
         async with running(
-            self.paths, settings, given, connectors=more, bring_up=bring_up, egress=self.egress
+            self.paths,
+            settings,
+            given,
+            clock=self.clock,
+            connectors=more,
+            bring_up=bring_up,
+            egress=self.egress,
         ) as orchestrator:
             self.orchestrator = orchestrator
             async with asyncio.timeout(30):
@@ -142,16 +152,39 @@ class House:
 
 
 @contextlib.asynccontextmanager
-async def house(folder: Path, *, settings: str = "", roster: str = "") -> AsyncIterator[House]:
-    """A house in `folder`, its agents gone at the end; `settings` are added to muster.yaml, `roster` is roster.yaml."""
+async def house(
+    folder: Path,
+    *,
+    settings: str = "",
+    roster: str = "",
+    clock: Callable[[], float] = time.time,
+    limits: Limits | None = None,
+    account: str = "sim: {provider: anthropic, base_url: URL, credential: 'env:KEY'}",
+    key: str = "sk-test-not-a-real-key",
+) -> AsyncIterator[House]:
+    """A house in `folder`, its agents gone at the end.
+
+    Args:
+        folder: of the installation.
+        settings: added to muster.yaml.
+        roster: roster.yaml.
+        clock: of everything but the agents' own processes.
+        limits: what the provider grants each of its accounts.
+        account: the account of muster.yaml; URL stands for the provider's.
+        key: its credential.
+    """
     paths = Paths.of({"MUSTER_HOME": str(folder), "HOME": str(folder)})
     paths.prepare()
     if roster:
         paths.roster_yaml.write_text(roster)
-    async with provider.running() as models, inside(paths) as egress:
-        account = f"accounts:\n  sim: {{provider: anthropic, base_url: '{models.url}', credential: 'env:KEY'}}\n"
-        paths.muster_yaml.write_text(_SETTINGS + account + settings)
-        home = House(paths, MemoryServer(), models, egress)
+    orders = Script(limits=limits or Limits())
+    async with (
+        provider.running(provider.Settings(script=orders, clock=clock)) as models,
+        inside(paths, clock) as egress,
+    ):
+        accounts = f"accounts:\n  {account}\n".replace("URL", f"'{models.url}'")
+        paths.muster_yaml.write_text(_SETTINGS + accounts + settings)
+        home = House(paths, MemoryServer(), models, egress, clock, key)
         try:
             yield home
         finally:
