@@ -165,7 +165,7 @@ class Tallies:
                     provider=each.provider,
                     account=each.account,
                 )
-                for scope in draw.scopes:
+                for scope in (f"role:{each.role}",) if each.role else draw.scopes:
                     for tally in waiting.get((start, scope), ()):
                         if tally.spending.start == start:
                             tally.load(each.tokens, each.nano_usd, each.requests, weights)
@@ -188,6 +188,7 @@ def draw_of(agent: Registration, provider: str, account: str) -> Draw:
         profiles=agent.profiles or (agent.profile,),
         provider=provider,
         account=account,
+        role=agent.role,
     )
 
 

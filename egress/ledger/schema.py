@@ -1,7 +1,8 @@
 """The tables of the ledger, and opening its file.
 
 What has happened is in one file, so that one transaction is enough for any of it; what is under way lies beside it
-(`intents`). The schema only grows: a version adds a script to `_SCRIPTS` and changes none that stands there.
+(`intents`). The schema only grows: a version adds a script to `_SCRIPTS` and changes none that stands there; a table that
+older versions can do without comes into `_BESIDE` instead.
 """
 
 from __future__ import annotations
@@ -64,6 +65,16 @@ CREATE TABLE agents (name TEXT PRIMARY KEY, registration TEXT NOT NULL) WITHOUT 
 """
 
 _SCRIPTS: Final = (_FIRST,)
+
+#: What an egress of the same version that does not know it leaves alone: it can take its place again.
+_BESIDE: Final = """
+CREATE TABLE IF NOT EXISTS role_hours (
+    hour INTEGER NOT NULL, role TEXT NOT NULL, requests INTEGER NOT NULL, input INTEGER NOT NULL,
+    output INTEGER NOT NULL, cache_read INTEGER NOT NULL, cache_write INTEGER NOT NULL, reasoning INTEGER NOT NULL,
+    nano_usd INTEGER NOT NULL, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL, PRIMARY KEY (hour, role)
+) WITHOUT ROWID;
+INSERT OR IGNORE INTO meta VALUES ('summed_roles', 0);
+"""
 VERSION: Final = len(_SCRIPTS)
 
 #: Nobody else writes; somebody who looks at the file by hand may hold it for a moment.
@@ -131,3 +142,6 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
             f"BEGIN IMMEDIATE; PRAGMA application_id = {APPLICATION_ID};"
             f"{_SCRIPTS[number]} PRAGMA user_version = {number + 1}; COMMIT;"
         )
+    known = connection.execute("SELECT count(*) FROM meta WHERE key = 'summed_roles'").fetchone()[0]
+    if not known:
+        connection.executescript(f"BEGIN IMMEDIATE;{_BESIDE} COMMIT;")

@@ -2,6 +2,9 @@
 
 ``meta.summed`` says up to which entry the sums go. It moves in the transaction that adds entries to them, so that each
 entry is counted once, whatever the moment at which the egress dies; and adding many at a time costs little.
+
+What roles used is summed up beside that, with a mark of its own (``meta.summed_roles``): an older egress knows nothing of
+it, and a newer one goes on where the mark stands.
 """
 
 from __future__ import annotations
@@ -31,6 +34,8 @@ class Used(NamedTuple):
     tokens: Tokens
     nano_usd: int
     """Of the requests whose price is known."""
+    role: str = ""
+    """Set: this is what all of a role used, and of whoever did nothing else is said. Empty: of no role in particular."""
 
 
 def advance(connection: sqlite3.Connection) -> None:
@@ -47,8 +52,21 @@ def advance(connection: sqlite3.Connection) -> None:
                 nano_usd = nano_usd + excluded.nano_usd, last_seq = excluded.last_seq""",  # noqa: S608
         (summed,),
     )
+    (summed,) = connection.execute("SELECT value FROM meta WHERE key = 'summed_roles'").fetchone()
     connection.execute(
-        "UPDATE meta SET value = coalesce((SELECT max(seq) FROM entries), value) WHERE key = 'summed'",
+        f"""INSERT INTO role_hours
+            SELECT CAST(ended_at / {HOUR_S} AS INTEGER) AS hour, role, count(*), sum(input), sum(output),
+                sum(cache_read), sum(cache_write), sum(reasoning), coalesce(sum(nano_usd), 0), min(seq), max(seq)
+            FROM entries WHERE seq > ? AND role <> '' GROUP BY hour, role
+            ON CONFLICT DO UPDATE SET requests = requests + excluded.requests, input = input + excluded.input,
+                output = output + excluded.output, cache_read = cache_read + excluded.cache_read,
+                cache_write = cache_write + excluded.cache_write, reasoning = reasoning + excluded.reasoning,
+                nano_usd = nano_usd + excluded.nano_usd, last_seq = excluded.last_seq""",  # noqa: S608
+        (summed,),
+    )
+    connection.execute(
+        "UPDATE meta SET value = coalesce((SELECT max(seq) FROM entries), value)"
+        " WHERE key IN ('summed', 'summed_roles')",
     )
 
 
@@ -57,26 +75,6 @@ def since(connection: sqlite3.Connection, start: float) -> list[Used]:
 
     Whole hours come from the sums; of the hour in which `start` lies, the entries are counted one by one.
     """
-    hour, rest = divmod(start, HOUR_S)
-    whole = int(hour) + (1 if rest else 0)
-    parts = [
-        f"SELECT {_WHO}, requests, {_KINDS}, nano_usd FROM hours WHERE hour >= :whole"  # noqa: S608
-    ]
-    bounds = (None, None)
-    if rest:
-        bounds = connection.execute(
-            "SELECT min(first_seq), max(last_seq) FROM hours WHERE hour = ?", (int(hour),)
-        ).fetchone()
-    if bounds[0] is not None:
-        parts.append(
-            f"SELECT {_WHO}, 1, {_KINDS}, coalesce(nano_usd, 0) FROM entries"  # noqa: S608
-            " WHERE seq BETWEEN :first AND :last AND ended_at >= :start AND ended_at < :end"
-        )
-    rows = connection.execute(
-        f"""SELECT {_WHO}, sum(requests), sum(input), sum(output), sum(cache_read), sum(cache_write), sum(reasoning),
-            sum(nano_usd) FROM ({" UNION ALL ".join(parts)}) GROUP BY {_WHO}""",  # noqa: S608
-        {"whole": whole, "first": bounds[0], "last": bounds[1], "start": start, "end": whole * HOUR_S},
-    )
     return [
         Used(
             agent=row[0],
@@ -88,5 +86,41 @@ def since(connection: sqlite3.Connection, start: float) -> list[Used]:
             tokens=Tokens(input=row[6], output=row[7], cache_read=row[8], cache_write=row[9], reasoning=row[10]),
             nano_usd=row[11],
         )
-        for row in rows
+        for row in _sums(connection, start, "hours", _WHO)
+    ] + [
+        Used(
+            agent="",
+            launch_id="",
+            account="",
+            provider="",
+            profiles=(),
+            requests=row[1],
+            tokens=Tokens(input=row[2], output=row[3], cache_read=row[4], cache_write=row[5], reasoning=row[6]),
+            nano_usd=row[7],
+            role=row[0],
+        )
+        for row in _sums(connection, start, "role_hours", "role")
     ]
+
+
+def _sums(connection: sqlite3.Connection, start: float, table: str, who: str) -> sqlite3.Cursor:
+    hour, rest = divmod(start, HOUR_S)
+    whole = int(hour) + (1 if rest else 0)
+    parts = [f"SELECT {who}, requests, {_KINDS}, nano_usd FROM {table} WHERE hour >= :whole"]  # noqa: S608
+    bounds = (None, None)
+    if rest:
+        bounds = connection.execute(
+            f"SELECT min(first_seq), max(last_seq) FROM {table} WHERE hour = ?",  # noqa: S608
+            (int(hour),),
+        ).fetchone()
+    if bounds[0] is not None:
+        parts.append(
+            f"SELECT {who}, 1, {_KINDS}, coalesce(nano_usd, 0) FROM entries"  # noqa: S608
+            " WHERE seq BETWEEN :first AND :last AND ended_at >= :start AND ended_at < :end"
+            + (" AND role <> ''" if who == "role" else "")
+        )
+    return connection.execute(
+        f"""SELECT {who}, sum(requests), sum(input), sum(output), sum(cache_read), sum(cache_write), sum(reasoning),
+            sum(nano_usd) FROM ({" UNION ALL ".join(parts)}) GROUP BY {who}""",  # noqa: S608
+        {"whole": whole, "first": bounds[0], "last": bounds[1], "start": start, "end": whole * HOUR_S},
+    )

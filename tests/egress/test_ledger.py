@@ -537,8 +537,36 @@ async def test_what_was_used_since_any_moment_is_what_the_entries_come_to(
                         each.nano_usd,
                     )
                     for each in used
+                    if not each.role
                 }
-                assert told == recount(path, start), start
+                counted = recount(path, start)
+                assert told == counted, start
+                of_roles = [(each.role, each.requests, each.nano_usd) for each in used if each.role]
+                requests, nano = (sum(each[column] for each in counted.values()) for column in (0, 2))
+                assert of_roles == ([("coder", requests, nano)] if requests else []), start
+
+
+async def test_a_ledger_from_before_roles_were_summed_up_counts_them_and_can_go_back(path: Path) -> None:
+    async with opened(path) as ledger:
+        await entered(ledger)
+    with contextlib.closing(sqlite3.connect(path)) as older:
+        # As an egress leaves it that knows nothing of roles' sums.
+        older.executescript("DROP TABLE role_hours; DELETE FROM meta WHERE key = 'summed_roles'")
+    async with opened(path) as ledger:
+        await entered(ledger)
+        assert [(each.role, each.requests) for each in (await ledger.used_since([0.0]))[0.0] if each.role] == [
+            ("coder", 2)
+        ]
+    with contextlib.closing(sqlite3.connect(path)) as older:
+        assert older.execute("PRAGMA user_version").fetchone() == (schema.VERSION,) == (1,)
+        # It takes the newest entries into its own sums alone; a newer one then finds them by its own mark.
+        older.execute("UPDATE meta SET value = value - 1 WHERE key = 'summed_roles'")
+        older.execute("UPDATE role_hours SET requests = requests - 1")
+        older.commit()
+    async with opened(path) as ledger:
+        used = (await ledger.used_since([0.0]))[0.0]
+        assert [(each.role, each.requests) for each in used if each.role] == [("coder", 2)]
+        assert sum(each.requests for each in used if not each.role) == 2
 
 
 async def test_a_ledger_of_many_rows_opens_as_fast_as_one_of_few(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

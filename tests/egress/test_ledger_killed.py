@@ -82,7 +82,9 @@ async def check(path: Path, told: Told) -> None:
         assert set(estimates) <= {"the egress ended while this was under way"}
         assert told.denied <= ledger.denials.keys()
         total = sum(output for _, _, output, _, _ in rows)
-        assert sum(each.tokens.output for each in (await ledger.used_since([0.0]))[0.0]) == total
+        used = (await ledger.used_since([0.0]))[0.0]
+        assert sum(each.tokens.output for each in used if not each.role) == total
+        assert sum(each.tokens.output for each in used if each.role) == total
 
 
 @pytest.mark.parametrize("place", PLACES)
