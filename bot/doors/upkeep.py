@@ -212,6 +212,9 @@ def _restored_json(done: Restored) -> dict[str, object]:
             "commands": settled.commands,
             "messages": settled.messages,
             "approvals": settled.approvals,
+            "tasks": settled.tasks,
+            "questions": settled.questions,
+            "authorizations": settled.authorizations,
         },
         "looked_for": settled.looked_for,
         "stopped": list(settled.agents),
@@ -237,6 +240,9 @@ def _restored_text(done: Restored) -> str:
             (settled.commands, "commands"),
             (settled.messages, "messages to agents (uncertain: `muster dead-letters` lists them)"),
             (settled.approvals, "permission requests"),
+            (settled.tasks, "tasks (failed: `muster tasks --all` lists them)"),
+            (settled.questions, "questions"),
+            (settled.authorizations, "authorizations to spend faster"),
         )
         if count
     ]

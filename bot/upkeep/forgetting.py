@@ -7,7 +7,21 @@ from typing import TYPE_CHECKING
 from bot.upkeep.retention import sweep_files
 from connectors import retention
 from register.crashpoints import declare
-from register.queries import agent_messages, approvals, audit, command_runs, peers, tool_calls
+from register.queries import (
+    agent_messages,
+    approvals,
+    audit,
+    command_runs,
+    continuations,
+    ledger,
+    pacing,
+    peers,
+    questions,
+    quota_history,
+    rollup,
+    tasks,
+    tool_calls,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,11 +30,17 @@ if TYPE_CHECKING:
     from register.store import Store
 
 FORGET = declare("commands.forget")
+FORGET_ROWS = declare("ledger.forget")
 
-#: Runs of commands, and what went to agents or was asked by them, are kept for so many seconds: longer than the keys of
-#: the events that asked for them.
+#: Runs of commands, tasks, and what went to agents or was asked by them, are kept for so many seconds: longer than the
+#: keys of the events that asked for them.
 KEEP_RUNS = 420 * 86_400.0
 KEEP_AUDIT = 5 * 365 * 86_400.0
+#: Single requests in the ledger, and their sums by the hour.
+KEEP_ROWS = 400 * 86_400.0
+KEEP_SUMS = KEEP_AUDIT
+#: What providers said of quotas: what a token is of a window is learned from it.
+KEEP_QUOTAS = 60 * 86_400.0
 #: Files for chat and from chat are kept for so many seconds.
 KEEP_FILES = 14 * 86_400.0
 
@@ -36,4 +56,12 @@ async def sweep(store: Store, paths: Paths, clock: Callable[[], float], files: i
         await audit.forget(tx, now - KEEP_AUDIT)
         await peers.forget(tx, now - KEEP_RUNS)
         await tool_calls.forget(tx, now - KEEP_FILES)
+        await tasks.forget(tx, now - KEEP_RUNS)
+        await questions.forget(tx, now - KEEP_RUNS)
+        await continuations.forget(tx, now - KEEP_RUNS)
+        await pacing.forget(tx, now - KEEP_RUNS)
+        await quota_history.forget(tx, now - KEEP_QUOTAS)
+        await rollup.forget(tx, now - KEEP_SUMS)
+    async with store.write(FORGET_ROWS) as tx:
+        await ledger.forget(tx, now - KEEP_ROWS)
     await sweep_files(store, (paths.outgoing, paths.incoming), before=now - KEEP_FILES, limit=files)

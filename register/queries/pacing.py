@@ -170,3 +170,13 @@ async def end(tx: AsyncConnection, id: str, ended: str, now: float) -> bool:
     """End it; False: it had ended."""
     those = (authorizations.c.id == id, authorizations.c.ended_at.is_(None))
     return (await tx.execute(update(authorizations).where(*those).values(ended=ended, ended_at=now))).rowcount > 0
+
+
+# --- forgetting --------------------------------------------------------------------------------------------------
+
+
+async def forget(tx: AsyncConnection, before: float) -> int:
+    """Delete what befell windows before `before`, and the leave that ended before; says how many rows went."""
+    log_ = await tx.execute(delete(pace_log).where(pace_log.c.at < before))
+    leave = await tx.execute(delete(authorizations).where(authorizations.c.ended_at < before))
+    return log_.rowcount + leave.rowcount

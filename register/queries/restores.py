@@ -10,18 +10,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import case, func, insert, select, update
+from sqlalchemy import case, delete, func, insert, literal, select, update
 
 from register.queries.agents import PositionRow, move
 from register.schema import (
+    account_leases,
     agent_messages,
     agents,
     approvals,
+    authorizations,
     command_runs,
+    continuations,
     inbox,
     leases,
     outbox,
+    questions,
     restores,
+    task_events,
+    tasks,
     tool_calls,
 )
 
@@ -46,6 +52,12 @@ class Settled:
     messages: int
     """To agents: they may have been read, and are *uncertain* now."""
     approvals: int
+    tasks: int
+    """In the queue or with an agent: they may have been done, and are failed now."""
+    questions: int
+    """Other than approvals."""
+    authorizations: int
+    """To spend faster: they may have been used up."""
     looked_for: int
     """Messages to chat that are sent only if they do not stand there yet."""
     agents: tuple[str, ...]
@@ -100,6 +112,7 @@ async def settle(
     await tx.execute(
         update(tool_calls).where(tool_calls.c.state != "over").values(state="over", arguments={}, updated_at=now)
     )
+    failed, withdrawn, taken = await _settle_pacing(tx, now)
     looked_for = (
         await tx.execute(
             update(outbox)
@@ -127,8 +140,44 @@ async def settle(
         await move(tx, told, now)
     await tx.execute(update(leases).values(until=0.0))
     return Settled(
-        events=events, commands=commands, messages=messages, approvals=asked, looked_for=looked_for, agents=wanted
+        events=events,
+        commands=commands,
+        messages=messages,
+        approvals=asked,
+        tasks=failed,
+        questions=withdrawn,
+        authorizations=taken,
+        looked_for=looked_for,
+        agents=wanted,
     )
+
+
+async def _settle_pacing(tx: AsyncConnection, now: float) -> tuple[int, int, int]:
+    """End tasks, questions and leave to spend; agents go on by themselves no more, and are on no account yet.
+
+    Schedules stay, and so do lines and sums: the egress goes on copying where the backup left off.
+    """
+    # Also one in the queue may have been handed over since.
+    under_way = tasks.c.state.in_(("queued", "dispatched", "running", "waiting"))
+    why = f"{_WHY[0].upper()}{_WHY[1:]}; nobody knows whether it was done since."
+    columns = ("task", "at", "state", "reason", "tenant_id", "host")
+    steps = select(tasks.c.id, literal(now), literal("failed"), literal(why), tasks.c.tenant_id, tasks.c.host).where(
+        under_way
+    )
+    await tx.execute(insert(task_events).from_select(columns, steps, include_defaults=False))
+    ended = {"state": "failed", "why": None, "reason": None, "look_at": None, "summary": why, "retries": 0}
+    failed = await tx.execute(update(tasks).where(under_way).values(**ended, ended_at=now, updated_at=now))
+    withdrawn = await tx.execute(
+        update(questions).where(questions.c.state == "pending").values(state="withdrawn", answered_at=now)
+    )
+    await tx.execute(
+        update(continuations).where(continuations.c.state == "waiting").values(state="dropped", detail=_WHY)
+    )
+    taken = await tx.execute(
+        update(authorizations).where(authorizations.c.ended_at.is_(None)).values(ended_at=now, ended="taken back")
+    )
+    await tx.execute(delete(account_leases))
+    return failed.rowcount, withdrawn.rowcount, taken.rowcount
 
 
 async def last(tx: AsyncConnection) -> float | None:

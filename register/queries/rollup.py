@@ -10,6 +10,7 @@ Names of models and tasks are what an agent may have thought of. Beyond the firs
 
 from __future__ import annotations
 
+import asyncio
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,9 +22,9 @@ from register.queries.spending import HOUR, TOKENS, sums_of_rows
 from register.schema import ledger, spending
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from sqlalchemy import ColumnElement
+    from sqlalchemy import ColumnElement, RowMapping
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 DAY = 86_400
@@ -35,6 +36,8 @@ OTHER = "(other)"
 
 KEY = tuple(column.name for column in spending.primary_key)
 MEASURES = ("requests", *TOKENS, "usd", "unpriced", "estimated")
+
+_PLAIN = ("agent", "role", "profile", "account", "provider", "ledger")
 
 Row = dict[str, Any]
 
@@ -107,7 +110,7 @@ class _Names:
 
 def _hour_of(row: Mapping[str, Any]) -> Row:
     tokens = sum(row[kind] for kind in TOKENS)
-    made = {name: row[name] for name in ("agent", "role", "profile", "account", "provider", "ledger", *TOKENS)}
+    made = {name: row[name] for name in (*_PLAIN, *TOKENS)}
     return made | {
         "hour": int(row["ended_at"] // HOUR),
         "model": row["model"] or "",
@@ -135,43 +138,40 @@ def _merged(rows: Iterable[Row]) -> list[Row]:
 # --- counting anew -----------------------------------------------------------------------------------------------
 
 
-async def day_after(tx: AsyncConnection, day: int | None) -> int | None:
-    """The next day of which there is anything, from the first on of which rows are kept; None: there is none.
+async def day_before(tx: AsyncConnection, day: int | None) -> int | None:
+    """The last day before `day` of which there is anything, as long as its rows are kept; None: there is none.
 
-    Asked for one by one, since a clock that was set wrong may have left years between two of them.
+    Args:
+        tx: to read from.
+        day: None: the last of all. Days are asked for one by one, since a clock that was set wrong may have left years
+            between two of them.
     """
-    if day is None:
-        first = await tx.scalar(select(func.min(ledger.c.ended_at)))
-        return None if first is None else day_of(first)
-    at = (day + 1) * DAY
-    row = await tx.scalar(select(func.min(ledger.c.ended_at)).where(ledger.c.ended_at >= float(at)))
-    hour = await tx.scalar(select(func.min(spending.c.hour)).where(spending.c.hour >= at // HOUR))
-    found = [*([] if row is None else [day_of(row)]), *([] if hour is None else [hour // _HOURS])]
-    return min(found, default=None)
+    first = await tx.scalar(select(func.min(ledger.c.ended_at)))
+    if first is None:
+        return None
+    ended, hours = select(func.max(ledger.c.ended_at)), select(func.max(spending.c.hour))
+    if day is not None:
+        ended, hours = ended.where(ledger.c.ended_at < float(day * DAY)), hours.where(spending.c.hour < day * _HOURS)
+    last, hour = await tx.scalar(ended), await tx.scalar(hours)
+    found = max(-1 if last is None else day_of(last), -1 if hour is None else hour // _HOURS)
+    return found if found >= day_of(first) else None
 
 
 async def differences(tx: AsyncConnection, day: int) -> list[Difference]:
     """Every sum of a day that is not that of its rows. Money is compared to nine places."""
-    counted = {tuple(row[name] for name in KEY): row for row in await _counted(tx, day)}
+    counted = await _counted(tx, day)
     columns = [spending.c[name] for name in (*KEY, *MEASURES)]
     query = select(*columns).where(spending.c.hour.between(day * _HOURS, (day + 1) * _HOURS - 1))
-    kept = {tuple(row[: len(KEY)]): dict(row._mapping) for row in await tx.execute(query)}
-    return [
-        Difference(
-            key=dict(zip(KEY, key, strict=True)), kept=_measures(kept.get(key)), counted=_measures(counted.get(key))
-        )
-        for key in sorted(kept.keys() | counted.keys())
-        if not _same(kept.get(key), counted.get(key))
-    ]
+    return await asyncio.to_thread(_compared, (await tx.execute(query)).mappings().all(), counted)
 
 
 async def verify(tx: AsyncConnection) -> list[Difference]:
     """The differences of all days of which the rows are kept: a full recount."""
     found: list[Difference] = []
-    day = await day_after(tx, None)
+    day = await day_before(tx, None)
     while day is not None:
         found += await differences(tx, day)
-        day = await day_after(tx, day)
+        day = await day_before(tx, day)
     return found
 
 
@@ -195,13 +195,12 @@ async def _counted(tx: AsyncConnection, day: int) -> list[Row]:
     within = (ledger.c.ended_at >= float(day * DAY), ledger.c.ended_at < float((day + 1) * DAY))
     # With the hour's beginning as bounds, it is that of the ranges that are read, on every database.
     hour = case(*((ledger.c.ended_at < float((day * _HOURS + n + 1) * HOUR), n) for n in range(_HOURS - 1)), else_=23)
-    plain = ("agent", "role", "profile", "account", "provider", "ledger")
     named = [func.coalesce(ledger.c[name], "").label(f"key_{name}") for name in ("model", "task")]
     labels: list[ColumnElement[Any]] = [literal_column(name) for name in ("place", "key_model", "key_task")]
     query = (
         select(
             hour.label("place"),
-            *(ledger.c[name] for name in plain),
+            *(ledger.c[name] for name in _PLAIN),
             *named,
             *sums_of_rows(),
             func.min(ledger.c.seq).label("first"),
@@ -209,11 +208,15 @@ async def _counted(tx: AsyncConnection, day: int) -> list[Row]:
             func.min(ledger.c.tenant_id).label("of_tenant"),
         )
         .where(*within)
-        .group_by(*labels, *(ledger.c[name] for name in plain))
+        .group_by(*labels, *(ledger.c[name] for name in _PLAIN))
     )
-    found = sorted((row._mapping for row in await tx.execute(query)), key=lambda row: row["first"])
+    # An agent may have thought of a name for each request of a day.
+    return await asyncio.to_thread(_summed_up, (await tx.execute(query)).mappings().all(), day)
+
+
+def _summed_up(found: Sequence[RowMapping], day: int) -> list[Row]:
     rows = [
-        {name: row[name] for name in plain}
+        {name: row[name] for name in _PLAIN}
         | {name: int(row[name]) for name in MEASURES if name != "usd"}
         | {
             "hour": day * _HOURS + row["place"],
@@ -223,10 +226,22 @@ async def _counted(tx: AsyncConnection, day: int) -> list[Row]:
             "host": row["at_host"],
             "tenant_id": row["of_tenant"],
         }
-        for row in found
+        for row in sorted(found, key=lambda row: row["first"])
     ]
     names = _Names()
-    return _merged([names.folded(row) for row in rows])
+    return _merged(names.folded(row) for row in rows)
+
+
+def _compared(there: Sequence[RowMapping], counted: Sequence[Row]) -> list[Difference]:
+    kept = {tuple(row[name] for name in KEY): dict(row) for row in there}
+    right = {tuple(row[name] for name in KEY): row for row in counted}
+    return [
+        Difference(
+            key=dict(zip(KEY, key, strict=True)), kept=_measures(kept.get(key)), counted=_measures(right.get(key))
+        )
+        for key in sorted(kept.keys() | right.keys())
+        if not _same(kept.get(key), right.get(key))
+    ]
 
 
 def _measures(row: Mapping[str, Any] | None) -> dict[str, float] | None:

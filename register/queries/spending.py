@@ -8,6 +8,7 @@ rows would give. Of an hour whose rows were forgotten nothing but the whole is k
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +105,7 @@ async def used_many(
     tx: AsyncConnection,
     asked: Sequence[tuple[object, float]],
     *,
+    until: float | None = None,
     heirs: Mapping[str, Collection[str]] | None = None,
 ) -> list[Sums]:
     """Like `used` of each (scope, since), in their order, with one statement for all.
@@ -117,7 +119,9 @@ async def used_many(
     if not wanted:
         return []
     bounds = sorted({since for _, _, since in wanted})
-    found = await _cut(tx, bounds, None, _SORTS, None)
+    if until is not None:
+        bounds = [at for at in bounds if at < until] or bounds[:1]
+    found = await _cut(tx, bounds, until, _SORTS, None)
     totals: dict[tuple[int, str, str], Sums] = {}
     for (cut, key), sums in found.items():
         for sort, name in (("", ""), *zip(_SORTS, key, strict=True)):
@@ -125,7 +129,7 @@ async def used_many(
             totals[at] = totals.get(at, NOTHING) + sums
     made = []
     for sort, names, since in wanted:
-        cuts = range(bounds.index(since), len(bounds))
+        cuts = range(bisect_left(bounds, since), len(bounds))
         parts = (totals.get((cut, sort, name), NOTHING) for cut in cuts for name in names)
         made.append(sum(parts, NOTHING))
     return made

@@ -82,6 +82,11 @@ async def test_what_a_scope_used_is_the_sum_of_its_rows_between_any_two_moments(
             found = await spending.used(tx, scope, since, until, heirs=HEIRS)
             assert found == added_up(each for each in within if counts_on(scope, each)), (scope, since, until)
         many = await spending.used_many(tx, asked, heirs=HEIRS)
+        end = NOON + DAY + 900.0
+        ended = await spending.used_many(tx, asked, until=end, heirs=HEIRS)
+        assert ended == [await spending.used(tx, scope, since, end, heirs=HEIRS) for scope, since in asked]
+        assert ended != many
+        assert await spending.used_many(tx, asked, until=NOON - DAY) == [NOTHING] * len(asked)
     assert many == [
         added_up(each for each in rows if each["ended_at"] >= since and counts_on(scope, each))
         for scope, since in asked
@@ -189,10 +194,10 @@ async def test_sums_that_are_wrong_are_found_and_put_right(store: Store, chance:
     assert [each.key["agent"] for each in found if each.kept and each.counted] == ["coder0"]
     mended = 0
     async with store.write(STEP) as tx:
-        day = await rollup.day_after(tx, None)
+        day = await rollup.day_before(tx, None)
         while day is not None:
             mended += len(await rollup.recount(tx, day))
-            day = await rollup.day_after(tx, day)
+            day = await rollup.day_before(tx, day)
     assert mended == len(found)
     async with store.read() as tx:
         assert await rollup.verify(tx) == []
@@ -204,11 +209,11 @@ async def test_a_clock_that_was_years_ahead_costs_no_look_at_every_day_between(s
     await write(store, [row(1), row(2, ended_at=NOON + 3650 * DAY), row(3, ended_at=NOON + DAY)])
     seen = []
     async with store.read() as tx:
-        day = await rollup.day_after(tx, None)
+        day = await rollup.day_before(tx, None)
         while day is not None:
             seen.append(day)
-            day = await rollup.day_after(tx, day)
-    assert seen == [20_000, 20_001, 23_650]
+            day = await rollup.day_before(tx, day)
+    assert seen == [23_650, 20_001, 20_000]
 
 
 async def test_names_that_an_agent_thinks_of_do_not_make_more_sums(store: Store, chance: random.Random) -> None:

@@ -1,0 +1,48 @@
+"""The ledger's sums, counted anew from its rows: some days each hour, and in time all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from register.crashpoints import declare
+from register.queries import rollup
+
+if TYPE_CHECKING:
+    from register.store import Store
+
+log = structlog.get_logger(__name__)
+
+RECOUNT = declare("spending.recount")
+
+#: So many days are counted at one time: all that are kept within a day or so.
+DAYS = 20
+
+
+@dataclass(slots=True)
+class Recount:
+    """Goes from the newest day to the oldest of which rows are kept, and begins again."""
+
+    store: Store
+    _before: int | None = None
+
+    async def next(self) -> None:
+        """Count the next days. What is wrong is put right, and told in the log."""
+        for _ in range(DAYS):
+            async with self.store.read() as tx:
+                day = self._before = await rollup.day_before(tx, self._before)
+                wrong = [] if day is None else await rollup.differences(tx, day)
+            if day is None:
+                return
+            if wrong:
+                await self._put_right(day)
+
+    async def _put_right(self, day: int) -> None:
+        async with self.store.write(RECOUNT) as tx:
+            # Rows may have come since it was looked at.
+            wrong = await rollup.recount(tx, day)
+        if wrong:
+            first = wrong[0]
+            log.error("spending.wrong", day=day, sums=len(wrong), key=first.key, kept=first.kept, counted=first.counted)

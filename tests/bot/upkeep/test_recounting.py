@@ -1,0 +1,69 @@
+"""Sums that went wrong are put right by themselves, and nothing else is written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import delete
+from structlog.testing import capture_logs
+
+from bot.upkeep import forgetting, recounting
+from bot.upkeep.recounting import Recount
+from register.queries import ledger, rollup, spending
+from register.schema import spending as spending_table
+from register.store import Store
+from tests.bot.upkeep.desk import STEP
+from tests.register.queries.rows import DAY, NOON, row
+
+if TYPE_CHECKING:
+    import pytest
+
+    from bot.paths import Paths
+
+
+async def opened(paths: Paths, days: int) -> Store:
+    store = await Store.open(paths.register_url)
+    async with store.write(STEP) as tx:
+        await ledger.add(tx, [row(seq, ended_at=NOON + seq * DAY) for seq in range(1, days + 1)])
+    return store
+
+
+async def test_all_days_are_counted_in_time_from_the_newest_on(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recounting, "DAYS", 2)
+    store = await opened(paths, 5)
+    async with store.write(STEP) as tx:
+        await tx.execute(delete(spending_table))
+    recount, counted = Recount(store), []
+    for _ in range(3):
+        with capture_logs() as told:
+            await recount.next()
+        assert {each["event"] for each in told} == {"spending.wrong"}
+        async with store.read() as tx:
+            counted.append((await spending.used(tx, "all", 0.0)).requests)
+    assert counted == [2, 4, 5]
+    with capture_logs() as told:
+        for _ in range(3):
+            await recount.next()
+    assert told == []
+    async with store.write(STEP) as tx:
+        assert await rollup.recount(tx, 20_005) == []
+        await tx.execute(delete(spending_table))
+    # It has begun again.
+    await recount.next()
+    async with store.read() as tx:
+        assert (await spending.used(tx, "all", 0.0)).requests == 2
+    await store.close()
+
+
+async def test_rows_go_before_their_sums(paths: Paths) -> None:
+    store = await opened(paths, 3)
+    for _ in range(3):
+        await forgetting.sweep(store, paths, lambda: NOON + 402.7 * DAY)
+    async with store.read() as tx:
+        assert await rollup.day_before(tx, None) == 20_003
+        assert await rollup.day_before(tx, 20_003) is None
+        assert (await spending.used(tx, "all", 0.0)).requests == 3
+    await forgetting.sweep(store, paths, lambda: NOON + 5.1 * 365 * DAY)
+    async with store.read() as tx:
+        assert (await spending.used(tx, "all", 0.0)).requests == 0
+    await store.close()
