@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,11 @@ from bot.outlet.copying import Copier, Page, page_of
 from budget.tokens import Tokens
 from egress.entries import Action, Entry, Observation
 from register.errors import MusterError, RegisterError
-from register.queries import audit, ledger
+from register.queries import audit, ledger, rollup, spending
 from register.queries.ledger import Copied
 from register.schema import quota_history
 from register.store import Store
+from tests.bot.upkeep.desk import die_at
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -156,6 +158,24 @@ async def test_what_a_provider_said_stands_beside_all_that_was_used_before(
         rows = (await tx.execute(select(quota_history.c.used, quota_history.c.tokens))).all()
     # Each came to its number of tokens and one; the tenth ended after that was seen.
     assert [tuple(row) for row in rows] == [(0.01, 0.0), (0.5, sum(seq + 1 for seq in range(1, 10)))]
+
+
+@pytest.mark.parametrize("place", ["outlet.copied.before", "outlet.copied.after"])
+def test_killed_at_this_place_what_was_used_counts_once(tmp_path: Path, place: str) -> None:
+    async def copy() -> tuple[int, int]:
+        store = await Store.open(f"sqlite:///{tmp_path}/register.db")
+        desk = Desk(store, Ledger(entries=[entry(seq) for seq in range(1, 20)]))
+        while await desk.copier().copy():
+            pass
+        async with store.read() as tx:
+            assert await rollup.verify(tx) == []
+            found = await spending.used(tx, "all", 0.0)
+        await store.close()
+        return found.requests, found.input_tokens
+
+    for _ in range(2):
+        die_at(place, lambda: asyncio.run(copy()))
+    assert asyncio.run(copy()) == (19, sum(range(1, 20)))
 
 
 async def test_a_gap_is_written_down_and_does_not_stop_what_follows(desk: Desk) -> None:

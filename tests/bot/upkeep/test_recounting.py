@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete
+import pytest
+from sqlalchemy import delete, update
 from structlog.testing import capture_logs
 
 from bot.upkeep import forgetting, recounting
@@ -12,12 +14,10 @@ from bot.upkeep.recounting import Recount
 from register.queries import ledger, rollup, spending
 from register.schema import spending as spending_table
 from register.store import Store
-from tests.bot.upkeep.desk import STEP
+from tests.bot.upkeep.desk import STEP, die_at
 from tests.register.queries.rows import DAY, NOON, row
 
 if TYPE_CHECKING:
-    import pytest
-
     from bot.paths import Paths
 
 
@@ -53,6 +53,29 @@ async def test_all_days_are_counted_in_time_from_the_newest_on(paths: Paths, mon
     async with store.read() as tx:
         assert (await spending.used(tx, "all", 0.0)).requests == 2
     await store.close()
+
+
+@pytest.mark.parametrize("place", ["spending.recount.before", "spending.recount.after"])
+def test_killed_at_this_place_a_day_has_its_old_sums_or_right_ones(paths: Paths, place: str) -> None:
+    async def broken() -> None:
+        store = await opened(paths, 1)
+        async with store.write(STEP) as tx:
+            await tx.execute(update(spending_table).values(requests=7))
+        await store.close()
+
+    async def look(*, mend: bool) -> int:
+        store = await Store.open(paths.register_url)
+        if mend:
+            await Recount(store).next()
+        async with store.read() as tx:
+            found = (await spending.used(tx, "all", 0.0)).requests
+        await store.close()
+        return found
+
+    asyncio.run(broken())
+    die_at(place, lambda: asyncio.run(look(mend=True)))
+    assert asyncio.run(look(mend=False)) == (7 if place.endswith("before") else 1)
+    assert asyncio.run(look(mend=True)) == 1
 
 
 async def test_rows_go_before_their_sums(paths: Paths) -> None:
