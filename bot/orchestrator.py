@@ -48,6 +48,7 @@ from bot.telemetry import sending as telemetry
 from bot.telling import Teller
 from bot.upkeep import forgetting, versions
 from bot.upkeep.holding import held_back
+from bot.upkeep.recounting import Recount
 from bot.upkeep.retention import bound_logs
 from bot.utterances import Utterances
 from bot.watches import Watches
@@ -294,6 +295,7 @@ async def _running(
         (
             Job("confirmations", 30.0, conversations.lapse),
             Job("retention", 3600.0, lambda: forgetting.sweep(store, paths, clock, settings.retention.files)),
+            Job("sums", 3600.0, Recount(store).next),
             Job("logs", 30.0, lambda: bound_logs(paths, settings.retention.logs)),
             Job("journals", 3600.0, agents.prune),
             Job("telemetry", 3600.0, lambda: telemetry.send(services)),
