@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from budget import windows
 from budget.scopes import NANO_USD
 
 if TYPE_CHECKING:
@@ -246,7 +247,7 @@ def _shown(amount: int, unit: Unit) -> str:
 def _spent(limit: Limit, used: int) -> str:
     """How much of how much, in which time."""
     window = limit.window or ("launch" if limit.kind == "allowance" else None)
-    per = f" per {window}" if window else ""
+    per = f" per {windows.in_words(window)}" if window else ""
     return f"{_number(used, limit.unit)} of {_shown(limit.amount, limit.unit)}{per} used"
 
 
@@ -271,5 +272,8 @@ def _command(limit: Limit, agent: str | None) -> str:
     if limit.scope.startswith("launch:"):
         return f"`muster launch {agent or 'NAME'} --budget TOKENS`, once it is stopped"
     scope = limit.scope if limit.kind == "pool" else f"agent:{agent or 'NAME'}"
+    if windows.is_from_moment(limit.window):
+        # A share of a provider's window, of which nobody sets tokens.
+        return f"`muster budget authorize {scope} AMOUNT`"
     window = f" --window {limit.window}" if limit.window else ""
     return f"`muster budget set {scope} LIMIT{window}`"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -79,6 +79,14 @@ class Limit:
     may_raise: bool = False
     """Of an allowance of a launch: an admin's, which may be higher than what would hold without it. One that is not
     only lowers it."""
+    lift: int = 0
+    """So much more may be used, in the same units,"""
+    lift_until: float = 0.0
+    """until then (seconds since the epoch)."""
+
+    def at(self, now: float) -> Limit:
+        """The limit as it holds now."""
+        return replace(self, amount=self.amount + self.lift, lift=0) if self.lift and now < self.lift_until else self
 
     def __post_init__(self) -> None:
         scope = Scope.parse(self.scope)

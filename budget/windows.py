@@ -3,6 +3,9 @@
 A window is ``day``, ``week`` (from Monday), ``month``, all in UTC, or a length such as ``90m``, ``5h`` or ``7d``.
 Windows of a length follow one another without gaps, from the epoch on (1970-01-01 00:00 UTC), so that everybody agrees
 when one begins, whatever was spent when. None is the window without an end.
+
+Programs also write ``18000s@1764061200``: windows of so many seconds that follow one another from that moment on, as a
+provider's do.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import re
 from datetime import UTC, datetime, timedelta
 
 _LENGTH = re.compile(r"([1-9][0-9]{0,4})([mhd])")
+_FROM = re.compile(r"([1-9][0-9]{0,7})s@([0-9]{1,12})")
 _SECONDS = {"m": 60, "h": 3600, "d": 86400}
 _LONGEST = 366 * 86400
 _DAY, _WEEK = 86400, 7 * 86400
@@ -22,7 +26,7 @@ def check(window: str | None) -> None:
     Raises:
         ValueError: it is none. The message says what can be written.
     """
-    if window not in (None, "day", "week", "month"):
+    if window not in (None, "day", "week", "month") and _from(window) is None:
         _length(window)
 
 
@@ -45,8 +49,32 @@ def start_of(window: str | None, now: float) -> float:
         return float((now + 3 * _DAY) // _WEEK * _WEEK - 3 * _DAY)
     if window == "month":
         return _month(now).timestamp()
+    if (found := _from(window)) is not None:
+        length, begin = found
+        return float(begin + (now - begin) // length * length)
     length = _length(window)
     return float(now // length * length)
+
+
+def in_words(window: str) -> str:
+    """As people read it: of windows from a moment on, their length."""
+    found = _from(window)
+    if found is None:
+        return window
+    for size, letter in ((86_400, "d"), (3600, "h"), (60, "m")):
+        if found[0] % size == 0:
+            return f"{found[0] // size}{letter}"
+    return f"{found[0]}s"
+
+
+def is_from_moment(window: str | None) -> bool:
+    """Whether it was written by a program, after a provider's."""
+    return _from(window) is not None
+
+
+def from_moment(begins_at: float, length_s: float) -> str:
+    """The windows of so many seconds that follow one another from a moment on, to be written down."""
+    return f"{max(1, round(length_s))}s@{max(0, round(begins_at))}"
 
 
 def end_of(window: str | None, now: float) -> float | None:
@@ -56,8 +84,15 @@ def end_of(window: str | None, now: float) -> float | None:
     if window == "month":
         # Every month has a 28th, and four days after it the next has begun.
         return (_month(now).replace(day=28) + timedelta(days=4)).replace(day=1).timestamp()
-    length = {"day": _DAY, "week": _WEEK}.get(window) or _length(window)
+    found = _from(window)
+    length = found[0] if found is not None else {"day": _DAY, "week": _WEEK}.get(window) or _length(window)
     return start_of(window, now) + length
+
+
+def _from(window: str | None) -> tuple[int, int] | None:
+    found = _FROM.fullmatch(window or "")
+    length = int(found[1]) if found else 0
+    return (length, int(found[2])) if found and length <= _LONGEST else None
 
 
 def _month(now: float) -> datetime:

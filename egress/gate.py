@@ -79,6 +79,7 @@ class Gate:
         self._leases: dict[str, set[GateLease]] = {}
         self._watchers: dict[str, dict[object, Callable[[Cut], None]]] = {}
         self._arranging = asyncio.Lock()
+        self._lowering: asyncio.TimerHandle | None = None
         self._told: dict[tuple[str, str], float] = {}
         self._crossings = Crossings(
             ledger,
@@ -113,6 +114,8 @@ class Gate:
 
     async def close(self) -> None:
         """Wait for what is being done to agents."""
+        if self._lowering is not None:
+            self._lowering.cancel()
         await self._enforcer.close()
 
     # --- what is told to it -----------------------------------------------------------------------------------------
@@ -174,9 +177,31 @@ class Gate:
 
         await self._tallies.arrange(settings, agents.values(), attach=attach)
         self._settings, self._agents = settings, agents
+        self._lower_later()
         for tally in list(self._tallies):
             if tally.reached:
                 self._crossings.reach(tally)
+
+    def _lower_later(self) -> None:
+        """See to it that limits which are lifted for a while are lowered when that is over, also for what streams then.
+
+        The time is taken from a clock that nobody sets, so that one who sets the other gets no more of it.
+        """
+        if self._lowering is not None:
+            self._lowering.cancel()
+            self._lowering = None
+        ends = [tally.written.lift_until for tally in self._tallies if tally.limit is not tally.written]
+        if ends:
+            end = min(ends)
+            self._lowering = asyncio.get_running_loop().call_later(max(0.0, end - self._clock()), self._lower, end)
+
+    def _lower(self, end: float) -> None:
+        for tally in list(self._tallies):
+            if tally.limit is not tally.written and tally.written.lift_until <= end:
+                tally.lower()
+                if tally.reached:
+                    self._crossings.reach(tally)
+        self._lower_later()
 
     # --- Gatekeeper -------------------------------------------------------------------------------------------------
 

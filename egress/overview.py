@@ -84,6 +84,7 @@ def _limit(tally: Tally, agent: str | None, now: float) -> dict[str, Any]:
         "streaming": shown(-(-tally.streaming // fine(limit))),
         "remaining": shown(max(0, standing.left)),
         "window": limit.window,
+        "lift": shown(tally.limit.amount - tally.written.amount),
         "window_start": tally.spending.start if limit.window else None,
         "reset_at": standing.ends_at,
         "policy": limit.policy,

@@ -30,7 +30,7 @@ from egress.listeners import ListenerError, Listeners
 from egress.proxy import Proxy
 from egress.remarks import EVERY_S, Remarks
 from egress.resolving import Resolver
-from egress.settings import EgressSettings
+from egress.settings import ROLES, EgressSettings
 from egress.tunnel import Tunnels
 from egress.upstream import Upstream, check
 from register import files
@@ -89,6 +89,7 @@ class Egress:
             "since": self._since,
             "host": self._settings.host,
             "revision": self._settings.revision,
+            "understands": [ROLES],
             "ledger": self.ledger.id,
             "incarnation": self.ledger.incarnation,
             "recovered": self.ledger.recovered,

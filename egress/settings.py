@@ -17,6 +17,10 @@ Unit: TypeAlias = Literal["tokens", "usd"]
 LimitKind: TypeAlias = Literal["allowance", "pool"]
 
 
+ROLES = "roles"
+"""What an egress says that it understands in `LimitSettings`: pools of roles, and windows from a moment on."""
+
+
 class _Wire(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
@@ -41,9 +45,10 @@ class AccountSettings(_Wire):
 class LimitSettings(_Wire):
     """A bound on spending.
 
-    Scopes: ``launch:ID``, ``agent:NAME``, ``profile:NAME``, ``host``, ``provider:NAME``, ``account:NAME``. An allowance
-    bounds each agent by itself, and only the most specific one that is set governs (launch, agent, profile, the
-    profiles that it extends, host); a pool bounds the sum over all that draw on its scope, and each one holds.
+    Scopes: ``launch:ID``, ``agent:NAME``, ``role:NAME``, ``profile:NAME``, ``host``, ``provider:NAME``,
+    ``account:NAME``. An allowance bounds each agent by itself, and only the most specific one that is set governs
+    (launch, agent, profile, the profiles that it extends, host); a pool bounds the sum over all that draw on its scope,
+    and each one holds.
     """
 
     kind: LimitKind
@@ -56,6 +61,10 @@ class LimitSettings(_Wire):
     policy: Policy = "cutoff"
     may_raise: bool = False
     """Of an allowance of a launch: an admin's, which may be higher than what would hold without it (budget.scopes)."""
+    lift: float = Field(default=0.0, ge=0)
+    """So much more may be used, in the same unit: what is left of an authorization."""
+    lift_until: float | None = None
+    """Until then (seconds since the epoch); without it there is no lift. Nobody needs to be there to take it back."""
 
 
 class EgressSettings(_Wire):

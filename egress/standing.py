@@ -6,6 +6,7 @@ sums over the ledger agree, whatever the order.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from budget import windows
@@ -91,10 +92,14 @@ class Spending:
 class Tally:
     """One limit, as it is counted for one scope: a pool's own, or of an allowance the agent's or its launch's."""
 
-    __slots__ = ("bound", "counted_on", "crossed", "held", "limit", "met", "spending", "streaming", "used")
+    __slots__ = ("bound", "counted_on", "crossed", "held", "limit", "met", "spending", "streaming", "used", "written")
 
     def __init__(self, limit: Limit, counted_on: str, now: float) -> None:
+        self.written = limit
+        """With what it is lifted by, and until when."""
+        limit = limit.at(now)
         self.limit = limit
+        """As it holds now."""
         self.counted_on = counted_on
         self.bound = limit.amount * fine(limit)
         self.spending = Spending(limit.window, now)
@@ -124,15 +129,26 @@ class Tally:
         that was clamped to what was left may just end there."""
         return self.used >= self.bound or self.used + self.streaming > self.bound
 
-    def replace(self, limit: Limit) -> None:
+    def replace(self, limit: Limit, now: float) -> None:
         """Hold another amount, or another policy. What was reached before may be open again."""
+        self.written = limit
+        self._hold(limit.at(now))
+
+    def lower(self) -> None:
+        """Its lift is over, whatever the clock says."""
+        self.written = replace(self.written, lift=0)
+        self._hold(self.written)
+
+    def _hold(self, limit: Limit) -> None:
         self.limit = limit
         self.bound = limit.amount * fine(limit)
         if self.used + self.streaming < self.bound:
             self._reopen()
 
     def roll(self, now: float) -> None:
-        """Begin anew when the window has ended."""
+        """Begin anew when the window has ended; hold no lift that is over."""
+        if self.limit is not self.written and now >= self.written.lift_until:
+            self._hold(self.written)
         if self.spending.roll(now):
             self.used = 0
             self._reopen()

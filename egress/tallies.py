@@ -126,7 +126,7 @@ class Tallies:
             for tally in tallies.values():
                 tally.weigh_anew(weights)
         for name, limit in limits.items():
-            tallies[name].replace(limit)
+            tallies[name].replace(limit, now)
         self._tallies = tallies
         self._today = {agent.agent: self._today[agent.agent] for agent, _, _ in planned.values()}
         self.ways = {
@@ -202,6 +202,8 @@ def _limit(written: LimitSettings) -> Limit:
             window=written.window,
             policy=written.policy,
             may_raise=written.may_raise,
+            lift=amount_of(written.lift, written.unit) if written.lift and written.lift_until is not None else 0,
+            lift_until=written.lift_until or 0.0,
         )
     except ValueError as error:
         raise SettingsRefused(f"A limit on {written.scope} cannot hold: {error}") from None

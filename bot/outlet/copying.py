@@ -87,6 +87,10 @@ class Pages(Protocol):
         """Raises MusterError when the egress does not answer."""
 
 
+async def _nothing(tx: AsyncConnection, entries: Sequence[Entry]) -> None:
+    del tx, entries
+
+
 @dataclass(slots=True)
 class Copier:
     """Copies one egress's ledger."""
@@ -98,6 +102,8 @@ class Copier:
     told: Callable[[AsyncConnection, str, Action], Awaitable[None]]
     """Called with each action, in the transaction that writes it: what operators are told of it, and what becomes of
     the agent. Its key is unique for ever."""
+    noted: Callable[[AsyncConnection, Sequence[Entry]], Awaitable[None]] = _nothing
+    """Called with the requests of a page, in the transaction that writes them, after what was seen of quotas."""
     after: Callable[[Sequence[Action]], None] = lambda _: None
     """Called once these actions are committed."""
     weigh: Callable[[Sums], float] = weighed
@@ -168,6 +174,7 @@ class Copier:
                 await ledger.observe(tx, _seen(seen))
                 if up_to_date:
                     await quota_history.record(tx, _seen(seen), self.weigh)
+            await self.noted(tx, page.entries)
             for action in page.actions:
                 await self._act(tx, f"egress/{page.ledger}/{action.seq}", action)
             await ledger.move(tx, at, self.clock())

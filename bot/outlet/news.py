@@ -14,6 +14,7 @@ from bot.outlet.copying import COPIED
 from bot.saying import Place
 from bot.story import TURN_FAILED
 from connectors import outbox
+from egress.entries import FOR_NOW
 from register.errors import RegisterError
 from register.queries import agent_messages, agents, restores
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.services import Services
-    from egress.entries import Action
+    from egress.entries import Action, Entry
     from register.queries.agents import AgentRow
 
 #: What ends an agent.
@@ -62,6 +63,7 @@ class News:
             for name in about:
                 row = await agents.get(tx, name)
                 if row is not None:
+                    await self._met_limit(tx, row, key, action)
                     self._met[name, row.launch_id, str(action.detail.get("scope"))] = action.at
                     await self._note(tx, row, f"{key}/{name}", telling.crossing(action))
             return
@@ -71,16 +73,28 @@ class News:
         if action.by == telling.EGRESS and not _is_older(action, row):
             if action.action == "freeze":
                 await self.services.agents.wishes.freeze(tx, row, now=True)
+                await self._met_limit(tx, row, key, action)
             elif action.action == "kill":
                 await self.services.agents.wishes.stop(tx, row, now=True)
                 await agents.change(tx, row.name, keep_session=False)
         if telling.is_of_the_gate(action):
+            if action.detail.get("scope") is not None and action.result != FOR_NOW:
+                await self._met_limit(tx, row, key, action)
             self._hold(action, row)
             return
         if telling.is_attempt(action) and not self._attempts.meet(action, row.launch_id):
             return
         if (text := telling.told(action, profile=row.sandbox)) is not None:
             await self._note(tx, row, telling.key(action, row.launch_id), text)
+
+    async def noted(self, tx: AsyncConnection, entries: Sequence[Entry]) -> None:
+        """What providers answered, in the transaction that writes it, after what they said of their windows."""
+        if self.services.continuing is not None:
+            await self.services.continuing.met_provider(tx, entries)
+
+    async def _met_limit(self, tx: AsyncConnection, row: AgentRow, key: str, action: Action) -> None:
+        if self.services.continuing is not None:
+            await self.services.continuing.met_limit(tx, row, key, action)
 
     def after(self, actions: Sequence[Action]) -> None:
         """These are committed."""

@@ -17,7 +17,7 @@ from bot.outlet import hung
 from bot.outlet.copying import Copier, page_of, weighed
 from bot.outlet.news import ENDED_BY, News
 from bot.outlet.process import places
-from bot.outlet.settings import egress_settings, registration, secrets_of
+from bot.outlet.settings import egress_settings, registration, secrets_of, understood
 from egress.entries import ENDING
 from fleet.drift import ENDED
 from fleet.errors import FleetError
@@ -90,6 +90,7 @@ class Outlet:
             clock=self.services.clock,
             redact=self.services.redact,
             told=self._news.told,
+            noted=self._news.noted,
             after=self._news.after,
             weigh=lambda sums: weighed(sums, self.services.settings.budgets.weights),
         )
@@ -189,7 +190,7 @@ class Outlet:
                 self.client, self._told = client, None
             status = await client.status()
             try:
-                wanted = await self._wanted()
+                wanted = await self._wanted(status)
             except UserError as error:
                 log.warning("egress.not_told", reason=str(error))
                 self._there.set()
@@ -203,8 +204,8 @@ class Outlet:
             self._there.set()
             return client
 
-    async def _wanted(self) -> Any:
-        limits = await budgeting.holding(self.services)
+    async def _wanted(self, status: Mapping[str, Any]) -> Any:
+        limits = understood(await budgeting.holding(self.services), status)
         return egress_settings(self.services.settings, limits, host=self.host)
 
     def _gone(self) -> None:

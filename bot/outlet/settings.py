@@ -9,18 +9,24 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, cast
 
+import structlog
+
 from bot import profiles
+from budget.windows import is_from_moment
 from egress.apis import PROVIDERS
-from egress.settings import AccountSettings, EgressSettings, LimitSettings, Registration
+from egress.settings import ROLES, AccountSettings, EgressSettings, LimitSettings, Registration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Any
 
     from bot.limits import Limit
     from bot.settings import Settings
     from egress.settings import LimitKind, Policy
     from fleet.way import WayAsked
     from register.queries.budgets import BudgetRow
+
+log = structlog.get_logger(__name__)
 
 #: The scope of commands for the allowance of each agent that has none of its own; the egress knows it as the host's.
 EACH_AGENT = "agent"
@@ -122,6 +128,21 @@ def held_of(row: BudgetRow) -> Held:
         of=row.of or (scope.removeprefix("account:") if row.unit == "share" else None),
         reset_at=row.reset_at,
     )
+
+
+def understood(limits: Sequence[LimitSettings], status: Mapping[str, Any]) -> tuple[LimitSettings, ...]:
+    """Without those that an egress of an older version would refuse, and all others with them.
+
+    Args:
+        limits: that hold.
+        status: what the egress says of itself.
+    """
+    if ROLES in (status.get("understands") or ()):
+        return tuple(limits)
+    known = [each for each in limits if not each.scope.startswith("role:") and not is_from_moment(each.window)]
+    if len(known) < len(limits):
+        log.warning("egress.too_old", limits=[each.scope for each in limits if each not in known])
+    return tuple(known)
 
 
 def addressed(scope: str) -> tuple[LimitKind, str]:

@@ -1,8 +1,8 @@
 """The tables of the ledger, and opening its file.
 
 What has happened is in one file, so that one transaction is enough for any of it; what is under way lies beside it
-(`intents`). The schema only grows: a version adds a script to `_SCRIPTS` and changes none that stands there; a table that
-older versions can do without comes into `_BESIDE` instead.
+(`intents`). The schema only grows: a version adds a script to `_SCRIPTS` and changes none that stands there; a table
+that older versions can do without comes into `_BESIDE` instead.
 """
 
 from __future__ import annotations

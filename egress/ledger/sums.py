@@ -3,8 +3,8 @@
 ``meta.summed`` says up to which entry the sums go. It moves in the transaction that adds entries to them, so that each
 entry is counted once, whatever the moment at which the egress dies; and adding many at a time costs little.
 
-What roles used is summed up beside that, with a mark of its own (``meta.summed_roles``): an older egress knows nothing of
-it, and a newer one goes on where the mark stands.
+What roles used is summed up beside that, with a mark of its own (``meta.summed_roles``): an older egress knows nothing
+of it, and a newer one goes on where the mark stands.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Used(NamedTuple):
     nano_usd: int
     """Of the requests whose price is known."""
     role: str = ""
-    """Set: this is what all of a role used, and of whoever did nothing else is said. Empty: of no role in particular."""
+    """Set: this is what all of a role used, and who did is not said. Empty: of no role in particular."""
 
 
 def advance(connection: sqlite3.Connection) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from budget import windows
 from budget.tokens import Tokens
 from egress.admission import Ending, LedgerUnwritable, Refused
 from egress.tallies import SettingsRefused
@@ -428,3 +429,67 @@ async def test_what_requests_use_is_learned_and_still_known_after_a_restart(tmp_
             lease = await home.gate.admit(asked(max_tokens=4000))
             assert home.limit()["reserved"] >= 3000
             await lease.settle(Ending(ended="error", sent=False))
+
+
+async def test_a_pool_of_a_role_counts_all_its_agents_and_no_others(tmp_path: Path) -> None:
+    async with house(tmp_path, agents=0) as home:
+        for name, role in (("coder0", "coder"), ("coder1", "coder"), ("board0", "board")):
+            await home.gate.register(registration(name, role=role))
+        await home.use("coder0")
+        await home.use("board0")
+        # What was used before there was a limit counts, from the ledger.
+        await home.limits(pool(400, "role:coder", window="day"))
+        assert home.limit("role:coder")["used"] == 200
+        await home.use("coder1")
+        assert "The shared budget of role:coder is used up" in str(await refusal(home, "coder0"))
+        await home.use("board0")
+    async with house(tmp_path, pool(400, "role:coder", window="day"), agents=0) as home:
+        await home.gate.register(registration("coder2", role="coder"))
+        assert home.limit("role:coder")["used"] == 400
+
+
+async def test_a_lifted_limit_is_low_again_when_its_time_is_over_though_nobody_says_so(tmp_path: Path) -> None:
+    clock = Clock()
+    lifted = pool(200, lift=200.0, lift_until=clock.now + 1000)
+    async with house(tmp_path, lifted, clock=clock) as home:
+        await home.use()
+        await home.use()
+        assert (home.limit()["used"], home.limit()["limit"], home.limit()["lift"]) == (400, 400, 200)
+        assert "400 of 400" in str(await refusal(home))
+    # An egress that comes back has it from its own file, with the time at which it ends.
+    clock.now += 1000
+    async with house(tmp_path, lifted, clock=clock) as home:
+        assert (home.limit()["limit"], home.limit()["lift"]) == (200, 0)
+        assert "400 of 200" in str(await refusal(home))
+
+
+async def test_what_streams_when_a_lift_is_over_is_cut_though_the_clock_was_set_back(tmp_path: Path) -> None:
+    clock = Clock()
+    async with house(tmp_path, pool(200, lift=800.0, lift_until=clock.now + 0.2), clock=clock) as home:
+        lease = await home.gate.admit(asked(max_tokens=500))
+        cuts = heard(lease)
+        lease.progress(Tokens(input=100, output=150))
+        assert cuts == []
+        clock.now -= 3600
+        async with asyncio.timeout(10):
+            while not cuts:
+                await asyncio.sleep(0.01)
+        assert home.limit()["limit"] == 200
+
+
+async def test_a_lift_without_an_end_lifts_nothing(tmp_path: Path) -> None:
+    async with house(tmp_path, pool(200, lift=800.0)) as home:
+        assert (home.limit()["limit"], home.limit()["lift"]) == (200, 0)
+
+
+async def test_windows_from_a_moment_on_begin_when_a_providers_do(tmp_path: Path) -> None:
+    clock = Clock()
+    begins = clock.now - 100
+    async with house(tmp_path, pool(300, window=windows.from_moment(begins, 18_000)), clock=clock) as home:
+        await home.use()
+        assert (home.limit()["window_start"], home.limit()["reset_at"]) == (begins, begins + 18_000)
+        clock.now = begins + 17_999
+        assert "per 5h" in str(await refusal(home))
+        clock.now = begins + 18_000
+        await home.use()
+        assert home.limit()["used"] == 200
