@@ -40,6 +40,8 @@ from bot.peers import Peers
 from bot.pictures import Pictures
 from bot.questions import Questions
 from bot.registers import open_register
+from bot.reports.painting import Painter
+from bot.reports.posting import Reports
 from bot.saying import Speaker
 from bot.services import Services
 from bot.stages import beside, within
@@ -291,6 +293,12 @@ async def _running(
         limits=_limits(settings),
     )
     watches = Watches(services)
+    services.reports = Reports(
+        services=services,
+        speaker=speaker,
+        painter=Painter(folder=paths.drawing, environ=environ),
+        folder=paths.outgoing,
+    )
     jobs = Jobs(
         (
             Job("confirmations", 30.0, conversations.lapse),
@@ -298,6 +306,7 @@ async def _running(
             Job("sums", 3600.0, Recount(store).next),
             Job("logs", 30.0, lambda: bound_logs(paths, settings.retention.logs)),
             Job("journals", 3600.0, agents.prune),
+            Job("reports", 60.0, services.reports.sweep),
             Job("telemetry", 3600.0, lambda: telemetry.send(services)),
             Job("watchdog", settings.watchdog.every, watchdog.sweep),
         ),
@@ -346,6 +355,7 @@ async def _serving(orchestrator: Orchestrator, watches: Watches, tools: ToolDoor
         await stages.enter_async_context(beside("tools", tools.run()))
         await gateway.start()
         stages.push_async_callback(within, "gateway", gateway.stop())
+        await stages.enter_async_context(beside("reports", orchestrator.services.reports.run()))
         orchestrator.jobs.start()
         stages.callback(orchestrator.jobs.stop)
         log.info("muster.started", version=orchestrator.services.version)

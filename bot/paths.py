@@ -10,6 +10,7 @@
     STATE/connectors/NAME/    what a connector keeps
     STATE/outgoing/           files that wait to be uploaded
     STATE/incoming/           pictures on their way to an agent
+    STATE/drawing/            what the library that draws pictures keeps of fonts
     STATE/backups/            what `muster backup` wrote, and each update
     STATE/versions/  current  versions that were installed beside this one, and which of them runs
     STATE/seeds.json          what `muster init` wrote, to know later what was edited
@@ -157,6 +158,11 @@ class Paths:
     def incoming(self) -> Path:
         """The folder of pictures that operators sent, until an agent has them."""
         return self.state / "incoming"
+
+    @property
+    def drawing(self) -> Path:
+        """The folder of the process that draws pictures; all in it can be made anew."""
+        return self.state / "drawing"
 
     def agent_folder(self, name: str) -> Path:
         """The private folder of an agent: journal, home, images, log."""

@@ -97,7 +97,8 @@ def _draw(axes: Any, panel: dict[str, Any]) -> None:
     axes.set_facecolor(_GROUND)
     axes.axhline(100, color=_LIMIT, linewidth=1.6, label="limit")
     if panel["even"]:
-        axes.plot(*zip(*panel["even"], strict=True), color=_EVEN, linewidth=2, linestyle=(0, (4, 3)), label="even spread")
+        dashes = (0, (4, 3))
+        axes.plot(*zip(*panel["even"], strict=True), color=_EVEN, linewidth=2, linestyle=dashes, label="even spread")
     axes.plot(*zip(*used, strict=True), color=_USED, linewidth=2.8, label="used", solid_capstyle="round")
     axes.fill_between(*zip(*used, strict=True), color=_USED, alpha=0.16, linewidth=0)
     if band is not None:

@@ -206,18 +206,29 @@ def _largest(found: Mapping[str, Sums]) -> list[Spent]:
 # --- windows -------------------------------------------------------------------------------------------------------
 
 
+async def standing_windows(services: Services, now: float) -> list[WindowFacts]:
+    """Every window as it stands, those first that are used up most, without what came before and what will come.
+
+    Raises:
+        RegisterError: the register cannot be read.
+    """
+    return [_plain(each, now) for each in await _standings(services)]
+
+
+async def _standings(services: Services) -> list[Standing]:
+    if services.pace is None:
+        return []
+    snapshot = await services.pace.snapshot()
+    return sorted(snapshot.standings.values(), key=lambda each: (-_share(each.window), each.window.key))
+
+
 async def gather_windows(services: Services, now: float) -> list[WindowFacts]:
     """Every window, those first that are used up most; of the first, also where it goes.
 
     Raises:
         RegisterError: the register cannot be read.
     """
-    if services.pace is None:
-        return []
-    snapshot = await services.pace.snapshot()
-    standings: list[Standing] = sorted(
-        snapshot.standings.values(), key=lambda each: (-_share(each.window), each.window.key)
-    )
+    standings = await _standings(services)
     weights = Weights.of(services.settings.budgets.weights)
     zone: ZoneInfo = services.settings.timezone
     async with services.store.read() as tx:

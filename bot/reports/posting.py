@@ -1,28 +1,49 @@
 """Posting what is due, once: looked at every minute, by our own clock.
 
 That a report was posted is written in the transaction that puts its messages into the outbox. Killed at any point, the
-next sweep posts what is missing, and nothing twice.
+next sweep posts what is missing, and nothing twice. A picture is drawn before, and is not waited for twice: what cannot
+be drawn is posted without.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import hashlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
-from bot.reports import schedule
+from bot import rendering
+from bot.commands.lines import written
+from bot.errors import UserError
+from bot.reports import crossings, gathering, schedule, wording
+from bot.reports.figure import figure_of
+from bot.reports.settings import KINDS
+from bot.saying import Place
+from connectors import outbox
+from connectors.messages import File, Priority
 from register.crashpoints import declare
-from register.queries import reports, restores, schedules
+from register.errors import MusterError
+from register.queries import agents, findings, reports, restores, schedules
 from register.queries.reports import ReportRow
+from scheduler.jobs import Job
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.reports.facts import Facts, WindowFacts
+    from bot.reports.figure import Figure
     from bot.reports.schedule import Due, Schedule
+    from bot.reports.settings import Kind
+    from bot.reports.wording import Why
     from bot.saying import Speaker
     from bot.services import Services
+    from scheduler.jobs import Jobs
 
 log = structlog.get_logger(__name__)
 
@@ -30,7 +51,32 @@ POST = declare("report.post")
 REMEMBER = declare("report.remember")
 
 #: The kind of the rows that say since when a schedule holds.
-_SINCE = "schedule"
+_SINCE: Final = "schedule"
+#: Reports of a kind that are looked at for what was posted.
+_POSTED: Final = 400
+#: Seconds for which it is remembered what was posted, and who was down.
+KEEP: Final = 420 * 86_400.0
+#: Windows are looked at no more often than this while they change, seconds.
+_PAUSE: Final = 10.0
+
+
+class Artist(Protocol):
+    """Draws figures (`bot.reports.painting.Painter`)."""
+
+    async def picture(self, figure: Figure) -> bytes | None: ...
+
+    async def letters(self, figure: Figure) -> str | None: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Made:
+    """A report as it can be said."""
+
+    facts: Facts
+    text: str
+    """Markdown, with the drawing in it where the connector shows one in letters."""
+    picture: Path | None = None
+    """A PNG, where the connector takes files."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -39,21 +85,18 @@ class Reports:
 
     services: Services
     speaker: Speaker
+    painter: Artist
+    folder: Path
+    """Where pictures wait to be sent."""
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _swept_at: float | None = None
     """When it was last looked, by this process."""
+    _arranged: dict[str, str] = field(default_factory=dict)
+    """The jobs that run at the times of schedules, and the fingerprints of these."""
+    _roomless: bool = False
+    """It was logged that there is no room to post in."""
 
-    async def sweep(self, now: float | None = None) -> None:
-        """Post what is due.
-
-        Args:
-            now: seconds since the epoch; None: as the clock says.
-
-        Raises:
-            RegisterError: the register cannot be used; the next sweep does it.
-        """
-        async with self._turn:
-            await self._sweep(self.services.clock() if now is None else now)
+    # --- when ---------------------------------------------------------------------------------------------------
 
     async def schedules(self) -> list[Schedule]:
         """When each kind is posted.
@@ -66,29 +109,291 @@ class Reports:
         settings = self.services.settings
         return schedule.in_force(settings.schedules, rows, settings.timezone)
 
-    async def _sweep(self, now: float) -> None:
-        planned = await self.schedules()
-        since = await self._since(planned, now)
-        for each in planned:
-            async with self.services.store.read() as tx:
-                posted = await reports.of_kind(tx, each.kind, limit=100)
-            due = schedule.due(
-                each,
-                since=since,
-                posted={row.due_at for row in posted},
-                quiet=self.services.settings.schedules.quiet,
-                zone=self.services.settings.timezone,
-                now=now,
-            )
-            if due is not None:
-                await self._post(due, now)
-        self._swept_at = now
+    async def sweep(self, now: float | None = None) -> None:
+        """Post what is due.
 
-    async def _since(self, planned: Sequence[Schedule], now: float) -> float:
-        del planned
+        Args:
+            now: seconds since the epoch; None: as the clock says.
+
+        Raises:
+            MusterError: some of it could not be posted; the next sweep tries it again.
+        """
+        async with self._turn:
+            at = self.services.clock() if now is None else now
+            planned = await self.schedules()
+            self._arrange(planned)
+            await self._remember_downs(at)
+            since = await self._since(planned, at)
+            failures: list[MusterError] = []
+            for each in planned:
+                try:
+                    if each.kind == "budget":
+                        await self._cross(each, at)
+                    elif (due := await self._due(each, since.get(each.kind, at), at)) is not None:
+                        await self._post(due, at)
+                except MusterError as error:
+                    # One kind that cannot be gathered keeps no other from being posted.
+                    log.warning("report.not_posted", kind=each.kind, reason=str(error))
+                    failures.append(error)
+            self._swept_at = at
+            if failures:
+                raise failures[0]
+
+    async def arrange(self) -> None:
+        """Have the jobs run at the times that are set by now.
+
+        Raises:
+            RegisterError: the register cannot be read.
+        """
+        self._arrange(await self.schedules())
+
+    def _arrange(self, planned: Sequence[Schedule]) -> None:
+        jobs: Jobs | None = self.services.jobs
+        if jobs is None:
+            return
+        wanted = {f"report {each.kind}": each for each in planned if each.on and each.cron is not None}
+        for name in self._arranged.keys() - wanted.keys():
+            jobs.drop(name)
+        for name, each in wanted.items():
+            if each.cron is not None and self._arranged.get(name) != each.fingerprint:
+                jobs.put(Job(name, each.cron, self.sweep))
+        self._arranged = {name: each.fingerprint for name, each in wanted.items()}
+
+    async def run(self) -> None:
+        """Look at the windows whenever they changed, until cancelled: what passes a share is told at once."""
+        changed = asyncio.Event()
+        if self.services.pace is not None:
+            self.services.pace.on_change(changed.set)
+        while True:
+            await changed.wait()
+            changed.clear()
+            # It is tried again by the next sweep, whatever it was.
+            with contextlib.suppress(MusterError):
+                async with self._turn:
+                    budget = next(each for each in await self.schedules() if each.kind == "budget")
+                    await self._cross(budget, self.services.clock())
+            await asyncio.sleep(_PAUSE)
+
+    async def _due(self, planned: Schedule, since: float, now: float) -> Due | None:
+        settings = self.services.settings
         async with self.services.store.read() as tx:
-            return await restores.last(tx) or min(now, self.services.started_at)
+            posted = await reports.of_kind(tx, planned.kind, limit=_POSTED)
+        return schedule.due(
+            planned,
+            since=since,
+            posted={row.due_at for row in posted},
+            quiet=settings.schedules.quiet,
+            zone=settings.timezone,
+            now=now,
+        )
+
+    async def _since(self, planned: Sequence[Schedule], now: float) -> dict[str, float]:
+        """From when on each schedule counts: since it is set, and since a backup was put back."""
+        async with self.services.store.read() as tx:
+            known = {row.key: row for row in await reports.of_kind(tx, _SINCE)}
+            restored = await restores.last(tx) or 0.0
+        wanted = {
+            each.kind: f"{_SINCE}/{each.kind}/{each.fingerprint}"
+            for each in planned
+            if each.on and each.cron is not None
+        }
+        # What a command set counts from then; muster.yaml may have been changed at any time since it was last read.
+        first = min(now, self.services.started_at if self._swept_at is None else self._swept_at)
+        given = {each.kind: each.set_at for each in planned}
+        rows = {
+            kind: ReportRow(key=key, kind=_SINCE, due_at=min(now, given[kind] or first), posted_at=now)
+            for kind, key in wanted.items()
+            # One that lies ahead was written by a clock that was wrong.
+            if key not in known or known[key].due_at > now
+        }
+        gone = known.keys() - set(wanted.values())
+        if rows or gone:
+            async with self.services.store.write(REMEMBER) as tx:
+                await reports.remove(tx, gone)
+                for row in rows.values():
+                    await reports.replace(tx, row)
+        held = {kind: rows[kind].due_at if kind in rows else known[key].due_at for kind, key in wanted.items()}
+        return {kind: max(at, restored if restored <= now else 0.0) for kind, at in held.items()}
+
+    async def _remember_downs(self, now: float) -> None:
+        """Write down who is down, for as long as it lasts: findings are forgotten once they are over."""
+        async with self.services.store.read() as tx:
+            standing = [row for row in await findings.every(tx) if row.kind in gathering.MISSING and row.agent]
+        if not standing:
+            return
+        async with self.services.store.write(REMEMBER) as tx:
+            for row in standing:
+                key = f"{gathering.DOWN}/{row.kind}/{row.agent}/{row.found_at:.0f}"
+                down = ReportRow(key=key, kind=gathering.DOWN, due_at=min(row.found_at, now), posted_at=now)
+                await reports.replace(tx, down)
+
+    # --- what ---------------------------------------------------------------------------------------------------
+
+    async def make(
+        self, kind: Kind, *, now: float, connector: str, key: str, due: Due | None = None, note: str | None = None
+    ) -> Made:
+        """A report, as this connector can show it.
+
+        Args:
+            kind: of the report.
+            now: seconds since the epoch.
+            connector: in which it is shown; the name of none shows no picture.
+            key: names the picture's file.
+            due: when it was due; None: it was asked for.
+            note: why it comes late.
+
+        Raises:
+            RegisterError: the register cannot be read.
+        """
+        zone = self.services.settings.timezone
+        at, last = (now, None) if due is None else (due.at, due.last)
+        begin, end = gathering.span_of(kind, at, zone, last)
+        facts = await gathering.gather(self.services, kind, now=now, begin=begin, end=end)
+        text = wording.report(facts, note=note)
+        letters, picture = await self._drawn(facts.windows, now, connector, key)
+        return Made(facts=facts, text=f"{text}\n\n{letters}" if letters else text, picture=picture)
+
+    async def _drawn(
+        self, windows: Sequence[WindowFacts], now: float, connector: str, key: str
+    ) -> tuple[str | None, Path | None]:
+        """The windows as a fenced block, or as a file; neither, where nothing is to be drawn or it cannot be."""
+        settings = self.services.settings
+        figure = figure_of(windows, settings.timezone, now, redact=self.services.redact)
+        if figure is None:
+            return None, None
+        shown_by = settings.connector(connector)
+        if shown_by is not None and shown_by.kind == "terminal":
+            letters = await self.painter.letters(figure)
+            return (None if letters is None else rendering.code_block(letters)), None
+        if not self.services.capabilities(connector).files:
+            return None, None
+        made = await self.painter.picture(figure)
+        if made is None:
+            return None, None
+        path = self.folder / f"{key.replace('/', '_')}.png"
+        try:
+            await asyncio.to_thread(_write, path, made)
+        except OSError as error:
+            log.warning("report.not_drawn", reason=f"{path.name} cannot be written: {error.strerror}")
+            return None, None
+        return None, path
+
+    # --- posting ------------------------------------------------------------------------------------------------
 
     async def _post(self, due: Due, now: float) -> None:
-        async with self.services.store.write(POST) as tx:
-            await reports.add(tx, ReportRow(key=due.key, kind=due.kind, due_at=due.at, posted_at=now))
+        place = await self._place()
+        if place is None:
+            return
+        note = self._note(due, now)
+        made = await self.make(due.kind, now=now, connector=place.connector, key=due.key, due=due, note=note)
+        row = ReportRow(key=due.key, kind=due.kind, due_at=due.at, posted_at=now)
+        posted = False
+
+        async def post(tx: AsyncConnection) -> None:
+            nonlocal posted
+            posted = await reports.add(tx, row)
+            if posted:
+                await reports.forget(tx, (*KINDS, gathering.DOWN), now - KEEP)
+                await self._say(tx, due.key, made.text, made.picture, place, now)
+
+        await self.services.store.transact(POST, post)
+        if posted:
+            log.info("report.posted", kind=due.kind, due_at=due.at, late=note is not None, picture=bool(made.picture))
+            self._told({"type": "report", "kind": due.kind, "due_at": self.services.timestamp(due.at)})
+
+    def _note(self, due: Due, now: float) -> str | None:
+        zone = self.services.settings.timezone
+        if due.is_late(now):
+            started = self.services.started_at
+            # Who looked at the time that it was due, or was there, could not post it.
+            why: Why = "down" if self._swept_at is None and started > due.late_from else "away"
+            return wording.late(due.at, now, zone, why, due.missed)
+        if due.quiet or due.missed:
+            return wording.late(due.at, now, zone, "quiet" if due.quiet else "missed", due.missed)
+        return None
+
+    async def _cross(self, planned: Schedule, now: float) -> None:
+        """Tell which windows passed a share, if that is told."""
+        if not planned.on or self.services.pace is None:
+            return
+        settings = self.services.settings
+        hours = settings.schedules.quiet
+        quiet = hours is not None and schedule.quiet_until(hours, settings.timezone, now) is not None
+        plain = await gathering.standing_windows(self.services, now)
+        async with self.services.store.read() as tx:
+            told = await reports.of_kind(tx, crossings.TOLD)
+        decision = crossings.decide(plain, told, now, quiet=quiet)
+        if not decision.crossings:
+            if decision.over:
+                async with self.services.store.write(REMEMBER) as tx:
+                    await reports.remove(tx, decision.over)
+            return
+        place = await self._place()
+        if place is None:
+            return
+        cause = " ".join(sorted(row.key for row in decision.rows))
+        key = f"report/budget/{now:.0f}-{hashlib.blake2s(cause.encode(), digest_size=6).hexdigest()}"
+        named = {each.window.key for each in decision.crossings}
+        windows = [each for each in await gathering.gather_windows(self.services, now) if each.key in named]
+        letters, picture = await self._drawn(windows, now, place.connector, key)
+        text = wording.crossed(decision.crossings, settings.timezone)
+
+        async def post(tx: AsyncConnection) -> None:
+            await reports.remove(tx, decision.over)
+            for row in decision.rows:
+                await reports.replace(tx, row)
+            await self._say(tx, key, f"{text}\n\n{letters}" if letters else text, picture, place, now)
+
+        await self.services.store.transact(POST, post)
+        log.info("report.crossed", windows=sorted(named), picture=bool(picture))
+        passed = [{"window": each.window.key, "share": each.share} for each in decision.crossings]
+        self._told({"type": "report", "kind": "budget", "crossings": passed})
+
+    async def _say(
+        self, tx: AsyncConnection, key: str, text: str, picture: Path | None, place: Place, now: float
+    ) -> None:
+        can = self.services.capabilities(place.connector)
+        words = self.services.redact(written(text, self.services.command_prefix))
+        for outbound in self.speaker.say(key, words, place, can):
+            await outbox.put(tx, outbound, now)
+        if picture is not None:
+            await outbox.put(tx, place.outbound(f"{key}/picture", file_of(picture), Priority.REPLY), now)
+
+    def _told(self, event: dict[str, object]) -> None:
+        if self.services.delivery is not None:
+            self.services.delivery.wake()
+        self.services.events.publish(event)
+
+    async def _place(self) -> Place | None:
+        """Where reports are posted; None: nowhere, which is logged once."""
+        room = self.services.settings.schedules.room
+        if room is not None:
+            connector, _, conversation = room.partition(":")
+            return Place(connector, conversation=conversation)
+        try:
+            connector, conversation = self.services.main_room(None)
+        except UserError:
+            # Nobody said which room is the main one: then it is where the agents are launched.
+            async with self.services.store.read() as tx:
+                rows = await agents.every(tx)
+            if not rows:
+                if not self._roomless:
+                    log.warning("report.no_room")
+                self._roomless = True
+                return None
+            newest = max(rows, key=lambda row: row.started_at or 0.0)
+            connector, conversation = newest.connector, newest.room
+        return Place(connector, conversation=conversation)
+
+
+def file_of(picture: Path) -> File:
+    """The picture as a message, beside a text that says all that is in it."""
+    return File(path=str(picture), name="pace.png", media_type="image/png", caption="Used, against the even spread.")
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    part = path.with_suffix(".part")
+    part.touch(mode=0o600)
+    part.write_bytes(content)
+    part.replace(path)

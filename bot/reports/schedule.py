@@ -69,6 +69,8 @@ class Due:
     """Whether it waited for quiet hours to end."""
     missed: int
     """How many that were due before it were never posted."""
+    last: float | None
+    """When the one before it was due that was posted; None: there was none since the schedule holds."""
 
     @property
     def key(self) -> str:
@@ -147,21 +149,23 @@ def due(
     if quiet is not None and quiet_until(quiet, zone, now) is not None:
         return None
     held_until = None if quiet is None else quiet_until(quiet, zone, at)
+    last = max((each for each in posted if since < each < at), default=None)
     return Due(
         kind=schedule.kind,
         at=at,
         late_from=at if held_until is None else held_until,
         quiet=held_until is not None,
-        missed=_missed(schedule, at, max((each for each in posted if each < at), default=since), since),
+        missed=_missed(schedule.cron, at, since if last is None else last),
+        last=last,
     )
 
 
-def _missed(schedule: Schedule, at: float, last: float, since: float) -> int:
-    """How many were due between the one that was posted last and this one."""
-    assert schedule.cron is not None
-    begin, count = max(last, since), 0
+def _missed(cron: Cron | None, at: float, begin: float) -> int:
+    """How many were due between `begin` and `at`."""
+    assert cron is not None
+    count = 0
     while count < _COUNTED:
-        at = previous_before(schedule.cron, at)
+        at = previous_before(cron, at)
         if at <= begin:
             break
         count += 1

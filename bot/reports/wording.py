@@ -23,8 +23,9 @@ ROWS: Final = 12
 #: What is so far beyond the even spread is marked, as a share of the window.
 _AHEAD: Final = 0.03
 
-Why: TypeAlias = Literal["down", "away", "quiet"]
-"""Why a report comes later than it was due: Muster was down, it could not post, or there were quiet hours."""
+Why: TypeAlias = Literal["down", "away", "quiet", "missed"]
+"""Why a report comes later than it was due: Muster was down, it could not post, or there were quiet hours. Or it comes
+in time, and some before it did not."""
 
 _TITLES = {"daily": "Daily report", "weekly": "Weekly report", "budget": "Budgets", "fleet": "The fleet"}
 _DOWN = {"silent": "did not answer", "failed": "was down", "stalled": "was stuck", "erring": "failed its turns"}
@@ -46,17 +47,18 @@ def report(facts: Facts, *, note: str | None = None) -> str:
     return "\n\n".join(parts)
 
 
-def late(due_at: float, now: float, zone: ZoneInfo, why: Why, missed: int) -> str | None:
-    """Why it comes now, in a sentence or two; None: it is nothing to speak of."""
-    day = datetime.fromtimestamp(due_at, zone).date() == datetime.fromtimestamp(now, zone).date()
-    due, posted = moment(due_at, zone, day=not day), moment(now, zone, day=not day)
+def late(due_at: float, now: float, zone: ZoneInfo, why: Why, missed: int) -> str:
+    """Why it comes now, and how many before it never came."""
+    due = _near(due_at, now, zone)
+    posted = moment(now, zone, day=due != moment(due_at, zone))
     reason = {
         "down": f"Due {due}, posted {posted}, since Muster was down.",
         "away": f"Due {due}, posted {posted}, since Muster could not post it before.",
         "quiet": f"Due {due}, in quiet hours.",
+        "missed": "",
     }[why]
-    before = f" {missed:,} before it {'was' if missed == 1 else 'were'} missed." if missed else ""
-    return f"{reason}{before}"
+    before = f"{missed:,} before it {'was' if missed == 1 else 'were'} missed." if missed else ""
+    return f"{reason} {before}".strip()
 
 
 def crossed(crossings: Sequence[Crossing], zone: ZoneInfo) -> str:
@@ -177,15 +179,11 @@ def _waiting(facts: Facts) -> Iterator[str]:
 
 def _waits(task: TaskFacts, now: float, zone: ZoneInfo) -> str:
     why = f": {rendering.code(task.reason)}" if task.reason else ""
-    again = "" if task.look_at is None else f" Next look {moment(task.look_at, zone, day=_far(task.look_at, now))}."
+    again = "" if task.look_at is None else f" Next look {_near(task.look_at, now, zone)}."
     return (
         f"- `{task.id}` {rendering.code(task.text)} for {rendering.one_line(task.whose, 40)}, "
         f"{rendering.span(now - task.created_at)}{why}.{again}"
     )
-
-
-def _far(at: float, now: float) -> bool:
-    return abs(at - now) > 20 * 3600
 
 
 def _ended(facts: Facts) -> Iterator[str]:
@@ -210,7 +208,7 @@ def _downs(facts: Facts, title: str) -> Iterator[str]:
 
 
 def _down(down: Down, now: float, zone: ZoneInfo) -> str:
-    since = moment(down.since, zone, day=_far(down.since, now))
+    since = _near(down.since, now, zone)
     lasted = f"for {rendering.span((now if down.until is None else down.until) - down.since)}"
     still = ", still" if down.until is None else ""
     return f"- **{rendering.one_line(down.agent, 40)}** {_DOWN.get(down.kind, down.kind)} from {since} {lasted}{still}"
@@ -258,6 +256,12 @@ def moment(at: float, zone: ZoneInfo, *, day: bool = False) -> str:
     """``14:00``, or ``Fri 20 Nov 14:00``, in this zone."""
     local = datetime.fromtimestamp(at, zone)
     return f"{_date(local)} {local:%H:%M}" if day else f"{local:%H:%M}"
+
+
+def _near(at: float, now: float, zone: ZoneInfo) -> str:
+    """Of another day than `now`, with the day."""
+    same = datetime.fromtimestamp(at, zone).date() == datetime.fromtimestamp(now, zone).date()
+    return moment(at, zone, day=not same)
 
 
 def _date(day: datetime) -> str:

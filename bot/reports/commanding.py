@@ -1,0 +1,233 @@
+"""What `report`, `schedules`, `schedule set` and `schedule off` decide and answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bot import rendering
+from bot.commands.lines import command_line
+from bot.commands.table import Reply
+from bot.errors import UsageError
+from bot.reports import schedule, wording
+from bot.reports.posting import file_of
+from bot.saying import Place
+from bot.timestamps import timestamp
+from connectors import outbox
+from connectors.messages import Priority
+from register.queries import schedules
+from register.queries.schedules import ScheduleRow
+from scheduler.cron import Cron, CronError, next_after
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from zoneinfo import ZoneInfo
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.commands.context import Context, Origin
+    from bot.reports.facts import Facts, Spent, TaskFacts, WindowFacts
+    from bot.reports.posting import Reports
+    from bot.reports.schedule import Schedule
+    from bot.reports.settings import Kind
+
+#: Who is asked from a shell sees letters as a terminal does.
+_TERMINAL = "terminal"
+
+
+async def show_report(ctx: Context, kind: Kind) -> Reply:
+    """The report as a reply, and its picture as a message behind it, where it was asked for in a room."""
+    services, origin = ctx.services, ctx.origin
+    reports: Reports = services.reports
+    now = services.clock()
+    made = await reports.make(
+        kind, now=now, connector=_TERMINAL if origin is None else origin.connector, key=f"report/{ctx.run_id}"
+    )
+    if made.picture is not None and origin is not None:
+        await ctx.commit("picture", lambda tx: _put_picture(tx, ctx, origin, made.picture, now))
+        if services.delivery is not None:
+            services.delivery.wake()
+    return Reply(made.text, facts_json(made.facts))
+
+
+async def _put_picture(tx: AsyncConnection, ctx: Context, origin: Origin, picture: Any, now: float) -> bool:
+    place = Place(origin.connector, conversation=origin.conversation)
+    return await outbox.put(tx, place.outbound(f"report/{ctx.run_id}/picture", file_of(picture), Priority.FINAL), now)
+
+
+# --- schedules -----------------------------------------------------------------------------------------------------
+
+
+async def show_schedules(ctx: Context) -> Reply:
+    services = ctx.services
+    planned, now = await services.reports.schedules(), services.clock()
+    zone: ZoneInfo = services.settings.timezone
+    rows = [(each.kind, _when(each), _next(each, now, zone), _source(each)) for each in planned]
+    hours = services.settings.schedules.quiet
+    quiet = None if hours is None else {"from": f"{hours.from_:%H:%M}", "to": f"{hours.to:%H:%M}"}
+    lines = [rendering.table(("report", "when", "next", "set by"), rows)]
+    if quiet is not None:
+        lines.append(f"Quiet hours: {quiet['from']} to {quiet['to']}. What is due then is posted at their end.")
+    lines += [f"⚠️ {each.kind}: {rendering.code(each.problem)}" for each in planned if each.problem]
+    lines.append(f"Times are in {zone.key}. {command_line('report KIND')} shows one at once.")
+    data = {
+        "timezone": zone.key,
+        "quiet": quiet,
+        "room": services.settings.schedules.room,
+        "schedules": [_schedule_json(each, now) for each in planned],
+    }
+    return Reply("\n\n".join(lines), data)
+
+
+async def set_schedule(ctx: Context, kind: Kind, cron: str) -> Reply:
+    services = ctx.services
+    zone: ZoneInfo = services.settings.timezone
+    if kind == "budget":
+        if cron.strip().casefold() != schedule.ON:
+            raise UsageError(
+                "The report of budgets has no times: it is told at once that a share of a window was passed. "
+                f"{command_line('schedule set budget on')} switches it on, {command_line('schedule off budget')} off."
+            )
+        text = schedule.ON
+    else:
+        try:
+            Cron(cron, zone)
+        except CronError as error:
+            raise UsageError(str(error)) from None
+        text = " ".join(cron.split())
+    await _say(ctx, kind, text)
+    if kind == "budget":
+        return Reply("**budget** is told when a share of a window is passed.", await _now_json(ctx, kind))
+    coming = wording.moment(next_after(Cron(text, zone), services.clock()), zone, day=True)
+    words = f"**{kind}** is posted at {rendering.code(text)} in {zone.key}, next {coming}."
+    return Reply(words, await _now_json(ctx, kind))
+
+
+async def switch_off(ctx: Context, kind: Kind) -> Reply:
+    await _say(ctx, kind, "")
+    again = "schedule set budget on" if kind == "budget" else f"schedule set {kind} CRON"
+    text = f"**{kind}** is not posted by itself any more. {command_line(again)} switches it on."
+    return Reply(text, await _now_json(ctx, kind))
+
+
+async def _say(ctx: Context, kind: Kind, cron: str) -> None:
+    services = ctx.services
+    row = ScheduleRow(
+        kind=kind, cron=cron, zone=services.settings.timezone.key, set_by=ctx.identity, set_at=services.clock()
+    )
+    await ctx.commit("schedule", lambda tx: schedules.put(tx, row))
+    await services.reports.arrange()
+
+
+async def _now_json(ctx: Context, kind: Kind) -> dict[str, Any]:
+    planned: Sequence[Schedule] = await ctx.services.reports.schedules()
+    return next(_schedule_json(each, ctx.services.clock()) for each in planned if each.kind == kind)
+
+
+def _when(planned: Schedule) -> str:
+    if not planned.on:
+        return "off"
+    return "when a share is passed" if planned.cron is None else planned.cron.expression
+
+
+def _next(planned: Schedule, now: float, zone: ZoneInfo) -> str:
+    at = planned.next_after(now)
+    return "-" if at is None else wording.moment(at, zone, day=True)
+
+
+def _source(planned: Schedule) -> str:
+    return planned.source if planned.set_by is None else rendering.one_line(planned.set_by, 40)
+
+
+def _schedule_json(planned: Schedule, now: float) -> dict[str, Any]:
+    return {
+        "kind": planned.kind,
+        "on": planned.on,
+        "cron": None if planned.cron is None else planned.cron.expression,
+        "timezone": None if planned.cron is None else planned.cron.zone.key,
+        "next": timestamp(planned.next_after(now)),
+        "source": planned.source,
+        "set_by": planned.set_by,
+        "set_at": timestamp(planned.set_at),
+        "problem": planned.problem,
+    }
+
+
+# --- a report for programs -----------------------------------------------------------------------------------------
+
+
+def facts_json(facts: Facts) -> dict[str, Any]:
+    """A report as `--json` prints it; what does not belong to its kind is left out."""
+    made: dict[str, Any] = {"kind": facts.kind, "at": timestamp(facts.now)}
+    if facts.kind in ("daily", "weekly"):
+        made |= {
+            "from": timestamp(facts.begin),
+            "to": timestamp(facts.end),
+            "spent": None if facts.total is None else _spent_json(facts.total, None),
+            "by_agent": [_spent_json(each, "agent") for each in facts.agents],
+            "by_task": [_spent_json(each, "task") for each in facts.tasks],
+            "by_day": [_spent_json(each, "day") for each in facts.days],
+            "waiting": {"count": facts.waiting_count, "tasks": [_task_json(each) for each in facts.waiting]},
+            "ended": {"counts": dict(facts.ended_counts), "tasks": [_task_json(each) for each in facts.ended]},
+        }
+    if facts.kind != "fleet":
+        made["windows"] = [_window_json(each) for each in facts.windows]
+    else:
+        made["states"] = dict(facts.fleet_states)
+        made["agents"] = [
+            {
+                "name": each.name,
+                "role": each.role,
+                "state": each.state,
+                "evidence": each.evidence,
+                "evidence_age_s": None if each.evidence_age_s is None else round(each.evidence_age_s, 3),
+                "tasks_done": each.tasks_done,
+                "tokens_today": each.tokens,
+            }
+            for each in facts.fleet
+        ]
+    if facts.kind != "budget":
+        made["down"] = [
+            {"agent": each.agent, "kind": each.kind, "from": timestamp(each.since), "to": timestamp(each.until)}
+            for each in facts.downs
+        ]
+    made["incomplete"] = facts.behind
+    return made
+
+
+def _spent_json(spent: Spent, key: str | None) -> dict[str, Any]:
+    named = {} if key is None else {key: spent.key}
+    usd = None if spent.usd is None else round(spent.usd, 9)
+    return {**named, "requests": spent.requests, "tokens": spent.tokens, "usd": usd, "estimated": spent.estimated}
+
+
+def _task_json(task: TaskFacts) -> dict[str, Any]:
+    return {
+        "id": task.id,
+        "text": task.text,
+        "for": task.whose,
+        "state": task.state,
+        "reason": task.reason,
+        "look_at": timestamp(task.look_at),
+        "created_at": timestamp(task.created_at),
+        "ended_at": timestamp(task.ended_at),
+        "projected_tokens": task.projected_tokens,
+        "actual_tokens": task.actual_tokens,
+        "actual_usd": task.actual_usd,
+    }
+
+
+def _window_json(window: WindowFacts) -> dict[str, Any]:
+    expected = (window.low, window.expected, window.high)
+    return {
+        "window": window.key,
+        "scope": window.scope,
+        "unit": window.unit,
+        "limit": window.limit,
+        "used": window.used,
+        "reserved": window.reserved,
+        "even": window.line,
+        "authorized": window.authorized,
+        "reset_at": timestamp(window.resets_at),
+        "reset_confidence": window.certainty,
+        "expected": None if None in expected else dict(zip(("low", "middle", "high"), expected, strict=True)),
+    }
