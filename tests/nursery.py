@@ -21,6 +21,7 @@ _context.set_forkserver_preload(
     [
         "tests.connectors.mortal",
         "tests.bot.commands.killed",
+        "tests.bot.reports.mortal",
         "register.database_server",
         "alembic.command",
         "fleet.sim.agent",
