@@ -49,7 +49,8 @@ async def holding(services: Services) -> tuple[LimitSettings, ...]:
     if budgeted is None:
         # No limit is to be lifted because somebody is in the middle of writing the file.
         raise UserError(f"The budgets of the roster are not known: {latest.problem}")
-    return limits_of(services.settings, budgeted, given)
+    limits = limits_of(services.settings, budgeted, given)
+    return limits if services.pace is None else await services.pace.enforced(limits)
 
 
 async def set_budget(ctx: Context, scope: str, limit: str, *, window: str | None, policy: str) -> Reply:

@@ -79,6 +79,8 @@ class Limit:
     may_raise: bool = False
     """Of an allowance of a launch: an admin's, which may be higher than what would hold without it. One that is not
     only lowers it."""
+    account: str | None = None
+    """Only what is used of this account counts, and only who uses it is bounded; None: of whatever account."""
     lift: int = 0
     """So much more may be used, in the same units,"""
     lift_until: float = 0.0
@@ -126,6 +128,20 @@ class Draw:
             f"account:{self.account}",
         )
 
+    @property
+    def every_scope(self) -> tuple[str, ...]:
+        """The same, and each as far as it is of this account."""
+        return (*self.scopes, *(_of_account(scope, self.account) for scope in self.scopes))
+
+
+def of_role(role: str, account: str) -> tuple[str, str]:
+    """The scopes on which the spending of a role with an account counts, besides those of who spent it."""
+    return f"role:{role}", _of_account(f"role:{role}", account)
+
+
+def _of_account(scope: str, account: str) -> str:
+    return f"{scope}/account:{account}"
+
 
 def amount_of(written: str | float | Decimal, unit: Unit) -> int:
     """The exact amount of a limit, from what a person wrote: weighted tokens, or USD, of which nano-USD are made.
@@ -156,7 +172,7 @@ def governing(limits: Iterable[Limit], draw: Draw) -> tuple[Limit, ...]:
     for whoever draws on its scope.
     """
     mine = draw.scopes
-    held = [limit for limit in limits if limit.scope in mine]
+    held = [limit for limit in limits if limit.scope in mine and limit.account in (None, draw.account)]
     allowances = [limit for limit in held if limit.kind == "allowance"]
     chosen: list[Limit] = []
     for scope in mine:
@@ -175,7 +191,9 @@ def counted_on(limit: Limit, draw: Draw) -> str:
     a window, what its launch spent. One that is set on a launch never counts another launch.
     """
     if limit.kind == "pool":
-        return limit.scope
-    if limit.window is None or limit.scope.startswith("launch:"):
-        return f"launch:{draw.launch_id}"
-    return f"agent:{draw.agent}"
+        counted = limit.scope
+    elif limit.window is None or limit.scope.startswith("launch:"):
+        counted = f"launch:{draw.launch_id}"
+    else:
+        counted = f"agent:{draw.agent}"
+    return counted if limit.account is None else _of_account(counted, limit.account)

@@ -172,7 +172,7 @@ class Gate:
         def attach(tally: Tally) -> None:
             for leases in self._leases.values():
                 for lease in leases:
-                    if tally.counted_on in lease.way.draw.scopes:
+                    if tally.counted_on in lease.way.draw.every_scope:
                         lease.hold(tally, 0)
 
         await self._tallies.arrange(settings, agents.values(), attach=attach)

@@ -77,6 +77,7 @@ def _limit(tally: Tally, agent: str | None, now: float) -> dict[str, Any]:
         "kind": limit.kind,
         "scope": limit.scope,
         "counted_on": tally.counted_on,
+        "account": limit.account,
         "unit": limit.unit,
         "limit": shown(limit.amount),
         "used": shown(standing.used),

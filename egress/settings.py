@@ -61,6 +61,8 @@ class LimitSettings(_Wire):
     policy: Policy = "cutoff"
     may_raise: bool = False
     """Of an allowance of a launch: an admin's, which may be higher than what would hold without it (budget.scopes)."""
+    account: str | None = None
+    """Only what is used of this account counts, and only who uses it is bounded; None: of whatever account."""
     lift: float = Field(default=0.0, ge=0)
     """So much more may be used, in the same unit: what is left of an authorization."""
     lift_until: float | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from budget.scopes import Draw, Limit, amount_of, counted_on, governing
+from budget.scopes import Draw, Limit, amount_of, counted_on, governing, of_role
 from budget.tokens import Weights
 from egress.standing import Spending, Tally, key
 from register.errors import MusterError
@@ -165,7 +165,7 @@ class Tallies:
                     provider=each.provider,
                     account=each.account,
                 )
-                for scope in (f"role:{each.role}",) if each.role else draw.scopes:
+                for scope in of_role(each.role, each.account) if each.role else draw.every_scope:
                     for tally in waiting.get((start, scope), ()):
                         if tally.spending.start == start:
                             tally.load(each.tokens, each.nano_usd, each.requests, weights)
@@ -202,6 +202,7 @@ def _limit(written: LimitSettings) -> Limit:
             window=written.window,
             policy=written.policy,
             may_raise=written.may_raise,
+            account=written.account,
             lift=amount_of(written.lift, written.unit) if written.lift and written.lift_until is not None else 0,
             lift_until=written.lift_until or 0.0,
         )

@@ -10,7 +10,7 @@ from budget.lines import Window
 from budget.scopes import Draw, Limit, governing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from bot.outlet.settings import Held
     from budget.quota import Reading
@@ -121,17 +121,19 @@ def budgeted(held: Sequence[Held], spenders: Mapping[str, Spender]) -> Iterator[
         if limit.kind == "pool" and not limit.is_whole:
             add(Budgeted(limit=limit, scope=limit.scope))
     allowances = [limit for limit in held if limit.kind == "allowance"]
-    # Which of them governs is a matter of scopes alone.
-    scopes = [
-        Limit(kind="allowance", scope=scope, amount=1) for scope in dict.fromkeys(each.scope for each in allowances)
-    ]
     for spender in spenders.values():
-        draw = Draw(agent=spender.name, launch_id=spender.launch_id, profiles=spender.profiles, provider="", account="")
-        governed = {limit.scope for limit in governing(scopes, draw)}
+        governed = governed_scopes((limit.scope for limit in allowances), spender)
         for limit in allowances:
             if limit.scope in governed and limit.window is not None:
                 add(Budgeted(limit=limit, scope=f"agent:{spender.name}"))
     yield from found.values()
+
+
+def governed_scopes(allowances: Iterable[str], spender: Spender) -> set[str]:
+    """Of the scopes on which allowances are set those whose hold for an agent: which of them is a matter of scopes."""
+    draw = Draw(agent=spender.name, launch_id=spender.launch_id, profiles=spender.profiles, provider="", account="")
+    limits = (Limit(kind="allowance", scope=scope, amount=1) for scope in dict.fromkeys(allowances))
+    return {limit.scope for limit in governing(limits, draw)}
 
 
 def starts(held: Sequence[Held], spenders: Mapping[str, Spender], quotas: Sequence[Quota], now: float) -> set[Start]:

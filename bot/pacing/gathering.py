@@ -118,7 +118,7 @@ class Gathering:
                 by_user.get((name, window)),
                 length_s=length,
             )
-            if reading.length_s is None and reading.resets_at is None:
+            if reading.length_s is None and (reading.resets_at is None or all(each.used is None for each in history)):
                 # A bound on requests in a minute, or a word of the provider's on all windows together.
                 continue
             found.append(Quota(account=name, name=window, reading=reading, per_token=per_token))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from bot.pacing import ends, standings
+from bot.pacing.enforced import enforced
 from bot.pacing.gathering import Gathering
 from bot.pacing.settings import policy_of
 from bot.pacing.snapshot import Snapshot
@@ -25,7 +26,7 @@ from register.queries import pacing
 from register.queries.pacing import Befell
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from bot.pacing.standings import Drawn
     from bot.services import Services
     from budget.lines import Cause, Policy
+    from budget.pacing import Standing
+    from egress.settings import LimitSettings
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +60,8 @@ class Pace:
     _callbacks: list[Callable[[], None]] = field(default_factory=list)
     _look: asyncio.Event = field(default_factory=asyncio.Event)
     _keeping: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _latest: tuple[Facts, Mapping[str, Standing]] | None = None
+    """What was found last, for the egress."""
     _logged: set[tuple[str, str, float]] = field(default_factory=set)
     """Events of windows that are written down."""
 
@@ -79,6 +84,21 @@ class Pace:
         """How strictly the pace is kept, as muster.yaml says."""
         settings = self.services.settings
         return policy_of(settings.pacing, settings.timezone)
+
+    async def enforced(self, limits: Sequence[LimitSettings]) -> tuple[LimitSettings, ...]:
+        """The limits as the egress is to hold them now: with shares of windows, and with what is authorized.
+
+        Args:
+            limits: in tokens and money.
+
+        Raises:
+            RegisterError: the register cannot be read.
+        """
+        if self._latest is None or not 0 <= self.services.clock() - self._latest[0].now < _EVERY_S:
+            async with self.services.store.read() as tx:
+                facts, drawn = await self._drawn(tx, None)
+            self._latest = facts, drawn.standings
+        return enforced(limits, *self._latest, self.policy)
 
     async def snapshot(self) -> Snapshot:
         """Every window as it stands now.
@@ -105,6 +125,7 @@ class Pace:
             now = self.services.clock()
             async with self.services.store.read() as tx:
                 facts, drawn = await self._drawn(tx, cause)
+            self._latest = facts, drawn.standings
             befell = [*_of_lines(drawn, now), *self._of_quotas(facts)]
             over = [row for row in facts.authorizations if row.until <= now or row.id in drawn.used_up]
             if not (befell or over or drawn.fresh or drawn.gone or drawn.drawn):

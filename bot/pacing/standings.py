@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from math import isfinite
 from typing import TYPE_CHECKING, Any, cast
 
 from bot.pacing.facts import windows_of
@@ -178,18 +179,10 @@ def _in_unit(window: Window, task: UnderWay) -> float:
 
 def line_from(written: Mapping[str, Any]) -> Line | None:
     """A line as it was kept; None: it cannot be read, and is drawn anew."""
+    known = {each.name: written[each.name] for each in fields(Line) if each.name in written}
     try:
-        at, used, limit = (float(written[name]) for name in ("drawn_at", "drawn_used", "limit"))
-        resets = written["resets_at"]
-        return Line(
-            window=str(written["window"]),
-            drawn_at=at,
-            drawn_used=used,
-            limit=limit,
-            resets_at=None if resets is None else float(resets),
-            cause=written["cause"],
-            ahead=float(written.get("ahead", 0.0)),
-            known=bool(written.get("known", True)),
-        )
-    except (KeyError, TypeError, ValueError):
+        line = Line(**known)
+        numbers = [line.drawn_at, line.drawn_used, line.limit, *([] if line.resets_at is None else [line.resets_at])]
+    except TypeError:
         return None
+    return line if all(isinstance(each, int | float) and isfinite(each) for each in numbers) else None

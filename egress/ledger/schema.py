@@ -69,9 +69,9 @@ _SCRIPTS: Final = (_FIRST,)
 #: What an egress of the same version that does not know it leaves alone: it can take its place again.
 _BESIDE: Final = """
 CREATE TABLE IF NOT EXISTS role_hours (
-    hour INTEGER NOT NULL, role TEXT NOT NULL, requests INTEGER NOT NULL, input INTEGER NOT NULL,
+    hour INTEGER NOT NULL, role TEXT NOT NULL, account TEXT NOT NULL, requests INTEGER NOT NULL, input INTEGER NOT NULL,
     output INTEGER NOT NULL, cache_read INTEGER NOT NULL, cache_write INTEGER NOT NULL, reasoning INTEGER NOT NULL,
-    nano_usd INTEGER NOT NULL, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL, PRIMARY KEY (hour, role)
+    nano_usd INTEGER NOT NULL, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL, PRIMARY KEY (hour, role, account)
 ) WITHOUT ROWID;
 INSERT OR IGNORE INTO meta VALUES ('summed_roles', 0);
 """

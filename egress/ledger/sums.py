@@ -35,7 +35,7 @@ class Used(NamedTuple):
     nano_usd: int
     """Of the requests whose price is known."""
     role: str = ""
-    """Set: this is what all of a role used, and who did is not said. Empty: of no role in particular."""
+    """Set: this is what all of a role used of the account, and who did is not said. Empty: of no role in particular."""
 
 
 def advance(connection: sqlite3.Connection) -> None:
@@ -55,9 +55,9 @@ def advance(connection: sqlite3.Connection) -> None:
     (summed,) = connection.execute("SELECT value FROM meta WHERE key = 'summed_roles'").fetchone()
     connection.execute(
         f"""INSERT INTO role_hours
-            SELECT CAST(ended_at / {HOUR_S} AS INTEGER) AS hour, role, count(*), sum(input), sum(output),
+            SELECT CAST(ended_at / {HOUR_S} AS INTEGER) AS hour, role, account, count(*), sum(input), sum(output),
                 sum(cache_read), sum(cache_write), sum(reasoning), coalesce(sum(nano_usd), 0), min(seq), max(seq)
-            FROM entries WHERE seq > ? AND role <> '' GROUP BY hour, role
+            FROM entries WHERE seq > ? AND role <> '' GROUP BY hour, role, account
             ON CONFLICT DO UPDATE SET requests = requests + excluded.requests, input = input + excluded.input,
                 output = output + excluded.output, cache_read = cache_read + excluded.cache_read,
                 cache_write = cache_write + excluded.cache_write, reasoning = reasoning + excluded.reasoning,
@@ -91,15 +91,15 @@ def since(connection: sqlite3.Connection, start: float) -> list[Used]:
         Used(
             agent="",
             launch_id="",
-            account="",
+            account=row[1],
             provider="",
             profiles=(),
-            requests=row[1],
-            tokens=Tokens(input=row[2], output=row[3], cache_read=row[4], cache_write=row[5], reasoning=row[6]),
-            nano_usd=row[7],
+            requests=row[2],
+            tokens=Tokens(input=row[3], output=row[4], cache_read=row[5], cache_write=row[6], reasoning=row[7]),
+            nano_usd=row[8],
             role=row[0],
         )
-        for row in _sums(connection, start, "role_hours", "role")
+        for row in _sums(connection, start, "role_hours", "role, account")
     ]
 
 
@@ -117,7 +117,7 @@ def _sums(connection: sqlite3.Connection, start: float, table: str, who: str) ->
         parts.append(
             f"SELECT {who}, 1, {_KINDS}, coalesce(nano_usd, 0) FROM entries"  # noqa: S608
             " WHERE seq BETWEEN :first AND :last AND ended_at >= :start AND ended_at < :end"
-            + (" AND role <> ''" if who == "role" else "")
+            + (" AND role <> ''" if table == "role_hours" else "")
         )
     return connection.execute(
         f"""SELECT {who}, sum(requests), sum(input), sum(output), sum(cache_read), sum(cache_write), sum(reasoning),

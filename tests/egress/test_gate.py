@@ -493,3 +493,17 @@ async def test_windows_from_a_moment_on_begin_when_a_providers_do(tmp_path: Path
         clock.now = begins + 18_000
         await home.use()
         assert home.limit()["used"] == 200
+
+
+@pytest.mark.parametrize("scope", ["role:coder", "agent:coder0", "profile:base", "host"])
+async def test_a_limit_of_one_account_leaves_the_others_alone(tmp_path: Path, scope: str) -> None:
+    async with house(tmp_path) as home:
+        await home.use()
+        await home.use(provider="openai", account="spare", api="responses")
+        await home.limits(pool(400, scope, account="main", window="day"))
+        assert home.limit(scope)["used"] == 200
+        await home.use(provider="openai", account="spare", api="responses")
+        await home.use()
+        assert home.limit(scope)["used"] == 400
+        await refusal(home)
+        await home.use(provider="openai", account="spare", api="responses")

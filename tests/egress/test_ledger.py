@@ -541,9 +541,12 @@ async def test_what_was_used_since_any_moment_is_what_the_entries_come_to(
                 }
                 counted = recount(path, start)
                 assert told == counted, start
-                of_roles = [(each.role, each.requests, each.nano_usd) for each in used if each.role]
-                requests, nano = (sum(each[column] for each in counted.values()) for column in (0, 2))
-                assert of_roles == ([("coder", requests, nano)] if requests else []), start
+                of_roles = {each.account: (each.requests, each.nano_usd) for each in used if each.role == "coder"}
+                for account in ("main", "spare"):
+                    rows = [each for who, each in counted.items() if who[2] == account]
+                    sums = sum(each[0] for each in rows), sum(each[2] for each in rows)
+                    assert of_roles.pop(account, (0, 0)) == sums, start
+                assert of_roles == {}
 
 
 async def test_a_ledger_from_before_roles_were_summed_up_counts_them_and_can_go_back(path: Path) -> None:
