@@ -3,52 +3,86 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bot import amounts, rendering
 from bot.commands.table import Reply
+from bot.outlet.copying import weighed
 from bot.timestamps import timestamp
 from register.exposure import exposed
-from register.queries import ledger
+from register.queries import ledger, spending
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from zoneinfo import ZoneInfo
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.commands.context import Context
     from bot.services import Services
     from bot.settings import Account
     from register.queries.ledger import Key, QuotaRow, Spent
 
-_DAY = 86_400.0
 #: Days that are summed up one by one when nobody says how many.
 _DAYS = 30
 #: Rows of a table in a room; of more, the largest.
 _ROWS = 40
 
 
-def midnight(now: float) -> float:
-    """When the day began, in UTC."""
-    return now // _DAY * _DAY
+def midnight(now: float, zone: ZoneInfo, *, days: int = 0) -> float:
+    """When the day began in a time zone, or the one so many days before."""
+    day = datetime.fromtimestamp(now, zone).date() - timedelta(days=days)
+    return datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Whole:
+    """A task from its beginning on, in weighted tokens; None: nobody knows."""
+
+    projected: float | None
+    actual: float | None
 
 
 async def show_spend(ctx: Context, by: Key, since: float | None) -> Reply:
-    now = ctx.services.clock()
-    begin = midnight(now) - (_DAYS - 1) * _DAY if by == "day" else midnight(now)
-    start = begin if since is None else now - since
-    async with ctx.services.store.read() as tx:
-        found = await ledger.spent(tx, by=by, since=start)
-    data = {"by": by, "since": timestamp(start), "rows": [_spent_json(by, each) for each in found]}
-    behind = ctx.services.outlet.behind() if ctx.services.outlet is not None else None
-    return Reply(_spent_text(found, by, now - start) + (f"\n\n⚠️ {behind}" if behind else ""), data)
+    services = ctx.services
+    now, zone = services.clock(), services.settings.timezone
+    start = midnight(now, zone, days=_DAYS - 1 if by == "day" else 0) if since is None else now - since
+    async with services.store.read() as tx:
+        found = await ledger.spent(tx, by=by, since=start, zone=zone)
+        wholes = await _wholes(tx, services, [each.key for each in found if each.key]) if by == "task" else {}
+    rows = [_spent_json(by, each) | _whole_json(by, wholes.get(each.key or "")) for each in found]
+    data = {"by": by, "since": timestamp(start), "zone": str(zone), "rows": rows}
+    behind = services.outlet.behind() if services.outlet is not None else None
+    return Reply(_spent_text(found, by, now - start, wholes) + (f"\n\n⚠️ {behind}" if behind else ""), data)
+
+
+async def _wholes(tx: AsyncConnection, services: Services, ids: Sequence[str]) -> dict[str, Whole]:
+    projected, used = await spending.projected(tx, ids), await spending.by_task(tx, ids)
+    weights = services.settings.budgets.weights
+    return {
+        task: Whole(projected=projected.get(task), actual=weighed(used[task], weights) if task in used else None)
+        for task in ids
+    }
 
 
 async def tokens_today(services: Services) -> dict[str, int] | None:
-    """What each agent used since midnight, in UTC, in tokens of all kinds; None: nobody knows all of it now."""
+    """What each agent used since midnight of the operator's zone, in tokens of all kinds; None: nobody knows it all."""
     if services.outlet is None or services.outlet.behind() is not None:
         return None
     async with services.store.read() as tx:
-        return await ledger.tokens_by_agent(tx, since=midnight(services.clock()))
+        return await ledger.tokens_by_agent(tx, since=midnight(services.clock(), services.settings.timezone))
+
+
+def _whole_json(by: Key, whole: Whole | None) -> dict[str, Any]:
+    if by != "task":
+        return {}
+    return {
+        "projected_tokens": None if whole is None else whole.projected,
+        "actual_tokens": None if whole is None else whole.actual,
+    }
 
 
 def _spent_json(by: Key, spent: Spent) -> dict[str, Any]:
@@ -65,7 +99,7 @@ def _spent_json(by: Key, spent: Spent) -> dict[str, Any]:
     }
 
 
-def _spent_text(found: Sequence[Spent], by: Key, seconds: float) -> str:
+def _spent_text(found: Sequence[Spent], by: Key, seconds: float, wholes: Mapping[str, Whole]) -> str:
     if not found:
         return f"Nothing was used in the last {rendering.span(seconds)}."
     rows = [
@@ -76,6 +110,7 @@ def _spent_text(found: Sequence[Spent], by: Key, seconds: float) -> str:
             amounts.tokens(each.cache_read_tokens + each.cache_write_tokens),
             amounts.tokens(each.output_tokens + each.reasoning_tokens),
             amounts.money(each.usd),
+            *_whole_text(by, wholes.get(each.key or "")),
         )
         for each in (found[-_ROWS:] if by == "day" else found[:_ROWS])
     ]
@@ -86,7 +121,20 @@ def _spent_text(found: Sequence[Spent], by: Key, seconds: float) -> str:
         if estimated
         else ""
     )
-    return rendering.table((by, "requests", "input", "cache", "output", "USD"), rows) + more + note
+    if by == "task":
+        note += (
+            "\n\nActual: what the task used since it began, beside what it was projected to use. Both as budgets "
+            "count tokens."
+        )
+    titles = (by, "requests", "input", "cache", "output", "USD", *(("projected", "actual") if by == "task" else ()))
+    return rendering.table(titles, rows) + more + note
+
+
+def _whole_text(by: Key, whole: Whole | None) -> tuple[str, ...]:
+    if by != "task":
+        return ()
+    known = (None, None) if whole is None else (whole.projected, whole.actual)
+    return tuple("-" if each is None else amounts.tokens(each) for each in known)
 
 
 async def show_accounts(ctx: Context) -> Reply:

@@ -18,9 +18,11 @@ async def spend(
 ) -> Reply:
     """What was used, as the providers reported it: requests, tokens by kind, and US dollars where a price is known.
 
+    Days are those of the timezone in muster.yaml; by task, what it was projected to use stands beside what it used.
+
     Args:
         by: what is summed up by: agent, role, task, account, model or day.
-        since: what was used in so long a time, such as 2h or 7d; otherwise since midnight (UTC), by day in thirty days.
+        since: what was used in so long a time, such as 2h or 7d; otherwise since midnight, by day in thirty days.
     """
     from bot.spending import show_spend
 

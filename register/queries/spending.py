@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Integer, and_, case, cast, func, literal, literal_column, or_, select, union_all
 
-from register.schema import ledger, spending
+from register.schema import ledger, spending, tasks
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -148,6 +148,17 @@ async def by_task(tx: AsyncConnection, ids: Collection[str]) -> dict[str, Sums]:
         part = spending.c.task.in_(wanted[begin : begin + _MANY])
         query = select(literal(0), spending.c.task, *_sums_of_hours()).where(part).group_by(spending.c.task)
         made |= {row[1]: _sums(row, 2) for row in await tx.execute(query)}
+    return made
+
+
+async def projected(tx: AsyncConnection, ids: Collection[str]) -> dict[str, float]:
+    """What these tasks were projected to use, in weighted tokens; those of which nothing was are not among them."""
+    made: dict[str, float] = {}
+    wanted = sorted(ids)
+    for begin in range(0, len(wanted), _MANY):
+        those = tasks.c.id.in_(wanted[begin : begin + _MANY])
+        query = select(tasks.c.id, tasks.c.projected_tokens).where(those, tasks.c.projected_tokens.is_not(None))
+        made |= {row[0]: row[1] for row in await tx.execute(query)}
     return made
 
 
