@@ -13,7 +13,7 @@ from bot.choices import offered
 from bot.commands.lines import command_line
 from bot.commands.table import Reply
 from bot.errors import UserError
-from register.queries import approvals
+from register.queries import approvals, results
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,6 +62,7 @@ async def answer(
         answer={"option": chosen.option, "always": choice == "always", "by": by, "source": source, "choice": choice},
         answered_at=now,
     )
+    await results.note(tx, approval.agent, "answer", now)
     verb = {"allow": "Allowed once", "always": "Allowed for always", "deny": "Denied"}[choice]
     return f"{verb}: {approval.agent}, {rendering.code(rendering.one_line(approval.title, 120))}."
 

@@ -13,7 +13,7 @@ from bot.errors import UserError
 from bot.stopping import silence_of
 from fleet.drift import ENDED
 from fleet.errors import FleetError
-from register.queries import agent_messages
+from register.queries import agent_messages, continuations
 
 if TYPE_CHECKING:
     from typing import Any
@@ -31,7 +31,12 @@ async def freeze_agent(ctx: Context, name: str, *, now: bool) -> Reply:
         return Reply(f"{name} is frozen already.{await _waiting(ctx, name)}", {"id": row.launch_id, "state": "frozen"})
     if now and ctx.services.outlet is not None:
         await ctx.services.outlet.close_to(row, "freeze", by=ctx.identity, id=ctx.run_id)
-    await ctx.commit("freeze", lambda tx: agents.wishes.freeze(tx, row, now=now))
+
+    async def act(tx: AsyncConnection) -> None:
+        await agents.wishes.freeze(tx, row, now=now)
+        await continuations.drop(tx, name, "it was frozen")
+
+    await ctx.commit("freeze", act)
     agents.look_again(name)
     back = f"{command_line(f'resume {name}')} brings it back"
     if row.state in ENDED:

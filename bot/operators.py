@@ -39,6 +39,11 @@ class Operator:
     set_at: float | None = None
 
 
+def is_person(identity: str) -> bool:
+    """Whether it is somebody who commands the fleet: no agent, and no part of Muster itself."""
+    return _IDENTITY.fullmatch(identity) is not None and not identity.startswith(("agent:", "muster:"))
+
+
 def owner_identity() -> str:
     """The identity of whoever runs Muster, in the terminal and on the gateway: ``terminal:ana``."""
     return f"terminal:{getpass.getuser()}"

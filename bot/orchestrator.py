@@ -26,6 +26,7 @@ from bot.commands import sections
 from bot.commands.completion import words_of
 from bot.commands.execution import Executor
 from bot.commands.table import TABLE, Permission
+from bot.continuing import Continuing
 from bot.conversations import Conversations
 from bot.doors.gateway import Gateway
 from bot.doors.tools import ToolDoor
@@ -213,6 +214,7 @@ async def _running(
         terminal=next((each for each in connectors.values() if each.kind == "terminal"), None),
     )
     services.questions = Questions(services)
+    services.continuing = Continuing(services)
     if egress is not None:
         services.outlet = Outlet(services=services, source=egress, environ=environ, host=socket.gethostname())
     executor = Executor(services)
@@ -306,6 +308,7 @@ async def _running(
             Job("sums", 3600.0, Recount(store).next),
             Job("logs", 30.0, lambda: bound_logs(paths, settings.retention.logs)),
             Job("journals", 3600.0, agents.prune),
+            Job("continuations", 5.0, services.continuing.look),
             Job("reports", 60.0, services.reports.sweep),
             Job("telemetry", 3600.0, lambda: telemetry.send(services)),
             Job("watchdog", settings.watchdog.every, watchdog.sweep),

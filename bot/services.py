@@ -85,6 +85,8 @@ class Services:
     """Windows and their even-spread lines (bot.pacing.pace.Pace)."""
     dispatcher: Any = None
     """Hands tasks to agents (scheduler.dispatch.Dispatcher)."""
+    continuing: Any = None
+    """Has agents go on that stopped at a limit (bot.continuing.Continuing)."""
     questions: Any = None
     """What is asked of operators besides permissions (bot.questions.Questions)."""
     reports: Any = None

@@ -103,7 +103,7 @@ async def opening(
     services: Services, plan: Plan, work: Work | None, *, asked: Mapping[str, str | None] | None = None
 ) -> Opening:
     """What is done of a session that a plan describes; see `start_for`."""
-    snapshot = await _snapshot(services)
+    snapshot = await snapshot_of(services)
     if not snapshot.standings:
         return Opening(step=ladder.Start(), plan=plan, wanted=plan, snapshot=snapshot)
     async with services.store.read() as tx:
@@ -138,7 +138,12 @@ async def opening(
     )
 
 
-async def _snapshot(services: Services) -> Snapshot:
+async def snapshot_of(services: Services) -> Snapshot:
+    """Every window as it stands now; none where nothing is paced.
+
+    Raises:
+        RegisterError: the register cannot be read.
+    """
     if services.pace is None:
         return Snapshot(now=services.clock(), policy=Policy())
     found: Snapshot = await services.pace.snapshot()
@@ -357,7 +362,7 @@ async def accounts_of(services: Services, row: AgentRow) -> Mapping[str, str]:
     accounts = await asyncio.to_thread(services.planner.choices_of, row)
     if not accounts:
         return {}
-    snapshot = await _snapshot(services)
+    snapshot = await snapshot_of(services)
     async with services.store.write(LEASED) as tx:
         found = await lease(services, tx, row, accounts, snapshot)
     services.delivery.wake()

@@ -16,7 +16,7 @@ from connectors import outbox
 from connectors.messages import OpenThread, Priority
 from fleet.drift import ENDED
 from fleet.names import AGENT_NAME, is_agent_name
-from register.queries import agent_messages, agents, peers
+from register.queries import agent_messages, agents, continuations, peers, results
 from register.queries.agents import AgentRow
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ class Wishes:
             await agents.add(tx, fresh)
         else:
             await agents.change(tx, request.name, **wish)
+        await self._begun(tx, request.name)
         if row is None or not row.keep_session:
             # Its introduction names those that are there now; later changes are news.
             others = onboarding.fleet(await agents.every(tx), but=request.name)
@@ -126,6 +127,11 @@ class Wishes:
             "revival": None,
         }
 
+    async def _begun(self, tx: AsyncConnection, name: str) -> None:
+        """It begins anew: nothing of it is to go on by itself, and what it spends is counted from here."""
+        await continuations.drop(tx, name, "it was started anew")
+        await results.note(tx, name, "launch", self.clock())
+
     async def _open_thread(self, tx: AsyncConnection, row: AgentRow, alias: str | None, *, loose: bool) -> None:
         model = f", {rendering.code(row.model)}" if row.model else ""
         warning = " It runs **without a sandbox**, as you: it could give Muster orders in your name." if loose else ""
@@ -139,6 +145,7 @@ class Wishes:
         """Write that the agent is not to run, and may be launched as something else next time."""
         ended = {"state": "stopped"} if row.state in {"failed", "frozen"} else {}
         await agents.change(tx, row.name, wanted="stopped", at_once=now, revival=None, **ended)
+        await continuations.drop(tx, row.name, "it was stopped")
 
     async def freeze(self, tx: AsyncConnection, row: AgentRow, *, now: bool) -> None:
         """Write that the agent is not to run before it is resumed as what it is."""
@@ -159,6 +166,7 @@ class Wishes:
         now = self.clock()
         await agents.change(tx, row.name, **self._running(run_id, by, at_once=found.at_once))
         await agent_messages.prolong(tx, row.name, until=now + self.patience)
+        await self._begun(tx, row.name)
         return True
 
     async def restart(
@@ -181,6 +189,9 @@ class Wishes:
         """
         if row.launch_id == run_id:
             return True
-        return await agents.change(
+        changed = await agents.change(
             tx, row.name, under=row.launch_id, **(settings or {}), **self._running(run_id, by, at_once=now)
         )
+        if changed:
+            await self._begun(tx, row.name)
+        return changed

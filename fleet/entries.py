@@ -288,6 +288,13 @@ class Common(_Block):
             "Absent: 200k with claude, and what the others do by themselves."
         ),
     )
+    auto_continue: bool | None = Field(
+        default=None,
+        description=(
+            "Whether it goes on by itself when the limit is over at which it stopped. Absent: what `pacing` of "
+            "muster.yaml says, or true."
+        ),
+    )
     env: dict[str, Value] = Field(
         default_factory=dict,
         description="All that it gets of the environment; secrets as env:NAME, file:PATH or keyring:NAME.",

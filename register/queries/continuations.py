@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 
-from register.schema import continuations
+from register.schema import agent_messages, continuations, ledger
 from register.store import insert_once
 
 if TYPE_CHECKING:
@@ -66,6 +66,31 @@ async def drop(tx: AsyncConnection, agent: str, why: str) -> int:
     """Let an agent not go on by itself: a person saw to it meanwhile. Says how many there were."""
     where = (continuations.c.agent == agent, continuations.c.state == "waiting")
     return (await tx.execute(update(continuations).where(*where).values(state="dropped", detail=why))).rowcount
+
+
+async def told_since(tx: AsyncConnection, agent: str, since: float) -> int:
+    """How often an agent that stopped since then was told to go on."""
+    those = (continuations.c.agent == agent, continuations.c.state == "done", continuations.c.stopped_at >= since)
+    return int(await tx.scalar(select(func.count()).select_from(continuations).where(*those)) or 0)
+
+
+async def turn_ended(tx: AsyncConnection, agent: str, since: float) -> str | None:
+    """The message of the last turn of an agent that ended since then; None: none did."""
+    table = agent_messages
+    those = (
+        table.c.agent == agent,
+        table.c.state.in_(("finished", "failed", "uncertain")),
+        table.c.updated_at >= since,
+    )
+    found: str | None = await tx.scalar(select(table.c.id).where(*those).order_by(table.c.updated_at.desc()).limit(1))
+    return found
+
+
+async def went_on(tx: AsyncConnection, agent: str, since: float) -> bool:
+    """Whether a model answered an agent on a request that began after then."""
+    day = int(since // 86_400)
+    those = (ledger.c.agent == agent, ledger.c.day >= day, ledger.c.started_at > since, ledger.c.status < 400)
+    return await tx.scalar(select(ledger.c.id).where(*those).limit(1)) is not None
 
 
 async def forget(tx: AsyncConnection, before: float) -> int:

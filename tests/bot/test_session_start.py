@@ -139,8 +139,8 @@ LADDER = "pacing: {ladder: [opus, sonnet, 'sim:tiny']}\nagents: {runtime: sim, s
 def paced(home: House) -> SetPace:
     assert home.orchestrator is not None
     services = home.orchestrator.services
-    services.pace = SetPace(services.clock)
-    return services.pace
+    pace = services.pace = SetPace(services.clock)
+    return pace
 
 
 async def accounts_used(home: House, requests: int) -> set[str]:

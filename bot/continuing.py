@@ -1,0 +1,307 @@
+"""Agents that stopped at a limit go on when it is over, one after the other.
+
+That an agent met a limit is written down in the transaction that copies the egress's word of it, so it outlives us.
+What becomes of it is decided later, from what the register says then: whether the agent has stopped at all, when the
+windows that hold it open, and whether anybody saw to it meanwhile. It is told to go on by one message, whose id is the
+continuation's own; so however often that is tried, it is said once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from bot import rendering
+from bot.commands.lines import command_line
+from bot.session_start import snapshot_of
+from budget.pacing import Cost, Waits, decide
+from fleet.attempts import task_of
+from fleet.drift import ENDED
+from fleet.revival import asked_for
+from register.crashpoints import declare
+from register.queries import account_leases, agents, continuations, ledger, tasks
+from register.queries.continuations import Continuation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.pacing.snapshot import Snapshot
+    from bot.services import Services
+    from egress.entries import Action, Entry
+    from register.queries.agents import AgentRow
+    from register.queries.ledger import QuotaRow
+
+log = structlog.get_logger(__name__)
+
+WAITS = declare("continuing.waits")
+GOES_ON = declare("continuing.goes_on")
+
+#: Who speaks to agents where no person does.
+MUSTER: Final = "muster"
+#: The clocks of egress and agent host are one, and what they write is not written at the same moment; seconds.
+_BEFORE_S = 10.0
+#: What was met and stopped nobody for so long was no stop, seconds.
+_NOT_STOPPED_S = 120.0
+#: Where nobody says when a limit is over it is looked again after so long, then twice as long, ..., seconds.
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 600.0, 6 * 3_600.0
+#: Who was told to go on and stopped again within so long is told after longer and longer, seconds.
+_SAME_TROUBLE_S = 2 * LONGEST_PAUSE_S
+#: Windows that the provider says are rejected have this word in their status (docs of both providers).
+_REJECTED = "rejected"
+
+
+@dataclass(slots=True)
+class Continuing:
+    """Of one host's agents."""
+
+    services: Services
+    _next: float = 0.0
+    """The next one goes on at this time or later, seconds since the epoch."""
+
+    # --- what was met -------------------------------------------------------------------------------------------
+
+    async def met_limit(self, tx: AsyncConnection, row: AgentRow, key: str, action: Action) -> None:
+        """An agent met a limit of ours; in the transaction that copies the egress's word of it."""
+        scope = str(action.detail.get("scope") or "")
+        await self._met(tx, row, cause=f"{key}/{row.name}", scope=scope, at=action.at)
+
+    async def met_provider(self, tx: AsyncConnection, entries: Iterable[Entry]) -> None:
+        """A provider turned requests away; in the transaction that copies them, after what it said of its windows."""
+        last = {entry.agent: entry for entry in entries if entry.status == 429}
+        if not last:
+            return
+        quotas = await ledger.quotas(tx)
+        for name, entry in last.items():
+            closed = [each for each in quotas if each.account == entry.account and _is_closed(each, entry.ended_at)]
+            row = await agents.get(tx, name)
+            if not closed or row is None:
+                continue  # it was about that request, and not about the account
+            # Of several windows that are closed the latest reset counts (docs of Anthropic's subscriptions).
+            window = max(closed, key=lambda each: each.reset_at or 0.0)
+            scope = f"account:{entry.account}/{window.window}"
+            await self._met(tx, row, cause=f"{entry.id}/429", scope=scope, at=entry.ended_at, resume_at=window.reset_at)
+
+    async def _met(
+        self, tx: AsyncConnection, row: AgentRow, *, cause: str, scope: str, at: float, resume_at: float | None = None
+    ) -> None:
+        if row.wanted == "stopped" or (row.started_at is not None and at < row.started_at):
+            return
+        for waiting in await continuations.waiting(tx, agent=row.name):
+            if asked_for(waiting.launch_id) != asked_for(row.launch_id):
+                continue
+            later = resume_at is not None and (waiting.resume_at is None or resume_at > waiting.resume_at)
+            if later or (scope and not waiting.scope):
+                times = {"resume_at": resume_at} if later else {}
+                await continuations.change(tx, waiting.id, scope=scope or waiting.scope, **times)
+            return
+        new = Continuation(
+            id=hashlib.blake2s(f"continue/{cause}".encode(), digest_size=8).hexdigest(),
+            agent=row.name,
+            launch_id=row.launch_id,
+            scope=scope,
+            stopped_at=at,
+            resume_at=resume_at,
+            state="waiting",
+        )
+        await continuations.add(tx, new)
+
+    # --- what becomes of it -------------------------------------------------------------------------------------
+
+    async def look(self) -> None:
+        """See to all that wait; a job calls it every few seconds.
+
+        Raises:
+            RegisterError: the register cannot be used.
+        """
+        async with self.services.store.read() as tx:
+            waiting = await continuations.waiting(tx)
+        if not waiting:
+            return
+        snapshot = await snapshot_of(self.services)
+        for each in waiting:
+            await self._see_to(each, snapshot)
+
+    async def _see_to(self, each: Continuation, snapshot: Snapshot) -> None:
+        now = self.services.clock()
+        async with self.services.store.read() as tx:
+            row = await agents.get(tx, each.agent)
+            why_not = await self._why_not(tx, row, each, now)
+        if why_not is not None:
+            await self._drop(each, why_not)
+            return
+        if row is None or self._is_busy(row):
+            return
+        at = each.resume_at
+        if at is None:
+            if _is_for_good(snapshot, each.scope):
+                await self._drop(each, "the limit has no window that begins anew")
+                return
+            async with self.services.store.read() as tx:
+                at = await self._resets_at(tx, row, each, snapshot)
+        if now < at or each.resume_at is None:
+            await self._wait(row, each, at)
+            return
+        async with self.services.store.read() as tx:
+            later = await self._still_held(tx, row, snapshot)
+        if later is not None:
+            pause = _pause(_tries(each))
+            await self._wait(row, each, max(later, now + pause) if later <= now else later, tries=_tries(each) + 1)
+        elif now >= self._next:
+            self._next = now + self.services.settings.pacing.stagger
+            await self._go_on(row, each)
+
+    def _is_busy(self, row: AgentRow) -> bool:
+        """Whether it is in a turn, or about to end or to begin: what it met may not have stopped it."""
+        if self.services.agents.in_turn(row.name):
+            return True
+        return row.wanted == "frozen" and row.state not in ENDED and row.state != "frozen"
+
+    async def _why_not(self, tx: AsyncConnection, row: AgentRow | None, each: Continuation, now: float) -> str | None:
+        """Why it does not go on by itself; None: it does, as far as is known."""
+        if row is None:
+            return "it is no more"
+        if asked_for(row.launch_id) != asked_for(each.launch_id) or row.wanted == "stopped":
+            return "it was stopped or launched anew"
+        if not self.is_on(row.name):
+            return "auto_continue is off"
+        if row.wanted == "frozen":
+            return None
+        stopped = await continuations.turn_ended(tx, row.name, each.stopped_at - _BEFORE_S)
+        if stopped is None and not self.services.agents.in_turn(row.name) and now - each.stopped_at > _NOT_STOPPED_S:
+            return "it was in no turn"
+        if await continuations.went_on(tx, row.name, each.stopped_at):
+            return "it went on by itself"
+        if stopped is not None and (task := task_of(stopped)) is not None:
+            found = await tasks.get(tx, task)
+            if found is not None and (found.state in ("queued", "cancelled", "done") or found.message != stopped):
+                return "its task is in the queue"
+        return None
+
+    def is_on(self, name: str) -> bool:
+        """Whether an agent goes on by itself, as the roster says, or else muster.yaml."""
+        lookout = self.services.lookout
+        entry = lookout.roster.entry(name) if lookout is not None else None
+        own = None if entry is None else entry.auto_continue
+        on: bool = self.services.settings.pacing.auto_continue if own is None else own
+        return on
+
+    async def _resets_at(self, tx: AsyncConnection, row: AgentRow, each: Continuation, snapshot: Snapshot) -> float:
+        """When the windows open that hold it; where nobody knows, a while from now."""
+        held = await self._still_held(tx, row, snapshot, scope=each.scope or None)
+        now = self.services.clock()
+        if held is not None and held > now:
+            return held
+        tries = await continuations.told_since(tx, each.agent, each.stopped_at - _SAME_TROUBLE_S)
+        return now + _pause(tries)
+
+    async def _still_held(
+        self, tx: AsyncConnection, row: AgentRow, snapshot: Snapshot, *, scope: str | None = None
+    ) -> float | None:
+        """When there is room for it, or `now` where there is none and nobody knows; None: there is room now."""
+        leased = await account_leases.of_agent(tx, row.name)
+        provider, account = next(iter(leased.items()), (None, None))
+        standings = snapshot.for_draw(
+            agent=row.name,
+            role=row.role,
+            runtime=row.runtime,
+            model=row.model,
+            profiles=self.services.planner.profile(row.sandbox).lineage,
+            provider=provider,
+            account=account,
+        )
+        if scope is not None:
+            closed = [
+                each.window.resets_at
+                for each in standings
+                if each.window.scope == scope
+                and each.window.known_use is not None
+                and each.window.known_use >= each.window.known_limit
+            ]
+            known = [at for at in closed if at is not None]
+            if known:
+                return max(known)
+        decision = decide(standings, Cost(tokens=0.0, usd=0.0), "normal", snapshot.now, snapshot.policy)
+        if not isinstance(decision, Waits) or decision.why in ("unknown", "price"):
+            return None
+        return decision.at if decision.at is not None else snapshot.now
+
+    # --- acting -------------------------------------------------------------------------------------------------
+
+    async def _wait(self, row: AgentRow, each: Continuation, at: float, *, tries: int | None = None) -> None:
+        """Write down when it goes on, and tell, once."""
+        teller = self.services.agents.teller
+        key = f"go-on/{each.id}"
+        if each.resume_at == at and each.detail is not None and tries is None:
+            return
+        detail = f"looked {tries if tries is not None else _tries(each)} times"
+        async with self.services.store.write(WAITS) as tx:
+            if not await continuations.change(tx, each.id, resume_at=at, detail=detail):
+                return
+            if tries is None:
+                scope = f" ({rendering.code(rendering.one_line(each.scope, 80))})" if each.scope else ""
+                keep = command_line(f"stop {row.name}")
+                await teller.note(
+                    tx,
+                    row,
+                    key,
+                    f"⏸ It stopped at a limit{scope}. It goes on by itself at about {teller.time_of_day(at)}, unless "
+                    f"somebody talks to it before; {keep} keeps it from that.",
+                )
+        self.services.delivery.wake()
+
+    async def _go_on(self, row: AgentRow, each: Continuation) -> None:
+        scope = f" ({each.scope})" if each.scope else ""
+        text = f"The limit that stopped you is over{scope}. Go on where you stopped."
+        agents_ = self.services.agents
+        async with self.services.store.write(GOES_ON) as tx:
+            now_row = await agents.get(tx, row.name)
+            if now_row is None or asked_for(now_row.launch_id) != asked_for(each.launch_id):
+                return
+            if not await continuations.change(tx, each.id, state="done", detail="told to go on"):
+                return
+            in_turn = await continuations.turn_ended(tx, row.name, each.stopped_at - _BEFORE_S) is not None
+            if now_row.wanted == "frozen":
+                await agents_.wishes.resume(tx, now_row, run_id=f"continue-{each.id}", by=MUSTER)
+            if in_turn:
+                await agents_.send(tx, now_row, text, message_id=f"go-on-{each.id}", by=MUSTER)
+            await agents_.teller.note(tx, now_row, f"go-on/{each.id}/now", "▶ The limit is over: it goes on.")
+        log.info("agent.goes_on", agent=row.name, continuation=each.id, scope=each.scope)
+        agents_.look_again(row.name)
+        agents_.bring_mail(row.name)
+        self.services.delivery.wake()
+
+    async def _drop(self, each: Continuation, why: str) -> None:
+        async with self.services.store.write(WAITS) as tx:
+            await continuations.change(tx, each.id, state="dropped", detail=why)
+        log.info("agent.does_not_go_on", agent=each.agent, continuation=each.id, reason=why)
+
+
+def _is_closed(quota: QuotaRow, at: float) -> bool:
+    """Whether a window has nothing left, and says when it has."""
+    if quota.reset_at is None or quota.reset_at <= at:
+        return False
+    over = quota.used is not None and quota.used >= 1.0
+    return over or quota.remaining == 0 or (quota.status or "").casefold() == _REJECTED
+
+
+def _is_for_good(snapshot: Snapshot, scope: str) -> bool:
+    """Whether a limit that was met holds until a person changes it."""
+    if scope.startswith("launch:"):
+        return True
+    windows = [each.window for each in snapshot.standings.values() if each.window.scope == scope]
+    met = [each for each in windows if each.known_use is not None and each.known_use >= each.known_limit]
+    return bool(met) and any(each.resets_at is None and each.length is None for each in met)
+
+
+def _tries(each: Continuation) -> int:
+    word = (each.detail or "").removeprefix("looked ").removesuffix(" times")
+    return int(word) if word.isdigit() else 0
+
+
+def _pause(tries: int) -> float:
+    return float(min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(tries, 20)))

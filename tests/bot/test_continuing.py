@@ -1,0 +1,185 @@
+"""Agents that stopped at a limit go on when it is over: once, one after the other, and not against an operator."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bot.continuing import FIRST_PAUSE_S, GOES_ON
+from register.queries import agents, continuations
+from tests.bot.house import house
+from tests.bot.paces import SetPace
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from register.queries.continuations import Continuation
+    from tests.bot.house import House
+
+DAY = 86_400.0
+BIG = "[[cache: 900000 0]] [[say: that was much]]"
+
+
+@pytest.fixture
+async def home(tmp_path: Path) -> AsyncIterator[House]:
+    async with house(tmp_path) as made:
+        yield made
+
+
+async def waiting(home: House) -> list[Continuation]:
+    assert home.orchestrator is not None
+    async with home.orchestrator.store.read() as tx:
+        return await continuations.waiting(tx)
+
+
+async def look(home: House, after: float = 0.0) -> None:
+    """Look as the job does, `after` seconds from now."""
+    assert home.orchestrator is not None
+    services = home.orchestrator.services
+    clock, services.clock = services.clock, lambda: time.time() + after
+    try:
+        await services.continuing.look()
+    finally:
+        services.clock = clock
+    services.delivery.wake()
+
+
+async def stopped(home: House, name: str = "coder0", policy: str = "cutoff") -> str:
+    """An agent that met its limit in the middle of a turn; its thread."""
+    thread = await home.launch(name)
+    await home.ask(f"!budget set agent:{name} 40k --window day --policy {policy}")
+    home.say(BIG, thread)
+    await home.heard(thread, "🔴" if policy == "cutoff" else "It is frozen")
+    async with asyncio.timeout(30):
+        while not [each for each in await waiting(home) if each.agent == name]:
+            await asyncio.sleep(0.02)
+    return thread
+
+
+async def told_to_go_on(home: House, thread: str) -> int:
+    """How often the agent said, as the built-in one does, what it was told."""
+    await home.chat.until(lambda: any("Go on where you stopped" in text for text in home.chat.texts(thread)), limit=30)
+    return sum("Go on where you stopped" in text for text in home.chat.texts(thread))
+
+
+async def test_at_the_reset_it_goes_on_once_and_both_is_told(home: House) -> None:
+    async with home.open():
+        thread = await stopped(home)
+        await look(home)
+        text = await home.heard(thread, "⏸ It stopped at a limit (`agent:coder0`)")
+        assert "It goes on by itself at about 00:00 (UTC)" in text
+        assert "`!stop coder0` keeps it from that" in text
+        await look(home)
+        assert len(await waiting(home)) == 1, "before the reset nothing happens"
+        await home.ask("!budget set agent:coder0 5M --window day")  # the egress's clock is the machine's
+    async with home.open():
+        await look(home, DAY + 60)
+        await look(home, DAY + 120)
+        assert await told_to_go_on(home, thread) == 1
+        await home.heard(thread, "▶ The limit is over: it goes on.")
+        assert not await waiting(home)
+
+
+async def test_one_that_the_egress_froze_is_brought_back(home: House) -> None:
+    async with home.open() as orchestrator:
+        thread = await stopped(home, policy="freeze")
+        async with asyncio.timeout(30):
+            while (await orchestrator.agents.get("coder0")).state != "frozen":
+                await asyncio.sleep(0.02)
+        await look(home)
+        await home.heard(thread, "⏸ It stopped at a limit")
+        await home.ask("!budget set agent:coder0 5M --window day")
+        await look(home, DAY + 60)
+        await home.heard(thread, "going on with its conversation")
+        assert await told_to_go_on(home, thread) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", ["!stop coder0", "!freeze coder0", "!restart coder0", "!send coder0 [[say: wait]]"])
+async def test_an_operator_who_saw_to_it_is_not_overruled(home: House, line: str) -> None:
+    async with home.open():
+        await stopped(home)
+        await home.ask(line)
+        assert not await waiting(home)
+
+
+async def test_it_can_be_switched_off_for_an_agent_and_for_all(tmp_path: Path) -> None:
+    roster = "agents:\n- {name: coder0, auto_continue: false}\n- {name: coder1}\n"
+    async with house(tmp_path, roster=roster) as home:
+        async with home.open() as orchestrator:
+            await orchestrator.services.lookout.roster.refresh()
+            thread = await stopped(home)
+            await look(home, DAY + 60)
+            assert not await waiting(home)
+            assert not any("⏸" in text or "Go on" in text for text in home.chat.texts(thread))
+            assert orchestrator.services.continuing.is_on("coder1")
+        home.paths.muster_yaml.write_text(home.paths.muster_yaml.read_text() + "pacing: {auto_continue: false}\n")
+        async with home.open() as orchestrator:
+            assert not orchestrator.services.continuing.is_on("coder1")
+
+
+@pytest.mark.slow
+async def test_many_go_on_one_after_the_other(home: House) -> None:
+    async with home.open():
+        for name in ("coder0", "coder1"):
+            await stopped(home, name)
+            await home.ask(f"!budget set agent:{name} 5M --window day")
+        await look(home)
+        await look(home, DAY + 60)
+        left = await waiting(home)
+        assert len(left) == 1
+        await look(home, DAY + 61)
+        assert await waiting(home) == left
+        await look(home, DAY + 120)
+        assert not await waiting(home)
+
+
+@pytest.mark.slow
+async def test_whose_limit_never_ends_or_who_was_in_no_turn_is_left_alone(home: House) -> None:
+    async with home.open() as orchestrator:
+        thread = await home.launch("coder0")
+        services = orchestrator.services
+        row = await home.row()
+
+        async def met(cause: str, scope: str) -> None:
+            action: Any = type("Met", (), {"detail": {"scope": scope}, "at": time.time()})
+            async with services.store.write(GOES_ON) as tx:
+                await services.continuing.met_limit(tx, row, cause, action)
+                await services.continuing.met_limit(tx, row, cause, action)
+
+        await met("one", f"launch:{row.launch_id}")
+        assert len(await waiting(home)) == 1
+        await look(home)
+        assert not await waiting(home)
+        await met("two", "agent:coder0")
+        await look(home, 600)
+        assert not await waiting(home)
+        assert not any("⏸" in text for text in home.chat.texts(thread))
+
+
+@pytest.mark.slow
+async def test_where_nobody_knows_the_reset_it_is_looked_again_after_longer_and_longer(home: House) -> None:
+    async with home.open() as orchestrator:
+        await stopped(home)
+        services = orchestrator.services
+        services.pace = SetPace(services.clock)
+        async with services.store.write(GOES_ON) as tx:
+            for each in await continuations.waiting(tx):
+                await continuations.change(tx, each.id, scope="provider:nobody")
+        pauses = []
+        for _ in range(3):
+            await look(home)
+            (each,) = await waiting(home)
+            assert each.resume_at is not None
+            pauses.append(each.resume_at - time.time())
+            async with services.store.write(GOES_ON) as tx:
+                await continuations.change(tx, each.id, state="done")
+                row = await agents.get(tx, "coder0")
+                assert row is not None
+                action: Any = type("Met", (), {"detail": {"scope": "provider:nobody"}, "at": time.time()})
+                await services.continuing.met_limit(tx, row, f"again {len(pauses)}", action)
+        assert pauses == pytest.approx([FIRST_PAUSE_S, 2 * FIRST_PAUSE_S, 4 * FIRST_PAUSE_S], abs=60)
