@@ -234,6 +234,8 @@ class Provider:
         if order is None and self._settings.chaos is not None:
             dice = random.Random(f"{self._settings.chaos}:{number}")  # noqa: S311
             order = chaos.orders(dice, api, stream=request.stream) + chaos.SAYING
+        if subscription and windows.turns_away(entry.at, request.model):
+            order = "[[error: 429 This plan has nothing left until its window begins anew.]]"
         steps = replies.reply(request, order)
         delivery = delivery_of(steps)
         envelope = Envelope(
@@ -254,7 +256,7 @@ class Provider:
             raise
         finally:
             usage = answer.usage
-            windows.spend(entry.at, usage.whole_input, usage.output)
+            windows.spend(entry.at, usage.whole_input, usage.output, request.model)
             await self.ledger.put(answer.entry(self._settings.clock()))
 
     def bill_input(self, request: Request, account: str) -> Usage:

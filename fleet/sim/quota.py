@@ -6,7 +6,7 @@ sends them; OpenAI's "Rate limits in headers"; `x-codex-` as Codex reads them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,10 @@ class Limits:
     output_tokens_per_minute: int = 90_000
     tokens_per_five_hours: int = 20_000_000
     tokens_per_week: int = 200_000_000
+    families: Mapping[str, int] = field(default_factory=dict)
+    """Of a week, what models of a family may have of it: those whose name holds the word."""
+    refuses: bool = False
+    """Whether a plan whose window is used up is turned away (429), as real ones are, and not only told."""
 
 
 class Windows:
@@ -35,21 +39,30 @@ class Windows:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         #: By length, the number of the latest window and its requests, input and output tokens.
-        self._latest: dict[float, tuple[int, tuple[int, int, int]]] = {}
+        self._latest: dict[tuple[float, str], tuple[int, tuple[int, int, int]]] = {}
 
-    def spend(self, now: float, input_tokens: int, output_tokens: int) -> None:
-        for length in (MINUTE, FIVE_HOURS, WEEK):
-            window, latest = int(now // length), self._latest.get(length)
+    def spend(self, now: float, input_tokens: int, output_tokens: int, model: str = "") -> None:
+        of_model = [(WEEK, family) for family in self.limits.families if family in model]
+        for key in ((MINUTE, ""), (FIVE_HOURS, ""), (WEEK, ""), *of_model):
+            window, latest = int(now // key[0]), self._latest.get(key)
             if latest is None or latest[0] < window:
-                self._latest[length] = (window, (1, input_tokens, output_tokens))
+                self._latest[key] = (window, (1, input_tokens, output_tokens))
             elif latest[0] == window:
                 requests, read, written = latest[1]
-                self._latest[length] = (window, (requests + 1, read + input_tokens, written + output_tokens))
+                self._latest[key] = (window, (requests + 1, read + input_tokens, written + output_tokens))
 
-    def used(self, now: float, length: float) -> tuple[int, int, int]:
+    def used(self, now: float, length: float, family: str = "") -> tuple[int, int, int]:
         """Requests, input and output tokens in the window that `now` lies in: a minute, five hours or a week."""
-        window, spent = self._latest.get(length, (-1, (0, 0, 0)))
+        window, spent = self._latest.get((length, family), (-1, (0, 0, 0)))
         return spent if window == int(now // length) else (0, 0, 0)
+
+    def turns_away(self, now: float, model: str) -> bool:
+        """Whether a plan has nothing left for this model."""
+        shares = [
+            *self._shares(now).values(),
+            *(self._share(now, each) for each in self.limits.families if each in model),
+        ]
+        return self.limits.refuses and max(shares) >= 1
 
     def headers(self, api: Api, now: float, *, subscription: bool) -> Mapping[str, str]:
         """What a response carries. `subscription`: the client logged in with a plan instead of an API key."""
@@ -82,6 +95,11 @@ class Windows:
             headers[f"{prefix}-{name}-status"] = _status(shares[length])
             headers[f"{prefix}-{name}-utilization"] = f"{shares[length]:.4f}"
             headers[f"{prefix}-{name}-reset"] = str(int(_end(now, length)))
+        for family in self.limits.families:
+            share = self._share(now, family)
+            headers[f"{prefix}-7d_{family}-status"] = _status(share)
+            headers[f"{prefix}-7d_{family}-utilization"] = f"{share:.4f}"
+            headers[f"{prefix}-7d_{family}-reset"] = str(int(_end(now, WEEK)))
         length = max(shares, key=lambda window: shares[window])
         headers[f"{prefix}-status"] = _status(shares[length])
         headers[f"{prefix}-reset"] = str(int(_end(now, length)))
@@ -111,6 +129,11 @@ class Windows:
             headers[f"x-codex-{name}-window-minutes"] = str(int(length // 60))
             headers[f"x-codex-{name}-reset-at"] = str(int(_end(now, length)))
         return headers
+
+    def _share(self, now: float, family: str) -> float:
+        """Of what models of a family may have in a week."""
+        _, read, written = self.used(now, WEEK, family)
+        return (read + written) / self.limits.families[family]
 
     def _shares(self, now: float) -> dict[float, float]:
         shares = {}

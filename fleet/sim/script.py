@@ -79,7 +79,7 @@ def _orders(path: Path, requests: dict[Any, Any]) -> tuple[tuple[tuple[int, int,
 
 
 def _limits(path: Path, source: dict[Any, Any]) -> Limits:
-    names = {f.name for f in dataclasses.fields(Limits)}
+    names = {f.name for f in dataclasses.fields(Limits)} - {"families", "refuses"}
     for key, value in source.items():
         if key not in names or not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ScriptError(

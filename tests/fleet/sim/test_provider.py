@@ -18,6 +18,7 @@ from fleet.sim.asking import Events
 from fleet.sim.conversation import AssistantText, Call, Request, Result, Segment, UserText
 from fleet.sim.directives import Fail, RunCommand, Say, Slow, UseTool, Wait
 from fleet.sim.provider import Provider, Settings, running
+from fleet.sim.quota import Limits
 from fleet.sim.tokens import Meter, PrefixCache
 
 if TYPE_CHECKING:
@@ -298,6 +299,27 @@ async def test_quota_counts_what_was_billed(client: Client) -> None:
     # The window of a minute may have begun anew in between.
     assert remaining[0] - remaining[1] in {spent, 0}
     assert reset.endswith("Z")
+
+
+async def test_a_plan_turns_away_models_whose_window_is_used_up_until_it_begins_anew() -> None:
+    now = 1_800_000_000.0
+    limits = Limits(families={"opus": 1000}, refuses=True)
+    given = Settings(script=script.Script(limits=limits), clock=lambda: now)
+    async with running(given) as provider, aiohttp.ClientSession() as session:
+        client = Client(provider, session)
+
+        async def ask(model: str, **headers: str) -> tuple[int, str]:
+            asked = question("anthropic", "[[cache: 0 2000]][[say: yes]]", model=model)
+            async with client.post(PATHS["anthropic"], asked, headers or {"Authorization": "Bearer k"}) as response:
+                await response.read()
+                return response.status, response.headers.get("anthropic-ratelimit-unified-7d_opus-status", "")
+
+        assert await ask("claude-opus-4-5") == (200, "allowed")
+        assert await ask("claude-opus-4-5") == (429, "rejected")
+        assert await ask("claude-sonnet-4-5") == (200, "rejected")
+        assert (await ask("claude-opus-4-5", **{"x-api-key": "k"}))[0] == 200, "an API key has no such windows"
+        now += 7 * 86_400
+        assert await ask("claude-opus-4-5") == (200, "allowed")
 
 
 @pytest.mark.parametrize("api", PATHS)
