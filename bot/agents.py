@@ -16,16 +16,14 @@ from bot import looking, rendering, reviving
 from bot.commands.lines import command_line
 from bot.errors import UserError
 from bot.keeping import Keeper
-from bot.operators import is_person
 from bot.reviving import Turnstile
 from bot.wishes import Wishes
 from fleet import journal, lifecycle, liveness, sweep
-from fleet.attempts import task_of
 from fleet.errors import FleetError
 from fleet.events import Position
 from register.crashpoints import declare
 from register.errors import is_away
-from register.queries import agent_messages, agents, approvals, continuations, results
+from register.queries import agent_messages, agents, approvals
 from register.queries.agent_messages import AgentMessage
 
 if TYPE_CHECKING:
@@ -80,6 +78,8 @@ class Agents:
     """Bytes of each agent's journal that stay after they were told."""
     leave_down: bool = False
     """Who is found down when Muster starts is left so."""
+    is_ours: Callable[[AgentRow], bool] = lambda _: True
+    """Whether an agent is this installation's to see to; all others are left alone (bot.homes)."""
     limits: Limits = field(default_factory=lambda: reviving.LIMITS)
     """How often an agent that falls is tried again."""
     turnstile: Turnstile = field(default_factory=Turnstile)
@@ -104,7 +104,7 @@ class Agents:
             # Commands that an earlier process began are taken up at once, and may have been here before.
             for keeper in self._keepers.values():
                 self._begin(keeper)
-            for row in rows:
+            for row in filter(self.is_ours, rows):
                 stopped = row.wanted == "stopped" and row.state == "stopped"
                 left_over = carried if stopped else None
                 self._keep(row.name, left_over=left_over, leave_down=self.leave_down)
@@ -126,6 +126,7 @@ class Agents:
                 turnstile=self.turnstile,
                 left_over=left_over,
                 leave_down=leave_down,
+                is_ours=self.is_ours,
                 limits=self.limits,
                 digest_after=self.digest_after,
             )
@@ -224,6 +225,8 @@ class Agents:
         return self._view(row, self.clock(), len(waiting), asking[0] if asking else None)
 
     def _view(self, row: AgentRow, now: float, waiting: int, asks: Approval | None) -> AgentView:
+        if not self.is_ours(row):
+            return looking.view_from_afar(row, waiting=waiting)
         keeper = self._keepers.get(row.name)
         return looking.view_of(
             row, keeper, now=now, waiting=waiting, asks=asks, fresh_s=self.fresh_for(row.name)
@@ -241,7 +244,7 @@ class Agents:
     async def prune(self) -> None:
         """Remove the oldest parts of journals that were told in full, beyond what is kept to look back at."""
         async with self.store.read() as tx:
-            rows = await agents.every(tx)
+            rows = [row for row in await agents.every(tx) if self.is_ours(row)]
             read = {row.name: await agents.position(tx, row.name) for row in rows}
         for row in rows:
             before = Position(read[row.name].view_incarnation, 0)
@@ -325,10 +328,7 @@ class Agents:
             updated_at=now,
             give_up_at=now + self.give_up_after,
         )
-        if await agent_messages.add(tx, message) and is_person(by) and task_of(message_id) is None:
-            # Somebody looked at it.
-            await continuations.drop(tx, row.name, f"{by} wrote to it")
-            await results.note(tx, row.name, "answer", now)
+        await agent_messages.add(tx, message)
         return message
 
     async def cancel(self, row: AgentRow, turn: str | None = None) -> bool:

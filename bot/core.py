@@ -137,6 +137,8 @@ async def _is_due(services: Services, name: str, stopped_with_us: frozenset[str]
                     row = await agents.get(tx, name)
                 if row is None:
                     return True
+                if not services.agents.is_ours(row):
+                    return False
                 if row.wanted != "running":
                     return row.wanted == "stopped" and name in stopped_with_us
                 if row.state in ENDED:

@@ -15,10 +15,12 @@ import structlog
 
 from bot import rendering
 from bot.errors import UserError
+from bot.homes import AgentElsewhere
 from register import leases
 from register.crashpoints import declare
 from register.errors import RegisterError
 from register.leases import LeaseHeld, LeaseLost
+from register.queries import agents
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -80,7 +82,9 @@ async def custody(ctx: Context, agent: str, doing: str) -> AsyncIterator[Context
 
     Raises:
         AgentBusy: another command is at it, and takes its time; an agent's command does not stop a person's `kill`.
+        AgentElsewhere: it belongs to another installation.
     """
+    await _make_sure_it_is_ours(ctx, agent)
     owner = f"{doing}{_BY}{ctx.identity}{_RUN}{ctx.run_id}"
     lease = await _acquired(ctx, agent, owner, over_agents=doing == _AT_ONCE)
     renewing = asyncio.create_task(_renew(ctx, lease), name=f"custody {agent}")
@@ -96,6 +100,13 @@ async def custody(ctx: Context, agent: str, doing: str) -> AsyncIterator[Context
     finally:
         renewing.cancel()
         await asyncio.wait([renewing])
+
+
+async def _make_sure_it_is_ours(ctx: Context, agent: str) -> None:
+    async with ctx.services.store.read() as tx:
+        row = await agents.get(tx, agent)
+    if row is not None and ctx.services.agents is not None and not ctx.services.agents.is_ours(row):
+        raise AgentElsewhere(row)
 
 
 async def _acquired(ctx: Context, agent: str, owner: str, *, over_agents: bool) -> Lease:

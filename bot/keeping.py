@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from bot.telling import Teller
     from bot.turns import ToolLine
     from fleet.events import Entry
+    from register.queries.agents import AgentRow
     from register.store import Store
 
 log = structlog.get_logger(__name__)
@@ -70,6 +71,8 @@ class Keeper:
     looks for itself."""
     leave_down: bool = False
     """One that is found down when Muster starts is left so."""
+    is_ours: Callable[[AgentRow], bool] = lambda _: True
+    """Whether it is this installation's to see to."""
     limits: Limits = field(default_factory=Limits)
     """How often it is tried again when it falls."""
     digest_after: int = 10
@@ -188,7 +191,11 @@ class Keeper:
         return True
 
     async def run(self) -> None:
-        """Keep the agent until cancelled."""
+        """Keep the agent until cancelled; one of another installation is not touched."""
+        async with self.store.read() as tx:
+            row = await agents.get(tx, self.name)
+        if row is not None and not self.is_ours(row):
+            return
         async with asyncio.TaskGroup() as tasks, self.beginning:
             await self._follower.take_up()
             self._begun.clear()

@@ -23,6 +23,8 @@ class Holder:
 
     pid: int
     host: str
+    note: str = ""
+    """What it says of itself."""
 
 
 class AlreadyRunning(UserError):
@@ -35,8 +37,12 @@ class AlreadyRunning(UserError):
 
 
 @contextmanager
-def only_one(path: Path) -> Iterator[None]:
+def only_one(path: Path, *, note: str = "") -> Iterator[None]:
     """Hold the lock for as long as the block runs.
+
+    Args:
+        path: its file.
+        note: what whoever finds it held is told.
 
     Raises:
         AlreadyRunning: somebody else holds it.
@@ -48,10 +54,10 @@ def only_one(path: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise AlreadyRunning(_read(descriptor)) from None
-        note = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode()
+        said = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "note": note}).encode()
         try:
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, note, 0)
+            os.pwrite(descriptor, said, 0)
         except OSError as error:
             raise UserError(f"{path} cannot be written: {error.strerror}. Make room on its disk.") from error
         yield
@@ -77,6 +83,6 @@ def holder(path: Path) -> Holder | None:
 def _read(descriptor: int) -> Holder | None:
     try:
         found = json.loads(os.pread(descriptor, 4096, 0))
-        return Holder(int(found["pid"]), str(found["host"]))
+        return Holder(int(found["pid"]), str(found["host"]), str(found.get("note", "")))
     except (ValueError, KeyError, TypeError):
         return None

@@ -12,12 +12,12 @@ from bot import rendering
 from fleet import liveness, revival
 from fleet.drift import ENDED
 from fleet.events import Closing
+from fleet.liveness import Liveness
 from fleet.revival import Record
 
 if TYPE_CHECKING:
     from bot.keeping import Keeper
     from fleet.control import HostStatus
-    from fleet.liveness import Liveness
     from register.queries.agents import AgentRow
     from register.queries.approvals import Approval
 
@@ -37,6 +37,8 @@ class AgentView:
     """Messages that wait for it."""
     tries_at: float | None = None
     """When it is started again by itself, in seconds since the epoch; None: it is not."""
+    elsewhere: bool = False
+    """It belongs to another installation, whose word for it is the last there is."""
 
 
 def view_of(
@@ -75,6 +77,14 @@ def view_of(
         queued=queued,
         tries_at=tries_at,
     )
+
+
+def view_from_afar(row: AgentRow, *, waiting: int = 0) -> AgentView:
+    """One agent of another installation. Who was to run may or may not; who was not, was last seen so."""
+    state = row.state if row.wanted != "running" and row.state in {*ENDED, "frozen"} else "unknown"
+    detail = f"it is on {rendering.one_line(row.host)}, whose Muster does not lead now"
+    verdict = Liveness(state=state, evidence="none", evidence_age_s=None, detail=detail)
+    return AgentView(row=row, liveness=verdict, status=None, activity=None, queued=waiting, elsewhere=True)
 
 
 def _activity(

@@ -56,12 +56,14 @@ class Lookout:
             erring = await agent_messages.erring(tx, since=since, begins=TURN_FAILED)
             pending = await approvals.in_states(tx, ["pending"])
         names = {view.row.name for view in views}
+        elsewhere = {view.row.name for view in views if view.elsewhere}
         return View(
             at=self.clock(),
             agents=[self._sighting(view, erring.get(view.row.name)) for view in views],
             questions=[
                 Question(id=each.id, agent=each.agent, asked_at=each.asked_at, expires_at=each.expires_at)
                 for each in pending
+                if each.agent not in elsewhere
             ],
             rostered=self.roster.names,
             workers=self.roster.workers,
@@ -74,7 +76,7 @@ class Lookout:
         """Who runs by what the roster no longer says."""
         if self.roster.names is None:
             return []
-        rows = [view.row for view in views]
+        rows = [view.row for view in views if not view.elsewhere]
         entries = {row.name: entry for row in rows if (entry := self.roster.entry(row.name)) is not None}
         return [change.agent for change in drift.changes(rows, entries) if change.kind == "restart"]
 
@@ -107,6 +109,7 @@ class Lookout:
             changed_at=row.stopped_at or row.started_at,
             turn=status.turn if status is not None else None,
             event_at=(status.event_at or status.turn_started_at) if status is not None else None,
+            elsewhere=view.elsewhere,
         )
 
 

@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from bot import assembling, connecting, core, health, session_start, tenure
+from bot import assembling, connecting, core, health, homes, session_start, tenure
 from bot.agents import Agents
 from bot.alarms import Alarms
 from bot.commands import sections
 from bot.commands.completion import words_of
 from bot.commands.execution import Executor
 from bot.commands.table import TABLE, Permission
-from bot.continuing import Continuing
 from bot.conversations import Conversations
 from bot.doors.gateway import Gateway
 from bot.doors.tools import ToolDoor
@@ -47,6 +46,7 @@ from bot.saying import Speaker
 from bot.services import Services
 from bot.stages import beside, within
 from bot.strangers import Strangers
+from bot.succession import Announcement
 from bot.telemetry import sending as telemetry
 from bot.telling import Teller
 from bot.upkeep import forgetting, versions
@@ -120,6 +120,7 @@ async def running(
     connectors: Mapping[str, Connector] | None = None,
     bring_up: bool = False,
     egress: Source | None = None,
+    stood_by: bool = False,
 ) -> AsyncIterator[Orchestrator]:
     """Start an orchestrator, and stop it at the end of the block.
 
@@ -132,17 +133,22 @@ async def running(
         bring_up: launch the persistent agents of the roster that do not run, and bring back those that should run and
             went down meanwhile.
         egress: where the egress is to be had. None: there is none, and agents use their accounts' keys themselves.
+        stood_by: it takes the place of another one, of which the room is told.
 
     Raises:
+        LeadLost: another orchestrator leads by now.
         UserError: it cannot be started; another one runs, or a folder or the register cannot be used.
     """
     paths.prepare()
     with only_one(paths.lock):
-        store = await open_register(settings, environ)
+        store = await open_register(settings, environ, home=homes.word_of(paths.installation))
+        succession = Announcement(
+            settings=settings, paths=paths, redact=redaction_of(settings, environ), clock=clock, stood_by=stood_by
+        )
         try:
             async with (
-                tenure.held(store, paths.state, clock) as lease,
-                beside("tenure", tenure.keep(store, lease, clock)),
+                tenure.held(store, paths.state, clock, succession) as lead,
+                beside("tenure", tenure.keep(store, lead, clock)),
                 _running(paths, settings, environ, store, clock, connectors or {}, bring_up, egress) as orchestrator,
                 beside("core", orchestrator.bring_up()) if bring_up else contextlib.nullcontext(),
             ):
@@ -214,7 +220,6 @@ async def _running(
         terminal=next((each for each in connectors.values() if each.kind == "terminal"), None),
     )
     services.questions = Questions(services)
-    services.continuing = Continuing(services)
     if egress is not None:
         services.outlet = Outlet(services=services, source=egress, environ=environ, host=socket.gethostname())
     executor = Executor(services)
@@ -252,6 +257,7 @@ async def _running(
         keep_journal=settings.retention.journals,
         fresh_for=roster.fresh_for,
         leave_down=not bring_up,
+        is_ours=(await homes.settled(store, homes.word_of(paths.installation))).is_ours,
     )
     words = Peers(
         send=agents.send,
@@ -308,7 +314,6 @@ async def _running(
             Job("sums", 3600.0, Recount(store).next),
             Job("logs", 30.0, lambda: bound_logs(paths, settings.retention.logs)),
             Job("journals", 3600.0, agents.prune),
-            Job("continuations", 5.0, services.continuing.look),
             Job("reports", 60.0, services.reports.sweep),
             Job("telemetry", 3600.0, lambda: telemetry.send(services)),
             Job("watchdog", settings.watchdog.every, watchdog.sweep),

@@ -4,7 +4,7 @@
 ``~/.config/muster``, state in ``~/.local/state/muster``)::
 
     CONFIG/muster.yaml  roster.yaml  roles/
-    STATE/register.db   muster.lock  muster.log  prompt-history  brought-down
+    STATE/register.db   muster.lock  standby.lock  installation  muster.log  prompt-history  brought-down
     STATE/agents/NAME/        an agent's private folder
     STATE/workspaces/NAME/    where it works, unless the roster says otherwise
     STATE/connectors/NAME/    what a connector keeps
@@ -118,6 +118,16 @@ class Paths:
     def lock(self) -> Path:
         """Held by the one running orchestrator."""
         return self.state / "muster.lock"
+
+    @property
+    def standby_lock(self) -> Path:
+        """Held by the one that waits to take its place."""
+        return self.state / "standby.lock"
+
+    @property
+    def installation(self) -> Path:
+        """A word that tells this installation from every other."""
+        return self.state / "installation"
 
     @property
     def log(self) -> Path:

@@ -20,13 +20,18 @@ if TYPE_CHECKING:
     from bot.paths import Paths
 
 
-async def open_register(settings: Settings, environ: Mapping[str, str]) -> Store:
-    """Open the register of this installation.
+async def open_register(settings: Settings, environ: Mapping[str, str], *, home: str | None = None) -> Store:
+    """Open the register of this installation, whose agents are marked with `home`.
 
     Raises:
         RegisterError: it cannot be used.
     """
-    return await Store.open(settings.register_url, password=password(settings.register_password, environ))
+    return await Store.open(settings.register_url, password=password(settings.register_password, environ), home=home)
+
+
+def is_shared(settings: Settings) -> bool:
+    """Whether the register is on a server, where a second orchestrator may stand by."""
+    return not settings.register_url.startswith("sqlite:")
 
 
 def password(reference: Reference | None, environ: Mapping[str, str]) -> Callable[[], str] | None:

@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bot import logs
 from bot.config import load
+from bot.lock import AlreadyRunning
 from bot.masking import redaction_of
 from bot.orchestrator import running, until_stopped
 from bot.outlet.process import EgressProcess, variables_of
+from bot.registers import is_shared
+from bot.standby import Standby
+from bot.tenure import LeadLost, RegisterInUse
 from bot.upkeep import switching
 from connectors.racing import first_of
 from register.queries import agent_messages
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Coroutine, Iterator, Mapping
     from pathlib import Path
 
     from bot.orchestrator import Orchestrator
@@ -34,6 +39,9 @@ async def up(paths: Paths, environ: Mapping[str, str], *, at_keyboard: bool, bri
         at_keyboard: attach standard input and output to the terminal connector, when there is one. At the end of the
             input Muster waits until everything that was said is dealt with, and stops.
         bring_up: launch the persistent agents of the roster that do not run.
+
+    Where the register is on a server and another orchestrator leads, this one stands by until it may lead; so does one
+    that was silent for so long that another leads.
     """
     if (cut_off := await switching.settle(paths, environ)) is not None:
         print(cut_off, file=sys.stderr)
@@ -41,18 +49,57 @@ async def up(paths: Paths, environ: Mapping[str, str], *, at_keyboard: bool, bri
     paths.prepare()
     redact = redaction_of(settings, environ)
     with log_to(paths.log if at_keyboard else None, redact):
+        for warning in settings.warnings:
+            print(warning, file=sys.stderr)
         egress = EgressProcess(paths, environ, variables_of(settings))
-        async with (
-            contextlib.aclosing(egress),
-            running(paths, settings, environ, bring_up=bring_up, egress=egress) as orchestrator,
-        ):
-            for warning in settings.warnings:
-                print(warning, file=sys.stderr)
-            if at_keyboard and orchestrator.terminal is not None:
-                await first_of(converse_at_keyboard(orchestrator), until_stopped(orchestrator))
-            else:
-                await until_stopped(orchestrator)
+        async with contextlib.aclosing(egress):
+
+            async def lead(stood_by: bool) -> None:
+                async with running(
+                    paths, settings, environ, bring_up=bring_up, egress=egress, stood_by=stood_by
+                ) as orchestrator:
+                    if at_keyboard and orchestrator.terminal is not None:
+                        await first_of(converse_at_keyboard(orchestrator), until_stopped(orchestrator))
+                    else:
+                        await until_stopped(orchestrator)
+
+            await _in_turn(lead, Standby(paths=paths, settings=settings, environ=environ, say=_say))
     return 0
+
+
+async def _in_turn(lead: Callable[[bool], Coroutine[Any, Any, None]], standby: Standby) -> None:
+    """Lead, and stand by whenever another one leads."""
+    stood_by = False
+    while True:
+        try:
+            # Each time that it leads is a task of its own: what ends one time does not reach into the next.
+            await asyncio.create_task(lead(stood_by))
+            return
+        except (AlreadyRunning, RegisterInUse, LeadLost) as refusal:
+            if not is_shared(standby.settings):
+                raise
+            if isinstance(refusal, LeadLost):
+                _say(str(refusal))
+        with _stopped_by_signals() as stop:
+            if not await standby.wait(stop):
+                return
+        stood_by = True
+
+
+@contextlib.contextmanager
+def _stopped_by_signals() -> Iterator[asyncio.Event]:
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield stop
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

@@ -285,6 +285,9 @@ class Sender:
             if self._connector.scope() != attempt.scope:
                 # It has logged in meanwhile, on another device: there, nobody knows what was tried before.
                 return TryLater(f"{self._name} has just changed its log-in", after=0.0)
+            if not self._store.in_time():
+                # Somebody else may send it by now, and would not know that we do.
+                return TryLater("the register was not reached for so long that another Muster may lead", after=1.0)
             async with asyncio.timeout(limit):
                 with around(SEND):
                     return await self._connector.send(

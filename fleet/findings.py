@@ -59,6 +59,8 @@ class Sighting:
     """When its last turn failed; None: it did not."""
     erred_for: str = ""
     """Why."""
+    elsewhere: bool = False
+    """Another installation sees to it: what holds of it is not known here, and not this one's to tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +158,7 @@ def found_in(view: View, limits: Limits) -> Found:
         findings.append(Finding(kind="unreadable", agent=ROSTER, cause=view.mistake.partition("\n")[0]))
     return Found(
         findings=findings,
-        unseen=frozenset(agent.name for agent in view.agents if _is_unseen(agent.liveness)),
+        unseen=frozenset(agent.name for agent in view.agents if agent.elsewhere or _is_unseen(agent.liveness)),
         roster_unknown=view.rostered is None,
     )
 
@@ -167,6 +169,8 @@ def _is_unseen(liveness: Liveness) -> bool:
 
 def _of_agent(agent: Sighting, now: float, limits: Limits) -> Iterable[Finding]:
     state, evidence = agent.liveness.state, agent.liveness.evidence
+    if agent.elsewhere:
+        return
     if state == "unknown":
         age = agent.liveness.evidence_age_s
         since = now - age if age is not None else None
@@ -213,6 +217,8 @@ def _drift(agents: Iterable[Sighting], rostered: Collection[str], workers: Colle
     known = set()
     for agent in agents:
         known.add(agent.name)
+        if agent.elsewhere:
+            continue
         if agent.name not in rostered and agent.liveness.state not in {"failed", "frozen", "stopped"}:
             yield Finding(kind="unrostered", agent=agent.name, passing=True)
     for name in rostered:

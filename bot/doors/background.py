@@ -10,9 +10,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from bot import brought_down
+from bot.config import load
 from bot.doors.client import Client
 from bot.errors import NotRunning, UserError
 from bot.lock import holder
+from bot.registers import is_shared
 from fleet.lifecycle import is_running
 from register.errors import MusterError
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from bot.lock import Holder
     from bot.paths import Paths
 
 #: Seconds in which a detached start must answer, an orchestrator stop, and agents stop.
@@ -39,7 +42,7 @@ def start(paths: Paths, environ: Mapping[str, str], *, bring_up: bool = True) ->
         MusterError: it runs already, or did not come up; the message has its last words.
     """
     running = holder(paths.lock)
-    if running is not None:
+    if running is not None and not _may_stand_by(paths):
         raise UserError(f"Muster is running here already (process {running.pid}). `muster down` stops it.")
     paths.prepare()
     options = [] if bring_up else ["--no-agents"]
@@ -62,16 +65,26 @@ def start(paths: Paths, environ: Mapping[str, str], *, bring_up: bool = True) ->
         os.close(descriptor)
     client = Client(paths.gateway_socket, retry_for=0)
 
+    def stands_by() -> Holder | None:
+        found = holder(paths.standby_lock)
+        return found if found is not None and found.pid == process.pid else None
+
     def up() -> bool:
         if process.poll() is not None:
             raise MusterError(f"Muster did not come up. Its last words:\n\n{_words_since(paths.log, begun)}")
         # Another process may answer there: one that had been started at the same time, and has the lock.
         owner = holder(paths.lock)
-        return owner is not None and owner.pid == process.pid and _answers(client)
+        return stands_by() is not None or (owner is not None and owner.pid == process.pid and _answers(client))
 
     if not _wait(up, START_LIMIT):
         raise MusterError(f"Muster was started (process {process.pid}) but does not answer yet. See {paths.log}.")
+    if (found := stands_by()) is not None:
+        return f"Muster stands by in the background (process {process.pid}), and logs to {paths.log}. {found.note}"
     return f"Muster runs in the background (process {process.pid}), and logs to {paths.log}."
+
+
+def _may_stand_by(paths: Paths) -> bool:
+    return holder(paths.standby_lock) is None and is_shared(load(paths))
 
 
 def stop(paths: Paths, *, agents_too: bool) -> str:
@@ -81,7 +94,11 @@ def stop(paths: Paths, *, agents_too: bool) -> str:
         NotRunning: there is no orchestrator to stop; the message names agents that run all the same.
         MusterError: it does not stop.
     """
+    # The one that stands by first, or it would take over.
+    waited = _end_standby(paths)
     running = holder(paths.lock)
+    if waited and (running is None or running.pid <= 0):
+        return "Muster stood by here, and is stopped."
     if running is None or running.pid <= 0:
         left = _left_running(paths) if agents_too else None
         if agents_too and left is None and _stop_egress(paths):
@@ -100,6 +117,18 @@ def stop(paths: Paths, *, agents_too: bool) -> str:
         return "Muster is stopped. Agents that were running go on."
     _stop_egress(paths)
     return "Muster and its agents are stopped." + (f" Stopped: {', '.join(stopped)}." if stopped else "")
+
+
+def _end_standby(paths: Paths) -> bool:
+    """End the one that stands by here. False: there is none, or it has just begun to lead."""
+    waiting = holder(paths.standby_lock)
+    if waiting is None or waiting.pid <= 0:
+        return False
+    os.kill(waiting.pid, signal.SIGTERM)
+    if not _wait(lambda: _gone(paths.standby_lock, waiting.pid), STOP_LIMIT):
+        raise MusterError(f"Muster stands by here (process {waiting.pid}), was told to stop and has not yet.")
+    running = holder(paths.lock)
+    return running is None or running.pid != waiting.pid
 
 
 def _stop_egress(paths: Paths) -> bool:

@@ -47,6 +47,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(run(sections.load(), words))
 
 
+def _of_standby() -> str | None:
+    """What to say where nobody listens, since the Muster here stands by."""
+    from bot.lock import holder
+    from bot.paths import Paths
+
+    waiting = holder(Paths.of(os.environ).standby_lock)
+    if waiting is None:
+        return None
+    return (
+        f"Muster stands by here (process {waiting.pid}) and answers nothing. {waiting.note} Ask where the one that "
+        "leads runs; `muster down` ends this one."
+    )
+
+
 def run(table: CommandTable, arguments: list[str], *, client: Callable[[], Client] | None = None) -> int:
     """Do what the words on the command line say; the exit status.
 
@@ -72,7 +86,7 @@ def run(table: CommandTable, arguments: list[str], *, client: Callable[[], Clien
         say("Interrupted.", error=True)
         return FAILED
     except NotRunning as error:
-        say(str(error), error=True)
+        say(_of_standby() or str(error), error=True)
         return NOT_RUNNING
     except UsageError as error:
         say(str(error), error=True)

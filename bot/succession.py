@@ -1,0 +1,77 @@
+"""The room hears once that another orchestrator leads: in the transaction by which it does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bot import rendering, tenure
+from bot.connecting import main_room
+from bot.errors import UserError
+from bot.saying import Place, Speaker
+from connectors import outbox
+from connectors.messages import Capabilities
+from register.queries import agents
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.config import Settings
+    from bot.paths import Paths
+    from register.leases import Lease
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Announcement:
+    """Puts it into the outbox (bot.tenure.Succession)."""
+
+    settings: Settings
+    paths: Paths
+    redact: Callable[[str], str]
+    clock: Callable[[], float]
+    stood_by: bool = False
+    """This one had been waiting; an orchestrator that is merely started again is no news."""
+
+    async def __call__(self, tx: AsyncConnection, lease: Lease, before: Lease | None, now: float) -> None:
+        if before is None or not (self.stood_by or not before.owner.endswith(tenure.whereabouts(self.paths.state))):
+            return
+        place = await self._place(tx)
+        if place is None:
+            return
+        words = self.redact(text(lease, before, now, self.paths.state))
+        speaker = Speaker(self.paths.outgoing)
+        for outbound in speaker.say(f"lead/{lease.token}", words, place, Capabilities()):
+            await outbox.put(tx, outbound, self.clock())
+
+    async def _place(self, tx: AsyncConnection) -> Place | None:
+        try:
+            connector, room = main_room(self.settings)(None)
+        except UserError:
+            # Nobody said which room is the main one: then it is where the agents are launched.
+            rows = await agents.every(tx)
+            if not rows:
+                return None
+            newest = max(rows, key=lambda row: row.started_at or 0.0)
+            connector, room = newest.connector, newest.room
+        return Place(connector, conversation=room)
+
+
+def text(lease: Lease, before: Lease, now: float, state: Path) -> str:
+    """What is said, as Markdown."""
+    new, old = (rendering.code(rendering.one_line(each.owner, 300)) for each in (lease, before))
+    others = "" if before.owner.endswith(tenure.whereabouts(state)) else (
+        " The agents of that machine go on without being heard, and are shown as unknown, until its Muster leads again."
+    )  # fmt: skip
+    return f"⇄ Muster is led by {new} now, since {old} {_end(before, now)}.{others}"
+
+
+def _end(before: Lease, now: float) -> str:
+    if before.until == tenure.LET_GO:
+        return "ended"
+    if before.until > now:
+        return "ended without a word"
+    last = before.until - tenure.SHARED_DURATION
+    return f"was silent for {rendering.span(max(0.0, now - last))}"
