@@ -22,7 +22,8 @@ PANELS: Final = 4
 _TOP: Final = 1.5
 #: Labels below a panel.
 _TICKS: Final = 5
-_DAY: Final = 86_400.0
+_HOUR: Final = 3_600.0
+_DAY: Final = 24 * _HOUR
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,18 +108,15 @@ def _panel(window: WindowFacts, zone: ZoneInfo, now: float, redact: Callable[[st
 
 
 def _ticks(begin: float, end: float, zone: ZoneInfo) -> list[tuple[float, str]]:
-    """Midnights of long windows, full hours of short ones; a few of them."""
+    """Midnights of long windows, full hours of short ones, on the clock on the wall; a few of them."""
     length = end - begin
     if length >= 2 * _DAY:
-        first = datetime.fromtimestamp(begin, zone).date() + timedelta(days=1)
-        days = [first + timedelta(days=count) for count in range(int(length // _DAY) + 1)]
-        moments = [datetime(day.year, day.month, day.day, tzinfo=zone) for day in days]
-        written = "%a" if length <= 8 * _DAY else "%-d %b"
+        step, written = 24, "%a" if length <= 8 * _DAY else "%-d %b"
     else:
-        step = 3600 if length <= 6 * 3600 else 6 * 3600
-        first_hour = int(begin // step + 1) * step
-        moments = [datetime.fromtimestamp(at, zone) for at in range(first_hour, int(end) + 1, step)]
-        written = "%H:%M"
-    inside = [moment for moment in moments if begin <= moment.timestamp() <= end]
+        step, written = 1 if length <= 6 * _HOUR else 6, "%H:%M"
+    first = datetime.fromtimestamp(begin, zone).date()
+    days = (first + timedelta(days=count) for count in range(int(length // _DAY) + 2))
+    moments = (datetime(day.year, day.month, day.day, hour, tzinfo=zone) for day in days for hour in range(0, 24, step))
+    inside = [moment for moment in moments if begin < moment.timestamp() <= end]
     every = -(-len(inside) // _TICKS) if len(inside) > _TICKS + 2 else 1
     return [(moment.timestamp(), f"{moment:{written}}") for moment in inside[::every]]
