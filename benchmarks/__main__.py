@@ -27,14 +27,16 @@ BENCHMARKS = {
     "memory": "the orchestrator with two agents, and an agent host",
     "roster": "reading and checking a roster of 1,000 and of 10,000 agents",
     "fleet_size": "!ps, the sweep and the start with 10, 100 and 1,000 agents",
+    "pacing": "how long windows of seven days last at an even pace, beside greedy and whole days",
     "egress": "the metering proxy beside a direct connection and other proxies",
+    "ledger_queries": "sums of a ledger of 1,000,000 requests on SQLite",
     "backlog": "1,000 commands that were written while the bot was down",
 }
 
 
 def main() -> int:
     """Run what was asked for; the exit status."""
-    listing = "\n".join(f"  {name:<12} {what}" for name, what in BENCHMARKS.items())
+    listing = "\n".join(f"  {name:<14} {what}" for name, what in BENCHMARKS.items())
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=f"Measure what Muster costs.\n\n{listing}",

@@ -62,6 +62,9 @@ class Window:
     """In `unit`. None: not known, as nothing was observed, or too long ago."""
     used_at: float | None = None
     """When that was observed."""
+    at_least: float | None = None
+    """Where the use is not known: what it surely has come to, as what was observed last and what went through here
+    since. Work that would not fit even then does not begin."""
     per_token: float | None = None
     """Of a window in shares: what one weighted token is of it, as learned. None: not known yet."""
     hard: bool = True
@@ -77,6 +80,14 @@ class Window:
     def known_use(self) -> float | None:
         """What is used, at least 0; None: not known."""
         return max(0.0, self.used) if self.used is not None and math.isfinite(self.used) else None
+
+    @property
+    def least_use(self) -> float:
+        """What is used, or where that is not known, at least."""
+        known = self.known_use
+        if known is not None:
+            return known
+        return max(0.0, self.at_least) if self.at_least is not None and math.isfinite(self.at_least) else 0.0
 
     @property
     def known_limit(self) -> float:
@@ -170,7 +181,7 @@ def redrawn(
     if found is None:
         return None
     used = window.known_use
-    start, ahead = used or 0.0, 0.0
+    start, ahead = window.least_use, 0.0
     if line is not None and line.known and found in ("limit", "authorization", "observation"):
         scale = window.known_limit / line.limit if line.limit > 0 else 0.0
         before = line_at(line, now) * min(1.0, scale)
@@ -179,7 +190,7 @@ def redrawn(
     return Line(
         window=window.key,
         drawn_at=now,
-        drawn_used=used or 0.0,
+        drawn_used=window.least_use,
         level=start,
         limit=window.known_limit,
         resets_at=_reset(window, now),

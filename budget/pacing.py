@@ -33,6 +33,7 @@ from budget.lines import (
     next_turn,
     redrawn,
 )
+from budget.reserve import outer
 from budget.standings import Authorization, Standing, Urgency, admissible, amount_of, ceiling, settled, utmost, worth
 
 if TYPE_CHECKING:
@@ -67,10 +68,13 @@ __all__ = [
 
 Why: TypeAlias = Literal["pace", "limit", "unknown", "price"]
 
-#: The high quantile where only the p80 is known, as a multiple of it: p95 over p80 of costs as they are found.
-HIGH_OF_PROJECTED = 1.6
 #: The margin for tasks that cost more than projected is at most this share of a window.
 MARGIN = 0.1
+#: In this last part of a window that margin shrinks to nothing.
+ENDING = 0.03
+#: From the first of these parts of a window to the second the quantile that is asked for rises: in steps beyond p90
+#: (budget.reserve.outer), from the first number to the second.
+LATE, LATE_STEPS = (0.75, 0.95), (1.0, 3.0)
 #: Amounts that differ by no more than this share of a limit are the same.
 _LEAST = 1e-9
 #: So many times a line is thought to be drawn anew, to tell when something would fit: more than the days of a year.
@@ -190,16 +194,16 @@ def _waits(standing: Standing, cost: Cost, urgency: Urgency, now: float, policy:
     name = _name(window)
     if wanted is None and window.unit == "usd":
         return waits("price", f"{name} is in USD, and no price is known of what this would cost.")
-    used = window.known_use
-    if wanted is None or used is None:
-        what = "what is used of it is not known" if used is None else "what a token is of it is not known yet"
+    used = window.least_use
+    if wanted is None or window.known_use is None:
+        what = "what a token is of it is not known yet" if wanted is None else "what is used of it is not known"
         if standing.is_busy:
             return waits("unknown", f"{name}: {what}, so that one task runs at a time, and one is under way.")
         if wanted is not None and wanted > window.known_limit:
             return waits("limit", _too_large(window, wanted))
-        if used is None or used < ceiling(standing, urgency, now, policy):
-            return None
-        wanted = 0.0
+        if wanted is None or (window.known_use is None and window.at_least is None):
+            # One task, whatever it needs, as long as what is known to be used is less than the pace allows.
+            wanted = 0.0
     short = _short(standing, wanted, cost, urgency, now, policy)
     if short <= 0:
         return None
@@ -228,7 +232,7 @@ def _waits(standing: Standing, cost: Cost, urgency: Urgency, now: float, policy:
 
 def _short(standing: Standing, wanted: float, cost: Cost, urgency: Urgency, now: float, policy: Policy) -> float:
     """By how much a task does not fit; at most 0: it fits."""
-    window, used = standing.window, standing.window.known_use or 0.0
+    window, used = standing.window, standing.window.least_use
     free = ceiling(standing, urgency, now, policy) - used - standing.held
     if wanted <= 0:
         # What is known to cost nothing, or cannot be told, fits where there is anything left at all.
@@ -278,7 +282,7 @@ def _within(
             return high
         if reset is not None and ends >= reset:
             return None
-        window = replace(standing.window, used=(standing.window.known_use or 0.0) + standing.held)
+        window = replace(standing.window, used=standing.window.least_use + standing.held)
         standing = replace(
             standing,
             window=window,
@@ -300,9 +304,25 @@ def _margin(standing: Standing, cost: Cost, wanted: float, now: float) -> float:
     if not window.hard:
         return 0.0
     high = _in_unit(window, cost.high_tokens, cost.high_usd) if cost.high_tokens is not None else None
-    more = wanted * (HIGH_OF_PROJECTED - 1) if high is None else high - wanted
-    margin = min(more, MARGIN * window.known_limit, (window.known_limit - wanted) / 2)
+    more = outer(wanted, high, _steps(window, now)) - wanted
+    margin = min(more, MARGIN * window.known_limit, (window.known_limit - wanted) / 2) * _patience(window, now)
     return max(0.0, margin - sum(worth(one, window, one.left(now)) for one in standing.authorizations))
+
+
+def _steps(window: Window, now: float) -> float:
+    """How far beyond the p90 a task may cost and still must fit: near its end a window cannot make good for one."""
+    if window.length is None or window.resets_at is None:
+        return LATE_STEPS[0]
+    part = 1 - (window.resets_at - now) / window.length
+    rise = min(1.0, max(0.0, (part - LATE[0]) / (LATE[1] - LATE[0])))
+    return LATE_STEPS[0] + (LATE_STEPS[1] - LATE_STEPS[0]) * rise
+
+
+def _patience(window: Window, now: float) -> float:
+    """How much of the margin is kept: all of it, until the window is nearly over. What is left then is lost."""
+    if window.length is None or window.resets_at is None:
+        return 1.0
+    return min(1.0, max(0.0, window.resets_at - now) / (ENDING * window.length))
 
 
 def _in_unit(window: Window, tokens: float | None, usd: float | None) -> float | None:

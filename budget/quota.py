@@ -14,7 +14,7 @@ is evidence, and never more than that:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from budget.lines import JITTER_S, ROUNDING, Window
@@ -34,8 +34,11 @@ FRESH_S = 15 * 60.0
 STALE_AFTER = 0.1
 #: but not before `FRESH_S`, and not after this.
 STALE_AT_MOST_S = 12 * 3_600.0
-#: Of observations within so many seconds of one another in one window, the highest counts: the others are late.
-LATE_S = 600.0
+#: Observations may say what was the case so long ago, as a share of the window's length: of those within that time, the
+#: one counts that comes to the most with what went through here since it was made.
+LATE = 1 / 84
+#: But no shorter than this, and no longer than that.
+_LATE_S = (600.0, 7_200.0)
 #: No window is longer.
 _LONGEST_S = 400 * 86_400.0
 #: A use above this share is no share.
@@ -47,7 +50,7 @@ _SAME_LENGTH = 0.02
 #: More than this share of a window beyond what went through here is somebody else's spending.
 _ELSEWHERE = 0.03
 #: A step of the use from which a rate is learned: small against it are rounding to whole percents, and lateness.
-_STEP = 0.03
+_STEP = 0.05
 #: So many steps are remembered.
 _STEPS = 24
 
@@ -95,6 +98,8 @@ class Reading:
     length_s: float | None
     certainty: Certainty
     """How the reset is known."""
+    at_least: float | None = None
+    """Where `used` is unknown: what it surely has come to; None: not known either."""
     events: tuple[Event, ...] = ()
 
     def window(
@@ -117,6 +122,7 @@ class Reading:
             certainty=self.certainty,
             used=self.used,
             used_at=self.used_at,
+            at_least=self.at_least,
             per_token=per_token,
         )
 
@@ -148,8 +154,13 @@ def read(
     current = segments[-1] if segments else []
     length = _last(row.length_s for row in current) or _length(length_s)
     reset, certainty, is_over = _reset(current, len(segments) > 1, length, reset_by_user, now)
-    used, used_at = None, None
+    spent = spent_since if 0 <= spent_since < math.inf else None
+    rate = per_token if per_token is not None and 0 <= per_token < math.inf else None
+    used, used_at, at_least = None, None, None
     if is_over is not None:
+        if spent is not None and rate is not None and length is not None and now < is_over + length:
+            # Some of it went through before the reset; it is not told which.
+            at_least = spent * rate
         events.append(
             Event(
                 kind="reset",
@@ -158,11 +169,14 @@ def read(
             )
         )
     else:
-        used, used_at, about = _used(current, spent_since, now, per_token, length)
+        counted = _counted(current, spent or 0.0, rate or 0.0, length)
+        used, used_at, about = _used(current, counted, spent, rate, now, length)
+        at_least = counted if used is None else None
         events += about
     return Reading(
         used=used,
         used_at=used_at,
+        at_least=at_least,
         begins_at=None if reset is None or length is None else reset - length,
         resets_at=reset,
         length_s=length,
@@ -190,7 +204,8 @@ def capacity(history: Sequence[Seen]) -> float | None:
             if used > 1.0:
                 break
             more, spent = used - low_used, tokens - low_tokens
-            if more < 0 or spent < 0:
+            if spent < 0:
+                # Counted by another: nothing joins the two.
                 low_used, low_tokens = used, tokens
             elif more >= _STEP and spent > 0:
                 steps.append((more / spent, more))
@@ -226,31 +241,50 @@ def _reset(
     return base + length * (math.floor((now - base) / length) + 1), "estimated", ended
 
 
-def _used(
-    rows: Sequence[Seen], spent_since: float, now: float, per_token: float | None, length: float | None
-) -> tuple[float | None, float | None, list[Event]]:
+def _counted(rows: Sequence[Seen], spent: float, rate: float, length: float | None) -> float | None:
+    """What the observations come to with what went through here since; None: nothing was observed."""
     told = [row for row in rows if row.used is not None]
     if not told:
+        return None
+    last = told[-1]
+    most = 0.0
+    for row in reversed(told):
+        if last.seen_at - row.seen_at > late_by(length) or row.used is None:
+            break
+        between = 0.0 if row.tokens is None or last.tokens is None else max(0.0, last.tokens - row.tokens)
+        most = max(most, row.used + (between + spent) * rate)
+    return most
+
+
+def _used(
+    rows: Sequence[Seen],
+    counted: float | None,
+    spent: float | None,
+    rate: float | None,
+    now: float,
+    length: float | None,
+) -> tuple[float | None, float | None, list[Event]]:
+    told = [row for row in rows if row.used is not None]
+    if not told or counted is None:
         return None, None, []
     last = told[-1]
-    assert last.used is not None
-    spent = spent_since if math.isfinite(spent_since) and spent_since >= 0 else None
-    rate = per_token if per_token is not None and math.isfinite(per_token) and per_token >= 0 else None
-    used = last.used + (spent or 0.0) * (rate or 0.0)
-    for row in told[:-1]:
-        if row.used is not None and row.used > last.used and last.seen_at - row.seen_at <= LATE_S:
-            used = max(used, row.used + (spent or 0.0) * (rate or 0.0))
-    if last.used >= 1:
+    if (last.used or 0.0) >= 1:
         # What is used up stays so until the reset, however long ago that was seen.
-        return used, last.seen_at, []
+        return counted, last.seen_at, []
     age = now - last.seen_at
     good_for = stale_after(length)
     if age > good_for:
-        text = f"It was observed last {_hours(good_for)} ago and longer: what is used of it counts as unknown."
+        text = f"Nothing was observed of it for {_hours(good_for)}: what is used of it counts as unknown."
         return None, None, [Event(kind="stale", at=last.seen_at + good_for, text=text)]
     if spent is None or (spent and rate is None and age > FRESH_S):
         return None, None, []
-    return used, last.seen_at, _elsewhere(told, rate)
+    return counted, last.seen_at, _elsewhere(told, rate)
+
+
+def late_by(length: float | None) -> float:
+    """How late an observation of a window of that length may be, seconds."""
+    shortest, longest = _LATE_S
+    return shortest if length is None else max(shortest, min(longest, LATE * length))
 
 
 def stale_after(length: float | None) -> float:
@@ -276,41 +310,57 @@ def _elsewhere(told: Sequence[Seen], rate: float | None) -> list[Event]:
     return [Event(kind="contradiction", at=last.seen_at, text=text)]
 
 
+@dataclass(slots=True)
+class _Known:
+    """What the observations of one window have said so far."""
+
+    rows: list[Seen] = field(default_factory=list)
+    length: float | None = None
+    reset: float | None = None
+    used: float | None = None
+    """As seen last."""
+    highest: float = 0.0
+
+    def take(self, row: Seen) -> None:
+        self.rows.append(row)
+        self.length = self.length if row.length_s is None else row.length_s
+        self.reset = self.reset if row.reset_at is None else row.reset_at
+        self.used = self.used if row.used is None else row.used
+        self.highest = max(self.highest, row.used or 0.0)
+
+
 def _segments(rows: Sequence[Seen]) -> tuple[list[list[Seen]], list[Event]]:
     """The observations of each window by itself, and what befell between and within them."""
-    segments: list[list[Seen]] = []
+    windows: list[_Known] = []
     events: list[Event] = []
     for row in rows:
-        current = segments[-1] if segments else []
-        kind, text = _between(current, row) if current else (None, "")
+        current = windows[-1] if windows else _Known()
+        kind, text = _between(current, row) if current.rows else (None, "")
         if kind is not None:
             events.append(Event(kind=kind, at=row.seen_at, text=text))
         if kind == "contradiction" and row.reset_at is not None and row.reset_at <= row.seen_at:
             # Of a window that was over when it was seen: it came late, and says nothing of this one.
             continue
-        highest = max((seen.used for seen in current if seen.used is not None), default=0.0)
         anew = kind in ("reset", "early_reset", "plan_change")
-        if row.used is not None and row.used > 1 and (anew or highest <= 1):
+        if row.used is not None and row.used > 1 and (anew or current.highest <= 1):
             text = f"{_percent(row.used)} of it is used: the provider let more through than all of it."
             events.append(Event(kind="over", at=row.seen_at, text=text))
         if row.status == "rejected" and (row.used is None or row.used < 1):
-            if row.used is not None and row.used < 1 - ROUNDING:
+            if row.used is not None and row.used < 1 - ROUNDING and current.highest < 1:
                 text = f"The provider rejects requests at {_percent(row.used)}: it is taken for used up."
                 events.append(Event(kind="contradiction", at=row.seen_at, text=text))
             row = replace(row, used=1.0)
-        if anew or not segments:
-            segments.append([row])
-        else:
-            current.append(row)
-    return segments, events
+        if anew or not windows:
+            windows.append(_Known())
+        windows[-1].take(row)
+    return [known.rows for known in windows], events
 
 
-def _between(current: Sequence[Seen], row: Seen) -> tuple[EventKind | None, str]:
+def _between(current: _Known, row: Seen) -> tuple[EventKind | None, str]:
     """What lies between the window so far and an observation after it."""
-    length = _last(seen.length_s for seen in current)
+    length, reset, used = current.length, current.reset, current.used
     if length is not None and row.length_s is not None and abs(length - row.length_s) > _SAME_LENGTH * length:
         return "plan_change", f"It is {_hours(row.length_s)} long now, and was {_hours(length)}: the plan is another."
-    reset, used = _last(seen.reset_at for seen in current), _last(seen.used for seen in current)
     fell = used is not None and row.used is not None and used - row.used > ROUNDING
     emptied = fell and used is not None and row.used is not None and row.used <= max(_EMPTY, _EMPTIED * used)
     if reset is not None and row.reset_at is not None and abs(row.reset_at - reset) > JITTER_S:
@@ -332,7 +382,7 @@ def _between(current: Sequence[Seen], row: Seen) -> tuple[EventKind | None, str]
     if fell:
         text = (
             f"Its use fell from {_percent(used)} to {_percent(row.used)} without a reset: an observation was late, or "
-            f"the provider gave something back. For {LATE_S / 60:.0f} minutes the higher one counts."
+            f"the provider gave something back. For {_hours(late_by(length))} the higher one counts."
         )
         return "jump_back", text
     return None, ""
@@ -345,18 +395,28 @@ def _skewed(row: Seen) -> Event:
 
 def _ordered(history: Iterable[Seen]) -> list[Seen]:
     """In the order in which they were made, without what is no number."""
-    rows = [
-        replace(
-            row,
-            used=row.used if row.used is not None and 0 <= row.used <= _MOST_USED else None,
-            reset_at=row.reset_at if row.reset_at is not None and _is_time(row.reset_at, row.seen_at) else None,
-            length_s=_length(row.length_s),
-            tokens=row.tokens if row.tokens is not None and 0 <= row.tokens < math.inf else None,
-        )
-        for row in history
-        if math.isfinite(row.seen_at)
-    ]
-    return sorted(rows, key=lambda row: row.seen_at)
+    rows = [row if _is_sane(row) else _sane(row) for row in history if math.isfinite(row.seen_at)]
+    rows.sort(key=lambda row: row.seen_at)
+    return rows
+
+
+def _is_sane(row: Seen) -> bool:
+    return (
+        (row.used is None or 0 <= row.used <= _MOST_USED)
+        and (row.reset_at is None or _is_time(row.reset_at, row.seen_at))
+        and (row.length_s is None or 0 < row.length_s <= _LONGEST_S)
+        and (row.tokens is None or 0 <= row.tokens < math.inf)
+    )
+
+
+def _sane(row: Seen) -> Seen:
+    return replace(
+        row,
+        used=row.used if row.used is not None and 0 <= row.used <= _MOST_USED else None,
+        reset_at=row.reset_at if row.reset_at is not None and _is_time(row.reset_at, row.seen_at) else None,
+        length_s=_length(row.length_s),
+        tokens=row.tokens if row.tokens is not None and 0 <= row.tokens < math.inf else None,
+    )
 
 
 def _is_time(at: float, near: float) -> bool:

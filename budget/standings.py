@@ -95,10 +95,10 @@ def admissible(standing: Standing, urgency: Urgency, now: float, policy: Policy)
 
     Where the use is not known: one thing at a time.
     """
-    used = standing.window.known_use
-    if used is None:
-        return 0.0 if standing.is_busy else standing.window.known_limit
-    return max(0.0, ceiling(standing, urgency, now, policy) - used - standing.held)
+    free = max(0.0, ceiling(standing, urgency, now, policy) - standing.window.least_use - standing.held)
+    if standing.window.known_use is not None:
+        return free
+    return 0.0 if standing.is_busy or not free else max(0.0, standing.window.known_limit - standing.window.least_use)
 
 
 def utmost(standing: Standing, urgency: Urgency, now: float) -> float:

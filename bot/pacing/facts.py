@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from bot.outlet.settings import Held
     from budget.quota import Reading
+    from budget.reserve import Reserve
     from register.queries.pacing import AuthorizationRow
 
 
@@ -71,8 +72,8 @@ class UnderWay:
     model: str | None
     account: str | None
     provider: str | None
-    tokens: float
-    usd: float
+    tokens: Reserve
+    usd: Reserve
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

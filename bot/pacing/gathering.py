@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from bot.outlet.settings import held
 from bot.pacing.facts import Facts, Quota, Spender, Start, UnderWay, Usage, starts
 from budget import quota
+from budget.reserve import Live, still
 from budget.tokens import Tokens, Weights
 from fleet.sandbox.profiles import merged
 from register.queries import agents, budgets, pacing, spending, tasks
@@ -214,6 +215,6 @@ def _under_way(
         model=task.model,
         account=task.account,
         provider=None if account is None else account.provider,
-        tokens=max(0.0, (task.projected_tokens or 0.0) - tokens),
-        usd=max(0.0, (task.projected_usd or 0.0) - usd),
+        tokens=still(Live(projected=task.projected_tokens or 0.0, used=tokens)),
+        usd=still(Live(projected=task.projected_usd or 0.0, used=usd)),
     )

@@ -10,9 +10,10 @@ from bot.pacing.facts import windows_of
 from bot.pacing.snapshot import draws_on
 from budget.lines import JITTER_S, Line, Policy, Window, redrawn
 from budget.pacing import Authorization, Standing, settled
+from budget.reserve import Reserve, together
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from bot.pacing.facts import Facts, UnderWay
     from budget.lines import Cause, Unit
@@ -40,7 +41,13 @@ class Drawn:
 
 
 def stand(
-    facts: Facts, lines: Mapping[str, Line], policy: Policy, *, spread: bool = True, cause: Cause | None = None
+    facts: Facts,
+    lines: Mapping[str, Line],
+    policy: Policy,
+    *,
+    spread: bool = True,
+    cause: Cause | None = None,
+    scope: str | None = None,
 ) -> Drawn:
     """How every window stands, with its line drawn anew where that is due.
 
@@ -49,7 +56,8 @@ def stand(
         lines: that stand, by window.
         policy: how strictly the pace is kept.
         spread: False: there is no pace, so that all of a limit may be used at any time.
-        cause: draw all of them anew, for this.
+        cause: draw all of them anew, for this,
+        scope: or only those of windows of this scope.
     """
     now = facts.now
     found: dict[str, Standing] = {}
@@ -67,7 +75,8 @@ def stand(
         found[window.key] = _standing(window, line, facts, spread=spread)
     if not spread:
         return Drawn(standings=found, gone=tuple(sorted(lines)))
-    drawn = _settle(found, fresh, now, policy, cause)
+    anew = {key for key, each in found.items() if cause is not None and scope in (None, each.window.scope)}
+    drawn = _settle(found, fresh, now, policy, cause, anew)
     return Drawn(
         standings=found,
         fresh=tuple(fresh),
@@ -79,7 +88,12 @@ def stand(
 
 
 def _settle(
-    found: dict[str, Standing], fresh: list[Line], now: float, policy: Policy, cause: Cause | None
+    found: dict[str, Standing],
+    fresh: list[Line],
+    now: float,
+    policy: Policy,
+    cause: Cause | None,
+    anew: Collection[str],
 ) -> dict[str, float]:
     """Draw lines anew where that is due; how much of each authorization is written down as used.
 
@@ -90,7 +104,7 @@ def _settle(
     new = {line.window for line in fresh}
     again: set[str] = set()
     for key, standing in list(found.items()):
-        made = settled(standing, now, policy, cause=None if key in new else cause)
+        made = settled(standing, now, policy, cause=cause if key in anew and key not in new else None)
         if made is None:
             continue
         before = {each.id: each.drawn for each in standing.authorizations}
@@ -134,13 +148,15 @@ def _used_up(rows: Sequence[AuthorizationRow], drawn: Mapping[str, float]) -> It
 
 def _standing(window: Window, line: Line, facts: Facts, *, spread: bool) -> Standing:
     on = [each for each in facts.under_way if _draws(window, each, facts)]
+    held = together(_in_unit(window, each) for each in on)
     if not spread:
         # Without an end to spread up to, all of the limit may be used at any time.
         line = replace(line, resets_at=None, limit=window.known_limit, drawn_used=0.0)
     return Standing(
         window=window,
         line=line,
-        reserved=sum(_in_unit(window, each) for each in on),
+        reserved=held.projected,
+        reserved_high=held.high,
         under_way=len(on),
         authorizations=tuple(
             Authorization(
@@ -171,10 +187,11 @@ def _draws(window: Window, task: UnderWay, facts: Facts) -> bool:
     )
 
 
-def _in_unit(window: Window, task: UnderWay) -> float:
+def _in_unit(window: Window, task: UnderWay) -> Reserve:
     if window.unit == "usd":
         return task.usd
-    return task.tokens if window.unit == "tokens" else task.tokens * (window.per_token or 0.0)
+    rate = 1.0 if window.unit == "tokens" else window.per_token or 0.0
+    return Reserve(projected=task.tokens.projected * rate, high=task.tokens.high * rate)
 
 
 def line_from(written: Mapping[str, Any]) -> Line | None:

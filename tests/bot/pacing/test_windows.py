@@ -16,6 +16,7 @@ from budget import windows
 from budget.lines import Line, Policy, line_at
 from budget.pacing import admissible
 from budget.quota import Reading
+from budget.reserve import Reserve
 from egress.settings import LimitSettings
 from register.queries.pacing import AuthorizationRow
 
@@ -199,7 +200,15 @@ def test_the_line_of_a_window_that_is_no_more_is_forgotten() -> None:
 
 
 def test_what_live_tasks_may_still_use_is_reserved_where_they_draw() -> None:
-    task = UnderWay(agent="coder0", role="coder", model=None, account="main", provider="anthropic", tokens=2e5, usd=0.7)
+    task = UnderWay(
+        agent="coder0",
+        role="coder",
+        model=None,
+        account="main",
+        provider="anthropic",
+        tokens=Reserve(projected=2e5, high=4e5),
+        usd=Reserve(projected=0.7, high=1.0),
+    )
     limits = [held("host", 24e6), held("role:coder", 9, "usd"), held("agent:coder1", 1e6)]
     standings = stand(facts(*limits, quotas=[quota()], under_way=[task]), {}, POLICY).standings
     assert {key: (each.reserved, each.under_way) for key, each in standings.items()} == {
