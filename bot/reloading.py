@@ -1,4 +1,5 @@
-"""Taking up what muster.yaml says by now, of what can change while Muster runs: accounts, budgets, sandbox profiles.
+"""Taking up what muster.yaml says by now, of what can change while Muster runs: accounts, budgets, sandbox profiles,
+schedules.
 
 A file that is not valid, or that the egress does not take, changes nothing.
 """
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from bot.settings import Settings
 
 #: What is taken up at once; of all other keys it is said that they wait for a restart.
-LIVE = ("accounts", "budgets", "sandboxes")
+LIVE = ("accounts", "budgets", "sandboxes", "schedules")
 #: Of these it is no news that they are made anew by each reading.
 _MADE = frozenset({"warnings", "broken"})
 
@@ -137,6 +138,8 @@ def _limits(budgets: Budgets) -> dict[str, str]:
 def _differences(key: str, old: object, new: object) -> list[str]:
     if old == new:
         return []
+    if key == "schedules":
+        return ["schedules of reports"]
     if isinstance(old, Budgets) and isinstance(new, Budgets):
         return _budgets(old, new)
     before: Mapping[str, object] = old if isinstance(old, dict) else {}

@@ -19,7 +19,8 @@ async def roster(ctx: Context) -> Reply:
 async def roster_apply(ctx: Context) -> Reply:
     """Do what roster.yaml and muster.yaml say by now, and say what that was.
 
-    Of muster.yaml, accounts, budgets and sandbox profiles are taken up at once; the rest waits for a restart of Muster.
+    Of muster.yaml, accounts, budgets, sandbox profiles and schedules are taken up at once; the rest waits for a restart
+    of Muster.
     Agents whose settings changed start again at the end of their turn, in their session. Those that are no longer in
     the roster stop. Persistent ones that never ran are launched. Agents that somebody stopped stay stopped.
     """

@@ -100,6 +100,13 @@ async def test_what_is_due_is_posted_into_the_room_by_itself(tmp_path: Path) -> 
         assert "Nobody is in it" in await home.heard(ROOM, "The fleet")
 
 
+async def test_a_changed_schedule_is_taken_up_without_a_restart(home: House) -> None:
+    written = home.paths.muster_yaml.read_text()
+    home.paths.muster_yaml.write_text(written.replace("weekly: '0 9 * * mon'", "weekly: '0 10 * * tue'"))
+    assert "muster.yaml was taken up: schedules of reports." in await home.ask("!roster apply")
+    assert "| weekly | 0 10 * * tue | Tue " in await home.ask("!schedules", sender=OPERATOR)
+
+
 # --- muster.yaml -------------------------------------------------------------------------------------------------
 
 
