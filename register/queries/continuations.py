@@ -88,8 +88,8 @@ async def turn_ended(tx: AsyncConnection, agent: str, since: float) -> str | Non
 
 async def went_on(tx: AsyncConnection, agent: str, since: float) -> bool:
     """Whether a model answered an agent on a request that began after then."""
-    day = int(since // 86_400)
-    those = (ledger.c.agent == agent, ledger.c.day >= day, ledger.c.started_at > since, ledger.c.status < 400)
+    # It ended later, too, and that is what the ledger has an index of.
+    those = (ledger.c.agent == agent, ledger.c.ended_at > since, ledger.c.started_at > since, ledger.c.status < 400)
     return await tx.scalar(select(ledger.c.id).where(*those).limit(1)) is not None
 
 
