@@ -7,9 +7,9 @@ from math import floor, log10
 from typing import Literal, TypeAlias
 
 from bot.errors import UsageError
-from bot.limits import read_tokens
+from bot.limits import read_share, read_tokens
 
-Unit: TypeAlias = Literal["tokens", "usd"]
+Unit: TypeAlias = Literal["tokens", "usd", "share"]
 
 _USD = re.compile(r"(?:\$\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)|([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*(?:usd|\$))", re.IGNORECASE)
 
@@ -18,7 +18,8 @@ _PLACES = 9
 
 
 def read(text: str) -> tuple[float, Unit]:
-    """An amount and its unit: ``500k`` and ``2M`` are tokens, ``20usd`` and ``$20`` US dollars.
+    """An amount and its unit: ``500k`` and ``2M`` are tokens, ``20usd`` and ``$20`` US dollars, ``20%`` a share of a
+    subscription's window, as a fraction.
 
     Raises:
         UsageError: it is none, or not above 0.
@@ -26,12 +27,23 @@ def read(text: str) -> tuple[float, Unit]:
     match = _USD.fullmatch(text.strip())
     if match is not None and (usd := float(match[1] or match[2])) > 0:
         return usd, "usd"
+    if text.strip().endswith("%"):
+        try:
+            return read_share(text), "share"
+        except ValueError as error:
+            raise UsageError(f"{str(error)[:1].upper()}{str(error)[1:]}") from None
     try:
         return float(read_tokens(re.sub(r"\s*tokens?$", "", text.strip(), flags=re.IGNORECASE))), "tokens"
     except ValueError:
         raise UsageError(
-            f"{text[:40]!r} is no limit. Write tokens, like 500k or 2M, or US dollars, like 20usd."
+            f"{text[:40]!r} is no limit. Write tokens, like 500k or 2M, US dollars, like 20usd, or a share of an "
+            "account's window, like 20%."
         ) from None
+
+
+def is_nothing(text: str) -> bool:
+    """Whether it is an amount of nothing, in whatever unit."""
+    return re.fullmatch(r"\$?\s*0+(?:\.0+)?\s*(?:%|usd|\$|[kmg]|tokens?)?", text.strip(), re.IGNORECASE) is not None
 
 
 def tokens(count: float) -> str:

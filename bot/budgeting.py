@@ -1,38 +1,27 @@
-"""What `budget`, `budget set` and `budget clear` decide and answer."""
+"""What `budget set` and `budget clear` decide and answer, and which limits hold."""
 
 from __future__ import annotations
 
-import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bot import amounts, rendering
+from bot import amounts, budget_view, moments, rendering
+from bot.budget_scopes import known_scope, read_scope
 from bot.commands.lines import command_line
 from bot.commands.table import Reply
 from bot.errors import UsageError, UserError
-from bot.limits import read_window
-from bot.outlet.settings import EACH_AGENT, addressed, limits_of, scope_of
-from bot.timestamps import timestamp
-from bot.views import some
+from bot.limits import read_quota_window, read_window
+from bot.outlet.settings import Held, addressed, held, held_of, limits_of
 from budget import windows
-from budget.scopes import Scope
-from egress.apis import PROVIDERS
-from fleet.names import is_agent_name
-from fleet.problems import closest, suggestion
-from fleet.sandbox import profiles
-from register.queries import agents, budgets
+from fleet.problems import suggestion
+from register.queries import budgets, pacing
 from register.queries.budgets import BudgetRow
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from bot.commands.context import Context
     from bot.services import Services
     from egress.settings import LimitSettings
-
-_SCOPES = "agent, agent:NAME, host, account:NAME, provider:NAME, profile:NAME"
-#: Rows of the table in a room.
-_ROWS = 40
-_MARKS = {"open": "🟢", "used up": "🔴"}
 
 
 async def holding(services: Services) -> tuple[LimitSettings, ...]:
@@ -43,21 +32,53 @@ async def holding(services: Services) -> tuple[LimitSettings, ...]:
     """
     async with services.store.read() as tx:
         given = await budgets.every(tx)
-    latest = services.lookout.roster
-    await latest.refresh()
-    budgeted = latest.budgets
-    if budgeted is None:
-        # No limit is to be lifted because somebody is in the middle of writing the file.
-        raise UserError(f"The budgets of the roster are not known: {latest.problem}")
-    limits = limits_of(services.settings, budgeted, given)
+    limits = limits_of(services.settings, await _roster_budgets(services), given)
     return limits if services.pace is None else await services.pace.enforced(limits)
 
 
-async def set_budget(ctx: Context, scope: str, limit: str, *, window: str | None, policy: str) -> Reply:
+async def _held(services: Services) -> tuple[Held, ...]:
+    """The same as they were written, shares of accounts' windows among them."""
+    async with services.store.read() as tx:
+        given = await budgets.every(tx)
+    return held(services.settings, await _roster_budgets(services), given)
+
+
+async def _roster_budgets(services: Services) -> Mapping[str, int]:
+    latest = services.lookout.roster
+    await latest.refresh()
+    budgeted: Mapping[str, int] | None = latest.budgets
+    if budgeted is None:
+        # No limit is to be lifted because somebody is in the middle of writing the file.
+        raise UserError(f"The budgets of the roster are not known: {latest.problem}")
+    return budgeted
+
+
+async def set_budget(
+    ctx: Context,
+    scope: str,
+    limit: str,
+    *,
+    window: str | None,
+    policy: str,
+    of: str | None = None,
+    reset_at: str | None = None,
+) -> Reply:
     services = ctx.services
-    scope = await _known(_scope(scope), services)
+    now = services.clock()
+    scope = await known_scope(scope, services)
     amount, unit = amounts.read(limit)
-    within = "" if window is None else _window(window)
+    if unit == "share":
+        of, within = await _share_of(services, scope, of, window)
+    else:
+        within = "" if window is None else _window(window)
+        if of is not None:
+            raise UsageError("Only a share, like 20%, is of an account: leave --of out. Nothing was set.")
+    resets = None if reset_at is None else await _reset(services, scope, unit, within, reset_at)
+    if unit == "share" and amount >= 1 and scope == f"account:{of}" and resets is None:
+        raise UsageError(
+            f"All of its own window bounds nothing. Write a smaller share, or with --reset-at when the window {within} "
+            "of this account begins anew. Nothing was set."
+        )
     row = BudgetRow(
         scope=scope,
         unit=unit,
@@ -65,13 +86,91 @@ async def set_budget(ctx: Context, scope: str, limit: str, *, window: str | None
         amount=amount,
         policy=policy,
         set_by=ctx.identity,
-        set_at=services.clock(),
+        set_at=now,
+        reset_at=resets,
+        of=of,
     )
     beside = await _beside(services, row)
     await ctx.commit("set", lambda tx: budgets.put(tx, row))
     note = await _pushed(services)
-    text = f"{rendering.code(scope)}: {amounts.amount(amount, unit)}{amounts.per(within)}, then {policy}.{beside}{note}"
-    return Reply(text, _json(_limit_of(row), None, services.clock()))
+    set_ = held_of(row)
+    zone = services.settings.timezone
+    anew = "" if resets is None else f" It begins anew at {moments.shown(resets, zone, now)} ({zone.key}), as you say."
+    then = "" if set_.is_whole else f", then {policy}"
+    text = f"{rendering.code(scope)}: {_written(set_)}{then}.{anew}{beside}{note}"
+    return Reply(text, budget_view.set_json(set_, now))
+
+
+async def _share_of(services: Services, scope: str, of: str | None, window: str | None) -> tuple[str, str]:
+    """The account of whose window it is a share, and that window.
+
+    Raises:
+        UsageError: there is none like it.
+    """
+    accounts = services.settings.accounts
+    own = scope.removeprefix("account:") if scope.startswith("account:") else None
+    if own is not None and of not in (None, own):
+        raise UsageError(f"A share for the account {own} is of its own window: leave --of out. Nothing was set.")
+    name = own or of
+    subscriptions = [each for each, account in accounts.items() if account.kind == "subscription"]
+    listed = f"there {'are' if len(subscriptions) > 1 else 'is'} {', '.join(subscriptions) or 'none'}"
+    if name is None:
+        raise UsageError(f"A share of which account? Write --of and its name; {listed}. Nothing was set.")
+    if name not in subscriptions:
+        what = "is paid by use and has no windows" if name in accounts else "is not there"
+        raise UsageError(
+            f"The account {name[:60]!r} {what}. Of subscriptions, {listed}.{suggestion(name, subscriptions)} Nothing "
+            "was set."
+        )
+    known = await _quota_windows(services, name)
+    if window is None:
+        raise UsageError(f"A share of which window? Write --window {' or '.join(known)}. Nothing was set.")
+    if window not in known:
+        raise UsageError(
+            f"The account {name} has no window {window[:40]!r}; there {'are' if len(known) > 1 else 'is'} "
+            f"{', '.join(known)}.{suggestion(window, known)} Nothing was set."
+        )
+    return name, window
+
+
+async def _quota_windows(services: Services, account: str) -> list[str]:
+    """The windows of a subscription, as muster.yaml or its provider calls them."""
+    written = [each.name for each in services.settings.accounts[account].windows]
+    if written:
+        return written
+    async with services.store.read() as tx:
+        told = sorted(window for whose, window in await pacing.observed(tx) if whose == account)
+    return told or ["5h", "7d"]
+
+
+async def _reset(services: Services, scope: str, unit: str, window: str, text: str) -> float:
+    """When a provider's window begins anew, as a person says.
+
+    Raises:
+        UsageError: it is none that can be.
+    """
+    if unit != "share" or not scope.startswith("account:"):
+        raise UsageError(
+            "--reset-at says when the window of a subscription begins anew: of account:NAME, with a share such as "
+            "100%. Muster's own windows begin when the clock says so. Nothing was set."
+        )
+    now, zone = services.clock(), services.settings.timezone
+    at = moments.read(text, zone)
+    if at <= now:
+        raise UsageError(
+            f"{moments.shown(at, zone, now)} is in the past: it is {moments.shown(now, zone, now)} ({zone.key}) now. "
+            "Write when the window begins anew next. Nothing was set."
+        )
+    length = next(
+        (each.length_s for each in services.settings.accounts[scope.partition(":")[2]].windows if each.name == window),
+        windows.length_of(window.partition("_")[0]),
+    )
+    if length is not None and at > now + length:
+        raise UsageError(
+            f"{moments.shown(at, zone, now)} is beyond the window: it is {rendering.span(length)} long, so it begins "
+            f"anew by {moments.shown(now + length, zone, now)} ({zone.key}) at the latest. Nothing was set."
+        )
+    return at
 
 
 async def _beside(services: Services, row: BudgetRow) -> str:
@@ -79,31 +178,39 @@ async def _beside(services: Services, row: BudgetRow) -> str:
     async with services.store.read() as tx:
         given = [each for each in await budgets.every(tx) if each.scope == row.scope]
     others = [each for each in given if (each.unit, each.window) != (row.unit, row.window)]
+    if held_of(row).is_whole:
+        return ""
     if others:
         ways = {f"budget clear {row.scope} --window {each.window or 'none'}" for each in others}
         # Of the same window, in another unit, it would take this one along.
         ways = {f"budget clear {row.scope}"} if row.window in {each.window for each in others} else ways
         holds = "Both hold now" if len(others) == 1 else "All hold now"
-        listed = _listed([_limit_of(each) for each in others])
+        listed = _listed(map(held_of, others))
         return f" {holds}: beside it {listed}, until {' and '.join(map(command_line, sorted(ways)))}."
     if given:
         return ""
     kind, scope = addressed(row.scope)
-    filed = [each.model_dump() for each in await holding(services) if (each.kind, each.scope) == (kind, scope)]
+    filed = [each for each in await _held(services) if (each.kind, each.scope) == (kind, scope)]
     return f" It holds instead of what the files say of it ({_listed(filed)})." if filed else ""
 
 
-def _listed(limits: Sequence[Mapping[str, Any]]) -> str:
-    return ", ".join(f"{amounts.amount(each['amount'], each['unit'])}{amounts.per(each['window'])}" for each in limits)
+def _listed(limits: Iterable[Held]) -> str:
+    return ", ".join(map(_written, limits))
+
+
+def _written(limit: Held) -> str:
+    if limit.unit == "share":
+        return f"{amounts.percent(limit.amount)} of the window {limit.window} of {limit.of}"
+    return f"{amounts.amount(limit.amount, limit.unit)}{amounts.per(limit.window)}"
 
 
 async def clear_budget(ctx: Context, scope: str, *, window: str | None) -> Reply:
     services = ctx.services
-    scope = _scope(scope)
-    within = None if window is None else "" if window.strip().casefold() == "none" else _window(window)
+    scope = read_scope(scope)
+    within = None if window is None else "" if window.strip().casefold() == "none" else _any_window(window)
     gone = await ctx.commit("clear", lambda tx: budgets.clear(tx, scope, within))
     kind, inner = addressed(scope)
-    left = [each.model_dump() for each in await holding(services) if (each.kind, each.scope) == (kind, inner)]
+    left = [each for each in await _held(services) if (each.kind, each.scope) == (kind, inner)]
     async with services.store.read() as tx:
         given = any(each.scope == scope for each in await budgets.every(tx))
     if not gone:
@@ -122,10 +229,23 @@ async def clear_budget(ctx: Context, scope: str, *, window: str | None) -> Reply
 
 
 async def _pushed(services: Services) -> str:
-    """Tell the egress. A sentence when it does not hear of it now."""
+    """Tell the egress, and whoever paces. A sentence when the egress does not hear of it now."""
+    if services.pace is not None:
+        await services.pace.redraw()
+        services.pace.tell()
     if services.outlet is None or await services.outlet.push():
         return ""
     return " ⚠️ The egress does not answer now; it is told as soon as it does, and until then what held before holds."
+
+
+def _any_window(text: str) -> str:
+    try:
+        return _window(text)
+    except UsageError as error:
+        try:
+            return read_quota_window(text)
+        except ValueError:
+            raise error from None
 
 
 def _window(text: str) -> str:
@@ -133,153 +253,3 @@ def _window(text: str) -> str:
         return read_window(text)
     except ValueError as error:
         raise UsageError(str(error)) from None
-
-
-def _scope(scope: str) -> str:
-    """The scope as it is kept.
-
-    Raises:
-        UsageError: there is none like it.
-    """
-    if scope == EACH_AGENT:
-        return scope
-    try:
-        found = Scope.parse(scope)
-    except ValueError:
-        found = None
-    if found is None or found.sort == "launch":
-        near = closest(scope, [EACH_AGENT, "host"])
-        meant = f" Did you mean {near or f'agent:{scope}'}?" if near or is_agent_name(scope) else ""
-        raise UsageError(f"{scope[:60]!r} is no scope of a budget; there are {_SCOPES}.{meant}")
-    return str(found)
-
-
-async def _known(scope: str, services: Services) -> str:
-    """The same scope, if what it names is there: a limit on a name that nobody has would look as if it held.
-
-    Raises:
-        UsageError: nothing is called so; what is.
-    """
-    if scope == EACH_AGENT:
-        return scope
-    found = Scope.parse(scope)
-    there: Sequence[str]
-    match found.sort:
-        case "account":
-            there = list(services.settings.accounts)
-        case "provider":
-            there = list(PROVIDERS)
-        case "profile":
-            there = [*profiles.BUILT_IN, *services.settings.sandboxes]
-        case "agent":
-            there = await _agents(services)
-        case _:
-            return scope
-    if found.name in there:
-        return scope
-    listed = some(there) or "none"
-    first = ""
-    if found.sort == "agent" and is_agent_name(found.name):
-        first = f" One that is to come is written into the roster first: {command_line(f'add {found.name}')}."
-    raise UsageError(
-        f"There is no {found.sort} {found.name[:60]!r}; there {'are' if len(there) > 1 else 'is'} {listed}."
-        f"{suggestion(found.name, there)}{first} Nothing was set."
-    )
-
-
-async def _agents(services: Services) -> list[str]:
-    """Who is in the roster, or was launched without being in it."""
-    async with services.store.read() as tx:
-        names = {row.name for row in await agents.every(tx)}
-    latest = services.lookout.roster
-    await latest.refresh()
-    return sorted(names | (latest.names or frozenset()))
-
-
-def _limit_of(row: BudgetRow) -> dict[str, Any]:
-    kind, scope = addressed(row.scope)
-    return {
-        "kind": kind,
-        "scope": scope,
-        "amount": row.amount,
-        "unit": row.unit,
-        "window": row.window or None,
-        "policy": row.policy,
-    }
-
-
-# --- showing -----------------------------------------------------------------------------------------------------
-
-
-async def show_budget(ctx: Context) -> Reply:
-    services = ctx.services
-    now = services.clock()
-    standing = None if services.outlet is None else await services.outlet.standing()
-    if standing is None:
-        found = [_json(each.model_dump(), None, now) for each in await holding(services)]
-        note = "\n\n⚠️ The egress does not answer, so nobody knows now how much of each is used."
-    else:
-        found = [_json({**each, "amount": each["limit"]}, each, now) for each in standing["limits"]]
-        # The allowances of agents that the egress does not know now, since they do not run.
-        counted = {(each["scope"], each["unit"], each["window"]) for each in found}
-        idle = []
-        with contextlib.suppress(UserError):
-            idle = [_json(each.model_dump(), None, now) for each in await holding(services)]
-        found += [each for each in idle if (each["scope"], each["unit"], each["window"]) not in counted]
-        note = ""
-    if not found:
-        none = f"No limit is set. {command_line('budget set SCOPE LIMIT')} sets one."
-        return Reply(none, [])
-    return Reply(_table(found, unknown="?" if standing is None else "-") + note, found)
-
-
-def _json(limit: Mapping[str, Any], seen: Mapping[str, Any] | None, now: float) -> dict[str, Any]:
-    """A limit in the shape of ``budget --json``. What nobody knows is None."""
-    used = None if seen is None else seen["used"]
-    reserved = None if seen is None else seen["reserved"]
-    # Nobody writes a fraction of a token: programs get whole numbers of them, from whichever side they come.
-    amount = int(limit["amount"]) if limit["unit"] == "tokens" else limit["amount"]
-    remaining = None if used is None or reserved is None else max(0, amount - used - reserved)
-    end = windows.end_of(limit.get("window"), now)
-    return {
-        "scope": scope_of(limit["kind"], limit["scope"]),
-        "agent": limit.get("agent"),
-        "kind": limit["kind"],
-        "limit": amount,
-        "unit": limit["unit"],
-        "used": used,
-        "reserved": reserved,
-        "remaining": remaining,
-        "window": limit.get("window"),
-        "reset_at": timestamp(end),
-        # Windows of Muster's own begin when the clock says so.
-        "reset_confidence": None if end is None else "certain",
-        "policy": limit["policy"],
-        # What is only held for requests under way is not used up: most of it comes back.
-        "state": None if used is None else "used up" if used >= amount else "open",
-        "pace": None,
-    }
-
-
-def _table(found: Sequence[Mapping[str, Any]], *, unknown: str) -> str:
-    rows = [
-        (
-            rendering.one_line(_named(each), 40),
-            f"{amounts.amount(each['limit'], each['unit'])}{amounts.per(each['window'])}",
-            unknown if each["used"] is None else amounts.amount(each["used"], each["unit"]),
-            unknown if each["remaining"] is None else amounts.amount(each["remaining"], each["unit"]),
-            f"{_MARKS.get(str(each['state']), '❓' if unknown == '?' else '⚪')} {each['policy']}",
-        )
-        for each in found[:_ROWS]
-    ]
-    more = f"\n\n{len(found) - _ROWS:,} more." if len(found) > _ROWS else ""
-    return rendering.table(("scope", "limit", "used", "left", "then"), rows) + more
-
-
-def _named(each: Mapping[str, Any]) -> str:
-    agent = each.get("agent")
-    scope = str(each["scope"])
-    if scope.startswith("launch:"):
-        # Whose id nobody knows by heart.
-        return f"{agent} (this launch)"
-    return scope if agent is None or scope == f"agent:{agent}" else f"{agent} ({scope})"

@@ -39,8 +39,8 @@ async def accounts(ctx: Context) -> Reply:
 
 @command("budget", permission=VIEWER, help_section="budget", audited=False, effects=False)
 async def budget(ctx: Context) -> Reply:
-    """The limits that hold: how much of each is used, what running requests have reserved, and what is left."""
-    from bot.budgeting import show_budget
+    """The limits that hold: how much of each is used and left, what may be used now at its pace, and what then."""
+    from bot.budget_view import show_budget
 
     return await show_budget(ctx)
 
@@ -53,23 +53,29 @@ async def budget_set(
     *,
     window: str | None = None,
     policy: Literal["cutoff", "freeze", "kill"] = "cutoff",
+    of: str | None = None,
+    reset_at: str | None = None,
 ) -> Reply:
     """Set a limit. For its scope, what is set so goes before what muster.yaml and roster.yaml say.
 
     Set again with the same window it replaces the one before; limits of several windows hold beside each other.
 
     Args:
-        scope: host, account:NAME, provider:NAME or profile:NAME for all together; agent:NAME for one agent; agent for
-            each agent that has no limit of its own.
-        limit: tokens, such as 500k or 2M, or US dollars, such as 20usd.
+        scope: host, account:NAME, provider:NAME, role:NAME or profile:NAME for all together; agent:NAME for one agent;
+            agent for each agent that has no limit of its own.
+        limit: tokens, such as 500k or 2M, US dollars, such as 20usd, or a share of a subscription's window, such as
+            20%.
         window: day, week or month (UTC), or a length such as 5h; without one it holds for good, and an agent's for as
-            long as its launch.
+            long as its launch. Of a share: the subscription's window, such as 7d.
         policy: what happens at the limit: cutoff closes the way out, freeze stops the agent and keeps its session,
             kill gives that up, too.
+        of: of a share: the account of whose window it is one.
+        reset_at: when the window of a subscription begins anew, where its provider does not say it: such as
+            "2026-11-25 09:00", with `budget set account:NAME 100% --window 7d`.
     """
     from bot.budgeting import set_budget
 
-    return await set_budget(ctx, scope, limit, window=window, policy=policy)
+    return await set_budget(ctx, scope, limit, window=window, policy=policy, of=of, reset_at=reset_at)
 
 
 @command("budget clear", permission=ADMIN, help_section="budget", confirm=True)
@@ -107,6 +113,32 @@ async def estimate(
     from bot.estimating import estimate
 
     return await estimate(ctx, text, role=role, runtime=runtime, model=model, kind=kind)
+
+
+@command("budget authorize", permission=ADMIN, help_section="budget")
+async def budget_authorize(ctx: Context, scope: str, amount: str, *, for_: Duration | None = None) -> Reply:
+    """Let a scope spend faster than its pace, by so much and for a time. It is used up, and ends by itself.
+
+    Critical tasks may pass the limit itself by it, and the egress lets so much more through; a provider's own window
+    nothing passes.
+
+    Args:
+        scope: as `pace` shows it: host, account:NAME, role:NAME, agent:NAME, ...
+        amount: tokens, such as 500k, US dollars, such as 20usd, or a share of the limit, such as 10%; 0 takes back what
+            is authorized.
+        for_: how long, such as 2h; otherwise a day.
+    """
+    from bot.authorizing import authorize
+
+    return await authorize(ctx, scope, amount, for_)
+
+
+@command("pace", permission=VIEWER, help_section="budget", audited=False, effects=False)
+async def pace(ctx: Context) -> Reply:
+    """How what is used of each window stands against an even spread of it, and where it will stand at its reset."""
+    from bot.pacing.view import show_pace
+
+    return await show_pace(ctx)
 
 
 @command("cutoff", permission=OPERATOR, help_section="budget")

@@ -16,6 +16,7 @@ import structlog
 
 from bot.pacing import ends, standings
 from bot.pacing.enforced import enforced
+from bot.pacing.facts import budgeted
 from bot.pacing.gathering import Gathering
 from bot.pacing.settings import policy_of
 from bot.pacing.snapshot import Snapshot
@@ -110,13 +111,14 @@ class Pace:
             facts, drawn = await self._drawn(tx, None)
         if drawn.fresh or drawn.used_up:
             self._look.set()
-        return Snapshot(now=facts.now, policy=self.policy, standings=drawn.standings)
+        return Snapshot(now=facts.now, policy=self.policy, standings=drawn.standings, policies=policies_of(facts))
 
-    async def redraw(self, cause: Cause | None = None) -> None:
+    async def redraw(self, cause: Cause | None = None, *, scope: str | None = None) -> None:
         """Draw the lines anew that are to be, and keep them.
 
         Args:
             cause: draw all of them, for this; None: those that are due.
+            scope: with a cause, only those of windows of this scope.
 
         Raises:
             RegisterError: the register cannot be written.
@@ -124,7 +126,7 @@ class Pace:
         async with self._keeping:
             now = self.services.clock()
             async with self.services.store.read() as tx:
-                facts, drawn = await self._drawn(tx, cause)
+                facts, drawn = await self._drawn(tx, cause, scope)
             self._latest = facts, drawn.standings
             befell = [*_of_lines(drawn, now), *self._of_quotas(facts)]
             over = [row for row in facts.authorizations if row.until <= now or row.id in drawn.used_up]
@@ -184,12 +186,12 @@ class Pace:
             due += [each.until for each in standing.authorizations]
         return max(0.0, min(at for at in due if at > now) - now)
 
-    async def _drawn(self, tx: AsyncConnection, cause: Cause | None) -> tuple[Facts, Drawn]:
+    async def _drawn(self, tx: AsyncConnection, cause: Cause | None, scope: str | None = None) -> tuple[Facts, Drawn]:
         facts = await self._gathering.facts(tx)
         written = await pacing.lines(tx)
         lines = {key: line for key, text in written.items() if (line := standings.line_from(text)) is not None}
         spread = self.services.settings.pacing.spread == "even"
-        return facts, standings.stand(facts, lines, self.policy, spread=spread, cause=cause)
+        return facts, standings.stand(facts, lines, self.policy, spread=spread, cause=cause, scope=scope)
 
     def _of_quotas(self, facts: Facts) -> list[Befell]:
         """What observations say befell windows, and was not written down."""
@@ -199,6 +201,11 @@ class Pace:
             for event in quota.reading.events
             if event.at >= facts.now - _NEWS_S and (quota.key, event.kind, event.at) not in self._logged
         ]
+
+
+def policies_of(facts: Facts) -> dict[str, str]:
+    """What happens at the limit of each window that is Muster's own."""
+    return {each.key: each.limit.policy for each in budgeted(facts.held, facts.spenders)}
 
 
 def _of_lines(drawn: Drawn, now: float) -> list[Befell]:

@@ -22,6 +22,8 @@ class Snapshot:
     policy: Policy
     standings: Mapping[str, Standing] = field(default_factory=lambda: MappingProxyType({}))
     """By the key of the window."""
+    policies: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """What happens at the limit, by the key of the window; of a provider's own nothing is said."""
 
     def for_draw(
         self,

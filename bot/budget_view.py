@@ -1,0 +1,253 @@
+"""What `budget` shows: every limit, how much of it is used, how well its reset is known, and its pace."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from bot import amounts, moments, rendering
+from bot.commands.lines import command_line
+from bot.commands.table import Reply
+from bot.errors import UserError
+from bot.outlet.settings import Held, scope_of
+from bot.timestamps import timestamp
+from budget import windows
+from budget.pacing import admissible, line_at
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bot.commands.context import Context
+    from bot.pacing.snapshot import Snapshot
+    from bot.services import Services
+    from budget.pacing import Standing
+
+#: Rows of the table in a room.
+_ROWS = 40
+_MARKS = {"open": "🟢", "used up": "🔴"}
+
+
+async def show_budget(ctx: Context) -> Reply:
+    # The other way round, whoever sets a limit shows it.
+    from bot.budgeting import holding
+
+    services = ctx.services
+    now = services.clock()
+    standing = None if services.outlet is None else await services.outlet.standing()
+    snapshot = None if services.pace is None else await services.pace.snapshot()
+    if standing is None:
+        # What a share comes to in tokens is shown as the share that it is.
+        plain = [each for each in await holding(services) if each.account is None]
+        found = [_json(each.model_dump(), None, now, snapshot) for each in plain]
+        note = "\n\n⚠️ The egress does not answer, so nobody knows now how much of each is used."
+    else:
+        seen = [each for each in standing["limits"] if each.get("account") is None]
+        found = [_json({**each, "amount": each["limit"] - each.get("lift", 0)}, each, now, snapshot) for each in seen]
+        # The allowances of agents that the egress does not know now, since they do not run.
+        counted = {(each["scope"], each["unit"], each["window"]) for each in found}
+        idle = []
+        with contextlib.suppress(UserError):
+            plain = [each for each in await holding(services) if each.account is None]
+            idle = [_json(each.model_dump(), None, now, snapshot) for each in plain]
+        found += [each for each in idle if (each["scope"], each["unit"], each["window"]) not in counted]
+        note = ""
+    shares = [] if snapshot is None else _shares(snapshot)
+    found += shares
+    if not found:
+        none = f"No limit is set. {command_line('budget set SCOPE LIMIT')} sets one."
+        return Reply(none, [])
+    if snapshot is not None:
+        note += _resets(snapshot, services) + _authorized(snapshot, services)
+    return Reply(_table(found, unknown="?" if standing is None else "-") + note, found)
+
+
+def set_json(limit: Held, now: float) -> dict[str, Any]:
+    """A limit that was just set, in the shape of ``budget --json``."""
+    if limit.unit != "share":
+        return _json({"agent": None, **_plain(limit)}, None, now, None)
+    return {
+        **_json({"agent": None, **_plain(limit), "window": None}, None, now, None),
+        "limit": limit.amount,
+        "window": limit.window,
+        "reset_at": timestamp(limit.reset_at),
+        "reset_confidence": None if limit.reset_at is None else "user",
+    }
+
+
+def _plain(limit: Held) -> dict[str, Any]:
+    return {
+        "kind": limit.kind,
+        "scope": limit.scope,
+        "amount": limit.amount,
+        "unit": limit.unit,
+        "window": limit.window,
+        "policy": limit.policy,
+    }
+
+
+def _json(
+    limit: Mapping[str, Any], seen: Mapping[str, Any] | None, now: float, snapshot: Snapshot | None
+) -> dict[str, Any]:
+    """A limit in the shape of ``budget --json``. What nobody knows is None."""
+    used = None if seen is None else seen["used"]
+    reserved = None if seen is None else seen["reserved"]
+    # Nobody writes a fraction of a token: programs get whole numbers of them, from whichever side they come.
+    amount = int(limit["amount"]) if limit["unit"] == "tokens" else limit["amount"]
+    remaining = None if used is None or reserved is None else max(0, amount - used - reserved)
+    end = windows.end_of(limit.get("window"), now)
+    agent = limit.get("agent")
+    scope = scope_of(limit["kind"], limit["scope"])
+    whose = f"agent:{agent}" if agent is not None else scope
+    standing = (
+        None if snapshot is None else snapshot.standings.get(f"{whose}/{limit['unit']}/{limit.get('window') or 'all'}")
+    )
+    return {
+        "scope": scope,
+        "agent": agent,
+        "kind": limit["kind"],
+        "limit": amount,
+        "unit": limit["unit"],
+        "used": used,
+        "reserved": reserved,
+        "remaining": remaining,
+        "window": limit.get("window"),
+        "reset_at": timestamp(end),
+        # Windows of Muster's own begin when the clock says so.
+        "reset_confidence": None if end is None else "certain",
+        "policy": limit["policy"],
+        # What is only held for requests under way is not used up: most of it comes back.
+        "state": None if used is None else "used up" if used >= amount else "open",
+        "pace": None if standing is None or snapshot is None or end is None else pace_json(standing, snapshot),
+    }
+
+
+def _shares(snapshot: Snapshot) -> list[dict[str, Any]]:
+    """The windows of subscriptions, and the shares of them that are set."""
+    found = []
+    for standing in snapshot.standings.values():
+        window = standing.window
+        if window.unit != "share":
+            continue
+        used = window.known_use
+        quota = "/share/" not in window.key
+        found.append(
+            {
+                "scope": window.scope,
+                "agent": window.scope.removeprefix("agent:") if window.scope.startswith("agent:") else None,
+                "kind": "quota" if quota else "allowance" if window.scope.startswith("agent:") else "pool",
+                "limit": window.known_limit,
+                "unit": "share",
+                "used": None if used is None else round(used, 6),
+                "reserved": round(standing.held, 6),
+                "remaining": None if used is None else round(max(0.0, window.known_limit - used - standing.held), 6),
+                "window": window.key.rpartition("/")[2] if quota else window.key.partition("/share/account:")[2],
+                "reset_at": timestamp(window.resets_at),
+                "reset_confidence": window.certainty,
+                # A provider's own refuses by itself.
+                "policy": "provider" if quota else snapshot.policies.get(window.key, "cutoff"),
+                "state": None if used is None else "used up" if used >= window.known_limit else "open",
+                "pace": pace_json(standing, snapshot),
+            }
+        )
+    return found
+
+
+def pace_json(standing: Standing, snapshot: Snapshot) -> dict[str, Any]:
+    """Where a window stands against its line, in its unit. What nobody knows is None."""
+    window, now = standing.window, snapshot.now
+    line, used = line_at(standing.line, now), window.known_use
+    return {
+        "window": window.key,
+        "line": round(line, 6),
+        "drawn_at": timestamp(standing.line.drawn_at),
+        "ahead": None if used is None else round(used - line, 6),
+        "may_use_now": round(admissible(standing, "normal", now, snapshot.policy), 6),
+        "authorized": round(sum(each.left(now) for each in standing.authorizations), 6),
+    }
+
+
+def _table(found: Sequence[Mapping[str, Any]], *, unknown: str) -> str:
+    rows = [
+        (
+            rendering.one_line(_named(each), 40),
+            f"{amounts.amount(each['limit'], each['unit'])}{_per(each)}",
+            unknown if each["used"] is None else amounts.amount(each["used"], each["unit"]),
+            unknown if each["remaining"] is None else amounts.amount(each["remaining"], each["unit"]),
+            _pace(each),
+            f"{_MARKS.get(str(each['state']), '❓' if unknown == '?' else '⚪')} {each['policy']}",
+        )
+        for each in found[:_ROWS]
+    ]
+    more = f"\n\n{len(found) - _ROWS:,} more." if len(found) > _ROWS else ""
+    return rendering.table(("scope", "limit", "used", "left", "now", "then"), rows) + more
+
+
+def _per(each: Mapping[str, Any]) -> str:
+    if each["unit"] != "share":
+        return amounts.per(each["window"])
+    account, _, window = str(each["window"]).rpartition("/")
+    return f" of {window} of {account}" if account else f" of {window}"
+
+
+def _pace(each: Mapping[str, Any]) -> str:
+    """What may be used now, at its pace."""
+    pace = each["pace"]
+    return "-" if pace is None else amounts.amount(pace["may_use_now"], each["unit"])
+
+
+def _resets(snapshot: Snapshot, services: Services) -> str:
+    """When the windows of subscriptions begin anew, and how that is known."""
+    lines = []
+    zone = services.settings.timezone
+    for standing in snapshot.standings.values():
+        window = standing.window
+        if window.unit != "share" or "/share/" in window.key:
+            continue
+        lines.append(f"{rendering.code(window.key)} {reset_words(standing, snapshot, zone)}")
+    return "\n\n" + "\n".join(f"- {line}" for line in lines) if lines else ""
+
+
+def reset_words(standing: Standing, snapshot: Snapshot, zone: Any) -> str:
+    """When a window begins anew and how that is known, in words."""
+    window = standing.window
+    if window.resets_at is None:
+        how = "begins anew nobody knows when"
+        return how if window.certainty == "unknown" else "has no end"
+    at = moments.shown(window.resets_at, zone, snapshot.now)
+    if window.unit != "share":
+        return f"begins anew {at}"
+    known = {
+        "provider": f"begins anew {at}, as the provider says",
+        "user": f"begins anew {at}, as an operator said",
+        "estimated": f"begins anew {at} or somewhat later, as is estimated",
+        "unknown": "begins anew nobody knows when",
+    }
+    return known[window.certainty]
+
+
+def _authorized(snapshot: Snapshot, services: Services) -> str:
+    lines = authorized_words(snapshot, services.settings.timezone)
+    return "\n\n" + "\n".join(lines) if lines else ""
+
+
+def authorized_words(snapshot: Snapshot, zone: Any) -> list[str]:
+    """What is authorized now, a line each."""
+    lines = {}
+    for standing in snapshot.standings.values():
+        for each in standing.authorizations:
+            left = each.left(snapshot.now)
+            lines[each.id] = (
+                f"⚖️ {rendering.code(each.scope)}: {amounts.amount(left, each.unit)} of "
+                f"{amounts.amount(each.amount, each.unit)} are authorized beyond its pace, until "
+                f"{moments.shown(each.until, zone, snapshot.now)} ({zone.key})."
+            )
+    return list(lines.values())
+
+
+def _named(each: Mapping[str, Any]) -> str:
+    agent = each.get("agent")
+    scope = str(each["scope"])
+    if scope.startswith("launch:"):
+        # Whose id nobody knows by heart.
+        return f"{agent} (this launch)"
+    return scope if agent is None or scope == f"agent:{agent}" else f"{agent} ({scope})"
