@@ -12,6 +12,8 @@ from connectors.messages import OpenThread
 from register.queries import agents
 
 if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
     from bot.utterances import Utterances
     from connectors.messages import Inbound
     from connectors.outbox import Row
@@ -51,6 +53,12 @@ async def addressee(inbound: Inbound, store: Store, utterances: Utterances) -> t
             f"agent. {command_line('help')} lists the commands."
         )
     return [*running, *orchestrators][0], inbound.conversation
+
+
+async def agent_of(tx: AsyncConnection, connector: str, conversation: str) -> str | None:
+    """The name of the agent whose thread this is; None: nobody's."""
+    opener = await outbox.by_conversation(tx, connector, conversation)
+    return None if opener is None else _owner(opener)
 
 
 def _owner(opener: Row) -> str | None:

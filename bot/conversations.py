@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from bot import approvals as answering
-from bot import rendering
+from bot import held_turns, rendering
 from bot.addressees import addressee
 from bot.choices import by_mark
 from bot.commands.context import Origin
@@ -32,7 +32,7 @@ from connectors.messages import Edit, Priority, React, Reaction, Redaction, Text
 from fleet.drift import ENDED
 from fleet.revival import Record
 from register.crashpoints import declare
-from register.queries import agent_messages, approvals, audit
+from register.queries import agent_messages, approvals, audit, tasks
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -231,26 +231,33 @@ class Conversations:
             await self._answer(arrival, str(error))
             return
         attachments = await self.pictures.fetch(inbound, body.attachments)
+        hold = await held_turns.held(self.services, row)
         key = derived_id("m", inbound)
         async with self.services.store.write(TALK) as tx:
-            await self.services.agents.send(
-                tx,
-                row,
-                text,
-                message_id=key,
-                by=inbound.identity,
-                attachments=attachments.kept,
-                connector=inbound.connector,
-                conversation=inbound.conversation,
-                event_id=inbound.event_id,
-                answer_in=answer_in,
-            )
+            whence = {
+                "connector": inbound.connector,
+                "conversation": inbound.conversation,
+                "event_id": inbound.event_id,
+                "answer_in": answer_in,
+            }
+            kept = attachments.kept
+            if hold is None:
+                await self.services.agents.send(
+                    tx, row, text, message_id=key, by=inbound.identity, attachments=kept, **whence
+                )
+            else:
+                task = await held_turns.add(
+                    tx, self.services, row, hold, text, cause=key, by=inbound.identity, attachments=kept, **whence
+                )
+                await self._say(tx, inbound, f"{key}/held", held_turns.told(self.services, row, task, hold))
             if attachments.refused:
                 await self._say(tx, inbound, f"{key}/note", "\n".join(attachments.refused))
             if (absent := _absent(row)) is not None:
                 await self._say(tx, inbound, _absence(row, inbound.conversation), absent)
             await inbox.finish(tx, arrival.seq, self.services.clock())
         self.services.agents.bring_mail(row.name)
+        if hold is not None:
+            self.services.dispatcher.wake()
         self.services.delivery.wake()
 
     # --- confirmations ------------------------------------------------------------------------------------------
@@ -374,6 +381,9 @@ class Conversations:
             ]
             for message in messages:
                 await self.services.agents.withdraw(tx, message)
+            for task in await tasks.by_event(tx, inbound.connector, target):
+                if permission >= OPERATOR or task.operator == inbound.identity:
+                    await self.services.task_steps.cancel(tx, task, by=inbound.identity)
             await inbox.finish(tx, arrival.seq, self.services.clock())
         for name in {message.agent for message in messages}:
             self.services.agents.bring_mail(name)
@@ -383,15 +393,17 @@ class Conversations:
         inbound = arrival.inbound
         async with self.services.store.read() as tx:
             messages = await agent_messages.by_event(tx, inbound.connector, target)
-        if not messages:
+            waiting = [] if messages else await tasks.by_event(tx, inbound.connector, target)
+        read_by = [(each.id, each.agent) for each in messages] + [(each.id, each.agent or "") for each in waiting]
+        if not read_by:
             await self._answer(arrival, None, detail="an edit")
             return
-        name = rendering.one_line(messages[0].agent)
+        name = rendering.one_line(read_by[0][1])
         async with self.services.store.write(REMARK) as tx:
             await self._say(
                 tx,
                 inbound,
-                f"edit/{messages[0].id}",
+                f"edit/{read_by[0][0]}",
                 f"Edits are not read: {name} has the message as it was first written. Delete it while it is queued, "
                 "or write a new one.",
             )

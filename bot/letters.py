@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from bot import rendering
+from bot import held_turns, rendering
 from bot.commands.lines import command_line
 from bot.commands.table import Reply
 from bot.errors import UserError
 from connectors import outbox
 from connectors.messages import File, Message, OpenThread, React, Replace
-from register.queries import agent_messages
+from fleet.attempts import task_of
+from register.queries import agent_messages, tasks
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -28,23 +29,28 @@ async def post(ctx: Context, name: str, text: str, *, mode: Literal["queue", "st
     agents = ctx.services.agents
     row = await agents.get(name)
     origin = ctx.origin
+    whence: dict[str, Any] = {
+        "connector": origin.connector if origin is not None else None,
+        "conversation": origin.conversation if origin is not None else None,
+        "event_id": origin.event_id if origin is not None else None,
+    }
+    # What interrupts a turn has the agent do something else, and not more.
+    hold = await held_turns.held(ctx.services, row) if mode == "queue" else None
 
-    async def act(tx: AsyncConnection) -> str:
-        message = await agents.send(
-            tx,
-            row,
-            text,
-            message_id=ctx.run_id,
-            by=ctx.identity,
-            mode=mode,
-            connector=origin.connector if origin is not None else None,
-            conversation=origin.conversation if origin is not None else None,
-            event_id=origin.event_id if origin is not None else None,
-        )
-        state: str = message.state
-        return state
+    async def act(tx: AsyncConnection) -> dict[str, str | None]:
+        if hold is not None:
+            task = await held_turns.add(
+                tx, ctx.services, row, hold, text, cause=ctx.run_id, by=ctx.identity, answer_in=None, **whence
+            )
+            return {"id": task.id, "state": "queued", "told": held_turns.told(ctx.services, row, task, hold)}
+        message = await agents.send(tx, row, text, message_id=ctx.run_id, by=ctx.identity, mode=mode, **whence)
+        return {"id": ctx.run_id, "state": message.state, "told": None}
 
-    state = await ctx.commit("post", act)
+    done = await ctx.commit("words", act)
+    if done["told"] is not None:
+        ctx.services.dispatcher.wake()
+        return Reply(done["told"], {"id": done["id"], "state": done["state"]})
+    state = done["state"]
     agents.bring_mail(name)
     if row.wanted == "frozen":
         back = command_line(f"resume {name}")
@@ -124,6 +130,7 @@ async def send_again(ctx: Context, wanted: str) -> Reply:
         if (said := await outbox.retry(tx, wanted, ctx.services.clock())) is not None:
             return {"id": said, "to": "chat", "agent": ""}
         message = await _find(tx, wanted)
+        await _check_task(tx, message)
         row = await ctx.services.agents.get(message.agent)
         now = ctx.services.clock()
         give_up_at = now + ctx.services.agents.give_up_after
@@ -155,6 +162,21 @@ async def send_again(ctx: Context, wanted: str) -> Reply:
         )
         return Reply(text, {"id": done["id"], "state": "superseded"})
     return Reply(f"Sent again to {done['to']}.", {"id": done["id"], "state": "pending"})
+
+
+async def _check_task(tx: AsyncConnection, message: AgentMessage) -> None:
+    """What carries a task that is not over is sent again with its next attempt, and by nobody else.
+
+    Raises:
+        UserError: it does.
+    """
+    carried = task_of(message.id)
+    task = None if carried is None else await tasks.get(tx, carried)
+    if task is not None and task.state in tasks.OPEN:
+        cancel = command_line(f"task cancel {task.id}")
+        raise UserError(
+            f"This carries task `{task.id}`, which is {task.state} and goes on by itself; {cancel} ends it."
+        )
 
 
 async def _find(tx: AsyncConnection, wanted: str) -> AgentMessage:

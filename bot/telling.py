@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bot import rendering
 from bot.calls import call_id, call_of
@@ -67,6 +67,14 @@ _OUTCOMES = {
 }
 
 
+class Carried(Protocol):
+    """Called with the message and its state (bot.task_steps.TaskSteps.receipt)."""
+
+    async def __call__(
+        self, tx: AsyncConnection, row: AgentRow, message: str, state: str, detail: str | None
+    ) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Teller:
     speaker: Speaker
@@ -77,6 +85,8 @@ class Teller:
     """A moment as the operator's clock shows it."""
     prefix: str
     """What commands begin with in chat."""
+    carried: Carried | None = None
+    """What else follows from how far a message has come, in the same transaction."""
 
     # --- places -------------------------------------------------------------------------------------------------
 
@@ -215,6 +225,8 @@ class Teller:
         now = self.clock()
         if not await agent_messages.change(tx, receipt.message, now=now, unless=unless, **values):
             return
+        if self.carried is not None:
+            await self.carried(tx, row, receipt.message, receipt.state, detail)
         message = await agent_messages.get(tx, receipt.message)
         if message is None:
             return

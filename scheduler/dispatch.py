@@ -45,6 +45,8 @@ WAITS = declare("task.waits")
 
 #: It is looked at again so often even if nothing seems to have happened, seconds.
 NET_S = 60.0
+#: Between two looks there is at least so much time, so that many news in a row are one; seconds.
+LEAST_S = 0.1
 #: Steps of one round, so that nothing can make it go on for ever.
 _MOST_STEPS = 1000
 #: What was learned of costs is read anew after so long, seconds.
@@ -124,6 +126,7 @@ class Dispatcher:
     limits: Callable[[], Limits]
     policy: Callable[[], Policy]
     net_s: float = NET_S
+    least_s: float = LEAST_S
     look_at: float | None = None
     """When it looks again, if nothing happens before; seconds since the epoch."""
     _news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -159,12 +162,21 @@ class Dispatcher:
             except Exception:
                 log.exception("dispatch.failed")
                 await asyncio.sleep(1.0)
+            await asyncio.sleep(self.least_s)
             pause = self.net_s
             if self.look_at is not None:
                 pause = min(pause, max(0.05, self.look_at - self.clock()))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._news.wait()
+
+    async def look_once(self) -> None:
+        """Like `look` for whoever tells what became of a task; what goes wrong is left to `run`."""
+        try:
+            await self.look()
+        except Exception as error:
+            log.info("dispatch.not_now", reason=str(error))
+        self.wake()
 
     async def look(self) -> None:
         """Do all that can be done now; what waits then knows why.

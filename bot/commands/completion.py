@@ -65,6 +65,8 @@ def words_of(services: Services) -> Callable[[str], Awaitable[Sequence[str]]]:
                 return sorted(services.settings.accounts)
             case "approvals" | "questions" | "grants" | "dead-letters":
                 return await _ids(services, source)
+            case "tasks":
+                return await _open_tasks(services)
             case _:
                 return ()
 
@@ -85,6 +87,13 @@ async def _ids(services: Services, source: str) -> list[str]:
             return [each.id for each in await approvals.list_grants(tx)]
         inward, outward = await agent_messages.stranded(tx), await outbox.dead_letters(tx)
     return [*(each.id[:SHORT] for each in inward), *(each.key for each in outward)]
+
+
+async def _open_tasks(services: Services) -> list[str]:
+    from register.queries import tasks
+
+    async with services.store.read() as tx:
+        return [each.id for each in await tasks.listing(tx)]
 
 
 def at_prompt(services: Services) -> Callable[[str], Awaitable[list[str]]]:

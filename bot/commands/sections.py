@@ -6,7 +6,7 @@ from importlib import import_module
 
 from bot.commands.table import TABLE, CommandTable
 
-SECTIONS = ("fleet", "roster", "talking", "approvals", "budget", "reports", "admin")
+SECTIONS = ("fleet", "roster", "talking", "approvals", "budget", "tasks", "reports", "admin")
 
 
 def load() -> CommandTable:

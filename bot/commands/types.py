@@ -36,6 +36,8 @@ QuestionId = NewType("QuestionId", str)
 GrantId = NewType("GrantId", str)
 #: The id of what could not be delivered, as `dead-letters` completes it.
 LetterId = NewType("LetterId", str)
+#: The id of a task, as `tasks` completes it.
+TaskId = NewType("TaskId", str)
 #: A length of time in seconds, written ``90``, ``30s``, ``15m``, ``2h``, ``1h30m`` or ``7d``.
 Duration = NewType("Duration", float)
 #: All that is left of the line, word for word: spaces, line breaks and quotes stay.
@@ -128,6 +130,7 @@ APPROVAL = replace(TEXT, label="ID", source="approvals")
 QUESTION = replace(TEXT, label="ID", source="questions")
 GRANT = replace(TEXT, label="ID", source="grants")
 LETTER = replace(TEXT, label="ID", source="dead-letters")
+TASK = replace(TEXT, label="ID", source="tasks")
 WORDS = ValueType(label="TEXT", expected="some text", read=_rest, schema={"type": "string", "minLength": 1}, rest=True)
 FLAG = ValueType(label="", expected="true or false", read=_never, schema={"type": "boolean"}, flag=True)
 
@@ -143,6 +146,7 @@ _KNOWN: dict[Any, ValueType] = {
     QuestionId: QUESTION,
     GrantId: GRANT,
     LetterId: LETTER,
+    TaskId: TASK,
     AgentName: ValueType(
         label="NAME",
         expected="an agent's name (a letter, then a to z, digits and -; at most 40)",

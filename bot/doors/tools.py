@@ -59,6 +59,12 @@ STUMBLES: Final = 3
 
 _TEXT: Final = {"type": "string", "description": "The words. Long things belong into a file that you name."}
 _TO: Final = {"type": "string", "description": "The agent's name, as peers lists it."}
+_STATUS: Final = {
+    "type": "string",
+    "enum": ["done", "failed", "blocked"],
+    "description": "blocked: you cannot go on without a person.",
+}
+_SUMMARY: Final = {"type": "string", "description": "What was done, or why not, in a few sentences for people."}
 _THREAD: Final = {"type": "string", "description": "The thread that you answer in; leave it out to begin one."}
 
 
@@ -84,6 +90,12 @@ COMMON: Final = (
         name="report",
         description="Put a line for people into your own thread of the chat.",
         input_schema=_object(("text",), text=_TEXT),
+        queued=True,
+    ),
+    Tool(
+        name="task_done",
+        description="Say what became of your task. Only where you were given one, in a message with its id.",
+        input_schema=_object(("status", "summary"), status=_STATUS, summary=_SUMMARY),
         queued=True,
     ),
 )
@@ -262,6 +274,9 @@ class ToolDoor:
                     to, text = _word(arguments, "to"), _word(arguments, "text")
                     posted = await self.peers.post(tx, row, to, text, message_id=call.id, thread=thread)
                     said, bring_to = posted.text, posted.bring_to
+                elif call.tool == "task_done":
+                    status, summary = _word(arguments, "status"), _word(arguments, "summary")
+                    said = await self.services.task_steps.said_by_agent(tx, row, status, summary)
                 elif call.tool == "report":
                     said = await self.peers.report(tx, row, _word(arguments, "text"), key=f"k/{call.id}")
                 else:
@@ -271,10 +286,12 @@ class ToolDoor:
                 said, outcome = str(error), "refused"
             await self._done(tx, call, said, ok=outcome == "done")
             if call.tool != "peers":
-                kept = {name: str(given)[:2000] for name, given in arguments.items() if name != "text"}
+                kept = {name: str(given)[:2000] for name, given in arguments.items() if name not in _WORDS}
                 await self.peers.record(tx, row, call.tool, kept, outcome, said, call.id)
         if bring_to is not None:
             self.services.agents.bring_mail(bring_to)
+        if call.tool == "task_done" and self.services.dispatcher is not None:
+            self.services.dispatcher.wake()
         self.services.delivery.wake()
 
     async def _command(self, call: ToolCall, row: AgentRow) -> None:
@@ -338,7 +355,9 @@ class ToolDoor:
         return mandate.refusal(role, "launch", {"role": plan.role}, roles)
 
 
-_PLAIN: Final = frozenset({"peers", "send_message", "report", "send", "steer"})
+_PLAIN: Final = frozenset({"peers", "send_message", "report", "task_done", "send", "steer"})
+#: Arguments that are words, which stand elsewhere.
+_WORDS: Final = frozenset({"text", "summary"})
 
 
 def _tool_name(command: str) -> str:

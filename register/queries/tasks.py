@@ -6,9 +6,9 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, case, delete, func, insert, literal, or_, select, update
+from sqlalchemy import and_, case, delete, func, insert, or_, select, update
 
-from register.schema import fair_shares, ledger, task_events, tasks
+from register.schema import fair_shares, task_events, tasks
 from register.store import insert_once
 
 if TYPE_CHECKING:
@@ -95,21 +95,6 @@ class Step:
     @classmethod
     def from_row(cls, row: Row[Any]) -> Step:
         return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Used:
-    """What the requests of a task used, as far as the ledger was copied; no token is in two kinds."""
-
-    input: int = 0
-    output: int = 0
-    cache_read: int = 0
-    cache_write: int = 0
-    reasoning: int = 0
-    #: Of those whose price is known.
-    usd: float = 0.0
-    #: Requests that used tokens, and of which no price is known.
-    unpriced: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -273,9 +258,9 @@ async def ended(tx: AsyncConnection, *, role: str | None = None, since: float = 
     return [Task.from_row(row) for row in await tx.execute(found)]
 
 
-async def unsettled(tx: AsyncConnection, *, limit: int = 200) -> list[Task]:
-    """Tasks that an agent had, which ended, and of which nobody has said yet what they used; oldest first."""
-    where = (tasks.c.state.in_(ENDED), tasks.c.actual_tokens.is_(None), tasks.c.attempt > 0)
+async def unsettled(tx: AsyncConnection, *, since: float, limit: int = 500) -> list[Task]:
+    """Tasks that an agent had, which ended since then, and of which nobody said yet what they used; oldest first."""
+    where = (tasks.c.state.in_(ENDED), tasks.c.ended_at >= since, tasks.c.actual_tokens.is_(None), tasks.c.attempt > 0)
     found = select(tasks).where(*where).order_by(tasks.c.seq).limit(limit)
     return [Task.from_row(row) for row in await tx.execute(found)]
 
@@ -303,21 +288,31 @@ async def steps(tx: AsyncConnection, task_id: str, *, limit: int = 100) -> list[
     return [Step.from_row(row) for row in await tx.execute(found)][::-1]
 
 
-async def used(tx: AsyncConnection, ids: Iterable[str]) -> dict[str, Used]:
-    """What the requests of these tasks used so far; a task without requests is missing."""
-    wanted = sorted(set(ids))
-    found: dict[str, Used] = {}
-    kinds = ("input", "output", "cache_read", "cache_write", "reasoning")
-    total = sum((ledger.c[f"{kind}_tokens"] for kind in kinds), start=literal(0))
-    columns = [func.coalesce(func.sum(ledger.c[f"{kind}_tokens"]), 0) for kind in kinds]
-    unpriced = func.count().filter(ledger.c.usd.is_(None), total > 0)
-    for begin in range(0, len(wanted), _IDS_AT_ONCE):
-        of = ledger.c.task.in_(wanted[begin : begin + _IDS_AT_ONCE])
-        rows = select(ledger.c.task, *columns, func.sum(ledger.c.usd), unpriced).where(of).group_by(ledger.c.task)
-        for row in await tx.execute(rows):
-            counted = dict(zip(kinds, (int(each) for each in row[1:6]), strict=True))
-            found[row[0]] = Used(**counted, usd=float(row[6] or 0.0), unpriced=int(row[7]))
-    return found
+async def ahead(tx: AsyncConnection, task: Task) -> int:
+    """How many queued tasks of its lane come before a task that is queued."""
+    if task.state != "queued":
+        return 0
+    where = (tasks.c.state == "queued", tasks.c.lane == task.lane, tasks.c.seq < task.seq)
+    return int(await tx.scalar(select(func.count()).select_from(tasks).where(*where)) or 0)
+
+
+async def open_of(tx: AsyncConnection, operator: str) -> int:
+    """How many tasks that this one asked for are not over."""
+    where = (tasks.c.operator == operator, tasks.c.state.in_(OPEN))
+    return int(await tx.scalar(select(func.count()).select_from(tasks).where(*where)) or 0)
+
+
+async def last_told(tx: AsyncConnection, task_id: str) -> Step | None:
+    """The last step of a task of which somebody was told when it would begin."""
+    table = task_events
+    where = (table.c.task == task_id, table.c.state == "told")
+    row = (await tx.execute(select(table).where(*where).order_by(table.c.seq.desc()).limit(1))).one_or_none()
+    return None if row is None else Step.from_row(row)
+
+
+async def tell(tx: AsyncConnection, step: Step) -> None:
+    """Write down that somebody was told of a task."""
+    await _step(tx, step)
 
 
 # --- fairness ----------------------------------------------------------------------------------------------------

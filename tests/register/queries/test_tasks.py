@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from register.crashpoints import declare
-from register.queries import ledger, tasks
-from register.queries.tasks import Task, Used
+from register.queries import tasks
+from register.queries.tasks import Task
 from register.store import Store
-from tests.register.queries.rows import row as ledger_row
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -85,21 +84,6 @@ async def test_a_step_is_taken_once_and_remembered(store: Store) -> None:
         assert [each.id for each in await tasks.of_agent(tx, "coder0")] == ["00000001"]
 
 
-async def test_what_tasks_used_is_what_the_ledger_says_of_them(store: Store) -> None:
-    rows = [
-        ledger_row(1, task="00000001", input_tokens=10, usd=0.25),
-        ledger_row(2, task="00000001", cache_read_tokens=5, usd=None),
-        ledger_row(3, task="00000002"),
-        ledger_row(4),
-    ]
-    async with store.write(STEP) as tx:
-        await ledger.add(tx, rows)
-    async with store.read() as tx:
-        assert await tasks.used(tx, ["00000001", "00000009"]) == {
-            "00000001": Used(input=11, output=2, cache_read=6, cache_write=2, reasoning=2, usd=0.25, unpriced=1)
-        }
-
-
 async def test_ended_tasks_can_be_learned_from_and_are_forgotten_in_time(store: Store) -> None:
     over = {"state": "done", "attempt": 1, "assigned": "coder0"}
     await put(
@@ -113,7 +97,7 @@ async def test_ended_tasks_can_be_learned_from_and_are_forgotten_in_time(store: 
     async with store.write(STEP) as tx:
         assert [each.id[-1] for each in await tasks.ended(tx, role="coder")] == ["2", "1"]
         assert [each.id[-1] for each in await tasks.ended(tx, since=15.0)] == ["2"]
-        assert [each.id[-1] for each in await tasks.unsettled(tx)] == ["3"]
+        assert [each.id[-1] for each in await tasks.unsettled(tx, since=0.0)] == ["3"]
         assert [each.id[-1] for each in await tasks.listing(tx)] == ["5"]
         assert [each.id[-1] for each in await tasks.listing(tx, all=True, since=15.0)] == ["2", "3", "5"]
         assert await tasks.forget(tx, 15.0) == 2

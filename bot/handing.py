@@ -1,0 +1,278 @@
+"""Gives tasks to agents, as the dispatcher wants it: what each agent is ready for, and what is done to it and told."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import structlog
+
+from bot import task_words
+from bot.commands.lines import written
+from bot.commands.runs import Request
+from bot.commands.table import OPERATOR
+from bot.errors import UserError
+from bot.session_start import Work, start_for, told
+from budget.dispatch import TURN, Agent, Wait
+from budget.ladder import Downgrade, Queue, Refuse
+from fleet.drift import ENDED
+from fleet.errors import FleetError
+from fleet.planning import DEFAULT_ROLE
+from register.errors import MusterError, RegisterError
+from register.queries import account_leases, agent_messages, agents, tasks
+from scheduler.dispatch import Able
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.commands.execution import Executor
+    from bot.commands.runs import Outcome
+    from bot.looking import AgentView
+    from bot.pacing.snapshot import Snapshot
+    from bot.services import Services
+    from budget.dispatch import Readiness
+    from budget.pacing import Standing
+    from fleet.latest_roster import LatestRoster
+    from register.queries.account_leases import Lease
+    from register.queries.agents import AgentRow
+    from register.queries.tasks import Task
+
+log = structlog.get_logger(__name__)
+
+#: Who starts agents for tasks.
+IDENTITY = "muster:dispatch"
+#: What moves the time at which a task begins by less than this is not told again: a share of the wait, and seconds.
+_TOLD_SHARE, _TOLD_S = 0.25, 3600.0
+#: Reasons that are told where the task was asked for; the others pass, or are seen in `tasks`.
+_TOLD = frozenset({"pace", "limit", "unknown", "price", "nobody"})
+
+
+@dataclass(slots=True)
+class Handing:
+    """The dispatcher's hands (scheduler.dispatch.Hands)."""
+
+    services: Services
+    executor: Executor
+    roster: LatestRoster
+    _leased: dict[str, tuple[str, str | None, str | None]] = field(default_factory=dict)
+    """By agent the launch that it was looked up for, its provider and its account."""
+
+    # --- looking ------------------------------------------------------------------------------------------------
+
+    async def able(self, live: Sequence[Task]) -> Sequence[Able]:
+        """The agents that there are, and those of the roster that can be started."""
+        views: list[AgentView] = await self.services.agents.view()
+        await self.roster.refresh()
+        entries = {entry.name: entry for entry in self.roster.entries}
+        async with self.services.store.read() as tx:
+            leases: dict[str, list[Lease]] = {}
+            for lease in await account_leases.live(tx):
+                leases.setdefault(lease.agent, []).append(lease)
+            underway = await agent_messages.in_states(tx, ["pending", "journaled", "accepted"])
+        writing = {message.agent for message in underway}
+        found = []
+        for view in views:
+            row = view.row
+            own = [task for task in live if task.assigned == row.name and task.kind != TURN]
+            readiness = readiness_of(
+                view, in_roster=row.name in entries, has_mail=row.name in writing, has_task=bool(own)
+            )
+            heard = None if view.status is None else view.status.event_at
+            provider, account = await self._account(row, leases.get(row.name, []))
+            found.append(
+                Able(
+                    agent=Agent(
+                        name=row.name,
+                        role=row.role,
+                        runtime=row.runtime,
+                        readiness=readiness,
+                        account=account,
+                        free_since=heard or row.started_at or 0.0,
+                        holds=next((task.id for task in own if task.state == "waiting"), None),
+                    ),
+                    model=row.model,
+                    provider=provider,
+                    profiles=self._profiles(row.sandbox),
+                )
+            )
+        known = {view.row.name for view in views}
+        for name, entry in entries.items():
+            if name not in known:
+                agent = Agent(
+                    name=name, role=entry.role or DEFAULT_ROLE, runtime=entry.runtime or "", readiness="startable"
+                )
+                found.append(Able(agent=agent, model=entry.model))
+        return found
+
+    def _profiles(self, sandbox: str) -> Sequence[str]:
+        try:
+            lineage: Sequence[str] = self.services.planner.profile(sandbox).lineage
+        except FleetError:
+            return ()
+        return lineage
+
+    async def _account(self, row: AgentRow, leases: Sequence[Lease]) -> tuple[str | None, str | None]:
+        """Provider and account of the agent's model."""
+        if len(leases) < 2:
+            return (leases[0].provider, leases[0].account) if leases else (None, None)
+        known = self._leased.get(row.name)
+        if known is None or known[0] != row.launch_id:
+            try:
+                choices = await asyncio.to_thread(self.services.planner.choices_of, row)
+            except MusterError:
+                choices = {}
+            provider = next(iter(choices), leases[0].provider)
+            account = next((lease.account for lease in leases if lease.provider == provider), leases[0].account)
+            known = (row.launch_id, provider, account)
+            self._leased[row.name] = known
+        return known[1], known[2]
+
+    async def draw(self, row: AgentRow, snapshot: Snapshot) -> Sequence[Standing]:
+        """The windows that what an agent does draws on."""
+        async with self.services.store.read() as tx:
+            own = [lease for lease in await account_leases.live(tx) if lease.agent == row.name]
+        provider, account = await self._account(row, own)
+        return snapshot.for_draw(
+            agent=row.name,
+            role=row.role,
+            runtime=row.runtime,
+            model=row.model,
+            profiles=self._profiles(row.sandbox),
+            provider=provider,
+            account=account,
+        )
+
+    # --- giving -------------------------------------------------------------------------------------------------
+
+    async def hand_over(self, tx: AsyncConnection, task: Task, agent: str) -> bool:
+        row = await agents.get(tx, agent)
+        if row is None:
+            return False
+        is_turn = task.kind == TURN
+        await self.services.agents.send(
+            tx,
+            row,
+            task.text if is_turn else task_words.for_agent(task),
+            message_id=str(task.message),
+            by=task.operator,
+            attachments=task.attachments,
+            # On words of a person the receipts are shown; a task has its own messages.
+            connector=task.connector if is_turn else None,
+            conversation=task.conversation if is_turn else None,
+            event_id=task.event_id if is_turn else None,
+            answer_in=task.answer_in if is_turn else None,
+        )
+        if not is_turn:
+            given = task_words.given(task)
+            await self.services.task_steps.tell(tx, task, f"given/{task.attempt}", given, also=row)
+        return True
+
+    def handed_over(self, agent: str) -> None:
+        self.services.agents.bring_mail(agent)
+        self.services.delivery.wake()
+
+    async def start(self, task: Task, agent: str) -> Wait | None:
+        """Start an agent for a task, a rung lower where its model has no room; why it is not started, or None."""
+        services = self.services
+        work = Work(
+            kind=task.kind,
+            urgency=task.urgency,  # type: ignore[arg-type]
+            deadline=task.deadline,
+            tokens=task.estimate,
+        )
+        try:
+            opened = await start_for(services, agent, work)
+        except RegisterError:
+            raise
+        except MusterError as error:
+            return Wait(task=task.id, why="nobody", text=f"{agent} cannot be started: {error}")
+        step = opened.step
+        if isinstance(step, Queue | Refuse):
+            at = step.at if isinstance(step, Queue) else None
+            return Wait(task=task.id, why="pace", text=step.why, look_at=at, cost=opened.cost)
+        arguments: dict[str, object] = {"name": agent}
+        if isinstance(step, Downgrade):
+            arguments |= {"runtime": step.rung.runtime, "model": step.rung.model}
+        outcome: list[Outcome] = []
+        said = told(services, opened)
+
+        async def finish(tx: AsyncConnection, done: Outcome) -> None:
+            outcome.append(done)
+            row = await agents.get(tx, agent)
+            if done.state == "done" and row is not None and isinstance(step, Downgrade) and said is not None:
+                await services.task_steps.tell(tx, task, f"downgrade/{agent}/{task.attempt}", said, also=row)
+
+        origin = services.clock()
+        request = Request(
+            id=f"dispatch-{task.id}-{task.attempt}-{agent}-{origin * 1000:.0f}",
+            name="launch",
+            arguments=arguments,
+            identity=IDENTITY,
+            permission=OPERATOR,
+            door="dispatch",
+        )
+        try:
+            await self.executor.run(request, finish=finish)
+        except UserError as error:
+            return Wait(task=task.id, why="nobody", text=f"{agent} cannot be started: {error}")
+        services.delivery.wake()
+        if not outcome or outcome[0].state != "done":
+            why = written(outcome[0].text, services.command_prefix) if outcome else "it was not tried"
+            return Wait(task=task.id, why="nobody", text=f"{agent} was not started: {why}")
+        return None
+
+    # --- telling ------------------------------------------------------------------------------------------------
+
+    async def refused(self, tx: AsyncConnection, task: Task, why: str) -> None:
+        text = f"⛔ Task {task_words.named(task)} is refused: {why}"
+        await self.services.task_steps.tell(tx, task, "refused", text)
+
+    async def waits(self, tx: AsyncConnection, task: Task, wait: Wait) -> None:
+        if wait.why not in _TOLD or task.kind == TURN:
+            return
+        now = self.services.clock()
+        last = await tasks.last_told(tx, task.id)
+        if last is not None and not worth_telling(last.decision or {}, wait, last.at, now):
+            return
+        text = task_words.waiting(task, wait, now, self.services.settings.timezone)
+        await self.services.task_steps.told_wait(tx, task, text, wait.look_at)
+
+    def told(self) -> None:
+        self.services.delivery.wake()
+
+
+def readiness_of(view: AgentView, *, in_roster: bool, has_mail: bool, has_task: bool) -> Readiness:
+    """Whether an agent can be given something now."""
+    row, state = view.row, view.liveness.state
+    if row.wanted == "frozen":
+        return "away"
+    if row.wanted == "stopped":
+        if row.state not in ENDED:
+            return "busy"  # it is about to stop
+        return "startable" if in_roster else "down"
+    if has_task:
+        return "busy"
+    if state == "starting" or (state in ENDED and view.tries_at is not None):
+        return "starting"
+    if state in ENDED or state in ("unknown", "frozen"):
+        return "down"
+    if state == "idle" and not has_mail and not view.queued:
+        return "idle"
+    return "busy"
+
+
+def worth_telling(last: object, wait: Wait, told_at: float, now: float) -> bool:
+    """Whether a task waits for something else by now, or for so much longer or shorter that it is to be told."""
+    before = last if isinstance(last, dict) else {}
+    if before.get("why") != wait.why:
+        # What only passes back and forth is told once.
+        return now - told_at > _TOLD_S
+    was = before.get("look_at")
+    if (was is None) != (wait.look_at is None):
+        return now - told_at > _TOLD_S
+    if was is None or wait.look_at is None:
+        return False
+    return abs(float(was) - wait.look_at) > max(_TOLD_S, _TOLD_SHARE * abs(wait.look_at - now))

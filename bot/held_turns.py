@@ -1,0 +1,128 @@
+"""Words to an agent that the pace of spending holds: told so at once, and said to it when there is room.
+
+Only what can be told is held: where it is not known when there will be room, the words go to the agent as ever, and the
+hard limits hold at the egress. What follows words that are held waits behind them, so that their order stays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bot import rendering, task_words
+from bot.commands.lines import command_line
+from bot.tasking import add_task
+from budget.dispatch import TURN, Wait
+from budget.pacing import Waits, decide
+from register.errors import MusterError
+from register.queries import tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.services import Services
+    from budget.pacing import Cost
+    from register.queries.agents import AgentRow
+    from register.queries.tasks import Task
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hold:
+    """Why a turn does not begin now."""
+
+    wait: Wait
+    cost: Cost | None = None
+
+
+async def held(services: Services, row: AgentRow) -> Hold | None:
+    """Why words to this agent wait; None: they go at once.
+
+    Raises:
+        RegisterError: the register cannot be read.
+    """
+    if services.pace is None or services.dispatcher is None:
+        return None
+    async with services.store.read() as tx:
+        before = await tasks.held_turns(tx, row.name)
+    try:
+        snapshot = await services.pace.snapshot()
+        if not snapshot.standings and not before:
+            return None
+        standings = await services.dispatcher.hands.draw(row, snapshot)
+        cost = await services.dispatcher.cost_of(role=row.role, runtime=row.runtime, model=row.model, kind=TURN)
+    except (MusterError, OSError):
+        if not before:
+            return None
+        raise
+    found = decide(standings, cost, "normal", snapshot.now, snapshot.policy)
+    if isinstance(found, Waits) and found.why in ("pace", "limit") and found.at is not None:
+        wait = Wait(
+            task="",
+            why=found.why,
+            text=found.text,
+            look_at=found.at,
+            windows=(found.window, *found.also),
+            scope=found.scope,
+            authorize=found.authorize,
+            unit=found.unit,
+        )
+        return Hold(wait=wait, cost=cost)
+    if before:
+        first = before[0]
+        text = f"What was said to {row.name} before waits: {first.reason or 'task ' + first.id}"
+        return Hold(wait=Wait(task="", why="fairness", text=text, look_at=first.look_at), cost=cost)
+    return None
+
+
+async def add(
+    tx: AsyncConnection,
+    services: Services,
+    row: AgentRow,
+    hold: Hold,
+    text: str,
+    *,
+    cause: str,
+    by: str,
+    attachments: Sequence[Mapping[str, Any]] = (),
+    connector: str | None,
+    conversation: str | None,
+    event_id: str | None,
+    answer_in: str | None,
+) -> Task:
+    """Put the words into the queue, in the transaction that deals with whoever said them."""
+    cost = hold.cost
+    return await add_task(
+        tx,
+        cause=cause,
+        text=text,
+        operator=by,
+        now=services.clock(),
+        role=row.role,
+        agent=row.name,
+        kind=TURN,
+        connector=connector,
+        conversation=conversation,
+        event_id=event_id,
+        answer_in=answer_in,
+        attachments=attachments,
+        why=hold.wait.why,
+        reason=hold.wait.text,
+        look_at=hold.wait.look_at,
+        projected_tokens=None if cost is None else cost.tokens,
+        projected_usd=None if cost is None else cost.usd,
+    )
+
+
+def told(services: Services, row: AgentRow, task: Task, hold: Hold) -> str:
+    """What whoever said it is told at once."""
+    now, zone = services.clock(), services.settings.timezone
+    rest = task_words.when(hold.wait, now, zone)
+    if hold.wait.why == "fairness" and hold.wait.look_at is not None:
+        rest = f"It runs after that, about {task_words.moment(hold.wait.look_at, now, zone)} ({zone})."
+    drop = command_line(f"task cancel {task.id}")
+    return (
+        f"⏳ {row.name} reads this later (task {rendering.code(task.id)}): the pace of spending holds it. "
+        f"{hold.wait.text} {rest} {drop} drops it."
+    )

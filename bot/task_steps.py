@@ -1,0 +1,278 @@
+"""What becomes of a task that an agent has, by what is heard of its message and by what the agent and people say.
+
+Everything here happens in the caller's transaction: the receipt of a message and the step of its task are one. A step
+is taken only from the states that it may follow, so doing it again changes nothing, and telling it again stands once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from bot import rendering, task_words
+from bot.commands.lines import command_line, written
+from bot.errors import UserError
+from bot.pacing.gathering import weigh
+from bot.questions import Choice
+from bot.saying import Place
+from budget.dispatch import TURN
+from budget.tokens import Weights
+from connectors import outbox
+from connectors.messages import Priority
+from fleet.attempts import attempt_of
+from register.queries import agent_messages, agents, questions, spending, tasks
+from register.queries.tasks import ENDED, LIVE, OPEN, Step
+from scheduler.dispatch import correct
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.services import Services
+    from bot.settings import Settings
+    from register.queries.agents import AgentRow
+    from register.queries.questions import Question
+    from register.queries.spending import Sums
+    from register.queries.tasks import Task
+
+log = structlog.get_logger(__name__)
+
+#: The kind of the questions whether a task is done.
+QUESTION = "task"
+#: The answers.
+CHOICES = (
+    Choice(mark="✅", word="done", label="It is done"),
+    Choice(mark="❌", word="failed", label="It failed"),
+)
+#: The first pause before a task that failed is tried again; it doubles with each attempt. Seconds.
+FIRST_RETRY_S, LONGEST_RETRY_S = 10.0, 3600.0
+#: An agent's summary may have so many characters.
+LONGEST_SUMMARY = 4000
+#: States in which a message goes no further.
+MESSAGE_OVER = ("finished", "failed", "uncertain", "withdrawn", "dead", "retried")
+
+
+def weighed(settings: Settings, used: Sums) -> tuple[float, float]:
+    """Weighted tokens, and US dollars as far as prices are known."""
+    return float(weigh(used, Weights.of(settings.budgets.weights))), used.usd
+
+
+@dataclass(slots=True)
+class TaskSteps:
+    """Steps of tasks, and what is told of them."""
+
+    services: Services
+    ending: Callable[[str], None] = lambda _: None
+    """Called with the id of a task that an agent had and that is about to end."""
+
+    # --- what is heard ------------------------------------------------------------------------------------------
+
+    async def receipt(
+        self, tx: AsyncConnection, row: AgentRow, message: str, state: str, detail: str | None = None
+    ) -> None:
+        """A message reached a state; if it carries a task, so does that."""
+        carried = attempt_of(message)
+        if carried is None:
+            return
+        task_id, attempt = carried
+        task = await tasks.get(tx, task_id)
+        if task is None or task.attempt != attempt or task.state in ENDED:
+            return
+        now = self.services.clock()
+        is_turn = task.kind == TURN
+        if state == "accepted":
+            await tasks.change(
+                tx, task.id, only=["dispatched"], attempt_is=attempt, now=now, state="running", started_at=now
+            )
+        elif state == "finished" and is_turn:
+            await self._end(tx, task, "done", None)
+        elif state == "finished":
+            await self._ask(tx, row, task, "Its turn ended, and it did not say what became of")
+        elif state == "uncertain" and not is_turn:
+            await self._ask(tx, row, task, "It died just as it was given, so that nobody knows whether it read,")
+        elif state in ("failed", "dead", "uncertain"):
+            await self._failed(tx, task, detail or "its turn failed")
+        elif state == "withdrawn":
+            await self._end(tx, task, "cancelled", "taken back")
+
+    async def _failed(self, tx: AsyncConnection, task: Task, why: str) -> None:
+        """It is tried again, as often as it may be."""
+        why = rendering.one_line(why, 300)
+        if task.retries < 1 or task.kind == TURN:
+            await self._end(tx, task, "failed", why)
+            return
+        now = self.services.clock()
+        pause = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2 ** (task.attempt - 1))
+        values: dict[str, Any] = {
+            "state": "queued",
+            "retries": task.retries - 1,
+            "why": "retry",
+            "reason": f"Attempt {task.attempt} failed: {why}",
+            "look_at": now + pause,
+            "started_at": None,
+        }
+        if await tasks.change(tx, task.id, only=LIVE, attempt_is=task.attempt, now=now, **values):
+            text = f"🔁 Task {rendering.code(task.id)} is tried again: {why}"
+            await self.tell(tx, task, f"again/{task.attempt}", text, also=await self._holder(tx, task))
+
+    async def _ask(self, tx: AsyncConnection, row: AgentRow, task: Task, why: str) -> None:
+        """The agent has it no more, and did not say how it ended: the operator is asked."""
+        now = self.services.clock()
+        values: dict[str, Any] = {"state": "waiting", "reason": "waits for an operator's word"}
+        if await tasks.change(tx, task.id, only=["dispatched", "running"], attempt_is=task.attempt, now=now, **values):
+            await self._question(tx, row, task, f"❔ {why} task {rendering.code(task.id)} ({task_words.gist(task)}).")
+
+    async def _question(self, tx: AsyncConnection, row: AgentRow, task: Task, text: str) -> None:
+        done, failed = command_line(f"task close {task.id}"), command_line(f"task close {task.id} --failed")
+        await self.services.questions.ask(
+            tx,
+            row,
+            kind=QUESTION,
+            cause=f"{task.id}/{task.attempt}",
+            text=f"{text} Is it done? {row.name} gets no other task until you say so, here, by {done} or by {failed}; "
+            "what you write in this thread goes on with it.",
+            choices=CHOICES,
+            task=task.id,
+        )
+
+    # --- what is said -------------------------------------------------------------------------------------------
+
+    async def said_by_agent(self, tx: AsyncConnection, row: AgentRow, status: str, summary: str) -> str:
+        """`task_done`: an agent says what became of the task that it has. What to tell it.
+
+        Raises:
+            UserError: it has none, or this cannot be said.
+        """
+        if status not in ("done", "failed", "blocked"):
+            raise UserError(
+                f"The status {rendering.one_line(status, 40)!r} is none: allowed is done, failed or blocked."
+            )
+        own = [task for task in await tasks.of_agent(tx, row.name) if task.kind != TURN]
+        if not own:
+            raise UserError("You have no task at the moment, so there is none to end.")
+        task = own[0]
+        summary = summary.strip()[:LONGEST_SUMMARY]
+        if status == "blocked":
+            now = self.services.clock()
+            values: dict[str, Any] = {"state": "waiting", "reason": "the agent is blocked", "summary": summary}
+            if await tasks.change(tx, task.id, only=LIVE, attempt_is=task.attempt, now=now, **values):
+                said = f"🚧 {row.name} is blocked on task {rendering.code(task.id)}: {rendering.shown(summary[:600])}"
+                await self._question(tx, row, task, said)
+            return f"Task {task.id} waits for your operator, who was told why."
+        await self._end(tx, task, status, summary)
+        await self._withdraw_questions(tx, task, "The agent said so itself.")
+        return f"Task {task.id} is {status}. End your turn now; the next task comes by itself."
+
+    async def close(self, tx: AsyncConnection, task: Task, state: str, *, by: str) -> None:
+        """An operator says what became of a task that waits for that.
+
+        Raises:
+            UserError: it does not.
+        """
+        summary = task.summary or f"{state}, says {by}"
+        if not await self._end(tx, task, state, summary, only=["waiting"]):
+            raise UserError(f"Task {rendering.code(task.id)} waits for nobody's word any more.")
+        await self._withdraw_questions(tx, task, f"{by} said so by command.")
+
+    async def answered(self, tx: AsyncConnection, question: Question, word: str, *, by: str) -> str:
+        """An operator answered the question (bot.questions.Taker)."""
+        task = None if question.task is None else await tasks.get(tx, question.task)
+        if task is None or task.state != "waiting":
+            return "The task is over already."
+        await self._end(tx, task, word, task.summary or f"{word}, says {by}", only=["waiting"])
+        return f"Task {rendering.code(task.id)} is {word}."
+
+    async def after_answer(self, question: Question, word: str) -> None:
+        """The answer is committed (bot.questions.Follower)."""
+        del question, word
+        self.services.dispatcher.wake()
+
+    async def cancel(self, tx: AsyncConnection, task: Task, *, by: str) -> bool:
+        """End a task whatever state it is in; False: it is over."""
+        if not await self._end(tx, task, "cancelled", f"cancelled by {by}", only=OPEN):
+            return False
+        await self._withdraw_questions(tx, task, "The task is cancelled.")
+        return True
+
+    async def _end(self, tx: AsyncConnection, task: Task, state: str, summary: str | None, *, only: Any = LIVE) -> bool:
+        """End a task. What it used, and so its last message, follows when its turn is over (`settle`)."""
+        now = self.services.clock()
+        values: dict[str, Any] = {
+            "state": state,
+            "summary": summary,
+            "why": None,
+            "reason": None,
+            "look_at": None,
+            "ended_at": now,
+        }
+        if task.attempt:
+            self.ending(task.id)
+        return await tasks.change(tx, task.id, only=only, attempt_is=task.attempt, now=now, **values)
+
+    async def _withdraw_questions(self, tx: AsyncConnection, task: Task, why: str) -> None:
+        for question in await questions.pending(tx, kind=QUESTION):
+            if question.task == task.id:
+                await self.services.questions.withdraw(tx, question, why)
+
+    # --- what it came to ----------------------------------------------------------------------------------------
+
+    async def is_over(self, tx: AsyncConnection, task: Task) -> bool:
+        """Whether nothing more is used for an ended task: the turn that it began is over."""
+        message = None if task.message is None else await agent_messages.get(tx, task.message)
+        return message is None or message.state in MESSAGE_OVER
+
+    async def runs_on(self, tx: AsyncConnection, task: Task) -> tuple[AgentRow, str] | None:
+        """The agent and the turn of a task that was cancelled, and whose turn began all the same."""
+        message = None if task.message is None else await agent_messages.get(tx, task.message)
+        if task.state != "cancelled" or message is None or message.state != "accepted" or message.turn is None:
+            return None
+        row = await agents.get(tx, message.agent)
+        return None if row is None else (row, message.turn)
+
+    async def settle(self, tx: AsyncConnection, task: Task) -> bool:
+        """Write what an ended task used, if that is known, and tell it: the last message about it. False: it was."""
+        used = (await spending.by_task(tx, [task.id])).get(task.id)
+        now = self.services.clock()
+        if used is not None:
+            tokens, usd = weighed(self.services.settings, used)
+            values: dict[str, Any] = {"actual_tokens": tokens, "actual_usd": None if used.unpriced else usd}
+            if not await tasks.change(tx, task.id, only=ENDED, attempt_is=task.attempt, now=now, step=False, **values):
+                return False
+            await correct(tx, task, tokens, now=now)
+        whole = await tasks.get(tx, task.id)
+        if whole is not None and task.kind != TURN:
+            await self.tell(tx, task, f"over/{task.attempt}", task_words.over(whole), also=await self._holder(tx, task))
+        return True
+
+    # --- telling ------------------------------------------------------------------------------------------------
+
+    async def _holder(self, tx: AsyncConnection, task: Task) -> AgentRow | None:
+        return None if task.assigned is None else await agents.get(tx, task.assigned)
+
+    async def tell(
+        self, tx: AsyncConnection, task: Task, what: str, text: str, *, also: AgentRow | None = None
+    ) -> None:
+        """Say something of a task where it was asked for, and in an agent's thread; once per `what`."""
+        services = self.services
+        teller = services.agents.teller
+        thread = None
+        if also is not None:
+            thread = await teller.conversation(tx, also, "")
+            await teller.note(tx, also, f"task/{task.id}/{what}/thread", text)
+        if task.connector is None or task.conversation is None or thread == (task.connector, task.conversation):
+            return
+        place = Place(task.connector, conversation=task.conversation)
+        can = services.capabilities(place.connector)
+        said = services.redact(written(text, services.command_prefix))
+        for outbound in teller.speaker.say(f"task/{task.id}/{what}", said, place, can, priority=Priority.REPLY):
+            await outbox.put(tx, outbound, services.clock())
+
+    async def told_wait(self, tx: AsyncConnection, task: Task, text: str, look_at: float | None) -> None:
+        """Say that a task waits, and write down what was said."""
+        now = self.services.clock()
+        decision = {"look_at": look_at, "why": task.why}
+        await tasks.tell(tx, Step(task=task.id, at=now, state="told", reason=task.reason, decision=decision))
+        await self.tell(tx, task, f"waits/{now:.3f}", text)

@@ -1,0 +1,223 @@
+"""How tasks are spoken of: in a room, in an agent's thread, and to programs. Pure."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from bot import amounts, rendering
+from bot.commands.lines import command_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import tzinfo
+
+    from budget.dispatch import Wait
+    from register.queries.tasks import Counts, Step, Task
+
+#: So begin the identities of agents (bot.doors.tools).
+AGENT = "agent:"
+#: Until so long ahead the time of day says which day it is, seconds.
+_TODAY_S = 20 * 3600.0
+_GIST = 60
+_SUMMARY = 600
+_MARKS = {
+    "queued": "⏳",
+    "dispatched": "📨",
+    "running": "⚙️",
+    "waiting": "❔",
+    "done": "✅",
+    "failed": "❌",
+    "cancelled": "🚫",
+}
+_SHAPE = (
+    "id", "kind", "text", "state", "role", "agent", "assigned", "urgency", "operator", "why", "reason", "attempt",
+    "retries", "parent", "estimate", "projected_tokens", "projected_usd", "actual_tokens", "actual_usd", "summary",
+    "runtime", "model", "account",
+)  # fmt: skip
+_TIMES = ("look_at", "deadline", "created_at", "dispatched_at", "started_at", "ended_at")
+
+
+def moment(at: float, now: float, zone: tzinfo) -> str:
+    """When that is, on the operator's clock: ``14:20``, or ``Thu 26 Nov 09:00`` where that is not within the day."""
+    try:
+        there = datetime.fromtimestamp(at, zone)
+    except (ValueError, OverflowError, OSError):
+        return "some day"
+    near = abs(at - now) < _TODAY_S
+    return f"{there:%H:%M}" if near else f"{there:%a %d %b %H:%M}"
+
+
+def cost(tokens: float | None, usd: float | None) -> str:
+    """``about 40k tokens ($0.12)``; of what is not known, nothing."""
+    if tokens is None:
+        return "not known"
+    money = "" if usd is None else f" ({amounts.money(usd)})"
+    return f"{amounts.tokens(tokens)} tokens{money}"
+
+
+def costs(task: Task) -> str:
+    """What was projected and what it was, beside each other."""
+    estimated = cost(task.projected_tokens, task.projected_usd)
+    return f"projected {estimated}, used {cost(task.actual_tokens, task.actual_usd)}"
+
+
+def gist(task: Task, width: int = _GIST) -> str:
+    """The beginning of what is to be done, on one line."""
+    return rendering.one_line(task.text, width)
+
+
+def named(task: Task) -> str:
+    """Its id, and the beginning of what is to be done."""
+    return f"{rendering.code(task.id)} ({gist(task)})"
+
+
+def target(task: Task) -> str:
+    """Whom it is for."""
+    if task.assigned is not None and task.state != "queued":
+        return task.assigned
+    return task.agent or f"any {task.role}"
+
+
+def authorize_command(scope: str, amount: float, unit: str) -> str:
+    """The command that lets so much be spent now; the amount is rounded up to what can be written."""
+    if unit == "share":
+        written = f"{math.ceil(amount * 1000) / 10:g}%"
+    elif unit == "usd":
+        written = f"{math.ceil(amount * 100) / 100:g}usd"
+    else:
+        step = 10 ** max(0, len(str(int(amount))) - 3)
+        written = f"{math.ceil(amount / step) * step:.0f}"
+    return command_line(f"budget authorize {scope} {written} --for 1h")
+
+
+def when(wait: Wait, now: float, zone: tzinfo) -> str:
+    """When it runs, and what lets it run now: the rest of a sentence or two."""
+    said = []
+    if wait.never:
+        said.append("Nothing but another limit lets it begin.")
+    elif wait.look_at is not None and wait.why in ("pace", "limit", "unknown", "price", "retry"):
+        said.append(f"It runs about {moment(wait.look_at, now, zone)} ({zone}).")
+    if wait.authorize is not None and wait.scope is not None and wait.unit is not None and wait.authorize > 0:
+        now_by = authorize_command(wait.scope, wait.authorize, wait.unit)
+        said.append(f"To run it now, an admin writes {now_by}.")
+    return " ".join(said)
+
+
+def waiting(task: Task, wait: Wait, now: float, zone: tzinfo) -> str:
+    """What is said where a task was asked for that waits."""
+    rest = when(wait, now, zone)
+    return f"⏳ Task {rendering.code(task.id)} ({gist(task)}) waits. {rendering.shown(wait.text)} {rest}".rstrip()
+
+
+def given(task: Task) -> str:
+    """What is said in an agent's thread when it is given a task."""
+    urgency = "" if task.urgency == "normal" else f", {task.urgency}"
+    by = rendering.one_line(task.operator, 60)
+    again = f" Attempt {task.attempt}." if task.attempt > 1 else ""
+    projection = cost(task.projected_tokens, task.projected_usd)
+    return f"📨 Task {rendering.code(task.id)} of {by}{urgency}: {gist(task, 300)}\n\nProjected: {projection}.{again}"
+
+
+def for_agent(task: Task) -> str:
+    """The message that carries a task."""
+    by = f", asked for by {task.operator}" if task.operator.startswith(AGENT) else ""
+    return (
+        f"Task {task.id}{by}:\n\n{task.text}\n\n"
+        "When it is finished, or you find that you cannot go on, call Muster's tool task_done with the status done, "
+        "failed or blocked, and with a summary of a few sentences."
+    )
+
+
+def over(task: Task) -> str:
+    """What is said last of a task."""
+    words = {"done": "is done", "failed": "failed", "cancelled": "is cancelled"}.get(task.state, task.state)
+    summary = ""
+    if task.summary:
+        summary = f" {rendering.shown(task.summary[:_SUMMARY])}{'…' if len(task.summary) > _SUMMARY else ''}"
+    spent = f"\n\n{costs(task)[0].upper()}{costs(task)[1:]}." if task.attempt else ""
+    return f"{_MARKS[task.state]} Task {rendering.code(task.id)} {words}.{summary}{spent}"
+
+
+# --- for commands ------------------------------------------------------------------------------------------------
+
+
+def data(task: Task, timestamp: Callable[[float | None], str | None], redact: Callable[[str], str]) -> dict[str, Any]:
+    """The shape of one task in JSON."""
+    found: dict[str, Any] = {name: getattr(task, name) for name in _SHAPE}
+    for name in ("text", "reason", "summary"):
+        found[name] = None if found[name] is None else redact(found[name])
+    return {**found, **{name: timestamp(getattr(task, name)) for name in _TIMES}}
+
+
+def state(task: Task, now: float, zone: tzinfo) -> str:
+    """Where it stands, in a few words."""
+    if task.state != "queued":
+        return task.state
+    if task.why is None:
+        return "queued"
+    until = f" until {moment(task.look_at, now, zone)}" if task.look_at is not None else ""
+    return f"queued: {task.why}{until}"
+
+
+def table(found: Sequence[Task], used: Mapping[str, tuple[float, float]], now: float, zone: tzinfo) -> str:
+    """Many tasks; `used` says what those that are under way used so far (tokens and US dollars)."""
+    rows = []
+    for task in found:
+        so_far = used.get(task.id)
+        actual = "" if so_far is None else f"{amounts.tokens(so_far[0])} so far"
+        if task.actual_tokens is not None:
+            actual = amounts.tokens(task.actual_tokens)
+        rows.append(
+            (
+                rendering.code(task.id),
+                f"{_MARKS.get(task.state, '')} {state(task, now, zone)}",
+                target(task),
+                gist(task, 40),
+                "" if task.projected_tokens is None else amounts.tokens(task.projected_tokens),
+                actual,
+            )
+        )
+    return rendering.table(("task", "state", "for", "what", "projected", "used"), rows)
+
+
+def whole(task: Task, steps: Sequence[Step], behind: int, now: float, zone: tzinfo) -> str:
+    """One task, with all that is known of it."""
+    lines = [
+        f"{_MARKS.get(task.state, '')} **{task.state}** {rendering.code(task.id)} for {target(task)}, "
+        f"{task.urgency}, of {rendering.one_line(task.operator, 60)}",
+        "",
+        rendering.code_block(rendering.shown(task.text[:2000])),
+        "",
+    ]
+    if task.state == "queued" and task.reason:
+        lines.append(f"- waits ({task.why}): {rendering.shown(task.reason)}")
+    if task.state == "queued" and task.look_at is not None:
+        lines.append(f"- looked at again: {moment(task.look_at, now, zone)} ({zone}), or when something happens")
+    if behind:
+        lines.append(f"- behind {behind} more of the same lane")
+    if task.deadline is not None:
+        lines.append(f"- deadline: {moment(task.deadline, now, zone)}")
+    if task.parent is not None:
+        lines.append(f"- part of {rendering.code(task.parent)}")
+    lines.append(f"- {costs(task)}")
+    if task.summary:
+        lines.append(f"- summary: {rendering.shown(task.summary[:_SUMMARY])}")
+    lines += ["", *(f"- {moment(step.at, now, zone)} {step.state}{_because(step)}" for step in steps[-12:])]
+    return "\n".join(lines)
+
+
+def _because(step: Step) -> str:
+    return f": {rendering.one_line(step.reason, 160)}" if step.reason else ""
+
+
+def counted(counts: Counts) -> str:
+    """``3 running, 2 waiting for you, 14 queued``; empty when there is nothing."""
+    words = (
+        ("running", "running"),
+        ("dispatched", "handed over"),
+        ("waiting", "waiting for you"),
+        ("queued", "queued"),
+    )
+    return ", ".join(f"{counts[name]} {word}" for name, word in words if counts[name])
