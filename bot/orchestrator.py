@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from bot import assembling, connecting, core, health, homes, session_start, tenure
+from bot import assembling, connecting, core, dispatching, health, homes, session_start, tenure
 from bot.agents import Agents
 from bot.alarms import Alarms
 from bot.commands import sections
 from bot.commands.completion import words_of
 from bot.commands.execution import Executor
 from bot.commands.table import TABLE, Permission
+from bot.continuing import Continuing
 from bot.conversations import Conversations
 from bot.doors.gateway import Gateway
 from bot.doors.tools import ToolDoor
@@ -36,6 +37,7 @@ from bot.lookout import Lookout
 from bot.masking import redaction_of
 from bot.operators import Operators
 from bot.outlet.outlet import Outlet
+from bot.pacing.pace import Pace
 from bot.peers import Peers
 from bot.pictures import Pictures
 from bot.questions import Questions
@@ -220,8 +222,10 @@ async def _running(
         terminal=next((each for each in connectors.values() if each.kind == "terminal"), None),
     )
     services.questions = Questions(services)
+    services.continuing = Continuing(services)
     if egress is not None:
         services.outlet = Outlet(services=services, source=egress, environ=environ, host=socket.gethostname())
+    services.pace = Pace(services=services)
     executor = Executor(services)
     strangers = Strangers(services, speaker)
     pictures = Pictures(paths.incoming, connectors.get)
@@ -244,14 +248,23 @@ async def _running(
     def told() -> None:
         delivery.wake()
         tools.wake()
+        dispatching.heard(services)
 
     agents = Agents(
         store=store,
-        teller=Teller(speaker, redact, capabilities, clock, time_of_day, settings.command_prefix),
+        teller=Teller(
+            speaker,
+            redact,
+            capabilities,
+            clock,
+            time_of_day,
+            settings.command_prefix,
+            dispatching.steps(services).receipt,
+        ),
         starter=assembly,
         clock=clock,
         wake_delivery=told,
-        publish=events.publish,
+        publish=dispatching.publishing(services, events.publish),
         show_typing=connecting.typing(connectors),
         give_up_after=settings.delivery.give_up_after,
         keep_journal=settings.retention.journals,
@@ -314,6 +327,7 @@ async def _running(
             Job("sums", 3600.0, Recount(store).next),
             Job("logs", 30.0, lambda: bound_logs(paths, settings.retention.logs)),
             Job("journals", 3600.0, agents.prune),
+            Job("continuations", 5.0, services.continuing.look),
             Job("reports", 60.0, services.reports.sweep),
             Job("telemetry", 3600.0, lambda: telemetry.send(services)),
             Job("watchdog", settings.watchdog.every, watchdog.sweep),
@@ -328,6 +342,7 @@ async def _running(
     services.conversations = conversations
     services.lookout = lookout
     services.main_room = main_room
+    dispatching.install(services, executor, roster)
     services.complete = words_of(services)
     services.health = health.Source(
         delivery=delivery, jobs=jobs, agents=agents, store=store, clock=clock, outlet=services.outlet
@@ -357,6 +372,8 @@ async def _serving(orchestrator: Orchestrator, watches: Watches, tools: ToolDoor
         await stages.enter_async_context(beside("watches", watches.run()))
         if orchestrator.services.outlet is not None:
             await stages.enter_async_context(beside("outlet", orchestrator.services.outlet.run()))
+        await stages.enter_async_context(beside("pace", orchestrator.services.pace.run()))
+        await stages.enter_async_context(beside("dispatch", dispatching.run(orchestrator.services)))
         await orchestrator.executor.resume()
         await stages.enter_async_context(beside("outages", _after_outages(orchestrator)))
         stages.push_async_callback(within, "commands", orchestrator.executor.stop())

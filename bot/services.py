@@ -87,6 +87,10 @@ class Services:
     """Hands tasks to agents (scheduler.dispatch.Dispatcher)."""
     continuing: Any = None
     """Has agents go on that stopped at a limit (bot.continuing.Continuing)."""
+    settling: Any = None
+    """Counts and tells what ended tasks came to (bot.task_settling.Settling)."""
+    task_steps: Any = None
+    """What becomes of tasks that agents have (bot.task_steps.TaskSteps)."""
     questions: Any = None
     """What is asked of operators besides permissions (bot.questions.Questions)."""
     reports: Any = None
