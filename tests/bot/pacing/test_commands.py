@@ -1,0 +1,226 @@
+"""`pace`, `budget`, `budget set` and `budget authorize`, as operators read them in a room."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import insert
+
+from bot.doors.client import Client
+from register.crashpoints import declare
+from register.queries import pacing
+from register.schema import quota_history
+from tests.bot.house import OPERATOR, House, house
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+STEP = declare("tests.pace")
+_ACCOUNT = "main: {provider: anthropic, kind: subscription, windows: [5h, 7d], base_url: URL, credential: 'env:KEY'}"
+_SETTINGS = """\
+timezone: Europe/Vienna
+budgets:
+  host: {tokens: 20M, window: day}
+  roles: {coder: {tokens: 5M, window: day}}
+  agents: {coder0: {share: 20%, of: main, window: 7d}}
+"""
+_ROSTER = "preset: minimal\nagents:\n  - {name: coder0, role: coder, runtime: sim, sandbox: none}\n"
+
+
+class Clock:
+    """Goes as clocks do, and can be set."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.ahead
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def home(tmp_path: Path, clock: Clock) -> AsyncIterator[House]:
+    async with house(tmp_path, settings=_SETTINGS, roster=_ROSTER, account=_ACCOUNT, clock=clock) as made:
+        yield made
+
+
+async def data(home: House, name: str, **arguments: Any) -> Any:
+    body = await asyncio.to_thread(lambda: Client(home.paths.gateway_socket).run(name, arguments).body)
+    return body["data"]
+
+
+async def observed(home: House, used: float, reset_at: float, *, window: str = "7d", **others: Any) -> None:
+    """As it stands in the register when a response said so."""
+    assert home.orchestrator is not None
+    row = {
+        "account": "main", "window": window, "seen_at": home.clock(), "used": used, "reset_at": reset_at,
+        "window_s": 7 * 86_400.0, "status": "allowed", "tokens": 0.0,
+    }  # fmt: skip
+    async with home.orchestrator.store.write(STEP) as tx:
+        await tx.execute(insert(quota_history).values(**row | others))
+
+
+async def test_a_subscription_of_which_nothing_is_known_is_told_so(home: House) -> None:
+    async with home.open():
+        said = await home.ask("!pace")
+        assert "account:main, 7d" in said
+        assert "What is used of 100% is not known, so one task runs at a time." in said
+        assert "It begins anew nobody knows when." in said
+        shown = {each["window"]: each for each in await data(home, "budget") if each["kind"] == "quota"}
+        assert set(shown) == {"5h", "7d"}
+        assert {each["reset_confidence"] for each in shown.values()} == {"unknown"}
+        assert {each["used"] for each in shown.values()} == {None}
+
+
+async def test_what_a_provider_said_is_shown_with_its_reset_and_its_line(home: House, clock: Clock) -> None:
+    async with home.open():
+        await observed(home, 0.6, clock() + 4 * 86_400)
+        said = await home.ask("!pace")
+        assert "60% used, on the line (60% by now)." in said
+        assert "as the provider says" in said
+        (row,) = [each for each in await data(home, "budget") if each["window"] == "7d"]
+        assert (row["scope"], row["used"], row["reset_confidence"]) == ("account:main", 0.6, "provider")
+        assert row["pace"]["window"] == "account:main/7d"
+        assert row["pace"]["line"] == pytest.approx(0.6, abs=1e-3)
+        (window,) = [each for each in (await data(home, "pace"))["windows"] if each["window"] == "account:main/7d"]
+        assert window["may_use_now"] == pytest.approx(0.03 * 4 / 7, abs=1e-3)
+
+
+async def test_when_a_window_begins_anew_can_be_said_by_a_person(home: House, clock: Clock) -> None:
+    def written(ahead: float) -> str:
+        return datetime.fromtimestamp(clock() + ahead, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    async with home.open():
+        set_ = "!budget set account:main 100% --window 7d --reset-at"
+        for ahead, says in ((-60, "is in the past: it is"), (8 * 86_400, "is beyond the window: it is 7 d long")):
+            said = await home.ask(f"{set_} {written(ahead)}")
+            assert says in said, said
+            assert "Nothing was set." in said
+        assert "is no moment. Write it like 2026-11-25 09:00 (Europe/Vienna)" in await home.ask(f"{set_} tomorrow")
+        assert "100% of the window 7d of main. It begins anew at" in await home.ask(f"{set_} {written(2 * 86_400)}")
+        (row,) = [each for each in await data(home, "budget") if each["window"] == "7d" and each["kind"] == "quota"]
+        assert (row["reset_confidence"], row["reset_at"][:19]) == ("user", written(2 * 86_400)[:19])
+        # All of it is no limit besides the provider's.
+        assert not [each for each in await data(home, "budget") if each["kind"] == "pool" and each["unit"] == "share"]
+        await home.ask("!budget clear account:main --window 7d")
+        assert "taken back" in await home.ask("!confirm")
+
+
+async def test_a_reset_is_only_said_of_a_subscription_and_a_share_only_of_a_window_that_is_there(home: House) -> None:
+    async with home.open():
+        for text, says in (
+            ("host 5M --window day --reset-at 2026-11-25T09:00:00Z", "--reset-at says when the window of a subscr"),
+            ("agent:coder0 20%", "A share of which account? Write --of"),
+            ("agent:coder0 20% --of mian --window 7d", "Did you mean 'main'?"),
+            ("agent:coder0 20% --of main", "A share of which window? Write --window 5h or 7d."),
+            ("agent:coder0 20% --of main --window 6d", "has no window '6d'; there are 5h, 7d."),
+            ("account:main 100% --window 7d", "All of its own window bounds nothing."),
+            ("agent:coder0 120% --of main --window 7d", "up to 100% is wanted"),
+            ("agent:coder0 -5% --of main --window 7d", "share above 0%"),
+            ("agent:coder0 5M --of main", "leave --of out"),
+            ("role:codr 5M --window day", "Did you mean 'coder'?"),
+        ):
+            said = await home.ask(f"!budget set {text}")
+            assert says in said, said
+        assert "30% of the window 7d of main, then cutoff." in await home.ask(
+            "!budget set agent:coder0 30% --of main --window 7d"
+        )
+        (row,) = [each for each in await data(home, "budget") if each["kind"] == "allowance"]
+        assert (row["scope"], row["limit"], row["window"]) == ("agent:coder0", 0.3, "main/7d")
+
+
+async def test_an_authorization_is_given_shown_taken_back_and_ends_by_itself_told_once(
+    home: House, clock: Clock
+) -> None:
+    async with home.open() as orchestrator:
+        denied = await home.ask("!budget authorize host 5M", sender=OPERATOR)
+        assert "admin" in denied
+        for text, says in (
+            ("agent 5M", "Leave is given to one agent"),
+            ("hots 5M", "Did you mean host?"),
+            ("provider:openai 5M", "Nothing paces `provider:openai`"),
+            ("host 5usd", "is not counted in US dollars. Write tokens, like 500k"),
+            ("host 5M --for 60d", "one minute up to 31 days"),
+            ("host 9999999999999M", "is no limit"),
+            ("host 0", "Nothing is authorized for `host` now."),
+        ):
+            said = await home.ask(f"!budget authorize {text}")
+            assert says in said, said
+        given = await home.ask("!budget authorize host 5M --for 2h")
+        assert "`host` may spend 5M tokens faster than its pace, until" in given
+        for command in ("!pace", "!budget"):
+            assert "5M tokens of 5M tokens are authorized beyond its pace" in await home.ask(command)
+        audit = await home.ask("!audit")
+        assert "budget authorize" in audit
+        assert "is taken back" in await home.ask("!budget authorize host 0")
+        assert "authorized" not in await home.ask("!pace")
+
+        orchestrator.services.main_room = lambda _: ("memory", "room")
+        await home.ask("!budget authorize role:coder 10% --for 1h")
+        clock.ahead += 3600
+        await orchestrator.services.pace.redraw()
+        await home.heard("room", "The time of what was authorized for `role:coder` (10%) is over")
+        await orchestrator.services.pace.redraw()
+        await orchestrator.quiet()
+        assert len([text for text in home.chat.texts("room") if "is over" in text]) == 1
+        async with orchestrator.store.read() as tx:
+            assert [each.ended for each in await pacing.ended(tx, 0)] == ["taken back", "over"]
+
+
+async def test_lines_are_kept_over_a_restart_and_each_is_in_the_log(home: House, clock: Clock) -> None:
+    async with home.open() as orchestrator:
+        await orchestrator.services.pace.redraw()
+        async with orchestrator.store.read() as tx:
+            before = await pacing.lines(tx)
+            log = await pacing.befell(tx, 0)
+        assert "host/tokens/day" in before
+        assert {each.window for each in log if each.kind == "first"} == set(before)
+    async with home.open() as orchestrator:
+        await orchestrator.services.pace.redraw()
+        async with orchestrator.store.read() as tx:
+            assert await pacing.lines(tx) == before
+    # The clock goes back by two hours: what was drawn in the future is dropped, and told as that.
+    clock.ahead -= 7200
+    async with home.open() as orchestrator:
+        await orchestrator.services.pace.redraw()
+        async with orchestrator.store.read() as tx:
+            after, log = await pacing.lines(tx), await pacing.befell(tx, 0)
+        assert all(line["drawn_at"] <= clock() for line in after.values())
+        assert "host/tokens/day" in {each.window for each in log if each.kind == "clock_skew"}
+
+
+async def test_the_egress_holds_a_lift_only_while_it_is_authorized(home: House, clock: Clock) -> None:
+    async with home.open() as orchestrator:
+        await home.launch("coder0")
+
+        async def host() -> dict[str, Any]:
+            standing = await orchestrator.services.outlet.standing()
+            (found,) = [each for each in standing["limits"] if each["scope"] == "host"]
+            return dict(found)
+
+        await home.ask("!budget set host 1k --window day")
+        await home.heard(await home.thread("coder0"), "Ready")
+        async with orchestrator.store.write(STEP) as tx:
+            from register.queries import ledger
+            from tests.register.queries.rows import row
+
+            entry = row(1, agent="coder0", role="coder", ended_at=clock(), input_tokens=1000, output_tokens=0)
+            entry |= {"cache_read_tokens": 0, "cache_write_tokens": 0, "reasoning_tokens": 0}
+            await ledger.add(tx, [entry])
+        await home.ask("!budget authorize host 5k --for 2h")
+        lifted = await host()
+        assert lifted["limit"] == 1000 + lifted["lift"]
+        assert 4000 <= lifted["lift"] <= 5000
+        shown = [each for each in await data(home, "budget") if each["scope"] == "host"]
+        assert [each["limit"] for each in shown] == [1000]
+        await home.ask("!budget authorize host 0")
+        assert (await host())["lift"] == 0
