@@ -35,13 +35,14 @@ def _stamp(option: str) -> Any:
     return default
 
 
-def _table(name: str, *items: Any) -> Table:
+def _table(name: str, *items: Any, **options: Any) -> Table:
     return Table(
         name,
         metadata,
         *items,
         Column("tenant_id", String, nullable=False, default=_stamp("tenant_id")),
         Column("host", String, nullable=False, default=_stamp("host")),
+        **options,
     )
 
 
@@ -433,6 +434,7 @@ spending = _table(
     Column("usd", Float, nullable=False),  # of those whose price is known
     Column("unpriced", BigInteger, nullable=False),  # that used tokens, and of which no price is known
     Column("estimated", BigInteger, nullable=False),  # that used tokens, as an estimate says
+    sqlite_with_rowid=False,  # its rows lie in the order of the key, in which they are read
 )
 Index("ix_spending_agent", spending.c.agent, spending.c.hour)
 Index("ix_spending_task", spending.c.task)

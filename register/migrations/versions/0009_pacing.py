@@ -64,6 +64,7 @@ def upgrade() -> None:
             "ledger",
             name=op.f("pk_spending"),
         ),
+        sqlite_with_rowid=False,
     )
     op.create_index("ix_spending_agent", "spending", ["agent", "hour"])
     op.create_index("ix_spending_task", "spending", ["task"])
