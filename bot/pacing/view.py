@@ -29,7 +29,7 @@ _EVEN = 0.005
 
 
 async def show_pace(ctx: Context) -> Reply:
-    from bot.reports.gathering import gather_windows
+    from bot.reports.windows import gather_windows
 
     services = ctx.services
     snapshot: Snapshot = await services.pace.snapshot()

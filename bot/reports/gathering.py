@@ -7,18 +7,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
 from bot import rendering
-from bot.reports.facts import AgentFacts, Down, Facts, Spent, TaskFacts, WindowFacts
-from budget.lines import line_at
-from budget.projection import Use, project
-from budget.tokens import Tokens, Weights
+from bot.reports.facts import AgentFacts, Down, Facts, Spent, TaskFacts
+from bot.reports.windows import gather_windows
 from fleet.liveness import STATES
 from register.queries import reports, spending, tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from zoneinfo import ZoneInfo
 
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -26,22 +22,13 @@ if TYPE_CHECKING:
     from bot.looking import AgentView
     from bot.reports.settings import Kind
     from bot.services import Services
-    from budget.lines import Line, Window
-    from budget.pacing import Standing
     from register.queries.spending import Sums
     from register.queries.tasks import Task
 
-log = structlog.get_logger(__name__)
 
-#: Of agents, tasks and days, so many are named; of windows, so many are reckoned to their reset.
+#: Of agents, tasks and days, so many are named.
 NAMED: Final = 12
-_PROJECTED: Final = 8
-#: Points of a curve; more than a phone's screen shows are none the better.
-_POINTS: Final = 60
-#: What a projection rests on, at most.
-_REMEMBERED_S: Final = 28 * 86_400.0
 _TEXT: Final = 60
-_HOUR: Final = 3600.0
 
 #: Kinds of findings that mean that an agent was not there; `DOWN` is the kind of the rows that remember them.
 MISSING: Final = frozenset({"silent", "failed", "stalled", "erring"})
@@ -201,121 +188,3 @@ def _largest(found: Mapping[str, Sums]) -> list[Spent]:
     """All of them, the largest first."""
     made = [_spent(key, sums) for key, sums in found.items()]
     return sorted(made, key=lambda each: (-each.tokens, each.key))
-
-
-# --- windows -------------------------------------------------------------------------------------------------------
-
-
-async def standing_windows(services: Services, now: float) -> list[WindowFacts]:
-    """Every window as it stands, those first that are used up most, without what came before and what will come.
-
-    Raises:
-        RegisterError: the register cannot be read.
-    """
-    return [_plain(each, now) for each in await _standings(services)]
-
-
-async def _standings(services: Services) -> list[Standing]:
-    if services.pace is None:
-        return []
-    snapshot = await services.pace.snapshot()
-    return sorted(snapshot.standings.values(), key=lambda each: (-_share(each.window), each.window.key))
-
-
-async def gather_windows(services: Services, now: float) -> list[WindowFacts]:
-    """Every window, those first that are used up most; of the first, also where it goes.
-
-    Raises:
-        RegisterError: the register cannot be read.
-    """
-    standings = await _standings(services)
-    weights = Weights.of(services.settings.budgets.weights)
-    zone: ZoneInfo = services.settings.timezone
-    async with services.store.read() as tx:
-        return [
-            await _window(tx, each, weights, zone, now) if place < _PROJECTED else _plain(each, now)
-            for place, each in enumerate(standings)
-        ]
-
-
-def _share(window: Window) -> float:
-    return (window.known_use or 0.0) / window.known_limit if window.known_limit else 0.0
-
-
-async def _window(tx: AsyncConnection, standing: Standing, weights: Weights, zone: ZoneInfo, now: float) -> WindowFacts:
-    window, facts = standing.window, _plain(standing, now)
-    try:
-        pieces = await spending.series(tx, window.scope, now - _REMEMBERED_S, _HOUR, until=now)
-    except ValueError:
-        # Nothing is summed up for such a scope.
-        return facts
-    uses = [_use(at, sums, weights) for at, sums in pieces if sums.requests]
-    projection = project(window, standing.line, uses, now, zone=zone)
-    if projection is not None:
-        facts = replace(facts, expected=projection.expected, low=projection.low, high=projection.high)
-    return replace(facts, points=_curve(window, facts, uses, now))
-
-
-def _plain(standing: Standing, now: float) -> WindowFacts:
-    """A window without what came before."""
-    window, line = standing.window, standing.line
-    begins_at = window.begins_at
-    if begins_at is None and window.resets_at is not None and window.length is not None:
-        begins_at = window.resets_at - window.length
-    return WindowFacts(
-        key=window.key,
-        scope=window.scope,
-        unit=window.unit,
-        limit=window.known_limit,
-        used=window.known_use,
-        reserved=standing.held,
-        line=even_spread(window, begins_at, line, now),
-        begins_at=begins_at,
-        resets_at=window.resets_at,
-        certainty=window.certainty,
-        authorized=sum(each.left(now) for each in standing.authorizations),
-        spread=_spread(window, begins_at, line),
-    )
-
-
-def even_spread(window: Window, begins_at: float | None, line: Line, now: float) -> float | None:
-    """What would be used by now, had it been spread evenly since the window began; None: it has no end to spread to."""
-    spread = _spread(window, begins_at, line)
-    if not spread:
-        return None
-    (begin, low), (end, high) = spread[0], spread[-1]
-    if end <= begin:
-        return high
-    return low + (high - low) * min(1.0, max(0.0, (now - begin) / (end - begin)))
-
-
-def _spread(window: Window, begins_at: float | None, line: Line) -> tuple[tuple[float, float], ...]:
-    if begins_at is not None and window.resets_at is not None:
-        return (begins_at, 0.0), (window.resets_at, window.known_limit)
-    if line.resets_at is None:
-        return ()
-    return (line.drawn_at, line_at(line, line.drawn_at)), (line.resets_at, line_at(line, line.resets_at))
-
-
-def _use(at: float, sums: Sums, weights: Weights) -> Use:
-    tokens = weights.weigh(Tokens(**sums.kinds))
-    return Use(at=at, role="", tokens=float(tokens), usd=None if sums.unpriced else sums.usd)
-
-
-def _curve(window: Window, facts: WindowFacts, uses: Iterable[Use], now: float) -> tuple[tuple[float, float], ...]:
-    """What was used by when, ending with what is used now.
-
-    The ledger gives the shape; how high it goes is what the window says, since a provider also counts what others used.
-    """
-    begin, used = facts.begins_at, facts.used
-    if begin is None or used is None or begin >= now:
-        return ()
-    inside = [(each.at, each.usd or 0.0 if window.unit == "usd" else each.tokens) for each in uses if each.at >= begin]
-    whole = sum(amount for _, amount in inside)
-    points, total = [(begin, 0.0)], 0.0
-    for at, amount in inside:
-        total += amount
-        points.append((min(at + _HOUR, now), used * total / whole if whole else 0.0))
-    points.append((now, used))
-    step = max(1, len(points) // _POINTS)
-    return tuple([*points[:-1:step], points[-1]])

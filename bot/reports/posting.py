@@ -18,7 +18,7 @@ import structlog
 from bot import rendering
 from bot.commands.lines import written
 from bot.errors import UserError
-from bot.reports import crossings, gathering, schedule, wording
+from bot.reports import crossings, gathering, schedule, windows, wording
 from bot.reports.figure import figure_of
 from bot.reports.settings import KINDS
 from bot.saying import Place
@@ -254,11 +254,11 @@ class Reports:
         return Made(facts=facts, text=f"{text}\n\n{letters}" if letters else text, picture=picture)
 
     async def _drawn(
-        self, windows: Sequence[WindowFacts], now: float, connector: str, key: str
+        self, shown: Sequence[WindowFacts], now: float, connector: str, key: str
     ) -> tuple[str | None, Path | None]:
         """The windows as a fenced block, or as a file; neither, where nothing is to be drawn or it cannot be."""
         settings = self.services.settings
-        figure = figure_of(windows, settings.timezone, now, redact=self.services.redact)
+        figure = figure_of(shown, settings.timezone, now, redact=self.services.redact)
         if figure is None:
             return None, None
         shown_by = settings.connector(connector)
@@ -319,7 +319,7 @@ class Reports:
         settings = self.services.settings
         hours = settings.schedules.quiet
         quiet = hours is not None and schedule.quiet_until(hours, settings.timezone, now) is not None
-        plain = await gathering.standing_windows(self.services, now)
+        plain = await windows.standing_windows(self.services, now)
         async with self.services.store.read() as tx:
             told = await reports.of_kind(tx, crossings.TOLD)
         decision = crossings.decide(plain, told, now, quiet=quiet)
@@ -334,8 +334,8 @@ class Reports:
         cause = " ".join(sorted(row.key for row in decision.rows))
         key = f"report/budget/{now:.0f}-{hashlib.blake2s(cause.encode(), digest_size=6).hexdigest()}"
         named = {each.window.key for each in decision.crossings}
-        windows = [each for each in await gathering.gather_windows(self.services, now) if each.key in named]
-        letters, picture = await self._drawn(windows, now, place.connector, key)
+        shown = [each for each in await windows.gather_windows(self.services, now) if each.key in named]
+        letters, picture = await self._drawn(shown, now, place.connector, key)
         text = wording.crossed(decision.crossings, settings.timezone)
 
         async def post(tx: AsyncConnection) -> None:

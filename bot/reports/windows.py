@@ -1,0 +1,199 @@
+"""Windows as reports show them: how each stands against an even spread, how it came to that, and where it goes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from bot.reports.facts import WindowFacts
+from budget.lines import line_at
+from budget.projection import Use, project
+from budget.tokens import Tokens, Weights
+from register.queries import pacing, spending
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from zoneinfo import ZoneInfo
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.services import Services
+    from budget.lines import Line, Window
+    from budget.pacing import Standing
+    from register.queries.spending import Sums
+
+#: Windows that are reckoned to their reset; of more, the first.
+_PROJECTED: Final = 8
+#: Points of a curve; more than a phone's screen shows are none the better.
+_POINTS: Final = 60
+#: What a projection rests on: two weeks have each day of the week twice, and older days hardly count.
+_REMEMBERED_S: Final = 15 * 86_400.0
+#: Of a window that began longer ago, the curve begins so long ago.
+_LONGEST_S: Final = 32 * 86_400.0
+_HOUR: Final = 3600.0
+#: Times of a reset that differ by no more are the same.
+_SAME_RESET_S: Final = 3600.0
+
+
+async def standing_windows(services: Services, now: float) -> list[WindowFacts]:
+    """Every window as it stands, those first that are used up most, without what came before and what will come.
+
+    Raises:
+        RegisterError: the register cannot be read.
+    """
+    return [_plain(each, now) for each in await _standings(services)]
+
+
+async def _standings(services: Services) -> list[Standing]:
+    if services.pace is None:
+        return []
+    snapshot = await services.pace.snapshot()
+    return sorted(snapshot.standings.values(), key=lambda each: (-_share(each.window), each.window.key))
+
+
+async def gather_windows(services: Services, now: float) -> list[WindowFacts]:
+    """Every window, those first that are used up most; of the first, also where it goes.
+
+    Raises:
+        RegisterError: the register cannot be read.
+    """
+    standings = await _standings(services)
+    weights = Weights.of(services.settings.budgets.weights)
+    zone: ZoneInfo = services.settings.timezone
+    uses: dict[tuple[str, float], list[Use]] = {}
+    made = [_plain(each, now) for each in standings]
+    async with services.store.read() as tx:
+        for place, each in enumerate(standings[:_PROJECTED]):
+            # Windows of one scope mostly need the same.
+            key = each.window.scope, _since(made[place], now)
+            if key not in uses:
+                uses[key] = await _uses(tx, *key, weights, now)
+            made[place] = await _with_past(tx, each, made[place], uses[key], zone, now)
+    return made
+
+
+def _share(window: Window) -> float:
+    return (window.known_use or 0.0) / window.known_limit if window.known_limit else 0.0
+
+
+def _since(window: WindowFacts, now: float) -> float:
+    """From which hour on it matters what was used: for where it goes, and for the curve if that is not too long."""
+    begin = now - _REMEMBERED_S
+    if window.begins_at is not None:
+        begin = max(min(begin, window.begins_at), now - _LONGEST_S)
+    return begin // _HOUR * _HOUR
+
+
+async def _uses(tx: AsyncConnection, scope: str, since: float, weights: Weights, now: float) -> list[Use]:
+    """What was used on a scope, hour by hour."""
+    try:
+        pieces = await spending.series(tx, scope, since, _HOUR, until=now)
+    except ValueError:
+        # Nothing is summed up for such a scope.
+        return []
+    return [_use(at, sums, weights) for at, sums in pieces if sums.requests]
+
+
+async def _with_past(
+    tx: AsyncConnection, standing: Standing, facts: WindowFacts, uses: Sequence[Use], zone: ZoneInfo, now: float
+) -> WindowFacts:
+    """A window with how it came to stand so, and where it goes."""
+    window = standing.window
+    projection = project(window, standing.line, uses, now, zone=zone)
+    if projection is not None:
+        facts = replace(facts, expected=projection.expected, low=projection.low, high=projection.high)
+    seen = await _observed(tx, facts, now) if window.is_quota else []
+    return replace(facts, points=_told(facts, seen, now) if len(seen) > 1 else _curve(window, facts, uses, now))
+
+
+async def _observed(tx: AsyncConnection, facts: WindowFacts, now: float) -> list[tuple[float, float]]:
+    """What the provider said of the window that runs, as far as that is kept."""
+    begin, reset = facts.begins_at, facts.resets_at
+    if begin is None or reset is None:
+        return []
+    account, _, name = facts.key.removeprefix("account:").partition("/")
+    return [
+        (each.seen_at, each.used)
+        for each in await pacing.observations(tx, account, name)
+        if each.used is not None
+        and begin <= each.seen_at <= now
+        and (each.reset_at is None or abs(each.reset_at - reset) <= _SAME_RESET_S)
+    ]
+
+
+def _told(facts: WindowFacts, seen: Sequence[tuple[float, float]], now: float) -> tuple[tuple[float, float], ...]:
+    """The curve that the provider's words make; it does not fall, since they are rounded and come late."""
+    assert facts.begins_at is not None
+    points, highest = [(facts.begins_at, 0.0)], 0.0
+    for at, used in seen:
+        highest = max(highest, used)
+        points.append((at, highest))
+    return _thinned([*points, (now, facts.used if facts.used is not None else highest)])
+
+
+def _plain(standing: Standing, now: float) -> WindowFacts:
+    """A window without what came before."""
+    window, line = standing.window, standing.line
+    begins_at = window.begins_at
+    if begins_at is None and window.resets_at is not None and window.length is not None:
+        begins_at = window.resets_at - window.length
+    return WindowFacts(
+        key=window.key,
+        scope=window.scope,
+        unit=window.unit,
+        limit=window.known_limit,
+        used=window.known_use,
+        reserved=standing.held,
+        line=even_spread(window, begins_at, line, now),
+        begins_at=begins_at,
+        resets_at=window.resets_at,
+        certainty=window.certainty,
+        authorized=sum(each.left(now) for each in standing.authorizations),
+        spread=_spread(window, begins_at, line),
+    )
+
+
+def even_spread(window: Window, begins_at: float | None, line: Line, now: float) -> float | None:
+    """What would be used by now, had it been spread evenly since the window began; None: it has no end to spread to."""
+    spread = _spread(window, begins_at, line)
+    if not spread:
+        return None
+    (begin, low), (end, high) = spread[0], spread[-1]
+    if end <= begin:
+        return high
+    return low + (high - low) * min(1.0, max(0.0, (now - begin) / (end - begin)))
+
+
+def _spread(window: Window, begins_at: float | None, line: Line) -> tuple[tuple[float, float], ...]:
+    if begins_at is not None and window.resets_at is not None:
+        return (begins_at, 0.0), (window.resets_at, window.known_limit)
+    if line.resets_at is None:
+        return ()
+    return (line.drawn_at, line_at(line, line.drawn_at)), (line.resets_at, line_at(line, line.resets_at))
+
+
+def _use(at: float, sums: Sums, weights: Weights) -> Use:
+    tokens = weights.weigh(Tokens(**sums.kinds))
+    return Use(at=at, role="", tokens=float(tokens), usd=None if sums.unpriced else sums.usd)
+
+
+def _curve(window: Window, facts: WindowFacts, uses: Iterable[Use], now: float) -> tuple[tuple[float, float], ...]:
+    """What was used by when, ending with what is used now.
+
+    The ledger gives the shape; how high it goes is what the window says, since a provider also counts what others used.
+    """
+    begin, used = facts.begins_at, facts.used
+    if begin is None or used is None or begin >= now:
+        return ()
+    inside = [(each.at, each.usd or 0.0 if window.unit == "usd" else each.tokens) for each in uses if each.at >= begin]
+    whole = sum(amount for _, amount in inside)
+    points, total = [(begin, 0.0)], 0.0
+    for at, amount in inside:
+        total += amount
+        points.append((min(at + _HOUR, now), used * total / whole if whole else 0.0))
+    return _thinned([*points, (now, used)])
+
+
+def _thinned(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+    step = max(1, len(points) // _POINTS)
+    return (*points[:-1:step], points[-1])
