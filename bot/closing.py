@@ -17,6 +17,7 @@ from bot.timestamps import timestamp
 from bot.views import some
 from egress.client import EgressUnreachable
 from register.errors import MusterError
+from register.queries import results
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,6 +60,9 @@ async def restore_agent(ctx: Context, name: str) -> Reply:
     changed = await outlet_of(ctx).allow(
         row.name, asked_at=ctx.asked_at, cause=f"restored by {ctx.identity}", by=ctx.identity, id=ctx.run_id
     )
+    if changed:
+        # Whoever opens it looked at it: what it spends counts anew.
+        await ctx.commit("seen to", lambda tx: results.note(tx, name, "answer", services.clock()))
     if stop.is_pulled(services.paths.state):
         held = f"but the emergency stop holds for all: {command_line('estop --clear')} ends it"
         return Reply(f"{name} is not cut off itself, {held}.", {"id": row.launch_id, "state": "stopped"})

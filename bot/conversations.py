@@ -233,6 +233,7 @@ class Conversations:
         attachments = await self.pictures.fetch(inbound, body.attachments)
         hold = await held_turns.held(self.services, row)
         key = derived_id("m", inbound)
+        await self.services.runaway.spoken_to(row.name, inbound.identity)
         async with self.services.store.write(TALK) as tx:
             whence = {
                 "connector": inbound.connector,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import hashlib
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
@@ -20,7 +21,7 @@ from bot.commands import sections
 from bot.commands.lines import from_shell
 from bot.following import FOLLOW
 from fleet.errors import FleetError
-from register.queries import agents
+from register.queries import agents, results
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,6 +61,7 @@ class Gatherer:
     teller: Teller
     source: Source
     wake_delivery: Callable[[], None]
+    clock: Callable[[], float] = time.time
     _due: asyncio.Event = field(default_factory=asyncio.Event)
 
     def due(self) -> None:
@@ -84,13 +86,16 @@ class Gatherer:
             return
         if collected is None:
             return
-        await self._tell(f"commits/{collected.tip}/{collected.held}", f"⇡ {collected.sentence(rendering.code)}")
+        key = f"commits/{collected.tip}/{collected.held}"
+        await self._tell(key, f"⇡ {collected.sentence(rendering.code)}", result=True)
         await _in_thread(self.source.acknowledge, self.name, collected)
 
-    async def _tell(self, key: str, text: str) -> None:
+    async def _tell(self, key: str, text: str, *, result: bool = False) -> None:
         async with self.store.write(FOLLOW) as tx:
             row = await agents.get(tx, self.name)
             if row is not None:
+                if result:
+                    await results.note(tx, self.name, "commit", self.clock())
                 await self.teller.note(tx, row, f"{key}/{row.launch_id}", text)
         self.wake_delivery()
 

@@ -15,7 +15,7 @@ from bot.tasking import add_task
 from budget.dispatch import TURN, Wait
 from budget.pacing import Waits, decide
 from register.errors import MusterError
-from register.queries import tasks
+from register.queries import continuations, results, tasks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -93,6 +93,9 @@ async def add(
 ) -> Task:
     """Put the words into the queue, in the transaction that deals with whoever said them."""
     cost = hold.cost
+    # Somebody looked at it.
+    await continuations.drop(tx, row.name, f"{by} wrote to it")
+    await results.note(tx, row.name, "answer", services.clock())
     return await add_task(
         tx,
         cause=cause,

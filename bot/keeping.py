@@ -119,6 +119,7 @@ class Keeper:
             teller=self.teller,
             source=self.starter.workspaces,
             wake_delivery=self.wake_delivery,
+            clock=self.clock,
         )
         self._reviver = Reviver(
             name=self.name,

@@ -8,6 +8,7 @@ from bot import held_turns, rendering
 from bot.commands.lines import command_line
 from bot.commands.table import Reply
 from bot.errors import UserError
+from bot.operators import is_person
 from connectors import outbox
 from connectors.messages import File, Message, OpenThread, React, Replace
 from fleet.attempts import task_of
@@ -34,6 +35,8 @@ async def post(ctx: Context, name: str, text: str, *, mode: Literal["queue", "st
         "conversation": origin.conversation if origin is not None else None,
         "event_id": origin.event_id if origin is not None else None,
     }
+    if is_person(ctx.identity):
+        await ctx.services.runaway.spoken_to(name, ctx.identity)
     # What interrupts a turn has the agent do something else, and not more.
     hold = await held_turns.held(ctx.services, row) if mode == "queue" else None
 

@@ -44,6 +44,7 @@ from bot.questions import Questions
 from bot.registers import open_register
 from bot.reports.painting import Painter
 from bot.reports.posting import Reports
+from bot.runaway import Breaker
 from bot.saying import Speaker
 from bot.services import Services
 from bot.stages import beside, within
@@ -223,8 +224,10 @@ async def _running(
     )
     services.questions = Questions(services)
     services.continuing = Continuing(services)
+    services.runaway = Breaker(services)
     if egress is not None:
         services.outlet = Outlet(services=services, source=egress, environ=environ, host=socket.gethostname())
+        services.outlet.is_over = services.runaway.is_over
     services.pace = Pace(services=services)
     executor = Executor(services)
     strangers = Strangers(services, speaker)
@@ -328,6 +331,7 @@ async def _running(
             Job("logs", 30.0, lambda: bound_logs(paths, settings.retention.logs)),
             Job("journals", 3600.0, agents.prune),
             Job("continuations", 5.0, services.continuing.look),
+            Job("runaways", 15.0, services.runaway.look),
             Job("reports", 60.0, services.reports.sweep),
             Job("telemetry", 3600.0, lambda: telemetry.send(services)),
             Job("watchdog", settings.watchdog.every, watchdog.sweep),

@@ -131,7 +131,9 @@ class Questions:
 
     # --- answering ----------------------------------------------------------------------------------------------
 
-    async def answer(self, tx: AsyncConnection, question: Question, word: str, *, by: str) -> str:
+    async def answer(
+        self, tx: AsyncConnection, question: Question, word: str, *, by: str, recorded: str | None = None
+    ) -> str:
         """Take an answer, if the question still waits for one. Call `after` once it is committed.
 
         Args:
@@ -139,6 +141,7 @@ class Questions:
             question: as it was read.
             word: of one of its choices.
             by: the identity that answers; whether it may was checked before.
+            recorded: what is written down, where the answer was given in another way than by its word.
 
         Returns:
             A sentence: what was done.
@@ -153,9 +156,8 @@ class Questions:
                 f"allowed is {', '.join(question.words)}."
             )
         now = self.services.clock()
-        closed = await questions.close(
-            tx, question.id, state="answered", answer=word, answered_by=by, answered_at=now
-        )  # fmt: skip
+        answered = {"state": "answered", "answer": recorded or word, "answered_by": by, "answered_at": now}
+        closed = await questions.close(tx, question.id, **answered)
         if not closed:
             raise UserError(_over(await questions.get(tx, question.id) or question))
         taker = self._takers.get(question.kind)

@@ -91,6 +91,8 @@ class Services:
     """Counts and tells what ended tasks came to (bot.task_settling.Settling)."""
     task_steps: Any = None
     """What becomes of tasks that agents have (bot.task_steps.TaskSteps)."""
+    runaway: Any = None
+    """Pauses agents that spend with nothing to show for it (bot.runaway.Breaker)."""
     questions: Any = None
     """What is asked of operators besides permissions (bot.questions.Questions)."""
     reports: Any = None

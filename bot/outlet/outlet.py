@@ -26,7 +26,7 @@ from register.errors import MusterError, RegisterError
 from register.queries import agents
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from bot.outlet.copying import Page
     from bot.outlet.source import Source
@@ -67,6 +67,8 @@ class Outlet:
     renew_after_s: float = RENEW_AFTER_S
     hung_s: float = hung.HUNG_S
     """One that does not answer for so long is killed, and another started."""
+    is_over: Callable[[str, Mapping[str, Any]], Awaitable[bool]] | None = None
+    """Whether what an agent is cut off by has come to its end, though nobody opened its way out."""
     trouble: str | None = None
     """Why it is not there though it is needed; None: it is there, or nobody needs it."""
     needed: bool = False
@@ -274,8 +276,10 @@ class Outlet:
 
     async def _reopen(self, client: EgressClient, asked: WayAsked) -> None:
         """Who is started again was not frozen or killed for ever. A cut-off by a person stays."""
-        found = await _denial(client, asked.agent)
+        found = await denial_of(client, asked.agent)
         ended = found is not None and (found.get("action") in ENDED_BY or str(found.get("id") or "").startswith(ENDING))
+        if found is not None and self.is_over is not None and await self.is_over(asked.agent, found):
+            ended = True
         if ended:
             await client.allow(asked.agent, cause="started again", by="muster", id=f"{asked.launch_id}/start")
 
@@ -308,7 +312,7 @@ class Outlet:
         """
         try:
             client = await self.ensure()
-            found = await _denial(client, agent)
+            found = await denial_of(client, agent)
             later = found is not None and float(found["at"]) > asked_at
             if not later:
                 await client.allow(agent, cause=cause, by=by, id=id)
@@ -395,7 +399,7 @@ class Outlet:
         return page_of(answer)
 
 
-async def _denial(client: EgressClient, agent: str) -> Mapping[str, Any] | None:
+async def denial_of(client: EgressClient, agent: str) -> Mapping[str, Any] | None:
     """By which an agent is cut off; None: by none of its own."""
     denials = (await client.standing()).get("denials") or []
     return next((each for each in denials if each.get("agent") == agent), None)

@@ -78,11 +78,11 @@ async def pending(tx: AsyncConnection, *, kind: str | None = None, agent: str | 
     return [Question.from_row(row) for row in await tx.execute(statement)]
 
 
-async def latest(tx: AsyncConnection, *, kind: str, agent: str) -> Question | None:
-    """The newest of a kind about an agent."""
-    those = (questions.c.kind == kind, questions.c.agent == agent)
-    row = (await tx.execute(select(questions).where(*those).order_by(questions.c.asked_at.desc()).limit(1))).first()
-    return None if row is None else Question.from_row(row)
+async def answered(tx: AsyncConnection, *, kind: str, since: float) -> list[Question]:
+    """Those of a kind that were answered since then, the oldest first."""
+    those = (questions.c.state == "answered", questions.c.kind == kind, questions.c.answered_at >= since)
+    found = select(questions).where(*those).order_by(questions.c.answered_at)
+    return [Question.from_row(row) for row in await tx.execute(found)]
 
 
 async def close(tx: AsyncConnection, question_id: str, **values: object) -> bool:
