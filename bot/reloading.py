@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from bot.settings import Settings
 
 #: What is taken up at once; of all other keys it is said that they wait for a restart.
-LIVE = ("accounts", "budgets", "sandboxes", "schedules")
+LIVE = ("accounts", "budgets", "pacing", "sandboxes", "schedules")
+#: Of these it is told that they changed, and not in what.
+_WHOLE = {"schedules": "schedules of reports", "pacing": "how spending is spread over time"}
 #: Of these it is no news that they are made anew by each reading.
 _MADE = frozenset({"warnings", "broken"})
 
@@ -71,12 +73,18 @@ async def reload(services: Services) -> Reloaded:
     # Before anybody can use them: what is not known to be a secret is not masked. A keyring may have somebody asked.
     services.redact.learn(await asyncio.to_thread(masking.secrets_of, taken, services.environ))
     services.settings = taken
+    if services.pace is not None:
+        services.pace.renew()
     try:
         notes = await _tell(services)
     except EgressRefused as error:
         services.settings = old
+        if services.pace is not None:
+            services.pace.renew()
         return Reloaded(waiting=waiting, problem=str(error))
     await asyncio.to_thread(assembling.take_up, services.planner, taken, services.environ)
+    if services.pace is not None:
+        services.pace.tell()
     return Reloaded(changed=changed, waiting=waiting, notes=(*notes, *_missing(services)))
 
 
@@ -130,7 +138,12 @@ def _limits(budgets: Budgets) -> dict[str, str]:
     found: dict[str, list[str]] = {}
     for kind, limits in (("allowance", budgets.allowances()), ("pool", budgets.pools())):
         for scope, limit in limits:
-            words = f"{amounts.amount(limit.amount, limit.unit)}{amounts.per(limit.window)}, then {limit.policy}"
+            what = f"{amounts.amount(limit.amount, limit.unit)}{amounts.per(limit.window)}"
+            if limit.unit == "share":
+                what = f"{amounts.percent(limit.amount)} of the window {limit.window}" + (
+                    f" of {limit.of}" if limit.of else ""
+                )
+            words = f"{what}, then {limit.policy}"
             found.setdefault(scope_of(kind, scope), []).append(words)
     return {scope: " and ".join(words) for scope, words in found.items()}
 
@@ -138,8 +151,8 @@ def _limits(budgets: Budgets) -> dict[str, str]:
 def _differences(key: str, old: object, new: object) -> list[str]:
     if old == new:
         return []
-    if key == "schedules":
-        return ["schedules of reports"]
+    if key in _WHOLE:
+        return [_WHOLE[key]]
     if isinstance(old, Budgets) and isinstance(new, Budgets):
         return _budgets(old, new)
     before: Mapping[str, object] = old if isinstance(old, dict) else {}

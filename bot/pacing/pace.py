@@ -80,6 +80,11 @@ class Pace:
         for callback in self._callbacks:
             callback()
 
+    def renew(self) -> None:
+        """The settings are others: what was found by the old ones is not told to the egress any more."""
+        self._latest = None
+        self._look.set()
+
     @property
     def policy(self) -> Policy:
         """How strictly the pace is kept, as muster.yaml says."""

@@ -101,3 +101,18 @@ async def test_what_the_egress_does_not_take_leaves_the_old_standing(
         async with asyncio.timeout(30):
             while "7M tokens a day" not in await home.ask("!budget"):
                 await home.ask("!roster apply")
+
+
+async def test_windows_shares_and_the_pace_are_taken_up_by_command(home: House) -> None:
+    async with home.open():
+        change(home, "accounts:\n  sim: {", "accounts:\n  sim: {kind: subscription, windows: [5h, 7d], ")
+        change(
+            home, "budgets:\n", "pacing: {burst: 10%}\nbudgets:\n  roles: {coder: {share: 20%, of: sim, window: 7d}}\n"
+        )
+        said = await home.ask("!roster apply")
+        assert "account `sim` changed" in said
+        assert "budget of `role:coder` 20% of the window 7d of sim, then cutoff" in said
+        assert "how spending is spread over time" in said
+        shown = await home.ask("!pace")
+        assert "account:sim, 7d" in shown
+        assert "role:coder, share of 7d of sim" in shown

@@ -102,6 +102,8 @@ APART: dict[str, tuple[str, ...]] = {
     ),
     "test_killed_at_this_place_a_server_knows_whether_it_is_done": both("register.replace"),
     "test_killed_at_this_place_a_version_is_whole_or_gone": both("update.install"),
+    # Where a window has a line to draw: tests/bot/pacing/test_kept.py.
+    "test_killed_at_this_place_a_line_is_drawn_once": both("pace.kept"),
     # At times of the day: tests/bot/reports/test_posting_killed.py.
     "test_killed_at_this_place_a_report_is_posted_once": both("report.post", "report.remember"),
 }

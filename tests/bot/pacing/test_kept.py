@@ -1,0 +1,104 @@
+"""Lines and authorizations are as they were, whenever the orchestrator is killed."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from bot.limits import Budgets
+from bot.pacing.pace import Pace
+from bot.pacing.settings import Pacing
+from register.crashpoints import declare
+from register.queries import ledger, pacing
+from register.queries.pacing import AuthorizationRow
+from register.store import Store
+from tests.bot.upkeep.desk import die_at
+from tests.register.queries.rows import row
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+STEP = declare("tests.kept")
+NOON = 1_796_040_000.0
+
+
+def pace(store: Store, now: float = NOON) -> Pace:
+    """One that knows of a day's limit for all, and of no egress."""
+    settings: Any = SimpleNamespace(
+        timezone=ZoneInfo("UTC"),
+        pacing=Pacing(),
+        budgets=Budgets.model_validate({"host": {"tokens": "24M", "window": "day"}}),
+        accounts={},
+        sandboxes={},
+        agents=SimpleNamespace(sandbox=None),
+    )
+    services: Any = SimpleNamespace(
+        store=store, settings=settings, clock=lambda: now, lookout=None, outlet=None, agents=None, delivery=None
+    )
+    return Pace(services=services)
+
+
+async def _spend(store: Store, seq: int, tokens: int, at: float) -> None:
+    entry = row(seq, ended_at=at, input_tokens=tokens, output_tokens=0)
+    entry |= {"cache_read_tokens": 0, "cache_write_tokens": 0, "reasoning_tokens": 0}
+    async with store.write(STEP) as tx:
+        await ledger.add(tx, [entry])
+
+
+@pytest.mark.parametrize("place", ["pace.kept.before", "pace.kept.after"])
+def test_killed_at_this_place_a_line_is_drawn_once(tmp_path: Path, place: str) -> None:
+    url = f"sqlite:///{tmp_path}/register.db"
+
+    async def keep() -> tuple[int, float, list[str]]:
+        store = await Store.open(url)
+        async with store.write(STEP) as tx:
+            granted = AuthorizationRow(
+                id="a1",
+                scope="host",
+                unit="tokens",
+                amount=1e6,
+                granted_by="ana",
+                granted_at=NOON - 9,
+                until=NOON + 900,
+            )
+            await pacing.authorize(tx, granted)
+        await pace(store, NOON - 5).redraw()
+        await _spend(store, 1, 900_000, NOON - 1)
+        await pace(store).redraw()
+        async with store.read() as tx:
+            lines, log = await pacing.lines(tx), await pacing.befell(tx, 0)
+            (live,) = await pacing.live(tx)
+        await store.close()
+        return len(lines), live.drawn, [each.kind for each in log]
+
+    for _ in range(2):
+        die_at(place, lambda: asyncio.run(keep()))
+    count, drawn, kinds = asyncio.run(keep())
+    assert count == 1
+    assert 0 < drawn < 900_000, "what was used beyond the line and the burst, and once"
+    assert sorted(kinds) == ["authorization", "first"]
+
+
+async def test_what_is_used_up_ends_and_is_not_lifted_any_more(tmp_path: Path) -> None:
+    store = await Store.open(f"sqlite:///{tmp_path}/register.db")
+    async with store.write(STEP) as tx:
+        granted = AuthorizationRow(
+            id="a1", scope="host", unit="tokens", amount=1e6, granted_by="ana", granted_at=NOON - 9, until=NOON + 900
+        )
+        await pacing.authorize(tx, granted)
+    await pace(store, NOON - 5).redraw()
+    await _spend(store, 1, 3_000_000, NOON - 1)
+    changes = []
+    after = pace(store)
+    after.on_change(lambda: changes.append(1))
+    await after.redraw()
+    async with store.read() as tx:
+        assert [each.ended for each in await pacing.ended(tx, 0)] == ["used"]
+    assert changes, "who waits for the pace is woken"
+    snapshot = await after.snapshot()
+    assert snapshot.standings["host/tokens/day"].authorizations == ()
+    await store.close()

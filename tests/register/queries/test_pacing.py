@@ -1,0 +1,93 @@
+"""Lines, what befell windows, and leave to spend faster are kept on both kinds of database."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import insert
+
+from budget.lines import Line
+from register.crashpoints import declare
+from register.queries import budgets, pacing
+from register.queries.budgets import BudgetRow
+from register.queries.pacing import AuthorizationRow, Befell
+from register.schema import quota_history
+from register.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+STEP = declare("tests.pacing")
+
+
+@pytest.fixture
+async def store(register_url: str) -> AsyncIterator[Store]:
+    opened = await Store.open(register_url)
+    yield opened
+    await opened.close()
+
+
+def line(at: float) -> dict[str, Any]:
+    return asdict(Line(window="host/tokens/day", drawn_at=at, drawn_used=1.5, limit=9.0, resets_at=None, cause="first"))
+
+
+async def test_a_window_has_one_line_and_a_log_of_what_befell_it_once(store: Store) -> None:
+    befell = Befell(window="host/tokens/day", at=5.0, kind="midnight", detail={"used": 1.5})
+    async with store.write(STEP) as tx:
+        for at in (1.0, 5.0):
+            await pacing.keep_line(tx, "host/tokens/day", line(at), drawn_at=at)
+        await pacing.keep_line(tx, "gone", line(1.0), drawn_at=1.0)
+        await pacing.drop_lines(tx, ["gone"])
+        assert [await pacing.log(tx, befell), await pacing.log(tx, befell)] == [True, False]
+    async with store.read() as tx:
+        assert await pacing.lines(tx) == {"host/tokens/day": line(5.0)}
+        assert await pacing.befell(tx, 5.0, window="host/tokens/day") == [befell]
+        assert await pacing.befell(tx, 5.1) == []
+
+
+async def test_an_authorization_is_given_once_never_grows_and_ends_once(store: Store) -> None:
+    row = AuthorizationRow(
+        id="a1", scope="host", unit="tokens", amount=9.0, granted_by="ana", granted_at=1.0, until=50.0
+    )
+    async with store.write(STEP) as tx:
+        assert [await pacing.authorize(tx, row), await pacing.authorize(tx, row)] == [True, False]
+        for drawn in (3.0, 2.0):
+            await pacing.draw(tx, "a1", drawn)
+    async with store.read() as tx:
+        (live,) = await pacing.live(tx)
+        assert (live.drawn, live.until) == (3.0, 50.0)
+    async with store.write(STEP) as tx:
+        assert [await pacing.end(tx, "a1", "used", 7.0), await pacing.end(tx, "a1", "over", 9.0)] == [True, False]
+        await pacing.draw(tx, "a1", 4.0)
+    async with store.read() as tx:
+        assert await pacing.live(tx) == []
+        (ended,) = await pacing.ended(tx, 7.0)
+        assert (ended.ended, ended.ended_at, ended.drawn) == ("used", 7.0, 3.0)
+
+
+async def test_of_each_window_the_last_observations_are_found_in_their_order(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pacing, "OBSERVATIONS", 2)
+    row = {"account": "main", "used": 0.1, "reset_at": None, "window_s": 5.0, "status": None, "tokens": 3.0}
+    async with store.write(STEP) as tx:
+        for seen_at, window in ((1.0, "7d"), (2.0, "7d"), (3.0, "5h"), (4.0, "7d")):
+            await tx.execute(insert(quota_history).values(**row, seen_at=seen_at, window=window))
+    async with store.read() as tx:
+        assert [each.seen_at for each in await pacing.observations(tx, "main", "7d")] == [2.0, 4.0]
+        newest = await pacing.observed(tx)
+        assert set(newest) == {("main", "7d"), ("main", "5h")}
+        assert newest["main", "7d"] > newest["main", "5h"]
+
+
+async def test_a_limit_keeps_whose_share_it_is_and_when_its_window_begins_anew(store: Store) -> None:
+    row = BudgetRow(
+        scope="agent:coder0", unit="share", window="7d", amount=0.2, policy="cutoff", set_by="ana", set_at=1.0,
+        reset_at=9.5, of="main",
+    )  # fmt: skip
+    async with store.write(STEP) as tx:
+        await budgets.put(tx, row)
+    async with store.read() as tx:
+        assert await budgets.every(tx) == [row]
