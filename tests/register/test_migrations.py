@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import re
 import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -15,8 +17,11 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from register import address, migrations
+from register.crashpoints import declare
+from register.queries import ledger, rollup, spending
 from register.schema import metadata
 from register.store import Store
+from tests.register.queries.rows import DAY, NOON, added_up, random_row
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +30,8 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from tests.postgres import Postgres
+
+STEP = declare("tests.migrations")
 
 
 @pytest.fixture
@@ -126,3 +133,45 @@ async def test_text_of_later_tables_is_ordered_byte_by_byte_too(postgres: Postgr
     )
     await connection.close()
     assert [row["collation_name"] for row in found] == ["C"]
+
+
+async def test_what_was_metered_before_sums_were_kept_is_summed_up(register_url: str) -> None:
+    seed = random.randrange(10**6)
+    print("seed", seed)
+    chance = random.Random(seed)
+    store = await Store.open(register_url)
+    rows = [random_row(seq, chance, begin=NOON, end=NOON + 2 * DAY) for seq in range(1, 120)]
+    async with store.write(STEP) as tx:
+        await ledger.add(tx, rows)
+    await store.close()
+    engine = engine_of(register_url)
+    async with engine.begin() as connection:
+        # As a Muster of before has it.
+        await connection.run_sync(_taken_back)
+    await engine.dispose()
+    store = await Store.open(register_url)
+    async with store.read() as tx:
+        assert await rollup.verify(tx) == []
+        assert await spending.used(tx, "all", 0.0) == added_up(rows)
+    await store.close()
+    engine = engine_of(register_url)
+    async with engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+    await engine.dispose()
+
+
+def _taken_back(connection: Connection) -> None:
+    """Undo what came after 0008, with the indexes of then."""
+    for file in sorted((migrations.FOLDER / "versions").glob("[0-9]*_*.py")):
+        if file.name < "0009":
+            continue
+        made = file.read_text()
+        for table in re.findall(r'op\.create_table\(\s*"(\w+)"', made):
+            connection.execute(text(f"DROP TABLE {table}"))
+        for table, column in re.findall(r'op\.add_column\(\s*"(\w+)", sa\.Column\("(\w+)"', made):
+            connection.execute(text(f'ALTER TABLE {table} DROP COLUMN "{column}"'))
+    connection.execute(text("DROP INDEX ix_ledger_ended"))
+    connection.execute(text("CREATE INDEX ix_ledger_day ON ledger (day)"))
+    for column in ("agent", "account", "model"):
+        connection.execute(text(f"CREATE INDEX ix_ledger_{column} ON ledger ({column}, day)"))
+    connection.execute(text(f"UPDATE {migrations.VERSION_TABLE} SET version_num = '0008'"))
