@@ -6,18 +6,16 @@ import io
 import os
 import sys
 import unicodedata
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from bot.reports import example
 from bot.reports.facts import WindowFacts
 from bot.reports.figure import Figure, Panel, figure_of
 from bot.reports.painting import LARGEST, Painter
 from tests.bot.reports.newsroom import ZONE, at
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 BEGIN, END = at("2026-11-23 00:00"), at("2026-11-30 00:00")
 NOW = at("2026-11-26 09:00")
@@ -142,3 +140,11 @@ def test_the_time_is_written_in_the_operators_zone(begin: str, end: str, first: 
     labels = [label for _, label in made.panels[0].ticks]
     assert labels[0] == first
     assert 2 <= len(labels) <= most
+
+
+def test_the_documentation_shows_what_is_drawn_by_now() -> None:
+    shown = Path(__file__).parents[3] / "docs" / "pictures" / "report.png"
+    with Image.open(shown) as picture:
+        assert picture.width == 720
+    assert shown.stat().st_size < LARGEST
+    assert [panel.title for panel in example.figure().panels] == ["main 5h", "main 7d"]
