@@ -15,6 +15,7 @@ import structlog
 from bot import looking, rendering, reviving
 from bot.commands.lines import command_line
 from bot.errors import UserError
+from bot.homes import AgentElsewhere
 from bot.keeping import Keeper
 from bot.reviving import Turnstile
 from bot.wishes import Wishes
@@ -187,6 +188,11 @@ class Agents:
             raise UserError(f"No agent is called {rendering.one_line(name)!r}. {known}")
         return row
 
+    def make_sure_it_is_ours(self, row: AgentRow) -> None:
+        """Raises `AgentElsewhere` for an agent of another installation."""
+        if not self.is_ours(row):
+            raise AgentElsewhere(row)
+
     async def names(self) -> list[str]:
         async with self.store.read() as tx:
             return [row.name for row in await agents.every(tx)]
@@ -333,6 +339,7 @@ class Agents:
 
     async def cancel(self, row: AgentRow, turn: str | None = None) -> bool:
         """Cancel the running turn; with `turn`, only if it is that one. False: no such turn was running."""
+        self.make_sure_it_is_ours(row)
         keeper = self._keepers.get(row.name)
         if keeper is None or keeper.link is None:
             raise UserError(f"{row.name} does not run; there is no turn to cancel.")

@@ -44,6 +44,7 @@ def outlet_of(ctx: Context) -> Outlet:
 
 async def cut_off(ctx: Context, name: str) -> Reply:
     row = await ctx.services.agents.get(name)
+    ctx.services.agents.make_sure_it_is_ours(row)
     outlet = outlet_of(ctx)
     streams = await outlet.deny(row.name, "cutoff", cause="", by=ctx.identity, id=ctx.run_id)
     ended = "" if not streams else f" {streams} request{'s' if streams > 1 else ''} ended in the middle."
@@ -57,6 +58,7 @@ async def cut_off(ctx: Context, name: str) -> Reply:
 async def restore_agent(ctx: Context, name: str) -> Reply:
     services = ctx.services
     row = await services.agents.get(name)
+    services.agents.make_sure_it_is_ours(row)
     changed = await outlet_of(ctx).allow(
         row.name, asked_at=ctx.asked_at, cause=f"restored by {ctx.identity}", by=ctx.identity, id=ctx.run_id
     )

@@ -15,7 +15,6 @@ import structlog
 
 from bot import rendering
 from bot.errors import UserError
-from bot.homes import AgentElsewhere
 from register import leases
 from register.crashpoints import declare
 from register.errors import RegisterError
@@ -105,8 +104,8 @@ async def custody(ctx: Context, agent: str, doing: str) -> AsyncIterator[Context
 async def _make_sure_it_is_ours(ctx: Context, agent: str) -> None:
     async with ctx.services.store.read() as tx:
         row = await agents.get(tx, agent)
-    if row is not None and ctx.services.agents is not None and not ctx.services.agents.is_ours(row):
-        raise AgentElsewhere(row)
+    if row is not None and ctx.services.agents is not None:
+        ctx.services.agents.make_sure_it_is_ours(row)
 
 
 async def _acquired(ctx: Context, agent: str, owner: str, *, over_agents: bool) -> Lease:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from bot import rendering
 from bot.errors import UserError
-from register.crashpoints import declare
+from bot.tenure import HOLD
 from register.queries import agents
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from register.queries.agents import AgentRow
     from register.store import Store
-
-SETTLE = declare("agents.settle")
 
 
 class AgentElsewhere(UserError):
@@ -62,7 +60,7 @@ async def settled(store: Store, home: str) -> Homes:
         async with store.read() as tx:
             unsettled = any(row.home is None and row.host == homes.host for row in await agents.every(tx))
         if unsettled:
-            async with store.write(SETTLE) as tx:
+            async with store.write(HOLD) as tx:
                 await agents.settle(tx, host=homes.host, home=home)
     return homes
 

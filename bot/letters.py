@@ -60,6 +60,8 @@ async def post(ctx: Context, name: str, text: str, *, mode: Literal["queue", "st
         note = f"{name} is frozen; this waits for it, however long that is, until {back} brings it back."
     elif row.wanted == "stopped":
         note = f"{name} is stopped; it will read this when it runs again ({command_line(f'launch {name}')})."
+    elif not agents.is_ours(row):
+        note = f"{name} is on {rendering.one_line(row.host)}, whose Muster does not lead now; this waits until it does."
     elif mode == "steer":
         note = f"{name} is interrupted and reads this first."
     else:

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import socket
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,6 +16,10 @@ from bot.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+#: `holder` has the lock for an instant while it looks; whoever wants to hold it tries so often, this far apart.
+_TRIES, _PAUSE = 5, 0.03
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +55,7 @@ def only_one(path: Path, *, note: str = "") -> Iterator[None]:
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise AlreadyRunning(_read(descriptor)) from None
+        _take(descriptor)
         said = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "note": note}).encode()
         try:
             os.ftruncate(descriptor, 0)
@@ -63,6 +65,18 @@ def only_one(path: Path, *, note: str = "") -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _take(descriptor: int) -> None:
+    for left in reversed(range(_TRIES)):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not left:
+                raise AlreadyRunning(_read(descriptor)) from None
+            time.sleep(_PAUSE)
+        else:
+            return
 
 
 def holder(path: Path) -> Holder | None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
+
+import pytest
 
 from register.errors import RegisterAway
 from scheduler import faults
 from scheduler.jobs import Job
+from tests import nursery
+from tests.bot import mortal_alarms
 from tests.bot.house import ROOM, house
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 async def test_the_room_hears_of_a_job_that_fails_once_over_restarts_and_once_when_it_is_well(
@@ -71,3 +74,12 @@ async def test_a_register_that_is_away_is_no_job_s_failure(tmp_path: Path) -> No
         await home.ask("!whoami")
         await orchestrator.quiet()
         assert not [text for text in home.chat.texts(ROOM) if "shelf" in text]
+
+
+@pytest.mark.parametrize("place", ["job.tell.before", "job.tell.after", "job.tell.before:2", "job.tell.after:2"])
+def test_killed_at_this_place_a_failing_job_is_told_once(tmp_path: Path, place: str) -> None:
+    for crash, status in ((place, -signal.SIGKILL), (None, 0)):
+        process = nursery.process(mortal_alarms.live, str(tmp_path), crash)
+        process.start()
+        process.join(60)
+        assert process.exitcode == status, crash

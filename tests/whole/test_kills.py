@@ -104,6 +104,8 @@ APART: dict[str, tuple[str, ...]] = {
     "test_killed_at_this_place_a_version_is_whole_or_gone": both("update.install"),
     # Where a window has a line to draw: tests/bot/pacing/test_kept.py.
     "test_killed_at_this_place_a_line_is_drawn_once": both("pace.kept"),
+    # A job that fails: tests/bot/test_job_alarms.py.
+    "test_killed_at_this_place_a_failing_job_is_told_once": both("job.tell"),
     # At times of the day: tests/bot/reports/test_posting_killed.py.
     "test_killed_at_this_place_a_report_is_posted_once": both("report.post", "report.remember"),
 }

@@ -1,0 +1,77 @@
+"""A process that tells of a job that fails and is well again, to be killed on the way.
+
+Run again without being killed, it checks that each was told once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+
+from bot.job_alarms import JobAlarms
+from bot.saying import Place, Speaker
+from connectors.messages import Capabilities
+from register import crashpoints, schema
+from register.queries import findings
+from register.store import Store
+from scheduler import faults
+from scheduler.jobs import Record
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+NOW = 1_000_000.0
+
+
+def live(folder: str, place: str | None) -> None:
+    crashpoints.arm(place)
+    asyncio.run(_live(Path(folder)))
+
+
+async def _live(folder: Path) -> None:
+    faults.CALM_S = 0.0  # type: ignore[misc]
+    store = await Store.open(f"sqlite:///{folder / 'register.db'}")
+
+    async def room(tx: AsyncConnection) -> Place:
+        return Place("memory", conversation="room")
+
+    alarms = JobAlarms(
+        store=store,
+        speaker=Speaker(folder),
+        redaction=str,  # type: ignore[arg-type]
+        capabilities=lambda _: Capabilities(),
+        clock=lambda: NOW,
+        room=room,
+        prefix="!",
+        wake_delivery=lambda: None,
+    )
+    running = asyncio.create_task(alarms.run())
+    if not await _said(store, "does its work again"):
+        alarms.ended(Record(name="sweep", last_error="boom"))
+        await _until(store, "failed")
+    alarms.ended(Record(name="sweep"))
+    await _until(store, "does its work again")
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    for words in ("failed:", "does its work again"):
+        assert await _said(store, words) == 1, words
+    async with store.read() as tx:
+        assert [row.kind for row in await findings.of_jobs(tx)] == [findings.JOB_WELL]
+    await store.close()
+
+
+async def _said(store: Store, words: str) -> int:
+    async with store.read() as tx:
+        contents = (await tx.execute(select(schema.outbox.c.content))).scalars().all()
+    return sum(words in str(content) for content in contents)
+
+
+async def _until(store: Store, words: str) -> None:
+    async with asyncio.timeout(30):
+        while not await _said(store, words):
+            await asyncio.sleep(0.005)

@@ -1,0 +1,274 @@
+"""Two orchestrators take turns with one register on PostgreSQL: nothing is lost, nothing is done or said twice, and
+neither touches the agents of the other."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bot.lock import holder
+from bot.paths import Paths
+from fleet import lock
+from tests.operator_client import body, relation
+from tests.whole.installation import KEY, LIMIT, Installation, installation, replies_to
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from fleet.sim.provider import Provider
+    from tests.operator_client import Event
+    from tests.postgres import Postgres
+    from tests.synapse import Synapse
+
+pytestmark = pytest.mark.synapse
+
+#: Within so many seconds another one leads; nothing is waited for that long but that.
+TAKEN_OVER = 30.0
+
+
+@contextlib.asynccontextmanager
+async def pair(
+    folder: Path, synapse: Synapse, models: Provider, url: str, *, apart: bool = True
+) -> AsyncIterator[tuple[Installation, Installation]]:
+    """Two orchestrators of one fleet, with the same bot in the same room; of two installations, or of one."""
+    (folder / "a").mkdir()
+    (folder / "b").mkdir()
+    async with installation(folder / "a", synapse, models, register={"url": url}) as first:
+        second = Installation(
+            folder=folder / ("b" if apart else "a"),
+            synapse=synapse,
+            models=models,
+            bot=first.bot,
+            ana=first.ana,
+            room=first.room,
+            paths=Paths.of({"MUSTER_HOME": str(folder / ("b" if apart else "a") / "home"), "HOME": str(folder)}),
+        )
+        if apart:
+            second.paths.config.mkdir(mode=0o700, parents=True)
+            second.configure(register={"url": url})
+        try:
+            await first.start()
+            await first.joined()
+            yield first, second
+        finally:
+            for each in (first, second):
+                if each.process is not None:
+                    with contextlib.suppress(ProcessLookupError):
+                        each.process.send_signal(signal.SIGCONT)
+            await second.close()
+
+
+async def stands_by(home: Installation) -> None:
+    """Wait until the orchestrator of `home` waits for its turn."""
+    async with asyncio.timeout(LIMIT):
+        while True:
+            assert home.process is not None
+            assert home.process.returncode is None, home.last_words()
+            found = holder(home.paths.standby_lock)
+            if found is not None and found.pid == home.process.pid:
+                return
+            await asyncio.sleep(0.05)
+
+
+async def leads(home: Installation) -> float:
+    """Wait until the room heard that this one leads; how long that took, seconds."""
+    assert home.process is not None
+    began = time.monotonic()
+    await home.heard_words(f"led by `process {home.process.pid} on", limit=TAKEN_OVER + 10)
+    return time.monotonic() - began
+
+
+def host_of(home: Installation, agent: str) -> int | None:
+    """The process of an agent's host."""
+    return lock.holder(home.paths.agent_folder(agent))
+
+
+async def balance(home: Installation, commands: list[str]) -> None:
+    """Every command has one reply, and nothing of ours stands twice."""
+    for event in commands:
+        await home.reply(event)
+    room = await home.ana.events(home.room)
+    ours = [event for event in room if event["sender"] == home.bot.user_id]
+    answered = Counter(replies_to(event) for event in ours if relation(event).get("rel_type") != "m.replace")
+    assert [answered[event] for event in commands] == [1] * len(commands)
+    keys = Counter(key for event in ours if (key := event["content"].get(KEY)) is not None)
+    assert [key for key, times in keys.items() if times > 1] == []
+
+
+def said(events: list[Event], words: str) -> list[str]:
+    return [body(event) for event in events if event["type"] == "m.room.message" and words in body(event)]
+
+
+async def row_of(postgres: Postgres, database: str, agent: str) -> dict[str, Any]:
+    connection = await postgres.connect(database)
+    try:
+        return dict(await connection.fetchrow("SELECT * FROM agents WHERE name = $1", agent))
+    finally:
+        await connection.close()
+
+
+async def test_another_installation_stands_by_takes_over_and_leaves_the_agents_of_the_first_alone(
+    tmp_path: Path, synapse: Synapse, models: Provider, postgres: Postgres, postgres_database: str
+) -> None:
+    async with pair(tmp_path, synapse, models, postgres.url(postgres_database)) as (first, second):
+        thread = await first.launch("coder0")
+        host = host_of(first, "coder0")
+        before = await row_of(postgres, postgres_database, "coder0")
+        assert host is not None
+
+        await second.start(ready=False)
+        await stands_by(second)
+        status, printed = await second.shell("health")
+        assert status == 3
+        assert "Muster stands by here" in printed
+        assert f"process {first.process.pid if first.process else 0} on" in printed
+        status, printed = await second.shell("up", "--unattended")
+        assert (status, "is running here already" in printed) == (1, True)
+
+        commands = [await first.ana.say(first.room, "!whoami")]
+        assert await first.stop() == 0
+        commands.append(await first.ana.say(first.room, "!health"))
+        await leads(second)
+        for line, answer in {
+            "!ps": "unknown",
+            "!restart coder0": "belongs to the Muster on",
+            "!launch coder0": "belongs to the Muster on",
+            "!stop coder0 --now": "belongs to the Muster on",
+        }.items():
+            commands.append(await first.ana.say(first.room, line))
+            assert answer in await first.reply(commands[-1])
+        message = await first.ana.say(first.room, "remember [[say: I was there]]", thread=thread)
+        await second.ready()
+        # A few sweeps of the watchdog and of those who bring agents back.
+        checks = (await second.gateway("GET", "/v1/health"))["jobs"]
+        watched = next(each["last_run"] for each in checks if each["name"] == "watchdog")
+        async with asyncio.timeout(LIMIT):
+            while watched == next(
+                each["last_run"]
+                for each in (await second.gateway("GET", "/v1/health"))["jobs"]
+                if each["name"] == "watchdog"
+            ):
+                await asyncio.sleep(0.1)
+        assert host_of(first, "coder0") == host
+        os.kill(host, 0)
+        assert host_of(second, "coder0") is None
+        assert await row_of(postgres, postgres_database, "coder0") == before
+
+        await first.start(ready=False)
+        await stands_by(first)
+        assert await second.stop() == 0
+        await leads(first)
+        await first.heard_words("I was there")
+        await first.marked(message, "✅")
+        commands.append(await first.ana.say(first.room, "!ps"))
+        assert "idle" in await first.reply(commands[-1])
+        assert host_of(first, "coder0") == host, "it never noticed"
+        room = await first.ana.events(first.room)
+        assert len(said(room, "Muster is led by")) == 2
+        assert said(room, "does not answer") == []
+        await balance(first, commands)
+
+
+async def test_of_one_installation_the_one_that_stands_by_goes_on_when_the_leader_is_killed(
+    tmp_path: Path, synapse: Synapse, models: Provider, postgres: Postgres, postgres_database: str
+) -> None:
+    async with pair(tmp_path, synapse, models, postgres.url(postgres_database), apart=False) as (first, second):
+        await first.launch("coder0")
+        host = host_of(first, "coder0")
+        await second.start(ready=False)
+        await stands_by(second)
+        commands = [await first.ana.say(first.room, "!whoami") for _ in range(5)]
+        await first.kill()
+        await leads(second)
+        commands.append(await first.ana.say(first.room, "!ps"))
+        assert "idle" in await second.reply(commands[-1])
+        assert host_of(second, "coder0") == host
+        await balance(second, commands)
+        room = await first.ana.events(first.room)
+        assert len(said(room, "ended without a word")) == 1
+        # `muster down` ends both.
+        await first.start(ready=False)
+        await stands_by(first)
+        status, printed = await second.shell("down")
+        assert status == 0, printed
+        assert (await first.ended(), await second.ended()) == (0, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+async def test_a_leader_that_falls_silent_is_followed_within_thirty_seconds_and_does_no_more(
+    tmp_path: Path, synapse: Synapse, models: Provider, postgres: Postgres, postgres_database: str, how: str
+) -> None:
+    async with pair(tmp_path, synapse, models, postgres.url(postgres_database)) as (first, second):
+        thread = await first.launch("coder0")
+        host = host_of(first, "coder0")
+        await second.start(ready=False)
+        await stands_by(second)
+        commands: list[str] = []
+
+        async def talk() -> None:
+            while True:
+                commands.append(await first.ana.say(first.room, "!whoami"))
+                await asyncio.sleep(0.5)
+
+        talking = asyncio.create_task(talk())
+        try:
+            await first.reply(await first.ana.say(first.room, "!ps"))
+            assert first.process is not None
+            old = first.process
+            if how == "killed":
+                await first.kill()
+            else:
+                old.send_signal(signal.SIGSTOP)
+            assert await leads(second) < TAKEN_OVER
+            if how == "stopped":
+                old.send_signal(signal.SIGCONT)
+                await stands_by(first)
+                assert old.returncode is None
+            else:
+                await first.start(ready=False)
+                await stands_by(first)
+            await asyncio.sleep(1.0)
+        finally:
+            talking.cancel()
+            await asyncio.wait([talking])
+        await balance(second, commands)
+        assert host_of(first, "coder0") == host
+        room = await first.ana.events(first.room)
+        assert len(said(room, "was silent for")) == 1
+        # And back: what the agent is told then, it hears once.
+        await second.stop()
+        await leads(first)
+        message = await first.ana.say(first.room, "onlyonce [[say: heard it]]", thread=thread)
+        await first.marked(message, "✅")
+        asked = [entry for entry in models.ledger.entries if entry.results == 0 and "onlyonce " in entry.text]
+        assert len(asked) == 1
+        await balance(first, commands)
+
+
+@pytest.mark.slow
+async def test_a_leader_of_the_same_installation_that_is_stopped_is_ended_and_followed(
+    tmp_path: Path, synapse: Synapse, models: Provider, postgres: Postgres, postgres_database: str
+) -> None:
+    async with pair(tmp_path, synapse, models, postgres.url(postgres_database), apart=False) as (first, second):
+        await first.launch("coder0")
+        host = host_of(first, "coder0")
+        await second.start(ready=False)
+        await stands_by(second)
+        assert first.process is not None
+        first.process.send_signal(signal.SIGSTOP)
+        commands = [await first.ana.say(first.room, "!whoami")]
+        assert await leads(second) < TAKEN_OVER
+        assert await first.ended() == -signal.SIGKILL
+        commands.append(await first.ana.say(first.room, "!ps"))
+        assert "idle" in await second.reply(commands[-1])
+        assert host_of(second, "coder0") == host
+        await balance(second, commands)
