@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Law: TypeAlias = Literal["even", "greedy", "days"]
 
-STEP_S = 600.0
+STEP_S = 900.0
 WEEK_S = 7 * 86_400.0
 KEY, SCOPE = "account:main/7d", "account:main"
 #: Tasks under way at once.
@@ -171,8 +171,8 @@ class _Account:
         usual = (0.5 + 0.5 * self.load.nights) * (5 + 2 * self.load.weekends) / 7
         expected = chance * shape / usual
         count = _poisson(self.asking, expected * (1 - self.load.bursts))
-        if self.asking.random() < 1 / 72:
-            count += _poisson(self.asking, 72 * expected * self.load.bursts)
+        if self.asking.random() < 1 / 48:
+            count += _poisson(self.asking, 48 * expected * self.load.bursts)
         kinds, weights = [kind for kind, _, _ in KINDS], [weight for _, weight, _ in KINDS]
         for _ in range(count):
             kind = self.asking.choices(kinds, weights)[0]
@@ -228,12 +228,12 @@ class _Account:
             self.history.append(replace(seen, tokens=self.tokens))
             news = True
         if news:
-            del self.history[:-300]
+            del self.history[:-200]
             self.per_token = quota.capacity(self.history) or self.per_token
 
     def _window(self) -> Window:
         since = self.tokens - (self.history[-1].tokens or 0.0) if self.history else self.tokens
-        reading = quota.read(self.history[-40:], since, self.now, self.per_token, length_s=WEEK_S)
+        reading = quota.read(self.history[-25:], since, self.now, self.per_token, length_s=WEEK_S)
         self.contradicted = False
         for event in reading.events:
             if event.kind == "contradiction" and (event.kind, event.at) not in self.told:

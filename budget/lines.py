@@ -33,7 +33,7 @@ JITTER_S = 120.0
 ROUNDING = 0.015
 #: Of the burst, by how well the window is known.
 _BURST = {"provider": 1.0, "user": 1.0, "estimated": 0.5, "unknown": 0.0}
-#: So much later than estimated a reset is taken to be, as a share of the window's length.
+#: So much later than estimated a reset is taken to be, as a share of the time until then.
 _LATER = 0.05
 #: The last moment that calendars here go to: the end of the year 9998.
 _LAST = 253_370_764_800.0
@@ -97,12 +97,12 @@ class Window:
     @property
     def length(self) -> float | None:
         """Seconds; None: not known, or without an end."""
-        if self.length_s is not None and math.isfinite(self.length_s) and self.length_s > 0:
+        if self.length_s is not None and math.isfinite(self.length_s) and self.length_s >= 1:
             return self.length_s
         if self.begins_at is None or self.resets_at is None:
             return None
         length = self.resets_at - self.begins_at
-        return length if math.isfinite(length) and length > 0 else None
+        return length if math.isfinite(length) and length >= 1 else None
 
     @property
     def is_short(self) -> bool:
@@ -218,7 +218,8 @@ def _cause(window: Window, line: Line | None, now: float, policy: Policy) -> Cau
     if line is None or line.window != window.key:
         return "first"
     length = window.length or 0.0
-    reset = _reset(window, now)
+    # As it would have been taken when the line was drawn.
+    reset = _reset(window, min(now, line.drawn_at))
     if line.resets_at is not None and now >= line.resets_at:
         return "reset"
     if _known_reset(window, now) is not None and reset is not None:
@@ -246,7 +247,7 @@ def _reset(window: Window, now: float) -> float | None:
     length = window.length
     known = _known_reset(window, now)
     if known is not None:
-        return known + (_LATER * length if window.certainty == "estimated" and length is not None else 0.0)
+        return known + (_LATER * (known - now) if window.certainty == "estimated" else 0.0)
     return None if length is None else now + length
 
 

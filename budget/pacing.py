@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from budget.lines import (
@@ -37,7 +38,7 @@ from budget.reserve import outer
 from budget.standings import Authorization, Standing, Urgency, admissible, amount_of, ceiling, settled, utmost, worth
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = [
     "Admitted",
@@ -77,6 +78,10 @@ ENDING = 0.03
 LATE, LATE_STEPS = (0.75, 0.95), (1.0, 3.0)
 #: Amounts that differ by no more than this share of a limit are the same.
 _LEAST = 1e-9
+#: Amounts beyond this are no amounts.
+_FINITE = 1e300
+#: To so many seconds it is told when something would fit, within so many tries.
+_NEAR_S, _TRIES = 60.0, 24
 #: So many times a line is thought to be drawn anew, to tell when something would fit: more than the days of a year.
 _TURNS = 400
 
@@ -204,7 +209,7 @@ def _waits(standing: Standing, cost: Cost, urgency: Urgency, now: float, policy:
         if wanted is None or (window.known_use is None and window.at_least is None):
             # One task, whatever it needs, as long as what is known to be used is less than the pace allows.
             wanted = 0.0
-    short = _short(standing, wanted, cost, urgency, now, policy)
+    short = _short(standing, wanted, cost, urgency, policy, now)
     if short <= 0:
         return None
     at = _opens(standing, wanted, cost, urgency, now, policy)
@@ -213,7 +218,7 @@ def _waits(standing: Standing, cost: Cost, urgency: Urgency, now: float, policy:
     helps = urgency != "low" and (
         wanted <= most - used - standing.held_high or (urgency == "critical" and not window.is_quota)
     )
-    authorize = short * (1 + 1e-6) if helps and short < math.inf else None
+    authorize = short * (1 + 1e-6) if helps and short < _FINITE else None
     limit, spent = _shown(window.known_limit, window.unit), f"{_shown(used, window.unit)} used"
     if wanted > most:
         return waits("limit", _too_large(window, wanted), at, authorize)
@@ -230,16 +235,15 @@ def _waits(standing: Standing, cost: Cost, urgency: Urgency, now: float, policy:
     return waits("pace", text, at, authorize)
 
 
-def _short(standing: Standing, wanted: float, cost: Cost, urgency: Urgency, now: float, policy: Policy) -> float:
+def _short(standing: Standing, wanted: float, cost: Cost, urgency: Urgency, policy: Policy, now: float) -> float:
     """By how much a task does not fit; at most 0: it fits."""
     window, used = standing.window, standing.window.least_use
     free = ceiling(standing, urgency, now, policy) - used - standing.held
     if wanted <= 0:
         # What is known to cost nothing, or cannot be told, fits where there is anything left at all.
-        return 0.0 if free > 0 else max(-free, _LEAST * window.known_limit)
+        return -free if free > 0 else max(-free, _LEAST * window.known_limit)
     tight = utmost(standing, urgency, now) - used - standing.held_high
-    short = max(wanted - free, wanted + _margin(standing, cost, wanted, now) - tight)
-    return short if short > _LEAST * window.known_limit else 0.0
+    return max(wanted - free, wanted + _margin(standing, cost, wanted, now) - tight) - _LEAST * window.known_limit
 
 
 def _opens(standing: Standing, wanted: float, cost: Cost, urgency: Urgency, now: float, policy: Policy) -> float | None:
@@ -253,11 +257,12 @@ def _opens(standing: Standing, wanted: float, cost: Cost, urgency: Urgency, now:
     if found is not None or reset is None or window.resets_at is None:
         return found
     if length is None:
-        return reset
+        return max(reset, now)
     new = replace(window, begins_at=reset, resets_at=reset + length, length_s=length, used=0.0)
     line = redrawn(new, None, reset, policy)
     assert line is not None
-    return _within(Standing(window=new, line=line), wanted, cost, urgency, reset, policy)
+    at = _within(Standing(window=new, line=line), wanted, cost, urgency, reset, policy)
+    return None if at is None else max(at, now)
 
 
 def _within(
@@ -271,27 +276,38 @@ def _within(
         ends = min((at for at in (turn, reset) if at is not None), default=None)
         if ends is None or ends <= t:
             return None
-        low, high = t, max(t, ends - 1.0)
-        if _short(standing, wanted, cost, urgency, high, policy) <= 0:
-            while high - low > 1.0:
-                middle = (low + high) / 2
-                if _short(standing, wanted, cost, urgency, middle, policy) <= 0:
-                    high = middle
-                else:
-                    low = middle
-            return high
+        short = partial(_short, standing, wanted, cost, urgency, policy)
+        late = max(t, ends - 1.0)
+        if short(late) <= 0:
+            return _first(short, t, late)
         if reset is not None and ends >= reset:
             return None
         window = replace(standing.window, used=standing.window.least_use + standing.held)
-        standing = replace(
-            standing,
-            window=window,
-            line=redrawn(window, line, ends, policy) or line,
-            reserved=0.0,
-            reserved_high=None,
-        )
+        fresh = redrawn(window, line, ends, policy) or line
+        standing = replace(standing, window=window, line=fresh, reserved=0.0, reserved_high=None)
         t = ends
     return None
+
+
+def _first(short: Callable[[float], float], low: float, high: float) -> float:
+    """When something fits that does not at `low` and does at `high`, to `_NEAR_S` and never too early: by regula falsi
+    (Illinois), as what is short is nearly a straight line."""
+    over, under = short(low), short(high)
+    if over <= 0:
+        return low
+    for _ in range(_TRIES):
+        if high - low <= _NEAR_S:
+            break
+        # Aimed a little late, so that it closes in from both sides.
+        middle = min(high - _NEAR_S / 4, low + (high - low) * over / (over - under) + _NEAR_S / 4)
+        found = short(middle)
+        if found <= 0:
+            high, under = middle, found
+            over /= 2
+        else:
+            low, over = middle, found
+            under /= 2
+    return high
 
 
 def _margin(standing: Standing, cost: Cost, wanted: float, now: float) -> float:
@@ -301,7 +317,7 @@ def _margin(standing: Standing, cost: Cost, wanted: float, now: float) -> float:
     runs some day. Who authorizes takes that risk.
     """
     window = standing.window
-    if not window.hard:
+    if not window.hard or not math.isfinite(wanted):
         return 0.0
     high = _in_unit(window, cost.high_tokens, cost.high_usd) if cost.high_tokens is not None else None
     more = outer(wanted, high, _steps(window, now)) - wanted

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: The high quantile where only the p80 is known, as a multiple of it: as costs are found.
 HIGH_OF_PROJECTED = 1.6
+#: A wider spread than this is none.
+_WIDEST = 1e6
 #: A task that passed its projection is taken to use at least this share of what it used so far once more,
 GOES_ON = 0.25
 #: and by the high quantile this share.
@@ -58,7 +60,7 @@ def outer(projected: float, high: float | None, steps: float = 2.0) -> float:
         return projected * HIGH_OF_PROJECTED
     if not 0 < projected < high:
         return projected
-    return high * math.pow(high / projected, steps)
+    return high * math.pow(min(high / projected, _WIDEST), steps)
 
 
 def reserve(tasks: Iterable[Live]) -> Reserve:

@@ -133,9 +133,9 @@ def settled(standing: Standing, now: float, policy: Policy, *, cause: Cause | No
         None: all stays as it is.
     """
     window, line = standing.window, standing.line
-    used = window.known_use
+    used = window.least_use
     beyond = 0.0
-    if used is not None and line.known:
+    if line.known:
         paced = line_at(line, now) + max(0.0, burst_at(window, policy, now) - line.ahead)
         beyond = max(0.0, used - min(paced, max(line.limit, line.drawn_used)))
     taken: list[Authorization] = []
