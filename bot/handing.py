@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from bot import task_words
+from bot.addressees import agent_of
+from bot.commands.context import Origin
 from bot.commands.lines import written
 from bot.commands.runs import Request
 from bot.commands.table import OPERATOR
@@ -213,6 +215,7 @@ class Handing:
             identity=IDENTITY,
             permission=OPERATOR,
             door="dispatch",
+            origin=await self._origin(task),
         )
         try:
             await self.executor.run(request, finish=finish)
@@ -223,6 +226,16 @@ class Handing:
             why = written(outcome[0].text, services.command_prefix) if outcome else "it was not tried"
             return Wait(task=task.id, why="nobody", text=f"{agent} was not started: {why}")
         return None
+
+    async def _origin(self, task: Task) -> Origin | None:
+        """Where the task was asked for: there stands the thread of an agent that is started for it, if nowhere else."""
+        if task.connector is None or task.conversation is None:
+            return None
+        async with self.services.store.read() as tx:
+            name = await agent_of(tx, task.connector, task.conversation)
+            row = None if name is None else await agents.get(tx, name)
+        room = task.conversation if row is None else row.room
+        return Origin(connector=task.connector, conversation=room, parent=None, event_id="")
 
     # --- telling ------------------------------------------------------------------------------------------------
 

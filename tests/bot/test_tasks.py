@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from typing import TYPE_CHECKING
 
-from register.queries import tasks
-from tests.bot.house import ROOM, House, house
+import pytest
+
+from fleet import lifecycle
+from register.queries import agent_messages, tasks
+from tests.bot.house import ROOM, VIEWER, House, house
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
     from register.queries.tasks import Task
-
-import pytest
 
 
 @pytest.fixture
@@ -62,3 +64,167 @@ async def test_a_task_goes_to_a_free_agent_and_ends_with_its_cost(home: House) -
         steps = await home.ask(f"!task {name[:5]}")
         assert "running" in steps
         assert "done" in steps
+
+
+async def until(home: House, task_id: str, state: str) -> Task:
+    """Wait until a task is in a state."""
+    async with asyncio.timeout(30):
+        while (found := await task_of(home, task_id)).state != state:
+            await asyncio.sleep(0.02)
+    return found
+
+
+async def test_a_task_whose_agent_says_nothing_waits_for_an_operators_word(home: House) -> None:
+    async with home.open():
+        thread = await home.launch("coder0")
+        first = id_in(await home.ask("!task add '[[say: I think so]]' --agent coder0"))
+        question = await home.heard(thread, "did not say what became of")
+        assert f"task close {first}" in question
+        second = await home.ask(f"!task add '{done()}' --agent coder0")
+        assert f"coder0 waits for your word on task {first}" in second
+        await home.ask(f"!task close {first[:6]}")
+        assert (await until(home, first, "done")).summary == "done, says memory:@ana"
+        await home.heard(thread, f"Task `{first}` is done")
+        await until(home, id_in(second), "done")
+        refused = await home.ask(f"!task close {first}")
+        assert "is done, and waits for nobody's word" in refused
+
+
+async def test_what_an_agent_says_is_blocked_waits_and_goes_on_in_its_thread(home: House) -> None:
+    async with home.open():
+        thread = await home.launch("coder0")
+        name = id_in(await home.ask(f"!task add '{done('blocked', 'Which key?')}' --agent coder0"))
+        assert "Which key?" in await home.heard(thread, "is blocked on task")
+        assert (await task_of(home, name)).state == "waiting"
+        home.say(f"This one. {done(summary='Used it.')}", thread)
+        assert (await until(home, name, "done")).summary == "Used it."
+
+
+async def test_an_agent_without_a_task_ends_none(home: House) -> None:
+    async with home.open():
+        thread = await home.launch("coder0")
+        home.say(f"{done()} [[say: tried]]", thread)
+        await home.heard(thread, "tried")
+        assert "task_done status=done | refused" in await home.ask("!audit")
+
+
+async def test_a_task_whose_agent_died_is_tried_again_and_no_more_often_than_it_may(home: House) -> None:
+    async with home.open():
+        thread = await home.launch("coder0")
+        name = id_in(await home.ask("!task add '[[say: begun]] [[wait: never]]' --agent coder0 --retries 1"))
+        await until(home, name, "running")
+        await lifecycle.kill(home.paths.agent_folder("coder0"))
+        again = await home.heard(thread, f"Task `{name}` is tried again")
+        assert "died in the middle of the turn" in again
+        found = await task_of(home, name)
+        assert (found.retries, found.attempt) == (0, 1)
+        async with asyncio.timeout(40):
+            while (found := await task_of(home, name)).attempt != 2 or found.state != "running":
+                await asyncio.sleep(0.05)
+        await lifecycle.kill(home.paths.agent_folder("coder0"))
+        last = await home.heard(thread, f"Task `{name}` failed")
+        assert "died in the middle of the turn" in last
+        assert home.orchestrator is not None
+        async with home.orchestrator.store.read() as tx:
+            found_messages = [await agent_messages.get(tx, f"task-{name}-{attempt}") for attempt in (1, 2, 3)]
+        assert [each is not None and each.state for each in found_messages] == ["failed", "failed", False]
+
+
+async def test_a_task_is_cancelled_while_it_waits_and_while_it_runs(home: House) -> None:
+    async with home.open():
+        thread = await home.launch("coder0")
+        running = id_in(await home.ask("!task add '[[say: begun]] [[wait: never]]' --agent coder0"))
+        waiting = id_in(await home.ask("!task add '[[say: never said]]' --agent coder0"))
+        await until(home, running, "running")
+        assert "is cancelled" in await home.ask(f"!task cancel {waiting}")
+        assert "turn of coder0 is ended" in await home.ask(f"!task cancel {running}")
+        await home.heard(thread, f"Task `{running}` is cancelled")
+        assert "is over" in await home.ask(f"!task cancel {running}")
+        after = id_in(await home.ask(f"!task add '{done()}' --agent coder0"))
+        await until(home, after, "done")
+        assert (await task_of(home, waiting)).attempt == 0
+
+
+async def test_an_agent_of_the_roster_is_started_for_a_task(tmp_path: Path) -> None:
+    roster = "agents:\n- {name: coder7, role: coder, runtime: sim, sandbox: none, persistent: false}\n"
+    async with house(tmp_path, roster=roster) as home, home.open():
+        name = id_in(await home.ask(f"!task add '{done()}' --role coder"))
+        found = await until(home, name, "done")
+        assert found.assigned == "coder7"
+
+
+WRONG = (
+    ("--role codr", "coder"),
+    ("--agent nobody", "No agent is called"),
+    ("--role coder --deadline 2001-01-01", "is past"),
+    ("--role coder --deadline soon", "write a length of time"),
+    ("--role coder --estimate 99999G", "--estimate"),
+    ("--role coder --estimate -5", "estimate"),
+    ("--role coder --kind turn", "--kind"),
+    ("--role coder --retries 99", "0 to 20"),
+    ("--role coder --parent ffffffff", "No task is called"),
+    ("--role coder --urgency urgent", "critical"),
+)
+
+
+async def test_what_cannot_be_meant_is_refused_with_the_way_out(home: House) -> None:
+    async with home.open():
+        assert "--role ROLE or --agent NAME" in await home.ask("!task add 'do it'")
+        for options, said in WRONG:
+            assert said in await home.ask(f"!task add 'do it' {options}"), options
+        assert "operator" in await home.ask("!task add 'do it' --role coder", sender=VIEWER)
+        assert "No task is called" in await home.ask("!task cancel 12345678")
+        assert "No task waits" in await home.ask("!tasks")
+
+
+async def test_a_task_nobody_can_do_says_so_and_is_refused_at_its_deadline(home: House) -> None:
+    async with home.open():
+        said = await home.ask("!task add 'do it' --role research --deadline 2s")
+        assert "No agent has the role research." in said
+        assert "its deadline is past" in await home.heard(ROOM, "is refused")
+        assert (await task_of(home, id_in(said))).state == "failed"
+
+
+HELD = "budgets:\n  host: {tokens: 1M, window: day}\n"
+
+
+async def test_words_that_the_pace_holds_say_so_at_once_and_run_when_it_is_authorized(tmp_path: Path) -> None:
+    async with house(tmp_path, settings=HELD) as home, home.open():
+        thread = await home.launch("coder0")
+        event = home.say("[[say: at last]]", thread)
+        held = await home.heard(thread, "reads this later")
+        assert "host" in held
+        assert "It runs about" in held
+        command = re.search(r"budget authorize host (\d+) --for 1h", held)
+        assert command is not None, held
+        behind = home.say("[[say: after that]]", thread)
+        await home.chat.until(
+            lambda: sum("reads this later" in text for text in home.chat.texts(thread)) == 2, limit=30
+        )
+        sent = await home.ask("!send coder0 regretted")
+        assert "reads this later" in sent
+        async with home.orchestrator.store.read() as tx:  # type: ignore[union-attr]
+            assert [task.text for task in await tasks.held_turns(tx, "coder0")][-1] == "regretted"
+        await home.ask(f"!task cancel {id_in(sent.replace('(task', 'Task'))}")
+        await home.ask("!budget authorize host 900k --for 1h")
+        await home.marks(event, "✅")
+        await home.marks(behind, "✅")
+        said = home.chat.texts(thread)
+        assert said.index("at last") < said.index("after that")
+        assert not any("regretted" in entry.text for entry in home.models.ledger.entries)
+
+
+async def test_words_that_are_held_can_be_taken_back_and_steering_is_not_held(tmp_path: Path) -> None:
+    async with house(tmp_path, settings=HELD) as home, home.open():
+        thread = await home.launch("coder0")
+        event = home.say("[[say: never]]", thread)
+        await home.heard(thread, "reads this later")
+        home.chat.redact(event, sender="@ana", conversation=thread)
+        async with asyncio.timeout(30):
+            while True:
+                async with home.orchestrator.store.read() as tx:  # type: ignore[union-attr]
+                    if not await tasks.held_turns(tx, "coder0"):
+                        break
+                await asyncio.sleep(0.02)
+        await home.ask("!steer coder0 '[[say: at once]]'")
+        await home.heard(thread, "at once")
