@@ -29,8 +29,8 @@ JITTER_S = 60.0
 EVERY_S = 300.0
 #: Shorter windows are limits on the rate of requests, which the egress waits for: no pace is kept of them.
 SHORTEST_S = 3_600.0
-#: So many rows of a window are kept, whatever a provider says how often.
-MOST = 20_000
+#: So many rows of a window are kept, and so many windows of an account, whatever a provider says and how often.
+MOST, WINDOWS = 20_000, 50
 
 
 async def record(tx: AsyncConnection, seen: Mapping[str, Any], weigh: Callable[[Sums], float]) -> bool:
@@ -49,6 +49,10 @@ async def record(tx: AsyncConnection, seen: Mapping[str, Any], weigh: Callable[[
     last = (await tx.execute(query)).mappings().one_or_none()
     if not (_paced(seen) if last is None else _is_news(dict(last), seen)):
         return False
+    if last is None:
+        names = select(func.count(table.c.window.distinct())).where(table.c.account == seen["account"])
+        if (await tx.scalar(names) or 0) >= WINDOWS:
+            return False
     tokens = 0.0
     if last is not None:
         used = await spending.used(tx, f"account:{seen['account']}", last["seen_at"], seen["seen_at"])

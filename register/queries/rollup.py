@@ -20,6 +20,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from register.queries.spending import HOUR, TOKENS, sums_of_rows
 from register.schema import ledger, spending
+from register.text import storable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -113,8 +114,9 @@ def _hour_of(row: Mapping[str, Any]) -> Row:
     made = {name: row[name] for name in (*_PLAIN, *TOKENS)}
     return made | {
         "hour": int(row["ended_at"] // HOUR),
-        "model": row["model"] or "",
-        "task": row["task"] or "",
+        # As they will stand in both tables.
+        "model": storable(row["model"] or ""),
+        "task": storable(row["task"] or ""),
         "requests": 1,
         "usd": row["usd"] or 0.0,
         "unpriced": int(row["usd"] is None and tokens > 0),

@@ -84,6 +84,12 @@ async def test_limits_on_the_rate_of_requests_are_no_windows(store: Store) -> No
     ) == [False, False, False, True, True]
 
 
+async def test_names_that_a_provider_thinks_of_are_not_kept_without_end(store: Store) -> None:
+    said = [seen(at, 0.1, window=f"7d_{at}") for at in range(quota_history.WINDOWS + 10)]
+    assert sum(await record(store, *said)) == quota_history.WINDOWS
+    assert await record(store, seen(0, 0.1, account="spare"), seen(99, 0.5, window="7d_0")) == [True, True]
+
+
 async def test_between_two_observations_stands_what_the_account_used(store: Store) -> None:
     async with store.write(STEP) as tx:
         for seq, (at, account) in enumerate([(-50, "main"), (5, "main"), (6, "spare"), (15, "main"), (20, "main")], 1):

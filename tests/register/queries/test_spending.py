@@ -237,6 +237,20 @@ async def test_names_that_an_agent_thinks_of_do_not_make_more_sums(store: Store,
         assert await rollup.verify(tx) == []
 
 
+async def test_a_name_that_cannot_be_stored_as_it_is_counts_as_it_is_stored(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two names there is room for, and as they are stored there are two.
+    monkeypatch.setattr(rollup, "MODELS", 2)
+    monkeypatch.setattr(rollup, "TASKS", 2)
+    names = ["a\x00", "a\ud83d", "a\x00", "b"]
+    await write(store, [row(seq, model=name, task=name) for seq, name in enumerate(names, 1)])
+    await write(store, [row(9, model="a\x00", task="a\x00")])
+    async with store.read() as tx:
+        assert await rollup.verify(tx) == []
+        assert sum(each.requests for each in await ledger.spent(tx, by="model", since=NOON)) == 5
+
+
 # --- forgetting --------------------------------------------------------------------------------------------------
 
 
