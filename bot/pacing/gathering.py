@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from register.queries.spending import Sums
     from register.queries.tasks import Task
 
+#: What an ended task used is counted within moments; where it never is, it holds nothing for longer, seconds.
+_UNSETTLED_S = 3_600.0
 #: The windows of a subscription of which nobody has told anything yet, by their names: what both providers have.
 _USUAL = {"5h": 18_000.0, "7d": 604_800.0}
 
@@ -58,7 +60,7 @@ class Gathering:
             spenders=spenders,
             quotas=quotas,
             used=await _used(tx, asked, weights, heirs_of(settings)),
-            under_way=await self._under_way(tx, settings, spenders, weights),
+            under_way=await self._under_way(tx, settings, spenders, weights, now),
             authorizations=await pacing.live(tx),
         )
 
@@ -126,9 +128,15 @@ class Gathering:
         return found
 
     async def _under_way(
-        self, tx: AsyncConnection, settings: Settings, spenders: Mapping[str, Spender], weights: Weights
+        self,
+        tx: AsyncConnection,
+        settings: Settings,
+        spenders: Mapping[str, Spender],
+        weights: Weights,
+        now: float,
     ) -> list[UnderWay]:
-        live = await tasks.live(tx)
+        # What was reserved for one that ended stays so until what it used is counted, or it would be free in between.
+        live = [*await tasks.live(tx), *await tasks.unsettled(tx, since=now - _UNSETTLED_S)]
         used = await spending.by_task(tx, [task.id for task in live])
         return [_under_way(task, settings, spenders, used.get(task.id), weights) for task in live]
 

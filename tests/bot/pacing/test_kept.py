@@ -13,8 +13,9 @@ from bot.limits import Budgets
 from bot.pacing.pace import Pace
 from bot.pacing.settings import Pacing
 from register.crashpoints import declare
-from register.queries import ledger, pacing
+from register.queries import ledger, pacing, tasks
 from register.queries.pacing import AuthorizationRow
+from register.queries.tasks import Task
 from register.store import Store
 from tests.bot.upkeep.desk import die_at
 from tests.register.queries.rows import row
@@ -101,4 +102,24 @@ async def test_what_is_used_up_ends_and_is_not_lifted_any_more(tmp_path: Path) -
     assert changes, "who waits for the pace is woken"
     snapshot = await after.snapshot()
     assert snapshot.standings["host/tokens/day"].authorizations == ()
+    await store.close()
+
+
+async def test_what_an_ended_task_reserved_is_free_once_it_is_counted_what_it_used(tmp_path: Path) -> None:
+    store = await Store.open(f"sqlite:///{tmp_path}/register.db")
+
+    async def reserved() -> float:
+        return (await pace(store).snapshot()).standings["host/tokens/day"].reserved
+
+    given: dict[str, Any] = {"text": "x", "lane": "x", "operator": "ana", "created_at": NOON, "updated_at": NOON}
+    task = Task(id="t1", kind="task", state="running", attempt=1, projected_tokens=300_000.0, **given)
+    async with store.write(STEP) as tx:
+        await tasks.add(tx, task)
+    assert await reserved() == 300_000
+    async with store.write(STEP) as tx:
+        await tasks.change(tx, "t1", only=tasks.LIVE, now=NOON, state="done", ended_at=NOON)
+    assert await reserved() == 300_000, "its last requests may still be on their way into the register"
+    async with store.write(STEP) as tx:
+        await tasks.change(tx, "t1", only=tasks.ENDED, now=NOON, actual_tokens=200_000.0)
+    assert await reserved() == 0
     await store.close()
