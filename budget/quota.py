@@ -160,7 +160,7 @@ def read(
     if is_over is not None:
         if spent is not None and rate is not None and length is not None and now < is_over + length:
             # Some of it went through before the reset; it is not told which.
-            at_least = spent * rate
+            at_least = min(spent * rate, _MOST_USED)
         events.append(
             Event(
                 kind="reset",
@@ -253,7 +253,7 @@ def _counted(rows: Sequence[Seen], spent: float, rate: float, length: float | No
             break
         between = 0.0 if row.tokens is None or last.tokens is None else max(0.0, last.tokens - row.tokens)
         most = max(most, row.used + (between + spent) * rate)
-    return most
+    return min(most, _MOST_USED)
 
 
 def _used(
