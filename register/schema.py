@@ -587,6 +587,7 @@ Index("ix_tasks_lane", tasks.c.state, tasks.c.lane, tasks.c.seq)
 Index("ix_tasks_assigned", tasks.c.assigned, tasks.c.state)
 Index("ix_tasks_message", tasks.c.message)
 Index("ix_tasks_learned", tasks.c.role, tasks.c.ended_at)
+Index("ix_tasks_ended", tasks.c.ended_at)
 
 #: Each step of a task, with what it was decided on.
 task_events = _table(
