@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bot.outlet.condition import condition
 from bot.timestamps import timestamp
 from register.errors import RegisterError
+from register.queries import tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -56,9 +57,13 @@ class Source:
         ]
         register: dict[str, Any] = {"reachable": True, "detail": self.store.place}
         agents: dict[str, int] = {}
+        queue: dict[str, int] | None = None
         try:
+            async with self.store.read() as tx:
+                queue = dict((await tasks.counts(tx)).by_state)
             agents = dict(Counter(view.liveness.state for view in await self.agents.view()))
         except RegisterError as error:
             register = {"reachable": False, "detail": str(error)}
         egress = None if self.outlet is None else await condition(self.outlet)
-        return {"connectors": connectors, "egress": egress, "register": register, "jobs": jobs, "agents": agents}
+        parts = {"connectors": connectors, "egress": egress, "register": register, "jobs": jobs, "agents": agents}
+        return {**parts, "tasks": queue}

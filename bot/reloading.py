@@ -25,9 +25,13 @@ if TYPE_CHECKING:
     from bot.settings import Settings
 
 #: What is taken up at once; of all other keys it is said that they wait for a restart.
-LIVE = ("accounts", "budgets", "pacing", "sandboxes", "schedules")
+LIVE = ("accounts", "budgets", "dispatch", "pacing", "sandboxes", "schedules")
 #: Of these it is told that they changed, and not in what.
-_WHOLE = {"schedules": "schedules of reports", "pacing": "how spending is spread over time"}
+_WHOLE = {
+    "dispatch": "how tasks are dispatched",
+    "schedules": "schedules of reports",
+    "pacing": "how spending is spread over time",
+}
 #: Of these it is no news that they are made anew by each reading.
 _MADE = frozenset({"warnings", "broken"})
 

@@ -27,6 +27,7 @@ async def report(services: Services) -> dict[str, Any]:
         "register": register,
         "jobs": jobs,
         "agents": dict(parts.get("agents") or {}),
+        "tasks": parts.get("tasks"),
     }
 
 
@@ -43,6 +44,8 @@ def text(report: Mapping[str, Any]) -> str:
     lines += _of_jobs(report["jobs"])
     counts = ", ".join(f"{count} {state}" for state, count in sorted(report["agents"].items()) if count)
     lines.append(f"- agents: {counts or 'none'}")
+    if queue := {state: count for state, count in (report.get("tasks") or {}).items() if count}:
+        lines.append(f"- tasks: {', '.join(f'{count} {state}' for state, count in sorted(queue.items()))}")
     return "\n".join(lines)
 
 
