@@ -26,12 +26,13 @@ from register.errors import MusterError, RegisterError
 from register.queries import agents
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from bot.outlet.copying import Page
     from bot.outlet.source import Source
     from bot.services import Services
     from egress.client import EgressClient
+    from egress.entries import Action
     from fleet.way import WayAsked
     from register.queries.agents import AgentRow
     from register.queries.ledger import Copied
@@ -93,9 +94,14 @@ class Outlet:
             redact=self.services.redact,
             told=self._news.told,
             noted=self._news.noted,
-            after=self._news.after,
+            after=self._copied,
             weigh=lambda sums: weighed(sums, self.services.settings.budgets.weights),
         )
+
+    def _copied(self, actions: Sequence[Action]) -> None:
+        self._news.after(actions)
+        if self.services.pace is not None:
+            self.services.pace.used()
 
     # --- keeping it -----------------------------------------------------------------------------------------------
 

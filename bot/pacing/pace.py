@@ -76,9 +76,19 @@ class Pace:
     def tell(self) -> None:
         """Something is not what it was: settings, an authorization, what was used."""
         self._look.set()
+        self._say()
+
+    def _say(self) -> None:
         self.changed.set()
         for callback in self._callbacks:
             callback()
+
+    def used(self) -> None:
+        """Something was used: there is less room than there was, or what was reserved for it is free."""
+        if self._latest is None or self._latest[0].authorizations:
+            # What is left of an authorization is told to the egress; without one, the next line is soon enough.
+            self._look.set()
+        self._say()
 
     def renew(self) -> None:
         """The settings are others: what was found by the old ones is not told to the egress any more."""

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def home(tmp_path: Path) -> AsyncIterator[House]:
-    async with house(tmp_path) as made:
+    # What the egress lets through is looked at here, and not when.
+    async with house(tmp_path, settings="pacing: {spread: off}\n") as made:
         yield made
 
 
@@ -117,7 +118,7 @@ async def test_a_limit_that_is_used_up_is_told_once_and_opened_by_a_higher_one(h
         assert "🔴 cutoff" in shown
         await home.ask("!add coder7")
         await home.ask("!budget set agent:coder7 3M --policy kill")
-        assert "| agent:coder7 | 3M tokens | - | - | ⚪ kill |" in await home.ask("!budget")
+        assert "| agent:coder7 | 3M tokens | - | - | - | ⚪ kill |" in await home.ask("!budget")
         assert "used up: `agent:coder0`. `!budget set` raises it." in await home.ask("!restore coder0")
         assert "A budget is used up: coder0." in await home.ask("!ps")
         await home.ask("!budget set host $2.50 --window month --policy freeze")
