@@ -30,6 +30,8 @@ WEEK_S = 7 * 86_400.0
 KEY, SCOPE = "account:main/7d", "account:main"
 #: Tasks under way at once.
 AT_ONCE = 8
+#: While so much waits, as a share of a window, nobody asks for more: a day's share.
+ENOUGH_WAITS = 1 / 7
 #: What was asked for so long ago is not passed by what came later.
 AGING_S = 12 * 3_600.0
 #: Weighted tokens that a task uses in a second: a window of 40 million in 14 hours by eight.
@@ -181,6 +183,8 @@ class _Account:
             size = median * math.exp(self.asking.gauss(0, self.load.spread)) * (self.load.drift if part > 0.5 else 1.0)
             # No turn goes on for ever: the breaker ends it.
             size = min(size, 5e6)
+            if sum(task.size for lane in self.waiting.values() for task in lane) > ENOUGH_WAITS * self.capacity:
+                continue
             self.waiting[urgency].append(_Task(kind=kind, urgency=urgency, asked_at=self.now, size=size))
 
     def _spend(self, week: Week, part: float) -> None:
