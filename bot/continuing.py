@@ -130,6 +130,8 @@ class Continuing:
         now = self.services.clock()
         async with self.services.store.read() as tx:
             row = await agents.get(tx, each.agent)
+            if row is not None and not self.services.agents.is_ours(row):
+                return  # its own Muster sees to it when it leads again
             why_not = await self._why_not(tx, row, each, now)
         if why_not is not None:
             await self._drop(each, why_not)

@@ -260,7 +260,7 @@ class Handing:
 def readiness_of(view: AgentView, *, in_roster: bool, has_mail: bool, has_task: bool) -> Readiness:
     """Whether an agent can be given something now."""
     row, state = view.row, view.liveness.state
-    if row.wanted == "frozen":
+    if view.elsewhere or row.wanted == "frozen":
         return "away"
     if row.wanted == "stopped":
         if row.state not in ENDED:

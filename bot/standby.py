@@ -74,7 +74,9 @@ class Standby:
             RegisterError: the register cannot be used, for another reason than that it is away.
         """
         self.paths.prepare()
-        store = await open_register(self.settings, self.environ)
+        store = await self._open(stop)
+        if store is None:
+            return False
         try:
             with only_one(self.paths.standby_lock, note=await self._leader(store)):
                 self.say(f"Muster stands by here (process {os.getpid()}). {await self._leader(store)}")
@@ -83,12 +85,20 @@ class Standby:
                     if await self._may_lead(store):
                         log.info("standby.leads")
                         return True
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(LOOK):
-                            await stop.wait()
+                    await _rest(stop)
                 return False
         finally:
             await store.close()
+
+    async def _open(self, stop: asyncio.Event) -> Store | None:
+        """The register, as soon as it is there; None: it was told to stop."""
+        while not stop.is_set():
+            try:
+                return await open_register(self.settings, self.environ)
+            except RegisterAway as error:
+                log.info("standby.register_away", reason=str(error))
+            await _rest(stop)
+        return None
 
     async def _leader(self, store: Store) -> str:
         with contextlib.suppress(RegisterError):
@@ -103,8 +113,8 @@ class Standby:
             async with store.read() as tx:
                 lease = await leases.find(tx, tenure.NAME)
                 now = await tenure.time_of(tx, store, lambda: 0.0)
-        except RegisterAway as error:
-            log.info("standby.register_away", reason=str(error))
+        except RegisterError as error:
+            log.info("standby.saw_nothing", reason=str(error))
             return False
         ours = lease is not None and lease.owner.endswith(tenure.whereabouts(self.paths.state))
         locked = holder(self.paths.lock)
@@ -123,3 +133,9 @@ class Standby:
         self.say(f"Process {silent.pid}, which led here, is silent beyond its time. It is ended.")
         with contextlib.suppress(ProcessLookupError):
             os.kill(silent.pid, signal.SIGKILL)
+
+
+async def _rest(stop: asyncio.Event) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LOOK):
+            await stop.wait()

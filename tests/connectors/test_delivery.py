@@ -29,6 +29,8 @@ from connectors.messages import (
     Sent,
     Text,
 )
+from register import leases
+from register.fence import Fence
 from register.store import RegisterFull
 from tests.connectors.office import QUICK, STEP, Office, opened
 
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from connectors.inbox import Arrival
     from register.crashpoints import Step
     from register.store import Store
+    from tests.postgres import Postgres
 
 
 @pytest.fixture
@@ -394,6 +397,31 @@ async def test_a_message_whose_answer_was_lost_stands_once(office: Office) -> No
         await office.until_state("a", "sent")
     assert office.server.wire == ["a"] * 4
     assert office.server.texts() == ["a"]
+
+
+async def test_who_may_not_lead_any_more_says_nothing_that_it_was_about_to_say(
+    postgres: Postgres, emptied_database: str
+) -> None:
+    async with opened(postgres.url(emptied_database)) as office:
+        async with office.store.write(STEP) as tx:
+            lease = await leases.acquire(tx, "lead", "us", now=0.0, duration=20.0)
+        # As after a pause that was longer than the lease lasts: the register says that it is ours still.
+        office.store.fence = Fence(lease, good_until=0.0)
+        async with office.open() as delivery:
+            office.server.post("hello")
+
+            async def tried() -> bool:
+                async with office.store.read() as tx:
+                    rows = await outbox.pending(tx, "memory")
+                return any("another Muster may lead" in (row.detail or "") for row in rows)
+
+            async with asyncio.timeout(20):
+                while not await tried():
+                    await asyncio.sleep(0.01)
+            assert office.server.texts() == []
+            office.store.fence.good_until = float("inf")
+            await office.server.until(lambda: office.server.texts() == ["re: hello"])
+            await delivery.idle()
 
 
 async def test_a_message_whose_key_may_be_forgotten_is_looked_for_first(office: Office) -> None:

@@ -200,6 +200,13 @@ async def test_of_one_installation_the_one_that_stands_by_goes_on_when_the_leade
         status, printed = await second.shell("down")
         assert status == 0, printed
         assert (await first.ended(), await second.ended()) == (0, 0)
+        # In the background it is the same.
+        await first.start()
+        status, printed = await second.shell("up", "--detach")
+        assert (status, "Muster stands by in the background" in printed) == (0, True), printed
+        status, printed = await second.shell("down")
+        assert (status, await first.ended()) == (0, 0), printed
+        assert (await second.shell("down"))[0] == 3, "nobody is left, and nobody has taken over"
 
 
 @pytest.mark.slow
@@ -252,6 +259,26 @@ async def test_a_leader_that_falls_silent_is_followed_within_thirty_seconds_and_
         asked = [entry for entry in models.ledger.entries if entry.results == 0 and "onlyonce " in entry.text]
         assert len(asked) == 1
         await balance(first, commands)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("side", ["before", "after"])
+async def test_killed_while_it_takes_over_the_room_hears_of_it_once(
+    tmp_path: Path, synapse: Synapse, models: Provider, postgres: Postgres, postgres_database: str, side: str
+) -> None:
+    async with pair(tmp_path, synapse, models, postgres.url(postgres_database)) as (first, second):
+        await first.launch("coder0")
+        await second.start(ready=False, MUSTER_CRASH=f"register.hold.{side}")
+        await stands_by(second)
+        commands = [await first.ana.say(first.room, "!whoami")]
+        await first.stop()
+        assert await second.ended() == -signal.SIGKILL
+        commands.append(await first.ana.say(first.room, "!ps"))
+        await second.start()
+        await first.heard_words("Muster is led by")
+        await balance(second, commands)
+        room = await first.ana.events(first.room)
+        assert len(said(room, "Muster is led by")) == 1
 
 
 @pytest.mark.slow
