@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from bot import rendering
+from bot import held_turns, rendering
 from bot.budgeting import holding
 from bot.commands.lines import command_line
 from bot.commands.table import ADMIN, Reply
 from bot.errors import NotPermitted, UsageError, UserError
+from bot.held_turns import Hold
 from bot.limits import read_tokens
 from bot.session_start import opening, settle, work_of
 from bot.wishes import LaunchRequest
+from budget.dispatch import Wait
+from budget.ladder import Queue
 from fleet import editing
 from fleet.errors import FleetError
 from fleet.runtimes import RUNTIMES
@@ -23,7 +26,11 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.commands.context import Context
+    from bot.services import Services
+    from bot.session_start import Opening
     from fleet.planning import Plan
+    from register.queries.agents import AgentRow
+    from register.queries.tasks import Task
 
 
 async def launch_agent(
@@ -63,11 +70,14 @@ async def launch_agent(
     connector, room = await room_for(ctx, name)
     opened = await opening(services, plan, work_of(task), asked=asked)
     begun = opened.plan
-    request = request_of(begun, by=ctx.identity, connector=connector, room=room, task=task)
+    hold = _hold(services, opened) if task else None
+    request = request_of(begun, by=ctx.identity, connector=connector, room=room, task=task if hold is None else None)
 
     async def act(tx: AsyncConnection) -> dict[str, object]:
         row, ours = await services.agents.wishes.launch(tx, request, run_id=ctx.run_id)
         said = await settle(services, tx, row, opened, may_refuse=True) if ours else None
+        if ours and task and hold is not None:
+            said = held_turns.told(services, row, await _queue(ctx, tx, row, hold, task), hold)
         return {"launch": row.launch_id, "state": row.state, "ours": ours, "sandbox": row.sandbox, "said": said}
 
     done = await ctx.commit("launch", act)
@@ -87,7 +97,9 @@ async def launch_agent(
     except FleetError as error:
         warnings += f"\n\n⚠️ It runs, but it could not be added to the roster: {error}"
     services.agents.look_again(name)
-    if task:
+    if hold is not None:
+        services.dispatcher.wake()
+    elif task:
         services.agents.bring_mail(name)
     warnings += warnings_of(begun)
     if done["said"]:
@@ -100,6 +112,30 @@ async def launch_agent(
     return Reply(
         f"{name} ({begun.role}, {begun.runtime}) starts in its thread, in {place}.{warnings}",
         {"id": ctx.run_id, "state": "starting"},
+    )
+
+
+def _hold(services: Services, opened: Opening) -> Hold | None:
+    """Why what a session is launched for begins later; None: at once, as far as is known."""
+    if not isinstance(opened.step, Queue) or opened.step.at is None or services.dispatcher is None:
+        return None
+    return Hold(wait=Wait(task="", why="pace", text=opened.step.why, look_at=opened.step.at), cost=opened.cost)
+
+
+async def _queue(ctx: Context, tx: AsyncConnection, row: AgentRow, hold: Hold, task: str) -> Task:
+    origin = ctx.origin
+    return await held_turns.add(
+        tx,
+        ctx.services,
+        row,
+        hold,
+        task,
+        cause=ctx.run_id,
+        by=ctx.identity,
+        connector=None if origin is None else origin.connector,
+        conversation=None if origin is None else origin.conversation,
+        event_id=None if origin is None else origin.event_id,
+        answer_in=None,
     )
 
 

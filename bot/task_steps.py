@@ -22,7 +22,7 @@ from budget.tokens import Weights
 from connectors import outbox
 from connectors.messages import Priority
 from fleet.attempts import attempt_of
-from register.queries import agent_messages, agents, questions, spending, tasks
+from register.queries import agent_messages, agents, questions, results, spending, tasks
 from register.queries.tasks import ENDED, LIVE, OPEN, Step
 from scheduler.dispatch import correct
 
@@ -210,7 +210,11 @@ class TaskSteps:
         }
         if task.attempt:
             self.ending(task.id)
-        return await tasks.change(tx, task.id, only=only, attempt_is=task.attempt, now=now, **values)
+        if not await tasks.change(tx, task.id, only=only, attempt_is=task.attempt, now=now, **values):
+            return False
+        if state == "done" and task.kind != TURN and task.assigned is not None:
+            await results.note(tx, task.assigned, "task", now)
+        return True
 
     async def _withdraw_questions(self, tx: AsyncConnection, task: Task, why: str) -> None:
         for question in await questions.pending(tx, kind=QUESTION):

@@ -11,13 +11,20 @@ from budget.pacing import Line, Policy, Standing, Window
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.bot.house import House
+
 
 @dataclass(slots=True)
 class SetPace:
     """Windows as they are put here (bot.pacing.pace.Pace)."""
 
     clock: Callable[[], float]
+    real: Any = None
+    """The one whose place it takes, for all but the windows."""
     standings: dict[str, Standing] = field(default_factory=dict)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
 
     async def snapshot(self) -> Snapshot:
         return Snapshot(now=self.clock(), policy=Policy(), standings=dict(self.standings))
@@ -33,10 +40,19 @@ class SetPace:
         window = Window(**plain | said)
         line = Line(
             window=key,
-            drawn_at=now,
-            drawn_used=used or 0.0,
+            drawn_at=now - 1e9,
+            drawn_used=0.0,
             limit=window.limit,
-            resets_at=None,
+            resets_at=window.resets_at,
             cause="first",
         )
         self.standings[key] = Standing(window=window, line=line)
+
+
+def paced(home: House) -> SetPace:
+    """Have a house know the windows that are put there, and no others."""
+    assert home.orchestrator is not None
+    services = home.orchestrator.services
+    pace = services.pace = SetPace(services.clock, services.pace)
+    services.dispatcher.snapshot = pace.snapshot
+    return pace

@@ -11,7 +11,7 @@ import pytest
 from bot.continuing import FIRST_PAUSE_S, GOES_ON
 from register.queries import agents, continuations
 from tests.bot.house import house
-from tests.bot.paces import SetPace
+from tests.bot.paces import paced
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -166,7 +166,7 @@ async def test_where_nobody_knows_the_reset_it_is_looked_again_after_longer_and_
     async with home.open() as orchestrator:
         await stopped(home)
         services = orchestrator.services
-        services.pace = SetPace(services.clock)
+        paced(home)
         async with services.store.write(GOES_ON) as tx:
             for each in await continuations.waiting(tx):
                 await continuations.change(tx, each.id, scope="provider:nobody")

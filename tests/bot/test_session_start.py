@@ -17,7 +17,7 @@ from register.queries import account_leases, agents, ledger
 from register.queries.agents import AgentRow
 from register.store import Store
 from tests.bot.house import house
-from tests.bot.paces import SetPace
+from tests.bot.paces import SetPace, paced
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -136,13 +136,6 @@ async def test_no_more_sessions_than_at_once_says(store: Store) -> None:
 LADDER = "pacing: {ladder: [opus, sonnet, 'sim:tiny']}\nagents: {runtime: sim, sandbox: none}\n"
 
 
-def paced(home: House) -> SetPace:
-    assert home.orchestrator is not None
-    services = home.orchestrator.services
-    pace = services.pace = SetPace(services.clock)
-    return pace
-
-
 async def accounts_used(home: House, requests: int) -> set[str]:
     assert home.orchestrator is not None
     async with asyncio.timeout(30):
@@ -193,6 +186,21 @@ async def test_where_no_rung_has_room_a_session_starts_all_the_same_and_says_whe
         assert "⏳" in answer
         assert "There is room" in answer
         assert (await home.row()).model == "opus"
+
+
+async def test_what_it_is_launched_for_waits_until_there_is_room(tmp_path: Path) -> None:
+    async with house(tmp_path, settings=LADDER) as home, home.open() as orchestrator:
+        pace = paced(home)
+        pace.put("account:sim/7d", 1.0)
+        answer = await home.ask("!launch coder0 --model opus --task '[[say: here it is]]'")
+        assert "⏳ coder0 reads this later (task" in answer
+        thread = await home.thread("coder0")
+        await home.heard(thread, "Ready")
+        assert "here it is" not in "".join(home.chat.texts(thread))
+        pace.put("account:sim/7d", 0.1)
+        orchestrator.services.dispatcher.opened()
+        await home.heard(thread, "here it is")
+        assert sum("here it is" in text for text in home.chat.texts(thread)) == 1
 
 
 async def test_an_agent_stays_on_its_account_over_a_restart_until_that_is_used_up(tmp_path: Path) -> None:
