@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from fleet.sim import chaos, replies, script
+from fleet.sim import chaos, directives, replies, script
 from fleet.sim.answer import Answer, delivery_of, refusal
 from fleet.sim.apis import anthropic, completions, responses
 from fleet.sim.apis.writing import Envelope
@@ -234,9 +234,10 @@ class Provider:
         if order is None and self._settings.chaos is not None:
             dice = random.Random(f"{self._settings.chaos}:{number}")  # noqa: S311
             order = chaos.orders(dice, api, stream=request.stream) + chaos.SAYING
-        if subscription and windows.turns_away(entry.at, request.model):
-            order = "[[error: 429 This plan has nothing left until its window begins anew.]]"
         steps = replies.reply(request, order)
+        if subscription and windows.turns_away(entry.at, request.model):
+            # Wherever in a turn it is: before a tool's output is read, too.
+            steps, _ = directives.parse("[[error: 429 This plan has nothing left until its window begins anew.]]")
         delivery = delivery_of(steps)
         envelope = Envelope(
             id=request.digest[:20] + f"{entry.attempt:02d}",
