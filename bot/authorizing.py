@@ -129,7 +129,11 @@ _UNITS = {"tokens": "tokens", "usd": "US dollars", "share": "shares"}
 
 
 async def _take_back(ctx: Context, scope: str) -> Reply:
-    now = ctx.services.clock()
+    services = ctx.services
+    now = services.clock()
+    async with services.store.read() as tx:
+        mine = [each.id for each in await pacing.live(tx) if each.scope == scope]
+    await services.pace.withhold(mine)
 
     async def end(tx: AsyncConnection) -> int:
         mine = [each for each in await pacing.live(tx) if each.scope == scope]

@@ -187,9 +187,10 @@ def _share(each: Budgeted, quota: Quota, facts: Facts) -> Window:
     reading, limit = quota.reading, each.limit
     begins = _begun(reading, facts.now)
     used: float | None = None
+    at_least: float | None = None
     if each.scope == f"account:{quota.account}":
         # All that is used of the account counts, whoever used it.
-        used = reading.used
+        used, at_least = reading.used, reading.at_least
     elif begins is not None:
         tokens = facts.used.get(Start(each.scope, begins, limit.of), Usage()).tokens
         if tokens == 0:
@@ -207,7 +208,10 @@ def _share(each: Budgeted, quota: Quota, facts: Facts) -> Window:
         certainty=reading.certainty,
         used=used,
         used_at=reading.used_at,
+        at_least=at_least,
         per_token=quota.per_token,
+        # The egress cuts off what passes it once it is known how many tokens it is.
+        hard=quota.per_token is not None,
     )
 
 

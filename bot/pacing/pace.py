@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -27,7 +27,7 @@ from register.queries import pacing
 from register.queries.pacing import Befell
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -63,6 +63,8 @@ class Pace:
     _keeping: asyncio.Lock = field(default_factory=asyncio.Lock)
     _latest: tuple[Facts, Mapping[str, Standing]] | None = None
     """What was found last, for the egress."""
+    _withheld: set[str] = field(default_factory=set)
+    """Authorizations that are about to be taken back."""
     _logged: set[tuple[str, str, float]] = field(default_factory=set)
     """Events of windows that are written down."""
 
@@ -114,7 +116,24 @@ class Pace:
             async with self.services.store.read() as tx:
                 facts, drawn = await self._drawn(tx, None)
             self._latest = facts, drawn.standings
-        return enforced(limits, *self._latest, self.policy)
+        facts, found = self._latest
+        if self._withheld:
+            found = {
+                key: replace(each, authorizations=[one for one in each.authorizations if one.id not in self._withheld])
+                for key, each in found.items()
+            }
+        return enforced(limits, facts, found, self.policy)
+
+    async def withhold(self, ids: Iterable[str]) -> bool:
+        """Have the egress hold the limits without these authorizations, before they are ended in the register.
+
+        Whoever is killed in between leaves limits that are too low, and never too high.
+
+        Returns:
+            Whether it knows; it goes on with what it was told before otherwise, until that ends.
+        """
+        self._withheld |= set(ids)
+        return self.services.outlet is None or bool(await self.services.outlet.push())
 
     async def snapshot(self) -> Snapshot:
         """Every window as it stands now.
@@ -143,6 +162,7 @@ class Pace:
             async with self.services.store.read() as tx:
                 facts, drawn = await self._drawn(tx, cause, scope)
             self._latest = facts, drawn.standings
+            self._withheld &= {row.id for row in facts.authorizations}
             befell = [*_of_lines(drawn, now), *self._of_quotas(facts)]
             over = [row for row in facts.authorizations if row.until <= now or row.id in drawn.used_up]
             if not (befell or over or drawn.fresh or drawn.gone or drawn.drawn):

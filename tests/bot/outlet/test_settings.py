@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bot import config
-from bot.outlet.settings import egress_settings, limits_of, secrets_of
+from bot.outlet.settings import egress_settings, limits_of, secrets_of, understood
 from bot.paths import Paths
+from budget import windows
+from egress.settings import LimitSettings
 from register.queries.budgets import BudgetRow
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from bot.settings import Settings
-    from egress.settings import LimitSettings
 
 FILE = """\
 accounts:
@@ -86,3 +87,13 @@ def test_other_settings_have_another_revision(settings: Settings) -> None:
     assert one
     assert egress_settings(settings, (), host="here").revision == one
     assert egress_settings(settings, limits_of(settings, {}, []), host="here").revision != one
+
+
+def test_an_egress_that_knows_no_pools_of_roles_is_told_of_all_other_limits() -> None:
+    limits = [
+        LimitSettings(kind="pool", scope="role:coder", amount=5.0, window="day"),
+        LimitSettings(kind="pool", scope="host", amount=5.0, window="day"),
+        LimitSettings(kind="allowance", scope="agent:coder0", amount=5.0, window=windows.from_moment(5.0, 18_000)),
+    ]
+    assert understood(limits, {"pid": 5}) == (limits[1],)
+    assert understood(limits, {"understands": ["roles"]}) == tuple(limits)

@@ -106,9 +106,10 @@ async def test_when_a_window_begins_anew_can_be_said_by_a_person(home: House, cl
             assert says in said, said
             assert "Nothing was set." in said
         assert "is no moment. Write it like 2026-11-25 09:00 (Europe/Vienna)" in await home.ask(f"{set_} tomorrow")
-        assert "100% of the window 7d of main. It begins anew at" in await home.ask(f"{set_} {written(2 * 86_400)}")
+        moment = written(2 * 86_400)
+        assert "100% of the window 7d of main. It begins anew at" in await home.ask(f"{set_} {moment}")
         (row,) = [each for each in await data(home, "budget") if each["window"] == "7d" and each["kind"] == "quota"]
-        assert (row["reset_confidence"], row["reset_at"][:19]) == ("user", written(2 * 86_400)[:19])
+        assert (row["reset_confidence"], row["reset_at"][:19]) == ("user", moment[:19])
         # All of it is no limit besides the provider's.
         assert not [each for each in await data(home, "budget") if each["kind"] == "pool" and each["unit"] == "share"]
         await home.ask("!budget clear account:main --window 7d")
@@ -222,5 +223,11 @@ async def test_the_egress_holds_a_lift_only_while_it_is_authorized(home: House, 
         assert 4000 <= lifted["lift"] <= 5000
         shown = [each for each in await data(home, "budget") if each["scope"] == "host"]
         assert [each["limit"] for each in shown] == [1000]
+        (given,) = orchestrator.services.pace._latest[0].authorizations
+        # Taken back, it is the egress that hears of it first: whoever is killed then leaves it low.
+        assert await orchestrator.services.pace.withhold([given.id])
+        assert (await host())["lift"] == 0
+        async with orchestrator.store.read() as tx:
+            assert len(await pacing.live(tx)) == 1
         await home.ask("!budget authorize host 0")
         assert (await host())["lift"] == 0
