@@ -104,6 +104,11 @@ class Window:
         length = self.resets_at - self.begins_at
         return length if math.isfinite(length) and length >= 1 else None
 
+    def knows_reset(self, now: float) -> bool:
+        """Whether it is known when it resets, and that is yet to come."""
+        at = self.resets_at
+        return at is not None and math.isfinite(at) and now < at <= _LAST and self.certainty != "unknown"
+
     @property
     def is_short(self) -> bool:
         """Whether its line is drawn anew each fifth, not each midnight."""
@@ -222,7 +227,7 @@ def _cause(window: Window, line: Line | None, now: float, policy: Policy) -> Cau
     reset = _reset(window, min(now, line.drawn_at))
     if line.resets_at is not None and now >= line.resets_at:
         return "reset"
-    if _known_reset(window, now) is not None and reset is not None:
+    if window.knows_reset(now) and reset is not None:
         if line.resets_at is None or abs(reset - line.resets_at) > JITTER_S:
             later = line.resets_at is not None and reset - line.resets_at > length / 2 > 0
             return "reset" if later and line.known else "observation"
@@ -245,15 +250,10 @@ def _cause(window: Window, line: Line | None, now: float, policy: Policy) -> Cau
 def _reset(window: Window, now: float) -> float | None:
     """When the window is taken to reset."""
     length = window.length
-    known = _known_reset(window, now)
-    if known is not None:
+    known = window.resets_at
+    if known is not None and window.knows_reset(now):
         return known + (_LATER * (known - now) if window.certainty == "estimated" else 0.0)
     return None if length is None else now + length
-
-
-def _known_reset(window: Window, now: float) -> float | None:
-    at = window.resets_at
-    return at if at is not None and math.isfinite(at) and now < at <= _LAST and window.certainty != "unknown" else None
 
 
 def _midnight_after(t: float, zone: ZoneInfo) -> float | None:

@@ -23,6 +23,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from budget.lines import (
+    DAY_S,
     Cause,
     Certainty,
     Line,
@@ -80,6 +81,8 @@ LATE, LATE_STEPS = (0.75, 0.95), (1.0, 3.0)
 _LEAST = 1e-9
 #: Amounts beyond this are no amounts.
 _FINITE = 1e300
+#: A day on which clocks are set back by two hours.
+_LONG_DAY_S = 26 * 3_600.0
 #: To so many seconds it is told when something would fit, within so many tries.
 _NEAR_S, _TRIES = 60.0, 24
 #: So many times a line is thought to be drawn anew, to tell when something would fit: more than the days of a year.
@@ -270,7 +273,7 @@ def _within(
 ) -> float | None:
     """When it would fit within this window."""
     t = now
-    for _ in range(_TURNS):
+    for turns in range(_TURNS):
         line = standing.line
         turn, reset = next_turn(standing.window, line, t, policy), line.resets_at
         ends = min((at for at in (turn, reset) if at is not None), default=None)
@@ -280,13 +283,33 @@ def _within(
         late = max(t, ends - 1.0)
         if short(late) <= 0:
             return _first(short, t, late)
-        if reset is not None and ends >= reset:
+        if reset is None or ends >= reset:
             return None
+        if not standing.window.knows_reset(ends) and turns:
+            # A whole length from then, each time: it does not come nearer.
+            return None
+        earliest = _earliest(standing, wanted, t, policy)
+        if earliest is not None and ends < earliest < reset:
+            ends = next_turn(standing.window, line, earliest, policy) or ends
         window = replace(standing.window, used=standing.window.least_use + standing.held)
         fresh = redrawn(window, line, ends, policy) or line
         standing = replace(standing, window=window, line=fresh, reserved=0.0, reserved_high=None)
         t = ends
     return None
+
+
+def _earliest(standing: Standing, wanted: float, now: float, policy: Policy) -> float | None:
+    """Before this the line of one day does not rise as far as `wanted`; None: that cannot be told. Days without end are
+    passed over by it."""
+    window, reset = standing.window, standing.line.resets_at
+    if window.is_short or reset is None or not window.knows_reset(now):
+        return None
+    left = sum(worth(one, window, one.left(now)) for one in standing.authorizations)
+    rises = wanted - burst_at(window, policy, now) - left
+    rest = window.known_limit - window.least_use - standing.held
+    if rises <= 0 or rest <= 0:
+        return None
+    return reset - rest / rises * (_LONG_DAY_S + policy.borrow * DAY_S) - _LONG_DAY_S
 
 
 def _first(short: Callable[[float], float], low: float, high: float) -> float:
