@@ -17,7 +17,7 @@ from bot.onboarding import address
 from bot.saying import Place
 from bot.story import Ask, Settle
 from fleet.events import PermissionAnswered, PermissionAsked
-from register.queries import agent_messages, agents, approvals, audit, peers
+from register.queries import agent_messages, agents, approvals, audit, peers, results
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -166,6 +166,7 @@ class Peers:
         """
         _check_length(text, REPORT_LIMIT)
         await self.teller.note(tx, sender, key, f"📣 {rendering.shown(text.strip())}")
+        await results.note(tx, sender.name, "report", self.clock())
         return "It stands in your thread."
 
     async def listing(self, tx: AsyncConnection, asker: AgentRow) -> str:

@@ -226,7 +226,8 @@ class Common(_Block):
         ),
     )
     account: Annotated[str, AfterValidator(_word)] | None = Field(
-        default=None, description="The account of muster.yaml that it uses. Absent: the first that fits its runtime."
+        default=None,
+        description="The account of muster.yaml that it uses. Absent: the one with most left of those that serve it.",
     )
     budget: (
         Annotated[
