@@ -125,7 +125,7 @@ class Breaker:
         since = last.at if last is not None else row.started_at
         if since is None:
             return None
-        sums = await spending.since_result(tx, row.name, since)
+        sums = await spending.since_result(tx, row.name, since, until=self.services.clock() + spending.AHEAD_S)
         tokens = weighed(sums, self.services.settings.budgets.weights)
         return breaker(Spent(tokens=tokens, usd=sums.usd), limit)
 

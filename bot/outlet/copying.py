@@ -171,9 +171,9 @@ class Copier:
             await self._missing(tx, "actions", self._at.actions, [each.seq for each in page.actions])
             await ledger.add(tx, [_row(page.ledger, each) for each in page.entries])
             for _, seen in page.observations:
-                await ledger.observe(tx, _seen(seen))
+                await ledger.observe(tx, _seen(seen), now=self.clock())
                 if up_to_date:
-                    await quota_history.record(tx, _seen(seen), self.weigh)
+                    await quota_history.record(tx, _seen(seen), self.weigh, now=self.clock())
             await self.noted(tx, page.entries)
             for action in page.actions:
                 await self._act(tx, f"egress/{page.ledger}/{action.seq}", action)

@@ -59,7 +59,7 @@ class Gathering:
             held=limits,
             spenders=spenders,
             quotas=quotas,
-            used=await _used(tx, asked, weights, heirs_of(settings)),
+            used=await _used(tx, asked, weights, heirs_of(settings), now + spending.AHEAD_S),
             under_way=await self._under_way(tx, settings, spenders, weights, now),
             authorizations=await pacing.live(tx),
         )
@@ -107,7 +107,7 @@ class Gathering:
             for name, window in wanted
         }
         asked = [(f"account:{name}", at) for (name, _), at in last.items() if at is not None and at <= now]
-        spent = dict(zip(asked, await spending.used_many(tx, asked), strict=True))
+        spent = dict(zip(asked, await spending.used_many(tx, asked, until=now + spending.AHEAD_S), strict=True))
         found = []
         for (name, window), length in wanted.items():
             _, history, per_token = self._seen.get((name, window), (0, (), None))
@@ -162,16 +162,16 @@ def weigh(sums: Sums, weights: Weights) -> int:
 
 
 async def _used(
-    tx: AsyncConnection, asked: Iterable[Start], weights: Weights, heirs: Mapping[str, list[str]]
+    tx: AsyncConnection, asked: Iterable[Start], weights: Weights, heirs: Mapping[str, list[str]], until: float
 ) -> dict[Start, Usage]:
     plain = [start for start in asked if start.account is None]
-    sums = await spending.used_many(tx, [(start.scope, start.since) for start in plain], heirs=heirs)
+    sums = await spending.used_many(tx, [(start.scope, start.since) for start in plain], until=until, heirs=heirs)
     found = {
         start: Usage(tokens=float(weigh(each, weights)), usd=each.usd) for start, each in zip(plain, sums, strict=True)
     }
     shares = [start for start in asked if start.account is not None]
     for since in {start.since for start in shares}:
-        grouped = await spending.groups(tx, ("account", "agent", "role", "profile", "provider"), since)
+        grouped = await spending.groups(tx, ("account", "agent", "role", "profile", "provider"), since, until)
         for start in shares:
             if start.since == since:
                 tokens = sum(weigh(each, weights) for key, each in grouped.items() if _is_of(start, key, heirs))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from register.queries import rollup, spending
+from register.queries import quota_history, rollup, spending
 from register.queries.spending import TOKENS as TOKENS
 from register.schema import ledger, ledger_positions, quota
 from register.store import insert_once
@@ -55,9 +56,17 @@ class Spent:
 
     @classmethod
     def of(cls, key: str | None, sums: Sums) -> Spent:
-        tokens = {kind: getattr(sums, kind) for kind in TOKENS}
-        usd = None if sums.unpriced else sums.usd
-        return cls(key=key, requests=sums.requests, **tokens, usd=usd, estimated=sums.estimated)
+        return cls(
+            key=key,
+            requests=sums.requests,
+            input_tokens=sums.input_tokens,
+            output_tokens=sums.output_tokens,
+            cache_read_tokens=sums.cache_read_tokens,
+            cache_write_tokens=sums.cache_write_tokens,
+            reasoning_tokens=sums.reasoning_tokens,
+            usd=None if sums.unpriced else sums.usd,
+            estimated=sums.estimated,
+        )
 
     @property
     def tokens(self) -> int:
@@ -119,13 +128,16 @@ async def add(tx: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> int:
     return len(new)
 
 
-async def observe(tx: AsyncConnection, row: Mapping[str, Any]) -> None:
-    """Write what a provider said of a quota, unless something newer is known."""
+async def observe(tx: AsyncConnection, row: Mapping[str, Any], *, now: float = math.inf) -> None:
+    """Write what a provider said of a quota, unless something newer is known.
+
+    What is far ahead of `now` was seen while the clock was set wrong, and is no newer.
+    """
     same = (quota.c.account == row["account"]) & (quota.c.window == row["window"])
     seen = await tx.scalar(select(quota.c.seen_at).where(same))
     if seen is None:
         await tx.execute(insert(quota), [dict(row)])
-    elif seen <= row["seen_at"]:
+    elif seen <= row["seen_at"] or seen > now + quota_history.AHEAD_S:
         await tx.execute(update(quota).where(same).values(**row))
 
 

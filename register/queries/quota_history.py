@@ -7,6 +7,7 @@ is learned between any two observations of it, and a reset shows in the next one
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, func, insert, select
@@ -29,11 +30,15 @@ JITTER_S = 60.0
 EVERY_S = 300.0
 #: Shorter windows are limits on the rate of requests, which the egress waits for: no pace is kept of them.
 SHORTEST_S = 3_600.0
+#: Clocks differ by less.
+AHEAD_S = 600.0
 #: So many rows of a window are kept, and so many windows of an account, whatever a provider says and how often.
 MOST, WINDOWS = 20_000, 50
 
 
-async def record(tx: AsyncConnection, seen: Mapping[str, Any], weigh: Callable[[Sums], float]) -> bool:
+async def record(
+    tx: AsyncConnection, seen: Mapping[str, Any], weigh: Callable[[Sums], float], *, now: float = math.inf
+) -> bool:
     """Write what was observed, if it says something that is not known. Says whether it does.
 
     Everything that ended before it was seen must be in the ledger: what was used between two observations is reckoned
@@ -43,9 +48,15 @@ async def record(tx: AsyncConnection, seen: Mapping[str, Any], weigh: Callable[[
         tx: the transaction.
         seen: a row of `quota`.
         weigh: what sums count, in weighted tokens.
+        now: what was seen far ahead of this was seen while the clock was set wrong, and is no newer than this is.
     """
     of = (table.c.account == seen["account"], table.c.window == seen["window"])
-    query = select(table).where(*of).order_by(table.c.seen_at.desc(), table.c.seq.desc()).limit(1)
+    query = (
+        select(table)
+        .where(*of, table.c.seen_at <= now + AHEAD_S)
+        .order_by(table.c.seen_at.desc(), table.c.seq.desc())
+        .limit(1)
+    )
     last = (await tx.execute(query)).mappings().one_or_none()
     if not (_paced(seen) if last is None else _is_news(dict(last), seen)):
         return False

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 HOUR = 3_600
 
+#: Requests that ended further than this ahead of the clock are of a time when it was set wrong. Who counts up to now
+#: takes this for the end, or they would count in every window until then.
+AHEAD_S = 86_400.0
+
 #: The columns in which tokens are counted; none is counted in two of them.
 TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 
@@ -135,9 +139,9 @@ async def used_many(
     return made
 
 
-async def since_result(tx: AsyncConnection, agent: str, since: float) -> Sums:
+async def since_result(tx: AsyncConnection, agent: str, since: float, *, until: float | None = None) -> Sums:
     """What an agent used since it last had something to show."""
-    return await used(tx, f"agent:{agent}", since)
+    return await used(tx, f"agent:{agent}", since, until)
 
 
 async def by_task(tx: AsyncConnection, ids: Collection[str]) -> dict[str, Sums]:
@@ -310,7 +314,8 @@ async def _cut(
     made: dict[tuple[int, tuple[str, ...]], Sums] = {}
     for row in await tx.execute(union_all(*parts) if len(parts) > 1 else parts[0]):
         at = (row[0], tuple(row[1 : 1 + len(keys)]))
-        made[at] = made.get(at, NOTHING) + _sums(row, 1 + len(keys))
+        sums = _sums(row, 1 + len(keys))
+        made[at] = made[at] + sums if at in made else sums
     return made
 
 
@@ -365,10 +370,19 @@ def sums_of_rows() -> list[ColumnElement[Any]]:
 
 
 def _sums(row: Row[Any], begin: int) -> Sums:
-    # PostgreSQL sums up in numerics, and nothing to nothing.
-    values: dict[str, Any] = dict(zip(_MEASURES, (value or 0 for value in row[begin:]), strict=True))
-    usd = float(values.pop("usd"))
-    return Sums(usd=usd, **{name: int(value) for name, value in values.items()})
+    # PostgreSQL sums up in numerics, and nothing to nothing. There may be thousands of tasks: hence not by names.
+    requests, input_, output, cache_read, cache_write, reasoning, usd, unpriced, estimated = row[begin:]
+    return Sums(
+        requests=int(requests or 0),
+        input_tokens=int(input_ or 0),
+        output_tokens=int(output or 0),
+        cache_read_tokens=int(cache_read or 0),
+        cache_write_tokens=int(cache_write or 0),
+        reasoning_tokens=int(reasoning or 0),
+        usd=float(usd or 0.0),
+        unpriced=int(unpriced or 0),
+        estimated=int(estimated or 0),
+    )
 
 
 # --- scopes ------------------------------------------------------------------------------------------------------

@@ -84,6 +84,17 @@ async def test_limits_on_the_rate_of_requests_are_no_windows(store: Store) -> No
     ) == [False, False, False, True, True]
 
 
+async def test_a_clock_that_was_ahead_does_not_silence_what_is_seen_after_it_was_set(store: Store) -> None:
+    async with store.write(STEP) as tx:
+        for said in (seen(365 * DAY, 0.9), seen(0, 0.2)):
+            await ledger.observe(tx, said, now=NOON)
+            assert await quota_history.record(tx, said, weigh, now=NOON)
+        assert not await quota_history.record(tx, seen(10, 0.2), weigh, now=NOON + 10)
+        # Of machines whose clocks differ by seconds, the later is the newer.
+        await ledger.observe(tx, seen(-5, 0.3), now=NOON - 5)
+        assert [each.used for each in await ledger.quotas(tx)] == [0.2]
+
+
 async def test_names_that_a_provider_thinks_of_are_not_kept_without_end(store: Store) -> None:
     said = [seen(at, 0.1, window=f"7d_{at}") for at in range(quota_history.WINDOWS + 10)]
     assert sum(await record(store, *said)) == quota_history.WINDOWS
