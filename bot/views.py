@@ -41,7 +41,7 @@ _DRIFT = {
 _SHAPE = (
     "name", "alias", "role", "runtime", "model", "state", "evidence", "evidence_age_s", "activity", "activity_s",
     "session_id", "turns", "queued", "sandbox", "workspace", "detail", "host", "tenant_id", "started_at",
-    "tries_again_s", "tokens_today", "drift",
+    "tries_again_s", "tokens_today", "drift", "elsewhere",
 )  # fmt: skip
 #: Characters of what an agent does, in the table.
 _CELL = 30
@@ -96,6 +96,7 @@ def as_json(
         "tries_again_s": None if view.tries_at is None else round(max(0.0, view.tries_at - now), 3),
         "tokens_today": tokens_today,
         "drift": _DRIFT["unrostered"] if unrostered else _DRIFT["changed"] if changed else None,
+        "elsewhere": view.elsewhere,
     }
 
 
@@ -108,6 +109,7 @@ def drift_as_json(finding: Finding) -> dict[str, Any]:
         "evidence": "process" if stray else "none",
         "queued": 0,
         "drift": _DRIFT[finding.kind],
+        "elsewhere": False,
     }
     return {name: known.get(name) for name in _SHAPE}
 

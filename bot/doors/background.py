@@ -170,7 +170,9 @@ def _fleet(client: Client) -> list[dict[str, Any]]:
 
 
 def _may_run(agent: Mapping[str, Any]) -> bool:
-    """Whether an agent runs, or would be started again by itself."""
+    """Whether an agent of this installation runs, or would be started again by itself."""
+    if agent.get("elsewhere"):
+        return False
     return agent["state"] not in {"stopped", "failed", "frozen"} or agent.get("tries_again_s") is not None
 
 
