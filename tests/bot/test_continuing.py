@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bot.continuing import FIRST_PAUSE_S, GOES_ON
+from fleet.sim.quota import Limits
 from register.queries import agents, continuations
 from tests.bot.house import house
 from tests.bot.paces import paced
@@ -183,3 +184,36 @@ async def test_where_nobody_knows_the_reset_it_is_looked_again_after_longer_and_
                 action: Any = type("Met", (), {"detail": {"scope": "provider:nobody"}, "at": time.time()})
                 await services.continuing.met_limit(tx, row, f"again {len(pauses)}", action)
         assert pauses == pytest.approx([FIRST_PAUSE_S, 2 * FIRST_PAUSE_S, 4 * FIRST_PAUSE_S], abs=60)
+
+
+async def test_who_was_turned_away_by_the_provider_goes_on_when_that_said(tmp_path: Path) -> None:
+    ahead = 0.0
+    plan = "sim: {provider: anthropic, kind: subscription, base_url: URL, credential: 'env:KEY'}"
+    async with (
+        house(
+            tmp_path,
+            clock=lambda: time.time() + ahead,
+            limits=Limits(tokens_per_five_hours=100_000, refuses=True),
+            account=plan,
+            key="sk-ant-oat01-not-a-real-one",
+        ) as home,
+        home.open(),
+    ):
+        thread = await home.launch("coder0")
+        home.say("[[cache: 900000 0]] [[run: echo on]]", thread)
+        await home.heard(thread, "asks for permission")
+        approval = (await home.heard(thread, "asks for permission")).split("permission `")[1].split("`")[0]
+        await home.ask(f"!approve {approval}")
+        await home.heard(thread, "This plan has nothing left")
+        async with asyncio.timeout(30):
+            while not await waiting(home):
+                await asyncio.sleep(0.02)
+        (each,) = await waiting(home)
+        assert each.scope == "account:sim/5h"
+        assert each.resume_at is not None
+        assert 0 < each.resume_at - time.time() <= 5 * 3_600
+        await look(home)
+        await home.heard(thread, "⏸ It stopped at a limit (`account:sim/5h`)")
+        ahead = each.resume_at - time.time() + 60
+        await look(home, ahead)
+        assert await told_to_go_on(home, thread) == 1
