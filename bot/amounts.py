@@ -80,8 +80,11 @@ def per(window: str | None) -> str:
 
 
 def percent(share: float) -> str:
-    """``20%``, ``2.5%``."""
-    return f"{share * 100:.4g}%"
+    """``20%``, ``2.5%``, ``0.03%``; what is less than that and not nothing, ``<0.01%``."""
+    if 0 < share < 0.0001:
+        return "<0.01%"
+    # Cut and not rounded: 99.996 percent are not all of it yet.
+    return f"{floor(share * 10_000 + 1e-6) / 100:,.12g}%"
 
 
 def amount(count: float, unit: str) -> str:

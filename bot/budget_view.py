@@ -211,7 +211,7 @@ def reset_words(standing: Standing, snapshot: Snapshot, zone: Any) -> str:
     """When a window begins anew and how that is known, in words."""
     window = standing.window
     if window.resets_at is None:
-        how = "begins anew nobody knows when"
+        how = "begins anew at a time that nobody knows"
         return how if window.certainty == "unknown" else "has no end"
     at = moments.shown(window.resets_at, zone, snapshot.now)
     if window.unit != "share":
@@ -220,7 +220,7 @@ def reset_words(standing: Standing, snapshot: Snapshot, zone: Any) -> str:
         "provider": f"begins anew {at}, as the provider says",
         "user": f"begins anew {at}, as an operator said",
         "estimated": f"begins anew {at} or somewhat later, as is estimated",
-        "unknown": "begins anew nobody knows when",
+        "unknown": "begins anew at a time that nobody knows",
     }
     return known[window.certainty]
 

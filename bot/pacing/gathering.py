@@ -71,6 +71,8 @@ class Gathering:
     async def _spenders(self, tx: AsyncConnection, settings: Settings) -> dict[str, Spender]:
         lineages = lineages_of(settings)
         lookout = self.services.lookout
+        if lookout is not None:
+            await lookout.roster.refresh()
         found = {}
         entries = () if lookout is None else lookout.roster.entries
         default = settings.agents.sandbox or "bubblewrap"

@@ -117,7 +117,7 @@ def _window(standing: Standing, snapshot: Snapshot, facts: WindowFacts | None, z
     if used is not None:
         lines.append(f"Now {amounts.amount(free, unit)} may be used{held}.")
     lines.append(f"It {reset_words(standing, snapshot, zone)}.")
-    if facts is not None and facts.expected is not None and facts.low is not None and facts.high is not None:
+    if facts is not None and facts.expected and facts.low is not None and facts.high is not None:
         band = f"{amounts.amount(facts.low, unit)} to {amounts.amount(facts.high, unit)}"
         lines.append(f"Expected by then: {amounts.amount(facts.expected, unit)} ({band}).")
     return "\n".join(lines)

@@ -23,3 +23,27 @@ def test_tokens_are_shown_short_and_never_rounded_up(count: int, shown: str) -> 
 )  # fmt: skip
 def test_money_that_was_spent_is_never_shown_as_none(usd: float | None, shown: str) -> None:
     assert amounts.money(usd) == shown
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"),
+    [
+        (0, "0%"),
+        (1e-7, "<0.01%"),
+        (0.0003, "0.03%"),
+        (0.025, "2.5%"),
+        (0.2, "20%"),
+        (0.99999, "99.99%"),
+        (1, "100%"),
+        (1.5, "150%"),
+    ],
+)
+def test_a_share_is_never_shown_as_more_than_it_is(share: float, shown: str) -> None:
+    assert amounts.amount(share, "share") == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "nothing"), [("0", True), ("0%", True), ("$0", True), ("0k", True), ("0.5%", False), ("no", False)]
+)
+def test_nothing_is_nothing_in_every_unit(text: str, nothing: bool) -> None:
+    assert amounts.is_nothing(text) is nothing

@@ -74,7 +74,7 @@ async def test_a_subscription_of_which_nothing_is_known_is_told_so(home: House) 
         said = await home.ask("!pace")
         assert "account:main, 7d" in said
         assert "What is used of 100% is not known, so one task runs at a time." in said
-        assert "It begins anew nobody knows when." in said
+        assert "It begins anew at a time that nobody knows." in said
         shown = {each["window"]: each for each in await data(home, "budget") if each["kind"] == "quota"}
         assert set(shown) == {"5h", "7d"}
         assert {each["reset_confidence"] for each in shown.values()} == {"unknown"}
