@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
-from benchmarks.figures import Figure
+from benchmarks.figures import Figure, percentile
 from benchmarks.weeks import LOADS, URGENCIES, play
 
 if TYPE_CHECKING:
@@ -55,4 +55,5 @@ def figures(law: Law, weeks: Sequence[Week]) -> list[Figure]:
     for urgency in URGENCIES:
         waits = [wait / 3600 for week in weeks for wait in week.waits[urgency]]
         found.append(Figure(name=f"{name}: median wait, {urgency}", value=statistics.median(waits), unit="h"))
+        found.append(Figure(name=f"{name}: nine of ten within, {urgency}", value=percentile(waits, 90), unit="h"))
     return found
