@@ -35,7 +35,7 @@ _TERMINAL = "terminal"
 
 
 async def show_report(ctx: Context, kind: Kind) -> Reply:
-    """The report as a reply, and its picture as a message behind it, where it was asked for in a room."""
+    """The report as a reply, and its picture as a message before it, where it was asked for in a room."""
     services, origin = ctx.services, ctx.origin
     reports: Reports = services.reports
     now = services.clock()

@@ -189,6 +189,9 @@ def _curve(window: Window, facts: WindowFacts, uses: Iterable[Use], now: float) 
     whole = sum(amount for _, amount in inside)
     points, total = [(begin, 0.0)], 0.0
     for at, amount in inside:
+        # Within an hour it is taken to be even, and between hours in which something was used, nothing was.
+        if at > points[-1][0]:
+            points.append((at, points[-1][1]))
         total += amount
         points.append((min(at + _HOUR, now), used * total / whole if whole else 0.0))
     return _thinned([*points, (now, used)])

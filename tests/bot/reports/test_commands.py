@@ -70,7 +70,7 @@ async def test_a_schedule_that_cannot_be_is_refused_with_the_way_out(home: House
     assert "| daily | off | - | default |" in await home.ask("!schedules", sender=OPERATOR)
 
 
-async def test_a_report_is_a_reply_with_its_picture_behind_it(home: House) -> None:
+async def test_a_report_is_a_reply_with_a_picture_beside_it(home: House) -> None:
     assert home.orchestrator is not None
     services = home.orchestrator.services
     pace = SetPace(services.clock)

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from connectors.messages import Capabilities
-from register.queries import restores
+from register.queries import restores, spending
 from register.schema import findings, outbox
 from register.schema import restores as restores_table
 from register.store import Store
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 DAILY = "schedules: {daily: '0 9 * * *'}\n"
 QUIET = "schedules: {daily: '0 6 * * *', quiet: {from: '22:00', to: '07:00'}}\n"
 DAY = 86_400.0
+#: Of a request that used none of them.
+TOKENS = dict.fromkeys(spending.TOKENS, 0)
 
 
 @pytest.fixture
@@ -324,3 +326,21 @@ async def test_crossings_can_be_switched_off(room: Newsroom) -> None:
     room.board.put(window(used=0.99))
     await room.sweep("2026-11-23 08:30")
     assert await room.posted() == []
+
+
+async def test_the_curve_shows_when_it_was_used(room: Newsroom) -> None:
+    """And ends where the window stands, whoever else used some of it."""
+    budget: dict[str, Any] = {
+        "key": "host/tokens/week",
+        "scope": "host",
+        "unit": "tokens",
+        "limit": 1000.0,
+        "used": 600.0,
+    }
+    room.board.put(window(**budget))
+    await room.spend(1, "2026-11-24 10:10", **TOKENS | {"input_tokens": 100})
+    await room.spend(2, "2026-11-25 10:10", **TOKENS | {"input_tokens": 200})
+    await room.sweep("2026-11-26 09:00")
+    (panel,) = room.canvas.figures[0].panels
+    hours = [(round(at / 3600), round(share)) for at, share in panel.used]
+    assert hours == [(0, 0), (34, 0), (35, 20), (58, 20), (59, 60), (81, 60)]
