@@ -162,15 +162,19 @@ async def test_what_was_metered_before_sums_were_kept_is_summed_up(register_url:
 
 def _taken_back(connection: Connection) -> None:
     """Undo what came after 0008, with the indexes of then."""
+    gone: set[str] = set()
     for file in sorted((migrations.FOLDER / "versions").glob("[0-9]*_*.py")):
         if file.name < "0009":
             continue
         made = file.read_text()
+        gone |= set(re.findall(r'op\.create_table\(\s*"(\w+)"', made))
+        for index, table in re.findall(r'op\.create_index\(\s*"(\w+)", "(\w+)"', made):
+            if table not in gone:
+                connection.execute(text(f"DROP INDEX {index}"))
         for table in re.findall(r'op\.create_table\(\s*"(\w+)"', made):
             connection.execute(text(f"DROP TABLE {table}"))
         for table, column in re.findall(r'op\.add_column\(\s*"(\w+)", sa\.Column\("(\w+)"', made):
             connection.execute(text(f'ALTER TABLE {table} DROP COLUMN "{column}"'))
-    connection.execute(text("DROP INDEX ix_ledger_ended"))
     connection.execute(text("CREATE INDEX ix_ledger_day ON ledger (day)"))
     for column in ("agent", "account", "model"):
         connection.execute(text(f"CREATE INDEX ix_ledger_{column} ON ledger ({column}, day)"))
