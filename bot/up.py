@@ -20,7 +20,7 @@ from bot.standby import Standby
 from bot.tenure import LeadLost, RegisterInUse
 from bot.upkeep import switching
 from connectors.racing import first_of
-from register.errors import RegisterAway
+from register.errors import RegisterError
 from register.queries import agent_messages
 
 if TYPE_CHECKING:
@@ -76,9 +76,9 @@ async def _in_turn(lead: Callable[[bool], Coroutine[Any, Any, None]], standby: S
             # Each time that it leads is a task of its own: what ends one time does not reach into the next.
             await asyncio.create_task(lead(stood_by))
             return
-        except (AlreadyRunning, RegisterInUse, LeadLost, RegisterAway) as refusal:
-            # Who began while the register was away says so and ends; who stood by stays.
-            if not is_shared(standby.settings) or (isinstance(refusal, RegisterAway) and not stood_by):
+        except (AlreadyRunning, RegisterInUse, LeadLost, RegisterError) as refusal:
+            # Who begins with a register that cannot be used says so and ends; who stood by looks again.
+            if not is_shared(standby.settings) or (isinstance(refusal, RegisterError) and not stood_by):
                 raise
             if isinstance(refusal, LeadLost):
                 _say(str(refusal))

@@ -44,6 +44,15 @@ def test_an_agent_that_nobody_has_looked_at_yet_is_undecided() -> None:
     assert not result.is_undecided("failed", "coder1")
 
 
+@pytest.mark.parametrize("state", ["unknown", "failed", "stopped"])
+def test_an_agent_of_another_installation_is_nobodys_trouble_here_and_what_was_told_of_it_stands(state: str) -> None:
+    away = replace(ROW, elsewhere=True, liveness=Liveness(state=state, evidence="none", evidence_age_s=None))
+    for rostered in ([], ["coder0"]):
+        result = found_in(View(at=NOW, agents=[away], rostered=rostered), Limits())
+        assert result.findings == []
+        assert result.is_undecided("silent", "coder0")
+
+
 def test_an_agent_that_should_run_and_does_not_is_found() -> None:
     assert [finding.kind for finding in found(lives("failed", "journal"))] == ["failed"]
     (stopped,) = found(lives("stopped", "journal"))

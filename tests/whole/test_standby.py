@@ -177,6 +177,7 @@ async def test_another_installation_stands_by_takes_over_and_leaves_the_agents_o
         await balance(first, commands)
 
 
+@pytest.mark.slow
 async def test_of_one_installation_the_one_that_stands_by_goes_on_when_the_leader_is_killed(
     tmp_path: Path, synapse: Synapse, models: Provider, postgres: Postgres, postgres_database: str
 ) -> None:
