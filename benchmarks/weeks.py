@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo
 from budget import costs, pacing, quota, reserve
 
 if TYPE_CHECKING:
-    from budget.pacing import Cause, Line, Urgency, Window
+    from budget.pacing import Line, Urgency, Window
 
 Law: TypeAlias = Literal["even", "greedy", "days"]
 
@@ -141,7 +141,6 @@ class _Account:
         self.per_token: float | None = None
         self.used = self.tokens = self.day_began_at = self.day_used = 0.0
         self.line: Line | None = None
-        self.told: set[tuple[str, float]] = set()
 
     def play(self, weeks: int) -> list[Week]:
         return [self._week() for _ in range(weeks)]
@@ -238,11 +237,6 @@ class _Account:
     def _window(self) -> Window:
         since = self.tokens - (self.history[-1].tokens or 0.0) if self.history else self.tokens
         reading = quota.read(self.history[-25:], since, self.now, self.per_token, length_s=WEEK_S)
-        self.contradicted = False
-        for event in reading.events:
-            if event.kind == "contradiction" and (event.kind, event.at) not in self.told:
-                self.told.add((event.kind, event.at))
-                self.contradicted = True
         return reading.window(key=KEY, scope=SCOPE, per_token=self.per_token)
 
     def _dispatch(self, week: Week) -> None:
@@ -250,8 +244,7 @@ class _Account:
         if not any(self.waiting.values()) and self.line is not None:
             return
         window = self._window()
-        cause: Cause | None = "observation" if self.contradicted else None
-        self.line = pacing.redrawn(window, self.line, self.now, self.policy, cause=cause) or self.line
+        self.line = pacing.redrawn(window, self.line, self.now, self.policy) or self.line
         assert self.line is not None
         oldest = math.inf
         for urgency in URGENCIES:

@@ -65,6 +65,8 @@ class Window:
     at_least: float | None = None
     """Where the use is not known: what it surely has come to, as what was observed last and what went through here
     since. Work that would not fit even then does not begin."""
+    contradicted_at: float | None = None
+    """When it was observed last that something else was used than was counted."""
     per_token: float | None = None
     """Of a window in shares: what one weighted token is of it, as learned. None: not known yet."""
     hard: bool = True
@@ -237,6 +239,9 @@ def _cause(window: Window, line: Line | None, now: float, policy: Policy) -> Cau
         return "limit"
     used = window.known_use
     if used is not None and (not line.known or used < line.drawn_used - ROUNDING * line.limit):
+        return "observation"
+    contradicted = window.contradicted_at
+    if contradicted is not None and line.drawn_at < contradicted <= now:
         return "observation"
     if now < line.drawn_at - JITTER_S:
         # The clock went back: the line would stand still until it is where it was.

@@ -51,6 +51,8 @@ _SAME_LENGTH = 0.02
 _ELSEWHERE = 0.03
 #: A step of the use from which a rate is learned: small against it are rounding to whole percents, and lateness.
 _STEP = 0.05
+#: So many observations tell how a window stands now.
+_READ = 100
 #: So many steps are remembered.
 _STEPS = 24
 
@@ -123,6 +125,7 @@ class Reading:
             used=self.used,
             used_at=self.used_at,
             at_least=self.at_least,
+            contradicted_at=max((event.at for event in self.events if event.kind == "contradiction"), default=None),
             per_token=per_token,
         )
 
@@ -146,7 +149,7 @@ def read(
         reset_by_user: when it resets, as a person said.
         length_s: of the window, where no observation says it.
     """
-    rows = _ordered(history)
+    rows = _ordered(history, _READ)
     past = [row for row in rows if row.seen_at <= now + JITTER_S]
     events = [_skewed(row) for row in rows[len(past) :]]
     segments, found = _segments(past)
@@ -393,11 +396,10 @@ def _skewed(row: Seen) -> Event:
     return Event(kind="clock_skew", at=row.seen_at, text=text)
 
 
-def _ordered(history: Iterable[Seen]) -> list[Seen]:
-    """In the order in which they were made, without what is no number."""
-    rows = [row if _is_sane(row) else _sane(row) for row in history if math.isfinite(row.seen_at)]
-    rows.sort(key=lambda row: row.seen_at)
-    return rows
+def _ordered(history: Iterable[Seen], most: int | None = None) -> list[Seen]:
+    """In the order in which they were made, without what is no number; the latest `most` of them."""
+    rows = sorted((row for row in history if math.isfinite(row.seen_at)), key=lambda row: row.seen_at)
+    return [row if _is_sane(row) else _sane(row) for row in (rows if most is None else rows[-most:])]
 
 
 def _is_sane(row: Seen) -> bool:

@@ -166,6 +166,15 @@ def test_somebody_else_who_spends_is_noticed() -> None:
     assert kinds(theirs) == ["contradiction"]
     assert "7.0 percent more" in theirs.events[0].text
     assert theirs.used == pytest.approx(0.62)
+    # The line is drawn anew from there, once.
+    now = BEGINS + 61 * HOUR
+    before = at(60, ours[0]).window(key="account:main/7d", scope="account:main", per_token=RATE)
+    window = theirs.window(key="account:main/7d", scope="account:main", per_token=RATE)
+    line = redrawn(window, redrawn(before, None, now - 60, Policy()), now, Policy())
+    assert line is not None
+    assert line.cause == "observation"
+    assert line.drawn_used == pytest.approx(0.62)
+    assert redrawn(window, line, now + 60, Policy()) is None
 
 
 def test_a_clock_that_went_back_is_told_and_the_future_says_nothing() -> None:
