@@ -10,7 +10,7 @@ from bot.commands.lines import command_line
 from bot.commands.table import Reply
 from bot.timestamps import timestamp
 from budget.pacing import admissible, line_at
-from register.queries import tasks
+from register.queries import pacing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from bot.pacing.snapshot import Snapshot
     from bot.reports.facts import WindowFacts
     from budget.pacing import Standing
-    from register.queries.tasks import Task
 
 #: Windows that a message shows; those that are used most come first.
 _WINDOWS = 12
@@ -36,14 +35,16 @@ async def show_pace(ctx: Context) -> Reply:
     zone: ZoneInfo = services.settings.timezone
     facts = {each.key: each for each in await gather_windows(services, snapshot.now)}
     async with services.store.read() as tx:
-        waiting = [each for each in await tasks.listing(tx) if each.state == "queued" and each.why in _HELD]
+        counts = await pacing.waiting(tx)
     order = sorted(snapshot.standings.values(), key=lambda each: (-_share(each), each.window.key))
-    data = {
+    data: dict[str, Any] = {
         "windows": [_json(each, snapshot, facts.get(each.window.key)) for each in order],
-        "waiting": {why: sum(each.why == why for each in waiting) for why in _HELD},
+        "waiting": {why: counts.get(why, 0) for why in _HELD},
         "spread": services.settings.pacing.spread,
     }
-    return Reply(_text(order, snapshot, facts, waiting, zone, spread=data["spread"] == "even"), data)
+    return Reply(
+        _text(order, snapshot, facts, sum(data["waiting"].values()), zone, spread=data["spread"] == "even"), data
+    )
 
 
 #: Why a task waits, where what may be spent holds it.
@@ -78,7 +79,7 @@ def _text(
     order: Sequence[Standing],
     snapshot: Snapshot,
     facts: Mapping[str, WindowFacts],
-    waiting: Sequence[Task],
+    waiting: int,
     zone: ZoneInfo,
     *,
     spread: bool,
@@ -95,9 +96,9 @@ def _text(
         parts.append("The spread is off: all of a limit may be used at any time.")
     parts += authorized_words(snapshot, zone)
     if waiting:
-        count = len(waiting)
         parts.append(
-            f"{count:,} {'task waits' if count == 1 else 'tasks wait'} for what may be spent: {command_line('tasks')}."
+            f"{waiting:,} {'task waits' if waiting == 1 else 'tasks wait'} for what may be spent: "
+            f"{command_line('tasks')}."
         )
     return "\n\n".join(parts)
 

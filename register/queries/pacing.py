@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, func, insert, select, update
 
-from register.schema import authorizations, pace_lines, pace_log, quota_history
+from register.schema import authorizations, pace_lines, pace_log, quota_history, tasks
 from register.store import insert_once
 
 if TYPE_CHECKING:
@@ -134,6 +134,15 @@ async def observations(tx: AsyncConnection, account: str, window: str) -> list[O
     where = (table.c.account == account, table.c.window == window)
     rows = await tx.execute(select(table).where(*where).order_by(table.c.seq.desc()).limit(OBSERVATIONS))
     return [ObservationRow.from_row(row) for row in rows][::-1]
+
+
+# --- what waits --------------------------------------------------------------------------------------------------
+
+
+async def waiting(tx: AsyncConnection) -> dict[str, int]:
+    """How many tasks are queued, by why they wait; those of which nobody has said it are left out."""
+    found = select(tasks.c.why, func.count()).where(tasks.c.state == "queued", tasks.c.why.is_not(None))
+    return {row[0]: int(row[1]) for row in await tx.execute(found.group_by(tasks.c.why))}
 
 
 # --- authorizations ----------------------------------------------------------------------------------------------

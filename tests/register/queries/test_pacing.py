@@ -10,9 +10,10 @@ from sqlalchemy import insert
 
 from budget.lines import Line
 from register.crashpoints import declare
-from register.queries import budgets, pacing
+from register.queries import budgets, pacing, tasks
 from register.queries.budgets import BudgetRow
 from register.queries.pacing import AuthorizationRow, Befell
+from register.queries.tasks import Task
 from register.schema import quota_history
 from register.store import Store
 
@@ -91,3 +92,18 @@ async def test_a_limit_keeps_whose_share_it_is_and_when_its_window_begins_anew(s
         await budgets.put(tx, row)
     async with store.read() as tx:
         assert await budgets.every(tx) == [row]
+
+
+async def test_what_waits_is_counted_by_its_reason(store: Store) -> None:
+    async with store.write(STEP) as tx:
+        for number, why in enumerate(("pace", "pace", "limit", None)):
+            lane: dict[str, Any] = {
+                "lane": "normal/role:coder/ana",
+                "operator": "ana",
+                "created_at": 1.0,
+                "updated_at": 1.0,
+            }
+            await tasks.add(tx, Task(id=f"{number:08x}", kind="task", text="x", role="coder", why=why, **lane))
+        await tasks.change(tx, "00000001", only=["queued"], now=2.0, state="dispatched")
+    async with store.read() as tx:
+        assert await pacing.waiting(tx) == {"pace": 1, "limit": 1}
