@@ -29,6 +29,7 @@ BENCHMARKS = {
     "fleet_size": "!ps, the sweep and the start with 10, 100 and 1,000 agents",
     "pacing": "how long windows of seven days last at an even pace, beside greedy and whole days",
     "egress": "the metering proxy beside a direct connection and other proxies",
+    "dispatch": "a dispatch decision while 10,000 tasks wait",
     "ledger_queries": "sums of a ledger of 1,000,000 requests on SQLite",
     "backlog": "1,000 commands that were written while the bot was down",
 }

@@ -332,7 +332,10 @@ class Dispatcher:
                 return
             if not await self.hands.hand_over(tx, handed, agent.name):
                 raise RegisterError(f"{agent.name} is gone since it was looked at; nothing was given to it.")
-            await tasks.keep_deficits(tx, step.deficits, now=now)
+            before = await tasks.deficits(tx)
+            changed = {flow: left for flow, left in step.deficits.items() if left != before.get(flow, 0.0)}
+            gone = dict.fromkeys(before.keys() - step.deficits.keys(), 0.0)
+            await tasks.keep_deficits(tx, {**changed, **gone}, now=now)
         log.info("task.dispatched", task=task.id, agent=agent.name, attempt=attempt)
         self.hands.handed_over(agent.name)
 
@@ -342,7 +345,7 @@ class Dispatcher:
             log.info("task.starts_agent", task=task.id, agent=agent)
             held = Wait(task=task.id, why="starting", text=f"{agent} is being started for it.")
         until = held.look_at if held.look_at is not None else now + _TRY_START_S
-        self._not_started[task.id, agent] = (until, held)
+        self._not_started[task.id, agent] = (until, replace(held, task=task.id))
 
     async def _refuse(self, task: Task, why: str) -> None:
         now = self.clock()

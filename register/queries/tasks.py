@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, case, delete, func, insert, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from register.schema import fair_shares, task_events, tasks
 from register.store import insert_once
@@ -325,15 +325,15 @@ async def deficits(tx: AsyncConnection) -> dict[str, float]:
 
 async def keep_deficits(tx: AsyncConnection, values: Mapping[str, float], *, now: float) -> None:
     """Set what flows may still be served; those that are not named stay as they are, and 0 is no row."""
-    named: dict[bool, list[str]] = defaultdict(list)
-    for flow, deficit in values.items():
-        named[deficit != 0.0].append(flow)
-    if named[False]:
-        await tx.execute(delete(fair_shares).where(fair_shares.c.flow.in_(named[False])))
-    for flow in named[True]:
-        row = {"deficit": values[flow], "updated_at": now}
-        if not await insert_once(tx, fair_shares, flow=flow, **row):
-            await tx.execute(update(fair_shares).where(fair_shares.c.flow == flow).values(**row))
+    nothing = [flow for flow, deficit in values.items() if deficit == 0.0]
+    if nothing:
+        await tx.execute(delete(fair_shares).where(fair_shares.c.flow.in_(nothing)))
+    rows = [{"flow": flow, "deficit": deficit, "updated_at": now} for flow, deficit in values.items() if deficit]
+    if rows:
+        dialect = postgresql if tx.dialect.name == "postgresql" else sqlite
+        put = dialect.insert(fair_shares)
+        new = {name: put.excluded[name] for name in ("deficit", "updated_at")}
+        await tx.execute(put.on_conflict_do_update(index_elements=["flow"], set_=new), rows)
 
 
 async def ended_counts(tx: AsyncConnection, *, since: float) -> dict[str, int]:

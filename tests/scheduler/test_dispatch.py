@@ -1,0 +1,170 @@
+"""Tasks go to agents once, whoever looks how often, and a look costs the same however many wait."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from budget.dispatch import Agent, Assign, Limits, Policy, Wait
+from budget.pacing import Cost
+from register.queries import tasks
+from scheduler.dispatch import Able
+from tests.budget.test_dispatch import week
+from tests.scheduler.desk import NOW, STEP, Desk, task
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+def agent(name: str, **said: str) -> Agent:
+    return Agent(**{"name": name, "role": "coder", "runtime": "sim", "readiness": "idle", **said})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+async def desk(register_url: str) -> AsyncIterator[Desk]:
+    opened = await Desk.open(url=register_url)
+    yield opened
+    await opened.store.close()
+
+
+async def test_each_task_goes_to_one_agent_however_many_look_at_once(desk: Desk) -> None:
+    desk.paper.agents = {f"coder{number}": agent(f"coder{number}") for number in range(3)}
+    await desk.put(*(task(number) for number in range(1, 6)))
+    await asyncio.gather(*(desk.dispatcher.look() for _ in range(5)))
+    assert [given[0] for given in desk.paper.given] == ["00000001", "00000002", "00000003"]
+    assert len({given[1] for given in desk.paper.given}) == 3
+    found = await desk.of(1)
+    assert (found.state, found.attempt, found.message) == ("dispatched", 1, "task-00000001-1")
+    assert found.projected_tokens
+    waiting = await desk.of(4)
+    assert (waiting.state, waiting.why) == ("queued", "busy")
+    async with desk.store.write(STEP) as tx:
+        await tasks.change(tx, "00000002", only=["dispatched"], now=NOW, state="done", ended_at=NOW)
+    await desk.dispatcher.look()
+    assert desk.paper.given[-1][0] == "00000004"
+
+
+async def test_what_was_decided_before_somebody_else_acted_gives_nothing_twice(desk: Desk) -> None:
+    desk.paper.agents = {"coder0": agent("coder0")}
+    await desk.put(task(1), task(2))
+    seen = await desk.of(1)
+    await desk.dispatcher.look()
+    able = Able(agent=agent("coder0"))
+    for each in (seen, await desk.of(2)):
+        late = Assign(task=each.id, agent="coder0", cost=Cost(tokens=1.0), why="late", deficits={})
+        await desk.dispatcher._assign(each, late, able)
+    assert desk.paper.given == [("00000001", "coder0")]
+    assert ((await desk.of(1)).attempt, (await desk.of(2)).state) == (1, "queued")
+
+
+async def test_it_looks_when_it_is_told_to_and_at_the_time_at_which_something_may_begin(desk: Desk) -> None:
+    desk.standings = {"host/tokens/7d": week(130_000)}
+    desk.now = 20_000 * 86_400.0
+    desk.paper.agents = {"coder0": agent("coder0")}
+    desk.dispatcher.net_s = 3600.0
+    running = asyncio.create_task(desk.dispatcher.run())
+    try:
+        await desk.put(task(1, estimate=1000.0, created_at=desk.now, updated_at=desk.now))
+        desk.dispatcher.wake()
+        async with asyncio.timeout(20):
+            while (await desk.of(1)).why != "pace":
+                await asyncio.sleep(0.01)
+        assert desk.paper.heard == ["00000001 pace"]
+        opens = (await desk.of(1)).look_at
+        assert opens is not None
+        assert desk.dispatcher.look_at == opens
+        # Nothing happens but that it is time.
+        desk.now = opens - 0.2
+        desk.dispatcher.wake()
+        await asyncio.sleep(0)
+        desk.now = opens + 60
+        async with asyncio.timeout(20):
+            while (await desk.of(1)).state != "dispatched":
+                await asyncio.sleep(0.01)
+    finally:
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+    assert desk.paper.heard == ["00000001 pace"]
+
+
+async def test_who_cannot_be_started_is_tried_again_when_a_window_changes_and_not_before(desk: Desk) -> None:
+    desk.paper.agents = {"coder0": agent("coder0", readiness="startable")}
+    desk.paper.no_start = Wait(task="", why="pace", text="no room", look_at=NOW + 1000)
+    await desk.put(task(1))
+    await desk.dispatcher.look()
+    await desk.dispatcher.look()
+    assert desk.paper.started == ["00000001 coder0"]
+    assert (await desk.of(1)).look_at == NOW + 1000
+    desk.paper.no_start = None
+    desk.dispatcher.opened()
+    await desk.dispatcher.look()
+    assert len(desk.paper.started) == 2
+    assert (await desk.of(1)).why == "starting"
+
+
+async def test_what_can_never_begin_does_not_hold_up_what_is_behind_it(desk: Desk) -> None:
+    desk.standings = {"host/tokens/7d": week(0, limit=500_000.0)}
+    desk.now = 20_000 * 86_400.0
+    desk.paper.agents = {"coder0": agent("coder0")}
+    when = {"created_at": desk.now, "updated_at": desk.now}
+    await desk.put(task(1, estimate=9e6, **when), task(2, estimate=1000.0, **when))
+    await desk.dispatcher.look()
+    assert (await desk.of(1)).why == "limit"
+    await desk.dispatcher.look()
+    assert [given[0] for given in desk.paper.given] == ["00000002"]
+    behind = await desk.of(1)
+    assert (behind.state, behind.lane.endswith("/aside")) == ("queued", True)
+
+
+async def test_limits_and_deadlines_hold(desk: Desk) -> None:
+    desk.limits = Limits(host=1)
+    desk.policy = Policy(start_agents=False)
+    desk.paper.agents = {"coder0": agent("coder0"), "coder1": agent("coder1")}
+    await desk.put(task(1), task(2), task(3, role="nobody", deadline=NOW + 5))
+    await desk.dispatcher.look()
+    assert len(desk.paper.given) == 1
+    assert (await desk.of(2)).why == "concurrency"
+    desk.now = NOW + 5
+    await desk.dispatcher.look()
+    assert (await desk.of(3)).state == "failed"
+    assert "00000003 refused: its deadline is past" in desk.paper.heard
+
+
+async def test_a_look_costs_the_same_however_many_wait(tmp_path: Path) -> None:
+    """Counted in steps of SQLite's machine and in rows, not in time."""
+    desk = await Desk.open(tmp_path)
+    desk.paper.agents = {
+        name: agent(name, role=f"role{place % 5}", readiness="busy")
+        for place, name in enumerate(f"a{number}" for number in range(20))
+    }
+    counted: list[int] = []
+    try:
+        for count in (300, 9700):
+            await desk.fill(count)
+            await desk.dispatcher.look()
+            async with desk.store.read() as tx:
+                raw = (await tx.get_raw_connection()).driver_connection
+                assert raw is not None
+                steps = 0
+
+                def count_one() -> int:
+                    nonlocal steps
+                    steps += 1
+                    return 0
+
+                await raw.set_progress_handler(count_one, 1)
+                heads = await tasks.lane_heads(tx)
+                await tasks.live(tx)
+                await tasks.deficits(tx)
+                await raw.set_progress_handler(None, 1)
+            assert len(heads) == 60
+            counted.append(steps)
+    finally:
+        await desk.store.close()
+    print("steps of the machine", counted)
+    assert counted[1] < counted[0] * 1.2
