@@ -203,7 +203,7 @@ class Books:
         written = Counter(action for (action,) in rows)
         looks = {"ps", "tail", "watch", "approvals", "grants", "dead-letters", "help", "health", "whoami"}
         lines = [*self.commands.values(), *self.kills.values()]
-        given = Counter(line.lstrip("!").split()[0] for line in lines)
+        given = Counter(" ".join(line.lstrip("!").split()[: 2 if line.startswith("!task ") else 1]) for line in lines)
         for name in looks:
             given.pop(name, None)
         if written != given:

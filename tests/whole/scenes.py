@@ -110,6 +110,23 @@ async def talk(stage: Stage) -> None:
     await home.heard(lambda event: "Edits are not read" in body(event) and _follows(event, home, waiting.event_id))
 
 
+async def queued_work(stage: Stage) -> None:
+    """A task is done by its agent, and counted; another is for nobody, and is refused at its deadline."""
+    books, home = stage.books, stage.home
+    token = books.token()
+    done = calls.order("task_done", status="done", summary=f"summary {token}")
+    await books.ask(f"!task add '{token} {done} [[say: so ended {token}]]' --agent {STANDING}")
+    await books.ask(f"!task add 'nobody {token}' --role research --deadline 1s")
+    await home.heard_words(f"so ended {token}", thread=stage.thread)
+    await home.heard(lambda event: f"is done. summary {token}" in body(event) and "used" in body(event))
+    await home.heard(lambda event: f"(nobody {token}) is refused" in body(event))
+    # Given once, though whoever gave it was killed; told once in the room and once in the thread.
+    assert sum(token in entry.text and entry.results == 0 for entry in home.models.ledger.entries) == 1
+    said = [body(event) for event in await home.ana.messages(home.room, home.bot.user_id)]
+    assert sum(f"is done. summary {token}" in text for text in said) <= 2
+    assert sum(f"(nobody {token}) is refused" in text for text in said) == 1
+
+
 async def by_other_doors(stage: Stage) -> None:
     """A message by the shell, one by command, a wrong command, and one that a stranger gives."""
     books, home = stage.books, stage.home

@@ -47,6 +47,7 @@ SCENES: dict[Scene, tuple[str, ...]] = {
         "message.hand_over",
         "message.handed_over",
         "outlet.copied",
+        "session.leased",
     ),
     scenes.talk: both("chat.react", "approval.answer", "approval.answered", "chat.remark", "chat.withdraw"),
     scenes.by_other_doors: both("chat.turn_away"),
@@ -56,6 +57,7 @@ SCENES: dict[Scene, tuple[str, ...]] = {
     scenes.failed_start: both("agent.spawn_failed"),
     scenes.neglected: both("watchdog.tell"),
     scenes.watched: both("watch.update"),
+    scenes.queued_work: both("task.dispatch", "task.waits", "task.refuse", "task.settle"),
 }
 
 
@@ -106,6 +108,9 @@ APART: dict[str, tuple[str, ...]] = {
     "test_killed_at_this_place_a_line_is_drawn_once": both("pace.kept"),
     # A job that fails: tests/bot/test_job_alarms.py.
     "test_killed_at_this_place_a_failing_job_is_told_once": both("job.tell"),
+    # At the end of limits, and of patience: tests/bot/test_unasked_killed.py.
+    "test_killed_at_this_place_an_agent_is_told_to_go_on_once": both("continuing.waits", "continuing.goes_on"),
+    "test_killed_at_this_place_a_runaway_is_asked_about_and_let_go_once": both("runaway.paused", "runaway.followed"),
     # At times of the day: tests/bot/reports/test_posting_killed.py.
     "test_killed_at_this_place_a_report_is_posted_once": both("report.post", "report.remember"),
 }

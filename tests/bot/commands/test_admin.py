@@ -148,7 +148,17 @@ async def test_health_is_ok_only_when_every_part_is_known_to_be_well(office: Off
     well = (await office("health")).data
     assert well["status"] == "ok"
     assert well["uptime_s"] == 1000
-    assert well.keys() == {"status", "version", "uptime_s", "connectors", "egress", "register", "jobs", "agents"}
+    assert well.keys() == {
+        "status",
+        "version",
+        "uptime_s",
+        "connectors",
+        "egress",
+        "register",
+        "jobs",
+        "agents",
+        "tasks",
+    }
 
     office.parts["connectors"] = [connector | {"reachable": None, "detail": "never asked"}]
     degraded = await office("health")
