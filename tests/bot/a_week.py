@@ -1,0 +1,152 @@
+"""What befalls a fleet in a week, as its operator sees it: the same story in any room.
+
+A plan grants ten million tokens in seven days, six of them to the large model. On the first morning somebody asks for
+more than the pace allows; in the last evening a turn uses up what is left.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from fleet.sim.quota import Limits
+from register.queries import tasks
+
+if TYPE_CHECKING:
+    from tests.bot.week import Week
+
+OPUS = "claude-opus-4-5"
+LIMITS = Limits(
+    tokens_per_five_hours=20_000_000, tokens_per_week=10_000_000, families={"opus": 6_000_000}, refuses=True
+)
+#: A login of a plan, as it looks; the windows of a plan are told to such alone.
+KEY = "sk-ant-oat01-test-not-a-real-token"
+ROSTER = f"""\
+preset: minimal
+agents:
+  - {{name: coder0, role: coder, runtime: sim, sandbox: none, model: {OPUS}}}
+  - {{name: coder1, role: coder, runtime: sim, sandbox: none, model: {OPUS}}}
+"""
+DONE = f"[[tool: mcp__muster__task_done {json.dumps({'status': 'done', 'summary': 'It works now.'})}]]"
+#: Weighted tokens that each of the tasks uses, and how many there are.
+EACH, TASKS = 200_000, 8
+
+
+def settings(daily: str = "0 9 * * *") -> dict[str, Any]:
+    """muster.yaml, but for the connectors, operators and accounts."""
+    return {
+        "timezone": "Europe/Vienna",
+        # Agents are heard by the machine's clock; on ours a day may go by between two heartbeats.
+        "agents": {"runtime": "sim", "sandbox": "none", "heartbeat": "1s", "freshness": "30d"},
+        "pacing": {"ladder": ["opus", "sonnet"], "stagger": "1s"},
+        "dispatch": {"start_agents": False},
+        "schedules": {"daily": daily},
+    }
+
+
+async def live(week: Week) -> None:
+    """A week, from its first morning to the morning after its last day. Asserts what the operator is to see."""
+    room = week.room
+    await room.ask("!launch coder0")
+    await room.heard("Ready")
+    await room.say("[[cache: 0 20000]][[say: good morning]]", "coder0")
+    await room.heard("good morning")
+    await _a_queue_forms(week)
+    await _a_session_starts_smaller(week)
+    await _an_admin_lets_it_go_faster(week)
+    await _a_queue_dissolves(week)
+    await _an_agent_stops_and_goes_on(week)
+
+
+async def _a_queue_forms(week: Week) -> None:
+    room = week.room
+    await week.advance_to(0, 9.5)
+    assert "guess" in await room.ask("!estimate 'Mend a part.' --role coder")
+    answers = [
+        await room.ask(f"!task add 'Mend part {n}. [[cache: 0 {EACH}]]{DONE}[[say: over]]' --role coder")
+        for n in range(TASKS)
+    ]
+    assert "goes to coder0" in answers[0]
+    assert all("is queued" in answer for answer in answers[1:])
+    await week.quiet()
+    told = await room.heard("waits. The window 7d_opus of account:main is used evenly")
+    assert re.search(r"It runs about \d\d:\d\d \(Europe/Vienna\)", told), told
+    assert "!budget authorize account:main" in told
+    await week.advance_to(0, 12)
+    assert f"{TASKS - 1} queued" in await room.ask("!tasks")
+
+
+async def _a_session_starts_smaller(week: Week) -> None:
+    room = week.room
+    await room.ask("!launch coder1 --task '[[say: hello from below]]'")
+    told = await room.heard("It starts with `sim:sonnet` instead of `claude-opus-4-5`")
+    assert "7d_opus" in told, told
+    await room.heard("hello from below")
+    models = [entry.model for entry in week.models.ledger.entries if "hello from below" in entry.text]
+    assert models == ["sonnet"]
+    await week.quiet()
+
+
+async def _an_admin_lets_it_go_faster(week: Week) -> None:
+    room = week.room
+    await week.advance_to(0, 15)
+    before = await _waiting(week)
+    said = await room.ask("!budget authorize account:main 6% --for 2h")
+    assert "account:main" in said
+    await week.quiet()
+    await week.orchestrator.services.dispatcher.look()
+    await week.quiet()
+    assert await _waiting(week) < before, said
+    await week.advance_to(0, 17.1)
+    await room.heard("The time of what was authorized for `account:main` (6%) is over")
+
+
+async def _a_queue_dissolves(week: Week) -> None:
+    room = week.room
+    counts = [await _waiting(week)]
+    for day in (1, 2, 3):
+        await week.advance_to(day, 9.01)
+        counts.append(await _waiting(week))
+    assert counts == sorted(counts, reverse=True), counts
+    assert 0 < counts[1] < counts[0], counts
+    assert counts[-1] == 0, counts
+    assert "No task waits" in await room.ask("!tasks")
+    estimate = await room.ask("!estimate 'Mend a part.' --role coder")
+    assert f"By {TASKS} ended tasks (role coder, kind task)." in estimate
+    assert re.search(rf"Of {TASKS} past estimates, \d+ held", estimate), estimate
+
+
+async def _an_agent_stops_and_goes_on(week: Week) -> None:
+    room = week.room
+    await week.advance_to(6, 20)
+    assert "idle" in await room.ask("!ps")
+    await room.say("[[cache: 0 9000000]][[tool: mcp__muster__ps {}]][[say: all of it]]", "coder0")
+    told = await room.heard("It stopped at a limit")
+    assert "It goes on by itself at about 02:00 (Europe/Vienna)" in told
+    await week.advance_to(7, 1.9)
+    await room.heard("**99%** of `main 7d")
+    assert not [text for text in await room.texts() if "it goes on" in text]
+    await week.advance_to(7, 9.01)
+    await room.heard("The limit is over: it goes on.")
+    # The new window has begun, and what was asked for last is of it.
+    assert week.models.ledger.entries[-1].at >= week.at(7, 2)
+    assert week.models.ledger.entries[-1].status == 200
+    await week.quiet()
+
+
+async def _waiting(week: Week) -> int:
+    async with week.orchestrator.store.read() as tx:
+        return (await tasks.counts(tx))["queued"]
+
+
+async def daily_reports(week: Week) -> list[str]:
+    """The days that daily reports tell of, as they were posted; of each there is one, and none is odd."""
+    found = [text for text in await week.room.texts() if "**Daily report**" in text]
+    days = [text.partition("**Daily report**, ")[2].partition("\n")[0] for text in found]
+    assert len(set(days)) == len(days), days
+    for text in found:
+        assert "unified" not in text, "that is a word on all windows together"
+        assert "did not answer" not in text
+        assert "late" not in text
+    return days
