@@ -124,8 +124,8 @@ async def budget_authorize(ctx: Context, scope: str, amount: str, *, for_: Durat
 
     Args:
         scope: as `pace` shows it: host, account:NAME, role:NAME, agent:NAME, ...
-        amount: tokens, such as 500k, US dollars, such as 20usd, or a share of the limit, such as 10%; 0 takes back what
-            is authorized.
+        amount: tokens, such as 500k, US dollars, such as 20usd, or a share of the window, such as 10%; 0 takes back
+            what is authorized.
         for_: how long, such as 2h; otherwise a day.
     """
     from bot.authorizing import authorize

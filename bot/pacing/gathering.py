@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _UNSETTLED_S = 3_600.0
 #: The windows of a subscription of which nobody has told anything yet, by their names: what both providers have.
 _USUAL = {"5h": 18_000.0, "7d": 604_800.0}
+#: Of each account so many windows at most are looked at, the newest: whoever answers as a provider may call them anything.
+_MOST_WINDOWS = 24
 
 
 @dataclass(kw_only=True, slots=True)
@@ -195,8 +197,8 @@ def _windows(name: str, account: Account, newest: Mapping[tuple[str, str], int])
     """The windows of a subscription by their names, with their lengths where somebody said them."""
     if account.windows:
         return {each.name: each.length_s for each in account.windows}
-    told: dict[str, float | None] = {window: None for whose, window in newest if whose == name}
-    return told or dict(_USUAL)
+    latest = sorted(((seq, window) for (whose, window), seq in newest.items() if whose == name), reverse=True)
+    return {window: None for _, window in latest[:_MOST_WINDOWS]} or dict(_USUAL)
 
 
 def _seen(row: ObservationRow) -> quota.Seen:

@@ -231,3 +231,13 @@ async def test_the_egress_holds_a_lift_only_while_it_is_authorized(home: House, 
             assert len(await pacing.live(tx)) == 1
         await home.ask("!budget authorize host 0")
         assert (await host())["lift"] == 0
+
+
+async def test_a_provider_that_makes_up_windows_does_not_fill_the_room(tmp_path: Path, clock: Clock) -> None:
+    account = "main: {provider: anthropic, kind: subscription, base_url: URL, credential: 'env:KEY'}"
+    async with house(tmp_path, account=account, clock=clock) as home, home.open() as orchestrator:
+        for number in range(40):
+            await observed(home, 0.5, clock() + 86_400, window=f"w{number}")
+        snapshot = await orchestrator.services.pace.snapshot()
+        assert len(snapshot.standings) == 24
+        assert "account:main/w39" in snapshot.standings
