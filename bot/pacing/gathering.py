@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _UNSETTLED_S = 3_600.0
 #: The windows of a subscription of which nobody has told anything yet, by their names: what both providers have.
 _USUAL = {"5h": 18_000.0, "7d": 604_800.0}
-#: Of each account so many windows at most are looked at, the newest: whoever answers as a provider may call them anything.
+#: Of each account so many windows at most are looked at, the newest: who answers as a provider calls them as he likes.
 _MOST_WINDOWS = 24
 
 
