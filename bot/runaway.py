@@ -95,10 +95,16 @@ class Breaker:
         """
         runaway = self.services.settings.pacing.runaway
         async with self.services.store.read() as tx:
-            rows = {row.name: row for row in await agents.every(tx) if row.wanted == "running"}
+            there = await agents.every(tx)
+            others = {row.name for row in there if not self.services.agents.is_ours(row)}
+            rows = {row.name: row for row in there if row.wanted == "running" and row.name not in others}
             last = await results.every(tx)
-            pending = {each.agent: each for each in await questions.pending(tx, kind=KIND)}
-            answered = await questions.answered(tx, kind=KIND, since=self.services.clock() - _FOLLOW_S)
+            asked = await questions.pending(tx, kind=KIND)
+            pending = {each.agent: each for each in asked if each.agent not in others}
+            since = self.services.clock() - _FOLLOW_S
+            answered = [
+                each for each in await questions.answered(tx, kind=KIND, since=since) if each.agent not in others
+            ]
             found: dict[str, tuple[Runaway, Result | None]] = {}
             if runaway is not None:
                 limit = Limit(tokens=runaway.tokens, usd=runaway.usd)
