@@ -30,18 +30,14 @@ if TYPE_CHECKING:
     from bot.reports.schedule import Schedule
     from bot.reports.settings import Kind
 
-#: Who is asked from a shell sees letters as a terminal does.
-_TERMINAL = "terminal"
-
 
 async def show_report(ctx: Context, kind: Kind) -> Reply:
     """The report as a reply, and its picture as a message before it, where it was asked for in a room."""
     services, origin = ctx.services, ctx.origin
     reports: Reports = services.reports
     now = services.clock()
-    made = await reports.make(
-        kind, now=now, connector=_TERMINAL if origin is None else origin.connector, key=f"report/{ctx.run_id}"
-    )
+    connector = None if origin is None else origin.connector
+    made = await reports.make(kind, now=now, connector=connector, key=f"report/{ctx.run_id}")
     if made.picture is not None and origin is not None:
         await ctx.commit("picture", lambda tx: _put_picture(tx, ctx, origin, made.picture, now))
         if services.delivery is not None:
@@ -169,9 +165,7 @@ def facts_json(facts: Facts) -> dict[str, Any]:
             "waiting": {"count": facts.waiting_count, "tasks": [_task_json(each) for each in facts.waiting]},
             "ended": {"counts": dict(facts.ended_counts), "tasks": [_task_json(each) for each in facts.ended]},
         }
-    if facts.kind != "fleet":
-        made["windows"] = [_window_json(each) for each in facts.windows]
-    else:
+    if facts.kind == "fleet":
         made["states"] = dict(facts.fleet_states)
         made["agents"] = [
             {
@@ -190,6 +184,7 @@ def facts_json(facts: Facts) -> dict[str, Any]:
             {"agent": each.agent, "kind": each.kind, "from": timestamp(each.since), "to": timestamp(each.until)}
             for each in facts.downs
         ]
+    made["windows"] = [_window_json(each) for each in facts.windows]
     made["incomplete"] = facts.behind
     return made
 

@@ -161,6 +161,8 @@ class Reports:
 
     async def run(self) -> None:
         """Look at the windows whenever they changed, until cancelled: what passes a share is told at once."""
+        with contextlib.suppress(MusterError):
+            await self.arrange()
         changed = asyncio.Event()
         if self.services.pace is not None:
             self.services.pace.on_change(changed.set)
@@ -230,14 +232,21 @@ class Reports:
     # --- what ---------------------------------------------------------------------------------------------------
 
     async def make(
-        self, kind: Kind, *, now: float, connector: str, key: str, due: Due | None = None, note: str | None = None
+        self,
+        kind: Kind,
+        *,
+        now: float,
+        connector: str | None,
+        key: str,
+        due: Due | None = None,
+        note: str | None = None,
     ) -> Made:
         """A report, as this connector can show it.
 
         Args:
             kind: of the report.
             now: seconds since the epoch.
-            connector: in which it is shown; the name of none shows no picture.
+            connector: in which it is shown; None: in a shell.
             key: names the picture's file.
             due: when it was due; None: it was asked for.
             note: why it comes late.
@@ -254,15 +263,15 @@ class Reports:
         return Made(facts=facts, text=f"{text}\n\n{letters}" if letters else text, picture=picture)
 
     async def _drawn(
-        self, shown: Sequence[WindowFacts], now: float, connector: str, key: str
+        self, shown: Sequence[WindowFacts], now: float, connector: str | None, key: str
     ) -> tuple[str | None, Path | None]:
         """The windows as a fenced block, or as a file; neither, where nothing is to be drawn or it cannot be."""
         settings = self.services.settings
         figure = figure_of(shown, settings.timezone, now, redact=self.services.redact)
         if figure is None:
             return None, None
-        shown_by = settings.connector(connector)
-        if shown_by is not None and shown_by.kind == "terminal":
+        shown_by = None if connector is None else settings.connector(connector)
+        if connector is None or (shown_by is not None and shown_by.kind == "terminal"):
             letters = await self.painter.letters(figure)
             return (None if letters is None else rendering.code_block(letters)), None
         if not self.services.capabilities(connector).files:

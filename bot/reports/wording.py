@@ -37,7 +37,7 @@ def report(facts: Facts, *, note: str | None = None) -> str:
     parts = [_heading(facts), *([f"_{note}_"] if note else [])]
     match facts.kind:
         case "fleet":
-            parts += [*_fleet(facts), *_downs(facts, "Down today")]
+            parts += [*_fleet(facts), *_downs(facts, "Down today"), *_pace(facts)]
         case "budget":
             parts += _pace(facts) or ["No window and no limit is known: nothing is paced."]
         case _:
