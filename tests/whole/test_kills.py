@@ -106,9 +106,6 @@ APART: dict[str, tuple[str, ...]] = {
     "test_killed_at_this_place_a_version_is_whole_or_gone": both("update.install"),
     # Where a window has a line to draw: tests/bot/pacing/test_kept.py.
     "test_killed_at_this_place_a_line_is_drawn_once": both("pace.kept"),
-    # At the end of limits, and of patience: tests/bot/test_unasked_killed.py.
-    "test_killed_at_this_place_an_agent_is_told_to_go_on_once": both("continuing.waits", "continuing.goes_on"),
-    "test_killed_at_this_place_a_runaway_is_asked_about_and_let_go_once": both("runaway.paused", "runaway.followed"),
     # A job that fails: tests/bot/test_job_alarms.py.
     "test_killed_at_this_place_a_failing_job_is_told_once": both("job.tell"),
     # At the end of limits, and of patience: tests/bot/test_unasked_killed.py.
