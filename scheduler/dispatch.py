@@ -135,6 +135,8 @@ class Dispatcher:
     _past_at: float = 0.0
     _learned: dict[tuple[str | None, str | None, str | None, str], Learned] = field(default_factory=dict)
     _not_started: dict[tuple[str, str], tuple[float, Wait]] = field(default_factory=dict)
+    _decided: tuple[object, float, float | None] | None = None
+    """What all waited on when it was found that all must wait, when that was, and when to look again."""
 
     def wake(self) -> None:
         """Something happened that may let a task begin: look soon."""
@@ -144,10 +146,12 @@ class Dispatcher:
         """A task ended, so that there is more to learn from."""
         self._past.clear()
         self._learned.clear()
+        self._decided = None
 
     def opened(self) -> None:
         """A window is not what it was: what could not be started may be."""
         self._not_started.clear()
+        self._decided = None
         self.wake()
 
     async def run(self) -> None:
@@ -203,6 +207,9 @@ class Dispatcher:
             parents = await tasks.assigned(tx, {task.parent for task in heads.values() if task.parent is not None})
             await self._learn(tx, heads.values())
         able = {each.agent.name: each for each in await self.hands.able(live)}
+        waited_on = _waited_on(heads.values(), live, able.values())
+        if self._stands(waited_on):
+            return False
         windows = await self.snapshot()
         view = self._view(heads, live, deficits, parents, able, windows)
         decision = dispatch.decide(view)
@@ -216,8 +223,18 @@ class Dispatcher:
             case None:
                 await self._wait(heads, decision.waits, view.now)
                 self.look_at = decision.look_at
+                self._decided = (waited_on, view.now, decision.look_at)
                 return False
         return True
+
+    def _stands(self, waited_on: object) -> bool:
+        """Whether nothing that matters changed since all had to wait; then the windows need not be asked."""
+        if self._decided is None or self._decided[0] != waited_on:
+            return False
+        _, at, look_at = self._decided
+        now = self.clock()
+        self.look_at = look_at
+        return 0 <= now - at < self.net_s and (look_at is None or now < look_at)
 
     def _view(
         self,
@@ -378,6 +395,15 @@ class Dispatcher:
                 if await tasks.change(tx, task.id, only=["queued"], now=now, step=task.why != wait.why, **values):
                     await self.hands.waits(tx, replace(task, **values), wait)
         self.hands.told()
+
+
+def _waited_on(heads: Iterable[Task], live: Iterable[Task], able: Iterable[Able]) -> object:
+    """What a decision rests on besides windows, settings and the time."""
+    return (
+        [(task.id, task.attempt) for task in heads],
+        [(task.id, task.state) for task in live],
+        [(each.agent.name, each.agent.role, each.agent.readiness, each.agent.account) for each in able],
+    )
 
 
 def projected(learned: Learned, estimate: float | None) -> Cost:
