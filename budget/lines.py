@@ -192,7 +192,7 @@ def redrawn(
     if line is not None and line.known and found in ("limit", "authorization", "observation"):
         scale = window.known_limit / line.limit if line.limit > 0 else 0.0
         before = line_at(line, now) * min(1.0, scale)
-        ahead = line.ahead + (max(0.0, used - before) if used is not None else 0.0)
+        ahead = line.ahead + max(0.0, start - before)
         start = max(start, min(before, window.known_limit))
     return Line(
         window=window.key,

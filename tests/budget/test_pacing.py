@@ -115,6 +115,14 @@ def test_a_line_that_is_drawn_out_of_turn_neither_gives_nor_takes() -> None:
                 assert after == pytest.approx(before, abs=0.02)
 
 
+def test_what_is_borrowed_is_not_given_again_though_the_use_became_unknown() -> None:
+    now = standing(week(None, at_least=0.16))
+    again = settled(now, BEGINS + DAY / 2, POLICY, cause="observation")
+    assert again is not None
+    before, after = (ceiling(each, "high", BEGINS + DAY / 2, POLICY) for each in (now, again))
+    assert 0.16 < after <= before
+
+
 def test_what_is_less_certain_is_paced_with_more_care() -> None:
     noon = BEGINS + DAY / 2
     room = [
