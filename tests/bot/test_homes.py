@@ -27,7 +27,8 @@ def row(name: str = "coder0", *, home: str | None = None, host: str = HERE, **mo
     known = {
         "role": "coder", "runtime": "sim", "model": None, "sandbox": "none", "workspace": "/w", "wanted": "running",
         "at_once": False, "keep_session": True, "state": "idle", "detail": None, "launch_id": "l1",
-        "launched_by": "ana", "connector": "memory", "room": "room", "thread_key": f"th/{name}", "started_at": 1.0, "stopped_at": None,
+        "launched_by": "ana", "connector": "memory", "room": "room", "thread_key": f"th/{name}",
+        "started_at": 1.0, "stopped_at": None,
     }  # fmt: skip
     return AgentRow(name=name, home=home, host=host, **(known | more))  # type: ignore[arg-type]
 

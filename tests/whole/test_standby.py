@@ -20,6 +20,7 @@ from tests.operator_client import body, relation
 from tests.whole.installation import KEY, LIMIT, Installation, installation, replies_to
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import AsyncIterator
     from pathlib import Path
 
@@ -300,3 +301,60 @@ async def test_a_leader_of_the_same_installation_that_is_stopped_is_ended_and_fo
         assert "idle" in await second.reply(commands[-1])
         assert host_of(second, "coder0") == host
         await balance(second, commands)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+async def test_they_take_turns_for_long(
+    tmp_path: Path,
+    synapse: Synapse,
+    models: Provider,
+    postgres: Postgres,
+    postgres_database: str,
+    rng: random.Random,
+) -> None:
+    async with pair(tmp_path, synapse, models, postgres.url(postgres_database)) as (first, second):
+        await first.launch("coder0")
+        host = host_of(first, "coder0")
+        commands: list[str] = []
+
+        async def talk() -> None:
+            while True:
+                commands.append(await first.ana.say(first.room, "!whoami"))
+                await asyncio.sleep(rng.uniform(0.0, 2.0))
+
+        talking = asyncio.create_task(talk())
+        turns = 0
+        leader, other = first, second
+        try:
+            for how in rng.choices(["killed", "stopped", "asked"], k=8):
+                if other.process is None:
+                    await other.start(ready=False)
+                await stands_by(other)
+                await asyncio.sleep(rng.uniform(0.0, 6.0))
+                old = leader.process
+                assert old is not None
+                assert other.process is not None
+                waiting = other.process.pid
+                match how:
+                    case "killed":
+                        await leader.kill()
+                    case "asked":
+                        assert await leader.stop() == 0
+                    case "stopped":
+                        old.send_signal(signal.SIGSTOP)
+                turns += 1
+                async with asyncio.timeout(TAKEN_OVER + 10):
+                    while turns > len(said(await first.ana.events(first.room), "Muster is led by")):
+                        await asyncio.sleep(0.2)
+                assert other.process is not None
+                assert other.process.pid == waiting
+                if how == "stopped":
+                    old.send_signal(signal.SIGCONT)
+                leader, other = other, leader
+        finally:
+            talking.cancel()
+            await asyncio.wait([talking])
+        await balance(leader, commands)
+        assert host_of(first, "coder0") == host
+        assert len(said(await first.ana.events(first.room), "Muster is led by")) == turns
