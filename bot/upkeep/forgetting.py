@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from register.store import Store
 
 FORGET = declare("commands.forget")
-FORGET_ROWS = declare("ledger.forget")
+FORGET_ROWS = declare("requests.forget")
 
 #: Runs of commands, tasks, and what went to agents or was asked by them, are kept for so many seconds: longer than the
 #: keys of the events that asked for them.

@@ -430,7 +430,7 @@ def test_a_check_reads_both_files_and_what_they_say_of_each_other(paths: Paths) 
         "roster.yaml:4:5: agents[2].name: is missing.",
         "roster.yaml:4:6: agents[2].nam: is not known here. Did you mean 'name'? Known are role, runtime, model, "
         "sandbox, account, budget, persistent, skills, prompt, host, ssh, hosting, tmux_socket, heartbeat, freshness, "
-        "clone, context, env, name, alias, workspace, command.",
+        "clone, context, auto_continue, env, name, alias, workspace, command.",
     ]
     assert found.settings is not None
     assert found.roster is None

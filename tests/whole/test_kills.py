@@ -82,7 +82,7 @@ APART: dict[str, tuple[str, ...]] = {
     "test_an_installation_dies_while_it_is_made": both("register.migrate", "register.create", "register.hold"),
     "test_the_bot_dies_and_comes_back_as_another_device": both("outbox.restamp"),
     # Every hour.
-    "test_dying_while_old_things_are_forgotten": both("chat.sweep", "commands.forget", "ledger.forget"),
+    "test_dying_while_old_things_are_forgotten": both("chat.sweep", "commands.forget", "requests.forget"),
     # Sums that are wrong: tests/bot/upkeep/test_recounting.py.
     "test_killed_at_this_place_a_day_has_its_old_sums_or_right_ones": both("spending.recount"),
     # Only the terminal keeps a transcript.
