@@ -36,7 +36,7 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_CPU, (PROCESSOR_S, PROCESSOR_S))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError):
-        os.nice(10)
+        os.nice(5)
     figure = json.loads(sys.stdin.buffer.read(LARGEST))
     # Libraries may write to standard output what they please.
     out, sys.stdout = sys.stdout.buffer, sys.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
 import sys
 import unicodedata
 from pathlib import Path
@@ -36,9 +37,10 @@ def figure(*windows: WindowFacts) -> Figure:
     return made
 
 
-@pytest.fixture
-def painter(tmp_path: Path) -> Painter:
-    return Painter(folder=tmp_path / "drawing", environ=os.environ)
+@pytest.fixture(scope="module")
+def painter(tmp_path_factory: pytest.TempPathFactory) -> Painter:
+    """One for all: looking for fonts takes longer than drawing."""
+    return Painter(folder=tmp_path_factory.mktemp("drawing"), environ=os.environ, limit_s=110.0)
 
 
 async def test_four_windows_are_a_small_picture_that_a_phone_shows(painter: Painter) -> None:
@@ -148,3 +150,11 @@ def test_the_documentation_shows_what_is_drawn_by_now() -> None:
         assert picture.width == 720
     assert shown.stat().st_size < LARGEST
     assert [panel.title for panel in example.figure().panels] == ["main 5h", "main 7d"]
+
+
+def test_the_orchestrator_loads_nothing_that_draws() -> None:
+    program = (
+        "import sys, bot.orchestrator, bot.reports.commanding, bot.commands.sections as sections; sections.load();"
+        "sys.exit(bool({'matplotlib', 'plotext', 'PIL', 'numpy'} & sys.modules.keys()))"
+    )
+    assert subprocess.run([sys.executable, "-P", "-c", program], check=False).returncode == 0
