@@ -49,7 +49,7 @@ IDENTITY = "muster:dispatch"
 #: What moves the time at which a task begins by less than this is not told again: a share of the wait, and seconds.
 _TOLD_SHARE, _TOLD_S = 0.25, 3600.0
 #: Reasons that are told where the task was asked for; the others pass, or are seen in `tasks`.
-_TOLD = frozenset({"pace", "limit", "unknown", "price", "nobody"})
+_TOLD = frozenset({"pace", "limit", "price", "nobody"})
 
 
 @dataclass(slots=True)
@@ -93,6 +93,7 @@ class Handing:
                         readiness=readiness,
                         account=account,
                         free_since=heard or row.started_at or 0.0,
+                        stopped_at=row.stopped_at,
                         holds=next((task.id for task in own if task.state == "waiting"), None),
                     ),
                     model=row.model,
@@ -179,6 +180,9 @@ class Handing:
     async def start(self, task: Task, agent: str) -> Wait | None:
         """Start an agent for a task, a rung lower where its model has no room; why it is not started, or None."""
         services = self.services
+        if task.operator.startswith(task_words.AGENT):
+            # An agent could have one started that it may not launch, or that runs without a sandbox.
+            return Wait(task=task.id, why="nobody", text=f"{agent} does not run, and people start it.")
         work = Work(
             kind=task.kind,
             urgency=task.urgency,  # type: ignore[arg-type]

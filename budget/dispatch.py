@@ -87,6 +87,8 @@ class Agent:
     """Of two that are idle, the one that has been for longer is given the task."""
     holds: str | None = None
     """The id of the task for which it waits for an operator's answer."""
+    stopped_at: float | None = None
+    """When somebody stopped it. What was asked for before does not start it: that word is the newer one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -309,7 +311,7 @@ def _tried(head: Head, view: View, use: Counter[str]) -> Assign | Start | Wait:
         key=lambda agent: (agent.name != head.prefers, agent.free_since, agent.name),
     )
     starting = any(agent.readiness == "starting" for agent in able)
-    could_start = [] if starting or not view.policy.start_agents else [a for a in able if a.readiness == "startable"]
+    could_start = [] if starting or not view.policy.start_agents else [a for a in able if _may_start(a, head)]
     waits: list[Wait] = []
     for agent in [*idle, *([] if idle else sorted(could_start, key=lambda agent: agent.name))]:
         full = _full(head, agent, view.limits, use)
@@ -340,6 +342,10 @@ def _assign(head: Head, agent: Agent, cost: Cost, why: str) -> Assign:
 
 def _fits(agent: Agent, head: Head) -> bool:
     return agent.name == head.agent if head.agent is not None else agent.role == head.role
+
+
+def _may_start(agent: Agent, head: Head) -> bool:
+    return agent.readiness == "startable" and (agent.stopped_at is None or agent.stopped_at < head.created_at)
 
 
 def _nobody_free(head: Head, able: Sequence[Agent]) -> Wait:

@@ -105,6 +105,12 @@ def test_somebody_who_can_be_started_is_started_once_nobody_who_could_do_it_runs
     assert isinstance(step(busy), Start)
 
 
+def test_whoever_was_stopped_is_started_only_for_what_was_asked_for_since() -> None:
+    stopped = agent(readiness="startable", stopped_at=NOW - 10)
+    assert step(view([head(1, created_at=NOW - 20)], [stopped])) is None
+    assert isinstance(step(view([head(1, created_at=NOW - 5)], [stopped])), Start)
+
+
 def test_words_to_an_agent_wait_for_the_pace_alone() -> None:
     said = head(1, kind="turn", agent="coder0")
     for readiness in ("busy", "away", "down"):
