@@ -57,7 +57,8 @@ async def show_budget(ctx: Context) -> Reply:
         none = f"No limit is set. {command_line('budget set SCOPE LIMIT')} sets one."
         return Reply(none, [])
     if snapshot is not None:
-        note += _resets(snapshot, services) + _authorized(snapshot, services)
+        note += _notes([*_resets(snapshot, services), *_shares_kept(snapshot)])
+        note += _authorized(snapshot, services)
     return Reply(_table(found, unknown="?" if standing is None else "-") + note, found)
 
 
@@ -195,7 +196,29 @@ def _pace(each: Mapping[str, Any]) -> str:
     return "-" if pace is None else amounts.amount(pace["may_use_now"], each["unit"])
 
 
-def _resets(snapshot: Snapshot, services: Services) -> str:
+def _shares_kept(snapshot: Snapshot) -> list[str]:
+    """Which shares the egress holds, and which only pace, a line each."""
+    lines = []
+    for standing in snapshot.standings.values():
+        window = standing.window
+        if window.unit != "share" or "/share/" not in window.key:
+            continue
+        _, _, of = window.key.partition("/share/account:")
+        account, _, name = of.partition("/")
+        share = f"{rendering.code(window.scope)} {amounts.percent(window.known_limit)} of {name} of {account}"
+        if window.per_token and window.begins_at is not None:
+            tokens = amounts.tokens(window.known_limit / window.per_token)
+            lines.append(f"{share}: about {tokens} tokens, which the egress holds")
+        else:
+            lines.append(f"{share}: it paces; the egress holds it once it is known what a token is of it")
+    return lines
+
+
+def _notes(lines: Sequence[str]) -> str:
+    return "\n\n" + "\n".join(f"- {line}" for line in lines) if lines else ""
+
+
+def _resets(snapshot: Snapshot, services: Services) -> list[str]:
     """When the windows of subscriptions begin anew, and how that is known."""
     lines = []
     zone = services.settings.timezone
@@ -204,7 +227,7 @@ def _resets(snapshot: Snapshot, services: Services) -> str:
         if window.unit != "share" or "/share/" in window.key:
             continue
         lines.append(f"{rendering.code(window.key)} {reset_words(standing, snapshot, zone)}")
-    return "\n\n" + "\n".join(f"- {line}" for line in lines) if lines else ""
+    return lines
 
 
 def reset_words(standing: Standing, snapshot: Snapshot, zone: Any) -> str:

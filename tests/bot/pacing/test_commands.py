@@ -87,12 +87,17 @@ async def test_what_a_provider_said_is_shown_with_its_reset_and_its_line(home: H
         said = await home.ask("!pace")
         assert "60% used, on the line (60% by now)." in said
         assert "as the provider says" in said
+        # Another response, after a million tokens went through: it is learned what one is of the window.
+        share = "`agent:coder0` 20% of 7d of main"
+        assert f"{share}: it paces; the egress holds it once" in await home.ask("!budget")
         (row,) = [each for each in await data(home, "budget") if each["window"] == "7d"]
         assert (row["scope"], row["used"], row["reset_confidence"]) == ("account:main", 0.6, "provider")
         assert row["pace"]["window"] == "account:main/7d"
         assert row["pace"]["line"] == pytest.approx(0.6, abs=1e-3)
         (window,) = [each for each in (await data(home, "pace"))["windows"] if each["window"] == "account:main/7d"]
         assert window["may_use_now"] == pytest.approx(0.03 * 4 / 7, abs=1e-3)
+        await observed(home, 0.7, clock() + 4 * 86_400, tokens=1e6)
+        assert f"{share}: about 2M tokens, which the egress holds" in await home.ask("!budget")
 
 
 async def test_when_a_window_begins_anew_can_be_said_by_a_person(home: House, clock: Clock) -> None:
