@@ -20,13 +20,14 @@ from bot.session_start import snapshot_of
 from budget.pacing import Cost, Waits, decide
 from fleet.attempts import task_of
 from fleet.drift import ENDED
+from fleet.errors import FleetError
 from fleet.revival import asked_for
 from register.crashpoints import declare
 from register.queries import account_leases, agents, continuations, ledger, tasks
 from register.queries.continuations import Continuation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -89,7 +90,7 @@ class Continuing:
     async def _met(
         self, tx: AsyncConnection, row: AgentRow, *, cause: str, scope: str, at: float, resume_at: float | None = None
     ) -> None:
-        if row.wanted == "stopped" or (row.started_at is not None and at < row.started_at):
+        if row.started_at is not None and at < row.started_at:
             return
         for waiting in await continuations.waiting(tx, agent=row.name):
             if asked_for(waiting.launch_id) != asked_for(row.launch_id):
@@ -99,6 +100,8 @@ class Continuing:
                 times = {"resume_at": resume_at} if later else {}
                 await continuations.change(tx, waiting.id, scope=scope or waiting.scope, **times)
             return
+        if row.wanted != "running":
+            return  # whoever wanted that decides how it goes on
         new = Continuation(
             id=hashlib.blake2s(f"continue/{cause}".encode(), digest_size=8).hexdigest(),
             agent=row.name,
@@ -212,7 +215,7 @@ class Continuing:
             role=row.role,
             runtime=row.runtime,
             model=row.model,
-            profiles=self.services.planner.profile(row.sandbox).lineage,
+            profiles=self._profiles(row),
             provider=provider,
             account=account,
         )
@@ -231,6 +234,13 @@ class Continuing:
         if not isinstance(decision, Waits) or decision.why in ("unknown", "price"):
             return None
         return decision.at if decision.at is not None else snapshot.now
+
+    def _profiles(self, row: AgentRow) -> Sequence[str]:
+        try:
+            lineage: Sequence[str] = self.services.planner.profile(row.sandbox).lineage
+        except FleetError:  # muster.yaml has it no more
+            return ()
+        return lineage
 
     # --- acting -------------------------------------------------------------------------------------------------
 

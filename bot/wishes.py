@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from bot import onboarding, rendering
 from bot.errors import UserError
+from bot.operators import is_person
 from bot.saying import Place
 from connectors import outbox
 from connectors.messages import OpenThread, Priority
@@ -103,7 +104,7 @@ class Wishes:
             await agents.add(tx, fresh)
         else:
             await agents.change(tx, request.name, **wish)
-        await self._begun(tx, request.name)
+        await self._begun(tx, request.name, request.by)
         if row is None or not row.keep_session:
             # Its introduction names those that are there now; later changes are news.
             others = onboarding.fleet(await agents.every(tx), but=request.name)
@@ -127,10 +128,12 @@ class Wishes:
             "revival": None,
         }
 
-    async def _begun(self, tx: AsyncConnection, name: str) -> None:
-        """It begins anew: nothing of it is to go on by itself, and what it spends is counted from here."""
+    async def _begun(self, tx: AsyncConnection, name: str, by: str) -> None:
+        """It begins anew: nothing of it is to go on by itself; what it spends is counted from here, if a person wanted
+        that."""
         await continuations.drop(tx, name, "it was started anew")
-        await results.note(tx, name, "launch", self.clock())
+        if is_person(by) or await results.get(tx, name) is None:
+            await results.note(tx, name, "launch", self.clock())
 
     async def _open_thread(self, tx: AsyncConnection, row: AgentRow, alias: str | None, *, loose: bool) -> None:
         model = f", {rendering.code(row.model)}" if row.model else ""
@@ -166,7 +169,7 @@ class Wishes:
         now = self.clock()
         await agents.change(tx, row.name, **self._running(run_id, by, at_once=found.at_once))
         await agent_messages.prolong(tx, row.name, until=now + self.patience)
-        await self._begun(tx, row.name)
+        await self._begun(tx, row.name, by)
         return True
 
     async def restart(
@@ -193,5 +196,5 @@ class Wishes:
             tx, row.name, under=row.launch_id, **(settings or {}), **self._running(run_id, by, at_once=now)
         )
         if changed:
-            await self._begun(tx, row.name)
+            await self._begun(tx, row.name, by)
         return changed

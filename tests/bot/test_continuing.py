@@ -160,6 +160,11 @@ async def test_whose_limit_never_ends_or_who_was_in_no_turn_is_left_alone(home: 
         await look(home, 600)
         assert not await waiting(home)
         assert not any("⏸" in text for text in home.chat.texts(thread))
+        # What is heard of late brings nobody back whom a person froze.
+        await home.ask("!freeze coder0")
+        row = await home.row()
+        await met("three", "agent:coder0")
+        assert not await waiting(home)
 
 
 @pytest.mark.slow
