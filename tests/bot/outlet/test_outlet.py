@@ -18,7 +18,8 @@ from bot.upkeep.backup import backup
 from bot.upkeep.restoring import restore
 from fleet import lifecycle
 from fleet.sandbox.policy import available
-from register.queries import command_runs, ledger
+from fleet.sim.quota import Limits
+from register.queries import command_runs, ledger, pacing, rollup, spending
 from register.queries.command_runs import CommandRun
 from tests.bot.house import ADMIN, OPERATOR, VIEWER, House, house
 
@@ -143,6 +144,33 @@ async def test_what_is_held_for_a_request_under_way_is_not_used_up(home: House) 
                 await asyncio.sleep(0.02)
         assert "🟢 cutoff" in shown
         await home.ask("!cancel coder0")
+
+
+async def test_what_was_used_is_summed_up_and_stands_beside_what_the_provider_says(tmp_path: Path) -> None:
+    small = Limits(tokens_per_five_hours=40_000, tokens_per_week=1_000_000)
+    plan = "sk-ant-oat01-not-a-real-one"
+    async with house(tmp_path, limits=small, key=plan) as home, home.open() as orchestrator:
+        thread = await home.launch("coder0")
+        for number in range(1, 4):
+            home.say(f"hello {number}", thread)
+            await home.heard(thread, f"hello {number}")
+            used = await spent(home, number)
+        async with asyncio.timeout(30):
+            while True:
+                async with orchestrator.store.read() as tx:
+                    seen = await pacing.observations(tx, "sim", "5h")
+                    windows = set(await pacing.observed(tx))
+                if len(seen) >= 3:
+                    break
+                await asyncio.sleep(0.02)
+        async with orchestrator.store.read() as tx:
+            assert await rollup.verify(tx) == []
+            assert (await spending.used(tx, "account:sim", 0.0)).tokens == used.tokens
+    # Its limits by the minute are no windows of it.
+    assert {("sim", "5h"), ("sim", "7d")} <= windows
+    assert not [name for _, name in windows if "token" in name or "request" in name]
+    assert [each.tokens for each in seen] == sorted(each.tokens for each in seen)
+    assert seen[-1].tokens > seen[0].tokens == 0.0
 
 
 async def test_spending_survives_a_restart_and_is_counted_once(home: House) -> None:
