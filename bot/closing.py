@@ -96,6 +96,20 @@ async def whose_is_closed(services: Services) -> str:
     return "".join(f"\n\n{line}" for line in lines)
 
 
+async def who_is_held(services: Services) -> frozenset[str] | None:
+    """The agents of which nothing leaves now: cut off, stopped with all others, or their budget used up. None: all."""
+    standing = None
+    with contextlib.suppress(TimeoutError, MusterError):
+        async with asyncio.timeout(_LOOK_S):
+            standing = None if services.outlet is None else await services.outlet.standing()
+    if standing is None:
+        return frozenset()
+    if standing.get("estop"):
+        return None
+    told: dict[str, Any] = standing.get("agents") or {}
+    return frozenset({*_used_up(standing), *(name for name, each in told.items() if is_commanded(each.get("denied")))})
+
+
 def _used_up(standing: Mapping[str, Any]) -> dict[str, list[str]]:
     """By agent, the scopes of the limits that let nothing of it out any more."""
     limits = standing.get("limits") or []

@@ -10,6 +10,7 @@ import structlog
 
 from bot import task_words
 from bot.addressees import agent_of
+from bot.closing import who_is_held
 from bot.commands.context import Origin
 from bot.commands.lines import written
 from bot.commands.runs import Request
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+#: What the egress said of whom nothing leaves holds so long, seconds.
+_HELD_S = 2.0
 #: Who starts agents for tasks.
 IDENTITY = "muster:dispatch"
 #: What moves the time at which a task begins by less than this is not told again: a share of the wait, and seconds.
@@ -61,6 +64,8 @@ class Handing:
     roster: LatestRoster
     _leased: dict[str, tuple[str, str | None, str | None]] = field(default_factory=dict)
     """By agent the launch that it was looked up for, its provider and its account."""
+    _held: tuple[float, frozenset[str] | None] = (float("-inf"), frozenset())
+    """When it was asked last of whom nothing leaves, and who that is; None: all."""
 
     # --- looking ------------------------------------------------------------------------------------------------
 
@@ -75,6 +80,7 @@ class Handing:
                 leases.setdefault(lease.agent, []).append(lease)
             underway = await agent_messages.in_states(tx, ["pending", "journaled", "accepted"])
         writing = {message.agent for message in underway}
+        held = await self._who_is_held()
         found = []
         for view in views:
             row = view.row
@@ -82,6 +88,8 @@ class Handing:
             readiness = readiness_of(
                 view, in_roster=row.name in entries, has_mail=row.name in writing, has_task=bool(own)
             )
+            if readiness == "idle" and (held is None or row.name in held):
+                readiness = "away"  # its turn would only fail
             heard = None if view.status is None else view.status.event_at
             provider, account = await self._account(row, leases.get(row.name, []))
             found.append(
@@ -109,6 +117,12 @@ class Handing:
                 )
                 found.append(Able(agent=agent, model=entry.model))
         return found
+
+    async def _who_is_held(self) -> frozenset[str] | None:
+        now = asyncio.get_running_loop().time()
+        if now - self._held[0] > _HELD_S:
+            self._held = (now, await who_is_held(self.services))
+        return self._held[1]
 
     def _profiles(self, sandbox: str) -> Sequence[str]:
         try:

@@ -228,3 +228,16 @@ async def test_words_that_are_held_can_be_taken_back_and_steering_is_not_held(tm
                 await asyncio.sleep(0.02)
         await home.ask("!steer coder0 '[[say: at once]]'")
         await home.heard(thread, "at once")
+
+
+async def test_who_is_cut_off_gets_no_task_until_the_way_out_is_open_again(home: House) -> None:
+    async with home.open():
+        await home.launch("coder0")
+        await home.ask("!cutoff coder0")
+        said = await home.ask(f"!task add '{done()}' --agent coder0")
+        assert "frozen or cut off" in said
+        await home.ask("!restore coder0")
+        assert home.orchestrator is not None
+        home.orchestrator.services.dispatcher.net_s = 0.5
+        home.orchestrator.services.dispatcher.wake()
+        await until(home, id_in(said), "done")
