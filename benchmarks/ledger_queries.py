@@ -92,7 +92,7 @@ def _questions() -> Iterator[tuple[str, Callable[[AsyncConnection], Awaitable[ob
     yield "ps: tokens of each agent today", lambda tx: ledger.tokens_by_agent(tx, since=NOW // 86_400 * 86_400)
     yield "a snapshot of the pace: 60 windows", _windows
     yield "a report: agents and tasks of yesterday", _yesterday
-    yield "a report's picture: 7 days by the hour", _picture
+    yield "a report: 8 windows, two to four weeks by the hour", _pictures
     yield "a runaway: one agent since its last result", lambda tx: spending.since_result(tx, "agent7", NOW - 40_000)
 
 
@@ -116,8 +116,15 @@ async def _yesterday(tx: AsyncConnection) -> None:
         await spending.groups(tx, (by,), end - 86_400, end)
 
 
-async def _picture(tx: AsyncConnection) -> None:
-    await spending.series(tx, "account:main", NOW - 7 * 86_400, 3600, until=NOW)
+async def _pictures(tx: AsyncConnection) -> None:
+    """As `bot.reports.windows` asks, with no two windows of one scope."""
+    agents = [f"agent:agent{number}" for number in range(4)]
+    for scope, days in (
+        ("account:main", 32),
+        ("host", 32),
+        *((each, 15) for each in ("role:coder", "provider:openai", *agents)),
+    ):
+        await spending.series(tx, scope, NOW - days * 86_400, 3600, until=NOW)
 
 
 def _fill(file: Path, rows: int) -> float:
