@@ -14,19 +14,31 @@ is evidence, and never more than that:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from budget.lines import JITTER_S, ROUNDING, Window
+from budget.lines import JITTER_S, Window
+from budget.observations import (
+    MOST_USED,
+    Event,
+    EventKind,
+    Seen,
+    hours,
+    is_time,
+    late_by,
+    length_of,
+    ordered,
+    percent,
+    segments,
+    skewed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from budget.lines import Certainty
 
-EventKind: TypeAlias = Literal[
-    "reset", "early_reset", "plan_change", "clock_skew", "jump_back", "over", "stale", "contradiction"
-]
+__all__ = ["Event", "EventKind", "Reading", "Seen", "capacity", "late_by", "read", "stale_after"]
 
 #: What was seen within this time holds, even where what was spent since cannot be told as a share.
 FRESH_S = 15 * 60.0
@@ -34,19 +46,6 @@ FRESH_S = 15 * 60.0
 STALE_AFTER = 0.1
 #: but not before `FRESH_S`, and not after this.
 STALE_AT_MOST_S = 12 * 3_600.0
-#: Observations may say what was the case so long ago, as a share of the window's length: of those within that time, the
-#: one counts that comes to the most with what went through here since it was made.
-LATE = 1 / 84
-#: But no shorter than this, and no longer than that.
-_LATE_S = (600.0, 7_200.0)
-#: No window is longer.
-_LONGEST_S = 400 * 86_400.0
-#: A use above this share is no share.
-_MOST_USED = 10.0
-#: The use after a reset is at most this share of the one before it, or this much.
-_EMPTIED, _EMPTY = 0.2, 0.02
-#: Lengths that differ by no more than this share are the same: Codex says 299 minutes for 5 hours.
-_SAME_LENGTH = 0.02
 #: More than this share of a window beyond what went through here is somebody else's spending.
 _ELSEWHERE = 0.03
 #: A step of the use from which a rate is learned: small against it are rounding to whole percents, and lateness.
@@ -55,36 +54,6 @@ _STEP = 0.05
 _READ = 100
 #: So many steps are remembered.
 _STEPS = 24
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Seen:
-    """One observation of a window."""
-
-    account: str
-    window: str
-    """As the provider calls it: ``5h``, ``7d``, ..."""
-    seen_at: float
-    used: float | None = None
-    """A share of the window; may pass 1."""
-    reset_at: float | None = None
-    length_s: float | None = None
-    status: str | None = None
-    """The provider's word: allowed, allowed_warning, rejected, ..."""
-    tokens: float | None = None
-    """What the account had used in all when this was seen, as counted here; weighted."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Event:
-    """Something that befell a window. The same history gives the same events: kind and time tell them apart."""
-
-    kind: EventKind
-    """reset: it began anew at its time. early_reset: before it. plan_change: its length is another. clock_skew: seen in
-    the future. jump_back: its use fell within the window. over: it passed 100 percent. stale: the last observation is
-    too old. contradiction: observations do not go together, or somebody else spends."""
-    at: float
-    text: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,21 +118,21 @@ def read(
         reset_by_user: when it resets, as a person said.
         length_s: of the window, where no observation says it.
     """
-    rows = _ordered(history, _READ)
+    rows = ordered(history, _READ)
     past = [row for row in rows if row.seen_at <= now + JITTER_S]
-    events = [_skewed(row) for row in rows[len(past) :]]
-    segments, found = _segments(past)
+    events = [skewed(row) for row in rows[len(past) :]]
+    parts, found = segments(past)
     events += found
-    current = segments[-1] if segments else []
-    length = _last(row.length_s for row in current) or _length(length_s)
-    reset, certainty, is_over = _reset(current, len(segments) > 1, length, reset_by_user, now)
+    current = parts[-1] if parts else []
+    length = _last(row.length_s for row in current) or length_of(length_s)
+    reset, certainty, is_over = _reset(current, len(parts) > 1, length, reset_by_user, now)
     spent = spent_since if 0 <= spent_since < math.inf else None
     rate = per_token if per_token is not None and 0 <= per_token < math.inf else None
     used, used_at, at_least = None, None, None
     if is_over is not None:
         if spent is not None and rate is not None and length is not None and now < is_over + length:
             # Some of it went through before the reset; it is not told which.
-            at_least = min(spent * rate, _MOST_USED)
+            at_least = min(spent * rate, MOST_USED)
         events.append(
             Event(
                 kind="reset",
@@ -194,11 +163,11 @@ def capacity(history: Sequence[Seen]) -> float | None:
     The weighted median over the latest steps of the use, each large against rounding and lateness, within windows of
     the present length. What others spend on the account counts as ours: that errs towards the careful side.
     """
-    segments, events = _segments(_ordered(history))
+    parts, events = segments(ordered(history))
     changed = max((event.at for event in events if event.kind == "plan_change"), default=-math.inf)
     steps: list[tuple[float, float]] = []
     rest: tuple[float, float] | None = None
-    for segment in segments:
+    for segment in parts:
         told = [(row.used, row.tokens) for row in segment if row.used is not None and row.tokens is not None]
         if not told or segment[0].seen_at < changed:
             continue
@@ -224,7 +193,7 @@ def _reset(
 ) -> tuple[float | None, Certainty, float | None]:
     """When it resets, how that is known, and if all that was observed is of a window that is over: when it ended."""
     known = _last(row.reset_at for row in rows)
-    said = by_user if by_user is not None and _is_time(by_user, now) else None
+    said = by_user if by_user is not None and is_time(by_user, now) else None
     if known is not None and now < known:
         return known, "provider", None
     ended = known
@@ -256,7 +225,7 @@ def _counted(rows: Sequence[Seen], spent: float, rate: float, length: float | No
             break
         between = 0.0 if row.tokens is None or last.tokens is None else max(0.0, last.tokens - row.tokens)
         most = max(most, row.used + (between + spent) * rate)
-    return min(most, _MOST_USED)
+    return min(most, MOST_USED)
 
 
 def _used(
@@ -277,17 +246,11 @@ def _used(
     age = now - last.seen_at
     good_for = stale_after(length)
     if age > good_for:
-        text = f"Nothing was observed of it for {_hours(good_for)}: what is used of it counts as unknown."
+        text = f"Nothing was observed of it for {hours(good_for)}: what is used of it counts as unknown."
         return None, None, [Event(kind="stale", at=last.seen_at + good_for, text=text)]
     if spent is None or (spent and rate is None and age > FRESH_S):
         return None, None, []
     return counted, last.seen_at, _elsewhere(told, rate)
-
-
-def late_by(length: float | None) -> float:
-    """How late an observation of a window of that length may be, seconds."""
-    shortest, longest = _LATE_S
-    return shortest if length is None else max(shortest, min(longest, LATE * length))
 
 
 def stale_after(length: float | None) -> float:
@@ -307,126 +270,10 @@ def _elsewhere(told: Sequence[Seen], rate: float | None) -> list[Event]:
     if more <= max(_ELSEWHERE, ours / 2):
         return []
     text = (
-        f"{_percent(more)} more of it is used than went through here since the observation before: somebody else "
+        f"{percent(more)} more of it is used than went through here since the observation before: somebody else "
         "spends on this account, or a token counts for more than it did."
     )
     return [Event(kind="contradiction", at=last.seen_at, text=text)]
-
-
-@dataclass(slots=True)
-class _Known:
-    """What the observations of one window have said so far."""
-
-    rows: list[Seen] = field(default_factory=list)
-    length: float | None = None
-    reset: float | None = None
-    used: float | None = None
-    """As seen last."""
-    highest: float = 0.0
-
-    def take(self, row: Seen) -> None:
-        self.rows.append(row)
-        self.length = self.length if row.length_s is None else row.length_s
-        self.reset = self.reset if row.reset_at is None else row.reset_at
-        self.used = self.used if row.used is None else row.used
-        self.highest = max(self.highest, row.used or 0.0)
-
-
-def _segments(rows: Sequence[Seen]) -> tuple[list[list[Seen]], list[Event]]:
-    """The observations of each window by itself, and what befell between and within them."""
-    windows: list[_Known] = []
-    events: list[Event] = []
-    for row in rows:
-        current = windows[-1] if windows else _Known()
-        kind, text = _between(current, row) if current.rows else (None, "")
-        if kind is not None:
-            events.append(Event(kind=kind, at=row.seen_at, text=text))
-        if kind == "contradiction" and row.reset_at is not None and row.reset_at <= row.seen_at:
-            # Of a window that was over when it was seen: it came late, and says nothing of this one.
-            continue
-        anew = kind in ("reset", "early_reset", "plan_change")
-        if row.used is not None and row.used > 1 and (anew or current.highest <= 1):
-            text = f"{_percent(row.used)} of it is used: the provider let more through than all of it."
-            events.append(Event(kind="over", at=row.seen_at, text=text))
-        if row.status == "rejected" and (row.used is None or row.used < 1):
-            if row.used is not None and row.used < 1 - ROUNDING and current.highest < 1:
-                text = f"The provider rejects requests at {_percent(row.used)}: it is taken for used up."
-                events.append(Event(kind="contradiction", at=row.seen_at, text=text))
-            row = replace(row, used=1.0)
-        if anew or not windows:
-            windows.append(_Known())
-        windows[-1].take(row)
-    return [known.rows for known in windows], events
-
-
-def _between(current: _Known, row: Seen) -> tuple[EventKind | None, str]:
-    """What lies between the window so far and an observation after it."""
-    length, reset, used = current.length, current.reset, current.used
-    if length is not None and row.length_s is not None and abs(length - row.length_s) > _SAME_LENGTH * length:
-        return "plan_change", f"It is {_hours(row.length_s)} long now, and was {_hours(length)}: the plan is another."
-    fell = used is not None and row.used is not None and used - row.used > ROUNDING
-    emptied = fell and used is not None and row.used is not None and row.used <= max(_EMPTY, _EMPTIED * used)
-    if reset is not None and row.reset_at is not None and abs(row.reset_at - reset) > JITTER_S:
-        if row.seen_at >= reset - JITTER_S and row.reset_at > reset:
-            return "reset", "It began anew at its time."
-        if row.reset_at <= row.seen_at:
-            return "contradiction", "An observation of a window that is over came late: it is left out."
-        if fell:
-            return "early_reset", f"It began anew before its time: from {_percent(used)} to {_percent(row.used)}."
-        if (used or 0.0) <= _EMPTY:
-            return "reset", "It begins with its first use, which is now."
-        later = "later" if row.reset_at > reset else "earlier"
-        by = _hours(abs(row.reset_at - reset))
-        return "contradiction", f"Its reset is {by} {later} than was said before, and its use did not fall."
-    if reset is not None and row.reset_at is None and row.seen_at >= reset:
-        return "reset", "It began anew at its time."
-    if emptied:
-        return "early_reset", f"It began anew before its time: from {_percent(used)} to {_percent(row.used)}."
-    if fell:
-        text = (
-            f"Its use fell from {_percent(used)} to {_percent(row.used)} without a reset: an observation was late, or "
-            f"the provider gave something back. For {_hours(late_by(length))} the higher one counts."
-        )
-        return "jump_back", text
-    return None, ""
-
-
-def _skewed(row: Seen) -> Event:
-    text = "It was observed at a time that is yet to come: the clock went back. Until then this says nothing."
-    return Event(kind="clock_skew", at=row.seen_at, text=text)
-
-
-def _ordered(history: Iterable[Seen], most: int | None = None) -> list[Seen]:
-    """In the order in which they were made, without what is no number; the latest `most` of them."""
-    rows = sorted((row for row in history if math.isfinite(row.seen_at)), key=lambda row: row.seen_at)
-    return [row if _is_sane(row) else _sane(row) for row in (rows if most is None else rows[-most:])]
-
-
-def _is_sane(row: Seen) -> bool:
-    return (
-        (row.used is None or 0 <= row.used <= _MOST_USED)
-        and (row.reset_at is None or _is_time(row.reset_at, row.seen_at))
-        and (row.length_s is None or 0 < row.length_s <= _LONGEST_S)
-        and (row.tokens is None or 0 <= row.tokens < math.inf)
-    )
-
-
-def _sane(row: Seen) -> Seen:
-    return replace(
-        row,
-        used=row.used if row.used is not None and 0 <= row.used <= _MOST_USED else None,
-        reset_at=row.reset_at if row.reset_at is not None and _is_time(row.reset_at, row.seen_at) else None,
-        length_s=_length(row.length_s),
-        tokens=row.tokens if row.tokens is not None and 0 <= row.tokens < math.inf else None,
-    )
-
-
-def _is_time(at: float, near: float) -> bool:
-    return math.isfinite(at) and abs(at - near) <= _LONGEST_S
-
-
-def _length(length: float | None) -> float | None:
-    return length if length is not None and 0 < length <= _LONGEST_S else None
 
 
 def _last(values: Iterable[float | None]) -> float | None:
@@ -446,13 +293,3 @@ def _weighted_median(values: Sequence[tuple[float, float]]) -> float | None:
         if seen >= half:
             return value
     return None
-
-
-def _percent(share: float | None) -> str:
-    return "?" if share is None else f"{share * 100:.1f} percent"
-
-
-def _hours(seconds: float) -> str:
-    if seconds >= 2 * 86_400:
-        return f"{seconds / 86_400:.1f} days"
-    return f"{seconds / 3_600:.1f} hours" if seconds >= 3_600 else f"{seconds / 60:.0f} minutes"
