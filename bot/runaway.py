@@ -25,7 +25,7 @@ from register.errors import MusterError
 from register.queries import agent_messages, agents, continuations, questions, results, spending
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -93,7 +93,6 @@ class Breaker:
         Raises:
             RegisterError: the register cannot be used.
         """
-        runaway = self.services.settings.pacing.runaway
         async with self.services.store.read() as tx:
             there = await agents.every(tx)
             others = {row.name for row in there if not self.services.agents.is_ours(row)}
@@ -105,12 +104,8 @@ class Breaker:
             answered = [
                 each for each in await questions.answered(tx, kind=KIND, since=since) if each.agent not in others
             ]
-            found: dict[str, tuple[Runaway, Result | None]] = {}
-            if runaway is not None:
-                limit = Limit(tokens=runaway.tokens, usd=runaway.usd)
-                for row in rows.values():
-                    if row.name not in pending and (over := await self._over(tx, row, last.get(row.name), limit)):
-                        found[row.name] = (over, last.get(row.name))
+            watched = [row for row in rows.values() if row.name not in pending]
+            found = await self._over(tx, watched, last)
         for question in pending.values():
             if question.agent not in rows:
                 await self._withdraw(question, f"{question.agent} does not run any more.")
@@ -119,21 +114,31 @@ class Breaker:
                 await self._open(question.agent)
             else:
                 await self._pause(rows[question.agent], question)
-        for name, (over, result) in found.items():
-            await self._ask(rows[name], over, result)
+        for row, over in found:
+            await self._ask(row, over, last.get(row.name))
         for question in answered:
             if question.answer == "go":
                 await self.follow(question, "go")
             elif question.answer == SPOKEN:
                 await self._open(question.agent)
 
-    async def _over(self, tx: AsyncConnection, row: AgentRow, last: Result | None, limit: Limit) -> Runaway | None:
-        since = last.at if last is not None else row.started_at
-        if since is None:
-            return None
-        sums = await spending.since_result(tx, row.name, since, until=self.services.clock() + spending.AHEAD_S)
-        tokens = weighed(sums, self.services.settings.budgets.weights)
-        return breaker(Spent(tokens=tokens, usd=sums.usd), limit)
+    async def _over(
+        self, tx: AsyncConnection, rows: Sequence[AgentRow], last: Mapping[str, Result]
+    ) -> list[tuple[AgentRow, Runaway]]:
+        """Those of the agents that used too much since their last visible result."""
+        runaway = self.services.settings.pacing.runaway
+        since = [(row, last[row.name].at if row.name in last else row.started_at) for row in rows]
+        counted = [(row, at) for row, at in since if at is not None]
+        if runaway is None or not counted:
+            return []
+        asked = [(f"agent:{row.name}", at) for row, at in counted]
+        used = await spending.used_many(tx, asked, until=self.services.clock() + spending.AHEAD_S)
+        limit, weights = Limit(tokens=runaway.tokens, usd=runaway.usd), self.services.settings.budgets.weights
+        found = []
+        for (row, _), sums in zip(counted, used, strict=True):
+            if over := breaker(Spent(tokens=weighed(sums, weights), usd=sums.usd), limit):
+                found.append((row, over))
+        return found
 
     # --- pausing ------------------------------------------------------------------------------------------------
 
