@@ -47,6 +47,8 @@ log = structlog.get_logger(__name__)
 
 #: What the egress said of whom nothing leaves holds so long, seconds.
 _HELD_S = 2.0
+#: Whoever asked for a task is answered what became of it by now; so soon after that it is not said again, seconds.
+ANSWERED_S = 5.0
 #: Who starts agents for tasks.
 IDENTITY = "muster:dispatch"
 #: What moves the time at which a task begins by less than this is not told again: a share of the wait, and seconds.
@@ -184,7 +186,10 @@ class Handing:
         )
         if not is_turn:
             given = task_words.given(task)
-            await self.services.task_steps.tell(tx, task, f"given/{task.attempt}", given, also=row)
+            answered = self.services.clock() - task.created_at < ANSWERED_S
+            await self.services.task_steps.tell(
+                tx, task, f"given/{task.attempt}", given, also=row, in_thread_alone=answered
+            )
         return True
 
     def handed_over(self, agent: str) -> None:
@@ -268,7 +273,8 @@ class Handing:
         last = await tasks.last_told(tx, task.id)
         if last is not None and not worth_telling(last.decision or {}, wait, last.at, now):
             return
-        text = task_words.waiting(task, wait, now, self.services.settings.timezone)
+        answered = last is None and now - task.created_at < ANSWERED_S
+        text = None if answered else task_words.waiting(task, wait, now, self.services.settings.timezone)
         await self.services.task_steps.told_wait(tx, task, text, wait.look_at)
 
     def told(self) -> None:

@@ -257,16 +257,25 @@ class TaskSteps:
         return None if task.assigned is None else await agents.get(tx, task.assigned)
 
     async def tell(
-        self, tx: AsyncConnection, task: Task, what: str, text: str, *, also: AgentRow | None = None
+        self,
+        tx: AsyncConnection,
+        task: Task,
+        what: str,
+        text: str,
+        *,
+        also: AgentRow | None = None,
+        in_thread_alone: bool = False,
     ) -> None:
-        """Say something of a task where it was asked for, and in an agent's thread; once per `what`."""
+        """Say something of a task where it was asked for, and in the thread of the agent `also`; once per `what`."""
         services = self.services
         teller = services.agents.teller
         thread = None
         if also is not None:
             thread = await teller.conversation(tx, also, "")
             await teller.note(tx, also, f"task/{task.id}/{what}/thread", text)
-        if task.connector is None or task.conversation is None or thread == (task.connector, task.conversation):
+        if in_thread_alone or task.connector is None or task.conversation is None:
+            return
+        if thread == (task.connector, task.conversation):
             return
         place = Place(task.connector, conversation=task.conversation)
         can = services.capabilities(place.connector)
@@ -274,9 +283,10 @@ class TaskSteps:
         for outbound in teller.speaker.say(f"task/{task.id}/{what}", said, place, can, priority=Priority.REPLY):
             await outbox.put(tx, outbound, services.clock())
 
-    async def told_wait(self, tx: AsyncConnection, task: Task, text: str, look_at: float | None) -> None:
-        """Say that a task waits, and write down what was said."""
+    async def told_wait(self, tx: AsyncConnection, task: Task, text: str | None, look_at: float | None) -> None:
+        """Say that a task waits, and write down what was said; without a text it was said elsewhere."""
         now = self.services.clock()
         decision = {"look_at": look_at, "why": task.why}
         await tasks.tell(tx, Step(task=task.id, at=now, state="told", reason=task.reason, decision=decision))
-        await self.tell(tx, task, f"waits/{now:.3f}", text)
+        if text is not None:
+            await self.tell(tx, task, f"waits/{now:.3f}", text)

@@ -55,6 +55,8 @@ async def test_a_task_goes_to_a_free_agent_and_ends_with_its_cost(home: House) -
         assert "It works now." in last
         assert re.search(r"Projected .*tokens.*, used .*tokens", last), last
         assert "is done" in await home.heard(ROOM, f"Task `{name}` is done")
+        told = [text for text in home.chat.texts(ROOM) if name in text]
+        assert len(told) == 2, f"the answer, and the end: {told}"
         found = await task_of(home, name)
         assert (found.state, found.assigned, found.attempt, found.summary) == ("done", "coder0", 1, "It works now.")
         assert found.actual_tokens is not None
@@ -181,6 +183,7 @@ async def test_a_task_nobody_can_do_says_so_and_is_refused_at_its_deadline(home:
     async with home.open():
         said = await home.ask("!task add 'do it' --role research --deadline 2s")
         assert "No agent has the role research." in said
+        assert not [text for text in home.chat.texts(ROOM) if "waits" in text]
         assert "its deadline is past" in await home.heard(ROOM, "is refused")
         assert (await task_of(home, id_in(said))).state == "failed"
 
