@@ -161,19 +161,23 @@ class Reports:
 
     async def run(self) -> None:
         """Look at the windows whenever they changed, until cancelled: what passes a share is told at once."""
-        with contextlib.suppress(MusterError):
-            await self.arrange()
         changed = asyncio.Event()
         if self.services.pace is not None:
             self.services.pace.on_change(changed.set)
+        with contextlib.suppress(MusterError):
+            await self.arrange()
         while True:
             await changed.wait()
             changed.clear()
             # It is tried again by the next sweep, whatever it was.
-            with contextlib.suppress(MusterError):
+            try:
                 async with self._turn:
                     budget = next(each for each in await self.schedules() if each.kind == "budget")
                     await self._cross(budget, self.services.clock())
+            except MusterError as error:
+                log.info("report.not_looked", reason=str(error))
+            except Exception:
+                log.exception("report.not_looked")
             await asyncio.sleep(_PAUSE)
 
     async def _due(self, planned: Schedule, since: float, now: float) -> Due | None:

@@ -73,7 +73,7 @@ async def test_a_schedule_that_cannot_be_is_refused_with_the_way_out(home: House
 async def test_a_report_is_a_reply_with_a_picture_beside_it(home: House) -> None:
     assert home.orchestrator is not None
     services = home.orchestrator.services
-    pace = SetPace(services.clock)
+    pace = SetPace(services.clock, services.pace)
     services.pace = pace
     pace.put("account:sim/5h", 0.4)
     said = await home.ask("!report budget", sender=OPERATOR)
