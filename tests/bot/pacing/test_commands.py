@@ -246,3 +246,19 @@ async def test_a_provider_that_makes_up_windows_does_not_fill_the_room(tmp_path:
         snapshot = await orchestrator.services.pace.snapshot()
         assert len(snapshot.standings) == 24
         assert "account:main/w39" in snapshot.standings
+
+
+async def test_the_egress_holds_a_share_once_it_is_learned_what_a_token_is(home: House, clock: Clock) -> None:
+    async with home.open() as orchestrator:
+        await home.launch("coder0")
+        resets = clock() + 4 * 86_400
+        await observed(home, 0.6, resets)
+        # A token is a thousandth of the window: 20 percent of it are 200 tokens.
+        await observed(home, 0.7, resets, tokens=100.0)
+        orchestrator.services.pace.renew()
+        assert await orchestrator.services.outlet.push()
+        (share,) = [each for each in (await orchestrator.services.outlet.standing())["limits"] if each["account"]]
+        assert (share["scope"], share["account"], share["limit"]) == ("agent:coder0", "main", 200)
+        await home.ask("!send coder0 hello")
+        said = await home.heard(await home.thread("coder0"), "0 of 200 tokens per 7d used")
+        assert "`!budget authorize agent:coder0 AMOUNT`" in said
