@@ -116,7 +116,7 @@ class Reports:
             now: seconds since the epoch; None: as the clock says.
 
         Raises:
-            MusterError: some of it could not be posted; the next sweep tries it again.
+            Exception: some of it could not be posted; the next sweep tries it again.
         """
         async with self._turn:
             at = self.services.clock() if now is None else now
@@ -124,16 +124,16 @@ class Reports:
             self._arrange(planned)
             await self._remember_downs(at)
             since = await self._since(planned, at)
-            failures: list[MusterError] = []
+            failures: list[Exception] = []
             for each in planned:
                 try:
                     if each.kind == "budget":
                         await self._cross(each, at)
                     elif (due := await self._due(each, since.get(each.kind, at), at)) is not None:
                         await self._post(due, at)
-                except MusterError as error:
+                except Exception as error:
                     # One kind that cannot be gathered keeps no other from being posted.
-                    log.warning("report.not_posted", kind=each.kind, reason=str(error))
+                    log.warning("report.not_posted", kind=each.kind, reason=repr(error))
                     failures.append(error)
             self._swept_at = at
             if failures:

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import select
 
+from bot.reports import gathering
 from connectors.messages import Capabilities
 from register.queries import restores, spending
 from register.schema import findings, outbox
@@ -344,3 +345,17 @@ async def test_the_curve_shows_when_it_was_used(room: Newsroom) -> None:
     (panel,) = room.canvas.figures[0].panels
     hours = [(round(at / 3600), round(share)) for at, share in panel.used]
     assert hours == [(0, 0), (34, 0), (35, 20), (58, 20), (59, 60), (81, 60)]
+
+
+async def test_one_kind_that_fails_keeps_no_other_from_being_posted(
+    room: Newsroom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a fault of ours would, in what the first kind is made of."""
+    monkeypatch.setattr(gathering, "_with_work", None)
+    await room.schedule("fleet", "0 9 * * *", set_at="2026-11-23 08:00")
+    with pytest.raises(TypeError):
+        await room.sweep("2026-11-23 09:00")
+    assert [text.split("**")[1] for text in await room.posted()] == ["The fleet"]
+    monkeypatch.undo()
+    await room.sweep("2026-11-23 09:01")
+    assert [text.split("**")[1] for text in await room.posted()] == ["The fleet", "Daily report"]
