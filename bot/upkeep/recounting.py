@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from bot.upkeep.forgetting import KEEP_ROWS
 from register.crashpoints import declare
 from register.queries import rollup
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from register.store import Store
 
 log = structlog.get_logger(__name__)
@@ -26,13 +29,18 @@ class Recount:
     """Goes from the newest day to the oldest of which rows are kept, and begins again."""
 
     store: Store
+    clock: Callable[[], float]
     _before: int | None = None
 
     async def next(self) -> None:
         """Count the next days. What is wrong is put right, and told in the log."""
         for _ in range(DAYS):
             async with self.store.read() as tx:
-                day = self._before = await rollup.day_before(tx, self._before)
+                day = await rollup.day_before(tx, self._before)
+                if day is not None and day <= rollup.day_of(self.clock() - KEEP_ROWS):
+                    # A row that came when the others of its day were forgotten, or that a clock without a battery made.
+                    day = None
+                self._before = day
                 wrong = [] if day is None else await rollup.differences(tx, day)
             if day is None:
                 return

@@ -141,22 +141,18 @@ def _merged(rows: Iterable[Row]) -> list[Row]:
 
 
 async def day_before(tx: AsyncConnection, day: int | None) -> int | None:
-    """The last day before `day` of which there is anything, as long as its rows are kept; None: there is none.
+    """The last day before `day` of which there are rows; None: there is none.
+
+    Days without rows are left alone: theirs were forgotten, and their sums are all that is known.
 
     Args:
         tx: to read from.
         day: None: the last of all. Days are asked for one by one, since a clock that was set wrong may have left years
             between two of them.
     """
-    first = await tx.scalar(select(func.min(ledger.c.ended_at)))
-    if first is None:
-        return None
-    ended, hours = select(func.max(ledger.c.ended_at)), select(func.max(spending.c.hour))
-    if day is not None:
-        ended, hours = ended.where(ledger.c.ended_at < float(day * DAY)), hours.where(spending.c.hour < day * _HOURS)
-    last, hour = await tx.scalar(ended), await tx.scalar(hours)
-    found = max(-1 if last is None else day_of(last), -1 if hour is None else hour // _HOURS)
-    return found if found >= day_of(first) else None
+    ended = select(func.max(ledger.c.ended_at))
+    last = await tx.scalar(ended if day is None else ended.where(ledger.c.ended_at < float(day * DAY)))
+    return None if last is None else day_of(last)
 
 
 async def differences(tx: AsyncConnection, day: int) -> list[Difference]:

@@ -33,7 +33,7 @@ async def test_all_days_are_counted_in_time_from_the_newest_on(paths: Paths, mon
     store = await opened(paths, 5)
     async with store.write(STEP) as tx:
         await tx.execute(delete(spending_table))
-    recount, counted = Recount(store), []
+    recount, counted = Recount(store, lambda: NOON + 9 * DAY), []
     for _ in range(3):
         with capture_logs() as told:
             await recount.next()
@@ -55,6 +55,23 @@ async def test_all_days_are_counted_in_time_from_the_newest_on(paths: Paths, mon
     await store.close()
 
 
+async def test_what_comes_late_takes_no_sums_away_of_rows_that_were_forgotten(paths: Paths) -> None:
+    store = await opened(paths, 3)
+    now = NOON + 402.7 * DAY
+    for _ in range(3):
+        await forgetting.sweep(store, paths, lambda: now)
+    async with store.write(STEP) as tx:
+        # One of a day whose rows are gone, and one of a machine that did not know what time it was.
+        late = [row(8, ended_at=NOON + DAY + 1), row(9, ended_at=1000.0)]
+        await ledger.add(tx, late)
+    recount = Recount(store, lambda: now)
+    for _ in range(2):
+        await recount.next()
+    async with store.read() as tx:
+        assert (await spending.used(tx, "all", 0.0)).requests == 5
+    await store.close()
+
+
 @pytest.mark.parametrize("place", ["spending.recount.before", "spending.recount.after"])
 def test_killed_at_this_place_a_day_has_its_old_sums_or_right_ones(paths: Paths, place: str) -> None:
     async def broken() -> None:
@@ -66,7 +83,7 @@ def test_killed_at_this_place_a_day_has_its_old_sums_or_right_ones(paths: Paths,
     async def look(*, mend: bool) -> int:
         store = await Store.open(paths.register_url)
         if mend:
-            await Recount(store).next()
+            await Recount(store, lambda: NOON + 9 * DAY).next()
         async with store.read() as tx:
             found = (await spending.used(tx, "all", 0.0)).requests
         await store.close()
