@@ -23,6 +23,7 @@ from bot.lock import holder, only_one
 from bot.registers import open_register
 from register import leases
 from register.errors import RegisterAway, RegisterError
+from register.fence import elapsed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -41,7 +42,7 @@ LOOK = 1.0
 Move = Literal["wait", "lead", "end"]
 
 
-def move(lease: Lease | None, now: float, *, ours: bool, locked: bool) -> Move:
+def move(lease: Lease | None, now: float, *, ours: bool, locked: bool, watched: bool = True) -> Move:
     """What follows from what is seen: to wait, to lead, or to end the process of this installation that is silent.
 
     Args:
@@ -49,22 +50,31 @@ def move(lease: Lease | None, now: float, *, ours: bool, locked: bool) -> Move:
         now: the time by which it runs out.
         ours: it is of this installation.
         locked: a process of this installation holds its lock.
+        watched: the register was there for so long that whoever leads would have renewed it. When a server comes back
+            after an outage, the lease has run out for everybody, and the leader is to have it again.
     """
-    vacant = lease is None or lease.until <= now
+    let_go = lease is None or lease.until == tenure.LET_GO
+    vacant = let_go or (watched and lease is not None and lease.until <= now)
     if locked:
         # One that just let go of its lease is about to let go of the lock, too.
-        silent = lease is not None and ours and vacant and lease.until != tenure.LET_GO
+        silent = ours and vacant and not let_go
         return "end" if silent else "wait"
     return "lead" if vacant or ours else "wait"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Standby:
     paths: Paths
     settings: Settings
     environ: Mapping[str, str]
     say: Callable[[str], None]
     """Tells the person at the terminal, or the log."""
+    steady: Callable[[], float] = elapsed
+    """Seconds since any moment, however the clock is set."""
+    _watched_from: float = 0.0
+    """Since when the register was there each time that it was looked at."""
+    _blind: bool = False
+    """It was not there the last time."""
 
     async def wait(self, stop: asyncio.Event) -> bool:
         """Wait until this one may try to lead. False: it was told to stop.
@@ -77,6 +87,7 @@ class Standby:
         store = await self._open(stop)
         if store is None:
             return False
+        self._watched_from = self.steady()
         try:
             with only_one(self.paths.standby_lock, note=await self._leader(store)):
                 self.say(f"Muster stands by here (process {os.getpid()}). {await self._leader(store)}")
@@ -114,11 +125,15 @@ class Standby:
                 lease = await leases.find(tx, tenure.NAME)
                 now = await tenure.time_of(tx, store, lambda: 0.0)
         except RegisterError as error:
-            log.info("standby.saw_nothing", reason=str(error))
+            if not self._blind:
+                log.warning("standby.sees_nothing", reason=str(error))
+            self._blind, self._watched_from = True, self.steady()
             return False
+        self._blind = False
+        watched = self.steady() - self._watched_from >= tenure.SHARED_DURATION
         ours = lease is not None and lease.owner.endswith(tenure.whereabouts(self.paths.state))
         locked = holder(self.paths.lock)
-        match move(lease, now, ours=ours, locked=locked is not None):
+        match move(lease, now, ours=ours, locked=locked is not None, watched=watched):
             case "lead":
                 return True
             case "end":

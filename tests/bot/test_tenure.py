@@ -173,6 +173,11 @@ def test_who_stands_by_leads_when_it_may_and_ends_only_who_is_silent_in_its_own_
         (100.0, False, True, "wait"),  # somebody of ours is just starting
     ]:
         assert move(lease, now, ours=ours, locked=locked) == follows, (now, ours, locked)
+    # The server was away for longer than any lease: its leader is to have it again, and is not ended.
+    assert move(lease, 200.0, ours=False, locked=False, watched=False) == "wait"
+    assert move(lease, 200.0, ours=True, locked=True, watched=False) == "wait"
+    assert move(lease, 200.0, ours=True, locked=False, watched=False) == "lead"
+    assert move(let_go, 1.0, ours=False, locked=False, watched=False) == "lead"
     assert move(None, 0.0, ours=False, locked=False) == "lead"
     assert move(let_go, 0.0, ours=True, locked=True) == "wait", "it is about to end"
     assert move(let_go, 1.0, ours=False, locked=False) == "lead"

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bot import tenure
 from bot.lock import holder
 from bot.paths import Paths
 from fleet import lock
 from tests.operator_client import body, relation
+from tests.postgres import Postgres
 from tests.whole.installation import KEY, LIMIT, Installation, installation, replies_to
 
 if TYPE_CHECKING:
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 
     from fleet.sim.provider import Provider
     from tests.operator_client import Event
-    from tests.postgres import Postgres
     from tests.synapse import Synapse
 
 pytestmark = pytest.mark.synapse
@@ -64,6 +65,7 @@ async def pair(
                 if each.process is not None:
                     with contextlib.suppress(ProcessLookupError):
                         each.process.send_signal(signal.SIGCONT)
+            await first.kill()
             await second.close()
 
 
@@ -301,6 +303,35 @@ async def test_a_leader_of_the_same_installation_that_is_stopped_is_ended_and_fo
         assert "idle" in await second.reply(commands[-1])
         assert host_of(second, "coder0") == host
         await balance(second, commands)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("apart", [True, False])
+async def test_after_an_outage_of_the_server_the_leader_leads_on(
+    tmp_path: Path, synapse: Synapse, models: Provider, apart: bool
+) -> None:
+    server = Postgres()
+    try:
+        await server.started()
+        url = server.url(await server.database())
+        async with pair(tmp_path, synapse, models, url, apart=apart) as (first, second):
+            await second.start(ready=False)
+            await stands_by(second)
+            assert first.process is not None
+            leader = first.process.pid
+            server.kill()
+            await asyncio.sleep(tenure.SHARED_DURATION + 2.0)
+            command = await first.ana.say(first.room, "!whoami")
+            await server.started()
+            await first.reply(command)
+            # Long enough for one that stands by to lead, if it would.
+            await asyncio.sleep(tenure.SHARED_DURATION / 2)
+            await stands_by(second)
+            assert first.process.pid == leader
+            assert first.process.returncode is None
+            assert said(await first.ana.events(first.room), "Muster is led by") == []
+    finally:
+        server.remove()
 
 
 @pytest.mark.soak
