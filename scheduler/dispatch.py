@@ -109,7 +109,7 @@ class Hands(Protocol):
         """Tell that a task is refused."""
 
     async def waits(self, tx: AsyncConnection, task: Task, wait: Wait) -> None:
-        """Tell that a task waits, or for how long by now, if that is worth a message."""
+        """Tell that a task, as it stood before, waits so by now, if that is worth a message."""
 
     def told(self) -> None:
         """What was told is committed."""
@@ -135,6 +135,7 @@ class Dispatcher:
     _past_at: float = 0.0
     _learned: dict[tuple[str | None, str | None, str | None, str], Learned] = field(default_factory=dict)
     _not_started: dict[tuple[str, str], tuple[float, Wait]] = field(default_factory=dict)
+    _changes: int = 0
     _decided: tuple[object, float, float | None] | None = None
     """What all waited on when it was found that all must wait, when that was, and when to look again."""
 
@@ -146,12 +147,12 @@ class Dispatcher:
         """A task ended, so that there is more to learn from."""
         self._past.clear()
         self._learned.clear()
-        self._decided = None
+        self._change()
 
     def opened(self) -> None:
         """A window is not what it was: what could not be started may be."""
         self._not_started.clear()
-        self._decided = None
+        self._change()
         self.wake()
 
     async def run(self) -> None:
@@ -197,6 +198,7 @@ class Dispatcher:
 
     async def _step(self) -> bool:
         """Decide and do one step; False: there is none."""
+        changes = self._changes
         self.look_at = None
         async with self.store.read() as tx:
             heads = {task.id: task for task in await tasks.lane_heads(tx)}
@@ -223,9 +225,16 @@ class Dispatcher:
             case None:
                 await self._wait(heads, decision.waits, view.now)
                 self.look_at = decision.look_at
-                self._decided = (waited_on, view.now, decision.look_at)
+                if self._changes == changes:
+                    # Otherwise something opened while this was decided on what was before.
+                    self._decided = (waited_on, view.now, decision.look_at)
                 return False
         return True
+
+    def _change(self) -> None:
+        """What was decided is to be decided anew, also where that is under way."""
+        self._changes += 1
+        self._decided = None
 
     def _stands(self, waited_on: object) -> bool:
         """Whether nothing that matters changed since all had to wait; then the windows need not be asked."""
@@ -393,7 +402,7 @@ class Dispatcher:
                 if wait.cost is not None:
                     values |= {"projected_tokens": wait.cost.tokens, "projected_usd": wait.cost.usd}
                 if await tasks.change(tx, task.id, only=["queued"], now=now, step=task.why != wait.why, **values):
-                    await self.hands.waits(tx, replace(task, **values), wait)
+                    await self.hands.waits(tx, task, wait)
         self.hands.told()
 
 
