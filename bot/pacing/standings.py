@@ -13,7 +13,7 @@ from budget.pacing import Authorization, Standing, settled
 from budget.reserve import Reserve, together
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from bot.pacing.facts import Facts, UnderWay
     from budget.lines import Cause, Unit
@@ -68,15 +68,18 @@ def stand(
         if line is not None and line.drawn_at > now + JITTER_S:
             skewed.append(line)
             line = None
-        if line is None:
+        if line is None or (spread and _is_flat(line)):
             line = redrawn(window, None, now, policy)
             assert line is not None
-            fresh.append(line)
-        found[window.key] = _standing(window, line, facts, spread=spread)
-    if not spread:
-        return Drawn(standings=found, gone=tuple(sorted(lines)))
+            fresh.append(line if spread else _flat(line))
+        found[window.key] = _standing(window, line if spread else _flat(line), facts)
     anew = {key for key, each in found.items() if cause is not None and scope in (None, each.window.scope)}
-    drawn = _settle(found, fresh, now, policy, cause, anew)
+
+    def settle(standing: Standing, cause: Cause | None) -> Standing | None:
+        made = settled(standing, now, policy, cause=cause)
+        return made if made is None or spread else replace(made, line=_flat(made.line))
+
+    drawn = _settle(found, fresh, settle, cause, anew)
     return Drawn(
         standings=found,
         fresh=tuple(fresh),
@@ -90,8 +93,7 @@ def stand(
 def _settle(
     found: dict[str, Standing],
     fresh: list[Line],
-    now: float,
-    policy: Policy,
+    settle: Callable[[Standing, Cause | None], Standing | None],
     cause: Cause | None,
     anew: Collection[str],
 ) -> dict[str, float]:
@@ -104,7 +106,7 @@ def _settle(
     new = {line.window for line in fresh}
     again: set[str] = set()
     for key, standing in list(found.items()):
-        made = settled(standing, now, policy, cause=cause if key in anew and key not in new else None)
+        made = settle(standing, cause if key in anew and key not in new else None)
         if made is None:
             continue
         before = {each.id: each.drawn for each in standing.authorizations}
@@ -120,7 +122,7 @@ def _settle(
         if standing.window.scope not in again:
             continue
         if key not in new:
-            made = settled(standing, now, policy, cause="authorization")
+            made = settle(standing, "authorization")
             if made is not None:
                 for each in made.authorizations:
                     drawn[each.id] = max(drawn.get(each.id, 0.0), each.drawn)
@@ -146,12 +148,19 @@ def _used_up(rows: Sequence[AuthorizationRow], drawn: Mapping[str, float]) -> It
             yield row.id
 
 
-def _standing(window: Window, line: Line, facts: Facts, *, spread: bool) -> Standing:
+def _flat(line: Line) -> Line:
+    """The same without a spread: all of the limit may be used at any time."""
+    return replace(line, level=max(line.limit, line.drawn_used), ahead=0.0)
+
+
+def _is_flat(line: Line) -> bool:
+    """Whether it was drawn while there was no spread."""
+    return line.level is not None and line.level >= line.limit > line.drawn_used and line.resets_at is not None
+
+
+def _standing(window: Window, line: Line, facts: Facts) -> Standing:
     on = [each for each in facts.under_way if _draws(window, each, facts)]
     held = together(_in_unit(window, each) for each in on)
-    if not spread:
-        # Without an end to spread up to, all of the limit may be used at any time.
-        line = replace(line, resets_at=None, limit=window.known_limit, drawn_used=0.0)
     return Standing(
         window=window,
         line=line,

@@ -141,6 +141,8 @@ def _against(standing: Standing, snapshot: Snapshot) -> str:
     if standing.line.resets_at is None:
         return "and no line: it has no end to spread it up to."
     line, used = line_at(standing.line, snapshot.now), window.known_use or 0.0
+    if (standing.line.level or 0.0) >= standing.line.limit:
+        return f"of which all may be used at any time ({amounts.amount(window.known_limit, window.unit)})."
     off = used - line
     by = amounts.amount(abs(off), window.unit)
     where = "on the line"

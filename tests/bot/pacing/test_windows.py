@@ -174,7 +174,6 @@ def test_a_line_runs_from_what_is_used_to_the_limit_at_the_end() -> None:
 def test_without_a_spread_all_of_a_limit_may_be_used_at_any_time() -> None:
     found = facts(held("host", 24e6), used=6e6)
     drawn = stand(found, drawn_at(found, MONDAY), POLICY, spread=False)
-    assert drawn.fresh == ()
     assert admissible(only(drawn), "low", NOON, POLICY) == 18e6
 
 
@@ -309,3 +308,32 @@ def test_nothing_lifts_a_providers_quota() -> None:
     rows = [authorization("account:main", 0.5, "share")]
     (limit,) = told(facts(share, quotas=[quota(used=0.5)], used=100_000, authorizations=rows))
     assert limit.lift == 0
+
+
+def test_without_a_spread_an_authorization_is_used_up_beyond_the_limit_and_not_given_again() -> None:
+    rows = [authorization("host", 5e6, until=NOON + 5 * DAY)]
+    limit = held("host", 24e6)
+
+    def flat(found: Facts, lines: dict[str, Line]) -> Drawn:
+        return stand(found, lines, POLICY, spread=False)
+
+    before = flat(facts(limit, used=23e6, authorizations=rows), {})
+    assert before.drawn == {}, "what is used within the limit uses nothing up"
+    lines = {line.window: line for line in before.fresh}
+    over = flat(facts(limit, used=27e6, authorizations=rows), lines)
+    assert over.drawn["a1"] == pytest.approx(3e6)
+    lines = {line.window: line for line in over.fresh}
+    left = [authorization("host", 5e6, until=NOON + 5 * DAY, drawn=over.drawn["a1"])]
+    found = facts(limit, used=27e6, authorizations=left)
+    (told_,) = enforced([HOST], found, flat(found, lines).standings, POLICY)
+    assert told_.lift == pytest.approx(5e6), "2M more than what was used"
+    found = facts(limit, used=24e6, authorizations=left, now=NOON + DAY)
+    (told_,) = enforced([HOST], found, flat(found, lines).standings, POLICY)
+    assert told_.lift == pytest.approx(2e6)
+
+
+def test_a_spread_that_is_switched_on_draws_the_lines_anew() -> None:
+    found = facts(held("host", 24e6), used=6e6)
+    off = {line.window: line for line in stand(found, {}, POLICY, spread=False).fresh}
+    (line,) = stand(found, off, POLICY).fresh
+    assert line_at(line, NOON) == 6e6
