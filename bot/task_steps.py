@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from bot.services import Services
     from bot.settings import Settings
+    from budget.dispatch import Wait
     from register.queries.agents import AgentRow
     from register.queries.questions import Question
     from register.queries.spending import Sums
@@ -283,10 +284,10 @@ class TaskSteps:
         for outbound in teller.speaker.say(f"task/{task.id}/{what}", said, place, can, priority=Priority.REPLY):
             await outbox.put(tx, outbound, services.clock())
 
-    async def told_wait(self, tx: AsyncConnection, task: Task, text: str | None, look_at: float | None) -> None:
+    async def told_wait(self, tx: AsyncConnection, task: Task, text: str | None, wait: Wait) -> None:
         """Say that a task waits, and write down what was said; without a text it was said elsewhere."""
         now = self.services.clock()
-        decision = {"look_at": look_at, "why": task.why}
-        await tasks.tell(tx, Step(task=task.id, at=now, state="told", reason=task.reason, decision=decision))
+        decision = {"look_at": wait.look_at, "why": wait.why}
+        await tasks.tell(tx, Step(task=task.id, at=now, state="told", reason=wait.text, decision=decision))
         if text is not None:
             await self.tell(tx, task, f"waits/{now:.3f}", text)
