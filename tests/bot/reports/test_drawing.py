@@ -60,8 +60,8 @@ async def test_four_windows_are_a_small_picture_that_a_phone_shows(painter: Pain
 async def test_words_are_never_formulas(painter: Painter) -> None:
     """What is no formula of matplotlib's would otherwise be an error, and no picture at all."""
     hostile = Panel(
-        title="$\\frac{", note="$x_2$ \\undefined", length=10.0, now=5.0, used=[(0.0, 0.0), (5.0, 40.0)],
-        even=[(0.0, 0.0), (10.0, 100.0)], band=None, ticks=[(1.0, "$}"), (2.0, "\x1b[31m")],
+        title="$\\frac{$", note="$x_2$ $\\undefined$", length=10.0, now=5.0, used=[(0.0, 0.0), (5.0, 40.0)],
+        even=[(0.0, 0.0), (10.0, 100.0)], band=None, ticks=[(1.0, "$}$"), (2.0, "\x1b[31m")],
     )  # fmt: skip
     assert await painter.picture(Figure(panels=[hostile])) is not None
 

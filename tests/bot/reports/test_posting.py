@@ -188,6 +188,17 @@ async def test_a_clock_that_jumps_a_year_back_posts_nothing_of_the_past(room: Ne
     assert len(await room.posted()) == 1, "what was posted stays posted"
 
 
+async def test_a_schedule_that_was_first_seen_in_a_wrong_year_holds_in_the_right_one(
+    store: Store, tmp_path: Path
+) -> None:
+    ahead = Newsroom(store, tmp_path, settings=DAILY, started_at=at("2027-11-23 08:00"))
+    await ahead.sweep("2027-11-23 08:01")
+    await ahead.sweep("2026-11-23 12:00")
+    assert await ahead.posted() == [], "nothing of the days before"
+    await ahead.sweep("2026-11-24 09:00")
+    assert len(await ahead.posted()) == 1
+
+
 # --- after a restore ---------------------------------------------------------------------------------------------
 
 
