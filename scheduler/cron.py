@@ -3,7 +3,7 @@
 Five fields (minute, hour, day of the month, month, day of the week) as crontab(5) has them: `*`, numbers, names
 (``mon``, ``jan``), ranges, steps and lists; both 0 and 7 are Sunday. Where both a day of the month and one of the week
 are given, either will do. Beyond crontab(5): ``L`` is the last day of the month, and days of the week may run over the
-weekend (``fri-mon``).
+weekend (``fri-mon``). APScheduler's own reading of such lines is not used: it counts 0 as Monday.
 
 Each minute of the wall clock that fits comes once. Where clocks are put forward over it, it comes at the moment that
 they are; where they are put back over it, it comes the first time.
