@@ -17,14 +17,16 @@ from bot.commands.lines import command_line
 from bot.errors import UserError
 from bot.homes import AgentElsewhere
 from bot.keeping import Keeper
+from bot.operators import is_person
 from bot.reviving import Turnstile
 from bot.wishes import Wishes
 from fleet import journal, lifecycle, liveness, sweep
+from fleet.attempts import task_of
 from fleet.errors import FleetError
 from fleet.events import Position
 from register.crashpoints import declare
 from register.errors import is_away
-from register.queries import agent_messages, agents, approvals
+from register.queries import agent_messages, agents, approvals, continuations, results
 from register.queries.agent_messages import AgentMessage
 
 if TYPE_CHECKING:
@@ -334,7 +336,10 @@ class Agents:
             updated_at=now,
             give_up_at=now + self.give_up_after,
         )
-        await agent_messages.add(tx, message)
+        if await agent_messages.add(tx, message) and is_person(by) and task_of(message_id) is None:
+            # Somebody looked at it.
+            await continuations.drop(tx, row.name, f"{by} wrote to it")
+            await results.note(tx, row.name, "answer", now)
         return message
 
     async def cancel(self, row: AgentRow, turn: str | None = None) -> bool:
