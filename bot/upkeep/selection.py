@@ -28,7 +28,9 @@ REGISTER: Final = "register.db"
 CONFIGURATION: Final = ("muster.yaml", "roster.yaml", "roles")
 #: In the state folder, and never in a backup: of this machine or this moment, or made anew. The egress's ledger and the
 #: emergency stop are not rolled back: what was used was used.
-_LEFT: Final = frozenset({"run", "versions", "current", "backups", "workspaces", "egress", "estop", "standby.lock"})
+_LEFT: Final = frozenset(
+    {"run", "versions", "current", "backups", "workspaces", "egress", "estop", "standby.lock", "drawing"}
+)
 #: A copy of that ledger goes in for the record, under this name.
 LEDGER: Final = "egress-ledger.db"
 #: In an agent's folder. The first of them holds the key that its runtime was given.
