@@ -63,7 +63,8 @@ async def desk(folder: Path, now: float) -> Any:
         await agent_messages.add(tx, message(message_id, now))
 
     agents_ = SimpleNamespace(
-        teller=teller, send=send, in_turn=lambda _: False, look_again=lambda _: None, bring_mail=lambda _: None, is_ours=lambda _: True,
+        teller=teller, send=send, in_turn=lambda _: False, look_again=lambda _: None, bring_mail=lambda _: None,
+        is_ours=lambda _: True,
         wishes=None,
     )  # fmt: skip
     pacing = Pacing.model_validate({"runaway": {"tokens": "100k"}, "stagger": "1s"})
