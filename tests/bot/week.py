@@ -110,6 +110,8 @@ class Week:
 
     async def advance(self, to: float) -> None:
         """Let time go by until `to`, and everything happen that is due meanwhile."""
+        # What was done since the last stop has its consequences at its own time.
+        await self._round()
         while (due := await self._due(to)) < to:
             await self._stop(due)
         await self._stop(to)
@@ -122,6 +124,10 @@ class Week:
         # What took long here is past already.
         self.clock.set(max(at, self.clock()))
         self.stops.append(at)
+        await self._round()
+
+    async def _round(self) -> None:
+        """What timers would do about now."""
         services = self.orchestrator.services
         await self.quiet()
         await services.pace.redraw()
