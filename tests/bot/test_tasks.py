@@ -92,6 +92,7 @@ async def test_a_task_whose_agent_says_nothing_waits_for_an_operators_word(home:
         assert "is done, and waits for nobody's word" in refused
 
 
+@pytest.mark.slow
 async def test_what_an_agent_says_is_blocked_waits_and_goes_on_in_its_thread(home: House) -> None:
     async with home.open():
         thread = await home.launch("coder0")
@@ -110,6 +111,7 @@ async def test_an_agent_without_a_task_ends_none(home: House) -> None:
         assert "task_done status=done | refused" in await home.ask("!audit")
 
 
+@pytest.mark.slow
 async def test_a_task_whose_agent_died_is_tried_again_and_no_more_often_than_it_may(home: House) -> None:
     async with home.open():
         thread = await home.launch("coder0")
@@ -233,6 +235,7 @@ async def test_words_that_are_held_can_be_taken_back_and_steering_is_not_held(tm
         await home.heard(thread, "at once")
 
 
+@pytest.mark.slow
 async def test_who_is_cut_off_gets_no_task_until_the_way_out_is_open_again(home: House) -> None:
     async with home.open():
         await home.launch("coder0")
@@ -244,3 +247,28 @@ async def test_who_is_cut_off_gets_no_task_until_the_way_out_is_open_again(home:
         home.orchestrator.services.dispatcher.net_s = 0.5
         home.orchestrator.services.dispatcher.wake()
         await until(home, id_in(said), "done")
+
+
+def tool(name: str, **arguments: str) -> str:
+    return f"[[tool: mcp__muster__{name} {json.dumps(arguments)}]]"
+
+
+@pytest.mark.slow
+async def test_an_agent_asks_for_no_more_than_it_may(home: House) -> None:
+    async with home.open():
+        lead = await home.launch("lead0", "--role orchestrator")
+        mine = id_in(await home.ask("!task add 'mine' --role research"))
+        calls = (
+            tool("task_add", text="at any cost", role="coder", urgency="critical"),
+            tool("task_cancel", id=mine),
+            tool("task_add", text="for later", role="coder", urgency="high"),
+        )
+        home.say(f"{''.join(calls)}[[say: so]]", lead)
+        await home.heard(lead, "so")
+        queue = await home.ask("!tasks")
+        assert "at any cost" not in queue
+        assert "for later" in queue
+        assert (await task_of(home, mine)).state == "queued"
+        audit = await home.ask("!audit")
+        assert "task cancel" in audit
+        assert "refused" in audit
