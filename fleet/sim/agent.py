@@ -125,8 +125,17 @@ class SimAgent:
         session.messages.append(message)
         self._store.save(session)
         endpoint = Endpoint.from_environment(os.environ)
-        async with connected(self._servers[session.id], session.messages) as theirs:
-            return await self._rounds(session, endpoint, theirs)
+        try:
+            async with connected(self._servers[session.id], session.messages) as theirs:
+                return await self._rounds(session, endpoint, theirs)
+        except BaseExceptionGroup as group:
+            # The tools' connections are held by tasks, which hand on in a group what ended them.
+            cause: BaseException = group
+            while isinstance(cause, BaseExceptionGroup) and len(cause.exceptions) == 1:
+                cause = cause.exceptions[0]
+            if isinstance(cause, ModelError):
+                raise cause from None
+            raise
 
     async def _rounds(self, session: Session, endpoint: Endpoint, theirs: ServerTools) -> schema.PromptResponse:
         spent: list[Spent] = []

@@ -133,6 +133,7 @@ async def _an_agent_stops_and_goes_on(week: Week) -> None:
     await week.advance_to(6, 20)
     assert "idle" in await room.ask("!ps")
     await room.say("[[cache: 0 9000000]][[tool: mcp__muster__ps {}]][[say: all of it]]", "coder0")
+    assert "nothing left until its window begins anew" in await room.heard("The turn failed")
     told = await room.heard("It stopped at a limit")
     assert "It goes on by itself at about 02:00 (Europe/Vienna)" in told
     await week.advance_to(7, 1.9)
