@@ -19,6 +19,7 @@ from bot.pacing.snapshot import Snapshot
 from budget import ladder
 from budget.accounts import Candidate, Room, choose
 from budget.costs import learn
+from budget.expectation import expected
 from budget.ladder import Downgrade, Held, Queue, Refuse, Rung, Tried
 from budget.pacing import Cost, Policy, Waits, decide
 from fleet import journal
@@ -28,7 +29,7 @@ from fleet.runtimes import RUNTIMES
 from register.crashpoints import declare
 from register.queries import account_leases, agents
 from register.queries.account_leases import Lease
-from scheduler.pasts import pasts
+from scheduler.pasts import pasts, price_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -109,8 +110,9 @@ async def opening(
     async with services.store.read() as tx:
         row = await agents.get(tx, plan.name)
         leased = await account_leases.of_agent(tx, plan.name)
-        past = await pasts(tx, plan.role) if work is not None and work.tokens is None else []
-    cost = cost_of(past, plan, work, now=snapshot.now)
+        past = await pasts(tx, plan.role) if work is not None else []
+        price = price_of(await pasts(tx, None), snapshot.now) if work is not None else None
+    cost = cost_of(past, plan, work, now=snapshot.now, price=price)
     held = _held(services, snapshot, plan, work, cost, leased)
     if held is None:
         return Opening(step=ladder.Start(), plan=plan, wanted=plan, snapshot=snapshot, cost=cost)
@@ -120,7 +122,7 @@ async def opening(
             lower = await asyncio.to_thread(_lowered, services, plan, rung, asked or {})
             if lower is None:
                 continue
-            its = cost_of(past, lower, work, now=snapshot.now)
+            its = cost_of(past, lower, work, now=snapshot.now, price=price)
             tried.append((Tried(rung=rung, held=_held(services, snapshot, lower, work, its, {})), lower))
             if tried[-1][0].held is None:
                 break
@@ -134,7 +136,7 @@ async def opening(
         wanted=plan,
         snapshot=snapshot,
         held=held,
-        cost=cost_of(past, chosen, work, now=snapshot.now),
+        cost=cost_of(past, chosen, work, now=snapshot.now, price=price),
     )
 
 
@@ -150,19 +152,20 @@ async def snapshot_of(services: Services) -> Snapshot:
     return found
 
 
-def cost_of(past: Sequence[Past], plan: Plan, work: Work | None, *, now: float) -> Cost:
-    """What the work is projected to cost."""
+def cost_of(past: Sequence[Past], plan: Plan, work: Work | None, *, now: float, price: float | None = None) -> Cost:
+    """What the work is projected to cost.
+
+    Args:
+        past: tasks of the role that ended.
+        plan: what does it.
+        work: None: nothing yet.
+        now: seconds since the epoch.
+        price: of a weighted token in US dollars, where these tasks do not say it.
+    """
     if work is None:
         return Cost(tokens=0.0, usd=0.0, high_tokens=0.0, high_usd=0.0)
     learned = learn(past, role=plan.role, runtime=plan.runtime, model=plan.model, kind=work.kind, now=now)
-    tokens, high = (learned.p80, learned.p90) if work.tokens is None else (work.tokens, work.tokens)
-    price = learned.usd_per_token
-    return Cost(
-        tokens=tokens,
-        usd=None if price is None else tokens * price,
-        high_tokens=high,
-        high_usd=None if price is None else high * price,
-    )
+    return expected(learned, work.tokens, usd_per_token=price)
 
 
 def _chain(services: Services) -> list[Rung]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bot import amounts, rendering
 from bot.commands.lines import command_line
+from budget import dispatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from register.queries.tasks import Counts, Step, Task
 
 #: So begin the identities of agents (bot.doors.tools).
-AGENT = "agent:"
+AGENT = dispatch.AGENT
 #: Until so long ahead the time of day says which day it is, seconds.
 _TODAY_S = 20 * 3600.0
 _GIST = 60

@@ -43,6 +43,8 @@ Readiness: TypeAlias = Literal["idle", "busy", "starting", "down", "startable", 
 
 #: The kind of task that an operator's words to an agent are.
 TURN = "turn"
+#: What the identity of an agent that asks for a task begins with.
+AGENT = "agent:"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -411,7 +413,7 @@ def _paced(head: Head, agent: Agent, view: View) -> Cost | Wait:
         authorize=found.authorize,
         unit=found.unit,
         cost=cost,
-        never=found.why in ("limit", "price") and found.at is None,
+        never=found.why == "limit" and found.at is None,
     )
 
 

@@ -121,7 +121,8 @@ class Waits:
     scope: str
     why: Why
     """pace: more than the even pace allows by now. limit: more than is left of the window. unknown: what is left cannot
-    be told, and something is under way. price: the limit is in USD, and no price is known."""
+    be told, and something is under way. price: the limit is in USD, of such work no price is known yet, and something
+    is under way. One at a time begins all the same: what it comes to is how a price becomes known."""
     text: str
     """For people: a sentence, without time and command."""
     at: float | None
@@ -200,13 +201,14 @@ def _waits(standing: Standing, cost: Cost, urgency: Urgency, now: float, policy:
         )
 
     name = _name(window)
-    if wanted is None and window.unit == "usd":
-        return waits("price", f"{name} is in USD, and no price is known of what this would cost.")
     used = window.least_use
     if wanted is None or window.known_use is None:
+        priceless = wanted is None and window.unit == "usd"
         what = "what a token is of it is not known yet" if wanted is None else "what is used of it is not known"
+        what = "what such work costs in USD is not known yet" if priceless else what
         if standing.is_busy:
-            return waits("unknown", f"{name}: {what}, so that one task runs at a time, and one is under way.")
+            text = f"{name}: {what}, so that one task runs at a time, and one is under way."
+            return waits("price" if priceless else "unknown", text)
         if wanted is not None and wanted > window.known_limit:
             return waits("limit", _too_large(window, wanted))
         if wanted is None or (window.known_use is None and window.at_least is None):

@@ -20,6 +20,8 @@ Urgency: TypeAlias = Literal["low", "normal", "high", "critical"]
 
 #: An authorization is written down as used up in steps of this share of the limit.
 STEP = 0.002
+#: More is not told from this, so that sums stay numbers.
+MOST = 1e300
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,11 +117,11 @@ def worth(authorization: Authorization, window: Window, amount: float) -> float:
     if not math.isfinite(amount) or amount <= 0:
         return 0.0
     if authorization.unit == window.unit:
-        return amount
+        return min(amount, MOST)
     if authorization.unit == "share":
-        return amount * window.known_limit
+        return min(amount * window.known_limit, MOST)
     if window.unit == "share" and authorization.unit == "tokens" and window.per_token is not None:
-        return amount * amount_of(window.per_token)
+        return min(amount * amount_of(window.per_token), MOST)
     return 0.0
 
 

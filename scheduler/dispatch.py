@@ -18,12 +18,12 @@ import structlog
 from budget import dispatch, fairness
 from budget.costs import learn
 from budget.dispatch import Assign, Head, Live, Refuse, Start, Wait
-from budget.pacing import Cost
+from budget.expectation import expected
 from fleet.attempts import message_of
 from register.crashpoints import declare
 from register.errors import RegisterError
 from register.queries import tasks
-from scheduler.pasts import pasts
+from scheduler.pasts import pasts, price_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from budget.costs import Learned, Past
     from budget.dispatch import Agent, Limits, Policy
+    from budget.pacing import Cost, Standing
     from budget.pacing import Policy as PacingPolicy
-    from budget.pacing import Standing
     from register.queries.tasks import Task
     from register.store import Store
 
@@ -134,6 +134,8 @@ class Dispatcher:
     _past: dict[str | None, list[Past]] = field(default_factory=dict)
     _past_at: float = 0.0
     _learned: dict[tuple[str | None, str | None, str | None, str], Learned] = field(default_factory=dict)
+    _price: tuple[float | None] | None = None
+    """What a weighted token costs in US dollars, whoever uses it; None: not looked up yet."""
     _not_started: dict[tuple[str, str], tuple[float, Wait]] = field(default_factory=dict)
     _changes: int = 0
     _decided: tuple[object, float, float | None] | None = None
@@ -147,6 +149,7 @@ class Dispatcher:
         """A task ended, so that there is more to learn from."""
         self._past.clear()
         self._learned.clear()
+        self._price = None
         self._change()
 
     def opened(self) -> None:
@@ -303,7 +306,8 @@ class Dispatcher:
         if not 0 <= now - self._past_at < _LEARNED_S:
             self.learned_more()
             self._past_at = now
-        for role in {task.role for task in heads}.difference(self._past):
+        # Of all roles, too: what a token costs is known of the fleet before it is of a role.
+        for role in {None, *(task.role for task in heads)}.difference(self._past):
             self._past[role] = await pasts(tx, role)
 
     def _cost(self, task: Task, able: Able | None, now: float) -> Cost:
@@ -312,7 +316,14 @@ class Dispatcher:
         if key not in self._learned:
             past = self._past.get(task.role, [])
             self._learned[key] = learn(past, role=task.role, runtime=runtime, model=model, kind=task.kind, now=now)
-        return projected(self._learned[key], task.estimate)
+        if self._price is None:
+            self._price = (price_of(self._past.get(None, ()), now),)
+        return expected(
+            self._learned[key],
+            task.estimate,
+            by_agent=task.operator.startswith(dispatch.AGENT),
+            usd_per_token=self._price[0],
+        )
 
     async def cost_of(self, *, role: str | None, runtime: str | None, model: str | None, kind: str) -> Cost:
         """What such work is projected to cost.
@@ -321,8 +332,10 @@ class Dispatcher:
             RegisterError: the register cannot be read.
         """
         async with self.store.read() as tx:
-            past = await pasts(tx, role)
-        return projected(learn(past, role=role, runtime=runtime, model=model, kind=kind, now=self.clock()), None)
+            past, every = await pasts(tx, role), await pasts(tx, None)
+        now = self.clock()
+        learned = learn(past, role=role, runtime=runtime, model=model, kind=kind, now=now)
+        return expected(learned, usd_per_token=price_of(every, now))
 
     # --- acting -------------------------------------------------------------------------------------------------
 
@@ -412,18 +425,6 @@ def _waited_on(heads: Iterable[Task], live: Iterable[Task], able: Iterable[Able]
         [(task.id, task.attempt) for task in heads],
         [(task.id, task.state) for task in live],
         [(each.agent.name, each.agent.role, each.agent.readiness, each.agent.account) for each in able],
-    )
-
-
-def projected(learned: Learned, estimate: float | None) -> Cost:
-    """What a task is projected to cost, by what was learned and what a person says."""
-    price = learned.usd_per_token
-    tokens, high = (learned.p80, learned.p90) if estimate is None else (estimate, None)
-    return Cost(
-        tokens=tokens,
-        usd=None if price is None else tokens * price,
-        high_tokens=high,
-        high_usd=None if price is None or high is None else high * price,
     )
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from budget.costs import Past
+from budget.costs import Past, learn
 from register.queries import tasks
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from register.queries.tasks import Task
@@ -37,3 +39,13 @@ def past_of(task: Task) -> Past | None:
         estimated_tokens=task.projected_tokens,
         ended_at=task.ended_at,
     )
+
+
+def price_of(past: Sequence[Past], now: float) -> float | None:
+    """What a weighted token cost in US dollars, whoever used it; None: of no task a price is known.
+
+    Args:
+        past: tasks of all roles.
+        now: seconds since the epoch.
+    """
+    return learn(past, role=None, now=now).usd_per_token

@@ -273,13 +273,24 @@ def test_what_is_not_known_lets_one_task_run_at_a_time() -> None:
         assert held.why in ("pace", "limit")
 
 
-def test_a_window_in_dollars_needs_a_price() -> None:
-    dollars = day(unit="usd", limit=100.0)
-    held = decide([standing(dollars)], Cost(tokens=1.0), "critical", BEGINS + DAY / 2, POLICY)
+def test_what_has_no_known_price_runs_one_at_a_time_under_a_limit_in_dollars() -> None:
+    # Otherwise a fleet that has only a limit in dollars would never begin, and so never learn a price.
+    dollars = standing(day(unit="usd", limit=100.0))
+    for urgency in URGENCIES:
+        assert isinstance(decide([dollars], Cost(tokens=1.0), urgency, BEGINS + DAY / 2, POLICY), Admitted)
+    held = decide([replace(dollars, under_way=1)], Cost(tokens=1.0), "critical", BEGINS + DAY / 2, POLICY)
     assert isinstance(held, Waits)
-    assert held.why == "price"
-    fits = decide([standing(dollars)], Cost(tokens=1.0, usd=40.0), "critical", BEGINS + DAY / 2, POLICY)
+    assert (held.why, held.at) == ("price", None)
+    gone = decide([standing(day(100.0, unit="usd", limit=100.0))], Cost(tokens=1.0), "normal", BEGINS + DAY / 2, POLICY)
+    assert isinstance(gone, Waits)
+    fits = decide([dollars], Cost(tokens=1.0, usd=40.0), "critical", BEGINS + DAY / 2, POLICY)
     assert isinstance(fits, Admitted)
+
+
+def test_authorizations_beyond_all_numbers_add_up_to_one() -> None:
+    leaves = [leave(9e307, "tokens", id=name, scope="host") for name in "ab"]
+    for urgency in URGENCIES:
+        assert admissible(standing(day(), authorizations=leaves), urgency, BEGINS, POLICY) < math.inf
 
 
 def test_near_the_end_a_task_must_fit_with_what_it_may_come_to() -> None:

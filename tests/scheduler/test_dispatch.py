@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -119,6 +120,28 @@ async def test_what_can_never_begin_does_not_hold_up_what_is_behind_it(desk: Des
     assert [given[0] for given in desk.paper.given] == ["00000002"]
     behind = await desk.of(1)
     assert (behind.state, behind.lane.endswith("/aside")) == ("queued", True)
+
+
+async def test_under_a_limit_in_dollars_a_first_task_begins_and_from_it_others_learn_the_price(desk: Desk) -> None:
+    free = week(0, limit=700.0)
+    dollars = replace(free, window=replace(free.window, unit="usd"))
+    desk.now = 20_000 * 86_400.0
+    desk.standings = {"host/usd/7d": dollars}
+    desk.paper.agents = {"coder0": agent("coder0"), "judge0": agent("judge0", role="judge")}
+    await desk.put(task(1, estimate=1000.0))
+    await desk.dispatcher.look()
+    assert [given[0] for given in desk.paper.given] == ["00000001"]
+    desk.standings = {"host/usd/7d": replace(dollars, under_way=1)}
+    await desk.put(task(2, role="judge"))
+    await desk.dispatcher.look()
+    assert (await desk.of(2)).why == "price"
+    ended = {"state": "done", "ended_at": desk.now, "actual_tokens": 1000.0, "actual_usd": 0.02}
+    async with desk.store.write(STEP) as tx:
+        await tasks.change(tx, "00000001", only=["dispatched"], now=desk.now, **ended)
+    desk.dispatcher.learned_more()
+    await desk.dispatcher.look()
+    second = await desk.of(2)
+    assert (second.state, second.projected_usd) == ("dispatched", pytest.approx(6.0))  # 300,000 tokens at that price
 
 
 async def test_limits_and_deadlines_hold(desk: Desk) -> None:

@@ -1,0 +1,43 @@
+"""What a task is projected to cost, whatever is said of it by those who want it to begin."""
+
+from __future__ import annotations
+
+import pytest
+
+from budget.costs import Past, learn
+from budget.expectation import expected
+
+NOW = 20_000 * 86_400.0
+
+
+def past(tokens: float, usd: float | None = None) -> Past:
+    return Past(
+        role="coder", runtime="sim", model="m", kind="task", tokens=tokens, usd=usd, estimated_tokens=None, ended_at=NOW
+    )
+
+
+KNOWN = learn([past(n * 100_000.0) for n in range(1, 11)], role="coder", now=NOW)
+UNKNOWN = learn([], role="coder", now=NOW)
+
+
+@pytest.mark.parametrize("said", [0.0, 1.0, 1e9])
+def test_an_agents_word_opens_no_gate_and_does_not_have_others_wait(said: float) -> None:
+    for learned in (KNOWN, UNKNOWN):
+        found = expected(learned, said, by_agent=True)
+        assert learned.p80 <= found.tokens <= learned.p90
+        assert found.high_tokens == learned.p90
+
+
+def test_a_persons_word_holds_but_not_below_what_half_of_such_tasks_came_to() -> None:
+    assert expected(KNOWN, 1.0).tokens == KNOWN.p50 == 500_000
+    assert expected(KNOWN, 7e6).tokens == 7e6
+    assert expected(UNKNOWN, 1000.0).tokens == 1000.0  # a guess knows no better than a person
+    assert (expected(KNOWN, 7e6).high_tokens or 0) > 7e6
+
+
+def test_money_is_known_of_the_fleet_before_it_is_of_a_role() -> None:
+    assert expected(UNKNOWN).usd is None
+    assert expected(UNKNOWN, usd_per_token=1e-5).usd == UNKNOWN.p80 * 1e-5
+    priced = learn([past(1000.0, 0.02)] * 5, role="coder", now=NOW)
+    found = expected(priced, usd_per_token=1e-5)
+    assert (found.usd, found.high_usd) == (0.02, 0.02)
