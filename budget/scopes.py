@@ -23,7 +23,8 @@ NANO_USD = 10**9
 SORTS = ("launch", "agent", "role", "profile", "host", "provider", "account")
 _OF_AGENTS = ("launch", "agent", "profile", "host")
 
-_MOST = 10**15
+#: More of anything is no amount.
+MOST = 10**15
 _SCOPES = "launch:ID, agent:NAME, role:NAME, profile:NAME, host, provider:NAME, account:NAME"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 
@@ -155,7 +156,7 @@ def amount_of(written: str | float | Decimal, unit: Unit) -> int:
         number = Decimal(str(written))
     except InvalidOperation:
         number = Decimal("NaN")
-    sane = number.is_finite() and 0 < number <= _MOST
+    sane = number.is_finite() and 0 < number <= MOST
     amount = int(number * NANO_USD if unit == "usd" else number) if sane else 0
     if amount < 1:
         example = "2.50" if unit == "usd" else "500000"

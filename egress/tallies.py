@@ -203,11 +203,21 @@ def _limit(written: LimitSettings) -> Limit:
             policy=written.policy,
             may_raise=written.may_raise,
             account=written.account,
-            lift=amount_of(written.lift, written.unit) if written.lift and written.lift_until is not None else 0,
+            lift=_lift(written),
             lift_until=written.lift_until or 0.0,
         )
     except ValueError as error:
         raise SettingsRefused(f"A limit on {written.scope} cannot hold: {error}") from None
+
+
+def _lift(written: LimitSettings) -> int:
+    """By how much it is lifted. What cannot be counted lifts nothing: for its sake no limit is refused."""
+    if not written.lift or written.lift_until is None:
+        return 0
+    try:
+        return amount_of(written.lift, written.unit)
+    except ValueError:
+        return 0
 
 
 def _weights(settings: EgressSettings) -> Weights:

@@ -14,6 +14,7 @@ from bot.pacing.facts import Start, Usage, budgeted, governed_scopes
 from budget import windows
 from budget.lines import burst_at, line_at
 from budget.pacing import worth
+from budget.scopes import MOST, NANO_USD
 from egress.settings import LimitSettings
 
 if TYPE_CHECKING:
@@ -87,7 +88,8 @@ def _lifted(limit: LimitSettings, scope: str, known: _Known) -> LimitSettings:
 
 
 def _with(limit: LimitSettings, lift: float, standing: Standing) -> LimitSettings:
-    if lift <= 0:
+    # What is less than can be counted is no lift (budget.scopes.amount_of).
+    if lift * (NANO_USD if limit.unit == "usd" else 1) < 1:
         return limit
     until = min(each.until for each in standing.authorizations)
     if standing.window.resets_at is not None:
@@ -106,16 +108,21 @@ def _shares(facts: Facts, known: _Known) -> Iterator[LimitSettings]:
         begins = _begins(standing)
         if tokens is None or begins is None or window.length is None:
             continue
+        written = windows.from_moment(begins, window.length)
+        if not windows.is_from_moment(written):
+            # A provider tells of windows what it likes; of one that the egress could not count all limits would be
+            # refused.
+            continue
         limit = LimitSettings(
             kind=each.limit.kind,
             scope=each.scope,
             amount=tokens,
-            window=windows.from_moment(begins, window.length),
+            window=written,
             policy=each.limit.policy,
             account=each.limit.of,
         )
         lift = lift_of(standing, facts.now, known.policy)
-        yield _with(limit, _rounded(lift / (window.per_token or 1.0)), standing)
+        yield _with(limit, _rounded(min(lift / (window.per_token or 1.0), MOST)), standing)
 
 
 def _begins(standing: Standing) -> float | None:
@@ -139,7 +146,7 @@ def tokens_of(each: Budgeted, standing: Standing, facts: Facts) -> float | None:
             return None
         ours = facts.used.get(Start(each.scope, window.begins_at, each.limit.of), Usage()).tokens
         tokens = ours + max(0.0, each.limit.amount - window.known_use) / per_token
-    return max(1.0, _rounded(tokens))
+    return max(1.0, _rounded(min(tokens, MOST)))
 
 
 def _rounded(amount: float) -> float:

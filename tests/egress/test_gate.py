@@ -482,6 +482,14 @@ async def test_a_lift_without_an_end_lifts_nothing(tmp_path: Path) -> None:
         assert (home.limit()["limit"], home.limit()["lift"]) == (200, 0)
 
 
+async def test_a_lift_that_cannot_be_counted_lifts_nothing_and_no_limit_is_refused_for_it(tmp_path: Path) -> None:
+    clock = Clock()
+    async with house(tmp_path, clock=clock) as home:
+        for lift in (0.4, 1e30):
+            await home.limits(pool(200, lift=lift, lift_until=clock.now + 1000))
+            assert (home.limit()["limit"], home.limit()["lift"]) == (200, 0)
+
+
 async def test_windows_from_a_moment_on_begin_when_a_providers_do(tmp_path: Path) -> None:
     clock = Clock()
     begins = clock.now - 100

@@ -17,6 +17,7 @@ from budget.lines import Line, Policy, line_at
 from budget.pacing import admissible
 from budget.quota import Reading
 from budget.reserve import Reserve
+from budget.scopes import amount_of
 from egress.settings import LimitSettings
 from register.queries.pacing import AuthorizationRow
 
@@ -337,3 +338,21 @@ def test_a_spread_that_is_switched_on_draws_the_lines_anew() -> None:
     off = {line.window: line for line in stand(found, {}, POLICY, spread=False).fresh}
     (line,) = stand(found, off, POLICY).fresh
     assert line_at(line, NOON) == 6e6
+
+
+@pytest.mark.parametrize(("unit", "amount", "drawn"), [("tokens", 1000.0, 999.33), ("usd", 5.0, 5 - 3e-10)])
+def test_a_lift_of_less_than_can_be_counted_is_none(unit: Any, amount: float, drawn: float) -> None:
+    row = authorization("host", amount, unit, drawn=drawn)
+    found = facts(held("host", 24e6, unit), used=24e6, usd=24e6, authorizations=[row])
+    (limit,) = told(found, HOST.model_copy(update={"unit": unit}), at=NOON, used=24e6)
+    assert limit.lift == 0
+
+
+@pytest.mark.parametrize("others", [{"per_token": 1e-17}, {"length_s": 390 * DAY, "begins_at": MONDAY - 300 * DAY}])
+def test_whatever_a_provider_says_of_its_windows_the_egress_can_hold_the_limits(others: dict[str, Any]) -> None:
+    share = held("agent:coder0", 0.2, "share", "7d", of="main")
+    if "length_s" in others:
+        others |= {"resets_at": MONDAY + 90 * DAY}
+    for limit in told(facts(share, held("host", 24e6), quotas=[quota(**others)]), HOST):
+        windows.check(limit.window)
+        assert amount_of(limit.amount, "tokens") > 0
