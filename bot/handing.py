@@ -17,7 +17,7 @@ from bot.commands.runs import Request
 from bot.commands.table import OPERATOR
 from bot.errors import UserError
 from bot.session_start import Work, start_for, told
-from bot.tasking import ASKED
+from bot.tasking import IN_LINE
 from budget.dispatch import TURN, Agent, Wait
 from budget.ladder import Downgrade, Queue, Refuse
 from fleet.drift import ENDED
@@ -274,7 +274,7 @@ class Handing:
         last = await tasks.last_told(tx, task.id)
         if last is not None and not worth_telling(last.decision or {}, wait, last.at, now):
             return
-        answered = task.why == ASKED and now - task.created_at < ANSWERED_S
+        answered = task.why == IN_LINE and now - task.created_at < ANSWERED_S
         text = None if answered else task_words.waiting(task, wait, now, self.services.settings.timezone)
         await self.services.task_steps.told_wait(tx, task, text, wait)
 

@@ -119,7 +119,7 @@ async def add_task(
         role=role,
         agent=agent,
         urgency=urgency,
-        lane=lane_of(kind=kind, operator=operator, role=role, agent=agent, urgency=urgency),
+        lane=lane_of(kind=kind, operator=operator, role=role, agent=agent, urgency=urgency, estimate=estimate),
         operator=operator,
         deadline=deadline,
         estimate=estimate,
@@ -199,7 +199,7 @@ async def add(
             conversation=origin.conversation if origin is not None else None,
             event_id=origin.event_id if origin is not None else None,
             # What is answered here is not told a second time.
-            why=ASKED,
+            why=IN_LINE,
         )
         return task.id
 
@@ -214,8 +214,8 @@ async def add(
     return Reply(_queued(services, task, ahead), task_words.data(task, services.timestamp, services.redact))
 
 
-#: Why a task waits that nobody has looked at yet, and which its asker is about to be told of.
-ASKED = "asked"
+#: Why a task waits that nobody has looked at yet, because it is new or others are before it.
+IN_LINE = "in line"
 
 
 def _queued(services: Services, task: Task, ahead: int) -> str:
@@ -225,7 +225,7 @@ def _queued(services: Services, task: Task, ahead: int) -> str:
         return f"Task {name} {words}."
     said = f"Task {name} is queued for {task_words.target(task)}."
     if ahead:
-        return f"{said} {ahead} of yours are before it."
+        return f"{said} {ahead} of yours {'is' if ahead == 1 else 'are'} before it."
     if task.reason:
         said += f" {task.reason}"
     if task.look_at is not None and task.why in ("pace", "limit", "unknown", "price"):

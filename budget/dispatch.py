@@ -1,7 +1,7 @@
 """Which task is given to which agent now, and why the others wait. Pure; times are seconds since the epoch.
 
-Tasks of one operator, target and urgency form a lane and go in their order, so only the first of each is looked at
-(its head), however many wait behind it. Among heads:
+Tasks of one operator, target, urgency, kind and size form a lane and go in their order, so only the first of each is
+looked at (its head), however many wait behind it. Among heads:
 
 1. the more urgent goes first. A task that has waited for `Policy.aging_s` counts as one step more urgent, and so on, so
    that each comes first some day;
@@ -182,6 +182,8 @@ class Wait:
     """When it may be able to begin, if nothing happens before; None: when something happens."""
     windows: tuple[str, ...] = ()
     """The keys of the windows that hold it."""
+    keeps: tuple[str, ...] = ()
+    """Of these the ones in which what others begin takes room from it."""
     scope: str | None = None
     """Whose window that is."""
     authorize: float | None = None
@@ -242,7 +244,7 @@ def decide(view: View) -> Decision:
                 continue
             held.append(found)
             if found.why == "pace" and not found.never and head.waited(now) >= view.policy.aging_s:
-                for window in found.windows:
+                for window in found.keeps:
                     if window not in holders or head.seq < holders[window].seq:
                         holders[window] = head
         free: list[tuple[Head, Assign | Start]] = []
@@ -255,7 +257,7 @@ def decide(view: View) -> Decision:
         waits += held
         if free:
             return Decision(step=_pick(free, held, by_rank[level], view), waits=waits)
-        wanted.update(window for wait in held if wait.why == "pace" and not wait.never for window in wait.windows)
+        wanted.update(window for wait in held if wait.why == "pace" and not wait.never for window in wait.keeps)
     return Decision(step=None, waits=waits)
 
 
@@ -409,12 +411,24 @@ def _paced(head: Head, agent: Agent, view: View) -> Cost | Wait:
         text=found.text,
         look_at=found.at,
         windows=(found.window, *found.also),
+        keeps=_kept(found, standings),
         scope=found.scope,
         authorize=found.authorize,
         unit=found.unit,
         cost=cost,
         never=found.why == "limit" and found.at is None,
     )
+
+
+def _kept(found: pacing.Waits, standings: Sequence[Standing]) -> tuple[str, ...]:
+    """The windows in which what is begun before it could begin takes room from it: not those that begin anew by then."""
+    resets = {standing.window.key: standing.line.resets_at for standing in standings}
+
+    def lasts(key: str) -> bool:
+        reset = resets[key]
+        return found.at is None or reset is None or reset > found.at
+
+    return (found.window, *(key for key in found.also if lasts(key)))
 
 
 def _behind(
@@ -435,10 +449,28 @@ def _behind(
     return None
 
 
-def lane_of(*, kind: str, operator: str, role: str | None, agent: str | None, urgency: str) -> str:
-    """The lane that a task waits in. Words to an agent are no tasks of its: they do not wait behind them."""
+def lane_of(
+    *, kind: str, operator: str, role: str | None, agent: str | None, urgency: str, estimate: float | None = None
+) -> str:
+    """The lane that a task waits in. What waits for room holds up only what needs as much: tasks of another kind, or
+    that are said to be of another size, have a lane of their own. So have words to an agent."""
     target = f"agent:{agent}" if agent is not None else f"role:{role}"
-    return f"{urgency}/{TURN if kind == TURN else 'task'}/{target}/{operator}"
+    return f"{urgency}/{kind}/{size_of(estimate)}/{target}/{operator}"
+
+
+def size_of(estimate: float | None) -> str:
+    """About how large a task is said to be: powers of four of a thousand tokens, of which there are few."""
+    if estimate is None:
+        return "-"
+    size, within = 0, _SMALLEST
+    while size < _SIZES and estimate > within:
+        size, within = size + 1, within * 4
+    return str(size)
+
+
+#: The smallest size of a task: up to so many tokens. Each is four times the one before, and the last has no end.
+_SMALLEST = 1000.0
+_SIZES = 9
 
 
 def aside(lane: str) -> str:

@@ -550,7 +550,7 @@ tasks = _table(
     Column("role", String),  # whose task it is to be, where no agent is named
     Column("agent", String),  # the one agent that is to have it
     Column("urgency", String, nullable=False),  # low | normal | high | critical
-    Column("lane", String, nullable=False),  # operator, target and urgency: tasks of one lane go in their order
+    Column("lane", String, nullable=False),  # operator, target, urgency, kind, size: one lane goes in its order
     Column("operator", String, nullable=False),  # who asked for it
     Column("deadline", Float),
     Column("estimate", Float),  # weighted tokens, as a person said

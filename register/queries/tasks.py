@@ -186,7 +186,8 @@ async def find(tx: AsyncConnection, begins: str, *, limit: int = 10) -> list[Tas
 
 
 async def lane_heads(tx: AsyncConnection, *, limit: int = 1000) -> list[Task]:
-    """The first queued task of each lane. Each costs two looks into the index, however many wait behind it."""
+    """The first queued task of each lane. Each costs two looks into the index, however many wait behind it. Of very
+    many the oldest, as many of each operator as of the others."""
     queued = tasks.c.state == "queued"
     first = select(func.min(tasks.c.lane).label("lane")).where(queued)
     lanes = first.cte("lanes", recursive=True)
@@ -201,9 +202,10 @@ async def lane_heads(tx: AsyncConnection, *, limit: int = 1000) -> list[Task]:
         .correlate(lanes)
         .scalar_subquery()
     )
-    heads = select(oldest.label("seq")).where(lanes.c.lane.is_not(None)).limit(limit).cte("heads")
-    found = select(tasks).join(heads, tasks.c.seq == heads.c.seq).order_by(tasks.c.seq)
-    return [Task.from_row(row) for row in await tx.execute(found)]
+    heads = select(oldest.label("seq")).where(lanes.c.lane.is_not(None)).cte("heads")
+    place = func.row_number().over(partition_by=tasks.c.operator, order_by=tasks.c.seq)
+    found = select(tasks).join(heads, tasks.c.seq == heads.c.seq).order_by(place, tasks.c.seq).limit(limit)
+    return sorted((Task.from_row(row) for row in await tx.execute(found)), key=lambda task: task.seq)
 
 
 async def next_in_lane(tx: AsyncConnection, lane: str, after: int) -> Task | None:

@@ -8,7 +8,22 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budget.dispatch import Agent, Assign, Head, Limits, Live, Policy, Refuse, Start, View, Wait, aside, decide, lane_of
+from budget.dispatch import (
+    Agent,
+    Assign,
+    Head,
+    Limits,
+    Live,
+    Policy,
+    Refuse,
+    Start,
+    View,
+    Wait,
+    aside,
+    decide,
+    lane_of,
+    size_of,
+)
 from budget.lines import Line, Window
 from budget.pacing import Cost, Standing
 
@@ -246,9 +261,16 @@ def test_the_same_view_gives_the_same_decision(place: int, used: float, more: bo
     assert decide(given) == decide(given)
 
 
-def test_lanes_part_operators_targets_urgencies_and_words_from_tasks() -> None:
+def test_lanes_part_operators_targets_urgencies_kinds_and_sizes() -> None:
     plain: dict[str, Any] = {"kind": "task", "operator": "ana", "role": "coder", "agent": None, "urgency": "normal"}
-    others = ({"kind": "turn", "agent": "coder0"}, {"agent": "coder0"}, {"operator": "otto"}, {"urgency": "high"})
+    others = (
+        {"kind": "turn", "agent": "coder0"}, {"agent": "coder0"}, {"operator": "otto"}, {"urgency": "high"},
+        {"kind": "fix"}, {"estimate": 2000.0}, {"estimate": 300_000.0},
+    )  # fmt: skip
     lanes = {lane_of(**plain), *(lane_of(**{**plain, **other}) for other in others)}
-    assert len(lanes) == 5
+    assert len(lanes) == 8
     assert aside(aside(lane_of(**plain))) == aside(lane_of(**plain)) not in lanes
+    assert lane_of(**plain, estimate=1100.0) == lane_of(**plain, estimate=3900.0)
+    sizes = [size_of(0.0), *(size_of(10.0**power) for power in range(20))]
+    assert sizes == sorted(sizes)
+    assert len(set(sizes)) <= 10

@@ -33,7 +33,10 @@ def task(number: int, **said: Any) -> Task:
         "id": f"{number:08x}", "kind": "task", "text": f"task {number}", "role": "coder", "operator": "ana",
         "agent": None, "urgency": "normal", "created_at": NOW, "updated_at": NOW,
     } | said  # fmt: skip
-    lane = lane_of(**{name: plain[name] for name in ("kind", "operator", "role", "agent", "urgency")})
+    lane = lane_of(
+        **{name: plain[name] for name in ("kind", "operator", "role", "agent", "urgency")},
+        estimate=plain.get("estimate"),
+    )
     return Task(**{"lane": lane, **plain})
 
 

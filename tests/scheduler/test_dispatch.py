@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -112,7 +112,7 @@ async def test_what_can_never_begin_does_not_hold_up_what_is_behind_it(desk: Des
     desk.standings = {"host/tokens/7d": week(0, limit=500_000.0)}
     desk.now = 20_000 * 86_400.0
     desk.paper.agents = {"coder0": agent("coder0")}
-    when = {"created_at": desk.now, "updated_at": desk.now}
+    when = {"created_at": desk.now, "updated_at": desk.now, "lane": "one"}
     await desk.put(task(1, estimate=9e6, **when), task(2, estimate=1000.0, **when))
     await desk.dispatcher.look()
     assert (await desk.of(1)).why == "limit"
@@ -120,6 +120,26 @@ async def test_what_can_never_begin_does_not_hold_up_what_is_behind_it(desk: Des
     assert [given[0] for given in desk.paper.given] == ["00000002"]
     behind = await desk.of(1)
     assert (behind.state, behind.lane.endswith("/aside")) == ("queued", True)
+
+
+async def test_what_waits_for_room_holds_up_nothing_that_is_said_to_be_smaller(desk: Desk) -> None:
+    desk.now = 20_000 * 86_400.0
+    desk.paper.agents = {"coder0": agent("coder0")}
+    when = {"created_at": desk.now, "updated_at": desk.now}
+    desk.standings = {"host/tokens/7d": week(100_000)}
+    await desk.put(task(1, **when), task(2, estimate=2000.0, **when))
+    await desk.dispatcher.look()
+    assert [given[0] for given in desk.paper.given] == ["00000002"]
+    assert (await desk.of(1)).state == "queued"
+
+
+async def test_nobody_fills_what_is_looked_at_with_lanes_of_its_own(desk: Desk) -> None:
+    await desk.put(*(task(number, kind=f"kind{number}") for number in range(1, 30)), task(99, operator="otto"))
+    async with desk.store.read() as tx:
+        heads = await tasks.lane_heads(tx, limit=5)
+    assert [head.seq for head in heads] == sorted(head.seq for head in heads)
+    assert [head.operator for head in heads] == ["ana"] * 4 + ["otto"]
+    assert heads[0].id == "00000001"
 
 
 async def test_under_a_limit_in_dollars_a_first_task_begins_and_from_it_others_learn_the_price(desk: Desk) -> None:
@@ -135,13 +155,14 @@ async def test_under_a_limit_in_dollars_a_first_task_begins_and_from_it_others_l
     await desk.put(task(2, role="judge"))
     await desk.dispatcher.look()
     assert (await desk.of(2)).why == "price"
-    ended = {"state": "done", "ended_at": desk.now, "actual_tokens": 1000.0, "actual_usd": 0.02}
+    ended: dict[str, Any] = {"state": "done", "ended_at": desk.now, "actual_tokens": 1000.0, "actual_usd": 0.02}
     async with desk.store.write(STEP) as tx:
         await tasks.change(tx, "00000001", only=["dispatched"], now=desk.now, **ended)
     desk.dispatcher.learned_more()
     await desk.dispatcher.look()
     second = await desk.of(2)
-    assert (second.state, second.projected_usd) == ("dispatched", pytest.approx(6.0))  # 300,000 tokens at that price
+    assert second.state == "dispatched"
+    assert second.projected_usd == pytest.approx(6.0)  # 300,000 tokens at that price
 
 
 async def test_limits_and_deadlines_hold(desk: Desk) -> None:
