@@ -80,6 +80,8 @@ class Gate:
         self._watchers: dict[str, dict[object, Callable[[Cut], None]]] = {}
         self._arranging = asyncio.Lock()
         self._lowering: asyncio.TimerHandle | None = None
+        self._lift_ends: dict[float, float] = {}
+        """When lifts end: what was told, and by the clock that nobody sets."""
         self._told: dict[tuple[str, str], float] = {}
         self._crossings = Crossings(
             ledger,
@@ -175,12 +177,29 @@ class Gate:
                     if tally.counted_on in lease.way.draw.every_scope:
                         lease.hold(tally, 0)
 
-        await self._tallies.arrange(settings, agents.values(), attach=attach)
+        await self._tallies.arrange(self._with_lifts_that_last(settings), agents.values(), attach=attach)
         self._settings, self._agents = settings, agents
         self._lower_later()
         for tally in list(self._tallies):
             if tally.reached:
                 self._crossings.reach(tally)
+
+    def _with_lifts_that_last(self, settings: EgressSettings) -> EgressSettings:
+        """The settings without the lifts whose time is over, whatever the clock says by now.
+
+        How long one lasts is reckoned when it is told first, and not again: whoever sets the clock back gives no more
+        of it, however often the settings are told or agents come and go.
+        """
+        now, ticks = self._clock(), asyncio.get_running_loop().time()
+        self._lift_ends = {until: end for until, end in self._lift_ends.items() if now < until}
+        for limit in settings.limits:
+            if limit.lift and limit.lift_until is not None and now < limit.lift_until:
+                self._lift_ends.setdefault(limit.lift_until, ticks + limit.lift_until - now)
+        over = {until for until, end in self._lift_ends.items() if end <= ticks}
+        if not over:
+            return settings
+        limits = (limit.without_lift() if limit.lift_until in over else limit for limit in settings.limits)
+        return settings.model_copy(update={"limits": tuple(limits)})
 
     def _lower_later(self) -> None:
         """See to it that limits which are lifted for a while are lowered when that is over, also for what streams then.
@@ -190,14 +209,20 @@ class Gate:
         if self._lowering is not None:
             self._lowering.cancel()
             self._lowering = None
-        ends = [tally.written.lift_until for tally in self._tallies if tally.limit is not tally.written]
+        ends = [self._lift_end(tally) for tally in self._tallies if tally.limit is not tally.written]
         if ends:
-            end = min(ends)
-            self._lowering = asyncio.get_running_loop().call_later(max(0.0, end - self._clock()), self._lower, end)
+            loop = asyncio.get_running_loop()
+            self._lowering = loop.call_at(min(ends), self._lower)
 
-    def _lower(self, end: float) -> None:
+    def _lift_end(self, tally: Tally) -> float:
+        """By the clock that nobody sets."""
+        until = tally.written.lift_until
+        return self._lift_ends.setdefault(until, asyncio.get_running_loop().time() + until - self._clock())
+
+    def _lower(self) -> None:
+        ticks = asyncio.get_running_loop().time()
         for tally in list(self._tallies):
-            if tally.limit is not tally.written and tally.written.lift_until <= end:
+            if tally.limit is not tally.written and self._lift_end(tally) <= ticks:
                 tally.lower()
                 if tally.reached:
                     self._crossings.reach(tally)

@@ -71,6 +71,7 @@ class Egress:
     ) -> None:
         self._paths = paths
         self._settings = EgressSettings(host="")
+        self._clock = clock
         self._since = clock()
         self._changing = asyncio.Lock()
         self.ledger = ledger
@@ -117,6 +118,7 @@ class Egress:
             except ValueError as error:
                 raise UnusableSettings(f"account {account.name}: {error}") from None
         async with self._changing:
+            settings = settings.model_copy(update={"told_at": self._clock()})
             await self.gate.set_settings(settings)
             try:
                 await asyncio.to_thread(files.write, self._paths.settings, settings.model_dump_json())
@@ -207,7 +209,7 @@ async def running(
     """
     for folder in (paths.folder, paths.spool, paths.sockets):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    known = settings or _kept(paths) or EgressSettings(host="")
+    known = settings or _kept(paths, clock()) or EgressSettings(host="")
     async with contextlib.AsyncExitStack() as stack:
         ledger = await Ledger.open(paths.ledger, clock=clock)
         stack.push_async_callback(ledger.close)
@@ -273,12 +275,17 @@ async def _end(task: asyncio.Task[None]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-def _kept(paths: EgressPaths) -> EgressSettings | None:
-    """The settings that were kept; None: there are none that can be read."""
+def _kept(paths: EgressPaths, now: float) -> EgressSettings | None:
+    """The settings that were kept; None: there are none that can be read.
+
+    Where the clock was set back since, nobody knows how much of the time of a lift is left: nothing is lifted until it
+    is told anew.
+    """
     try:
-        return EgressSettings.model_validate_json(paths.settings.read_bytes())
+        kept = EgressSettings.model_validate_json(paths.settings.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:
         _log.error("settings not readable", path=str(paths.settings), error=type(error).__name__)
         return None
+    return kept if kept.told_at is None or kept.told_at <= now else kept.without_lifts()

@@ -68,6 +68,10 @@ class LimitSettings(_Wire):
     lift_until: float | None = None
     """Until then (seconds since the epoch); without it there is no lift. Nobody needs to be there to take it back."""
 
+    def without_lift(self) -> LimitSettings:
+        """The same, not lifted."""
+        return self.model_copy(update={"lift": 0.0, "lift_until": None})
+
 
 class EgressSettings(_Wire):
     """Everything that does not belong to one agent."""
@@ -80,6 +84,12 @@ class EgressSettings(_Wire):
     """Factors by kind of tokens; what is not said keeps its default."""
     revision: str = ""
     """Tells one set of settings from another."""
+    told_at: float | None = None
+    """When this egress was told them (seconds since the epoch); it writes that down itself."""
+
+    def without_lifts(self) -> EgressSettings:
+        """The same limits, none of them lifted."""
+        return self.model_copy(update={"limits": tuple(limit.without_lift() for limit in self.limits)})
 
 
 class Registration(_Wire):

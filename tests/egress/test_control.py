@@ -11,6 +11,8 @@ import aiohttp
 import pytest
 
 from egress.client import EgressClient, EgressRefused, EgressUnreachable
+from egress.places import EgressPaths
+from egress.server import running
 from egress.settings import AccountSettings, EgressSettings, LimitSettings, Registration
 from tests.egress.plane import Plane, anthropic, plane
 
@@ -165,3 +167,18 @@ async def test_the_socket_is_its_owners_alone(tmp_path: Path) -> None:
         for path in made.paths.folder.rglob("*"):
             # What is to be trusted is no secret, and shown to sandboxes.
             assert path.is_relative_to(made.paths.trust) or path.stat().st_mode & 0o077 == 0, path
+
+
+@pytest.mark.parametrize(("later", "lift"), [(60.0, 50), (-366 * 86_400.0, 0)])
+async def test_an_egress_that_comes_back_with_a_clock_that_was_set_back_lifts_nothing(
+    short_home: Path, later: float, lift: int
+) -> None:
+    paths, now = EgressPaths(state=short_home, sockets=short_home / "run"), 1_796_040_000.0
+    lifted = LimitSettings(kind="pool", scope="host", amount=100, lift=50, lift_until=now + 3600)
+    account = AccountSettings(name="main", provider="anthropic", upstream="https://127.0.0.1:9")
+    async with running(paths, clock=lambda: now) as egress:
+        await egress.configure(EgressSettings(host="here", accounts=(account,), limits=(lifted,), revision="1"))
+        await egress.register(_coder())
+    async with running(paths, clock=lambda: now + later) as egress:
+        (limit,) = egress.gate.standing()["limits"]
+        assert (limit["limit"], limit["lift"]) == (100 + lift, lift)

@@ -477,6 +477,25 @@ async def test_what_streams_when_a_lift_is_over_is_cut_though_the_clock_was_set_
         assert home.limit()["limit"] == 200
 
 
+async def test_a_clock_that_is_set_back_gives_no_more_of_a_lift_whoever_comes_meanwhile(tmp_path: Path) -> None:
+    clock = Clock()
+    lifted = pool(200, lift=800.0, lift_until=clock.now + 0.2)
+    async with house(tmp_path, lifted, clock=clock) as home:
+        clock.now -= 366 * 86_400
+        await home.gate.register(registration("coder7"))
+        await home.limits(lifted)
+        async with asyncio.timeout(10):
+            while home.limit()["lift"]:
+                await asyncio.sleep(0.01)
+        # It is over, and stays so.
+        await home.gate.register(registration("coder8"))
+        await home.limits(lifted, revision="told anew")
+        assert (home.limit()["limit"], home.limit()["lift"]) == (200, 0)
+        # Another one is another.
+        await home.limits(pool(200, lift=800.0, lift_until=clock.now + 1000))
+        assert home.limit()["limit"] == 1000
+
+
 async def test_a_lift_without_an_end_lifts_nothing(tmp_path: Path) -> None:
     async with house(tmp_path, pool(200, lift=800.0)) as home:
         assert (home.limit()["limit"], home.limit()["lift"]) == (200, 0)
