@@ -113,6 +113,8 @@ APART: dict[str, tuple[str, ...]] = {
     "test_killed_at_this_place_a_runaway_is_asked_about_and_let_go_once": both("runaway.paused", "runaway.followed"),
     # At times of the day: tests/bot/reports/test_posting_killed.py.
     "test_killed_at_this_place_a_report_is_posted_once": both("report.post", "report.remember"),
+    # Once a day, where it is switched on: tests/bot/telemetry/test_telemetry_killed.py.
+    "test_killed_at_this_place_what_goes_goes_once_a_day": both("telemetry.taken"),
 }
 
 
