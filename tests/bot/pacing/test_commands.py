@@ -101,8 +101,10 @@ async def test_what_a_provider_said_is_shown_with_its_reset_and_its_line(home: H
 
 
 async def test_when_a_window_begins_anew_can_be_said_by_a_person(home: House, clock: Clock) -> None:
+    now = clock()
+
     def written(ahead: float) -> str:
-        return datetime.fromtimestamp(clock() + ahead, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return datetime.fromtimestamp(now + ahead, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     async with home.open():
         set_ = "!budget set account:main 100% --window 7d --reset-at"
