@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bot.outlet.settings import held
+from bot.pacing import earlier
 from bot.pacing.facts import Facts, Quota, Spender, Start, UnderWay, Usage, starts
 from budget import quota
 from budget.reserve import Live, still
@@ -56,14 +57,21 @@ class Gathering:
         weights = Weights.of(settings.budgets.weights)
         quotas = await self._quotas(tx, settings, limits, weights, now)
         asked = starts(limits, spenders, quotas, now)
+        heirs, until = heirs_of(settings), now + spending.AHEAD_S
+        authorized = await pacing.live(tx)
+        over = earlier.ended(limits, spenders, quotas, authorized, now)
+        if over:
+            first = min(row.granted_at for row in authorized)
+            counted = await _used(tx, {*earlier.starts_of(over, authorized)}, weights, heirs, until)
+            authorized = earlier.used_up(authorized, await pacing.ended(tx, first), over, counted)
         return Facts(
             now=now,
             held=limits,
             spenders=spenders,
             quotas=quotas,
-            used=await _used(tx, asked, weights, heirs_of(settings), now + spending.AHEAD_S),
+            used=await _used(tx, asked, weights, heirs, until),
             under_way=await self._under_way(tx, settings, spenders, weights, now),
-            authorizations=await pacing.live(tx),
+            authorizations=authorized,
         )
 
     def _roster_budgets(self) -> Mapping[str, int]:

@@ -12,6 +12,7 @@ import pytest
 from bot.limits import Budgets
 from bot.pacing.pace import Pace
 from bot.pacing.settings import Pacing
+from egress.settings import LimitSettings
 from register.crashpoints import declare
 from register.queries import ledger, pacing, tasks
 from register.queries.pacing import AuthorizationRow
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 STEP = declare("tests.kept")
 NOON = 1_796_040_000.0
+DAY = 86_400.0
 
 
 def pace(store: Store, now: float = NOON) -> Pace:
@@ -122,4 +124,36 @@ async def test_what_an_ended_task_reserved_is_free_once_it_is_counted_what_it_us
     async with store.write(STEP) as tx:
         await tasks.change(tx, "t1", only=tasks.ENDED, now=NOON, actual_tokens=200_000.0)
     assert await reserved() == 0
+    await store.close()
+
+
+@pytest.mark.parametrize("drawn", [0.0, 2e6])
+async def test_what_was_used_before_the_window_began_anew_is_not_lifted_again_though_nobody_was_there(
+    register_url: str, drawn: float
+) -> None:
+    store = await Store.open(register_url)
+    midnight = NOON + DAY / 2
+    async with store.write(STEP) as tx:
+        granted = AuthorizationRow(
+            id="a1",
+            scope="host",
+            unit="tokens",
+            amount=5e6,
+            drawn=drawn,
+            granted_by="ana",
+            granted_at=NOON,
+            until=NOON + DAY,
+        )
+        await pacing.authorize(tx, granted)
+    await pace(store, NOON + 5).redraw()
+    # Muster is killed; the egress goes on with the lift that it was told, up to the end of its day.
+    await _spend(store, 1, 28_000_000, midnight - 60)
+    await _spend(store, 2, 24_500_000, midnight + 60)
+    limit = LimitSettings(kind="pool", scope="host", amount=24e6, window="day")
+    (told,) = await pace(store, midnight + 120).enforced([limit])
+    # 4M went beyond the limit of the day before, and 0.5M of this one's: half a million is left.
+    assert told.lift == pytest.approx(1e6, rel=0.01)
+    await pace(store, midnight + 120).redraw()
+    (told,) = await pace(store, midnight + 120).enforced([limit])
+    assert told.lift == pytest.approx(1e6, rel=0.01)
     await store.close()
