@@ -79,7 +79,10 @@ def stand(
         made = settled(standing, now, policy, cause=cause)
         return made if made is None or spread else replace(made, line=_flat(made.line))
 
-    drawn = _settle(found, fresh, settle, cause, anew)
+    drawn = _beyond(found, skewed, now, policy)
+    if drawn:
+        _draw(found, drawn)
+    drawn |= _settle(found, fresh, settle, cause, anew)
     return Drawn(
         standings=found,
         fresh=tuple(fresh),
@@ -88,6 +91,38 @@ def stand(
         drawn=drawn,
         used_up=tuple(_used_up(facts.authorizations, drawn)),
     )
+
+
+def _beyond(found: Mapping[str, Standing], skewed: Iterable[Line], now: float, policy: Policy) -> dict[str, float]:
+    """What was used up of authorizations beyond limits since lines were drawn that are dropped, as the clock went back.
+
+    Of the pace nothing is counted on: nobody knows how far it had come.
+    """
+    drawn: dict[str, float] = {}
+    for line in skewed:
+        standing = found[line.window]
+        reset = standing.window.resets_at
+        if line.resets_at is None or reset is None or abs(line.resets_at - reset) > JITTER_S:
+            # The line of another window, drawn while the clock was ahead.
+            continue
+        made = settled(replace(standing, line=_flat(line)), now, policy, cause="observation")
+        before = {each.id: each.drawn for each in standing.authorizations}
+        for each in () if made is None else made.authorizations:
+            if each.drawn > before[each.id]:
+                drawn[each.id] = max(drawn.get(each.id, 0.0), each.drawn)
+    return drawn
+
+
+def _draw(found: dict[str, Standing], drawn: Mapping[str, float]) -> None:
+    """Have all windows know how much of each authorization is used."""
+    for key, standing in found.items():
+        if any(each.id in drawn for each in standing.authorizations):
+            found[key] = replace(
+                standing,
+                authorizations=tuple(
+                    replace(each, drawn=max(each.drawn, drawn.get(each.id, 0.0))) for each in standing.authorizations
+                ),
+            )
 
 
 def _settle(
@@ -130,15 +165,7 @@ def _settle(
                 fresh.append(made.line)
         found[key] = standing
     if drawn:
-        for key, standing in found.items():
-            if any(each.id in drawn for each in standing.authorizations):
-                found[key] = replace(
-                    standing,
-                    authorizations=tuple(
-                        replace(each, drawn=max(each.drawn, drawn.get(each.id, 0.0)))
-                        for each in standing.authorizations
-                    ),
-                )
+        _draw(found, drawn)
     return drawn
 
 

@@ -187,6 +187,16 @@ def test_a_line_from_the_future_is_dropped_and_told_as_the_clocks_fault(hours: i
     assert (line.drawn_at, line.drawn_used) == (NOON, 6e6)
 
 
+def test_what_was_used_beyond_a_limit_is_not_given_again_when_the_clock_goes_back() -> None:
+    rows = [authorization("host", 5e6)]
+    lines = drawn_at(facts(held("host", 24e6)), NOON + 3600, used=24e6)
+    found = facts(held("host", 24e6), used=28e6, authorizations=rows)
+    drawn = stand(found, lines, POLICY)
+    assert drawn.drawn == {"a1": pytest.approx(4e6)}
+    (limit,) = enforced([HOST], found, drawn.standings, POLICY)
+    assert limit.lift == pytest.approx(5e6)
+
+
 def test_a_clock_that_jumps_a_year_ahead_draws_the_lines_of_the_windows_of_then() -> None:
     found = facts(held("host", 24e6), used=1e6, now=NOON + 365 * DAY)
     drawn = stand(found, drawn_at(facts(held("host", 24e6)), MONDAY), POLICY)
