@@ -52,7 +52,7 @@ async def estimate(
             "median_error_share": None if learned.median_error_share is None else round(learned.median_error_share, 4),
         },
     }
-    return Reply("\n\n".join((_range(tokens, usd), _basis(learned), _record(learned))), data)
+    return Reply("\n\n".join((_range(tokens, usd, guessed=learned.prior), _basis(learned), _record(learned))), data)
 
 
 def _at_least(tokens: Range, least: float) -> Range:
@@ -64,8 +64,10 @@ def _json(found: Range, places: int) -> dict[str, Any]:
     return made if places else {name: int(value) for name, value in made.items()}
 
 
-def _range(tokens: Range, usd: Range | None) -> str:
-    shares = (("half stay within", "p50"), ("four of five (reserved)", "p80"), ("nine of ten", "p90"))
+def _range(tokens: Range, usd: Range | None, *, guessed: bool) -> str:
+    # As `budget.expectation` has it.
+    half, most = (" (reserved)", "") if guessed else ("", " (reserved)")
+    shares = ((f"half stay within{half}", "p50"), (f"four of five{most}", "p80"), ("nine of ten", "p90"))
     rows = [
         (
             share,

@@ -65,7 +65,7 @@ class Range:
 #: that has its context already, cache reads at a tenth; a task begins with reading.
 PRIORS: Mapping[str, Range] = {
     "task": Range(p50=100_000.0, p80=300_000.0, p90=600_000.0),
-    "turn": Range(p50=20_000.0, p80=80_000.0, p90=160_000.0),
+    "turn": Range(p50=15_000.0, p80=60_000.0, p90=120_000.0),
 }
 DEFAULT_PRIOR = PRIORS["task"]
 

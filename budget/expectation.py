@@ -4,6 +4,9 @@ A projection opens gates and decides whose turn it is, so whoever asks for a tas
 word holds, but not below what half of such tasks came to, once enough of them are known. An agent's word only raises
 it, and not above what nine of ten stay within: one that is said to need nearly all of a window would have others wait
 for it.
+
+What four of five stay within is projected only once it is known. A guess of that would hold the first words of a day
+for hours under a small budget; so its median is projected, and limits hold in any case.
 """
 
 from __future__ import annotations
@@ -32,10 +35,10 @@ def expected(
         by_agent: an agent asks for it.
         usd_per_token: what a weighted token costs where that was not learned of such tasks; None: not known either.
     """
-    tokens, high = learned.p80, learned.p90
+    tokens, high = learned.p50 if learned.prior else learned.p80, learned.p90
     if estimate is not None and estimate >= 0:
         if by_agent:
-            tokens = min(max(estimate, learned.p80), learned.p90)
+            tokens = min(max(estimate, tokens), learned.p90)
         else:
             tokens = estimate if learned.prior else max(estimate, learned.p50)
             high = HIGH_OF_PROJECTED * tokens

@@ -190,7 +190,7 @@ async def test_a_task_nobody_can_do_says_so_and_is_refused_at_its_deadline(home:
         assert (await task_of(home, id_in(said))).state == "failed"
 
 
-HELD = "budgets:\n  host: {tokens: 1M, window: day}\n"
+HELD = "budgets:\n  host: {tokens: 200k, window: day}\n"
 
 
 async def test_words_that_the_pace_holds_say_so_at_once_and_run_when_it_is_authorized(tmp_path: Path) -> None:

@@ -22,9 +22,9 @@ UNKNOWN = learn([], role="coder", now=NOW)
 
 @pytest.mark.parametrize("said", [0.0, 1.0, 1e9])
 def test_an_agents_word_opens_no_gate_and_does_not_have_others_wait(said: float) -> None:
-    for learned in (KNOWN, UNKNOWN):
+    for learned, least in ((KNOWN, KNOWN.p80), (UNKNOWN, UNKNOWN.p50)):
         found = expected(learned, said, by_agent=True)
-        assert learned.p80 <= found.tokens <= learned.p90
+        assert least <= found.tokens <= learned.p90
         assert found.high_tokens == learned.p90
 
 
@@ -35,9 +35,15 @@ def test_a_persons_word_holds_but_not_below_what_half_of_such_tasks_came_to() ->
     assert (expected(KNOWN, 7e6).high_tokens or 0) > 7e6
 
 
+def test_a_guess_is_projected_by_its_median_and_what_is_known_by_what_four_of_five_stay_within() -> None:
+    assert expected(UNKNOWN).tokens == UNKNOWN.p50
+    assert expected(learn([], role="coder", kind="turn", now=NOW)).tokens == 15_000
+    assert expected(KNOWN).tokens == KNOWN.p80
+
+
 def test_money_is_known_of_the_fleet_before_it_is_of_a_role() -> None:
     assert expected(UNKNOWN).usd is None
-    assert expected(UNKNOWN, usd_per_token=1e-5).usd == UNKNOWN.p80 * 1e-5
+    assert expected(UNKNOWN, usd_per_token=1e-5).usd == UNKNOWN.p50 * 1e-5
     priced = learn([past(1000.0, 0.02)] * 5, role="coder", now=NOW)
     found = expected(priced, usd_per_token=1e-5)
     assert (found.usd, found.high_usd) == (0.02, 0.02)

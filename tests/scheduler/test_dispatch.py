@@ -162,7 +162,7 @@ async def test_under_a_limit_in_dollars_a_first_task_begins_and_from_it_others_l
     await desk.dispatcher.look()
     second = await desk.of(2)
     assert second.state == "dispatched"
-    assert second.projected_usd == pytest.approx(6.0)  # 300,000 tokens at that price
+    assert second.projected_usd == pytest.approx(2.0)  # 100,000 tokens at that price
 
 
 async def test_limits_and_deadlines_hold(desk: Desk) -> None:
