@@ -222,6 +222,7 @@ def admitted_as(head: Head, now: float, policy: Policy) -> Urgency:
 def decide(view: View) -> Decision:
     """The next step. Do it, and ask again with what it changed, until there is none."""
     now = view.now
+    known: pacing.Known = {}
     by_rank: dict[int, list[Head]] = {}
     for head in sorted(view.heads, key=lambda head: head.seq):
         by_rank.setdefault(rank(head, now, view.policy), []).append(head)
@@ -236,7 +237,7 @@ def decide(view: View) -> Decision:
         ready: list[tuple[Head, Assign | Start]] = []
         held: list[Wait] = []
         for head in by_rank[level]:
-            found = _look(head, view, use)
+            found = _look(head, view, use, known)
             if isinstance(found, Refuse):
                 return Decision(step=found, waits=waits)
             if not isinstance(found, Wait):
@@ -268,7 +269,10 @@ def _pick(
     first: dict[tuple[str, str], tuple[Head, Assign | Start]] = {}
     for head, step in free:
         first.setdefault(head.flow, (head, step))
-    ready = [Share(operator=head.operator, role=head.flow[1], cost=_charge(head, view)) for head, _ in first.values()]
+    ready = [
+        Share(operator=head.operator, role=head.flow[1], cost=_charge(head, step, view))
+        for head, step in first.values()
+    ]
     waiting = {wait.task for wait in held}
     blocked = {head.flow for head in heads if head.id in waiting}
     share, deficits = fairness.next_share(ready, view.deficits, blocked=blocked)
@@ -280,16 +284,17 @@ def _pick(
     return replace(step, deficits=deficits, why=f"{step.why}; {turn}")
 
 
-def _charge(head: Head, view: View) -> float:
-    return view.cost(head, None).tokens
+def _charge(head: Head, step: Assign | Start, view: View) -> float:
+    """What its flows are charged: what is written down as projected, against which it is corrected in the end."""
+    return step.cost.tokens if isinstance(step, Assign) else view.cost(head, None).tokens
 
 
-def _look(head: Head, view: View, use: Counter[str]) -> Assign | Start | Refuse | Wait:
+def _look(head: Head, view: View, use: Counter[str], known: pacing.Known) -> Assign | Start | Refuse | Wait:
     """What becomes of one head, as if it were the only one."""
     now = view.now
     if head.deadline is not None and now >= head.deadline:
         return Refuse(task=head.id, why="its deadline is past")
-    found = _tried(head, view, use)
+    found = _tried(head, view, use, known)
     if isinstance(found, Wait) and head.deadline is not None:
         if found.look_at is not None and found.look_at > head.deadline:
             return Refuse(task=head.id, why=f"nothing lets it begin before its deadline: {found.text}")
@@ -300,7 +305,7 @@ def _look(head: Head, view: View, use: Counter[str]) -> Assign | Start | Refuse 
     return found
 
 
-def _tried(head: Head, view: View, use: Counter[str]) -> Assign | Start | Wait:
+def _tried(head: Head, view: View, use: Counter[str], known: pacing.Known) -> Assign | Start | Wait:
     if head.not_before is not None and view.now < head.not_before:
         return Wait(task=head.id, why="retry", text="It failed, and is tried again.", look_at=head.not_before)
     able = [agent for agent in view.agents if _fits(agent, head)]
@@ -308,7 +313,7 @@ def _tried(head: Head, view: View, use: Counter[str]) -> Assign | Start | Wait:
         # Words wait in the agent's own queue as ever; only the pace holds them here.
         if not able:
             return Wait(task=head.id, why="nobody", text=f"There is no agent {head.agent} any more.")
-        paced = _paced(head, able[0], view)
+        paced = _paced(head, able[0], view, known)
         return paced if isinstance(paced, Wait) else _assign(head, able[0], paced, "the pace allows it")
     idle = sorted(
         (agent for agent in able if agent.readiness == "idle"),
@@ -317,6 +322,8 @@ def _tried(head: Head, view: View, use: Counter[str]) -> Assign | Start | Wait:
     starting = any(agent.readiness == "starting" for agent in able)
     could_start = [] if starting or not view.policy.start_agents else [a for a in able if _may_start(a, head)]
     waits: list[Wait] = []
+    # What held the one before, and for what cost: it holds the next at least as long, if that draws on it.
+    holds: tuple[Cost, str] | None = None
     for agent in [*idle, *([] if idle else sorted(could_start, key=lambda agent: agent.name))]:
         full = _full(head, agent, view.limits, use)
         if full is not None:
@@ -330,10 +337,14 @@ def _tried(head: Head, view: View, use: Counter[str]) -> Assign | Start | Wait:
                 )
             waits.append(tried)
             continue
-        paced = _paced(head, agent, view)
+        if holds is not None and _is_held(head, agent, view, *holds):
+            continue
+        paced = _paced(head, agent, view, known)
         if not isinstance(paced, Wait):
             return _assign(head, agent, paced, f"{agent.name} is free")
         waits.append(paced)
+        if paced.cost is not None:
+            holds = paced.cost, paced.windows[0]
     if waits:
         # What opens first, and what opens at a time before what opens some day.
         return min(waits, key=lambda wait: (wait.never, wait.look_at is None, wait.look_at or 0.0))
@@ -397,12 +408,12 @@ def _full(head: Head, agent: Agent, limits: Limits, use: Counter[str]) -> Wait |
     return None
 
 
-def _paced(head: Head, agent: Agent, view: View) -> Cost | Wait:
+def _paced(head: Head, agent: Agent, view: View, known: pacing.Known) -> Cost | Wait:
     """What it is projected to cost, if the windows have room for that."""
     cost = view.cost(head, agent)
     standings = view.draw(agent)
     urgency = admitted_as(head, view.now, view.policy)
-    found = pacing.decide(standings, cost, urgency, view.now, view.pacing)
+    found = pacing.decide(standings, cost, urgency, view.now, view.pacing, known=known)
     if isinstance(found, pacing.Admitted):
         return cost
     return Wait(
@@ -420,8 +431,13 @@ def _paced(head: Head, agent: Agent, view: View) -> Cost | Wait:
     )
 
 
+def _is_held(head: Head, agent: Agent, view: View, cost: Cost, window: str) -> bool:
+    """Whether a window that holds a task of this cost is one that the agent draws on."""
+    return view.cost(head, agent) == cost and any(each.window.key == window for each in view.draw(agent))
+
+
 def _kept(found: pacing.Waits, standings: Sequence[Standing]) -> tuple[str, ...]:
-    """The windows in which what is begun before it could begin takes room from it: not those that begin anew by then."""
+    """The windows in which what begins before it could takes room from it: not those that begin anew by then."""
     resets = {standing.window.key: standing.line.resets_at for standing in standings}
 
     def lasts(key: str) -> bool:

@@ -137,6 +137,8 @@ class Waits:
 
 
 Decision: TypeAlias = Admitted | Waits
+Known: TypeAlias = dict[tuple[int, Cost, Urgency], tuple[Standing, Waits | None]]
+"""What was found of standings, by their identity, at one time and under one policy."""
 
 
 def need(window: Window, cost: Cost) -> float | None:
@@ -144,7 +146,15 @@ def need(window: Window, cost: Cost) -> float | None:
     return _in_unit(window, cost.tokens, cost.usd)
 
 
-def decide(standings: Sequence[Standing], cost: Cost, urgency: Urgency, now: float, policy: Policy) -> Decision:
+def decide(
+    standings: Sequence[Standing],
+    cost: Cost,
+    urgency: Urgency,
+    now: float,
+    policy: Policy,
+    *,
+    known: Known | None = None,
+) -> Decision:
     """Whether a task may begin now, in every window that it draws on.
 
     Args:
@@ -153,8 +163,17 @@ def decide(standings: Sequence[Standing], cost: Cost, urgency: Urgency, now: flo
         urgency: whose gate.
         now: seconds since the epoch.
         policy: how strictly the pace is kept.
+        known: what was found of the same standings before at this time, and is added to.
     """
-    waits = [found for standing in standings if (found := _waits(standing, cost, urgency, now, policy)) is not None]
+    before: Known = {} if known is None else known
+
+    def look(standing: Standing) -> Waits | None:
+        key = (id(standing), cost, urgency)
+        if key not in before:
+            before[key] = standing, _waits(standing, cost, urgency, now, policy)
+        return before[key][1]
+
+    waits = [found for standing in standings if (found := look(standing)) is not None]
     if waits:
         last = max(waits, key=lambda found: math.inf if found.at is None else found.at)
         others = tuple(found.window for found in waits if found is not last)

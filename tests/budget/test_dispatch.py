@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from budget import pacing
 from budget.dispatch import (
     Agent,
     Assign,
@@ -29,6 +30,8 @@ from budget.pacing import Cost, Standing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import pytest
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -230,6 +233,64 @@ def test_what_has_waited_long_for_room_is_not_overtaken_for_ever() -> None:
     assert wait(given, "t2").text == "Task t1 has waited longer for host/tokens/7d, and goes first."
     # It holds nobody up who draws on other windows.
     assert isinstance(step(replace(given, draw=lambda _: ())), Assign)
+
+
+def test_what_waits_for_a_late_window_keeps_no_room_in_one_that_begins_anew_before() -> None:
+    late, soon = week(0, limit=2000.0, day=0.1), week(4000, limit=10_000.0, day=0.1)
+    reset = NOW + 2.6 * HOUR
+    soon = replace(
+        soon,
+        window=replace(soon.window, key="host/tokens/5h", resets_at=reset, length_s=5 * HOUR),
+        line=replace(soon.line, window="host/tokens/5h", resets_at=reset),
+    )
+    heads = [head(1, created_at=NOW - 13 * HOUR), head(2, role="judge")]
+    given = view(
+        heads,
+        [agent(), agent("judge0", role="judge")],
+        draw=lambda one: [soon, late] if one.role == "coder" else [soon],
+        cost=lambda one, _: Cost(tokens=1500.0) if one.id == "t1" else Cost(tokens=100.0),
+    )
+    found = decide(replace(given, heads=heads[:1])).waits[0]
+    assert found.windows == ("host/tokens/7d", "host/tokens/5h")
+    assert found.look_at is not None
+    assert found.look_at > reset
+    begun = step(given)
+    assert isinstance(begun, Assign)
+    assert begun.task == "t2"
+
+
+def test_five_hundred_lanes_and_two_hundred_agents_ask_little_of_the_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted in looks at windows, not in time."""
+    shared = [week(300_000), replace(week(300_000), window=replace(week(300_000).window, key="host/tokens/month"))]
+    looked = 0
+    look = pacing._waits
+
+    def count(*given: Any) -> Any:
+        nonlocal looked
+        looked += 1
+        return look(*given)
+
+    monkeypatch.setattr(pacing, "_waits", count)
+    heads = [head(number, operator=f"o{number}") for number in range(500)]
+    agents = [agent(f"a{number}") for number in range(200)]
+    found = decide(view(heads, agents, draw=lambda _: shared))
+    assert (found.step, len(found.waits)) == (None, 500)
+    assert looked == len(shared)
+
+
+def test_flows_are_charged_what_the_agent_that_gets_it_is_projected_to_use() -> None:
+    """It is what is corrected in the end; by what anybody uses, the dear models of one would be on the others."""
+    heads = [head(1, operator="ana"), head(2, operator="otto", role="judge")]
+
+    def cost(_: Head, able: Agent | None) -> Cost:
+        return Cost(tokens=5000.0) if able is not None and able.role == "coder" else COST
+
+    found = step(view(heads, [agent(), agent("judge0", role="judge")], cost=cost))
+    assert isinstance(found, Assign)
+    assert (found.task, found.deficits["ana"]) == ("t2", 1000.0)
+    alone = step(view(heads[:1], [agent()], cost=cost, deficits={"ana": 1000.0}))
+    assert isinstance(alone, Assign)
+    assert alone.deficits["ana"] == 0.0
 
 
 @settings(max_examples=30, deadline=None)
