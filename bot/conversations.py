@@ -116,6 +116,10 @@ class Conversations:
         """Answer with what became of a command; of one that waits for a confirmation, ask for it."""
         if outcome.state != "confirming":
             await self._say(tx, inbound, answer_key(outcome.run_id), outcome.text)
+            if (file := outcome.reply.file) is not None:
+                place = Place(inbound.connector, conversation=inbound.conversation)
+                behind = place.outbound(f"{answer_key(outcome.run_id)}/attached", file, Priority.REPLY)
+                await outbox.put(tx, behind, self.services.clock())
             await self._headway(inbound).end(tx, outcome.state)
             return
         key = confirmation_key(outcome.run_id)

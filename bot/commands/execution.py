@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import structlog
@@ -413,7 +413,8 @@ class Executor:
         """An answer as it is kept, and as it leaves."""
         redact = self._services.redact
         text = redact(written(reply.text, self._prefix(run.door)))
-        return {"text": text, "data": redacted(reply.data, redact), "reason": reason}
+        said = {"text": text, "data": redacted(reply.data, redact), "reason": reason}
+        return said if reply.file is None else {**said, "file": asdict(reply.file)}
 
     def _kept(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments as they are kept: bounded and without secrets."""

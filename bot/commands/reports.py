@@ -53,3 +53,15 @@ async def schedule_off(ctx: Context, kind: Literal["daily", "weekly", "budget", 
     from bot.reports.commanding import switch_off
 
     return await switch_off(ctx, kind)
+
+
+@command("schedule clear", permission=OPERATOR, help_section="reports")
+async def schedule_clear(ctx: Context, kind: Literal["daily", "weekly", "budget", "fleet"]) -> Reply:
+    """Forget what a command set of a kind of report: what muster.yaml says of it holds again.
+
+    Args:
+        kind: daily, weekly, budget or fleet.
+    """
+    from bot.reports.commanding import clear
+
+    return await clear(ctx, kind)

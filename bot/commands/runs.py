@@ -10,6 +10,7 @@ from bot.commands.lines import command_line
 from bot.commands.parsing import line_of, with_usage
 from bot.commands.table import Reply
 from bot.errors import NotPermitted, UsageError, UserError
+from connectors.messages import File
 from register.queries.command_runs import CommandRun
 
 if TYPE_CHECKING:
@@ -136,11 +137,12 @@ def origin_of(run: CommandRun) -> Origin | None:
 def outcome_of(run: CommandRun) -> Outcome:
     """What became of a run, as far as it has got."""
     reply: Mapping[str, Any] = run.reply or {}
+    file = File(**reply["file"]) if "file" in reply else None
     return Outcome(
         run_id=run.id,
         name=run.name,
         state=run.state,
-        reply=Reply(reply.get("text", ""), reply.get("data"), ok=run.state == "done"),
+        reply=Reply(reply.get("text", ""), reply.get("data"), ok=run.state == "done", file=file),
         reason=reply.get("reason"),
         identity=run.identity,
         origin=origin_of(run),

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     from bot.commands.types import ValueType
+    from connectors.messages import File
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -64,6 +65,8 @@ class Reply:
     """The same for programs, as JSON would have it: what ``--json`` prints."""
     ok: bool = True
     """Whether what was asked for came about; False makes the command `failed`."""
+    file: File | None = None
+    """What follows the text where it was asked for in a room; the text is complete without it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What `report`, `schedules`, `schedule set` and `schedule off` decide and answer."""
+"""What `report`, `schedules`, `schedule set`, `schedule off` and `schedule clear` decide and answer."""
 
 from __future__ import annotations
 
@@ -10,10 +10,7 @@ from bot.commands.table import Reply
 from bot.errors import UsageError
 from bot.reports import schedule, wording
 from bot.reports.posting import file_of
-from bot.saying import Place
 from bot.timestamps import timestamp
-from connectors import outbox
-from connectors.messages import Priority
 from register.queries import schedules
 from register.queries.schedules import ScheduleRow
 from scheduler.cron import Cron, CronError, next_after
@@ -22,9 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from zoneinfo import ZoneInfo
 
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.commands.context import Context, Origin
+    from bot.commands.context import Context
     from bot.reports.facts import Facts, Spent, TaskFacts, WindowFacts
     from bot.reports.posting import Reports
     from bot.reports.schedule import Schedule
@@ -32,22 +27,12 @@ if TYPE_CHECKING:
 
 
 async def show_report(ctx: Context, kind: Kind) -> Reply:
-    """The report as a reply, and its picture as a message before it, where it was asked for in a room."""
-    services, origin = ctx.services, ctx.origin
-    reports: Reports = services.reports
-    now = services.clock()
-    connector = None if origin is None else origin.connector
-    made = await reports.make(kind, now=now, connector=connector, key=f"report/{ctx.run_id}")
-    if made.picture is not None and origin is not None:
-        await ctx.commit("picture", lambda tx: _put_picture(tx, ctx, origin, made.picture, now))
-        if services.delivery is not None:
-            services.delivery.wake()
-    return Reply(made.text, facts_json(made.facts))
-
-
-async def _put_picture(tx: AsyncConnection, ctx: Context, origin: Origin, picture: Any, now: float) -> bool:
-    place = Place(origin.connector, conversation=origin.conversation)
-    return await outbox.put(tx, place.outbound(f"report/{ctx.run_id}/picture", file_of(picture), Priority.FINAL), now)
+    """The report as a reply, and its picture behind it where it was asked for in a room."""
+    reports: Reports = ctx.services.reports
+    connector = None if ctx.origin is None else ctx.origin.connector
+    made = await reports.make(kind, now=ctx.services.clock(), connector=connector, key=f"report/{ctx.run_id}")
+    file = None if made.picture is None else file_of(made.picture)
+    return Reply(made.text, facts_json(made.facts), file=file)
 
 
 # --- schedules -----------------------------------------------------------------------------------------------------
@@ -101,8 +86,29 @@ async def set_schedule(ctx: Context, kind: Kind, cron: str) -> Reply:
 async def switch_off(ctx: Context, kind: Kind) -> Reply:
     await _say(ctx, kind, "")
     again = "schedule set budget on" if kind == "budget" else f"schedule set {kind} CRON"
-    text = f"**{kind}** is not posted by itself any more. {command_line(again)} switches it on."
+    text = (
+        f"**{kind}** is not posted by itself any more. {command_line(again)} switches it on; "
+        f"{command_line(f'schedule clear {kind}')} goes back to what muster.yaml says."
+    )
     return Reply(text, await _now_json(ctx, kind))
+
+
+async def clear(ctx: Context, kind: Kind) -> Reply:
+    """Forget what a command said of a kind: what muster.yaml says of it holds again."""
+    services = ctx.services
+    known = await ctx.commit("clear", lambda tx: schedules.remove(tx, kind))
+    await services.reports.arrange()
+    now = next(each for each in await services.reports.schedules() if each.kind == kind)
+    begun = "What muster.yaml says holds again" if known else "No command had set it; what muster.yaml says holds"
+    if not now.on:
+        holds = f"it is off. {command_line(f'schedule set {kind} ' + ('on' if kind == 'budget' else 'CRON'))} switches "
+        holds += "it on."
+    elif now.cron is None:
+        holds = "it is told when a share of a window is passed."
+    else:
+        coming = _next(now, services.clock(), services.settings.timezone)
+        holds = f"{rendering.code(now.cron.expression)} in {now.cron.zone.key}, next {coming}."
+    return Reply(f"**{kind}**: {begun}: {holds}", _schedule_json(now, services.clock()))
 
 
 async def _say(ctx: Context, kind: Kind, cron: str) -> None:

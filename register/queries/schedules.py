@@ -41,3 +41,8 @@ async def put(tx: AsyncConnection, row: ScheduleRow) -> None:
     """Say it; what was said of the kind before is forgotten."""
     await tx.execute(delete(schedules).where(schedules.c.kind == row.kind))
     await tx.execute(insert(schedules), [asdict(row)])
+
+
+async def remove(tx: AsyncConnection, kind: str) -> bool:
+    """Forget what was said of a kind; False: nothing was."""
+    return (await tx.execute(delete(schedules).where(schedules.c.kind == kind))).rowcount > 0

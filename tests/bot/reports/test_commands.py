@@ -9,7 +9,7 @@ from PIL import Image
 
 from bot.config import check
 from bot.paths import Paths
-from connectors.messages import File
+from connectors.messages import File, Message
 from tests.bot.house import OPERATOR, ROOM, VIEWER, House, house
 from tests.bot.paces import SetPace
 
@@ -50,8 +50,24 @@ async def test_schedules_are_set_shown_and_switched_off(home: House) -> None:
     await home.ask("!schedule off daily", sender=OPERATOR)
     assert "| daily | off | - | memory:@otto |" in await home.ask("!schedules", sender=OPERATOR)
     assert "report daily" not in jobs(home)
+    assert "schedule clear daily" in await home.ask("!schedule off daily", sender=OPERATOR)
     assert "is for those with the permission operator" in await home.ask("!schedule off weekly", sender=VIEWER)
     assert "| weekly | 0 9 * * mon |" in await home.ask("!schedules", sender=OPERATOR)
+
+
+async def test_what_the_file_says_can_be_had_back(home: House) -> None:
+    await home.ask("!schedule off weekly", sender=OPERATOR)
+    assert "report weekly" not in jobs(home)
+    said = await home.ask("!schedule clear weekly", sender=OPERATOR)
+    assert "What muster.yaml says holds again: `0 9 * * mon` in Europe/Vienna, next Mon " in said
+    assert "09:00 | muster.yaml |" in await home.ask("!schedules", sender=OPERATOR)
+    assert "report weekly" in jobs(home)
+    assert "No command had set it" in await home.ask("!schedule clear weekly", sender=OPERATOR)
+    await home.ask('!schedule set daily "0 9 * * *"', sender=OPERATOR)
+    assert "it is off." in await home.ask("!schedule clear daily", sender=OPERATOR)
+    assert "report daily" not in jobs(home)
+    await home.ask("!schedule off budget", sender=OPERATOR)
+    assert "share of a window is passed" in await home.ask("!schedule clear budget", sender=OPERATOR)
 
 
 REFUSED = {
@@ -70,7 +86,7 @@ async def test_a_schedule_that_cannot_be_is_refused_with_the_way_out(home: House
     assert "| daily | off | - | default |" in await home.ask("!schedules", sender=OPERATOR)
 
 
-async def test_a_report_is_a_reply_with_a_picture_beside_it(home: House) -> None:
+async def test_a_report_is_a_reply_with_a_picture_below_it(home: House) -> None:
     assert home.orchestrator is not None
     services = home.orchestrator.services
     pace = SetPace(services.clock, services.pace)
@@ -80,6 +96,9 @@ async def test_a_report_is_a_reply_with_a_picture_beside_it(home: House) -> None
     assert "| sim 5h | 40 % |" in said.replace("🟢 ", "")
     await home.chat.until(lambda: [each for each in home.chat.said if isinstance(each.content, File)], limit=60)
     (picture,) = (each.content for each in home.chat.said if isinstance(each.content, File))
+    shown = [each.content for each in home.chat.said if isinstance(each.content, File | Message)]
+    text = next(place for place, each in enumerate(shown) if isinstance(each, Message) and "sim 5h" in each.text)
+    assert text < shown.index(picture), "the text is read first"
     with Image.open(picture.path) as opened:
         assert opened.format == "PNG"
 
