@@ -1,7 +1,8 @@
 """Which windows passed 80, 90, 95 or 99 percent since that was told last. Pure.
 
 Each share is told once in each window, and of several that were passed together only the highest. It may be told again
-once the window began anew, or what is used of it fell well below, as it does when its limit is raised.
+once the window began anew, or, of a limit that people set, once what is used fell well below it, as it does when the
+limit is raised. What a provider says of its own window may be put right downwards and come back: that is no reason.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 SHARES: Final = (0.80, 0.90, 0.95, 0.99)
 #: From this share on it is told in quiet hours, too: next to nothing works any more.
 AT_ANY_HOUR: Final = 0.99
-#: What is used must be so much lower than when it was told for that to count as another beginning.
+#: What is used must lie so much below a share for that to be told again.
 _FELL: Final = 0.10
+#: A provider's window of which no more than this part of what was told is used began anew before its time.
+_EMPTIED: Final = 0.5
 #: Providers' resets move by a minute or two without being others (seconds).
 _JITTER: Final = 300.0
 
@@ -43,7 +46,7 @@ class Decision:
     rows: Sequence[ReportRow]
     """To be written with the message."""
     over: frozenset[str]
-    """Keys of rows of windows that began anew."""
+    """Keys of rows of what may be told again."""
 
 
 def decide(windows: Iterable[WindowFacts], told: Iterable[ReportRow], now: float, *, quiet: bool) -> Decision:
@@ -65,9 +68,9 @@ def decide(windows: Iterable[WindowFacts], told: Iterable[ReportRow], now: float
         share, known = window.share, by_window.get(window.key, [])
         if share is None:
             continue
-        if known and _began_anew(window, share, known, now):
-            over |= {row.key for row in known}
-            known = []
+        again = _again(window, share, known, now)
+        over |= again
+        known = [row for row in known if row.key not in again]
         passed = [each for each in SHARES if share >= each - 1e-9]
         highest_told = max((_share_of(row.key) for row in known), default=0.0)
         if not passed or passed[-1] <= highest_told or (quiet and passed[-1] < AT_ANY_HOUR):
@@ -95,9 +98,16 @@ def _share_of(key: str) -> float:
     return float(key.split("/", 2)[1])
 
 
-def _began_anew(window: WindowFacts, share: float, told: Sequence[ReportRow], now: float) -> bool:
+def _again(window: WindowFacts, share: float, told: Sequence[ReportRow], now: float) -> set[str]:
+    """The rows of what may be told again."""
+    if not told:
+        return set()
     reset = max(row.due_at for row in told)
     later = window.resets_at is None or window.resets_at > reset + _JITTER
     if reset and now >= reset and later:
-        return True
-    return share < max(_share_of(row.key) for row in told) - _FELL
+        return {row.key for row in told}
+    if window.unit == "share" and window.limit == 1.0:
+        # A whole window of a provider's, whose limit nobody raises.
+        emptied = share <= _EMPTIED * max(_share_of(row.key) for row in told)
+        return {row.key for row in told} if emptied else set()
+    return {row.key for row in told if share < _share_of(row.key) - _FELL}

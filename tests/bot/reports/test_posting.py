@@ -299,6 +299,25 @@ async def test_they_are_told_again_in_the_next_window_and_not_after_a_jitter_of_
     assert len(await crossings(room)) == 2
 
 
+async def test_what_a_provider_puts_right_and_says_again_is_told_once(room: Newsroom) -> None:
+    for used in (0.99, 0.85, 0.60, 0.96, 1.0):
+        room.board.put(window(used=used))
+        await room.sweep("2026-11-23 08:30")
+    assert [line.split("**")[1] for line in await crossings(room)] == ["99%"]
+    for used in (0.02, 0.83):
+        room.board.put(window(used=used))
+        await room.sweep("2026-11-23 08:31")
+    assert [line.split("**")[1] for line in await crossings(room)] == ["99%", "80%"], "it began anew before its time"
+
+
+async def test_a_limit_that_was_raised_a_little_tells_nothing_of_what_is_passed_already(room: Newsroom) -> None:
+    tokens: dict[str, Any] = {"key": "host/tokens/day", "scope": "host", "unit": "tokens"}
+    for used, limit in ((990.0, 1000.0), (990.0, 1150.0), (1140.0, 1150.0)):
+        room.board.put(window(**tokens, used=used, limit=limit))
+        await room.sweep("2026-11-23 08:30")
+    assert [line.split("**")[1] for line in await crossings(room)] == ["99%", "99%"]
+
+
 async def test_a_limit_that_was_raised_is_told_when_it_is_passed(room: Newsroom) -> None:
     tokens: dict[str, Any] = {"key": "host/tokens/day", "scope": "host", "unit": "tokens", "used": 950.0}
     for limit in (1000.0, 2000.0):
