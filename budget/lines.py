@@ -192,6 +192,8 @@ def redrawn(
     if line is not None and line.known and found in ("limit", "authorization", "observation"):
         scale = window.known_limit / line.limit if line.limit > 0 else 0.0
         before = line_at(line, now) * min(1.0, scale)
+        # Where less is used than when it was drawn, it began too high: of it only counts by how much it rose.
+        before -= max(0.0, line.drawn_used - window.least_use)
         ahead = line.ahead + max(0.0, start - before)
         start = max(start, min(before, window.known_limit))
     return Line(

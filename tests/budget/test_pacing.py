@@ -350,6 +350,18 @@ def test_a_window_that_is_over_is_not_spent_as_if_all_of_it_were_left() -> None:
     assert admissible(Standing(window=over, line=line), "high", BEGINS + 7 * DAY, POLICY) < 0.1
 
 
+@pytest.mark.parametrize("before", [1.02, 0.98, 0.6])
+def test_what_a_provider_gives_back_is_spread_and_not_there_at_once(before: float) -> None:
+    noon = BEGINS + 2.5 * DAY
+    high = week(before)
+    line = redrawn(high, drawn(high, BEGINS + 2 * DAY), BEGINS + 2 * DAY, POLICY) or drawn(high, BEGINS + 2 * DAY)
+    low = week(0.3)
+    line = redrawn(low, line, noon, POLICY) or line
+    assert (line.cause, line.drawn_used) == ("observation", 0.3)
+    # A line straight from there gives 15.5 percent a day and the burst.
+    assert admissible(Standing(window=low, line=line), "normal", noon, POLICY) < 0.13
+
+
 def test_what_is_used_beyond_the_limit_leaves_nothing() -> None:
     for urgency in URGENCIES:
         assert admissible(standing(day(1.5e6)), urgency, BEGINS + DAY * 0.9, POLICY) == 0
