@@ -33,6 +33,9 @@ _TEXT: Final = 60
 #: Kinds of findings that mean that an agent was not there; `DOWN` is the kind of the rows that remember them.
 MISSING: Final = frozenset({"silent", "failed", "stalled", "erring"})
 DOWN: Final = "down"
+#: Seconds after which who was seen down is not taken to be down still: sweeps look each minute, and may have to wait
+#: for a picture.
+_SEEN_S: Final = 180.0
 
 
 # --- which time it is about ----------------------------------------------------------------------------------------
@@ -102,7 +105,7 @@ async def _with_work(tx: AsyncConnection, facts: Facts) -> Facts:
     waiting = await reports.waiting_first(tx, limit=NAMED)
     counts = await tasks.counts(tx)
     ended = await reports.ended_last(tx, facts.begin, facts.end, limit=NAMED)
-    downs = await _downs(tx, facts.begin, facts.end)
+    downs = await _downs(tx, facts.begin, facts.end, facts.now)
     of_tasks = _largest({key[0]: sums for key, sums in by_task.items() if key[0]})
     texts = await reports.texts(tx, [each.key for each in of_tasks[:NAMED]])
     return replace(
@@ -146,11 +149,11 @@ async def _with_fleet(tx: AsyncConnection, facts: Facts, views: Sequence[AgentVi
         fleet=fleet,
         fleet_count=len(fleet),
         fleet_states=sorted(counted.items(), key=lambda item: order.get(item[0], len(order))),
-        downs=await _downs(tx, today, facts.now + 1),
+        downs=await _downs(tx, today, facts.now + 1, facts.now),
     )
 
 
-async def _downs(tx: AsyncConnection, begin: float, end: float) -> list[Down]:
+async def _downs(tx: AsyncConnection, begin: float, end: float, now: float) -> list[Down]:
     """Who was down in this time, as the sweeps remembered."""
     found = []
     for row in await reports.of_kind(tx, DOWN):
@@ -158,7 +161,7 @@ async def _downs(tx: AsyncConnection, begin: float, end: float) -> list[Down]:
         lasted_until = row.posted_at
         if row.due_at < end and lasted_until >= begin:
             # A row is renewed at each sweep for as long as it lasts.
-            until = None if lasted_until >= end - 1 else lasted_until
+            until = None if lasted_until >= now - _SEEN_S else lasted_until
             found.append(Down(agent=agent, kind=kind, since=max(row.due_at, begin), until=until))
     return sorted(found, key=lambda each: (each.since, each.agent))
 

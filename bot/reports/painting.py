@@ -8,7 +8,7 @@ import contextlib
 import json
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
 import structlog
@@ -37,6 +37,8 @@ class Painter:
     environ: Mapping[str, str]
     program: tuple[str, ...] = (sys.executable, "-P", "-m", "bot.reports.drawing")
     limit_s: float = LIMIT_S
+    _one: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """One at a time: each takes a processor and memory, and as many may be asked for as there are people."""
 
     async def picture(self, figure: Figure) -> bytes | None:
         """A PNG; None: there is none, and the log says why."""
@@ -54,6 +56,10 @@ class Painter:
         return None if made is None else made.decode(errors="replace")
 
     async def _drawn(self, figure: Figure, form: Literal["png", "text"]) -> bytes | None:
+        async with self._one:
+            return await self._drawn_now(figure, form)
+
+    async def _drawn_now(self, figure: Figure, form: Literal["png", "text"]) -> bytes | None:
         given = json.dumps(figure.to_json()).encode()
         try:
             await asyncio.to_thread(self.folder.mkdir, mode=0o700, parents=True, exist_ok=True)

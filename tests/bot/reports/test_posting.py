@@ -232,6 +232,26 @@ async def test_who_was_down_is_told_also_when_it_is_over(room: Newsroom) -> None
     assert "still" not in text
 
 
+async def test_who_came_back_after_midnight_is_not_down_still(room: Newsroom) -> None:
+    down = {"kind": "silent", "agent": "coder1", "cause": "", "event": "w/1", "told_at": 0.0, "tells": 1}
+    await room.insert(findings, key="silent/coder1", found_at=at("2026-11-22 23:30"), **down)
+    for moment in ("2026-11-22 23:30", "2026-11-23 00:10"):
+        await room.sweep(moment)
+    async with room.store.write(SETUP) as tx:
+        await tx.execute(findings.delete())
+    await room.sweep("2026-11-23 09:00")
+    text = (await room.posted())[-1]
+    assert "**coder1** did not answer from Sun 22 Nov 23:30 for 40 min" in text
+    assert "still" not in text
+
+
+async def test_who_is_down_still_is_told_so(room: Newsroom) -> None:
+    down = {"kind": "silent", "agent": "coder1", "cause": "", "event": "w/1", "told_at": 0.0, "tells": 1}
+    await room.insert(findings, key="silent/coder1", found_at=at("2026-11-22 23:30"), **down)
+    await room.sweep("2026-11-23 09:00")
+    assert "from Sun 22 Nov 23:30 for 10 h, still" in (await room.posted())[-1]
+
+
 async def test_windows_are_told_against_the_even_spread(room: Newsroom) -> None:
     room.board.put(window(used=0.4))
     await room.sweep("2026-11-26 09:00")

@@ -1,0 +1,33 @@
+"""Pictures that several people ask for at once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from bot.reports.figure import Figure
+from bot.reports.painting import Painter
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: Says whether another one was drawing when it began.
+WATCHFUL = """
+import os, sys, time
+try:
+    os.mkdir("busy")
+except FileExistsError:
+    sys.exit("another one is drawing")
+sys.stdin.read()
+time.sleep(0.3)
+os.rmdir("busy")
+print("drawn")
+"""
+
+
+async def test_they_are_drawn_one_after_the_other(tmp_path: Path) -> None:
+    painter = Painter(folder=tmp_path, environ=os.environ, program=(sys.executable, "-c", WATCHFUL))
+    drawn = await asyncio.gather(*(painter.letters(Figure(panels=[])) for _ in range(4)))
+    assert drawn == ["drawn\n"] * 4
