@@ -36,6 +36,9 @@ _SHORT = {
     "@monthly": "0 0 1 * *",
 }
 
+#: Characters of a line; what is longer was written by nobody.
+_LONGEST = 200
+
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
@@ -193,6 +196,11 @@ _LAST = 0
 
 
 def _words(expression: str) -> list[str]:
+    if len(expression) > _LONGEST:
+        raise CronError(
+            f"{_shown(expression)} is no schedule: it has {len(expression):,} characters, and {_LONGEST} are allowed. "
+            f"{_EXAMPLE}"
+        )
     folded = expression.strip().casefold()
     words = _SHORT.get(folded, folded).split()
     if len(words) != len(_FIELDS):

@@ -189,6 +189,7 @@ def test_days_that_are_rare_are_found_and_the_last_of_a_month_has_a_letter() -> 
         ("0 0 31 apr,jun *", "L is the last day of a month"),
         ("٣ 9 * * *", "cannot be read"),
         ("9" * 5000 + " * * * *", "9..."),
+        ("0," * 100 + "0 9 * * *", "it has 209 characters, and 200 are allowed"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_the_field_and_what_is_allowed(line: str, says: str) -> None:
