@@ -67,6 +67,8 @@ async def held(services: Services, row: AgentRow) -> Hold | None:
             scope=found.scope,
             authorize=found.authorize,
             unit=found.unit,
+            leave=found.leave,
+            critical=found.critical,
         )
         return Hold(wait=wait, cost=cost)
     if before:

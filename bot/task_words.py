@@ -86,7 +86,7 @@ def authorize_command(scope: str, amount: float, unit: str) -> str:
     if unit == "share":
         written = f"{math.ceil(amount * 1000) / 10:g}%"
     elif unit == "usd":
-        written = f"{math.ceil(amount * 100) / 100:g}usd"
+        written = f"{math.ceil(amount * 100) / 100:.2f}usd"
     else:
         step = 10 ** max(0, len(str(int(amount))) - 3)
         written = f"{math.ceil(amount / step) * step:.0f}"
@@ -96,13 +96,19 @@ def authorize_command(scope: str, amount: float, unit: str) -> str:
 def when(wait: Wait, now: float, zone: tzinfo) -> str:
     """When it runs, and what lets it run now: the rest of a sentence or two."""
     said = []
-    if wait.never:
+    if wait.never and not wait.leave:
         said.append("Nothing but another limit lets it begin.")
     elif wait.look_at is not None and wait.why in ("pace", "limit", "unknown", "price", "retry"):
         said.append(f"It runs about {moment(wait.look_at, now, zone)} ({zone}).")
-    if wait.authorize is not None and wait.scope is not None and wait.unit is not None and wait.authorize > 0:
-        now_by = authorize_command(wait.scope, wait.authorize, wait.unit)
-        said.append(f"To run it now, an admin writes {now_by}.")
+    if wait.leave:
+        ways = [authorize_command(each.scope, each.amount, each.unit) for each in wait.leave]
+        said.append(f"To run it now, an admin writes {' and '.join(ways)}.")
+    elif wait.critical and not wait.never:
+        urgent = command_line("task add TEXT --urgency critical")
+        said.append(
+            f"Before that only a higher limit lets it begin; or {urgent}, which may pass the limit within what an "
+            "admin authorizes."
+        )
     return " ".join(said)
 
 

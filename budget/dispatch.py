@@ -26,7 +26,7 @@ from budget.fairness import Share
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from budget.pacing import Cost, Standing, Unit, Urgency
+    from budget.pacing import Cost, Leave, Standing, Unit, Urgency
 
 URGENCIES: tuple[Urgency, ...] = ("low", "normal", "high", "critical")
 
@@ -189,6 +189,10 @@ class Wait:
     authorize: float | None = None
     """What would have to be authorized for it to begin now, in `unit`."""
     unit: Unit | None = None
+    leave: Sequence[Leave] = ()
+    """All that would have to be authorized for it to begin now, where that would help."""
+    critical: bool = False
+    """It is beyond a limit that only work of critical urgency may pass."""
     cost: Cost | None = None
     never: bool = False
     """It is more than a window holds in all: nothing but another limit helps."""
@@ -426,6 +430,8 @@ def _paced(head: Head, agent: Agent, view: View, known: pacing.Known) -> Cost | 
         scope=found.scope,
         authorize=found.authorize,
         unit=found.unit,
+        leave=found.leave,
+        critical=found.critical,
         cost=cost,
         never=found.why == "limit" and found.at is None,
     )

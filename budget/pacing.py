@@ -48,6 +48,7 @@ __all__ = [
     "Certainty",
     "Cost",
     "Decision",
+    "Leave",
     "Line",
     "Policy",
     "Standing",
@@ -113,6 +114,15 @@ class Admitted:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Leave:
+    """What would have to be authorized."""
+
+    scope: str
+    unit: Unit
+    amount: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Waits:
     """It may not begin now."""
 
@@ -134,6 +144,11 @@ class Waits:
     """The smallest amount, in `unit`, that would let it begin now in this window; None: none would."""
     also: tuple[str, ...] = ()
     """Keys of the other windows that hold it."""
+    leave: tuple[Leave, ...] = ()
+    """All that would have to be authorized for it to begin now, in every window that holds it; empty: that would not
+    help."""
+    critical: bool = False
+    """It is beyond a limit that only work of critical urgency may pass, within an authorization."""
 
 
 Decision: TypeAlias = Admitted | Waits
@@ -178,7 +193,13 @@ def decide(
         last = max(waits, key=lambda found: math.inf if found.at is None else found.at)
         others = tuple(found.window for found in waits if found is not last)
         amounts = [found.authorize for found in waits if (found.scope, found.unit) == (last.scope, last.unit)]
-        return replace(last, also=others, authorize=_largest(amounts))
+        return replace(
+            last,
+            also=others,
+            authorize=_largest(amounts),
+            leave=_leave(waits),
+            critical=any(found.critical for found in waits),
+        )
     tightest = governing(standings, urgency, now, policy, cost)
     if tightest is None:
         return Admitted(window=None)
@@ -217,6 +238,7 @@ def _waits(standing: Standing, cost: Cost, urgency: Urgency, now: float, policy:
             need=wanted or 0.0,
             unit=window.unit,
             authorize=authorize,
+            critical=why == "limit" and urgency != "critical" and not window.is_quota,
         )
 
     name = _name(window)
@@ -240,7 +262,8 @@ def _waits(standing: Standing, cost: Cost, urgency: Urgency, now: float, policy:
     most = utmost(standing, urgency, now)
     # What is authorized counts for all but low urgency, and not past what nothing passes.
     helps = urgency != "low" and (
-        wanted <= most - used - standing.held_high or (urgency == "critical" and not window.is_quota)
+        max(wanted, _LEAST * window.known_limit) <= most - used - standing.held_high
+        or (urgency == "critical" and not window.is_quota)
     )
     authorize = short * (1 + 1e-6) if helps and short < _FINITE else None
     limit, spent = _shown(window.known_limit, window.unit), f"{_shown(used, window.unit)} used"
@@ -252,6 +275,10 @@ def _waits(standing: Standing, cost: Cost, urgency: Urgency, now: float, policy:
     if wanted > most - used - standing.held_high or used >= most:
         return waits("limit", f"{name} has too little left of {limit}: {spent}; {this}.", at, authorize)
     allowed = ceiling(standing, urgency, now, policy)
+    if window.known_use is None:
+        least = f" and is no less than {_shown(used, window.unit)}" if used else ""
+        known = f"what is used of it is not known{least}"
+        return waits("pace", f"{name}: {known}; its pace allows {_shown(allowed, window.unit)} by now.", at, authorize)
     if used + standing.held + wanted <= allowed:
         text = f"{name} nears its end: {spent} of {limit}; {this}, and might need more than is left."
     else:
@@ -395,6 +422,16 @@ def _in_unit(window: Window, tokens: float | None, usd: float | None) -> float |
     if per_token is None or not math.isfinite(per_token) or per_token <= 0:
         return None
     return counted * per_token
+
+
+def _leave(waits: Sequence[Waits]) -> tuple[Leave, ...]:
+    """What lets it begin in all of these windows at once: of each scope and unit the most that one asks for."""
+    found: dict[tuple[str, Unit], float] = {}
+    for each in waits:
+        if each.authorize is None:
+            return ()
+        found[each.scope, each.unit] = max(found.get((each.scope, each.unit), 0.0), each.authorize)
+    return tuple(Leave(scope=scope, unit=unit, amount=amount) for (scope, unit), amount in found.items())
 
 
 def _largest(amounts: Sequence[float | None]) -> float | None:

@@ -374,3 +374,44 @@ def test_without_windows_nothing_is_held() -> None:
 def test_lines_of_the_register_may_lack_what_was_added_since() -> None:
     line = Line(window="w", drawn_at=0.0, drawn_used=0.2, limit=1.0, resets_at=100.0, cause="first")
     assert line_at(line, 50.0) == pytest.approx(0.6)
+
+
+def test_what_is_to_be_authorized_is_named_for_every_window_that_holds_it() -> None:
+    noon = BEGINS + DAY / 2
+    role = day(600_000, key="role:coder/tokens/day", scope="role:coder")
+    found = [standing(day(700_000)), standing(role), standing(week(0.5))]
+    waits = decide(found, Cost(tokens=10_000), "normal", noon, POLICY)
+    assert isinstance(waits, Waits)
+    assert {each.scope: each.unit for each in waits.leave} == {
+        "host": "tokens",
+        "role:coder": "tokens",
+        "account:main": "share",
+    }
+    made = [leave(one.amount, one.unit, scope=one.scope) for one in waits.leave]
+    given = [replace(each, authorizations=[one for one in made if one.scope == each.window.scope]) for each in found]
+    assert isinstance(decide(given, Cost(tokens=10_000), "normal", noon, POLICY), Admitted)
+    assert not waits.critical
+
+
+def test_nothing_is_named_where_an_authorization_would_not_help() -> None:
+    noon = BEGINS + DAY / 2
+    cost = Cost(tokens=50_000)
+    full, paced = standing(day(980_000)), standing(day(700_000, key="role:coder/tokens/day", scope="role:coder"))
+    for urgency in URGENCIES:
+        helps = urgency == "critical"
+        waits = decide([paced, full], cost, urgency, noon, POLICY)
+        assert isinstance(waits, Waits)
+        assert bool(waits.leave) == helps
+        assert waits.critical == (not helps)
+    # What nobody knows the cost of begins only where something is left, and leave gives nothing of a limit.
+    used_up = standing(week(0.2, key="role:coder/share/account:main/7d", scope="role:coder", limit=0.2, per_token=None))
+    waits = decide([used_up], cost, "normal", noon, POLICY)
+    assert isinstance(waits, Waits)
+    assert waits.leave == ()
+
+
+def test_a_window_that_was_never_observed_is_said_to_be_unknown() -> None:
+    waits = decide([standing(week(None, certainty="unknown"))], Cost(tokens=1000), "normal", BEGINS, POLICY)
+    assert isinstance(waits, Waits)
+    assert "what is used of it is not known" in waits.text
+    assert "nears its end" not in waits.text

@@ -216,3 +216,29 @@ def test_a_decision_that_was_written_down_is_made_again(case: dict[str, Any]) ->
     found = decide(*recorded(case))
     told = {"kind": type(found).__name__} | json.loads(json.dumps(asdict(found)))
     assert told == case["decision"]
+
+
+@given(
+    st.lists(standings(), min_size=1, max_size=3),
+    COSTS | st.builds(Cost, tokens=st.floats(0, 2e6)),
+    CLOCK,
+    POLICIES,
+    st.sampled_from(URGENCIES),
+)
+def test_whoever_authorizes_what_is_named_has_it_begin(
+    found: list[Standing], cost: Cost, now: float, policy: Policy, urgency: Any
+) -> None:
+    for number, each in enumerate(found):
+        found[number] = replace(each, window=replace(each.window, key=str(number)))
+    waits = decide(found, cost, urgency, now, policy)
+    if not isinstance(waits, Waits) or not waits.leave:
+        return
+    given_ = [
+        Authorization(id=f"n{at}", scope=one.scope, unit=one.unit, amount=one.amount, granted_at=now, until=now + 3600)
+        for at, one in enumerate(waits.leave)
+    ]
+    after = [
+        replace(each, authorizations=[*each.authorizations, *(one for one in given_ if one.scope == each.window.scope)])
+        for each in found
+    ]
+    assert isinstance(decide(after, cost, urgency, now, policy), Admitted)

@@ -1,0 +1,51 @@
+"""What is said of tasks that wait."""
+
+from __future__ import annotations
+
+import re
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from bot import amounts, task_words
+from budget.dispatch import Wait
+from budget.pacing import Leave
+
+NOON, ZONE = 1_796_040_000.0, ZoneInfo("UTC")
+
+
+def test_every_command_that_is_needed_to_run_a_task_now_is_named() -> None:
+    leave = (
+        Leave(scope="host", unit="tokens", amount=52_341.2),
+        Leave(scope="account:main", unit="share", amount=0.03),
+    )
+    wait = Wait(task="t", why="pace", text="x", look_at=NOON + 60, leave=leave)
+    said = task_words.when(wait, NOON, ZONE)
+    assert re.findall(r"budget authorize (\S+) (\S+) --for 1h", said) == [("host", "52400"), ("account:main", "3%")]
+    assert "It runs about 12:01" in said
+
+
+@pytest.mark.parametrize(
+    ("amount", "unit"), [(0.2, "tokens"), (999_999.5, "tokens"), (12_345.644, "usd"), (0.004, "usd"), (0.0301, "share")]
+)
+def test_the_amount_that_is_named_can_be_written_and_is_enough(amount: float, unit: str) -> None:
+    said = re.search(r"authorize host (\S+) --for", task_words.authorize_command("host", amount, unit))
+    assert said is not None
+    count, read = amounts.read(said[1])
+    assert read == unit
+    assert count >= amount
+
+
+def test_at_a_limit_it_is_said_what_helps_instead_of_an_authorization() -> None:
+    wait = Wait(task="t", why="limit", text="x", look_at=NOON + 60, scope="host", critical=True)
+    said = task_words.when(wait, NOON, ZONE)
+    assert "a higher limit" in said
+    assert "--urgency critical" in said
+    assert "budget authorize" not in said
+
+
+def test_what_an_admin_may_still_let_begin_is_not_called_hopeless() -> None:
+    leave = (Leave(scope="host", unit="tokens", amount=5e6),)
+    said = task_words.when(Wait(task="t", why="limit", text="x", never=True, leave=leave), NOON, ZONE)
+    assert "Nothing but another limit" not in said
+    assert "budget authorize host" in said
