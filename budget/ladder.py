@@ -56,14 +56,18 @@ def is_of(model: str | None, family: str) -> bool:
 def rungs(chain: Sequence[Rung], *, runtime: str, model: str | None) -> tuple[Rung, ...]:
     """The rungs below a model, in the order in which they are tried.
 
-    A model that the chain does not name stands above all of its runtime's.
+    A model that the chain does not name stands above all of it.
     """
-    own = [rung for rung in chain if rung.runtime == runtime]
     standing = next(
-        (place for place, rung in enumerate(own) if rung.model is not None and is_of(model, rung.model)), -1
+        (
+            place
+            for place, rung in enumerate(chain)
+            if rung.runtime == runtime and rung.model is not None and is_of(model, rung.model)
+        ),
+        -1,
     )
-    others = [rung for rung in chain if rung.runtime != runtime]
-    return tuple(rung for rung in (*own[standing + 1 :], *others) if (rung.runtime, rung.model) != (runtime, model))
+    below = [rung for rung in chain[standing + 1 :] if (rung.runtime, rung.model) != (runtime, model)]
+    return tuple(sorted(below, key=lambda rung: rung.runtime != runtime))
 
 
 # --- the decision ------------------------------------------------------------------------------------------------

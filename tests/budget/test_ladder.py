@@ -44,7 +44,8 @@ def test_a_family_is_a_part_of_the_name(model: str | None, family: str, expected
 def test_down_the_same_runtime_first_then_others() -> None:
     assert below("claude", "claude-opus-4-1") == ["claude:sonnet", "claude:haiku", "codex:gpt-5-codex"]
     assert below("claude", "haiku") == ["codex:gpt-5-codex"]
-    assert below("codex", "gpt-5-codex") == ["claude:opus", "claude:sonnet", "claude:haiku"]
+    assert below("codex", "gpt-5-codex") == [], "the last rung has none below it"
+    assert below("codex", "gpt-4")[0] == "codex:gpt-5-codex"
     assert below("claude", None) == ["claude:opus", "claude:sonnet", "claude:haiku", "codex:gpt-5-codex"]
     assert rungs([], runtime="claude", model="opus") == ()
 
