@@ -87,7 +87,9 @@ class Gatherer:
         if collected is None:
             return
         key = f"commits/{collected.tip}/{collected.held}"
-        await self._tell(key, f"⇡ {collected.sentence(rendering.code)}", result=True)
+        # What is empty, or took commits back, shows nothing.
+        shown = collected.commits > 0 and collected.shows
+        await self._tell(key, f"⇡ {collected.sentence(rendering.code)}", result=shown)
         await _in_thread(self.source.acknowledge, self.name, collected)
 
     async def _tell(self, key: str, text: str, *, result: bool = False) -> None:

@@ -1,9 +1,10 @@
 """Agents that spend and spend with nothing to show for it are paused, and operators are asked.
 
 What counts is what an agent used since its last visible result: a commit in its workspace, a closed task, a report, an
-operator's answer or words, or its start. The question stands in the register, keyed to that result, so one runaway is
-asked about once; what follows from it (its way out closed, its turn cancelled, or opened again) is seen to at each look
-until it is so, whoever was killed in between.
+operator's answer or words, or its start by a person. What an agent has at any time, such as words, counts once until
+there is something else (`register.queries.results.note`). One question about an agent waits at a time; what follows
+from it (its way out closed, its turn cancelled, or opened again) is seen to at each look until it is so, whoever was
+killed in between.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from bot import amounts, rendering
+from bot.commands.lines import command_line
 from bot.errors import UserError
 from bot.outlet.copying import weighed
 from bot.outlet.outlet import denial_of
@@ -93,6 +95,7 @@ class Breaker:
         Raises:
             RegisterError: the register cannot be used.
         """
+        await self._settle_clock()
         async with self.services.store.read() as tx:
             there = await agents.every(tx)
             others = {row.name for row in there if not self.services.agents.is_ours(row)}
@@ -121,6 +124,17 @@ class Breaker:
                 await self.follow(question, "go")
             elif question.answer == SPOKEN:
                 await self._open(question.agent)
+
+    async def _settle_clock(self) -> None:
+        """What was noted by a clock that was ahead is taken for now, or nothing would count until then."""
+        now = self.services.clock()
+        async with self.services.store.read() as tx:
+            ahead = [each for each in (await results.every(tx)).values() if each.at > now + results.AHEAD_S]
+        if not ahead:
+            return
+        async with self.services.store.write(FOLLOWED) as tx:
+            for each in ahead:
+                await results.note(tx, each.agent, each.kind, now)
 
     async def _over(
         self, tx: AsyncConnection, rows: Sequence[AgentRow], last: Mapping[str, Result]
@@ -156,13 +170,14 @@ class Breaker:
             now = await agents.get(tx, row.name)
             if now is None or now.launch_id != row.launch_id or now.wanted != "running":
                 return
-            question = await self.services.questions.ask(
-                tx, now, kind=KIND, cause=f"{row.name}/{since:.3f}", text=text, choices=CHOICES
-            )
+            if await results.get(tx, row.name) != last or await questions.pending(tx, kind=KIND, agent=row.name):
+                return  # meanwhile it showed something, or was asked about
+            # One that was withdrawn, as the agent was frozen or stopped, was not answered: it is asked again.
+            cause = f"{row.name}/{since:.3f}/{self.services.clock():.6f}"
+            question = await self.services.questions.ask(tx, now, kind=KIND, cause=cause, text=text, choices=CHOICES)
         self.services.delivery.wake()
-        if question.state == "pending":
-            log.warning("agent.runaway", agent=row.name, unit=over.unit, spent=over.spent, limit=over.limit)
-            await self._pause(row, question)
+        log.warning("agent.runaway", agent=row.name, unit=over.unit, spent=over.spent, limit=over.limit)
+        await self._pause(row, question)
 
     async def _pause(self, row: AgentRow, question: Question) -> None:
         """Close its way out, unless it is closed, and end its turn. Its session is kept."""
@@ -210,12 +225,17 @@ class Breaker:
         row = await agents.get(tx, question.agent)
         if row is None or row.wanted != "running":
             return f"{question.agent} does not run any more."
+        if _is_seen_to(question, await results.get(tx, row.name)):
+            raise UserError(
+                f"Somebody saw to {row.name} since this was asked; {command_line('ps')} shows what it does."
+            )
         wishes = self.services.agents.wishes
         await results.note(tx, row.name, "answer", self.services.clock())
+        # It is told to go on once, by whoever lets it.
+        await continuations.drop(tx, row.name, f"{by} decided")
         match word:
             case "freeze":
                 await wishes.freeze(tx, row, now=True)
-                await continuations.drop(tx, row.name, f"{by} had it frozen")
                 return f"{row.name} is frozen."
             case "stop":
                 await wishes.stop(tx, row, now=True)

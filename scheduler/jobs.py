@@ -110,6 +110,16 @@ class Jobs:
             self._scheduler.remove_job(name)
         return True
 
+    def soon(self, name: str, within: float = 1.0) -> None:
+        """Run a job within so many seconds, if it is there and does not run now; once, however often asked."""
+        found = self._scheduler.get_job(name) if self._scheduler is not None else None
+        record = self._records.get(name)
+        if found is None or record is None or record.running_since is not None:
+            return
+        at = datetime.now(UTC) + timedelta(seconds=within)
+        if found.next_run_time is None or at < found.next_run_time:
+            found.modify(next_run_time=at)
+
     def records(self) -> list[Record]:
         """Every job, as it is now."""
         result = []

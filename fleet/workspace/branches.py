@@ -69,6 +69,8 @@ class Collected:
     commits: int
     """How many there are that were not there before; 0 when the agent took some back."""
     held: Held
+    shows: bool = True
+    """Its files are as they were in none of the commits before."""
 
     def sentence(self, code: Callable[[str], str] = str) -> str:
         """This in a line for the operator. `code` marks names and commands."""

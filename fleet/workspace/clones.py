@@ -227,6 +227,7 @@ class Clone:
             tip=tip,
             commits=refs.count(repository, tip, (known.fetched, known.base)),
             held=held,
+            shows=refs.shows(repository, tip, known.last),
         )
 
     def _source(self, known: Record) -> Repository:

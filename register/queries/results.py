@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import select, update
+from sqlalchemy import and_, or_, select, update
 
 from register.schema import results
 from register.store import insert_once
@@ -16,13 +16,16 @@ if TYPE_CHECKING:
 
 Kind = Literal["commit", "task", "report", "answer", "launch"]
 
+#: Noted so far ahead of now it was by a clock that was wrong, seconds.
+AHEAD_S = 60.0
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
     agent: str
     at: float
     #: commit, task, report, answer (of an operator), or launch
-    kind: str
+    kind: Kind
 
     @classmethod
     def from_row(cls, row: Row[Any]) -> Result:
@@ -30,11 +33,17 @@ class Result:
 
 
 async def note(tx: AsyncConnection, agent: str, kind: Kind, at: float) -> None:
-    """Write that an agent had something to show at `at`; what is older than what is known changes nothing."""
+    """Write that an agent had something to show at `at`; what is older than what is known changes nothing.
+
+    A report counts once until there is something else to show: words alone are to be had at any time.
+    """
     if await insert_once(tx, results, agent=agent, at=at, kind=kind):
         return
-    older = (results.c.agent == agent, results.c.at < at)
-    await tx.execute(update(results).where(*older).values(at=at, kind=kind))
+    later = results.c.at < at
+    if kind == "report":
+        later = and_(later, results.c.kind != "report")
+    those = (results.c.agent == agent, or_(later, results.c.at > at + AHEAD_S))
+    await tx.execute(update(results).where(*those).values(at=at, kind=kind))
 
 
 async def every(tx: AsyncConnection) -> dict[str, Result]:

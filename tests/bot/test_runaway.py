@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from register.queries import ledger, questions
+from bot.runaway import FOLLOWED
+from register.queries import continuations, ledger, questions, results
+from register.queries.continuations import Continuation
 from tests.bot.house import OPERATOR, VIEWER, house
 
 if TYPE_CHECKING:
@@ -59,6 +62,8 @@ async def denial(home: House) -> Any:
 
 async def ran_away(home: House) -> str:
     """An agent that used too much, and is in the middle of another turn; its thread."""
+    assert home.orchestrator is not None
+    home.orchestrator.services.jobs.drop("runaways")  # it is looked when the test says so
     thread = await home.launch("coder0")
     home.say("[[wait: first]] [[cache: 900000 0]] [[say: that was much]]", thread)
     working = home.say("[[say: working]] [[wait: gate]]", thread)
@@ -163,3 +168,58 @@ async def test_it_can_be_stopped_and_what_a_person_closed_stays_closed(home: Hou
         async with asyncio.timeout(30):
             while (await orchestrator.agents.get("coder0")).state != "stopped":
                 await asyncio.sleep(0.02)
+
+
+async def test_it_is_not_shaken_off_by_being_frozen_and_brought_back_by_itself(home: House) -> None:
+    async with home.open() as orchestrator:
+        await ran_away(home)
+        wishes, store = orchestrator.services.agents.wishes, orchestrator.store
+        asked_about: set[str] = set()
+        for number in range(2):
+            await look(home)
+            asked_about.update(each.id for each in await pending(home))
+            assert len(asked_about) == number + 1, "nobody answered, so it is asked again"
+            async with store.write(FOLLOWED) as tx:  # as a budget does at its limit
+                await wishes.freeze(tx, await home.row(), now=True)
+            await look(home)
+            assert not await pending(home)
+            async with store.write(FOLLOWED) as tx:  # and as it goes on at the reset
+                await wishes.resume(tx, await home.row(), run_id=f"continue-{number}", by="muster")
+
+
+async def test_who_waits_for_an_answer_does_not_go_on_after_a_limit(home: House) -> None:
+    async with home.open() as orchestrator:
+        thread = await ran_away(home)
+        question = await asked(home, thread)
+        row = await home.row()
+        async with orchestrator.store.write(FOLLOWED) as tx:
+            limit = Continuation(
+                id="one",
+                agent="coder0",
+                launch_id=row.launch_id,
+                scope="host",
+                stopped_at=time.time(),
+                resume_at=time.time(),
+                state="waiting",
+            )
+            await continuations.add(tx, limit)
+        await home.chat.until(lambda: any("cancelled" in each or "failed" in each for each in home.chat.texts(thread)))
+        await orchestrator.services.continuing.look()
+        async with orchestrator.store.read() as tx:
+            assert await continuations.waiting(tx)
+        await home.ask(f"!answer {question.id} go")
+        await home.heard(thread, "An operator lets you go on")
+        await orchestrator.services.continuing.look()
+        assert not any("Go on where you stopped" in each for each in home.chat.texts(thread)), "it is told once"
+
+
+async def test_an_answer_that_comes_after_it_was_launched_anew_does_nothing(home: House) -> None:
+    async with home.open() as orchestrator:
+        thread = await ran_away(home)
+        question = await asked(home, thread)
+        async with orchestrator.store.write(FOLLOWED) as tx:
+            await results.note(tx, "coder0", "launch", time.time())
+        assert "Somebody saw to coder0 since this was asked" in await home.ask(f"!answer {question.id} stop")
+        assert (await home.row()).wanted == "running"
+        await look(home)
+        assert not await pending(home)

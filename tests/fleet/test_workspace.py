@@ -19,6 +19,8 @@ from tests.fleet.ground import Ground
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from fleet.workspace import Collected
+
 pytestmark = pytest.mark.skipif(
     not shutil.which("bwrap") or not shutil.which("git"), reason="bubblewrap or git is not installed"
 )
@@ -428,6 +430,28 @@ def test_a_branch_that_the_person_merged_and_deleted_comes_back_with_new_commits
     collected = ground.collect()
     assert collected is not None
     assert collected.commits == 1
+
+
+def test_commits_without_anything_new_show_nothing(ground: Ground) -> None:
+    ground.prepare()
+    clone = ground.clone.place
+
+    def collected() -> Collected:
+        found = ground.collect()
+        assert found is not None
+        return found
+
+    first = ground.work("one")
+    assert collected().shows
+    ground.git("commit", "--quiet", "--allow-empty", "-m", "nothing", cwd=clone)
+    assert not collected().shows
+    ground.work("two")
+    ground.git("commit", "--quiet", "--allow-empty", "-m", "nothing", cwd=clone)
+    assert collected().shows, "there is one that does"
+    ground.git("revert", "--no-edit", "HEAD~1", cwd=clone)
+    assert not collected().shows, "to and fro is nothing new"
+    ground.git("reset", "--quiet", "--hard", first, cwd=clone)
+    assert collected().commits == 0
 
 
 def test_settings_of_the_person_do_not_reach_further_than_they_should(ground: Ground) -> None:
