@@ -77,6 +77,9 @@ class JobAlarms:
                     await self._judge(record, standing)
             except RegisterError as error:
                 log.info("job.not_told", reason=str(error))
+            except Exception:
+                # As when the disk is full, which may be why the job failed: nothing else is to fall with it.
+                log.exception("job.not_told")
 
     async def _judge(self, record: Record, standing: dict[str, FindingRow]) -> None:
         now, key = self.clock(), f"job/{record.name}"

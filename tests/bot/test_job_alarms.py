@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import signal
 from typing import TYPE_CHECKING
 
 import pytest
 
+from bot.job_alarms import JobAlarms
+from bot.saying import Place, Speaker
+from connectors.messages import Capabilities
 from register.errors import RegisterAway
+from register.store import Store
 from scheduler import faults
-from scheduler.jobs import Job
+from scheduler.jobs import Job, Record
 from tests import nursery
 from tests.bot import mortal_alarms
 from tests.bot.house import ROOM, house
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
 
 async def test_the_room_hears_of_a_job_that_fails_once_over_restarts_and_once_when_it_is_well(
@@ -74,6 +82,40 @@ async def test_a_register_that_is_away_is_no_job_s_failure(tmp_path: Path) -> No
         await home.ask("!whoami")
         await orchestrator.quiet()
         assert not [text for text in home.chat.texts(ROOM) if "shelf" in text]
+
+
+async def test_what_cannot_be_told_is_told_after_a_later_run(tmp_path: Path) -> None:
+    """Such as on a full disk, where words that are too long for a message cannot be put into a file."""
+    store = await Store.open(f"sqlite:///{tmp_path / 'register.db'}")
+    tried = asyncio.Event()
+
+    async def room(tx: AsyncConnection) -> Place:
+        if not tried.is_set():
+            tried.set()
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return Place("memory", conversation="room")
+
+    told = asyncio.Event()
+    alarms = JobAlarms(
+        store=store,
+        speaker=Speaker(tmp_path),
+        redaction=str,  # type: ignore[arg-type]
+        capabilities=lambda _: Capabilities(),
+        clock=lambda: 1_000_000.0,
+        room=room,
+        prefix="!",
+        wake_delivery=told.set,
+    )
+    running = asyncio.create_task(alarms.run())
+    async with asyncio.timeout(20):
+        alarms.ended(Record(name="sweep", last_error="boom"))
+        await tried.wait()
+        alarms.ended(Record(name="sweep", last_error="boom"))
+        await asyncio.wait([running, asyncio.create_task(told.wait())], return_when=asyncio.FIRST_COMPLETED)
+    assert told.is_set()
+    running.cancel()
+    await asyncio.wait([running])
+    await store.close()
 
 
 @pytest.mark.parametrize("place", ["job.tell.before", "job.tell.after", "job.tell.before:2", "job.tell.after:2"])
