@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 #: Seconds after which a report is told to be late.
 LATE_S: Final = 300.0
+#: Of what was posted before a schedule was set, seconds for which it still is the one before: a new time of day, or a
+#: weekend, leaves no day out, and what was off for a month begins anew.
+_BEFORE_S: Final = 7 * 86_400.0
 #: So many missed ones are counted.
 _COUNTED: Final = 1000
 #: What a command says of a kind that is not posted by the clock to switch it on.
@@ -70,7 +73,8 @@ class Due:
     missed: int
     """How many that were due before it were never posted."""
     last: float | None
-    """When the one before it was due that was posted; None: there was none since the schedule holds."""
+    """When the one before it was due that was posted; None: there was none since the schedule holds, nor within a week
+    before `at`."""
 
     @property
     def key(self) -> str:
@@ -149,13 +153,13 @@ def due(
     if quiet is not None and quiet_until(quiet, zone, now) is not None:
         return None
     held_until = None if quiet is None else quiet_until(quiet, zone, at)
-    last = max((each for each in posted if since < each < at), default=None)
+    last = max((each for each in posted if min(since, at - _BEFORE_S) < each < at), default=None)
     return Due(
         kind=schedule.kind,
         at=at,
         late_from=at if held_until is None else held_until,
         quiet=held_until is not None,
-        missed=_missed(schedule.cron, at, since if last is None else last),
+        missed=_missed(schedule.cron, at, since if last is None else max(since, last)),
         last=last,
     )
 

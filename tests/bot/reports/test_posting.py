@@ -112,6 +112,25 @@ async def test_another_time_makes_what_was_due_by_it_no_late_report(room: Newsro
     assert len(await room.posted()) == 1
 
 
+async def test_another_time_leaves_no_day_out(room: Newsroom) -> None:
+    await room.schedule("daily", "0 9 * * mon-fri", set_at="2026-11-23 08:30")
+    await room.sweep("2026-11-27 09:00")
+    await room.schedule("daily", "0 10 * * mon-fri", set_at="2026-11-27 12:00")
+    await room.sweep("2026-11-30 10:00")
+    text = (await room.posted())[-1]
+    assert "**Daily report**, Fri 27 Nov to Sun 29 Nov" in text
+    assert "missed" not in text
+
+
+async def test_what_was_off_for_long_begins_with_yesterday(room: Newsroom) -> None:
+    await room.sweep("2026-11-23 09:00")
+    await room.schedule("daily", "", set_at="2026-11-23 10:00")
+    await room.sweep("2026-11-24 09:00")
+    await room.schedule("daily", "0 9 * * *", set_at="2026-12-14 12:00")
+    await room.sweep("2026-12-15 09:00")
+    assert "**Daily report**, Mon 14 Dec\n" in (await room.posted())[-1]
+
+
 async def test_what_a_command_set_a_moment_before_it_is_due_comes(room: Newsroom) -> None:
     await room.schedule("daily", "45 8 * * *", set_at="2026-11-23 08:44")
     await room.sweep("2026-11-23 08:45")
