@@ -27,4 +27,5 @@ def call_of(agent: str, asked: ToolAsked, at: float) -> ToolCall:
         state="pending",
         asked_at=at,
         updated_at=at,
+        turn=asked.turn,
     )

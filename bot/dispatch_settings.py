@@ -5,17 +5,18 @@ dispatch:
   retries: 1
   aging: 12h
   start_agents: true
+  unanswered: 30m
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
 
 from bot.setting_types import Block, Duration
 from budget import dispatch
-from fleet import roster
+from fleet import durations, roster
 from fleet.problems import suggestion
 
 if TYPE_CHECKING:
@@ -23,6 +24,26 @@ if TYPE_CHECKING:
 
     from bot.account_settings import Account
 
+#: So long is for ever, seconds.
+NEVER = 1e12
+
+
+def _patience(given: object) -> float:
+    if given == "never":
+        return NEVER
+    if not isinstance(given, bool) and given in (0, "0"):
+        return 0.0
+    try:
+        return durations.of_setting(given)
+    except ValueError as error:
+        raise ValueError(f"{error} Or write 0 for at once, or never.") from None
+
+
+_Patience = Annotated[
+    float,
+    BeforeValidator(_patience),
+    WithJsonSchema({"type": ["string", "number"], "description": "A length of time such as 30m; 0; or never."}),
+]
 _Count = Annotated[int, Field(ge=0, le=10_000)]
 
 
@@ -59,6 +80,12 @@ class Dispatch(Block):
     )
     start_agents: bool = Field(
         default=True, description="Whether a task may start an agent of the roster that does not run."
+    )
+
+    unanswered: _Patience = Field(
+        default=1800.0,
+        description="An agent whose task waits for a person's word gets no other for so long; 0: it does at once; "
+        "never: only once it is answered.",
     )
 
     @field_validator("aging")

@@ -37,6 +37,7 @@ def install(services: Services, executor: Executor, roster: LatestRoster) -> Non
         snapshot=services.pace.snapshot,
         limits=lambda: services.settings.dispatch.limits(services.settings.accounts),
         policy=lambda: services.settings.dispatch.policy(),
+        unanswered_s=lambda: services.settings.dispatch.unanswered,
     )
     services.pace.on_change(services.dispatcher.opened)
     services.questions.on(QUESTION, services.task_steps.answered, services.task_steps.after_answer)

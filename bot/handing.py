@@ -25,7 +25,7 @@ from fleet.errors import FleetError
 from fleet.planning import DEFAULT_ROLE
 from register.errors import MusterError, RegisterError
 from register.queries import account_leases, agent_messages, agents, tasks
-from scheduler.dispatch import Able
+from scheduler.dispatch import Able, keeps_agent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,7 +87,12 @@ class Handing:
         found = []
         for view in views:
             row = view.row
-            own = [task for task in live if task.assigned == row.name and task.kind != TURN]
+            own = [
+                task
+                for task in live
+                if task.assigned == row.name
+                and keeps_agent(task, self.services.clock(), self.services.settings.dispatch.unanswered)
+            ]
             readiness = readiness_of(
                 view, in_roster=row.name in entries, has_mail=row.name in writing, has_task=bool(own)
             )

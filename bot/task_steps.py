@@ -13,7 +13,9 @@ import structlog
 
 from bot import rendering, task_words
 from bot.commands.lines import command_line, written
+from bot.dispatch_settings import NEVER
 from bot.errors import UserError
+from bot.operators import is_person
 from bot.pacing.gathering import weigh
 from bot.questions import Choice
 from bot.saying import Place
@@ -77,6 +79,8 @@ class TaskSteps:
         """A message reached a state; if it carries a task, so does that."""
         carried = attempt_of(message)
         if carried is None:
+            if state in ("accepted", "finished"):
+                await self._spoken_to(tx, row, message)
             return
         task_id, attempt = carried
         task = await tasks.get(tx, task_id)
@@ -94,10 +98,20 @@ class TaskSteps:
             await self._ask(tx, row, task, "Its turn ended, and it did not say what became of")
         elif state == "uncertain" and not is_turn:
             await self._ask(tx, row, task, "It died just as it was given, so that nobody knows whether it read,")
+        elif task.state == "waiting":
+            return  # a person was asked already, as it said that it is blocked
         elif state in ("failed", "dead", "uncertain"):
             await self._failed(tx, task, detail or "its turn failed")
         elif state == "withdrawn":
             await self._end(tx, task, "cancelled", "taken back")
+
+    async def _spoken_to(self, tx: AsyncConnection, row: AgentRow, message: str) -> None:
+        """A person's words reached an agent: what it waits with for an answer goes on, and keeps the agent anew."""
+        known = await agent_messages.get(tx, message)
+        if known is None or not is_person(known.sender):
+            return
+        for task in await tasks.of_agent(tx, row.name, states=["waiting"]):
+            await tasks.change(tx, task.id, only=["waiting"], now=self.services.clock(), step=False)
 
     async def _failed(self, tx: AsyncConnection, task: Task, why: str) -> None:
         """It is tried again, as often as it may be."""
@@ -133,16 +147,41 @@ class TaskSteps:
             row,
             kind=QUESTION,
             cause=f"{task.id}/{task.attempt}",
-            text=f"{text} Is it done? {row.name} gets no other task until you say so, here, by {done} or by {failed}; "
-            "what you write in this thread goes on with it.",
+            text=f"{text} Is it done? Say so here, by {done} or by {failed}; what you write in this thread goes on "
+            f"with it. {self._held_back(row)}".rstrip(),
             choices=CHOICES,
             task=task.id,
         )
 
+    def _held_back(self, row: AgentRow) -> str:
+        """For how long its agent gets no other task."""
+        unanswered = self.services.settings.dispatch.unanswered
+        if unanswered == 0:
+            return ""
+        until = "until then" if unanswered >= NEVER else f"until then, or for {rendering.span(unanswered)}"
+        return f"{row.name} gets no other task {until}."
+
     # --- what is said -------------------------------------------------------------------------------------------
 
-    async def said_by_agent(self, tx: AsyncConnection, row: AgentRow, status: str, summary: str) -> str:
+    async def said_by_agent(
+        self,
+        tx: AsyncConnection,
+        row: AgentRow,
+        status: str,
+        summary: str,
+        *,
+        turn: str | None = None,
+        which: str | None = None,
+    ) -> str:
         """`task_done`: an agent says what became of the task that it has. What to tell it.
+
+        Args:
+            tx: the transaction that deals with the call.
+            row: the agent.
+            status: done, failed or blocked.
+            summary: its words.
+            turn: in which it said that.
+            which: the task's id, as it says.
 
         Raises:
             UserError: it has none, or this cannot be said.
@@ -151,10 +190,7 @@ class TaskSteps:
             raise UserError(
                 f"The status {rendering.one_line(status, 40)!r} is none: allowed is done, failed or blocked."
             )
-        own = [task for task in await tasks.of_agent(tx, row.name) if task.kind != TURN]
-        if not own:
-            raise UserError("You have no task at the moment, so there is none to end.")
-        task = own[0]
+        task = await self._meant(tx, row, turn, which)
         summary = summary.strip()[:LONGEST_SUMMARY]
         if status == "blocked":
             now = self.services.clock()
@@ -166,6 +202,37 @@ class TaskSteps:
         await self._end(tx, task, status, summary)
         await self._withdraw_questions(tx, task, "The agent said so itself.")
         return f"Task {task.id} is {status}. End your turn now; the next task comes by itself."
+
+    async def _meant(self, tx: AsyncConnection, row: AgentRow, turn: str | None, which: str | None) -> Task:
+        """The task of which an agent speaks: the one that its turn is about, or the only one that waits for a word.
+
+        Raises:
+            UserError: there is none, or it cannot be told which.
+        """
+        own = [task for task in await tasks.of_agent(tx, row.name) if task.kind != TURN]
+        if which is not None:
+            wanted = which.strip().strip("`").casefold()
+            found = next((task for task in own if task.id == wanted), None)
+            if found is None:
+                raise UserError(f"You have no task {rendering.one_line(which, 20)!r}, so there is none to end.")
+            return found
+        about = [] if turn is None else await agent_messages.of_turn(tx, row.name, turn)
+        for carried in (attempt_of(message.id) for message in about):
+            if carried is None:
+                continue
+            task = next((task for task in own if (task.id, task.attempt) == carried), None)
+            if task is None:
+                raise UserError(f"Task {carried[0]} is over, or yours no more; there is nothing left to say of it.")
+            return task
+        if turn is None or about:
+            # What was not begun yet is not what it speaks of; of a turn that is not known yet it may be.
+            own = [task for task in own if task.state != "dispatched"]
+        if not own:
+            raise UserError("You have no task at the moment, so there is none to end.")
+        if len(own) > 1:
+            listed = ", ".join(f"{task.id} ({task_words.gist(task)})" for task in own)
+            raise UserError(f"You have several tasks: {listed}. Call task_done again, with the id as task.")
+        return own[0]
 
     async def close(self, tx: AsyncConnection, task: Task, state: str, *, by: str) -> None:
         """An operator says what became of a task that waits for that.
@@ -214,7 +281,8 @@ class TaskSteps:
         if not await tasks.change(tx, task.id, only=only, attempt_is=task.attempt, now=now, **values):
             return False
         if state == "done" and task.kind != TURN and task.assigned is not None:
-            await results.note(tx, task.assigned, "task", now)
+            # What agents ask of one another shows people no more than a report.
+            await results.note(tx, task.assigned, "task" if is_person(task.operator) else "report", now)
         return True
 
     async def _withdraw_questions(self, tx: AsyncConnection, task: Task, why: str) -> None:

@@ -281,6 +281,7 @@ tool_calls = _table(
     Column("reply", JSON),  # {"text": ..., "ok": ...}
     Column("asked_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
+    Column("turn", String),  # in which it was called
 )
 Index("ix_tool_calls_state", tool_calls.c.state)
 

@@ -125,6 +125,8 @@ class Dispatcher:
     snapshot: Callable[[], Awaitable[Windows]]
     limits: Callable[[], Limits]
     policy: Callable[[], Policy]
+    unanswered_s: Callable[[], float] = lambda: float("inf")
+    """For how long an agent gets no other task while one of its waits for a person's word."""
     net_s: float = NET_S
     least_s: float = LEAST_S
     look_at: float | None = None
@@ -362,8 +364,8 @@ class Dispatcher:
         handed = replace(task, **given)
         decision = {"agent": agent.name, "tokens": step.cost.tokens, "usd": step.cost.usd, "why": step.why}
         async with self.store.write(DISPATCH) as tx:
-            held = [other for other in await tasks.of_agent(tx, agent.name) if other.kind != dispatch.TURN]
-            if held and task.kind != dispatch.TURN:
+            own = await tasks.of_agent(tx, agent.name)
+            if task.kind != dispatch.TURN and any(keeps_agent(each, now, self.unanswered_s()) for each in own):
                 return  # it was given another since it was looked at
             if not await tasks.change(
                 tx, task.id, only=["queued"], attempt_is=task.attempt, now=now, decision=decision, **given
@@ -437,6 +439,13 @@ def is_news(task: Task, wait: Wait, now: float) -> bool:
     if task.look_at is None or wait.look_at is None:
         return task.reason != wait.text
     return abs(task.look_at - wait.look_at) > max(_SAME_S, _SAME_SHARE * abs(wait.look_at - now))
+
+
+def keeps_agent(task: Task, now: float, unanswered_s: float) -> bool:
+    """Whether the agent that has a task gets no other: not for words, and not for ever where a person is asked."""
+    if task.kind == dispatch.TURN:
+        return False
+    return task.state != "waiting" or now - task.updated_at < unanswered_s
 
 
 def charged_flows(task: Task) -> tuple[str, str]:

@@ -65,6 +65,7 @@ _STATUS: Final = {
     "description": "blocked: you cannot go on without a person.",
 }
 _SUMMARY: Final = {"type": "string", "description": "What was done, or why not, in a few sentences for people."}
+_TASK: Final = {"type": "string", "description": "The id of the task; leave it out unless you are asked for it."}
 _THREAD: Final = {"type": "string", "description": "The thread that you answer in; leave it out to begin one."}
 
 
@@ -95,7 +96,7 @@ COMMON: Final = (
     Tool(
         name="task_done",
         description="Say what became of your task. Only where you were given one, in a message with its id.",
-        input_schema=_object(("status", "summary"), status=_STATUS, summary=_SUMMARY),
+        input_schema=_object(("status", "summary"), status=_STATUS, summary=_SUMMARY, task=_TASK),
         queued=True,
     ),
 )
@@ -276,7 +277,10 @@ class ToolDoor:
                     said, bring_to = posted.text, posted.bring_to
                 elif call.tool == "task_done":
                     status, summary = _word(arguments, "status"), _word(arguments, "summary")
-                    said = await self.services.task_steps.said_by_agent(tx, row, status, summary)
+                    which = _word(arguments, "task") if arguments.get("task") else None
+                    said = await self.services.task_steps.said_by_agent(
+                        tx, row, status, summary, turn=call.turn, which=which
+                    )
                 elif call.tool == "report":
                     said = await self.peers.report(tx, row, _word(arguments, "text"), key=f"k/{call.id}")
                 else:

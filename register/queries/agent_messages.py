@@ -70,6 +70,13 @@ async def by_event(tx: AsyncConnection, connector: str, event_id: str) -> list[A
     return [AgentMessage.from_row(row) for row in await tx.execute(found)]
 
 
+async def of_turn(tx: AsyncConnection, agent: str, turn: str) -> list[AgentMessage]:
+    """The messages that a turn of an agent is about, the newest first."""
+    table = agent_messages
+    found = select(table).where(table.c.agent == agent, table.c.turn == turn).order_by(table.c.seq.desc())
+    return [AgentMessage.from_row(row) for row in await tx.execute(found)]
+
+
 async def in_states(
     tx: AsyncConnection, states: Sequence[str], *, agent: str | None = None, limit: int = 1000
 ) -> list[AgentMessage]:

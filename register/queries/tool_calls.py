@@ -33,6 +33,8 @@ class ToolCall:
     updated_at: float
     #: ``text`` and ``ok``
     reply: Mapping[str, Any] | None = None
+    #: In which it was called; None: in none.
+    turn: str | None = None
 
     @classmethod
     def from_row(cls, row: Row[Any]) -> ToolCall:

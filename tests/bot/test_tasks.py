@@ -26,8 +26,8 @@ async def home(tmp_path: Path) -> AsyncIterator[House]:
         yield made
 
 
-def done(status: str = "done", summary: str = "It works now.") -> str:
-    return f"[[tool: mcp__muster__task_done {json.dumps({'status': status, 'summary': summary})}]]"
+def done(status: str = "done", summary: str = "It works now.", **more: str) -> str:
+    return f"[[tool: mcp__muster__task_done {json.dumps({'status': status, 'summary': summary, **more})}]]"
 
 
 def id_in(text: str) -> str:
@@ -90,6 +90,28 @@ async def test_a_task_whose_agent_says_nothing_waits_for_an_operators_word(home:
         await until(home, id_in(second), "done")
         refused = await home.ask(f"!task close {first}")
         assert "is done, and waits for nobody's word" in refused
+
+
+async def test_a_question_nobody_answers_keeps_an_agent_for_so_long_as_is_set(tmp_path: Path) -> None:
+    async with house(tmp_path, settings="dispatch: {unanswered: 0}\n") as home, home.open():
+        thread = await home.launch("coder0")
+        first = id_in(await home.ask("!task add '[[say: I think so]]' --agent coder0"))
+        assert "gets no other task" not in await home.heard(thread, "did not say what became of")
+        # What it says now is said of the second alone, and what it says once more of none.
+        second = id_in(await home.ask(f"!task add '{done(summary='second')}{done(summary='twice')}' --agent coder0"))
+        assert (await until(home, second, "done")).summary == "second"
+        third = id_in(await home.ask("!task add '[[say: who knows]]' --agent coder0"))
+        await until(home, third, "waiting")
+        assert ((found := await task_of(home, first)).state, found.summary) == ("waiting", None)
+        # Of two that wait it says which.
+        home.say(f"{done(summary='one')}[[say: which]]", thread)
+        await home.heard(thread, "which")
+        home.say(f"{done(summary='that', task=first)}[[say: that one]]", thread)
+        assert (await until(home, first, "done")).summary == "that"
+        assert (await task_of(home, third)).state == "waiting"
+        # Now one waits, and the words in the thread go on with it.
+        home.say(done(summary="this"), thread)
+        assert (await until(home, third, "done")).summary == "this"
 
 
 @pytest.mark.slow
