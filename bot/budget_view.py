@@ -12,7 +12,7 @@ from bot.errors import UserError
 from bot.outlet.settings import Held, scope_of
 from bot.timestamps import timestamp
 from budget import windows
-from budget.pacing import admissible, line_at
+from budget.pacing import admissible, line_at, worth
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bot.commands.context import Context
     from bot.pacing.snapshot import Snapshot
     from bot.services import Services
+    from budget.lines import LastSeen, Unit, Window
     from budget.pacing import Standing
 
 #: Rows of the table in a room.
@@ -119,6 +120,9 @@ def _json(
         # What is only held for requests under way is not used up: most of it comes back.
         "state": None if used is None else "used up" if used >= amount else "open",
         "pace": None if standing is None or snapshot is None or end is None else pace_json(standing, snapshot),
+        # What went through the egress is counted as it goes, so that this is either known or not.
+        "at_least": None,
+        "seen_at": None,
     }
 
 
@@ -130,6 +134,7 @@ def _shares(snapshot: Snapshot) -> list[dict[str, Any]]:
         if window.unit != "share":
             continue
         used = window.known_use
+        held = reserved_json(standing)
         quota = "/share/" not in window.key
         found.append(
             {
@@ -139,8 +144,10 @@ def _shares(snapshot: Snapshot) -> list[dict[str, Any]]:
                 "limit": window.known_limit,
                 "unit": "share",
                 "used": None if used is None else round(used, 6),
-                "reserved": round(standing.held, 6),
-                "remaining": None if used is None else round(max(0.0, window.known_limit - used - standing.held), 6),
+                "reserved": None if held is None else round(held, 6),
+                "remaining": (
+                    None if used is None or held is None else round(max(0.0, window.known_limit - used - held), 6)
+                ),
                 "window": window.key.rpartition("/")[2] if quota else window.key.partition("/share/account:")[2],
                 "reset_at": timestamp(window.resets_at),
                 "reset_confidence": window.certainty,
@@ -148,9 +155,38 @@ def _shares(snapshot: Snapshot) -> list[dict[str, Any]]:
                 "policy": "provider" if quota else snapshot.policies.get(window.key, "cutoff"),
                 "state": None if used is None else "used up" if used >= window.known_limit else "open",
                 "pace": pace_json(standing, snapshot),
+                "at_least": least_json(window),
+                "seen_at": timestamp(seen_at(window)),
             }
         )
     return found
+
+
+def reserved_json(standing: Standing) -> float | None:
+    """What live tasks may still use. None: that is tokens, and nobody knows what a token is of this window."""
+    window = standing.window
+    return None if standing.under_way and window.unit == "share" and window.per_token is None else standing.held
+
+
+def least_json(window: Window) -> float | None:
+    """What a window whose use is not known has surely come to."""
+    return None if window.surely is None else round(window.surely, 6)
+
+
+def seen_at(window: Window) -> float | None:
+    """When something was observed of a window last, be it too long ago to count as known."""
+    return window.used_at if window.last_seen is None else window.last_seen.at
+
+
+def seen_words(last: LastSeen | None, unit: Unit, now: float) -> str | None:
+    """What is known all the same of a window whose use is not known, in words; None: nothing."""
+    if last is None:
+        return None
+    ago = f"{rendering.span(now - last.at)} ago"
+    since = f"{amounts.tokens(last.tokens_since)} tokens went through here since"
+    if last.used is None:
+        return f"it was seen {ago}, before it began anew, and {since}"
+    return f"{amounts.amount(last.used, unit)} was seen {ago}, and {since}"
 
 
 def pace_json(standing: Standing, snapshot: Snapshot) -> dict[str, Any]:
@@ -163,7 +199,8 @@ def pace_json(standing: Standing, snapshot: Snapshot) -> dict[str, Any]:
         "drawn_at": timestamp(standing.line.drawn_at),
         "ahead": None if used is None else round(used - line, 6),
         "may_use_now": round(admissible(standing, "normal", now, snapshot.policy), 6),
-        "authorized": round(sum(each.left(now) for each in standing.authorizations), 6),
+        # Of it what counts in this unit: tokens that are authorized are no dollars.
+        "authorized": round(sum(worth(each, window, each.left(now)) for each in standing.authorizations), 6),
     }
 
 
@@ -172,7 +209,7 @@ def _table(found: Sequence[Mapping[str, Any]], *, unknown: str) -> str:
         (
             rendering.one_line(_named(each), 40),
             f"{amounts.amount(each['limit'], each['unit'])}{_per(each)}",
-            unknown if each["used"] is None else amounts.amount(each["used"], each["unit"]),
+            _used(each, unknown),
             unknown if each["remaining"] is None else amounts.amount(each["remaining"], each["unit"]),
             _pace(each),
             f"{_MARKS.get(str(each['state']), '❓' if unknown == '?' else '⚪')} {each['policy']}",
@@ -181,6 +218,12 @@ def _table(found: Sequence[Mapping[str, Any]], *, unknown: str) -> str:
     ]
     more = f"\n\n{len(found) - _ROWS:,} more." if len(found) > _ROWS else ""
     return rendering.table(("scope", "limit", "used", "left", "now", "then"), rows) + more
+
+
+def _used(each: Mapping[str, Any], unknown: str) -> str:
+    if each["used"] is not None:
+        return amounts.amount(each["used"], each["unit"])
+    return unknown if each["at_least"] is None else f"≥ {amounts.amount(each['at_least'], each['unit'])}"
 
 
 def _per(each: Mapping[str, Any]) -> str:
@@ -226,7 +269,9 @@ def _resets(snapshot: Snapshot, services: Services) -> list[str]:
         window = standing.window
         if window.unit != "share" or "/share/" in window.key:
             continue
-        lines.append(f"{rendering.code(window.key)} {reset_words(standing, snapshot, zone)}")
+        seen = seen_words(window.last_seen, window.unit, snapshot.now)
+        also = "" if seen is None else f"; {seen}"
+        lines.append(f"{rendering.code(window.key)} {reset_words(standing, snapshot, zone)}{also}")
     return lines
 
 

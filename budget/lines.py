@@ -40,6 +40,17 @@ _LAST = 253_370_764_800.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LastSeen:
+    """What was observed last of a window whose use is not known any more."""
+
+    at: float
+    used: float | None
+    """None: that was of the window before, and of this one nothing was observed."""
+    tokens_since: float
+    """Weighted, that went through here since."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Window:
     """One limit over one stretch of time, as it is known now."""
 
@@ -65,6 +76,8 @@ class Window:
     at_least: float | None = None
     """Where the use is not known: what it surely has come to, as what was observed last and what went through here
     since. Work that would not fit even then does not begin."""
+    last_seen: LastSeen | None = None
+    """Where the use is not known: what is known all the same, for people."""
     contradicted_at: float | None = None
     """When it was observed last that something else was used than was counted."""
     per_token: float | None = None
@@ -90,6 +103,14 @@ class Window:
         if known is not None:
             return known
         return max(0.0, self.at_least) if self.at_least is not None and math.isfinite(self.at_least) else 0.0
+
+    @property
+    def surely(self) -> float | None:
+        """What people are told where the use is not known: that it is at least this. None: that is not known either."""
+        if self.known_use is not None or self.at_least is None:
+            return None
+        # Of a window that began anew unseen, what went through since it was seen may belong to the one before.
+        return None if self.last_seen is None or self.last_seen.used is None else self.least_use
 
     @property
     def known_limit(self) -> float:

@@ -17,7 +17,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from budget.lines import JITTER_S, Window
+from budget.lines import JITTER_S, LastSeen, Window
 from budget.observations import (
     MOST_USED,
     Event,
@@ -71,6 +71,8 @@ class Reading:
     """How the reset is known."""
     at_least: float | None = None
     """Where `used` is unknown: what it surely has come to; None: not known either."""
+    last_seen: LastSeen | None = None
+    """Where `used` is unknown: what was observed last; None: nothing was."""
     events: tuple[Event, ...] = ()
 
     def window(
@@ -94,6 +96,7 @@ class Reading:
             used=self.used,
             used_at=self.used_at,
             at_least=self.at_least,
+            last_seen=self.last_seen,
             contradicted_at=max((event.at for event in self.events if event.kind == "contradiction"), default=None),
             per_token=per_token,
         )
@@ -149,6 +152,7 @@ def read(
         used=used,
         used_at=used_at,
         at_least=at_least,
+        last_seen=None if used is not None else _last_seen(current, spent, is_over=is_over is not None),
         begins_at=None if reset is None or length is None else reset - length,
         resets_at=reset,
         length_s=length,
@@ -274,6 +278,13 @@ def _elsewhere(told: Sequence[Seen], rate: float | None) -> list[Event]:
         "spends on this account, or a token counts for more than it did."
     )
     return [Event(kind="contradiction", at=last.seen_at, text=text)]
+
+
+def _last_seen(rows: Sequence[Seen], spent: float | None, *, is_over: bool) -> LastSeen | None:
+    told = [row for row in rows if row.used is not None]
+    if not told or spent is None:
+        return None
+    return LastSeen(at=told[-1].seen_at, used=None if is_over else told[-1].used, tokens_since=spent)
 
 
 def _last(values: Iterable[float | None]) -> float | None:

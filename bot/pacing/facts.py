@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from bot.outlet.settings import Held
+    from budget.lines import LastSeen
     from budget.quota import Reading
     from budget.reserve import Reserve
     from register.queries.pacing import AuthorizationRow
@@ -188,9 +189,10 @@ def _share(each: Budgeted, quota: Quota, facts: Facts) -> Window:
     begins = _begun(reading, facts.now)
     used: float | None = None
     at_least: float | None = None
+    last_seen: LastSeen | None = None
     if each.scope == f"account:{quota.account}":
         # All that is used of the account counts, whoever used it.
-        used, at_least = reading.used, reading.at_least
+        used, at_least, last_seen = reading.used, reading.at_least, reading.last_seen
     elif begins is not None:
         tokens = facts.used.get(Start(each.scope, begins, limit.of), Usage()).tokens
         if tokens == 0:
@@ -209,6 +211,7 @@ def _share(each: Budgeted, quota: Quota, facts: Facts) -> Window:
         used=used,
         used_at=reading.used_at,
         at_least=at_least,
+        last_seen=last_seen,
         per_token=quota.per_token,
         # The egress cuts off what passes it once it is known how many tokens it is.
         hard=quota.per_token is not None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bot import amounts, rendering
-from bot.budget_view import authorized_words, pace_json, reset_words
+from bot.budget_view import authorized_words, least_json, pace_json, reserved_json, reset_words, seen_at, seen_words
 from bot.commands.lines import command_line
 from bot.commands.table import Reply
 from bot.timestamps import timestamp
@@ -53,7 +53,7 @@ _HELD = ("pace", "limit", "unknown", "price")
 
 def _share(standing: Standing) -> float:
     window = standing.window
-    return (window.known_use or 0.0) / window.known_limit if window.known_limit else 0.0
+    return window.least_use / window.known_limit if window.known_limit else 0.0
 
 
 def _json(standing: Standing, snapshot: Snapshot, facts: WindowFacts | None) -> dict[str, Any]:
@@ -64,11 +64,12 @@ def _json(standing: Standing, snapshot: Snapshot, facts: WindowFacts | None) -> 
         "unit": window.unit,
         "limit": window.known_limit,
         "used": window.known_use,
-        "reserved": standing.held,
+        "reserved": reserved_json(standing),
         "begins_at": timestamp(window.begins_at),
         "reset_at": timestamp(window.resets_at),
         "reset_confidence": "certain" if window.unit != "share" else window.certainty,
-        "seen_at": timestamp(window.used_at),
+        "at_least": least_json(window),
+        "seen_at": timestamp(seen_at(window)),
         "expected": None if facts is None else facts.expected,
         "expected_low": None if facts is None else facts.low,
         "expected_high": None if facts is None else facts.high,
@@ -109,7 +110,7 @@ def _window(standing: Standing, snapshot: Snapshot, facts: WindowFacts | None, z
     lines = [f"**{rendering.one_line(named(window.key), 60)}**"]
     limit = amounts.amount(window.known_limit, unit)
     if used is None:
-        lines.append(f"What is used of {limit} is not known, so one task runs at a time.")
+        lines.append(_unknown(standing, snapshot, limit))
     else:
         whole = f" of {limit}" if unit != "share" or window.known_limit < 1 else ""
         lines.append(f"{amounts.amount(used, unit)}{whole} used, {_against(standing, snapshot)}")
@@ -122,6 +123,19 @@ def _window(standing: Standing, snapshot: Snapshot, facts: WindowFacts | None, z
         band = f"{amounts.amount(facts.low, unit)} to {amounts.amount(facts.high, unit)}"
         lines.append(f"Expected by then: {amounts.amount(facts.expected, unit)} ({band}).")
     return "\n".join(lines)
+
+
+def _unknown(standing: Standing, snapshot: Snapshot, limit: str) -> str:
+    """What is known of a window all the same whose use is not known."""
+    window = standing.window
+    if (seen := seen_words(window.last_seen, window.unit, snapshot.now)) is None:
+        return f"What is used of {limit} is not known, so one task runs at a time."
+    least = "What is used" if window.surely is None else f"At least {amounts.amount(window.surely, window.unit)}"
+    known = f"{least} is not known: {seen}." if window.surely is None else f"{least} used: {seen}."
+    even = ""
+    if standing.line.resets_at is not None and (standing.line.level or 0.0) < standing.line.limit:
+        even = f" The line is at {amounts.amount(line_at(standing.line, snapshot.now), window.unit)}."
+    return f"{known}{even}\nHow much exactly nobody knows, so one task runs at a time."
 
 
 def named(key: str) -> str:

@@ -59,19 +59,21 @@ def png(figure: dict[str, Any]) -> bytes:
         layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
         sheet = Figure(figsize=size, dpi=_DPI, facecolor=_GROUND, layout=layout)
         FigureCanvasAgg(sheet)
+        named: dict[str, Any] = {}
         for axes, panel in zip(sheet.subplots(len(panels), 1, squeeze=False)[:, 0], panels, strict=True):
             _draw(axes, panel)
-        handles, labels = axes.get_legend_handles_labels()
+            handles, labels = axes.get_legend_handles_labels()
+            named |= dict(zip(labels, handles, strict=True))
         sheet.legend(
-            handles,
-            labels,
+            list(named.values()),
+            list(named),
             loc="outside lower center",
-            ncols=len(labels),
+            ncols=len(named),
             frameon=False,
             labelcolor=_INK,
             fontsize=13,
             handlelength=1.6,
-            columnspacing=1.4,
+            columnspacing=1.2,
         )
         made = io.BytesIO()
         sheet.savefig(made, format="png")
@@ -92,7 +94,8 @@ def _draw(axes: Any, panel: dict[str, Any]) -> None:
     length, now = panel["length"], panel["now"]
     used = panel["used"]
     band = panel["band"]
-    at_now = used[-1][1]
+    since = panel.get("since") or []
+    at_now = (since or used)[-1][1]
     top = max(100.0, at_now, *(amount for _, amount in panel["even"]), *(band or ()))
     axes.set_facecolor(_GROUND)
     axes.axhline(100, color=_LIMIT, linewidth=1.6, label="limit")
@@ -101,6 +104,11 @@ def _draw(axes: Any, panel: dict[str, Any]) -> None:
         axes.plot(*zip(*panel["even"], strict=True), color=_EVEN, linewidth=2, linestyle=dashes, label="even spread")
     axes.plot(*zip(*used, strict=True), color=_USED, linewidth=2.8, label="used", solid_capstyle="round")
     axes.fill_between(*zip(*used, strict=True), color=_USED, alpha=0.16, linewidth=0)
+    if since:
+        xs, ys = zip(*since, strict=True)
+        axes.plot(xs, ys, color=_USED, linewidth=1.8, linestyle=(0, (1, 1)))
+        above = [max(100.0, amount) for amount in ys]
+        axes.fill_between(xs, ys, above, facecolor="none", edgecolor=_FAINT, hatch="//", linewidth=0, label="not known")
     if band is not None:
         low, expected, high = band
         axes.fill_between([now, length], [at_now, low], [at_now, high], color=_USED, alpha=0.30, linewidth=0)
@@ -125,11 +133,13 @@ def text(figure: dict[str, Any]) -> str:
     # How large the terminal is, if there is one, is of no account: somebody else's shows it.
     plotext.terminal.limit(False, False)
     drawn = [_in_letters(plotext.figure, panel) for panel in figure["panels"]]
-    return "\n\n".join([*drawn, "⠒ used   · even spread   ░ expected"])
+    unknown = "   ? at least so much" if any(panel.get("since") for panel in figure["panels"]) else ""
+    return "\n\n".join([*drawn, f"⠒ used   · even spread   ░ expected{unknown}"])
 
 
 def _in_letters(sheet: Any, panel: dict[str, Any]) -> str:
-    length, (now, at_now) = panel["length"], panel["used"][-1]
+    since = panel.get("since") or []
+    length, (now, at_now) = panel["length"], (since or panel["used"])[-1]
     sheet.clear()
     sheet.plot_size(_COLUMNS, _ROWS)
     if panel["band"] is not None:
@@ -137,6 +147,8 @@ def _in_letters(sheet: Any, panel: dict[str, Any]) -> str:
     if panel["even"]:
         sheet.draw(sheet.signal(*zip(*panel["even"], strict=True), marker="·").lines())
     sheet.draw(sheet.signal(*zip(*panel["used"], strict=True), marker="braille").lines())
+    if since:
+        sheet.draw(sheet.signal(*zip(*since, strict=True), marker="?").lines())
     top = max(100.0, at_now, *(panel["band"] or ()))
     sheet.ruler("x").lim(0, length)
     sheet.ruler("x").ticks([at for at, _ in panel["ticks"]], [label for _, label in panel["ticks"]])

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from bot.reports.settings import Kind
+    from budget.lines import LastSeen, Unit
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,6 +58,8 @@ class Down:
     since: float
     until: float | None
     """None: it still is."""
+    cause: str = ""
+    """Why, as far as that was known when it began; empty: it was not."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,7 +84,7 @@ class WindowFacts:
 
     key: str
     scope: str
-    unit: str
+    unit: Unit
     limit: float
     used: float | None
     """None: not known now."""
@@ -92,6 +95,10 @@ class WindowFacts:
     resets_at: float | None
     certainty: str
     """How the reset is known: provider, user, estimated, unknown."""
+    at_least: float | None = None
+    """Where `used` is not known: what it surely has come to; None: that is not known either."""
+    last_seen: LastSeen | None = None
+    """Where `used` is not known: what was observed last."""
     authorized: float = 0.0
     """What may be used beyond the pace."""
     expected: float | None = None
@@ -102,6 +109,13 @@ class WindowFacts:
     """What was used by when, ascending, as far as it is known."""
     spread: Sequence[tuple[float, float]] = ()
     """The even-spread line: where it begins and where it ends."""
+
+    @property
+    def least(self) -> float | None:
+        """What is used, or at least; None: nothing was observed of it that can still count."""
+        if self.used is not None or self.last_seen is None:
+            return self.used
+        return self.at_least or 0.0
 
     @property
     def share(self) -> float | None:

@@ -35,12 +35,14 @@ class Panel:
     length: float
     now: float
     used: Sequence[tuple[float, float]]
-    """Ascending; the last one is now."""
+    """Ascending, as far as it is known: the last one is now, unless there is a `since`."""
     even: Sequence[tuple[float, float]]
     """The even-spread line, from its beginning to its end."""
     band: tuple[float, float, float] | None
     """What is expected at the right edge: low, expected, high."""
     ticks: Sequence[tuple[float, str]]
+    since: Sequence[tuple[float, float]] = ()
+    """Where what is used is not known by now: what it is at least, from where `used` ends until now."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,14 +68,14 @@ def figure_of(
     """
     # A window of which nothing was used tells nothing by its picture, unless there is no other.
     drawable = [each for each in windows if _drawable(each, now)]
-    chosen = [each for each in drawable if each.used] or drawable[:1]
+    chosen = [each for each in drawable if each.least] or drawable[:1]
     panels = [_panel(each, zone, now, redact) for each in chosen[:PANELS]]
     return Figure(panels=panels) if panels else None
 
 
 def _drawable(window: WindowFacts, now: float) -> bool:
     return (
-        window.used is not None
+        window.least is not None
         and window.limit > 0
         and window.begins_at is not None
         and window.resets_at is not None
@@ -85,7 +87,8 @@ def _panel(window: WindowFacts, zone: ZoneInfo, now: float, redact: Callable[[st
     begin, end = window.begins_at, window.resets_at
     assert begin is not None
     assert end is not None
-    assert window.used is not None
+    least = window.least
+    assert least is not None
 
     def percent(amount: float) -> float:
         return round(100 * min(_TOP, max(0.0, amount / window.limit)), 2)
@@ -94,17 +97,29 @@ def _panel(window: WindowFacts, zone: ZoneInfo, now: float, redact: Callable[[st
     if window.low is not None and window.high is not None and window.expected is not None:
         band = (percent(window.low), percent(window.expected), percent(window.high))
     points = [(at - begin, percent(used)) for at, used in window.points if begin <= at <= now]
+    used, since = points or [(0.0, 0.0), (now - begin, percent(least))], list[tuple[float, float]]()
+    if window.last_seen is not None:
+        used, since = _parted(used, max(0.0, window.last_seen.at - begin))
     even = "" if window.line is None else f", even {100 * window.line / window.limit:.0f} %"
     return Panel(
         title=redact(wording.window_name(window)),
-        note=f"{100 * window.used / window.limit:.0f} % used{even}",
+        note=f"{'' if window.used is not None else 'at least '}{100 * least / window.limit:.0f} % used{even}",
         length=end - begin,
         now=now - begin,
-        used=points or [(0.0, 0.0), (now - begin, percent(window.used))],
+        used=used,
+        since=since,
         even=[(min(max(at, begin), end) - begin, percent(amount)) for at, amount in window.spread],
         band=band,
         ticks=[(at - begin, label) for at, label in _ticks(begin, end, zone)],
     )
+
+
+def _parted(
+    points: Sequence[tuple[float, float]], at: float
+) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+    """A curve until a moment, and from it on."""
+    before = [point for point in points if point[0] <= at] or [(0.0, 0.0)]
+    return before, [before[-1], *(point for point in points if point[0] > at)]
 
 
 def _ticks(begin: float, end: float, zone: ZoneInfo) -> list[tuple[float, str]]:

@@ -73,7 +73,7 @@ async def gather_windows(services: Services, now: float) -> list[WindowFacts]:
 
 
 def _share(window: Window) -> float:
-    return (window.known_use or 0.0) / window.known_limit if window.known_limit else 0.0
+    return window.least_use / window.known_limit if window.known_limit else 0.0
 
 
 def _since(window: WindowFacts, now: float) -> float:
@@ -103,7 +103,8 @@ async def _with_past(
     if projection is not None:
         facts = replace(facts, expected=projection.expected, low=projection.low, high=projection.high)
     seen = await _observed(tx, facts, now) if window.is_quota else []
-    return replace(facts, points=_told(facts, seen, now) if len(seen) > 1 else _curve(window, facts, uses, now))
+    told = len(seen) > (1 if facts.used is not None else 0)
+    return replace(facts, points=_told(facts, seen, now) if told else _curve(window, facts, uses, now))
 
 
 async def _observed(tx: AsyncConnection, facts: WindowFacts, now: float) -> list[tuple[float, float]]:
@@ -128,7 +129,8 @@ def _told(facts: WindowFacts, seen: Sequence[tuple[float, float]], now: float) -
     for at, used in seen:
         highest = max(highest, used)
         points.append((at, highest))
-    return _thinned([*points, (now, facts.used if facts.used is not None else highest)])
+    by_now = facts.used if facts.used is not None else max(highest, facts.at_least or 0.0)
+    return _thinned([*points, (now, by_now)])
 
 
 def _plain(standing: Standing, now: float) -> WindowFacts:
@@ -143,6 +145,8 @@ def _plain(standing: Standing, now: float) -> WindowFacts:
         unit=window.unit,
         limit=window.known_limit,
         used=window.known_use,
+        at_least=window.surely,
+        last_seen=window.last_seen,
         reserved=standing.held,
         line=even_spread(window, begins_at, line, now),
         begins_at=begins_at,

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from bot import amounts, rendering
+from bot.budget_view import seen_words
 from bot.commands.lines import command_line
 
 if TYPE_CHECKING:
@@ -132,14 +133,29 @@ def _pace(facts: Facts) -> list[str]:
     rows = [
         (
             f"{_mark(each)} {window_name(each)}",
-            "?" if each.used is None else _of(each, each.used),
+            _used(each),
             "-" if each.line is None else _of(each, each.line),
             _outcome(each, facts.zone),
         )
         for each in windows[:ROWS]
     ]
     more = f"\n\n{len(windows) - ROWS:,} more: {command_line('pace')}." if len(windows) > ROWS else ""
-    return [f"**Pace**\n\n{rendering.table(('window', 'used', 'even', 'at the reset'), rows)}{more}"]
+    table = rendering.table(("window", "used", "even", "at the reset"), rows)
+    seen = [line for each in windows[:ROWS] if (line := _seen(each, facts.now)) is not None]
+    unknown = "\n\n" + "\n".join(seen) if seen else ""
+    return [f"**Pace**\n\n{table}{more}{unknown}"]
+
+
+def _used(window: WindowFacts) -> str:
+    if window.used is None:
+        return "?" if window.at_least is None else f"≥ {_of(window, window.at_least)}"
+    return _of(window, window.used)
+
+
+def _seen(window: WindowFacts, now: float) -> str | None:
+    """What is known all the same of a window whose use is not known."""
+    words = seen_words(window.last_seen, window.unit, now)
+    return None if words is None else f"❔ {rendering.code(window_name(window))}: {words}."
 
 
 def _mark(window: WindowFacts) -> str:
@@ -211,7 +227,9 @@ def _down(down: Down, now: float, zone: ZoneInfo) -> str:
     since = _near(down.since, now, zone)
     lasted = f"for {rendering.span((now if down.until is None else down.until) - down.since)}"
     still = ", still" if down.until is None else ""
-    return f"- **{rendering.one_line(down.agent, 40)}** {_DOWN.get(down.kind, down.kind)} from {since} {lasted}{still}"
+    cause = f": {rendering.code(down.cause)}" if down.cause else ""
+    name, how = rendering.one_line(down.agent, 40), _DOWN.get(down.kind, down.kind)
+    return f"- **{name}** {how} from {since} {lasted}{still}{cause}"
 
 
 def _fleet(facts: Facts) -> Iterator[str]:

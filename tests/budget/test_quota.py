@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from budget.lines import LastSeen
 from budget.pacing import Cost, Policy, Standing, admissible, decide, redrawn
 from budget.quota import FRESH_S, Reading, Seen, capacity, late_by, read, stale_after
 from tests import soak
@@ -60,6 +61,9 @@ def test_an_observation_that_is_old_is_unknown_and_no_less_than_it_said() -> Non
     assert stale.at_least == pytest.approx(0.21)
     assert kinds(stale) == ["stale"]
     assert stale.certainty == "provider"
+    assert stale.last_seen == LastSeen(at=BEGINS + 10 * HOUR, used=0.2, tokens_since=100_000)
+    window = stale.window(key="account:main/7d", scope="account:main", per_token=RATE)
+    assert window.surely == pytest.approx(0.21)
     # Told once, however often it is read.
     assert at(11 + hours, seen(10, 0.2)).events == stale.events
 

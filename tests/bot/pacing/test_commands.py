@@ -11,10 +11,13 @@ import pytest
 from sqlalchemy import insert
 
 from bot.doors.client import Client
+from bot.reports.figure import figure_of
+from bot.reports.windows import gather_windows
 from register.crashpoints import declare
-from register.queries import pacing
+from register.queries import ledger, pacing
 from register.schema import quota_history
 from tests.bot.house import OPERATOR, House, house
+from tests.register.queries.rows import row as ledger_row
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -98,6 +101,36 @@ async def test_what_a_provider_said_is_shown_with_its_reset_and_its_line(home: H
         assert window["may_use_now"] == pytest.approx(0.03 * 4 / 7, abs=1e-3)
         await observed(home, 0.7, clock() + 4 * 86_400, tokens=1e6)
         assert f"{share}: about 2M tokens, which the egress holds" in await home.ask("!budget")
+
+
+async def test_what_was_seen_too_long_ago_is_told_as_that_with_what_went_through_since(
+    home: House, clock: Clock
+) -> None:
+    async with home.open() as orchestrator:
+        resets = clock() + 4 * 86_400
+        await observed(home, 0.2, resets, tokens=0.0)
+        await observed(home, 0.3, resets, tokens=1e6)
+        async with orchestrator.store.write(STEP) as tx:
+            await ledger.add(tx, [ledger_row(1, ended_at=clock() + 60, input_tokens=1_200_000)])
+        clock.ahead += 13 * 3_600
+        said = await home.ask("!pace")
+        # A million tokens were a tenth of it.
+        assert "At least 42% used: 30% was seen 13 h ago, and 1.2M tokens went through here since." in said, said
+        assert "How much exactly nobody knows, so one task runs at a time." in said
+        (part,) = [part for part in said.split("\n\n") if "account:main, 7d" in part]
+        assert "may be used" not in part
+        assert "≥ 42%" in await home.ask("!budget")
+        (seen,) = [each for each in await data(home, "budget") if (each["kind"], each["window"]) == ("quota", "7d")]
+        assert (seen["used"], seen["at_least"], seen["remaining"]) == (None, pytest.approx(0.42, abs=0.01), None)
+        assert seen["seen_at"] is not None
+        (window,) = [each for each in (await data(home, "pace"))["windows"] if each["window"] == "account:main/7d"]
+        assert (window["used"], window["at_least"]) == (None, pytest.approx(0.42, abs=0.01))
+        # A report's picture has a solid line to what was seen, and from there on what it is at least.
+        found = await gather_windows(orchestrator.services, clock())
+        drawn = figure_of(found, orchestrator.services.settings.timezone, clock())
+        assert drawn is not None
+        (panel,) = [panel for panel in drawn.panels if panel.title == "main 7d"]
+        assert [amount for _, amount in (panel.used[-1], panel.since[-1])] == [30, pytest.approx(42, abs=1)]
 
 
 async def test_when_a_window_begins_anew_can_be_said_by_a_person(home: House, clock: Clock) -> None:
@@ -218,10 +251,7 @@ async def test_the_egress_holds_a_lift_only_while_it_is_authorized(home: House, 
         await home.ask("!budget set host 1k --window day")
         await home.heard(await home.thread("coder0"), "Ready")
         async with orchestrator.store.write(STEP) as tx:
-            from register.queries import ledger
-            from tests.register.queries.rows import row
-
-            entry = row(1, agent="coder0", role="coder", ended_at=clock(), input_tokens=1000, output_tokens=0)
+            entry = ledger_row(1, agent="coder0", role="coder", ended_at=clock(), input_tokens=1000, output_tokens=0)
             entry |= {"cache_read_tokens": 0, "cache_write_tokens": 0, "reasoning_tokens": 0}
             await ledger.add(tx, [entry])
         await home.ask("!budget authorize host 5k --for 2h")

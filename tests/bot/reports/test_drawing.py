@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from bot.reports import example
 from bot.reports.facts import WindowFacts
 from bot.reports.figure import Figure, Panel, figure_of
 from bot.reports.painting import LARGEST, Painter
+from budget.lines import LastSeen
 from tests.bot.reports.newsroom import ZONE, at
 
 BEGIN, END = at("2026-11-23 00:00"), at("2026-11-30 00:00")
@@ -158,3 +160,26 @@ def test_the_orchestrator_loads_nothing_that_draws() -> None:
         "sys.exit(bool({'matplotlib', 'plotext', 'PIL', 'numpy'} & sys.modules.keys()))"
     )
     assert subprocess.run([sys.executable, "-P", "-c", program], check=False).returncode == 0
+
+
+async def test_a_window_that_was_not_seen_for_long_is_drawn_as_far_as_it_is_known(painter: Painter) -> None:
+    seen = LastSeen(at=NOW - 9 * 3_600, used=0.38, tokens_since=1_200_000)
+    quiet = week(
+        used=None, at_least=0.41, last_seen=seen, expected=None, low=None, high=None,
+        points=((BEGIN, 0.0), (seen.at, 0.38), (NOW, 0.41)),
+    )  # fmt: skip
+    (panel,) = figure(quiet).panels
+    assert panel.note == "at least 41 % used, even 48 %"
+    assert panel.used[-1] == (seen.at - BEGIN, 38.0)
+    assert panel.since == [(seen.at - BEGIN, 38.0), (NOW - BEGIN, 41.0)]
+    assert await painter.picture(figure(quiet)) is not None
+    letters = await painter.letters(figure(quiet))
+    assert letters is not None
+    assert "? at least so much" in letters
+    assert "?" in letters.split("? at least so much")[0]
+    # Of one that began anew unseen all is open from its beginning on.
+    (panel,) = figure(
+        replace(quiet, at_least=None, last_seen=replace(seen, at=BEGIN - 60, used=None), points=())
+    ).panels
+    assert panel.note == "at least 0 % used, even 48 %"
+    assert panel.since == [(0.0, 0.0), (NOW - BEGIN, 0.0)]

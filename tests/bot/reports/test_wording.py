@@ -15,6 +15,7 @@ from bot.reports.facts import AgentFacts, Down, Facts, Spent, TaskFacts, WindowF
 from bot.reports.gathering import span_of
 from bot.reports.schedule import quiet_until
 from bot.reports.settings import QuietHours
+from budget.lines import LastSeen
 from tests.bot.reports.newsroom import ZONE, at
 
 NOW = at("2026-11-23 09:00")
@@ -80,6 +81,21 @@ def test_no_table_is_wider_than_a_phone() -> None:
     text = wording.report(replace(FACTS, kind="budget", windows=windows))
     assert "| 🔴 coder of subscription 7d | 98 % | 50 % | 102 to 225 %, ≈ Tue 24 Nov 09:00 |" in text
     assert max(line.count("|") for line in text.splitlines()) <= 5
+
+
+def test_a_window_that_was_not_seen_for_long_says_what_is_known_of_it() -> None:
+    quiet = WindowFacts(
+        key="account:main/7d", scope="account:main", unit="share", limit=1.0, used=None, reserved=0.0, line=0.57,
+        begins_at=NOW - 4 * 86_400, resets_at=NOW + 3 * 86_400, certainty="provider", at_least=0.41,
+        last_seen=LastSeen(at=NOW - 9 * 3_600, used=0.38, tokens_since=1_200_000),
+    )  # fmt: skip
+    text = wording.report(replace(FACTS, windows=[quiet]))
+    assert "| ❔ main 7d | ≥ 41 % | 57 % |" in text
+    assert "❔ `main 7d`: 38% was seen 9 h ago, and 1.2M tokens went through here since." in text
+    unseen = replace(quiet, at_least=None, last_seen=LastSeen(at=NOW - 9e5, used=None, tokens_since=0))
+    text = wording.report(replace(FACTS, windows=[unseen]))
+    assert "it was seen 10 d ago, before it began anew, and 0 tokens went through here since" in text
+    assert "| ❔ main 7d | ? |" in text
 
 
 def test_the_fleet_is_told_with_how_its_states_are_known() -> None:
