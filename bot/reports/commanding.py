@@ -187,7 +187,13 @@ def facts_json(facts: Facts) -> dict[str, Any]:
         ]
     if facts.kind != "budget":
         made["down"] = [
-            {"agent": each.agent, "kind": each.kind, "from": timestamp(each.since), "to": timestamp(each.until)}
+            {
+                "agent": each.agent,
+                "kind": each.kind,
+                "from": timestamp(each.since),
+                "to": timestamp(each.until),
+                "cause": each.cause or None,
+            }
             for each in facts.downs
         ]
     made["windows"] = [_window_json(each) for each in facts.windows]

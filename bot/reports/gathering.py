@@ -157,12 +157,13 @@ async def _downs(tx: AsyncConnection, begin: float, end: float, now: float) -> l
     """Who was down in this time, as the sweeps remembered."""
     found = []
     for row in await reports.of_kind(tx, DOWN):
-        _, kind, agent, _ = row.key.split("/", 3)
+        _, kind, agent, _, *cause = row.key.split("/", 4)
         lasted_until = row.posted_at
         if row.due_at < end and lasted_until >= begin:
             # A row is renewed at each sweep for as long as it lasts.
             until = None if lasted_until >= now - _SEEN_S else lasted_until
-            found.append(Down(agent=agent, kind=kind, since=max(row.due_at, begin), until=until))
+            since = max(row.due_at, begin)
+            found.append(Down(agent=agent, kind=kind, since=since, until=until, cause="".join(cause)))
     return sorted(found, key=lambda each: (each.since, each.agent))
 
 

@@ -54,6 +54,9 @@ REMEMBER = declare("report.remember")
 _SINCE: Final = "schedule"
 #: Reports of a kind that are looked at for what was posted.
 _POSTED: Final = 400
+#: Of who was down so many are looked through for those who still are, and so many characters of a cause are kept.
+_DOWNS: Final = 1000
+_CAUSE: Final = 160
 #: Seconds for which it is remembered what was posted, and who was down.
 KEEP: Final = 420 * 86_400.0
 #: Windows are looked at no more often than this while they change, seconds.
@@ -228,8 +231,12 @@ class Reports:
         if not standing:
             return
         async with self.services.store.write(REMEMBER) as tx:
+            known = {_named(row.key): row.key for row in await reports.of_kind(tx, gathering.DOWN, limit=_DOWNS)}
             for row in standing:
-                key = f"{gathering.DOWN}/{row.kind}/{row.agent}/{row.found_at:.0f}"
+                name = f"{gathering.DOWN}/{row.kind}/{row.agent}/{row.found_at:.0f}"
+                # The cause as it was first said: what is said later counts the minutes.
+                cause = rendering.one_line(self.services.redact(rendering.one_line(row.cause, 2000)), _CAUSE)
+                key = known.get(name, f"{name}/{cause}")
                 down = ReportRow(key=key, kind=gathering.DOWN, due_at=min(row.found_at, now), posted_at=now)
                 await reports.replace(tx, down)
 
@@ -402,6 +409,11 @@ class Reports:
 def file_of(picture: Path) -> File:
     """The picture as a message, beside a text that says all that is in it."""
     return File(path=str(picture), name="pace.png", media_type="image/png", caption="Used, against the even spread.")
+
+
+def _named(key: str) -> str:
+    """The key of somebody who was down, without the cause."""
+    return "/".join(key.split("/", 4)[:4])
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -264,6 +264,22 @@ async def test_who_came_back_after_midnight_is_not_down_still(room: Newsroom) ->
     assert "still" not in text
 
 
+async def test_who_was_down_is_told_with_why(room: Newsroom) -> None:
+    """As it was first said: what is said later counts the minutes, and is the same event."""
+    down = {"kind": "silent", "agent": "coder1", "event": "w/1", "told_at": 0.0, "tells": 1}
+    begun = {"key": "silent/coder1", "found_at": at("2026-11-22 14:02")}
+    for minute in (2, 3, 4):
+        async with room.store.write(SETUP) as tx:
+            await tx.execute(findings.delete())
+        await room.insert(findings, cause=f"exec /bin/`x` [a](//b)\n| {minute} min", **begun, **down)
+        await room.sweep(f"2026-11-22 14:{minute:02}")
+    async with room.store.write(SETUP) as tx:
+        await tx.execute(findings.delete())
+    await room.sweep("2026-11-23 09:00")
+    (line,) = [line for line in (await room.posted())[-1].splitlines() if "coder1" in line]
+    assert line.endswith("for 2 min: ``exec /bin/`x` [a](//b) | 2 min``")
+
+
 async def test_who_is_down_still_is_told_so(room: Newsroom) -> None:
     down = {"kind": "silent", "agent": "coder1", "cause": "", "event": "w/1", "told_at": 0.0, "tells": 1}
     await room.insert(findings, key="silent/coder1", found_at=at("2026-11-22 23:30"), **down)
