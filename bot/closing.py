@@ -98,16 +98,30 @@ async def whose_is_closed(services: Services) -> str:
 
 async def who_is_held(services: Services) -> frozenset[str] | None:
     """The agents of which nothing leaves now: cut off, stopped with all others, or their budget used up. None: all."""
-    standing = None
-    with contextlib.suppress(TimeoutError, MusterError):
-        async with asyncio.timeout(_LOOK_S):
-            standing = None if services.outlet is None else await services.outlet.standing()
-    if standing is None:
-        return frozenset()
+    standing = await _standing(services)
     if standing.get("estop"):
         return None
+    return _commanded(standing) | frozenset(_used_up(standing))
+
+
+async def closed_by_people(services: Services) -> frozenset[str] | None:
+    """The agents of which nothing leaves since a person closed their way out. None: nobody's does, by the emergency
+    stop."""
+    standing = await _standing(services)
+    return None if standing.get("estop") else _commanded(standing)
+
+
+async def _standing(services: Services) -> Mapping[str, Any]:
+    """What the egress says; nothing where it says nothing in time."""
+    with contextlib.suppress(TimeoutError, MusterError):
+        async with asyncio.timeout(_LOOK_S):
+            return (None if services.outlet is None else await services.outlet.standing()) or {}
+    return {}
+
+
+def _commanded(standing: Mapping[str, Any]) -> frozenset[str]:
     told: dict[str, Any] = standing.get("agents") or {}
-    return frozenset({*_used_up(standing), *(name for name, each in told.items() if is_commanded(each.get("denied")))})
+    return frozenset(name for name, each in told.items() if is_commanded(each.get("denied")))
 
 
 def _used_up(standing: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from bot import rendering
+from bot.closing import closed_by_people
 from bot.commands.lines import command_line
-from bot.session_start import snapshot_of
+from bot.pacing.snapshot import is_of_family
+from bot.runaway import is_paused
+from bot.session_start import drawn_on, snapshot_of
 from budget.pacing import Cost, Waits, decide
 from fleet.attempts import task_of
 from fleet.drift import ENDED
@@ -78,7 +81,13 @@ class Continuing:
             return
         quotas = await ledger.quotas(tx)
         for name, entry in last.items():
-            closed = [each for each in quotas if each.account == entry.account and _is_closed(each, entry.ended_at)]
+            closed = [
+                each
+                for each in quotas
+                if each.account == entry.account
+                and is_of_family(each.window, entry.model or entry.model_asked)
+                and _is_closed(each, entry.ended_at)
+            ]
             row = await agents.get(tx, name)
             if not closed or row is None:
                 continue  # it was about that request, and not about the account
@@ -126,16 +135,19 @@ class Continuing:
         if not waiting:
             return
         snapshot = await snapshot_of(self.services)
+        closed = await closed_by_people(self.services)
         for each in waiting:
-            await self._see_to(each, snapshot)
+            # Whoever closed its way out has it open again before it goes on.
+            await self._see_to(each, snapshot, held=closed is None or each.agent in closed)
 
-    async def _see_to(self, each: Continuation, snapshot: Snapshot) -> None:
+    async def _see_to(self, each: Continuation, snapshot: Snapshot, *, held: bool) -> None:
         now = self.services.clock()
         async with self.services.store.read() as tx:
             row = await agents.get(tx, each.agent)
             if row is not None and not self.services.agents.is_ours(row):
                 return  # its own Muster sees to it when it leads again
             why_not = await self._why_not(tx, row, each, now)
+            held = held or await is_paused(tx, each.agent)
         if why_not is not None:
             await self._drop(each, why_not)
             return
@@ -156,7 +168,8 @@ class Continuing:
         if later is not None:
             pause = _pause(_tries(each))
             await self._wait(row, each, max(later, now + pause) if later <= now else later, tries=_tries(each) + 1)
-        elif now >= self._next:
+        elif not held and not now < self._next <= now + self.services.settings.pacing.stagger:
+            # Further away than that it is by a clock that was set back since.
             self._next = now + self.services.settings.pacing.stagger
             await self._go_on(row, each)
 
@@ -181,10 +194,8 @@ class Continuing:
             return "it was in no turn"
         if await continuations.went_on(tx, row.name, each.stopped_at):
             return "it went on by itself"
-        if stopped is not None and (task := task_of(stopped)) is not None:
-            found = await tasks.get(tx, task)
-            if found is not None and (found.state in ("queued", "cancelled", "done") or found.message != stopped):
-                return "its task is in the queue"
+        if stopped is not None and await _is_queued(tx, stopped):
+            return "its task is in the queue"
         return None
 
     def is_on(self, name: str) -> bool:
@@ -208,8 +219,7 @@ class Continuing:
         self, tx: AsyncConnection, row: AgentRow, snapshot: Snapshot, *, scope: str | None = None
     ) -> float | None:
         """When there is room for it, or `now` where there is none and nobody knows; None: there is room now."""
-        leased = await account_leases.of_agent(tx, row.name)
-        provider, account = next(iter(leased.items()), (None, None))
+        provider, account = await drawn_on(self.services, row, await account_leases.of_agent(tx, row.name))
         standings = snapshot.for_draw(
             agent=row.name,
             role=row.role,
@@ -276,7 +286,8 @@ class Continuing:
                 return
             if not await continuations.change(tx, each.id, state="done", detail="told to go on"):
                 return
-            in_turn = await continuations.turn_ended(tx, row.name, each.stopped_at - _BEFORE_S) is not None
+            stopped = await continuations.turn_ended(tx, row.name, each.stopped_at - _BEFORE_S)
+            in_turn = stopped is not None and not await _is_queued(tx, stopped)
             if now_row.wanted == "frozen":
                 await agents_.wishes.resume(tx, now_row, run_id=f"continue-{each.id}", by=MUSTER)
             if in_turn:
@@ -291,6 +302,13 @@ class Continuing:
         async with self.services.store.write(WAITS) as tx:
             await continuations.change(tx, each.id, state="dropped", detail=why)
         log.info("agent.does_not_go_on", agent=each.agent, continuation=each.id, reason=why)
+
+
+async def _is_queued(tx: AsyncConnection, message: str) -> bool:
+    """Whether the task that a message carried is begun anew, or not at all, by the queue."""
+    task = task_of(message)
+    found = None if task is None else await tasks.get(tx, task)
+    return found is not None and (found.state in ("queued", "cancelled", "done") or found.message != message)
 
 
 def _is_closed(quota: QuotaRow, at: float) -> bool:

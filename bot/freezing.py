@@ -28,6 +28,8 @@ async def freeze_agent(ctx: Context, name: str, *, now: bool) -> Reply:
     agents = ctx.services.agents
     row = await agents.get(name)
     if row.wanted == "frozen" and row.state == "frozen":
+        # Perhaps by a budget, at whose reset it would have come back by itself.
+        await ctx.commit("stays", lambda tx: continuations.drop(tx, name, "it was frozen"))
         return Reply(f"{name} is frozen already.{await _waiting(ctx, name)}", {"id": row.launch_id, "state": "frozen"})
     if now and ctx.services.outlet is not None:
         await ctx.services.outlet.close_to(row, "freeze", by=ctx.identity, id=ctx.run_id)

@@ -9,6 +9,7 @@ used up, where its host is started again, and this is told in its thread.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -305,6 +306,9 @@ async def lease(
     settings = services.settings.accounts
     others = [each for each in await account_leases.live(tx) if each.agent != row.name]
     found: dict[str, str] = {}
+    for left in (await account_leases.of_agent(tx, row.name)).keys() - accounts.keys():
+        # Of what it was before: it takes no room there any more.
+        await account_leases.drop(tx, row.name, left)
     for place, (provider, names) in enumerate(accounts.items()):
         candidates = [
             _candidate(
@@ -370,6 +374,17 @@ async def accounts_of(services: Services, row: AgentRow) -> Mapping[str, str]:
         found = await lease(services, tx, row, accounts, snapshot)
     services.delivery.wake()
     return found
+
+
+async def drawn_on(services: Services, row: AgentRow, leased: Mapping[str, str]) -> tuple[str | None, str | None]:
+    """The provider and the account of an agent's model, of those that it is on."""
+    provider: str | None = None
+    if len(leased) > 1:
+        with contextlib.suppress(FleetError):
+            provider = next(iter(await asyncio.to_thread(services.planner.choices_of, row)), None)
+    if provider not in leased:
+        provider = next(iter(leased), None)
+    return provider, leased.get(provider or "")
 
 
 # --- words -------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from bot import rendering
 from bot.commands.lines import command_line
 from bot.commands.table import Reply
 from fleet.revival import asked_for
+from register.queries import continuations
 
 if TYPE_CHECKING:
     from bot.commands.context import Context
@@ -24,7 +25,8 @@ async def stop_agent(ctx: Context, name: str, *, now: bool) -> Reply:
     if row.wanted == "stopped" and row.state in {"stopped", "failed"}:
         return Reply(f"{name} is stopped already.", {"id": row.launch_id, "state": row.state})
     if row.wanted == "frozen":
-        # It stays what a person made it: stopped, anybody could launch it.
+        # It stays what a person made it: stopped, anybody could launch it. By itself it comes back no more.
+        await ctx.commit("stays", lambda tx: continuations.drop(tx, name, f"{ctx.identity} wanted it stopped"))
         back, end = command_line(f"resume {name}"), command_line(f"kill {name}")
         when = "frozen" if row.state == "frozen" else "about to be frozen"
         text = f"{name} is {when}; nothing was changed. {back} brings it back, {end} gives up its conversation."

@@ -91,6 +91,10 @@ def draws_on(
     # The window of an account, or a share of it: what it counts is used of that account.
     whose, _, called = window.key.rpartition("/")
     of = whose.rpartition("account:")[2]
-    # Providers report windows for families of models, which are called after them: 7d_opus.
-    family = called.partition("_")[2]
-    return account == of and (not family or model is None or family.casefold() in model.casefold())
+    return account == of and is_of_family(called, model)
+
+
+def is_of_family(window: str, model: str | None) -> bool:
+    """Whether a provider's window counts a model: those of a family of models are called after it, like ``7d_opus``."""
+    family = window.partition("_")[2]
+    return not family or model is None or family.casefold() in model.casefold()

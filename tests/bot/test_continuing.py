@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bot.continuing import FIRST_PAUSE_S, GOES_ON
+from bot.continuing import FIRST_PAUSE_S, GOES_ON, Continuing
 from fleet.sim.quota import Limits
-from register.queries import agents, continuations
+from register.queries import agents, continuations, ledger
+from register.store import Store
 from tests.bot.house import house
 from tests.bot.paces import paced
+from tests.bot.test_session_start import agent
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -53,7 +56,8 @@ async def stopped(home: House, name: str = "coder0", policy: str = "cutoff") -> 
     """An agent that met its limit in the middle of a turn; its thread."""
     thread = await home.launch(name)
     await home.ask(f"!budget set agent:{name} 40k --window day --policy {policy}")
-    home.say(BIG, thread)
+    # Words to it would wait for the pace; what interrupts it does not.
+    await home.ask(f"!steer {name} {BIG}")
     await home.heard(thread, "🔴" if policy == "cutoff" else "It is frozen")
     async with asyncio.timeout(30):
         while not [each for each in await waiting(home) if each.agent == name]:
@@ -106,6 +110,52 @@ async def test_an_operator_who_saw_to_it_is_not_overruled(home: House, line: str
         await stopped(home)
         await home.ask(line)
         assert not await waiting(home)
+
+
+@pytest.mark.parametrize("line", ["!stop coder0", pytest.param("!freeze coder0", marks=pytest.mark.slow)])
+async def test_who_is_frozen_already_stays_so_when_an_operator_wants_that(home: House, line: str) -> None:
+    async with home.open() as orchestrator:
+        await stopped(home, policy="freeze")
+        async with asyncio.timeout(30):
+            while (await orchestrator.agents.get("coder0")).state != "frozen":
+                await asyncio.sleep(0.02)
+        assert "frozen" in await home.ask(line)
+        assert not await waiting(home)
+
+
+@pytest.mark.slow
+async def test_who_is_cut_off_goes_on_when_the_way_out_is_open_again(home: House) -> None:
+    async with home.open():
+        thread = await stopped(home)
+        await look(home)
+        await home.ask("!budget set agent:coder0 5M --window day")
+        await home.ask("!cutoff coder0")
+        await look(home, DAY + 60)
+        assert await waiting(home)
+        await home.ask("!restore coder0")
+        await look(home, DAY + 61)
+        assert await told_to_go_on(home, thread) == 1
+
+
+async def test_what_is_closed_for_one_family_of_models_stops_no_other(register_url: str) -> None:
+    store = await Store.open(register_url)
+    services: Any = None
+    now = time.time()
+    try:
+        async with store.write(GOES_ON) as tx:
+            await agents.add(tx, agent("coder0", started_at=now - 60))
+            for window in ("5h", "7d_opus"):
+                seen = {"account": "main", "window": window, "provider": "anthropic", "seen_at": now, "amount": None,
+                        "remaining": None, "window_s": None, "reset_at": now + 3_600, "status": None}  # fmt: skip
+                await ledger.observe(tx, seen | {"used": 1.0 if window == "7d_opus" else 0.2}, now=now)
+            for model, expected in (("claude-haiku-4-5", 0), ("claude-opus-4-1", 1)):
+                turned_away: Any = SimpleNamespace(
+                    id=model, agent="coder0", status=429, account="main", model=None, model_asked=model, ended_at=now
+                )
+                await Continuing(services).met_provider(tx, [turned_away])
+                assert len(await continuations.waiting(tx)) == expected, model
+    finally:
+        await store.close()
 
 
 async def test_it_can_be_switched_off_for_an_agent_and_for_all(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from bot.errors import UserError
 from bot.session_start import LEASED, lease
 from fleet import roster
 from register.queries import account_leases, agents, ledger
+from register.queries.account_leases import Lease
 from register.queries.agents import AgentRow
 from register.store import Store
 from tests.bot.house import house
@@ -94,6 +95,18 @@ async def test_who_is_stopped_takes_no_room_and_keeps_its_account(store: Store) 
     assert await desk.start(agent("coder1")) == "main"
     assert await desk.start(agent("coder2")) == "spare"
     assert await desk.start(agent("coder0")) == "main"
+
+
+async def test_what_it_was_on_with_another_provider_takes_no_room_any_more(store: Store) -> None:
+    desk = Desk(store, main=None)
+    async with store.write(LEASED) as tx:
+        before = Lease(
+            agent="coder0", provider="openai", account="key", launch_id="l", reason="it was another", leased_at=NOW
+        )
+        await account_leases.put(tx, before)
+    await desk.start(agent("coder0"))
+    async with store.read() as tx:
+        assert [each.account for each in await account_leases.live(tx)] == ["main"]
 
 
 async def test_an_agent_is_moved_when_its_account_is_used_up_and_told(store: Store) -> None:
@@ -216,7 +229,7 @@ async def test_an_agent_stays_on_its_account_over_a_restart_until_that_is_used_u
             await home.heard(thread, "It is on the account `spare`: most room: 90% of spare/5h left")
             await home.marks(home.say("hello", thread), "✅")
             assert await accounts_used(home, 1) == {"spare"}
-            pace.put("account:spare/5h", 0.95)
+            pace.put("account:spare/5h", 0.8)
             await home.ask("!restart coder0")
             await home.heard(thread, "going on with its conversation")
             await home.marks(home.say("again", thread), "✅")
