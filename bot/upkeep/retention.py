@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 import structlog
 from sqlalchemy import select
 
+from budget.dispatch import TURN
 from fleet import lock, logs
 from fleet.lifecycle import LOG
-from register.schema import agent_messages, outbox
+from register.schema import agent_messages, outbox, tasks
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -77,11 +78,16 @@ async def _wanted(tx: AsyncConnection) -> set[Path]:
     ).scalars():
         if isinstance(content, dict) and isinstance(content.get("path"), str):
             found.add(Path(content["path"]))
-    waiting = agent_messages.c.state.in_(("pending", "dead"))
-    for attachments in (await tx.execute(select(agent_messages.c.attachments).where(waiting))).scalars():
-        for item in attachments or ():
-            if isinstance(item, dict) and isinstance(item.get("path"), str):
-                found.add(Path(item["path"]))
+    waiting = (
+        select(agent_messages.c.attachments).where(agent_messages.c.state.in_(("pending", "dead"))),
+        # Words that the pace holds.
+        select(tasks.c.attachments).where(tasks.c.state == "queued", tasks.c.kind == TURN),
+    )
+    for those in waiting:
+        for attachments in (await tx.execute(those)).scalars():
+            for item in attachments or ():
+                if isinstance(item, dict) and isinstance(item.get("path"), str):
+                    found.add(Path(item["path"]))
     return found
 
 

@@ -15,8 +15,10 @@ from bot.upkeep.retention import Kept, superfluous
 from connectors import outbox
 from connectors.messages import File, Outbound, Priority
 from fleet import lock, logs, sizes
+from register.queries import tasks
 from register.store import Store
 from tests.bot.upkeep.desk import STEP
+from tests.scheduler.desk import task
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,6 +88,22 @@ async def test_a_file_that_is_not_sent_yet_stays(paths: Paths) -> None:
     assert await retention.sweep_files(store, (other, paths.incoming), before=5.0, limit=1000) == 1
     assert sorted(os.listdir(paths.outgoing)) == ["new", "waits"]
     assert await retention.sweep_files(store, (paths.outgoing,), before=5.0, limit=1000) == 0
+    await store.close()
+
+
+async def test_a_picture_of_words_that_are_held_stays(paths: Paths) -> None:
+    paths.incoming.mkdir(parents=True, exist_ok=True)
+    for name in ("held", "dropped"):
+        (paths.incoming / name).write_bytes(b"x")
+        os.utime(paths.incoming / name, (1.0, 1.0))
+    store = await Store.open(paths.register_url)
+    async with store.write(STEP) as tx:
+        for number, name in enumerate(("held", "dropped"), start=1):
+            state = "queued" if name == "held" else "cancelled"
+            picture = {"path": str(paths.incoming / name), "media_type": "image/png"}
+            await tasks.add(tx, task(number, kind="turn", agent="coder0", state=state, attachments=[picture]))
+    assert await retention.sweep_files(store, (paths.incoming,), before=5.0, limit=1000) == 1
+    assert os.listdir(paths.incoming) == ["held"]
     await store.close()
 
 
