@@ -139,6 +139,7 @@ class Dispatcher:
     _price: tuple[float | None] | None = None
     """What a weighted token costs in US dollars, whoever uses it; None: not looked up yet."""
     _not_started: dict[tuple[str, str], tuple[float, Wait]] = field(default_factory=dict)
+    _overdue_at: float = float("-inf")
     _changes: int = 0
     _decided: tuple[object, float, float | None] | None = None
     """What all waited on when it was found that all must wait, when that was, and when to look again."""
@@ -195,9 +196,22 @@ class Dispatcher:
             RegisterError: the register cannot be used.
         """
         async with self._turn:
+            await self._refuse_overdue()
             for _ in range(_MOST_STEPS):
                 if not await self._step():
                     return
+
+    async def _refuse_overdue(self) -> None:
+        """Refuse what nothing let begin before its deadline, and what others stand before in its lane: no look at the
+        heads finds that. All that waits is gone through for it, so now and then."""
+        now = self.clock()
+        if 0 <= now - self._overdue_at < self.net_s:
+            return
+        async with self.store.read() as tx:
+            late = await tasks.overdue(tx, now)
+        for task in late:
+            await self._refuse(task, "its deadline is past")
+        self._overdue_at = now
 
     # --- deciding -----------------------------------------------------------------------------------------------
 
@@ -385,6 +399,7 @@ class Dispatcher:
         if held is None:
             log.info("task.starts_agent", task=task.id, agent=agent)
             held = Wait(task=task.id, why="starting", text=f"{agent} is being started for it.")
+        self._not_started = {key: kept for key, kept in self._not_started.items() if now < kept[0]}
         until = held.look_at if held.look_at is not None else now + _TRY_START_S
         self._not_started[task.id, agent] = (until, replace(held, task=task.id))
 

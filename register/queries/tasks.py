@@ -208,6 +208,12 @@ async def lane_heads(tx: AsyncConnection, *, limit: int = 1000) -> list[Task]:
     return sorted((Task.from_row(row) for row in await tx.execute(found)), key=lambda task: task.seq)
 
 
+async def overdue(tx: AsyncConnection, now: float, *, limit: int = 100) -> list[Task]:
+    """Queued tasks whose deadline is past, wherever in their lanes they stand."""
+    found = select(tasks).where(tasks.c.state == "queued", tasks.c.deadline <= now).order_by(tasks.c.seq).limit(limit)
+    return [Task.from_row(row) for row in await tx.execute(found)]
+
+
 async def next_in_lane(tx: AsyncConnection, lane: str, after: int) -> Task | None:
     """The first queued task of a lane behind the place `after` (`Task.seq`)."""
     where = (tasks.c.state == "queued", tasks.c.lane == lane, tasks.c.seq > after)

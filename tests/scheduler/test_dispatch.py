@@ -179,6 +179,17 @@ async def test_limits_and_deadlines_hold(desk: Desk) -> None:
     assert "00000003 refused: its deadline is past" in desk.paper.heard
 
 
+async def test_a_deadline_passes_also_for_what_stands_behind_others_in_its_lane(desk: Desk) -> None:
+    desk.paper.agents = {"coder0": agent("coder0", readiness="busy")}
+    await desk.put(task(1), task(2, deadline=NOW + 30))
+    await desk.dispatcher.look()
+    assert (await desk.of(2)).state == "queued"
+    desk.now = NOW + 61
+    await desk.dispatcher.look()
+    assert desk.paper.heard[-1] == "00000002 refused: its deadline is past"
+    assert [(await desk.of(number)).state for number in (1, 2)] == ["queued", "failed"]
+
+
 async def test_a_look_costs_the_same_however_many_wait(tmp_path: Path) -> None:
     """Counted in steps of SQLite's machine and in rows, not in time."""
     desk = await Desk.open(tmp_path)
