@@ -34,7 +34,13 @@ Kind = Literal["api_key", "subscription"]
 
 
 def _length(value: object) -> str:
-    word = read_window(value)
+    try:
+        word = read_window(value)
+    except ValueError:
+        raise ValueError(
+            f"found {str(value)[:40]!r}; the length of a subscription's window is wanted, from a minute to 366 days, "
+            "such as 5h or 7d."
+        ) from None
     if word in ("day", "week", "month"):
         raise ValueError(
             f"found {word}; the length of a subscription's window is wanted, such as 5h or 7d: it begins when the "

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from bot.services import Services
     from egress.settings import LimitSettings
 
+#: No window is longer (budget.windows).
+_LONGEST_S = 366 * 86_400.0
+
 
 async def holding(services: Services) -> tuple[LimitSettings, ...]:
     """Every limit that does not belong to one launch.
@@ -169,6 +172,10 @@ async def _reset(services: Services, scope: str, unit: str, window: str, text: s
         raise UsageError(
             f"{moments.shown(at, zone, now)} is beyond the window: it is {rendering.span(length)} long, so it begins "
             f"anew by {moments.shown(now + length, zone, now)} ({zone.key}) at the latest. Nothing was set."
+        )
+    if at > now + _LONGEST_S:
+        raise UsageError(
+            f"{moments.shown(at, zone, now)} is more than a year away, and no window is that long. Nothing was set."
         )
     return at
 

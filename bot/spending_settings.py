@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bot import amounts
 from egress.apis import PROVIDERS
 from fleet import roles
 from fleet.names import is_agent_name
@@ -61,6 +62,7 @@ def check(document: Document, raw: Mapping[str, Any], known: MusterFile | None, 
             key = () if problem.key == "name" else (problem.key,)
             document.report(("sandboxes", problem.profile, *key), problem.message)
         _check_shares(document, raw, known)
+        _check_twice(document, known)
 
 
 def _check_shares(document: Document, raw: Mapping[str, Any], known: MusterFile) -> None:
@@ -86,12 +88,32 @@ def _check_shares(document: Document, raw: Mapping[str, Any], known: MusterFile)
                 f"the account {of} is an api_key and has no windows. Write tokens or usd, or give the account "
                 "kind: subscription.",
             )
+        elif own is not None and limit.share >= 1:
+            document.report(at, "all of its own window bounds nothing. Write a smaller share, or leave it out.")
         elif account.windows and limit.window not in (names := [each.name for each in account.windows]):
             document.report(
                 (*at, "window"),
                 f"the account {of} has no window {limit.window!r}.{suggestion(str(limit.window), names)} There are "
                 f"{', '.join(names)}.",
             )
+
+
+def _check_twice(document: Document, known: MusterFile) -> None:
+    """Whether one scope has two limits in the same unit and window, of which only the lower one could hold."""
+    accounts = (
+        (("accounts", name, "limit", at), limit, name)
+        for name, account in known.accounts.items()
+        for at, limit in enumerate(account.limit)
+    )
+    first: dict[tuple[object, ...], Limit] = {}
+    for loc, limit, _ in (*_limits(known), *accounts):
+        found = first.setdefault((loc[:-1], limit.unit, limit.window, limit.of), limit)
+        if found is not limit:
+            what, window = amounts.amount(found.amount, found.unit), limit.window or "no window"
+            document.report(loc, f"a second limit in {_UNITS[limit.unit]} for {window}; the first is {what}. Keep one.")
+
+
+_UNITS = {"tokens": "tokens", "usd": "US dollars", "share": "shares"}
 
 
 def _limits(known: MusterFile) -> Iterator[tuple[tuple[str | int, ...], Limit, str | None]]:

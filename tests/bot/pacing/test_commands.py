@@ -217,6 +217,26 @@ async def test_an_authorization_is_given_shown_taken_back_and_ends_by_itself_tol
             assert [each.ended for each in await pacing.ended(tx, 0)] == ["taken back", "over"]
 
 
+async def test_programs_are_told_what_is_authorized_in_the_unit_of_each_window(home: House) -> None:
+    async with home.open():
+        await home.ask("!budget authorize role:coder 10% --for 1h")
+        windows = {each["window"]: each for each in (await data(home, "pace"))["windows"]}
+        # Of five million tokens.
+        assert windows["role:coder/tokens/day"]["authorized"] == 500_000
+        assert windows["host/tokens/day"]["authorized"] == 0
+        quota = windows["account:main/7d"]
+        assert (quota["used"], quota["reset_at"], quota["reset_confidence"]) == (None, None, "unknown")
+
+
+async def test_no_reset_is_taken_of_a_window_of_unknown_length_that_is_years_away(tmp_path: Path, clock: Clock) -> None:
+    account = _ACCOUNT.replace("windows: [5h, 7d], ", "")
+    made = house(tmp_path, settings="timezone: UTC\n", roster=_ROSTER, account=account, clock=clock)
+    async with made as home, home.open():
+        await observed(home, 0.5, home.clock() + 3600, window="weekly", window_s=None)
+        said = await home.ask("!budget set account:main 100% --window weekly --reset-at '9998-01-01 09:00'")
+        assert "more than a year away" in said, said
+
+
 async def test_lines_are_kept_over_a_restart_and_each_is_in_the_log(home: House, clock: Clock) -> None:
     async with home.open() as orchestrator:
         await orchestrator.services.pace.redraw()
