@@ -56,8 +56,16 @@ class Painter:
         return None if made is None else made.decode(errors="replace")
 
     async def _drawn(self, figure: Figure, form: Literal["png", "text"]) -> bytes | None:
-        async with self._one:
+        try:
+            async with asyncio.timeout(self.limit_s):
+                await self._one.acquire()
+        except TimeoutError:
+            log.warning("report.not_drawn", reason=f"others were drawn for {self.limit_s:g} s")
+            return None
+        try:
             return await self._drawn_now(figure, form)
+        finally:
+            self._one.release()
 
     async def _drawn_now(self, figure: Figure, form: Literal["png", "text"]) -> bytes | None:
         given = json.dumps(figure.to_json()).encode()
