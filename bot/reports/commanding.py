@@ -236,5 +236,6 @@ def _window_json(window: WindowFacts) -> dict[str, Any]:
         "authorized": window.authorized,
         "reset_at": timestamp(window.resets_at),
         "reset_confidence": window.certainty,
+        "expected_by_role": dict(window.by_role),
         "expected": None if None in expected else dict(zip(("low", "middle", "high"), expected, strict=True)),
     }

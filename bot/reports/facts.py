@@ -105,6 +105,9 @@ class WindowFacts:
     """What will be used at the reset, as it goes; `low` and `high` are the band around it."""
     low: float | None = None
     high: float | None = None
+    by_role: Sequence[tuple[str, float]] = ()
+    """What each role will likely still use until the reset, the most first; of the window that matters most, in a
+    weekly report."""
     points: Sequence[tuple[float, float]] = ()
     """What was used by when, ascending, as far as it is known."""
     spread: Sequence[tuple[float, float]] = ()

@@ -85,7 +85,7 @@ async def gather(services: Services, kind: Kind, *, now: float, begin: float, en
         RegisterError: the register cannot be read.
     """
     zone: ZoneInfo = services.settings.timezone
-    windows = await gather_windows(services, now)
+    windows = await gather_windows(services, now, by_role=kind == "weekly")
     views: Sequence[AgentView] = await services.agents.view() if kind == "fleet" and services.agents is not None else ()
     behind = services.outlet.behind() if services.outlet is not None else None
     async with services.store.read() as tx:

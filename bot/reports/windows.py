@@ -9,7 +9,7 @@ from bot.reports.facts import WindowFacts
 from budget.lines import line_at
 from budget.projection import Use, project
 from budget.tokens import Tokens, Weights
-from register.queries import pacing, spending
+from register.queries import pacing, reports, spending
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bot.services import Services
     from budget.lines import Line, Window
     from budget.pacing import Standing
+    from register.queries.reports import RoleHour
     from register.queries.spending import Sums
 
 #: Windows that are reckoned to their reset; of more, the first.
@@ -51,8 +52,13 @@ async def _standings(services: Services) -> list[Standing]:
     return sorted(snapshot.standings.values(), key=lambda each: (-_share(each.window), each.window.key))
 
 
-async def gather_windows(services: Services, now: float) -> list[WindowFacts]:
+async def gather_windows(services: Services, now: float, *, by_role: bool = False) -> list[WindowFacts]:
     """Every window, those first that are used up most; of the first, also where it goes.
+
+    Args:
+        services: what knows of them.
+        now: seconds since the epoch.
+        by_role: of the first of which that is known, also what each role will still use.
 
     Raises:
         RegisterError: the register cannot be read.
@@ -69,7 +75,22 @@ async def gather_windows(services: Services, now: float) -> list[WindowFacts]:
             if key not in uses:
                 uses[key] = await _uses(tx, *key, weights, now)
             made[place] = await _with_past(tx, each, made[place], uses[key], zone, now)
+        first = next((place for place, each in enumerate(made) if each.expected is not None), None)
+        if by_role and first is not None:
+            known = await reports.roles_by_hour(tx, standings[first].window.scope, now - _REMEMBERED_S, now)
+            roles = [_use_of_role(each, weights) for each in known]
+            made[first] = replace(made[first], by_role=_by_role(standings[first], roles, zone, now))
     return made
+
+
+def _use_of_role(hour: RoleHour, weights: Weights) -> Use:
+    return Use(at=hour.at, role=hour.role, tokens=float(weights.weigh(Tokens(**hour.tokens))), usd=hour.usd)
+
+
+def _by_role(standing: Standing, uses: Sequence[Use], zone: ZoneInfo, now: float) -> tuple[tuple[str, float], ...]:
+    projection = project(standing.window, standing.line, uses, now, zone=zone)
+    found = {} if projection is None else projection.by_role
+    return tuple(sorted(((role, amount) for role, amount in found.items() if amount > 0), key=lambda each: -each[1]))
 
 
 def _share(window: Window) -> float:

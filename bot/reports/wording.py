@@ -42,7 +42,14 @@ def report(facts: Facts, *, note: str | None = None) -> str:
         case "budget":
             parts += _pace(facts) or ["No window and no limit is known: nothing is paced."]
         case _:
-            parts += [*_spent(facts), *_pace(facts), *_waiting(facts), *_ended(facts), *_downs(facts, "Who was down")]
+            parts += [
+                *_spent(facts),
+                *_pace(facts),
+                *_by_role(facts),
+                *_waiting(facts),
+                *_ended(facts),
+                *_downs(facts, "Who was down"),
+            ]
     if facts.behind:
         parts.append(f"⚠️ {facts.behind}")
     return "\n\n".join(parts)
@@ -156,6 +163,16 @@ def _seen(window: WindowFacts, now: float) -> str | None:
     """What is known all the same of a window whose use is not known."""
     words = seen_words(window.last_seen, window.unit, now)
     return None if words is None else f"❔ {rendering.code(window_name(window))}: {words}."
+
+
+def _by_role(facts: Facts) -> Iterator[str]:
+    for window in facts.windows:
+        if window.by_role:
+            shown = [
+                f"{rendering.one_line(role or 'without a role', 40)} {_of(window, amount)}"
+                for role, amount in window.by_role[:ROWS]
+            ]
+            yield f"Until {rendering.code(window_name(window))} begins anew, as it goes: {', '.join(shown)}."
 
 
 def _mark(window: WindowFacts) -> str:

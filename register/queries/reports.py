@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import delete, func, insert, select
 
 from register.queries.tasks import ENDED, Task
-from register.schema import reports, tasks
+from register.schema import reports, spending, tasks
 from register.store import insert_once
 
 if TYPE_CHECKING:
@@ -89,6 +89,48 @@ async def forget(tx: AsyncConnection, kinds: Collection[str], before: float) -> 
     return (
         await tx.execute(delete(reports).where(reports.c.kind.in_(list(kinds)), reports.c.due_at < before))
     ).rowcount
+
+
+# --- what reports tell of roles --------------------------------------------------------------------------------------
+
+#: What is summed up, and the columns of `spending` that say by whom.
+_KINDS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+_SCOPES = ("agent", "role", "account", "provider")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RoleHour:
+    """What a role used within an hour that is over."""
+
+    at: float
+    """When the hour began, seconds since the epoch."""
+    role: str
+    """Empty: none is known."""
+    tokens: dict[str, int]
+    """By kind, as `budget.tokens.Tokens` calls them."""
+    usd: float | None
+    """None: of some of it no price is known."""
+
+
+async def roles_by_hour(tx: AsyncConnection, scope: str, since: float, until: float) -> list[RoleHour]:
+    """What each role used on a scope, in the hours that begin within a time. Nothing of scopes that are no one column."""
+    sort, _, name = scope.partition(":")
+    where = [spending.c.hour >= since // 3600, spending.c.hour < until // 3600]
+    if scope != "host":
+        if sort not in _SCOPES:
+            return []
+        where.append(spending.c[sort] == name)
+    sums = (func.sum(spending.c[each]) for each in (*_KINDS, "usd", "unpriced"))
+    query = select(spending.c.hour, spending.c.role, *sums).where(*where).group_by(spending.c.hour, spending.c.role)
+    return [
+        RoleHour(
+            at=row[0] * 3600.0,
+            role=row[1],
+            tokens={kind.removesuffix("_tokens"): int(sum_) for kind, sum_ in zip(_KINDS, row[2:7], strict=True)},
+            usd=None if row[8] else float(row[7]),
+        )
+        for row in await tx.execute(query)
+    ]
 
 
 # --- what reports tell of tasks --------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -412,6 +413,24 @@ async def test_crossings_can_be_switched_off(room: Newsroom) -> None:
     room.board.put(window(used=0.99))
     await room.sweep("2026-11-23 08:30")
     assert await room.posted() == []
+
+
+async def test_a_weekly_report_says_which_role_will_use_how_much(room: Newsroom) -> None:
+    budget = {"key": "host/tokens/week", "scope": "host", "unit": "tokens", "limit": 1_000_000.0, "used": 600_000.0}
+    room.board.put(window(**budget))
+    await room.schedule("weekly", "0 0 * * fri", set_at="2026-11-23 08:00")
+    for day in range(16, 27):
+        for seq, (role, used) in enumerate((("coder", 60_000), ("review", 20_000))):
+            said = TOKENS | {"input_tokens": used}
+            await room.spend(10 * day + seq, f"2026-11-{day} 10:10", role=role, **said)
+    await room.sweep("2026-11-27 00:00")
+    (text,) = [each for each in await room.posted() if "Weekly" in each]
+    (line,) = [line for line in text.splitlines() if "as it goes" in line]
+    # What is left are a Friday and a weekend.
+    shares = dict(re.findall(r"(coder|review) (\d+) %", line))
+    assert line.startswith("Until `host week` begins anew, as it goes: coder ")
+    assert int(shares["coder"]) == pytest.approx(3 * int(shares["review"]), abs=2)
+    assert int(shares["coder"]) > 5
 
 
 async def test_the_curve_shows_when_it_was_used(room: Newsroom) -> None:
