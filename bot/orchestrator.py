@@ -327,7 +327,7 @@ async def _running(
         (
             Job("confirmations", 30.0, conversations.lapse),
             Job("retention", 3600.0, lambda: forgetting.sweep(store, paths, clock, settings.retention.files)),
-            Job("sums", 3600.0, Recount(store, clock).next),
+            Job("sums", 3600.0, Recount(store, clock, services.pace.doubt).next),
             Job("logs", 30.0, lambda: bound_logs(paths, settings.retention.logs)),
             Job("journals", 3600.0, agents.prune),
             Job("continuations", 5.0, services.continuing.look),

@@ -13,9 +13,10 @@ from budget.reserve import Live, still
 from budget.tokens import Tokens, Weights
 from fleet.sandbox.profiles import merged
 from register.queries import agents, budgets, pacing, spending, tasks
+from register.queries.tallies import Asked, Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from bot.settings import Account, Settings
     from register.queries.pacing import ObservationRow
     from register.queries.spending import Sums
+    from register.queries.tallies import Kept
     from register.queries.tasks import Task
 
 #: What an ended task used is counted within moments; where it never is, it holds nothing for longer, seconds.
@@ -36,14 +38,18 @@ _MOST_WINDOWS = 24
 
 @dataclass(kw_only=True, slots=True)
 class Gathering:
-    """Finds the facts; remembers what does not change between two looks."""
+    """Finds the facts; remembers what does not change between two looks, which come one after the other."""
 
     services: Services
+    tally: Tally = field(default_factory=Tally)
+    """What was used since the windows began."""
+    unpaced: Settings | None = None
+    """The settings with which, and with the limits given by command, there can be no window at all; None: there may."""
     _seen: dict[tuple[str, str], tuple[int, Sequence[quota.Seen], float | None]] = field(default_factory=dict)
     """Of each window that a provider told of: its newest row, what was seen, and what a token is of it."""
 
     async def facts(self, tx: AsyncConnection) -> Facts:
-        """As it is now.
+        """As it is now. Before the transaction begins there is `tally.begin` to be called.
 
         Raises:
             RegisterError: the register cannot be read.
@@ -53,23 +59,26 @@ class Gathering:
         now = services.clock()
         given = await budgets.every(tx)
         limits = held(settings, self._roster_budgets(), given)
+        # The roster's budgets are all a launch's, so it does not matter if they are others.
+        self.unpaced = None if _can_be_paced(settings, limits) else settings
         spenders = await self._spenders(tx, settings)
         weights = Weights.of(settings.budgets.weights)
-        quotas = await self._quotas(tx, settings, limits, weights, now)
+        kept = await self.tally.look(tx, now)
+        quotas = await self._quotas(tx, settings, limits, weights, kept, now)
         asked = starts(limits, spenders, quotas, now)
-        heirs, until = heirs_of(settings), now + spending.AHEAD_S
+        heirs = heirs_of(settings)
         authorized = await pacing.live(tx)
         over = earlier.ended(limits, spenders, quotas, authorized, now)
         if over:
             first = min(row.granted_at for row in authorized)
-            counted = await _used(tx, {*earlier.starts_of(over, authorized)}, weights, heirs, until)
+            counted = await _used(tx, kept, {*earlier.starts_of(over, authorized)}, weights, heirs, now)
             authorized = earlier.used_up(authorized, await pacing.ended(tx, first), over, counted)
         return Facts(
             now=now,
             held=limits,
             spenders=spenders,
             quotas=quotas,
-            used=await _used(tx, asked, weights, heirs, until),
+            used=await _used(tx, kept, asked, weights, heirs, now),
             under_way=await self._under_way(tx, settings, spenders, weights, now),
             authorizations=authorized,
         )
@@ -99,7 +108,13 @@ class Gathering:
         return found
 
     async def _quotas(
-        self, tx: AsyncConnection, settings: Settings, limits: Iterable[Held], weights: Weights, now: float
+        self,
+        tx: AsyncConnection,
+        settings: Settings,
+        limits: Iterable[Held],
+        weights: Weights,
+        kept: Kept,
+        now: float,
     ) -> list[Quota]:
         accounts = {name: each for name, each in settings.accounts.items() if each.kind == "subscription"}
         if not accounts:
@@ -118,13 +133,13 @@ class Gathering:
             (name, window): max((row.seen_at for row in self._seen.get((name, window), (0, (), None))[1]), default=None)
             for name, window in wanted
         }
-        asked = [(f"account:{name}", at) for (name, _), at in last.items() if at is not None and at <= now]
-        spent = dict(zip(asked, await spending.used_many(tx, asked, until=now + spending.AHEAD_S), strict=True))
+        asked = [Asked(f"account:{name}", at) for (name, _), at in last.items() if at is not None and at <= now]
+        spent = dict(zip(asked, await kept.used(tx, asked, now=now), strict=True))
         found = []
         for (name, window), length in wanted.items():
             _, history, per_token = self._seen.get((name, window), (0, (), None))
             at = last[name, window]
-            since = spent.get((f"account:{name}", at)) if at is not None else None
+            since = spent.get(Asked(f"account:{name}", at)) if at is not None else None
             reading = quota.read(
                 history,
                 0.0 if since is None else float(weigh(since, weights)),
@@ -153,6 +168,12 @@ class Gathering:
         return [_under_way(task, settings, spenders, used.get(task.id), weights) for task in live]
 
 
+def _can_be_paced(settings: Settings, limits: Iterable[Held]) -> bool:
+    """Whether there may be windows, whichever agents there are."""
+    launches = all(limit.is_whole or (limit.kind == "allowance" and limit.window is None) for limit in limits)
+    return not launches or any(account.kind == "subscription" for account in settings.accounts.values())
+
+
 def lineages_of(settings: Settings) -> dict[str, tuple[str, ...]]:
     """By sandbox profile it and those that it extends, the most specific first."""
     written = {name: profile.written() for name, profile in settings.sandboxes.items()}
@@ -174,31 +195,17 @@ def weigh(sums: Sums, weights: Weights) -> int:
 
 
 async def _used(
-    tx: AsyncConnection, asked: Iterable[Start], weights: Weights, heirs: Mapping[str, list[str]], until: float
+    tx: AsyncConnection,
+    kept: Kept,
+    asked: Collection[Start],
+    weights: Weights,
+    heirs: Mapping[str, list[str]],
+    now: float,
 ) -> dict[Start, Usage]:
-    plain = [start for start in asked if start.account is None]
-    sums = await spending.used_many(tx, [(start.scope, start.since) for start in plain], until=until, heirs=heirs)
-    found = {
-        start: Usage(tokens=float(weigh(each, weights)), usd=each.usd) for start, each in zip(plain, sums, strict=True)
+    sums = await kept.used(tx, [Asked(*start) for start in asked], now=now, heirs=heirs)
+    return {
+        start: Usage(tokens=float(weigh(each, weights)), usd=each.usd) for start, each in zip(asked, sums, strict=True)
     }
-    shares = [start for start in asked if start.account is not None]
-    for since in {start.since for start in shares}:
-        grouped = await spending.groups(tx, ("account", "agent", "role", "profile", "provider"), since, until)
-        for start in shares:
-            if start.since == since:
-                tokens = sum(weigh(each, weights) for key, each in grouped.items() if _is_of(start, key, heirs))
-                found[start] = Usage(tokens=float(tokens))
-    return found
-
-
-def _is_of(start: Start, key: tuple[str, ...], heirs: Mapping[str, list[str]]) -> bool:
-    account, agent, role, profile, provider = key
-    if account != start.account:
-        return False
-    sort, _, name = start.scope.partition(":")
-    if sort == "profile":
-        return profile == name or profile in heirs.get(name, ())
-    return sort == "host" or {"agent": agent, "role": role, "provider": provider, "account": account}.get(sort) == name
 
 
 def _windows(name: str, account: Account, newest: Mapping[tuple[str, str], int]) -> dict[str, float | None]:

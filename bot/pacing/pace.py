@@ -1,8 +1,9 @@
 """The pace of spending, as this process knows it: windows gathered, their lines kept, and who is told of changes.
 
-A snapshot is made anew each time, from the register: it is never older than what it is asked for. Lines that are due to
-be drawn anew are so in every snapshot; `Pace.run` keeps them, with a row in the log for each, and sleeps until the next
-is due or something happened.
+A snapshot is made anew each time, from the register: it is never older than what it is asked for. What was used is kept
+from one to the next, and only what came since is read (`register.queries.tallies`); where nothing can be paced, nothing
+is read at all. Lines that are due to be drawn anew are so in every snapshot; `Pace.run` keeps them, with a row in the
+log for each, and sleeps until the next is due or something happened.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from register.queries import pacing
 from register.queries.pacing import Befell
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -61,6 +62,8 @@ class Pace:
     _callbacks: list[Callable[[], None]] = field(default_factory=list)
     _look: asyncio.Event = field(default_factory=asyncio.Event)
     _keeping: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """What is kept from one look to the next is of one look at a time, and never of an earlier one than before."""
     _latest: tuple[Facts, Mapping[str, Standing]] | None = None
     """What was found last, for the egress."""
     _withheld: set[str] = field(default_factory=set)
@@ -77,6 +80,7 @@ class Pace:
 
     def tell(self) -> None:
         """Something is not what it was: settings, an authorization, what was used."""
+        self._gathering.unpaced = None
         self._look.set()
         self._say()
 
@@ -94,8 +98,13 @@ class Pace:
 
     def renew(self) -> None:
         """The settings are others: what was found by the old ones is not told to the egress any more."""
+        self._gathering.unpaced = None
         self._latest = None
         self._look.set()
+
+    def doubt(self) -> None:
+        """The ledger's sums were put right: what is kept of them is read anew."""
+        self._gathering.tally.doubt()
 
     @property
     def policy(self) -> Policy:
@@ -113,7 +122,7 @@ class Pace:
             RegisterError: the register cannot be read.
         """
         if self._latest is None or not 0 <= self.services.clock() - self._latest[0].now < _EVERY_S:
-            async with self.services.store.read() as tx:
+            async with self._read() as tx:
                 facts, drawn = await self._drawn(tx, None)
             self._latest = facts, drawn.standings
         facts, found = self._latest
@@ -141,7 +150,9 @@ class Pace:
         Raises:
             RegisterError: the register cannot be read.
         """
-        async with self.services.store.read() as tx:
+        if self._gathering.unpaced is self.services.settings:
+            return Snapshot(now=self.services.clock(), policy=self.policy)
+        async with self._read() as tx:
             facts, drawn = await self._drawn(tx, None)
         if drawn.fresh or drawn.used_up:
             self._look.set()
@@ -159,7 +170,7 @@ class Pace:
         """
         async with self._keeping:
             now = self.services.clock()
-            async with self.services.store.read() as tx:
+            async with self._read() as tx:
                 facts, drawn = await self._drawn(tx, cause, scope)
             self._latest = facts, drawn.standings
             self._withheld &= {row.id for row in facts.authorizations}
@@ -220,6 +231,14 @@ class Pace:
             due += [at for at in (turn, standing.line.resets_at) if at is not None]
             due += [each.until for each in standing.authorizations]
         return max(0.0, min(at for at in due if at > now) - now)
+
+    @contextlib.asynccontextmanager
+    async def _read(self) -> AsyncIterator[AsyncConnection]:
+        """The register as it is at one moment."""
+        async with self._reading:
+            self._gathering.tally.begin()
+            async with self.services.store.read() as tx:
+                yield tx
 
     async def _drawn(self, tx: AsyncConnection, cause: Cause | None, scope: str | None = None) -> tuple[Facts, Drawn]:
         facts = await self._gathering.facts(tx)

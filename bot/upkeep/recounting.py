@@ -30,6 +30,8 @@ class Recount:
 
     store: Store
     clock: Callable[[], float]
+    put_right: Callable[[], None] = lambda: None
+    """Called once sums that were wrong are right."""
     _before: int | None = None
 
     async def next(self) -> None:
@@ -51,6 +53,7 @@ class Recount:
         async with self.store.write(RECOUNT) as tx:
             # Rows may have come since it was looked at.
             wrong = await rollup.recount(tx, day)
+        self.put_right()
         if wrong:
             first = wrong[0]
             log.error("spending.wrong", day=day, sums=len(wrong), key=first.key, kept=first.kept, counted=first.counted)

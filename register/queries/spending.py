@@ -33,7 +33,7 @@ AHEAD_S = 86_400.0
 TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 
 #: What can be summed up by itself, and the column that says it.
-_SORTS = ("agent", "role", "profile", "account", "provider", "host")
+SORTS = ("agent", "role", "profile", "account", "provider", "host")
 #: Tasks that are asked for in one statement.
 _MANY = 500
 
@@ -68,7 +68,21 @@ class Sums:
         return {kind.removesuffix("_tokens"): getattr(self, kind) for kind in TOKENS}
 
     def __add__(self, other: Sums) -> Sums:
-        return Sums(**{name: getattr(self, name) + getattr(other, name) for name in _MEASURES})
+        # Snapshots of the pace add up thousands: hence not by names.
+        return Sums(
+            requests=self.requests + other.requests,
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            cache_read_tokens=self.cache_read_tokens + other.cache_read_tokens,
+            cache_write_tokens=self.cache_write_tokens + other.cache_write_tokens,
+            reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
+            usd=self.usd + other.usd,
+            unpriced=self.unpriced + other.unpriced,
+            estimated=self.estimated + other.estimated,
+        )
+
+    def __sub__(self, other: Sums) -> Sums:
+        return self + Sums(**{name: -getattr(other, name) for name in _MEASURES})
 
 
 _MEASURES = tuple(each.name for each in fields(Sums))
@@ -101,7 +115,7 @@ async def used(
         ValueError: there are no sums of such a scope.
     """
     where = _condition(str(scope), heirs or {})
-    found = await _cut(tx, [since], until, (), where)
+    found = await slices(tx, [since], until, (), where)
     return found.get((0, ()), NOTHING)
 
 
@@ -119,16 +133,16 @@ async def used_many(
     Raises:
         ValueError: there are no sums of such a scope.
     """
-    wanted = [(*_member(str(scope), heirs or {}), since) for scope, since in asked]
+    wanted = [(*members(str(scope), heirs or {}), since) for scope, since in asked]
     if not wanted:
         return []
     bounds = sorted({since for _, _, since in wanted})
     if until is not None:
         bounds = [at for at in bounds if at < until] or bounds[:1]
-    found = await _cut(tx, bounds, until, _SORTS, None)
+    found = await slices(tx, bounds, until, SORTS, None)
     totals: dict[tuple[int, str, str], Sums] = {}
     for (cut, key), sums in found.items():
-        for sort, name in (("", ""), *zip(_SORTS, key, strict=True)):
+        for sort, name in (("", ""), *zip(SORTS, key, strict=True)):
             at = (cut, sort, name)
             totals[at] = totals.get(at, NOTHING) + sums
     made = []
@@ -151,7 +165,7 @@ async def by_task(tx: AsyncConnection, ids: Collection[str]) -> dict[str, Sums]:
     for begin in range(0, len(wanted), _MANY):
         part = spending.c.task.in_(wanted[begin : begin + _MANY])
         query = select(literal(0), spending.c.task, *_sums_of_hours()).where(part).group_by(spending.c.task)
-        made |= {row[1]: _sums(row, 2) for row in await tx.execute(query)}
+        made |= {row[1]: sums_in(row, 2) for row in await tx.execute(query)}
     return made
 
 
@@ -170,7 +184,7 @@ async def groups(
     tx: AsyncConnection, by: Sequence[str], since: float, until: float | None = None
 ) -> dict[tuple[str, ...], Sums]:
     """What was used within a time, by the values of these columns of `spending`; an empty value: none was known."""
-    found = await _cut(tx, [since], until, tuple(by), None)
+    found = await slices(tx, [since], until, tuple(by), None)
     return {key: sums for (_, key), sums in found.items() if sums.requests}
 
 
@@ -213,7 +227,7 @@ async def series(
             .where(ledger.c.ended_at >= since, ledger.c.ended_at < until, *_where(where, ledger))
             .group_by(literal_column("place"))
         )
-        found = {since + row[0] * bucket_s: _sums(row, 1) for row in await tx.execute(query)}
+        found = {since + row[0] * bucket_s: sums_in(row, 1) for row in await tx.execute(query)}
     pieces = [NOTHING] * max(0, math.ceil((until - since) / bucket_s))
     for at, sums in found.items():
         place_ = min(int((at - since) / bucket_s + 1e-6), len(pieces) - 1)
@@ -243,7 +257,7 @@ async def days(tx: AsyncConnection, since: float, zone: tzinfo, *, until: float 
         ranges = [_between(*_clipped(hour, since, until)) for hour in split[begin : begin + _MANY]]
         query = select(minute.label("place"), *sums_of_rows()).where(or_(*ranges)).group_by(literal_column("place"))
         for row in await tx.execute(query):
-            rows.setdefault(row[0] // 60, {})[row[0]] = _sums(row, 1)
+            rows.setdefault(row[0] // 60, {})[row[0]] = sums_in(row, 1)
     made: dict[str, Sums] = {}
     for hour, sums in sorted(whole.items()):
         # Without rows of it, it was forgotten but for its sums.
@@ -261,12 +275,12 @@ async def _hours(tx: AsyncConnection, since: float, until: float | None, where: 
     if last is not None:
         whole.append(spending.c.hour < last)
     query = select(spending.c.hour, *_sums_of_hours()).where(*whole).group_by(spending.c.hour)
-    made = {row[0]: _sums(row, 1) for row in await tx.execute(query)}
+    made = {row[0]: sums_in(row, 1) for row in await tx.execute(query)}
     edges = {math.floor(at / HOUR) for at in (since, until) if at is not None and at % HOUR}
     for hour in sorted(edges):
         begin, end = _clipped(hour, since, until)
         if begin < end:
-            key = await _cut(tx, [begin], end, (), where)
+            key = await slices(tx, [begin], end, (), where)
             made[hour] = key.get((0, ()), NOTHING)
     return {hour: sums for hour, sums in made.items() if sums.requests}
 
@@ -279,7 +293,7 @@ def _clipped(hour: int, since: float, until: float | None) -> tuple[float, float
 # --- reading -----------------------------------------------------------------------------------------------------
 
 
-async def _cut(
+async def slices(
     tx: AsyncConnection, bounds: Sequence[float], until: float | None, keys: _Keys, where: _Condition | None
 ) -> dict[tuple[int, tuple[str, ...]], Sums]:
     """The sums between bounds, by the number of the bound before, and by `keys`. In one statement.
@@ -300,26 +314,26 @@ async def _cut(
     whole = [spending.c.hour >= math.ceil(first / HOUR), *_where(where, spending)]
     if last is not None:
         whole.append(spending.c.hour < last)
-    parts = [_grouped(spending, _place(spending.c.hour, [math.ceil(at / HOUR) for at in bounds]), keys, whole, split)]
+    parts = [grouped(spending, place_in(spending.c.hour, [math.ceil(at / HOUR) for at in bounds]), keys, whole, split)]
     if split:
         ranges = [_between(*clip) for hour in split if (clip := _clipped(hour, first, end))[0] < clip[1]]
         rows = [or_(*ranges), *_where(where, ledger)]
-        parts.append(_grouped(ledger, _place(ledger.c.ended_at, bounds), keys, rows))
+        parts.append(grouped(ledger, place_in(ledger.c.ended_at, bounds), keys, rows))
         # What was forgotten but for its sums.
         oldest = select(func.coalesce(func.min(ledger.c.ended_at), math.inf)).scalar_subquery()
         gone = [spending.c.hour.in_(split), (spending.c.hour + 1) * HOUR <= oldest, *_where(where, spending)]
         if last is not None:
             gone.append(spending.c.hour < last)
-        parts.append(_grouped(spending, _place(spending.c.hour, [math.floor(at / HOUR) for at in bounds]), keys, gone))
+        parts.append(grouped(spending, place_in(spending.c.hour, [math.floor(at / HOUR) for at in bounds]), keys, gone))
     made: dict[tuple[int, tuple[str, ...]], Sums] = {}
     for row in await tx.execute(union_all(*parts) if len(parts) > 1 else parts[0]):
         at = (row[0], tuple(row[1 : 1 + len(keys)]))
-        sums = _sums(row, 1 + len(keys))
+        sums = sums_in(row, 1 + len(keys))
         made[at] = made[at] + sums if at in made else sums
     return made
 
 
-def _grouped(
+def grouped(
     table: FromClause,
     place: ColumnElement[int],
     keys: _Keys,
@@ -338,7 +352,7 @@ def _key(table: FromClause, name: str) -> ColumnElement[str]:
     return func.coalesce(column, "") if column.nullable else column
 
 
-def _place(column: ColumnElement[Any], bounds: Sequence[float]) -> ColumnElement[int]:
+def place_in(column: ColumnElement[Any], bounds: Sequence[float]) -> ColumnElement[int]:
     """The number of the last bound that is not above it."""
     later = [(column >= at, index) for index, at in reversed(list(enumerate(bounds))) if index]
     return case(*later, else_=0) if later else cast(literal(0), Integer)
@@ -369,7 +383,7 @@ def sums_of_rows() -> list[ColumnElement[Any]]:
     ]
 
 
-def _sums(row: Row[Any], begin: int) -> Sums:
+def sums_in(row: Row[Any], begin: int) -> Sums:
     # PostgreSQL sums up in numerics, and nothing to nothing. There may be thousands of tasks: hence not by names.
     requests, input_, output, cache_read, cache_write, reasoning, usd, unpriced, estimated = row[begin:]
     return Sums(
@@ -390,19 +404,19 @@ def _sums(row: Row[Any], begin: int) -> Sums:
 _Condition = tuple[str, tuple[str, ...]]
 
 
-def _member(scope: str, heirs: Mapping[str, Collection[str]]) -> tuple[str, tuple[str, ...]]:
+def members(scope: str, heirs: Mapping[str, Collection[str]]) -> tuple[str, tuple[str, ...]]:
     """A column, and the values of it that count; an empty column: everything counts."""
     sort, _, name = scope.partition(":")
     if scope in ("host", "all"):
         return "", ("",)
-    if sort not in _SORTS or not name:
-        known = ", ".join(f"{each}:NAME" for each in _SORTS)
+    if sort not in SORTS or not name:
+        known = ", ".join(f"{each}:NAME" for each in SORTS)
         raise ValueError(f"There are no sums of {scope!r}. There are of {known}, host and all.")
     return sort, tuple(dict.fromkeys((name, *heirs.get(name, ())))) if sort == "profile" else (name,)
 
 
 def _condition(scope: str, heirs: Mapping[str, Collection[str]]) -> _Condition | None:
-    member = _member(scope, heirs)
+    member = members(scope, heirs)
     return member if member[0] else None
 
 
