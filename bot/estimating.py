@@ -1,11 +1,13 @@
-"""What `estimate` answers: what a task will likely cost, what that rests on, and how good such estimates were."""
+"""What `estimate` answers: what a task will likely cost, whether it could begin now, what that rests on, and how good
+such estimates were."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from bot import amounts, rendering
+from bot import amounts, prospects, rendering
 from bot.commands.table import Reply
 from bot.errors import UsageError
 from budget.costs import HALF_LIFE_S, learn
@@ -29,10 +31,13 @@ async def estimate(
         raise UsageError(f"{roles.unknown(role, known)}.")
     async with services.store.read() as tx:
         found = await pasts(tx, role)
+    cost = await services.dispatcher.cost_of(role=role, runtime=runtime, model=model, kind=kind)
     learned = learn(found, role=role, runtime=runtime, model=model, kind=kind, now=services.clock())
     # However short such tasks were, this one has to be read.
     least = len(text) / _SIGNS_PER_TOKEN
     tokens = _at_least(learned.tokens, least)
+    cost = replace(cost, tokens=max(cost.tokens, least))
+    now = await prospects.prospect(services, cost, role=role, runtime=runtime, model=model)
     usd = None if learned.usd_per_token is None else tokens.times(learned.usd_per_token)
     data = {
         "role": role,
@@ -45,6 +50,7 @@ async def estimate(
         "alike": learned.level,
         "basis": learned.basis,
         "guessed": learned.prior,
+        "now": prospects.as_json(now),
         "past": {
             "compared": learned.judged,
             "within": learned.held,
@@ -52,7 +58,9 @@ async def estimate(
             "median_error_share": None if learned.median_error_share is None else round(learned.median_error_share, 4),
         },
     }
-    return Reply("\n\n".join((_range(tokens, usd, guessed=learned.prior), _basis(learned), _record(learned))), data)
+    begins = prospects.in_words(now, services.clock(), services.settings.timezone)
+    parts = (_range(tokens, usd, guessed=learned.prior), begins, _basis(learned), _record(learned))
+    return Reply("\n\n".join(parts), data)
 
 
 def _at_least(tokens: Range, least: float) -> Range:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bot.doors.client import Client
+from budget import windows
 from register.crashpoints import declare
 from register.queries import tasks
 from register.queries.tasks import Task
@@ -30,7 +31,7 @@ async def home(tmp_path: Path) -> AsyncIterator[House]:
 async def _ended(home: House, count: int, *, role: str = "coder", tokens: float = 10_000.0, **known: Any) -> None:
     """Let so many tasks have ended, one an hour, each a step larger than the one before."""
     assert home.orchestrator is not None
-    now = time.time()
+    now = home.clock()
     async with home.orchestrator.store.write(WRITTEN) as tx:
         for n in range(1, count + 1):
             at = now - n * 3600
@@ -80,3 +81,32 @@ async def test_a_role_that_nobody_has_is_refused_with_the_nearest(home: House) -
         said = await home.ask("!estimate 'add retries' --role codr")
         assert "no role is called 'codr'. Did you mean 'coder'?" in said
         assert "Put quotes around a text" in await home.ask("!estimate add retries --role coder")
+
+
+async def test_it_says_whether_such_a_task_would_begin_now_and_otherwise_when(tmp_path: Path) -> None:
+    settings = "timezone: Europe/Vienna\nbudgets:\n  roles: {coder: {tokens: 5M, window: week}}\n"
+    # A quarter of the week is over.
+    ahead = windows.start_of("week", time.time()) + 42 * 3_600 - time.time()
+    async with house(tmp_path, settings=settings, clock=lambda: time.time() + ahead) as home, home.open():
+        given = {"text": "add retries", "role": "coder"}
+
+        async def now() -> Any:
+            answer = await asyncio.to_thread(lambda: Client(home.paths.gateway_socket).run("estimate", given).body)
+            return answer["data"]["now"]
+
+        await _ended(home, 10, tokens=10_000.0)
+        assert "has room for it: it would begin as soon as somebody is free." in await home.ask(
+            "!estimate 'add retries' --role coder"
+        )
+        assert await now() == {
+            "fits": True, "paced": True, "why": None, "reason": None, "window": None, "at": None,
+        }  # fmt: skip
+        await _ended(home, 10, tokens=400_000.0, kind="large", state="failed")
+        said = await home.ask("!estimate 'rewrite it all' --role coder --kind large")
+        assert "⏳ It would wait." in said, said
+        assert "is used evenly, which allows" in said
+        assert "It runs about" in said
+        assert "`!budget authorize role:coder" in said
+        # Where nothing bounds it, that is said.
+        said = await home.ask("!estimate 'rewrite it all' --kind large")
+        assert "Nothing that is known bounds it" in said, said
