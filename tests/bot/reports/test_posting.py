@@ -416,7 +416,13 @@ async def test_crossings_can_be_switched_off(room: Newsroom) -> None:
 
 
 async def test_a_weekly_report_says_which_role_will_use_how_much(room: Newsroom) -> None:
-    budget = {"key": "host/tokens/week", "scope": "host", "unit": "tokens", "limit": 1_000_000.0, "used": 600_000.0}
+    budget: dict[str, Any] = {
+        "key": "host/tokens/week",
+        "scope": "host",
+        "unit": "tokens",
+        "limit": 1_000_000.0,
+        "used": 600_000.0,
+    }
     room.board.put(window(**budget))
     await room.schedule("weekly", "0 0 * * fri", set_at="2026-11-23 08:00")
     for day in range(16, 27):
