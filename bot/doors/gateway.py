@@ -28,6 +28,7 @@ from bot.doors.client import LINES
 from bot.events import TooSlow
 from bot.operators import owner_identity
 from bot.redaction import redacted_mapping
+from fleet.attempts import task_of
 from register.errors import MusterError, RegisterError
 from register.sockets import uid_of
 
@@ -119,6 +120,8 @@ class Gateway:
         key = http.headers.get("Idempotency-Key")
         if key is not None and not _KEY.fullmatch(key):
             raise _Wrong("An Idempotency-Key has 1 to 80 characters of A-Z, a-z, 0-9, _ . : and -.")
+        if key is not None and task_of(key) is not None:
+            raise _Wrong("An Idempotency-Key is no id of a message that carries a task (task-...); choose another.")
         command = self.services.table.get(" ".join(words))
         request = Request(
             id=key or secrets.token_hex(16),

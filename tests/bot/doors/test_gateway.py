@@ -184,6 +184,15 @@ async def test_a_command_runs_as_the_owner(served: Served) -> None:
     assert served.ran == [f"cli {owner_identity()} a\nb"]
 
 
+async def test_no_key_passes_for_the_message_that_carries_a_task(served: Served) -> None:
+    status, refused = await served.post(
+        "/v1/commands/send", {"name": "coder0", "text": "a"}, Idempotency_Key="task-0a1b2c3d-1"
+    )
+    assert status == 400
+    assert "carries a task" in str(refused)
+    assert not served.ran
+
+
 async def test_the_same_key_runs_once(served: Served) -> None:
     body = {"name": "coder0", "text": "a"}
     first = await served.post("/v1/commands/send", body, Idempotency_Key="k1")
