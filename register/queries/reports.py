@@ -113,7 +113,7 @@ class RoleHour:
 
 
 async def roles_by_hour(tx: AsyncConnection, scope: str, since: float, until: float) -> list[RoleHour]:
-    """What each role used on a scope, in the whole hours of a time; nothing of a scope that is more than a column says."""
+    """What each role used on a scope, in the whole hours of a time; nothing of a scope that is no one column."""
     sort, _, name = scope.partition(":")
     where = [spending.c.hour >= since // 3600, spending.c.hour < until // 3600]
     if scope != "host":
