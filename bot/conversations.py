@@ -27,6 +27,7 @@ from bot.headway import Headway
 from bot.questions import ASKED, word_of
 from bot.saying import Place
 from bot.telling import QUESTION
+from budget.dispatch import TURN
 from connectors import inbox, outbox
 from connectors.messages import Edit, Priority, React, Reaction, Redaction, Text
 from fleet.drift import ENDED
@@ -385,7 +386,11 @@ class Conversations:
                 if permission >= OPERATOR or message.sender == inbound.identity
             ]
             for message in messages:
-                await self.services.agents.withdraw(tx, message)
+                if await self.services.agents.withdraw(tx, message):
+                    # Words that the pace held, and that are just being given to their agent.
+                    held = await tasks.by_message(tx, message.id)
+                    if held is not None:
+                        await self.services.task_steps.cancel(tx, held, by=inbound.identity)
             for task in await tasks.by_event(tx, inbound.connector, target):
                 if permission >= OPERATOR or task.operator == inbound.identity:
                     await self.services.task_steps.cancel(tx, task, by=inbound.identity)
@@ -403,14 +408,16 @@ class Conversations:
         if not read_by:
             await self._answer(arrival, None, detail="an edit")
             return
-        name = rendering.one_line(read_by[0][1])
+        task = waiting[0] if waiting and waiting[0].kind != TURN else None
+        read = f"{rendering.one_line(read_by[0][1])} has the message as it was first written."
+        if task is not None:
+            read = f"Task {rendering.code(task.id)} stays as it was first written."
         async with self.services.store.write(REMARK) as tx:
             await self._say(
                 tx,
                 inbound,
                 f"edit/{read_by[0][0]}",
-                f"Edits are not read: {name} has the message as it was first written. Delete it while it is queued, "
-                "or write a new one.",
+                f"Edits are not read: {read} Delete it while it is queued, or write a new one.",
             )
             await inbox.finish(tx, arrival.seq, self.services.clock(), detail="an edit")
         self.services.delivery.wake()

@@ -19,7 +19,7 @@ from bot.operators import is_person
 from bot.pacing.gathering import weigh
 from bot.questions import Choice
 from bot.saying import Place
-from budget.dispatch import TURN
+from budget.dispatch import TURN, aside
 from budget.tokens import Weights
 from connectors import outbox
 from connectors.messages import Priority
@@ -128,6 +128,8 @@ class TaskSteps:
             "reason": f"Attempt {task.attempt} failed: {why}",
             "look_at": now + pause,
             "started_at": None,
+            # What is behind it does not wait for that.
+            "lane": aside(task.lane),
         }
         if await tasks.change(tx, task.id, only=LIVE, attempt_is=task.attempt, now=now, **values):
             text = f"🔁 Task {rendering.code(task.id)} is tried again: {why}"
@@ -191,7 +193,8 @@ class TaskSteps:
                 f"The status {rendering.one_line(status, 40)!r} is none: allowed is done, failed or blocked."
             )
         task = await self._meant(tx, row, turn, which)
-        summary = summary.strip()[:LONGEST_SUMMARY]
+        # Of a key that is cut in two nobody would know any more that it is one.
+        summary = self.services.redact(summary.strip())[:LONGEST_SUMMARY]
         if status == "blocked":
             now = self.services.clock()
             values: dict[str, Any] = {"state": "waiting", "reason": "the agent is blocked", "summary": summary}

@@ -144,6 +144,7 @@ async def test_a_task_whose_agent_died_is_tried_again_and_no_more_often_than_it_
         assert "died in the middle of the turn" in again
         found = await task_of(home, name)
         assert (found.retries, found.attempt) == (0, 1)
+        assert found.lane.endswith("/aside"), "what is behind it waits for no retry"
         async with asyncio.timeout(40):
             while (found := await task_of(home, name)).attempt != 2 or found.state != "running":
                 await asyncio.sleep(0.05)
@@ -255,6 +256,42 @@ async def test_words_that_are_held_can_be_taken_back_and_steering_is_not_held(tm
                 await asyncio.sleep(0.02)
         await home.ask("!steer coder0 '[[say: at once]]'")
         await home.heard(thread, "at once")
+
+
+async def test_words_that_were_held_can_be_taken_back_until_they_are_read(tmp_path: Path) -> None:
+    async with house(tmp_path, settings=HELD) as home, home.open():
+        thread = await home.launch("coder0")
+        event = home.say("[[say: never]]", thread)
+        name = id_in((await home.heard(thread, "reads this later")).replace("(task", "Task"))
+        await home.ask("!freeze coder0")
+        await home.ask("!budget authorize host 190k --for 1h")
+        await until(home, name, "dispatched")
+        home.chat.redact(event, sender="@ana", conversation=thread)
+        await until(home, name, "cancelled")
+
+
+@pytest.mark.slow
+async def test_what_is_blocked_waits_for_a_person_though_its_agent_dies(home: House) -> None:
+    async with home.open():
+        thread = await home.launch("coder0")
+        key = f"{'x' * 590} {home.key}"
+        name = id_in(await home.ask(f"!task add '{done('blocked', key)} [[wait: never]]' --agent coder0"))
+        said = await home.heard(thread, "is blocked on task")
+        assert "sk-test" not in said
+        assert (await until(home, name, "waiting")).attempt == 1
+        assert "sk-test" not in str((await task_of(home, name)).summary)
+        await lifecycle.kill(home.paths.agent_folder("coder0"))
+        async with asyncio.timeout(40):
+            while True:
+                async with home.orchestrator.store.read() as tx:  # type: ignore[union-attr]
+                    message = await agent_messages.get(tx, f"task-{name}-1")
+                if message is not None and message.state == "failed":
+                    break
+                await asyncio.sleep(0.05)
+        found = await task_of(home, name)
+        assert (found.state, found.attempt, found.retries) == ("waiting", 1, 1)
+        await home.ask(f"!task close {name} --failed")
+        await until(home, name, "failed")
 
 
 @pytest.mark.slow
