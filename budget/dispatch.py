@@ -43,6 +43,9 @@ Readiness: TypeAlias = Literal["idle", "busy", "starting", "down", "startable", 
 
 #: The kind of task that an operator's words to an agent are.
 TURN = "turn"
+#: The longest pause before a task that failed is tried again, seconds (bot.task_steps). Where it would be longer, the
+#: clock went back.
+LONGEST_RETRY_S = 3600.0
 #: What the identity of an agent that asks for a task begins with.
 AGENT = "agent:"
 
@@ -132,9 +135,9 @@ class View:
     deficits: Mapping[str, float] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
     pacing: pacing.Policy = field(default_factory=pacing.Policy)
-    not_started: Mapping[tuple[str, str], Wait] = field(default_factory=dict)
-    """By task and agent, what was found when that agent was to be started for that task: as what it would be started,
-    and whether there is room for that, is found out then (`Start`)."""
+    not_started: Callable[[Head, Agent], Wait | None] = lambda head, agent: None
+    """What was found when that agent was to be started for such a task: as what it would be started, and whether there
+    is room for that, is found out then (`Start`)."""
     draw: Callable[[Agent], Sequence[Standing]]
     """The windows that work of this agent draws on; the same each time within a decision."""
     cost: Callable[[Head, Agent | None], Cost]
@@ -310,7 +313,7 @@ def _look(head: Head, view: View, use: Counter[str], known: pacing.Known) -> Ass
 
 
 def _tried(head: Head, view: View, use: Counter[str], known: pacing.Known) -> Assign | Start | Wait:
-    if head.not_before is not None and view.now < head.not_before:
+    if head.not_before is not None and 0 < head.not_before - view.now <= LONGEST_RETRY_S:
         return Wait(task=head.id, why="retry", text="It failed, and is tried again.", look_at=head.not_before)
     able = [agent for agent in view.agents if _fits(agent, head)]
     if head.kind == TURN:
@@ -334,12 +337,12 @@ def _tried(head: Head, view: View, use: Counter[str], known: pacing.Known) -> As
             waits.append(full)
             continue
         if agent.readiness == "startable":
-            tried = view.not_started.get((head.id, agent.name))
+            tried = view.not_started(head, agent)
             if tried is None:
                 return Start(
                     task=head.id, agent=agent.name, why=f"nobody who could do it is free, and {agent.name} can"
                 )
-            waits.append(tried)
+            waits.append(replace(tried, task=head.id))
             continue
         if holds is not None and _is_held(head, agent, view, *holds):
             continue
@@ -463,7 +466,9 @@ def _behind(
     for standing in view.draw(agent):
         key = standing.window.key
         holder = holders.get(key)
-        if holder is not None and holder.seq < head.seq:
+        # What people say is critical is not kept waiting, for days perhaps, by what they did not say so of.
+        first = holder is not None and (holder.urgency == "critical" or head.urgency != "critical")
+        if holder is not None and first and holder.seq < head.seq:
             text = f"Task {holder.id} has waited longer for {key}, and goes first."
             return Wait(task=head.id, why="fairness", text=text, windows=(key,))
         if key in wanted:

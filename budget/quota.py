@@ -121,9 +121,9 @@ def read(
         reset_by_user: when it resets, as a person said.
         length_s: of the window, where no observation says it.
     """
-    rows = ordered(history, _READ)
-    past = [row for row in rows if row.seen_at <= now + JITTER_S]
-    events = [skewed(row) for row in rows[len(past) :]]
+    past = ordered((row for row in history if row.seen_at <= now + JITTER_S), _READ)
+    # However many were made in what is the future now, they do not take the place of the others.
+    events = [skewed(row) for row in ordered((row for row in history if row.seen_at > now + JITTER_S), _READ)]
     parts, found = segments(past)
     events += found
     current = parts[-1] if parts else []

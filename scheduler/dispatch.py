@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import structlog
 
@@ -53,9 +53,15 @@ _MOST_STEPS = 1000
 _LEARNED_S = 600.0
 #: What kept an agent from being started is looked at anew after so long, if it does not say when itself; seconds.
 _TRY_START_S = 300.0
+#: and never sooner than after so long, seconds.
+_LEAST_TRY_S = 5.0
 #: A time at which a task may begin that moves by less than this share of the wait is the same time.
 _SAME_SHARE = 0.1
 _SAME_S = 60.0
+
+
+#: What of a task matters to whether an agent is started for it.
+_Work: TypeAlias = tuple[str, str, float | None, float | None, bool]
 
 
 class Windows(Protocol):
@@ -138,7 +144,9 @@ class Dispatcher:
     _learned: dict[tuple[str | None, str | None, str | None, str], Learned] = field(default_factory=dict)
     _price: tuple[float | None] | None = None
     """What a weighted token costs in US dollars, whoever uses it; None: not looked up yet."""
-    _not_started: dict[tuple[str, str], tuple[float, Wait]] = field(default_factory=dict)
+    _not_started: dict[tuple[_Work, str], tuple[float, float, Wait]] = field(default_factory=dict)
+    """From when until when it holds that this agent is not started for such work, and why. What holds of one task holds
+    of all that are alike, or each would ask of each agent in turn."""
     _overdue_at: float = float("-inf")
     _changes: int = 0
     _decided: tuple[object, float, float | None] | None = None
@@ -296,6 +304,10 @@ class Dispatcher:
                 costs[key] = self._cost(heads[head.id], None if agent is None else able[agent.name], view.now)
             return costs[key]
 
+        def not_started(head: Head, agent: Agent) -> Wait | None:
+            since, until, wait = self._not_started.get((_work(heads[head.id]), agent.name), (0.0, 0.0, None))
+            return wait if since <= windows.now < until else None
+
         view = dispatch.View(
             now=windows.now,
             heads=[_head(task, parents) for task in heads.values()],
@@ -309,7 +321,7 @@ class Dispatcher:
             deficits=deficits,
             policy=self.policy(),
             pacing=windows.policy,
-            not_started={key: wait for key, (until, wait) in self._not_started.items() if windows.now < until},
+            not_started=not_started,
             draw=draw,
             cost=cost,
         )
@@ -399,9 +411,13 @@ class Dispatcher:
         if held is None:
             log.info("task.starts_agent", task=task.id, agent=agent)
             held = Wait(task=task.id, why="starting", text=f"{agent} is being started for it.")
-        self._not_started = {key: kept for key, kept in self._not_started.items() if now < kept[0]}
+        self._not_started = {key: kept for key, kept in self._not_started.items() if kept[0] <= now < kept[1]}
         until = held.look_at if held.look_at is not None else now + _TRY_START_S
-        self._not_started[task.id, agent] = (until, replace(held, task=task.id))
+        if until < now + _LEAST_TRY_S:
+            # What is past by now would have it tried again and again.
+            until = now + _LEAST_TRY_S
+            held = replace(held, look_at=None if held.look_at is None else until)
+        self._not_started[_work(task), agent] = (now, until, held)
 
     async def _refuse(self, task: Task, why: str) -> None:
         now = self.clock()
@@ -434,6 +450,10 @@ class Dispatcher:
                 if await tasks.change(tx, task.id, only=["queued"], now=now, step=task.why != wait.why, **values):
                     await self.hands.waits(tx, task, wait)
         self.hands.told()
+
+
+def _work(task: Task) -> _Work:
+    return (task.kind, task.urgency, task.estimate, task.deadline, task.operator.startswith(dispatch.AGENT))
 
 
 def _waited_on(heads: Iterable[Task], live: Iterable[Task], able: Iterable[Able]) -> object:

@@ -175,6 +175,8 @@ def test_whoever_waits_is_told_for_whom() -> None:
         "Every agent of the role coder is busy; coder0 waits for your word on task abc.",
     )
     assert wait(view([head(1, not_before=NOW + 60)], [agent()])).look_at == NOW + 60
+    # A clock that went back since it failed does not hold it for as long.
+    assert isinstance(step(view([head(1, not_before=NOW + 365 * DAY)], [agent()])), Assign)
 
 
 # --- deadlines -----------------------------------------------------------------------------------------------------
@@ -231,6 +233,10 @@ def test_what_has_waited_long_for_room_is_not_overtaken_for_ever() -> None:
     given = view([old, head(2)], [agent()], draw=lambda _: standing, cost=lambda one, _: costs[one.id])
     assert step(given) is None
     assert wait(given, "t2").text == "Task t1 has waited longer for host/tokens/7d, and goes first."
+    # What people say is critical does not wait behind it.
+    urgent = step(replace(given, heads=[replace(old, created_at=NOW - 60 * HOUR), head(2, urgency="critical")]))
+    assert isinstance(urgent, Assign)
+    assert urgent.task == "t2"
     # It holds nobody up who draws on other windows.
     assert isinstance(step(replace(given, draw=lambda _: ())), Assign)
 

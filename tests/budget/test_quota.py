@@ -187,6 +187,8 @@ def test_a_clock_that_went_back_is_told_and_the_future_says_nothing() -> None:
         assert found.used == pytest.approx(0.3)
         assert kinds(found) == ["clock_skew"]
     assert at(60, seen(61, 0.9)).used is None
+    many = (seen(365 * 24 + number / 60, 0.9) for number in range(200))
+    assert at(60, seen(59, 0.3), *many).used == pytest.approx(0.3)
 
 
 def test_a_rejection_counts_as_used_up() -> None:

@@ -108,6 +108,23 @@ async def test_who_cannot_be_started_is_tried_again_when_a_window_changes_and_no
     assert (await desk.of(1)).why == "starting"
 
 
+async def test_who_is_not_started_for_one_task_is_not_asked_for_each_that_is_alike(desk: Desk) -> None:
+    desk.paper.agents = {f"coder{number}": agent(f"coder{number}", readiness="startable") for number in range(3)}
+    desk.paper.no_start = Wait(task="", why="pace", text="no room", look_at=NOW + 1000)
+    await desk.put(*(task(number, operator=f"operator{number}") for number in range(1, 11)))
+    await desk.dispatcher.look()
+    assert len(desk.paper.started) == 3
+    assert [(await desk.of(number)).why for number in (1, 10)] == ["pace", "pace"]
+    # A time that is past does not have it tried without end, nor does a clock that went back keep it from being tried.
+    desk.paper.no_start = Wait(task="", why="pace", text="no room", look_at=NOW - 1)
+    desk.dispatcher.opened()
+    await desk.dispatcher.look()
+    assert len(desk.paper.started) == 6
+    desk.now = NOW - 365 * 86_400.0
+    await desk.dispatcher.look()
+    assert len(desk.paper.started) == 9
+
+
 async def test_what_can_never_begin_does_not_hold_up_what_is_behind_it(desk: Desk) -> None:
     desk.standings = {"host/tokens/7d": week(0, limit=500_000.0)}
     desk.now = 20_000 * 86_400.0
