@@ -69,7 +69,7 @@ async def authorize(ctx: Context, scope: str, amount: str, for_s: float | None) 
     until = await ctx.commit("authorize", give)
     note = await _told(ctx, scope)
     zone = services.settings.timezone
-    over = [each for each in windows if each.window.hard and not each.window.is_quota]
+    over = [each for each in windows if not each.window.is_quota]
     beyond = (
         " Beyond the limit itself it holds for critical tasks, and for what the egress lets through."
         if over
