@@ -454,6 +454,7 @@ quota_history = _table(
     Column("tokens", Float, nullable=False),  # weighted: what the account had used in all when this was seen
 )
 Index("ix_quota_history_window", quota_history.c.account, quota_history.c.window, quota_history.c.seen_at)
+Index("ix_quota_history_place", quota_history.c.account, quota_history.c.window, quota_history.c.seq)
 
 #: The even-spread line of each window as it was drawn last (budget.pacing.Line).
 pace_lines = _table(
@@ -488,6 +489,7 @@ authorizations = _table(
     Column("ended_at", Float),
     Column("ended", String),  # used | over | taken back
 )
+Index("ix_authorizations_ended", authorizations.c.ended_at)
 
 #: Which account an agent's session is on: picked when the session starts, and kept.
 account_leases = _table(
@@ -589,6 +591,7 @@ Index("ix_tasks_assigned", tasks.c.assigned, tasks.c.state)
 Index("ix_tasks_message", tasks.c.message)
 Index("ix_tasks_learned", tasks.c.role, tasks.c.ended_at)
 Index("ix_tasks_ended", tasks.c.ended_at)
+Index("ix_tasks_agent", tasks.c.agent, tasks.c.state)
 
 #: Each step of a task, with what it was decided on.
 task_events = _table(

@@ -168,6 +168,7 @@ class Pace:
         Raises:
             RegisterError: the register cannot be written.
         """
+        self._gathering.unpaced = None
         async with self._keeping:
             now = self.services.clock()
             async with self._read() as tx:

@@ -120,10 +120,33 @@ async def befell(tx: AsyncConnection, since: float, *, window: str | None = None
 
 
 async def observed(tx: AsyncConnection) -> dict[tuple[str, str], int]:
-    """The windows of which something was seen, by account and name, each with its newest row."""
+    """The windows of which something was seen, by account and name, each with its newest row.
+
+    It costs some looks into the index for each window, however often it was seen.
+    """
     table = quota_history
+    accounts = select(func.min(table.c.account).label("account")).cte("seen_accounts", recursive=True)
+    following = select(func.min(table.c.account)).where(table.c.account > accounts.c.account).correlate(accounts)
+    accounts = accounts.union_all(select(following.scalar_subquery()).where(accounts.c.account.is_not(None)))
+    first = select(func.min(table.c.window)).where(table.c.account == accounts.c.account).correlate(accounts)
+    pairs = (
+        select(accounts.c.account, first.scalar_subquery().label("window"))
+        .where(accounts.c.account.is_not(None))
+        .cte("seen_windows", recursive=True)
+    )
+    next_ = (
+        select(func.min(table.c.window))
+        .where(table.c.account == pairs.c.account, table.c.window > pairs.c.window)
+        .correlate(pairs)
+    )
+    pairs = pairs.union_all(select(pairs.c.account, next_.scalar_subquery()).where(pairs.c.window.is_not(None)))
+    newest = (
+        select(func.max(table.c.seq))
+        .where(table.c.account == pairs.c.account, table.c.window == pairs.c.window)
+        .correlate(pairs)
+    )
     rows = await tx.execute(
-        select(table.c.account, table.c.window, func.max(table.c.seq)).group_by(table.c.account, table.c.window)
+        select(pairs.c.account, pairs.c.window, newest.scalar_subquery()).where(pairs.c.window.is_not(None))
     )
     return {(row[0], row[1]): int(row[2]) for row in rows}
 

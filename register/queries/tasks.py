@@ -268,8 +268,10 @@ async def ended(tx: AsyncConnection, *, role: str | None = None, since: float = 
 
 async def unsettled(tx: AsyncConnection, *, since: float, limit: int = 500) -> list[Task]:
     """Tasks that an agent had, which ended since then, and of which nobody said yet what they used; oldest first."""
-    where = (tasks.c.state.in_(ENDED), tasks.c.ended_at >= since, tasks.c.actual_tokens.is_(None), tasks.c.attempt > 0)
-    found = select(tasks).where(*where).order_by(tasks.c.seq).limit(limit)
+    # Expressions: they are found by when they ended, and not among all that ever did.
+    over, order = tasks.c.state.concat("").in_(ENDED), tasks.c.seq + 0
+    where = (over, tasks.c.ended_at >= since, tasks.c.actual_tokens.is_(None), tasks.c.attempt > 0)
+    found = select(tasks).where(*where).order_by(order).limit(limit)
     return [Task.from_row(row) for row in await tx.execute(found)]
 
 
