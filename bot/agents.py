@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from fleet.revival import Limits
     from register.queries.agents import AgentRow
     from register.queries.approvals import Approval
+    from register.queries.continuations import Continuation
     from register.store import Store
 
 log = structlog.get_logger(__name__)
@@ -206,8 +207,9 @@ class Agents:
             waiting = Counter(message.agent for message in await agent_messages.in_states(tx, ["pending"]))
             # The one that has waited longest is put in last.
             asking = {each.agent: each for each in reversed(await approvals.in_states(tx, ["pending"]))}
+            stopped = {each.agent: each for each in reversed(await continuations.waiting(tx))}
         now = self.clock()
-        return [self._view(row, now, waiting[row.name], asking.get(row.name)) for row in rows]
+        return [self._view(row, now, waiting[row.name], asking.get(row.name), stopped.get(row.name)) for row in rows]
 
     def is_up(self, name: str) -> bool:
         """Whether the agent host of `name` is known to run."""
@@ -230,14 +232,18 @@ class Agents:
         async with self.store.read() as tx:
             waiting = await agent_messages.in_states(tx, ["pending"], agent=row.name)
             asking = await approvals.in_states(tx, ["pending"], agent=row.name)
-        return self._view(row, self.clock(), len(waiting), asking[0] if asking else None)
+            stopped = await continuations.waiting(tx, agent=row.name)
+        asks = asking[0] if asking else None
+        return self._view(row, self.clock(), len(waiting), asks, stopped[0] if stopped else None)
 
-    def _view(self, row: AgentRow, now: float, waiting: int, asks: Approval | None) -> AgentView:
+    def _view(
+        self, row: AgentRow, now: float, waiting: int, asks: Approval | None, stopped: Continuation | None
+    ) -> AgentView:
         if not self.is_ours(row):
             return looking.view_from_afar(row, waiting=waiting)
         keeper = self._keepers.get(row.name)
         return looking.view_of(
-            row, keeper, now=now, waiting=waiting, asks=asks, fresh_s=self.fresh_for(row.name)
+            row, keeper, now=now, waiting=waiting, asks=asks, stopped=stopped, fresh_s=self.fresh_for(row.name)
         )  # fmt: skip
 
     async def launch_of(self, name: str) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fleet.control import HostStatus
     from register.queries.agents import AgentRow
     from register.queries.approvals import Approval
+    from register.queries.continuations import Continuation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +31,7 @@ class AgentView:
     liveness: Liveness
     status: HostStatus | None
     activity: str | None
-    """What it does, in a few words: the tool call that runs, or what it asks for."""
+    """What it does, in a few words: the tool call that runs, what it asks for, or that it waits at a limit."""
     activity_since: float | None = None
     """Since when, in seconds since the epoch."""
     queued: int = 0
@@ -48,6 +49,7 @@ def view_of(
     now: float,
     waiting: int = 0,
     asks: Approval | None = None,
+    stopped: Continuation | None = None,
     fresh_s: float = liveness.FRESH_S,
 ) -> AgentView:
     """One agent as it is known now.
@@ -58,12 +60,15 @@ def view_of(
         now: seconds since the epoch.
         waiting: messages that have not reached its agent host.
         asks: the permission request that has waited longest.
+        stopped: that a limit stopped it, and when it goes on.
         fresh_s: seconds for which what was heard of it counts.
     """
     seen = keeper.seen if keeper is not None else None
     status = seen.status if seen is not None else None
     verdict = _verdict(row, keeper, now, fresh_s)
     activity, since = _activity(verdict.state, keeper, status, asks)
+    if activity is None and stopped is not None:
+        activity = _at_limit(stopped, now)
     queued = waiting + (status.queued if status is not None else 0)
     tries_at = (
         revival.due(Record.from_json(row.revival), now) if row.wanted == "running" and verdict.state in ENDED else None
@@ -77,6 +82,13 @@ def view_of(
         queued=queued,
         tries_at=tries_at,
     )
+
+
+def _at_limit(stopped: Continuation, now: float) -> str:
+    scope = f" ({rendering.one_line(stopped.scope, 40)})" if stopped.scope else ""
+    later = stopped.resume_at is not None and stopped.resume_at > now
+    when = f"in {rendering.span(stopped.resume_at - now)}" if later and stopped.resume_at is not None else "soon"
+    return f"at a limit, goes on {when}{scope}"
 
 
 def view_from_afar(row: AgentRow, *, waiting: int = 0) -> AgentView:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from bot import rendering, task_words
+from bot import limits_met, rendering, task_words
 from bot.commands.lines import command_line, written
 from bot.dispatch_settings import NEVER
 from bot.errors import UserError
@@ -114,25 +114,28 @@ class TaskSteps:
             await tasks.change(tx, task.id, only=["waiting"], now=self.services.clock(), step=False)
 
     async def _failed(self, tx: AsyncConnection, task: Task, why: str) -> None:
-        """It is tried again, as often as it may be."""
+        """It is tried again, as often as it may be; that a limit was met is no attempt of its own."""
+        limit = await limits_met.again_at(tx, task, why, self.services.clock())
         why = rendering.one_line(why, 300)
-        if task.retries < 1 or task.kind == TURN:
+        if task.kind == TURN or (limit is None and task.retries < 1):
             await self._end(tx, task, "failed", why)
             return
         now = self.services.clock()
         pause = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2 ** (task.attempt - 1))
         values: dict[str, Any] = {
             "state": "queued",
-            "retries": task.retries - 1,
+            "retries": task.retries - (limit is None),
             "why": "retry",
-            "reason": f"Attempt {task.attempt} failed: {why}",
-            "look_at": now + pause,
+            "reason": f"Attempt {task.attempt} {'failed' if limit is None else 'met a limit'}: {why}",
+            "look_at": now + pause if limit is None else limit,
             "started_at": None,
             # What is behind it does not wait for that.
             "lane": aside(task.lane),
         }
         if await tasks.change(tx, task.id, only=LIVE, attempt_is=task.attempt, now=now, **values):
             text = f"🔁 Task {rendering.code(task.id)} is tried again: {why}"
+            if limit is not None:
+                text = f"⏸ Task {rendering.code(task.id)} met a limit, and is in the queue until that is over: {why}"
             await self.tell(tx, task, f"again/{task.attempt}", text, also=await self._holder(tx, task))
 
     async def _ask(self, tx: AsyncConnection, row: AgentRow, task: Task, why: str) -> None:

@@ -78,6 +78,7 @@ async def test_at_the_reset_it_goes_on_once_and_both_is_told(home: House) -> Non
         text = await home.heard(thread, "⏸ It stopped at a limit (`agent:coder0`)")
         assert "It goes on by itself at about 00:00 (UTC)" in text
         assert "`!stop coder0` keeps it from that" in text
+        assert "at a limit, goes on in" in await home.ask("!ps")
         await look(home)
         assert len(await waiting(home)) == 1, "before the reset nothing happens"
         await home.ask("!budget set agent:coder0 5M --window day")  # the egress's clock is the machine's
