@@ -396,7 +396,8 @@ async def cancel(ctx: Context, wanted: str) -> Reply:
         _check_own(ctx, task, "cancel")
         if task.state in ENDED:
             raise UserError(f"Task {rendering.code(task.id)} is over: it is {task.state}. Nothing was changed.")
-        await services.task_steps.cancel(tx, task, by=ctx.identity)
+        if not await services.task_steps.cancel(tx, task, by=ctx.identity):
+            raise UserError(f"Task {rendering.code(task.id)} went on just now, and is not cancelled. Cancel it again.")
         turn = None
         if task.state in LIVE and task.message is not None:
             message = await agent_messages.get(tx, task.message)

@@ -9,11 +9,13 @@ from bot.outlet.settings import held
 from bot.pacing import earlier
 from bot.pacing.facts import Facts, Quota, Spender, Start, UnderWay, Usage, starts
 from budget import quota
+from budget.dispatch import TURN
 from budget.reserve import Live, still
 from budget.tokens import Tokens, Weights
 from fleet.sandbox.profiles import merged
 from register.queries import agents, budgets, pacing, spending, tasks
 from register.queries.tallies import Asked, Tally
+from scheduler.dispatch import keeps_agent
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -163,7 +165,10 @@ class Gathering:
         now: float,
     ) -> list[UnderWay]:
         # What was reserved for one that ended stays so until what it used is counted, or it would be free in between.
-        live = [*await tasks.live(tx), *await tasks.unsettled(tx, since=now - _UNSETTLED_S)]
+        # Nor does one hold room for ever about which somebody was asked, and nobody said anything.
+        unanswered = settings.dispatch.unanswered
+        held = [task for task in await tasks.live(tx) if task.kind == TURN or keeps_agent(task, now, unanswered)]
+        live = [*held, *await tasks.unsettled(tx, since=now - _UNSETTLED_S)]
         used = await spending.by_task(tx, [task.id for task in live])
         return [_under_way(task, settings, spenders, used.get(task.id), weights) for task in live]
 

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from bot.limits import Budgets
+from bot.dispatch_settings import Dispatch
 from bot.pacing.pace import Pace
 from bot.pacing.settings import Pacing
 from egress.settings import LimitSettings
@@ -37,6 +38,7 @@ def pace(store: Store, now: float = NOON) -> Pace:
         budgets=Budgets.model_validate({"host": {"tokens": "24M", "window": "day"}}),
         accounts={},
         sandboxes={},
+        dispatch=Dispatch(),
         agents=SimpleNamespace(sandbox=None),
     )
     services: Any = SimpleNamespace(
@@ -124,6 +126,19 @@ async def test_what_an_ended_task_reserved_is_free_once_it_is_counted_what_it_us
     async with store.write(STEP) as tx:
         await tasks.change(tx, "t1", only=tasks.ENDED, now=NOON, actual_tokens=200_000.0)
     assert await reserved() == 0
+    await store.close()
+
+
+async def test_a_task_that_nobody_answers_for_reserves_nothing_for_ever(tmp_path: Path) -> None:
+    store = await Store.open(f"sqlite:///{tmp_path}/register.db")
+    given: dict[str, Any] = {"text": "x", "lane": "x", "operator": "ana", "created_at": NOON, "updated_at": NOON}
+    async with store.write(STEP) as tx:
+        for number, state in enumerate(("waiting", "running"), start=1):
+            task = Task(id=f"t{number}", kind="task", state=state, attempt=1, projected_tokens=300_000.0, **given)
+            await tasks.add(tx, task)
+    for later, reserved in ((0, 600_000), (Dispatch().unanswered + 1, 300_000)):
+        snapshot = await pace(store, NOON + later).snapshot()
+        assert snapshot.standings["host/tokens/day"].reserved == reserved
     await store.close()
 
 
