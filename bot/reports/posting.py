@@ -278,7 +278,12 @@ class Reports:
     ) -> tuple[str | None, Path | None]:
         """The windows as a fenced block, or as a file; neither, where nothing is to be drawn or it cannot be."""
         settings = self.services.settings
-        figure = figure_of(shown, settings.timezone, now, redact=self.services.redact)
+        try:
+            figure = figure_of(shown, settings.timezone, now, redact=self.services.redact)
+        except Exception:
+            # A fault of ours costs the picture alone.
+            log.exception("report.not_drawn")
+            return None, None
         if figure is None:
             return None, None
         shown_by = None if connector is None else settings.connector(connector)
@@ -354,8 +359,15 @@ class Reports:
         cause = " ".join(sorted(row.key for row in decision.rows))
         key = f"report/budget/{now:.0f}-{hashlib.blake2s(cause.encode(), digest_size=6).hexdigest()}"
         named = {each.window.key for each in decision.crossings}
-        shown = [each for each in await windows.gather_windows(self.services, now) if each.key in named]
-        letters, picture = await self._drawn(shown, now, place.connector, key)
+        letters, picture = None, None
+        try:
+            shown = [each for each in await windows.gather_windows(self.services, now) if each.key in named]
+            letters, picture = await self._drawn(shown, now, place.connector, key)
+        except MusterError:
+            raise
+        except Exception:
+            # How it came to that is for the picture alone; that nothing works any more is told without.
+            log.exception("report.not_drawn")
         text = wording.crossed(decision.crossings, settings.timezone)
 
         async def post(tx: AsyncConnection) -> None:

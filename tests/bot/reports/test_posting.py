@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import select
 
-from bot.reports import gathering
+from bot.reports import gathering, posting, windows
 from connectors.messages import Capabilities
 from register.queries import restores, spending
 from register.schema import findings, outbox
@@ -437,6 +437,16 @@ async def test_a_weekly_report_says_which_role_will_use_how_much(room: Newsroom)
     assert line.startswith("Until `host week` begins anew, as it goes: coder ")
     assert int(shares["coder"]) == pytest.approx(3 * int(shares["review"]), abs=2)
     assert int(shares["coder"]) > 5
+
+
+@pytest.mark.parametrize(("module", "name"), [(windows, "gather_windows"), (posting, "figure_of")])
+async def test_a_fault_in_what_is_drawn_costs_the_picture_alone(
+    room: Newsroom, monkeypatch: pytest.MonkeyPatch, module: Any, name: str
+) -> None:
+    monkeypatch.setattr(module, name, None)
+    room.board.put(window(used=0.995))
+    await room.sweep("2026-11-23 08:30")
+    assert [line.split("**")[1] for line in await crossings(room)] == ["99%"]
 
 
 async def test_the_curve_shows_when_it_was_used(room: Newsroom) -> None:
