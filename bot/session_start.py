@@ -309,7 +309,8 @@ async def lease(
     for left in (await account_leases.of_agent(tx, row.name)).keys() - accounts.keys():
         # Of what it was before: it takes no room there any more.
         await account_leases.drop(tx, row.name, left)
-    for place, (provider, names) in enumerate(accounts.items()):
+    for place, (provider, serving) in enumerate(accounts.items()):
+        names = [name for name in serving if _has_credential(services, name)] or serving
         candidates = [
             _candidate(
                 snapshot,
@@ -349,13 +350,23 @@ async def lease(
     return found
 
 
+def _has_credential(services: Services, account: str) -> bool:
+    """Whether nothing is known to be missing: a variable is looked up here, everything else by the egress."""
+    found = services.settings.accounts.get(account)
+    reference = None if found is None else found.credential
+    if reference is None or reference.scheme != "env":
+        return True
+    return bool(services.environ.get(reference.name, "").strip())
+
+
 def _told(chosen: Chosen, held: Lease | None, *, several: bool) -> str | None:
     account = rendering.code(chosen.account)
     if chosen.moved_from is not None:
         before = rendering.code(chosen.moved_from)
         return f"🔀 It moves from the account {before}, which is used up, to {account}: {chosen.reason}."
     if held is not None:
-        return f"🔀 It is on the account {account} now, as {rendering.code(held.account)} serves it no longer."
+        before = rendering.code(held.account)
+        return f"🔀 It is on the account {account} now, as {before} serves it no longer, or has no credential any more."
     return f"It is on the account {account}: {chosen.reason}." if several else None
 
 

@@ -54,6 +54,7 @@ class Desk:
 
     def __init__(self, store: Store, **accounts: int | None) -> None:
         self.told: list[str] = []
+        self.environ: dict[str, str] = {}
         self.store = store
         self.clock = lambda: NOW
         self.names = tuple(accounts)
@@ -107,6 +108,19 @@ async def test_what_it_was_on_with_another_provider_takes_no_room_any_more(store
     await desk.start(agent("coder0"))
     async with store.read() as tx:
         assert [each.account for each in await account_leases.live(tx)] == ["main"]
+
+
+async def test_an_account_whose_credential_is_missing_is_left_while_there_is_another(store: Store) -> None:
+    desk = Desk(store, main=None, spare=None)
+    desk.settings.accounts["main"] = Account(provider="anthropic", credential="env:KEY")  # type: ignore[arg-type]
+    desk.environ["KEY"] = "sk"
+    assert await desk.start(agent("coder0")) == "main"
+    desk.environ["KEY"] = " "
+    assert await desk.start(agent("coder1")) == "spare"
+    assert await desk.start(agent("coder0")) == "spare"
+    assert "has no credential any more" in desk.told[-1]
+    desk.names = ("main",)
+    assert await desk.start(agent("coder2")) == "main", "the egress says then what is missing"
 
 
 async def test_an_agent_is_moved_when_its_account_is_used_up_and_told(store: Store) -> None:
