@@ -14,7 +14,7 @@ from fleet.liveness import STATES
 from register.queries import reports, spending, tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from zoneinfo import ZoneInfo
 
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 #: Of agents, tasks and days, so many are named.
 NAMED: Final = 12
 _TEXT: Final = 60
+#: Of a text, what is looked through for its beginning, characters.
+_READ: Final = 20_000
 
 #: Kinds of findings that mean that an agent was not there; `DOWN` is the kind of the rows that remember them.
 MISSING: Final = frozenset({"silent", "failed", "stalled", "erring"})
@@ -94,10 +96,10 @@ async def gather(services: Services, kind: Kind, *, now: float, begin: float, en
             return await _with_fleet(tx, facts, views, known=services.outlet is not None and behind is None)
         if kind == "budget":
             return facts
-        return await _with_work(tx, facts)
+        return await _with_work(tx, facts, services.redact)
 
 
-async def _with_work(tx: AsyncConnection, facts: Facts) -> Facts:
+async def _with_work(tx: AsyncConnection, facts: Facts, redact: Callable[[str], str]) -> Facts:
     """What was spent and done in this time, what waits, and who was down."""
     by_agent = await spending.groups(tx, ("agent",), facts.begin, facts.end)
     by_task = await spending.groups(tx, ("task",), facts.begin, facts.end)
@@ -114,12 +116,12 @@ async def _with_work(tx: AsyncConnection, facts: Facts) -> Facts:
         agents=_largest({key[0] or "-": sums for key, sums in by_agent.items()}),
         tasks=of_tasks,
         days=[_spent(day, sums) for day, sums in by_day.items()],
-        waiting=[_task(each) for each in waiting],
+        waiting=[_task(each, redact) for each in waiting],
         waiting_count=counts["queued"],
-        ended=[_task(each) for each in ended],
+        ended=[_task(each, redact) for each in ended],
         ended_counts=sorted((await reports.ended_counts(tx, facts.begin, facts.end)).items()),
         downs=downs,
-        names=[(task_id, rendering.one_line(text, _TEXT)) for task_id, text in texts.items()],
+        names=[(task_id, _gist(text, _TEXT, redact)) for task_id, text in texts.items()],
     )
 
 
@@ -167,13 +169,18 @@ async def _downs(tx: AsyncConnection, begin: float, end: float, now: float) -> l
     return sorted(found, key=lambda each: (each.since, each.agent))
 
 
-def _task(task: Task) -> TaskFacts:
+def _gist(text: str, width: int, redact: Callable[[str], str]) -> str:
+    """What is shown of a long text. A secret of several words is found before it is cut in two."""
+    return rendering.one_line(redact(text[:_READ]), width)
+
+
+def _task(task: Task, redact: Callable[[str], str]) -> TaskFacts:
     return TaskFacts(
         id=task.id,
-        text=rendering.one_line(task.text, _TEXT),
+        text=_gist(task.text, _TEXT, redact),
         whose=task.assigned or task.agent or task.role or "anyone",
         state=task.state,
-        reason=None if task.reason is None else rendering.one_line(task.reason, 160),
+        reason=None if task.reason is None else _gist(task.reason, 160, redact),
         look_at=task.look_at,
         created_at=task.created_at,
         ended_at=task.ended_at,

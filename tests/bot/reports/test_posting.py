@@ -10,10 +10,11 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import select
 
+from bot.redaction import Redaction
 from bot.reports import gathering, posting, windows
 from connectors.messages import Capabilities
 from register.queries import restores, spending
-from register.schema import findings, outbox
+from register.schema import findings, outbox, tasks
 from register.schema import restores as restores_table
 from register.store import Store
 from tests.bot.reports.newsroom import ROOM, SETUP, Newsroom, at, window
@@ -447,6 +448,20 @@ async def test_a_fault_in_what_is_drawn_costs_the_picture_alone(
     room.board.put(window(used=0.995))
     await room.sweep("2026-11-23 08:30")
     assert [line.split("**")[1] for line in await crossings(room)] == ["99%"]
+
+
+async def test_half_of_a_secret_is_not_told_either(room: Newsroom) -> None:
+    secret = "correct horse battery staple"
+    room.services.redact = Redaction(known=frozenset({secret}))
+    task = {
+        "kind": "", "urgency": "normal", "lane": "x", "operator": "matrix:@ana", "attachments": [], "attempt": 0,
+        "retries": 0, "created_at": 0.0, "updated_at": 0.0, "tenant_id": "", "host": "", "state": "queued",
+    }  # fmt: skip
+    await room.insert(tasks, id="ab12cd34", text=f"Log in at the shop with the passphrase {secret}, please", **task)
+    await room.sweep("2026-11-23 09:00")
+    (text,) = await room.posted()
+    assert "`Log in at the shop with the passphrase" in text
+    assert "correct" not in text
 
 
 async def test_the_curve_shows_when_it_was_used(room: Newsroom) -> None:
