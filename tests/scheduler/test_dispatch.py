@@ -49,6 +49,27 @@ async def test_each_task_goes_to_one_agent_however_many_look_at_once(desk: Desk)
     assert desk.paper.given[-1][0] == "00000004"
 
 
+async def test_two_who_dispatch_at_once_give_each_task_to_one_agent_and_each_agent_one_task(register_url: str) -> None:
+    """As where one that leads no more has not heard of it; each has a connection of its own."""
+    desks = [await Desk.open(url=register_url) for _ in range(2)]
+    try:
+        for desk in desks:
+            desk.paper.agents = {f"coder{number}": agent(f"coder{number}") for number in range(6)}
+        await desks[0].put(*(task(number) for number in range(1, 9)))
+        for _ in range(6):
+            await asyncio.gather(*(desk.dispatcher.look() for desk in desks), return_exceptions=True)
+        given = [each for desk in desks for each in desk.paper.given]
+        assert len(given) == 6
+        assert len(dict(given)) == len({name for _, name in given}) == 6
+        async with desks[0].store.read() as tx:
+            live = await tasks.live(tx)
+        assert [each.attempt for each in live] == [1] * 6
+        assert len({each.assigned for each in live}) == 6
+    finally:
+        for desk in desks:
+            await desk.store.close()
+
+
 async def test_what_was_decided_before_somebody_else_acted_gives_nothing_twice(desk: Desk) -> None:
     desk.paper.agents = {"coder0": agent("coder0")}
     await desk.put(task(1), task(2))
