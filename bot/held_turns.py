@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bot import rendering, task_words
 from bot.commands.lines import command_line
+from bot.operators import is_person
 from bot.tasking import add_task
 from budget.dispatch import TURN, Wait
 from budget.pacing import Waits, decide
@@ -95,9 +96,10 @@ async def add(
 ) -> Task:
     """Put the words into the queue, in the transaction that deals with whoever said them."""
     cost = hold.cost
-    # Somebody looked at it.
-    await continuations.drop(tx, row.name, f"{by} wrote to it")
-    await results.note(tx, row.name, "answer", services.clock())
+    if is_person(by):
+        # Somebody looked at it.
+        await continuations.drop(tx, row.name, f"{by} wrote to it")
+        await results.note(tx, row.name, "answer", services.clock())
     return await add_task(
         tx,
         cause=cause,

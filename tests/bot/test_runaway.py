@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bot import held_turns
+from bot.held_turns import Hold
 from bot.runaway import FOLLOWED
+from budget.dispatch import Wait
 from register.queries import continuations, ledger, questions, results
 from register.queries.continuations import Continuation
 from tests.bot.house import OPERATOR, VIEWER, house
@@ -185,6 +188,20 @@ async def test_it_is_not_shaken_off_by_being_frozen_and_brought_back_by_itself(h
             assert not await pending(home)
             async with store.write(FOLLOWED) as tx:  # and as it goes on at the reset
                 await wishes.resume(tx, await home.row(), run_id=f"continue-{number}", by="muster")
+
+
+async def test_words_of_another_agent_that_the_pace_holds_are_no_persons_look(home: House) -> None:
+    async with home.open() as orchestrator:
+        await home.launch("coder0")
+        hold = Hold(wait=Wait(task="", why="pace", text="No room.", look_at=time.time() + 3_600))
+        for by, kind in (("agent:lead0", "launch"), ("memory:@ana", "answer")):
+            async with orchestrator.store.write(FOLLOWED) as tx:
+                row = await home.row()
+                nowhere: dict[str, Any] = dict.fromkeys(("connector", "conversation", "event_id", "answer_in"))
+                await held_turns.add(tx, orchestrator.services, row, hold, "go on", cause=by, by=by, **nowhere)
+                last = await results.get(tx, "coder0")
+            assert last is not None
+            assert last.kind == kind
 
 
 async def test_who_waits_for_an_answer_does_not_go_on_after_a_limit(home: House) -> None:
