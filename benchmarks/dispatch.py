@@ -12,13 +12,20 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.figures import Figure
+from benchmarks.paced import WINDOWS as PACED
+from benchmarks.paced import paced
 from budget.dispatch import Agent
 from budget.lines import Line, Window
 from budget.pacing import Standing
-from register.queries import tasks
+from register.queries import ledger, tasks
+from tests.register.queries.rows import row
 from tests.scheduler.desk import NOW, STEP, Desk
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 TASKS, AGENTS, WINDOWS = 10_000, 20, 6
 ROUNDS = 40
@@ -44,16 +51,10 @@ async def _measure(folder: Path) -> list[Figure]:
         }
         await desk.dispatcher.look()
         waiting = [await _timed(desk) for _ in range(ROUNDS)]
-        given = []
-        for number in range(ROUNDS):
-            name = names[number % AGENTS]
-            desk.paper.agents[name] = replace(desk.paper.agents[name], readiness="idle")
-            given.append(await _timed(desk, steps=1))
-            desk.paper.agents[name] = replace(desk.paper.agents[name], readiness="busy")
-            task, _ = desk.paper.given[-1]
-            async with desk.store.write(STEP) as tx:
-                await tasks.change(tx, task, only=["dispatched"], now=desk.now, state="done", ended_at=desk.now)
-        assert len(desk.paper.given) == ROUNDS
+        given = await _give(desk, names)
+        desk.dispatcher.snapshot = paced(desk.store, lambda: desk.now).snapshot
+        paced_ = await _give(desk, names)
+        assert len(desk.paper.given) == 2 * ROUNDS
     finally:
         await desk.store.close()
     return [
@@ -64,9 +65,32 @@ async def _measure(folder: Path) -> list[Figure]:
             at_most=MOST_MS,
         ),
         Figure(name="the slowest of these", value=max(given) * 1000, unit="ms"),
+        Figure(
+            name=f"with the pace of {PACED} windows read off the register (median)",
+            value=_ms(paced_),
+            unit="ms",
+        ),
+        Figure(name="the slowest of these", value=max(paced_) * 1000, unit="ms"),
         Figure(name="all of them must wait (median)", value=_ms(waiting), unit="ms", at_most=MOST_MS),
         Figure(name="the slowest of these", value=max(waiting) * 1000, unit="ms"),
     ]
+
+
+async def _give(desk: Desk, names: Sequence[str]) -> list[float]:
+    """Seconds of each decision that gives a task to an agent, while each has spent something since the last."""
+    taken = []
+    for _ in range(ROUNDS):
+        number = len(desk.paper.given)
+        name = names[number % AGENTS]
+        desk.paper.agents[name] = replace(desk.paper.agents[name], readiness="idle")
+        taken.append(await _timed(desk, steps=1))
+        desk.paper.agents[name] = replace(desk.paper.agents[name], readiness="busy")
+        task, _ = desk.paper.given[-1]
+        async with desk.store.write(STEP) as tx:
+            await tasks.change(tx, task, only=["dispatched"], now=desk.now, state="done", ended_at=desk.now)
+            used = row(number, agent=name, task=task, ended_at=desk.now - 1.0, usd=None)
+            await ledger.add(tx, [used])
+    return taken
 
 
 async def _timed(desk: Desk, steps: int = 0) -> float:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 import sqlite3
+import statistics
 import tempfile
 import time
 from contextlib import closing
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from benchmarks.figures import Figure
+from benchmarks.paced import WINDOWS, paced
 from register.crashpoints import declare
 from register.queries import ledger, rollup, spending
 from register.store import Store
@@ -30,10 +32,14 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from bot.pacing.pace import Pace
+
 STEP = declare("benchmarks.ledger")
 
 ROWS, DAYS, AGENTS = 1_000_000, 60, 24
 ROUNDS = 5
+#: So many snapshots of the pace, each twice.
+LOOKS = 40
 MOST_MS = 500.0
 NOW = datetime(2026, 11, 25, 14, 25, 30, tzinfo=ZoneInfo("UTC")).timestamp()
 
@@ -75,9 +81,39 @@ async def _measure(file: Path, rows: int = ROWS) -> list[Figure]:
         figures.append(Figure(name=name, value=max(taken), unit="ms", at_most=MOST_MS))
     figures.append(Figure(name="the dearest of them, CPU", value=dearest, unit="ms"))
     store = await Store.open(f"sqlite:///{file}")
+    figures += await _looks(store)
     figures.append(Figure(name="a request that comes, in the copier's transaction", value=await _one(store), unit="ms"))
     await store.close()
     return figures
+
+
+async def _looks(store: Store) -> list[Figure]:
+    """What the pace takes for a snapshot: at first, while nothing happens, and while requests come."""
+    now = NOW
+    pace, chance = paced(store, lambda: now), random.Random(5)
+    first = await _snapshot(pace)
+    await pace.redraw()
+    calm, busy = [], []
+    for seq in range(ROWS + 1, ROWS + 1 + LOOKS):
+        now += 1.0
+        calm.append(await _snapshot(pace))
+        async with store.write(STEP) as tx:
+            row = _row(seq, now - 0.5, chance) | {"id": f"look-{seq}", "ledger": "looks", "raw": {}}
+            del row["day"]
+            await ledger.add(tx, [row])
+        busy.append(await _snapshot(pace))
+    return [
+        Figure(name=f"a snapshot of {WINDOWS} windows: the first", value=first, unit="ms", at_most=MOST_MS),
+        Figure(name="second and later, nothing came (median)", value=statistics.median(calm), unit="ms"),
+        Figure(name="second and later, requests came (median)", value=statistics.median(busy), unit="ms"),
+        Figure(name="the slowest of these", value=max(*calm, *busy), unit="ms"),
+    ]
+
+
+async def _snapshot(pace: Pace) -> float:
+    began = time.perf_counter()
+    assert len((await pace.snapshot()).standings) == WINDOWS
+    return (time.perf_counter() - began) * 1000
 
 
 def _questions() -> Iterator[tuple[str, Callable[[AsyncConnection], Awaitable[object]]]]:
@@ -90,7 +126,7 @@ def _questions() -> Iterator[tuple[str, Callable[[AsyncConnection], Awaitable[ob
     yield "spend --by day, midnight within an hour", lambda tx: ledger.spent(tx, by="day", since=month, zone=zone)
     yield "spend --by task, with what was projected", _tasks
     yield "ps: tokens of each agent today", lambda tx: ledger.tokens_by_agent(tx, since=NOW // 86_400 * 86_400)
-    yield "a snapshot of the pace: 60 windows", _windows
+    yield "what 60 windows used, all of it read", _windows
     yield "a report: agents and tasks of yesterday", _yesterday
     yield "a report: 8 windows, two to four weeks by the hour", _pictures
     yield "a runaway: one agent since its last result", lambda tx: spending.since_result(tx, "agent7", NOW - 40_000)

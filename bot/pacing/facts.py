@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from budget import windows
@@ -131,11 +132,17 @@ def budgeted(held: Sequence[Held], spenders: Mapping[str, Spender]) -> Iterator[
     yield from found.values()
 
 
-def governed_scopes(allowances: Iterable[str], spender: Spender) -> set[str]:
+def governed_scopes(allowances: Iterable[str], spender: Spender) -> frozenset[str]:
     """Of the scopes on which allowances are set those whose hold for an agent: which of them is a matter of scopes."""
-    draw = Draw(agent=spender.name, launch_id=spender.launch_id, profiles=spender.profiles, provider="", account="")
-    limits = (Limit(kind="allowance", scope=scope, amount=1) for scope in dict.fromkeys(allowances))
-    return {limit.scope for limit in governing(limits, draw)}
+    return _governed(tuple(dict.fromkeys(allowances)), spender.name, spender.launch_id, spender.profiles)
+
+
+@lru_cache(maxsize=4096)
+def _governed(scopes: tuple[str, ...], agent: str, launch_id: str, profiles: tuple[str, ...]) -> frozenset[str]:
+    # For each agent in each look at the pace; and it changes only with the settings and launches.
+    draw = Draw(agent=agent, launch_id=launch_id, profiles=profiles, provider="", account="")
+    limits = (Limit(kind="allowance", scope=scope, amount=1) for scope in scopes)
+    return frozenset(limit.scope for limit in governing(limits, draw))
 
 
 def starts(held: Sequence[Held], spenders: Mapping[str, Spender], quotas: Sequence[Quota], now: float) -> set[Start]:

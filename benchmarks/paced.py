@@ -1,0 +1,51 @@
+"""A pace with sixty windows over any register, for benchmarks: four limits of each of fifteen agents."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from bot.dispatch_settings import Dispatch
+from bot.limits import Budgets
+from bot.pacing.pace import Pace
+from bot.pacing.settings import Pacing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from register.store import Store
+
+AGENTS, LENGTHS = 15, ("month", "7d", "day", "5h")
+WINDOWS = AGENTS * len(LENGTHS)
+
+
+def paced(store: Store, clock: Callable[[], float]) -> Pace:
+    """What the orchestrator has, without an egress and without a chat."""
+    names = [f"agent{number}" for number in range(AGENTS)]
+    limits = {name: [{"tokens": "240M", "window": length} for length in LENGTHS] for name in names}
+    settings: Any = SimpleNamespace(
+        timezone=ZoneInfo("UTC"),
+        pacing=Pacing(),
+        budgets=Budgets.model_validate({"agents": limits}),
+        accounts={},
+        sandboxes={},
+        dispatch=Dispatch(),
+        agents=SimpleNamespace(sandbox=None),
+    )
+    entries = [SimpleNamespace(name=name, role="coder", sandbox=None) for name in names]
+    roster = SimpleNamespace(budgets={}, entries=entries, refresh=_nothing)
+    services: Any = SimpleNamespace(
+        store=store,
+        settings=settings,
+        clock=clock,
+        lookout=SimpleNamespace(roster=roster),
+        outlet=None,
+        agents=None,
+        delivery=None,
+    )
+    return Pace(services=services)
+
+
+async def _nothing() -> None:
+    """The roster is as it was."""
