@@ -12,7 +12,7 @@ import pytest
 from budget.dispatch import Agent, Assign, Limits, Policy, Wait
 from budget.pacing import Cost
 from register.queries import tasks
-from scheduler.dispatch import Able
+from scheduler.dispatch import Able, Windows
 from tests.budget.test_dispatch import week
 from tests.scheduler.desk import NOW, STEP, Desk, task
 
@@ -50,14 +50,22 @@ async def test_each_task_goes_to_one_agent_however_many_look_at_once(desk: Desk)
 
 
 async def test_two_who_dispatch_at_once_give_each_task_to_one_agent_and_each_agent_one_task(register_url: str) -> None:
-    """As where one that leads no more has not heard of it; each has a connection of its own."""
+    """As where one that leads no more has not heard of it: the other takes over while it thinks."""
     desks = [await Desk.open(url=register_url) for _ in range(2)]
+    asked = desks[0].dispatcher.snapshot
+
+    async def snapshot() -> Windows:
+        await desks[1].dispatcher.look()
+        return await asked()
+
+    desks[0].dispatcher.snapshot = snapshot
     try:
         for desk in desks:
             desk.paper.agents = {f"coder{number}": agent(f"coder{number}") for number in range(6)}
         await desks[0].put(*(task(number) for number in range(1, 9)))
-        for _ in range(6):
-            await asyncio.gather(*(desk.dispatcher.look() for desk in desks), return_exceptions=True)
+        # The one that leads by now has heard of fewer agents.
+        desks[1].paper.agents = {name: desks[0].paper.agents[name] for name in ("coder0", "coder3")}
+        await desks[0].dispatcher.look()
         given = [each for desk in desks for each in desk.paper.given]
         assert len(given) == 6
         assert len(dict(given)) == len({name for _, name in given}) == 6
