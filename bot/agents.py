@@ -26,7 +26,7 @@ from fleet.errors import FleetError
 from fleet.events import Position
 from register.crashpoints import declare
 from register.errors import is_away
-from register.queries import agent_messages, agents, approvals, continuations, results
+from register.queries import agent_messages, agents, approvals, continuations, results, tasks
 from register.queries.agent_messages import AgentMessage
 
 if TYPE_CHECKING:
@@ -208,8 +208,19 @@ class Agents:
             # The one that has waited longest is put in last.
             asking = {each.agent: each for each in reversed(await approvals.in_states(tx, ["pending"]))}
             stopped = {each.agent: each for each in reversed(await continuations.waiting(tx))}
+            held = await tasks.held_back(tx)
         now = self.clock()
-        return [self._view(row, now, waiting[row.name], asking.get(row.name), stopped.get(row.name)) for row in rows]
+        return [
+            self._view(
+                row,
+                now,
+                waiting[row.name],
+                asking.get(row.name),
+                stopped.get(row.name),
+                held.get(row.name),
+            )
+            for row in rows
+        ]
 
     def is_up(self, name: str) -> bool:
         """Whether the agent host of `name` is known to run."""
@@ -233,18 +244,33 @@ class Agents:
             waiting = await agent_messages.in_states(tx, ["pending"], agent=row.name)
             asking = await approvals.in_states(tx, ["pending"], agent=row.name)
             stopped = await continuations.waiting(tx, agent=row.name)
+            held = await tasks.held_back(tx, row.name)
         asks = asking[0] if asking else None
-        return self._view(row, self.clock(), len(waiting), asks, stopped[0] if stopped else None)
+        first = stopped[0] if stopped else None
+        return self._view(row, self.clock(), len(waiting), asks, first, held.get(row.name))
 
     def _view(
-        self, row: AgentRow, now: float, waiting: int, asks: Approval | None, stopped: Continuation | None
+        self,
+        row: AgentRow,
+        now: float,
+        waiting: int,
+        asks: Approval | None,
+        stopped: Continuation | None,
+        held: tuple[int, float | None] | None,
     ) -> AgentView:
         if not self.is_ours(row):
             return looking.view_from_afar(row, waiting=waiting)
         keeper = self._keepers.get(row.name)
         return looking.view_of(
-            row, keeper, now=now, waiting=waiting, asks=asks, stopped=stopped, fresh_s=self.fresh_for(row.name)
-        )  # fmt: skip
+            row,
+            keeper,
+            now=now,
+            waiting=waiting,
+            asks=asks,
+            stopped=stopped,
+            held=held,
+            fresh_s=self.fresh_for(row.name),
+        )
 
     async def launch_of(self, name: str) -> str:
         """The id of the launch that the agent runs under."""

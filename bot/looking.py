@@ -50,6 +50,7 @@ def view_of(
     waiting: int = 0,
     asks: Approval | None = None,
     stopped: Continuation | None = None,
+    held: tuple[int, float | None] | None = None,
     fresh_s: float = liveness.FRESH_S,
 ) -> AgentView:
     """One agent as it is known now.
@@ -61,6 +62,7 @@ def view_of(
         waiting: messages that have not reached its agent host.
         asks: the permission request that has waited longest.
         stopped: that a limit stopped it, and when it goes on.
+        held: how many tasks of its own what may be spent holds back, and when that is looked at again.
         fresh_s: seconds for which what was heard of it counts.
     """
     seen = keeper.seen if keeper is not None else None
@@ -69,6 +71,8 @@ def view_of(
     activity, since = _activity(verdict.state, keeper, status, asks)
     if activity is None and stopped is not None:
         activity = _at_limit(stopped, now)
+    if activity is None and held is not None and verdict.state == "idle":
+        activity = _held_back(*held, now)
     queued = waiting + (status.queued if status is not None else 0)
     tries_at = (
         revival.due(Record.from_json(row.revival), now) if row.wanted == "running" and verdict.state in ENDED else None
@@ -89,6 +93,13 @@ def _at_limit(stopped: Continuation, now: float) -> str:
     later = stopped.resume_at is not None and stopped.resume_at > now
     when = f"in {rendering.span(stopped.resume_at - now)}" if later and stopped.resume_at is not None else "soon"
     return f"at a limit, goes on {when}{scope}"
+
+
+def _held_back(count: int, look_at: float | None, now: float) -> str:
+    # Few words, so that a cell of `ps` holds them.
+    work = "held" if count == 1 else f"{count:,} held"
+    until = f" for {rendering.span(look_at - now)}" if look_at is not None and look_at > now else ""
+    return f"{work} by the pace{until}"
 
 
 def view_from_afar(row: AgentRow, *, waiting: int = 0) -> AgentView:

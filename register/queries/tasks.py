@@ -24,6 +24,9 @@ OPEN = ("queued", *LIVE)
 #: States that a task ends in.
 ENDED = ("done", "failed", "cancelled")
 
+#: Why a task waits, where what may be spent holds it.
+SPENDING = ("pace", "limit", "unknown", "price")
+
 #: A query names so many ids at most; SQLite and PostgreSQL take more.
 _IDS_AT_ONCE = 500
 
@@ -243,6 +246,18 @@ async def held_turns(tx: AsyncConnection, agent: str) -> list[Task]:
     """What operators said to an agent that waits to be said, oldest first."""
     where = (tasks.c.state == "queued", tasks.c.kind == "turn", tasks.c.agent == agent)
     return [Task.from_row(row) for row in await tx.execute(select(tasks).where(*where).order_by(tasks.c.seq))]
+
+
+async def held_back(tx: AsyncConnection, agent: str | None = None) -> dict[str, tuple[int, float | None]]:
+    """By agent how many tasks of its own wait for what may be spent, and when that may be looked at again; for one
+    agent, or for all."""
+    where = [tasks.c.state == "queued", tasks.c.why.in_(SPENDING), tasks.c.agent.is_not(None)]
+    if agent is not None:
+        where.append(tasks.c.agent == agent)
+    rows = await tx.execute(
+        select(tasks.c.agent, func.count(), func.min(tasks.c.look_at)).where(*where).group_by(tasks.c.agent)
+    )
+    return {name: (count, look_at) for name, count, look_at in rows}
 
 
 async def by_message(tx: AsyncConnection, message: str) -> Task | None:

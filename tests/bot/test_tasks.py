@@ -225,6 +225,7 @@ async def test_words_that_the_pace_holds_say_so_at_once_and_run_when_it_is_autho
         assert "It runs about" in held
         command = re.search(r"budget authorize host (\d+) --for 1h", held)
         assert command is not None, held
+        assert re.search(r"coder0 \| [^|]* idle [^|]*\| held by the pace for \d", await home.ask("!ps"))
         behind = home.say("[[say: after that]]", thread)
         await home.chat.until(
             lambda: sum("reads this later" in text for text in home.chat.texts(thread)) == 2, limit=30
