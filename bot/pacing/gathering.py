@@ -131,11 +131,12 @@ class Gathering:
             if key in newest and self._seen.get(key, (0,))[0] != newest[key]:
                 seen = [_seen(row) for row in await pacing.observations(tx, *key)]
                 self._seen[key] = (newest[key], seen, quota.capacity(seen))
+        # What was observed in what is the future now says nothing, nor does it hide what was used since the others.
         last = {
-            (name, window): max((row.seen_at for row in self._seen.get((name, window), (0, (), None))[1]), default=None)
-            for name, window in wanted
+            key: max((row.seen_at for row in self._seen.get(key, (0, (), None))[1] if row.seen_at <= now), default=None)
+            for key in wanted
         }
-        asked = [Asked(f"account:{name}", at) for (name, _), at in last.items() if at is not None and at <= now]
+        asked = [Asked(f"account:{name}", at) for (name, _), at in last.items() if at is not None]
         spent = dict(zip(asked, await kept.used(tx, asked, now=now), strict=True))
         found = []
         for (name, window), length in wanted.items():
