@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from bot.limits import Budgets
 from bot.dispatch_settings import Dispatch
+from bot.limits import Budgets
 from bot.pacing.pace import Pace
 from bot.pacing.settings import Pacing
 from egress.settings import LimitSettings
