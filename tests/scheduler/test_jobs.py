@@ -113,6 +113,29 @@ async def test_a_job_that_overruns_is_not_started_twice_and_that_is_counted() ->
         jobs.stop()
 
 
+async def test_what_is_asked_for_soon_runs_once_and_then_at_its_times_again() -> None:
+    runs = 0
+
+    async def act() -> None:
+        nonlocal runs
+        runs += 1
+
+    jobs = Jobs((Job("look", 3600.0, act),), time.time)
+    jobs.soon("look")  # not begun yet: nothing to hurry
+    jobs.start()
+    try:
+        for _ in range(5):
+            jobs.soon("look", within=0.05)
+        jobs.soon("nobody")
+        await _until(lambda: runs)
+        (record,) = jobs.records()
+        assert (runs, record.missed) == (1, 0)
+        assert record.next_run is not None
+        assert record.next_run - time.time() > 3_000
+    finally:
+        jobs.stop()
+
+
 async def _nothing() -> None:
     pass
 
