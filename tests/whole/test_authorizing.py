@@ -144,6 +144,6 @@ async def _balanced(home: Installation, greedy: Greedy) -> int:
                 (window,) = pace["windows"]
                 told = {"egress": budget["used"], "register": window["used"], "left": window["authorized"]}
                 if told["egress"] == told["register"] == greedy.used:
-                    return GIVEN - round(window["authorized"])
+                    return GIVEN - round(float(window["authorized"]))
                 await asyncio.sleep(0.05)
     raise AssertionError(f"{greedy.used} was billed, and {told} is told\n{home.last_words()}")
