@@ -231,6 +231,8 @@ def _window_json(window: WindowFacts) -> dict[str, Any]:
         "unit": window.unit,
         "limit": window.limit,
         "used": window.used,
+        "at_least": window.at_least,
+        "seen_at": None if window.last_seen is None else timestamp(window.last_seen.at),
         "reserved": window.reserved,
         "even": window.line,
         "authorized": window.authorized,

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from bot import rendering
 from bot.reports import wording
+from bot.reports.commanding import facts_json
 from bot.reports.facts import AgentFacts, Down, Facts, Spent, TaskFacts, WindowFacts
 from bot.reports.gathering import span_of
 from bot.reports.schedule import quiet_until
@@ -92,6 +93,8 @@ def test_a_window_that_was_not_seen_for_long_says_what_is_known_of_it() -> None:
     text = wording.report(replace(FACTS, windows=[quiet]))
     assert "| ❔ main 7d | ≥ 41 % | 57 % |" in text
     assert "❔ `main 7d`: 38% was seen 9 h ago, and 1.2M tokens went through here since." in text
+    (told,) = facts_json(replace(FACTS, windows=[quiet]))["windows"]
+    assert (told["used"], told["at_least"], told["seen_at"]) == (None, 0.41, "2026-11-22T23:00:00.000Z")
     unseen = replace(quiet, at_least=None, last_seen=LastSeen(at=NOW - 9e5, used=None, tokens_since=0))
     text = wording.report(replace(FACTS, windows=[unseen]))
     assert "it was seen 10 d ago, before it began anew, and 0 tokens went through here since" in text
