@@ -71,13 +71,14 @@ async def _a_queue_forms(week: Week) -> None:
     assert "goes to coder0" in answers[0]
     assert all("is queued" in answer for answer in answers[1:])
     await week.quiet()
-    await week.advance_to(0, 12)
+    await week.advance_to(0, 9.6)
     shown = await room.ask("!tasks")
     assert f"{TASKS - 1} queued" in shown
     assert re.search(r"queued: pace until \d\d:\d\d", shown), shown
 
 
 async def _a_session_starts_smaller(week: Week) -> None:
+    """While what is used of the large model's window is at its line."""
     room = week.room
     await room.ask("!launch coder1 --task '[[say: hello from below]]'")
     told = await room.heard("It starts with `sim:sonnet` instead of `claude-opus-4-5`")
