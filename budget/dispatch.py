@@ -200,6 +200,23 @@ class Wait:
     never: bool = False
     """It is more than a window holds in all: nothing but another limit helps."""
 
+    @classmethod
+    def of(cls, found: pacing.Waits, *, task: str = "") -> Wait:
+        """That it waits for windows. Without a task: of work that is none yet."""
+        return cls(
+            task=task,
+            why=found.why,
+            text=found.text,
+            look_at=found.at,
+            windows=(found.window, *found.also),
+            scope=found.scope,
+            authorize=found.authorize,
+            unit=found.unit,
+            leave=found.leave,
+            critical=found.critical,
+            never=found.why == "limit" and found.at is None,
+        )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
@@ -423,21 +440,7 @@ def _paced(head: Head, agent: Agent, view: View, known: pacing.Known) -> Cost | 
     found = pacing.decide(standings, cost, urgency, view.now, view.pacing, known=known)
     if isinstance(found, pacing.Admitted):
         return cost
-    return Wait(
-        task=head.id,
-        why=found.why,
-        text=found.text,
-        look_at=found.at,
-        windows=(found.window, *found.also),
-        keeps=_kept(found, standings),
-        scope=found.scope,
-        authorize=found.authorize,
-        unit=found.unit,
-        leave=found.leave,
-        critical=found.critical,
-        cost=cost,
-        never=found.why == "limit" and found.at is None,
-    )
+    return replace(Wait.of(found, task=head.id), keeps=_kept(found, standings), cost=cost)
 
 
 def _is_held(head: Head, agent: Agent, view: View, cost: Cost, window: str) -> bool:
