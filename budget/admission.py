@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from budget.history import Estimate
+    from budget.overrun import Pace
     from budget.prices import Rates
     from budget.scopes import Limit, Unit
     from budget.tokens import Tokens, Weights
@@ -43,6 +44,8 @@ LEAST_OUTPUT = 16
 WRITABLE = 16_384
 #: and the reasoning ones this much (OpenAI's model pages: 100,000 for the o series, 128,000 since GPT-5).
 WRITABLE_BY_REASONING = 100_000
+#: So says a refusal that the pace is in the way, and no limit.
+AHEAD = "is ahead of its pace"
 _REASONING = re.compile(r"(?:o1(?!-mini|-preview)|o[34]|gpt-[5-9])(?![0-9a-z])(?!.*(?:chat|search|image|audio|live))")
 
 
@@ -58,6 +61,8 @@ class Standing:
     applied to each by itself, and round up, so that this is never less than what they come to in one sum."""
     ends_at: float | None = None
     """When the window ends, in seconds since the epoch."""
+    pace: Pace | None = None
+    """What of it may be used by when, in the limit's unit."""
 
     @property
     def left(self) -> int:
@@ -75,7 +80,7 @@ class Admit:
     """The bound on its output that must be set; None: its own, or none, is low enough."""
 
 
-Why: TypeAlias = Literal["spent", "too_big", "busy", "no_price"]
+Why: TypeAlias = Literal["spent", "too_big", "pace", "busy", "no_price"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,8 +88,9 @@ class Refuse:
     """It may not leave."""
 
     why: Why
-    """spent: the limit is used up. too_big: what is left does not do for this request. busy: what is left is held for
-    others that are under way. no_price: the limit is in USD, and what the model costs is not known."""
+    """spent: the limit is used up. too_big: what is left does not do for this request. pace: more of it is used than
+    may be by now. busy: what is left is held for others that are under way. no_price: the limit is in USD, and what the
+    model costs is not known."""
     standing: Standing
     need: int
     """What the request needs at least, in the limit's unit."""
@@ -92,6 +98,10 @@ class Refuse:
     """Waiting so many seconds helps (429); None: it does not (403)."""
     agent: str
     model: str | None
+    opens_at: float | None = None
+    """When it is over by itself, in seconds since the epoch; None: not known, or not before somebody opens it."""
+    paced: int | None = None
+    """What may be used by now, in the limit's unit."""
 
     @property
     def text(self) -> str:
@@ -112,6 +122,8 @@ class Refuse:
                     f"{budget} has nothing free at the moment: {_spent(limit, used)}, and {reserved} held for requests "
                     f"under way. Try again in {self.retry_after_s} s."
                 )
+            case "pace":
+                return self._of_pace(budget)
             case "spent":
                 said = f"{budget} is used up: {_spent(limit, used)}."
             case "too_big":
@@ -120,6 +132,17 @@ class Refuse:
                     f"{budget} has too little left for this request, which needs about {need}: {_spent(limit, used)}."
                 )
         return f"{said} {_way_out(self.standing, self.agent)}"
+
+    def _of_pace(self, budget: str) -> str:
+        limit, standing = self.standing.limit, self.standing
+        said = f"{budget} {AHEAD}, further than work under way may be: {_spent(limit, standing.used)}"
+        if self.paced is not None and standing.used < self.paced:
+            said += f" and {_shown(standing.reserved, limit.unit)} held for requests under way"
+        said += f", where its pace allows {_shown(max(0, self.paced or 0), limit.unit)} by now."
+        if self.retry_after_s is not None:
+            return f"{said} Try again in {self.retry_after_s} s."
+        more = f" It allows more from {_moment(self.opens_at)} on." if self.opens_at is not None else ""
+        return f"{said}{more} Opened before that by {_authorize(limit, self.agent)}."
 
 
 def decide(
@@ -156,6 +179,7 @@ def decide(
     for standing in standings:
         limit = standing.limit
         why: Why | None = None
+        paced = standing.pace.at(now) if standing.pace is not None else None
         reading = expected = need = 0
         factor, per = 0, 1
         if limit.unit == "usd" and rates is None:
@@ -169,11 +193,25 @@ def decide(
                 why = "spent"
             elif need > limit.amount - standing.used:
                 why = "too_big"
+            elif paced is not None and standing.used >= paced:
+                why = "pace"
             elif expected > standing.left and standing.reserved:
                 why = "busy"
+            elif paced is not None and standing.used + standing.reserved >= paced:
+                why = "pace"
         if why is not None:
-            wait = _wait(why, standing, need, now)
-            refusals.append(Refuse(why=why, standing=standing, need=need, retry_after_s=wait, agent=agent, model=model))
+            refusals.append(
+                Refuse(
+                    why=why,
+                    standing=standing,
+                    need=need,
+                    retry_after_s=_wait(why, standing, need, paced, now),
+                    agent=agent,
+                    model=model,
+                    opens_at=_opens(why, standing, need, now),
+                    paced=None if paced is None else math.floor(paced),
+                )
+            )
             continue
         reserve.append(min(expected, standing.left))
         if factor:
@@ -181,7 +219,7 @@ def decide(
             bound = room if bound is None else min(bound, room)
     if refusals:
         # What helps is told only where it helps against all of them.
-        return max(refusals, key=lambda refusal: math.inf if refusal.retry_after_s is None else refusal.retry_after_s)
+        return max(refusals, key=lambda refusal: (_or_never(refusal.retry_after_s), _or_never(refusal.opens_at)))
     most = writable(model) if max_tokens is None else max_tokens
     return Admit(reserve=tuple(reserve), max_tokens=bound if bound is not None and bound < most else None)
 
@@ -226,12 +264,28 @@ def _output_factor(unit: Unit, weights: Weights, rates: Rates | None) -> tuple[i
     return max(rates.output, rates.reasoning), 1_000_000
 
 
-def _wait(why: Why, standing: Standing, need: int, now: float) -> int | None:
-    if why == "busy":
+def _wait(why: Why, standing: Standing, need: int, paced: float | None, now: float) -> int | None:
+    if why == "busy" or (why == "pace" and paced is not None and standing.used < paced):
         return BUSY_S
-    if why == "no_price" or standing.ends_at is None or standing.ends_at - now > SOON_S or need > standing.limit.amount:
+    opens = _opens(why, standing, need, now)
+    if opens is None or opens - now > SOON_S:
         return None
-    return max(1, math.ceil(standing.ends_at - now))
+    # The pace is passed a moment later than it is met.
+    return math.floor(opens - now) + 1 if why == "pace" else max(1, math.ceil(opens - now))
+
+
+def _opens(why: Why, standing: Standing, need: int, now: float) -> float | None:
+    """When it is over by itself; None: not known, or never."""
+    if why in ("busy", "no_price"):
+        return None
+    if why == "pace" and standing.pace is not None:
+        passes = standing.pace.passes(standing.used, now)
+        return passes if standing.ends_at is None else min(passes, standing.ends_at)
+    return None if need > standing.limit.amount else standing.ends_at
+
+
+def _or_never(found: float | None) -> float:
+    return math.inf if found is None else found
 
 
 def _number(amount: int, unit: Unit) -> str:
@@ -246,12 +300,16 @@ def _shown(amount: int, unit: Unit) -> str:
 
 def _spent(limit: Limit, used: int) -> str:
     """How much of how much, in which time."""
+    if not limit.bounds:
+        return f"{_shown(used, limit.unit)} used here"
     window = limit.window or ("launch" if limit.kind == "allowance" else None)
     per = f" per {windows.in_words(window)}" if window else ""
     return f"{_number(used, limit.unit)} of {_shown(limit.amount, limit.unit)}{per} used"
 
 
 def _name(limit: Limit, agent: str | None) -> str:
+    if not limit.bounds:
+        return f"The window {windows.in_words(limit.window or '')} of {limit.scope}"
     if limit.kind == "pool":
         return f"The shared budget of {limit.scope}"
     if agent is None:
@@ -263,17 +321,26 @@ def _way_out(standing: Standing, agent: str | None) -> str:
     command = _command(standing.limit, agent)
     if standing.ends_at is None:
         return f"Opened by {command}."
-    anew = datetime.fromtimestamp(standing.ends_at, UTC)
-    return f"It begins anew at {anew:%Y-%m-%d %H:%M} UTC. Opened before that by {command}."
+    return f"It begins anew at {_moment(standing.ends_at)}. Opened before that by {command}."
+
+
+def _moment(at: float) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _authorize(limit: Limit, agent: str | None) -> str:
+    """What lets it be spent faster, or beyond."""
+    scope = limit.scope if limit.kind == "pool" else f"agent:{agent or 'NAME'}"
+    return f"`muster budget authorize {scope} AMOUNT`"
 
 
 def _command(limit: Limit, agent: str | None) -> str:
     """What opens it. The allowance of one agent is raised by one of its own, except what was set at its launch."""
     if limit.scope.startswith("launch:"):
         return f"`muster launch {agent or 'NAME'} --budget TOKENS`, once it is stopped"
-    scope = limit.scope if limit.kind == "pool" else f"agent:{agent or 'NAME'}"
     if windows.is_from_moment(limit.window):
         # A share of a provider's window, of which nobody sets tokens.
-        return f"`muster budget authorize {scope} AMOUNT`"
+        return _authorize(limit, agent)
+    scope = limit.scope if limit.kind == "pool" else f"agent:{agent or 'NAME'}"
     window = f" --window {limit.window}" if limit.window else ""
     return f"`muster budget set {scope} LIMIT{window}`"

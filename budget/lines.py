@@ -146,6 +146,9 @@ class Policy:
     """What may be used beyond the line, as a share of the window at its beginning; it shrinks to nothing."""
     borrow: float = 0.5
     """What high urgency may take of the next day, as a share of it; of short windows, of the next fifth."""
+    overrun: float | None = 1.0
+    """How much of the next day (or fifth) work under way may be ahead of its line, before the egress holds it; never
+    less than what may be borrowed. None: as far as the limit (budget.overrun)."""
     zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
     """In which midnights count."""
 

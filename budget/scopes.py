@@ -25,6 +25,8 @@ _OF_AGENTS = ("launch", "agent", "profile", "host")
 
 #: More of anything is no amount.
 MOST = 10**15
+#: The amount of a limit that bounds nothing: what is counted has a pace alone.
+BOUNDLESS = MOST * NANO_USD * 10
 _SCOPES = "launch:ID, agent:NAME, role:NAME, profile:NAME, host, provider:NAME, account:NAME"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 
@@ -90,6 +92,11 @@ class Limit:
     def at(self, now: float) -> Limit:
         """The limit as it holds now."""
         return replace(self, amount=self.amount + self.lift, lift=0) if self.lift and now < self.lift_until else self
+
+    @property
+    def bounds(self) -> bool:
+        """Whether there is anything that it does not allow."""
+        return self.amount < BOUNDLESS
 
     def __post_init__(self) -> None:
         scope = Scope.parse(self.scope)

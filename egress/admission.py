@@ -46,11 +46,20 @@ class Cut:
 class Refused(MusterError):
     """The gate does not let a request leave. The message says which budget, how much, and what opens it."""
 
-    def __init__(self, message: str, *, retry_after_s: int | None = None, scope: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_s: int | None = None,
+        scope: str | None = None,
+        detail: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
         """Waiting so long helps (429); None: it does not (403)."""
         self.scope = scope
+        self.detail = detail or {}
+        """For the audit: what was in the way."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,7 +5,7 @@ Who meets it when, and why so, is in docs/decisions/0023.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from budget.admission import cut_text
 from budget.scopes import Scope
@@ -16,7 +16,7 @@ from egress.standing import fine
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from budget.admission import Refuse
+    from budget.admission import Refuse, Standing, Why
     from egress.lease import GateLease
     from egress.ledger import Ledger
     from egress.standing import Tally
@@ -31,7 +31,7 @@ class Crossings:
         leases: what is under way now, by agent.
         ways: of all agents over their accounts.
         close: tells whoever watches an agent that everything of it is closed.
-        enforce: has an agent frozen or killed (agent, action, cause, by); returns at once.
+        enforce: has an agent frozen or killed (agent, action, cause, by, detail for the audit); returns at once.
         clock: seconds since the epoch.
     """
 
@@ -42,7 +42,7 @@ class Crossings:
         *,
         ways: Callable[[], Iterable[Way]],
         close: Callable[[str, Cut], None],
-        enforce: Callable[[str, str, str, str], None],
+        enforce: Callable[[str, str, str, str, Mapping[str, Any]], None],
         clock: Callable[[], float],
     ) -> None:
         self._ledger = ledger
@@ -65,7 +65,8 @@ class Crossings:
             return
         # An allowance counts a single agent, so that there is no other than this one.
         about = min(involved) if tally.limit.kind == "allowance" else EVERYBODY
-        reason = cut_text(tally.standing(now), -(-tally.streaming // fine(tally.limit)), about, midway=bool(ended))
+        standing = tally.standing(now)
+        reason = cut_text(standing, -(-tally.streaming // fine(tally.limit)), about, midway=bool(ended))
         cut = Cut(reason=reason, scope=tally.limit.scope)
         count = sum(lease.end(cut) for lease in ended)
         new = involved - tally.met
@@ -79,9 +80,8 @@ class Crossings:
                 by="egress",
                 result=f"{count} streams ended",
                 detail={
-                    "scope": tally.limit.scope,
+                    **_detail("spent", standing, standing.ends_at),
                     "kind": tally.limit.kind,
-                    "unit": tally.limit.unit,
                     "limit": tally.limit.amount,
                     "used": -(-(tally.used + tally.streaming) // fine(tally.limit)),
                     "policy": tally.limit.policy,
@@ -93,7 +93,7 @@ class Crossings:
                     self._close(name, cut)
         if tally.limit.policy != "cutoff":
             for name in sorted(new):
-                self._enforce(name, tally.limit.policy, reason, "egress")
+                self._enforce(name, tally.limit.policy, reason, "egress", _detail("spent", standing, standing.ends_at))
 
     def met_in_vain(self, way: Way, refusal: Refuse) -> None:
         """Freeze who asks for more than is left, where that is the limit's policy: it would fail again and again.
@@ -105,7 +105,17 @@ class Crossings:
         for tally in way.tallies:
             if tally.limit is refusal.standing.limit and refusal.agent not in tally.met:
                 tally.met.add(refusal.agent)
-                self._enforce(refusal.agent, "freeze", refusal.text, "egress")
+                self._enforce(refusal.agent, "freeze", refusal.text, "egress", detail_of(refusal))
+
+
+def detail_of(refusal: Refuse) -> dict[str, Any]:
+    """What was in the way, for the audit."""
+    return _detail(refusal.why, refusal.standing, refusal.opens_at)
+
+
+def _detail(why: Why, standing: Standing, opens_at: float | None) -> dict[str, Any]:
+    limit = standing.limit
+    return {"scope": limit.scope, "why": why, "unit": limit.unit, "window": limit.window, "opens_at": opens_at}
 
 
 def closes_routes(tally: Tally) -> bool:

@@ -25,7 +25,7 @@ from egress.streams import send
 from register.errors import MusterError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from egress.ledger import Ledger
     from egress.settings import Registration
@@ -70,10 +70,17 @@ class Enforcer:
         self._enforce = enforce
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def soon(self, registration: Registration, action: str, cause: str, by: str) -> None:
-        """Begin; returns at once."""
+    def soon(
+        self,
+        registration: Registration,
+        action: str,
+        cause: str,
+        by: str,
+        detail: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Begin; returns at once. `detail` is for the audit."""
         name = f"{action} {registration.agent}"
-        task = asyncio.get_running_loop().create_task(self._do(registration, action, cause, by), name=name)
+        task = asyncio.get_running_loop().create_task(self._do(registration, action, cause, by, detail), name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -82,14 +89,16 @@ class Enforcer:
         while self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _do(self, registration: Registration, action: str, cause: str, by: str) -> None:
+    async def _do(
+        self, registration: Registration, action: str, cause: str, by: str, detail: Mapping[str, Any] | None
+    ) -> None:
         try:
             result = await self._enforce(registration, action, cause)
         except Exception as error:
             _log.exception("enforcement_failed", agent=registration.agent, action=action)
             result = f"failed: {error}"
         with contextlib.suppress(LedgerUnwritable):
-            await self._ledger.act(registration.agent, action, cause=cause, by=by, result=result)
+            await self._ledger.act(registration.agent, action, cause=cause, by=by, result=result, detail=detail)
 
 
 async def enforce(

@@ -18,7 +18,7 @@ from budget.history import History
 from budget.prices import rates
 from egress.admission import Cut, Refused
 from egress.charging import charge
-from egress.crossing import Crossings, closes_routes
+from egress.crossing import Crossings, closes_routes, detail_of
 from egress.denials import EVERYBODY, Denials
 from egress.enforcement import Enforcer
 from egress.enforcement import enforce as enforce_by_host
@@ -26,13 +26,14 @@ from egress.entries import FOR_NOW
 from egress.lease import GateLease
 from egress.ledger import rows
 from egress.ledger.rows import Reservation, Settlement
+from egress.lifts import Lifts
 from egress.overview import overview
 from egress.settings import EgressSettings
 from egress.standing import fine
 from egress.tallies import SettingsRefused, Tallies
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
     from egress.admission import Asked, Ending
@@ -79,10 +80,8 @@ class Gate:
         self._leases: dict[str, set[GateLease]] = {}
         self._watchers: dict[str, dict[object, Callable[[Cut], None]]] = {}
         self._arranging = asyncio.Lock()
-        self._lowering: asyncio.TimerHandle | None = None
-        self._lift_ends: dict[float, float] = {}
-        """When lifts end: what was told, and by the clock that nobody sets."""
-        self._told: dict[tuple[str, str], float] = {}
+        self._lifts = Lifts(self._tallies, lowered=self._reach, clock=clock)
+        self._told: dict[tuple[str, str, str], float] = {}
         self._crossings = Crossings(
             ledger,
             self._leases,
@@ -116,8 +115,7 @@ class Gate:
 
     async def close(self) -> None:
         """Wait for what is being done to agents."""
-        if self._lowering is not None:
-            self._lowering.cancel()
+        self._lifts.close()
         await self._enforcer.close()
 
     # --- what is told to it -----------------------------------------------------------------------------------------
@@ -177,56 +175,15 @@ class Gate:
                     if tally.counted_on in lease.way.draw.every_scope:
                         lease.hold(tally, 0)
 
-        await self._tallies.arrange(self._with_lifts_that_last(settings), agents.values(), attach=attach)
+        await self._tallies.arrange(self._lifts.lasting(settings), agents.values(), attach=attach)
         self._settings, self._agents = settings, agents
-        self._lower_later()
-        for tally in list(self._tallies):
-            if tally.reached:
-                self._crossings.reach(tally)
+        self._lifts.watch()
+        for tally in self._tallies:
+            self._reach(tally)
 
-    def _with_lifts_that_last(self, settings: EgressSettings) -> EgressSettings:
-        """The settings without the lifts whose time is over, whatever the clock says by now.
-
-        How long one lasts is reckoned when it is told first, and not again: whoever sets the clock back gives no more
-        of it, however often the settings are told or agents come and go.
-        """
-        now, ticks = self._clock(), asyncio.get_running_loop().time()
-        self._lift_ends = {until: end for until, end in self._lift_ends.items() if now < until}
-        for limit in settings.limits:
-            if limit.lift and limit.lift_until is not None and now < limit.lift_until:
-                self._lift_ends.setdefault(limit.lift_until, ticks + limit.lift_until - now)
-        over = {until for until, end in self._lift_ends.items() if end <= ticks}
-        if not over:
-            return settings
-        limits = (limit.without_lift() if limit.lift_until in over else limit for limit in settings.limits)
-        return settings.model_copy(update={"limits": tuple(limits)})
-
-    def _lower_later(self) -> None:
-        """See to it that limits which are lifted for a while are lowered when that is over, also for what streams then.
-
-        The time is taken from a clock that nobody sets, so that one who sets the other gets no more of it.
-        """
-        if self._lowering is not None:
-            self._lowering.cancel()
-            self._lowering = None
-        ends = [self._lift_end(tally) for tally in self._tallies if tally.limit is not tally.written]
-        if ends:
-            loop = asyncio.get_running_loop()
-            self._lowering = loop.call_at(min(ends), self._lower)
-
-    def _lift_end(self, tally: Tally) -> float:
-        """By the clock that nobody sets."""
-        until = tally.written.lift_until
-        return self._lift_ends.setdefault(until, asyncio.get_running_loop().time() + until - self._clock())
-
-    def _lower(self) -> None:
-        ticks = asyncio.get_running_loop().time()
-        for tally in list(self._tallies):
-            if tally.limit is not tally.written and self._lift_end(tally) <= ticks:
-                tally.lower()
-                if tally.reached:
-                    self._crossings.reach(tally)
-        self._lower_later()
+    def _reach(self, tally: Tally) -> None:
+        if tally.reached:
+            self._crossings.reach(tally)
 
     # --- Gatekeeper -------------------------------------------------------------------------------------------------
 
@@ -311,7 +268,12 @@ class Gate:
             self._crossings.met_in_vain(way, decision)
             raise self._refused(
                 asked.agent,
-                Refused(decision.text, retry_after_s=decision.retry_after_s, scope=decision.standing.limit.scope),
+                Refused(
+                    decision.text,
+                    retry_after_s=decision.retry_after_s,
+                    scope=decision.standing.limit.scope,
+                    detail=detail_of(decision),
+                ),
             )
         expected = rows.bounded(estimate.expected)
         number, id_ = self._ledger.next_number()
@@ -414,10 +376,12 @@ class Gate:
             if not leases:
                 del self._leases[lease.agent]
 
-    def _enforce_soon(self, agent: str, action: str, cause: str, by: str) -> None:
+    def _enforce_soon(
+        self, agent: str, action: str, cause: str, by: str, detail: Mapping[str, Any] | None = None
+    ) -> None:
         registration = self._agents.get(agent)
         if registration is not None:
-            self._enforcer.soon(registration, action, cause, by)
+            self._enforcer.soon(registration, action, cause, by, detail)
 
     # ----------------------------------------------------------------------------------------------------------------
 
@@ -435,9 +399,9 @@ class Gate:
             act(cut)
 
     def _refused(self, agent: str, refused: Refused) -> Refused:
-        """Enter a refusal into the audit: of each agent and scope one in a minute."""
+        """Enter a refusal into the audit: of each agent, scope and reason one in a minute."""
         now = self._monotonic()
-        about = agent, refused.scope or ""
+        about = agent, refused.scope or "", str(refused.detail.get("why"))
         if now - self._told.get(about, -_AUDIT_S) >= _AUDIT_S:
             if len(self._told) > 10_000:
                 self._told.clear()
@@ -448,6 +412,6 @@ class Gate:
                 cause=str(refused),
                 by="egress",
                 result="refused" if refused.retry_after_s is None else FOR_NOW,
-                detail={"scope": refused.scope},
+                detail={"scope": refused.scope, **refused.detail},
             )
         return refused

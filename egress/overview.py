@@ -29,10 +29,12 @@ def overview(
     """All of it.
 
     ``limits`` has a row for each limit and what it is counted on; amounts are weighted tokens or USD, as ``unit`` says
-    (``tokens``, ``usd``), and ``agent`` is whose share an allowance is. Under ``agents``, ``governing`` are the places
-    in ``limits`` of those that hold for it.
+    (``tokens``, ``usd``), and ``agent`` is whose share an allowance is. ``paced`` is what may be used of it by now.
+    Under ``agents``, ``governing`` are the places in ``limits`` of those that hold for it. ``paces`` are the windows of
+    which only the pace holds, as their providers hold the rest.
     """
-    places = {id(tally): place for place, tally in enumerate(tallies)}
+    bounding = [tally for tally in tallies if tally.limit.bounds]
+    places = {id(tally): place for place, tally in enumerate(bounding)}
     owners = {
         id(tally): way.draw.agent
         for way in tallies.ways.values()
@@ -46,7 +48,7 @@ def overview(
         today = ways[0].today if ways else None
         if today is not None:
             today.roll(now)
-        governing = dict.fromkeys(places[id(tally)] for way in ways for tally in way.tallies)
+        governing = dict.fromkeys(places[id(tally)] for way in ways for tally in way.tallies if tally.limit.bounds)
         told[name] = {
             "governing": list(governing),
             "streams": streams.get(name, 0),
@@ -56,7 +58,8 @@ def overview(
             "denied": denied.get(name),
         }
     return {
-        "limits": [_limit(tally, owners.get(id(tally)), now) for tally in tallies],
+        "limits": [_limit(tally, owners.get(id(tally)), now) for tally in bounding],
+        "paces": [_pace(tally, now) for tally in tallies if not tally.limit.bounds],
         "agents": told,
         "denials": list(denied.values()),
         "estop": denials.stopped,
@@ -85,9 +88,26 @@ def _limit(tally: Tally, agent: str | None, now: float) -> dict[str, Any]:
         "streaming": shown(-(-tally.streaming // fine(limit))),
         "remaining": shown(max(0, standing.left)),
         "window": limit.window,
+        "paced": _paced(tally, now),
         "lift": shown(tally.limit.amount - tally.written.amount),
         "window_start": tally.spending.start if limit.window else None,
         "reset_at": standing.ends_at,
         "policy": limit.policy,
         "state": "spent" if tally.spent else "open",
     }
+
+
+def _pace(tally: Tally, now: float) -> dict[str, Any]:
+    return {
+        "counted_on": tally.counted_on,
+        "window": tally.limit.window,
+        "used": tally.standing(now).used,
+        "paced": _paced(tally, now),
+        "reset_at": tally.spending.ends_at,
+    }
+
+
+def _paced(tally: Tally, now: float) -> float | None:
+    """What may be used by now, in the unit that is shown; None: all of it."""
+    paced = None if tally.pace is None else tally.pace.at(now)
+    return None if paced is None else paced / (NANO_USD if tally.limit.unit == "usd" else 1)

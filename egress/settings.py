@@ -5,11 +5,14 @@ Secrets never stand here: credentials are references (register.references), reso
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from egress.apis import Provider
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Policy: TypeAlias = Literal["cutoff", "freeze", "kill"]
 """What happens at a limit: routes closed and the agent lives; stopped with all that it is kept; session given up."""
@@ -73,6 +76,36 @@ class LimitSettings(_Wire):
         return self.model_copy(update={"lift": 0.0, "lift_until": None})
 
 
+class PaceSettings(_Wire):
+    """How much of a window may be used by when: straight from one moment to another, after which its limit alone holds.
+
+    It belongs to what is counted, and so to whatever limit counts that: of an allowance that many agents have, each
+    has a pace of its own.
+    """
+
+    counted_on: str
+    """``agent:NAME``, ``host``, ``role:NAME``, ..., as far as it is of one account ``SCOPE/account:NAME``."""
+    unit: Unit = "tokens"
+    window: str
+    """As its limit has it."""
+    from_at: float = Field(allow_inf_nan=False)
+    """Seconds since the epoch."""
+    from_amount: float = Field(allow_inf_nan=False)
+    """In `unit`; less than nothing where others used more of it than what passes here."""
+    until_at: float = Field(allow_inf_nan=False)
+    until_amount: float = Field(allow_inf_nan=False)
+    lift: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """So much more may be used: what is left of authorizations,"""
+    lift_until: float | None = Field(default=None, allow_inf_nan=False)
+    """until then; without it nothing is."""
+    by_itself: bool = False
+    """It is a provider's own window, which the provider holds: nothing here has a limit on it."""
+
+    def without_lift(self) -> PaceSettings:
+        """The same, with nothing authorized."""
+        return self.model_copy(update={"lift": 0.0, "lift_until": None})
+
+
 class EgressSettings(_Wire):
     """Everything that does not belong to one agent."""
 
@@ -80,6 +113,8 @@ class EgressSettings(_Wire):
     host: str
     accounts: tuple[AccountSettings, ...] = ()
     limits: tuple[LimitSettings, ...] = ()
+    paces: tuple[PaceSettings, ...] = ()
+    """What cannot be understood of them paces nothing: for its sake no limit is refused."""
     weights: dict[str, float] = {}
     """Factors by kind of tokens; what is not said keeps its default."""
     revision: str = ""
@@ -87,9 +122,35 @@ class EgressSettings(_Wire):
     told_at: float | None = None
     """When this egress was told them (seconds since the epoch); it writes that down itself."""
 
-    def without_lifts(self) -> EgressSettings:
-        """The same limits, none of them lifted."""
-        return self.model_copy(update={"limits": tuple(limit.without_lift() for limit in self.limits)})
+    @field_validator("paces", mode="before")
+    @classmethod
+    def _understood(cls, value: object) -> tuple[object, ...]:
+        return tuple(filter(_is_pace, value)) if isinstance(value, list | tuple) else ()
+
+    def without_lifts(self, is_over: Callable[[float], bool] = lambda until: True) -> EgressSettings:
+        """The same limits and paces, not lifted.
+
+        Args:
+            is_over: only those whose lift ends at a time of which this says so.
+        """
+
+        def is_lifted(each: LimitSettings | PaceSettings) -> bool:
+            return each.lift_until is not None and is_over(each.lift_until)
+
+        return self.model_copy(
+            update={
+                "limits": tuple(each.without_lift() if is_lifted(each) else each for each in self.limits),
+                "paces": tuple(each.without_lift() if is_lifted(each) else each for each in self.paces),
+            }
+        )
+
+
+def _is_pace(found: object) -> bool:
+    try:
+        PaceSettings.model_validate(found)
+    except ValidationError:
+        return False
+    return True
 
 
 class Registration(_Wire):

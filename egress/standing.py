@@ -14,6 +14,9 @@ from budget.admission import Standing
 from budget.tokens import Tokens
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from budget.overrun import Pace
     from budget.scopes import Limit
     from budget.tokens import Weights
 
@@ -92,7 +95,19 @@ class Spending:
 class Tally:
     """One limit, as it is counted for one scope: a pool's own, or of an allowance the agent's or its launch's."""
 
-    __slots__ = ("bound", "counted_on", "crossed", "held", "limit", "met", "spending", "streaming", "used", "written")
+    __slots__ = (
+        "bound",
+        "counted_on",
+        "crossed",
+        "held",
+        "limit",
+        "met",
+        "pace",
+        "spending",
+        "streaming",
+        "used",
+        "written",
+    )
 
     def __init__(self, limit: Limit, counted_on: str, now: float) -> None:
         self.written = limit
@@ -101,6 +116,8 @@ class Tally:
         self.limit = limit
         """As it holds now."""
         self.counted_on = counted_on
+        self.pace: Pace | None = None
+        """What of it may be used by when."""
         self.bound = limit.amount * fine(limit)
         self.spending = Spending(limit.window, now)
         self.used = 0
@@ -134,10 +151,19 @@ class Tally:
         self.written = limit
         self._hold(limit.at(now))
 
-    def lower(self) -> None:
-        """Its lift is over, whatever the clock says."""
-        self.written = replace(self.written, lift=0)
-        self._hold(self.written)
+    @property
+    def lifted_until(self) -> list[float]:
+        """When the lifts end that it has: of the limit, and of the pace."""
+        ends = [] if self.limit is self.written else [self.written.lift_until]
+        return ends if self.pace is None or not self.pace.lift else [*ends, self.pace.lift_until]
+
+    def lower(self, is_over: Callable[[float], bool]) -> None:
+        """Hold no lift any more that is over by this, whatever the clock says."""
+        if self.limit is not self.written and is_over(self.written.lift_until):
+            self.written = replace(self.written, lift=0)
+            self._hold(self.written)
+        if self.pace is not None and self.pace.lift and is_over(self.pace.lift_until):
+            self.pace = self.pace.without_lift()
 
     def _hold(self, limit: Limit) -> None:
         self.limit = limit
@@ -172,6 +198,7 @@ class Tally:
             used=-(-self.used // per),
             reserved=-(-self.held // per),
             ends_at=self.spending.ends_at,
+            pace=self.pace,
         )
 
     def _reopen(self) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from budget.scopes import Draw, Limit, amount_of, counted_on, governing, of_role
+from budget.overrun import Pace
+from budget.scopes import BOUNDLESS, NANO_USD, Draw, Limit, amount_of, counted_on, governing, of_role
 from budget.tokens import Weights
 from egress.standing import Spending, Tally, key
 from register.errors import MusterError
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from egress.ledger import Ledger
-    from egress.settings import EgressSettings, LimitSettings, Registration
+    from egress.settings import EgressSettings, LimitSettings, PaceSettings, Registration
 
 
 class SettingsRefused(MusterError):
@@ -85,12 +86,14 @@ class Tallies:
         common = [_limit(limit) for limit in settings.limits]
         tallies: dict[tuple[Any, ...], Tally] = {}
         limits: dict[tuple[Any, ...], Limit] = {}
+        paces = _paces(settings)
+        alone = [limit for limit in map(_alone, settings.paces) if limit is not None]
         planned: dict[tuple[str, str, str], tuple[Registration, Draw, list[tuple[Any, ...]]]] = {}
         new: list[Tally] = []
         for agent, draw in _draws(agents):
             mine = [*common, *(_limit(limit) for limit in agent.limits)]
             keys: list[tuple[Any, ...]] = []
-            for limit in governing(mine, draw):
+            for limit in (*governing(mine, draw), *(each for each in alone if each.scope in draw.scopes)):
                 counted = counted_on(limit, draw)
                 name = key(limit, counted)
                 if name in keys:
@@ -127,6 +130,7 @@ class Tallies:
                 tally.weigh_anew(weights)
         for name, limit in limits.items():
             tallies[name].replace(limit, now)
+            tallies[name].pace = paces.get((tallies[name].counted_on, limit.unit, limit.window))
         self._tallies = tallies
         self._today = {agent.agent: self._today[agent.agent] for agent, _, _ in planned.values()}
         self.ways = {
@@ -218,6 +222,34 @@ def _lift(written: LimitSettings) -> int:
         return amount_of(written.lift, written.unit)
     except ValueError:
         return 0
+
+
+def _paces(settings: EgressSettings) -> dict[tuple[str, str, str | None], Pace]:
+    """By what is counted, in which unit and window."""
+    found: dict[tuple[str, str, str | None], Pace] = {}
+    for written in settings.paces:
+        per = NANO_USD if written.unit == "usd" else 1
+        pace = Pace(
+            from_at=written.from_at,
+            from_amount=written.from_amount * per,
+            until_at=written.until_at,
+            until_amount=written.until_amount * per,
+            lift=written.lift * per if written.lift_until is not None else 0.0,
+            lift_until=written.lift_until or 0.0,
+        )
+        if pace.is_sane:
+            found[written.counted_on, written.unit, written.window] = pace
+    return found
+
+
+def _alone(written: PaceSettings) -> Limit | None:
+    """What is counted for a pace that belongs to no limit; None: it is none, or cannot be counted."""
+    if not written.by_itself:
+        return None
+    try:
+        return Limit(kind="pool", scope=written.counted_on, amount=BOUNDLESS, unit=written.unit, window=written.window)
+    except ValueError:
+        return None
 
 
 def _weights(settings: EgressSettings) -> Weights:
