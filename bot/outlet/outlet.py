@@ -216,7 +216,9 @@ class Outlet:
 
     async def _wanted(self, status: Mapping[str, Any]) -> Any:
         limits = understood(await budgeting.holding(self.services), status)
-        return egress_settings(self.services.settings, limits, host=self.host)
+        pace = self.services.pace
+        paces = () if pace is None else await pace.paces()
+        return egress_settings(self.services.settings, limits, host=self.host, paces=paces)
 
     def _gone(self) -> None:
         self.client = None

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from bot.limits import Limit
     from bot.settings import Settings
-    from egress.settings import LimitKind, Policy
+    from egress.settings import LimitKind, PaceSettings, Policy
     from fleet.way import WayAsked
     from register.queries.budgets import BudgetRow
 
@@ -157,7 +157,9 @@ def scope_of(kind: str, scope: str) -> str:
     return EACH_AGENT if (kind, scope) == ("allowance", "host") else scope
 
 
-def egress_settings(settings: Settings, limits: Sequence[LimitSettings], *, host: str) -> EgressSettings:
+def egress_settings(
+    settings: Settings, limits: Sequence[LimitSettings], *, host: str, paces: Sequence[PaceSettings] = ()
+) -> EgressSettings:
     """Everything that does not belong to one agent."""
     made = EgressSettings(
         host=host,
@@ -174,6 +176,7 @@ def egress_settings(settings: Settings, limits: Sequence[LimitSettings], *, host
             for name, account in settings.accounts.items()
         ),
         limits=tuple(limits),
+        paces=tuple(paces),
         weights=settings.budgets.weights,
     )
     revision = hashlib.sha256(made.model_dump_json().encode()).hexdigest()[:16]

@@ -105,13 +105,8 @@ def _shares(facts: Facts, known: _Known) -> Iterator[LimitSettings]:
             continue
         tokens = tokens_of(each, standing, facts)
         window = standing.window
-        begins = _begins(standing)
-        if tokens is None or begins is None or window.length is None:
-            continue
-        written = windows.from_moment(begins, window.length)
-        if not windows.is_from_moment(written):
-            # A provider tells of windows what it likes; of one that the egress could not count all limits would be
-            # refused.
+        written = window_of(standing)
+        if tokens is None or written is None:
             continue
         limit = LimitSettings(
             kind=each.limit.kind,
@@ -123,6 +118,18 @@ def _shares(facts: Facts, known: _Known) -> Iterator[LimitSettings]:
         )
         lift = lift_of(standing, facts.now, known.policy)
         yield _with(limit, _rounded(min(lift / (window.per_token or 1.0), MOST)), standing)
+
+
+def window_of(standing: Standing) -> str | None:
+    """A provider's window as the egress counts it; None: it is not known when it began, or it cannot be counted.
+
+    A provider tells of windows what it likes; for one that the egress could not count all limits would be refused.
+    """
+    begins, length = _begins(standing), standing.window.length
+    if begins is None or length is None:
+        return None
+    written = windows.from_moment(begins, length)
+    return written if windows.is_from_moment(written) else None
 
 
 def _begins(standing: Standing) -> float | None:

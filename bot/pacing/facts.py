@@ -156,6 +156,9 @@ def starts(held: Sequence[Held], spenders: Mapping[str, Spender], quotas: Sequen
             begins = _begun(reading, now)
             if begins is not None:
                 found.add(Start(each.scope, begins, each.limit.of))
+    for quota in quotas:
+        if quota.per_token is not None and (begins := _begun(quota.reading, now)) is not None:
+            found.add(Start(f"account:{quota.account}", begins))
     return found
 
 

@@ -19,6 +19,7 @@ from bot.pacing import ends, standings
 from bot.pacing.enforced import enforced
 from bot.pacing.facts import budgeted
 from bot.pacing.gathering import Gathering
+from bot.pacing.overruns import paces
 from bot.pacing.settings import policy_of
 from bot.pacing.snapshot import Snapshot
 from budget.lines import next_turn
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from bot.services import Services
     from budget.lines import Cause, Policy
     from budget.pacing import Standing
-    from egress.settings import LimitSettings
+    from egress.settings import LimitSettings, PaceSettings
 
 log = structlog.get_logger(__name__)
 
@@ -121,6 +122,22 @@ class Pace:
         Raises:
             RegisterError: the register cannot be read.
         """
+        facts, found = await self._found()
+        return enforced(limits, facts, found, self.policy)
+
+    async def paces(self) -> tuple[PaceSettings, ...]:
+        """The paces that the egress is to hold now.
+
+        Raises:
+            RegisterError: the register cannot be read.
+        """
+        if self._gathering.unpaced is self.services.settings:
+            return ()
+        facts, found = await self._found()
+        return paces(facts, found, self.policy)
+
+    async def _found(self) -> tuple[Facts, Mapping[str, Standing]]:
+        """What was found last, if that was lately."""
         if self._latest is None or not 0 <= self.services.clock() - self._latest[0].now < _EVERY_S:
             async with self._read() as tx:
                 facts, drawn = await self._drawn(tx, None)
@@ -131,7 +148,7 @@ class Pace:
                 key: replace(each, authorizations=[one for one in each.authorizations if one.id not in self._withheld])
                 for key, each in found.items()
             }
-        return enforced(limits, facts, found, self.policy)
+        return facts, found
 
     async def withhold(self, ids: Iterable[str]) -> bool:
         """Have the egress hold the limits without these authorizations, before they are ended in the register.

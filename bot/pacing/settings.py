@@ -3,6 +3,7 @@
 pacing:
   burst: 3%
   borrow: 50%
+  overrun: 100%
   ladder: [opus, sonnet, haiku, "codex:gpt-5-codex"]
 """
 
@@ -34,8 +35,23 @@ def _portion(value: object) -> float:
     return float(match[1]) / 100
 
 
+def _portion_or_off(value: object) -> float | None:
+    """The same, or ``off``."""
+    if value == "off":
+        return None
+    try:
+        return _portion(value)
+    except ValueError as error:
+        raise ValueError(f"{str(error).rstrip('.')}, or off.") from None
+
+
 _Portion = Annotated[
     float, BeforeValidator(_portion), WithJsonSchema({"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?\s*%$"})
+]
+_PortionOrOff = Annotated[
+    float | None,
+    BeforeValidator(_portion_or_off),
+    WithJsonSchema({"type": "string", "pattern": r"^([0-9]+(\.[0-9]+)?\s*%|off)$"}),
 ]
 
 
@@ -62,6 +78,13 @@ class Pacing(Block):
     burst: _Portion = Field(default=0.03, description="So much of a window may be used ahead of its line.")
     borrow: _Portion = Field(
         default=0.5, description="Work of high urgency may borrow so much of the next day (short windows: of a fifth)."
+    )
+    overrun: _PortionOrOff = Field(
+        default=1.0,
+        description=(
+            "Work under way may be ahead of its pace by so much of the next day (short windows: of a fifth), before it "
+            "is held. off: as far as the limit."
+        ),
     )
     ladder: tuple[str, ...] = Field(
         default=(),
@@ -98,4 +121,4 @@ def policy_of(pacing: Pacing, zone: ZoneInfo) -> Policy:
     """The pacing law's own settings (budget.pacing)."""
     from budget.pacing import Policy
 
-    return Policy(burst=pacing.burst, borrow=pacing.borrow, zone=zone)
+    return Policy(burst=pacing.burst, borrow=pacing.borrow, overrun=pacing.overrun, zone=zone)
