@@ -26,7 +26,7 @@ from connectors.messages import Priority
 from fleet.attempts import attempt_of
 from register.queries import agent_messages, agents, questions, results, spending, tasks
 from register.queries.tasks import ENDED, LIVE, OPEN, Step
-from scheduler.dispatch import correct
+from scheduler.charges import correct
 
 if TYPE_CHECKING:
     from collections.abc import Callable
