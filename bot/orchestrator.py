@@ -325,7 +325,7 @@ async def _running(
     )
     jobs = Jobs(
         (
-            Job("confirmations", 30.0, conversations.lapse),
+            Job("confirmations", 30.0, conversations.confirmations.lapse),
             Job("retention", 3600.0, lambda: forgetting.sweep(store, paths, clock, settings.retention.files)),
             Job("sums", 3600.0, Recount(store, clock, services.pace.doubt).next),
             Job("logs", 30.0, lambda: bound_logs(paths, settings.retention.logs)),
