@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from bot import limits_met, rendering, task_words
+from bot import limits_met, rendering, task_waits, task_words
 from bot.commands.lines import command_line, written
 from bot.dispatch_settings import NEVER
 from bot.errors import UserError
@@ -361,7 +361,7 @@ class TaskSteps:
     async def told_wait(self, tx: AsyncConnection, task: Task, text: str | None, wait: Wait) -> None:
         """Say that a task waits, and write down what was said; without a text it was said elsewhere."""
         now = self.services.clock()
-        decision = {"look_at": wait.look_at, "why": wait.why}
+        decision = task_waits.decision_of(wait)
         await tasks.tell(tx, Step(task=task.id, at=now, state="told", reason=wait.text, decision=decision))
         if text is not None:
             await self.tell(tx, task, f"waits/{now:.3f}", text)

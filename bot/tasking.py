@@ -8,7 +8,7 @@ import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from bot import rendering, task_words
+from bot import rendering, task_waits, task_words
 from bot.addressees import agent_of
 from bot.commands.lines import command_line
 from bot.commands.table import Reply
@@ -21,7 +21,7 @@ from fleet import durations, roles
 from fleet.planning import DEFAULT_ROLE
 from fleet.problems import suggestion
 from register.queries import agent_messages, agents, spending, tasks
-from register.queries.tasks import ENDED, LIVE, Task
+from register.queries.tasks import ENDED, LIVE, SPENDING, Task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from bot.services import Services
     from budget.pacing import Urgency
     from register.queries.agents import AgentRow
+    from register.queries.tasks import Step
 
 #: A task may have so many characters; more belongs into a file in the agent's workspace.
 LONGEST = 100_000
@@ -209,16 +210,17 @@ async def add(
     async with services.store.read() as tx:
         task = await tasks.get(tx, task_id)
         ahead = 0 if task is None else await tasks.ahead(tx, task)
+        told = await tasks.last_told(tx, task_id)
     if task is None:
         return Reply(f"Task {rendering.code(task_id)} was queued.", {"id": task_id, "state": "queued"})
-    return Reply(_queued(services, task, ahead), task_words.data(task, services.timestamp, services.redact))
+    return Reply(_queued(services, task, ahead, told), task_words.data(task, services.timestamp, services.redact))
 
 
 #: Why a task waits that nobody has looked at yet, because it is new or others are before it.
 IN_LINE = "in line"
 
 
-def _queued(services: Services, task: Task, ahead: int) -> str:
+def _queued(services: Services, task: Task, ahead: int, told: Step | None) -> str:
     name = rendering.code(task.id)
     if task.state != "queued":
         words = {"done": "is done", "failed": f"is refused: {task.summary}"}.get(task.state, f"goes to {task.assigned}")
@@ -228,11 +230,10 @@ def _queued(services: Services, task: Task, ahead: int) -> str:
         return f"{said} {ahead} of yours {'is' if ahead == 1 else 'are'} before it."
     if task.reason:
         said += f" {task.reason}"
-    if task.look_at is not None and task.why in ("pace", "limit", "unknown", "price"):
-        zone = services.settings.timezone
-        said += f" It runs about {task_words.moment(task.look_at, services.clock(), zone)} ({zone})."
-        said += f" {command_line('budget authorize')} lets an admin spend faster."
-    return said
+    wait = task_waits.wait_of(task, told)
+    if wait is not None and wait.why in SPENDING:
+        said += f" {task_words.when(wait, services.clock(), services.settings.timezone)}"
+    return said.rstrip()
 
 
 def _tokens(text: str) -> float:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bot.doors.client import Client
 from fleet import lifecycle
 from register.queries import agent_messages, tasks
 from tests.bot.house import ROOM, VIEWER, House, house
@@ -241,6 +242,21 @@ async def test_words_that_the_pace_holds_say_so_at_once_and_run_when_it_is_autho
         said = home.chat.texts(thread)
         assert said.index("at last") < said.index("after that")
         assert not any("regretted" in entry.text for entry in home.models.ledger.entries)
+
+
+async def test_what_lets_a_task_begin_now_is_told_as_a_whole_command_where_it_is_read(tmp_path: Path) -> None:
+    async with house(tmp_path, settings=HELD) as home, home.open():
+        await home.launch("coder0")
+        said = await home.ask("!task add 'mend it' --agent coder0")
+        assert "It runs about" in said
+        command = re.search(r"an admin writes `!(budget authorize host \d+ --for 1h)`", said)
+        assert command is not None, said
+        await home.ask(f"!task cancel {id_in(said)}")
+        arguments = {"text": "mend it", "agent": "coder0"}
+        there = await asyncio.to_thread(lambda: Client(home.paths.gateway_socket).run("task add", arguments).body)
+        assert f"`muster {command[1]}`" in there["text"]
+        await home.ask(f"!{command[1]}")
+        assert (await until(home, id_in(there["text"]), "waiting")).attempt == 1
 
 
 async def test_words_that_are_held_can_be_taken_back_and_steering_is_not_held(tmp_path: Path) -> None:
