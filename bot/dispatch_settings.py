@@ -2,7 +2,7 @@
 
 dispatch:
   at_once: {host: 8, roles: {coder: 4}, runtimes: {claude: 3}}
-  retries: 1
+  retries: 4
   aging: 12h
   start_agents: true
   unanswered: 30m
@@ -69,10 +69,11 @@ class Dispatch(Block):
 
     at_once: AtOnce = AtOnce()
     retries: int = Field(
-        default=1,
+        default=4,
         ge=0,
         le=20,
-        description="How often a task whose agent died is tried again; a task can say otherwise.",
+        description="How often a task whose agent died or whose turn failed is tried again, after 30 seconds, a "
+        "minute, two, four and so on; a task can say otherwise.",
     )
     aging: Duration = Field(
         default=12 * 3600.0,

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bot import task_steps
+from bot.dispatch_settings import Dispatch
 from bot.doors.client import Client
+from budget import dispatch
 from fleet import lifecycle
 from register.queries import agent_messages, tasks
 from tests.bot.house import ROOM, VIEWER, House, house
@@ -134,8 +137,18 @@ async def test_an_agent_without_a_task_ends_none(home: House) -> None:
         assert "task_done status=done | refused" in await home.ask("!audit")
 
 
+def test_a_provider_that_is_away_for_five_minutes_fails_no_task_by_itself() -> None:
+    pauses = [task_steps.retry_pause(attempt) for attempt in range(1, Dispatch().retries + 1)]
+    assert pauses[0] == 30, "half a minute later it may be back"
+    assert sum(pauses) > 300, pauses
+    assert task_steps.retry_pause(10_000) == dispatch.LONGEST_RETRY_S
+
+
 @pytest.mark.slow
-async def test_a_task_whose_agent_died_is_tried_again_and_no_more_often_than_it_may(home: House) -> None:
+async def test_a_task_whose_agent_died_is_tried_again_and_no_more_often_than_it_may(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task_steps, "FIRST_RETRY_S", 1.0)
     async with home.open():
         thread = await home.launch("coder0")
         name = id_in(await home.ask("!task add '[[say: begun]] [[wait: never]]' --agent coder0 --retries 1"))
@@ -306,7 +319,7 @@ async def test_what_is_blocked_waits_for_a_person_though_its_agent_dies(home: Ho
                     break
                 await asyncio.sleep(0.05)
         found = await task_of(home, name)
-        assert (found.state, found.attempt, found.retries) == ("waiting", 1, 1)
+        assert (found.state, found.attempt, found.retries) == ("waiting", 1, 4)
         await home.ask(f"!task close {name} --failed")
         await until(home, name, "failed")
 
