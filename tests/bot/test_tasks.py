@@ -342,6 +342,33 @@ def tool(name: str, **arguments: str) -> str:
     return f"[[tool: mcp__muster__{name} {json.dumps(arguments)}]]"
 
 
+FULL = "dispatch: {at_once: {host: 0}, queued: {person: 2, agent: 1}}\n"
+
+
+async def test_who_asks_for_more_than_may_wait_is_told_so_and_an_agent_what_became_of_its_urgency(
+    tmp_path: Path,
+) -> None:
+    async with house(tmp_path, settings=FULL) as home, home.open() as orchestrator:
+        lead = await home.launch("lead0", "--role orchestrator")
+        for text, says in (
+            ("for now", "You asked for the urgency high; what an agent of your role asks for is normal at most"),
+            ("and this", "You have 1 tasks in the queue, and 1 are allowed (dispatch.queued.agent in muster.yaml)"),
+        ):
+            home.say(tool("task_add", text=text, role="coder", urgency="high"), lead)
+            await home.heard(lead, says)
+        for text in ("one", "two"):
+            await home.ask(f"!task add '{text}' --role coder --urgency high")
+        refused = await home.ask("!task add 'three' --role coder")
+        assert "You have 2 tasks in the queue, and 2 are allowed (dispatch.queued.person in muster.yaml)" in refused
+        assert "`!task cancel ID` drops one" in refused
+        home.paths.muster_yaml.write_text(home.paths.muster_yaml.read_text().replace("person: 2", "person: 1"))
+        assert "how tasks are dispatched" in await home.ask("!roster apply")
+        assert "You have 2 tasks in the queue, and 1 are allowed" in await home.ask("!task add 'four' --role coder")
+        async with orchestrator.store.read() as tx:
+            waiting = [(task.text, task.urgency) for task in await tasks.listing(tx)]
+        assert waiting == [("for now", "normal"), ("one", "high"), ("two", "high")], "what was queued stays"
+
+
 @pytest.mark.slow
 async def test_an_agent_asks_for_no_more_than_it_may(home: House) -> None:
     async with home.open():
