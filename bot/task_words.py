@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     from budget.dispatch import Wait
+    from budget.pacing import Leave
     from register.queries.tasks import Counts, Step, Task
 
 #: So begin the identities of agents (bot.doors.tools).
@@ -93,6 +94,11 @@ def authorize_command(scope: str, amount: float, unit: str) -> str:
     return command_line(f"budget authorize {scope} {written} --for 1h")
 
 
+def ways(leave: Sequence[Leave]) -> str:
+    """All the commands that have to be given, as part of a sentence."""
+    return " and ".join(authorize_command(each.scope, each.amount, each.unit) for each in leave)
+
+
 def when(wait: Wait, now: float, zone: tzinfo) -> str:
     """When it runs, and what lets it run now: the rest of a sentence or two."""
     said = []
@@ -101,8 +107,7 @@ def when(wait: Wait, now: float, zone: tzinfo) -> str:
     elif wait.look_at is not None and wait.why in ("pace", "limit", "unknown", "price", "retry"):
         said.append(f"It runs about {moment(wait.look_at, now, zone)} ({zone}).")
     if wait.leave:
-        ways = [authorize_command(each.scope, each.amount, each.unit) for each in wait.leave]
-        said.append(f"To run it now, an admin writes {' and '.join(ways)}.")
+        said.append(f"To run it now, an admin writes {ways(wait.leave)}.")
     elif wait.critical and not wait.never:
         urgent = command_line("task add TEXT --urgency critical")
         said.append(

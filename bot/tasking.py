@@ -8,7 +8,7 @@ import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from bot import rendering, task_words
+from bot import mandate, rendering, task_waits, task_words
 from bot.addressees import agent_of
 from bot.commands.lines import command_line
 from bot.commands.table import Reply
@@ -21,7 +21,7 @@ from fleet import durations, roles
 from fleet.planning import DEFAULT_ROLE
 from fleet.problems import suggestion
 from register.queries import agent_messages, agents, spending, tasks
-from register.queries.tasks import ENDED, LIVE, Task
+from register.queries.tasks import ENDED, LIVE, SPENDING, Task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,13 +33,12 @@ if TYPE_CHECKING:
     from bot.services import Services
     from budget.pacing import Urgency
     from register.queries.agents import AgentRow
+    from register.queries.tasks import Step
 
 #: A task may have so many characters; more belongs into a file in the agent's workspace.
 LONGEST = 100_000
 #: Nobody means more tokens than that.
 MOST_TOKENS = 10**10
-#: An agent may have so many tasks of its own asking under way or waiting.
-MOST_OF_AGENT = 100
 #: How far back `tasks --all` looks, seconds.
 LOOK_BACK_S = 7 * 86_400.0
 _KIND = re.compile(r"[a-z][a-z0-9-]{0,29}")
@@ -173,13 +172,12 @@ async def add(
     role, agent = await _target(ctx, role, agent)
     origin = ctx.origin
 
+    wanted = urgency
+    if ctx.identity.startswith(AGENT):
+        urgency = await _urgency_of_agent(ctx, wanted)
+
     async def act(tx: AsyncConnection) -> str:
-        if ctx.identity.startswith(AGENT):
-            own = await tasks.open_of(tx, ctx.identity)
-            if own >= MOST_OF_AGENT:
-                raise UserError(
-                    f"You have {own} tasks in the queue, and no more are allowed. Wait until some are done."
-                )
+        await _check_room(tx, ctx)
         part_of = None if parent is None else (await find(tx, parent)).id
         task = await add_task(
             tx,
@@ -209,16 +207,49 @@ async def add(
     async with services.store.read() as tx:
         task = await tasks.get(tx, task_id)
         ahead = 0 if task is None else await tasks.ahead(tx, task)
+        told = await tasks.last_told(tx, task_id)
     if task is None:
         return Reply(f"Task {rendering.code(task_id)} was queued.", {"id": task_id, "state": "queued"})
-    return Reply(_queued(services, task, ahead), task_words.data(task, services.timestamp, services.redact))
+    said = _queued(services, task, ahead, told)
+    if task.urgency != wanted:
+        said += (
+            f" You asked for the urgency {wanted}; what an agent of your role asks for is {task.urgency} at most, so "
+            f"it is {task.urgency}. If it cannot wait, ask your operator, who can say that it is {wanted}."
+        )
+    return Reply(said, task_words.data(task, services.timestamp, services.redact))
+
+
+async def _urgency_of_agent(ctx: Context, wanted: Urgency) -> Urgency:
+    """How urgent a task is that an agent asks for."""
+    async with ctx.services.store.read() as tx:
+        row = await agents.get(tx, ctx.identity.removeprefix(AGENT))
+    library = await asyncio.to_thread(roles.library, ctx.services.paths.roles)
+    return mandate.urgency(row.role if row is not None else "", wanted, library)
+
+
+async def _check_room(tx: AsyncConnection, ctx: Context) -> None:
+    """Refuse one more than whoever asks may have in the queue.
+
+    Raises:
+        UserError: it is one more.
+    """
+    who = "agent" if ctx.identity.startswith(AGENT) else "person"
+    most = getattr(ctx.services.settings.dispatch.queued, who)
+    own = await tasks.queued_of(tx, ctx.identity)
+    if own < most:
+        return
+    raise UserError(
+        f"You have {own:,} tasks in the queue, and {most:,} are allowed (dispatch.queued.{who} in muster.yaml). This "
+        f"one was not queued. Wait until some begin, or take back what is not wanted any more: {command_line('tasks')} "
+        f"lists them, {command_line('task cancel ID')} drops one."
+    )
 
 
 #: Why a task waits that nobody has looked at yet, because it is new or others are before it.
 IN_LINE = "in line"
 
 
-def _queued(services: Services, task: Task, ahead: int) -> str:
+def _queued(services: Services, task: Task, ahead: int, told: Step | None) -> str:
     name = rendering.code(task.id)
     if task.state != "queued":
         words = {"done": "is done", "failed": f"is refused: {task.summary}"}.get(task.state, f"goes to {task.assigned}")
@@ -228,11 +259,10 @@ def _queued(services: Services, task: Task, ahead: int) -> str:
         return f"{said} {ahead} of yours {'is' if ahead == 1 else 'are'} before it."
     if task.reason:
         said += f" {task.reason}"
-    if task.look_at is not None and task.why in ("pace", "limit", "unknown", "price"):
-        zone = services.settings.timezone
-        said += f" It runs about {task_words.moment(task.look_at, services.clock(), zone)} ({zone})."
-        said += f" {command_line('budget authorize')} lets an admin spend faster."
-    return said
+    wait = task_waits.wait_of(task, told)
+    if wait is not None and wait.why in SPENDING:
+        said += f" {task_words.when(wait, services.clock(), services.settings.timezone)}"
+    return said.rstrip()
 
 
 def _tokens(text: str) -> float:

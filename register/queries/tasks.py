@@ -321,9 +321,9 @@ async def ahead(tx: AsyncConnection, task: Task) -> int:
     return int(await tx.scalar(select(func.count()).select_from(tasks).where(*where)) or 0)
 
 
-async def open_of(tx: AsyncConnection, operator: str) -> int:
-    """How many tasks that this one asked for are not over."""
-    where = (tasks.c.operator == operator, tasks.c.state.in_(OPEN))
+async def queued_of(tx: AsyncConnection, operator: str) -> int:
+    """How many tasks that this one asked for wait; words to agents are none."""
+    where = (tasks.c.operator == operator, tasks.c.state == "queued", tasks.c.kind != "turn")
     return int(await tx.scalar(select(func.count()).select_from(tasks).where(*where)) or 0)
 
 
