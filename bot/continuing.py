@@ -9,33 +9,36 @@ continuation's own; so however often that is tried, it is said once.
 from __future__ import annotations
 
 import hashlib
+import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from bot import rendering
+from bot import moments, next_room, rendering
 from bot.closing import closed_by_people
 from bot.commands.lines import command_line
 from bot.pacing.snapshot import is_of_family
 from bot.runaway import is_paused
-from bot.session_start import drawn_on, snapshot_of
-from budget.pacing import Cost, Waits, decide
+from bot.session_start import snapshot_of
+from bot.task_words import ways
+from egress.entries import PACE
 from fleet.attempts import task_of
 from fleet.drift import ENDED
-from fleet.errors import FleetError
 from fleet.revival import asked_for
 from register.crashpoints import declare
-from register.queries import account_leases, agents, continuations, ledger, tasks
+from register.queries import agents, continuations, ledger, tasks
 from register.queries.continuations import Continuation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.pacing.snapshot import Snapshot
     from bot.services import Services
+    from budget.pacing import Waits
     from egress.entries import Action, Entry
     from register.queries.agents import AgentRow
     from register.queries.ledger import QuotaRow
@@ -55,6 +58,12 @@ _NOT_STOPPED_S = 120.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 600.0, 6 * 3_600.0
 #: Who was told to go on and stopped again within so long is told after longer and longer, seconds.
 _SAME_TROUBLE_S = 2 * LONGEST_PAUSE_S
+#: Who was told to go on within so long before it was stopped at its pace is not told again at once, seconds.
+_LATELY_S = 3_600.0
+#: Times that differ by less than this are the same, seconds.
+_SAME_S = 60.0
+#: So is written down how often it was looked, once it was told when it goes on.
+_LOOKED = re.compile(r"looked ([0-9]{1,9}) times")
 #: Windows that the provider says are rejected have this word in their status (docs of both providers).
 _REJECTED = "rejected"
 
@@ -72,7 +81,10 @@ class Continuing:
     async def met_limit(self, tx: AsyncConnection, row: AgentRow, key: str, action: Action) -> None:
         """An agent met a limit of ours; in the transaction that copies the egress's word of it."""
         scope = str(action.detail.get("scope") or "")
-        await self._met(tx, row, cause=f"{key}/{row.name}", scope=scope, at=action.at)
+        ahead = action.detail.get("why") == PACE
+        opens = action.detail.get("opens_at") if ahead else None
+        resume_at = float(opens) if isinstance(opens, int | float) and math.isfinite(opens) else None
+        await self._met(tx, row, cause=f"{key}/{row.name}", scope=scope, at=action.at, resume_at=resume_at, ahead=ahead)
 
     async def met_provider(self, tx: AsyncConnection, entries: Iterable[Entry]) -> None:
         """A provider turned requests away; in the transaction that copies them, after what it said of its windows."""
@@ -97,7 +109,15 @@ class Continuing:
             await self._met(tx, row, cause=f"{entry.id}/429", scope=scope, at=entry.ended_at, resume_at=window.reset_at)
 
     async def _met(
-        self, tx: AsyncConnection, row: AgentRow, *, cause: str, scope: str, at: float, resume_at: float | None = None
+        self,
+        tx: AsyncConnection,
+        row: AgentRow,
+        *,
+        cause: str,
+        scope: str,
+        at: float,
+        resume_at: float | None = None,
+        ahead: bool = False,
     ) -> None:
         if row.started_at is not None and at < row.started_at:
             return
@@ -119,6 +139,7 @@ class Continuing:
             stopped_at=at,
             resume_at=resume_at,
             state="waiting",
+            detail=continuations.AHEAD if ahead else None,
         )
         await continuations.add(tx, new)
 
@@ -153,6 +174,9 @@ class Continuing:
             return
         if row is None or self._is_busy(row):
             return
+        if each.is_ahead:
+            await self._keep_pace(row, each, snapshot, held=held)
+            return
         at = each.resume_at
         if at is None:
             if _is_for_good(snapshot, each.scope):
@@ -168,10 +192,8 @@ class Continuing:
         if later is not None:
             pause = _pause(_tries(each))
             await self._wait(row, each, max(later, now + pause) if later <= now else later, tries=_tries(each) + 1)
-        elif not held and not now < self._next <= now + self.services.settings.pacing.stagger:
-            # Further away than that it is by a clock that was set back since.
-            self._next = now + self.services.settings.pacing.stagger
-            await self._go_on(row, each)
+        elif not held:
+            await self._take_turn(row, each)
 
     def _is_busy(self, row: AgentRow) -> bool:
         """Whether it is in a turn, or about to end or to begin: what it met may not have stopped it."""
@@ -219,66 +241,93 @@ class Continuing:
         self, tx: AsyncConnection, row: AgentRow, snapshot: Snapshot, *, scope: str | None = None
     ) -> float | None:
         """When there is room for it, or `now` where there is none and nobody knows; None: there is room now."""
-        provider, account = await drawn_on(self.services, row, await account_leases.of_agent(tx, row.name))
-        standings = snapshot.for_draw(
-            agent=row.name,
-            role=row.role,
-            runtime=row.runtime,
-            model=row.model,
-            profiles=self._profiles(row),
-            provider=provider,
-            account=account,
-        )
-        if scope is not None:
-            closed = [
-                each.window.resets_at
-                for each in standings
-                if each.window.scope == scope
-                and each.window.known_use is not None
-                and each.window.known_use >= each.window.known_limit
-            ]
-            known = [at for at in closed if at is not None]
-            if known:
-                return max(known)
-        decision = decide(standings, Cost(tokens=0.0, usd=0.0), "normal", snapshot.now, snapshot.policy)
-        if not isinstance(decision, Waits) or decision.why in ("unknown", "price"):
-            return None
-        return decision.at if decision.at is not None else snapshot.now
+        standings = await next_room.windows_of(self.services, tx, row, snapshot)
+        if scope is not None and (until := next_room.spent_until(standings, scope)) is not None:
+            return until
+        waits = next_room.in_the_way(standings, snapshot)
+        return None if waits is None else waits.at if waits.at is not None else snapshot.now
 
-    def _profiles(self, row: AgentRow) -> Sequence[str]:
-        try:
-            lineage: Sequence[str] = self.services.planner.profile(row.sandbox).lineage
-        except FleetError:  # muster.yaml has it no more
-            return ()
-        return lineage
+    # --- ahead of its pace --------------------------------------------------------------------------------------
+
+    async def _keep_pace(self, row: AgentRow, each: Continuation, snapshot: Snapshot, *, held: bool) -> None:
+        """See to one that was ahead of its pace: it goes on once a turn may begin, be it by leave."""
+        now = self.services.clock()
+        async with self.services.store.read() as tx:
+            standings = await next_room.windows_of(self.services, tx, row, snapshot)
+            told = await continuations.told_since(tx, each.agent, each.stopped_at - _LATELY_S)
+        # Who was told so only just, and was stopped all the same, does not try on and on.
+        earliest = each.stopped_at + _pause(told - 1) if told else 0.0
+        waits = await next_room.of_a_turn(self.services, row, standings, snapshot)
+        if waits is None and now >= earliest:
+            if not held:
+                await self._take_turn(row, each)
+            return
+        at = max(earliest, now if waits is None or waits.at is None else waits.at)
+        if at <= now:
+            at = each.resume_at if each.resume_at is not None and each.resume_at > now else now + FIRST_PAUSE_S
+        known = _tells(each) and each.resume_at is not None and abs(at - each.resume_at) < _SAME_S
+        if not known:
+            await self._wait(row, each, at, tries=_tries(each) + 1 if _tells(each) else None, waits=waits)
+
+    async def _take_turn(self, row: AgentRow, each: Continuation) -> None:
+        """Have it go on, one after the other."""
+        now, stagger = self.services.clock(), self.services.settings.pacing.stagger
+        if now < self._next <= now + stagger:
+            # Further away than that it is by a clock that was set back since.
+            return
+        self._next = now + stagger
+        if each.is_ahead and self.services.pace is not None:
+            # The egress is to know what room there is before the agent asks for it.
+            await self.services.pace.redraw()
+            await self.services.pace.push()
+        await self._go_on(row, each)
 
     # --- acting -------------------------------------------------------------------------------------------------
 
-    async def _wait(self, row: AgentRow, each: Continuation, at: float, *, tries: int | None = None) -> None:
+    async def _wait(
+        self,
+        row: AgentRow,
+        each: Continuation,
+        at: float,
+        *,
+        tries: int | None = None,
+        waits: Waits | None = None,
+    ) -> None:
         """Write down when it goes on, and tell, once."""
         teller = self.services.agents.teller
         key = f"go-on/{each.id}"
-        if each.resume_at == at and each.detail is not None and tries is None:
+        if each.resume_at == at and each.detail is not None and tries is None and not each.is_ahead:
             return
         detail = f"looked {tries if tries is not None else _tries(each)} times"
+        if each.is_ahead:
+            detail = f"{continuations.AHEAD}, {detail}"
         async with self.services.store.write(WAITS) as tx:
             if not await continuations.change(tx, each.id, resume_at=at, detail=detail):
                 return
             if tries is None:
                 scope = f" ({rendering.code(rendering.one_line(each.scope, 80))})" if each.scope else ""
                 keep = command_line(f"stop {row.name}")
+                zone = self.services.settings.timezone
+                when, leave = f"{teller.time_of_day(at)}", ""
+                stopped = "stopped at a limit"
+                if each.is_ahead:
+                    stopped = "is ahead of its pace, as far as work under way may be"
+                    when = f"{moments.shown(at, zone, self.services.clock())} ({zone.key})"
+                    leave = f" An admin lets it go on now by {ways(waits.leave)}." if waits and waits.leave else ""
                 await teller.note(
                     tx,
                     row,
                     key,
-                    f"⏸ It stopped at a limit{scope}. It goes on by itself at about {teller.time_of_day(at)}, unless "
-                    f"somebody talks to it before; {keep} keeps it from that.",
+                    f"⏸ It {stopped}{scope}. It goes on by itself at about {when}, unless somebody talks to it before; "
+                    f"{keep} keeps it from that.{leave}",
                 )
         self.services.delivery.wake()
 
     async def _go_on(self, row: AgentRow, each: Continuation) -> None:
         scope = f" ({each.scope})" if each.scope else ""
-        text = f"The limit that stopped you is over{scope}. Go on where you stopped."
+        over = "There is room at your pace again" if each.is_ahead else "The limit that stopped you is over"
+        text = f"{over}{scope}. Go on where you stopped."
+        said = "There is room at its pace again" if each.is_ahead else "The limit is over"
         agents_ = self.services.agents
         async with self.services.store.write(GOES_ON) as tx:
             now_row = await agents.get(tx, row.name)
@@ -292,7 +341,7 @@ class Continuing:
                 await agents_.wishes.resume(tx, now_row, run_id=f"continue-{each.id}", by=MUSTER)
             if in_turn:
                 await agents_.send(tx, now_row, text, message_id=f"go-on-{each.id}", by=MUSTER)
-            await agents_.teller.note(tx, now_row, f"go-on/{each.id}/now", "▶ The limit is over: it goes on.")
+            await agents_.teller.note(tx, now_row, f"go-on/{each.id}/now", f"▶ {said}: it goes on.")
         log.info("agent.goes_on", agent=row.name, continuation=each.id, scope=each.scope)
         agents_.look_again(row.name)
         agents_.bring_mail(row.name)
@@ -328,9 +377,14 @@ def _is_for_good(snapshot: Snapshot, scope: str) -> bool:
     return bool(met) and any(each.resets_at is None and each.length is None for each in met)
 
 
+def _tells(each: Continuation) -> bool:
+    """Whether it was told when it goes on."""
+    return _LOOKED.search(each.detail or "") is not None
+
+
 def _tries(each: Continuation) -> int:
-    word = (each.detail or "").removeprefix("looked ").removesuffix(" times")
-    return int(word) if word.isdigit() else 0
+    found = _LOOKED.search(each.detail or "")
+    return 0 if found is None else int(found[1])
 
 
 def _pause(tries: int) -> float:

@@ -1,4 +1,4 @@
-"""Whether a task's turn failed because of a limit, and when the task is looked at again then.
+"""Whether a task's turn failed because of a limit or the pace, and when the task is looked at again then.
 
 To meet a limit is no attempt of its own: the task goes back into the queue, where the pace says until when it waits.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from budget.admission import AHEAD
 from register.queries import continuations
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ async def again_at(tx: AsyncConnection, task: Task, why: str, now: float) -> flo
         for each in await continuations.waiting(tx, agent=task.assigned)
         if each.stopped_at >= begun and not each.scope.startswith("launch:")
     ]
-    if not met and BEGINS_ANEW not in why:
+    if not met and BEGINS_ANEW not in why and AHEAD not in why:
         return None
     pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (task.attempt - 1))
     return max([now + pause, *(each.resume_at or 0.0 for each in met)])

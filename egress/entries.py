@@ -15,6 +15,8 @@ Ended: TypeAlias = Literal["completed", "client_gone", "upstream_gone", "cut", "
 
 #: The result of a refusal that waiting ends.
 FOR_NOW: Final = "refused for now"
+#: What a refusal's detail says was in the way where it is the pace, and no limit (budget.admission.Why).
+PACE: Final = "pace"
 #: The ids of denials by commands that end an agent begin so; what they do to it (freeze, kill) stands behind it.
 ENDING: Final = "ending/"
 

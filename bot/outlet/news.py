@@ -76,7 +76,8 @@ class News:
                 await self.services.agents.wishes.stop(tx, row, now=True)
                 await agents.change(tx, row.name, keep_session=False)
         if telling.is_of_the_gate(action):
-            if action.detail.get("scope") is not None and action.result != FOR_NOW:
+            # Who is ahead of its pace may be asked to come again shortly, and be told so until its client gives up.
+            if action.detail.get("scope") is not None and (action.result != FOR_NOW or telling.is_of_the_pace(action)):
                 await self._met_limit(tx, row, key, action)
             self._hold(action, row)
             return

@@ -14,7 +14,7 @@ from bot import rendering
 from bot.commands.lines import command_line, from_shell
 from bot.commands.table import TABLE
 from bot.outlet import attempts
-from egress.entries import FOR_NOW
+from egress.entries import FOR_NOW, PACE
 from fleet.sandbox.profiles import BUILT_IN
 
 if TYPE_CHECKING:
@@ -41,11 +41,15 @@ _CLOSED = {
     ),
 }
 
+#: No word of the egress's: a refusal that passes as the pace goes on.
+PACED = "paced"
+
 _DONE = {
     "cutoff": "🔌 Its way out is closed",
     "freeze": "❄️ It is frozen",
     "kill": "⛔ It is killed, and its conversation given up",
     "refused": "🔴 A request was refused",
+    PACED: "⏳ A request was refused, for now",
     "route-refused": "🚧 It wanted to reach a host that it may not",
 }
 
@@ -75,7 +79,8 @@ def told(action: Action, *, profile: str | None = None) -> str | None:
     if action.action == "refused" and action.result == FOR_NOW:
         # Its client waits and asks again by itself; the audit has it.
         return None
-    return f"{_DONE[action.action]}: {_cause(action, 500)}{_way_out(action, profile)}"
+    done = _DONE[PACED if is_of_the_pace(action) else action.action]
+    return f"{done}: {_cause(action, 500)}{_way_out(action, profile)}"
 
 
 def is_attempt(action: Action) -> bool:
@@ -89,6 +94,11 @@ def is_attempt(action: Action) -> bool:
 def is_of_the_gate(action: Action) -> bool:
     """Whether a request was refused by a budget, a cut-off, the emergency stop, or for want of an account."""
     return action.by == EGRESS and action.action == attempts.REFUSED and "scope" in action.detail
+
+
+def is_of_the_pace(action: Action) -> bool:
+    """Whether a request was refused because more is used than may be by now, though the limit is not."""
+    return action.by == EGRESS and action.action == attempts.REFUSED and action.detail.get("why") == PACE
 
 
 def quotes(text: str, action: Action) -> bool:
@@ -131,6 +141,8 @@ def _way_out(action: Action, profile: str | None) -> str:
             return " What its sandbox profile lists under `routes` in muster.yaml is what it may reach."
         case "refused" if is_attempt(action):
             return next((f" {opens}" for ending, opens in _CLOSED.items() if action.cause.endswith(ending)), "")
+        case "refused" if is_of_the_pace(action):
+            return f" {command_line('pace')} shows how far ahead it is."
         case "refused" if action.detail.get("scope") is not None:
             return f" {command_line('budget')} shows what is left."
         case "refused" if action.cause.startswith("The egress knows no account"):

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+#: So begins the detail of one that was stopped at its pace, and by no limit.
+AHEAD = "ahead of its pace"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Continuation:
@@ -30,6 +33,11 @@ class Continuation:
     #: waiting, done or dropped
     state: str
     detail: str | None = None
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether the pace stopped it, so that leave lets it go on."""
+        return (self.detail or "").startswith(AHEAD)
 
     @classmethod
     def from_row(cls, row: Row[Any]) -> Continuation:
