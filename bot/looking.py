@@ -92,7 +92,7 @@ def _at_limit(stopped: Continuation, now: float) -> str:
     scope = f" ({rendering.one_line(stopped.scope, 40)})" if stopped.scope else ""
     later = stopped.resume_at is not None and stopped.resume_at > now
     when = f"in {rendering.span(stopped.resume_at - now)}" if later and stopped.resume_at is not None else "soon"
-    return f"{'ahead of its pace' if stopped.is_ahead else 'at a limit'}, goes on {when}{scope}"
+    return f"{'ahead' if stopped.is_ahead else 'at a limit'}, goes on {when}{scope}"
 
 
 def _held_back(count: int, look_at: float | None, now: float) -> str:

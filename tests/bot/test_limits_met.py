@@ -44,6 +44,8 @@ async def test_it_is_looked_at_after_longer_and_longer_and_not_for_ever(register
                 return await again_at(tx, mine, why, NOW)
 
             assert [await again(number) for number in (1, 2, 3)] == [NOW + FIRST_PAUSE_S * each for each in (1, 2, 4)]
+            ahead = "The shared budget of host is ahead of its pace, further than work under way may be: 9 used."
+            assert await again(1, ahead) == NOW + FIRST_PAUSE_S
             assert await again(MOST_MET + 1) is None, "whoever meets limits again and again uses up retries"
             assert await again(1, "the model said no") is None
             limit = Continuation(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +19,7 @@ from egress.server import running
 from egress.settings import AccountSettings, EgressSettings, PaceSettings
 from tests.egress.gates import allowance, asked, completed, heard, house, pool, registration
 from tests.egress.ledgers import Clock
+from tests.egress.plane import anthropic, chat, events, plane, responses
 from tests.egress.test_gate import refusal
 
 if TYPE_CHECKING:
@@ -271,3 +273,60 @@ async def test_an_egress_that_comes_back_holds_it_while_nobody_else_is_there(sho
                 with pytest.raises(Refused, match="is ahead of its pace"):
                     await egress.gate.admit(asked())
         clock.now = start
+
+
+async def test_clients_are_told_in_the_way_that_ends_their_turn_or_has_them_come_again(short_home: Path) -> None:
+    now = time.time()
+    limit = pool(1_000_000, window="300d")
+
+    def paced(amount: float, rise: float) -> PaceSettings:
+        until = now + (1_000_000 - amount) / rise
+        return pace(Clock(now), amount, 1_000_000, until_at=until)
+
+    async with plane(short_home) as made:
+        key = f"file:{short_home / 'key'}"
+        url = made.provider.url
+        main = AccountSettings(name="main", provider="anthropic", upstream=url, credential=key)
+        other = AccountSettings(name="other", provider="openai", upstream=url, credential=key)
+        plain = EgressSettings(host="here", accounts=(main, other), limits=(limit,))
+        agent = await made.agent()
+
+        async def ask(path: str, body: dict[str, Any]) -> tuple[int, str, str | None]:
+            async with agent.post(path, json=body) as response:
+                return response.status, await response.text(), response.headers.get("Retry-After")
+
+        await made.egress.configure(plain.model_copy(update={"paces": (paced(1, 0.01),)}))
+        async with agent.post("anthropic/v1/messages", json=anthropic("[[stream: 400 word]]", stream=True)) as streamed:
+            assert events(await streamed.read())[-1]["type"] == "message_stop", "nothing is cut for it"
+        await made.entries(1)
+        for path, body, status in (
+            ("anthropic/v1/messages", anthropic(), 403),
+            ("openai/v1/responses", responses(), 400),
+            ("openai/v1/chat/completions", chat(), 403),
+        ):
+            found, text, after = await ask(path, body)
+            assert (found, after) == (status, None), path
+            assert "is ahead of its pace" in text
+        # A tunnel, or what uses nothing, is not closed.
+        async with agent.get("anthropic/v1/models") as listed:
+            assert listed.status == 200
+        used = made.egress.gate.standing()["limits"][0]["used"]
+        soon = paced(used - 50, 1.0)
+        await made.egress.configure(plain.model_copy(update={"paces": (soon,)}))
+        found, text, after = await ask("anthropic/v1/messages", anthropic())
+        assert found == 429
+        assert 0 < int(after or 0) <= 60
+        await made.egress.configure(plain)
+        assert (await ask("anthropic/v1/messages", anthropic()))[0] == 200
+
+
+async def test_of_a_limit_it_is_written_down_too_what_was_in_the_way_and_until_when(tmp_path: Path) -> None:
+    clock = Clock()
+    async with house(tmp_path, pool(400, window="5h", policy="freeze"), clock=clock) as home:
+        await use_up(home)
+        await home.gate.close()
+        ends = home.limit()["reset_at"]
+        expected = {"scope": "host", "why": "spent", "unit": "tokens", "window": "5h", "opens_at": ends}
+        for action in await home.actions():
+            assert action.detail.items() >= expected.items(), action.action
+        assert {action.action for action in await home.actions()} == {"limit", "freeze", "refused"}

@@ -26,6 +26,18 @@ def test_a_refusal_is_told_with_what_opens_it_and_one_that_passes_by_itself_is_n
     assert "what is left" not in (telling.told(stopped) or "what is left")
 
 
+def test_who_is_ahead_of_its_pace_is_told_so_with_what_lets_it_go_on() -> None:
+    cause = (
+        "The shared budget of host is ahead of its pace. Opened before that by `muster budget authorize host AMOUNT`."
+    )
+    ahead = dataclasses.replace(REFUSED, cause=cause, detail={"scope": "host", "why": "pace"})
+    said = written(telling.told(ahead) or "", "!")
+    assert said.startswith("⏳ A request was refused, for now: The shared budget of host is ahead of its pace.")
+    assert "budget authorize host AMOUNT`" in said
+    assert said.endswith(" `!pace` shows how far ahead it is.")
+    assert telling.told(dataclasses.replace(ahead, result=FOR_NOW)) is None
+
+
 def tried(number: int, cause: str, *, action: str = "route-refused", at: float = 0.0, attempts: int = 0) -> Action:
     detail = {"attempts": attempts} if attempts else {}
     return Action(

@@ -1,0 +1,109 @@
+"""An agent whose turn goes on and on is held a day ahead of its pace, and goes on when it may, or by leave."""
+
+from __future__ import annotations
+
+import re
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bot.outlet.inside import InsideEgress
+from tests.bot.house import house
+from tests.bot.test_tasks import id_in, task_of
+from tests.bot.test_week import MemoryRoom
+from tests.bot.week import BEGINNING, HOUR, FakeClock, Week, clocked_hosts
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tests.bot.house import House
+
+pytestmark = pytest.mark.slow
+
+#: A million a day, and in one turn ten requests of a third of that.
+SETTINGS = """\
+timezone: Europe/Vienna
+budgets: {host: {tokens: 7M, window: 7d}}
+pacing: {stagger: 1s}
+dispatch: {start_agents: false}
+agents: {runtime: sim, sandbox: none, heartbeat: 1s, freshness: 30d}
+"""
+EACH, REQUESTS = 300_000, 10
+LONG = f"[[cache: 0 {EACH}]][[tool: mcp__muster__ps {{}}]]" * REQUESTS + "[[say: all done]]"
+
+
+@asynccontextmanager
+async def at_work(folder: Path) -> AsyncIterator[tuple[House, Week]]:
+    """An agent, on the morning of the first day of a week."""
+    folder.mkdir(exist_ok=True)
+    clock = FakeClock(folder / "clock", BEGINNING + 8 * HOUR)
+    with clocked_hosts(clock):
+        async with house(folder / "home", settings=SETTINGS, clock=clock) as home, home.open() as orchestrator:
+            assert isinstance(home.egress, InsideEgress)
+            await home.launch("coder0")
+            yield home, Week(orchestrator, MemoryRoom(home), clock, home.egress, home.models)
+
+
+def answered(home: House) -> int:
+    return sum(entry.status == 200 for entry in home.models.ledger.entries)
+
+
+async def test_one_that_is_ahead_is_held_and_told_once_and_goes_on_when_an_admin_lets_it(tmp_path: Path) -> None:
+    async with at_work(tmp_path) as (home, week):
+        thread = await home.thread("coder0")
+        home.say(LONG, thread)
+        failed = await home.heard(thread, "is ahead of its pace, further than work under way may be")
+        assert "1,5" in failed
+        await week.quiet()
+        assert answered(home) == 5
+        for _ in range(3):
+            await week.orchestrator.services.continuing.look()
+            await week.quiet()
+        told = [text for text in home.chat.texts(thread) if "ahead of its pace" in text]
+        assert len(told) == 2, "why the turn ended, and when it goes on"
+        assert "It goes on by itself at about Fri 18 Jun 00:00 (Europe/Vienna)" in told[-1]
+        assert "ahead, goes on in 16 h" in await home.ask("!ps")
+        leave = re.search(r"`(!budget authorize host [0-9]+ --for 1h)`", told[-1])
+        assert leave is not None, told[-1]
+        assert "faster than its pace" in await home.ask(leave[1])
+        await week.orchestrator.services.continuing.look()
+        await home.heard(thread, "▶ There is room at its pace again: it goes on.")
+        await week.quiet()
+        assert answered(home) > 5
+        assert week.egress.egress is not None
+        actions = await week.egress.egress.ledger.actions_after(0, 100)
+        assert {action.action for action in actions} == {"refused"}, "nothing was cut for it, and nobody frozen"
+
+
+async def test_by_itself_it_goes_on_when_its_line_is_drawn_anew_and_is_not_refused_at_once(tmp_path: Path) -> None:
+    async with at_work(tmp_path) as (home, week):
+        thread = await home.thread("coder0")
+        home.say(LONG, thread)
+        await home.heard(thread, "⏸ It is ahead of its pace")
+        await week.advance_to(0, 23.9)
+        assert answered(home) == 5
+        await week.advance_to(1, 0.1)
+        await home.heard(thread, "▶ There is room at its pace again: it goes on.")
+        await week.quiet()
+        assert answered(home) > 5
+        assert sum(entry.status != 200 for entry in home.models.ledger.entries) == 0
+        assert sum("ahead of its pace" in text for text in home.chat.texts(thread)) == 2
+
+
+async def test_a_task_that_is_ahead_is_in_the_queue_again_and_uses_up_no_attempt(tmp_path: Path) -> None:
+    async with at_work(tmp_path) as (home, week):
+        thread = await home.thread("coder0")
+        name = id_in(await home.ask(f"!task add '{LONG}' --agent coder0 --retries 0 --estimate 100k"))
+        assert "is in the queue until that is over" in await home.heard(thread, "met a limit, and")
+        found = await task_of(home, name)
+        assert (found.state, found.retries) == ("queued", 0)
+        await week.quiet()
+        assert answered(home) == 5
+        await week.advance_to(0, 23.9)
+        assert answered(home) == 5, "it is held until its line has come there"
+        await week.advance_to(1, 0.1)
+        assert answered(home) > 5
+        found = await task_of(home, name)
+        assert (found.state, found.retries, found.attempt) == ("queued", 0, 2)
