@@ -361,6 +361,16 @@ async def keep_deficits(tx: AsyncConnection, values: Mapping[str, float], *, now
         await tx.execute(put.on_conflict_do_update(index_elements=["flow"], set_=new), rows)
 
 
+async def given(tx: AsyncConnection, ids: Iterable[str]) -> dict[str, tuple[str | None, int]]:
+    """Of each of these tasks the agent that has it, or had it last, and how often it was given to one."""
+    wanted, found = sorted(set(ids)), {}
+    for begin in range(0, len(wanted), _IDS_AT_ONCE):
+        part = tasks.c.id.in_(wanted[begin : begin + _IDS_AT_ONCE])
+        for row in await tx.execute(select(tasks.c.id, tasks.c.assigned, tasks.c.attempt).where(part)):
+            found[row[0]] = (row[1], int(row[2]))
+    return found
+
+
 async def ended_counts(tx: AsyncConnection, *, since: float) -> dict[str, int]:
     """How many tasks ended since then, by the state in which they did."""
     where = (tasks.c.state.in_(ENDED), tasks.c.ended_at >= since)
