@@ -154,7 +154,7 @@ class Reports:
         if jobs is None:
             return
         wanted = {f"report {each.kind}": each for each in planned if each.on and each.cron is not None}
-        for name in self._arranged.keys() - wanted.keys():
+        for name in {f"report {kind}" for kind in KINDS} - wanted.keys():
             jobs.drop(name)
         for name, each in wanted.items():
             if each.cron is not None and self._arranged.get(name) != each.fingerprint:
