@@ -143,3 +143,29 @@ def test_a_large_task_of_an_agent_takes_half_of_the_pace_at_most() -> None:
     assert persons.beside < 0.3 * LIMIT
     # Of two windows.
     assert greedy.beside > LIMIT
+
+
+def test_what_is_asked_for_early_begins_long_before_the_end() -> None:
+    found = play(30 * DAY, 0.15, seed=5, at=0.0)
+    assert found.begun_at is not None
+    # By the line of a day alone it would fit six days before the end.
+    assert found.begun_at < BEGINS + 17 * DAY
+
+
+def test_what_is_asked_for_late_does_not_stop_others_to_save_what_little_is_left() -> None:
+    found = play(30 * DAY, 0.45, seed=6, at=0.5)
+    assert found.begun_at is not None
+    # In the window after: in this one others have half of the pace.
+    assert found.begun_at > BEGINS + 31 * DAY
+    assert found.beside > 0.2 * LIMIT
+    assert found.longest < 3 * DAY
+
+
+def test_nobody_else_stands_still_for_what_an_agent_says_is_large() -> None:
+    persons = play(30 * DAY, 0.12, seed=7, at=0.0)
+    agents = play(30 * DAY, 0.12, seed=7, at=0.0, by="agent:coder1")
+    assert persons.begun_at is not None
+    assert agents.begun_at is not None
+    # In the last day before it begins all others wait for a person's.
+    assert agents.begun_at > persons.begun_at
+    assert agents.beside > persons.beside
