@@ -222,6 +222,8 @@ def whole(task: Task, steps: Sequence[Step], behind: int, now: float, zone: tzin
         lines.append(f"- behind {behind} more of the same lane")
     if task.deadline is not None:
         lines.append(f"- deadline: {moment(task.deadline, now, zone)}")
+    if task.charged_to is not None:
+        lines.append(f"- counts for {rendering.one_line(task.charged_to, 60)} where turns are taken")
     if task.parent is not None:
         lines.append(f"- part of {rendering.code(task.parent)}")
     lines.append(f"- {costs(task)}")

@@ -139,7 +139,7 @@ def _pick(
     for head, step in free:
         first.setdefault(head.flow, (head, step))
     ready = [
-        Share(operator=head.operator, role=head.flow[1], cost=_charge(head, step, view))
+        Share(operator=head.flow[0], role=head.flow[1], cost=_charge(head, step, view))
         for head, step in first.values()
     ]
     waiting = {wait.task for wait in held}
@@ -149,7 +149,7 @@ def _pick(
     if isinstance(step, Start):
         return step
     others = len(ready) - 1
-    turn = f"it is the turn of {head.operator}" if others else "nothing else could begin"
+    turn = f"it is the turn of {head.flow[0]}" if others else "nothing else could begin"
     return replace(step, deficits=deficits, why=f"{step.why}; {turn}")
 
 

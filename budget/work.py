@@ -52,13 +52,15 @@ class Head:
     deadline: float | None = None
     not_before: float | None = None
     """It failed, and is not tried again before."""
+    charged_to: str | None = None
+    """For whom it counts where turns are taken; None: for the operator."""
     prefers: str | None = None
     """The agent that has the best reason to have it, as one that did its parent; no other waits for it."""
 
     @property
     def flow(self) -> tuple[str, str]:
-        """The flow that it is served from: operator and role."""
-        return self.operator, self.role or (f"agent:{self.agent}" if self.agent else "")
+        """The flow that it is served from: whom it counts for, and role."""
+        return self.charged_to or self.operator, self.role or (f"agent:{self.agent}" if self.agent else "")
 
     def waited(self, now: float) -> float:
         return max(0.0, now - self.created_at)

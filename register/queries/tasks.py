@@ -44,6 +44,8 @@ class Task:
     urgency: str = "normal"
     lane: str
     operator: str
+    #: For whom it counts where turns are taken; None: for the operator.
+    charged_to: str | None = None
     deadline: float | None = None
     estimate: float | None = None
     parent: str | None = None
@@ -206,7 +208,8 @@ async def lane_heads(tx: AsyncConnection, *, limit: int = 1000) -> list[Task]:
         .scalar_subquery()
     )
     heads = select(oldest.label("seq")).where(lanes.c.lane.is_not(None)).cte("heads")
-    place = func.row_number().over(partition_by=tasks.c.operator, order_by=tasks.c.seq)
+    payer = func.coalesce(tasks.c.charged_to, tasks.c.operator)
+    place = func.row_number().over(partition_by=payer, order_by=tasks.c.seq)
     found = select(tasks).join(heads, tasks.c.seq == heads.c.seq).order_by(place, tasks.c.seq).limit(limit)
     return sorted((Task.from_row(row) for row in await tx.execute(found)), key=lambda task: task.seq)
 
