@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bot.errors import UserError
 from bot.replies import answer_key
 from bot.saying import Place
-from connectors import inbox, outbox
+from connectors import outbox
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -43,8 +43,7 @@ class Confirmations:
         inbound = arrival.inbound
 
         async def finish(tx: AsyncConnection, outcome: Outcome) -> None:
-            await self.replies.outcome(tx, inbound, outcome)
-            await inbox.finish(tx, arrival.seq, self.services.clock(), detail=outcome.state)
+            await self.replies.finish(tx, arrival, outcome)
 
         try:
             if confirmed:

@@ -112,8 +112,7 @@ class Conversations:
         run_id = derived_id("c", inbound)
 
         async def finish(tx: AsyncConnection, outcome: Outcome) -> None:
-            await self.replies.outcome(tx, inbound, outcome)
-            await inbox.finish(tx, arrival.seq, self.services.clock(), detail=outcome.state)
+            await self.replies.finish(tx, arrival, outcome)
 
         confirmation = chat.confirmation(said.line)
         if confirmation is not None:

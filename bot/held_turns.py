@@ -57,7 +57,8 @@ async def held(services: Services, row: AgentRow) -> Hold | None:
         if not before:
             return None
         raise
-    found = decide(standings, cost, "normal", snapshot.now, snapshot.policy)
+    saves_from = snapshot.now + services.dispatcher.policy().aging_s
+    found = decide(standings, cost, "normal", snapshot.now, snapshot.policy, saves_from=saves_from)
     if isinstance(found, Waits) and found.why in ("pace", "limit") and found.at is not None:
         return Hold(wait=Wait.of(found), cost=cost)
     if before:

@@ -9,9 +9,9 @@ from bot import approvals as answering
 from bot.choices import by_mark
 from bot.commands.table import OPERATOR, Permission
 from bot.errors import UserError
+from bot.permission_requests import QUESTION
 from bot.questions import ASKED, word_of
 from bot.replies import confirmation_key, derived_id
-from bot.telling import QUESTION
 from connectors import inbox, outbox
 from register.crashpoints import declare
 from register.queries import approvals, audit

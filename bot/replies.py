@@ -80,6 +80,11 @@ class Replies:
             mark = React(target=key, key="✅", own=True)
             await outbox.put(tx, place.outbound(f"{key}/yes", mark, Priority.RECEIPT), self.services.clock())
 
+    async def finish(self, tx: AsyncConnection, arrival: Arrival, outcome: Outcome) -> None:
+        """Finish the event that gave a command, with what became of it."""
+        await self.outcome(tx, arrival.inbound, outcome)
+        await inbox.finish(tx, arrival.seq, self.services.clock(), detail=outcome.state)
+
     def headway(self, inbound: Inbound) -> Headway:
         """How far the command has got that an event gave."""
         place = Place(inbound.connector, conversation=inbound.conversation)

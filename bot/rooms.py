@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from bot.commands.lines import written
 from bot.errors import UserError
 from bot.saying import Place
-from connectors import outbox
 from register.queries import agents
 
 if TYPE_CHECKING:
@@ -47,8 +45,5 @@ async def say(services: Services, tx: AsyncConnection, key: str, text: str) -> b
     place = await fleet_room(tx, lambda: services.main_room(None))
     if place is None:
         return False
-    words = services.redact(written(text, services.command_prefix))
-    speaker = services.agents.teller.speaker
-    for outbound in speaker.say(key, words, place, services.capabilities(place.connector)):
-        await outbox.put(tx, outbound, services.clock())
+    await services.agents.teller.speak(tx, key, text, place)
     return True

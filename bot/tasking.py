@@ -8,7 +8,7 @@ import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from bot import mandate, rendering, task_waits, task_words
+from bot import rendering, task_asking, task_waits, task_words
 from bot.addressees import agent_of
 from bot.commands.lines import command_line
 from bot.commands.table import Reply
@@ -64,6 +64,7 @@ async def add_task(
     cause: str,
     text: str,
     operator: str,
+    charged_to: str | None = None,
     now: float,
     role: str | None,
     agent: str | None = None,
@@ -91,6 +92,7 @@ async def add_task(
         cause: the id of what asks for it.
         text: what is to be done.
         operator: the identity that asks.
+        charged_to: for whom it counts where turns are taken; None: for who asks.
         now: seconds since the epoch.
         role: whose task it is to be; of one for an agent its role.
         agent: the one that is to have it.
@@ -120,6 +122,7 @@ async def add_task(
         urgency=urgency,
         lane=lane_of(kind=kind, operator=operator, role=role, agent=agent, urgency=urgency, estimate=estimate),
         operator=operator,
+        charged_to=charged_to,
         deadline=deadline,
         estimate=estimate,
         parent=parent,
@@ -174,16 +177,17 @@ async def add(
 
     wanted = urgency
     if ctx.identity.startswith(AGENT):
-        urgency = await _urgency_of_agent(ctx, wanted)
+        urgency = await task_asking.urgency_of_agent(ctx, wanted)
 
     async def act(tx: AsyncConnection) -> str:
-        await _check_room(tx, ctx)
+        await task_asking.check_room(tx, ctx)
         part_of = None if parent is None else (await find(tx, parent)).id
         task = await add_task(
             tx,
             cause=ctx.run_id,
             text=text,
             operator=ctx.identity,
+            charged_to=await task_asking.payer_of(tx, ctx.identity),
             now=services.clock(),
             role=role,
             agent=agent,
@@ -217,32 +221,6 @@ async def add(
             f"it is {task.urgency}. If it cannot wait, ask your operator, who can say that it is {wanted}."
         )
     return Reply(said, task_words.data(task, services.timestamp, services.redact))
-
-
-async def _urgency_of_agent(ctx: Context, wanted: Urgency) -> Urgency:
-    """How urgent a task is that an agent asks for."""
-    async with ctx.services.store.read() as tx:
-        row = await agents.get(tx, ctx.identity.removeprefix(AGENT))
-    library = await asyncio.to_thread(roles.library, ctx.services.paths.roles)
-    return mandate.urgency(row.role if row is not None else "", wanted, library)
-
-
-async def _check_room(tx: AsyncConnection, ctx: Context) -> None:
-    """Refuse one more than whoever asks may have in the queue.
-
-    Raises:
-        UserError: it is one more.
-    """
-    who = "agent" if ctx.identity.startswith(AGENT) else "person"
-    most = getattr(ctx.services.settings.dispatch.queued, who)
-    own = await tasks.queued_of(tx, ctx.identity)
-    if own < most:
-        return
-    raise UserError(
-        f"You have {own:,} tasks in the queue, and {most:,} are allowed (dispatch.queued.{who} in muster.yaml). This "
-        f"one was not queued. Wait until some begin, or take back what is not wanted any more: {command_line('tasks')} "
-        f"lists them, {command_line('task cancel ID')} drops one."
-    )
 
 
 #: Why a task waits that nobody has looked at yet, because it is new or others are before it.

@@ -58,6 +58,8 @@ class Standing:
     """The same by the high quantile; None: as `reserved`."""
     under_way: int = 0
     """How many live tasks draw on it, whatever they may still use."""
+    largest: float = 0.0
+    """What the largest of these was projected to use when it began."""
 
     @property
     def held(self) -> float:
@@ -166,13 +168,9 @@ def amount_of(value: float | None, otherwise: float = 0.0) -> float:
     return otherwise if value is None or not math.isfinite(value) else max(0.0, value)
 
 
-def stretch(window: Window) -> float:
-    """For how long a line stands until the clock draws it anew, in seconds: a day; of short windows, a fifth."""
-    return window.length / 5 if window.length is not None and window.is_short else DAY_S
-
-
 def _borrowed(window: Window, line: Line, now: float, policy: Policy) -> float:
     """By how many seconds high urgency reads the line ahead: of the next day, or of what is left of the window."""
     if line.resets_at is None:
         return 0.0
-    return policy.borrow * max(0.0, min(stretch(window), line.resets_at - now))
+    day = window.length / 5 if window.length is not None and window.is_short else DAY_S
+    return policy.borrow * max(0.0, min(day, line.resets_at - now))

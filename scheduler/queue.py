@@ -157,6 +157,7 @@ def head_of(task: Task, parents: Mapping[str, str]) -> Head:
         seq=task.seq,
         kind=task.kind,
         operator=task.operator,
+        charged_to=task.charged_to,
         role=task.role,
         agent=task.agent,
         urgency=task.urgency,  # type: ignore[arg-type]

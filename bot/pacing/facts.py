@@ -76,6 +76,10 @@ class UnderWay:
     provider: str | None
     tokens: Reserve
     usd: Reserve
+    projected_tokens: float = 0.0
+    """What it was projected to use when it began, weighted;"""
+    projected_usd: float = 0.0
+    """and in US dollars, where that was known."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -250,4 +250,6 @@ def _under_way(
         provider=None if account is None else account.provider,
         tokens=still(Live(projected=task.projected_tokens or 0.0, used=tokens)),
         usd=still(Live(projected=task.projected_usd or 0.0, used=usd)),
+        projected_tokens=task.projected_tokens or 0.0,
+        projected_usd=task.projected_usd or 0.0,
     )

@@ -194,6 +194,7 @@ def _standing(window: Window, line: Line, facts: Facts) -> Standing:
         reserved=held.projected,
         reserved_high=held.high,
         under_way=len(on),
+        largest=max((_projected(window, each) for each in on), default=0.0),
         authorizations=tuple(
             Authorization(
                 id=row.id,
@@ -226,8 +227,17 @@ def _draws(window: Window, task: UnderWay, facts: Facts) -> bool:
 def _in_unit(window: Window, task: UnderWay) -> Reserve:
     if window.unit == "usd":
         return task.usd
-    rate = 1.0 if window.unit == "tokens" else window.per_token or 0.0
+    rate = _rate(window)
     return Reserve(projected=task.tokens.projected * rate, high=task.tokens.high * rate)
+
+
+def _projected(window: Window, task: UnderWay) -> float:
+    return task.projected_usd if window.unit == "usd" else task.projected_tokens * _rate(window)
+
+
+def _rate(window: Window) -> float:
+    """What a token is in the window's unit."""
+    return 1.0 if window.unit == "tokens" else window.per_token or 0.0
 
 
 def line_from(written: Mapping[str, Any]) -> Line | None:

@@ -37,4 +37,5 @@ def make(services: Services, watching: Watching) -> None:
         ),
         clock,
         on_ended=watching.job_alarms.ended,
+        on_dropped=watching.job_alarms.dropped,
     )

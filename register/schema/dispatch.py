@@ -17,6 +17,7 @@ tasks = table(
     Column("urgency", String, nullable=False),  # low | normal | high | critical
     Column("lane", String, nullable=False),  # operator, target, urgency, kind, size: one lane goes in its order
     Column("operator", String, nullable=False),  # who asked for it
+    Column("charged_to", String),  # for whom it counts where turns are taken; null: for who asked
     Column("deadline", Float),
     Column("estimate", Float),  # weighted tokens, as a person said
     Column("parent", String),

@@ -10,7 +10,9 @@ import pytest
 from bot import rooms
 from bot.commands.lines import command_line
 from bot.errors import UserError
+from bot.redaction import Redaction
 from bot.saying import Place, Speaker
+from bot.voice import Voice
 from connectors import outbox
 from connectors.messages import Capabilities, Message
 from register.crashpoints import declare
@@ -56,19 +58,20 @@ async def test_without_a_main_room_it_is_where_the_newest_agent_was_launched(sto
 async def test_what_is_said_there_names_commands_as_that_chat_has_them_and_no_secrets(
     store: Store, tmp_path: Path
 ) -> None:
-    services: Any = SimpleNamespace(
-        main_room=lambda _: ("memory", "hall"),
-        redact=lambda text: text.replace("s3cret", "***"),
-        command_prefix="~",
-        capabilities=lambda _: Capabilities(),
-        clock=lambda: 1.0,
-        agents=SimpleNamespace(teller=SimpleNamespace(speaker=Speaker(tmp_path))),
+    voice = Voice(
+        Speaker(tmp_path),
+        Redaction(known=frozenset({"s3cret-key"})),
+        lambda _: Capabilities(),
+        lambda: 1.0,
+        lambda at: f"{at:.0f}",
+        "~",
     )
+    services: Any = SimpleNamespace(main_room=lambda _: ("memory", "hall"), agents=SimpleNamespace(teller=voice))
     async with store.write(STEP) as tx:
-        assert await rooms.say(services, tx, "news/1", f"s3cret: {command_line('pace')} shows it.")
+        assert await rooms.say(services, tx, "news/1", f"s3cret-key: {command_line('pace')} shows it.")
         said = await outbox.get(tx, "news/1")
         assert said is not None
         assert isinstance(said.outbound.content, Message)
-        assert said.outbound.content.text == "***: `~pace` shows it."
+        assert said.outbound.content.text == "[redacted]: `~pace` shows it."
         services.main_room = lambda _: unsaid()
         assert not await rooms.say(services, tx, "news/2", "Nobody is there.")

@@ -47,6 +47,14 @@ def test_at_a_limit_it_is_said_what_helps_instead_of_an_authorization() -> None:
     assert "budget authorize" not in said
 
 
+@pytest.mark.parametrize("key", ["account:main/7d", "role:coder/share/account:main/7d"])
+def test_where_no_time_can_be_told_it_is_said_how_to_tell_the_reset(key: str) -> None:
+    said = task_words.when(Wait(task="t", why="pace", text="x", windows=(key,), reset_unknown=True), NOON, ZONE)
+    assert "budget set account:main 100% --window 7d --reset-at" in said
+    unnamed = task_words.when(Wait(task="t", why="pace", text="x", reset_unknown=True), NOON, ZONE)
+    assert "nobody knows when that window begins anew" in unnamed
+
+
 def test_what_an_admin_may_still_let_begin_is_not_called_hopeless() -> None:
     leave = (Leave(scope="host", unit="tokens", amount=5e6),)
     said = task_words.when(Wait(task="t", why="limit", text="x", never=True, leave=leave), NOON, ZONE)

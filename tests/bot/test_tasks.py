@@ -365,7 +365,10 @@ async def test_who_asks_for_more_than_may_wait_is_told_so_and_an_agent_what_beca
         assert "how tasks are dispatched" in await home.ask("!roster apply")
         assert "You have 2 tasks in the queue, and 1 are allowed" in await home.ask("!task add 'four' --role coder")
         async with orchestrator.store.read() as tx:
-            waiting = [(task.text, task.urgency) for task in await tasks.listing(tx)]
+            found = await tasks.listing(tx)
+        people = {task.operator for task in found if not task.operator.startswith("agent:")}
+        assert {task.charged_to for task in found if task.operator == "agent:lead0"} == people, "it worked for them"
+        waiting = [(task.text, task.urgency) for task in found]
         assert waiting == [("for now", "normal"), ("one", "high"), ("two", "high")], "what was queued stays"
 
 

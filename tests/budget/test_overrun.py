@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from budget.fitting import Ask, Cost, short
 from budget.lines import JITTER_S, Certainty, Policy, Window, redrawn
 from budget.overrun import Pace, overrun
 from budget.standings import Standing, ceiling, settled
 from tests.budget.test_pacing_properties import ANY, AUTHORIZATIONS, CLOCK, POLICIES, standings
-from tests.budget.windows_of_time import BEGINS, DAY, HOUR, POLICY, day, leave, standing, week
+from tests.budget.windows_of_time import BEGINS, DAY, HOUR, POLICY, day, drawn, leave, standing, week
 
 
 def pace(held: Standing, now: float = BEGINS, policy: Policy = POLICY) -> Pace:
@@ -106,6 +107,29 @@ def test_who_never_stops_uses_a_week_up_in_six_days_and_on_no_day_much_more_than
     assert days[0] < 2 / 7 + 0.03
     assert sum(days[:5]) < 0.97
     assert used == 1.0
+
+
+@pytest.mark.parametrize("wanted", [0.3, 0.6, 0.9])
+def test_a_large_task_that_saved_up_and_was_let_begin_is_not_held_within_what_it_saved(wanted: float) -> None:
+    used = 0.05
+    before = Standing(window=week(used), line=drawn(week(used), BEGINS + 3 * DAY))
+    begins = next(
+        BEGINS + hour * HOUR
+        for hour in range(72, 168)
+        if short(before, Ask(wanted=wanted, cost=Cost(tokens=0), urgency="normal", policy=POLICY, saves_from=BEGINS),
+                 BEGINS + hour * HOUR) <= 0
+    )  # fmt: skip
+    # It uses nothing but what it was projected to, and lines are drawn anew as it does.
+    held = replace(before, largest=wanted)
+    for step in range(25):
+        now = begins + step / 25 * min(DAY, BEGINS + 7 * DAY - begins)
+        held = replace(held, window=week(used + wanted * step / 24))
+        held = settled(held, now, POLICY) or held
+        found = overrun(held, now, POLICY)
+        allowed = None if found is None else found.at(now)
+        assert allowed is None or allowed > used + wanted * step / 24 - 1e-9
+    # While nothing large is under way, a day's worth is all.
+    assert (pace(before, begins).at(BEGINS + 3 * DAY) or 0) < used + 0.95 / 4 + 0.03
 
 
 @given(standings(), CLOCK, POLICIES, st.none() | st.floats(0, 1))
