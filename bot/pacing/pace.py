@@ -67,6 +67,7 @@ class Pace:
     """What is kept from one look to the next is of one look at a time, and never of an earlier one than before."""
     _latest: tuple[Facts, Mapping[str, Standing]] | None = None
     """What was found last, for the egress."""
+    _paced: tuple[PaceSettings, ...] = ()
     _withheld: set[str] = field(default_factory=set)
     """Authorizations that are about to be taken back."""
     _logged: set[tuple[str, str, float]] = field(default_factory=set)
@@ -186,6 +187,11 @@ class Pace:
             RegisterError: the register cannot be written.
         """
         self._gathering.unpaced = None
+        if not await self._redrawn(cause, scope) and self._other_paces():
+            await self.push()
+
+    async def _redrawn(self, cause: Cause | None, scope: str | None) -> bool:
+        """Whether the egress was told what holds now."""
         async with self._keeping:
             now = self.services.clock()
             async with self._read() as tx:
@@ -195,7 +201,7 @@ class Pace:
             befell = [*_of_lines(drawn, now), *self._of_quotas(facts)]
             over = [row for row in facts.authorizations if row.until <= now or row.id in drawn.used_up]
             if not (befell or over or drawn.fresh or drawn.gone or drawn.drawn):
-                return
+                return False
             async with self.services.store.write(KEPT) as tx:
                 for line in drawn.fresh:
                     await pacing.keep_line(tx, line.window, asdict(line), drawn_at=line.drawn_at)
@@ -209,10 +215,18 @@ class Pace:
             self._logged |= {(each.window, each.kind, each.at) for each in befell}
         if over and self.services.delivery is not None:
             self.services.delivery.wake()
-        if drawn.fresh or over:
-            self.tell()
-            self._look.clear()
-            await self.push()
+        if not (drawn.fresh or over):
+            return False
+        self.tell()
+        self._look.clear()
+        await self.push()
+        return True
+
+    def _other_paces(self) -> bool:
+        """Whether the egress is to hold other paces than when this was asked last: one of a provider's window can be
+        told only once it was learned what a token is of it."""
+        before, self._paced = self._paced, () if self._latest is None else paces(*self._latest, self.policy)
+        return self._paced != before
 
     async def push(self) -> None:
         """Tell the egress what holds now: shares and authorizations come to other amounts as windows go on."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bot.outlet.inside import InsideEgress
+from fleet.sim.quota import Limits
+from tests.bot.a_week import KEY
 from tests.bot.house import house
 from tests.bot.test_tasks import id_in, task_of
 from tests.bot.test_week import MemoryRoom
@@ -34,13 +36,21 @@ EACH, REQUESTS = 300_000, 10
 LONG = f"[[cache: 0 {EACH}]][[tool: mcp__muster__ps {{}}]]" * REQUESTS + "[[say: all done]]"
 
 
+#: The same of a subscription, whose provider tells how much of its week is used.
+PLAN = "main: {provider: anthropic, kind: subscription, base_url: URL, credential: 'env:KEY', windows: [7d]}"
+GRANTS = Limits(tokens_per_five_hours=20_000_000, tokens_per_week=7_000_000, refuses=True)
+
+
 @asynccontextmanager
-async def at_work(folder: Path) -> AsyncIterator[tuple[House, Week]]:
+async def at_work(folder: Path, settings: str = SETTINGS, **others: Any) -> AsyncIterator[tuple[House, Week]]:
     """An agent, on the morning of the first day of a week."""
     folder.mkdir(exist_ok=True)
     clock = FakeClock(folder / "clock", BEGINNING + 8 * HOUR)
     with clocked_hosts(clock):
-        async with house(folder / "home", settings=SETTINGS, clock=clock) as home, home.open() as orchestrator:
+        async with (
+            house(folder / "home", settings=settings, clock=clock, **others) as home,
+            home.open() as orchestrator,
+        ):
             assert isinstance(home.egress, InsideEgress)
             await home.launch("coder0")
             yield home, Week(orchestrator, MemoryRoom(home), clock, home.egress, home.models)
@@ -90,6 +100,33 @@ async def test_by_itself_it_goes_on_when_its_line_is_drawn_anew_and_is_not_refus
         assert answered(home) > 5
         assert sum(entry.status != 200 for entry in home.models.ledger.entries) == 0
         assert sum("ahead of its pace" in text for text in home.chat.texts(thread)) == 2
+
+
+async def test_of_a_providers_window_it_is_held_once_it_is_known_what_a_token_is_of_it(tmp_path: Path) -> None:
+    settings = SETTINGS.replace("budgets: {host: {tokens: 7M, window: 7d}}\n", "")
+    async with at_work(tmp_path, settings, account=PLAN, limits=GRANTS, key=KEY) as (home, week):
+        thread = await home.thread("coder0")
+        for number in range(3):
+            await home.ask(f"!steer coder0 [[cache: 0 {EACH}]][[say: morning {number}]]")
+            await home.heard(thread, f"morning {number}")
+            await week.quiet()
+            await week.advance_to(0, 8.1 + number / 10)
+        await home.ask(f"!steer coder0 {LONG}")
+        failed = await home.heard(thread, "The window 7d of account:main is ahead of its pace")
+        assert "tokens used here, where its pace allows 1,2" in failed
+        await week.quiet()
+        before = answered(home)
+        assert before == 5
+        rows = [line for line in (await home.ask("!budget")).splitlines() if "account:main |" in line]
+        assert len(rows) == 1, "it is no limit of anybody's here"
+        told = await home.heard(thread, "⏸ It is ahead of its pace")
+        leave = re.search(r"`(!budget authorize account:main [0-9.]+% --for 1h)`", told)
+        assert leave is not None, told
+        await home.ask(leave[1])
+        await week.orchestrator.services.continuing.look()
+        await home.heard(thread, "▶ There is room at its pace again: it goes on.")
+        await week.quiet()
+        assert answered(home) > before
 
 
 async def test_a_task_that_is_ahead_is_in_the_queue_again_and_uses_up_no_attempt(tmp_path: Path) -> None:
