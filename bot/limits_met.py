@@ -45,4 +45,5 @@ async def again_at(tx: AsyncConnection, task: Task, why: str, now: float) -> flo
     if not met and BEGINS_ANEW not in why and AHEAD not in why:
         return None
     pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (task.attempt - 1))
-    return max([now + pause, *(each.resume_at or 0.0 for each in met)])
+    # Of the pace the queue knows itself until when it waits, and what lets it begin before.
+    return max([now + pause, *(each.resume_at or 0.0 for each in met if not each.is_ahead)])

@@ -61,6 +61,8 @@ async def test_it_is_looked_at_after_longer_and_longer_and_not_for_ever(register
             assert await again(1, "429") is None, "that was before it began"
             await continuations.add(tx, replace(limit, id="two", stopped_at=NOW - 1))
             assert await again(1, "429") == NOW + 7_200, "the provider said so"
+            await continuations.change(tx, "two", detail=f"{continuations.AHEAD}, looked 0 times")
+            assert await again(1, ahead) == NOW + FIRST_PAUSE_S, "the queue knows until when the pace holds it"
     finally:
         await store.close()
 
