@@ -187,7 +187,10 @@ class Pace:
             RegisterError: the register cannot be written.
         """
         self._gathering.unpaced = None
-        if not await self._redrawn(cause, scope) and self._other_paces():
+        told = await self._redrawn(cause, scope)
+        # What an authorization lifts follows from what is used.
+        lifted = self._latest is not None and bool(self._latest[0].authorizations)
+        if (self._other_paces() or lifted) and not told:
             await self.push()
 
     async def _redrawn(self, cause: Cause | None, scope: str | None) -> bool:
