@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import sqlite3
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,8 @@ import hypothesis
 import pytest
 import structlog
 
+from register import migrations
+from register.crashpoints import around
 from register.store import Store
 from tests import soak
 from tests.postgres import Postgres, PostgresMissing
@@ -101,6 +105,35 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def _allowed(report: pytest.TestReport) -> bool:
     reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
     return reason.removeprefix("Skipped: ").startswith(EXCUSED)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _registers_are_copied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Migrate one new register in a file, and copy it wherever this process makes another: a hundredth of the work.
+
+    Registers that are there already, and those that other processes make, are migrated as ever.
+    """
+    migrate, migrated = migrations.upgrade, b""
+
+    def copy(file: Path) -> None:
+        nonlocal migrated
+        if not file.exists() or file.stat().st_size:
+            migrate(file)
+            return
+        if not migrated:
+            first = tmp_path_factory.mktemp("register") / "register.db"
+            first.touch()
+            migrate(first)
+            migrated = first.read_bytes()
+        # SQLite writes it, so that what is wrong with the place comes as its errors.
+        with closing(sqlite3.connect(":memory:")) as source, closing(sqlite3.connect(file)) as target:
+            source.deserialize(migrated)
+            with around(migrations.MIGRATE):
+                source.backup(target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(migrations, "upgrade", copy)
+        yield
 
 
 @pytest.fixture
