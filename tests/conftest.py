@@ -23,7 +23,7 @@ from tests.postgres import Postgres, PostgresMissing
 from tests.synapse import Synapse, SynapseMissing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 
 #: Set in CI, where everything is installed: a test that is skipped there was skipped by mistake.
@@ -224,6 +224,14 @@ def register_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'state' / 'register.db'}"
     server: Postgres = request.getfixturevalue("postgres")
     return server.url(request.getfixturevalue("emptied_database"))
+
+
+@pytest.fixture
+async def store(register_url: str) -> AsyncIterator[Store]:
+    """An empty register, open."""
+    opened = await Store.open(register_url)
+    yield opened
+    await opened.close()
 
 
 def _start(server: Synapse) -> None:

@@ -16,27 +16,19 @@ from fleet import roster
 from register.queries import account_leases, agents, ledger
 from register.queries.account_leases import Lease
 from register.queries.agents import AgentRow
-from register.store import Store
 from tests.bot.house import house
 from tests.bot.paces import SetPace, paced
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from register.store import Store
     from tests.bot.house import House
 
 NOW = 1_000_000.0
 
 
 # --- leases ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-async def store(register_url: str) -> AsyncIterator[Store]:
-    opened = await Store.open(register_url)
-    yield opened
-    await opened.close()
 
 
 def agent(name: str, **said: Any) -> AgentRow:
