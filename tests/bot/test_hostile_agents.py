@@ -182,6 +182,7 @@ async def test_a_flood_of_words_fills_neither_memory_nor_chat_and_keeps_nobody_w
     assert journal < 50 * 2**20
 
 
+@pytest.mark.slow
 async def test_a_flood_of_tool_calls_shows_the_last_ones(home: House) -> None:
     thread = await launch(home, "imp")
     update = {"sessionUpdate": "tool_call", "toolCallId": "cNUMBER", "title": "tool NUMBER", "kind": "execute"}
@@ -382,7 +383,7 @@ async def test_a_question_is_answered_after_a_restart_of_the_orchestrator(tmp_pa
 # --- repositories -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("box", ["none", "bubblewrap"])
+@pytest.mark.parametrize("box", [pytest.param("none", marks=pytest.mark.slow), "bubblewrap"])
 async def test_a_hostile_repository_runs_nothing(tmp_path: Path, box: str) -> None:
     if box == "bubblewrap" and not (await asyncio.to_thread(policy.available)).works:
         pytest.skip("bubblewrap does not work here")

@@ -92,6 +92,7 @@ async def test_a_task_whose_agent_says_nothing_waits_for_an_operators_word(home:
         assert "is done, and waits for nobody's word" in refused
 
 
+@pytest.mark.slow
 async def test_a_question_nobody_answers_keeps_an_agent_for_so_long_as_is_set(tmp_path: Path) -> None:
     async with house(tmp_path, settings="dispatch: {unanswered: 0}\n") as home, home.open():
         thread = await home.launch("coder0")
@@ -259,6 +260,7 @@ async def test_words_that_are_held_can_be_taken_back_and_steering_is_not_held(tm
         await home.heard(thread, "at once")
 
 
+@pytest.mark.slow
 async def test_words_that_were_held_can_be_taken_back_until_they_are_read(tmp_path: Path) -> None:
     async with house(tmp_path, settings=HELD) as home, home.open():
         thread = await home.launch("coder0")
