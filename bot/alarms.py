@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bot import rendering
+from bot import rendering, rooms
 from bot.commands.lines import command_line, written
-from bot.errors import UserError
 from bot.saying import Place
 from connectors import outbox
 from connectors.messages import Priority
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.redaction import Redaction
+    from bot.rooms import MainRoom
     from bot.saying import Speaker
     from connectors.messages import Capabilities
     from fleet.findings import Finding
@@ -42,8 +42,7 @@ class Alarms:
     redaction: Redaction
     capabilities: Callable[[str], Capabilities]
     clock: Callable[[], float]
-    main_room: Callable[[], tuple[str, str]]
-    """Connector and conversation of the main room; raises UserError when none is set."""
+    main_room: MainRoom
     prefix: str
     """What commands begin with in chat."""
     wake_delivery: Callable[[], None]
@@ -86,16 +85,7 @@ class Alarms:
 
     async def fleet_room(self, tx: AsyncConnection) -> Place | None:
         """Where the fleet is spoken of; None: there is no room yet."""
-        try:
-            connector, room = self.main_room()
-        except UserError:
-            # Nobody said which room is the main one: then it is where the agents are launched.
-            rows = await agents.every(tx)
-            if not rows:
-                return None
-            newest = max(rows, key=lambda row: row.started_at or 0.0)
-            connector, room = newest.connector, newest.room
-        return Place(connector, conversation=room)
+        return await rooms.fleet_room(tx, self.main_room)
 
     async def _beside(self, tx: AsyncConnection, row: AgentRow, piece: News) -> Place:
         """The agent's thread; for a permission request, where its question stands."""

@@ -235,7 +235,7 @@ class Carrier:
         async with self.store.write(ANSWERED) as tx:
             row = await agents.get(tx, self.name)
             if row is not None and instead is None:
-                await self.teller.too_late(tx, row, approval, str(refusal))
+                await self.teller.requests.too_late(tx, row, approval, str(refusal))
             elif row is not None:
                 await approvals.change(tx, approval.id, only=["answering"], answer=instead)
                 text = fallen_back(approval, instead or {}, refusal)

@@ -14,14 +14,12 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from bot import brought_down, units
+from bot import brought_down, rooms, units
 from bot.commands.execution import Request
 from bot.commands.lines import written
 from bot.commands.table import OPERATOR
 from bot.errors import UserError
 from bot.rostering import usable
-from bot.saying import Place, Speaker
-from connectors import outbox
 from fleet import revival
 from fleet.drift import ENDED
 from fleet.revival import Record
@@ -117,15 +115,8 @@ def _request(services: Services, subject: str, name: str, arguments: Mapping[str
 
 
 async def _tell(services: Services, tx: AsyncConnection, outcome: Outcome, sentence: str) -> None:
-    """Say it in the main room, where there is one."""
-    try:
-        connector, room = services.main_room(None)
-    except UserError:
-        return
-    text = services.redact(written(f"⚠️ {sentence}", services.command_prefix))
-    speaker, place = Speaker(services.paths.outgoing), Place(connector, conversation=room)
-    for outbound in speaker.say(f"up/{outcome.run_id}", text, place, services.capabilities(connector)):
-        await outbox.put(tx, outbound, services.clock())
+    """Say it where the fleet is spoken of, where there is such a room."""
+    await rooms.say(services, tx, f"up/{outcome.run_id}", f"⚠️ {sentence}")
 
 
 async def _is_due(services: Services, name: str, stopped_with_us: frozenset[str]) -> bool:

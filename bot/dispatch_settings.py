@@ -2,7 +2,8 @@
 
 dispatch:
   at_once: {host: 8, roles: {coder: 4}, runtimes: {claude: 3}}
-  retries: 1
+  retries: 4
+  queued: {person: 1000, agent: 50}
   aging: 12h
   start_agents: true
   unanswered: 30m
@@ -45,6 +46,7 @@ _Patience = Annotated[
     WithJsonSchema({"type": ["string", "number"], "description": "A length of time such as 30m; 0; or never."}),
 ]
 _Count = Annotated[int, Field(ge=0, le=10_000)]
+_Many = Annotated[int, Field(ge=0, le=100_000)]
 
 
 class AtOnce(Block):
@@ -64,15 +66,24 @@ class AtOnce(Block):
         return given
 
 
+class Queued(Block):
+    """How many tasks may wait for whoever asked for them. What waits already stays when it is set lower."""
+
+    person: _Many = Field(default=1000, description="Of one person; 0: none is queued.")
+    agent: _Many = Field(default=50, description="Of one agent; 0: agents queue none.")
+
+
 class Dispatch(Block):
     """How tasks are given to agents."""
 
     at_once: AtOnce = AtOnce()
+    queued: Queued = Queued()
     retries: int = Field(
-        default=1,
+        default=4,
         ge=0,
         le=20,
-        description="How often a task whose agent died is tried again; a task can say otherwise.",
+        description="How often a task whose agent died or whose turn failed is tried again, after 30 seconds, a "
+        "minute, two, four and so on; a task can say otherwise.",
     )
     aging: Duration = Field(
         default=12 * 3600.0,

@@ -25,7 +25,7 @@ from fleet.errors import FleetError
 from fleet.planning import DEFAULT_ROLE
 from register.errors import MusterError, RegisterError
 from register.queries import account_leases, agent_messages, agents, tasks
-from scheduler.dispatch import Able, keeps_agent
+from scheduler.queue import Able, keeps_agent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +60,7 @@ _TOLD = frozenset({"pace", "limit", "price", "nobody"})
 
 @dataclass(slots=True)
 class Handing:
-    """The dispatcher's hands (scheduler.dispatch.Hands)."""
+    """The dispatcher's hands (scheduler.steps.Hands)."""
 
     services: Services
     executor: Executor

@@ -57,21 +57,10 @@ async def held(services: Services, row: AgentRow) -> Hold | None:
         if not before:
             return None
         raise
-    found = decide(standings, cost, "normal", snapshot.now, snapshot.policy)
+    saves_from = snapshot.now + services.dispatcher.policy().aging_s
+    found = decide(standings, cost, "normal", snapshot.now, snapshot.policy, saves_from=saves_from)
     if isinstance(found, Waits) and found.why in ("pace", "limit") and found.at is not None:
-        wait = Wait(
-            task="",
-            why=found.why,
-            text=found.text,
-            look_at=found.at,
-            windows=(found.window, *found.also),
-            scope=found.scope,
-            authorize=found.authorize,
-            unit=found.unit,
-            leave=found.leave,
-            critical=found.critical,
-        )
-        return Hold(wait=wait, cost=cost)
+        return Hold(wait=Wait.of(found), cost=cost)
     if before:
         first = before[0]
         text = f"What was said to {row.name} before waits: {first.reason or 'task ' + first.id}"

@@ -54,12 +54,19 @@ class JobAlarms:
     """What commands begin with in chat."""
     wake_delivery: Callable[[], None]
     _ended: dict[str, Record] = field(default_factory=dict)
+    _dropped: set[str] = field(default_factory=set)
     _failed_at: dict[str, float] = field(default_factory=dict)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def ended(self, record: Record) -> None:
         """A run ended (scheduler.jobs.Jobs.on_ended)."""
         self._ended[record.name] = record
+        self._news.set()
+
+    def dropped(self, name: str) -> None:
+        """A job is there no more, so nothing is wrong with it (scheduler.jobs.Jobs.on_dropped)."""
+        self._ended.pop(name, None)
+        self._dropped.add(name)
         self._news.set()
 
     async def run(self) -> None:
@@ -73,6 +80,7 @@ class JobAlarms:
                 if standing is None:
                     async with self.store.read() as tx:
                         standing = {row.key: row for row in await findings.of_jobs(tx)}
+                await self._forget(standing)
                 for record in ended.values():
                     await self._judge(record, standing)
             except RegisterError as error:
@@ -80,6 +88,18 @@ class JobAlarms:
             except Exception:
                 # As when the disk is full, which may be why the job failed: nothing else is to fall with it.
                 log.exception("job.not_told")
+
+    async def _forget(self, standing: dict[str, FindingRow]) -> None:
+        """Whoever switched a job off knows; when it is switched on again, it is a new one."""
+        dropped = set(self._dropped)
+        if keys := [f"job/{name}" for name in dropped if f"job/{name}" in standing]:
+            async with self.store.write(TELL) as tx:
+                await findings.forget(tx, keys)
+            for key in keys:
+                del standing[key]
+        for name in dropped:
+            self._failed_at.pop(name, None)
+        self._dropped -= dropped
 
     async def _judge(self, record: Record, standing: dict[str, FindingRow]) -> None:
         now, key = self.clock(), f"job/{record.name}"

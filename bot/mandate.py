@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from budget.dispatch import URGENCIES
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from budget.pacing import Urgency
     from fleet.roles import Library
 
 #: Commands that agents may have, with the arguments that they may give.
@@ -42,6 +45,12 @@ def commands_of(role: str, roles: Library) -> frozenset[str]:
     """The commands that an agent of this role may use; none when nobody knows the role."""
     known = roles.get(role)
     return frozenset() if known is None else frozenset(known.commands) & MAY.keys()
+
+
+def urgency(role: str, wanted: Urgency, roles: Library) -> Urgency:
+    """How urgent a task is that an agent of this role asks for: no more than its role may say."""
+    known = roles.get(role)
+    return min(wanted, "normal" if known is None else known.urgency, key=URGENCIES.index)
 
 
 def refusal(role: str, command: str, arguments: Mapping[str, Any], roles: Library) -> str | None:

@@ -44,7 +44,9 @@ async def prospect(
     """
     snapshot: Snapshot = await services.pace.snapshot()
     draws = await _draws(services, snapshot, role=role, runtime=runtime, model=model)
-    found = [decide(draw, cost, "normal", snapshot.now, snapshot.policy) for draw in draws]
+    # As a task that is asked for now would.
+    saves_from = snapshot.now + services.dispatcher.policy().aging_s
+    found = [decide(draw, cost, "normal", snapshot.now, snapshot.policy, saves_from=saves_from) for draw in draws]
     waits = [each for each in found if isinstance(each, Waits)]
     soonest = min(waits, key=lambda each: float("inf") if each.at is None else each.at, default=None)
     return Prospect(paced=any(draws), waits=soonest if len(waits) == len(found) else None)
@@ -86,7 +88,7 @@ def in_words(found: Prospect, now: float, zone: Any) -> str:
         return "Nothing that is known bounds it: it would begin as soon as somebody is free."
     if found.waits is None:
         return "What may be spent now has room for it: it would begin as soon as somebody is free."
-    rest = task_words.when(_wait(found.waits), now, zone)
+    rest = task_words.when(Wait.of(found.waits), now, zone)
     return f"⏳ It would wait. {rendering.shown(found.waits.text)} {rest}".rstrip()
 
 
@@ -101,19 +103,3 @@ def as_json(found: Prospect) -> dict[str, Any]:
         "window": None if waits is None else waits.window,
         "at": None if waits is None else timestamp(waits.at),
     }
-
-
-def _wait(waits: Waits) -> Wait:
-    return Wait(
-        task="",
-        why=waits.why,
-        text=waits.text,
-        look_at=waits.at,
-        windows=(waits.window, *waits.also),
-        scope=waits.scope,
-        authorize=waits.authorize,
-        unit=waits.unit,
-        leave=waits.leave,
-        critical=waits.critical,
-        never=waits.why == "limit" and waits.at is None,
-    )

@@ -218,11 +218,7 @@ class Questions:
             await self._say(tx, key, text, place, Priority.REPLY)
 
     async def _say(self, tx: AsyncConnection, key: str, text: str, place: Place, priority: Priority) -> None:
-        can = self.services.capabilities(place.connector)
-        words = self.services.redact(written(text, self.services.command_prefix))
-        speaker = self.services.agents.teller.speaker
-        for outbound in speaker.say(key, words, place, can, priority=priority):
-            await outbox.put(tx, outbound, self.services.clock())
+        await self.services.agents.teller.speak(tx, key, text, place, priority=priority)
 
 
 def asked(question: Question, text: str, *, reactions: bool) -> str:

@@ -1,5 +1,5 @@
 """Taking up what muster.yaml says by now, of what can change while Muster runs: accounts, budgets, sandbox profiles,
-schedules.
+schedules, telemetry.
 
 A file that is not valid, or that the egress does not take, changes nothing.
 """
@@ -25,12 +25,13 @@ if TYPE_CHECKING:
     from bot.settings import Settings
 
 #: What is taken up at once; of all other keys it is said that they wait for a restart.
-LIVE = ("accounts", "budgets", "dispatch", "pacing", "sandboxes", "schedules")
+LIVE = ("accounts", "budgets", "dispatch", "pacing", "sandboxes", "schedules", "telemetry")
 #: Of these it is told that they changed, and not in what.
 _WHOLE = {
     "dispatch": "how tasks are dispatched",
     "schedules": "schedules of reports",
     "pacing": "how spending is spread over time",
+    "telemetry": "what is told of this installation, and to whom (telemetry)",
 }
 #: Of these it is no news that they are made anew by each reading.
 _MADE = frozenset({"warnings", "broken"})

@@ -1,4 +1,4 @@
-"""What a command, a job or a door can call upon. `bot.orchestrator` makes them and hands them over as one value."""
+"""What a command, a job or a door can call upon. `bot.wiring` makes them; they are handed over as one value."""
 
 from __future__ import annotations
 

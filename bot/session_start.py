@@ -13,7 +13,7 @@ import contextlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from bot import rendering
+from bot import rendering, task_words
 from bot.commands.lines import command_line
 from bot.errors import UserError
 from bot.pacing.snapshot import Snapshot
@@ -222,7 +222,7 @@ def _held(
         waits.append(decision)
     first = min(waits, key=lambda each: float("inf") if each.at is None else each.at)
     never = all(_is_never(snapshot, each) for each in waits)
-    return Held(text=first.text, at=first.at, never=never)
+    return Held(text=first.text, at=first.at, never=never, leave=first.leave)
 
 
 def _is_never(snapshot: Snapshot, waits: Waits) -> bool:
@@ -403,7 +403,9 @@ async def drawn_on(services: Services, row: AgentRow, leased: Mapping[str, str])
 
 def told(services: Services, opened: Opening) -> str | None:
     """What is said of how a session starts: in its thread, and to whoever asked for it. None: it starts as wanted."""
-    faster = f"{command_line('pace')} shows the windows; {command_line('budget authorize')} lets an admin spend faster."
+    faster = f"{command_line('pace')} shows the windows."
+    if opened.held is not None and opened.held.leave:
+        faster += f" An admin makes room for it as it was wanted by {task_words.ways(opened.held.leave)}."
     match opened.step:
         case Downgrade(rung=rung, why=why):
             was = rendering.code(opened.wanted.model or f"the default of {opened.wanted.runtime}")

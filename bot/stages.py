@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 
 log = structlog.get_logger(__name__)
 
@@ -49,3 +50,34 @@ async def within(name: str, work: Coroutine[Any, Any, None]) -> None:
             await work
     except TimeoutError:
         log.warning("stage.slow_to_stop", stage=name, limit_s=STOP_LIMIT)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A part that is there from when it is started until all that was started after it has stopped."""
+
+    name: str
+    start: Callable[[], Awaitable[object]] | None = None
+    """Done before what comes later is started."""
+    run: Callable[[], Coroutine[Any, Any, None]] | None = None
+    """Goes on beside what comes later, and is cancelled in the end."""
+    stop: Callable[[], Coroutine[Any, Any, None]] | None = None
+    """Done in the end, if `start` was."""
+
+
+@contextlib.asynccontextmanager
+async def running(stages: Iterable[Stage]) -> AsyncIterator[None]:
+    """Start these in their order. When the block ends, or one cannot be started, stop them the other way round."""
+    async with contextlib.AsyncExitStack() as started:
+        for stage in stages:
+            if stage.start is not None:
+                await stage.start()
+            if stage.stop is not None:
+                started.push_async_callback(_stop, stage.name, stage.stop)
+            if stage.run is not None:
+                await started.enter_async_context(beside(stage.name, stage.run()))
+        yield
+
+
+async def _stop(name: str, stop: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    await within(name, stop())

@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bot import rendering, tenure
+from bot import rendering, rooms, tenure
 from bot.connecting import main_room
-from bot.errors import UserError
-from bot.saying import Place, Speaker
+from bot.saying import Speaker
 from connectors import outbox
 from connectors.messages import Capabilities
-from register.queries import agents
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,25 +36,13 @@ class Announcement:
     async def __call__(self, tx: AsyncConnection, lease: Lease, before: Lease | None, now: float) -> None:
         if before is None or not (self.stood_by or not before.owner.endswith(tenure.whereabouts(self.paths.state))):
             return
-        place = await self._place(tx)
+        place = await rooms.fleet_room(tx, lambda: main_room(self.settings)(None))
         if place is None:
             return
         words = self.redact(text(lease, before, now, self.paths.state))
         speaker = Speaker(self.paths.outgoing)
         for outbound in speaker.say(f"lead/{lease.token}", words, place, Capabilities()):
             await outbox.put(tx, outbound, self.clock())
-
-    async def _place(self, tx: AsyncConnection) -> Place | None:
-        try:
-            connector, room = main_room(self.settings)(None)
-        except UserError:
-            # Nobody said which room is the main one: then it is where the agents are launched.
-            rows = await agents.every(tx)
-            if not rows:
-                return None
-            newest = max(rows, key=lambda row: row.started_at or 0.0)
-            connector, room = newest.connector, newest.room
-        return Place(connector, conversation=room)
 
 
 def text(lease: Lease, before: Lease, now: float, state: Path) -> str:

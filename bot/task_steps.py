@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from bot import limits_met, rendering, task_words
+from bot import limits_met, rendering, task_waits, task_words
 from bot.commands.lines import command_line, written
 from bot.dispatch_settings import NEVER
 from bot.errors import UserError
@@ -19,14 +19,14 @@ from bot.operators import is_person
 from bot.pacing.gathering import weigh
 from bot.questions import Choice
 from bot.saying import Place
-from budget.dispatch import TURN, aside
+from budget.dispatch import LONGEST_RETRY_S, TURN, aside
 from budget.tokens import Weights
 from connectors import outbox
 from connectors.messages import Priority
 from fleet.attempts import attempt_of
 from register.queries import agent_messages, agents, questions, results, spending, tasks
 from register.queries.tasks import ENDED, LIVE, OPEN, Step
-from scheduler.dispatch import correct
+from scheduler.charges import correct
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +51,7 @@ CHOICES = (
     Choice(mark="❌", word="failed", label="It failed"),
 )
 #: The first pause before a task that failed is tried again; it doubles with each attempt. Seconds.
-FIRST_RETRY_S, LONGEST_RETRY_S = 10.0, 3600.0
+FIRST_RETRY_S = 30.0
 #: An agent's summary may have so many characters.
 LONGEST_SUMMARY = 4000
 #: States in which a message goes no further.
@@ -61,6 +61,12 @@ MESSAGE_OVER = ("finished", "failed", "uncertain", "withdrawn", "dead", "retried
 def weighed(settings: Settings, used: Sums) -> tuple[float, float]:
     """Weighted tokens, and US dollars as far as prices are known."""
     return float(weigh(used, Weights.of(settings.budgets.weights))), used.usd
+
+
+def retry_pause(attempt: int) -> float:
+    """Seconds before a task whose attempt of this number failed is tried again."""
+    # No power of two that a number could not hold: of so many the pause is the longest.
+    return min(LONGEST_RETRY_S, FIRST_RETRY_S * 2.0 ** min(attempt - 1, 20))
 
 
 @dataclass(slots=True)
@@ -121,7 +127,7 @@ class TaskSteps:
             await self._end(tx, task, "failed", why)
             return
         now = self.services.clock()
-        pause = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2 ** (task.attempt - 1))
+        pause = retry_pause(task.attempt)
         values: dict[str, Any] = {
             "state": "queued",
             "retries": task.retries - (limit is None),
@@ -133,7 +139,7 @@ class TaskSteps:
             "lane": aside(task.lane),
         }
         if await tasks.change(tx, task.id, only=LIVE, attempt_is=task.attempt, now=now, **values):
-            text = f"🔁 Task {rendering.code(task.id)} is tried again: {why}"
+            text = f"🔁 Task {rendering.code(task.id)} is tried again in {rendering.span(pause)}: {why}"
             if limit is not None:
                 text = f"⏸ Task {rendering.code(task.id)} met a limit, and is in the queue until that is over: {why}"
             await self.tell(tx, task, f"again/{task.attempt}", text, also=await self._holder(tx, task))
@@ -361,7 +367,7 @@ class TaskSteps:
     async def told_wait(self, tx: AsyncConnection, task: Task, text: str | None, wait: Wait) -> None:
         """Say that a task waits, and write down what was said; without a text it was said elsewhere."""
         now = self.services.clock()
-        decision = {"look_at": wait.look_at, "why": wait.why}
+        decision = task_waits.decision_of(wait)
         await tasks.tell(tx, Step(task=task.id, at=now, state="told", reason=wait.text, decision=decision))
         if text is not None:
             await self.tell(tx, task, f"waits/{now:.3f}", text)

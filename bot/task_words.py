@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     from budget.dispatch import Wait
+    from budget.pacing import Leave
     from register.queries.tasks import Counts, Step, Task
 
 #: So begin the identities of agents (bot.doors.tools).
@@ -93,6 +94,11 @@ def authorize_command(scope: str, amount: float, unit: str) -> str:
     return command_line(f"budget authorize {scope} {written} --for 1h")
 
 
+def ways(leave: Sequence[Leave]) -> str:
+    """All the commands that have to be given, as part of a sentence."""
+    return " and ".join(authorize_command(each.scope, each.amount, each.unit) for each in leave)
+
+
 def when(wait: Wait, now: float, zone: tzinfo) -> str:
     """When it runs, and what lets it run now: the rest of a sentence or two."""
     said = []
@@ -100,9 +106,10 @@ def when(wait: Wait, now: float, zone: tzinfo) -> str:
         said.append("Nothing but another limit lets it begin.")
     elif wait.look_at is not None and wait.why in ("pace", "limit", "unknown", "price", "retry"):
         said.append(f"It runs about {moment(wait.look_at, now, zone)} ({zone}).")
+    elif wait.reset_unknown:
+        said.append(_reset_unknown(wait.windows[0] if wait.windows else ""))
     if wait.leave:
-        ways = [authorize_command(each.scope, each.amount, each.unit) for each in wait.leave]
-        said.append(f"To run it now, an admin writes {' and '.join(ways)}.")
+        said.append(f"To run it now, an admin writes {ways(wait.leave)}.")
     elif wait.critical and not wait.never:
         urgent = command_line("task add TEXT --urgency critical")
         said.append(
@@ -110,6 +117,15 @@ def when(wait: Wait, now: float, zone: tzinfo) -> str:
             "admin authorizes."
         )
     return " ".join(said)
+
+
+def _reset_unknown(key: str) -> str:
+    """Why no time is told, and how to say when a window of an account begins anew."""
+    account, _, window = key.rpartition("account:")[2].rpartition("/")
+    if "account:" not in key or not account:
+        return "When it runs cannot be told, since nobody knows when that window begins anew."
+    command = command_line(f'budget set account:{account} 100% --window {window} --reset-at "YYYY-MM-DD HH:MM"')
+    return f"When it runs cannot be told, since nobody knows when that window begins anew; {command} says it."
 
 
 def waiting(task: Task, wait: Wait, now: float, zone: tzinfo) -> str:
@@ -206,6 +222,8 @@ def whole(task: Task, steps: Sequence[Step], behind: int, now: float, zone: tzin
         lines.append(f"- behind {behind} more of the same lane")
     if task.deadline is not None:
         lines.append(f"- deadline: {moment(task.deadline, now, zone)}")
+    if task.charged_to is not None:
+        lines.append(f"- counts for {rendering.one_line(task.charged_to, 60)} where turns are taken")
     if task.parent is not None:
         lines.append(f"- part of {rendering.code(task.parent)}")
     lines.append(f"- {costs(task)}")

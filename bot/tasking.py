@@ -8,7 +8,7 @@ import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from bot import rendering, task_words
+from bot import rendering, task_asking, task_waits, task_words
 from bot.addressees import agent_of
 from bot.commands.lines import command_line
 from bot.commands.table import Reply
@@ -21,7 +21,7 @@ from fleet import durations, roles
 from fleet.planning import DEFAULT_ROLE
 from fleet.problems import suggestion
 from register.queries import agent_messages, agents, spending, tasks
-from register.queries.tasks import ENDED, LIVE, Task
+from register.queries.tasks import ENDED, LIVE, SPENDING, Task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,13 +33,12 @@ if TYPE_CHECKING:
     from bot.services import Services
     from budget.pacing import Urgency
     from register.queries.agents import AgentRow
+    from register.queries.tasks import Step
 
 #: A task may have so many characters; more belongs into a file in the agent's workspace.
 LONGEST = 100_000
 #: Nobody means more tokens than that.
 MOST_TOKENS = 10**10
-#: An agent may have so many tasks of its own asking under way or waiting.
-MOST_OF_AGENT = 100
 #: How far back `tasks --all` looks, seconds.
 LOOK_BACK_S = 7 * 86_400.0
 _KIND = re.compile(r"[a-z][a-z0-9-]{0,29}")
@@ -65,6 +64,7 @@ async def add_task(
     cause: str,
     text: str,
     operator: str,
+    charged_to: str | None = None,
     now: float,
     role: str | None,
     agent: str | None = None,
@@ -92,6 +92,7 @@ async def add_task(
         cause: the id of what asks for it.
         text: what is to be done.
         operator: the identity that asks.
+        charged_to: for whom it counts where turns are taken; None: for who asks.
         now: seconds since the epoch.
         role: whose task it is to be; of one for an agent its role.
         agent: the one that is to have it.
@@ -121,6 +122,7 @@ async def add_task(
         urgency=urgency,
         lane=lane_of(kind=kind, operator=operator, role=role, agent=agent, urgency=urgency, estimate=estimate),
         operator=operator,
+        charged_to=charged_to,
         deadline=deadline,
         estimate=estimate,
         parent=parent,
@@ -173,19 +175,19 @@ async def add(
     role, agent = await _target(ctx, role, agent)
     origin = ctx.origin
 
+    wanted = urgency
+    if ctx.identity.startswith(AGENT):
+        urgency = await task_asking.urgency_of_agent(ctx, wanted)
+
     async def act(tx: AsyncConnection) -> str:
-        if ctx.identity.startswith(AGENT):
-            own = await tasks.open_of(tx, ctx.identity)
-            if own >= MOST_OF_AGENT:
-                raise UserError(
-                    f"You have {own} tasks in the queue, and no more are allowed. Wait until some are done."
-                )
+        await task_asking.check_room(tx, ctx)
         part_of = None if parent is None else (await find(tx, parent)).id
         task = await add_task(
             tx,
             cause=ctx.run_id,
             text=text,
             operator=ctx.identity,
+            charged_to=await task_asking.payer_of(tx, ctx.identity),
             now=services.clock(),
             role=role,
             agent=agent,
@@ -209,16 +211,23 @@ async def add(
     async with services.store.read() as tx:
         task = await tasks.get(tx, task_id)
         ahead = 0 if task is None else await tasks.ahead(tx, task)
+        told = await tasks.last_told(tx, task_id)
     if task is None:
         return Reply(f"Task {rendering.code(task_id)} was queued.", {"id": task_id, "state": "queued"})
-    return Reply(_queued(services, task, ahead), task_words.data(task, services.timestamp, services.redact))
+    said = _queued(services, task, ahead, told)
+    if task.urgency != wanted:
+        said += (
+            f" You asked for the urgency {wanted}; what an agent of your role asks for is {task.urgency} at most, so "
+            f"it is {task.urgency}. If it cannot wait, ask your operator, who can say that it is {wanted}."
+        )
+    return Reply(said, task_words.data(task, services.timestamp, services.redact))
 
 
 #: Why a task waits that nobody has looked at yet, because it is new or others are before it.
 IN_LINE = "in line"
 
 
-def _queued(services: Services, task: Task, ahead: int) -> str:
+def _queued(services: Services, task: Task, ahead: int, told: Step | None) -> str:
     name = rendering.code(task.id)
     if task.state != "queued":
         words = {"done": "is done", "failed": f"is refused: {task.summary}"}.get(task.state, f"goes to {task.assigned}")
@@ -228,11 +237,10 @@ def _queued(services: Services, task: Task, ahead: int) -> str:
         return f"{said} {ahead} of yours {'is' if ahead == 1 else 'are'} before it."
     if task.reason:
         said += f" {task.reason}"
-    if task.look_at is not None and task.why in ("pace", "limit", "unknown", "price"):
-        zone = services.settings.timezone
-        said += f" It runs about {task_words.moment(task.look_at, services.clock(), zone)} ({zone})."
-        said += f" {command_line('budget authorize')} lets an admin spend faster."
-    return said
+    wait = task_waits.wait_of(task, told)
+    if wait is not None and wait.why in SPENDING:
+        said += f" {task_words.when(wait, services.clock(), services.settings.timezone)}"
+    return said.rstrip()
 
 
 def _tokens(text: str) -> float:

@@ -6,36 +6,28 @@ stands once.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bot import rendering
 from bot.calls import call_id, call_of
-from bot.choices import offered, question
-from bot.commands.lines import command_line, written
+from bot.commands.lines import command_line
+from bot.permission_requests import PermissionRequests
 from bot.saying import Place
 from bot.story import Ask, Called, CallOver, Condition, Granted, Note, Progress, Receipt, Settle
+from bot.voice import Voice
 from connectors import outbox
-from connectors.messages import Emphasis, Priority, React, Replace
-from register.queries import agent_messages, agents, approvals, audit, tool_calls
+from connectors.messages import Emphasis, Priority, React
+from register.queries import agent_messages, agents, approvals, tool_calls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.redaction import Redaction
-    from bot.saying import Speaker
     from bot.story import Digest, Effect, Story
     from connectors.messages import Capabilities
-    from fleet.events import GrantAdded, Position
-    from register.queries.agent_messages import AgentMessage
+    from fleet.events import Position
     from register.queries.agents import AgentRow
-    from register.queries.approvals import Approval
 
-#: With this the outbox keys of permission requests begin.
-QUESTION = "a/"
 #: The reactions that show how far a message to an agent has come.
 RECEIPTS = {
     "journaled": "📥",
@@ -57,15 +49,6 @@ _LATER = {
     "dead": ("journaled", "accepted", *_FINAL, "withdrawing", "withdrawn"),
 }
 
-_OUTCOMES = {
-    "selected": "answered",
-    "granted": "answered",
-    "denied": "answered",
-    "expired": "expired",
-    "cancelled": "withdrawn",
-    "lost": "withdrawn",
-}
-
 
 class Carried(Protocol):
     """Called with the message and its state (bot.task_steps.TaskSteps.receipt)."""
@@ -76,58 +59,29 @@ class Carried(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Teller:
-    speaker: Speaker
-    redaction: Redaction
-    capabilities: Callable[[str], Capabilities]
-    clock: Callable[[], float]
-    time_of_day: Callable[[float], str]
-    """A moment as the operator's clock shows it."""
-    prefix: str
-    """What commands begin with in chat."""
+class Teller(Voice):
     carried: Carried | None = None
     """What else follows from how far a message has come, in the same transaction."""
 
-    # --- places -------------------------------------------------------------------------------------------------
-
-    def thread(self, row: AgentRow) -> Place:
-        """The agent's own thread."""
-        return Place(row.connector, thread_of=row.thread_key)
-
-    def _place_of(self, row: AgentRow, message: AgentMessage | None) -> Place:
-        if message is not None and message.connector and message.answer_in:
-            return Place(message.connector, conversation=message.answer_in)
-        return self.thread(row)
-
-    async def _place(self, tx: AsyncConnection, row: AgentRow, message_id: str | None) -> Place:
-        message = await agent_messages.get(tx, message_id) if message_id is not None else None
-        return self._place_of(row, message)
-
-    async def conversation(self, tx: AsyncConnection, row: AgentRow, message_id: str) -> tuple[str, str] | None:
-        """Connector and conversation in which a message is answered; None while its thread does not stand yet."""
-        place = await self._place(tx, row, message_id)
-        if place.conversation is not None:
-            return place.connector, place.conversation
-        opener = await outbox.get(tx, place.thread_of) if place.thread_of is not None else None
-        made = opener.made_conversation if opener is not None else None
-        return None if made is None else (place.connector, made)
-
-    # --- effects ------------------------------------------------------------------------------------------------
+    @property
+    def requests(self) -> PermissionRequests:
+        """What runtimes ask for leave to do."""
+        return PermissionRequests(self)
 
     async def carry_out(self, tx: AsyncConnection, row: AgentRow, effect: Effect) -> None:
         match effect:
             case Note(key=key, text=text, message=message):
-                await self._say(tx, key, text, await self._place(tx, row, message))
+                await self.speak(tx, key, text, await self.place(tx, row, message))
             case Progress():
                 await self._progress(tx, row, effect)
             case Receipt():
                 await self._receipt(tx, row, effect)
             case Ask():
-                await self._ask(tx, row, effect)
+                await self.requests.ask(tx, row, effect)
             case Settle():
-                await self._settle(tx, row, effect)
+                await self.requests.settle(tx, row, effect)
             case Granted(key=key, granted=granted, at=at):
-                await self._granted(tx, row, key, granted, at)
+                await self.requests.granted(tx, row, key, granted, at)
             case Called(asked=asked, at=at):
                 await tool_calls.add(tx, call_of(row.name, asked, at))
             case CallOver(call=call, at=at):
@@ -144,34 +98,11 @@ class Teller:
                 values = {"state": state, "detail": redacted, **ended, **begun, **kept}
                 await agents.change(tx, row.name, under=launch_id, **values)
 
-    async def note(self, tx: AsyncConnection, row: AgentRow, key: str, text: str) -> None:
-        """Say something in the agent's thread."""
-        await self._say(tx, key, text, self.thread(row))
-
-    async def say(self, tx: AsyncConnection, key: str, text: str, place: Place) -> None:
-        """Say something that nobody waits for."""
-        await self._say(tx, key, text, place, priority=Priority.PROGRESS)
-
-    async def _say(
-        self,
-        tx: AsyncConnection,
-        key: str,
-        text: str,
-        place: Place,
-        *,
-        priority: Priority = Priority.REPLY,
-        emphasis: Emphasis = Emphasis.NOTICE,
-    ) -> None:
-        can = self.capabilities(place.connector)
-        redacted = self.redaction(written(text, self.prefix))
-        for outbound in self.speaker.say(key, redacted, place, can, priority=priority, emphasis=emphasis):
-            await outbox.put(tx, outbound, self.clock())
-
     async def _progress(self, tx: AsyncConnection, row: AgentRow, progress: Progress) -> None:
         """The turn's two messages: what the agent says, and, in one short message, what it does."""
         view, final = progress.view, progress.final
         message = await agent_messages.get(tx, view.message)
-        place = self._place_of(row, message)
+        place = self.place_of(row, message)
         can = self.capabilities(place.connector)
         stage = "end" if final else f"{progress.position.incarnation}.{progress.position.seq}"
         activity = view.activity()
@@ -241,127 +172,7 @@ class Teller:
             text = f"💀 This could not be delivered to {row.name}: {detail}. {retry} sends it again."
             # One that is sent again, and dies again, is told of again.
             key = f"r/{message.id}/dead/{message.give_up_at:.3f}"
-            await self._say(tx, key, text, self._place_of(row, message))
-
-    # --- permission requests ------------------------------------------------------------------------------------
-
-    async def _ask(self, tx: AsyncConnection, row: AgentRow, ask: Ask) -> None:
-        asked = ask.asked
-        if await approvals.by_request(tx, row.name, ask.incarnation, asked.request) is not None:
-            return
-        digest = hashlib.blake2s(f"{row.name}/{ask.incarnation}/{asked.session}/{asked.request}".encode()).hexdigest()
-        length = 4
-        while await approvals.get(tx, digest[:length]) is not None:
-            length += 1
-        approval = approvals.Approval(
-            id=digest[:length],
-            agent=row.name,
-            incarnation=ask.incarnation,
-            session=asked.session,
-            request=asked.request,
-            digest=asked.digest,
-            title=asked.title,
-            detail=asked.detail,
-            options=tuple(asked.options),
-            state="pending",
-            outbox_key=f"{QUESTION}{digest[:20]}",
-            asked_at=ask.at,
-            expires_at=asked.expires_at,
-        )
-        await approvals.add(tx, approval)
-        place = await self._place(tx, row, ask.message)
-        can = self.capabilities(place.connector)
-        hidden = self.redaction(approval.detail) != approval.detail
-        until = self.time_of_day(approval.expires_at)
-        text = self.redaction(question(approval, until=until, reactions=can.taps, hidden=hidden))
-        await self._say(tx, approval.outbox_key, text, place, priority=Priority.APPROVAL)
-        if can.taps:
-            for choice in offered(approval.options):
-                mark = React(target=approval.outbox_key, key=choice.mark, own=True)
-                key = f"{approval.outbox_key}/{choice.name}"
-                await outbox.put(tx, place.outbound(key, mark, Priority.RECEIPT), self.clock())
-
-    async def _settle(self, tx: AsyncConnection, row: AgentRow, settle: Settle) -> None:
-        answered = settle.answered
-        approval = await approvals.by_request(tx, row.name, settle.incarnation, answered.request)
-        if approval is None:
-            return
-        by = f" by {rendering.one_line(answered.by)}" if answered.by else ""
-        chosen = next((option.get("name") for option in approval.options if option.get("id") == answered.option), None)
-        # For the runtime it was an "allow once": what is always allowed is Muster's to remember.
-        words = (
-            "allowed for always" if (approval.answer or {}).get("always") else rendering.one_line(chosen or "answered")
-        )
-        outcome = {
-            "selected": f"{words}{by}",
-            "granted": f"allowed by an earlier “always”{by}",
-            "denied": f"denied{by}",
-            "expired": "nobody answered in time: denied",
-            "cancelled": "the turn was cancelled",
-            "lost": "the agent that asked is gone",
-        }.get(answered.outcome, rendering.one_line(answered.outcome))
-        state = _OUTCOMES.get(answered.outcome, "answered")
-        await self._close(tx, row, approval, state, outcome, settle.at)
-
-    async def _granted(self, tx: AsyncConnection, row: AgentRow, key: str, granted: GrantAdded, at: float) -> None:
-        """Only what the agent host took stands: an "always" that came too late must allow nothing at the next start."""
-        approval = await approvals.always_answered(tx, row.name, granted.digest)
-        mark = approval.id if approval is not None else hashlib.blake2s(key.encode()).hexdigest()[:8]
-        grant = approvals.Grant(
-            id=f"g{mark}",
-            agent=row.name,
-            digest=granted.digest,
-            title=granted.title,
-            detail=approval.detail if approval is not None else granted.title,
-            granted_by=granted.by,
-            granted_at=at,
-        )
-        await approvals.add_grant(tx, grant)
-
-    async def too_late(self, tx: AsyncConnection, row: AgentRow, approval: Approval, reason: str) -> None:
-        """The agent host did not take the answer."""
-        by = str((approval.answer or {}).get("by", ""))
-        place = self.thread(row)
-        text = f"{rendering.one_line(by) or 'The answer'}: too late for request `{approval.id}`: {reason}"
-        await self._say(tx, f"{approval.outbox_key}/late", text, place)
-        await approvals.change(tx, approval.id, only=["answering"], state="expired", outcome=reason)
-
-    async def _close(
-        self, tx: AsyncConnection, row: AgentRow, approval: Approval, state: str, outcome: str, at: float
-    ) -> None:
-        now = self.clock()
-        open_states = ["pending", "answering", "answered"]
-        await approvals.change(
-            tx, approval.id, only=open_states, state=state, outcome=self.redaction(outcome), answered_at=at
-        )
-        answer = approval.answer or {}
-        await audit.add(
-            tx,
-            key=f"{approval.outbox_key}/closed",
-            at=now,
-            identity=str(answer.get("by") or "muster"),
-            door="approval",
-            connector=row.connector,
-            conversation=None,
-            action=f"permission of {row.name}",
-            arguments={"id": approval.id, "title": self.redaction(approval.title)},
-            outcome=state,
-            detail=self.redaction(outcome),
-        )
-        asked = await outbox.get(tx, approval.outbox_key)
-        if asked is None:
-            return
-        outbound = asked.outbound
-        place = Place(outbound.connector, conversation=outbound.conversation, thread_of=outbound.thread_of)
-        can = self.capabilities(place.connector)
-        mark = "☑️" if state == "answered" else "⌛"
-        text = self.redaction(f"{mark} {outcome}: {rendering.code(rendering.one_line(approval.title, 200))}")
-        key = f"{approval.outbox_key}/closed"
-        if can.edits:
-            content = Replace(target=approval.outbox_key, message=rendering.message(text), final=True)
-            await outbox.put(tx, place.outbound(key, content, Priority.REPLY), now)
-        else:
-            await self._say(tx, key, text, place)
+            await self.speak(tx, key, text, self.place_of(row, message))
 
     # --- ends and absences --------------------------------------------------------------------------------------
 
@@ -375,7 +186,7 @@ class Teller:
         else:
             block = f"\n\n{rendering.code_block(words)}" if words.strip() else ""
             text = f"✖ {row.name}: {reason}.{block}\n\n{outlook}"
-        await self._say(tx, key, text, self.thread(row))
+        await self.speak(tx, key, text, self.thread(row))
         if story.view is not None:
             await self._progress(tx, row, Progress(story.view, story.position, final=True))
         for message in await agent_messages.in_states(tx, ["accepted"], agent=row.name):
@@ -388,7 +199,7 @@ class Teller:
                 receipt = Receipt(message_now.id, "uncertain", story.view.turn, "the agent died just as it went to it")
                 await self._receipt(tx, row, receipt)
         for approval in await approvals.in_states(tx, ["pending", "answering"], agent=row.name):
-            await self._close(tx, row, approval, "withdrawn", "the agent that asked is gone", self.clock())
+            await self.requests.close(tx, row, approval, "withdrawn", "the agent that asked is gone", self.clock())
 
     async def digest(self, tx: AsyncConnection, row: AgentRow, digest: Digest, position: Position) -> None:
         """Tell a long stretch at once."""
@@ -396,7 +207,7 @@ class Teller:
         place = self.thread(row)
         can = self.capabilities(place.connector)
         text = f"**While nobody listened**, {row.name} finished {digest.turns} turns:\n\n{digest.text}"
-        await self._say(tx, key, text, place)
+        await self.speak(tx, key, text, place)
         if can.files and digest.full:
             attachment = self.speaker.attach(f"{key}/all", self.redaction(digest.full), place, Priority.FINAL)
             await outbox.put(tx, attachment, self.clock())

@@ -10,226 +10,71 @@ looked at (its head), however many wait behind it. Among heads:
 
 A task begins when an agent is free for it, fewer than the limits allow are under way, and every window that it draws on
 has room (`budget.pacing`). One that waits for room does not hold the others up, so that nothing stands idle; but once
-it has waited for `Policy.aging_s`, what was asked for later does not begin on that window before it. ``low`` yields:
-while anything more urgent waits for a window, it does not begin on it.
+it has waited for `Policy.aging_s`, what was asked for later does not begin on that window before it; or where it is
+more than a day of the window gives, only with part of the pace (`budget.saving`). ``low`` yields: while anything more
+urgent waits for a window, it does not begin on it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from budget import fairness, pacing
 from budget.fairness import Share
+from budget.lanes import aside, lane_of, size_of
+from budget.precedence import Holder, behind, kept
+from budget.work import (
+    AGENT,
+    LONGEST_RETRY_S,
+    TURN,
+    URGENCIES,
+    Agent,
+    Assign,
+    Decision,
+    Head,
+    Limits,
+    Live,
+    Policy,
+    Readiness,
+    Refuse,
+    Start,
+    View,
+    Wait,
+    Why,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from budget.pacing import Cost, Leave, Standing, Unit, Urgency
+    from budget.pacing import Cost, Urgency
 
-URGENCIES: tuple[Urgency, ...] = ("low", "normal", "high", "critical")
-
-#: pace, limit, unknown, price: as `budget.pacing.Waits` has it. fairness: others come first. concurrency: as many as
-#: may be are under way. busy: all who could do it have something to do. starting: somebody who can is being started.
-#: nobody: nobody can do it. retry: it failed, and is tried again at its time.
-Why: TypeAlias = Literal[
-    "pace", "limit", "unknown", "price", "fairness", "concurrency", "busy", "starting", "nobody", "retry"
+__all__ = [
+    "AGENT",
+    "LONGEST_RETRY_S",
+    "TURN",
+    "URGENCIES",
+    "Agent",
+    "Assign",
+    "Decision",
+    "Head",
+    "Limits",
+    "Live",
+    "Policy",
+    "Readiness",
+    "Refuse",
+    "Start",
+    "View",
+    "Wait",
+    "Why",
+    "admitted_as",
+    "aside",
+    "decide",
+    "lane_of",
+    "rank",
+    "size_of",
 ]
-#: idle: it can be given something. busy: it has a turn or a task, or mail. starting: it will be idle. down: it is not
-#: running, and Muster does not start it now. startable: it is not running, and can be started. away: it is frozen, or
-#: its way out is closed.
-Readiness: TypeAlias = Literal["idle", "busy", "starting", "down", "startable", "away"]
-
-#: The kind of task that an operator's words to an agent are.
-TURN = "turn"
-#: The longest pause before a task that failed is tried again, seconds (bot.task_steps). Where it would be longer, the
-#: clock went back.
-LONGEST_RETRY_S = 3600.0
-#: What the identity of an agent that asks for a task begins with.
-AGENT = "agent:"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Head:
-    """The first task of a lane."""
-
-    id: str
-    seq: int
-    """Its place among all tasks: the smaller was asked for earlier."""
-    kind: str
-    operator: str
-    role: str | None
-    agent: str | None
-    """The one agent that is to have it; None: any of the role."""
-    urgency: Urgency
-    created_at: float
-    deadline: float | None = None
-    not_before: float | None = None
-    """It failed, and is not tried again before."""
-    prefers: str | None = None
-    """The agent that has the best reason to have it, as one that did its parent; no other waits for it."""
-
-    @property
-    def flow(self) -> tuple[str, str]:
-        """The flow that it is served from: operator and role."""
-        return self.operator, self.role or (f"agent:{self.agent}" if self.agent else "")
-
-    def waited(self, now: float) -> float:
-        return max(0.0, now - self.created_at)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Agent:
-    """An agent that tasks may be given to."""
-
-    name: str
-    role: str
-    runtime: str
-    readiness: Readiness
-    account: str | None = None
-    free_since: float = 0.0
-    """Of two that are idle, the one that has been for longer is given the task."""
-    holds: str | None = None
-    """The id of the task for which it waits for an operator's answer."""
-    stopped_at: float | None = None
-    """When somebody stopped it. What was asked for before does not start it: that word is the newer one."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Live:
-    """A task that is under way; not one that waits for a person."""
-
-    role: str | None
-    runtime: str | None
-    account: str | None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
-    """How many tasks may be under way at once; what is not named is not limited."""
-
-    host: int | None = None
-    roles: Mapping[str, int] = field(default_factory=dict)
-    runtimes: Mapping[str, int] = field(default_factory=dict)
-    accounts: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Policy:
-    """How tasks are dispatched."""
-
-    aging_s: float = 12 * 3600.0
-    start_agents: bool = True
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class View:
-    """All that a decision rests on."""
-
-    now: float
-    heads: Sequence[Head]
-    agents: Sequence[Agent]
-    live: Sequence[Live] = ()
-    limits: Limits = field(default_factory=Limits)
-    deficits: Mapping[str, float] = field(default_factory=dict)
-    policy: Policy = field(default_factory=Policy)
-    pacing: pacing.Policy = field(default_factory=pacing.Policy)
-    not_started: Callable[[Head, Agent], Wait | None] = lambda head, agent: None
-    """What was found when that agent was to be started for such a task: as what it would be started, and whether there
-    is room for that, is found out then (`Start`)."""
-    draw: Callable[[Agent], Sequence[Standing]]
-    """The windows that work of this agent draws on; the same each time within a decision."""
-    cost: Callable[[Head, Agent | None], Cost]
-    """What the task is projected to cost, by this agent or by whoever does it; the same each time."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Assign:
-    """Give the task to this agent now."""
-
-    task: str
-    agent: str
-    cost: Cost
-    why: str
-    deficits: Mapping[str, float]
-    """What the flows may be served after it."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Start:
-    """Start this agent for the task."""
-
-    task: str
-    agent: str
-    why: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Refuse:
-    """Nothing will let the task begin before its deadline."""
-
-    task: str
-    why: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Wait:
-    """The task waits."""
-
-    task: str
-    why: Why
-    text: str
-    """For people: a sentence, without time and command."""
-    look_at: float | None = None
-    """When it may be able to begin, if nothing happens before; None: when something happens."""
-    windows: tuple[str, ...] = ()
-    """The keys of the windows that hold it."""
-    keeps: tuple[str, ...] = ()
-    """Of these the ones in which what others begin takes room from it."""
-    scope: str | None = None
-    """Whose window that is."""
-    authorize: float | None = None
-    """What would have to be authorized for it to begin now, in `unit`."""
-    unit: Unit | None = None
-    leave: Sequence[Leave] = ()
-    """All that would have to be authorized for it to begin now, where that would help."""
-    critical: bool = False
-    """It is beyond a limit that only work of critical urgency may pass."""
-    cost: Cost | None = None
-    never: bool = False
-    """It is more than a window holds in all: nothing but another limit helps."""
-
-    @classmethod
-    def of(cls, found: pacing.Waits, *, task: str = "") -> Wait:
-        """That it waits for windows. Without a task: of work that is none yet."""
-        return cls(
-            task=task,
-            why=found.why,
-            text=found.text,
-            look_at=found.at,
-            windows=(found.window, *found.also),
-            scope=found.scope,
-            authorize=found.authorize,
-            unit=found.unit,
-            leave=found.leave,
-            critical=found.critical,
-            never=found.why == "limit" and found.at is None,
-        )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Decision:
-    """The next step, if there is one, and what is known of the heads that wait."""
-
-    step: Assign | Start | Refuse | None
-    waits: Sequence[Wait]
-    """With a step: not of all heads. Without one: of every head."""
-
-    @property
-    def look_at(self) -> float | None:
-        """When to decide again, if nothing happens before."""
-        return min((wait.look_at for wait in self.waits if wait.look_at is not None), default=None)
 
 
 def rank(head: Head, now: float, policy: Policy) -> int:
@@ -256,7 +101,7 @@ def decide(view: View) -> Decision:
     waits: list[Wait] = []
     # Windows for which somebody waits, and the earliest who has waited for so long that others let it go first.
     wanted: set[str] = set()
-    holders: dict[str, Head] = {}
+    holders: dict[str, Holder] = {}
     for level in sorted(by_rank, reverse=True):
         ready: list[tuple[Head, Assign | Start]] = []
         held: list[Wait] = []
@@ -270,15 +115,15 @@ def decide(view: View) -> Decision:
             held.append(found)
             if found.why == "pace" and not found.never and head.waited(now) >= view.policy.aging_s:
                 for window in found.keeps:
-                    if window not in holders or head.seq < holders[window].seq:
-                        holders[window] = head
+                    if window not in holders or head.seq < holders[window].head.seq:
+                        holders[window] = Holder(head=head, wait=found)
         free: list[tuple[Head, Assign | Start]] = []
         for head, step in ready:
-            behind = _behind(head, step, view, holders, wanted if level == 0 else frozenset())
-            if behind is None:
+            yields = behind(head, step, view, holders, wanted if level == 0 else frozenset())
+            if yields is None:
                 free.append((head, step))
             else:
-                held.append(behind)
+                held.append(yields)
         waits += held
         if free:
             return Decision(step=_pick(free, held, by_rank[level], view), waits=waits)
@@ -294,7 +139,7 @@ def _pick(
     for head, step in free:
         first.setdefault(head.flow, (head, step))
     ready = [
-        Share(operator=head.operator, role=head.flow[1], cost=_charge(head, step, view))
+        Share(operator=head.flow[0], role=head.flow[1], cost=_charge(head, step, view))
         for head, step in first.values()
     ]
     waiting = {wait.task for wait in held}
@@ -304,7 +149,7 @@ def _pick(
     if isinstance(step, Start):
         return step
     others = len(ready) - 1
-    turn = f"it is the turn of {head.operator}" if others else "nothing else could begin"
+    turn = f"it is the turn of {head.flow[0]}" if others else "nothing else could begin"
     return replace(step, deficits=deficits, why=f"{step.why}; {turn}")
 
 
@@ -437,72 +282,13 @@ def _paced(head: Head, agent: Agent, view: View, known: pacing.Known) -> Cost | 
     cost = view.cost(head, agent)
     standings = view.draw(agent)
     urgency = admitted_as(head, view.now, view.policy)
-    found = pacing.decide(standings, cost, urgency, view.now, view.pacing, known=known)
+    saves_from = head.created_at + view.policy.aging_s
+    found = pacing.decide(standings, cost, urgency, view.now, view.pacing, known=known, saves_from=saves_from)
     if isinstance(found, pacing.Admitted):
         return cost
-    return replace(Wait.of(found, task=head.id), keeps=_kept(found, standings), cost=cost)
+    return replace(Wait.of(found, task=head.id), keeps=kept(found, standings), cost=cost)
 
 
 def _is_held(head: Head, agent: Agent, view: View, cost: Cost, window: str) -> bool:
     """Whether a window that holds a task of this cost is one that the agent draws on."""
     return view.cost(head, agent) == cost and any(each.window.key == window for each in view.draw(agent))
-
-
-def _kept(found: pacing.Waits, standings: Sequence[Standing]) -> tuple[str, ...]:
-    """The windows in which what begins before it could takes room from it: not those that begin anew by then."""
-    resets = {standing.window.key: standing.line.resets_at for standing in standings}
-
-    def lasts(key: str) -> bool:
-        reset = resets[key]
-        return found.at is None or reset is None or reset > found.at
-
-    return (found.window, *(key for key in found.also if lasts(key)))
-
-
-def _behind(
-    head: Head, step: Assign | Start, view: View, holders: Mapping[str, Head], wanted: set[str] | frozenset[str]
-) -> Wait | None:
-    """That it lets others go first, though it could begin."""
-    if not holders and not wanted:
-        return None
-    agent = next(agent for agent in view.agents if agent.name == step.agent)
-    for standing in view.draw(agent):
-        key = standing.window.key
-        holder = holders.get(key)
-        # What people say is critical is not kept waiting, for days perhaps, by what they did not say so of.
-        first = holder is not None and (holder.urgency == "critical" or head.urgency != "critical")
-        if holder is not None and first and holder.seq < head.seq:
-            text = f"Task {holder.id} has waited longer for {key}, and goes first."
-            return Wait(task=head.id, why="fairness", text=text, windows=(key,))
-        if key in wanted:
-            return Wait(task=head.id, why="fairness", text=f"What is more urgent waits for {key}.", windows=(key,))
-    return None
-
-
-def lane_of(
-    *, kind: str, operator: str, role: str | None, agent: str | None, urgency: str, estimate: float | None = None
-) -> str:
-    """The lane that a task waits in. What waits for room holds up only what needs as much: tasks of another kind, or
-    that are said to be of another size, have a lane of their own. So have words to an agent."""
-    target = f"agent:{agent}" if agent is not None else f"role:{role}"
-    return f"{urgency}/{kind}/{size_of(estimate)}/{target}/{operator}"
-
-
-def size_of(estimate: float | None) -> str:
-    """About how large a task is said to be: powers of four of a thousand tokens, of which there are few."""
-    if estimate is None:
-        return "-"
-    size, within = 0, _SMALLEST
-    while size < _SIZES and estimate > within:
-        size, within = size + 1, within * 4
-    return str(size)
-
-
-#: The smallest size of a task: up to so many tokens. Each is four times the one before, and the last has no end.
-_SMALLEST = 1000.0
-_SIZES = 9
-
-
-def aside(lane: str) -> str:
-    """The lane of those that would block theirs, because nothing but another limit lets them begin."""
-    return lane if lane.endswith("/aside") else f"{lane}/aside"

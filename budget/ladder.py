@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from budget.pacing import Leave
+
 #: The parts of a model's name: ``claude-opus-4-1`` is of the family ``opus``.
 _PARTS = re.compile(r"[-_./:@\[\]]+")
 
@@ -83,6 +85,8 @@ class Held:
     """When it could, in seconds since the epoch; None: that is not known."""
     never: bool = False
     """No window that opens lets it run, ever: only a person changes that."""
+    leave: tuple[Leave, ...] = ()
+    """What would have to be authorized for it to run now; empty: that would not help."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

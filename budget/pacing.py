@@ -19,29 +19,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from budget.lines import (
-    DAY_S,
-    Cause,
-    Certainty,
-    Line,
-    Policy,
-    Unit,
-    Window,
-    burst_at,
-    line_at,
-    next_turn,
-    redrawn,
-)
-from budget.reserve import outer
-from budget.standings import Authorization, Standing, Urgency, admissible, amount_of, ceiling, settled, utmost, worth
+from budget.fitting import LEAST, Ask, Cost, allowed, margin, need, short
+from budget.lines import Cause, Certainty, Line, Policy, Unit, Window, burst_at, line_at, redrawn
+from budget.openings import opens
+from budget.saving import is_large
+from budget.standings import Authorization, Standing, Urgency, admissible, ceiling, settled, utmost, worth
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 __all__ = [
+    "LEAST",
     "Admitted",
     "Authorization",
     "Cause",
@@ -63,6 +53,7 @@ __all__ = [
     "decide",
     "governing",
     "line_at",
+    "margin",
     "need",
     "redrawn",
     "settled",
@@ -71,36 +62,8 @@ __all__ = [
 
 Why: TypeAlias = Literal["pace", "limit", "unknown", "price"]
 
-#: The margin for tasks that cost more than projected is at most this share of a window.
-MARGIN = 0.1
-#: In this last part of a window that margin shrinks to nothing.
-ENDING = 0.03
-#: From the first of these parts of a window to the second the quantile that is asked for rises: in steps beyond p90
-#: (budget.reserve.outer), from the first number to the second.
-LATE, LATE_STEPS = (0.75, 0.95), (1.0, 3.0)
-#: Amounts that differ by no more than this share of a limit are the same.
-_LEAST = 1e-9
 #: Amounts beyond this are no amounts.
 _FINITE = 1e300
-#: A day on which clocks are set back by two hours.
-_LONG_DAY_S = 26 * 3_600.0
-#: To so many seconds it is told when something would fit, within so many tries.
-_NEAR_S, _TRIES = 60.0, 24
-#: So many times a line is thought to be drawn anew, to tell when something would fit: more than the days of a year.
-_TURNS = 400
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Cost:
-    """What a task is projected to cost."""
-
-    tokens: float
-    """Weighted; what 80 of 100 such tasks stay within."""
-    usd: float | None = None
-    """None: no price is known."""
-    high_tokens: float | None = None
-    """What 90 or 95 of 100 stay within. None: taken to be `HIGH_OF_PROJECTED` times `tokens`."""
-    high_usd: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,16 +112,15 @@ class Waits:
     help."""
     critical: bool = False
     """It is beyond a limit that only work of critical urgency may pass, within an authorization."""
+    large: bool = False
+    """It is more than the line gives until it is drawn anew, so that it has to save up for it (budget.saving)."""
+    reset_unknown: bool = False
+    """No time can be told since nobody knows when the window begins anew."""
 
 
 Decision: TypeAlias = Admitted | Waits
-Known: TypeAlias = dict[tuple[int, Cost, Urgency], tuple[Standing, Waits | None]]
+Known: TypeAlias = dict[tuple[int, Cost, Urgency, float | None], tuple[Standing, Waits | None]]
 """What was found of standings, by their identity, at one time and under one policy."""
-
-
-def need(window: Window, cost: Cost) -> float | None:
-    """What a task is projected to cost, in the window's unit; None: that cannot be told."""
-    return _in_unit(window, cost.tokens, cost.usd)
 
 
 def decide(
@@ -169,6 +131,7 @@ def decide(
     policy: Policy,
     *,
     known: Known | None = None,
+    saves_from: float | None = None,
 ) -> Decision:
     """Whether a task may begin now, in every window that it draws on.
 
@@ -179,16 +142,20 @@ def decide(
         now: seconds since the epoch.
         policy: how strictly the pace is kept.
         known: what was found of the same standings before at this time, and is added to.
+        saves_from: if it is more than a day of a window gives, it saves up for it from then on; None: never.
     """
     before: Known = {} if known is None else known
 
-    def look(standing: Standing) -> Waits | None:
-        key = (id(standing), cost, urgency)
+    def look(standing: Standing, since: float | None) -> Waits | None:
+        key = (id(standing), cost, urgency, since)
         if key not in before:
-            before[key] = standing, _waits(standing, cost, urgency, now, policy)
-        return before[key][1]
+            before[key] = standing, _waits(standing, cost, urgency, now, policy, since)
+        found = before[key][1]
+        # Only of what is large it matters, so that all others of this size are found alike.
+        saves = since is None and saves_from is not None and found is not None and found.large
+        return look(standing, saves_from) if saves else found
 
-    waits = [found for standing in standings if (found := look(standing)) is not None]
+    waits = [found for standing in standings if (found := look(standing, None)) is not None]
     if waits:
         last = max(waits, key=lambda found: math.inf if found.at is None else found.at)
         others = tuple(found.window for found in waits if found is not last)
@@ -224,9 +191,12 @@ def governing(
     return min(standings, key=room, default=None)
 
 
-def _waits(standing: Standing, cost: Cost, urgency: Urgency, now: float, policy: Policy) -> Waits | None:
+def _waits(
+    standing: Standing, cost: Cost, urgency: Urgency, now: float, policy: Policy, saves_from: float | None
+) -> Waits | None:
     window = standing.window
     wanted = need(window, cost)
+    large = wanted is not None and window.known_use is not None and is_large(standing, wanted)
 
     def waits(why: Why, text: str, at: float | None = None, authorize: float | None = None) -> Waits:
         return Waits(
@@ -239,10 +209,13 @@ def _waits(standing: Standing, cost: Cost, urgency: Urgency, now: float, policy:
             unit=window.unit,
             authorize=authorize,
             critical=why == "limit" and urgency != "critical" and not window.is_quota,
+            large=large,
+            reset_unknown=at is None and why in ("pace", "limit") and fits and not window.knows_reset(now),
         )
 
     name = _name(window)
     used = window.least_use
+    fits = wanted is None or wanted <= window.known_limit
     if wanted is None or window.known_use is None:
         priceless = wanted is None and window.unit == "usd"
         what = "what a token is of it is not known yet" if wanted is None else "what is used of it is not known"
@@ -255,17 +228,18 @@ def _waits(standing: Standing, cost: Cost, urgency: Urgency, now: float, policy:
         if wanted is None or (window.known_use is None and window.at_least is None):
             # One task, whatever it needs, as long as what is known to be used is less than the pace allows.
             wanted = 0.0
-    short = _short(standing, wanted, cost, urgency, policy, now)
-    if short <= 0:
+    ask = Ask(wanted=wanted, cost=cost, urgency=urgency, policy=policy, saves_from=saves_from)
+    lacks = short(standing, ask, now)
+    if lacks <= 0:
         return None
-    at = _opens(standing, wanted, cost, urgency, now, policy)
+    at = opens(standing, ask, now)
     most = utmost(standing, urgency, now)
     # What is authorized counts for all but low urgency, and not past what nothing passes.
     helps = urgency != "low" and (
-        max(wanted, _LEAST * window.known_limit) <= most - used - standing.held_high
+        max(wanted, LEAST * window.known_limit) <= most - used - standing.held_high
         or (urgency == "critical" and not window.is_quota)
     )
-    authorize = short * (1 + 1e-6) if helps and short < _FINITE else None
+    authorize = lacks * (1 + 1e-6) if helps and lacks < _FINITE else None
     limit, spent = _shown(window.known_limit, window.unit), f"{_shown(used, window.unit)} used"
     if wanted > most:
         return waits("limit", _too_large(window, wanted), at, authorize)
@@ -274,154 +248,17 @@ def _waits(standing: Standing, cost: Cost, urgency: Urgency, now: float, policy:
     this = f"this needs about {_shown(wanted, window.unit)}" if wanted else "what this needs is not known"
     if wanted > most - used - standing.held_high or used >= most:
         return waits("limit", f"{name} has too little left of {limit}: {spent}; {this}.", at, authorize)
-    allowed = ceiling(standing, urgency, now, policy)
+    by_now = allowed(standing, ask, now)
     if window.known_use is None:
         least = f" and is no less than {_shown(used, window.unit)}" if used else ""
         known = f"what is used of it is not known{least}"
-        return waits("pace", f"{name}: {known}; its pace allows {_shown(allowed, window.unit)} by now.", at, authorize)
-    if used + standing.held + wanted <= allowed:
+        return waits("pace", f"{name}: {known}; its pace allows {_shown(by_now, window.unit)} by now.", at, authorize)
+    if used + standing.held + wanted <= by_now:
         text = f"{name} nears its end: {spent} of {limit}; {this}, and might need more than is left."
     else:
-        text = f"{name} is used evenly, which allows {_shown(allowed, window.unit)} by now: {spent}; {this}."
+        text = f"{name} is used evenly, which allows {_shown(by_now, window.unit)} by now: {spent}; {this}"
+        text += f", {_beyond(window, saves_from is not None and saves_from <= now)}." if large else "."
     return waits("pace", text, at, authorize)
-
-
-def _short(standing: Standing, wanted: float, cost: Cost, urgency: Urgency, policy: Policy, now: float) -> float:
-    """By how much a task does not fit; at most 0: it fits."""
-    window, used = standing.window, standing.window.least_use
-    free = ceiling(standing, urgency, now, policy) - used - standing.held
-    if wanted <= 0:
-        # What is known to cost nothing, or cannot be told, fits where there is anything left at all.
-        return -free if free > 0 else max(-free, _LEAST * window.known_limit)
-    tight = utmost(standing, urgency, now) - used - standing.held_high
-    return max(wanted - free, wanted + _margin(standing, cost, wanted, now) - tight) - _LEAST * window.known_limit
-
-
-def _opens(standing: Standing, wanted: float, cost: Cost, urgency: Urgency, now: float, policy: Policy) -> float | None:
-    """When it would fit if nothing else were spent and what is under way cost what is reserved; None: never, or not
-    known."""
-    window = standing.window
-    if wanted > window.known_limit and not (urgency == "critical" and standing.authorizations):
-        return None
-    found = _within(standing, wanted, cost, urgency, now, policy)
-    reset, length = standing.line.resets_at, window.length
-    if found is not None or reset is None or window.resets_at is None:
-        return found
-    if length is None:
-        return max(reset, now)
-    new = replace(window, begins_at=reset, resets_at=reset + length, length_s=length, used=0.0)
-    line = redrawn(new, None, reset, policy)
-    assert line is not None
-    at = _within(Standing(window=new, line=line), wanted, cost, urgency, reset, policy)
-    return None if at is None else max(at, now)
-
-
-def _within(
-    standing: Standing, wanted: float, cost: Cost, urgency: Urgency, now: float, policy: Policy
-) -> float | None:
-    """When it would fit within this window."""
-    t = now
-    for turns in range(_TURNS):
-        line = standing.line
-        turn, reset = next_turn(standing.window, line, t, policy), line.resets_at
-        ends = min((at for at in (turn, reset) if at is not None), default=None)
-        if ends is None or ends <= t:
-            return None
-        short = partial(_short, standing, wanted, cost, urgency, policy)
-        late = max(t, ends - 1.0)
-        if short(late) <= 0:
-            return _first(short, t, late)
-        if reset is None or ends >= reset:
-            return None
-        if not standing.window.knows_reset(ends) and turns:
-            # A whole length from then, each time: it does not come nearer.
-            return None
-        earliest = _earliest(standing, wanted, t, policy)
-        if earliest is not None and ends < earliest < reset:
-            ends = next_turn(standing.window, line, earliest, policy) or ends
-        window = replace(standing.window, used=standing.window.least_use + standing.held)
-        fresh = redrawn(window, line, ends, policy) or line
-        standing = replace(standing, window=window, line=fresh, reserved=0.0, reserved_high=None)
-        t = ends
-    return None
-
-
-def _earliest(standing: Standing, wanted: float, now: float, policy: Policy) -> float | None:
-    """Before this the line of one day does not rise as far as `wanted`; None: that cannot be told. Days without end are
-    passed over by it."""
-    window, reset = standing.window, standing.line.resets_at
-    if window.is_short or reset is None or not window.knows_reset(now):
-        return None
-    left = sum(worth(one, window, one.left(now)) for one in standing.authorizations)
-    rises = wanted - burst_at(window, policy, now) - left
-    rest = window.known_limit - window.least_use - standing.held
-    if rises <= 0 or rest <= 0:
-        return None
-    return reset - rest / rises * (_LONG_DAY_S + policy.borrow * DAY_S) - _LONG_DAY_S
-
-
-def _first(short: Callable[[float], float], low: float, high: float) -> float:
-    """When something fits that does not at `low` and does at `high`, to `_NEAR_S` and never too early: by regula falsi
-    (Illinois), as what is short is nearly a straight line."""
-    over, under = short(low), short(high)
-    if over <= 0:
-        return low
-    for _ in range(_TRIES):
-        if high - low <= _NEAR_S:
-            break
-        # Aimed a little late, so that it closes in from both sides.
-        middle = min(high - _NEAR_S / 4, low + (high - low) * over / (over - under) + _NEAR_S / 4)
-        found = short(middle)
-        if found <= 0:
-            high, under = middle, found
-            over /= 2
-        else:
-            low, over = middle, found
-            under /= 2
-    return high
-
-
-def _margin(standing: Standing, cost: Cost, wanted: float, now: float) -> float:
-    """What a task must leave under the limit beyond its projection.
-
-    At most half of what it would leave of an unused window, so that one that is nearly as large as the window still
-    runs some day. Who authorizes takes that risk.
-    """
-    window = standing.window
-    if not window.hard or not math.isfinite(wanted):
-        return 0.0
-    high = _in_unit(window, cost.high_tokens, cost.high_usd) if cost.high_tokens is not None else None
-    more = outer(wanted, high, _steps(window, now)) - wanted
-    margin = min(more, MARGIN * window.known_limit, (window.known_limit - wanted) / 2) * _patience(window, now)
-    return max(0.0, margin - sum(worth(one, window, one.left(now)) for one in standing.authorizations))
-
-
-def _steps(window: Window, now: float) -> float:
-    """How far beyond the p90 a task may cost and still must fit: near its end a window cannot make good for one."""
-    if window.length is None or window.resets_at is None:
-        return LATE_STEPS[0]
-    part = 1 - (window.resets_at - now) / window.length
-    rise = min(1.0, max(0.0, (part - LATE[0]) / (LATE[1] - LATE[0])))
-    return LATE_STEPS[0] + (LATE_STEPS[1] - LATE_STEPS[0]) * rise
-
-
-def _patience(window: Window, now: float) -> float:
-    """How much of the margin is kept: all of it, until the window is nearly over. What is left then is lost."""
-    if window.length is None or window.resets_at is None:
-        return 1.0
-    return min(1.0, max(0.0, window.resets_at - now) / (ENDING * window.length))
-
-
-def _in_unit(window: Window, tokens: float | None, usd: float | None) -> float | None:
-    if window.unit == "usd":
-        return None if usd is None else amount_of(usd, math.inf)
-    counted = amount_of(tokens, math.inf)
-    if window.unit == "tokens":
-        return counted
-    per_token = window.per_token
-    if per_token is None or not math.isfinite(per_token) or per_token <= 0:
-        return None
-    return counted * per_token
 
 
 def _leave(waits: Sequence[Waits]) -> tuple[Leave, ...]:
@@ -442,6 +279,11 @@ def _largest(amounts: Sequence[float | None]) -> float | None:
 def _name(window: Window) -> str:
     rest = window.key.removeprefix(window.scope).strip("/").replace("/", " ")
     return f"The window {rest} of {window.scope}" if rest else f"The window of {window.scope}"
+
+
+def _beyond(window: Window, saves: bool) -> str:
+    turn = "a fifth of its time" if window.is_short else "a day of it"
+    return f"more than {turn} gives" + (", and saves up for that" if saves else "")
 
 
 def _too_large(window: Window, wanted: float) -> str:

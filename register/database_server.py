@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import NullPool, event, text
+from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -25,7 +24,8 @@ from register.schema import metadata
 from register.server_access import SCHEMA, ServerAccess, broke_off
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractAsyncContextManager
 
     from sqlalchemy import Connection
     from sqlalchemy.engine import ExceptionContext
@@ -206,22 +206,9 @@ async def _prepare(access: ServerAccess) -> None:
             await _check_tables(access.place, tx)
 
 
-@asynccontextmanager
-async def looking(access: ServerAccess) -> AsyncIterator[AsyncEngine]:
-    """An engine for a server of which nothing is known yet, so without settings that old versions do not know."""
-
-    async def connect() -> Any:
-        return await access.connect(
-            patient=True, default_transaction_isolation="read committed", lock_timeout=_milliseconds(TURN_LIMIT)
-        )
-
-    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
-    try:
-        yield engine
-    except DBAPIError as error:
-        raise access.unusable(error) from error
-    finally:
-        await engine.dispose()
+def looking(access: ServerAccess) -> AbstractAsyncContextManager[AsyncEngine]:
+    """An engine for a server of which nothing is known yet."""
+    return access.engine(lock_timeout=_milliseconds(TURN_LIMIT))
 
 
 async def _check_server(place: str, tx: AsyncConnection) -> str:

@@ -7,12 +7,9 @@ schema says afterwards that it was done.
 from __future__ import annotations
 
 import re
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sqlalchemy import NullPool, text
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy import text
 
 from register import copying
 from register.crashpoints import around, declare
@@ -21,10 +18,8 @@ from register.server_access import SCHEMA, ServerAccess
 from register.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
     from pathlib import Path
-
-    from sqlalchemy.ext.asyncio import AsyncEngine
 
     from register.address import ServerAddress
 
@@ -50,7 +45,7 @@ async def replace(
     source = await Store.open(f"sqlite:///{file}", alone=True)
     access = ServerAccess(address, password, "restore")
     try:
-        async with _engine(access, alone=True) as engine, engine.connect() as tx:
+        async with access.engine(alone=True) as engine, engine.connect() as tx:
             if await tx.scalar(_EXISTS, {"schema": SCHEMA}):
                 await tx.exec_driver_sql(f"ALTER SCHEMA {SCHEMA} RENAME TO {kept}")
             else:
@@ -72,28 +67,10 @@ async def is_kept(address: ServerAddress, password: Callable[[], str] | None, ke
         RegisterError: the server cannot be asked.
     """
     _check(kept)
-    async with _engine(ServerAccess(address, password, "restore"), alone=False) as engine, engine.connect() as tx:
+    async with ServerAccess(address, password, "restore").engine() as engine, engine.connect() as tx:
         return bool(await tx.scalar(_EXISTS, {"schema": kept}))
 
 
 def _check(kept: str) -> None:
     if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", kept):
         raise ValueError(f"no name for a schema: {kept!r}")
-
-
-@asynccontextmanager
-async def _engine(access: ServerAccess, *, alone: bool) -> AsyncIterator[AsyncEngine]:
-    async def connect() -> Any:
-        return await access.connect(alone=alone, patient=True, default_transaction_isolation="read committed")
-
-    engine = create_async_engine(
-        "postgresql+asyncpg://",
-        async_creator=connect,
-        poolclass=NullPool,
-    )
-    try:
-        yield engine
-    except DBAPIError as error:
-        raise access.unusable(error) from error
-    finally:
-        await engine.dispose()

@@ -9,16 +9,21 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
+from sqlalchemy import NullPool
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from register.errors import MusterError, RegisterAway, RegisterError
 from register.server_refusals import away, refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
+
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
     from register.address import ServerAddress
 
@@ -107,6 +112,31 @@ class ServerAccess:
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, ValueError) as error:
             raise self._not_connected(error) from error
         return connection
+
+    @asynccontextmanager
+    async def engine(self, *, alone: bool = False, **settings: str) -> AsyncIterator[AsyncEngine]:
+        """An engine for one piece of work that takes its time, without settings that old versions do not know.
+
+        Args:
+            alone: nobody else may have the register open, now or until it is closed.
+            settings: of each session, by the server's names.
+
+        Raises:
+            RegisterError: the database refused something within the block.
+        """
+
+        async def connect() -> Any:
+            return await self.connect(
+                alone=alone, patient=True, default_transaction_isolation="read committed", **settings
+            )
+
+        engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
+        try:
+            yield engine
+        except DBAPIError as error:
+            raise self.unusable(error) from error
+        finally:
+            await engine.dispose()
 
     async def lets_in(self) -> bool:
         """Whether we get in at all."""

@@ -80,6 +80,8 @@ class Jobs:
     clock: Callable[[], float]
     #: Told of each run that ended.
     on_ended: Callable[[Record], None] | None = None
+    #: Told of each job that is to be there no more.
+    on_dropped: Callable[[str], None] | None = None
     #: Seconds since any moment, however the clock is set.
     steady: Callable[[], float] = time.monotonic
     _jobs: dict[str, Job] = field(default_factory=dict)
@@ -102,7 +104,12 @@ class Jobs:
             self._schedule(job)
 
     def drop(self, name: str) -> bool:
-        """Remove a job; a run that has begun goes on to its end. False: there is none of that name."""
+        """Remove a job; a run that has begun goes on to its end. False: there is none of that name.
+
+        Also of one that is not there it is told (`on_dropped`): it may have failed before this process was started.
+        """
+        if self.on_dropped is not None:
+            self.on_dropped(name)
         if self._jobs.pop(name, None) is None:
             return False
         self._records.pop(name, None)

@@ -37,7 +37,7 @@ async def task_add(
         estimate: what it will use, such as 200k; otherwise what such tasks used before.
         kind: a word for what it is, by which its cost is learned: task, review, fix.
         parent: the task that it is a part of; whoever did that is preferred.
-        retries: how often it is tried again when its agent dies.
+        retries: how often it is tried again when its agent dies or its turn fails.
     """
     from bot.tasking import add
 

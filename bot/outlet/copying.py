@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import structlog
 
+from bot.outlet.claims import believed
 from budget.tokens import Tokens, Weights
 from egress.entries import Action, Entry, Observation
 from register.crashpoints import declare
@@ -169,12 +170,13 @@ class Copier:
         async with self.store.write(COPIED) as tx:
             await self._missing(tx, "requests", self._at.entries, [each.seq for each in page.entries])
             await self._missing(tx, "actions", self._at.actions, [each.seq for each in page.actions])
-            await ledger.add(tx, [_row(page.ledger, each) for each in page.entries])
+            entries = await believed(tx, page.entries)
+            await ledger.add(tx, [_row(page.ledger, each) for each in entries])
             for _, seen in page.observations:
                 await ledger.observe(tx, _seen(seen), now=self.clock())
                 if up_to_date:
                     await quota_history.record(tx, _seen(seen), self.weigh, now=self.clock())
-            await self.noted(tx, page.entries)
+            await self.noted(tx, entries)
             for action in page.actions:
                 await self._act(tx, f"egress/{page.ledger}/{action.seq}", action)
             await ledger.move(tx, at, self.clock())

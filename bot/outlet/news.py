@@ -6,12 +6,10 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bot.commands.lines import written
-from bot.errors import UserError
+from bot import rooms
 from bot.outlet import telling
 from bot.outlet.attempts import Attempts
 from bot.outlet.copying import COPIED
-from bot.saying import Place
 from bot.story import TURN_FAILED
 from connectors import outbox
 from egress.entries import FOR_NOW
@@ -146,23 +144,10 @@ class News:
 
     async def say(self, key: str, text: str) -> None:
         """In the main room, where there is one."""
-        services = self.services
-        words = services.redact(written(text, services.command_prefix))
         with contextlib.suppress(RegisterError):
-            async with services.store.write(COPIED) as tx:
-                try:
-                    connector, room = services.main_room(None)
-                except UserError:
-                    # Nobody said which room is the main one: then it is where the agents are launched.
-                    rows = await agents.every(tx)
-                    if not rows:
-                        return
-                    newest = max(rows, key=lambda row: row.started_at or 0.0)
-                    connector, room = newest.connector, newest.room
-                place = Place(connector, conversation=room)
-                for outbound in services.agents.teller.speaker.say(key, words, place, services.capabilities(connector)):
-                    await outbox.put(tx, outbound, services.clock())
-            services.delivery.wake()
+            async with self.services.store.write(COPIED) as tx:
+                await rooms.say(self.services, tx, key, text)
+            self.services.delivery.wake()
 
     async def _note(self, tx: AsyncConnection, row: AgentRow, key: str, text: str) -> None:
         if await outbox.get(tx, key) is None:

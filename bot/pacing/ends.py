@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from bot import amounts, rendering
-from bot.errors import UserError
-from bot.saying import Place
-from connectors import outbox
-from register.queries import agents, pacing
+from bot import amounts, rendering, rooms
+from bot.commands.lines import command_line
+from register.queries import pacing
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -25,26 +23,9 @@ async def end(
         return
     amount = amounts.amount(row.amount, row.unit)
     words = {
-        "used": f"⚖️ What was authorized for {rendering.code(row.scope)} ({amount}) is used up: it spends at its pace.",
-        "over": f"⚖️ The time of what was authorized for {rendering.code(row.scope)} ({amount}) is over: it spends at "
-        "its pace.",
+        "used": f"⚖️ What was authorized for {rendering.code(row.scope)} ({amount}) is used up",
+        "over": f"⚖️ The time of what was authorized for {rendering.code(row.scope)} ({amount}) is over",
     }
-    await _say(services, tx, f"authorization/{row.id}/{how}", words[how], now)
-
-
-async def _say(services: Services, tx: AsyncConnection, key: str, text: str, now: float) -> None:
-    if services.agents is None:
-        return
-    try:
-        connector, room = services.main_room(None)
-    except UserError:
-        # Nobody said which room is the main one: then it is where the agents are launched.
-        rows = await agents.every(tx)
-        if not rows:
-            return
-        newest = max(rows, key=lambda row: row.started_at or 0.0)
-        connector, room = newest.connector, newest.room
-    place = Place(connector, conversation=room)
-    speaker = services.agents.teller.speaker
-    for outbound in speaker.say(key, services.redact(text), place, services.capabilities(connector)):
-        await outbox.put(tx, outbound, now)
+    text = f"{words[how]}: it spends at its pace, which {command_line('pace')} shows."
+    if services.agents is not None:
+        await rooms.say(services, tx, f"authorization/{row.id}/{how}", text)

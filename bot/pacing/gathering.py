@@ -15,7 +15,7 @@ from budget.tokens import Tokens, Weights
 from fleet.sandbox.profiles import merged
 from register.queries import agents, budgets, pacing, spending, tasks
 from register.queries.tallies import Asked, Tally
-from scheduler.dispatch import keeps_agent
+from scheduler.queue import keeps_agent
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence

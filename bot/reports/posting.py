@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
-from bot import rendering
+from bot import rendering, rooms
 from bot.commands.lines import written
-from bot.errors import UserError
 from bot.reports import crossings, gathering, schedule, windows, wording
 from bot.reports.figure import figure_of
 from bot.reports.settings import KINDS
@@ -26,7 +25,7 @@ from connectors import outbox
 from connectors.messages import File, Priority
 from register.crashpoints import declare
 from register.errors import MusterError
-from register.queries import agents, findings, reports, restores, schedules
+from register.queries import findings, reports, restores, schedules
 from register.queries.reports import ReportRow
 from scheduler.jobs import Job
 
@@ -155,7 +154,7 @@ class Reports:
         if jobs is None:
             return
         wanted = {f"report {each.kind}": each for each in planned if each.on and each.cron is not None}
-        for name in self._arranged.keys() - wanted.keys():
+        for name in {f"report {kind}" for kind in KINDS} - wanted.keys():
             jobs.drop(name)
         for name, each in wanted.items():
             if each.cron is not None and self._arranged.get(name) != each.fingerprint:
@@ -402,20 +401,13 @@ class Reports:
         if room is not None:
             connector, _, conversation = room.partition(":")
             return Place(connector, conversation=conversation)
-        try:
-            connector, conversation = self.services.main_room(None)
-        except UserError:
-            # Nobody said which room is the main one: then it is where the agents are launched.
-            async with self.services.store.read() as tx:
-                rows = await agents.every(tx)
-            if not rows:
-                if not self._roomless:
-                    log.warning("report.no_room")
-                self._roomless = True
-                return None
-            newest = max(rows, key=lambda row: row.started_at or 0.0)
-            connector, conversation = newest.connector, newest.room
-        return Place(connector, conversation=conversation)
+        async with self.services.store.read() as tx:
+            place = await rooms.fleet_room(tx, lambda: self.services.main_room(None))
+        if place is None:
+            if not self._roomless:
+                log.warning("report.no_room")
+            self._roomless = True
+        return place
 
 
 def file_of(picture: Path) -> File:

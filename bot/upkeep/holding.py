@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from bot.conversations import REMARK
+from bot.replies import REMARK
 from bot.saying import Place
 from bot.timestamps import timestamp
 from connectors import inbox, outbox

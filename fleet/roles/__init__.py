@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -30,6 +30,8 @@ LONGEST_PAGE = 50_000
 SHIPPED = Path(__file__).parent
 
 _Sentence = Annotated[str, Field(min_length=1, max_length=2_000)]
+#: How urgent an agent may say that a task is; what is critical people say.
+Urgency: TypeAlias = Literal["low", "normal", "high"]
 _Command = Annotated[str, Field(pattern=r"^[a-z][a-z-]*( [a-z][a-z-]*)?$")]
 
 
@@ -42,6 +44,7 @@ class _Header(BaseModel):
     mandate: _Sentence
     limits: tuple[_Sentence, ...] = ()
     commands: tuple[_Command, ...] = ()
+    urgency: Urgency = "normal"
     lenses: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")], _Sentence] = {}
 
 
@@ -59,6 +62,8 @@ class Role:
     """Which of Muster's commands an agent of this role may use."""
     page: str
     """Its instructions, Markdown."""
+    urgency: Urgency = "normal"
+    """The highest that a task may have which an agent of this role asks for."""
     lens: str | None = None
     """Through which it looks, where its role has several."""
     lenses: tuple[str, ...] = ()
@@ -145,6 +150,7 @@ def read(path: Path) -> tuple[Role, ...]:
         mandate=_line(header.mandate),
         limits=tuple(_line(limit) for limit in header.limits),
         commands=header.commands,
+        urgency=header.urgency,
         page=page,
         lenses=tuple(header.lenses),
         path=path,

@@ -11,7 +11,7 @@ from register.schema import agent_messages
 from register.store import insert_once
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -22,6 +22,8 @@ UNDERWAY = ("pending", "journaled", "accepted")
 STRANDED = ("dead", "failed", "uncertain")
 #: So many of the newest messages are looked through for turns that failed lately.
 _LOOKED_THROUGH = 2000
+#: A query names so many ids at most; SQLite and PostgreSQL take more.
+_IDS_AT_ONCE = 500
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,6 +63,16 @@ async def add(tx: AsyncConnection, message: AgentMessage) -> bool:
 async def get(tx: AsyncConnection, message_id: str) -> AgentMessage | None:
     row = (await tx.execute(select(agent_messages).where(agent_messages.c.id == message_id))).one_or_none()
     return None if row is None else AgentMessage.from_row(row)
+
+
+async def agents_of(tx: AsyncConnection, ids: Iterable[str]) -> dict[str, str]:
+    """The agent that each of these messages went to; those that there are not are missing."""
+    wanted, found = sorted(set(ids)), {}
+    for begin in range(0, len(wanted), _IDS_AT_ONCE):
+        part = agent_messages.c.id.in_(wanted[begin : begin + _IDS_AT_ONCE])
+        for row in await tx.execute(select(agent_messages.c.id, agent_messages.c.agent).where(part)):
+            found[row[0]] = row[1]
+    return found
 
 
 async def by_event(tx: AsyncConnection, connector: str, event_id: str) -> list[AgentMessage]:

@@ -44,6 +44,8 @@ class Task:
     urgency: str = "normal"
     lane: str
     operator: str
+    #: For whom it counts where turns are taken; None: for the operator.
+    charged_to: str | None = None
     deadline: float | None = None
     estimate: float | None = None
     parent: str | None = None
@@ -206,7 +208,8 @@ async def lane_heads(tx: AsyncConnection, *, limit: int = 1000) -> list[Task]:
         .scalar_subquery()
     )
     heads = select(oldest.label("seq")).where(lanes.c.lane.is_not(None)).cte("heads")
-    place = func.row_number().over(partition_by=tasks.c.operator, order_by=tasks.c.seq)
+    payer = func.coalesce(tasks.c.charged_to, tasks.c.operator)
+    place = func.row_number().over(partition_by=payer, order_by=tasks.c.seq)
     found = select(tasks).join(heads, tasks.c.seq == heads.c.seq).order_by(place, tasks.c.seq).limit(limit)
     return sorted((Task.from_row(row) for row in await tx.execute(found)), key=lambda task: task.seq)
 
@@ -321,9 +324,9 @@ async def ahead(tx: AsyncConnection, task: Task) -> int:
     return int(await tx.scalar(select(func.count()).select_from(tasks).where(*where)) or 0)
 
 
-async def open_of(tx: AsyncConnection, operator: str) -> int:
-    """How many tasks that this one asked for are not over."""
-    where = (tasks.c.operator == operator, tasks.c.state.in_(OPEN))
+async def queued_of(tx: AsyncConnection, operator: str) -> int:
+    """How many tasks that this one asked for wait; words to agents are none."""
+    where = (tasks.c.operator == operator, tasks.c.state == "queued", tasks.c.kind != "turn")
     return int(await tx.scalar(select(func.count()).select_from(tasks).where(*where)) or 0)
 
 
@@ -359,6 +362,16 @@ async def keep_deficits(tx: AsyncConnection, values: Mapping[str, float], *, now
         put = dialect.insert(fair_shares)
         new = {name: put.excluded[name] for name in ("deficit", "updated_at")}
         await tx.execute(put.on_conflict_do_update(index_elements=["flow"], set_=new), rows)
+
+
+async def given(tx: AsyncConnection, ids: Iterable[str]) -> dict[str, tuple[str | None, int]]:
+    """Of each of these tasks the agent that has it, or had it last, and how often it was given to one."""
+    wanted, found = sorted(set(ids)), {}
+    for begin in range(0, len(wanted), _IDS_AT_ONCE):
+        part = tasks.c.id.in_(wanted[begin : begin + _IDS_AT_ONCE])
+        for row in await tx.execute(select(tasks.c.id, tasks.c.assigned, tasks.c.attempt).where(part)):
+            found[row[0]] = (row[1], int(row[2]))
+    return found
 
 
 async def ended_counts(tx: AsyncConnection, *, since: float) -> dict[str, int]:

@@ -13,6 +13,7 @@ from bot.job_alarms import JobAlarms
 from bot.saying import Place, Speaker
 from connectors.messages import Capabilities
 from register.errors import RegisterAway
+from register.queries import findings
 from register.store import Store
 from scheduler import faults
 from scheduler.jobs import Job, Record
@@ -66,6 +67,41 @@ async def test_the_room_hears_of_a_job_that_fails_once_over_restarts_and_once_wh
             await orchestrator.quiet()
         assert len(told("does its work again")) == 1
         assert len(told(") failed: ")) == 1
+
+
+async def test_of_a_report_that_is_switched_off_nothing_is_wrong_any_more(tmp_path: Path) -> None:
+    async def sweep() -> None:
+        raise OSError("the printer is on fire")
+
+    async with house(tmp_path) as home:
+        written = home.paths.muster_yaml.read_text()
+        home.paths.muster_yaml.write_text(written.replace("memory: {}", f"memory: {{fleet_room: {ROOM}}}"))
+
+        async def failed(times: int) -> None:
+            assert home.orchestrator is not None
+            home.orchestrator.services.jobs.put(Job("report weekly", 0.02, sweep))
+            await home.chat.until(
+                lambda: sum("The job **report weekly**" in text for text in home.chat.texts(ROOM)) == times, limit=30
+            )
+
+        async def forgotten() -> None:
+            assert home.orchestrator is not None
+            async with asyncio.timeout(30):
+                while True:
+                    async with home.orchestrator.store.read() as tx:
+                        if not await findings.of_jobs(tx):
+                            return
+                    await asyncio.sleep(0.02)
+
+        async with home.open():
+            await failed(1)
+        # It is off by default, so there is no such job once Muster is started again.
+        async with home.open():
+            await forgotten()
+            await failed(2)
+            await home.ask("!schedule off weekly")
+            await forgotten()
+            assert "report weekly" not in await home.ask("!health")
 
 
 async def test_a_register_that_is_away_is_no_job_s_failure(tmp_path: Path) -> None:

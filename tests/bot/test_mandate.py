@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,18 @@ def test_an_orchestrator_may_compose_the_fleet_and_a_coder_may_look() -> None:
     assert mandate.refusal("orchestrator", "launch", given, SHIPPED) is None
     assert mandate.refusal("coder", "ps", {}, SHIPPED) is None
     assert "may not use launch" in (mandate.refusal("coder", "launch", given, SHIPPED) or "")
+
+
+def test_an_agent_says_no_more_of_how_urgent_a_task_is_than_its_role_may() -> None:
+    roles = Library({"lead": replace(role("lead"), urgency="high"), "late": replace(role("late"), urgency="low")})
+    for name, wanted, got in (
+        ("lead", "critical", "high"),
+        ("lead", "low", "low"),
+        ("late", "normal", "low"),
+        ("nobody", "high", "normal"),
+    ):
+        assert mandate.urgency(name, wanted, roles) == got  # type: ignore[arg-type]
+    assert {each.urgency for each in SHIPPED} == {"normal"}
 
 
 @pytest.mark.parametrize("name", [command.name for command in TABLE])

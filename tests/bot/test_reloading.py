@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bot.telemetry import sending as telemetry
 from egress.server import UnusableSettings
 from tests.bot.house import House, house
 
@@ -52,6 +53,17 @@ async def test_accounts_budgets_and_sandbox_profiles_are_taken_up_by_command(hom
         assert "account `more` gone; budget of `agent` 6M tokens a day" in await home.ask("!roster apply")
         await home.marks(home.say("three", thread), "✅")
         assert "more" not in orchestrator.services.planner.accounts
+
+
+async def test_telemetry_is_switched_off_without_a_restart(tmp_path: Path) -> None:
+    on = "telemetry: {enabled: true, url: 'https://counts.example.org'}\n"
+    async with house(tmp_path, settings=on, roster=_ROSTER) as home, home.open() as orchestrator:
+        change(home, "enabled: true", "enabled: false")
+        said = await home.ask("!roster apply")
+        assert "muster.yaml was taken up: what is told of this installation, and to whom (telemetry)" in said
+        assert "once Muster is started again" not in said
+        preview = await telemetry.preview(orchestrator.services)
+        assert "Nothing is sent: telemetry is off." in preview.text
 
 
 async def test_a_file_that_is_wrong_changes_nothing_and_says_where(home: House) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -174,7 +176,8 @@ async def test_at_a_limit_a_new_session_begins_with_the_next_model_of_the_ladder
         assert "starts with `sim:sonnet` instead of `opus`" in answer
         assert "7d_opus" in answer
         thread = await home.thread("coder0")
-        assert "`!budget authorize`" in await home.heard(thread, "↘️ It starts with `sim:sonnet` instead of `opus`")
+        told = await home.heard(thread, "↘️ It starts with `sim:sonnet` instead of `opus`")
+        assert "budget authorize" not in told, "no leave passes a provider's own window"
         await home.heard(thread, "Ready")
         assert (await home.row()).model == "sonnet"
         entry = roster.load(home.paths.roster_yaml).get("coder0")
@@ -214,6 +217,19 @@ async def test_where_no_rung_has_room_a_session_starts_all_the_same_and_says_whe
         assert "⏳" in answer
         assert "There is room" in answer
         assert (await home.row()).model == "opus"
+
+
+async def test_what_makes_room_for_a_session_as_it_was_wanted_is_a_whole_command(tmp_path: Path) -> None:
+    async with house(tmp_path, settings=LADDER) as home, home.open():
+        pace = paced(home)
+        now = home.clock()
+        pace.put("host/day", 150.0, unit="tokens", limit=1000.0, resets_at=now + 80_000.0, length_s=86_400.0)
+        line = replace(pace.standings["host/day"].line, drawn_at=now, drawn_used=0.0)
+        pace.standings["host/day"] = replace(pace.standings["host/day"], line=line)
+        answer = await home.ask("!launch coder0")
+        command = re.search(r"`!(budget authorize host (\d+) --for 1h)`", answer)
+        assert command is not None, answer
+        assert 1 <= int(command[2]) <= 150
 
 
 async def test_what_it_is_launched_for_waits_until_there_is_room(tmp_path: Path) -> None:

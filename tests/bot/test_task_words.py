@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import replace
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from bot import amounts, task_words
+from bot import amounts, task_waits, task_words
 from budget.dispatch import Wait
 from budget.pacing import Leave
+from register.queries.tasks import Step, Task
 
 NOON, ZONE = 1_796_040_000.0, ZoneInfo("UTC")
 
@@ -44,8 +47,30 @@ def test_at_a_limit_it_is_said_what_helps_instead_of_an_authorization() -> None:
     assert "budget authorize" not in said
 
 
+@pytest.mark.parametrize("key", ["account:main/7d", "role:coder/share/account:main/7d"])
+def test_where_no_time_can_be_told_it_is_said_how_to_tell_the_reset(key: str) -> None:
+    said = task_words.when(Wait(task="t", why="pace", text="x", windows=(key,), reset_unknown=True), NOON, ZONE)
+    assert "budget set account:main 100% --window 7d --reset-at" in said
+    unnamed = task_words.when(Wait(task="t", why="pace", text="x", reset_unknown=True), NOON, ZONE)
+    assert "nobody knows when that window begins anew" in unnamed
+
+
 def test_what_an_admin_may_still_let_begin_is_not_called_hopeless() -> None:
     leave = (Leave(scope="host", unit="tokens", amount=5e6),)
     said = task_words.when(Wait(task="t", why="limit", text="x", never=True, leave=leave), NOON, ZONE)
     assert "Nothing but another limit" not in said
     assert "budget authorize host" in said
+
+
+def test_what_was_told_of_a_wait_is_told_again_until_it_waits_for_something_else() -> None:
+    leave = (Leave(scope="host", unit="usd", amount=2.5),)
+    wait = Wait(task="t", why="limit", text="x", look_at=NOON, leave=leave, critical=True)
+    kept = json.loads(json.dumps(task_waits.decision_of(wait)))
+    told = Step(task="t", at=NOON, state="told", decision=kept)
+    task = Task(
+        id="t", kind="task", text="do it", lane="l", operator="ana", why="limit", reason="x", look_at=NOON,
+        created_at=NOON, updated_at=NOON,
+    )  # fmt: skip
+    assert task_waits.wait_of(task, told) == wait
+    assert task_waits.wait_of(replace(task, why="pace"), told) == Wait(task="t", why="pace", text="x", look_at=NOON)
+    assert task_waits.wait_of(replace(task, why=None), told) is None

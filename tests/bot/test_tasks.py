@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bot import task_steps
+from bot.dispatch_settings import Dispatch
+from bot.doors.client import Client
+from budget import dispatch
 from fleet import lifecycle
 from register.queries import agent_messages, tasks
 from tests.bot.house import ROOM, VIEWER, House, house
@@ -134,8 +138,18 @@ async def test_an_agent_without_a_task_ends_none(home: House) -> None:
         assert "task_done status=done | refused" in await home.ask("!audit")
 
 
+def test_a_provider_that_is_away_for_five_minutes_fails_no_task_by_itself() -> None:
+    pauses = [task_steps.retry_pause(attempt) for attempt in range(1, Dispatch().retries + 1)]
+    assert pauses[0] == 30, "half a minute later it may be back"
+    assert sum(pauses) > 300, pauses
+    assert task_steps.retry_pause(10_000) == dispatch.LONGEST_RETRY_S
+
+
 @pytest.mark.slow
-async def test_a_task_whose_agent_died_is_tried_again_and_no_more_often_than_it_may(home: House) -> None:
+async def test_a_task_whose_agent_died_is_tried_again_and_no_more_often_than_it_may(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task_steps, "FIRST_RETRY_S", 1.0)
     async with home.open():
         thread = await home.launch("coder0")
         name = id_in(await home.ask("!task add '[[say: begun]] [[wait: never]]' --agent coder0 --retries 1"))
@@ -244,6 +258,21 @@ async def test_words_that_the_pace_holds_say_so_at_once_and_run_when_it_is_autho
         assert not any("regretted" in entry.text for entry in home.models.ledger.entries)
 
 
+async def test_what_lets_a_task_begin_now_is_told_as_a_whole_command_where_it_is_read(tmp_path: Path) -> None:
+    async with house(tmp_path, settings=HELD) as home, home.open():
+        await home.launch("coder0")
+        said = await home.ask("!task add 'mend it' --agent coder0")
+        assert "It runs about" in said
+        command = re.search(r"an admin writes `!(budget authorize host \d+ --for 1h)`", said)
+        assert command is not None, said
+        await home.ask(f"!task cancel {id_in(said)}")
+        arguments = {"text": "mend it", "agent": "coder0"}
+        there = await asyncio.to_thread(lambda: Client(home.paths.gateway_socket).run("task add", arguments).body)
+        assert f"`muster {command[1]}`" in there["text"]
+        await home.ask(f"!{command[1]}")
+        assert (await until(home, id_in(there["text"]), "waiting")).attempt == 1
+
+
 async def test_words_that_are_held_can_be_taken_back_and_steering_is_not_held(tmp_path: Path) -> None:
     async with house(tmp_path, settings=HELD) as home, home.open():
         thread = await home.launch("coder0")
@@ -292,7 +321,7 @@ async def test_what_is_blocked_waits_for_a_person_though_its_agent_dies(home: Ho
                     break
                 await asyncio.sleep(0.05)
         found = await task_of(home, name)
-        assert (found.state, found.attempt, found.retries) == ("waiting", 1, 1)
+        assert (found.state, found.attempt, found.retries) == ("waiting", 1, 4)
         await home.ask(f"!task close {name} --failed")
         await until(home, name, "failed")
 
@@ -313,6 +342,36 @@ async def test_who_is_cut_off_gets_no_task_until_the_way_out_is_open_again(home:
 
 def tool(name: str, **arguments: str) -> str:
     return f"[[tool: mcp__muster__{name} {json.dumps(arguments)}]]"
+
+
+FULL = "dispatch: {at_once: {host: 0}, queued: {person: 2, agent: 1}}\n"
+
+
+async def test_who_asks_for_more_than_may_wait_is_told_so_and_an_agent_what_became_of_its_urgency(
+    tmp_path: Path,
+) -> None:
+    async with house(tmp_path, settings=FULL) as home, home.open() as orchestrator:
+        lead = await home.launch("lead0", "--role orchestrator")
+        for text, says in (
+            ("for now", "You asked for the urgency high; what an agent of your role asks for is normal at most"),
+            ("and this", "You have 1 tasks in the queue, and 1 are allowed (dispatch.queued.agent in muster.yaml)"),
+        ):
+            home.say(tool("task_add", text=text, role="coder", urgency="high"), lead)
+            await home.heard(lead, says)
+        for text in ("one", "two"):
+            await home.ask(f"!task add '{text}' --role coder --urgency high")
+        refused = await home.ask("!task add 'three' --role coder")
+        assert "You have 2 tasks in the queue, and 2 are allowed (dispatch.queued.person in muster.yaml)" in refused
+        assert "`!task cancel ID` drops one" in refused
+        home.paths.muster_yaml.write_text(home.paths.muster_yaml.read_text().replace("person: 2", "person: 1"))
+        assert "how tasks are dispatched" in await home.ask("!roster apply")
+        assert "You have 2 tasks in the queue, and 1 are allowed" in await home.ask("!task add 'four' --role coder")
+        async with orchestrator.store.read() as tx:
+            found = await tasks.listing(tx)
+        people = {task.operator for task in found if not task.operator.startswith("agent:")}
+        assert {task.charged_to for task in found if task.operator == "agent:lead0"} == people, "it worked for them"
+        waiting = [(task.text, task.urgency) for task in found]
+        assert waiting == [("for now", "normal"), ("one", "high"), ("two", "high")], "what was queued stays"
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ from budget.lines import Line, Window
 from budget.pacing import Cost, Standing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import pytest
 
@@ -109,6 +109,22 @@ def test_operators_take_turns_by_what_their_tasks_cost() -> None:
     found = step(view(heads, [agent()], cost=lambda one, _: costs[one.id], deficits={"ana": 2500.0}))
     assert isinstance(found, Assign)
     assert found.task == "t1"
+
+
+def test_ten_agents_that_work_for_one_person_get_no_more_turns_than_that_person() -> None:
+    heads = [
+        *(head(number, operator=f"agent:coder{number}", charged_to="ana") for number in range(1, 11)),
+        *(head(number, operator="otto") for number in range(11, 21)),
+    ]
+    deficits: Mapping[str, float] = {}
+    served: list[bool] = []
+    while len(served) < 10:
+        found = step(view(heads, [agent()], deficits=deficits))
+        assert isinstance(found, Assign)
+        deficits = found.deficits
+        heads = [each for each in heads if each.id != found.task]
+        served.append(int(found.task[1:]) > 10)
+    assert sum(served) == 5, "otto has half of the turns, and not one of eleven"
 
 
 def test_somebody_who_can_be_started_is_started_once_nobody_who_could_do_it_runs() -> None:

@@ -14,8 +14,8 @@ def below(runtime: str, model: str | None) -> list[str]:
     return [str(rung) for rung in rungs(CHAIN, runtime=runtime, model=model)]
 
 
-def held(text: str = "Pace.", at: float | None = 100.0, **more: bool) -> Held:
-    return Held(text=text, at=at, **more)
+def held(text: str = "Pace.", at: float | None = 100.0, *, never: bool = False) -> Held:
+    return Held(text=text, at=at, never=never)
 
 
 def test_rungs_are_read_with_and_without_a_runtime() -> None:

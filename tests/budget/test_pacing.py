@@ -415,3 +415,38 @@ def test_a_window_that_was_never_observed_is_said_to_be_unknown() -> None:
     assert isinstance(waits, Waits)
     assert "what is used of it is not known" in waits.text
     assert "nears its end" not in waits.text
+
+
+def test_more_than_a_day_of_a_window_whose_reset_nobody_knows_is_told_as_that() -> None:
+    window = week(0.1, resets_at=None, begins_at=None, certainty="unknown")
+    found = decide([standing(window)], Cost(tokens=4e6), "normal", BEGINS + HOUR, POLICY)
+    assert isinstance(found, Waits)
+    assert (found.at, found.large, found.reset_unknown) == (None, True, True)
+    known = decide([standing(week(0.1))], Cost(tokens=4e6), "normal", BEGINS + HOUR, POLICY)
+    assert isinstance(known, Waits)
+    assert (known.large, known.reset_unknown) == (True, False)
+    assert "more than a day of it gives" in known.text
+
+
+@pytest.mark.parametrize("share", [0.2, 0.4, 0.6])
+def test_what_saves_up_begins_when_it_is_told_to_and_an_authorization_lets_it_begin_now(share: float) -> None:
+    cost = Cost(tokens=share * 1e7, high_tokens=share * 1e7)
+    now_at, now = standing(week(0.1)), BEGINS + DAY + HOUR
+    now_at = settled(now_at, now, POLICY) or now_at
+    late = decide([now_at], cost, "normal", now, POLICY)
+    found = decide([now_at], cost, "normal", now, POLICY, saves_from=now + HOUR)
+    assert isinstance(late, Waits)
+    assert isinstance(found, Waits)
+    assert found.at is not None
+    assert late.at is not None
+    # It is told a time that counts with what it saves, though it saves only later.
+    assert now + HOUR < found.at < late.at
+    later = settled(now_at, found.at, POLICY) or now_at
+    assert isinstance(decide([later], cost, "normal", found.at, POLICY, saves_from=now + HOUR), Admitted)
+    assert isinstance(decide([later], cost, "normal", found.at, POLICY), Waits)
+    saves = decide([now_at], cost, "normal", now, POLICY, saves_from=now)
+    assert isinstance(saves, Waits)
+    assert "saves up" in saves.text
+    assert saves.authorize is not None
+    lifted = replace(now_at, authorizations=[leave(saves.authorize)])
+    assert isinstance(decide([lifted], cost, "normal", now, POLICY, saves_from=now), Admitted)

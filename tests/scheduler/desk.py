@@ -12,7 +12,8 @@ from register.crashpoints import declare
 from register.queries import tasks
 from register.queries.tasks import Task
 from register.store import Store
-from scheduler.dispatch import Able, Dispatcher
+from scheduler.dispatch import Dispatcher
+from scheduler.queue import Able
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

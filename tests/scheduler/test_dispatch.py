@@ -12,7 +12,7 @@ import pytest
 from budget.dispatch import Agent, Assign, Limits, Policy, Wait
 from budget.pacing import Cost
 from register.queries import tasks
-from scheduler.dispatch import Able, Windows
+from scheduler.queue import Able, Windows
 from tests.budget.test_dispatch import week
 from tests.scheduler.desk import NOW, STEP, Desk, task
 
@@ -86,7 +86,7 @@ async def test_what_was_decided_before_somebody_else_acted_gives_nothing_twice(d
     able = Able(agent=agent("coder0"))
     for each in (seen, await desk.of(2)):
         late = Assign(task=each.id, agent="coder0", cost=Cost(tokens=1.0), why="late", deficits={})
-        await desk.dispatcher._assign(each, late, able)
+        await desk.dispatcher.steps.assign(each, late, able)
     assert desk.paper.given == [("00000001", "coder0")]
     assert ((await desk.of(1)).attempt, (await desk.of(2)).state) == (1, "queued")
 

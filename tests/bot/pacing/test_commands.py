@@ -209,7 +209,10 @@ async def test_an_authorization_is_given_shown_taken_back_and_ends_by_itself_tol
         await home.ask("!budget authorize role:coder 10% --for 1h")
         clock.ahead += 3600
         await orchestrator.services.pace.redraw()
-        await home.heard("room", "The time of what was authorized for `role:coder` (10%) is over")
+        await home.heard(
+            "room",
+            "The time of what was authorized for `role:coder` (10%) is over: it spends at its pace, which `!pace`",
+        )
         await orchestrator.services.pace.redraw()
         await orchestrator.quiet()
         assert len([text for text in home.chat.texts("room") if "is over" in text]) == 1

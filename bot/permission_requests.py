@@ -1,0 +1,161 @@
+"""Permission requests in chat: asked, closed with what became of them, and what was allowed for always."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bot import rendering
+from bot.choices import offered, question
+from bot.saying import Place
+from connectors import outbox
+from connectors.messages import Priority, React, Replace
+from register.queries import approvals, audit
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.story import Ask, Settle
+    from bot.voice import Voice
+    from fleet.events import GrantAdded
+    from register.queries.agents import AgentRow
+    from register.queries.approvals import Approval
+
+#: With this the outbox keys of permission requests begin.
+QUESTION = "a/"
+
+_OUTCOMES = {
+    "selected": "answered",
+    "granted": "answered",
+    "denied": "answered",
+    "expired": "expired",
+    "cancelled": "withdrawn",
+    "lost": "withdrawn",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PermissionRequests:
+    voice: Voice
+
+    async def ask(self, tx: AsyncConnection, row: AgentRow, ask: Ask) -> None:
+        """A runtime asks: ask operators, where the message is answered from which it came."""
+        asked = ask.asked
+        if await approvals.by_request(tx, row.name, ask.incarnation, asked.request) is not None:
+            return
+        digest = hashlib.blake2s(f"{row.name}/{ask.incarnation}/{asked.session}/{asked.request}".encode()).hexdigest()
+        length = 4
+        while await approvals.get(tx, digest[:length]) is not None:
+            length += 1
+        approval = approvals.Approval(
+            id=digest[:length],
+            agent=row.name,
+            incarnation=ask.incarnation,
+            session=asked.session,
+            request=asked.request,
+            digest=asked.digest,
+            title=asked.title,
+            detail=asked.detail,
+            options=tuple(asked.options),
+            state="pending",
+            outbox_key=f"{QUESTION}{digest[:20]}",
+            asked_at=ask.at,
+            expires_at=asked.expires_at,
+        )
+        await approvals.add(tx, approval)
+        place = await self.voice.place(tx, row, ask.message)
+        can = self.voice.capabilities(place.connector)
+        hidden = self.voice.redaction(approval.detail) != approval.detail
+        until = self.voice.time_of_day(approval.expires_at)
+        text = self.voice.redaction(question(approval, until=until, reactions=can.taps, hidden=hidden))
+        await self.voice.speak(tx, approval.outbox_key, text, place, priority=Priority.APPROVAL)
+        if can.taps:
+            for choice in offered(approval.options):
+                mark = React(target=approval.outbox_key, key=choice.mark, own=True)
+                key = f"{approval.outbox_key}/{choice.name}"
+                await outbox.put(tx, place.outbound(key, mark, Priority.RECEIPT), self.voice.clock())
+
+    async def settle(self, tx: AsyncConnection, row: AgentRow, settle: Settle) -> None:
+        """The agent host says what became of a request."""
+        answered = settle.answered
+        approval = await approvals.by_request(tx, row.name, settle.incarnation, answered.request)
+        if approval is None:
+            return
+        by = f" by {rendering.one_line(answered.by)}" if answered.by else ""
+        chosen = next((option.get("name") for option in approval.options if option.get("id") == answered.option), None)
+        # For the runtime it was an "allow once": what is always allowed is Muster's to remember.
+        words = (
+            "allowed for always" if (approval.answer or {}).get("always") else rendering.one_line(chosen or "answered")
+        )
+        outcome = {
+            "selected": f"{words}{by}",
+            "granted": f"allowed by an earlier “always”{by}",
+            "denied": f"denied{by}",
+            "expired": "nobody answered in time: denied",
+            "cancelled": "the turn was cancelled",
+            "lost": "the agent that asked is gone",
+        }.get(answered.outcome, rendering.one_line(answered.outcome))
+        state = _OUTCOMES.get(answered.outcome, "answered")
+        await self.close(tx, row, approval, state, outcome, settle.at)
+
+    async def granted(self, tx: AsyncConnection, row: AgentRow, key: str, granted: GrantAdded, at: float) -> None:
+        """Only what the agent host took stands: an "always" that came too late must allow nothing at the next start."""
+        approval = await approvals.always_answered(tx, row.name, granted.digest)
+        mark = approval.id if approval is not None else hashlib.blake2s(key.encode()).hexdigest()[:8]
+        grant = approvals.Grant(
+            id=f"g{mark}",
+            agent=row.name,
+            digest=granted.digest,
+            title=granted.title,
+            detail=approval.detail if approval is not None else granted.title,
+            granted_by=granted.by,
+            granted_at=at,
+        )
+        await approvals.add_grant(tx, grant)
+
+    async def too_late(self, tx: AsyncConnection, row: AgentRow, approval: Approval, reason: str) -> None:
+        """The agent host did not take the answer."""
+        by = str((approval.answer or {}).get("by", ""))
+        place = self.voice.thread(row)
+        text = f"{rendering.one_line(by) or 'The answer'}: too late for request `{approval.id}`: {reason}"
+        await self.voice.speak(tx, f"{approval.outbox_key}/late", text, place)
+        await approvals.change(tx, approval.id, only=["answering"], state="expired", outcome=reason)
+
+    async def close(
+        self, tx: AsyncConnection, row: AgentRow, approval: Approval, state: str, outcome: str, at: float
+    ) -> None:
+        """A request is over: write down how, and show it where it was asked."""
+        now = self.voice.clock()
+        open_states = ["pending", "answering", "answered"]
+        await approvals.change(
+            tx, approval.id, only=open_states, state=state, outcome=self.voice.redaction(outcome), answered_at=at
+        )
+        answer = approval.answer or {}
+        await audit.add(
+            tx,
+            key=f"{approval.outbox_key}/closed",
+            at=now,
+            identity=str(answer.get("by") or "muster"),
+            door="approval",
+            connector=row.connector,
+            conversation=None,
+            action=f"permission of {row.name}",
+            arguments={"id": approval.id, "title": self.voice.redaction(approval.title)},
+            outcome=state,
+            detail=self.voice.redaction(outcome),
+        )
+        asked = await outbox.get(tx, approval.outbox_key)
+        if asked is None:
+            return
+        outbound = asked.outbound
+        place = Place(outbound.connector, conversation=outbound.conversation, thread_of=outbound.thread_of)
+        can = self.voice.capabilities(place.connector)
+        mark = "☑️" if state == "answered" else "⌛"
+        text = self.voice.redaction(f"{mark} {outcome}: {rendering.code(rendering.one_line(approval.title, 200))}")
+        key = f"{approval.outbox_key}/closed"
+        if can.edits:
+            content = Replace(target=approval.outbox_key, message=rendering.message(text), final=True)
+            await outbox.put(tx, place.outbound(key, content, Priority.REPLY), now)
+        else:
+            await self.voice.speak(tx, key, text, place)

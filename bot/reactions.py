@@ -1,0 +1,112 @@
+"""Reactions to what we said: they confirm commands, answer permission requests, and answer questions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bot import approvals as answering
+from bot.choices import by_mark
+from bot.commands.table import OPERATOR, Permission
+from bot.errors import UserError
+from bot.permission_requests import QUESTION
+from bot.questions import ASKED, word_of
+from bot.replies import confirmation_key, derived_id
+from connectors import inbox, outbox
+from register.crashpoints import declare
+from register.queries import approvals, audit
+
+if TYPE_CHECKING:
+    from bot.confirming import Confirmations
+    from bot.replies import Replies
+    from bot.services import Services
+    from bot.utterances import Utterances
+    from connectors.inbox import Arrival
+    from connectors.messages import Reaction
+    from register.queries.questions import Question
+
+REACT = declare("chat.react")
+
+
+@dataclass(frozen=True, slots=True)
+class Reactions:
+    services: Services
+    replies: Replies
+    confirmations: Confirmations
+    utterances: Utterances
+
+    async def take(self, arrival: Arrival, body: Reaction, permission: Permission) -> None:
+        """Deal with a reaction of somebody with this permission."""
+        inbound = arrival.inbound
+        choice, asking = by_mark(body.key), self.services.questions
+        row = None
+        if choice is not None or await asking.is_mark(body.key):
+            row = await self.utterances.find(
+                inbound.connector,
+                (QUESTION, ASKED, confirmation_key("")),
+                lambda tx: outbox.by_event(tx, inbound.connector, body.target),
+            )
+        if row is not None and (question := await asking.about(row.key)) is not None:
+            await self._to_question(arrival, question, word_of(question, body.key), permission)
+            return
+        async with self.services.store.read() as tx:
+            approval = await approvals.by_outbox_key(tx, row.key) if row is not None else None
+        if row is None or choice is None:
+            await self.replies.answer(arrival, None, detail="a reaction that means nothing here")
+            return
+        run_id = row.key.removeprefix("confirm/")
+        if run_id != row.key:
+            await self.confirmations.decide(arrival, run_id, confirmed=choice != "deny")
+            return
+        if approval is None:
+            await self.replies.answer(arrival, None, detail="a reaction to nothing that asks")
+            return
+        now = self.services.clock()
+        async with self.services.store.write(REACT) as tx:
+            if permission < OPERATOR:
+                outcome = detail = "refused"
+                said: str | None = f"Only operators answer permission requests; you are {permission}."
+            else:
+                try:
+                    detail = await answering.answer(
+                        tx, approval, choice, by=inbound.identity, source=inbound.event_id, now=now
+                    )
+                    outcome, said = "done", None
+                except UserError as error:
+                    outcome, detail, said = "refused", str(error), f"Too late: {error}"
+            await audit.add(
+                tx,
+                key=f"reaction/{derived_id('r', inbound)}",
+                at=now,
+                identity=inbound.identity,
+                door="chat",
+                connector=inbound.connector,
+                conversation=inbound.conversation,
+                action=f"answer {choice}",
+                arguments={"id": approval.id, "agent": approval.agent},
+                outcome=outcome,
+                detail=self.services.redact(detail),
+            )
+            if said is not None:
+                await self.replies.say(tx, inbound, derived_id("n", inbound), said)
+            await inbox.finish(tx, arrival.seq, now, detail=outcome)
+        self.services.agents.bring_mail(approval.agent)
+        self.services.delivery.wake()
+
+    async def _to_question(
+        self, arrival: Arrival, question: Question, word: str | None, permission: Permission
+    ) -> None:
+        if word is None:
+            await self.replies.answer(arrival, None, detail="a reaction that means nothing here")
+            return
+        if permission < OPERATOR:
+            await self.replies.answer(arrival, f"Only operators answer this; you are {permission}.", detail="refused")
+            return
+        try:
+            async with self.services.store.write(REACT) as tx:
+                await self.services.questions.answer(tx, question, word, by=arrival.inbound.identity)
+                await inbox.finish(tx, arrival.seq, self.services.clock(), detail="done")
+        except UserError as error:  # and nothing of it stands
+            await self.replies.answer(arrival, f"Not done: {error}", detail="refused")
+        else:
+            await self.services.questions.after(question, word)

@@ -1,0 +1,64 @@
+"""What whoever asks for a task may ask for, and for whom it counts where turns are taken."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from bot import mandate
+from bot.commands.lines import command_line
+from bot.errors import UserError
+from bot.operators import is_person
+from bot.task_words import AGENT
+from fleet import roles
+from fleet.attempts import task_of
+from register.queries import agent_messages, agents, tasks
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.commands.context import Context
+    from budget.pacing import Urgency
+
+
+async def urgency_of_agent(ctx: Context, wanted: Urgency) -> Urgency:
+    """How urgent a task is that an agent asks for."""
+    async with ctx.services.store.read() as tx:
+        row = await agents.get(tx, ctx.identity.removeprefix(AGENT))
+    library = await asyncio.to_thread(roles.library, ctx.services.paths.roles)
+    return mandate.urgency(row.role if row is not None else "", wanted, library)
+
+
+async def payer_of(tx: AsyncConnection, identity: str) -> str | None:
+    """For whom a task of an agent's counts where turns are taken, so that many agents get no more turns than whom they
+    work for: what its turn is about was asked for by somebody. Where that is no person, its role stands for all who
+    have it."""
+    if not identity.startswith(AGENT):
+        return None
+    name = identity.removeprefix(AGENT)
+    for message in reversed(await agent_messages.in_states(tx, ["accepted"], agent=name)):
+        carried = task_of(message.id)
+        task = None if carried is None else await tasks.get(tx, carried)
+        payer = message.sender if task is None else task.charged_to or task.operator
+        if is_person(payer):
+            return payer
+    row = await agents.get(tx, name)
+    return None if row is None else f"role:{row.role}"
+
+
+async def check_room(tx: AsyncConnection, ctx: Context) -> None:
+    """Refuse one more than whoever asks may have in the queue.
+
+    Raises:
+        UserError: it is one more.
+    """
+    who = "agent" if ctx.identity.startswith(AGENT) else "person"
+    most = getattr(ctx.services.settings.dispatch.queued, who)
+    own = await tasks.queued_of(tx, ctx.identity)
+    if own < most:
+        return
+    raise UserError(
+        f"You have {own:,} tasks in the queue, and {most:,} are allowed (dispatch.queued.{who} in muster.yaml). This "
+        f"one was not queued. Wait until some begin, or take back what is not wanted any more: {command_line('tasks')} "
+        f"lists them, {command_line('task cancel ID')} drops one."
+    )

@@ -1,0 +1,81 @@
+"""What looks after the fleet and after Muster's own jobs, and tells what is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bot.alarms import Alarms
+from bot.job_alarms import JobAlarms
+from bot.lookout import Lookout
+from bot.watches import Watches
+from fleet.findings import Limits
+from scheduler.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from bot.config import Settings
+    from bot.saying import Speaker
+    from bot.services import Services
+    from fleet.latest_roster import LatestRoster
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Watching:
+    watchdog: Watchdog
+    job_alarms: JobAlarms
+
+
+def make(services: Services, speaker: Speaker, roster: LatestRoster) -> Watching:
+    """Make `services.lookout` and `services.watches`, the watchdog, and what tells of jobs that fail.
+
+    Args:
+        services: what there is by now; agents and delivery among it.
+        speaker: puts words into the shape of a connector.
+        roster: roster.yaml as it was read last.
+    """
+    services.lookout = lookout = Lookout(
+        store=services.store,
+        agents=services.agents,
+        roster=roster,
+        folders=services.paths.agents,
+        clock=services.clock,
+        redact=services.redact,
+    )
+    services.watches = Watches(services)
+    alarms = Alarms(
+        speaker=speaker,
+        redaction=services.redact,
+        capabilities=services.capabilities,
+        clock=services.clock,
+        main_room=lambda: services.main_room(None),
+        prefix=services.settings.command_prefix,
+        wake_delivery=services.delivery.wake,
+        publish=services.events.publish,
+    )
+    job_alarms = JobAlarms(
+        store=services.store,
+        speaker=speaker,
+        redaction=services.redact,
+        capabilities=services.capabilities,
+        clock=services.clock,
+        room=alarms.fleet_room,
+        prefix=services.settings.command_prefix,
+        wake_delivery=services.delivery.wake,
+    )
+    watchdog = Watchdog(
+        store=services.store,
+        look=lookout.look,
+        herald=alarms,
+        cancel=lookout.cancel,
+        limits=_limits(services.settings),
+    )
+    return Watching(watchdog=watchdog, job_alarms=job_alarms)
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        turn_silence=settings.watchdog.turn_silence,
+        cancel_after=settings.watchdog.cancel_after,
+        expiry_notice=settings.watchdog.expiry_notice,
+        settling=settings.watchdog.settling,
+    )

@@ -1,0 +1,68 @@
+"""Every table, a module a subject. Times are seconds since the epoch (UTC), as floats; JSON columns: objects or lists.
+
+Every row carries `tenant_id` and `host`; `register.store` stamps both on insert. Rows that an operator's message caused
+carry an id derived from that message, so that doing the work again after a crash writes the same rows once.
+"""
+
+from register.schema.chat import cursors, inbox, outbox, strangers
+from register.schema.commands import audit, command_runs, command_steps, operators
+from register.schema.dispatch import fair_shares, task_events, tasks
+from register.schema.fleet import (
+    agent_messages,
+    agents,
+    approvals,
+    findings,
+    grants,
+    journal_positions,
+    questions,
+    results,
+    tool_calls,
+)
+from register.schema.installation import leases, restores
+from register.schema.metering import ledger, ledger_positions, quota, quota_history, spending
+from register.schema.pacing import account_leases, authorizations, budgets, continuations, pace_lines, pace_log
+from register.schema.peers import introductions, peer_messages, peer_pairs
+from register.schema.posting import reports, schedules
+from register.schema.tables import metadata
+
+__all__ = [
+    "account_leases",
+    "agent_messages",
+    "agents",
+    "approvals",
+    "audit",
+    "authorizations",
+    "budgets",
+    "command_runs",
+    "command_steps",
+    "continuations",
+    "cursors",
+    "fair_shares",
+    "findings",
+    "grants",
+    "inbox",
+    "introductions",
+    "journal_positions",
+    "leases",
+    "ledger",
+    "ledger_positions",
+    "metadata",
+    "operators",
+    "outbox",
+    "pace_lines",
+    "pace_log",
+    "peer_messages",
+    "peer_pairs",
+    "questions",
+    "quota",
+    "quota_history",
+    "reports",
+    "restores",
+    "results",
+    "schedules",
+    "spending",
+    "strangers",
+    "task_events",
+    "tasks",
+    "tool_calls",
+]
