@@ -337,6 +337,7 @@ async def test_forged_options_are_shown_as_what_they_do(home: House) -> None:
     assert "denied by memory:@ana" in question.text
 
 
+@pytest.mark.slow
 async def test_two_answers_at_the_same_moment_count_once(home: House) -> None:
     thread = await launch(home, "imp")
     event = home.say(steps({"ask": {"title": "t", "rawInput": {"command": "c"}}}), thread)

@@ -291,6 +291,7 @@ async def test_whom_somebody_stopped_applying_leaves_stopped(home: House) -> Non
     assert row.wanted == "stopped"
 
 
+@pytest.mark.slow
 async def test_a_persona_is_shown_beside_the_name_that_commands_take(home: House) -> None:
     thread = await home.launch("coder0")
     assert home.orchestrator is not None
