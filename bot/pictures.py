@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bot import rendering
+from bot import private_files, rendering
 from connectors.contract import Refused
 
 if TYPE_CHECKING:
@@ -65,21 +65,13 @@ class Pictures:
                     continue
                 room -= len(content)
                 path = self._path(inbound, index)
-                await asyncio.to_thread(_write, path, content)
+                await asyncio.to_thread(private_files.put, path, content)
                 kept.append({"path": str(path), "name": name, "media_type": attachment.media_type})
         return Fetched(kept, refused)
 
     def _path(self, inbound: Inbound, index: int) -> Path:
         digest = hashlib.blake2s(f"{inbound.connector}\0{inbound.event_id}\0{index}".encode(), digest_size=12)
         return self.folder / digest.hexdigest()
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    part = path.with_suffix(".part")
-    part.touch(mode=0o600)
-    part.write_bytes(content)
-    part.replace(path)
 
 
 def encoded(picture: Mapping[str, object]) -> dict[str, str]:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bot import rendering
+from bot import private_files, rendering
 from connectors.messages import Emphasis, File, Message, Outbound, Priority, Replace
 
 if TYPE_CHECKING:
@@ -80,14 +80,10 @@ class Speaker:
 
     def attach(self, key: str, markdown: str, place: Place, priority: Priority) -> Outbound:
         """`markdown` as a file."""
-        self.files.mkdir(parents=True, exist_ok=True, mode=0o700)
         # No agent's name has an underscore: what is between slashes stays apart.
         name = f"{key.replace('/', '_')}.md"
         path = self.files / name
-        part = path.with_suffix(".part")
-        part.touch(mode=0o600)
-        part.write_text(rendering.shown(markdown), encoding="utf-8")
-        part.replace(path)
+        private_files.put(path, rendering.shown(markdown).encode())
         caption = f"The whole text, {len(markdown):,} characters."
         return place.outbound(
             key, File(path=str(path), name=name, media_type="text/markdown", caption=caption), priority

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -37,12 +38,13 @@ class Settling:
     """Of one host's tasks."""
 
     services: Services
-    _left: set[str] = field(default_factory=set)
+    _left: dict[str, float] = field(default_factory=dict)
+    """Tasks that are about to end or did, and since when that is known, by the clock that nobody sets."""
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def ended(self, task: str) -> None:
         """A task is about to end; whether it does is seen when it is looked at."""
-        self._left.add(task)
+        self._left[task] = time.monotonic()
         self._news.set()
 
     def wake(self) -> None:
@@ -73,7 +75,7 @@ class Settling:
     async def _begin(self) -> None:
         async with self.services.store.read() as tx:
             found = await tasks.unsettled(tx, since=self.services.clock() - LOOK_BACK_S)
-        self._left |= {task.id for task in found}
+        self._left |= {task.id: time.monotonic() for task in found}
 
     async def look(self) -> None:
         """Settle what can be settled.
@@ -87,8 +89,8 @@ class Settling:
                 over = task is not None and await self.services.task_steps.is_over(tx, task)
                 runs_on = None if task is None or over else await self.services.task_steps.runs_on(tx, task)
             if task is None or task.state not in tasks.ENDED or task.attempt == 0 or task.actual_tokens is not None:
-                if task is None or task.state in tasks.ENDED or not await self._may_end(task):
-                    self._left.discard(task_id)
+                if task is None or task.state in tasks.ENDED or not self._may_end(task):
+                    self._left.pop(task_id, None)
                 continue
             if runs_on is not None:
                 # It was cancelled just as its turn began.
@@ -97,15 +99,15 @@ class Settling:
             if over and await self._is_counted(task):
                 async with self.services.store.write(SETTLE) as tx:
                     await self.services.task_steps.settle(tx, task)
-                self._left.discard(task_id)
+                self._left.pop(task_id, None)
                 self.services.delivery.wake()
                 if self.services.dispatcher is not None:
                     self.services.dispatcher.learned_more()
                     self.services.dispatcher.wake()
 
-    async def _may_end(self, task: Task) -> bool:
-        """Whether the transaction that ends it may still be under way."""
-        return task.state in tasks.LIVE and self.services.clock() - task.updated_at < PATIENCE_S
+    def _may_end(self, task: Task) -> bool:
+        """Whether the transaction that ends it may still be under way, however long the task was as it is."""
+        return task.state in tasks.LIVE and time.monotonic() - self._left.get(task.id, 0.0) < PATIENCE_S
 
     async def _is_counted(self, task: Task) -> bool:
         """Whether all that it used is in the register."""

@@ -92,7 +92,7 @@ def _earliest(standing: Standing, ask: Ask, now: float) -> float | None:
         return by_line
     begins = window.resets_at - window.length
     saved = begins + (taken + ask.wanted - free) / window.known_limit * window.length
-    return min(by_line, max(saved, ask.saves_from))
+    return min(by_line, max(saved, ask.saves_from) - _LONG_DAY_S)
 
 
 def _first(lacks: Callable[[float], float], low: float, high: float) -> float:

@@ -11,13 +11,14 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import structlog
 
 from bot.commands.context import Context
-from bot.commands.lines import command_line, from_shell, prefix_of, written
+from bot.commands.endings import Endings, Finish, audited
+from bot.commands.lines import command_line, from_shell, written
 from bot.commands.parsing import with_usage
 from bot.commands.runs import (
     Outcome,
@@ -36,14 +37,13 @@ from bot.commands.runs import (
 from bot.commands.steps import RecordedSteps
 from bot.commands.table import Permission, Reply
 from bot.errors import NotPermitted, UsageError, UserError
-from bot.redaction import redacted
 from register.crashpoints import declare
 from register.errors import MusterError, RegisterAway
-from register.queries import audit, command_runs
+from register.queries import command_runs
 from register.queries.command_runs import ENDED
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -55,16 +55,11 @@ ACCEPT = declare("command.accept")
 CONFIRM = declare("command.confirm")
 FINISH = declare("command.finish")
 
-#: Characters of one argument, and of an outcome, that the audit keeps.
-_AUDITED_ARGUMENT = 2000
-_AUDITED_DETAIL = 300
-
 __all__ = ["Executor", "Finish", "Outcome", "Progress", "Request"]
 
 _log = structlog.get_logger("commands")
 
 
-Finish: TypeAlias = "Callable[[AsyncConnection, Outcome], Awaitable[None]]"
 Progress: TypeAlias = "Callable[[str], Awaitable[None]]"
 
 
@@ -81,6 +76,7 @@ class Executor:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._endings = Endings(services)
         self._tasks: dict[str, tuple[Request, asyncio.Task[Outcome]]] = {}
 
     async def run(
@@ -102,12 +98,12 @@ class Executor:
             known = await command_runs.get(tx, request.id)
             if known is not None and known.state == "running":
                 # Another version of Muster began it, and read the wish otherwise.
-                return await self._end(tx, known, "failed", Reply(sentence), finish, reason)
+                return await self._endings.end(tx, known, "failed", Reply(sentence), finish, reason)
             if known is not None:
                 outcome = outcome_of(known)
                 await finish(tx, outcome)
                 return outcome
-            return await self._begin_refused(tx, request, sentence, reason, finish)
+            return await self._endings.refused(tx, request, sentence, reason, finish)
 
     async def confirm(
         self,
@@ -145,7 +141,9 @@ class Executor:
                 outcome = outcome_of(run)
                 await finish(tx, outcome)
                 return outcome
-            return await self._end(tx, run, "refused", Reply(f"{command_line(run.name)} was taken back."), finish)
+            return await self._endings.end(
+                tx, run, "refused", Reply(f"{command_line(run.name)} was taken back."), finish
+            )
 
     async def waiting(self, identity: str, conversation: str | None = None) -> list[CommandRun]:
         """What waits for this person's confirmation (in this conversation), oldest first."""
@@ -177,7 +175,7 @@ class Executor:
             async with self._services.store.write(CONFIRM) as tx:
                 now_found = await command_runs.get(tx, run.id)
                 if now_found is not None and now_found.state == "confirming":
-                    lapsed.append(await self._end(tx, now_found, "lapsed", late(run), finish))
+                    lapsed.append(await self._endings.end(tx, now_found, "lapsed", late(run), finish))
         return lapsed
 
     async def unfinished(self) -> list[CommandRun]:
@@ -213,7 +211,7 @@ class Executor:
         if underway is None:
             return await asyncio.shield(self._start(request, act, finish, progress))
         first, task = underway
-        check_same(first, request, self._kept)
+        check_same(first, request, self._endings.kept)
         outcome = await asyncio.shield(task)
         async with self._services.store.write(FINISH) as tx:
             await finish(tx, outcome)
@@ -243,14 +241,14 @@ class Executor:
                 known = await command_runs.get(tx, request.id)
                 if known is None:
                     if refused is not None:
-                        return await self._begin_refused(tx, request, *refused, finish)
+                        return await self._endings.refused(tx, request, *refused, finish)
                     waits = command is not None and command.confirm and not request.confirmed
                     run = new_run(request, "confirming" if waits else "running", services.clock())
                     await command_runs.add(tx, run)
                     if command is not None and waits:
                         return await self._ask(tx, run, command, finish)
         if known is not None:
-            check_same(known, request, self._kept)
+            check_same(known, request, self._endings.kept)
             run = known
             if known.state != "running":
                 outcome = outcome_of(known)
@@ -270,10 +268,10 @@ class Executor:
                 return outcome
             if run.state == "confirming":
                 if (run.confirm_until or 0) <= services.clock():
-                    return await self._end(tx, run, "lapsed", late(run), finish)
+                    return await self._endings.end(tx, run, "lapsed", late(run), finish)
                 refused = refusal(services.table.get(run.name), request)
                 if refused is not None:
-                    return await self._end(tx, run, "refused", Reply(refused[0]), finish, refused[1])
+                    return await self._endings.end(tx, run, "refused", Reply(refused[0]), finish, refused[1])
                 await command_runs.change(tx, run.id, only=("confirming",), state="running")
         with _away(_GOES_ON, run.name):
             return await self._perform(request, run, finish, progress, taken_up=run.state == "running")
@@ -299,7 +297,7 @@ class Executor:
                 services=services,
                 taken_up=taken_up,
                 asked_at=began if run is None else run.started_at,
-                steps=RecordedSteps(services, request.id, progress, prefix=self._prefix(request.door)),
+                steps=RecordedSteps(services, request.id, progress, prefix=self._endings.prefix(request.door)),
             )
             try:
                 reply = await command.function(context, **command.bind(request.arguments))
@@ -323,7 +321,7 @@ class Executor:
         if run is None:
             return await self._end_at_once(new_run(request, state, began), state, reply, finish, reason)
         async with services.store.write(FINISH) as tx:
-            return await self._end(tx, run, state, reply, finish, reason)
+            return await self._endings.end(tx, run, state, reply, finish, reason)
 
     async def _end_at_once(
         self, run: CommandRun, state: str, reply: Reply, finish: Finish, reason: str | None
@@ -331,101 +329,20 @@ class Executor:
         """The end of a run of which nothing was written before."""
         try:
             async with self._services.store.write(FINISH) as tx:
-                return await self._end(tx, run, state, reply, finish, reason, begun=False)
+                return await self._endings.end(tx, run, state, reply, finish, reason, begun=False)
         except RegisterAway:
             # Just then `health` must answer; where a reply or a line of the audit is owed, it waits for the register.
-            if finish is not _owe_nothing or _audited(self._services.table.get(run.name)):
+            if finish is not _owe_nothing or audited(self._services.table.get(run.name)):
                 raise
-            return outcome_of(replace(run, reply=self._said(run, reply, reason)))
+            return outcome_of(replace(run, reply=self._endings.said(run, reply, reason)))
 
     async def _ask(self, tx: AsyncConnection, run: CommandRun, command: Command, finish: Finish) -> Outcome:
         """Keep the question with the run, so that it reads the same when it is asked for again."""
-        text = self._services.redact(written(question(command, run.arguments), self._prefix(run.door)))
+        text = self._services.redact(written(question(command, run.arguments), self._endings.prefix(run.door)))
         await command_runs.change(tx, run.id, only=("confirming",), reply={"text": text})
         outcome = outcome_of(replace(run, reply={"text": text}))
         await finish(tx, outcome)
         return outcome
-
-    # --- what is written ---------------------------------------------------------------------------------------
-
-    async def _begin_refused(
-        self, tx: AsyncConnection, request: Request, sentence: str, reason: str | None, finish: Finish
-    ) -> Outcome:
-        run = new_run(request, "refused", self._services.clock(), self._kept(request.arguments))
-        return await self._end(tx, run, "refused", Reply(sentence), finish, reason, begun=False)
-
-    async def _end(
-        self,
-        tx: AsyncConnection,
-        run: CommandRun,
-        state: str,
-        reply: Reply,
-        finish: Finish,
-        reason: str | None = None,
-        *,
-        begun: bool = True,
-    ) -> Outcome:
-        """The end of a run in the transaction `tx`: its state, its answer, its line in the audit, the door's part.
-
-        A run that has an end keeps it. One that was not `begun` is written down here.
-        """
-        services = self._services
-        said = self._said(run, reply, reason)
-        kept = self._kept(run.arguments)
-        end: dict[str, Any] = {
-            "state": state,
-            "arguments": kept,
-            "reply": said,
-            "ended_at": services.clock(),
-        }
-        ended = replace(run, **end)
-        if begun:
-            stored = await command_runs.change(tx, run.id, only=("running", "confirming"), **end)
-        else:
-            stored = await command_runs.add(tx, ended)
-        if not stored:
-            earlier = await command_runs.get(tx, run.id)
-            assert earlier is not None
-            check_same(earlier, run, self._kept)
-            ended = earlier
-        outcome = outcome_of(ended)
-        if stored and _audited(services.table.get(run.name)):
-            await audit.add(
-                tx,
-                key=f"command:{run.id}",
-                at=services.clock(),
-                identity=run.identity,
-                door=run.door,
-                connector=run.connector,
-                conversation=run.conversation,
-                action=run.name,
-                arguments=kept,
-                outcome=state,
-                detail=" ".join(said["text"].split())[:_AUDITED_DETAIL] or None,
-            )
-        await finish(tx, outcome)
-        return outcome
-
-    def _prefix(self, door: str) -> str:
-        return prefix_of(door, self._services.command_prefix)
-
-    def _said(self, run: CommandRun, reply: Reply, reason: str | None) -> dict[str, Any]:
-        """An answer as it is kept, and as it leaves."""
-        redact = self._services.redact
-        text = redact(written(reply.text, self._prefix(run.door)))
-        said = {"text": text, "data": redacted(reply.data, redact), "reason": reason}
-        return said if reply.file is None else {**said, "file": asdict(reply.file)}
-
-    def _kept(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Arguments as they are kept: bounded and without secrets."""
-        kept: dict[str, Any] = {}
-        for name, given in arguments.items():
-            if given is None or isinstance(given, bool | int | float):
-                kept[name] = given
-            else:
-                text = given if isinstance(given, str) else json.dumps(given, default=str)
-                kept[name] = self._services.redact(text)[:_AUDITED_ARGUMENT]
-        return kept
 
 
 #: Of a wish of which nothing is written down, and of a run that stands in the register.
@@ -442,10 +359,6 @@ def _away(sentence: str, name: str) -> Iterator[None]:
         yield
     except RegisterAway as away:
         raise RegisterAway(f"{away} {sentence.format(name)}") from away
-
-
-def _audited(command: Command | None) -> bool:
-    return command is None or command.audited
 
 
 def _being_cancelled() -> bool:

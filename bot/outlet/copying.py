@@ -114,6 +114,8 @@ class Copier:
     trouble: str | None = None
     """Why nothing can be copied now; None: as far as is known it can."""
     _at: Copied = field(default_factory=_nowhere)
+    _crowded: set[str] = field(default_factory=set)
+    """Accounts of which a window was left out."""
 
     async def run(self) -> None:
         """Copy until cancelled."""
@@ -173,8 +175,9 @@ class Copier:
             entries = await believed(tx, page.entries)
             await ledger.add(tx, [_row(page.ledger, each) for each in entries])
             for _, seen in page.observations:
-                await ledger.observe(tx, _seen(seen), now=self.clock())
-                if up_to_date:
+                if not await ledger.observe(tx, _seen(seen), now=self.clock()):
+                    self._crowd(seen.account)
+                elif up_to_date:
                     await quota_history.record(tx, _seen(seen), self.weigh, now=self.clock())
             await self.noted(tx, entries)
             for action in page.actions:
@@ -183,6 +186,12 @@ class Copier:
         self._at = at
         self.after(page.actions)
         return True
+
+    def _crowd(self, account: str) -> None:
+        """Say once that a provider names more windows than an account has."""
+        if account not in self._crowded:
+            log.warning("quota.too_many_windows", account=account, kept=quota_history.WINDOWS)
+        self._crowded.add(account)
 
     async def _act(self, tx: AsyncConnection, key: str, action: Action) -> None:
         new = await audit.add(

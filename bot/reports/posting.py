@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
-from bot import rendering, rooms
+from bot import private_files, rendering, rooms
 from bot.commands.lines import written
 from bot.reports import crossings, gathering, schedule, windows, wording
 from bot.reports.figure import figure_of
@@ -296,7 +296,7 @@ class Reports:
             return None, None
         path = self.folder / f"{key.replace('/', '_')}.png"
         try:
-            await asyncio.to_thread(_write, path, made)
+            await asyncio.to_thread(private_files.put, path, made)
         except OSError as error:
             log.warning("report.not_drawn", reason=f"{path.name} cannot be written: {error.strerror}")
             return None, None
@@ -418,11 +418,3 @@ def file_of(picture: Path) -> File:
 def _named(key: str) -> str:
     """The key of somebody who was down, without the cause."""
     return "/".join(key.split("/", 4)[:4])
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    part = path.with_suffix(".part")
-    part.touch(mode=0o600)
-    part.write_bytes(content)
-    part.replace(path)

@@ -128,17 +128,33 @@ async def add(tx: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> int:
     return len(new)
 
 
-async def observe(tx: AsyncConnection, row: Mapping[str, Any], *, now: float = math.inf) -> None:
+async def observe(tx: AsyncConnection, row: Mapping[str, Any], *, now: float = math.inf) -> bool:
     """Write what a provider said of a quota, unless something newer is known.
 
     What is far ahead of `now` was seen while the clock was set wrong, and is no newer.
+
+    Returns:
+        False when it is of a window more than are kept of an account: nothing of it was written.
     """
     same = (quota.c.account == row["account"]) & (quota.c.window == row["window"])
     seen = await tx.scalar(select(quota.c.seen_at).where(same))
     if seen is None:
+        if not await _has_room(tx, row):
+            return False
         await tx.execute(insert(quota), [dict(row)])
     elif seen <= row["seen_at"] or seen > now + quota_history.AHEAD_S:
         await tx.execute(update(quota).where(same).values(**row))
+    return True
+
+
+async def _has_room(tx: AsyncConnection, row: Mapping[str, Any]) -> bool:
+    """Whether one more window of the account is kept; those of which nothing was seen for long make room."""
+    of = quota.c.account == row["account"]
+    kept = select(func.count()).select_from(quota).where(of)
+    if (await tx.scalar(kept) or 0) < quota_history.WINDOWS:
+        return True
+    await tx.execute(delete(quota).where(of, quota.c.seen_at < row["seen_at"] - quota_history.STALE_S))
+    return (await tx.scalar(kept) or 0) < quota_history.WINDOWS
 
 
 # --- looking -----------------------------------------------------------------------------------------------------

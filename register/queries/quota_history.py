@@ -33,7 +33,9 @@ SHORTEST_S = 3_600.0
 #: Clocks differ by less.
 AHEAD_S = 600.0
 #: So many rows of a window are kept, and so many windows of an account, whatever a provider says and how often.
-MOST, WINDOWS = 20_000, 50
+MOST, WINDOWS = 20_000, 32
+#: A window of which nothing was seen for so long keeps no other from being known, seconds.
+STALE_S = 14 * 86_400.0
 
 
 async def record(
@@ -61,7 +63,8 @@ async def record(
     if not (_paced(seen) if last is None else _is_news(dict(last), seen)):
         return False
     if last is None:
-        names = select(func.count(table.c.window.distinct())).where(table.c.account == seen["account"])
+        lately = (table.c.account == seen["account"], table.c.seen_at > seen["seen_at"] - STALE_S)
+        names = select(func.count(table.c.window.distinct())).where(*lately)
         if (await tx.scalar(names) or 0) >= WINDOWS:
             return False
     tokens = 0.0

@@ -96,6 +96,19 @@ async def test_a_task_whose_agent_says_nothing_waits_for_an_operators_word(home:
         assert "is done, and waits for nobody's word" in refused
 
 
+async def test_what_ended_after_a_long_time_is_counted_and_told_at_once(home: House) -> None:
+    async with home.open():
+        thread = await home.launch("coder0")
+        name = id_in(await home.ask("!task add '[[say: I think so]]' --agent coder0"))
+        await home.heard(thread, "did not say what became of")
+        assert home.orchestrator is not None
+        clock = home.orchestrator.services.clock
+        home.orchestrator.services.clock = lambda: clock() + 600
+        await home.ask(f"!task cancel {name}")
+        assert "used" in await home.heard(thread, f"Task `{name}` is cancelled")
+        assert (await task_of(home, name)).actual_tokens is not None
+
+
 @pytest.mark.slow
 async def test_a_question_nobody_answers_keeps_an_agent_for_so_long_as_is_set(tmp_path: Path) -> None:
     async with house(tmp_path, settings="dispatch: {unanswered: 0}\n") as home, home.open():

@@ -450,3 +450,22 @@ def test_what_saves_up_begins_when_it_is_told_to_and_an_authorization_lets_it_be
     assert saves.authorize is not None
     lifted = replace(now_at, authorizations=[leave(saves.authorize)])
     assert isinstance(decide([lifted], cost, "normal", now, POLICY, saves_from=now), Admitted)
+
+
+@pytest.mark.parametrize("used", [0.0, 0.2])
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.45, 0.7])
+@pytest.mark.parametrize("days", [7, 30])
+def test_what_saves_up_does_not_fit_long_before_it_is_told_to(share: float, used: float, days: int) -> None:
+    cost = Cost(tokens=share * 1e7, high_tokens=share * 1e7)
+    window = week(used, resets_at=BEGINS + days * DAY, length_s=days * DAY)
+    now, since = BEGINS + 2 * DAY + 5 * HOUR, BEGINS + 2 * DAY + 9 * HOUR
+    now_at = standing(window)
+    found = decide([settled(now_at, now, POLICY) or now_at], cost, "normal", now, POLICY, saves_from=since)
+    told = found.at if isinstance(found, Waits) else now
+    assert told is not None
+    while True:
+        now_at = settled(now_at, now, POLICY) or now_at
+        if isinstance(decide([now_at], cost, "normal", now, POLICY, saves_from=since), Admitted):
+            break
+        now += HOUR / 4
+    assert told == pytest.approx(now, abs=HOUR / 3)

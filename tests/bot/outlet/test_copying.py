@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import structlog
 from sqlalchemy import select
 
 from bot.outlet import copying
@@ -187,6 +188,21 @@ async def test_a_gap_is_written_down_and_does_not_stop_what_follows(desk: Desk) 
         assert (await ledger.copied(tx, "one")).entries == 6
     gaps = [row.arguments for row in rows if row.action == "ledger-gap"]
     assert gaps == [{"kind": "requests", "first": 3, "last": 4}, {"kind": "actions", "first": 1, "last": 2}]
+
+
+async def test_windows_without_bound_are_left_out_and_that_is_logged_once(desk: Desk) -> None:
+    desk.ledger.limit = 100
+    desk.ledger.observations = [
+        (seq, Observation(account="main", provider="anthropic", window=f"w{seq}", seen_at=NOW + seq, used=0.1))
+        for seq in range(1, 81)
+    ]
+    with structlog.testing.capture_logs() as logs:
+        assert await desk.copier().copy()
+    assert [each["event"] for each in logs].count("quota.too_many_windows") == 1
+    async with desk.store.read() as tx:
+        shown = {row.window for row in await ledger.quotas(tx)}
+        paced = set((await tx.scalars(select(quota_history.c.window))).all())
+    assert shown == paced == {f"w{seq}" for seq in range(1, 33)}
 
 
 async def test_another_ledger_is_copied_from_its_own_beginning(desk: Desk) -> None:

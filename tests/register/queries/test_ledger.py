@@ -7,7 +7,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from register.crashpoints import declare
-from register.queries import budgets, ledger
+from register.queries import budgets, ledger, quota_history
 from register.queries.budgets import BudgetRow
 from register.queries.ledger import TOKENS, Copied
 from tests.register.queries.rows import DAY, NOON, row
@@ -119,3 +119,27 @@ async def test_a_limit_takes_the_place_of_the_one_it_is_like(store: Store) -> No
     async with store.write(STEP) as tx:
         assert await budgets.clear(tx, "host") == 2
         assert await budgets.clear(tx, "host") == 0
+
+
+async def test_of_an_account_so_many_windows_are_kept_and_what_is_known_goes_on(store: Store) -> None:
+    def of(window: str, at: float) -> dict[str, Any]:
+        return {
+            "account": "main", "window": window, "provider": "anthropic", "seen_at": at, "used": 0.5, "amount": None,
+            "remaining": None, "reset_at": None, "window_s": None, "status": None,
+        }  # fmt: skip
+
+    async def kept() -> set[str]:
+        async with store.read() as tx:
+            return {each.window for each in await ledger.quotas(tx)}
+
+    most = quota_history.WINDOWS
+    async with store.write(STEP) as tx:
+        assert await ledger.observe(tx, of("7d", NOON))
+        taken = [await ledger.observe(tx, of(f"made-up-{number}", NOON + number)) for number in range(most * 2)]
+        assert taken.count(True) == most - 1
+        assert await ledger.observe(tx, of("7d", NOON + 1000) | {"used": 0.6}), "what is known is seen anew"
+    assert len(await kept()) == most
+    later = NOON + 1000 + quota_history.STALE_S
+    async with store.write(STEP) as tx:
+        assert await ledger.observe(tx, of("5h", later)), "what was not seen for long makes room"
+    assert await kept() == {"7d", "5h"}
