@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bot import presence
 from bot.outlet.condition import condition
 from bot.timestamps import timestamp
 from register.errors import RegisterError
@@ -13,6 +14,7 @@ from register.queries import tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from bot.agents import Agents
     from bot.outlet.outlet import Outlet
@@ -28,6 +30,8 @@ class Source:
     agents: Agents
     store: Store
     clock: Callable[[], float]
+    state: Path
+    """Where this installation's state lies."""
     outlet: Outlet | None = None
 
     async def __call__(self) -> Mapping[str, Any]:
@@ -61,6 +65,11 @@ class Source:
         try:
             async with self.store.read() as tx:
                 queue = dict((await tasks.counts(tx)).by_state)
+                if self.store.is_shared:
+                    register["standby"] = [
+                        {"owner": each.owner, "since": timestamp(each.acquired_at)}
+                        for each in await presence.others(tx, self.store, self.state, self.clock)
+                    ]
             agents = dict(Counter(view.liveness.state for view in await self.agents.view()))
         except RegisterError as error:
             register = {"reachable": False, "detail": str(error)}

@@ -193,6 +193,7 @@ async def _running(
         agents=services.agents,
         store=store,
         clock=clock,
+        state=paths.state,
         outlet=services.outlet,
     )
     async with stages.running(order.stages(services, executor, tools, watched)):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 import structlog
 
-from bot import rendering, tenure
+from bot import presence, rendering, tenure
 from bot.lock import holder, only_one
 from bot.registers import open_register
 from register import leases
@@ -92,12 +92,18 @@ class Standby:
             with only_one(self.paths.standby_lock, note=await self._leader(store)):
                 self.say(f"Muster stands by here (process {os.getpid()}). {await self._leader(store)}")
                 log.info("standby.waits")
-                while not stop.is_set():
-                    if await self._may_lead(store):
-                        log.info("standby.leads")
-                        return True
-                    await _rest(stop)
-                return False
+                # Beside the waiting, which must not wait for a server that takes its time with a write.
+                noting = asyncio.create_task(presence.keep(store, self.paths.state))
+                try:
+                    while not stop.is_set():
+                        if await self._may_lead(store):
+                            log.info("standby.leads")
+                            return True
+                        await _rest(stop)
+                    return False
+                finally:
+                    noting.cancel()
+                    await asyncio.wait([noting], timeout=LOOK)
         finally:
             await store.close()
 

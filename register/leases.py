@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from register.errors import MusterError
 from register.schema import leases
@@ -96,6 +96,18 @@ async def find(tx: AsyncConnection, name: str) -> Lease | None:
     """Who holds `name`, or held it last."""
     row = (await tx.execute(select(leases).where(leases.c.name == name))).one_or_none()
     return None if row is None else Lease.from_row(row)
+
+
+async def beginning(tx: AsyncConnection, prefix: str) -> list[Lease]:
+    """Who holds names that begin so, or held them last; the longest first."""
+    found = select(leases).where(leases.c.name.startswith(prefix, autoescape=True)).order_by(leases.c.acquired_at)
+    return [Lease.from_row(row) for row in await tx.execute(found)]
+
+
+async def drop(tx: AsyncConnection, prefix: str, *, before: float) -> None:
+    """Forget names that begin so and ran out before: their tokens begin anew, so none may be fenced by them."""
+    old = (leases.c.name.startswith(prefix, autoescape=True), leases.c.until < before)
+    await tx.execute(delete(leases).where(*old))
 
 
 async def acquire(tx: AsyncConnection, name: str, owner: str, *, now: float, duration: float) -> Lease:

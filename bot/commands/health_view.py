@@ -39,6 +39,8 @@ def text(report: Mapping[str, Any]) -> str:
         lines.append(f"- {_mark(connector)} connector {name}: {one_line(connector['detail'], 300)}")
     register = report["register"]
     lines.append(f"- {_mark(register)} register: {one_line(register['detail'], 300)}")
+    for each in register.get("standby") or ():
+        lines.append(f"- ✓ {one_line(each['owner'], 300)} stands by, since {each['since']}")
     if (egress := report["egress"]) is not None:
         lines.append(f"- {_mark(egress)} egress: {one_line(egress['detail'], 300)}")
     lines += _of_jobs(report["jobs"])

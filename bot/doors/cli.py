@@ -15,28 +15,22 @@ import click
 
 from bot.commands import sections
 from bot.commands.lines import SHELL, command_line, in_docstring, written
+from bot.doors.asking import ask
 from bot.doors.launcher import handed_over
+from bot.doors.printing import DONE, FAILED, NOT_RUNNING, WRONG_USAGE, say
 from bot.doors.shell import SHELL_COMMANDS
-from bot.errors import NotRunning, UsageError, UserError
+from bot.errors import NotRunning, UsageError
 from register.errors import MusterError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from bot.commands.table import Command, CommandTable, Parameter
-    from bot.doors.client import Answer, Client
+    from bot.doors.client import Client
 
     _ParamType = click.ParamType[Any]
 else:
     _ParamType = click.ParamType
-
-DONE, FAILED, WRONG_USAGE, NOT_RUNNING = range(4)
-
-#: What a shell has done by the egress itself where Muster or its register is away.
-PAST_MUSTER = frozenset({"cutoff", "restore"})
-
-#: Standard input, where a text is expected.
-_STANDARD_INPUT = "-"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -98,21 +92,6 @@ def run(table: CommandTable, arguments: list[str], *, client: Callable[[], Clien
         # Whoever read our output has seen enough (`muster ps | head`). Python flushes once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
-
-
-def say(text: str, *, error: bool = False) -> None:
-    """Print what people read: rendered on a terminal, as it is elsewhere. Nothing in it acts on the terminal."""
-    from bot.rendering import shown
-
-    stream = sys.stderr if error else sys.stdout
-    text = shown(written(text, SHELL)).rstrip()
-    if error or not stream.isatty():
-        print(text, file=stream)
-        return
-    from rich.console import Console
-    from rich.markdown import Markdown
-
-    Console(file=stream, highlight=False).print(Markdown(text, hyperlinks=False))
 
 
 def _client() -> Client:
@@ -298,118 +277,11 @@ def _made(command: Command, table: CommandTable, client: Callable[[], Client]) -
         parameters.append(click.Option(["--yes", "confirmed"], is_flag=True, help="Do not ask first."))
 
     def call(as_json: bool, confirmed: bool = False, **given: Any) -> int:
-        return _ask(command, client, given, as_json=as_json, confirmed=confirmed)
+        return ask(command, client, given, as_json=as_json, confirmed=confirmed)
 
     details = [f"{p.usage.strip('[]')}: {p.help}" for p in command.positional if p.help]
     text = help_of("\n\n".join(part for part in (command.summary, command.description, *details) if part))
     return click.Command(command.name, params=parameters, callback=call, help=text, short_help=help_of(command.summary))
-
-
-def _ask(
-    command: Command, client: Callable[[], Client], given: dict[str, Any], *, as_json: bool, confirmed: bool
-) -> int:
-    arguments: dict[str, Any] = {}
-    for parameter in command.parameters:
-        value = given[parameter.name]
-        if parameter.type.rest:
-            value = " ".join(value) or None
-            if value == _STANDARD_INPUT:
-                value = sys.stdin.read()
-        if value is not None and not (parameter.type.flag and value == parameter.default):
-            arguments[parameter.name] = value
-    if command.confirm and not confirmed:
-        if not (sys.stdin.isatty() and sys.stderr.isatty()):
-            name = command_line(command.name)
-            raise UserError(f"{name} cannot be undone. Say --yes if you mean it; nothing was done.")
-        from bot.commands.parsing import line_of
-
-        click.confirm(f"Really {line_of(command, arguments)}? This cannot be undone", abort=True, err=True)
-    ticker = _Ticker() if sys.stderr.isatty() else None
-    try:
-        answer = client().run(
-            command.name, arguments, confirmed=command.confirm, progress=ticker.show if ticker is not None else None
-        )
-    except NotRunning as error:
-        if command.name in PAST_MUSTER:
-            return _past_muster(command, arguments, error, as_json=as_json)
-        if command.name != "help" or arguments:
-            raise
-        click.echo(click.get_current_context().find_root().get_help())
-        return DONE
-    finally:
-        if ticker is not None:
-            ticker.clear()
-    if command.name in PAST_MUSTER and _is_away(answer):
-        return _past_muster(command, arguments, MusterError(str(answer.body["error"])), as_json=as_json)
-    return _show(answer, as_json=as_json)
-
-
-def _is_away(answer: Answer) -> bool:
-    """Whether Muster could not even write down what was asked for."""
-    return answer.status == 503 and isinstance(answer.body, dict) and answer.body.get("code") == "register"
-
-
-def _past_muster(command: Command, arguments: dict[str, Any], why: MusterError, *, as_json: bool) -> int:
-    """Closing and opening do not wait for Muster or its register: the egress itself is asked, as its owner may."""
-    from bot.doors import egress
-    from bot.outlet.process import listens, places
-    from bot.paths import Paths
-
-    paths = Paths.of(os.environ)
-    if not listens(places(paths).control):
-        say(f"The egress does not run either. {command_line('estop')} needs neither.", error=True)
-        raise why
-    closes = command.name == "cutoff"
-    said = (egress.close_directly if closes else egress.open_directly)(paths, arguments["name"])
-    say(str(why), error=True)
-    if as_json:
-        import json
-
-        print(json.dumps({"id": None, "state": "cut off" if closes else "open"}))
-    else:
-        say(f"The egress itself was asked. {said} The audit has it once Muster and its register are back.")
-    return DONE
-
-
-class _Ticker:
-    """The line of a terminal that shows how far a command is, and goes when there is an answer."""
-
-    _BLANK = "\r\x1b[K"
-
-    def __init__(self) -> None:
-        self._shown = False
-
-    def show(self, text: str) -> None:
-        from shutil import get_terminal_size
-
-        from bot.rendering import one_line
-
-        self._shown = True
-        print(self._BLANK + one_line(text, get_terminal_size().columns - 1), end="", file=sys.stderr, flush=True)
-
-    def clear(self) -> None:
-        if self._shown:
-            print(self._BLANK, end="", file=sys.stderr, flush=True)
-
-
-def _show(answer: Answer, *, as_json: bool) -> int:
-    """Print an answer; the exit status."""
-    body = answer.body if isinstance(answer.body, dict) else {}
-    if "state" not in body:
-        say(str(body.get("error") or f"The gateway answered with status {answer.status}."), error=True)
-        return FAILED
-    done = body["state"] == "done"
-    if as_json and (done or body["data"] is not None):
-        import json
-
-        # ASCII: whatever an agent managed to have in there does not act on a terminal.
-        print(json.dumps(body["data"], indent=2))
-    elif done:
-        say(body["text"])
-    if done:
-        return DONE
-    say(body["text"], error=True)
-    return WRONG_USAGE if body["reason"] == "usage" else FAILED
 
 
 def _unknown(table: CommandTable, names: Sequence[str], words: str) -> str:

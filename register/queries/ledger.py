@@ -11,7 +11,7 @@ from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from register.queries import quota_history, rollup, spending
-from register.queries.spending import TOKENS as TOKENS
+from register.queries.sums import TOKENS as TOKENS
 from register.schema import ledger, ledger_positions, quota
 from register.store import insert_once
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from register.queries.spending import Sums
+    from register.queries.sums import Sums
 
 Key: TypeAlias = Literal["agent", "role", "task", "account", "model", "day"]
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from register.queries.spending import Sums
+    from register.queries.sums import Sums
 
 #: A use that moved by less is the same: some providers tell it with every response, to many places.
 STEP = 0.005

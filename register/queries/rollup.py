@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import case, delete, func, insert, literal_column, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from register.queries.spending import HOUR, TOKENS, sums_of_rows
+from register.queries.sums import HOUR, TOKENS, sums_of_rows
 from register.schema import ledger, spending
 from register.text import storable
 

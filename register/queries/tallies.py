@@ -1,6 +1,6 @@
 """What was used since many moments, kept in memory: a second look reads only what has come into the ledger since.
 
-For each moment that is asked for there is a sum by agent, role, and so on (`register.queries.spending.SORTS`), up to a
+For each moment that is asked for there is a sum by agent, role, and so on (`register.queries.sums.SORTS`), up to a
 place in each host's ledger. Rows beyond that place are added, to every moment that they ended after, whenever they
 ended. A moment that was not asked for before comes from the nearest one that was: what lies between them is read, and
 added or taken away. That is right as long as nothing but new rows changes the sums, so everything is read anew where
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import func, select
 
-from register.queries.spending import AHEAD_S, HOUR, NOTHING, SORTS, grouped, members, place_in, slices, sums_in
+from register.queries.sums import AHEAD_S, HOUR, NOTHING, SORTS, grouped, members, place_in, slices, sums_in
 from register.schema import ledger, spending
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from register.queries.spending import Sums
+    from register.queries.sums import Sums
 
 #: Everything is read anew after so long, seconds: sums of money that are added one by one drift, and a hand in the
 #: database tells nobody.

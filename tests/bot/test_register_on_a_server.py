@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from bot.commands import sections
-from bot.doors import cli
+from bot.doors import cli, printing
 from bot.operators import owner_identity
 from register import store
 from register.queries import command_runs
@@ -104,7 +104,7 @@ async def test_while_the_server_is_away_an_agent_is_cut_off_from_a_shell_and_the
     async with home.open():
         thread = await home.launch("imp")
         server.kill()
-        assert await asyncio.to_thread(cli.run, sections.load(), ["cutoff", "imp"]) == cli.DONE
+        assert await asyncio.to_thread(cli.run, sections.load(), ["cutoff", "imp"]) == printing.DONE
         said = capsys.readouterr()
         assert "does not answer" in said.err
         assert "Nothing of imp leaves any more." in said.out

@@ -106,6 +106,8 @@ APART: dict[str, tuple[str, ...]] = {
     "test_killed_at_this_place_a_version_is_whole_or_gone": both("update.install"),
     # Where a window has a line to draw: tests/bot/pacing/test_kept.py.
     "test_killed_at_this_place_a_line_is_drawn_once": both("pace.kept"),
+    # Where one stands by for another: tests/bot/test_presence.py.
+    "test_killed_at_this_place_who_stands_by_is_named_once": both("standby.note"),
     # A job that fails: tests/bot/test_job_alarms.py.
     "test_killed_at_this_place_a_failing_job_is_told_once": both("job.tell"),
     # At the end of limits, and of patience: tests/bot/test_unasked_killed.py.

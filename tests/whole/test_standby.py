@@ -189,6 +189,12 @@ async def test_of_one_installation_the_one_that_stands_by_goes_on_when_the_leade
         host = host_of(first, "coder0")
         await second.start(ready=False)
         await stands_by(second)
+        assert second.process is not None
+        async with asyncio.timeout(LIMIT):
+            while f"process {second.process.pid} on" not in await first.reply(
+                await first.ana.say(first.room, "!health")
+            ):
+                await asyncio.sleep(0.1)
         commands = [await first.ana.say(first.room, "!whoami") for _ in range(5)]
         await first.kill()
         await leads(second)

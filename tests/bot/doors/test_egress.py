@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bot.commands import sections
-from bot.doors.cli import DONE, FAILED, NOT_RUNNING, run
+from bot.doors.cli import run
+from bot.doors.printing import DONE, FAILED, NOT_RUNNING
 from bot.errors import UserError
 from bot.operators import owner_identity
 from bot.outlet.process import pid_of, places

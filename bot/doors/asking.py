@@ -1,0 +1,93 @@
+"""A command that is asked of the running orchestrator from a shell; of the egress itself, where that alone is there."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bot.commands.lines import command_line
+from bot.doors.printing import DONE, Ticker, say, show
+from bot.errors import NotRunning, UserError
+from register.errors import MusterError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bot.commands.table import Command
+    from bot.doors.client import Answer, Client
+
+#: What a shell has done by the egress itself where Muster or its register is away.
+PAST_MUSTER = frozenset({"cutoff", "restore"})
+
+#: Standard input, where a text is expected.
+_STANDARD_INPUT = "-"
+
+
+def ask(
+    command: Command, client: Callable[[], Client], given: dict[str, Any], *, as_json: bool, confirmed: bool
+) -> int:
+    """Ask for a command with these words, and print the answer; the exit status."""
+    arguments: dict[str, Any] = {}
+    for parameter in command.parameters:
+        value = given[parameter.name]
+        if parameter.type.rest:
+            value = " ".join(value) or None
+            if value == _STANDARD_INPUT:
+                value = sys.stdin.read()
+        if value is not None and not (parameter.type.flag and value == parameter.default):
+            arguments[parameter.name] = value
+    if command.confirm and not confirmed:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            name = command_line(command.name)
+            raise UserError(f"{name} cannot be undone. Say --yes if you mean it; nothing was done.")
+        from bot.commands.parsing import line_of
+
+        click.confirm(f"Really {line_of(command, arguments)}? This cannot be undone", abort=True, err=True)
+    ticker = Ticker() if sys.stderr.isatty() else None
+    try:
+        answer = client().run(
+            command.name, arguments, confirmed=command.confirm, progress=ticker.show if ticker is not None else None
+        )
+    except NotRunning as error:
+        if command.name in PAST_MUSTER:
+            return _past_muster(command, arguments, error, as_json=as_json)
+        if command.name != "help" or arguments:
+            raise
+        click.echo(click.get_current_context().find_root().get_help())
+        return DONE
+    finally:
+        if ticker is not None:
+            ticker.clear()
+    if command.name in PAST_MUSTER and _is_away(answer):
+        return _past_muster(command, arguments, MusterError(str(answer.body["error"])), as_json=as_json)
+    return show(answer, as_json=as_json)
+
+
+def _is_away(answer: Answer) -> bool:
+    """Whether Muster could not even write down what was asked for."""
+    return answer.status == 503 and isinstance(answer.body, dict) and answer.body.get("code") == "register"
+
+
+def _past_muster(command: Command, arguments: dict[str, Any], why: MusterError, *, as_json: bool) -> int:
+    """Closing and opening do not wait for Muster or its register: the egress itself is asked, as its owner may."""
+    from bot.doors import egress
+    from bot.outlet.process import listens, places
+    from bot.paths import Paths
+
+    paths = Paths.of(os.environ)
+    if not listens(places(paths).control):
+        say(f"The egress does not run either. {command_line('estop')} needs neither.", error=True)
+        raise why
+    closes = command.name == "cutoff"
+    said = (egress.close_directly if closes else egress.open_directly)(paths, arguments["name"])
+    say(str(why), error=True)
+    if as_json:
+        import json
+
+        print(json.dumps({"id": None, "state": "cut off" if closes else "open"}))
+    else:
+        say(f"The egress itself was asked. {said} The audit has it once Muster and its register are back.")
+    return DONE

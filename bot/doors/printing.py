@@ -1,0 +1,72 @@
+"""What a shell shows of words and answers, and with which status it exits.
+
+Nothing that is printed acts on the terminal.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from bot.commands.lines import SHELL, written
+
+if TYPE_CHECKING:
+    from bot.doors.client import Answer
+
+DONE, FAILED, WRONG_USAGE, NOT_RUNNING = range(4)
+
+
+def say(text: str, *, error: bool = False) -> None:
+    """Print what people read: rendered on a terminal, as it is elsewhere. Nothing in it acts on the terminal."""
+    from bot.rendering import shown
+
+    stream = sys.stderr if error else sys.stdout
+    text = shown(written(text, SHELL)).rstrip()
+    if error or not stream.isatty():
+        print(text, file=stream)
+        return
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    Console(file=stream, highlight=False).print(Markdown(text, hyperlinks=False))
+
+
+def show(answer: Answer, *, as_json: bool) -> int:
+    """Print an answer; the exit status."""
+    body = answer.body if isinstance(answer.body, dict) else {}
+    if "state" not in body:
+        say(str(body.get("error") or f"The gateway answered with status {answer.status}."), error=True)
+        return FAILED
+    done = body["state"] == "done"
+    if as_json and (done or body["data"] is not None):
+        import json
+
+        # ASCII: whatever an agent managed to have in there does not act on a terminal.
+        print(json.dumps(body["data"], indent=2))
+    elif done:
+        say(body["text"])
+    if done:
+        return DONE
+    say(body["text"], error=True)
+    return WRONG_USAGE if body["reason"] == "usage" else FAILED
+
+
+class Ticker:
+    """The line of a terminal that shows how far a command is, and goes when there is an answer."""
+
+    _BLANK = "\r\x1b[K"
+
+    def __init__(self) -> None:
+        self._shown = False
+
+    def show(self, text: str) -> None:
+        from shutil import get_terminal_size
+
+        from bot.rendering import one_line
+
+        self._shown = True
+        print(self._BLANK + one_line(text, get_terminal_size().columns - 1), end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        if self._shown:
+            print(self._BLANK, end="", file=sys.stderr, flush=True)
