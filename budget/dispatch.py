@@ -139,8 +139,7 @@ def _pick(
     for head, step in free:
         first.setdefault(head.flow, (head, step))
     ready = [
-        Share(operator=head.flow[0], role=head.flow[1], cost=_charge(head, step, view))
-        for head, step in first.values()
+        Share(operator=head.flow[0], role=head.flow[1], cost=_charge(head, step, view)) for head, step in first.values()
     ]
     waiting = {wait.task for wait in held}
     blocked = {head.flow for head in heads if head.id in waiting}

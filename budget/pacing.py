@@ -239,7 +239,8 @@ def _waits(
         max(wanted, LEAST * window.known_limit) <= most - used - standing.held_high
         or (urgency == "critical" and not window.is_quota)
     )
-    authorize = lacks * (1 + 1e-6) if helps and lacks < _FINITE else None
+    asked = _asked(standing, ask, now)
+    authorize = asked * (1 + 1e-6) if helps and asked < _FINITE else None
     limit, spent = _shown(window.known_limit, window.unit), f"{_shown(used, window.unit)} used"
     if wanted > most:
         return waits("limit", _too_large(window, wanted), at, authorize)
@@ -259,6 +260,13 @@ def _waits(
         text = f"{name} is used evenly, which allows {_shown(by_now, window.unit)} by now: {spent}; {this}"
         text += f", {_beyond(window, saves_from is not None and saves_from <= now)}." if large else "."
     return waits("pace", text, at, authorize)
+
+
+def _asked(standing: Standing, ask: Ask, now: float) -> float:
+    """What would have to be authorized: the line is drawn anew then, from what is used if that is beyond it."""
+    line = redrawn(standing.window, standing.line, now, ask.policy, cause="authorization")
+    least = LEAST * standing.window.known_limit
+    return max(short(standing if line is None else replace(standing, line=line), ask, now), least)
 
 
 def _leave(waits: Sequence[Waits]) -> tuple[Leave, ...]:

@@ -56,7 +56,7 @@ def saved_up(standing: Standing, wanted: float, now: float, policy: Policy) -> f
     begins = window.resets_at - length
     part = min(1.0, max(0.0, (now - begins) / (line.resets_at - begins)))
     given = min(window.known_limit, window.known_limit * part + burst_at(window, policy, now))
-    return given + sum(worth(one, window, one.left(now)) for one in standing.authorizations)
+    return given + _authorized(standing, now)
 
 
 def beside(standing: Standing, kept: float, now: float, *, whole: bool) -> float:
@@ -69,7 +69,8 @@ def beside(standing: Standing, kept: float, now: float, *, whole: bool) -> float
         whole: all of that is kept for it, however little others have; else they have half of the pace at least.
     """
     line = standing.line
-    return line.drawn_used + part(standing, kept, whole=whole) * max(0.0, line_at(line, now) - line.drawn_used)
+    given = part(standing, kept, whole=whole) * max(0.0, line_at(line, now) - line.drawn_used)
+    return line.drawn_used + given + _authorized(standing, now)
 
 
 def beside_at(standing: Standing, kept: float, wanted: float, *, whole: bool) -> float | None:
@@ -95,3 +96,8 @@ def part(standing: Standing, kept: float, *, whole: bool) -> float:
     if rest - kept < _LATE * remains * (line.limit - kept):
         return BESIDE
     return max(0.0, min(BESIDE, 1 - kept / rest))
+
+
+def _authorized(standing: Standing, now: float) -> float:
+    """What may be spent beyond the pace, whoever spends it."""
+    return sum(worth(one, standing.window, one.left(now)) for one in standing.authorizations)

@@ -129,7 +129,7 @@ def settled(standing: Standing, now: float, policy: Policy, *, cause: Cause | No
     """The standing with its line drawn anew, where that is due, and with what was used up of its authorizations.
 
     Authorizations are also used up while a line stands: that is written down, and the line drawn from there, in steps
-    of `STEP`, so that waiting gives nothing of it back.
+    of `STEP`, so that waiting gives nothing of it back. One that was granted since has the line drawn anew.
 
     Returns:
         None: all stays as it is.
@@ -140,10 +140,13 @@ def settled(standing: Standing, now: float, policy: Policy, *, cause: Cause | No
     if line.known:
         paced = line_at(line, now) + max(0.0, burst_at(window, policy, now) - line.ahead)
         beyond = max(0.0, used - min(paced, max(line.limit, line.drawn_used)))
+    if cause is None and any(line.drawn_at < one.granted_at <= now for one in standing.authorizations):
+        cause = "authorization"
     taken: list[Authorization] = []
     rest = beyond
     for authorization in sorted(standing.authorizations, key=lambda one: (one.until, one.id)):
-        left = authorization.left(now)
+        # What is beyond the line when it is granted was spent before: the line is drawn anew and counts from then on.
+        left = authorization.left(now) if authorization.granted_at <= line.drawn_at else 0.0
         whole = worth(authorization, window, left)
         part = min(rest, whole)
         rest -= part

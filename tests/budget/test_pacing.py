@@ -387,8 +387,9 @@ def test_what_is_to_be_authorized_is_named_for_every_window_that_holds_it() -> N
         "role:coder": "tokens",
         "account:main": "share",
     }
-    made = [leave(one.amount, one.unit, scope=one.scope) for one in waits.leave]
+    made = [leave(one.amount, one.unit, scope=one.scope, granted_at=noon) for one in waits.leave]
     given = [replace(each, authorizations=[one for one in made if one.scope == each.window.scope]) for each in found]
+    given = [settled(each, noon, POLICY) or each for each in given]
     assert isinstance(decide(given, Cost(tokens=10_000), "normal", noon, POLICY), Admitted)
     assert not waits.critical
 

@@ -241,4 +241,6 @@ def test_whoever_authorizes_what_is_named_has_it_begin(
         replace(each, authorizations=[*each.authorizations, *(one for one in given_ if one.scope == each.window.scope)])
         for each in found
     ]
+    # Lines are drawn anew when something is authorized.
+    after = [settled(each, now, policy) or each for each in after]
     assert isinstance(decide(after, cost, urgency, now, policy), Admitted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -243,20 +244,34 @@ def test_what_is_authorized_holds_for_its_scope_while_it_lasts() -> None:
 
 def test_an_authorization_is_used_up_once_though_several_windows_count_it() -> None:
     limits = [held("host", 24e6), held("host", 168e6, window="week")]
-    found = facts(*limits, used=14e6, authorizations=[authorization("host", 2e6)])
+    found = facts(*limits, used=14e6, authorizations=[authorization("host", 2e6, granted_at=MONDAY)])
     lines = drawn_at(found, MONDAY)
     first = stand(found, lines, POLICY)
     # A day's line allows 12M by noon and a burst; the week's, which began with the day, 12M and a larger burst.
     assert 1e6 < first.drawn["a1"] <= 2e6
     again = {line.window: line for line in first.fresh}
     assert set(again) == {"host/tokens/day", "host/tokens/week"}
-    later = facts(*limits, used=14e6, authorizations=[authorization("host", 2e6, drawn=first.drawn["a1"])])
+    later = facts(
+        *limits, used=14e6, authorizations=[authorization("host", 2e6, granted_at=MONDAY, drawn=first.drawn["a1"])]
+    )
     second = stand(later, lines | again, POLICY)
     assert second.drawn == {}, "nothing was spent since"
 
 
-def test_of_one_that_is_used_up_nothing_is_left() -> None:
+def test_what_was_beyond_the_line_when_it_was_granted_is_not_taken_from_it() -> None:
     found = facts(held("host", 24e6), used=20e6, authorizations=[authorization("host", 2e6)])
+    drawn = stand(found, drawn_at(found, MONDAY), POLICY)
+    assert (drawn.drawn, drawn.used_up) == ({}, ())
+    (now_at,) = drawn.standings.values()
+    assert 2e6 <= admissible(now_at, "normal", NOON, POLICY) < 2.5e6
+    # From then on it is used up by what is spent.
+    lines = {line.window: line for line in drawn.fresh}
+    later = stand(replace(found, used={start: Usage(tokens=21.5e6) for start in found.used}), lines, POLICY)
+    assert 1e6 < later.drawn["a1"] <= 1.5e6
+
+
+def test_of_one_that_is_used_up_nothing_is_left() -> None:
+    found = facts(held("host", 24e6), used=20e6, authorizations=[authorization("host", 2e6, granted_at=MONDAY)])
     drawn = stand(found, drawn_at(found, MONDAY), POLICY)
     assert drawn.used_up == ("a1",)
     assert drawn.drawn["a1"] == pytest.approx(2e6)
@@ -276,7 +291,8 @@ EACH = LimitSettings(kind="allowance", scope="host", amount=24e6, window="day")
 
 def test_the_egress_lifts_a_limit_by_what_is_left_of_an_authorization_and_no_longer_than_its_window() -> None:
     for until, ends in ((NOON + 3600, NOON + 3600), (NOON + 30 * DAY, MONDAY + DAY)):
-        found = facts(held("host", 24e6), used=24e6, authorizations=[authorization("host", 15e6, until=until)])
+        leave = authorization("host", 15e6, granted_at=MONDAY, until=until)
+        found = facts(held("host", 24e6), used=24e6, authorizations=[leave])
         (limit,) = told(found, HOST)
         # By noon 12M and the burst were paced; what was used beyond them is used up of the 15M, and is not given again.
         assert limit.amount == 24e6
