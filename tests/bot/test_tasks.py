@@ -185,6 +185,36 @@ async def test_a_task_whose_agent_died_is_tried_again_and_no_more_often_than_it_
         assert [each is not None and each.state for each in found_messages] == ["failed", "failed", False]
 
 
+async def test_what_failed_is_not_tried_again_past_its_deadline_and_the_room_is_told_why_it_failed(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task_steps, "FIRST_RETRY_S", 3600.0)
+    async with home.open():
+        thread = await home.launch("coder0")
+        name = id_in(await home.ask("!task add '[[say: begun]] [[wait: never]]' --agent coder0 --deadline 30m"))
+        await until(home, name, "running")
+        await lifecycle.kill(home.paths.agent_folder("coder0"))
+        last = await home.heard(thread, f"Task `{name}` failed")
+        assert "died in the middle of the turn" in last
+        assert "it would begin after its deadline" in last
+        assert not [text for text in home.chat.texts("room") if "is tried again" in text]
+
+
+async def test_what_a_task_used_before_it_was_refused_in_the_queue_is_told(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task_steps, "FIRST_RETRY_S", 3600.0)
+    async with home.open() as orchestrator:
+        thread = await home.launch("coder0")
+        name = id_in(await home.ask("!task add '[[say: begun]] [[wait: never]]' --agent coder0"))
+        await until(home, name, "running")
+        await lifecycle.kill(home.paths.agent_folder("coder0"))
+        await home.heard(thread, f"Task `{name}` is tried again")
+        assert orchestrator.services.dispatcher is not None
+        await orchestrator.services.dispatcher.steps.refuse(await task_of(home, name), "there is no time for it")
+        assert "used" in await home.heard(thread, f"Task `{name}` failed")
+
+
 async def test_a_task_is_cancelled_while_it_waits_and_while_it_runs(home: House) -> None:
     async with home.open():
         thread = await home.launch("coder0")
