@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 #: Test processes at one time; each starts a Synapse of its own.
 TEST_PROCESSES ?= 2
+#: What goes before the tests; nothing (`LINT=`) where another run has looked at the same sources.
+LINT ?= lint
 SOURCES := bot budget connectors egress fleet register scheduler tests benchmarks
 
 # Each test process would compile all modules anew, and pytest rewrite all tests, which takes it a quarter of a minute.
@@ -20,8 +22,7 @@ help: ## Say what each target does.
 run: $(VENV)/.installed ## Install, then run a fleet of two built-in agents in a terminal chat.
 	@$(BIN)/muster up --demo
 
-test: $(VENV)/.installed-dev ## Install, check style, types and layers, then run the tests.
-	@$(MAKE) --no-print-directory lint
+test: $(VENV)/.installed-dev $(LINT) ## Install, check style, types and layers, then run the tests.
 	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist worksteal $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.installed-dev ## The tests that `make test` leaves out since they take long.

@@ -66,8 +66,10 @@ async def authorize(ctx: Context, scope: str, amount: str, for_s: float | None) 
             return row.until
         return next((each.until for each in await pacing.live(tx) if each.id == row.id), row.until)
 
+    # Before it is given: whoever is killed right after leaves lines by which what is spent from then on counts for it.
+    await services.pace.redraw("authorization", scope=scope)
     until = await ctx.commit("authorize", give)
-    note = await _told(ctx, scope)
+    note = await _told(ctx)
     zone = services.settings.timezone
     over = [each for each in windows if not each.window.is_quota]
     beyond = (
@@ -142,15 +144,16 @@ async def _take_back(ctx: Context, scope: str) -> Reply:
     count = await ctx.commit("take back", end)
     if not count:
         raise UserError(f"Nothing is authorized for {rendering.code(scope)} now.")
-    note = await _told(ctx, scope)
+    await services.pace.redraw("authorization", scope=scope)
+    note = await _told(ctx)
     text = f"What was authorized for {rendering.code(scope)} is taken back: it spends at its pace.{note}"
     return Reply(text, {"scope": scope, "ended": count})
 
 
-async def _told(ctx: Context, scope: str) -> str:
-    """Draw the lines of the scope anew, and tell the egress. A sentence when it does not hear of it now."""
+async def _told(ctx: Context) -> str:
+    """Take up what is authorized by now, and tell the egress. A sentence when it does not hear of it now."""
     services = ctx.services
-    await services.pace.redraw("authorization", scope=scope)
+    await services.pace.redraw()
     services.pace.tell()
     if services.outlet is None or await services.outlet.push():
         return ""

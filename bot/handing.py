@@ -269,6 +269,9 @@ class Handing:
     # --- telling ------------------------------------------------------------------------------------------------
 
     async def refused(self, tx: AsyncConnection, task: Task, why: str) -> None:
+        if task.attempt:
+            # What it used before is counted now, and not only after the next start.
+            self.services.task_steps.ending(task.id)
         text = f"⛔ Task {task_words.named(task)} is refused: {why}"
         await self.services.task_steps.tell(tx, task, "refused", text)
 

@@ -89,7 +89,7 @@ class Settling:
                 over = task is not None and await self.services.task_steps.is_over(tx, task)
                 runs_on = None if task is None or over else await self.services.task_steps.runs_on(tx, task)
             if task is None or task.state not in tasks.ENDED or task.attempt == 0 or task.actual_tokens is not None:
-                if task is None or task.state in tasks.ENDED or not self._may_end(task):
+                if task is None or task.state in tasks.ENDED or not self._may_end(task_id):
                     self._left.pop(task_id, None)
                 continue
             if runs_on is not None:
@@ -105,9 +105,10 @@ class Settling:
                     self.services.dispatcher.learned_more()
                     self.services.dispatcher.wake()
 
-    def _may_end(self, task: Task) -> bool:
+    def _may_end(self, task: str) -> bool:
         """Whether the transaction that ends it may still be under way, however long the task was as it is."""
-        return task.state in tasks.LIVE and time.monotonic() - self._left.get(task.id, 0.0) < PATIENCE_S
+        # From the queue, too: what was tried before ends there where it is cancelled or refused.
+        return time.monotonic() - self._left.get(task, 0.0) < PATIENCE_S
 
     async def _is_counted(self, task: Task) -> bool:
         """Whether all that it used is in the register."""

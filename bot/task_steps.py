@@ -128,6 +128,9 @@ class TaskSteps:
             return
         now = self.services.clock()
         pause = retry_pause(task.attempt)
+        if limit is None and task.deadline is not None and now + pause >= task.deadline:
+            await self._end(tx, task, "failed", f"{why}; tried again, it would begin after its deadline")
+            return
         values: dict[str, Any] = {
             "state": "queued",
             "retries": task.retries - (limit is None),

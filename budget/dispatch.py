@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from budget import fairness, pacing
 from budget.fairness import Share
 from budget.lanes import aside, lane_of, size_of
-from budget.precedence import Holder, behind, kept
+from budget.precedence import Holder, behind, hold, kept
 from budget.work import (
     AGENT,
     LONGEST_RETRY_S,
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from budget.pacing import Cost, Urgency
+    from budget.precedence import Holders
 
 __all__ = [
     "AGENT",
@@ -99,9 +100,9 @@ def decide(view: View) -> Decision:
     for each in view.live:
         use.update(_places(each.role, each.runtime, each.account))
     waits: list[Wait] = []
-    # Windows for which somebody waits, and the earliest who has waited for so long that others let it go first.
+    # Windows for which somebody waits, and the earliest who have waited for so long that others let them go first.
     wanted: set[str] = set()
-    holders: dict[str, Holder] = {}
+    holders: Holders = {}
     for level in sorted(by_rank, reverse=True):
         ready: list[tuple[Head, Assign | Start]] = []
         held: list[Wait] = []
@@ -114,9 +115,7 @@ def decide(view: View) -> Decision:
                 continue
             held.append(found)
             if found.why == "pace" and not found.never and head.waited(now) >= view.policy.aging_s:
-                for window in found.keeps:
-                    if window not in holders or head.seq < holders[window].head.seq:
-                        holders[window] = Holder(head=head, wait=found)
+                hold(holders, Holder(head=head, wait=found))
         free: list[tuple[Head, Assign | Start]] = []
         for head, step in ready:
             yields = behind(head, step, view, holders, wanted if level == 0 else frozenset())

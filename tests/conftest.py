@@ -5,21 +5,26 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import sqlite3
+import ssl
 import tempfile
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
 import structlog
 
+from register import migrations
+from register.crashpoints import around
 from register.store import Store
 from tests import soak
 from tests.postgres import Postgres, PostgresMissing
 from tests.synapse import Synapse, SynapseMissing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 
 #: Set in CI, where everything is installed: a test that is skipped there was skipped by mistake.
@@ -101,6 +106,49 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def _allowed(report: pytest.TestReport) -> bool:
     reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
     return reason.removeprefix("Skipped: ").startswith(EXCUSED)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _registers_are_copied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Migrate one new register in a file, and copy it wherever this process makes another: a hundredth of the work.
+
+    Registers that are there already, and those that other processes make, are migrated as ever.
+    """
+    migrate, migrated = migrations.upgrade, b""
+
+    def copy(file: Path) -> None:
+        nonlocal migrated
+        if not file.exists() or file.stat().st_size:
+            migrate(file)
+            return
+        if not migrated:
+            first = tmp_path_factory.mktemp("register") / "register.db"
+            first.touch()
+            migrate(first)
+            migrated = first.read_bytes()
+        # SQLite writes it, so that what is wrong with the place comes as its errors.
+        with closing(sqlite3.connect(":memory:")) as source, closing(sqlite3.connect(file)) as target:
+            source.deserialize(migrated)
+            with around(migrations.MIGRATE):
+                source.backup(target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(migrations, "upgrade", copy)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _certificates_are_read_once() -> Iterator[None]:
+    """Share what trusts whom this machine trusts: reading its certificates takes 24 ms, in each egress of a test."""
+    make = ssl.create_default_context
+    shared = make()
+
+    def create(purpose: ssl.Purpose = ssl.Purpose.SERVER_AUTH, **given: Any) -> ssl.SSLContext:
+        return make(purpose, **given) if given or purpose is not ssl.Purpose.SERVER_AUTH else shared
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssl, "create_default_context", create)
+        yield
 
 
 @pytest.fixture
@@ -191,6 +239,14 @@ def register_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'state' / 'register.db'}"
     server: Postgres = request.getfixturevalue("postgres")
     return server.url(request.getfixturevalue("emptied_database"))
+
+
+@pytest.fixture
+async def store(register_url: str) -> AsyncIterator[Store]:
+    """An empty register, open."""
+    opened = await Store.open(register_url)
+    yield opened
+    await opened.close()
 
 
 def _start(server: Synapse) -> None:

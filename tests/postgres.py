@@ -13,6 +13,7 @@ user's. What is written need not outlive the machine, so nothing waits for a dis
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import pwd
@@ -143,7 +144,8 @@ class Postgres:
     def freeze(self, *, thaw: bool = False) -> None:
         """Hang, or go on: connections stay open, nothing is answered."""
         for pid in self._pids():
-            os.kill(pid, signal.SIGCONT if thaw else signal.SIGSTOP)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT if thaw else signal.SIGSTOP)
 
     def url(self, database: str, *, user: str = USER) -> str:
         """The address of a database as a register."""
@@ -202,7 +204,8 @@ class Postgres:
             return
         if how is signal.SIGKILL:
             for pid in self._pids(process.pid):
-                os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # one of them may just have ended
+                    os.kill(pid, signal.SIGKILL)
         else:
             process.send_signal(how)
         process.wait()

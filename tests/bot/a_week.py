@@ -47,17 +47,33 @@ def settings(daily: str = "0 9 * * *") -> dict[str, Any]:
 
 async def live(week: Week) -> None:
     """A week, from its first morning to the morning after its last day. Asserts what the operator is to see."""
-    room = week.room
-    await room.ask("!launch coder0")
-    await room.heard("Ready")
-    await room.say("[[cache: 0 20000]][[say: good morning]]", "coder0")
-    await room.heard("good morning")
+    await _good_morning(week)
     await _a_queue_forms(week)
     await _a_session_starts_smaller(week)
     await _an_admin_lets_it_go_faster(week)
     await _a_queue_dissolves(week)
     await _quiet_days(week)
     await _an_agent_stops_and_goes_on(week)
+
+
+async def live_a_day(week: Week) -> None:
+    """The first day, to the morning after it."""
+    await _good_morning(week)
+    await _a_queue_forms(week)
+    before = await _waiting(week)
+    await week.advance_to(1, 9.01)
+    assert await _waiting(week) < before
+    told = await week.room.heard("waits. The window 7d")
+    assert "is used evenly" in told
+    assert "!budget authorize account:main" in told
+
+
+async def _good_morning(week: Week) -> None:
+    room = week.room
+    await room.ask("!launch coder0")
+    await room.heard("Ready")
+    await room.say("[[cache: 0 20000]][[say: good morning]]", "coder0")
+    await room.heard("good morning")
 
 
 async def _a_queue_forms(week: Week) -> None:

@@ -90,6 +90,7 @@ async def test_at_the_reset_it_goes_on_once_and_both_is_told(home: House) -> Non
         assert not await waiting(home)
 
 
+@pytest.mark.slow
 async def test_one_that_the_egress_froze_is_brought_back(home: House) -> None:
     async with home.open() as orchestrator:
         thread = await stopped(home, policy="freeze")

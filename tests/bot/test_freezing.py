@@ -98,24 +98,28 @@ async def test_no_agent_keeps_a_person_from_killing_one(home: House, monkeypatch
             await leases.check(tx, lease)
 
 
-async def test_one_that_is_put_to_sleep_before_it_came_up_is_not_starting_for_ever(home: House) -> None:
+@pytest.mark.parametrize(
+    ("ended", "back"), [("frozen", "!resume coder0"), pytest.param("stopped", "!launch coder0", marks=pytest.mark.slow)]
+)
+async def test_one_that_is_put_to_sleep_before_it_came_up_is_not_starting_for_ever(
+    home: House, ended: str, back: str
+) -> None:
     thread = await home.launch("coder0")
     assert home.orchestrator is not None
     fleet, store = home.orchestrator.agents, home.orchestrator.store
-    for ended, back in (("stopped", "!launch coder0"), ("frozen", "!resume coder0")):
-        async with store.write(CUSTODY) as tx:
-            # Both stand in the register before the agent host that ran is gone.
-            row = await agents.get(tx, "coder0")
-            assert row is not None
-            await fleet.wishes.restart(tx, row, run_id=f"r {ended}", by="@ana", now=True)
-            row = await agents.get(tx, "coder0")
-            assert row is not None
-            await (fleet.wishes.freeze if ended == "frozen" else fleet.wishes.stop)(tx, row, now=False)
-        fleet.look_again("coder0")
-        async with asyncio.timeout(30):
-            while (found := await fleet.get("coder0")).state != ended:
-                await asyncio.sleep(0.01)
-        assert (found.launch_id, found.stopped_at is None) == (f"r {ended}", False)
-        assert not lifecycle.is_running(home.paths.agent_folder("coder0"))
-        await home.ask(back)
-        await home.marks(home.say("[[say: here]]", thread), "✅")
+    async with store.write(CUSTODY) as tx:
+        # Both stand in the register before the agent host that ran is gone.
+        row = await agents.get(tx, "coder0")
+        assert row is not None
+        await fleet.wishes.restart(tx, row, run_id="r", by="@ana", now=True)
+        row = await agents.get(tx, "coder0")
+        assert row is not None
+        await (fleet.wishes.freeze if ended == "frozen" else fleet.wishes.stop)(tx, row, now=False)
+    fleet.look_again("coder0")
+    async with asyncio.timeout(30):
+        while (found := await fleet.get("coder0")).state != ended:
+            await asyncio.sleep(0.01)
+    assert (found.launch_id, found.stopped_at is None) == ("r", False)
+    assert not lifecycle.is_running(home.paths.agent_folder("coder0"))
+    await home.ask(back)
+    await home.marks(home.say("[[say: here]]", thread), "✅")

@@ -182,6 +182,7 @@ async def test_a_flood_of_words_fills_neither_memory_nor_chat_and_keeps_nobody_w
     assert journal < 50 * 2**20
 
 
+@pytest.mark.slow
 async def test_a_flood_of_tool_calls_shows_the_last_ones(home: House) -> None:
     thread = await launch(home, "imp")
     update = {"sessionUpdate": "tool_call", "toolCallId": "cNUMBER", "title": "tool NUMBER", "kind": "execute"}
@@ -336,6 +337,7 @@ async def test_forged_options_are_shown_as_what_they_do(home: House) -> None:
     assert "denied by memory:@ana" in question.text
 
 
+@pytest.mark.slow
 async def test_two_answers_at_the_same_moment_count_once(home: House) -> None:
     thread = await launch(home, "imp")
     event = home.say(steps({"ask": {"title": "t", "rawInput": {"command": "c"}}}), thread)
@@ -382,7 +384,7 @@ async def test_a_question_is_answered_after_a_restart_of_the_orchestrator(tmp_pa
 # --- repositories -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("box", ["none", "bubblewrap"])
+@pytest.mark.parametrize("box", [pytest.param("none", marks=pytest.mark.slow), "bubblewrap"])
 async def test_a_hostile_repository_runs_nothing(tmp_path: Path, box: str) -> None:
     if box == "bubblewrap" and not (await asyncio.to_thread(policy.available)).works:
         pytest.skip("bubblewrap does not work here")

@@ -133,6 +133,7 @@ async def test_a_register_that_was_replaced_is_not_written_to(home: House) -> No
     assert "No agent runs" in (await home.reply(event)).text
 
 
+@pytest.mark.slow
 async def test_a_conversation_that_hangs_does_not_hold_up_reactions_elsewhere(home: House) -> None:
     imp, elf = await launch(home, "imp"), await launch(home, "elf")
     home.chat.hang(imp)
@@ -177,6 +178,7 @@ async def test_a_watch_keeps_one_message_up_to_date(home: House) -> None:
     assert sum("· sandbox none" in text for text in home.chat.texts(ROOM)) == 1
 
 
+@pytest.mark.slow
 async def test_what_is_allowed_for_always_stays_so_over_restarts_of_both(tmp_path: Path) -> None:
     options = [
         {"optionId": "ever", "name": "Always", "kind": "allow_always"},

@@ -117,6 +117,7 @@ async def test_while_the_server_is_away_an_agent_is_cut_off_from_a_shell_and_the
         assert await home.ask("!restore imp") == "imp may go out again."
 
 
+@pytest.mark.slow
 async def test_a_command_that_the_outage_cut_off_goes_on_by_itself(
     home: House, server: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -208,7 +208,10 @@ async def test_a_removed_agent_leaves_the_roster_and_stops(home: House) -> None:
     assert "No agent of the roster is called 'coder7'" in await remove(home, "coder7")
 
 
-@pytest.mark.parametrize(("name", "said"), [("lead", "only orchestrator"), ("polisher", "Add another first")])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("lead", "only orchestrator"), pytest.param("polisher", "Add another first", marks=pytest.mark.slow)],
+)
 async def test_the_sole_orchestrator_and_enhancer_stay(home: House, name: str, said: str) -> None:
     await home.launch(name)
     assert said in await remove(home, name)
@@ -288,6 +291,7 @@ async def test_whom_somebody_stopped_applying_leaves_stopped(home: House) -> Non
     assert row.wanted == "stopped"
 
 
+@pytest.mark.slow
 async def test_a_persona_is_shown_beside_the_name_that_commands_take(home: House) -> None:
     thread = await home.launch("coder0")
     assert home.orchestrator is not None

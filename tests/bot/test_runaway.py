@@ -112,6 +112,7 @@ async def test_it_is_paused_and_goes_on_when_an_operator_says_so(home: House) ->
         await home.marks(home.say("hello", thread), "✅")
 
 
+@pytest.mark.slow
 async def test_the_question_outlives_a_restart_and_can_have_it_frozen(home: House) -> None:
     async with home.open():
         thread = await ran_away(home)

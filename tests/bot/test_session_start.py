@@ -18,27 +18,19 @@ from fleet import roster
 from register.queries import account_leases, agents, ledger
 from register.queries.account_leases import Lease
 from register.queries.agents import AgentRow
-from register.store import Store
 from tests.bot.house import house
 from tests.bot.paces import SetPace, paced
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from register.store import Store
     from tests.bot.house import House
 
 NOW = 1_000_000.0
 
 
 # --- leases ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-async def store(register_url: str) -> AsyncIterator[Store]:
-    opened = await Store.open(register_url)
-    yield opened
-    await opened.close()
 
 
 def agent(name: str, **said: Any) -> AgentRow:
@@ -191,9 +183,18 @@ async def test_at_a_limit_a_new_session_begins_with_the_next_model_of_the_ladder
         entry = roster.load(home.paths.roster_yaml).get("coder0")
         assert entry is not None
         assert entry.model == "opus", "the roster keeps what was wanted"
-        await home.marks(home.say("hello", thread), "✅")
 
-        # In the middle of a conversation the model stays, whatever the windows say.
+
+@pytest.mark.slow
+async def test_in_the_middle_of_a_conversation_the_model_stays_whatever_the_windows_say(tmp_path: Path) -> None:
+    async with house(tmp_path, settings=LADDER) as home, home.open():
+        pace = paced(home)
+        pace.put("account:sim/7d_opus", 1.0)
+        await home.ask("!launch coder0 --model opus")
+        thread = await home.thread("coder0")
+        await home.heard(thread, "Ready")
+        await home.marks(home.say("hello", thread), "✅")
+        assert (await home.row()).model == "sonnet"
         await home.ask("!stop coder0")
         await home.heard(thread, "Stopped")
         pace.put("account:sim/7d_opus", 0.0)
@@ -246,6 +247,7 @@ async def test_what_it_is_launched_for_waits_until_there_is_room(tmp_path: Path)
         assert sum("here it is" in text for text in home.chat.texts(thread)) == 1
 
 
+@pytest.mark.slow
 async def test_an_agent_stays_on_its_account_over_a_restart_until_that_is_used_up(tmp_path: Path) -> None:
     async with house(tmp_path, settings="agents: {runtime: sim, sandbox: none}\n") as home:
         text = home.paths.muster_yaml.read_text()

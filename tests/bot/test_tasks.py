@@ -109,6 +109,7 @@ async def test_what_ended_after_a_long_time_is_counted_and_told_at_once(home: Ho
         assert (await task_of(home, name)).actual_tokens is not None
 
 
+@pytest.mark.slow
 async def test_a_question_nobody_answers_keeps_an_agent_for_so_long_as_is_set(tmp_path: Path) -> None:
     async with house(tmp_path, settings="dispatch: {unanswered: 0}\n") as home, home.open():
         thread = await home.launch("coder0")
@@ -182,6 +183,36 @@ async def test_a_task_whose_agent_died_is_tried_again_and_no_more_often_than_it_
         async with home.orchestrator.store.read() as tx:
             found_messages = [await agent_messages.get(tx, f"task-{name}-{attempt}") for attempt in (1, 2, 3)]
         assert [each is not None and each.state for each in found_messages] == ["failed", "failed", False]
+
+
+async def test_what_failed_is_not_tried_again_past_its_deadline_and_the_room_is_told_why_it_failed(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task_steps, "FIRST_RETRY_S", 3600.0)
+    async with home.open():
+        thread = await home.launch("coder0")
+        name = id_in(await home.ask("!task add '[[say: begun]] [[wait: never]]' --agent coder0 --deadline 30m"))
+        await until(home, name, "running")
+        await lifecycle.kill(home.paths.agent_folder("coder0"))
+        last = await home.heard(thread, f"Task `{name}` failed")
+        assert "died in the middle of the turn" in last
+        assert "it would begin after its deadline" in last
+        assert not [text for text in home.chat.texts("room") if "is tried again" in text]
+
+
+async def test_what_a_task_used_before_it_was_refused_in_the_queue_is_told(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task_steps, "FIRST_RETRY_S", 3600.0)
+    async with home.open() as orchestrator:
+        thread = await home.launch("coder0")
+        name = id_in(await home.ask("!task add '[[say: begun]] [[wait: never]]' --agent coder0"))
+        await until(home, name, "running")
+        await lifecycle.kill(home.paths.agent_folder("coder0"))
+        await home.heard(thread, f"Task `{name}` is tried again")
+        assert orchestrator.services.dispatcher is not None
+        await orchestrator.services.dispatcher.steps.refuse(await task_of(home, name), "there is no time for it")
+        assert "used" in await home.heard(thread, f"Task `{name}` failed")
 
 
 async def test_a_task_is_cancelled_while_it_waits_and_while_it_runs(home: House) -> None:
@@ -301,6 +332,7 @@ async def test_words_that_are_held_can_be_taken_back_and_steering_is_not_held(tm
         await home.heard(thread, "at once")
 
 
+@pytest.mark.slow
 async def test_words_that_were_held_can_be_taken_back_until_they_are_read(tmp_path: Path) -> None:
     async with house(tmp_path, settings=HELD) as home, home.open():
         thread = await home.launch("coder0")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
@@ -13,6 +15,9 @@ from connectors.messages import File
 from tests.bot import a_week
 from tests.bot.house import House, house
 from tests.bot.week import BEGINNING, HOUR, LIMIT, FakeClock, Week, clocked_hosts
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 
 @dataclass(slots=True)
@@ -46,8 +51,8 @@ class MemoryRoom:
         return [Path(each.path).read_bytes() for each in files]
 
 
-@pytest.mark.timeout(300)
-async def test_a_week_in_fast_motion(tmp_path: Path) -> None:
+@contextlib.asynccontextmanager
+async def fast_motion(tmp_path: Path) -> AsyncIterator[Week]:
     clock = FakeClock(tmp_path / "clock", BEGINNING + 8 * HOUR)
     account = "main: {provider: anthropic, kind: subscription, base_url: URL, credential: 'env:KEY'}"
     async with house(
@@ -62,9 +67,21 @@ async def test_a_week_in_fast_motion(tmp_path: Path) -> None:
         with clocked_hosts(clock):
             async with home.open() as orchestrator:
                 assert isinstance(home.egress, InsideEgress)
-                week = Week(orchestrator, MemoryRoom(home), clock, home.egress, home.models)
-                await a_week.live(week)
-                assert await a_week.daily_reports(week) == ["Thu 17 Jun"]
-                pictures = await week.room.pictures()
+                yield Week(orchestrator, MemoryRoom(home), clock, home.egress, home.models)
+
+
+async def test_a_day_in_fast_motion(tmp_path: Path) -> None:
+    async with fast_motion(tmp_path) as week:
+        await a_week.live_a_day(week)
+        assert await a_week.daily_reports(week) == ["Thu 17 Jun"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_a_week_in_fast_motion(tmp_path: Path) -> None:
+    async with fast_motion(tmp_path) as week:
+        await a_week.live(week)
+        assert await a_week.daily_reports(week) == ["Thu 17 Jun"]
+        pictures = await week.room.pictures()
     assert len(pictures) == 2, "of the report, and of the window that was used up"
     assert all(picture.startswith(b"\x89PNG") for picture in pictures)

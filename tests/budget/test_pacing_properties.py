@@ -229,7 +229,8 @@ def test_whoever_authorizes_what_is_named_has_it_begin(
     found: list[Standing], cost: Cost, now: float, policy: Policy, urgency: Any
 ) -> None:
     for number, each in enumerate(found):
-        found[number] = replace(each, window=replace(each.window, key=str(number)))
+        key = str(number)
+        found[number] = replace(each, window=replace(each.window, key=key), line=replace(each.line, window=key))
     waits = decide(found, cost, urgency, now, policy)
     if not isinstance(waits, Waits) or not waits.leave:
         return

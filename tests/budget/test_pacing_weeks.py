@@ -21,9 +21,10 @@ def used(weeks: list[Week]) -> float:
     return statistics.fmean(week.used for week in weeks if week.wanted)
 
 
-def test_an_even_pace_lasts_the_week_and_leaves_little() -> None:
-    weeks = windows("even", weeks=2, seed=SEED)
-    assert len(weeks) == 20
+@pytest.mark.parametrize("count", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_an_even_pace_lasts_the_week_and_leaves_little(count: int) -> None:
+    weeks = windows("even", weeks=count, seed=SEED)
+    assert len(weeks) == 10 * count
     assert [(week.load, week.exhausted_at) for week in weeks if week.was_early] == []
     assert used(weeks) >= 0.95
     # Where there was little to do, most of it was left, and nothing waited for it.

@@ -18,6 +18,7 @@ from tests.budget.windows_of_time import BEGINS, DAY, HOUR, drawn
 
 LIMIT = 1e6
 LARGE = "large"
+EARLIER = "earlier"
 
 
 def window(length: float, begins: float, used: float = 0.0) -> Window:
@@ -48,7 +49,14 @@ def _drawn_on(standing: Standing, _: Agent) -> list[Standing]:
 
 
 def play(
-    length: float, share: float, *, seed: int, by: str = "ana", spent: float = 1.0, at: float | None = None
+    length: float,
+    share: float,
+    *,
+    seed: int,
+    by: str = "ana",
+    spent: float = 1.0,
+    at: float | None = None,
+    before: float | None = None,
 ) -> Played:
     """A large task among more small ones than the window holds, which come all the time.
 
@@ -59,6 +67,7 @@ def play(
         by: who asked for it.
         spent: what was used of the first window before it was asked for, at most, as a share.
         at: when it is asked for, as a share of the first window's time; None: by chance.
+        before: of the window what another task needs, for which an agent asked an hour earlier; None: there is none.
     """
     source = random.Random(seed)
     policy = Policy(zone=ZoneInfo(source.choice(("UTC", "Europe/Vienna", "America/New_York"))))
@@ -73,8 +82,11 @@ def play(
     end += begins + length - end if end < begins + length else -(end - begins) % length
     end += length
     now, number, beside, longest = asked, 1, 0.0, 0.0
-    heads = [task(LARGE, 0, asked, by)]
+    waiting = [task(LARGE, 0, asked, by)]
     costs = {LARGE: Cost(tokens=share * LIMIT, high_tokens=share * LIMIT)}
+    if before is not None:
+        waiting.insert(0, task(EARLIER, -1, asked - HOUR, "agent:coder1"))
+        costs[EARLIER] = Cost(tokens=before * LIMIT, high_tokens=before * LIMIT)
     last = asked + aging
     while now < end:
         held = now_at.window
@@ -85,11 +97,10 @@ def play(
         now_at = settled(now_at, now, policy) or now_at
         name = f"s{number}"
         costs[name] = Cost(tokens=small, high_tokens=small)
-        heads = [heads[0], task(name, number, now)]
         found = decide(
             View(
                 now=now,
-                heads=heads,
+                heads=[*waiting, task(name, number, now)],
                 agents=agents,
                 draw=partial(_drawn_on, now_at),
                 cost=lambda one, _: costs[one.id],
@@ -101,8 +112,11 @@ def play(
             assert used <= LIMIT * (1 + 1e-6), (seed, now)
             if found.step.task == LARGE:
                 return Played(begun_at=now, beside=beside, longest=max(longest, now - last))
-            number += 1
             now_at = replace(now_at, window=replace(now_at.window, used=used))
+            if found.step.task == EARLIER:
+                del waiting[0]
+                continue
+            number += 1
             if now > asked + aging:
                 beside += small
                 longest = max(longest, now - last)
@@ -169,3 +183,18 @@ def test_nobody_else_stands_still_for_what_an_agent_says_is_large() -> None:
     # In the last day before it begins all others wait for a person's.
     assert agents.begun_at > persons.begun_at
     assert agents.beside > persons.beside
+
+
+@pytest.mark.parametrize(("length", "before", "share"), [(7, 0.6, 0.6), (30, 0.3, 0.3), (30, 0.6, 0.6)])
+def test_a_large_task_of_an_agent_keeps_no_later_one_of_a_person_waiting(
+    length: float, before: float, share: float
+) -> None:
+    # Others take all that they may, so that the agent's hardly ever begins.
+    found = play(length * DAY, share, seed=3, at=0.1, spent=0.5, before=before)
+    assert found.begun_at is not None
+
+
+def test_nor_one_of_another_agent_that_half_of_a_day_does_not_reach_for() -> None:
+    found = play(30 * DAY, 0.8 / 30, seed=3, at=0.0, spent=0.5, by="agent:coder2", before=0.6)
+    assert found.begun_at is not None
+    assert found.begun_at < BEGINS + 4 * DAY

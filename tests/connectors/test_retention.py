@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 from connectors import inbox, outbox, retention
 from connectors.messages import Batch, Inbound, Message, OpenThread, Outbound, React, Replace, Sent, Text
 from connectors.retention import Horizon, Swept, sweep
@@ -13,20 +11,13 @@ from register.crashpoints import declare
 from register.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    import pytest
 
     from connectors.messages import OutboundContent
 
 STEP = declare("test.retention")
 DAY = 86400.0
 NOW = 1000 * DAY
-
-
-@pytest.fixture
-async def store(register_url: str) -> AsyncIterator[Store]:
-    opened = await Store.open(register_url)
-    yield opened
-    await opened.close()
 
 
 def event(name: str) -> Inbound:

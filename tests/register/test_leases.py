@@ -11,21 +11,13 @@ import pytest
 from register import leases
 from register.crashpoints import declare
 from register.leases import Lease, LeaseHeld, LeaseLost, confirmed, granted
-from register.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from register.store import Store
 
 STEP = declare("test.lease")
 MILL, FORGE = "process 4711 on mill", "process 12 on forge"
 NOON = 1_700_000_000.0
-
-
-@pytest.fixture
-async def store(register_url: str) -> AsyncIterator[Store]:
-    opened = await Store.open(register_url)
-    yield opened
-    await opened.close()
 
 
 async def acquire(store: Store, owner: str, *, now: float = NOON, duration: float = 60.0) -> Lease:

@@ -245,7 +245,7 @@ async def test_a_look_costs_the_same_however_many_wait(tmp_path: Path) -> None:
     }
     counted: list[int] = []
     try:
-        for count in (300, 9700):
+        for count in (300, 2700):
             await desk.fill(count)
             await desk.dispatcher.look()
             async with desk.store.read() as tx:

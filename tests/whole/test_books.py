@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fleet.sim.provider import Provider
     from tests.synapse import Synapse
 
-pytestmark = pytest.mark.synapse
+pytestmark = [pytest.mark.synapse, pytest.mark.slow]
 
 
 async def test_the_books_notice_what_is_wrong(tmp_path: Path, synapse: Synapse, models: Provider) -> None:

@@ -136,12 +136,12 @@ def test_every_place_has_its_test() -> None:
     assert sorted(listed) == sorted(places.of_orchestrator())
 
 
-async def test_the_orchestrator_dies_at_two_places(
+async def test_the_orchestrator_dies_at_one_of_many_places(
     tmp_path: Path, synapse: Synapse, models: Provider, rng: random.Random
 ) -> None:
+    scene = rng.choice([scenes.life, scenes.talk])
     async with staged(tmp_path, synapse, models) as stage:
-        await kill_at(stage, scenes.life, rng.sample(SCENES[scenes.life], 1))
-        await kill_at(stage, scenes.talk, rng.sample(SCENES[scenes.talk], 1))
+        await kill_at(stage, scene, rng.sample(SCENES[scene], 1))
 
 
 @pytest.mark.slow

@@ -18,10 +18,9 @@ if TYPE_CHECKING:
     from fleet.sim.provider import Provider
     from tests.synapse import Synapse
 
-pytestmark = pytest.mark.synapse
+pytestmark = [pytest.mark.synapse, pytest.mark.slow]
 
 
-@pytest.mark.slow
 async def test_the_orchestrator_is_killed_at_random_moments(
     tmp_path: Path, synapse: Synapse, models: Provider, rng: random.Random
 ) -> None:
@@ -36,7 +35,6 @@ async def test_the_orchestrator_and_an_agent_host_are_killed_at_random_moments(
         await Mayhem(stage, Plan(kills=2, share=1, pauses=(0.0,), hosts=True), rng).run()
 
 
-@pytest.mark.slow
 async def test_everything_is_killed_at_random_moments(
     tmp_path: Path, private_synapse: Callable[..., Synapse], models: Provider, rng: random.Random
 ) -> None:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from tests.operator_client import Event
     from tests.synapse import Synapse
 
-pytestmark = pytest.mark.synapse
+# In one process: tests/bot/test_standby.py.
+pytestmark = [pytest.mark.synapse, pytest.mark.slow]
 
 #: Within so many seconds another one leads; nothing is waited for that long but that.
 TAKEN_OVER = 30.0
@@ -180,7 +181,6 @@ async def test_another_installation_stands_by_takes_over_and_leaves_the_agents_o
         await balance(first, commands)
 
 
-@pytest.mark.slow
 async def test_of_one_installation_the_one_that_stands_by_goes_on_when_the_leader_is_killed(
     tmp_path: Path, synapse: Synapse, models: Provider, postgres: Postgres, postgres_database: str
 ) -> None:
@@ -219,7 +219,6 @@ async def test_of_one_installation_the_one_that_stands_by_goes_on_when_the_leade
         assert (await second.shell("down"))[0] == 3, "nobody is left, and nobody has taken over"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", ["killed", "stopped"])
 async def test_a_leader_that_falls_silent_is_followed_within_thirty_seconds_and_does_no_more(
     tmp_path: Path, synapse: Synapse, models: Provider, postgres: Postgres, postgres_database: str, how: str
@@ -271,7 +270,6 @@ async def test_a_leader_that_falls_silent_is_followed_within_thirty_seconds_and_
         await balance(first, commands)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("side", ["before", "after"])
 async def test_killed_while_it_takes_over_the_room_hears_of_it_once(
     tmp_path: Path, synapse: Synapse, models: Provider, postgres: Postgres, postgres_database: str, side: str
@@ -291,7 +289,6 @@ async def test_killed_while_it_takes_over_the_room_hears_of_it_once(
         assert len(said(room, "Muster is led by")) == 1
 
 
-@pytest.mark.slow
 async def test_a_leader_of_the_same_installation_that_is_stopped_is_ended_and_followed(
     tmp_path: Path, synapse: Synapse, models: Provider, postgres: Postgres, postgres_database: str
 ) -> None:
@@ -311,7 +308,6 @@ async def test_a_leader_of_the_same_installation_that_is_stopped_is_ended_and_fo
         await balance(second, commands)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("apart", [True, False])
 async def test_after_an_outage_of_the_server_the_leader_leads_on(
     tmp_path: Path, synapse: Synapse, models: Provider, apart: bool

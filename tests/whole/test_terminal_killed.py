@@ -28,7 +28,7 @@ LONG = "x" * 950_000
     "crash",
     [
         "transcript.write.after:3",
-        "transcript.compact.before",
+        pytest.param("transcript.compact.before", marks=pytest.mark.slow),
         *(
             pytest.param(place, marks=pytest.mark.soak)
             for place in (

@@ -317,7 +317,9 @@ async def test_what_was_used_after_a_backup_is_known_after_it_is_put_back(home: 
         assert "cutoff" in await home.ask("!audit")
 
 
-@pytest.mark.parametrize(("policy", "state"), [("freeze", "frozen"), ("kill", "stopped")])
+@pytest.mark.parametrize(
+    ("policy", "state"), [("freeze", "frozen"), pytest.param("kill", "stopped", marks=pytest.mark.slow)]
+)
 async def test_an_agent_that_met_its_limit_is_ended_as_its_policy_says_and_can_come_back(
     home: House, policy: str, state: str
 ) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import insert
 
+from bot import authorizing
 from bot.doors.client import Client
 from bot.reports.figure import figure_of
 from bot.reports.windows import gather_windows
@@ -218,6 +219,23 @@ async def test_an_authorization_is_given_shown_taken_back_and_ends_by_itself_tol
         assert len([text for text in home.chat.texts("room") if "is over" in text]) == 1
         async with orchestrator.store.read() as tx:
             assert [each.ended for each in await pacing.ended(tx, 0)] == ["taken back", "over"]
+
+
+async def test_what_is_spent_since_leave_was_given_is_taken_from_it_though_muster_died_right_after(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def killed(*_: object, **__: object) -> str:
+        raise RuntimeError("killed once it was committed")
+
+    async with home.open() as orchestrator:
+        await orchestrator.services.pace.redraw()
+        monkeypatch.setattr(authorizing, "_told", killed)
+        await home.ask("!budget authorize host 5M --for 2h")
+        async with orchestrator.store.read() as tx:
+            (given,) = await pacing.live(tx)
+            lines = await pacing.lines(tx)
+        # By a line that is older, whoever starts next would take what was spent meanwhile for spent before.
+        assert float(lines["host/tokens/day"]["drawn_at"]) >= given.granted_at
 
 
 async def test_programs_are_told_what_is_authorized_in_the_unit_of_each_window(home: House) -> None:

@@ -16,25 +16,18 @@ from connectors.messages import Capabilities
 from register.queries import restores, spending
 from register.schema import findings, outbox, tasks
 from register.schema import restores as restores_table
-from register.store import Store
 from tests.bot.reports.newsroom import ROOM, SETUP, Newsroom, at, window
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from register.store import Store
 
 DAILY = "schedules: {daily: '0 9 * * *'}\n"
 QUIET = "schedules: {daily: '0 6 * * *', quiet: {from: '22:00', to: '07:00'}}\n"
 DAY = 86_400.0
 #: Of a request that used none of them.
 TOKENS = dict.fromkeys(spending.TOKENS, 0)
-
-
-@pytest.fixture
-async def store(register_url: str) -> AsyncIterator[Store]:
-    opened = await Store.open(register_url)
-    yield opened
-    await opened.close()
 
 
 @pytest.fixture

@@ -6,26 +6,16 @@ import random
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from register.crashpoints import declare
 from register.queries import budgets, ledger, quota_history
 from register.queries.budgets import BudgetRow
 from register.queries.ledger import TOKENS, Copied
-from register.store import Store
 from tests.register.queries.rows import DAY, NOON, row
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from register.store import Store
 
 STEP = declare("tests.ledger")
-
-
-@pytest.fixture
-async def store(register_url: str) -> AsyncIterator[Store]:
-    opened = await Store.open(register_url)
-    yield opened
-    await opened.close()
 
 
 async def test_rows_are_there_once_however_often_they_come(store: Store) -> None:

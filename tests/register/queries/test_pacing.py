@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from sqlalchemy import insert
 
 from budget.lines import Line
@@ -15,19 +14,13 @@ from register.queries.budgets import BudgetRow
 from register.queries.pacing import AuthorizationRow, Befell
 from register.queries.tasks import Task
 from register.schema import quota_history
-from register.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    import pytest
+
+    from register.store import Store
 
 STEP = declare("tests.pacing")
-
-
-@pytest.fixture
-async def store(register_url: str) -> AsyncIterator[Store]:
-    opened = await Store.open(register_url)
-    yield opened
-    await opened.close()
 
 
 def line(at: float) -> dict[str, Any]:

@@ -4,29 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from sqlalchemy import select
 
 from register.crashpoints import declare
 from register.queries import ledger, quota_history
 from register.schema import quota_history as table
-from register.store import Store
 from tests.register.queries.rows import DAY, NOON, row
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    import pytest
 
     from register.queries.spending import Sums
+    from register.store import Store
 
 STEP = declare("tests.quota_history")
 RESET = NOON + 3 * DAY
-
-
-@pytest.fixture
-async def store(register_url: str) -> AsyncIterator[Store]:
-    opened = await Store.open(register_url)
-    yield opened
-    await opened.close()
 
 
 def seen(at: float, used: float | None, **said: Any) -> dict[str, Any]:

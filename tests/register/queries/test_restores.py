@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
 from sqlalchemy import Boolean, Float, Integer, insert, select
 
 from register.crashpoints import declare
@@ -18,23 +17,16 @@ from register.schema import (
     task_events,
 )
 from register.schema import tasks as tasks_table
-from register.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from typing import Any
 
     from sqlalchemy import Table
 
+    from register.store import Store
+
 STEP = declare("tests.restores")
 THEN, NOW = 1_800_000_000.0, 1_800_003_600.0
-
-
-@pytest.fixture
-async def store(register_url: str) -> AsyncIterator[Store]:
-    opened = await Store.open(register_url)
-    yield opened
-    await opened.close()
 
 
 def some(table: Table, key: str, **said: Any) -> dict[str, Any]:

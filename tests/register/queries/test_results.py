@@ -9,22 +9,13 @@ import pytest
 from register.crashpoints import declare
 from register.queries import results
 from register.queries.results import AHEAD_S, Kind
-from register.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from register.queries.results import Result
+    from register.store import Store
 
 NOTE = declare("test.results.note")
 NOW = 1_000_000.0
-
-
-@pytest.fixture
-async def store(register_url: str) -> AsyncIterator[Store]:
-    opened = await Store.open(register_url)
-    yield opened
-    await opened.close()
 
 
 async def noted(store: Store, kind: Kind, at: float) -> Result:

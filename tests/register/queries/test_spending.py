@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections import defaultdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -16,28 +15,15 @@ from register.queries import ledger, rollup, spending
 from register.queries.spending import HOUR, NOTHING
 from register.schema import ledger as ledger_table
 from register.schema import spending as spending_table
-from register.store import Store
 from tests.register.queries.rows import DAY, NOON, added_up, random_row, row
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    import random
+
+    from register.store import Store
 
 STEP = declare("tests.spending")
 HEIRS = {"docs": ["docs", "docs-web"]}
-
-
-@pytest.fixture
-def chance() -> random.Random:
-    seed = random.randrange(10**6)
-    print("seed", seed)
-    return random.Random(seed)
-
-
-@pytest.fixture
-async def store(register_url: str) -> AsyncIterator[Store]:
-    opened = await Store.open(register_url)
-    yield opened
-    await opened.close()
 
 
 def fleet(chance: random.Random, count: int, days: float = 3.0) -> list[dict[str, Any]]:

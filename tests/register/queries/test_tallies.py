@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,34 +13,21 @@ from register.queries.spending import AHEAD_S, HOUR, NOTHING
 from register.queries.tallies import EVERY_S, Asked, Tally
 from register.schema import ledger as ledger_table
 from register.schema import spending as spending_table
-from register.store import Store
 from tests.register.queries.rows import DAY, NOON, added_up, random_row, row
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    import random
+    from collections.abc import Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from register.queries.spending import Sums
+    from register.store import Store
 
 STEP = declare("tests.tallies")
 HEIRS = {"docs": ["docs", "docs-web"]}
 SCOPES = ("agent:coder0", "agent:nobody", "role:research", "profile:docs", "provider:openai", "account:main", "host",
           "host:elsewhere", "all")  # fmt: skip
-
-
-@pytest.fixture
-def chance() -> random.Random:
-    seed = random.randrange(10**6)
-    print("seed", seed)
-    return random.Random(seed)
-
-
-@pytest.fixture
-async def store(register_url: str) -> AsyncIterator[Store]:
-    opened = await Store.open(register_url)
-    yield opened
-    await opened.close()
 
 
 async def in_full(tx: AsyncConnection, asked: Sequence[Asked], now: float) -> list[Sums]:
