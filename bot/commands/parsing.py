@@ -56,7 +56,7 @@ def parse(command: Command, text: str) -> dict[str, Json]:
         if option is not None and not _is_text(command, option, waiting):
             _take_option(command, line, option["name"], arguments)
         elif not waiting:
-            raise UsageError(f'"{_clipped(line.rest())}" is left over.' + _leftover_hint(command))
+            raise UsageError(left_over(command, line.rest()))
         elif waiting[0].type.rest:
             arguments[waiting.pop(0).name] = line.rest()
             break
@@ -176,10 +176,11 @@ def _options_of(command: Command) -> str:
     return f"it takes {names}." if names else "it takes no options."
 
 
-def _leftover_hint(command: Command) -> str:
-    if any(not parameter.type.flag and parameter.type.label == "TEXT" for parameter in command.parameters):
-        return " Put quotes around a text of several words."
-    return ""
+def left_over(command: Command, rest: str) -> str:
+    """What to say of words that no argument takes."""
+    texts = any(not parameter.type.flag and parameter.type.label == "TEXT" for parameter in command.parameters)
+    hint = " Put quotes around a text of several words." if texts else ""
+    return f'"{_clipped(rest)}" is left over.{hint}'
 
 
 def _title(parameter: Parameter) -> str:

@@ -8,6 +8,7 @@ Everything heavy is imported where it is used, so that ``muster --help`` costs l
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import click
 
 from bot.commands import sections
 from bot.commands.lines import SHELL, command_line, in_docstring, written
+from bot.commands.parsing import left_over
 from bot.doors.asking import ask
 from bot.doors.launcher import handed_over
 from bot.doors.printing import DONE, FAILED, NOT_RUNNING, WRONG_USAGE, say
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
     _ParamType = click.ParamType[Any]
 else:
     _ParamType = click.ParamType
+
+#: A word that no option can be: -5M, -.5, -$20.
+_NEGATIVE = re.compile(r"-\$?\.?[0-9]")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -281,7 +286,25 @@ def _made(command: Command, table: CommandTable, client: Callable[[], Client]) -
 
     details = [f"{p.usage.strip('[]')}: {p.help}" for p in command.positional if p.help]
     text = help_of("\n\n".join(part for part in (command.summary, command.description, *details) if part))
-    return click.Command(command.name, params=parameters, callback=call, help=text, short_help=help_of(command.summary))
+    return _OfTable(command, params=parameters, callback=call, help=text, short_help=help_of(command.summary))
+
+
+class _OfTable(click.Command):
+    """A command of the table, which takes words as its line in chat does."""
+
+    def __init__(self, command: Command, **made: Any) -> None:
+        super().__init__(command.name, context_settings={"allow_extra_args": True}, **made)
+        self._command = command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if any(_NEGATIVE.match(word) for word in args):
+            # An amount below zero, for the command to judge: -5h is not the option -5 and the option -h.
+            ctx.ignore_unknown_options = True
+            ctx.help_option_names = ["--help"]
+        rest = super().parse_args(ctx, args)
+        if rest and not ctx.resilient_parsing:
+            raise click.UsageError(left_over(self._command, " ".join(rest)), ctx)
+        return rest
 
 
 def _unknown(table: CommandTable, names: Sequence[str], words: str) -> str:

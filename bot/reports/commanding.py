@@ -69,6 +69,11 @@ async def set_schedule(ctx: Context, kind: Kind, cron: str) -> Reply:
                 f"{command_line('schedule set budget on')} switches it on, {command_line('schedule off budget')} off."
             )
         text = schedule.ON
+    elif cron.strip().casefold() in (schedule.ON, "off"):
+        raise UsageError(
+            f"A schedule is when it is posted. {command_line(f'schedule off {kind}')} switches it off, "
+            f"{command_line(f'schedule clear {kind}')} goes back to what muster.yaml says."
+        )
     else:
         try:
             Cron(cron, zone)

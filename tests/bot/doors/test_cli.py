@@ -151,6 +151,13 @@ async def test_arguments_and_options_reach_the_command(shell: Shell) -> None:
     assert shell.ran == ["cli coder0 3 two words", "cli coder0 0 --now\nor later --json", "cli coder0 0 hi"]
 
 
+@pytest.mark.parametrize("amount", ["-5M", "-5%", "-5h", "-$2", "-.5"])
+async def test_an_amount_below_zero_is_for_the_command_to_judge(shell: Shell, amount: str) -> None:
+    assert await shell("grant", "revoke", amount, "--yes") == (0, f"revoked {amount}\n", "")
+    status, _, error = await shell("grant", "revoke", amount, "--yse")
+    assert (status, "--yse" in error) == (2, True), "what looks like an option is one still"
+
+
 async def test_a_text_can_come_from_standard_input(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,7 +182,8 @@ async def test_what_is_refused_or_failed_goes_to_standard_error(shell: Shell) ->
         (["send", "../x", "hi"], "NAME: expected an agent's name"),
         (["send", "coder0", "hi", "--lane", "many"], '--lane: expected a whole number, not "many".'),
         (["send", "coder0", "hi", "--nale"], "No such option"),
-        (["ps", "x"], "Got unexpected extra argument (x)"),
+        (["ps", "x"], '"x" is left over.'),
+        (["grant", "revoke", "g1", "*", "1-5"], '"* 1-5" is left over. Put quotes around a text of several words.'),
         (["lanuch"], 'There is no command "lanuch".'),
         (["sedn", "x"], "Did you mean `muster send`?"),
         (["grant", "revok", "x"], "Did you mean `muster grant revoke`?"),

@@ -75,6 +75,8 @@ REFUSED = {
     'daily "0 25 * * *"': "hour",
     'daily "0 9 30 2 *"': "no such day",
     'daily "soon"': "five fields",
+    "daily off": "schedule off daily",
+    "weekly on": "schedule clear weekly",
     'budget "0 9 * * *"': "schedule set budget on",
     'hourly "0 * * * *"': "daily, weekly, budget, fleet",
 }
