@@ -6,10 +6,10 @@ hard limits hold at the egress. What follows words that are held waits behind th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bot import rendering, task_words
+from bot import rendering, task_words, turns_ahead
 from bot.commands.lines import command_line
 from bot.operators import is_person
 from bot.tasking import add_task
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from bot.pacing.snapshot import Snapshot
     from bot.services import Services
-    from budget.pacing import Cost
+    from budget.pacing import Cost, Standing
     from register.queries.agents import AgentRow
     from register.queries.tasks import Task
 
@@ -34,7 +35,12 @@ class Hold:
     """Why a turn does not begin now."""
 
     wait: Wait
+    """Its leave is for all that stands before it, too."""
     cost: Cost | None = None
+    before: int = 0
+    """How many held turns that leave is for besides."""
+    helpless: str | None = None
+    """Why no leave would help, as part of a sentence."""
 
 
 async def held(services: Services, row: AgentRow) -> Hold | None:
@@ -60,12 +66,28 @@ async def held(services: Services, row: AgentRow) -> Hold | None:
     saves_from = snapshot.now + services.dispatcher.policy().aging_s
     found = decide(standings, cost, "normal", snapshot.now, snapshot.policy, saves_from=saves_from)
     if isinstance(found, Waits) and found.why in ("pace", "limit") and found.at is not None:
-        return Hold(wait=Wait.of(found), cost=cost)
-    if before:
+        wait = Wait.of(found)
+    elif before:
         first = before[0]
         text = f"What was said to {row.name} before waits: {first.reason or 'task ' + first.id}"
-        return Hold(wait=Wait(task="", why="fairness", text=text, look_at=first.look_at), cost=cost)
-    return None
+        wait = Wait(task="", why="fairness", text=text, look_at=first.look_at)
+    else:
+        return None
+    return await with_those_before(services, Hold(wait=wait, cost=cost), standings, snapshot)
+
+
+async def with_those_before(services: Services, hold: Hold, standings: Sequence[Standing], snapshot: Snapshot) -> Hold:
+    """The same with leave that is for the turns, too, which stand before it: else these would take it."""
+    if hold.cost is None:
+        return hold
+    try:
+        ahead = await turns_ahead.read(services, snapshot)
+    except (MusterError, OSError):
+        return hold
+    saves_from = snapshot.now + services.dispatcher.policy().aging_s
+    needed = turns_ahead.needed(ahead, standings, hold.cost, snapshot.now, snapshot.policy, saves_from=saves_from)
+    wait = replace(hold.wait, leave=needed.leave, critical=needed.critical)
+    return replace(hold, wait=wait, before=needed.before, helpless=needed.helpless)
 
 
 async def add(
@@ -114,9 +136,11 @@ async def add(
 def told(services: Services, row: AgentRow, task: Task, hold: Hold) -> str:
     """What whoever said it is told at once."""
     now, zone = services.clock(), services.settings.timezone
-    rest = task_words.when(hold.wait, now, zone)
+    rest = task_words.when(hold.wait, now, zone, before=hold.before)
     if hold.wait.why == "fairness" and hold.wait.look_at is not None:
-        rest = f"It runs after that, about {task_words.moment(hold.wait.look_at, now, zone)} ({zone})."
+        rest = f"It runs after that, about {task_words.moment(hold.wait.look_at, now, zone)} ({zone}). {rest}".rstrip()
+    if hold.helpless is not None and not hold.wait.critical:
+        rest += f" No leave lets it begin now: {hold.helpless}."
     drop = command_line(f"task cancel {task.id}")
     return (
         f"⏳ {row.name} reads this later (task {rendering.code(task.id)}): the pace of spending holds it. "

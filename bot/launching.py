@@ -70,7 +70,7 @@ async def launch_agent(
     connector, room = await room_for(ctx, name)
     opened = await opening(services, plan, work_of(task), asked=asked)
     begun = opened.plan
-    hold = _hold(services, opened) if task else None
+    hold = await _hold(services, opened) if task else None
     request = request_of(begun, by=ctx.identity, connector=connector, room=room, task=task if hold is None else None)
 
     async def act(tx: AsyncConnection) -> dict[str, object]:
@@ -115,11 +115,12 @@ async def launch_agent(
     )
 
 
-def _hold(services: Services, opened: Opening) -> Hold | None:
+async def _hold(services: Services, opened: Opening) -> Hold | None:
     """Why what a session is launched for begins later; None: at once, as far as is known."""
     if not isinstance(opened.step, Queue) or opened.step.at is None or services.dispatcher is None:
         return None
-    return Hold(wait=Wait(task="", why="pace", text=opened.step.why, look_at=opened.step.at), cost=opened.cost)
+    hold = Hold(wait=Wait(task="", why="pace", text=opened.step.why, look_at=opened.step.at), cost=opened.cost)
+    return await held_turns.with_those_before(services, hold, opened.standings, opened.snapshot)
 
 
 async def _queue(ctx: Context, tx: AsyncConnection, row: AgentRow, hold: Hold, task: str) -> Task:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from budget.accounts import Chosen
     from budget.costs import Past
     from budget.ladder import Step
-    from budget.pacing import Urgency
+    from budget.pacing import Standing, Urgency
     from fleet.planning import Plan
     from register.queries.agents import AgentRow
 
@@ -74,6 +74,8 @@ class Opening:
     """What was known of the windows."""
     held: Held | None = None
     """Why what was wanted may not run now; None: it may."""
+    standings: Sequence[Standing] = ()
+    """The windows by which it is held."""
     cost: Cost = field(default_factory=lambda: Cost(tokens=0.0))
     """What the work is projected to cost with `plan`."""
 
@@ -114,9 +116,10 @@ async def opening(
         past = await pasts(tx, plan.role) if work is not None else []
         price = price_of(await pasts(tx, None), snapshot.now) if work is not None else None
     cost = cost_of(past, plan, work, now=snapshot.now, price=price)
-    held = _held(services, snapshot, plan, work, cost, leased)
-    if held is None:
+    found = _held(services, snapshot, plan, work, cost, leased)
+    if found is None:
         return Opening(step=ladder.Start(), plan=plan, wanted=plan, snapshot=snapshot, cost=cost)
+    held, standings = found
     tried: list[tuple[Tried, Plan]] = []
     if not await asyncio.to_thread(_goes_on, services, row, plan):
         for rung in ladder.rungs(_chain(services), runtime=plan.runtime, model=plan.model):
@@ -124,8 +127,9 @@ async def opening(
             if lower is None:
                 continue
             its = cost_of(past, lower, work, now=snapshot.now, price=price)
-            tried.append((Tried(rung=rung, held=_held(services, snapshot, lower, work, its, {})), lower))
-            if tried[-1][0].held is None:
+            below = _held(services, snapshot, lower, work, its, {})
+            tried.append((Tried(rung=rung, held=None if below is None else below[0]), lower))
+            if below is None:
                 break
     may_refuse = work is not None and work.may_refuse
     deadline = None if work is None else work.deadline
@@ -137,6 +141,7 @@ async def opening(
         wanted=plan,
         snapshot=snapshot,
         held=held,
+        standings=standings,
         cost=cost_of(past, chosen, work, now=snapshot.now, price=price),
     )
 
@@ -196,14 +201,15 @@ def _lowered(services: Services, plan: Plan, rung: Rung, asked: Mapping[str, str
 
 def _held(
     services: Services, snapshot: Snapshot, plan: Plan, work: Work | None, cost: Cost, leased: Mapping[str, str]
-) -> Held | None:
-    """Why such a session may not start now on any of the accounts that serve it; None: it may."""
+) -> tuple[Held, Sequence[Standing]] | None:
+    """Why such a session may not start now on any of the accounts that serve it, and the windows that it would draw on
+    where it may first; None: it may."""
     urgency: Urgency = "normal" if work is None else work.urgency
     provider, names = next(iter(plan.accounts.items()), (None, ()))
     mine = leased.get(provider or "")
     # An agent stays on its account while that is not used up: the others are none of its.
     stays = [mine] if mine in names and not _candidate(snapshot, str(mine), plan).exhausted else list(names)
-    waits: list[Waits] = []
+    waits: list[tuple[Waits, Sequence[Standing]]] = []
     each_one: list[str | None] = [*stays]
     for account in each_one or [None]:
         standings = snapshot.for_draw(
@@ -219,10 +225,10 @@ def _held(
         # Where nothing is to be spent yet, what is not known is no limit.
         if not isinstance(decision, Waits) or (work is None and decision.why in ("unknown", "price")):
             return None
-        waits.append(decision)
-    first = min(waits, key=lambda each: float("inf") if each.at is None else each.at)
-    never = all(_is_never(snapshot, each) for each in waits)
-    return Held(text=first.text, at=first.at, never=never, leave=first.leave)
+        waits.append((decision, standings))
+    first, drawn = min(waits, key=lambda each: float("inf") if each[0].at is None else each[0].at)
+    never = all(_is_never(snapshot, each) for each, _ in waits)
+    return Held(text=first.text, at=first.at, never=never, leave=first.leave), drawn
 
 
 def _is_never(snapshot: Snapshot, waits: Waits) -> bool:

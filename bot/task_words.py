@@ -99,8 +99,8 @@ def ways(leave: Sequence[Leave]) -> str:
     return " and ".join(authorize_command(each.scope, each.amount, each.unit) for each in leave)
 
 
-def when(wait: Wait, now: float, zone: tzinfo) -> str:
-    """When it runs, and what lets it run now: the rest of a sentence or two."""
+def when(wait: Wait, now: float, zone: tzinfo, *, before: int = 0) -> str:
+    """When it runs, and what lets it run now, with so many before it: the rest of a sentence or two."""
     said = []
     if wait.never and not wait.leave:
         said.append("Nothing but another limit lets it begin.")
@@ -109,7 +109,8 @@ def when(wait: Wait, now: float, zone: tzinfo) -> str:
     elif wait.reset_unknown:
         said.append(_reset_unknown(wait.windows[0] if wait.windows else ""))
     if wait.leave:
-        said.append(f"To run it now, an admin writes {ways(wait.leave)}.")
+        others = f", and {before} before it" if before else ""
+        said.append(f"To run it now{others}, an admin writes {ways(wait.leave)}.")
     elif wait.critical and not wait.never:
         urgent = command_line("task add TEXT --urgency critical")
         said.append(

@@ -245,9 +245,11 @@ async def of_agent(tx: AsyncConnection, agent: str, *, states: Sequence[str] = L
     return [Task.from_row(row) for row in await tx.execute(found)]
 
 
-async def held_turns(tx: AsyncConnection, agent: str) -> list[Task]:
-    """What operators said to an agent that waits to be said, oldest first."""
-    where = (tasks.c.state == "queued", tasks.c.kind == "turn", tasks.c.agent == agent)
+async def held_turns(tx: AsyncConnection, agent: str | None = None) -> list[Task]:
+    """What was said to an agent, or to any, that waits to be said, oldest first."""
+    where = [tasks.c.state == "queued", tasks.c.kind == "turn"]
+    if agent is not None:
+        where.append(tasks.c.agent == agent)
     return [Task.from_row(row) for row in await tx.execute(select(tasks).where(*where).order_by(tasks.c.seq))]
 
 

@@ -230,6 +230,21 @@ async def test_a_task_is_cancelled_while_it_waits_and_while_it_runs(home: House)
         assert (await task_of(home, waiting)).attempt == 0
 
 
+async def test_a_task_whose_turn_was_not_accepted_yet_is_cancelled_with_it(home: House) -> None:
+    async with home.open():
+        thread = await home.launch("coder0")
+        name = id_in(await home.ask("!task add '[[wait: never]] [[say: never said]]' --agent coder0"))
+        async with asyncio.timeout(30):
+            while not home.models.waiting:
+                await asyncio.sleep(0.02)
+        assert (await task_of(home, name)).state == "dispatched"
+        assert "is cancelled" in await home.ask(f"!task cancel {name}")
+        assert "used " in await home.heard(thread, f"Task `{name}` is cancelled")
+        # Nothing of it is held for it any more, and its agent goes on with the next.
+        assert (await task_of(home, name)).actual_tokens is not None
+        await until(home, id_in(await home.ask(f"!task add '{done()}' --agent coder0")), "done")
+
+
 async def test_an_agent_of_the_roster_is_started_for_a_task(tmp_path: Path) -> None:
     roster = "agents:\n- {name: coder7, role: coder, runtime: sim, sandbox: none, persistent: false}\n"
     async with house(tmp_path, roster=roster) as home, home.open():
@@ -299,6 +314,21 @@ async def test_words_that_the_pace_holds_say_so_at_once_and_run_when_it_is_autho
         said = home.chat.texts(thread)
         assert said.index("at last") < said.index("after that")
         assert not any("regretted" in entry.text for entry in home.models.ledger.entries)
+
+
+async def test_the_command_that_held_words_name_runs_them_with_all_that_stands_before_them(tmp_path: Path) -> None:
+    async with house(tmp_path, settings=HELD) as home, home.open():
+        await home.launch("coder1")
+        thread = await home.launch("coder0")
+        first = home.say("[[say: one]]", thread)
+        await home.heard(thread, "reads this later")
+        await home.ask("!send coder1 '[[say: two]]'")
+        told = await home.ask("!send coder0 '[[say: three]]'")
+        command = re.search(r"To run it now, and 2 before it, an admin writes `!(budget authorize [^`]+)`", told)
+        assert command is not None, told
+        await home.ask(f"!{command[1]}")
+        await home.marks(first, "✅")
+        await home.heard(thread, "three")
 
 
 async def test_what_lets_a_task_begin_now_is_told_as_a_whole_command_where_it_is_read(tmp_path: Path) -> None:

@@ -1,0 +1,111 @@
+"""What leave for one turn has to hold for besides: the turns that are held already, and would begin with it first."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from budget.pacing import Cost, Waits, decide, need
+from register.queries import agents, tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bot.pacing.snapshot import Snapshot
+    from bot.services import Services
+    from budget.pacing import Leave, Policy, Standing
+    from register.queries.tasks import Task
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ahead:
+    """The held turns of one agent."""
+
+    cost: Cost
+    """Of all of them together."""
+    count: int
+    windows: frozenset[str]
+    """The keys of those that they draw on."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Needed:
+    """What would have to be authorized for a turn and all that stands before it."""
+
+    leave: tuple[Leave, ...]
+    before: int
+    """How many turns that is meant to hold for besides."""
+    critical: bool = False
+    """It is beyond a limit that only critical work passes."""
+    helpless: str | None = None
+    """Why no leave would help, as part of a sentence; None: one would, or none is needed."""
+
+
+async def read(services: Services, snapshot: Snapshot) -> list[Ahead]:
+    """Of each agent what is held for it.
+
+    Raises:
+        RegisterError: the register cannot be read.
+    """
+    async with services.store.read() as tx:
+        queued = await tasks.held_turns(tx)
+        rows = {row.name: row for row in await agents.every(tx)}
+    by_agent: dict[str, list[Task]] = defaultdict(list)
+    for task in queued:
+        if task.agent in rows:
+            by_agent[task.agent].append(task)
+    found = []
+    for name, held in by_agent.items():
+        draws = await services.dispatcher.hands.draw(rows[name], snapshot)
+        keys = frozenset(standing.window.key for standing in draws)
+        found.append(Ahead(cost=_together(held), count=len(held), windows=keys))
+    return found
+
+
+def needed(
+    ahead: Sequence[Ahead], standings: Sequence[Standing], cost: Cost, now: float, policy: Policy, *, saves_from: float
+) -> Needed:
+    """What has to be authorized for one more turn to begin now, with those that go first. Pure.
+
+    Args:
+        ahead: what is held already.
+        standings: the windows that the turn draws on.
+        cost: what it is projected to cost itself.
+        now: seconds since the epoch.
+        policy: how strictly the pace is kept.
+        saves_from: as `budget.pacing.decide` has it.
+    """
+    # What stands before it is taken as begun: so much of each window is promised to it that both draw on.
+    promised = [_promised(standing, [each.cost for each in _on(ahead, standing)]) for standing in standings]
+    found = decide(promised, cost, "normal", now, policy, saves_from=saves_from)
+    keys = frozenset(standing.window.key for standing in standings)
+    before = sum(each.count for each in ahead if each.windows & keys)
+    if not isinstance(found, Waits):
+        return Needed(leave=(), before=before)
+    if found.leave:
+        return Needed(leave=found.leave, before=before)
+    others = f", with the {before} before it," if before else ""
+    helpless = "how much is left cannot be told" if found.why in ("unknown", "price") else None
+    helpless = helpless or f"it needs{others} more than is left of what nothing passes"
+    return Needed(leave=(), before=before, critical=found.critical, helpless=helpless)
+
+
+def _on(ahead: Sequence[Ahead], standing: Standing) -> list[Ahead]:
+    return [each for each in ahead if standing.window.key in each.windows]
+
+
+def _promised(standing: Standing, costs: Sequence[Cost]) -> Standing:
+    amounts = [need(standing.window, cost) for cost in costs]
+    more = sum(amount for amount in amounts if amount is not None)
+    if more <= 0:
+        return standing
+    return replace(standing, reserved=standing.held + more, reserved_high=standing.held_high + more)
+
+
+def _together(held: Sequence[Task]) -> Cost:
+    prices = [task.projected_usd for task in held if task.projected_usd is not None]
+    return Cost(
+        tokens=sum(task.projected_tokens or 0.0 for task in held),
+        usd=sum(prices) if len(prices) == len(held) else None,
+    )
