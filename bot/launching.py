@@ -12,7 +12,7 @@ from bot.commands.table import ADMIN, Reply
 from bot.errors import NotPermitted, UsageError, UserError
 from bot.held_turns import Hold
 from bot.limits import read_tokens
-from bot.session_start import opening, settle, work_of
+from bot.session_start import opening, settle, tried_in_words, work_of
 from bot.wishes import LaunchRequest
 from budget.dispatch import Wait
 from budget.ladder import Queue
@@ -119,7 +119,8 @@ async def _hold(services: Services, opened: Opening) -> Hold | None:
     """Why what a session is launched for begins later; None: at once, as far as is known."""
     if not isinstance(opened.step, Queue) or opened.step.at is None or services.dispatcher is None:
         return None
-    hold = Hold(wait=Wait(task="", why="pace", text=opened.step.why, look_at=opened.step.at), cost=opened.cost)
+    why = f"{opened.step.why}{tried_in_words(opened.step)}"
+    hold = Hold(wait=Wait(task="", why="pace", text=why, look_at=opened.step.at), cost=opened.cost)
     return await held_turns.with_those_before(services, hold, opened.standings, opened.snapshot)
 
 

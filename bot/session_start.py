@@ -122,7 +122,8 @@ async def opening(
     held, standings = found
     tried: list[tuple[Tried, Plan]] = []
     if not await asyncio.to_thread(_goes_on, services, row, plan):
-        for rung in ladder.rungs(_chain(services), runtime=plan.runtime, model=plan.model):
+        chain = await asyncio.to_thread(_chain, services, plan.runtime)
+        for rung in ladder.rungs(chain, runtime=plan.runtime, model=plan.model):
             lower = await asyncio.to_thread(_lowered, services, plan, rung, asked or {})
             if lower is None:
                 continue
@@ -174,10 +175,14 @@ def cost_of(past: Sequence[Past], plan: Plan, work: Work | None, *, now: float, 
     return expected(learned, work.tokens, usd_per_token=price)
 
 
-def _chain(services: Services) -> list[Rung]:
-    default = services.settings.agents.runtime or DEFAULT_RUNTIME
+def _chain(services: Services, runtime: str) -> list[Rung]:
+    """The ladder for an agent of this runtime, whose models those are that name none."""
     written = services.settings.pacing.ladder
-    return [ladder.parse(each, runtime=default, runtimes=RUNTIMES) for each in written]
+    if runtime in {ladder.parse(each, runtime="", runtimes=RUNTIMES).runtime for each in written}:
+        # The ladder says itself which models are this runtime's, so the others are those of the fleet's own.
+        written_default = services.planner.read_roster().defaults.runtime
+        runtime = written_default or services.settings.agents.runtime or DEFAULT_RUNTIME
+    return [ladder.parse(each, runtime=runtime, runtimes=RUNTIMES) for each in written]
 
 
 def _goes_on(services: Services, row: AgentRow | None, plan: Plan) -> bool:
@@ -418,8 +423,18 @@ def told(services: Services, opened: Opening) -> str | None:
             return f"↘️ It starts with {rendering.code(str(rung))} instead of {was}: {why} {faster}"
         case Queue(at=at, why=why):
             when = f"about {services.agents.teller.time_of_day(at)}" if at is not None else "at a time not known yet"
-            return f"⏳ {why} There is room {when}. {faster}"
+            return f"⏳ {why}{tried_in_words(opened.step)} There is room {when}. {faster}"
         case Refuse(why=why):
-            return f"⛔ {why} {faster}"
+            return f"⛔ {why}{tried_in_words(opened.step)} {faster}"
         case _:
             return None
+
+
+def tried_in_words(step: Queue | Refuse) -> str:
+    """Which smaller models have no room either; nothing where none was tried."""
+    if not step.tried:
+        return ""
+    first, *rest = (rendering.code(str(rung)) for rung in step.tried)
+    if not rest:
+        return f" {first} of the ladder has no room either."
+    return f" Of the ladder neither {' nor '.join([first, *rest])} has room."

@@ -114,11 +114,15 @@ class Queue:
     at: float | None
     """When it is expected to run; None: that is not known."""
     why: str
+    tried: tuple[Rung, ...] = ()
+    """The rungs below it that have no room either."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Refuse:
     why: str
+    tried: tuple[Rung, ...] = ()
+    """As of `Queue`."""
 
 
 Step: TypeAlias = Start | Downgrade | Queue | Refuse
@@ -140,12 +144,13 @@ def step(
     for tried in below:
         if tried.held is None:
             return Downgrade(rung=tried.rung, why=wanted.text)
+    rungs_tried = tuple(tried.rung for tried in below)
     helds = [wanted, *(tried.held for tried in below if tried.held is not None)]
     open_ones = [held for held in helds if not held.never]
     if may_refuse and not open_ones:
-        return Refuse(why=wanted.text)
+        return Refuse(why=wanted.text, tried=rungs_tried)
     times = [held.at for held in open_ones if held.at is not None]
     unknown = any(held.at is None for held in open_ones)
     if may_refuse and deadline is not None and times and not unknown and min(times) > deadline:
-        return Refuse(why=f"{wanted.text} No window opens before its deadline.")
-    return Queue(at=min(times) if times else None, why=wanted.text)
+        return Refuse(why=f"{wanted.text} No window opens before its deadline.", tried=rungs_tried)
+    return Queue(at=min(times) if times else None, why=wanted.text, tried=rungs_tried)

@@ -185,6 +185,21 @@ async def test_at_a_limit_a_new_session_begins_with_the_next_model_of_the_ladder
         assert entry.model == "opus", "the roster keeps what was wanted"
 
 
+@pytest.mark.parametrize(
+    "ladder",
+    [
+        pytest.param("[opus, sonnet]", id="no runtime named"),
+        pytest.param("[opus, sonnet, 'sim:tiny']", id="the runtime named as well"),
+    ],
+)
+async def test_a_rung_without_a_runtime_is_of_the_runtime_that_the_roster_gives(tmp_path: Path, ladder: str) -> None:
+    settings = f"pacing: {{ladder: {ladder}}}\nagents: {{sandbox: none}}\n"
+    async with house(tmp_path, settings=settings) as home, home.open():
+        home.paths.roster_yaml.write_text("version: 1\npreset: minimal\ndefaults: {runtime: sim}\nagents: []\n")
+        paced(home).put("account:sim/7d_opus", 1.0)
+        assert "starts with `sim:sonnet` instead of `opus`" in await home.ask("!launch coder0 --model opus")
+
+
 @pytest.mark.slow
 async def test_in_the_middle_of_a_conversation_the_model_stays_whatever_the_windows_say(tmp_path: Path) -> None:
     async with house(tmp_path, settings=LADDER) as home, home.open():
@@ -215,7 +230,7 @@ async def test_where_no_rung_has_room_a_session_starts_all_the_same_and_says_whe
         paced(home).put("account:sim/7d", 1.0)
         answer = await home.ask("!launch coder0 --model opus")
         assert "⏳" in answer
-        assert "There is room" in answer
+        assert "Of the ladder neither `sim:sonnet` nor `sim:tiny` has room. There is room" in answer
         assert (await home.row()).model == "opus"
 
 

@@ -61,7 +61,7 @@ def test_the_first_rung_that_may_run_is_taken() -> None:
 
 def test_without_such_a_rung_it_is_queued_until_the_first_window_opens() -> None:
     tried = [Tried(rung=CHAIN[1], held=held(at=50.0)), Tried(rung=CHAIN[2], held=held(at=None))]
-    assert step(held(), tried) == Queue(at=50.0, why="Pace.")
+    assert step(held(), tried) == Queue(at=50.0, why="Pace.", tried=(CHAIN[1], CHAIN[2]))
     assert step(held(at=None)) == Queue(at=None, why="Pace.")
 
 
