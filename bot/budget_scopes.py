@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from bot.services import Services
 
+#: Scopes that are one word.
+_NAMELESS = ("host", EACH_AGENT)
 _SCOPES = "agent, agent:NAME, role:NAME, host, account:NAME, provider:NAME, profile:NAME"
 
 
@@ -50,23 +52,10 @@ async def known_scope(scope: str, services: Services) -> str:
         UsageError: there is none like it, or nothing is called so; what is.
     """
     scope = read_scope(scope)
-    if scope == EACH_AGENT:
+    if scope in _NAMELESS:
         return scope
     found = Scope.parse(scope)
-    there: Sequence[str]
-    match found.sort:
-        case "account":
-            there = list(services.settings.accounts)
-        case "provider":
-            there = list(PROVIDERS)
-        case "profile":
-            there = [*profiles.BUILT_IN, *services.settings.sandboxes]
-        case "role":
-            there = sorted((await asyncio.to_thread(services.planner.roles)).names)
-        case "agent":
-            there = await _agents(services)
-        case _:
-            return scope
+    there = (await _there(services))[found.sort]
     if found.name in there:
         return scope
     listed = some(there) or "none"
@@ -77,6 +66,23 @@ async def known_scope(scope: str, services: Services) -> str:
         f"There is no {found.sort} {found.name[:60]!r}; there {'are' if len(there) > 1 else 'is'} {listed}."
         f"{suggestion(found.name, there)}{first} Nothing was set."
     )
+
+
+async def offered(services: Services) -> list[str]:
+    """Every scope that can be named now."""
+    there = await _there(services)
+    return [*_NAMELESS, *(f"{sort}:{name}" for sort, names in there.items() for name in names)]
+
+
+async def _there(services: Services) -> dict[str, Sequence[str]]:
+    """What there is now of each sort of scope that has a name."""
+    return {
+        "account": list(services.settings.accounts),
+        "role": sorted((await asyncio.to_thread(services.planner.roles)).names),
+        "agent": await _agents(services),
+        "provider": list(PROVIDERS),
+        "profile": [*profiles.BUILT_IN, *services.settings.sandboxes],
+    }
 
 
 async def _agents(services: Services) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from bot.commands.context import Context
 from bot.commands.table import ADMIN, OPERATOR, VIEWER, Reply, command
-from bot.commands.types import AgentName, Duration, RoleName, RuntimeName
+from bot.commands.types import AgentName, BudgetScope, Duration, RoleName, RuntimeName
 
 
 @command("spend", permission=VIEWER, help_section="budget", audited=False, effects=False)
@@ -48,7 +48,7 @@ async def budget(ctx: Context) -> Reply:
 @command("budget set", permission=ADMIN, help_section="budget")
 async def budget_set(
     ctx: Context,
-    scope: str,
+    scope: BudgetScope,
     limit: str,
     *,
     window: str | None = None,
@@ -79,7 +79,7 @@ async def budget_set(
 
 
 @command("budget clear", permission=ADMIN, help_section="budget", confirm=True)
-async def budget_clear(ctx: Context, scope: str, *, window: str | None = None) -> Reply:
+async def budget_clear(ctx: Context, scope: BudgetScope, *, window: str | None = None) -> Reply:
     """Take back the limits that were set by command for a scope. What the files say of it holds again.
 
     Args:
@@ -116,7 +116,7 @@ async def estimate(
 
 
 @command("budget authorize", permission=ADMIN, help_section="budget")
-async def budget_authorize(ctx: Context, scope: str, amount: str, *, for_: Duration | None = None) -> Reply:
+async def budget_authorize(ctx: Context, scope: BudgetScope, amount: str, *, for_: Duration | None = None) -> Reply:
     """Let a scope spend faster than its pace, by so much and for a time. It is used up, and ends by itself.
 
     Critical tasks may pass the limit itself by it, and the egress lets so much more through; a provider's own window

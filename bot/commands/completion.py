@@ -65,6 +65,10 @@ def words_of(services: Services) -> Callable[[str], Awaitable[Sequence[str]]]:
                 return sorted(services.settings.accounts)
             case "approvals" | "questions" | "grants" | "dead-letters":
                 return await _ids(services, source)
+            case "scopes":
+                from bot.budget_scopes import offered
+
+                return await offered(services)
             case "tasks":
                 return await _open_tasks(services)
             case _:

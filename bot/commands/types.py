@@ -36,6 +36,8 @@ QuestionId = NewType("QuestionId", str)
 GrantId = NewType("GrantId", str)
 #: The id of what could not be delivered, as `dead-letters` completes it.
 LetterId = NewType("LetterId", str)
+#: The scope of a budget, as `scopes` completes it.
+BudgetScope = NewType("BudgetScope", str)
 #: The id of a task, as `tasks` completes it.
 TaskId = NewType("TaskId", str)
 #: A length of time in seconds, written ``90``, ``30s``, ``15m``, ``2h``, ``1h30m`` or ``7d``.
@@ -130,6 +132,7 @@ APPROVAL = replace(TEXT, label="ID", source="approvals")
 QUESTION = replace(TEXT, label="ID", source="questions")
 GRANT = replace(TEXT, label="ID", source="grants")
 LETTER = replace(TEXT, label="ID", source="dead-letters")
+SCOPE = replace(TEXT, label="SCOPE", source="scopes")
 TASK = replace(TEXT, label="ID", source="tasks")
 WORDS = ValueType(label="TEXT", expected="some text", read=_rest, schema={"type": "string", "minLength": 1}, rest=True)
 FLAG = ValueType(label="", expected="true or false", read=_never, schema={"type": "boolean"}, flag=True)
@@ -147,6 +150,7 @@ _KNOWN: dict[Any, ValueType] = {
     GrantId: GRANT,
     LetterId: LETTER,
     TaskId: TASK,
+    BudgetScope: SCOPE,
     AgentName: ValueType(
         label="NAME",
         expected="an agent's name (a letter, then a to z, digits and -; at most 40)",

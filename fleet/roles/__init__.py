@@ -101,9 +101,8 @@ class Library:
 
 
 def unknown(role: str, names: Collection[str]) -> str:
-    """That there is no such role, and which there are; lenses are not listed one by one."""
-    plain = [name for name in names if not any(name.startswith(f"{other}-") for other in names)]
-    return f"no role is called {role!r}.{suggestion(role, list(names))} There are {', '.join(plain)}"
+    """That there is no such role, and which there are."""
+    return f"no role is called {role!r}.{suggestion(role, list(names))} There are {', '.join(names)}"
 
 
 def library(folder: Path | None = None) -> Library:

@@ -7,7 +7,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from click.shell_completion import ShellComplete
 
+from bot.commands import sections
+from bot.doors.cli import Program
 from bot.doors.client import Client
 from tests.bot.house import House, house
 
@@ -77,3 +80,21 @@ async def test_programs_are_told_of_each_limit_in_one_shape_and_in_whole_tokens(
     assert [each.keys() for each in (set_, *found)] == [keys] * 4
     tokens = [each["limit"] for each in (set_, *found) if each["unit"] == "tokens"]
     assert json.dumps(sorted(tokens)) == "[5000000, 5000000, 20000000]"
+
+
+async def test_a_shell_completes_scopes_and_tasks_from_what_is_there(home: House) -> None:
+    async with home.open():
+        await home.ask('!task add --agent coder0 "say hello"')
+        client = Client(home.paths.gateway_socket)
+        (task,) = (await asyncio.to_thread(client.run, "tasks", {})).body["data"]
+        complete = ShellComplete(Program(sections.load(), lambda: client), {}, "muster", "X").get_completions
+        for words in (["budget", "set"], ["budget", "clear"], ["budget", "authorize"]):
+            offered = [each.value for each in await asyncio.to_thread(complete, words, "")]
+            wanted = {"host", "agent", "account:sim", "agent:coder0", "role:board-business", "provider:openai"}
+            assert wanted | {"profile:bubblewrap"} <= set(offered), words
+        for words in (["task", "add", "--parent"], ["task", "close"], ["task", "cancel"]):
+            offered = [each.value for each in await asyncio.to_thread(complete, words, "")]
+            assert offered == [task["id"]], words
+        refused = await home.ask('!task add --role nobody "say hello"')
+        for each in await asyncio.to_thread(complete, ["task", "add", "--role"], ""):
+            assert each.value in refused, "what is offered is allowed, and the other way round"
