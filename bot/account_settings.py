@@ -183,9 +183,18 @@ class Account(Block):
                 "an api_key is paid by use and has no windows. Write kind: subscription beside it, or bound it by "
                 "limit, like limit: {usd: 100, window: month}."
             )
-        names = [each.name for each in value]
-        for name in names:
-            if names.count(name) > 1:
+        if not value:
+            raise ValueError(
+                "an empty list names no window. Write the provider's windows, like [5h, 7d], or leave windows out: "
+                "then they are those that the provider tells of."
+            )
+        first: dict[object, str] = {}
+        for name in (each.name for each in value):
+            # Of one length there may be several: 7d, and 7d_opus for one family of models.
+            found = first.setdefault(windows.length_of(name) or name, name)
+            if found != name:
+                raise ValueError(f"found {found} and {name}, which are one length; write one of them.")
+            if [each.name for each in value].count(name) > 1:
                 raise ValueError(f"the window {name} stands there twice; write it once.")
         return value
 

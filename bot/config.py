@@ -78,6 +78,8 @@ def check(paths: Paths) -> Check:
     for path in (paths.roster_yaml, *paths.roles.glob("*.md")):
         if (open_ := yamlfile.open_to_others(path)) and open_ not in warnings:
             warnings.append(open_)
+    if fleet is not None and settings is not None and settings.budgets.agents:
+        warnings += spending.not_in_roster(yamlfile.read(paths.muster_yaml), [each.name for each in fleet.agents])
     if fleet is not None:
         problems += yamlfile.in_order(breach.problem for breach in fleet.breaches)
     return Check(settings=settings, roster=fleet, problems=tuple(problems), warnings=tuple(warnings))

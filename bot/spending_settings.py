@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from fleet.yamlfile import Document
 
 
+#: So many agents are named where another is not there.
+_LISTED = 20
+
+
 def check(document: Document, raw: Mapping[str, Any], known: MusterFile | None, paths: Paths) -> None:
     """Report to the document what names something that is not there.
 
@@ -40,8 +44,12 @@ def check(document: Document, raw: Mapping[str, Any], known: MusterFile | None, 
         for name, account in _block(raw, "accounts").items()
         for at, role in enumerate(_words(account, "serves", "roles"))
     ]
-    if served or _block(raw, "budgets", "roles"):
+    at_once = _block(raw, "dispatch", "at_once", "roles")
+    if served or at_once or _block(raw, "budgets", "roles"):
         named["roles"] = sorted(roles.library(paths.roles).names)
+        for role in at_once:
+            if role not in named["roles"]:
+                document.report(("dispatch", "at_once", "roles", role), _none(role, named["roles"]))
         for loc, role in served:
             if role not in named["roles"]:
                 document.report(loc, _none(role, named["roles"]))
@@ -63,6 +71,22 @@ def check(document: Document, raw: Mapping[str, Any], known: MusterFile | None, 
             document.report(("sandboxes", problem.profile, *key), problem.message)
         _check_shares(document, raw, known)
         _check_twice(document, known)
+
+
+def not_in_roster(document: Document, agents: Sequence[str]) -> list[str]:
+    """A line for each budget of an agent that the roster does not have: one may be launched all the same."""
+    return [
+        str(
+            document.problem(
+                ("budgets", "agents", name),
+                f"the roster has no agent of this name.{suggestion(name, agents)} There are "
+                f"{', '.join(agents[:_LISTED]) or 'none'}{', ...' if len(agents) > _LISTED else ''}. It holds once one "
+                "is launched that is called so.",
+            )
+        )
+        for name in _block(document.value, "budgets", "agents")
+        if name not in agents
+    ]
 
 
 def _check_shares(document: Document, raw: Mapping[str, Any], known: MusterFile) -> None:

@@ -436,6 +436,22 @@ def test_a_check_reads_both_files_and_what_they_say_of_each_other(paths: Paths) 
     assert found.roster is None
 
 
+def test_a_check_warns_of_a_budget_for_an_agent_that_the_roster_does_not_have(paths: Paths) -> None:
+    paths.muster_yaml.write_text("budgets:\n  agents:\n    coder0: {tokens: 2M}\n    codre1: {tokens: 2M}\n")
+    paths.roster_yaml.write_text("preset: minimal\nagents:\n  - {name: coder0}\n  - {name: coder1}\n")
+    found = config.check(paths)
+    (warning,) = found.warnings
+    assert warning.startswith("muster.yaml:4: budgets.agents.codre1: the roster has no agent of this name.")
+    assert "Did you mean 'coder1'? There are coder0, coder1." in warning
+    assert not found.problems, "one may be launched that is not in the roster"
+
+
+def test_tasks_of_a_role_that_there_is_not_cannot_be_bounded(paths: Paths) -> None:
+    (told,) = refused(paths, "dispatch:\n  at_once:\n    roles: {board-technical: 1, codre: 3}\n")
+    assert told.startswith("muster.yaml:3: dispatch.at_once.roles.codre: there is none of this name.")
+    assert "Did you mean 'coder'?" in told
+
+
 def test_a_check_lists_the_mistakes_of_both(paths: Paths) -> None:
     paths.muster_yaml.write_text("timzone: UTC\n")
     paths.roster_yaml.write_text("agents: 3\n")
@@ -628,6 +644,8 @@ def test_without_accounts_and_pacing_nothing_is_bounded(paths: Paths) -> None:
             "accounts.main.windows",
             "5h stands there twice",
         ),
+        ("[5h,", "[5h, 300m,", 5, "accounts.main.windows", "found 5h and 300m, which are one length"),
+        ("[5h, {name: 7d_opus, length: 7d}]", "[]", 5, "accounts.main.windows", "leave windows out"),
         ("length: 7d}", "length: 5h}", 5, "accounts.main.windows[7d_opus].length", "says another length"),
         ("[5h,", "[week,", 5, "accounts.main.windows[0]", "not with the calendar"),
         ("[5h,", "[400d,", 5, "accounts.main.windows[0]", "to 366 days, such as 5h or 7d"),
