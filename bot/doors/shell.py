@@ -167,9 +167,12 @@ def config_check() -> int:
         return 1
     click.echo("Both files are valid.")
     if _runs_with_older(_paths()):
+        from bot.reloading import LIVE
+
         click.echo(
-            "Muster was started before muster.yaml was changed last, and goes by what it said then. `muster down` and "
-            "`muster up --detach` have it read anew; agents go on meanwhile."
+            f"Muster was started before muster.yaml was changed last. `muster roster apply` has it take up what it "
+            f"says of {', '.join(LIVE)}, if that was not done since. All else holds once it is started again: `muster "
+            "down` and `muster up --detach`; agents go on meanwhile."
         )
     return 0
 
