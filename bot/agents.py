@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from bot import looking, rendering, reviving
+from bot.carrying import END
 from bot.commands.lines import command_line
 from bot.errors import UserError
 from bot.homes import AgentElsewhere
@@ -382,12 +383,18 @@ class Agents:
             raise UserError(f"{row.name} does not run; there is no turn to cancel.")
         return (await keeper.link.cancel(turn)).cancelled
 
-    async def withdraw(self, tx: AsyncConnection, message: AgentMessage) -> bool:
+    async def withdraw(self, tx: AsyncConnection, message: AgentMessage, *, end: bool = False) -> bool:
         """Take back a message that may still wait; `bring_mail` then tells the agent host, now or when it runs again.
+
+        Args:
+            tx: the transaction.
+            message: to be taken back.
+            end: where its turn has begun and nobody was told so yet, have that cancelled.
 
         Returns:
             False when its turn has begun, as far as is known.
         """
+        detail = {"detail": END} if end else {}
         return await agent_messages.change(
-            tx, message.id, now=self.clock(), only=["pending", "journaled"], state="withdrawing"
+            tx, message.id, now=self.clock(), only=["pending", "journaled"], state="withdrawing", **detail
         )

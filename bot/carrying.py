@@ -50,6 +50,8 @@ _STATES = {
     "uncertain": ("journaled", "uncertain"),
     "withdrawn": ("withdrawn",),
 }
+#: The detail of a message that is taken back together with its turn, where that has begun.
+END = "its turn is ended, too"
 #: What waits is looked at so often even when nobody says that there is something, seconds.
 LOOK_AGAIN = 30.0
 
@@ -139,8 +141,9 @@ class Carrier:
             taken_back = await agent_messages.in_states(tx, ["withdrawing"], agent=self.name)
         for message in taken_back:
             with around(HAND_OVER):
-                withdrawn = await link.withdraw(message.id)
-            if not withdrawn:
+                taken = await link.withdraw(message.id, end=message.detail == END)
+            # Of what is ended with its turn the journal says what becomes of it.
+            if not taken.withdrawn and not taken.ending:
                 # It never arrived; or its turn has begun, and then the journal says what becomes of it.
                 async with self.store.write(HANDED_OVER) as tx:
                     now = self.clock()

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import structlog
 
@@ -96,9 +96,10 @@ class Settling:
                 # It was cancelled just as its turn began.
                 with contextlib.suppress(UserError, FleetError):
                     await self.services.agents.cancel(*runs_on)
-            if over and await self._is_counted(task):
+            counted = await self._is_counted(task) if over else "not yet"
+            if counted != "not yet":
                 async with self.services.store.write(SETTLE) as tx:
-                    await self.services.task_steps.settle(tx, task)
+                    await self.services.task_steps.settle(tx, task, whole=counted == "all")
                 self._left.pop(task_id, None)
                 self.services.delivery.wake()
                 if self.services.dispatcher is not None:
@@ -110,11 +111,11 @@ class Settling:
         # From the queue, too: what was tried before ends there where it is cancelled or refused.
         return time.monotonic() - self._left.get(task, 0.0) < PATIENCE_S
 
-    async def _is_counted(self, task: Task) -> bool:
-        """Whether all that it used is in the register."""
+    async def _is_counted(self, task: Task) -> Literal["all", "not yet", "unknown"]:
+        """Whether all that it used is in the register; unknown: nobody can tell, nor is it waited for any longer."""
         outlet = self.services.outlet
         if outlet is None or outlet.client is None:
-            return True
+            return "unknown"
         try:
             anywhere = await outlet.copier.pages(Copied(ledger=""), limit=1, wait_s=0.0)
             async with self.services.store.read() as tx:
@@ -125,6 +126,5 @@ class Settling:
         except (MusterError, OSError, TimeoutError):
             page = None
         if page is not None and page.ledger == at.ledger and not page.entries:
-            return True
-        late: bool = self.services.clock() - (task.ended_at or 0.0) > PATIENCE_S
-        return late
+            return "all"
+        return "unknown" if self.services.clock() - (task.ended_at or 0.0) > PATIENCE_S else "not yet"

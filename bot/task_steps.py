@@ -320,19 +320,26 @@ class TaskSteps:
         row = await agents.get(tx, message.agent)
         return None if row is None else (row, message.turn)
 
-    async def settle(self, tx: AsyncConnection, task: Task) -> bool:
-        """Write what an ended task used, if that is known, and tell it: the last message about it. False: it was."""
+    async def settle(self, tx: AsyncConnection, task: Task, *, whole: bool) -> bool:
+        """Write what an ended task used, if that is known, and tell it: the last message about it. False: it was.
+
+        Args:
+            tx: the transaction.
+            task: as it ended.
+            whole: all that it used is in the register; what is not there was not used.
+        """
         used = (await spending.by_task(tx, [task.id])).get(task.id)
         now = self.services.clock()
-        if used is not None:
-            tokens, usd = weighed(self.services.settings, used)
-            values: dict[str, Any] = {"actual_tokens": tokens, "actual_usd": None if used.unpriced else usd}
+        if used is not None or whole:
+            tokens, usd = (0.0, 0.0) if used is None else weighed(self.services.settings, used)
+            unpriced = used is not None and used.unpriced
+            values: dict[str, Any] = {"actual_tokens": tokens, "actual_usd": None if unpriced else usd}
             if not await tasks.change(tx, task.id, only=ENDED, attempt_is=task.attempt, now=now, step=False, **values):
                 return False
             await correct(tx, task, tokens, now=now)
-        whole = await tasks.get(tx, task.id)
-        if whole is not None and task.kind != TURN:
-            await self.tell(tx, task, f"over/{task.attempt}", task_words.over(whole), also=await self._holder(tx, task))
+        over = await tasks.get(tx, task.id)
+        if over is not None and task.kind != TURN:
+            await self.tell(tx, task, f"over/{task.attempt}", task_words.over(over), also=await self._holder(tx, task))
         return True
 
     # --- telling ------------------------------------------------------------------------------------------------

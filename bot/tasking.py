@@ -410,7 +410,7 @@ async def cancel(ctx: Context, wanted: str) -> Reply:
         if task.state in LIVE and task.message is not None:
             message = await agent_messages.get(tx, task.message)
             if message is not None:
-                await services.agents.withdraw(tx, message)
+                await services.agents.withdraw(tx, message, end=True)
                 turn = message.turn if message.state == "accepted" else None
         return {"id": task.id, "was": task.state, "agent": task.assigned, "turn": turn}
 

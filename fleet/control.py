@@ -75,6 +75,14 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Withdrawn:
+    withdrawn: bool
+    """It began no turn, and begins none."""
+    ending: bool
+    """The turn that it began is cancelled."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cancelled:
     cancelled: bool
     turn: str | None
@@ -145,9 +153,10 @@ class AgentLink:
         answer = await self._ask("send", params)
         return Sent(state=str(answer.get("state")), queued=int(answer.get("queued", 0)))
 
-    async def withdraw(self, id: str) -> bool:
-        """Take a message back; False when its turn has begun."""
-        return bool((await self._ask("withdraw", {"id": id})).get("withdrawn"))
+    async def withdraw(self, id: str, *, end: bool = False) -> Withdrawn:
+        """Take a message back; with `end`, cancel its turn if that has begun."""
+        answer = await self._ask("withdraw", {"id": id, "end": True} if end else {"id": id})
+        return Withdrawn(withdrawn=bool(answer.get("withdrawn")), ending=bool(answer.get("ending")))
 
     async def cancel(self, turn: str | None = None) -> Cancelled:
         """Cancel the running turn; with `turn`, only if it is that one."""

@@ -27,8 +27,8 @@ async def pasts(tx: AsyncConnection, role: str | None, *, limit: int = LOOKED_AT
 
 def past_of(task: Task) -> Past | None:
     """One that ended; None: it did not, or nobody knows what it used."""
-    if task.ended_at is None or task.actual_tokens is None:
-        return None
+    if task.ended_at is None or not task.actual_tokens:
+        return None  # what nothing was used for came to no turn, and says nothing of such work
     return Past(
         role=task.role,
         runtime=task.runtime,

@@ -254,7 +254,9 @@ async def _send(host: AgentHost, params: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _withdraw(host: AgentHost, params: dict[str, Any]) -> dict[str, Any]:
-    return {"withdrawn": await host.turns.withdraw(_string(params, "id"))}
+    message = _string(params, "id")
+    withdrawn = await host.turns.withdraw(message)
+    return {"withdrawn": withdrawn, "ending": not withdrawn and params.get("end") is True and host.turns.end(message)}
 
 
 async def _cancel(host: AgentHost, params: dict[str, Any]) -> dict[str, Any]:

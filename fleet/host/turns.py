@@ -132,6 +132,11 @@ class Turns:
         await asyncio.to_thread(images.forget, found.images)
         return True
 
+    def end(self, message: str) -> bool:
+        """Cancel the turn that a message began, be it accepted or not yet; False when no such turn runs."""
+        turn = self._chronicle.state.turn
+        return turn is not None and turn.message == message and self.cancel(turn.turn) is not None
+
     def cancel(self, only: str | None = None) -> str | None:
         """Cancel the running turn, with `only` if it is that one; its id, or None when none runs. How it ends comes
         with its end."""

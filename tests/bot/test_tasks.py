@@ -235,7 +235,7 @@ async def test_a_task_whose_turn_was_not_accepted_yet_is_cancelled_with_it(home:
         thread = await home.launch("coder0")
         name = id_in(await home.ask("!task add '[[wait: never]] [[say: never said]]' --agent coder0"))
         async with asyncio.timeout(30):
-            while not home.models.waiting:
+            while not any("never said" in entry.text for entry in home.models.ledger.entries):
                 await asyncio.sleep(0.02)
         assert (await task_of(home, name)).state == "dispatched"
         assert "is cancelled" in await home.ask(f"!task cancel {name}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleet import lifecycle, sweep
-from fleet.control import AgentLink, HostStatus
+from fleet.control import AgentLink, HostStatus, Withdrawn
 from fleet.errors import AgentRefused, FleetError
 from fleet.events import (
     Closing,
@@ -125,13 +125,23 @@ async def test_steering_interrupts_and_goes_first(agent: Agent) -> None:
     assert agent.prompts()[-2:] == ["say=steered", "say=queued"]
 
 
+async def test_what_is_taken_back_to_its_end_has_its_turn_cancelled_before_it_is_accepted(agent: Agent) -> None:
+    async with agent.running() as link:
+        await link.send("m0", "wait")
+        await until(link, TurnStarted)
+        assert await link.withdraw("m7", end=True) == Withdrawn(withdrawn=False, ending=False)
+        assert await link.withdraw("m0", end=True) == Withdrawn(withdrawn=False, ending=True)
+        ended = await until(link, TurnEnded)
+        assert ended.message == "m0"
+
+
 async def test_a_waiting_message_can_be_withdrawn_and_a_begun_one_not(agent: Agent) -> None:
     async with agent.running() as link:
         await link.send("m0", "wait")
         await until(link, TurnStarted)
         await link.send("m1", "say=never")
-        assert await link.withdraw("m1") is True
-        assert await link.withdraw("m0") is False
+        assert (await link.withdraw("m1")).withdrawn
+        assert await link.withdraw("m0") == Withdrawn(withdrawn=False, ending=False)
         assert (await link.send("m1", "say=never")).state == "withdrawn"
         await link.cancel()
         await until(link, TurnEnded)
