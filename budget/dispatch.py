@@ -48,7 +48,7 @@ from budget.work import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from budget.pacing import Cost, Urgency
+    from budget.pacing import Cost, Standing, Urgency
     from budget.precedence import Holders
 
 __all__ = [
@@ -164,12 +164,32 @@ def _look(head: Head, view: View, use: Counter[str], known: pacing.Known) -> Ass
     found = _tried(head, view, use, known)
     if isinstance(found, Wait) and head.deadline is not None:
         if found.look_at is not None and found.look_at > head.deadline:
+            if _may_begin(head, view, use):
+                return replace(found, look_at=head.deadline)
             return Refuse(task=head.id, why=f"nothing lets it begin before its deadline: {found.text}")
         if found.never:
             return Refuse(task=head.id, why=found.text)
         if found.look_at is None:
             return replace(found, look_at=head.deadline)
     return found
+
+
+def _may_begin(head: Head, view: View, use: Counter[str]) -> bool:
+    """Whether it might begin before its deadline if what is under way used nothing more: tasks end early, too."""
+    draws: dict[str, list[Standing]] = {}
+
+    def free(agent: Agent) -> Sequence[Standing]:
+        if agent.name not in draws:
+            draws[agent.name] = [
+                replace(standing, reserved=0.0, reserved_high=None, under_way=0) for standing in view.draw(agent)
+            ]
+        return draws[agent.name]
+
+    found = _tried(head, replace(view, draw=free), use, {})
+    if not isinstance(found, Wait):
+        return True
+    assert head.deadline is not None
+    return not found.never and (found.look_at is None or found.look_at <= head.deadline)
 
 
 def _tried(head: Head, view: View, use: Counter[str], known: pacing.Known) -> Assign | Start | Wait:

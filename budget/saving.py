@@ -52,10 +52,7 @@ def saved_up(standing: Standing, wanted: float, now: float, policy: Policy) -> f
         return 0.0
     if window.known_use is None or not is_large(standing, wanted):
         return 0.0
-    # The line's own end: later than the reset, where that is only estimated.
-    begins = window.resets_at - length
-    part = min(1.0, max(0.0, (now - begins) / (line.resets_at - begins)))
-    given = min(window.known_limit, window.known_limit * part + burst_at(window, policy, now))
+    given = min(window.known_limit, window.known_limit * _elapsed(standing, now) + burst_at(window, policy, now))
     return given + _authorized(standing, now)
 
 
@@ -69,8 +66,9 @@ def beside(standing: Standing, kept: float, now: float, *, whole: bool) -> float
         whole: all of that is kept for it, however little others have; else they have half of the pace at least.
     """
     line = standing.line
-    given = part(standing, kept, whole=whole) * max(0.0, line_at(line, now) - line.drawn_used)
-    return line.drawn_used + given + _authorized(standing, now)
+    given = line.drawn_used + part(standing, kept, whole=whole) * max(0.0, line_at(line, now) - line.drawn_used)
+    # What others left over on a day is not lost to them, or what is more than a day gives of it would never begin.
+    return max(given, _elapsed(standing, now) * _evenly(standing, kept)) + _authorized(standing, now)
 
 
 def beside_at(standing: Standing, kept: float, wanted: float, *, whole: bool) -> float | None:
@@ -82,6 +80,9 @@ def beside_at(standing: Standing, kept: float, wanted: float, *, whole: bool) ->
         return None
     rise = (wanted - line.drawn_used) / share - (start - line.drawn_used)
     at = line.drawn_at + rise / (line.limit - start) * (line.resets_at - line.drawn_at)
+    begins, evenly = _begins(standing), _evenly(standing, kept)
+    if begins is not None and evenly > 0:
+        at = min(at, begins + wanted / evenly * (line.resets_at - begins))
     return at if at <= line.resets_at else None
 
 
@@ -96,6 +97,27 @@ def part(standing: Standing, kept: float, *, whole: bool) -> float:
     if rest - kept < _LATE * remains * (line.limit - kept):
         return BESIDE
     return max(0.0, min(BESIDE, 1 - kept / rest))
+
+
+def _evenly(standing: Standing, kept: float) -> float:
+    """What others have of a whole window while one saves up in it: half, and not what is kept."""
+    limit = standing.line.limit
+    return max(0.0, min(BESIDE * limit, limit - kept))
+
+
+def _begins(standing: Standing) -> float | None:
+    """When the window began; None: nobody knows."""
+    window, length = standing.window, standing.window.length
+    return None if length is None or window.resets_at is None else window.resets_at - length
+
+
+def _elapsed(standing: Standing, now: float) -> float:
+    """How much of the window's time is over, as a share; 0 where nobody knows."""
+    begins, ends = _begins(standing), standing.line.resets_at
+    if begins is None or ends is None or ends <= begins:
+        return 0.0
+    # By the line's own end, which is later than the reset where that is only estimated.
+    return min(1.0, max(0.0, (now - begins) / (ends - begins)))
 
 
 def _authorized(standing: Standing, now: float) -> float:

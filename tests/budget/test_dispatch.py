@@ -212,6 +212,18 @@ def test_a_task_is_refused_only_if_no_window_opens_before_its_deadline() -> None
     assert isinstance(step(other), Assign)
 
 
+def test_a_task_is_not_refused_for_what_tasks_under_way_may_leave_unused() -> None:
+    held = [week(0, reserved=200_000)]
+    given = view([head(1, deadline=NOW + HOUR)], [agent()], draw=lambda _: held)
+    found = wait(given)
+    assert step(given) is None
+    assert (found.why, found.look_at) == ("pace", NOW + HOUR)
+    assert isinstance(step(replace(given, draw=lambda _: [week(0)])), Assign)
+    # What is used does not come back.
+    used = step(replace(given, draw=lambda _: [week(200_000, reserved=10_000)]))
+    assert isinstance(used, Refuse)
+
+
 def test_what_waits_for_nobody_knows_what_is_refused_at_its_deadline() -> None:
     given = view([head(1, deadline=NOW + 60)], [])
     assert decide(given).look_at == NOW + 60
