@@ -83,8 +83,10 @@ def crossed(crossings: Sequence[Crossing], zone: ZoneInfo) -> str:
         )
     if len(crossings) > ROWS:
         lines.append(f"{len(crossings) - ROWS:,} more windows, too.")
-    pace, more = command_line("pace"), command_line("budget authorize SCOPE AMOUNT")
-    return "\n".join([*lines, f"\n{pace} shows what waits for it; {more} lets work go on beyond the pace."])
+    scopes = dict.fromkeys(each.window.scope for each in crossings[:ROWS])
+    leave = " or ".join(command_line(f"budget authorize {scope} AMOUNT") for scope in scopes)
+    pace = command_line("pace")
+    return "\n".join([*lines, f"\n{pace} shows what waits for it; {leave} lets work go on beyond the pace."])
 
 
 # --- parts ---------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from bot import rendering
 from bot.reports import wording
 from bot.reports.commanding import facts_json
+from bot.reports.crossings import Crossing
 from bot.reports.facts import AgentFacts, Down, Facts, Spent, TaskFacts, WindowFacts
 from bot.reports.gathering import span_of
 from bot.reports.schedule import quiet_until
@@ -82,6 +83,19 @@ def test_no_table_is_wider_than_a_phone() -> None:
     text = wording.report(replace(FACTS, kind="budget", windows=windows))
     assert "| 🔴 coder of subscription 7d | 98 % | 50 % | 102 to 225 %, ≈ Tue 24 Nov 09:00 |" in text
     assert max(line.count("|") for line in text.splitlines()) <= 5
+
+
+def test_what_was_passed_names_the_command_of_its_scope_and_of_no_other() -> None:
+    windows = [
+        WindowFacts(
+            key=f"account:main/{name}", scope="account:main", unit="share", limit=1.0, used=0.81, reserved=0.0,
+            line=0.5, begins_at=NOW - 9_000, resets_at=NOW + 9_000, certainty="provider",
+        )
+        for name in ("5h", "7d")
+    ]  # fmt: skip
+    text = wording.crossed([Crossing(window=each, share=0.8) for each in windows], ZONE)
+    assert text.count("budget authorize account:main AMOUNT") == 1
+    assert "SCOPE" not in text
 
 
 def test_a_window_that_was_not_seen_for_long_says_what_is_known_of_it() -> None:
