@@ -13,11 +13,12 @@ from bot.outlet import stop
 from bot.outlet.outlet import is_commanded
 from bot.outlet.settings import scope_of
 from bot.rendering import code
+from bot.runaway import KIND as RUNAWAY
 from bot.timestamps import timestamp
 from bot.views import some
 from egress.client import EgressUnreachable
 from register.errors import MusterError
-from register.queries import results
+from register.queries import questions, results
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,9 +89,19 @@ async def whose_is_closed(services: Services) -> str:
     if standing.get("estop"):
         lines.append(f"🛑 The emergency stop holds, and no agent gets out: {command_line('estop --clear')} ends it.")
     told: dict[str, Any] = standing.get("agents") or {}
-    cut = [name for name, each in told.items() if is_commanded(each.get("denied"))]
-    if cut:
-        lines.append(f"🔌 Cut off: {some(sorted(cut))}. {command_line('restore NAME')} opens one's way out.")
+    async with services.store.read() as tx:
+        pending = await questions.pending(tx, kind=RUNAWAY)
+    # An answer lets go on who is paused for that; its way out alone would leave the question. Whom a person cut off
+    # meanwhile no answer helps.
+    ids = {each.agent: each.id for each in pending}
+    cut = {name: str(each["denied"].get("id")) for name, each in told.items() if is_commanded(each.get("denied"))}
+    asked = {name for name, cause in cut.items() if name in ids and cause == f"{RUNAWAY}/{ids[name]}"}
+    paused = [f"{name} ({command_line(f'answer {ids[name]} go')})" for name in sorted(asked)]
+    if paused:
+        more = f" {command_line('questions')} says what is asked."
+        lines.append(f"🏃 Paused until somebody answers whether it may go on: {some(paused)}.{more}")
+    if closed := cut.keys() - asked:
+        lines.append(f"🔌 Cut off: {some(sorted(closed))}. {command_line('restore NAME')} opens one's way out.")
     if used_up := _used_up(standing):
         lines.append(f"🔴 A budget is used up: {some(sorted(used_up))}. {command_line('budget')} shows which.")
     return "".join(f"\n\n{line}" for line in lines)

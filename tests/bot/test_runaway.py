@@ -93,6 +93,9 @@ async def test_it_is_paused_and_goes_on_when_an_operator_says_so(home: House) ->
         assert "50k tokens are allowed" in text
         assert re.search(r"❄️ freeze it, with its conversation: `!answer \w{8} freeze`", text)
         assert (await denial(home))["id"] == f"runaway/{question.id}"
+        shown = await home.ask("!ps")
+        assert f"Paused until somebody answers whether it may go on: coder0 (`!answer {question.id} go`)." in shown
+        assert "Cut off" not in shown
         await home.chat.until(lambda: any("cancelled" in each or "failed" in each for each in home.chat.texts(thread)))
         await look(home)
         assert [each.id for each in await pending(home)] == [question.id], "one runaway is asked about once"
