@@ -12,6 +12,8 @@ from bot.commands.table import Reply
 from bot.errors import UsageError
 from budget.costs import HALF_LIFE_S, learn
 from fleet import roles
+from fleet.problems import suggestion
+from fleet.runtimes import RUNTIMES
 from scheduler.pasts import pasts
 
 if TYPE_CHECKING:
@@ -29,6 +31,12 @@ async def estimate(
     services = ctx.services
     if role is not None and role not in (known := (await asyncio.to_thread(services.planner.roles)).names):
         raise UsageError(f"{roles.unknown(role, known)}.")
+    if runtime is not None and runtime not in RUNTIMES:
+        near = suggestion(runtime, sorted(RUNTIMES))
+        raise UsageError(
+            f"--runtime: no runtime is called {rendering.one_line(runtime, 40)!r}.{near} There are "
+            f"{', '.join(sorted(RUNTIMES))}."
+        )
     async with services.store.read() as tx:
         found = await pasts(tx, role)
     cost = await services.dispatcher.cost_of(role=role, runtime=runtime, model=model, kind=kind)
@@ -59,7 +67,10 @@ async def estimate(
         },
     }
     begins = prospects.in_words(now, services.clock(), services.settings.timezone)
-    parts = (_range(tokens, usd, guessed=learned.prior), begins, _basis(learned), _record(learned))
+    basis = _basis(learned)
+    if model is not None and all(each.model != model for each in found):
+        basis += f" No task with the model {rendering.code(rendering.one_line(model, 60))} ended yet."
+    parts = (_range(tokens, usd, guessed=learned.prior), begins, basis, _record(learned))
     return Reply("\n\n".join(parts), data)
 
 

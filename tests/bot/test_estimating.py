@@ -83,6 +83,18 @@ async def test_a_role_that_nobody_has_is_refused_with_the_nearest(home: House) -
         assert "Put quotes around a text" in await home.ask("!estimate add retries --role coder")
 
 
+async def test_a_runtime_that_there_is_not_is_refused_and_a_model_nobody_used_is_told_as_that(home: House) -> None:
+    async with home.open():
+        await _ended(home, 6, model="opus")
+        said = await home.ask("!estimate 'add retries' --runtime simm")
+        assert "'simm'. Did you mean 'sim'?" in said
+        assert "ended tasks" not in said
+        said = await home.ask("!estimate 'add retries' --model nosuch")
+        assert "By 6 ended tasks" in said
+        assert "No task with the model `nosuch` ended yet." in said
+        assert "No task with" not in await home.ask("!estimate 'add retries' --model opus")
+
+
 async def test_it_says_whether_such_a_task_would_begin_now_and_otherwise_when(tmp_path: Path) -> None:
     settings = "timezone: Europe/Vienna\nbudgets:\n  roles: {coder: {tokens: 5M, window: week}}\n"
     # A quarter of the week is over.
