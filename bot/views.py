@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from fleet.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
+    from zoneinfo import ZoneInfo
 
     from bot.looking import AgentView
     from fleet.events import Entry
@@ -42,6 +43,7 @@ _SHAPE = (
     "name", "alias", "role", "runtime", "model", "state", "evidence", "evidence_age_s", "activity", "activity_s",
     "session_id", "turns", "queued", "sandbox", "workspace", "detail", "host", "tenant_id", "started_at",
     "tries_again_s", "tokens_today", "drift", "elsewhere",
+    "accounts",
 )  # fmt: skip
 #: Characters of what an agent does, in the table.
 _CELL = 30
@@ -71,6 +73,7 @@ def as_json(
     changed: bool = False,
     alias: str | None = None,
     tokens_today: int | None = None,
+    accounts: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     row, status = view.row, view.status
     return {
@@ -97,19 +100,21 @@ def as_json(
         "tokens_today": tokens_today,
         "drift": _DRIFT["unrostered"] if unrostered else _DRIFT["changed"] if changed else None,
         "elsewhere": view.elsewhere,
+        "accounts": dict(accounts),
     }
 
 
 def drift_as_json(finding: Finding) -> dict[str, Any]:
     """An agent that is not in the register, in the shape of the others: in the roster alone, or running alone."""
     stray = finding.kind == "stray"
-    known = {
+    known: dict[str, Any] = {
         "name": finding.agent,
         "state": "unknown" if stray else "stopped",
         "evidence": "process" if stray else "none",
         "queued": 0,
         "drift": _DRIFT[finding.kind],
         "elsewhere": False,
+        "accounts": {},
     }
     return {name: known.get(name) for name in _SHAPE}
 
@@ -227,13 +232,25 @@ def _doing(view: AgentView, now: float, width: int) -> str:
     return ", ".join(word for word in words if word) or "-"
 
 
-def agent_text(view: AgentView, now: float, alias: str | None = None) -> str:
-    """One agent, as `watch` keeps it up to date."""
+def agent_text(
+    view: AgentView, now: float, alias: str | None = None, accounts: Mapping[str, str] = MappingProxyType({})
+) -> str:
+    """One agent, as `watch` keeps it up to date; `accounts` are those that it is on, by provider."""
     row, status = view.row, view.status
     lines = [
         f"{_STATE_MARKS.get(view.liveness.state, '')} **{named(row.name, alias)}** {view.liveness.state} "
         f"({how_known(view)})",
-        " · ".join(word for word in (row.role, row.runtime, row.model, f"sandbox {row.sandbox}") if word),
+        " · ".join(
+            word
+            for word in (
+                row.role,
+                row.runtime,
+                row.model,
+                f"sandbox {row.sandbox}",
+                *(f"account {name}" for _, name in sorted(accounts.items())),
+            )
+            if word
+        ),
         _doing(view, now, 60),
     ]
     if status is not None and status.turn_started_at is not None:
@@ -241,15 +258,15 @@ def agent_text(view: AgentView, now: float, alias: str | None = None) -> str:
     return "  \n".join(lines)
 
 
-def journal_text(entries: Sequence[Entry]) -> str:
-    """The last of a journal, a line per entry."""
+def journal_text(entries: Sequence[Entry], zone: ZoneInfo) -> str:
+    """The last of a journal, a line per entry, with times of this zone."""
     if not entries:
         return "The journal is empty."
     lines = []
     for entry in entries:
-        clock = datetime.fromtimestamp(entry.at, UTC)
+        clock = datetime.fromtimestamp(entry.at, zone)
         lines.append(f"{clock:%H:%M:%S} {_kind(entry)}  {rendering.one_line(_gist(entry.event), _room(entry.event))}")
-    return rendering.code_block("\n".join(lines)) + "\n\nTimes are UTC."
+    return rendering.code_block("\n".join(lines)) + f"\n\nTimes are in {zone.key}."
 
 
 def _room(event: events.Event) -> int:

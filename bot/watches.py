@@ -19,6 +19,7 @@ from connectors import outbox
 from connectors.messages import Priority, Replace
 from register.crashpoints import declare
 from register.errors import RegisterError
+from register.queries import account_leases
 
 if TYPE_CHECKING:
     from bot.commands.context import Context
@@ -89,7 +90,9 @@ class Watches:
             gist = text = written(str(error), self.services.command_prefix)
         else:
             alias = self.services.lookout.roster.aliases.get(watch.agent)
-            text = self.services.redact(views.agent_text(view, now, alias))
+            async with self.services.store.read() as tx:
+                accounts = await account_leases.of_agent(tx, watch.agent)
+            text = self.services.redact(views.agent_text(view, now, alias, accounts))
             # Ages change with every look and are no news.
             gist = text.replace(views.how_known(view), "", 1)
         if self._shown.get(watch.key) == gist:

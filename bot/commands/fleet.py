@@ -15,6 +15,7 @@ async def ps(ctx: Context, *, all: bool = False) -> Reply:
         all: also the agents that are stopped, and where the roster differs from what runs.
     """
     from bot import closing, spending, views
+    from register.queries import account_leases
 
     now = ctx.services.clock()
     seen = await ctx.services.agents.view()
@@ -22,6 +23,8 @@ async def ps(ctx: Context, *, all: bool = False) -> Reply:
     drift = await ctx.services.lookout.drift() if all else []
     aliases = ctx.services.lookout.roster.aliases
     used = await spending.tokens_today(ctx.services)
+    async with ctx.services.store.read() as tx:
+        accounts = await account_leases.by_agent(tx)
     unrostered = {finding.agent for finding in drift if finding.kind == "unrostered"}
     changed = {finding.agent for finding in drift if finding.kind == "changed"}
     found = [
@@ -32,6 +35,7 @@ async def ps(ctx: Context, *, all: bool = False) -> Reply:
             changed=view.row.name in changed,
             alias=aliases.get(view.row.name),
             tokens_today=None if used is None else used.get(view.row.name, 0),
+            accounts=accounts.get(view.row.name, {}),
         )
         for view in shown
     ]
@@ -190,7 +194,7 @@ async def tail(ctx: Context, name: AgentName, entries: int = 20) -> Reply:
         raise UsageError(f"ENTRIES is from 1 to 200, not {entries}.")
     found = await ctx.services.agents.tail(name, entries)
     return Reply(
-        ctx.services.redact(views.journal_text(found)),
+        ctx.services.redact(views.journal_text(found, ctx.services.settings.timezone)),
         [{**entry.to_json(), "at": timestamp(entry.at)} for entry in found],
     )
 
@@ -203,9 +207,13 @@ async def watch(ctx: Context, name: AgentName) -> Reply:
         name: the agent.
     """
     from bot import views
+    from register.queries import account_leases
 
     view = await ctx.services.agents.view_of(name)
     ctx.services.watches.add(ctx, name)
     now = ctx.services.clock()
     alias = ctx.services.lookout.roster.aliases.get(name)
-    return Reply(views.agent_text(view, now, alias), views.as_json(view, now, alias=alias))
+    async with ctx.services.store.read() as tx:
+        accounts = await account_leases.of_agent(tx, name)
+    text = views.agent_text(view, now, alias, accounts)
+    return Reply(text, views.as_json(view, now, alias=alias, accounts=accounts))

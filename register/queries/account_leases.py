@@ -43,6 +43,14 @@ async def of_agent(tx: AsyncConnection, agent: str) -> dict[str, str]:
     return {lease.provider: lease.account for lease in map(Lease.from_row, rows)}
 
 
+async def by_agent(tx: AsyncConnection) -> dict[str, dict[str, str]]:
+    """The account of each provider that each agent is on, also of those that do not run."""
+    found: dict[str, dict[str, str]] = {}
+    for lease in map(Lease.from_row, await tx.execute(select(account_leases))):
+        found.setdefault(lease.agent, {})[lease.provider] = lease.account
+    return found
+
+
 async def live(tx: AsyncConnection) -> list[Lease]:
     """Those of agents that are to run. Who is stopped or frozen uses nothing, and keeps its account all the same."""
     joined = select(account_leases).join(agents, agents.c.name == account_leases.c.agent)

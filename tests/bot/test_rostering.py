@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from bot.commands.completion import at_prompt
 from bot.commands.execution import Outcome, Request
 from bot.commands.sections import load
 from bot.commands.table import ADMIN
+from bot.doors.client import Client
 from fleet import lifecycle, roles, roster
 from tests.bot.house import OPERATOR, ROOM, VIEWER, House, house
 
@@ -90,7 +92,7 @@ async def test_everybody_may_look_at_the_roster_and_the_roles(home: House) -> No
     unknown = [await home.ask(line) for line in ("!roles wizard", "!launch x --role wizard", "!add x --role wizard")]
     there = [text[text.index("There are ") :].split(";")[0].split(".")[0] for text in unknown]
     assert "board, " in there[0]
-    assert "board-" not in there[0]
+    assert "board-technical" in there[0], "a lens is a role, too"
     assert len(set(there)) == 1
     assert home.orchestrator is not None
     complete = at_prompt(home.orchestrator.services)
@@ -309,3 +311,12 @@ async def test_an_agent_hears_the_page_of_its_role(home: House) -> None:
     (home.paths.roles / "coder.md").write_text("---\nmandate: Mine.\n---\nYou are mine.\n")
     await home.launch("coder0")
     assert told(home, "coder0")["instructions"].startswith('<role name="coder">\nYou are mine.\n</role>')
+
+
+async def test_programs_and_watchers_are_told_which_account_an_agent_is_on(home: House) -> None:
+    await home.launch("coder0")
+    client = Client(home.paths.gateway_socket)
+    listed = (await asyncio.to_thread(client.run, "ps", {"all": True})).body["data"]
+    on = {each["name"]: each["accounts"] for each in listed}
+    assert on == {"coder0": {"anthropic": "sim"}, **{name: {} for name in on.keys() - {"coder0"}}}
+    assert "· account sim" in await home.ask("!watch coder0")

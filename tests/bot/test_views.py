@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from zoneinfo import ZoneInfo
 
 from bot import views
 from bot.looking import AgentView
@@ -37,9 +38,16 @@ def test_of_a_turn_that_failed_the_journal_says_why() -> None:
     ended = TurnEnded(
         turn="1-4", message="m1", stop_reason="error", detail="Internal error: " + "the model is away " * 9
     )
-    text = views.journal_text([Entry(position=Position(1, 9), at=NOW, event=ended)])
+    text = views.journal_text([Entry(position=Position(1, 9), at=NOW, event=ended)], ZoneInfo("UTC"))
     assert "turn_ended  1-4: error: Internal error: the model is away" in text
     assert text.count("the model is away") == 9
+
+
+def test_a_journal_is_read_in_the_zone_of_the_operator() -> None:
+    entry = Entry(position=Position(1, 9), at=1_763_000_000.0, event=TurnEnded(turn="1", message="m1", stop_reason="x"))
+    text = views.journal_text([entry], ZoneInfo("Asia/Tokyo"))
+    assert "11:13:20 turn_ended" in text
+    assert "Times are in Asia/Tokyo." in text
 
 
 def test_whoever_watches_an_agent_reads_what_it_is_called() -> None:
