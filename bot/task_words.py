@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 AGENT = dispatch.AGENT
 #: Until so long ahead the time of day says which day it is, seconds.
 _TODAY_S = 20 * 3600.0
+#: Until so long ahead day and month say which year it is, seconds.
+_MONTHS_S = 180 * 86_400.0
 _GIST = 60
 _SUMMARY = 600
 _MARKS = {
@@ -42,13 +44,17 @@ _TIMES = ("look_at", "deadline", "created_at", "dispatched_at", "started_at", "e
 
 
 def moment(at: float, now: float, zone: tzinfo) -> str:
-    """When that is, on the operator's clock: ``14:20``, or ``Thu 26 Nov 09:00`` where that is not within the day."""
+    """When that is, on the operator's clock: ``14:20``, or ``Thu 26 Nov 09:00`` where that is not within the day; with
+    its year where that is another."""
     try:
-        there = datetime.fromtimestamp(at, zone)
+        there, here = datetime.fromtimestamp(at, zone), datetime.fromtimestamp(now, zone)
     except (ValueError, OverflowError, OSError):
         return "some day"
-    near = abs(at - now) < _TODAY_S
-    return f"{there:%H:%M}" if near else f"{there:%a %d %b %H:%M}"
+    if abs(at - now) < _TODAY_S:
+        return f"{there:%H:%M}"
+    # Near the turn of a year the day of the week says enough.
+    year = "" if there.year == here.year or abs(at - now) < _MONTHS_S else f" {there.year:04d}"
+    return f"{there:%a %d %b}{year} {there:%H:%M}"
 
 
 def cost(tokens: float | None, usd: float | None) -> str:
@@ -63,6 +69,27 @@ def costs(task: Task) -> str:
     """What was projected and what it was, beside each other."""
     estimated = cost(task.projected_tokens, task.projected_usd)
     return f"projected {estimated}, used {cost(task.actual_tokens, task.actual_usd)}"
+
+
+def projected_otherwise(task: Task, projected: float | None) -> str | None:
+    """That something else is projected than was said, and why; None: it is not.
+
+    Args:
+        task: of which somebody said what it would cost.
+        projected: what is projected (`budget.expectation`), in weighted tokens; None: that is not known.
+    """
+    said = task.estimate
+    if not said or projected is None or amounts.tokens(projected) == amounts.tokens(said):
+        return None
+    times = projected / said
+    share = "half of such tasks came to no less"
+    if task.operator.startswith(AGENT):
+        share = "of what an agent says no more counts" if times < 1 else "such tasks mostly come to as much"
+    about = f"{times:,.1f}" if 0.1 <= times < 10 else f"{times:,.0f}" if times > 1 else "less than 0.1"
+    return (
+        f"You said {amounts.tokens(said)} tokens; {amounts.tokens(projected)} are projected, about {about} times that, "
+        f"since {share}."
+    )
 
 
 def gist(task: Task, width: int = _GIST) -> str:

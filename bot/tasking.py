@@ -16,12 +16,15 @@ from bot.errors import NotPermitted, UsageError, UserError
 from bot.limits import read_tokens
 from bot.task_steps import weighed
 from bot.task_words import AGENT
+from budget.costs import learn
 from budget.dispatch import TURN, lane_of
+from budget.expectation import expected
 from fleet import durations, roles
 from fleet.planning import DEFAULT_ROLE
 from fleet.problems import suggestion
 from register.queries import agent_messages, agents, spending, tasks
 from register.queries.tasks import ENDED, LIVE, SPENDING, Task
+from scheduler.pasts import pasts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,8 +40,6 @@ if TYPE_CHECKING:
 
 #: A task may have so many characters; more belongs into a file in the agent's workspace.
 LONGEST = 100_000
-#: Nobody means more tokens than that.
-MOST_TOKENS = 10**10
 #: How far back `tasks --all` looks, seconds.
 LOOK_BACK_S = 7 * 86_400.0
 _KIND = re.compile(r"[a-z][a-z0-9-]{0,29}")
@@ -212,9 +213,12 @@ async def add(
         task = await tasks.get(tx, task_id)
         ahead = 0 if task is None else await tasks.ahead(tx, task)
         told = await tasks.last_told(tx, task_id)
+        projected = None if task is None else await _projected(tx, task, services.clock())
     if task is None:
         return Reply(f"Task {rendering.code(task_id)} was queued.", {"id": task_id, "state": "queued"})
     said = _queued(services, task, ahead, told)
+    if task.state not in ENDED and (other := task_words.projected_otherwise(task, projected)) is not None:
+        said += f" {other}"
     if task.urgency != wanted:
         said += (
             f" You asked for the urgency {wanted}; what an agent of your role asks for is {task.urgency} at most, so "
@@ -230,7 +234,9 @@ IN_LINE = "in line"
 def _queued(services: Services, task: Task, ahead: int, told: Step | None) -> str:
     name = rendering.code(task.id)
     if task.state != "queued":
-        words = {"done": "is done", "failed": f"is refused: {task.summary}"}.get(task.state, f"goes to {task.assigned}")
+        words = {"done": "is done", "failed": f"is refused: {(task.summary or '').rstrip('.')}"}.get(
+            task.state, f"goes to {task.assigned}"
+        )
         return f"Task {name} {words}."
     said = f"Task {name} is queued for {task_words.target(task)}."
     if ahead:
@@ -243,14 +249,20 @@ def _queued(services: Services, task: Task, ahead: int, told: Step | None) -> st
     return said.rstrip()
 
 
+async def _projected(tx: AsyncConnection, task: Task, now: float) -> float | None:
+    """What a task is projected to cost of which somebody said what it would, in weighted tokens; None: nobody did."""
+    if task.estimate is None or task.projected_tokens is not None:
+        return task.projected_tokens
+    # What waits in its line was not looked at yet.
+    learned = learn(await pasts(tx, task.role), role=task.role, kind=task.kind, now=now)
+    return expected(learned, task.estimate, by_agent=task.operator.startswith(AGENT)).tokens
+
+
 def _tokens(text: str) -> float:
     try:
-        found = read_tokens(re.sub(r"\s*tokens?$", "", text.strip(), flags=re.IGNORECASE))
+        return float(read_tokens(re.sub(r"\s*tokens?$", "", text.strip(), flags=re.IGNORECASE)))
     except ValueError as error:
         raise UsageError(f"--estimate: {error}") from None
-    if found > MOST_TOKENS:
-        raise UsageError(f"--estimate: found {text[:40]!r}; at most {MOST_TOKENS:,} tokens are allowed.")
-    return float(found)
 
 
 def read_deadline(text: str, *, now: float, zone: tzinfo) -> float:

@@ -95,6 +95,27 @@ async def test_a_runtime_that_there_is_not_is_refused_and_a_model_nobody_used_is
         assert "No task with" not in await home.ask("!estimate 'add retries' --model opus")
 
 
+async def test_who_says_less_than_such_tasks_cost_is_told_what_is_projected_instead(home: House) -> None:
+    async with home.open():
+        await _ended(home, 9)
+        projected = (
+            "You said 3k tokens; 50k are projected, about 17 times that, since half of such tasks came to no less"
+        )
+        assert projected in await home.ask("!task add 'mend it' --role coder --estimate 3k")
+        behind = await home.ask("!task add 'mend that' --role coder --estimate 3k")
+        assert "before it" in behind
+        assert projected in behind
+        assert "projected" not in await home.ask("!task add 'rewrite it' --role coder --estimate 500k")
+
+
+async def test_what_nobody_can_mean_as_an_estimate_is_refused_with_one_bound(home: House) -> None:
+    async with home.open():
+        for estimate in ("0", "9999999M"):
+            said = await home.ask(f"!task add 'mend it' --role coder --estimate {estimate}")
+            assert "from one token to 10^12 are allowed" in said
+        assert "is queued" in await home.ask("!task add 'mend it' --role coder --estimate 999999M")
+
+
 async def test_it_says_whether_such_a_task_would_begin_now_and_otherwise_when(tmp_path: Path) -> None:
     settings = "timezone: Europe/Vienna\nbudgets:\n  roles: {coder: {tokens: 5M, window: week}}\n"
     # A quarter of the week is over.

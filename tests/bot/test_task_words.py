@@ -74,3 +74,25 @@ def test_what_was_told_of_a_wait_is_told_again_until_it_waits_for_something_else
     assert task_waits.wait_of(task, told) == wait
     assert task_waits.wait_of(replace(task, why="pace"), told) == Wait(task="t", why="pace", text="x", look_at=NOON)
     assert task_waits.wait_of(replace(task, why=None), told) is None
+
+
+def test_a_time_that_is_years_away_says_its_year_and_one_of_next_week_does_not() -> None:
+    assert task_words.moment(1_577_836_800.0, NOON, ZONE) == "Wed 01 Jan 2020 00:00"
+    assert task_words.moment(NOON + 40 * 86_400, NOON, ZONE) == "Sat 09 Jan 12:00"
+
+
+@pytest.mark.parametrize(("projected", "why"), [(600_000.0, "no more counts"), (2e6, "mostly come to as much")])
+def test_an_agent_is_told_that_its_word_is_bounded(projected: float, why: str) -> None:
+    task = Task(
+        id="t",
+        kind="task",
+        text="x",
+        role=None,
+        lane="l",
+        operator="agent:lead0",
+        estimate=1e6,
+        created_at=0.0,
+        updated_at=0.0,
+    )
+    assert why in (task_words.projected_otherwise(task, projected) or "")
+    assert task_words.projected_otherwise(replace(task, operator="memory:@ana"), 1e6) is None

@@ -256,7 +256,7 @@ async def test_an_agent_of_the_roster_is_started_for_a_task(tmp_path: Path) -> N
 WRONG = (
     ("--role codr", "coder"),
     ("--agent nobody", "No agent is called"),
-    ("--role coder --deadline 2001-01-01", "is past"),
+    ("--role coder --deadline 2001-01-01", "Mon 01 Jan 2001 00:00 (UTC) is past"),
     ("--role coder --deadline soon", "write a length of time"),
     ("--role coder --estimate 99999G", "--estimate"),
     ("--role coder --estimate -5", "estimate"),
@@ -339,6 +339,9 @@ async def test_what_lets_a_task_begin_now_is_told_as_a_whole_command_where_it_is
         command = re.search(r"an admin writes `!(budget authorize host \d+ --for 1h)`", said)
         assert command is not None, said
         await home.ask(f"!task cancel {id_in(said)}")
+        refused = await home.ask("!task add 'mend it' --agent coder0 --deadline 9s")
+        assert "is refused: nothing lets it begin before its deadline" in refused
+        assert ".." not in refused
         arguments = {"text": "mend it", "agent": "coder0"}
         there = await asyncio.to_thread(lambda: Client(home.paths.gateway_socket).run("task add", arguments).body)
         assert f"`muster {command[1]}`" in there["text"]
