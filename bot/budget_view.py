@@ -60,7 +60,7 @@ async def show_budget(ctx: Context) -> Reply:
     if snapshot is not None:
         note += _notes([*_resets(snapshot, services), *_shares_kept(snapshot)])
         note += _authorized(snapshot, services)
-    return Reply(_table(found, unknown="?" if standing is None else "-") + note, found)
+    return Reply(table(found, unknown="?" if standing is None else "-") + note, found)
 
 
 def set_json(limit: Held, now: float) -> dict[str, Any]:
@@ -198,32 +198,43 @@ def pace_json(standing: Standing, snapshot: Snapshot) -> dict[str, Any]:
         "line": round(line, 6),
         "drawn_at": timestamp(standing.line.drawn_at),
         "ahead": None if used is None else round(used - line, 6),
-        "may_use_now": round(admissible(standing, "normal", now, snapshot.policy), 6),
+        # Of what is not known no amount is free: one task at a time finds it out.
+        "may_use_now": None if used is None else round(admissible(standing, "normal", now, snapshot.policy), 6),
         # Of it what counts in this unit: tokens that are authorized are no dollars.
         "authorized": round(sum(worth(each, window, each.left(now)) for each in standing.authorizations), 6),
     }
 
 
-def _table(found: Sequence[Mapping[str, Any]], *, unknown: str) -> str:
+def table(found: Sequence[Mapping[str, Any]], *, unknown: str) -> str:
+    """Limits in the shape of ``budget --json`` as a room is shown them; `unknown` stands for what nobody knows."""
+    shown = found[:_ROWS]
+    # Most of the time nothing is, and a phone is narrow.
+    held = any(each["reserved"] for each in shown)
     rows = [
         (
             rendering.one_line(_named(each), 40),
             f"{amounts.amount(each['limit'], each['unit'])}{_per(each)}",
             _used(each, unknown),
+            *([_reserved(each, unknown)] if held else []),
             unknown if each["remaining"] is None else amounts.amount(each["remaining"], each["unit"]),
             _pace(each),
             f"{_MARKS.get(str(each['state']), '❓' if unknown == '?' else '⚪')} {each['policy']}",
         )
-        for each in found[:_ROWS]
+        for each in shown
     ]
     more = f"\n\n{len(found) - _ROWS:,} more." if len(found) > _ROWS else ""
-    return rendering.table(("scope", "limit", "used", "left", "now", "then"), rows) + more
+    titles = ("scope", "limit", "used", *(["reserved"] if held else []), "left", "now", "then")
+    return rendering.table(titles, rows) + more
 
 
 def _used(each: Mapping[str, Any], unknown: str) -> str:
     if each["used"] is not None:
         return amounts.amount(each["used"], each["unit"])
     return unknown if each["at_least"] is None else f"≥ {amounts.amount(each['at_least'], each['unit'])}"
+
+
+def _reserved(each: Mapping[str, Any], unknown: str) -> str:
+    return unknown if each["reserved"] is None else amounts.amount(each["reserved"], each["unit"])
 
 
 def _per(each: Mapping[str, Any]) -> str:
@@ -236,7 +247,9 @@ def _per(each: Mapping[str, Any]) -> str:
 def _pace(each: Mapping[str, Any]) -> str:
     """What may be used now, at its pace."""
     pace = each["pace"]
-    return "-" if pace is None else amounts.amount(pace["may_use_now"], each["unit"])
+    if pace is None:
+        return "-"
+    return "one task at a time" if pace["may_use_now"] is None else amounts.amount(pace["may_use_now"], each["unit"])
 
 
 def _shares_kept(snapshot: Snapshot) -> list[str]:

@@ -83,6 +83,10 @@ async def test_a_subscription_of_which_nothing_is_known_is_told_so(home: House) 
         assert set(shown) == {"5h", "7d"}
         assert {each["reset_confidence"] for each in shown.values()} == {"unknown"}
         assert {each["used"] for each in shown.values()} == {None}
+        # Before anything was seen it may be empty, and it may be full.
+        assert {each["pace"]["may_use_now"] for each in shown.values()} == {None}
+        (row,) = [line for line in (await home.ask("!budget")).splitlines() if "100% of 5h |" in line]
+        assert "| one task at a time |" in row
 
 
 async def test_what_a_provider_said_is_shown_with_its_reset_and_its_line(home: House, clock: Clock) -> None:
