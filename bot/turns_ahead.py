@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from bot.pacing.snapshot import Snapshot
     from bot.services import Services
     from budget.pacing import Leave, Policy, Standing
-    from register.queries.tasks import Task
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,17 +47,14 @@ async def read(services: Services, snapshot: Snapshot) -> list[Ahead]:
         RegisterError: the register cannot be read.
     """
     async with services.store.read() as tx:
-        queued = await tasks.held_turns(tx)
-        rows = {row.name: row for row in await agents.every(tx)}
-    by_agent: dict[str, list[Task]] = defaultdict(list)
-    for task in queued:
-        if task.agent in rows:
-            by_agent[task.agent].append(task)
+        held = await tasks.held_costs(tx)
+        rows = [row for row in await agents.every(tx) if row.name in held]
     found = []
-    for name, held in by_agent.items():
-        draws = await services.dispatcher.hands.draw(rows[name], snapshot)
+    for row in rows:
+        count, tokens, usd = held[row.name]
+        draws = await services.dispatcher.hands.draw(row, snapshot)
         keys = frozenset(standing.window.key for standing in draws)
-        found.append(Ahead(cost=_together(held), count=len(held), windows=keys))
+        found.append(Ahead(cost=Cost(tokens=tokens, usd=usd), count=count, windows=keys))
     return found
 
 
@@ -101,11 +96,3 @@ def _promised(standing: Standing, costs: Sequence[Cost]) -> Standing:
     if more <= 0:
         return standing
     return replace(standing, reserved=standing.held + more, reserved_high=standing.held_high + more)
-
-
-def _together(held: Sequence[Task]) -> Cost:
-    prices = [task.projected_usd for task in held if task.projected_usd is not None]
-    return Cost(
-        tokens=sum(task.projected_tokens or 0.0 for task in held),
-        usd=sum(prices) if len(prices) == len(held) else None,
-    )

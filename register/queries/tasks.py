@@ -245,12 +245,28 @@ async def of_agent(tx: AsyncConnection, agent: str, *, states: Sequence[str] = L
     return [Task.from_row(row) for row in await tx.execute(found)]
 
 
-async def held_turns(tx: AsyncConnection, agent: str | None = None) -> list[Task]:
-    """What was said to an agent, or to any, that waits to be said, oldest first."""
-    where = [tasks.c.state == "queued", tasks.c.kind == "turn"]
-    if agent is not None:
-        where.append(tasks.c.agent == agent)
+async def held_turns(tx: AsyncConnection, agent: str) -> list[Task]:
+    """What was said to an agent that waits to be said, oldest first."""
+    where = (tasks.c.state == "queued", tasks.c.kind == "turn", tasks.c.agent == agent)
     return [Task.from_row(row) for row in await tx.execute(select(tasks).where(*where).order_by(tasks.c.seq))]
+
+
+async def held_costs(tx: AsyncConnection) -> dict[str, tuple[int, float, float | None]]:
+    """By agent how many such words wait, and what they are projected to cost together, in weighted tokens and in US
+    dollars; None: of some no price is known."""
+    asked = (
+        tasks.c.agent,
+        func.count(),
+        func.sum(tasks.c.projected_tokens),
+        func.sum(tasks.c.projected_usd),
+        func.count(tasks.c.projected_usd),
+    )
+    where = (tasks.c.state == "queued", tasks.c.kind == "turn", tasks.c.agent.is_not(None))
+    rows = await tx.execute(select(*asked).where(*where).group_by(tasks.c.agent))
+    return {
+        name: (count, float(tokens or 0.0), float(usd) if usd is not None and priced == count else None)
+        for name, count, tokens, usd, priced in rows
+    }
 
 
 async def held_back(tx: AsyncConnection, agent: str | None = None) -> dict[str, tuple[int, float | None]]:

@@ -59,6 +59,7 @@ QUESTIONS: dict[str, Callable[[AsyncConnection], Awaitable[object]]] = {
     "tasks under way": tasks.live,
     "tasks that are not counted yet": partial(tasks.unsettled, since=AT),
     "words that wait for an agent": partial(tasks.held_turns, agent="coder0"),
+    "what words that wait cost": tasks.held_costs,
     "whether it went on": partial(continuations.went_on, agent="coder0", since=AT),
 }
 
