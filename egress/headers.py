@@ -63,6 +63,12 @@ _NOT_BACK: Final = frozenset(
 _OAUTH: Final = "sk-ant-oat"
 
 
+def goes_as_key(provider: Provider, credential: str) -> bool:
+    """Whether a provider that tells them apart is given it as an API key, and answers as to one: without the windows
+    of a subscription."""
+    return provider == "anthropic" and not credential.startswith(_OAUTH)
+
+
 def outgoing(
     came: Iterable[tuple[str, str]],
     *,
@@ -98,7 +104,7 @@ def outgoing(
         headers.add(name, value)
     headers["Accept-Encoding"] = "identity"
     if credential is not None and not own:
-        if provider == "anthropic" and not credential.startswith(_OAUTH):
+        if goes_as_key(provider, credential):
             headers["x-api-key"] = credential
         else:
             headers["Authorization"] = f"Bearer {credential}"

@@ -39,6 +39,7 @@ def examine(
         *hosting.examine(checked, paths, which),
         *installation.configuration(checked, paths),
         *installation.secrets(checked, environ),
+        *installation.subscriptions(checked, environ),
         installation.register(checked, paths, environ),
         installation.sockets(paths),
         installation.disk(paths),

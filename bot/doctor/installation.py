@@ -19,6 +19,7 @@ from bot.errors import UserError
 from bot.lock import holder
 from bot.outlet import process, stop
 from bot.registers import password
+from egress.headers import goes_as_key
 from register import address, migrations
 from register.errors import RegisterError
 from register.exposure import exposed
@@ -55,7 +56,7 @@ def configuration(checked: Check, paths: Paths) -> Iterator[Finding]:
         agents = len(checked.roster.agents) if checked.roster else 0
         yield Finding(name="configuration", state="ok", found=f"valid, agents in the roster: {agents}")
     for warning in checked.warnings:
-        yield Finding(name="configuration", state="wrong", found="open to others", costs=warning)
+        yield Finding(name="configuration", state="wrong", found="valid, with a warning", costs=warning)
     for name, reason in (checked.settings.broken if checked.settings else {}).items():
         yield Finding(name=f"connector {name}", state="wrong", found="cannot be used", costs=reason)
 
@@ -77,6 +78,27 @@ def secrets(checked: Check, environ: Mapping[str, str]) -> Iterator[Finding]:
             yield Finding(name=place, state="wrong", found=str(error), costs="Whoever needs it cannot log in.")
         else:
             yield Finding(name=place, state="ok", found=f"{reference} holds a secret")
+
+
+def subscriptions(checked: Check, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Accounts that are to be subscriptions, and whose credential is an API key."""
+    for name, account in (checked.settings.accounts if checked.settings else {}).items():
+        # A keyring may have somebody asked.
+        if account.kind != "subscription" or account.credential is None or account.credential.scheme == "keyring":
+            continue
+        try:
+            credential = account.credential.resolve(environ)
+        except Unresolved:
+            continue
+        if goes_as_key(account.provider, credential):
+            yield Finding(
+                name=f"accounts.{name}",
+                state="wrong",
+                found=f"kind: subscription, and {account.credential} holds an API key",
+                costs="The provider answers as to an API key: no windows of a subscription are told, so one task runs "
+                "at a time.",
+                way="Put the token of the subscription there, which begins with sk-ant-oat, or write kind: api_key.",
+            )
 
 
 def references(checked: Check) -> list[tuple[str, Reference]]:

@@ -154,11 +154,14 @@ def init(yes: bool, wanted: Sequence[str], chat: str | None, **given: Any) -> in
 def config_check() -> int:
     """Read muster.yaml and roster.yaml, and say what is wrong with them."""
     from bot.config import check
+    from bot.doctor.installation import subscriptions
     from fleet.problems import lines_of
 
     found = check(_paths())
     for warning in found.warnings:
         click.echo(f"warning: {warning}", err=True)
+    for each in subscriptions(found, os.environ):
+        click.echo(f"warning: muster.yaml: {each.name}: {each.found}. {each.costs} {each.way}", err=True)
     for line in lines_of(found.problems):
         click.echo(line, err=True)
     for problem in found.roster.not_in_effect if found.roster is not None else ():

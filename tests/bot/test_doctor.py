@@ -335,3 +335,15 @@ def test_the_command_prints_for_people_and_for_programs(paths: Paths) -> None:
     assert people.returncode == programs.returncode == 0
     assert "Muster can run here." in people.stdout.decode()
     assert {"name", "state", "found", "costs", "way"} == set(json.loads(programs.stdout)[0])
+
+
+def test_a_subscription_with_an_api_key_is_told_before_its_windows_are_missed(paths: Paths) -> None:
+    account = "{provider: anthropic, kind: subscription, credential: 'env:KEY'}"
+    paths.muster_yaml.write_text(f"accounts:\n  main: {account}\n")
+    checked = config.check(paths)
+    (finding,) = installation.subscriptions(checked, {"KEY": "sk-ant-api03-not-a-real-one"})
+    assert (finding.name, finding.state) == ("accounts.main", "wrong")
+    assert "no windows of a subscription are told" in (finding.costs or "")
+    assert "not-a-real-one" not in str(finding)
+    assert list(installation.subscriptions(checked, {"KEY": "sk-ant-oat01-not-a-real-one"})) == []
+    assert list(installation.subscriptions(checked, {})) == [], "that it is not set is said of the secret"
