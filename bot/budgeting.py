@@ -96,6 +96,7 @@ async def set_budget(
     beside = await _beside(services, row)
     await ctx.commit("set", lambda tx: budgets.put(tx, row))
     note = await _pushed(services)
+    note = await _passed(services, row) + note
     set_ = held_of(row)
     zone = services.settings.timezone
     anew = "" if resets is None else f" It begins anew at {moments.shown(resets, zone, now)} ({zone.key}), as you say."
@@ -178,6 +179,31 @@ async def _reset(services: Services, scope: str, unit: str, window: str, text: s
             f"{moments.shown(at, zone, now)} is more than a year away, and no window is that long. Nothing was set."
         )
     return at
+
+
+async def _passed(services: Services, row: BudgetRow) -> str:
+    """What is to be said of a limit that was used up before it was set."""
+    used = 0.0
+    if row.unit == "share":
+        snapshot = None if services.pace is None else await services.pace.snapshot()
+        key = f"{row.scope}/share/account:{row.of}/{row.window}"
+        standing = None if snapshot is None else snapshot.standings.get(key)
+        used = 0.0 if standing is None else standing.window.known_use or 0.0
+    elif services.outlet is not None and (standings := await services.outlet.standing()) is not None:
+        kind, scope = addressed(row.scope)
+        of = (kind, scope, row.unit, row.window or None)
+        used = max(
+            (
+                each["used"]
+                for each in standings["limits"]
+                if (each["kind"], each["scope"], each["unit"], each["window"] or None) == of and not each.get("account")
+            ),
+            default=0.0,
+        )
+    if used < row.amount:
+        return ""
+    verb = "are" if row.unit == "tokens" else "is"
+    return f" ⚠️ It is passed already: {amounts.amount(used, row.unit)} {verb} used."
 
 
 async def _beside(services: Services, row: BudgetRow) -> str:

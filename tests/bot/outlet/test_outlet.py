@@ -135,6 +135,17 @@ async def test_a_limit_that_is_used_up_is_told_once_and_opened_by_a_higher_one(h
         assert "🟢 cutoff" in await home.ask("!budget")
 
 
+async def test_a_limit_that_is_passed_as_it_is_set_is_told_so(home: House) -> None:
+    async with home.open():
+        thread = await home.launch("coder0")
+        home.say("hello", thread)
+        await home.heard(thread, "hello")
+        await spent(home, 1)
+        assert "passed already" not in await home.ask("!budget set host 5M --window day")
+        said = await home.ask("!budget set host 1 --window day")
+        assert re.search(r"It is passed already: [\d.,]+k? tokens are used\.", said), said
+
+
 async def test_what_is_held_for_a_request_under_way_is_not_used_up(home: House) -> None:
     async with home.open():
         thread = await home.launch("coder0")
