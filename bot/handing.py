@@ -16,7 +16,7 @@ from bot.commands.lines import written
 from bot.commands.runs import Request
 from bot.commands.table import OPERATOR
 from bot.errors import UserError
-from bot.session_start import Work, start_for, told
+from bot.session_start import Work, start_for, told, tried_in_words
 from bot.tasking import IN_LINE
 from budget.dispatch import TURN, Agent, Wait
 from budget.ladder import Downgrade, Queue, Refuse
@@ -223,7 +223,9 @@ class Handing:
         step = opened.step
         if isinstance(step, Queue | Refuse):
             at = step.at if isinstance(step, Queue) else None
-            return Wait(task=task.id, why="pace", text=step.why, look_at=at, cost=opened.cost)
+            why = f"{step.why}{tried_in_words(step)}"
+            leave = () if opened.held is None else opened.held.leave
+            return Wait(task=task.id, why="pace", text=why, look_at=at, cost=opened.cost, leave=leave)
         arguments: dict[str, object] = {"name": agent}
         if isinstance(step, Downgrade):
             arguments |= {"runtime": step.rung.runtime, "model": step.rung.model}

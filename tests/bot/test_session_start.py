@@ -234,6 +234,14 @@ async def test_where_no_rung_has_room_a_session_starts_all_the_same_and_says_whe
         assert (await home.row()).model == "opus"
 
 
+async def test_a_task_whose_agent_finds_no_rung_with_room_says_that_they_were_tried(tmp_path: Path) -> None:
+    roster = "version: 1\npreset: minimal\nagents: [{name: coder0, role: coder, model: opus}]\n"
+    async with house(tmp_path, settings=LADDER, roster=roster) as home, home.open():
+        paced(home).put("account:sim/7d", 1.0)
+        answer = await home.ask("!task add 'mend it' --agent coder0")
+        assert "Of the ladder neither `sim:sonnet` nor `sim:tiny` has room." in answer
+
+
 async def test_what_makes_room_for_a_session_as_it_was_wanted_is_a_whole_command(tmp_path: Path) -> None:
     async with house(tmp_path, settings=LADDER) as home, home.open():
         pace = paced(home)
