@@ -264,9 +264,8 @@ def _waits(
 
 def _asked(standing: Standing, ask: Ask, now: float) -> float:
     """What would have to be authorized: the line is drawn anew then, from what is used if that is beyond it."""
-    line = redrawn(standing.window, standing.line, now, ask.policy, cause="authorization")
-    least = LEAST * standing.window.known_limit
-    return max(short(standing if line is None else replace(standing, line=line), ask, now), least)
+    then = settled(standing, now, ask.policy, cause="authorization") or standing
+    return max(short(then, ask, now), LEAST * standing.window.known_limit)
 
 
 def _leave(waits: Sequence[Waits]) -> tuple[Leave, ...]:

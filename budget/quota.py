@@ -121,7 +121,8 @@ def read(
         reset_by_user: when it resets, as a person said.
         length_s: of the window, where no observation says it.
     """
-    past = ordered((row for row in history if row.seen_at <= now + JITTER_S), _READ)
+    # Times before 1970 are none that a clock here told.
+    past = ordered((row for row in history if 0 <= row.seen_at <= now + JITTER_S), _READ)
     # However many were made in what is the future now, they do not take the place of the others.
     events = [skewed(row) for row in ordered((row for row in history if row.seen_at > now + JITTER_S), _READ)]
     parts, found = segments(past)

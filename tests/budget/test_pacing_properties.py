@@ -11,9 +11,10 @@ from typing import Any, get_args
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from budget.lines import JITTER_S
 from budget.pacing import (
     Admitted,
     Authorization,
@@ -112,7 +113,11 @@ def test_more_urgent_work_is_never_allowed_less(now_at: Standing, now: float, po
 
 @given(standings(), CLOCK, POLICIES)
 def test_what_is_drawn_anew_twice_at_once_stays_as_it_is(now_at: Standing, now: float, policy: Policy) -> None:
+    # A clock that was set back draws lines anew by itself, and no window is shorter than clocks differ.
+    assume(now_at.line.drawn_at <= now)
+    assume(now_at.window.length is None or now_at.window.length > 2 * JITTER_S)
     line = redrawn(now_at.window, now_at.line, now, policy) or now_at.line
+    assume(line.drawn_at <= now)
     assert redrawn(now_at.window, line, now, policy) is None
     fresh = tuple(replace(leave, drawn=0.0) for leave in now_at.authorizations)
     now_at = replace(now_at, line=line, authorizations=fresh)
@@ -228,9 +233,12 @@ def test_a_decision_that_was_written_down_is_made_again(case: dict[str, Any]) ->
 def test_whoever_authorizes_what_is_named_has_it_begin(
     found: list[Standing], cost: Cost, now: float, policy: Policy, urgency: Any
 ) -> None:
+    # Nobody can set a limit of nothing.
+    assume(all(each.window.known_limit > 0 for each in found))
     for number, each in enumerate(found):
         key = str(number)
         found[number] = replace(each, window=replace(each.window, key=key), line=replace(each.line, window=key))
+    found = [settled(each, now, policy) or each for each in found]
     waits = decide(found, cost, urgency, now, policy)
     if not isinstance(waits, Waits) or not waits.leave:
         return
@@ -238,10 +246,10 @@ def test_whoever_authorizes_what_is_named_has_it_begin(
         Authorization(id=f"n{at}", scope=one.scope, unit=one.unit, amount=one.amount, granted_at=now, until=now + 3600)
         for at, one in enumerate(waits.leave)
     ]
+    # Lines are drawn anew before something is authorized.
+    drawn_anew = [settled(each, now, policy, cause="authorization") or each for each in found]
     after = [
         replace(each, authorizations=[*each.authorizations, *(one for one in given_ if one.scope == each.window.scope)])
-        for each in found
+        for each in drawn_anew
     ]
-    # Lines are drawn anew when something is authorized.
-    after = [settled(each, now, policy) or each for each in after]
     assert isinstance(decide(after, cost, urgency, now, policy), Admitted)
