@@ -171,10 +171,13 @@ class ServerAccess:
         return away(self.place, f"no answer within {waited:g} s" if isinstance(error, TimeoutError) else _words(error))
 
     async def _enter(self, connection: Any) -> None:
-        if not await connection.fetchval(_ENTER, _OPEN):
-            raise RegisterError(
-                f"The register {self.place} is being copied (`muster register copy`). Try again when that is done."
-            )
+        deadline = asyncio.get_running_loop().time() + _ALONE_LIMIT
+        while not await connection.fetchval(_ENTER, _OPEN):
+            if asyncio.get_running_loop().time() > deadline:
+                raise RegisterError(
+                    f"The register {self.place} is being copied (`muster register copy`). Try again when that is done."
+                )
+            await asyncio.sleep(0.05)  # for one who was alone there and was just killed
 
     async def _enter_alone(self, connection: Any) -> None:
         deadline = asyncio.get_running_loop().time() + _ALONE_LIMIT
