@@ -79,6 +79,12 @@ async def add_step(tx: AsyncConnection, run_id: str, name: str, result: Any, at:
     return await insert_once(tx, command_steps, command_id=run_id, step=name, result=result, at=at)
 
 
+async def with_step(tx: AsyncConnection, name: str) -> str | None:
+    """The run that has done a step of this name, where only one can."""
+    found: str | None = await tx.scalar(select(command_steps.c.command_id).where(command_steps.c.step == name))
+    return found
+
+
 async def forget(tx: AsyncConnection, before: float) -> int:
     """Delete runs that ended before `before`, with their steps; says how many runs went."""
     old = select(command_runs.c.id).where(command_runs.c.state.in_(ENDED), command_runs.c.ended_at < before)

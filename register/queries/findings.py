@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: A job that fails, and one that failed and is well again (scheduler.faults).
 JOB_FAILS, JOB_WELL = JOB_KINDS = ("job", "job_well")
+#: A chat system that is out of reach; its `cause` is the connector's name (bot.outages).
+CONNECTOR = "connector"
 
 #: Keys in one statement; databases take a bounded number of parameters.
 _AT_ONCE = 500
@@ -46,14 +48,23 @@ class FindingRow:
 
 async def every(tx: AsyncConnection) -> list[FindingRow]:
     """Everything that stands about agents and the fleet, oldest first."""
-    query = select(findings).where(findings.c.kind.not_in(JOB_KINDS))
+    query = select(findings).where(findings.c.kind.not_in((*JOB_KINDS, CONNECTOR)))
     rows = await tx.execute(query.order_by(findings.c.found_at, findings.c.key))
     return [FindingRow.from_row(row) for row in rows]
 
 
 async def of_jobs(tx: AsyncConnection) -> list[FindingRow]:
     """What stands about jobs, oldest first."""
-    query = select(findings).where(findings.c.kind.in_(JOB_KINDS))
+    return await _of_kinds(tx, JOB_KINDS)
+
+
+async def of_connectors(tx: AsyncConnection) -> list[FindingRow]:
+    """Which connectors were told to be out of reach, oldest first."""
+    return await _of_kinds(tx, (CONNECTOR,))
+
+
+async def _of_kinds(tx: AsyncConnection, kinds: Sequence[str]) -> list[FindingRow]:
+    query = select(findings).where(findings.c.kind.in_(kinds))
     rows = await tx.execute(query.order_by(findings.c.found_at, findings.c.key))
     return [FindingRow.from_row(row) for row in rows]
 

@@ -55,6 +55,8 @@ class Task:
     conversation: str | None = None
     event_id: str | None = None
     answer_in: str | None = None
+    #: The outbox key of the message that opens its thread; None: it has none.
+    thread_key: str | None = None
     #: queued, dispatched, running, waiting, done, failed or cancelled
     state: str = "queued"
     why: str | None = None
@@ -308,6 +310,13 @@ async def unsettled(tx: AsyncConnection, *, since: float, limit: int = 500) -> l
     over, order = tasks.c.state.concat("").in_(ENDED), tasks.c.seq + 0
     where = (over, tasks.c.ended_at >= since, tasks.c.actual_tokens.is_(None), tasks.c.attempt > 0)
     found = select(tasks).where(*where).order_by(order).limit(limit)
+    return [Task.from_row(row) for row in await tx.execute(found)]
+
+
+async def with_threads(tx: AsyncConnection, *, since: float, limit: int = 500) -> list[Task]:
+    """Tasks that have threads: those that are not over, and those that ended since then; the newest of very many."""
+    shown = or_(tasks.c.state.in_(OPEN), and_(tasks.c.state.in_(ENDED), tasks.c.ended_at >= since))
+    found = select(tasks).where(shown, tasks.c.thread_key.is_not(None)).order_by(tasks.c.seq.desc()).limit(limit)
     return [Task.from_row(row) for row in await tx.execute(found)]
 
 

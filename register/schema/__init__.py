@@ -4,7 +4,7 @@ Every row carries `tenant_id` and `host`; `register.store` stamps both on insert
 carry an id derived from that message, so that doing the work again after a crash writes the same rows once.
 """
 
-from register.schema.chat import cursors, inbox, outbox, strangers
+from register.schema.chat import cursors, inbox, outbox, strangers, thread_owners, titles
 from register.schema.commands import audit, command_runs, command_steps, operators
 from register.schema.dispatch import fair_shares, task_events, tasks
 from register.schema.fleet import (
@@ -64,5 +64,7 @@ __all__ = [
     "strangers",
     "task_events",
     "tasks",
+    "thread_owners",
+    "titles",
     "tool_calls",
 ]

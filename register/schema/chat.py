@@ -1,6 +1,6 @@
 """What came in from chat, what goes out to it, and strangers who wrote."""
 
-from sqlalchemy import JSON, Column, Float, Index, Integer
+from sqlalchemy import JSON, Boolean, Column, Float, Index, Integer
 
 from register.schema.tables import Counter, table
 from register.text import String, Text
@@ -56,6 +56,23 @@ outbox = table(
 )
 Index("ix_outbox_state", outbox.c.state, outbox.c.connector, outbox.c.seq)
 Index("ix_outbox_event", outbox.c.connector, outbox.c.event_id)
+
+#: What the threads are called that we name, by the outbox key of the message that opens each.
+titles = table(
+    "titles",
+    Column("thread", String, primary_key=True),
+    Column("title", Text, nullable=False),
+    Column("archived", Boolean, nullable=False),
+    Column("changes", Integer, nullable=False),  # how often it was renamed
+)
+
+#: Whose the threads are that we open, by the outbox key of the message that opens each.
+thread_owners = table(
+    "thread_owners",
+    Column("thread", String, primary_key=True),
+    Column("kind", String, nullable=False),  # agent | task
+    Column("owner", String, nullable=False),  # the agent's name, the task's id
+)
 
 #: People who are no operators and have written: one row each, bounded in number, so that strangers cannot fill a disk.
 strangers = table(

@@ -26,6 +26,7 @@ tasks = table(
     Column("conversation", String),
     Column("event_id", String),
     Column("answer_in", String),
+    Column("thread_key", String),  # the outbox key of the message that opens its thread; null: it has none
     Column("state", String, nullable=False),
     # queued | dispatched | running | waiting | done | failed | cancelled
     Column("why", String),  # of a queued one: pace | limit | unknown | price | fairness | concurrency | nobody | ...
