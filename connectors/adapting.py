@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from connectors.messages import File, Message, OpenThread, React, Replace
+from connectors.messages import File, Message, OpenThread, React, Replace, Retitle
 
 if TYPE_CHECKING:
     from connectors.messages import Capabilities, OutboundContent
@@ -15,11 +16,21 @@ def adapt(content: OutboundContent, capabilities: Capabilities) -> OutboundConte
     match content:
         case React() if not capabilities.reactions:
             return None
+        case Retitle() if not (capabilities.titles and capabilities.threads):
+            return None
         case Replace(final=final, message=message) if not capabilities.edits:
-            return message if final else None
+            return _fitting(message, capabilities) if final else None
         case OpenThread(message=message) if not capabilities.threads:
-            return message
+            return _fitting(message, capabilities)
         case File(caption=caption) if not capabilities.files:
             return Message(text=caption)
+        case Message():
+            return _fitting(content, capabilities)
+        case OpenThread(message=message) | Replace(message=message):
+            return replace(content, message=_fitting(message, capabilities))
         case _:
             return content
+
+
+def _fitting(message: Message, capabilities: Capabilities) -> Message:
+    return replace(message, buttons=()) if message.buttons and not capabilities.buttons else message

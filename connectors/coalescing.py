@@ -2,7 +2,7 @@
 
 - Of the changes of one message only the newest is kept; that of a message which was never tried is merged into it.
 - Changes that show progress are at least `PROGRESS_GAP` apart.
-- Of receipts on one message only the newest is needed.
+- Of receipts on one message only the newest is needed, and so it is with a thread's names.
 """
 
 from __future__ import annotations

@@ -11,31 +11,47 @@ from typing import Any, TypeVar
 
 from connectors.messages import (
     Attachment,
+    Button,
+    ButtonStyle,
     Edit,
     Emphasis,
     File,
+    Inbound,
     InboundBody,
     Message,
     OpenThread,
     OutboundContent,
     React,
     Reaction,
+    Reading,
     Redaction,
+    Remark,
     Replace,
+    Retitle,
     Text,
 )
 from register.errors import MusterError
 from register.text import storable
 
-_INBOUND: dict[str, type[InboundBody]] = {"text": Text, "reaction": Reaction, "redaction": Redaction, "edit": Edit}
+_INBOUND: dict[str, type[InboundBody]] = {
+    "text": Text,
+    "reaction": Reaction,
+    "redaction": Redaction,
+    "edit": Edit,
+    "remark": Remark,
+}
 _OUTBOUND: dict[str, type[OutboundContent]] = {
     "message": Message,
     "open_thread": OpenThread,
     "replace": Replace,
     "react": React,
     "file": File,
+    "retitle": Retitle,
 }
 _NAMES = {kind: name for name, kind in (*_INBOUND.items(), *_OUTBOUND.items())}
+
+#: The key of the author's groups; no body has a field of this name.
+_GROUPS = "groups"
 
 _T = TypeVar("_T")
 
@@ -49,6 +65,18 @@ def encode(value: InboundBody | OutboundContent) -> dict[str, Any]:
     return {"type": _NAMES[type(value)], **_clean(asdict(value))}
 
 
+def encode_inbound(event: Inbound) -> dict[str, Any]:
+    """The body of an inbound event, and beside it the groups of its author."""
+    groups = {_GROUPS: _clean(event.groups)} if event.groups else {}
+    return {**encode(event.body), **groups}
+
+
+def decode_groups(stored: Any) -> tuple[str, ...]:
+    """The groups of an event's author; of what an earlier version of Muster stored, none."""
+    found = stored.get(_GROUPS) if isinstance(stored, dict) else None
+    return tuple(str(each) for each in found) if isinstance(found, list) else ()
+
+
 def decode_inbound(stored: Any) -> InboundBody:
     """The body of an inbound event.
 
@@ -59,6 +87,7 @@ def decode_inbound(stored: Any) -> InboundBody:
     values = dict(stored)
     if kind is Text:
         values["attachments"] = tuple(_make(Attachment, item) for item in stored.get("attachments", ()))
+        values["reading"] = Reading(stored.get("reading", Reading.PLAIN))
     return _make(kind, values)
 
 
@@ -80,7 +109,17 @@ def decode_outbound(stored: Any) -> OutboundContent:
 def _message(stored: Any) -> Message:
     if not isinstance(stored, dict):
         raise CodecError(f"a stored message is {type(stored).__name__}, not an object.")
-    return _make(Message, {**stored, "emphasis": Emphasis(stored.get("emphasis", Emphasis.NOTICE))})
+    buttons = tuple(_button(item) for item in stored.get("buttons", ()))
+    emphasis = Emphasis(stored.get("emphasis", Emphasis.NOTICE))
+    return _make(Message, {**stored, "emphasis": emphasis, "buttons": buttons})
+
+
+def _button(stored: Any) -> Button:
+    if not isinstance(stored, dict):
+        raise CodecError(f"a stored button is {type(stored).__name__}, not an object.")
+    known = {style.value for style in ButtonStyle}
+    style = stored.get("style")
+    return _make(Button, {**stored, "style": ButtonStyle(style) if style in known else ButtonStyle.PLAIN})
 
 
 def _kind(stored: Any, known: dict[str, type[_T]]) -> type[_T]:

@@ -12,7 +12,9 @@ retries no send; `connectors.delivery` does both for all of them. Its life:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from register.errors import MusterError
 
@@ -118,3 +120,66 @@ class Connector(Protocol):
 
     async def health(self) -> Health:
         """What is known of the connection, at once, without asking the chat system."""
+
+
+# --- what only some connectors have ------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class NamesRooms(Protocol):
+    """A connector whose rooms can be written in more than one way in the settings."""
+
+    def room_of(self, name: str) -> str | None:
+        """The conversation that a room is which is written so; None while that is not known."""
+
+
+class Standing(StrEnum):
+    """How a person's device stands."""
+
+    SEEN = "seen"
+    """Its keys are those that it had when it was first seen; nobody has said anything of it."""
+    TRUSTED = "trusted"
+    """An admin has said that it is who it says."""
+    BLOCKED = "blocked"
+    """It is given no keys, and what is written on it does not count."""
+    CHANGED = "changed"
+    """Another device has come under its name: neither counts until an admin says which."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Device:
+    """A device of somebody in an encrypted conversation."""
+
+    user: str
+    """The person, as the connector names people."""
+    id: str
+    name: str
+    """What its owner calls it; anybody can write anything here."""
+    fingerprint: str
+    """The public key by which it is told from others: what people compare."""
+    standing: Standing
+    reads: bool
+    """Whether it is given the keys of what Muster says."""
+
+
+class UnknownDevice(MusterError):
+    """No device is called so, or several are."""
+
+
+@runtime_checkable
+class DeviceKeeper(Protocol):
+    """A connector whose conversations can be encrypted."""
+
+    async def devices(self) -> tuple[Device, ...]:
+        """The devices of everybody it shares an encrypted conversation with; none where it encrypts nothing."""
+
+    async def judge(self, device: str, standing: Standing) -> Device:
+        """Say how a device stands from now on; `SEEN` forgets it, so that the next keys under its name are pinned.
+
+        Args:
+            device: its id, or ``PERSON/ID`` where several people have one that is called so.
+            standing: not `CHANGED`, which nobody says.
+
+        Raises:
+            UnknownDevice: there is none, or more than one.
+        """

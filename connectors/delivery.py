@@ -14,7 +14,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from connectors import inbox
+from connectors import inbox, outbox
 from connectors.delivery_settings import DeliverySettings
 from connectors.persistence import persist
 from connectors.receiving import Receiver
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Delivery", "DeliverySettings"]
 
+ABANDON = declare("outbox.abandon")
 ACCEPT = declare("inbox.accept")
 
 
@@ -120,6 +121,26 @@ class Delivery:
         """Every connector's health by name, also of those that could not be made."""
         found = await asyncio.gather(*(supervisor.health() for supervisor in self._supervisors.values()))
         return {**self._broken, **dict(zip(self._supervisors, found, strict=True))}
+
+    async def abandon(self) -> int:
+        """Give up what waited too long for connectors that are not run, because they are not configured any more or
+        cannot be made: nobody else does. Says how many rows that were.
+
+        Raises:
+            RegisterError: the register cannot be used.
+        """
+        before, total = self._clock() - self._settings.give_up_after, 0
+        async with self._store.read() as tx:
+            names = [name for name in await outbox.waiting(tx) if name not in self._supervisors]
+        for name in names:
+            why = "cannot be used" if name in self._broken else "is not configured"
+            while True:
+                async with self._store.write(ABANDON) as tx:
+                    count = await outbox.abandon(tx, name, before, f"the connector {name} {why}")
+                total += count
+                if count == 0:
+                    break
+        return total
 
     async def idle(self) -> None:
         """Wait until every event was dealt with, and nothing is left that could be sent just now."""

@@ -50,6 +50,7 @@ class Arrival:
                 sender=row.sender,
                 sent_at=row.sent_at,
                 body=codec.decode_inbound(row.body),
+                groups=codec.decode_groups(row.body),
             ),
             received_at=row.received_at,
         )
@@ -67,7 +68,7 @@ async def accept(tx: AsyncConnection, connector: str, batch: Batch, now: float) 
                 "parent": event.parent,
                 "sender": event.sender,
                 "sent_at": _moment(event.sent_at, now),
-                "body": codec.encode(event.body),
+                "body": codec.encode_inbound(event),
                 "received_at": now,
                 "state": "new",
             }

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 _LONGEST_ASKED: Final = 3600.0
 """Seconds; a chat system that asks for more is asked again."""
+_AFTER_ASKED: Final = 0.1
+_LONGEST_AFTER_ASKED: Final = 5.0
+"""Seconds between attempts of which a chat system says each time that the next may come sooner."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,8 +83,11 @@ class Lane:
         jitter: from 0 up to 1.
         """
         self.failures += 1
-        pause = min(backoff.longest, backoff.first * 2.0 ** min(self.failures - 1, 30))
-        self.not_before = now + max(pause * (0.75 + 0.5 * jitter), min(after or 0.0, _LONGEST_ASKED))
+        first, longest = (backoff.first, backoff.longest) if after is None else (_AFTER_ASKED, _LONGEST_AFTER_ASKED)
+        pause = min(longest, first * 2.0 ** min(self.failures - 1, 30))
+        asked = 0.0 if after is None else min(after, _LONGEST_ASKED)
+        # Who was told when comes then, the first time; told again and again, it comes a little later each time.
+        self.not_before = now + max(pause * (0.75 + 0.5 * jitter) if after is None or self.failures > 1 else 0.0, asked)
         return self.not_before
 
     def recovered(self) -> None:

@@ -18,7 +18,7 @@ from connectors.adapting import adapt
 from connectors.choice import Attempt, Choice
 from connectors.coalescing import ProgressGaps, is_change, is_receipt, last_word, merged
 from connectors.lane import Backoff, Lane
-from connectors.messages import File, Priority, Replace
+from connectors.messages import File, Priority, Replace, Retitle
 from connectors.outbox import Standing
 from connectors.standings import Standings, referred_to
 
@@ -61,6 +61,8 @@ class Lanes:
         self._gaps = ProgressGaps()
         #: Lanes that failed since anything was taken.
         self._failing: set[str] = set()
+        #: For each lane: those of threads' names that wait until nothing is left in it.
+        self._behind: dict[str, set[str]] = {}
         self._notes = Choice()
         self._closing: set[str] = set()
         self._versions = itertools.count(1)
@@ -193,7 +195,8 @@ class Lanes:
             self.pace.refused(now, after)
             self._settle(now)
             return self.pace.paused_until
-        self._failing.add(lane.name)
+        if after is None:  # where the chat system said when, being back is no reason to ask it sooner
+            self._failing.add(lane.name)
         until = lane.failed(now, after, backoff=self._backoff, jitter=self._rng())
         self._settle(now)
         return until
@@ -282,6 +285,11 @@ class Lanes:
         lane.substitute(rewritten)
         self._notes.rewritten.append(rewritten)
         self._supersede(row, f"{target.key} says it from the beginning")
+        if content.final and (marks := self._lanes.get(f"marks {target.key}")) is not None:
+            # They were the answers to what is no longer asked.
+            for mark in [each for each in marks.waiting() if each.seq < row.seq]:
+                self._supersede(mark, f"{row.key} has the last word")
+                self._drop(marks, mark)
         self._queue(lane)
         return True
 
@@ -321,10 +329,17 @@ class Lanes:
                 # The thread has opened: what waited for it joins what is said there.
                 self._drop(lane, row)
                 self._enter(row)
+            elif isinstance(row.outbound.content, Retitle) and len(lane.rows) > 1:
+                self._supersede(row, f"{lane.rows[1].key} is newer")
+                self._drop(lane, row)
+            elif (busy := self._standings.still_said(row, self._lanes.values())) is not None:
+                self._behind.setdefault(busy, set()).add(lane.name)
+                return
             else:
                 self._line_up(lane, row, now)
                 return
         del self._lanes[lane.name]
+        self._look_at(self._behind.pop(lane.name, ()))
 
     def _line_up(self, lane: Lane, row: Row, now: float) -> None:
         when = max(lane.not_before, self._gaps.earliest(row))
@@ -371,7 +386,7 @@ class Lanes:
 
     def _let_go(self, lane: Lane, row: Row, reason: str, *, progress: str) -> None:
         """It will not be said: a dead letter, or, of mere progress, needless (for the reason `progress`)."""
-        needless = row.outbound.priority is Priority.PROGRESS
+        needless = row.outbound.priority is Priority.PROGRESS or isinstance(row.outbound.content, Retitle)
         if needless:
             self._supersede(row, progress)
         else:

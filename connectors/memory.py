@@ -35,7 +35,9 @@ from connectors.messages import (
     React,
     Reaction,
     Redaction,
+    Remark,
     Replace,
+    Retitle,
     Sent,
     Text,
 )
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
     from connectors.contract import Sink
     from connectors.messages import InboundBody, OutboundContent
 
-#: Memory's default: everything, and keys are remembered for a day, as Synapse does.
+#: Memory's default: everything but buttons and titles, and keys are remembered for a day, as Synapse does.
 ALL_CAPABILITIES = Capabilities(
     threads=True, edits=True, reactions=True, taps=True, files=True, typing=True, html=True, remembers_keys=86_400.0
 )
@@ -89,6 +91,8 @@ class Said:
                 return caption
             case React(key=key):
                 return key
+            case Retitle(title=title):
+                return title
 
 
 class MemoryServer:
@@ -107,6 +111,8 @@ class MemoryServer:
         self.typing_in: set[str] = set()
         self.down = False
         """While True, nothing gets through in either direction."""
+        self.groups: dict[str, tuple[str, ...]] = {}
+        """What people belong to."""
         self._log: list[Inbound] = []
         self._known: dict[tuple[str, str], Sent] = {}
         self._script: deque[Exception | None] = deque()
@@ -115,6 +121,8 @@ class MemoryServer:
         self._limit: tuple[float, float] | None = None
         self._level = 0.0
         self._level_at = 0.0
+        self.titles: dict[str, Retitle] = {}
+        """What the threads are called that were renamed."""
         self._parents: dict[str, str] = {}
         self._files: dict[str, bytes] = {}
         self._count = 0
@@ -140,6 +148,10 @@ class MemoryServer:
         """A person reacts to an event. Returns the event id."""
         return self._happen(Reaction(target=target, key=key), sender, conversation, None)
 
+    def press(self, target: str, key: str, *, sender: str = "@ana", conversation: str = "room") -> str:
+        """A person presses a button under a message of the bot. Returns the event id."""
+        return self._happen(Reaction(target=target, key=key, pressed=True), sender, conversation, None)
+
     def redact(self, target: str, *, sender: str = "@ana", conversation: str = "room") -> str:
         """A person takes a message back. Returns the event id."""
         return self._happen(Redaction(target=target), sender, conversation, None)
@@ -147,6 +159,10 @@ class MemoryServer:
     def edit(self, target: str, text: str, *, sender: str = "@ana", conversation: str = "room") -> str:
         """A person changes a message. Returns the event id."""
         return self._happen(Edit(target=target, text=text), sender, conversation, None)
+
+    def remark(self, text: str, *, sender: str = "@ana", conversation: str = "room") -> str:
+        """The connector itself has something to say. Returns the event id."""
+        return self._happen(Remark(text=text), sender, conversation, None)
 
     def upload(self, content: bytes, *, name: str, media_type: str) -> Attachment:
         """A file to go with a post."""
@@ -292,6 +308,7 @@ class MemoryServer:
                 sender=sender,
                 sent_at=self.clock(),
                 body=body,
+                groups=self.groups.get(sender, ()),
             )
         )
         self._notify()
@@ -305,6 +322,8 @@ class MemoryServer:
             if changed is None:
                 raise Refused(f"there is no message {target} to be changed")
             changed.changes.append(Change(key=outbound.key, event_id=event_id, message=content.message))
+        elif isinstance(content, Retitle):
+            self.titles[conversation] = content
         else:
             self.said.append(
                 Said(event_id=event_id, key=outbound.key, conversation=conversation, content=content, target=target)

@@ -25,6 +25,17 @@ class Attachment:
     """Bytes, as the sender claims; None when it was not said."""
 
 
+class Reading(StrEnum):
+    """How words are to be taken."""
+
+    PLAIN = "plain"
+    """As people write: a command where they are marked as one, else words for an agent."""
+    COMMAND = "command"
+    """As a command's line without its mark, whatever is in it: it was chosen from a menu of commands."""
+    TALK = "talk"
+    """As words for an agent, also where they look like a command."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Text:
     """A message that a person wrote."""
@@ -32,6 +43,7 @@ class Text:
     text: str
     attachments: tuple[Attachment, ...] = ()
     mentions_us: bool = False
+    reading: Reading = Reading.PLAIN
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +52,8 @@ class Reaction:
 
     target: str
     key: str
+    pressed: bool = False
+    """It was a button under the message (`Button.key`). What is said to `reply_to` such an event can be `private`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +71,18 @@ class Edit:
     text: str
 
 
-InboundBody: TypeAlias = Text | Reaction | Redaction | Edit
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Remark:
+    """What the connector itself has to say in the conversation. Nobody wrote it; whose name it bears decides nothing.
+
+    It comes the way events do, so that it is said once for its event id, whatever happens in between. `text` is
+    Markdown, with commands as a shell would have them (``muster matrix devices``).
+    """
+
+    text: str
+
+
+InboundBody: TypeAlias = Text | Reaction | Redaction | Edit | Remark
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,6 +98,9 @@ class Inbound:
     """The author, as the connector names people (``@ana:example.org``)."""
     sent_at: float
     body: InboundBody
+    groups: tuple[str, ...] = ()
+    """What the chat system says the author belongs to, when this was received, in words of the connector's own that no
+    person there is called (``role:123``)."""
 
     @property
     def identity(self) -> str:
@@ -112,6 +140,24 @@ class Emphasis(StrEnum):
     NOTICE = "notice"
 
 
+class ButtonStyle(StrEnum):
+    """What pressing a button is like."""
+
+    PLAIN = "plain"
+    GOOD = "good"
+    DANGER = "danger"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Button:
+    """A button under a message of ours. Pressing it comes in as a `Reaction` to the message with this key."""
+
+    key: str
+    """What it means, in characters that make a reaction: it goes on working however old the message is."""
+    label: str
+    style: ButtonStyle = ButtonStyle.PLAIN
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Message:
     """A message in Markdown. Connectors that show rich text use `html`, which is safe; others show `text`."""
@@ -121,6 +167,10 @@ class Message:
     emphasis: Emphasis = Emphasis.NOTICE
     reply_to: str | None = None
     """The event id of the message that this answers."""
+    buttons: tuple[Button, ...] = ()
+    """At most five. The text must be complete without them: where there are none, they are left out."""
+    private: bool = False
+    """Only for who caused `reply_to`, where the chat system can show it so; elsewhere everybody reads it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -160,7 +210,19 @@ class File:
     caption: str
 
 
-OutboundContent: TypeAlias = Message | OpenThread | Replace | React | File
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Retitle:
+    """A thread's name, and whether it is put away. Only the newest one of a thread is wanted.
+
+    It holds up nothing that is said in the thread. One that puts it away waits until nothing else waits to be said
+    there. Where no thread opened, nothing is renamed.
+    """
+
+    title: str
+    archived: bool = False
+
+
+OutboundContent: TypeAlias = Message | OpenThread | Replace | React | File | Retitle
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -206,6 +268,8 @@ class Health:
     """When the chat system last answered."""
     detail: str
     """One sentence: what is going on, and when something is wrong, what to do."""
+    impaired: bool = False
+    """The connection stands, and part of what goes over it does not get through; `detail` says what to do."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -217,9 +281,16 @@ class Capabilities:
     reactions: bool = False
     taps: bool = False
     """People can answer by tapping a reaction that we put on our own message."""
+    buttons: bool = False
+    """People can press buttons under our messages."""
+    titles: bool = False
+    """Threads can be renamed and put away."""
     files: bool = False
+    pictures: bool = True
+    """People see a file that is a picture, and need not look for it: otherwise charts are drawn in letters."""
     typing: bool = False
     html: bool = False
+    """What is said goes out as HTML, too."""
     max_text: int = 100_000
     """Characters in one message, text and HTML together; longer text is sent as a file or split."""
     remembers_keys: float | None = None

@@ -13,7 +13,7 @@ from sqlalchemy import and_, bindparam, delete, func, or_, select, update
 from sqlalchemy.orm import aliased
 
 from connectors import codec
-from connectors.messages import Outbound, Priority, React, Replace
+from connectors.messages import Outbound, Priority, React, Replace, Retitle
 from register.schema import outbox
 from register.store import insert_once, next_place
 
@@ -110,7 +110,7 @@ def lane_of(outbound: Outbound) -> str:
     """The lane in which `outbound` waits: what is in one lane goes out in order, one at a time.
 
     Messages, files and threads of one conversation share a lane; changes of one message have theirs, and so have
-    reactions to it, so that what it says now never waits for marks.
+    reactions to it, so that what it says now never waits for marks; and so has a thread's name.
     """
     place = f"thread {outbound.thread_of}" if outbound.conversation is None else f"conversation {outbound.conversation}"
     match outbound.content:
@@ -120,6 +120,8 @@ def lane_of(outbound: Outbound) -> str:
             return f"marks {target}"
         case React(target=target):
             return f"{place} event {target}"
+        case Retitle():
+            return f"title {place}"
         case _:
             return place
 
@@ -193,6 +195,20 @@ async def counts(tx: AsyncConnection) -> dict[tuple[str, State], int]:
     """How many rows each connector has in each state."""
     query = select(outbox.c.connector, outbox.c.state, func.count()).group_by(outbox.c.connector, outbox.c.state)
     return {(connector, state): count for connector, state, count in await tx.execute(query)}
+
+
+async def waiting(tx: AsyncConnection) -> dict[str, int]:
+    """How many rows wait for each connector for which any do."""
+    query = select(outbox.c.connector, func.count()).where(outbox.c.state == "pending").group_by(outbox.c.connector)
+    return {connector: count for connector, count in await tx.execute(query)}
+
+
+async def abandon(tx: AsyncConnection, connector: str, before: float, detail: str, *, limit: int = 500) -> int:
+    """Give up what was put before `before` for a connector that nobody runs. At most `limit`; says how many."""
+    where = (outbox.c.state == "pending", outbox.c.connector == connector, outbox.c.created_at < before)
+    old = select(outbox.c.seq).where(*where).order_by(outbox.c.seq).limit(limit)
+    dead = update(outbox).where(outbox.c.seq.in_(old)).values(state="dead", detail=detail)
+    return cast("CursorResult[Any]", await tx.execute(dead)).rowcount
 
 
 async def dead_letters(tx: AsyncConnection, *, limit: int = 200) -> list[Row]:

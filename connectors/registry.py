@@ -28,16 +28,20 @@ if TYPE_CHECKING:
 ENTRY_POINTS = "muster.connectors"
 
 BUILT_IN: Mapping[str, str] = {
+    "discord": "connectors.discord.connector:DiscordConnector",
     "matrix": "connectors.matrix.connector:MatrixConnector",
     "memory": "connectors.memory:MemoryConnector",
     "terminal": "connectors.terminal:TerminalConnector",
+    "tmux": "connectors.tmux.connector:TmuxConnector",
 }
 
 #: Settings that can be had without importing the connector, which may bring a whole chat library along.
 _SETTINGS: Mapping[str, str | None] = {
+    "discord": "connectors.discord.settings:DiscordSettings",
     "matrix": "connectors.matrix.settings:MatrixSettings",
     "memory": None,
     "terminal": None,
+    "tmux": "connectors.tmux.settings:TmuxSettings",
 }
 
 

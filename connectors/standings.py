@@ -10,10 +10,13 @@ from collections import OrderedDict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from connectors.messages import React, Replace
+from connectors.messages import React, Replace, Retitle
 from connectors.outbox import lane_of, own_target
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from connectors.lane import Lane
     from connectors.outbox import Row, Standing
 
 _KEPT: Final = 4096
@@ -69,6 +72,11 @@ class Standings:
         """Why this row, which has no open question, can never go."""
         if self.conversation(row) is None:
             return f"its thread was to be opened by {row.outbound.thread_of}, which is not there"
+        opener = self._known.get(row.outbound.thread_of or "")
+        if isinstance(row.outbound.content, Retitle) and opener is not None:
+            # Where there are no threads, that which would open one says where it stands itself.
+            made = opener.made_conversation
+            return "its thread never opened" if made is None or made == opener.conversation else None
         target = own_target(row.outbound.content)
         if target is not None and self._known[target].state != "sent" and not self.stands_alone(row):
             return f"it is about {target}, which was not delivered"
@@ -78,6 +86,20 @@ class Standings:
         """Whether a row has the last word on a message that was left unsaid, and so is said as a message itself."""
         content = row.outbound.content
         return isinstance(content, Replace) and content.final and self._known[content.target].state == "superseded"
+
+    def still_said(self, row: Row, lanes: Iterable[Lane]) -> str | None:
+        """The lane of something that waits to be said in the thread that `row` puts away, if it does so."""
+        content, place = row.outbound.content, self.conversation(row)
+        if not isinstance(content, Retitle) or not content.archived:
+            return None
+        for lane in lanes:
+            first = lane.rows[0].outbound if lane.rows else None
+            if first is None or isinstance(first.content, Retitle):
+                continue
+            joins = first.thread_of is not None and first.thread_of == row.outbound.thread_of
+            if joins or self.conversation(lane.rows[0]) == place:
+                return lane.name
+        return None
 
     def conversation(self, row: Row) -> str | None:
         """Where a row goes, as far as that is known; a thread that never opened falls back to its opener's place."""

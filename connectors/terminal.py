@@ -29,6 +29,7 @@ from connectors.messages import (
     React,
     Reaction,
     Replace,
+    Retitle,
     Sent,
     Text,
 )
@@ -67,14 +68,15 @@ class TerminalConnector:
     """The hub between Muster and the terminals that are attached."""
 
     kind = "terminal"
-    SettingsModel = NoSettings
+    SettingsModel: type[BaseModel] = NoSettings
     capabilities = Capabilities(
         threads=True,
         edits=True,
         reactions=True,
         files=True,
+        pictures=False,
         typing=True,
-        max_text=50_000,
+        max_text=20_000,
         remembers_keys=30 * 86_400.0,
     )
 
@@ -185,7 +187,12 @@ class TerminalConnector:
         await self._sink(Batch(events=(inbound,), cursor=None))
         if isinstance(body, Text) and self._transcript.find(event_id) is None:
             line = Line(
-                kind="input", id=event_id, conversation=conversation, at=self._clock(), author=self.user, text=body.text
+                kind="input",
+                id=event_id,
+                conversation=conversation,
+                at=self._clock(),
+                author=self.user,
+                text=plain(body.text),
             )
             async with self._writing:
                 try:
@@ -237,6 +244,8 @@ class TerminalConnector:
                 return Line(kind="reaction", text=plain(mark)[:40], target=target or key, **common)
             case File(path=path, name=name, caption=caption):
                 return Line(kind="file", text=plain(f"{caption}\n[{name}: {path}]"), aside=True, **common)
+            case Retitle():
+                raise Refused("threads in a terminal have no names that could be changed.")
 
     def _new_conversation(self, title: str) -> str:
         word = re.sub(r"[^\w.-]+", "-", title.strip())[:60].strip("-") or "thread"
@@ -376,6 +385,8 @@ class Session:
                     return {"type": "accepted", "id": await self.react(target, key, event_id=echo.get("id"))}
                 case {"type": "conversations"}:
                     return {"type": "conversations", "conversations": self.conversations()}
+        except NotReady as error:
+            return {"type": "refused", **echo, "reason": str(error), "again": True}
         except MusterError as error:
             return {"type": "refused", **echo, "reason": str(error)}
         reason = "Wanted is say with text, react with target and key, or conversations."

@@ -10,23 +10,26 @@ import asyncio
 import contextlib
 import io
 import os
+import signal
 import sys
 import threading
 import uuid
 from typing import TYPE_CHECKING, Any, Protocol
 
+from connectors.draft import Begun
 from connectors.racing import first_of
 from connectors.terminal_view import View, wants_colour
 from register.errors import MusterError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
     from typing import TextIO
 
     from prompt_toolkit import PromptSession
 
+    from connectors.draft import Draft
     from connectors.transcript import Line
 
     Complete = Callable[[str], Awaitable[Sequence[str]]]
@@ -71,6 +74,8 @@ async def converse(
     history: Path | None = None,
     settle: Callable[[], Awaitable[None]] | None = None,
     hint: str | None = HINT,
+    standing: Callable[[], str] | None = None,
+    draft: Draft | None = None,
 ) -> None:
     """Talk until the person leaves or the input ends.
 
@@ -80,10 +85,12 @@ async def converse(
         history: the file that remembers what was typed, made 0600.
         settle: awaited at the end of piped input, while printing goes on: returns when everything was answered.
         hint: shown first when a person is there.
+        standing: what a line below the prompt says; None: there is no such line.
+        draft: where a line is kept that is not ended when the terminal goes away.
     """
     async with terminal.attached() as link:
         if all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout)):
-            await _prompt(link, complete, history, hint)
+            await _prompt(link, complete, history, hint, standing, draft)
         else:
             await _pipe(link, settle)
 
@@ -99,8 +106,8 @@ class _Seat:
         self.view = view
         self.out = out
         self.leaving = False
-        self.on_typing: Callable[[], object] = bool
-        """Called when somebody begins or ends to work."""
+        self.on_news: Callable[[], object] = bool
+        """Called when somebody begins or ends to work, and when the fleet stands otherwise."""
         self.until_answered: Callable[[], Awaitable[None]] | None = None
         """For a pipe, which cannot see whether what it asked for is there yet."""
         self._opened = asyncio.Event()
@@ -150,8 +157,8 @@ class _Seat:
         async for line in self.link:
             for text in self.view.show(line):
                 self.out(text)
-            if line.kind == "typing":
-                self.on_typing()
+            if line.kind in ("typing", "fleet"):
+                self.on_news()
             elif line.kind == "thread":
                 self._opened.set()
 
@@ -166,7 +173,14 @@ def _meant(wanted: str, known: Sequence[str]) -> list[str]:
 # --- a person ----------------------------------------------------------------------------------------------------
 
 
-async def _prompt(link: Link, complete: Complete | None, history: Path | None, hint: str | None) -> None:
+async def _prompt(
+    link: Link,
+    complete: Complete | None,
+    history: Path | None,
+    hint: str | None,
+    standing: Callable[[], str] | None,
+    draft: Draft | None,
+) -> None:
     from prompt_toolkit.patch_stdout import patch_stdout
 
     view = View(progressive=True, colour=wants_colour(tty=True))
@@ -174,23 +188,58 @@ async def _prompt(link: Link, complete: Complete | None, history: Path | None, h
         seat = _Seat(link, view, print)
         if hint:
             print(hint)
-        session = _session(seat, complete, history)
-        seat.on_typing = session.app.invalidate
-        await first_of(_ask(seat, session), seat.print_lines())
+        session = _session(seat, complete, history, standing)
+        seat.on_news = session.app.invalidate
+        with _kept(draft, seat, session) as begun:
+            await first_of(_ask(seat, session, begun), seat.print_lines())
 
 
-async def _ask(seat: _Seat, session: PromptSession[str]) -> None:
+async def _ask(seat: _Seat, session: PromptSession[str], begun: str) -> None:
     while not seat.leaving:
+        prompt = session.prompt_async(lambda: f"{seat.view.conversation}> ", default=begun, handle_sigint=False)
         try:
-            text = await session.prompt_async(lambda: f"{seat.view.conversation}> ", handle_sigint=False)
+            text = await prompt
         except KeyboardInterrupt:
             continue
         except EOFError:
             return
+        begun = ""
+        # It is no line any more that was begun and not ended.
+        session.default_buffer.reset()
         await seat.typed(text)
 
 
-def _session(seat: _Seat, complete: Complete | None, history: Path | None) -> PromptSession[str]:
+@contextlib.contextmanager
+def _kept(draft: Draft | None, seat: _Seat, session: PromptSession[str]) -> Iterator[str]:
+    """The line that was begun earlier, in its conversation; what is begun in the block is kept when it is cut off."""
+    if draft is None:
+        yield ""
+        return
+    earlier = draft.take()
+    if earlier is not None:
+        seat.view.conversation = earlier.conversation
+
+    def keep() -> None:
+        draft.keep(Begun(seat.view.conversation, session.default_buffer.text))
+
+    def hung_up() -> None:
+        keep()
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, hung_up)
+    try:
+        yield "" if earlier is None else earlier.text
+        # A terminal that is gone reads as the end of the input, which a person cannot give within a line.
+        keep()
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+
+
+def _session(
+    seat: _Seat, complete: Complete | None, history: Path | None, standing: Callable[[], str] | None
+) -> PromptSession[str]:
     from prompt_toolkit import PromptSession
     from prompt_toolkit.completion import Completer, Completion
     from prompt_toolkit.history import FileHistory, InMemoryHistory
@@ -216,7 +265,7 @@ def _session(seat: _Seat, complete: Complete | None, history: Path | None) -> Pr
 
     def at_work() -> str:
         names = sorted(name.rpartition("/")[2] for name in seat.view.working)
-        return f"{', '.join(names)}: working" if names else ""
+        return f"{', '.join(names)}: busy" if names else ""
 
     bindings = KeyBindings()
 
@@ -237,6 +286,7 @@ def _session(seat: _Seat, complete: Complete | None, history: Path | None) -> Pr
         complete_while_typing=False,
         enable_history_search=True,
         rprompt=at_work,
+        bottom_toolbar=standing,
         key_bindings=bindings,
         color_depth=None if wants_colour(tty=True) else ColorDepth.DEPTH_1_BIT,
     )

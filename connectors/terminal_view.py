@@ -7,10 +7,11 @@ complete, each further edit adds what is new, and what changed in another way is
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from connectors.columns import columns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,6 +60,8 @@ class View:
         match line.kind:
             case "typing":
                 (self.working.add if line.active else self.working.discard)(line.conversation)
+                return []
+            case "fleet":
                 return []
             case "input":
                 self._last_said = line.id
@@ -151,25 +154,8 @@ def aligned(text: str) -> str:
         elif line is not None and line.startswith("| ") and line.endswith("|"):
             table.append([cell.strip() for cell in line.replace("\\|", "\0").strip("|").split("|")])
         else:
-            done += _columns(table)
+            done += columns(table)
             table = []
             if line is not None:
                 done.append(line)
     return "\n".join(done)
-
-
-def _columns(table: list[list[str]]) -> list[str]:
-    count = max((len(row) for row in table), default=0)
-    widths = [max((_width(row[i]) for row in table if i < len(row)), default=0) for i in range(count)]
-    rows = []
-    for row in table:
-        cells = [cell + " " * (widths[i] - _width(cell)) for i, cell in enumerate(row)] or ["-" * w for w in widths]
-        rows.append("  ".join(cells).replace("\0", "|").rstrip())
-    return rows
-
-
-def _width(text: str) -> int:
-    return sum(
-        0 if unicodedata.combining(sign) or sign == "\ufe0f" else 2 if unicodedata.east_asian_width(sign) in "WF" else 1
-        for sign in text
-    )

@@ -29,7 +29,7 @@ KEPT_KEYS = 20_000
 #: Bytes that the file may have before it is made smaller.
 LARGEST_FILE = 8 * 1024 * 1024
 
-Kind = Literal["message", "thread", "edit", "reaction", "file", "input", "typing"]
+Kind = Literal["message", "thread", "edit", "reaction", "file", "input", "typing", "fleet"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

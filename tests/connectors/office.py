@@ -46,6 +46,8 @@ class Office:
     store: Store
     server: MemoryServer
     settings: DeliverySettings = QUICK
+    name: str = "memory"
+    """The connector's."""
     handled: list[str] = field(default_factory=list)
     outcomes: list[outbox.Row] = field(default_factory=list)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -96,11 +98,11 @@ class Office:
         to: str | None = "room",
         thread_of: str | None = None,
         priority: Priority = Priority.REPLY,
-        connector: str = "memory",
+        connector: str | None = None,
     ) -> None:
         outbound = Outbound(
             key=key,
-            connector=connector,
+            connector=connector or self.name,
             conversation=None if thread_of else to,
             thread_of=thread_of,
             content=content or Message(text=key),
@@ -125,9 +127,9 @@ class Office:
         return await self.row(key)
 
     async def started(self) -> bool:
-        """Whether the memory connector has been started once, so that what is posted now counts."""
+        """Whether the connector has been started once, so that what is posted now counts."""
         async with self.store.read() as tx:
-            return await inbox.cursor(tx, "memory") is not None
+            return await inbox.cursor(tx, self.name) is not None
 
     async def until(self, condition: Any) -> None:
         """Wait for something that only the register knows."""

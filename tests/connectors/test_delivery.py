@@ -810,3 +810,27 @@ async def test_many_events_are_all_answered_in_order(office: Office, count: int)
     for room in range(20):
         assert office.server.texts(f"room {room}") == [f"re: {number}" for number in range(room, count, 20)]
     assert len(office.server.wire) == count
+
+
+async def test_what_waits_for_a_connector_that_is_not_there_any_more_is_given_up_in_the_end(office: Office) -> None:
+    now = [time.time()]
+    async with office.open(clock=lambda: now[0]) as delivery:
+        async with office.store.write(STEP) as tx:
+            for name, keys in (("gone", range(3)), ("memory", range(1))):
+                for number in keys:
+                    said = Outbound(
+                        key=f"{name}/{number}", connector=name, conversation="room", content=Message(text="late")
+                    )
+                    await outbox.put(tx, said, now[0])
+        delivery.wake()
+        await delivery.idle()
+        assert await delivery.abandon() == 0
+        async with office.store.read() as tx:
+            assert await outbox.waiting(tx) == {"gone": 3}
+        now[0] += QUICK.give_up_after + 1
+        assert await delivery.abandon() == 3
+        async with office.store.read() as tx:
+            dead = await outbox.dead_letters(tx)
+            assert await outbox.waiting(tx) == {}
+        assert {row.detail for row in dead} == {"the connector gone is not configured"}
+        assert sorted(row.key for row in dead) == ["gone/0", "gone/1", "gone/2"]

@@ -97,7 +97,9 @@ async def check(register_url: str, server: MemoryServer) -> None:
         else:
             expected = [key for key, *_ in mortal.consequences(event.event_id, text)]
         for key in expected:
-            assert stands[key] == 1 or (states[key] == "superseded" and key.startswith("end ")), key
+            # An end that came early is what was said from the beginning, and a mark on what had no end yet is needless.
+            needless = key.startswith(("end ", "mark ")) and states[key.replace("mark ", "end ", 1)] == "superseded"
+            assert stands[key] == 1 or (states[key] == "superseded" and needless), key
         if text == "stream":
             answer = server.find(expected[0])
             assert answer is not None
@@ -114,7 +116,9 @@ async def test_no_place_of_this_program_is_left_out() -> None:
     code = "from tests.connectors import mortal; from register import crashpoints; print(*crashpoints.places())"
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
     printed, _ = await process.communicate()
-    places = set(printed.decode().split()) - {"test.handle.before", "test.handle.after"}
+    # A connector that is not configured any more, tests/bot/test_bridge_killed.py takes out.
+    apart = {f"{place}.{side}" for place in ("test.handle", "outbox.abandon") for side in ("before", "after")}
+    places = set(printed.decode().split()) - apart
     assert places == set(PLACES)
 
 

@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 from connectors.lane import Backoff
 from connectors.lanes import Lanes
 from connectors.memory import ALL_CAPABILITIES
-from connectors.messages import Capabilities, File, Message, OpenThread, Outbound, Priority, React, Replace, Sent
+from connectors.messages import (
+    Capabilities,
+    File,
+    Message,
+    OpenThread,
+    Outbound,
+    Priority,
+    React,
+    Replace,
+    Retitle,
+    Sent,
+)
 from connectors.outbox import Row, Standing
 from connectors.pace import Pace
 
@@ -246,6 +257,17 @@ def test_a_change_of_what_was_never_tried_is_said_from_the_beginning(desk: Desk)
     assert desk.rewritten["message"].outbound == attempt.outbound
 
 
+def test_marks_that_answer_a_question_are_left_out_when_it_is_over_before_it_was_said(desk: Desk) -> None:
+    desk.add("q", Message(text="may I?"))
+    desk.add("q/yes", React(target="q", key="✅", own=True))
+    desk.add("q/closed", Replace(target="q", message=Message(text="you may"), final=True))
+    desk.add("q/done", React(target="q", key="☑️", own=True))
+    assert desk.choose() == ["q"]
+    assert desk.superseded["q/yes"] == "q/closed has the last word"
+    desk.sent("q")
+    assert desk.choose() == ["q/done"]
+
+
 def test_a_change_of_what_may_stand_already_is_sent_on_its_own(desk: Desk) -> None:
     desk.add("message", attempts=1, first_attempt_at=desk.now, attempt_scope=SCOPE)
     desk.add("change", Replace(target="message", message=Message(text="done")))
@@ -385,6 +407,24 @@ def test_a_server_that_names_a_time_is_not_asked_before(desk: Desk) -> None:
     assert desk.later("a", after=300.0) == 300.0
 
 
+def test_a_server_that_names_a_short_time_is_asked_right_then_and_ever_later_if_it_goes_on_so(desk: Desk) -> None:
+    desk.add("a")
+    waits = []
+    for _ in range(8):
+        assert desk.choose() == ["a"]
+        waits.append(round(desk.later("a", after=0.3), 3))
+        desk.now += waits[-1] + 0.001
+    assert waits == [0.3, 0.3, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+
+
+def test_where_the_server_named_a_time_being_back_is_no_reason_to_ask_sooner(desk: Desk) -> None:
+    desk.add("a")
+    desk.choose()
+    desk.later("a", after=300.0)
+    desk.lanes.hurry(desk.now)
+    assert desk.choose() == []
+
+
 def test_when_the_line_is_back_nothing_waits_for_its_back_off(desk: Desk) -> None:
     for key in "abc":
         desk.add(key, to=key)
@@ -451,6 +491,81 @@ def test_a_clock_that_is_set_back_does_not_stop_a_lane(desk: Desk) -> None:
     desk.choose()
     desk.now += 61
     assert desk.choose() == ["a"]
+
+
+# --- names of threads --------------------------------------------------------------------------------------------
+
+
+NAMED = replace(ALL_CAPABILITIES, titles=True)
+
+
+def opened(desk: Desk, *, as_a_thread: bool = True) -> None:
+    """The thread that `open` opens stands, or that message stands without one."""
+    desk.add("open", OpenThread(title="coder0", message=Message(text="up")))
+    assert desk.choose() == ["open"]
+    desk.sent("open", conversation="thread open" if as_a_thread else "room")
+
+
+def test_a_name_that_must_wait_holds_up_nothing_and_only_the_newest_is_given() -> None:
+    desk = Desk(can=NAMED)
+    opened(desk)
+    desk.add("n1", Retitle(title="one"), thread_of="open")
+    assert desk.choose() == ["n1"]
+    desk.later("n1", after=300.0)
+    desk.add("hello", thread_of="open")
+    desk.add("n2", Retitle(title="two"), thread_of="open")
+    desk.add("n3", Retitle(title="three"), thread_of="open")
+    assert desk.choose() == ["hello"]
+    assert set(desk.superseded) == {"n1", "n2"}
+    desk.now += 301.0
+    assert desk.choose() == ["n3"]
+
+
+def test_a_thread_is_put_away_after_the_last_word_in_it() -> None:
+    desk = Desk(can=NAMED)
+    desk.add("early", thread_of="open")
+    opened(desk)
+    desk.add("bye", Retitle(title="done", archived=True), thread_of="open")
+    desk.add("late", to="thread open")
+    desk.add("elsewhere", to="room")
+    assert set(desk.choose()) == {"early", "elsewhere"}
+    desk.add("edit", Replace(target="early", message=Message(text="!")), thread_of="open")
+    desk.sent("early", "elsewhere")
+    assert desk.choose() == ["late", "edit"]
+    desk.sent("late")
+    assert desk.choose() == []
+    desk.sent("edit")
+    assert desk.choose() == ["bye"]
+
+
+def test_a_name_that_is_only_a_name_waits_for_no_words() -> None:
+    desk = Desk(can=NAMED)
+    opened(desk)
+    desk.add("hello", thread_of="open")
+    desk.add("name", Retitle(title="working"), thread_of="open")
+    assert set(desk.choose()) == {"hello", "name"}
+
+
+@pytest.mark.parametrize("dead", [True, False])
+def test_nothing_is_renamed_where_no_thread_opened(dead: bool) -> None:
+    desk = Desk(can=NAMED)
+    desk.add("name", Retitle(title="working"), thread_of="open")
+    if dead:
+        desk.add("open", OpenThread(title="coder0", message=Message(text="up")))
+        desk.choose()
+        desk.lanes.died("open", desk.now)
+    else:
+        opened(desk, as_a_thread=False)
+    assert desk.choose() == []
+    assert "name" in desk.superseded
+    assert not desk.dead
+
+
+def test_names_are_left_out_where_threads_have_none(desk: Desk) -> None:
+    opened(desk)
+    desk.add("name", Retitle(title="working"), thread_of="open")
+    assert desk.choose() == []
+    assert "name" in desk.superseded
 
 
 # --- what may stand already --------------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 
 def test_the_kinds_that_ship_with_muster() -> None:
-    assert {"matrix", "memory", "terminal"} <= set(registry.kinds())
+    assert {"discord", "matrix", "memory", "terminal"} <= set(registry.kinds())
 
 
 def test_an_installed_package_adds_kinds(installed: Path, tmp_path: Path) -> None:
@@ -72,7 +72,8 @@ def test_an_installed_package_adds_kinds(installed: Path, tmp_path: Path) -> Non
 
 
 def test_a_package_cannot_take_the_name_of_a_kind_that_ships(installed: Path) -> None:
-    assert registry.settings_model("matrix").__module__.startswith("connectors.")
+    for kind in ("discord", "matrix"):
+        assert registry.settings_model(kind).__module__.startswith("connectors.")
 
 
 def test_an_unknown_kind_names_the_known_ones() -> None:
@@ -101,5 +102,8 @@ def test_the_terminal_has_no_settings() -> None:
 
 
 def test_no_chat_library_is_loaded_before_it_is_needed() -> None:
-    program = "import sys; from connectors import registry; registry.kinds(); sys.exit('nio' in sys.modules)"
+    program = (
+        "import sys; from connectors import registry; registry.kinds(); registry.settings_model('discord');"
+        " sys.exit('nio' in sys.modules or 'discord' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,0 +1,29 @@
+"""Tables in letters that are all of one width."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def columns(table: Sequence[Sequence[str]]) -> list[str]:
+    """The rows as lines with their columns below one another; a row without cells is a rule. In cells, NUL stands for
+    a bar."""
+    count = max((len(row) for row in table), default=0)
+    widths = [max((width(row[i]) for row in table if i < len(row)), default=0) for i in range(count)]
+    rows = []
+    for row in table:
+        cells = [cell + " " * (widths[i] - width(cell)) for i, cell in enumerate(row)] or ["-" * w for w in widths]
+        rows.append("  ".join(cells).replace("\0", "|").rstrip())
+    return rows
+
+
+def width(text: str) -> int:
+    """How many letters of a terminal `text` takes."""
+    return sum(
+        0 if unicodedata.combining(sign) or sign == "\ufe0f" else 2 if unicodedata.east_asian_width(sign) in "WF" else 1
+        for sign in text
+    )

@@ -1,0 +1,41 @@
+"""What is shown where a chat system lacks something."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from connectors.adapting import adapt
+from connectors.memory import ALL_CAPABILITIES
+from connectors.messages import Button, Message, OpenThread, OutboundContent, Replace, Retitle
+
+ASKED = Message(text="Really? `!confirm`", buttons=(Button(key="✅", label="Yes"),))
+PLAIN = replace(ASKED, buttons=())
+WITH_BUTTONS = replace(ALL_CAPABILITIES, buttons=True, titles=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "left"),
+    [
+        (ASKED, PLAIN),
+        (OpenThread(title="t", message=ASKED), OpenThread(title="t", message=PLAIN)),
+        (Replace(target="k", message=ASKED), Replace(target="k", message=PLAIN)),
+    ],
+)
+def test_buttons_are_left_out_where_there_are_none(content: OutboundContent, left: OutboundContent) -> None:
+    assert adapt(content, WITH_BUTTONS) == content
+    assert adapt(content, ALL_CAPABILITIES) == left
+
+
+def test_a_last_word_or_an_opener_that_becomes_a_message_loses_its_buttons_too() -> None:
+    lacking = replace(ALL_CAPABILITIES, edits=False, threads=False)
+    assert adapt(Replace(target="k", message=ASKED, final=True), lacking) == PLAIN
+    assert adapt(OpenThread(title="t", message=ASKED), lacking) == PLAIN
+
+
+def test_threads_are_renamed_only_where_they_have_names() -> None:
+    name = Retitle(title="coder0", archived=True)
+    assert adapt(name, WITH_BUTTONS) == name
+    assert adapt(name, ALL_CAPABILITIES) is None
+    assert adapt(name, replace(WITH_BUTTONS, threads=False)) is None
