@@ -6,25 +6,34 @@ import asyncio
 import contextlib
 import random
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import structlog
 
-from connectors.contract import NeedsPerson, NotReady, Refused, TryLater
-from connectors.matrix import content, history
+from connectors.contract import NeedsPerson, NotReady, Refused, TryLater, UnknownDevice
+from connectors.matrix import content, history, speaking
+from connectors.matrix.aliases import Aliases
 from connectors.matrix.content import Me
-from connectors.matrix.rooms import Rooms
-from connectors.matrix.session import how_to_log_in_again, kept, log_in
+from connectors.matrix.crypto.machine import SEALED
+from connectors.matrix.levels import PowerLevels
+from connectors.matrix.rooms import Rooms, is_encrypted
+from connectors.matrix.session import (
+    how_to_log_in_again,
+    kept,
+    log_in,
+)
 from connectors.matrix.settings import MatrixSettings
 from connectors.matrix.sync import Receiver
-from connectors.matrix.wire import CLIENT, MEDIA, MatrixRefusal, Wire, WireError, send_error
-from connectors.messages import Capabilities, File, Health, Message, OpenThread, React, Replace, Sent
+from connectors.matrix.unlocking import KeysNeedPerson, encryption_for
+from connectors.matrix.wire import MatrixRefusal, Wire, WireError, send_error
+from connectors.messages import Capabilities, File, Health, Message, OpenThread, React, Sent
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
+    from pathlib import Path
 
-    from connectors.contract import Sink
+    from connectors.contract import Device, Sink, Standing
+    from connectors.matrix.encryption import Encryption
     from connectors.messages import Attachment, Outbound
 
 Json: TypeAlias = dict[str, Any]
@@ -33,6 +42,8 @@ Json: TypeAlias = dict[str, Any]
 _REMEMBERS_KEYS = 23 * 3600.0
 #: Text and HTML together stay under what one event holds, with room for what an edit repeats.
 _MAX_TEXT = 40_000
+#: Encrypted it is four thirds of that.
+_MAX_SEALED_TEXT = 30_000
 #: Bytes of content with relations and our key; what the homeserver adds comes on top of it.
 _HARD_LIMIT = content.CONTENT_LIMIT + 2_500
 _TYPING = 45.0
@@ -55,6 +66,9 @@ class MatrixConnector:
         folder: Path,
         *,
         may_invite: Callable[[str], Awaitable[bool]] | None = None,
+        may_read: Callable[[str, Sequence[str]], Awaitable[bool]] | None = None,
+        keys: Path | None = None,
+        fleet_rooms: Sequence[str] = (),
         clock: Callable[[], float] = time.time,
         rng: Callable[[], float] = random.random,
     ) -> None:
@@ -67,20 +81,29 @@ class MatrixConnector:
             files=True,
             typing=True,
             html=True,
-            max_text=_MAX_TEXT,
+            max_text=_MAX_TEXT if settings.encryption == "off" else _MAX_SEALED_TEXT,
             remembers_keys=_REMEMBERS_KEYS,
             rate_per_second=settings.messages_per_second,
             burst=settings.burst,
         )
         self._settings = settings
         self._folder = folder
+        self._keys = keys or folder / "keys"
         self._may_invite = may_invite or _nobody
         self._clock = clock
         self._rng = rng
-        self._rooms = Rooms()
+        self._may_read = may_read or _nobody_in
+        self._rooms = Rooms(encrypts=settings.encryption != "off")
+        # Where only some rooms count, the fleet's own is one of them.
+        self._allowed = (*settings.rooms, *fleet_rooms) if settings.rooms else ()
+        self._named = (*fleet_rooms, *settings.rooms)
+        self._fleet_rooms = tuple(fleet_rooms)
+        self._levels = settings.power_levels.steps() if settings.power_levels is not None else ()
+        self._aliases = Aliases(self._named, self._rooms, connector=name, clock=clock)
         self._sink: Sink | None = None
         self._wire: Wire | None = None
         self._receiver: Receiver | None = None
+        self._encryption: Encryption | None = None
         self._connection = asyncio.Event()
         self._authenticated: bool | None = None
         self._answered_at: float | None = None
@@ -106,11 +129,23 @@ class MatrixConnector:
             session = await log_in(wire, self._settings, self._folder)
             self._device, self._authenticated = session.device, True
             me = await self._introduce(wire)
+            levels = PowerLevels(
+                server=self._settings.user.partition(":")[2],
+                steps=self._levels,
+                counts=self._is_named,
+                rooms=self._rooms,
+            )
+            self._encryption = await self._unlocked(wire, levels)
             self._receiver = Receiver(
                 wire=wire,
                 connector=self.name,
                 me=me,
-                allowed=frozenset(self._settings.rooms),
+                named=self._named,
+                allowed=self._allowed,
+                aliases=self._aliases,
+                levels=levels,
+                encryption=self._encryption,
+                required=self._settings.encryption == "required",
                 rooms=self._rooms,
                 sink=self._sink,
                 may_invite=self._may_invite,
@@ -121,6 +156,10 @@ class MatrixConnector:
             self._connection.set()
             _log.info("matrix_connected", connector=self.name, homeserver=self._settings.homeserver)
             await self._receiver.run(cursor)
+        except KeysNeedPerson as error:
+            # It is logged in; what is missing is not the homeserver's to give.
+            self._failure = str(error)
+            raise
         except NeedsPerson as error:
             self._authenticated, self._failure = False, str(error)
             raise
@@ -140,7 +179,10 @@ class MatrixConnector:
         """Release the connections."""
         self._connection.clear()
         wire, self._wire = self._wire, None
+        encryption, self._encryption = self._encryption, None
         self._receiver = None
+        if encryption is not None:
+            await encryption.vault.close()
         if wire is not None:
             self._answered_at = wire.answered_at or self._answered_at
             await wire.close()
@@ -150,6 +192,7 @@ class MatrixConnector:
         wire, receiver = self._wire, self._receiver
         failure = receiver.failure if receiver is not None and receiver.failure else self._failure
         reachable: bool | None = None
+        notes, impaired = self._rooms.notes(), self._rooms.impaired
         if failure is not None:
             detail = failure
             # Somebody who says that the log-in is over has answered.
@@ -160,12 +203,17 @@ class MatrixConnector:
             reachable = True
             rooms = "one room" if len(receiver.inside) == 1 else f"{len(receiver.inside)} rooms"
             detail = f"Connected to {self._settings.homeserver} as {self._settings.user}, in {rooms}."
+            outside = [room for room in self._fleet_rooms if self._is_outside(room)]
+            if outside and not any(outside[0] in note for note in notes):
+                notes = (f"The bot is not in {outside[0]}, the fleet's room: invite it.", *notes)
+            impaired = impaired or bool(outside) or any(map(self._is_mute_in, self._fleet_rooms))
         return Health(
             kind=self.kind,
             reachable=reachable,
             authenticated=self._authenticated,
             last_seen=(wire.answered_at if wire is not None else None) or self._answered_at,
-            detail=" ".join((detail, *self._rooms.notes())),
+            detail=" ".join((detail, *notes)),
+            impaired=impaired,
         )
 
     def scope(self) -> str:
@@ -192,28 +240,41 @@ class MatrixConnector:
     async def send(self, outbound: Outbound, *, conversation: str, target: str | None) -> Sent:
         """Say one thing."""
         wire = self._connected()
-        room, root = content.place(conversation)
+        room, root = await self._place(wire, conversation)
         try:
-            await self._check_plain(wire, room)
-            kind, event = await self._event(wire, outbound, conversation, target)
-            if content.size(event) > _HARD_LIMIT:
+            encryption = await self._seals(wire, room)
+            latest, sealed = self._rooms.latest(conversation), encryption is not None
+            kind, event = await speaking.event(wire, outbound, root=root, latest=latest, target=target, sealed=sealed)
+            limit = _HARD_LIMIT if encryption is None else content.SEALED_LIMIT
+            if content.size(event) > limit:
                 raise Refused(
-                    f"the message has {content.size(event):,} bytes, and a Matrix event holds {_HARD_LIMIT:,}: send it "
+                    f"the message has {content.size(event):,} bytes, and a Matrix event holds {limit:,}: send it "
                     "as a file."
                 )
+            if encryption is not None and kind in SEALED:
+                kind, event = _SEALED, await encryption.seal(room, kind, event)
+                event[content.KEY] = content.sealed_key(outbound.key)
             transaction = content.transaction(outbound.key)
             answer = await wire.call("PUT", "rooms", room, "send", kind, transaction, body=event)
         except MatrixRefusal as error:
             if error.code == "M_DUPLICATE_ANNOTATION":
                 return await self.find(outbound, conversation=conversation, target=target) or Sent(event_id="")
+            if error.code == "M_FORBIDDEN" and (successor := self._rooms.replacement(room)) is not None:
+                raise Refused(
+                    f"the room {room} was replaced by {successor}, and takes no messages any more."
+                ) from error
             if error.code == "M_FORBIDDEN" and not self._is_inside(room):
                 self._rooms.note(
-                    f"outside {room}", f"The bot is not in {room}, where it has something to say: invite it."
+                    f"outside {room}",
+                    f"The bot is not in {room}, where it has something to say: invite it.",
+                    grave=True,
                 )
                 raise TryLater(f"the bot is not in the room {room}; invite it", after=_INVITED_WITHIN) from error
             raise send_error(error) from error
         except WireError as error:
             raise send_error(error) from error
+        except NotReady as error:
+            raise TryLater(str(error)) from error
         event_id = answer.get("event_id")
         if not isinstance(event_id, str):
             raise TryLater("the homeserver took the message without saying under which id")
@@ -222,7 +283,7 @@ class MatrixConnector:
     async def find(self, outbound: Outbound, *, conversation: str, target: str | None) -> Sent | None:
         """Look whether it stands already."""
         wire = self._connected()
-        room, root = content.place(conversation)
+        room, root = await self._place(wire, conversation)
         user = self._settings.user
         try:
             event_id = None
@@ -240,10 +301,14 @@ class MatrixConnector:
             raise send_error(error) from error
         return None if event_id is None else self._sent(outbound, event_id, room, root)
 
+    def room_of(self, name: str) -> str | None:
+        """The id of a room that is written by its id or by an alias; None while nobody knows where that leads."""
+        return self._aliases.room(name)
+
     async def typing(self, conversation: str, *, active: bool) -> None:
         """Show that somebody is at work, for 45 seconds unless it is said again."""
-        wire, (room, _) = self._wire, content.place(conversation)
-        if wire is None:
+        wire, room = self._wire, self._aliases.room(content.place(conversation)[0])
+        if wire is None or room is None:
             return
         body: Json = {"typing": active} | ({"timeout": int(_TYPING * 1000)} if active else {})
         with contextlib.suppress(WireError):
@@ -252,28 +317,48 @@ class MatrixConnector:
     async def download(self, attachment: Attachment, *, limit: int) -> bytes:
         """The content of an attachment."""
         wire = self._connected()
-        place = content.media(attachment.ref)
-        if place is None:
-            raise Refused(f"{attachment.name} has no address in a media repository.")
         try:
-            try:
-                found = await wire.read("media", "download", *place, base=f"{CLIENT}/v1", limit=limit)
-            except MatrixRefusal as error:
-                if error.code != "M_UNRECOGNIZED":
-                    raise
-                # Homeservers from before Matrix 1.11 give media to anybody.
-                found = await wire.read("download", *place, base=f"{MEDIA}/v3", limit=limit)
+            return await speaking.fetch(wire, attachment, limit)
         except WireError as error:
             failed = send_error(error)
             if isinstance(failed, TryLater):
                 # A file can be out of reach for ever; the homeserver is away only where nothing else comes either.
                 failed.away = self._receiver is None or self._receiver.failure is not None
             raise failed from error
-        if found is None:
-            raise Refused(f"{attachment.name} is larger than the {limit:,} bytes that are taken.")
-        return found
+
+    # --- devices -------------------------------------------------------------------------------------------------
+
+    async def devices(self) -> tuple[Device, ...]:
+        """The devices of the people in encrypted rooms."""
+        return () if self._encryption is None else await self._encryption.lists.shown()
+
+    async def judge(self, device: str, standing: Standing) -> Device:
+        """Say how one of them stands."""
+        if self._encryption is None:
+            off = self._settings.encryption == "off"
+            why = "encryption is off in its block in muster.yaml" if off else "it is not connected"
+            raise UnknownDevice(f"{self.name} knows no devices now: {why}.")
+        return await self._encryption.judge(device, standing)
 
     # --- inside --------------------------------------------------------------------------------------------------
+
+    async def _place(self, wire: Wire, conversation: str) -> tuple[str, str | None]:
+        """The room's id, and the root event if it is a thread."""
+        room, root = content.place(conversation)
+        return await self._aliases.find(wire, room), root
+
+    def _is_named(self, room: str) -> bool:
+        return any(room == self._aliases.room(name) for name in self._named)
+
+    def _is_outside(self, room: str) -> bool:
+        """Whether the bot is known not to be in a room that is named by its id."""
+        receiver = self._receiver
+        return room.startswith("!") and receiver is not None and receiver.begun and room not in receiver.inside
+
+    def _is_mute_in(self, room: str) -> bool:
+        """Whether `encryption` has the bot silent there."""
+        wanted, encrypted = self._settings.encryption, self._rooms.encrypted.get(room)
+        return (wanted == "off" and encrypted is True) or (wanted == "required" and encrypted is False)
 
     def _is_inside(self, room: str) -> bool:
         return self._receiver is not None and room in self._receiver.inside
@@ -293,61 +378,69 @@ class MatrixConnector:
                 self._rooms.saw(event_id, room if root is None else content.thread(room, root))
         return Sent(event_id=event_id)
 
-    async def _check_plain(self, wire: Wire, room: str) -> None:
-        """Raise Refused when the room is encrypted: what we say there would stand in plain text."""
-        encrypted = self._rooms.encrypted.get(room)
-        if encrypted is None:
-            try:
-                await wire.call("GET", "rooms", room, "state", "m.room.encryption", "")
-                encrypted = True
-            except MatrixRefusal as error:
-                if error.code != "M_NOT_FOUND":
-                    raise
-                encrypted = False
-            if encrypted:
-                self._rooms.encrypts(room)
-            else:
-                self._rooms.encrypted.setdefault(room, False)
-        if self._rooms.encrypted[room]:
-            raise Refused(
-                f"the room {room} is encrypted, and this connector writes in the clear: invite the bot into a room "
-                "without encryption."
-            )
+    async def _unlocked(self, wire: Wire, levels: PowerLevels) -> Encryption | None:
+        """What reads and writes encrypted rooms, ready; None where it is switched off.
 
-    async def _event(self, wire: Wire, outbound: Outbound, conversation: str, target: str | None) -> tuple[str, Json]:
-        """The type and the content of the event that says it."""
-        _, root = content.place(conversation)
-        latest = self._rooms.latest(conversation)
-        match outbound.content:
-            case Message() as message:
-                return _MESSAGE, content.spoken(message, key=outbound.key, root=root, latest=latest)
-            case OpenThread(message=message):
-                return _MESSAGE, content.spoken(message, key=outbound.key)
-            case Replace(message=message):
-                if target is None:
-                    raise Refused("the message that is to be replaced was never sent.")
-                return _MESSAGE, content.replacement(message, key=outbound.key, target=target)
-            case React(target=given, key=key):
-                return "m.reaction", content.reaction(key, outbox_key=outbound.key, target=target or given)
-            case File() as file:
-                try:
-                    raw = await asyncio.to_thread(Path(file.path).read_bytes)
-                except OSError as error:
-                    raise Refused(f"the file {file.name} cannot be read any more: {error.strerror}.") from error
-                return _MESSAGE, content.uploaded(
-                    address=await wire.upload(raw, file.name, file.media_type),
-                    name=file.name,
-                    media_type=file.media_type,
-                    length=len(raw),
-                    caption=file.caption,
-                    key=outbound.key,
-                    root=root,
-                    latest=latest,
+        Raises:
+            NeedsPerson: the keys are lost.
+            NotReady: the homeserver cannot be asked for its part now.
+        """
+        if self._settings.encryption == "off":
+            return None
+        self._encryption = await encryption_for(
+            wire,
+            self._settings,
+            connector=self.name,
+            folder=self._folder,
+            keys=self._keys,
+            device=self._device,
+            may_read=self._may_read,
+            groups=levels.groups,
+            rooms=self._rooms,
+            clock=self._clock,
+        )
+        try:
+            await self._encryption.start()
+        except WireError as error:
+            raise NotReady(f"The homeserver {self._settings.homeserver} takes no keys now: {error}.") from error
+        return self._encryption
+
+    async def _seals(self, wire: Wire, room: str) -> Encryption | None:
+        """What encrypts messages to a room; None: they go out in the clear.
+
+        Raises:
+            Refused: neither is to be.
+            WireError: nobody knows now.
+        """
+        # While nothing is heard, a room may be encrypted that was not.
+        unheard = self._receiver is None or self._receiver.failure is not None
+        if not await is_encrypted(wire, self._rooms, room, anew=unheard):
+            if self._settings.encryption == "required":
+                self._rooms.is_plain(room)
+                raise Refused(
+                    f"the room {room} is not encrypted, and this connector speaks in encrypted rooms alone: switch "
+                    "encryption on in the room's settings, or write encryption: allowed into muster.yaml."
                 )
+            return None
+        if self._settings.encryption == "off":
+            raise Refused(
+                f"the room {room} is encrypted, and this connector writes in the clear: write encryption: allowed into "
+                "muster.yaml, or invite the bot into a room without encryption."
+            )
+        if self._encryption is None:
+            raise TryLater(self._failure or "the keys of encrypted rooms are not there yet", away=True)
+        if unheard:
+            # Nor would we hear of somebody who left, or of a device that was logged out.
+            self._encryption.doubt(room)
+        return self._encryption
 
 
-_MESSAGE = "m.room.message"
+_SEALED = "m.room.encrypted"
 
 
 async def _nobody(sender: str) -> bool:
+    return False
+
+
+async def _nobody_in(person: str, groups: Sequence[str]) -> bool:
     return False

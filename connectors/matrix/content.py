@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from connectors.matrix.sealed_files import FileSecrets
 from connectors.messages import Attachment, Edit, Emphasis, Inbound, Message, Reaction, Redaction, Text
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ KEY = "fleet.muster.key"
 #: Bytes of content that surely fit into an event, which must stay under 65,536 with all that the server adds
 #: (Client-Server API, "Size limits").
 CONTENT_LIMIT = 60_000
+
+#: The same where it is encrypted, which makes four thirds of it.
+SEALED_LIMIT = 44_000
 
 _HTML = "org.matrix.custom.html"
 _LONGEST_ID = 255
@@ -54,6 +58,12 @@ def place(conversation: str) -> tuple[str, str | None]:
     """The room, and the root event if it is a thread."""
     room, _, root = conversation.partition("|")
     return room, root or None
+
+
+def conversation_of(event: Json, room: str) -> str:
+    """Where an event stands of which only what it relates to is known."""
+    root = _related(_object(event.get("content")), "m.thread")
+    return room if root is None else thread(room, root)
 
 
 # --- inbound -----------------------------------------------------------------------------------------------------
@@ -84,6 +94,9 @@ def inbound(event: Json, *, connector: str, room: str, me: Me, place_of: Callabl
     """
     event_id, sender = _id(event.get("event_id")), _id(event.get("sender"))
     if event_id is None or sender is None or sender == me.user or "state_key" in event:
+        return None
+    if not sender.startswith("@"):
+        # No person: groups have names without (`Inbound.groups`).
         return None
     content = _object(event.get("content"))
     body: InboundBody | None
@@ -157,7 +170,11 @@ def _attached(content: Json) -> tuple[str, tuple[Attachment, ...]]:
     media_type = _string(about.get("mimetype")).lower()
     size = about.get("size")
     reference = _string(content.get("url"))
-    if not _MXC.fullmatch(reference):
+    if content.get("file") is not None:
+        sealed = _object(content.get("file"))
+        found = FileSecrets.from_json(sealed)
+        reference = "" if found is None else found.beside(_string(sealed.get("url")))
+    if media(reference) is None:
         return caption or body, ()
     attachment = Attachment(
         ref=reference,
@@ -169,9 +186,9 @@ def _attached(content: Json) -> tuple[str, tuple[Attachment, ...]]:
 
 
 def media(reference: str) -> tuple[str, str] | None:
-    """The server and the id in an ``mxc://`` address."""
-    found = _MXC.fullmatch(reference)
-    return (found[1], found[2]) if found else None
+    """The server and the id in an ``mxc://`` address, of which a reference to an encrypted file is the beginning."""
+    found = _MXC.fullmatch(reference.partition("#")[0])
+    return (found[1], found[2]) if found and (FileSecrets.of(reference) or "#" not in reference) else None
 
 
 def _names_us(content: Json, me: Me) -> bool:
@@ -229,27 +246,29 @@ def clean(text: str) -> str:
 # --- outbound ----------------------------------------------------------------------------------------------------
 
 
-def spoken(message: Message, *, key: str, root: str | None = None, latest: str | None = None) -> Json:
+def spoken(
+    message: Message, *, key: str, root: str | None = None, latest: str | None = None, limit: int = CONTENT_LIMIT
+) -> Json:
     """The content of a message, in the thread below `root` if that is given.
 
     `latest` is the newest event of the thread that is known: clients without threads show the message as an answer to
-    it (Client-Server API, "Threading").
+    it (Client-Server API, "Threading"). What does not fit into `limit` bytes goes out without its HTML.
     """
-    content = _fit(_words(message) | {KEY: key})
+    content = _fit(_words(message) | {KEY: key}, limit)
     relation = _placing(root, latest, message.reply_to)
     return content | ({"m.relates_to": relation} if relation else {})
 
 
-def replacement(message: Message, *, key: str, target: str) -> Json:
+def replacement(message: Message, *, key: str, target: str, limit: int = CONTENT_LIMIT) -> Json:
     """The content of an edit. An edit cannot move its message to another thread, so it names none."""
     relation = {"m.relates_to": {"rel_type": "m.replace", "event_id": target}, KEY: key, "m.mentions": {}}
-    fresh = _fit(_words(message))
+    fresh = _fit(_words(message), limit)
     shown = dict(fresh)
     shown["body"] = f"* {fresh['body']}"
     if "formatted_body" in fresh:
         shown["formatted_body"] = f"* {fresh['formatted_body']}"
     content = shown | {"m.new_content": fresh} | relation
-    if size(content) > CONTENT_LIMIT:
+    if size(content) > limit:
         # What clients without edits show is repeated above; the beginning has to do.
         shown = {"msgtype": fresh["msgtype"], "body": f"* {fresh['body'][:200]} ..."}
         content = shown | {"m.new_content": fresh} | relation
@@ -271,19 +290,25 @@ def uploaded(
     key: str,
     root: str | None = None,
     latest: str | None = None,
+    secrets: FileSecrets | None = None,
 ) -> Json:
-    """The content of a message with a file that lies in the media repository."""
+    """The content of a message with a file that lies in the media repository; `secrets` open one that is encrypted."""
     content: Json = {
         "msgtype": "m.image" if media_type in _PICTURES else "m.file",
         "body": _harmless(caption) or name,
         "filename": name,
-        "url": address,
         "info": {"mimetype": media_type, "size": length},
         "m.mentions": {},
         KEY: key,
     }
+    content |= {"url": address} if secrets is None else {"file": secrets.as_json(address)}
     relation = _placing(root, latest, None)
     return content | ({"m.relates_to": relation} if relation else {})
+
+
+def sealed_key(key: str) -> str:
+    """What stands in the clear of an encrypted event of ours, so that it is found again: no word of the key."""
+    return "x" + hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()
 
 
 def size(content: Json) -> int:
@@ -295,7 +320,7 @@ def transaction(key: str) -> str:
     """The transaction id of an outbox key: the same for ever, and safe in a path."""
     if re.fullmatch(r"[A-Za-z0-9._~-]{1,120}", key):
         return key
-    return "x" + hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()
+    return sealed_key(key)
 
 
 def _words(message: Message) -> Json:
@@ -314,8 +339,8 @@ def _harmless(text: str) -> str:
     return _EVERYBODY.sub("@\u2060", clean(text))
 
 
-def _fit(content: Json) -> Json:
-    if size(content) <= CONTENT_LIMIT:
+def _fit(content: Json, limit: int) -> Json:
+    if size(content) <= limit:
         return content
     return {key: value for key, value in content.items() if key not in ("format", "formatted_body")}
 

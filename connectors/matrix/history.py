@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from connectors.matrix.content import KEY
+from connectors.matrix.content import KEY, sealed_key
 from connectors.matrix.wire import CLIENT, MatrixRefusal
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ TYPES = (
     "m.room.member",
     "m.room.encrypted",
     "m.room.encryption",
+    "m.room.tombstone",
+    "m.room.power_levels",
 )
 
 _PAGE = 100
@@ -64,14 +66,16 @@ async def own_event(wire: Wire, room: str, user: str, key: str) -> str | None:
     """The id of the event that we sent under an outbox key, if it stands among the newest."""
     token: str | None = None
     searched = 0
-    wanted = {"senders": [user], "types": ["m.room.message", "m.reaction"]}
+    wanted = {"senders": [user], "types": ["m.room.message", "m.reaction", "m.room.encrypted"]}
+    # An encrypted one shows no word of its key.
+    keys = (key, sealed_key(key))
     while searched < _SEARCHED:
         query = {"dir": "b", "limit": str(_PAGE), "filter": json.dumps(wanted)} | ({"from": token} if token else {})
         answer = await wire.call("GET", "rooms", room, "messages", query=query)
         page = events_of(answer.get("chunk"))
         for event in page:
             content = event.get("content")
-            if event.get("sender") == user and isinstance(content, dict) and content.get(KEY) == key:
+            if event.get("sender") == user and isinstance(content, dict) and content.get(KEY) in keys:
                 return _event_id(event)
         searched += max(len(page), 1)
         following = answer.get("end")

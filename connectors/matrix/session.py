@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from register.references import Reference
 
 FILE = "session.json"
+#: What the names of devices begin with that are none.
+_NO_DEVICE = "token-"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,6 +84,23 @@ def how_to_log_in_again(settings: MatrixSettings, folder: Path) -> str:
     )
 
 
+def is_no_device(device: str) -> bool:
+    """Whether this only stands for a token that belongs to no device."""
+    return device.startswith(_NO_DEVICE)
+
+
+def how_to_make_a_new_device(settings: MatrixSettings, folder: Path) -> str:
+    """What a person does to have Muster be another device."""
+    if settings.access_token is not None:
+        return (
+            f"To make a new device, log in as {settings.user} anew (in Element, in a private window: Settings, "
+            "Help & About, Access Token; close it without logging out), put the new token where "
+            f"{settings.access_token} points, then restart Muster."
+        )
+    other = ", write another name at `device` in muster.yaml" if settings.device is not None else ""
+    return f"To make a new device, delete {folder / FILE}{other}, then restart Muster."
+
+
 async def _check_homeserver(wire: Wire) -> None:
     try:
         answer = await wire.call("GET", "versions", base="/_matrix/client")
@@ -138,7 +157,7 @@ async def _whoami(wire: Wire, settings: MatrixSettings, *, again: str, keep: boo
     device = answer.get("device_id")
     if not isinstance(device, str):
         # Tokens of application services have no device; their keys belong to the token.
-        device = "token-" + hashlib.sha256(wire.token.encode()).hexdigest()[:16]
+        device = _NO_DEVICE + hashlib.sha256(wire.token.encode()).hexdigest()[:16]
     return Session(
         homeserver=settings.homeserver,
         user=settings.user,

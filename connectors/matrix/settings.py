@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -11,7 +11,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from register.references import Reference
 
 _USER = re.compile(r"@[^:\s]+:\S+")
-_ROOM = re.compile(r"![^\s|]+")
+_ROOM = re.compile(r"![^\s|]{1,254}")
+#: The highest number that events can hold (Matrix spec v1.11, "Canonical JSON").
+_HIGHEST = 2**53 - 1
+_ALIAS = re.compile(r"#[^\s|:]+:[^\s|]+")
 
 
 def _address(value: str) -> str:
@@ -31,13 +34,46 @@ def _user(value: str) -> str:
     return value
 
 
+def is_room(value: str) -> bool:
+    """Whether it is the id of a room."""
+    return _ROOM.fullmatch(value) is not None and value.isprintable()
+
+
+def is_alias(value: str) -> bool:
+    """Whether it is an address of a room (Matrix spec v1.11, "Room aliases")."""
+    return _ALIAS.fullmatch(value) is not None and len(value) <= 255 and value.isprintable()
+
+
 def _room(value: str) -> str:
-    if not _ROOM.fullmatch(value):
+    if not (is_room(value) or is_alias(value)):
         raise ValueError(
-            f"not a room id: {value!r}. It begins with an exclamation mark; Element shows it under the room's "
-            "settings, Advanced."
+            f"not a room: {value[:80]!r}. Write its id, which begins with an exclamation mark (Element shows it under "
+            "the room's settings, Advanced), or one of its addresses, like #fleet:example.org."
         )
     return value
+
+
+class PowerLevelSettings(BaseModel):
+    """From which power level on somebody may do what. Nobody is listed: who has the level in the room has the right."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    viewer: int | None = Field(default=None, ge=1, le=_HIGHEST, description="May look.")
+    operator: int | None = Field(default=None, ge=1, le=_HIGHEST, description="May command agents, like 50.")
+    admin: int | None = Field(default=None, ge=1, le=_HIGHEST, description="May do everything, like 100.")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        given = [step for step in (self.viewer, self.operator, self.admin) if step is not None]
+        if not given:
+            raise ValueError("no level is named. Write one, like operator: 50.")
+        if given != sorted(given):
+            raise ValueError("whoever may do more has at least the level of whoever may do less.")
+        return self
+
+    def steps(self) -> tuple[int, ...]:
+        """The levels that are named."""
+        return tuple(sorted({step for step in (self.viewer, self.operator, self.admin) if step is not None}))
 
 
 class MatrixSettings(BaseModel):
@@ -59,7 +95,31 @@ class MatrixSettings(BaseModel):
     )
     display_name: str | None = Field(default=None, max_length=100, description="How the bot is called in rooms.")
     rooms: tuple[Annotated[str, AfterValidator(_room)], ...] = Field(
-        default=(), description="The only rooms that count; empty: all into which an operator invited the bot."
+        default=(),
+        description=(
+            "The only rooms that count beside the main one, by their ids or addresses; empty: all into which an "
+            "operator invited the bot."
+        ),
+    )
+    power_levels: PowerLevelSettings | None = Field(
+        default=None,
+        description=(
+            "Power levels that give a permission, in the main room and in `rooms`. Absent: they count for nothing."
+        ),
+    )
+    encryption: Literal["required", "allowed", "off"] = Field(
+        default="off",
+        description=(
+            "Whether the bot reads and writes encrypted rooms. allowed: also those; required: only those; off: no "
+            "encrypted ones."
+        ),
+    )
+    trust: Literal["operators", "all"] = Field(
+        default="operators",
+        description=(
+            "Who is given the keys of what the bot writes in encrypted rooms: everybody with a permission, or all who "
+            "are in the room."
+        ),
     )
     messages_per_second: float | None = Field(
         default=None,
@@ -67,6 +127,21 @@ class MatrixSettings(BaseModel):
         description="What the homeserver lets the bot say. Synapse's default is 0.2; empty: found out by being told.",
     )
     burst: int = Field(default=10, ge=1, description="How many messages may go out at once before that.")
+
+    def granted(self) -> dict[str, str]:
+        """The permission that each group of people has who are in it (`Inbound.groups`)."""
+        levels = self.power_levels
+        given = (
+            ()
+            if levels is None
+            else (("viewer", levels.viewer), ("operator", levels.operator), ("admin", levels.admin))
+        )
+        return {f"level:{step}": word for word, step in given if step is not None}
+
+    @staticmethod
+    def check_room(value: str) -> None:
+        """Raises ValueError when this can be no room's id, no address of one, and no thread in one."""
+        _room(value.partition("|")[0])
 
     @model_validator(mode="after")
     def _can_log_in(self) -> Self:

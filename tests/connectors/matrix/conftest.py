@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +14,7 @@ from connectors.matrix.settings import MatrixSettings
 from connectors.messages import Message, Outbound, OutboundContent, Text
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
     from connectors.messages import Batch, Health, Inbound, Sent
@@ -63,11 +64,25 @@ class Keeper:
 class Bot:
     """One bot user; `running` is one life of it."""
 
-    def __init__(self, account: Account, folder: Path, *, inviters: set[str] | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        account: Account,
+        folder: Path,
+        *,
+        inviters: set[str] | None = None,
+        readers: set[str] | None = None,
+        fleet_rooms: Sequence[str] = (),
+        **settings: Any,
+    ) -> None:
         self.account = account
         self.user_id = account.user_id
         self.keeper = Keeper()
         self.inviters = inviters
+        self.readers = readers
+        """Who has a permission; None: everybody."""
+        self.fleet_rooms = fleet_rooms
+        self.later = 0.0
+        """Seconds by which its clock is ahead."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         token = folder / "token"
@@ -77,10 +92,21 @@ class Bot:
         self.connector = self._connector()
 
     def _connector(self) -> MatrixConnector:
-        return MatrixConnector("matrix", self.settings, self.folder / "state", may_invite=self._may_invite)
+        return MatrixConnector(
+            "matrix",
+            self.settings,
+            self.folder / "state",
+            may_invite=self._may_invite,
+            may_read=self._may_read,
+            fleet_rooms=self.fleet_rooms,
+            clock=lambda: time.time() + self.later,
+        )
 
     async def _may_invite(self, sender: str) -> bool:
         return self.inviters is None or sender in self.inviters
+
+    async def _may_read(self, person: str, groups: Sequence[str] = ()) -> bool:
+        return self.readers is None or person in self.readers
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[MatrixConnector]:
@@ -99,7 +125,8 @@ class Bot:
             await connector.stop()
 
     async def _in_touch(self, life: asyncio.Task[None]) -> bool:
-        up = (await self.connector.health()).reachable is True and self.keeper.cursor is not None
+        health = await self.connector.health()
+        up = health.reachable is True and health.authenticated is True and self.keeper.cursor is not None
         return up or life.done()
 
     async def say(

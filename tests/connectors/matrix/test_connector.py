@@ -389,6 +389,25 @@ async def test_what_is_to_be_said_in_a_room_waits_for_the_bot_to_be_invited(ana:
     assert [body(event) for event in await ana.messages(room, bot.user_id)] == ["hello"]
 
 
+async def test_a_bot_that_cannot_speak_in_the_fleets_room_is_impaired(
+    ana: Operator, synapse: Synapse, tmp_path: Path
+) -> None:
+    room = await ana.create_room(encrypted=True)
+    bot = Bot(await synapse.register(prefix="bot"), tmp_path / "bot", fleet_rooms=(room,))
+    async with bot.running() as connector:
+        await healthy(connector, lambda health: f"not in {room}, the fleet's room: invite it" in health.detail)
+        assert (await connector.health()).impaired
+        await ana.invite(room, bot.user_id)
+        await healthy(connector, lambda health: "invite it" not in health.detail and "is encrypted" in health.detail)
+        assert (await connector.health()).impaired
+    plain = await ana.create_room()
+    bot = Bot(await synapse.register(prefix="bot"), tmp_path / "other", fleet_rooms=(plain,))
+    async with bot.running() as connector:
+        await ana.invite(plain, bot.user_id)
+        await joined(ana, plain, bot)
+        await healthy(connector, lambda health: "invite it" not in health.detail and not health.impaired)
+
+
 async def test_nothing_is_said_in_an_encrypted_room(ana: Operator, bot: Bot) -> None:
     async with bot.running() as connector:
         room = await ana.create_room(invite=[bot.user_id], encrypted=True)

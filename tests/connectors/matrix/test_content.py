@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from connectors.matrix import content
 from connectors.matrix.content import Me, inbound, without_mention
+from connectors.matrix.sealed_files import FileSecrets
 from connectors.messages import Edit, Emphasis, Inbound, Message, Reaction, Redaction, Text
 
 ME = Me(user="@muster:example.org", display_name="Muster")
@@ -222,3 +223,41 @@ def test_transaction_ids_are_stable_short_and_safe_in_a_path() -> None:
 def test_what_is_said_can_always_be_encoded() -> None:
     said = content.spoken(Message(text="half a pair \ud800 and a nul \0", html="\ud800"), key="k")
     json.dumps(said, ensure_ascii=False).encode()
+
+
+KEY, IV, HASH = "k" * 43, "i" * 22, "h" * 43
+
+
+def sealed_file(**changes: Any) -> dict[str, Any]:
+    file = {"url": "mxc://x/y", "v": "v2", "key": {"k": KEY}, "iv": IV, "hashes": {"sha256": HASH}}
+    return {"msgtype": "m.image", "body": "a.png", "file": file | changes, "info": {"mimetype": "image/png"}}
+
+
+def test_an_encrypted_file_is_one_with_what_opens_it() -> None:
+    found = body(event(sealed_file()))
+    assert isinstance(found, Text)
+    (attachment,) = found.attachments
+    assert attachment.ref == f"mxc://x/y#{KEY}.{IV}.{HASH}"
+    assert content.media(attachment.ref) == ("x", "y")
+    assert FileSecrets.of(attachment.ref) == FileSecrets(KEY, IV, HASH)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"key": None},
+        {"key": {"k": 7}},
+        {"key": {"k": "../../../etc/passwd"}},
+        {"iv": []},
+        {"iv": "short"},
+        {"hashes": {}},
+        {"hashes": {"sha256": HASH + "#mxc://a/b"}},
+        {"url": None},
+        {"url": "https://elsewhere/"},
+        {"url": "mxc://x/y#z"},
+    ],
+)
+def test_an_encrypted_file_that_nothing_opens_is_none(changes: dict[str, Any]) -> None:
+    found = body(event(sealed_file(**changes)))
+    assert isinstance(found, Text)
+    assert found.attachments == ()

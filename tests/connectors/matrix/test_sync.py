@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from connectors.contract import NeedsPerson
-from connectors.matrix.sync import FIRST_PAUSE, LONGEST_PAUSE, Position, RoomNews, membership, pause, read
+from connectors.matrix.levels import Levels
+from connectors.matrix.news import Position, RoomNews, membership, read
+from connectors.matrix.sync import FIRST_PAUSE, LONGEST_PAUSE, pause
 from connectors.matrix.wire import Unreachable
 
 ME = "@muster:example.org"
@@ -29,9 +32,15 @@ def counted(events: list[dict[str, Any]], *, before: bool, state: list[dict[str,
 def test_a_cursor_reads_as_it_was_written() -> None:
     position = Position(since="s1_2", rooms=frozenset({"!b", "!a"}), invitations=(("!c", "@eve:example.org"),))
     assert Position.decode(position.encode()) == position
+    levels = (("!a", Levels({"@ana:example.org": 100}, 0)), ("!b", Levels({}, 50)))
+    position = replace(position, aliases=(("#fleet:example.org", "!a"),), levels=levels)
+    assert Position.decode(position.encode()) == position
 
 
-@pytest.mark.parametrize("cursor", ["", "s1_2", "[]", '{"since": "s"}', '{"since": "s", "rooms": 5}'])
+_WRONG = '{"since": "s", "rooms": [], "invitations": [], "levels": {"!a": {"users": 1}}}'
+
+
+@pytest.mark.parametrize("cursor", ["", "s1_2", "[]", '{"since": "s"}', '{"since": "s", "rooms": 5}', _WRONG])
 def test_a_foreign_cursor_needs_a_person(cursor: str) -> None:
     with pytest.raises(NeedsPerson, match="another version"):
         Position.decode(cursor)

@@ -1,0 +1,238 @@
+"""The devices of people, as they are known, pinned and judged (Client-Server API, "Tracking the device list")."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import structlog
+
+from connectors.contract import Device, Standing, UnknownDevice
+from connectors.matrix.remarks import quoted
+from connectors.matrix.wire import WireError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from connectors.matrix.crypto.machine import Machine
+    from connectors.matrix.crypto.store import KnownDevice
+    from connectors.matrix.crypto.vault import Vault
+    from connectors.matrix.readers import Readers
+    from connectors.matrix.remarks import Remarks
+    from connectors.matrix.rooms import Rooms
+    from connectors.matrix.wire import Wire
+
+Json: TypeAlias = dict[str, Any]
+
+#: Seconds between two attempts at a device that had no one-time key, and at looking anew at somebody's devices.
+_AGAIN = 60.0
+#: Rooms in which people's devices are told of.
+_ROOMS = 20
+
+#: Ids that can be written into a command as they are; homeservers may give others.
+_PLAIN = re.compile(r"[A-Za-z0-9_]{1,64}")
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(kw_only=True)
+class DeviceLists:
+    """Whose devices are known, and how they stand."""
+
+    wire: Wire
+    vault: Vault
+    connector: str
+    readers: Readers
+    remarks: Remarks
+    rooms: Rooms
+    clock: Callable[[], float]
+    _tracked: set[str] = field(default_factory=set, init=False)
+    """People whose devices are as we know them."""
+    _after: dict[tuple[str, str], float] = field(default_factory=dict, init=False)
+    _stale: set[str] = field(default_factory=set, init=False)
+    """People whose devices changed since they were asked for last."""
+    _silent: dict[str, float] = field(default_factory=dict, init=False)
+    """People whose homeserver did not answer, and when it is asked again."""
+    _told: set[tuple[str, str]] = field(default_factory=set, init=False)
+    _asking: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+
+    @property
+    def _machine(self) -> Machine:
+        return self.vault.machine
+
+    def changed(self, users: Iterable[str]) -> None:
+        """The devices of these people are others now, or we are not told of them any more."""
+        gone = set(users)
+        self._tracked -= gone
+        self._stale |= gone
+        for user in gone:
+            self._silent.pop(user, None)
+
+    def doubt(self) -> None:
+        """Nobody tells us of changes now: everybody is asked for anew."""
+        self.changed(tuple(self._tracked))
+
+    async def update(self, users: Iterable[str]) -> None:
+        """Know the devices of these people as they are now.
+
+        Raises:
+            WireError: the homeserver cannot say.
+        """
+        wanted = frozenset(users)
+        if not self._unknown(wanted):
+            return
+        # One after the other: whom somebody else asks for just now is known only when the answer is there.
+        async with self._asking:
+            if missing := self._unknown(wanted):
+                await self._ask(missing)
+
+    def _unknown(self, users: frozenset[str]) -> frozenset[str]:
+        now = self.clock()
+        return frozenset(user for user in users - self._tracked if now >= self._silent.get(user, 0.0))
+
+    async def _ask(self, users: frozenset[str]) -> None:
+        self._stale.clear()
+        body = {"device_keys": {user: [] for user in users}, "timeout": 10_000}
+        answer = await self.wire.call("POST", "keys", "query", body=body)
+        shown = users.intersection(found if isinstance(found := answer.get("device_keys"), dict) else ())
+        await self.vault.run(self._machine.learn, answer, users)
+        # Whoever changed something while we asked is asked for anew.
+        self._tracked |= shown - self._stale
+        # Whose homeserver does not answer is not waited for with each message.
+        self._silent = {user: until for user, until in self._silent.items() if until > self.clock()}
+        self._silent |= dict.fromkeys(users - shown, self.clock() + _AGAIN)
+        await self.note_changed()
+
+    async def look_again(self, user: str) -> bool:
+        """Ask for somebody's devices again, though nobody says that they changed; not more often than now and then."""
+        now = self.clock()
+        if user in self._tracked and now < self._after.get((user, ""), 0.0):
+            return False
+        self._after = {each: until for each, until in self._after.items() if until > now}
+        self._after[user, ""] = now + _AGAIN
+        try:
+            self.changed([user])
+            await self.update({user})
+        except WireError as error:
+            _log.info("matrix_devices", connector=self.connector, user=user, error=str(error))
+            return False
+        return True
+
+    async def tell(self, inside: Iterable[str]) -> None:
+        """Say in the encrypted rooms of their people which devices are new, and which have other keys.
+
+        Args:
+            inside: the rooms in which we are.
+        """
+        if not self._machine.untold:
+            return
+        self._machine.untold = False
+        encrypted = [room for room in inside if self.rooms.encrypted.get(room)][:_ROOMS]
+        for device in await self.vault.run(self._machine.store.untold):
+            try:
+                rooms = [room for room in encrypted if await self.readers.is_member(room, device.user)]
+            except WireError as error:
+                _log.info("matrix_devices", connector=self.connector, user=device.user, error=str(error))
+                self._machine.untold = True
+                continue
+            self._told.add((device.user, device.id))
+            if await self.readers.is_known(None, device.user):
+                for room in rooms:
+                    self._remark_on(room, device)
+
+    async def settle(self) -> None:
+        """What was said of devices is durable."""
+        if self._told:
+            told, self._told = self._told, set()
+            await self.vault.run(self._mark_told, told)
+
+    def _mark_told(self, told: set[tuple[str, str]]) -> None:
+        with self._machine.store.transaction():
+            self._machine.store.mark_devices_told(told)
+
+    def _remark_on(self, room: str, device: KnownDevice) -> None:
+        whose = f"{quoted(device.id)} of {quoted(device.user)}"
+        if device.standing is Standing.CHANGED:
+            text = (
+                f"Other keys came under the name of the device {whose}. It is given nothing more, and what is written "
+                "on it is not taken. `muster matrix devices` says what to do."
+            )
+        else:
+            text = (
+                f"A new device, {whose}, is given keys from now on. If it is not theirs: "
+                f"`muster matrix block {_typed(device.id)}`."
+            )
+        about = {"sender": device.user, "origin_server_ts": int(self.clock() * 1000)}
+        identity = f"device\0{room}\0{device.user}\0{device.id}\0{device.keys.ed25519}\0{device.standing}"
+        self.remarks.add(room, about, identity, text)
+
+    async def note_changed(self) -> None:
+        """Have it in the health when a device has other keys than it had."""
+        known = await self.vault.run(self._machine.store.devices)
+        changed = [device for device in known if device.standing is Standing.CHANGED and not device.gone]
+        if changed:
+            self.rooms.note("devices", "Other keys came under a device's name: `muster matrix devices` says whose.")
+        else:
+            self.rooms.forget_note("devices")
+
+    async def claim(self, devices: Iterable[KnownDevice]) -> None:
+        """Have a session with each of these, as far as it can be had."""
+        now = self.clock()
+        due = [device for device in devices if now >= self._after.get((device.user, device.id), 0.0)]
+        wanted = await self.vault.run(self._machine.outgoing.without_session, due)
+        if not wanted:
+            return
+        answer = await self.wire.call("POST", "keys", "claim", body={"one_time_keys": wanted, "timeout": 10_000})
+        await self.vault.run(self._machine.outgoing.claimed, answer, wanted)
+        for user, ids in wanted.items():
+            for device in ids:
+                self._after[user, device] = now + _AGAIN
+
+    async def send(self, kind: str, body: Mapping[str, Any]) -> None:
+        """A message from our device to others.
+
+        Raises:
+            WireError: it was not taken.
+        """
+        await self.wire.call("PUT", "sendToDevice", kind, secrets.token_hex(16), body=dict(body))
+
+    async def shown(self) -> tuple[Device, ...]:
+        """Whom we know, and whether they are given keys."""
+        known = await self.vault.run(self._machine.store.devices)
+        return tuple([await self._as_shown(device) for device in known if not device.gone])
+
+    async def _as_shown(self, device: KnownDevice) -> Device:
+        reads = device.standing in (Standing.SEEN, Standing.TRUSTED) and await self.readers.reads(None, device.user)
+        return Device(
+            user=device.user,
+            id=device.id,
+            name=device.name,
+            fingerprint=device.keys.ed25519,
+            standing=device.standing,
+            reads=reads,
+        )
+
+    async def judge(self, name: str, standing: Standing) -> Device:
+        """Say how a device stands."""
+        known = [device for device in await self.vault.run(self._machine.store.devices) if not device.gone]
+        found = [device for device in known if name in (device.id, f"{device.user}/{device.id}")]
+        if not found:
+            raise UnknownDevice(f"no device is called {name[:100]}: `muster matrix devices` lists them.")
+        if len(found) > 1:
+            whose = ", ".join(f"{device.user}/{device.id}" for device in found)
+            raise UnknownDevice(f"several people have a device called {name[:100]}: write one of {whose}.")
+        device = found[0]
+        await self.vault.run(self._machine.judge, device.user, device.id, standing)
+        # Whoever was forgotten is looked at again.
+        self.changed([device.user])
+        self._after.pop((device.user, ""), None)
+        await self.note_changed()
+        left = [each for each in await self.vault.run(self._machine.store.devices, device.user) if each.id == device.id]
+        return await self._as_shown(left[0] if left else device)
+
+
+def _typed(device: str) -> str:
+    return device if _PLAIN.fullmatch(device) else "DEVICE"
