@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 BENCHMARKS = {
     "startup": "muster --help beside python -c pass",
     "round_trip": "!ps on Synapse beside a bare matrix-nio echo bot",
+    "encrypted": "!ps in an encrypted room beside one that is not",
     "memory": "the orchestrator with two agents, and an agent host",
     "roster": "reading and checking a roster of 1,000 and of 10,000 agents",
     "fleet_size": "!ps, the sweep and the start with 10, 100 and 1,000 agents",
@@ -31,6 +32,7 @@ BENCHMARKS = {
     "egress": "the metering proxy beside a direct connection and other proxies",
     "dispatch": "a dispatch decision while 10,000 tasks wait",
     "ledger_queries": "sums of a ledger of 1,000,000 requests on SQLite",
+    "connectors": "200 threads at work at once on each connector, 1,000 that are known",
     "backlog": "1,000 commands that were written while the bot was down",
 }
 

@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import yaml
+
 from fleet.sim import provider
 from tests.synapse import Synapse
 from tests.whole.installation import Installation, installation
@@ -19,8 +21,8 @@ AGENTS = {"runtime": "sim", "sandbox": "none"}
 
 
 @asynccontextmanager
-async def house() -> AsyncIterator[Installation]:
-    """A house whose bot was started and is in its room, with no agent yet."""
+async def house(*, encryption: str | None = None) -> AsyncIterator[Installation]:
+    """A house whose bot was started and is in its room, with no agent yet; `encryption` as muster.yaml has it."""
     with tempfile.TemporaryDirectory(prefix="muster-bench-") as folder:
         homeserver = Synapse(Path(folder, "synapse"))
         homeserver.start()
@@ -29,6 +31,10 @@ async def house() -> AsyncIterator[Installation]:
                 provider.running() as models,
                 installation(Path(folder, "house"), homeserver, models, agents=AGENTS) as home,
             ):
+                if encryption is not None:
+                    written = yaml.safe_load(home.paths.muster_yaml.read_text())
+                    written["connectors"]["matrix"]["encryption"] = encryption
+                    home.paths.muster_yaml.write_text(yaml.safe_dump(written))
                 await home.start()
                 await home.joined()
                 yield home

@@ -1,0 +1,1 @@
+"""Discord: one server's channel, its threads, and direct messages."""

@@ -1,0 +1,383 @@
+"""The connector to Discord: its life, and what goes out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import urlsplit
+
+import structlog
+
+from connectors.contract import NeedsPerson, NotReady, Refused, TryLater
+from connectors.discord import content, open_interactions, withheld
+from connectors.discord.answering import Answers
+from connectors.discord.asides import Asides
+from connectors.discord.buttons import pressed
+from connectors.discord.interactions import COMMAND, COMPLETION, COMPONENT, Interactions
+from connectors.discord.menu import Menu
+from connectors.discord.open_interactions import OpenInteractions
+from connectors.discord.places import Places
+from connectors.discord.position import Position
+from connectors.discord.receiving import Receiver
+from connectors.discord.record import FILE, Record
+from connectors.discord.registration import Registration
+from connectors.discord.session import Session, bad_token
+from connectors.discord.settings import API, DiscordSettings
+from connectors.discord.speaking import WANTED_PARTS, Speaker
+from connectors.discord.wire import Refusal, Wire, WireError, send_error
+from connectors.discord.withheld import Withheld
+from connectors.messages import Capabilities, Health, React, Retitle
+from register.errors import MusterError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from pathlib import Path
+
+    from connectors.commands import Commands
+    from connectors.contract import Sink
+    from connectors.discord.interactions import Kind
+    from connectors.messages import Attachment, Outbound, Sent
+
+Json: TypeAlias = dict[str, Any]
+
+#: Discord says "the past few minutes" ("Create Message", `enforce_nonce`).
+_REMEMBERS_KEYS = 180.0
+#: Of the fifty requests a second that Discord takes of a bot ("Rate Limits", Global Rate Limit): those for what is
+#: said, to which the burst is added in the first second, and those that show that somebody is at work.
+_RATE, _BURST, _TYPING = 40.0, 5, 3
+#: As many messages; what is longer goes out as a file.
+LONGEST_TEXT = WANTED_PARTS * content.LONGEST - 200
+#: Where Discord keeps what was uploaded.
+_CDN = frozenset({"cdn.discordapp.com", "media.discordapp.net"})
+
+_log = structlog.get_logger(__name__)
+
+
+class DiscordConnector:
+    """One bot user in one server's channel."""
+
+    kind = "discord"
+    SettingsModel = DiscordSettings
+
+    def __init__(
+        self,
+        name: str,
+        settings: DiscordSettings,
+        folder: Path,
+        *,
+        commands: Commands | None = None,
+        may_read: Callable[[str, Sequence[str]], Awaitable[bool]] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.name = name
+        self.capabilities = Capabilities(
+            threads=True,
+            edits=True,
+            reactions=True,
+            taps=True,
+            buttons=True,
+            titles=True,
+            files=True,
+            typing=True,
+            max_text=LONGEST_TEXT,
+            remembers_keys=_REMEMBERS_KEYS,
+            rate_per_second=_RATE,
+            burst=_BURST,
+        )
+        self._settings = settings
+        self._folder = folder
+        self._commands = commands
+        self._may_read = may_read
+        self._clock = clock
+        self._places = Places(settings.channel)
+        self._sink: Sink | None = None
+        self._wire: Wire | None = None
+        self._session: Session | None = None
+        self._receiver: Receiver | None = None
+        self._speaker: Speaker | None = None
+        self._connection = asyncio.Event()
+        self._authenticated: bool | None = None
+        self._answered_at: float | None = None
+        self._failure: str | None = None
+        self._withheld = Withheld(
+            path=folder / withheld.FILE,
+            connector=name,
+            channel=settings.channel,
+            asked_for=settings.message_content,
+            clock=clock,
+        )
+        self._me = ""
+        self._typed: deque[float] = deque(maxlen=_TYPING)
+        """When it was shown lately that somebody is at work, by a clock that nobody sets."""
+
+    # --- life ----------------------------------------------------------------------------------------------------
+
+    def subscribe(self, sink: Sink) -> None:
+        """Say where inbound batches go."""
+        self._sink = sink
+
+    async def start(self, cursor: str | None) -> None:
+        """Log in and receive, until cancelled. Reconnecting is done inside."""
+        assert self._sink is not None, "subscribe first"
+        await self.stop()
+        position = None if cursor is None else Position.decode(cursor)
+        reference = str(self._settings.token)
+        try:
+            try:
+                token = await asyncio.to_thread(self._settings.token.resolve)
+            except MusterError as error:
+                raise NeedsPerson(str(error)) from error
+            record = await asyncio.to_thread(Record, self._folder / FILE)
+            kept = await asyncio.to_thread(OpenInteractions, self._folder / open_interactions.FILE)
+            async with Wire(self._settings.api, clock=self._clock) as wire:
+                kinds: dict[int, Kind] = {COMPONENT: partial(pressed, connector=self.name)}
+                interactions = Interactions(
+                    wire=wire,
+                    guild=self._settings.guild,
+                    places=self._places,
+                    kept=kept,
+                    record=record,
+                    kinds=kinds,
+                    clock=self._clock,
+                    hand_on=lambda inbound: receiver.take(inbound),
+                )
+                receiver = Receiver(
+                    wire=wire,
+                    connector=self.name,
+                    guild=self._settings.guild,
+                    places=self._places,
+                    record=record,
+                    sink=self._sink,
+                    position=position,
+                    arrived=lambda event: self._arrived(interactions, event),
+                    may_read=self._may_read,
+                    clock=self._clock,
+                )
+                registration = None
+                if self._commands is not None:
+                    registration = Registration(
+                        wire=wire, guild=self._settings.guild, places=self._places, commands=self._commands
+                    )
+                    menu = Menu(commands=self._commands, connector=self.name, roles=receiver.roles)
+                    kinds |= {COMMAND: menu.chosen, COMPLETION: menu.typed}
+
+                def hear(event: str, data: Json) -> None:
+                    if event == "INTERACTION_CREATE":
+                        interactions.hear(data)
+                    else:
+                        receiver.hear(event, data)
+                    if registration is not None:
+                        registration.hear(event, data)
+
+                session = Session(wire, message_content=self._settings.message_content, heard=hear)
+                try:
+                    gateway = await session.enter(token, reference=reference)
+                    assert session.user is not None
+                    self._me = str(session.user.id)
+                    self._authenticated, self._failure = True, None
+                    self._wire, self._session, self._receiver = wire, session, receiver
+                    answers = Answers(wire=wire, kept=kept, record=record, clock=self._clock)
+                    asides = Asides(wire=wire, kept=kept, record=record, clock=self._clock)
+                    self._speaker = Speaker(
+                        wire=wire, places=self._places, record=record, answers=answers, asides=asides, me=self._me
+                    )
+                    self._say_of_application(session)
+                    _log.info("discord_connected", connector=self.name, guild=self._settings.guild)
+                    await _first(
+                        session.listen(gateway, reference=reference),
+                        receiver.run(),
+                        receiver.anteroom.run(),
+                        interactions.run(),
+                        _unknown(wire, reference),
+                        *(() if registration is None else (registration.run(),)),
+                        self._withheld.tell(session, receiver),
+                        self._say_when_there(receiver),
+                    )
+                finally:
+                    self._answered_at = wire.answered_at or self._answered_at
+                    await session.close()
+        except NeedsPerson as error:
+            self._authenticated = False if self._answered_at is not None else None
+            self._failure = str(error)
+            raise
+        except NotReady as error:
+            self._failure = str(error)
+            raise
+        finally:
+            await self.stop()
+
+    async def connected(self) -> None:
+        """Wait until the server is there."""
+        await self._connection.wait()
+
+    async def stop(self) -> None:
+        """Let go of the connection; `start` closes it."""
+        self._connection.clear()
+        self._wire = self._session = self._receiver = self._speaker = None
+
+    async def health(self) -> Health:
+        """What is known of the connection."""
+        wire, session, receiver = self._wire, self._session, self._receiver
+        reachable: bool | None = None
+        impaired = self._places.impaired
+        if session is None or receiver is None:
+            detail = self._failure or "Not connected yet."
+            reachable = None if self._failure is None else self._authenticated is False
+        elif session.trouble is not None:
+            detail, reachable = session.trouble, False
+        else:
+            reachable = True
+            detail = f"Connected to Discord as {session.user}, in the server {self._settings.guild}."
+            if session.get_guild(int(self._settings.guild)) is None:
+                detail = f"Connected to Discord as {session.user}."
+            elif not receiver.caught_up.is_set():
+                detail = "Connected to Discord; reading what was said meanwhile."
+            if session.has_channel(self._settings.guild, self._settings.channel) is False:
+                impaired = True
+                detail += (
+                    f" There is no such channel in the server as {self._settings.channel}, or the bot may not see it: "
+                    "look at `channel` in muster.yaml, and at the channel's permissions."
+                )
+            if lacking := session.missing(self._settings.guild, self._settings.channel):
+                impaired = True
+                detail += (
+                    f" The bot lacks permissions in its channel: {', '.join(lacking)}. Give them to its role (Server "
+                    "Settings, Roles), or in the channel's own settings."
+                )
+            if not session.reads_content:
+                detail += f" {withheld.SENTENCE} {withheld.way_out(asked_for=self._settings.message_content)}"
+        return Health(
+            kind=self.kind,
+            reachable=reachable,
+            authenticated=self._authenticated,
+            last_seen=(wire.answered_at if wire is not None else None) or self._answered_at,
+            detail=" ".join((detail, *self._places.notes())),
+            impaired=impaired,
+        )
+
+    def scope(self) -> str:
+        """The bot: Discord recognises nonces of one author."""
+        return self._me
+
+    async def _arrived(self, interactions: Interactions, event_id: str) -> None:
+        await interactions.arrived(event_id)
+        await self._withheld.arrived(event_id)
+
+    def _say_of_application(self, session: Session) -> None:
+        """What the developer portal says that keeps the bot from working."""
+        self._places.forget_note("endpoint")
+        if session.application is not None and session.application.interactions_endpoint_url is not None:
+            self._places.note(
+                "endpoint",
+                "Slash commands and buttons do not reach the bot: Discord sends them to an address. Empty the field "
+                "Interactions Endpoint URL in the developer portal (your application, General Information).",
+            )
+
+    async def _say_when_there(self, receiver: Receiver) -> None:
+        await receiver.caught_up.wait()
+        self._connection.set()
+        await asyncio.Event().wait()
+
+    # --- outbound ------------------------------------------------------------------------------------------------
+
+    async def send(self, outbound: Outbound, *, conversation: str, target: str | None) -> Sent:
+        """Say one thing."""
+        speaker = self._connected()
+        try:
+            sent = await speaker.say(outbound, conversation=conversation, target=target)
+        except WireError as error:
+            raise self._not_sent(error, outbound, conversation) from error
+        self._places.forget_note(f"forbidden {conversation}")
+        return sent
+
+    async def find(self, outbound: Outbound, *, conversation: str, target: str | None) -> Sent | None:
+        """Look whether it stands already."""
+        speaker = self._connected()
+        try:
+            return await speaker.find(outbound, conversation=conversation, target=target)
+        except Refusal as error:
+            if error.passes or error.forbidden:
+                raise self._not_sent(error, outbound, conversation) from error
+            # The conversation is gone: whether it can be said there, the attempt to send it will say.
+            return None
+        except WireError as error:
+            raise send_error(error) from error
+
+    async def typing(self, conversation: str, *, active: bool) -> None:
+        """Show that somebody is at work, for ten seconds; Discord offers nothing to end it sooner."""
+        wire, now = self._wire, time.monotonic()
+        if active and wire is not None and (len(self._typed) < _TYPING or now - self._typed[0] >= 1.0):
+            self._typed.append(now)
+            with contextlib.suppress(WireError):
+                await wire.call("POST", f"/channels/{conversation}/typing")
+
+    async def download(self, attachment: Attachment, *, limit: int) -> bytes:
+        """The content of an attachment. Its address is asked for anew, since addresses end after a day."""
+        self._connected()
+        wire, parts = self._wire, attachment.ref.split("/")
+        if len(parts) != 3 or not all(content.identifier(part) for part in parts):
+            raise Refused(f"{attachment.name} has no address on Discord.")
+        assert wire is not None, "there is a speaker"
+        try:
+            message = await wire.call("GET", f"/channels/{parts[0]}/messages/{parts[1]}")
+            urls = [str(each.get("url")) for each in content.attached(message) if each.get("id") == parts[2]]
+            if not urls or not self._is_discords(urls[0]):
+                raise Refused(f"{attachment.name} is not on Discord any more.")
+            found = await wire.read(urls[0], limit=limit)
+        except WireError as error:
+            failed = send_error(error)
+            if isinstance(failed, TryLater):
+                failed.away = self._session is None or self._session.trouble is not None
+            raise failed from error
+        if found is None:
+            raise Refused(f"{attachment.name} is larger than the {limit:,} bytes that are taken.")
+        return found
+
+    # --- inside --------------------------------------------------------------------------------------------------
+
+    def _connected(self) -> Speaker:
+        if self._speaker is None:
+            raise TryLater(self._failure or "the connection to Discord is not there yet", away=True)
+        return self._speaker
+
+    def _not_sent(self, error: WireError, outbound: Outbound, conversation: str) -> TryLater | Refused:
+        if isinstance(error, Refusal) and error.forbidden and not isinstance(outbound.content, React | Retitle):
+            sentence = (
+                f"The bot may not say something in {conversation}: {error}. Give its role the permission, or let it "
+                "into the channel."
+            )
+            self._places.note(f"forbidden {conversation}", sentence)
+            return TryLater(sentence)
+        failed = send_error(error)
+        assert isinstance(failed, TryLater | Refused)
+        return failed
+
+    def _is_discords(self, url: str) -> bool:
+        """Whether a file lies where Discord keeps them: an address is not to lead us elsewhere."""
+        parts = urlsplit(url)
+        if self._settings.api == API:
+            return parts.scheme == "https" and parts.hostname in _CDN
+        return parts.hostname in _CDN or parts.netloc == urlsplit(self._settings.api).netloc
+
+
+async def _unknown(wire: Wire, reference: str) -> None:
+    """Discord does not know the token any more, whatever the gateway does."""
+    await wire.unauthorized.wait()
+    raise NeedsPerson(bad_token(reference))
+
+
+async def _first(*works: object) -> None:
+    """Do all at once, until the first of them ends or fails."""
+    tasks = [asyncio.ensure_future(work) for work in works]  # type: ignore[call-overload]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
