@@ -1,0 +1,1 @@
+"""The fleet's room in a pane of tmux."""
