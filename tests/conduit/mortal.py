@@ -1,0 +1,16 @@
+"""One run of `python -m conduit.provision` that dies where it is told to."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from conduit import provision
+from register import crashpoints
+
+
+def live(home: str, arguments: list[str], place: str | None) -> None:
+    """Run it for the installation in `home`; the process ends with its status."""
+    os.environ["MUSTER_HOME"] = home
+    crashpoints.arm(place)
+    sys.exit(provision.main(arguments))

@@ -1,0 +1,45 @@
+"""`kill -9` before and after every step, then the same command again: everything is there, and nothing twice."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from conduit import keeping, room, settings_file, users
+from tests import nursery
+from tests.conduit import mortal
+from tests.conduit.conftest import ANA, BOT, Person, stands
+
+if TYPE_CHECKING:
+    from tests.conduit.standin import StandIn
+
+STEPS = (
+    users.OPERATOR,
+    users.BOT,
+    keeping.TOKEN,
+    room.ROOM,
+    room.JOIN,
+    settings_file.WRITE,
+)
+#: The record is written when it is begun, after each user, and around the room.
+RECORDS = 5
+PLACES = [f"{step}.{side}" for step in STEPS for side in ("before", "after")]
+PLACES += [f"{keeping.KEEP}.{side}:{number + 1}" for number in range(RECORDS) for side in ("before", "after")]
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_a_killed_run_is_gone_on_with(person: Person, homeserver: StandIn, place: str) -> None:
+    process = nursery.process(mortal.live, str(person.home), person.words(), place)
+    process.start()
+    await asyncio.to_thread(process.join, 60)
+    assert process.exitcode == -signal.SIGKILL, "it was there"
+    await person.done()
+    made = stands(person, homeserver)
+    assert len(homeserver.users) == 2
+    assert homeserver.rooms == [made]
+    assert homeserver.users[ANA].devices == {}, "nobody acts as ana any more"
+    assert len(homeserver.users[BOT].devices) == 1
+    assert (await person.done(way=()))["changed"] == []
