@@ -115,6 +115,15 @@ def _alias(value: str) -> str:
     return value
 
 
+def _room(value: str) -> str:
+    connector, colon, room = value.partition(":")
+    if not colon or not connector or not room.strip() or not value.isprintable():
+        raise ValueError(
+            f"found {value[:80]!r}; a connector's name, a colon and the room are wanted, like matrix:!abc:example.org."
+        )
+    return value
+
+
 def _tokens(value: object) -> object:
     if isinstance(value, int) and not isinstance(value, bool):
         tokens = float(value)
@@ -262,6 +271,13 @@ class Common(_Block):
     )
     tmux_socket: Annotated[str, AfterValidator(_socket)] | None = Field(
         default=None, description="With hosting: tmux, the tmux server of its session. Absent: tmux's default one."
+    )
+    room: Annotated[str, AfterValidator(_room)] | None = Field(
+        default=None,
+        description=(
+            "Where its thread stands unless it is launched from another room: a connector's name, a colon and the "
+            "room, like matrix:!abc:example.org. Absent: the main room."
+        ),
     )
     heartbeat: Duration | None = Field(
         default=None, description="How often its runtime is asked whether it is there. Absent: what muster.yaml says."

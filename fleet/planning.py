@@ -72,6 +72,8 @@ class Plan:
     basis: Basis
     alias: str | None = None
     """What chat shows beside its name."""
+    room: str | None = None
+    """Where its thread belongs (``CONNECTOR:ROOM``); None: in the main room."""
     accounts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """The accounts that it could use, by provider; that of its model first."""
 
@@ -195,6 +197,7 @@ class Planner:
             said=said,
             basis=Basis(said=said, roster=described(written)),
             alias=entry.alias if entry is not None else None,
+            room=written.room,
             accounts=self.choices(runtime, written, role=role, model=model),
         )
         new_role = asked.get("role") is not None

@@ -26,7 +26,7 @@ from fleet.sandbox.profiles import unknown as unknown_profile
 from register.references import HOW_TO_REFER
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from fleet.entries import Preset
     from fleet.problems import Problem
@@ -68,6 +68,8 @@ class _Known:
 
     accounts: Mapping[str, Any] | None
     sandboxes: Collection[str] | None
+    unusable: Callable[[str], str | None] | None = None
+    """Why a room cannot be an agent's (``CONNECTOR:ROOM``); None: it can."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,6 +128,7 @@ def read(
     sandboxes: Collection[str] | None = None,
     roots: Sequence[Path] = (),
     known_roles: Collection[str] | None = None,
+    unusable_room: Callable[[str], str | None] | None = None,
 ) -> Roster:
     """Like `load`, with the problems as values.
 
@@ -136,6 +139,7 @@ def read(
         roots: folders in which workspaces may be, beside the person's home and those that the file names.
         known_roles: the roles that there are; by default those that are shipped, and those in the folder ``roles``
             beside the file.
+        unusable_room: says of a room (``CONNECTOR:ROOM``) why it cannot be an agent's; None leaves that unchecked.
 
     Raises:
         FileProblems: it is not valid.
@@ -147,7 +151,7 @@ def read(
             document = yamlfile.read(path, columns=True)
         except FileNotFoundError:
             return Roster()
-        return _understood(document, _Known(accounts, sandboxes), roots, known_roles)
+        return _understood(document, _Known(accounts, sandboxes, unusable_room), roots, known_roles)
 
 
 @contextlib.contextmanager
@@ -275,6 +279,8 @@ def _report_misfits(
     if known.sandboxes is not None and entry.sandbox is not None and entry.sandbox not in known.sandboxes:
         place = at if written.sandbox is not None else ("defaults",)
         document.report((*place, "sandbox"), unknown_profile(entry.sandbox, known.sandboxes))
+    if known.unusable is not None and entry.room is not None and (reason := known.unusable(entry.room)) is not None:
+        document.report((*(at if written.room is not None else ("defaults",)), "room"), reason)
 
 
 def _report_aliases(document: yamlfile.Document, listed: Sequence[Any], agents: Sequence[AgentEntry]) -> None:

@@ -1,8 +1,8 @@
 """The runtime's permission requests: asked in the journal, answered once, expired to "no".
 
 The agent host alone decides. A request is named by the incarnation in which it was asked, its session, its number and
-the digest of what it asks for; an answer that differs in any of them, or comes second, is too late. "Always" is
-remembered here and never left to the runtime, which is told "once" each time: only so can it be taken back.
+the digest of what it asks for; an answer that differs in any of them, or is another than the first, is too late.
+"Always" is remembered here and never left to the runtime, which is told "once" each time: only so can it be taken back.
 """
 
 from __future__ import annotations
@@ -71,6 +71,8 @@ class PermissionDesk:
         self._count = 0
         self._cancelled: str | None = None
         self._told: set[tuple[str | None, str]] = set()
+        self._taken: dict[tuple[int, str, str, str, str | None, bool, str], str] = {}
+        """Outcomes of the last answers that counted."""
 
     @property
     def waiting(self) -> bool:
@@ -138,12 +140,23 @@ class PermissionDesk:
     async def answer(
         self, *, incarnation: int, session: str, request: str, digest: str, option: str | None, always: bool, by: str
     ) -> str:
-        """Decide a request for an operator; return the outcome.
+        """Decide a request for an operator; return the outcome. The very answer that decided it, given again by who was
+        not told, has the same outcome.
 
         Raises:
             AgentRefused: ``too_late``, or the request does not offer that option (``unknown_option``).
             JournalNotWritable: the answer could not be kept, so the request was denied.
         """
+        given = (incarnation, session, request, digest, option, always, by)
+        if given not in self._taken:
+            self._taken[given] = await self._answer(*given)
+            while len(self._taken) > OPEN_REQUESTS:
+                del self._taken[next(iter(self._taken))]
+        return self._taken[given]
+
+    async def _answer(
+        self, incarnation: int, session: str, request: str, digest: str, option: str | None, always: bool, by: str
+    ) -> str:
         one = self._open.get(request)
         named = one is not None and (one.incarnation, one.session, one.digest) == (incarnation, session, digest)
         if one is None or not named:

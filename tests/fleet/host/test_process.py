@@ -267,6 +267,7 @@ async def test_a_permission_is_asked_answered_once_and_then_too_late(agent: Agen
         with pytest.raises(AgentRefused, match="offers"):
             await answer(link, "whatever")
         assert await answer(link, "yes") == "selected"
+        assert await answer(link, "yes") == "selected", "whoever was not told may say it again"
         with pytest.raises(AgentRefused) as refused:
             await answer(link, "no")
         assert refused.value.code == "too_late"
