@@ -6,18 +6,24 @@ from typing import TYPE_CHECKING
 
 from bot.commands.lines import command_line
 from bot.errors import UserError
+from bot.task_threads import ANSWER
+from bot.titles import name_in
 from bot.wishes import OPENER
 from connectors import outbox
 from connectors.messages import OpenThread
-from register.queries import agents
+from register.queries import agents, tasks, thread_owners
+from register.queries.thread_owners import Owner
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.utterances import Utterances
     from connectors.messages import Inbound
     from connectors.outbox import Row
     from register.queries.agents import AgentRow
+    from register.queries.tasks import Task
     from register.store import Store
 
 
@@ -25,7 +31,8 @@ async def addressee(inbound: Inbound, store: Store, utterances: Utterances) -> t
     """Whom words go to, and the conversation for the answer (None: the agent's own thread).
 
     A thread belongs to its agent for ever: after a launch in another room, the agent is still reached, and answers, in
-    the old one. What is said anywhere else is for the orchestrator.
+    the old one. In a task's thread words go to the agent that has the task, or had it last, which answers there. What
+    is said anywhere else is for the orchestrator.
 
     Raises:
         UserError: nobody.
@@ -34,17 +41,23 @@ async def addressee(inbound: Inbound, store: Store, utterances: Utterances) -> t
     if inbound.parent is not None:
         opener = await utterances.find(
             inbound.connector,
-            (OPENER,),
+            (OPENER, ANSWER),
             lambda tx: outbox.by_conversation(tx, inbound.connector, inbound.conversation),
         )
     async with store.read() as tx:
-        rows = await agents.every(tx)
-    if opener is not None and (owner := _owner(opener)) is not None:
-        for row in rows:
-            if row.name == owner:
-                return row, None if row.thread_key == opener.key else inbound.conversation
-        raise UserError(f"This was the thread of {owner}, and there is no agent of that name now. Nobody reads this.")
-    orchestrators = [row for row in rows if row.role == "orchestrator"]
+        rows = {row.name: row for row in await agents.every(tx)}
+        owner = None if opener is None else await _owner(tx, opener)
+        task = None if owner is None or owner.kind != "task" else await tasks.get(tx, owner.name)
+    if owner is not None and owner.kind == "task":
+        return _holder(task, owner.name, rows), inbound.conversation
+    if opener is not None and owner is not None:
+        row = rows.get(owner.name)
+        if row is None:
+            raise UserError(
+                f"This was the thread of {owner.name}, and there is no agent of that name now. Nobody reads this."
+            )
+        return row, None if row.thread_key == opener.key else inbound.conversation
+    orchestrators = [row for row in rows.values() if row.role == "orchestrator"]
     running = [row for row in orchestrators if row.wanted == "running"]
     if not orchestrators:
         raise UserError(
@@ -55,13 +68,53 @@ async def addressee(inbound: Inbound, store: Store, utterances: Utterances) -> t
     return [*running, *orchestrators][0], inbound.conversation
 
 
+def _holder(task: Task | None, task_id: str, rows: Mapping[str, AgentRow]) -> AgentRow:
+    """The agent that words in a task's thread go to.
+
+    Raises:
+        UserError: nobody has the task.
+    """
+    name = f"`{task_id}`"
+    if task is None:
+        raise UserError(f"This was the thread of task {name}, which is over and forgotten. Nobody reads this.")
+    if task.state == "queued":
+        raise UserError(
+            f"No agent has task {name} yet, so nobody reads this. {command_line(f'task {task.id}')} says why it waits; "
+            f"write it again once one has it, or drop the task by {command_line(f'task cancel {task.id}')} and add it "
+            "anew with what you want to say."
+        )
+    if task.assigned is None:
+        raise UserError(f"Task {name} is {task.state}, and no agent ever had it, so nobody reads this.")
+    row = rows.get(task.assigned)
+    if row is None:
+        raise UserError(f"{task.assigned} had task {name}, and there is no agent of that name now. Nobody reads this.")
+    return row
+
+
 async def agent_of(tx: AsyncConnection, connector: str, conversation: str) -> str | None:
     """The name of the agent whose thread this is; None: nobody's."""
     opener = await outbox.by_conversation(tx, connector, conversation)
-    return None if opener is None else _owner(opener)
+    owner = None if opener is None else await _owner(tx, opener)
+    return owner.name if owner is not None and owner.kind == "agent" else None
 
 
-def _owner(opener: Row) -> str | None:
-    """Whose thread a message opened: an agent's is called by its name (`bot.agents.Agents.launch`)."""
+async def room_of(tx: AsyncConnection, connector: str, conversation: str) -> str:
+    """The room that a conversation is in: of an agent's thread the one where its newest thread is, of a task's the one
+    where the task was asked for; of what is no thread of ours, itself."""
+    opener = await outbox.by_conversation(tx, connector, conversation)
+    owner = None if opener is None else await _owner(tx, opener)
+    if opener is None or owner is None:
+        return conversation
+    row = await agents.get(tx, owner.name) if owner.kind == "agent" else None
+    return row.room if row is not None else opener.outbound.conversation or conversation
+
+
+async def _owner(tx: AsyncConnection, opener: Row) -> Owner | None:
+    """Whose thread a message opened."""
+    if (found := await thread_owners.of(tx, opener.key)) is not None:
+        return found
+    # Those of agents that were opened before that was written down are called by their names.
     content = opener.outbound.content
-    return content.title if opener.key.startswith(OPENER) and isinstance(content, OpenThread) else None
+    if opener.key.startswith(OPENER) and isinstance(content, OpenThread):
+        return Owner("agent", name_in(content.title))
+    return None

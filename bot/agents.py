@@ -319,6 +319,7 @@ class Agents:
                 detail="killed, with everything it had started",
                 stopped_at=self.clock(),
             )
+            await self.teller.titles.show(tx, row.name)
         if not changed:
             return False
         try:

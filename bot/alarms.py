@@ -6,10 +6,11 @@ or the fleet in the main room. Causes come from runtimes and are quoted, never s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bot import rendering, rooms
+from bot.bridge import Bridge, copy_key
 from bot.commands.lines import command_line, written
 from bot.saying import Place
 from connectors import outbox
@@ -43,6 +44,7 @@ class Alarms:
     capabilities: Callable[[str], Capabilities]
     clock: Callable[[], float]
     main_room: MainRoom
+    bridge: Bridge = field(default_factory=Bridge)
     prefix: str
     """What commands begin with in chat."""
     wake_delivery: Callable[[], None]
@@ -55,14 +57,18 @@ class Alarms:
         place = await self._place(tx, piece)
         if place is None:
             return False
-        can, now = self.capabilities(place.connector), self.clock()
+        now = self.clock()
         words = self.redaction(written(text(piece, now), self.prefix))
-        if isinstance(piece, Grown) and can.edits and await outbox.get(tx, piece.event) is not None:
-            said = self.speaker.replace(piece.key, piece.event, words, place, can, priority=Priority.REPLY, final=True)
-        else:
-            said = self.speaker.say(piece.event if isinstance(piece, Told) else piece.key, words, place, can)
-        for outbound in said:
-            await outbox.put(tx, outbound, now)
+        for event, at in (*self.bridge.spread(piece.event, place), *await self._copies(tx, piece)):
+            can = self.capabilities(at.connector)
+            # A copy's key is known by the same ending.
+            key = event if isinstance(piece, Told) else piece.key + event.removeprefix(piece.event)
+            if isinstance(piece, Grown) and can.edits and await outbox.get(tx, event) is not None:
+                said = self.speaker.replace(key, event, words, at, can, priority=Priority.REPLY, final=True)
+            else:
+                said = self.speaker.say(key, words, at, can)
+            for outbound in said:
+                await outbox.put(tx, outbound, now)
         return True
 
     def told(self, piece: News) -> None:
@@ -82,6 +88,19 @@ class Alarms:
             if row is not None:
                 return await self._beside(tx, row, piece)
         return await self.fleet_room(tx)
+
+    async def _copies(self, tx: AsyncConnection, piece: News) -> list[tuple[str, Place]]:
+        """Where else a permission request stands that is soon denied, and under which key it is told there."""
+        if not (isinstance(piece, Told) and piece.findings[0].kind == "expiring"):
+            return []
+        approval = await approvals.get(tx, piece.findings[0].subject)
+        found = []
+        for key in self.bridge.keys(approval.outbox_key)[1:] if approval is not None else ():
+            if (asked := await outbox.get(tx, key)) is not None:
+                out = asked.outbound
+                place = Place(out.connector, conversation=out.conversation, thread_of=out.thread_of)
+                found.append((copy_key(piece.event, out.connector), place))
+        return found
 
     async def fleet_room(self, tx: AsyncConnection) -> Place | None:
         """Where the fleet is spoken of; None: there is no room yet."""

@@ -45,16 +45,12 @@ async def answer(
         UserError: the request cannot have this answer.
     """
     if approval.state != "pending":
-        if approval.answer is not None and approval.answer.get("source") == source:
-            return f"The answer to `{approval.id}` goes to {approval.agent}."
-        raise UserError(
-            f"request `{approval.id}` of {approval.agent} is over: {approval.outcome or 'it was answered'}."
-        )
+        return _answered(approval, source)
     chosen = next((offer for offer in offered(approval.options) if offer.name == choice), None)
     if chosen is None:
         allowed = ", ".join(offer.name for offer in offered(approval.options))
         raise UserError(f"Request `{approval.id}` cannot be answered with {choice!r}; its runtime offers {allowed}.")
-    await approvals.change(
+    taken = await approvals.change(
         tx,
         approval.id,
         only=["pending"],
@@ -62,9 +58,28 @@ async def answer(
         answer={"option": chosen.option, "always": choice == "always", "by": by, "source": source, "choice": choice},
         answered_at=now,
     )
+    if not taken:
+        # Somebody else was quicker, in another room, since this one was read.
+        return _answered(await approvals.get(tx, approval.id) or approval, source)
     await results.note(tx, approval.agent, "answer", now)
     verb = {"allow": "Allowed once", "always": "Allowed for always", "deny": "Denied"}[choice]
     return f"{verb}: {approval.agent}, {rendering.code(rendering.one_line(approval.title, 120))}."
+
+
+def _answered(approval: Approval, source: str) -> str:
+    """What is said to who answers a request that has an answer.
+
+    Raises:
+        UserError: it is another's.
+    """
+    if approval.answer is not None and approval.answer.get("source") == source:
+        return f"The answer to `{approval.id}` goes to {approval.agent}."
+    raise UserError(f"Request `{approval.id}` of {approval.agent} is over: {_outcome(approval)}.")
+
+
+def _outcome(approval: Approval) -> str:
+    by = (approval.answer or {}).get("by")
+    return approval.outcome or (f"{rendering.one_line(str(by))} answered it" if by else "it was answered")
 
 
 def fallback(approval: Approval, code: str) -> dict[str, Any] | None:

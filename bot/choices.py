@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from bot import rendering
 from bot.commands.lines import command_line
+from connectors.messages import Button, ButtonStyle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,13 +24,26 @@ ChoiceName = Literal["allow", "always", "deny"]
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One answer: its reaction, the runtime's option that it stands for (None: the request is simply denied)."""
+    """One answer: its mark, and the runtime's option that it stands for (None: the request is simply denied)."""
 
     name: ChoiceName
     mark: str
     option: str | None
     label: str
 
+    @property
+    def button(self) -> Button:
+        """In our own words: a runtime may call its yes a no."""
+        label, style = _BUTTONS[self.name]
+        return Button(key=self.mark, label=f"{self.mark} {label}", style=style)
+
+
+#: What Muster itself calls the answers, and what pressing them is like.
+_BUTTONS: dict[ChoiceName, tuple[str, ButtonStyle]] = {
+    "allow": ("Allow once", ButtonStyle.GOOD),
+    "always": ("Always allow exactly this", ButtonStyle.PLAIN),
+    "deny": ("Deny", ButtonStyle.DANGER),
+}
 
 _MARKS: dict[str, ChoiceName] = {
     "✅": "allow",
@@ -71,7 +85,7 @@ def offered(options: Sequence[Mapping[str, str]]) -> tuple[Choice, ...]:
     return tuple(choices)
 
 
-def question(approval: Approval, *, until: str, reactions: bool, hidden: bool = False) -> str:
+def question(approval: Approval, *, until: str, marks: bool, hidden: bool = False) -> str:
     """The message that asks, with the whole of what is to be allowed.
 
     The answers stand before it: where it is too long for a message, its end is in a file, and they must not be.
@@ -79,7 +93,7 @@ def question(approval: Approval, *, until: str, reactions: bool, hidden: bool = 
     Args:
         approval: the request.
         until: when it is denied, as people read it.
-        reactions: whether it can be answered by reactions.
+        marks: whether it can be answered by reactions, or by buttons with the same marks.
         hidden: whether redaction takes something out of it, which whoever decides must know.
     """
     words = {
@@ -93,7 +107,7 @@ def question(approval: Approval, *, until: str, reactions: bool, hidden: bool = 
         "",
     ]
     for choice in offered(approval.options):
-        mark = f"{choice.mark} " if reactions else ""
+        mark = f"{choice.mark} " if marks else ""
         # The runtime's own label comes second: it may call its yes a no.
         lines.append(f"- {mark}{choice.name}, {rendering.code(rendering.one_line(choice.label))}: {words[choice.name]}")
     lines += ["", f"Unanswered at {until}, it is denied."]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import re
 from dataclasses import dataclass
@@ -9,11 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from zoneinfo import ZoneInfo
 
+from bot import connector_blocks, identities
 from bot import spending_settings as spending
 from bot.errors import ConfigError
+from bot.paths import Paths as Paths  # noqa: TC001  others make one by this name
 from bot.settings import Account as Account
 from bot.settings import ConnectorSettings as ConnectorSettings
 from bot.settings import MusterFile as MusterFile
+from bot.settings import PermissionWord as PermissionWord
 from bot.settings import Settings as Settings
 from connectors import registry
 from fleet import roles, roster, yamlfile
@@ -24,11 +29,12 @@ from register.errors import MusterError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bot.paths import Paths
+    from pydantic import BaseModel
 
 _CONNECTOR_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+_PERSON = re.compile(r"[^\W\d_][\w .-]{0,31}")
 #: Keys of every connector's block; the others are the kind's own.
-_COMMON_KEYS = ("kind", "fleet_room")
+_COMMON_KEYS = ("kind", "fleet_room", "bridge")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,10 +77,12 @@ def check(paths: Paths) -> Check:
             sandboxes=None if settings is None else {*profiles.BUILT_IN, *settings.sandboxes},
             roots=() if settings is None or settings.agents.workspaces is None else [Path(settings.agents.workspaces)],
             known_roles=library.names,
+            unusable_room=None if settings is None else functools.partial(unusable_room, settings),
         )
     except FileProblems as error:
         problems += error.problems
     warnings = list(settings.warnings if settings else ())
+    warnings += connector_blocks.warnings(settings.connectors) if settings else ()
     for path in (paths.roster_yaml, *paths.roles.glob("*.md")):
         if (open_ := yamlfile.open_to_others(path)) and open_ not in warnings:
             warnings.append(open_)
@@ -85,14 +93,38 @@ def check(paths: Paths) -> Check:
     return Check(settings=settings, roster=fleet, problems=tuple(problems), warnings=tuple(warnings))
 
 
+def unusable_room(settings: Settings, room: str) -> str | None:
+    """Why a room (``CONNECTOR:ROOM``) cannot be an agent's; None: it can."""
+    name, _, conversation = room.partition(":")
+    connector = settings.connector(name)
+    if connector is not None:
+        # A bot on Discord lives in one channel; on Matrix it is everywhere, unless `rooms` says where.
+        channel = getattr(connector.settings, "channel", None)
+        heard = (channel,) if channel is not None else getattr(connector.settings, "rooms", ())
+        if heard and conversation not in (*heard, connector.fleet_room):
+            return (
+                f"connectors.{name} does not hear what is said there, but in {', '.join(heard)}. Take one of its rooms."
+            )
+        return _unusable(type(connector.settings), conversation)
+    names = [each.name for each in settings.connectors]
+    if name in settings.broken:
+        return None
+    return f"no connector is called {name!r}.{suggestion(name, names)} Configured are {', '.join(names)}."
+
+
 def schema(paths: Paths | None = None) -> dict[str, Any]:
     """The JSON schema of muster.yaml, for editors to complete and check it; that of roster.yaml is among its $defs."""
     whole = MusterFile.model_json_schema(by_alias=True)
     blocks: list[dict[str, Any]] = []
     definitions: dict[str, Any] = whole.setdefault("$defs", {})
-    common = {
+    common: dict[str, dict[str, Any]] = {
         "kind": {"type": "string", "description": "Absent: the connector's name."},
-        "fleet_room": {"type": "string", "description": "The id of the main room."},
+        "fleet_room": {"type": "string", "description": "The main room, by its id; with matrix also by an address."},
+        "bridge": {
+            "type": "boolean",
+            "default": False,
+            "description": "Whether its main room mirrors that of the fleet, which is the first one in this file.",
+        },
     }
     for kind in registry.kinds():
         try:
@@ -146,6 +178,8 @@ def _load(paths: Paths) -> Settings:
     known = document.validate(MusterFile)
     connectors, broken = _connectors(document, raw.get("connectors"))
     _check_operators(document, raw)
+    if known is not None:
+        _check_people(document, raw, known)
     spending.check(document, raw, known, paths)
     _check_schedules(document, raw, known)
     document.check()
@@ -165,7 +199,8 @@ def _settings(
     return Settings(
         connectors=connectors,
         broken=broken,
-        operators=known.operators,
+        operators=_granted(connectors) | known.operators,
+        people=known.people,
         command_prefix=known.command_prefix,
         accounts=known.accounts,
         agents=known.agents,
@@ -185,6 +220,15 @@ def _settings(
         timezone=ZoneInfo(known.timezone),
         warnings=warnings,
     )
+
+
+def _granted(connectors: tuple[ConnectorSettings, ...]) -> dict[str, PermissionWord]:
+    """What the connectors' own blocks give to groups of people."""
+    found = {}
+    for each in connectors:
+        granted = getattr(each.settings, "granted", dict)
+        found.update({f"{each.name}:{group}": word for group, word in granted().items()})
+    return found
 
 
 def _connectors_of_nothing() -> tuple[ConnectorSettings, ...]:
@@ -209,6 +253,9 @@ def _connectors(document: yamlfile.Document, raw: object) -> tuple[tuple[Connect
         for key, value in (("kind", kind), ("fleet_room", room)):
             if key in block and (not isinstance(value, str) or not value.strip() or not value.isprintable()):
                 document.report((*at, key), f"found {value!r:.80}; a text is wanted.")
+        bridge = block.get("bridge", False)
+        if not isinstance(bridge, bool):
+            document.report((*at, "bridge"), f"found {bridge!r:.80}; true or false is wanted.")
         if not isinstance(kind, str):
             continue
         try:
@@ -221,32 +268,47 @@ def _connectors(document: yamlfile.Document, raw: object) -> tuple[tuple[Connect
         except registry.BrokenKind as error:
             broken[name] = str(error)
             continue
+        if isinstance(room, str) and (reason := _unusable(model, room)) is not None:
+            document.report((*at, "fleet_room"), reason)
         own = {key: value for key, value in block.items() if key not in _COMMON_KEYS}
         settings = document.validate(model, own, at=at)
+        if getattr(settings, "power_levels", None) is not None and room is None and not block.get("rooms"):
+            document.report(
+                (*at, "power_levels"),
+                "levels count in rooms that are named here, and none is. Set fleet_room, or rooms.",
+            )
         if settings is not None:
             room_id = cast("str | None", room)
-            made.append(ConnectorSettings(name=name, kind=kind, settings=settings, fleet_room=room_id))
+            mirrors = bridge is True
+            made.append(ConnectorSettings(name=name, kind=kind, settings=settings, fleet_room=room_id, bridge=mirrors))
+    for loc, problem in connector_blocks.problems(made, complete=not broken and not document.problems):
+        document.report(loc, problem)
     return tuple(made), broken
+
+
+def _unusable(model: type[BaseModel], room: str) -> str | None:
+    """Why this can be no room of a kind that has an idea of what rooms are called; None: it can."""
+    check = getattr(model, "check_room", None)
+    try:
+        if check is not None:
+            check(room)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _check_operators(document: yamlfile.Document, raw: Mapping[str, Any]) -> None:
     connectors, operators, accounts = (
         value if isinstance(value := raw.get(key), dict) else {} for key in ("connectors", "operators", "accounts")
     )
-    names = list(connectors or {"terminal": None})
     kinds = {
-        name: (block or {}).get("kind", name) for name, block in connectors.items() if isinstance(block, dict | None)
+        name: identities.Kind(name=block.get("kind", name), guild=str(block.get("guild")))
+        for name, value in (connectors or {"terminal": None}).items()
+        for block in [value if isinstance(value, dict) else {}]
     }
     for identity in operators:
-        at = ("operators", identity)
-        connector, colon, person = identity.partition(":")
-        if not colon or not person.strip() or not identity.isprintable():
-            document.report(at, "an identity is a connector's name, a colon and a user, like matrix:@ana:example.org.")
-        elif connector not in names:
-            there = f" Configured are {', '.join(names)}."
-            document.report(at, f"no connector is called {connector!r}.{suggestion(connector, names)}{there}")
-        elif kinds.get(connector) == "matrix" and not re.fullmatch(r"@[^:\s]+:\S+", person):
-            document.report(at, f"not a Matrix user: {person[:80]!r}. Write it like {connector}:@ana:example.org.")
+        if (problem := identities.problem(identity, kinds)) is not None:
+            document.report(("operators", identity), problem)
     for name in accounts:
         if not _CONNECTOR_NAME.fullmatch(name):
             document.report(
@@ -255,13 +317,41 @@ def _check_operators(document: yamlfile.Document, raw: Mapping[str, Any]) -> Non
             )
 
 
+def _check_people(document: yamlfile.Document, raw: Mapping[str, Any], known: MusterFile) -> None:
+    """Whether each identity is one, and one person's."""
+    of: dict[str, str] = {}
+    names = list(raw.get("connectors") or {"terminal": None})
+    for name, own in known.people.items():
+        at = ("people", name)
+        if not _PERSON.fullmatch(name):
+            document.report(at, "a person's name is a letter, then letters, digits, spaces, -, . and _; at most 32.")
+        for identity in own:
+            if identity in of:
+                document.report(at, f"{identity[:120]} is {of[identity]} already; an identity is one person's.")
+            connector, _, person = identity.partition(":")
+            if connector not in names or not person.strip():
+                document.report(
+                    at,
+                    f"{identity[:120]!r} is no identity: a connector's name, a colon and a user, as under operators. "
+                    f"Configured are {', '.join(names)}.",
+                )
+            of[identity] = name
+
+
 def _check_schedules(document: yamlfile.Document, raw: Mapping[str, Any], known: MusterFile | None) -> None:
-    """Whether the connector is there whose room reports are posted to."""
+    """Whether the connector is there whose room reports are posted to, and has such rooms."""
     if known is None or known.schedules.room is None:
         return
-    names = list(raw.get("connectors") or {"terminal": None})
-    connector = known.schedules.room.partition(":")[0]
-    if connector not in names:
+    blocks = raw.get("connectors") or {"terminal": None}
+    names = list(blocks)
+    connector, _, room = known.schedules.room.partition(":")
+    if connector in names:
+        block = blocks[connector] if isinstance(blocks, dict) else None
+        with contextlib.suppress(MusterError, AttributeError):
+            reason = _unusable(registry.settings_model((block or {}).get("kind", connector)), room)
+            if reason is not None:
+                document.report(("schedules", "room"), reason)
+    else:
         there = f" Configured are {', '.join(names)}."
         document.report(
             ("schedules", "room"),

@@ -1,4 +1,4 @@
-"""Commands that cannot be undone wait for a word, or for a reaction, that confirms them."""
+"""Commands that cannot be undone wait for a word, a reaction or a button that confirms them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bot.errors import UserError
-from bot.replies import answer_key
+from bot.replies import REMARK, derived_id
 from bot.saying import Place
+from bot.task_threads import answer_key
 from connectors import outbox
+from register.queries import command_runs
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from bot.replies import Replies
     from bot.services import Services
     from connectors.inbox import Arrival
+    from connectors.messages import Inbound
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,26 +32,38 @@ class Confirmations:
     async def by_command(self, arrival: Arrival, confirmation: chat.Confirmation) -> None:
         """Somebody confirms or takes back in words: a run that is named, or the latest that waits for them there."""
         inbound = arrival.inbound
-        run_id = confirmation.run_id
+        run_id = confirmation.run_id or await self._meant(inbound)
         if run_id is None:
-            waiting = await self.executor.waiting(inbound.identity, inbound.conversation)
-            if not waiting:
-                await self.replies.answer(arrival, "Nothing of yours waits for a confirmation here.")
-                return
-            run_id = waiting[-1].id
+            await self.replies.answer(arrival, "Nothing of yours waits for a confirmation here.")
+            return
         await self.decide(arrival, run_id, confirmed=confirmation.yes)
+
+    async def _meant(self, inbound: Inbound) -> str | None:
+        """The run that an event without an id is about: the same one when the event comes again, which by then may
+        wait no more, while another one does."""
+        name = f"meant by {derived_id('y', inbound)}"
+        waiting = await self.executor.waiting(inbound.identity, inbound.conversation)
+        async with self.services.store.write(REMARK) as tx:
+            run_id = await command_runs.with_step(tx, name)
+            if run_id is None and waiting:
+                run_id = waiting[-1].id
+                await command_runs.add_step(tx, run_id, name, None, self.services.clock())
+        return run_id
 
     async def decide(self, arrival: Arrival, run_id: str, *, confirmed: bool) -> None:
         """Do what waited, or end it undone."""
         inbound = arrival.inbound
 
         async def finish(tx: AsyncConnection, outcome: Outcome) -> None:
+            await self.replies.close(tx, outcome)
             await self.replies.finish(tx, arrival, outcome)
 
         try:
             if confirmed:
                 async with self.replies.headway(inbound).shown(answer_key(run_id)) as progress:
-                    await self.executor.confirm(run_id, inbound.identity, finish=finish, progress=progress)
+                    await self.executor.confirm(
+                        run_id, inbound.identity, groups=inbound.groups, finish=finish, progress=progress
+                    )
             else:
                 await self.executor.decline(run_id, inbound.identity, finish=finish)
         except UserError as error:
@@ -61,10 +76,12 @@ class Confirmations:
         async def finish(tx: AsyncConnection, outcome: Outcome) -> None:
             if outcome.origin is None:
                 return
+            await self.replies.close(tx, outcome)
             place = Place(outcome.origin.connector, conversation=outcome.origin.conversation)
-            can = self.services.capabilities(place.connector)
-            for outbound in self.replies.speaker.say(answer_key(outcome.run_id), outcome.text, place, can):
-                await outbox.put(tx, outbound, self.services.clock())
+            for key, at in self.services.bridge.spread(answer_key(outcome.run_id), place):
+                can = self.services.capabilities(at.connector)
+                for outbound in self.replies.speaker.say(key, outcome.text, at, can):
+                    await outbox.put(tx, outbound, self.services.clock())
 
         if await self.executor.lapse(finish=finish):
             self.services.delivery.wake()

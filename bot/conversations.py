@@ -16,16 +16,18 @@ from bot import held_turns, rendering
 from bot.addressees import addressee
 from bot.commands.context import Origin
 from bot.commands.execution import Request
-from bot.commands.lines import command_line
+from bot.commands.lines import command_line, from_shell
 from bot.commands.table import NONE, OPERATOR, Permission
 from bot.confirming import Confirmations
 from bot.doors import chat
 from bot.errors import UserError
+from bot.mirroring import Mirror
 from bot.reactions import Reactions
-from bot.replies import REMARK, Replies, answer_key, derived_id
+from bot.replies import REMARK, Replies, derived_id
+from bot.task_threads import answer_key
 from budget.dispatch import TURN
 from connectors import inbox
-from connectors.messages import Edit, Reaction, Redaction, Text
+from connectors.messages import Edit, Reaction, Redaction, Remark, Text
 from fleet.drift import ENDED
 from fleet.revival import Record
 from register.crashpoints import declare
@@ -61,21 +63,33 @@ class Conversations:
     pictures: Pictures
     utterances: Utterances
     replies: Replies = field(init=False)
+    mirror: Mirror = field(init=False)
     confirmations: Confirmations = field(init=False)
     reactions: Reactions = field(init=False)
 
     def __post_init__(self) -> None:
         self.replies = Replies(self.services, self.speaker)
+        self.mirror = Mirror(self.services, self.speaker)
         self.confirmations = Confirmations(self.services, self.executor, self.replies)
         self.reactions = Reactions(self.services, self.replies, self.confirmations, self.utterances)
 
     async def handle(self, arrival: Arrival) -> None:
         """Deal with one inbound event."""
         inbound = arrival.inbound
-        permission = await self.services.operators.permission(inbound.identity)
+        if isinstance(inbound.body, Remark):
+            await self.replies.answer(arrival, from_shell(inbound.body.text, self.services.table))
+            return
+        if inbound.connector in self.services.overlap.rooms:
+            async with self.services.store.read() as tx:
+                why_not = await self.services.overlap.why_not(tx, arrival)
+            if why_not is not None:
+                await self.replies.answer(arrival, None, detail=why_not)
+                return
+        permission = await self.services.operators.permission(inbound.identity, inbound.groups)
         if permission is NONE:
             await self.strangers.turn_away(arrival)
             return
+        await self.mirror.carry(inbound)
         match inbound.body:
             case Text():
                 await self._text(arrival, inbound.body, permission)
@@ -99,7 +113,7 @@ class Conversations:
 
     async def _text(self, arrival: Arrival, body: Text, permission: Permission) -> None:
         inbound = arrival.inbound
-        said = chat.interpret(body.text, prefix=self.services.command_prefix, mentioned=body.mentions_us)
+        said = chat.said(body, prefix=self.services.command_prefix)
         if isinstance(said, chat.Talk):
             await self._talk(arrival, body, said.text, permission)
             return
@@ -113,6 +127,8 @@ class Conversations:
 
         async def finish(tx: AsyncConnection, outcome: Outcome) -> None:
             await self.replies.finish(tx, arrival, outcome)
+            if body.attachments:
+                await self.replies.say(tx, inbound, f"{run_id}/files", _FILES_UNREAD)
 
         confirmation = chat.confirmation(said.line)
         if confirmation is not None:
@@ -146,11 +162,7 @@ class Conversations:
             )
             return
         if len(text) > LONGEST_MESSAGE:
-            await self.replies.answer(
-                arrival,
-                f"This message has {len(text):,} characters, and an agent takes {LONGEST_MESSAGE:,}. Nothing was sent. "
-                "Put the text into a file in the agent's workspace and name the file.",
-            )
+            await self.replies.answer(arrival, _too_long(text))
             return
         try:
             row, answer_in = await addressee(inbound, self.services.store, self.utterances)
@@ -158,6 +170,13 @@ class Conversations:
             await self.replies.answer(arrival, str(error))
             return
         attachments = await self.pictures.fetch(inbound, body.attachments)
+        text = "\n\n".join([*([text] if text.strip() else []), *attachments.words])
+        if not text and not attachments.kept:
+            await self.replies.answer(arrival, "\n".join(attachments.refused))
+            return
+        if len(text) > LONGEST_MESSAGE:
+            await self.replies.answer(arrival, _too_long(text))
+            return
         hold = await held_turns.held(self.services, row)
         key = derived_id("m", inbound)
         await self.services.runaway.spoken_to(row.name, inbound.identity)
@@ -236,6 +255,16 @@ class Conversations:
             )
             await inbox.finish(tx, arrival.seq, self.services.clock(), detail="an edit")
         self.services.delivery.wake()
+
+
+_FILES_UNREAD = "Files that come with a command are not passed on: write to the agent in its thread, without a command."
+
+
+def _too_long(text: str) -> str:
+    return (
+        f"This message has {len(text):,} characters, and an agent takes {LONGEST_MESSAGE:,}. Nothing was sent. Put the "
+        "text into a file in the agent's workspace and name the file."
+    )
 
 
 def _absent(row: AgentRow) -> str | None:

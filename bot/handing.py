@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from bot import task_words
-from bot.addressees import agent_of
+from bot.addressees import room_of
 from bot.closing import who_is_held
 from bot.commands.context import Origin
 from bot.commands.lines import written
@@ -17,6 +17,7 @@ from bot.commands.runs import Request
 from bot.commands.table import OPERATOR
 from bot.errors import UserError
 from bot.session_start import Work, start_for, told, tried_in_words
+from bot.task_threads import TaskThreads
 from bot.tasking import IN_LINE
 from budget.dispatch import TURN, Agent, Wait
 from budget.ladder import Downgrade, Queue, Refuse
@@ -196,6 +197,7 @@ class Handing:
             await self.services.task_steps.tell(
                 tx, task, f"given/{task.attempt}", given, also=row, in_thread_alone=answered
             )
+            await TaskThreads(self.services).show(tx, task.id)
         return True
 
     def handed_over(self, agent: str) -> None:
@@ -263,9 +265,7 @@ class Handing:
         if task.connector is None or task.conversation is None:
             return None
         async with self.services.store.read() as tx:
-            name = await agent_of(tx, task.connector, task.conversation)
-            row = None if name is None else await agents.get(tx, name)
-        room = task.conversation if row is None else row.room
+            room = await room_of(tx, task.connector, task.conversation)
         return Origin(connector=task.connector, conversation=room, parent=None, event_id="")
 
     # --- telling ------------------------------------------------------------------------------------------------
@@ -276,6 +276,7 @@ class Handing:
             self.services.task_steps.ending(task.id)
         text = f"⛔ Task {task_words.named(task)} is refused: {why}"
         await self.services.task_steps.tell(tx, task, "refused", text)
+        await TaskThreads(self.services).close(tx, task.id, text, elsewhere=(f"task/{task.id}/refused", text))
 
     async def waits(self, tx: AsyncConnection, task: Task, wait: Wait) -> None:
         if wait.why not in _TOLD or task.kind == TURN:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from bot import presence
 from bot.outlet.condition import condition
 from bot.timestamps import timestamp
+from connectors import outbox
 from register.errors import RegisterError
-from register.queries import tasks
+from register.queries import agents, tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from bot.agents import Agents
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from connectors.delivery import Delivery
     from register.store import Store
     from scheduler.jobs import Jobs
+
+
+#: Agents that are named of those whose threads are out of reach.
+_NAMED = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +40,7 @@ class Source:
     outlet: Outlet | None = None
 
     async def __call__(self) -> Mapping[str, Any]:
+        known = await self.delivery.health()
         connectors = [
             {
                 "name": name,
@@ -43,8 +49,9 @@ class Source:
                 "authenticated": each.authenticated,
                 "last_seen": timestamp(each.last_seen),
                 "detail": each.detail,
+                "impaired": each.impaired,
             }
-            for name, each in (await self.delivery.health()).items()
+            for name, each in known.items()
         ]
         jobs = [
             {
@@ -60,19 +67,37 @@ class Source:
             for record in self.jobs.records()
         ]
         register: dict[str, Any] = {"reachable": True, "detail": self.store.place}
-        agents: dict[str, int] = {}
+        states: dict[str, int] = {}
         queue: dict[str, int] | None = None
         try:
             async with self.store.read() as tx:
                 queue = dict((await tasks.counts(tx)).by_state)
+                waiting = await outbox.waiting(tx)
+                threads = [(row.connector, row.name) for row in await agents.every(tx)]
+                connectors += [_gone(name, waiting[name], threads) for name in sorted(waiting.keys() - known.keys())]
                 if self.store.is_shared:
                     register["standby"] = [
                         {"owner": each.owner, "since": timestamp(each.acquired_at)}
                         for each in await presence.others(tx, self.store, self.state, self.clock)
                     ]
-            agents = dict(Counter(view.liveness.state for view in await self.agents.view()))
+            states = dict(Counter(view.liveness.state for view in await self.agents.view()))
         except RegisterError as error:
             register = {"reachable": False, "detail": str(error)}
         egress = None if self.outlet is None else await condition(self.outlet)
-        parts = {"connectors": connectors, "egress": egress, "register": register, "jobs": jobs, "agents": agents}
+        parts = {"connectors": connectors, "egress": egress, "register": register, "jobs": jobs, "agents": states}
         return {**parts, "tasks": queue}
+
+
+def _gone(name: str, waiting: int, threads: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """A connector that muster.yaml has no more, and for which something waits."""
+    there = sorted(agent for connector, agent in threads if connector == name)
+    others = " and others" if len(there) > _NAMED else ""
+    whose = f" It has the threads of {', '.join(there[:_NAMED])}{others}." if there else ""
+    detail = (
+        f"muster.yaml has this connector no more, and {waiting} of Muster's messages wait for it in vain.{whose} Put "
+        "its block back, or stop them and launch them from another room; what waits becomes dead letters."
+    )
+    return {
+        "name": name, "kind": name, "reachable": False, "authenticated": None, "last_seen": None, "detail": detail,
+        "impaired": True,
+    }  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bot import rendering, task_words, turns_ahead
+from bot import rendering, task_asking, task_words, turns_ahead
 from bot.commands.lines import command_line
 from bot.operators import is_person
 from bot.tasking import add_task
@@ -116,6 +116,7 @@ async def add(
         cause=cause,
         text=text,
         operator=by,
+        charged_to=task_asking.as_one(services.settings.people, by),
         now=services.clock(),
         role=row.role,
         agent=row.name,

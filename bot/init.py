@@ -6,19 +6,17 @@ What is written is valid, and nothing that is there is ever overwritten.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-import re
 import shutil
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
-from bot import config
+from bot import config, init_chat
 from bot.errors import UserError
+from bot.init_chat import CHATS, SYSTEMS, TOKEN, Chat
 from bot.paths import Paths
 from fleet import presets, roster, runtimes
 from fleet.entries import MINIMAL, Preset
@@ -31,13 +29,7 @@ if TYPE_CHECKING:
     Ask = Callable[[str, str], str]
     """From a question and the answer that an empty line stands for to an answer."""
 
-Chat = Literal["terminal", "matrix"]
-CHATS: tuple[Chat, ...] = get_args(Chat)
-
 DEFAULT_PRESET: Preset = "general"
-
-#: Where the bot's access token is looked for unless another place is named.
-TOKEN = "env:MUSTER_MATRIX_TOKEN"  # noqa: S105  a place, not a secret
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +45,10 @@ class Answers:
     token: str | None = None
     """Where the bot's access token is: a reference."""
     room: str | None = None
+    guild: str | None = None
+    """The Discord server, by its id."""
+    channel: str | None = None
+    """The channel there that is the main room, by its id."""
     operators: tuple[str, ...] = ()
     """Identities, or users of the chat system."""
     runtime: str | None = None
@@ -101,23 +97,10 @@ def init(paths: Paths, answers: Answers, ask: Ask | None) -> Answers:
 def next_steps(answers: Answers, paths: Paths) -> str:
     """What to do now, for the person."""
     steps = [f"Wrote {paths.muster_yaml} and {paths.roster_yaml}.", ""]
-    if answers.chat == "matrix":
-        reference = Reference.parse(answers.token or TOKEN, folder=paths.config)
-        place = (
-            f"in the environment variable {reference.name}" if reference.scheme == "env" else f"where {reference} says"
-        )
-        steps += [
-            f"1. Put the bot's access token {place}.",
-            "2. Start Muster: muster up",
-            "3. Invite the bot into a room, and write !help there.",
-        ]
-        if answers.room is None and (answers.runtime or answers.preset):
-            steps += [
-                "4. Say where the agents' threads belong: connectors.matrix.fleet_room in muster.yaml. Until then the "
-                "persistent ones do not come up by themselves; !launch lead starts one in the room where you write it."
-            ]
-    else:
-        steps += ["1. See what this machine has: muster doctor", "2. Start Muster: muster up", "3. Write !help there."]
+    system = SYSTEMS[answers.chat or "terminal"]
+    reference = Reference.parse(answers.token or system.token or TOKEN, folder=paths.config)
+    place = f"in the environment variable {reference.name}" if reference.scheme == "env" else f"where {reference} says"
+    steps += system.steps(answers, place)
     if answers.absent:
         steps += [
             "",
@@ -130,37 +113,19 @@ def next_steps(answers: Answers, paths: Paths) -> str:
 
 
 def _asked(answers: Answers, ask: Ask) -> Answers:
-    chat = answers.chat or ("matrix" if answers.homeserver else None)
-    if chat is None:
-        choice = _until(ask, "Where do you talk to your fleet: terminal or matrix", "terminal", _no_chat)
-        chat = "matrix" if choice == "matrix" else "terminal"
+    meant = init_chat.meant(answers)
+    if meant is None:
+        offered = f"{', '.join(CHATS[:-1])} or {CHATS[-1]}"
+        choice = _until(ask, f"Where do you talk to your fleet: {offered}", CHATS[0], _no_chat)
+        meant = CHATS[CHATS.index(choice)]
+    chat: Chat = meant
     answers = dataclasses.replace(answers, chat=chat)
-    if chat == "matrix":
-        homeserver = answers.homeserver or _until(
-            ask,
-            "Address of the homeserver, like https://matrix.example.org",
-            "",
-            lambda text: wrong("homeserver", text),
-        )
-        user = answers.user or _until(
-            ask, "The bot's user, like @muster:example.org", "", lambda text: wrong("user", text)
-        )
-        token = answers.token or _until(
-            ask, "Where its access token is (env:NAME, file:PATH or keyring:NAME)", TOKEN,
-            lambda text: wrong("access_token", text),
-        )  # fmt: skip
-        room = answers.room
-        if room is None:
-            room = _until(
-                ask, "The fleet's room, like !abc:example.org (empty: wherever you invite the bot)", "",
-                lambda text: wrong("rooms", [text]) if text else None,
-            )  # fmt: skip
-        operators = answers.operators or (
-            _until(ask, "You, like @ana:example.org", "", lambda text: wrong("user", text.removeprefix("matrix:"))),
-        )
-        answers = dataclasses.replace(
-            answers, homeserver=homeserver, user=user, token=token, room=room or None, operators=operators
-        )
+    for each in SYSTEMS[chat].questions:
+        if getattr(answers, each.answer):
+            continue
+        said = _until(ask, each.words, each.default, partial(each.wrong, chat))
+        taken = (said,) if each.answer == "operators" else said or None
+        answers = dataclasses.replace(answers, **{each.answer: taken})  # type: ignore[arg-type]
     if answers.runtime is None:
         names = [name for name in roster.RUNTIMES if name != "custom"]
         runtime = _until(
@@ -172,21 +137,19 @@ def _asked(answers: Answers, ask: Ask) -> Answers:
 
 
 def _assumed(answers: Answers) -> Answers:
-    chat: Chat = answers.chat or ("matrix" if answers.homeserver else "terminal")
-    if chat == "matrix":
-        missing = [
-            option
-            for option, value in (
-                ("--homeserver", answers.homeserver), ("--user", answers.user), ("--operator", answers.operators),
-            )
-            if not value
-        ]  # fmt: skip
-        if missing:
-            raise UserError(f"For Matrix, {', '.join(missing)} must be given when nobody is asked.")
+    chat = init_chat.meant(answers) or "terminal"
+    system = SYSTEMS[chat]
+    missing = [
+        each.option
+        for each in system.questions
+        if each.needed and not each.default and not getattr(answers, each.answer)
+    ]
+    if missing:
+        raise UserError(f"For {chat.title()}, {', '.join(missing)} must be given when nobody is asked.")
     runtime = answers.runtime if answers.runtime is not None else _found_runtime()
     absent = runtime is None
     runtime = {None: DEFAULT_RUNTIME, "none": ""}.get(runtime, runtime)
-    token = answers.token or (TOKEN if chat == "matrix" else None)
+    token = answers.token or system.token
     return dataclasses.replace(answers, chat=chat, runtime=runtime, absent=absent, token=token)
 
 
@@ -200,20 +163,7 @@ def _until(ask: Ask, question: str, default: str, wrong_with: Callable[[str], st
 
 
 def _no_chat(text: str) -> str | None:
-    return None if text in CHATS else f"there are {' and '.join(CHATS)}"
-
-
-def wrong(field: str, value: object) -> str | None:
-    """What is wrong with a value of the Matrix block; None when nothing is."""
-    from connectors.matrix.settings import MatrixSettings
-
-    try:
-        MatrixSettings.model_validate({field: value}, context={"folder": Path("/")})
-    except ValidationError as error:
-        for detail in error.errors(include_url=False):
-            if detail["loc"][:1] == (field,):
-                return str(detail.get("ctx", {}).get("error", detail["msg"]))
-    return None
+    return None if text in CHATS else f"there are {', '.join(CHATS[:-1])} and {CHATS[-1]}"
 
 
 def _found_runtime() -> str | None:
@@ -229,39 +179,21 @@ def _found_runtime() -> str | None:
 
 def muster_yaml(answers: Answers) -> str:
     """The settings, with comments."""
-    matrix = answers.chat == "matrix"
-    operators = [each if each.startswith("matrix:") else f"matrix:{each}" for each in answers.operators]
+    operators = init_chat.identities(answers)
     lines = [
         "# Muster's settings. Every key may be left out; `muster config check` says what is wrong with this file.",
         "# Secrets never stand here: env:NAME, file:PATH and keyring:NAME say where they are.",
         "",
-        "# The chat systems. Without this block: the terminal.",
-        "connectors:",
-        "  terminal:",
-    ]
-    if matrix:
-        lines += [
-            "  matrix:",
-            f"    homeserver: {_quoted(answers.homeserver)}",
-            f"    user: {_quoted(answers.user)}  # the bot",
-            f"    access_token: {_quoted(answers.token or TOKEN)}",
-            "    # password: env:MUSTER_MATRIX_PASSWORD  # instead of a token: used once, to log in",
-            f"    fleet_room: {_quoted(answers.room)}  # the main room"
-            if answers.room
-            else '    # fleet_room: "!abc:example.org"  # the main room; without it, wherever you speak',
-        ]
-    else:
-        lines += [
-            "  # matrix:",
-            "  #   homeserver: https://matrix.example.org",
-            '  #   user: "@muster:example.org"  # the bot',
-            f"  #   access_token: {TOKEN}",
-            '  #   fleet_room: "!abc:example.org"  # the main room; without it, wherever you speak',
-        ]
-    lines += [
+        "# The chat systems, any number of them. Without this block: the terminal. `bridge: true` in one has its main",
+        "# room mirror that of the fleet, which is the first that is named here.",
+        *init_chat.lines(answers),
         "",
         "# Who may command the fleet: viewer, operator or admin. Whoever owns this machine's terminal is admin anyway.",
-        *(["operators:", *(f"  {_quoted(each)}: admin" for each in operators)] if operators else _NO_OPERATORS),
+        *(
+            ["operators:", *(f"  {init_chat.quoted(each)}: admin" for each in operators)]
+            if operators
+            else _NO_OPERATORS
+        ),
         "",
         'command_prefix: "!"',
         "timezone: UTC  # in which times are shown, like Europe/Vienna",
@@ -329,12 +261,6 @@ def roster_yaml(answers: Answers) -> str:
         return f"{roster.HEADER}preset: {MINIMAL}\n"
     remark = "not found on this machine: `muster doctor` says how to get it" if answers.absent else ""
     return presets.text(answers.preset or DEFAULT_PRESET, runtime=answers.runtime, remark=remark)
-
-
-def _quoted(value: str | None) -> str:
-    text = value or ""
-    # As it is where YAML reads it as a text in any version, else in double quotes, which JSON shares with YAML.
-    return text if re.fullmatch(r"[A-Za-z][A-Za-z0-9_./:-]*[A-Za-z0-9]", text) else json.dumps(text, ensure_ascii=False)
 
 
 def _validate(contents: dict[Path, str]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from bot import rendering
+from bot.bridge import Bridge
 from bot.commands.lines import command_line, written
 from connectors import outbox
 from register.crashpoints import declare
@@ -50,6 +51,7 @@ class JobAlarms:
     capabilities: Callable[[str], Capabilities]
     clock: Callable[[], float]
     room: Room
+    bridge: Bridge = field(default_factory=Bridge)
     prefix: str
     """What commands begin with in chat."""
     wake_delivery: Callable[[], None]
@@ -130,8 +132,9 @@ class JobAlarms:
             return False
         now = self.clock()
         words = self.redaction(written(text(piece, record, before, now), self.prefix))
-        for outbound in self.speaker.say(piece.key, words, place, self.capabilities(place.connector)):
-            await outbox.put(tx, outbound, now)
+        for key, at in self.bridge.spread(piece.key, place):
+            for outbound in self.speaker.say(key, words, at, self.capabilities(at.connector)):
+                await outbox.put(tx, outbound, now)
         return True
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from bot import held_turns, rendering
+from bot import config, held_turns, rendering
 from bot.budgeting import holding
 from bot.commands.lines import command_line
 from bot.commands.table import ADMIN, Reply
@@ -67,7 +67,8 @@ async def launch_agent(
         plan = await asyncio.to_thread(services.planner.plan, name, asked)
     except FleetError as error:  # nothing was begun
         raise UserError(str(error)) from error
-    connector, room = await room_for(ctx, name)
+    # Typed into a chat room, it says where; what runs it otherwise knows of no better place than the roster.
+    connector, room = await room_for(ctx, plan, here=ctx.door == "chat")
     opened = await opening(services, plan, work_of(task), asked=asked)
     begun = opened.plan
     hold = await _hold(services, opened) if task else None
@@ -185,22 +186,28 @@ def request_of(plan: Plan, *, by: str, connector: str, room: str, task: str | No
     )
 
 
-async def room_for(ctx: Context, name: str) -> tuple[str, str]:
-    """Connector and conversation of an agent's thread: where it is launched from, else where it had one.
+async def room_for(ctx: Context, plan: Plan, *, here: bool) -> tuple[str, str]:
+    """Connector and conversation of an agent's thread: where the roster says, else where the launch was asked for or
+    the main room, else where it had one. `here`: where the launch was asked for comes first.
 
     Raises:
         UserError: there is no room for it.
     """
     services = ctx.services
+    if plan.room is not None and not (here and ctx.origin is not None):
+        reason = config.unusable_room(services.settings, plan.room)
+        if reason is not None:
+            raise UserError(f"The roster has {plan.name} in the room {rendering.one_line(plan.room)}: {reason}")
+        connector, _, room = plan.room.partition(":")
+        return connector, services.bridge.locate(connector, room)
     try:
-        connector, room = services.main_room(ctx.origin)
+        return services.main_room(ctx.origin)
     except UserError:
         async with services.store.read() as tx:
-            row = await agents.get(tx, name)
+            row = await agents.get(tx, plan.name)
         if row is None:
             raise
         return row.connector, row.room
-    return connector, room
 
 
 def warnings_of(plan: Plan) -> str:

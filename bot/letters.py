@@ -10,7 +10,7 @@ from bot.commands.table import Reply
 from bot.errors import UserError
 from bot.operators import is_person
 from connectors import outbox
-from connectors.messages import File, Message, OpenThread, React, Replace
+from connectors.messages import File, Message, OpenThread, React, Replace, Retitle
 from fleet.attempts import task_of
 from register.queries import agent_messages, tasks
 
@@ -120,6 +120,8 @@ def _gist(content: OutboundContent) -> str:
             return f"the reaction {mark}"
         case File(name=name):
             return f"the file {name}"
+        case Retitle(title=title):
+            return f"the thread's name {title}"
 
 
 async def send_again(ctx: Context, wanted: str) -> Reply:

@@ -29,7 +29,7 @@ _IDENTITY = re.compile(r"[a-z][a-z0-9_-]{0,39}:[^\s\x00-\x1f\x7f-\x9f]{1,255}")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Operator:
-    """One person's permission, and where it comes from."""
+    """The permission of a person, or of a group, and where it comes from."""
 
     identity: str
     permission: Permission
@@ -61,14 +61,24 @@ class Operators:
         self._rows: dict[str, OperatorRow] | None = None
         self._changes = 0
 
-    async def permission(self, identity: str) -> Permission:
-        """What `identity` may do; `NONE` for a stranger."""
+    async def permission(self, identity: str, groups: Collection[str] = ()) -> Permission:
+        """What somebody may do; `NONE` for a stranger.
+
+        What is said of themselves goes before what is said of the groups that they are in, also where it is less. Of
+        several groups the one with the highest permission counts.
+
+        Args:
+            identity: the connector and the person.
+            groups: as the connector calls them (`Inbound.groups`).
+        """
         if identity in self._owners:
             return ADMIN
-        row = (await self._table()).get(identity)
-        if row is not None:
-            return _read(row)
-        return self._configured.get(identity, NONE)
+        table = await self._table()
+        own = self._entry(table, identity)
+        if own is not None:
+            return own
+        connector = identity.partition(":")[0]
+        return max((self._entry(table, f"{connector}:{group}") or NONE for group in groups), default=NONE)
 
     async def every(self) -> list[Operator]:
         """Everybody with a permission, and everybody from whom one was taken."""
@@ -103,6 +113,11 @@ class Operators:
         """Read the table anew at the next question."""
         self._rows = None
         self._changes += 1
+
+    def _entry(self, table: Mapping[str, OperatorRow], identity: str) -> Permission | None:
+        """What was said of a person, or of a group; None when nothing was."""
+        row = table.get(identity)
+        return self._configured.get(identity) if row is None else _read(row)
 
     async def _table(self) -> dict[str, OperatorRow]:
         while self._rows is None:

@@ -21,22 +21,26 @@ from bot.commands import sections
 from bot.commands.completion import words_of
 from bot.commands.execution import Executor
 from bot.commands.table import TABLE, Permission
+from bot.doors.menu import Menu
 from bot.events import EventHub
 from bot.lock import only_one
 from bot.masking import redaction_of
 from bot.operators import Operators
+from bot.overlap import Overlap
 from bot.registers import open_register
 from bot.saying import Speaker
 from bot.services import Services
+from bot.settings import OWN_ROOMS
 from bot.stages import beside
 from bot.succession import Announcement
 from bot.upkeep import versions
 from bot.wiring import crew, jobs, order, spending, talking, watching
+from connectors.headcount import Headcount
 from connectors.messages import Capabilities
 from fleet.latest_roster import LatestRoster
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from bot.agents import Agents
     from bot.config import Settings
@@ -142,12 +146,22 @@ async def _running(
     egress: Source | None,
 ) -> AsyncIterator[Orchestrator]:
     configured = {identity: Permission.named(word) for identity, word in settings.operators.items()}
-    operators = Operators(store, configured)
+    operators = Operators(store, configured, connecting.owners(settings))
 
-    async def may_invite(connector: str, sender: str) -> bool:
-        return await operators.permission(f"{connector}:{sender}") >= Permission.OPERATOR
+    async def may_invite(connector: str, sender: str, groups: Sequence[str] = ()) -> bool:
+        return await operators.permission(f"{connector}:{sender}", groups) >= Permission.OPERATOR
 
-    connectors, broken = connecting.make(paths, settings, may_invite)
+    async def may_read(connector: str, person: str, groups: Sequence[str] = ()) -> bool:
+        return await operators.permission(f"{connector}:{person}", groups) >= Permission.VIEWER
+
+    async def words(source: str) -> Sequence[str]:
+        return await services.complete(source)
+
+    def menu(connector: str) -> Menu:
+        return Menu(connector=connector, table=TABLE, operators=operators, words_of=words)
+
+    headcount = Headcount()
+    connectors, broken = connecting.make(paths, settings, may_invite, may_read, menu, headcount)
     connectors.update(more)
 
     def capabilities(name: str) -> Capabilities:
@@ -170,11 +184,15 @@ async def _running(
         started_at=clock(),
         redact=redact,
         capabilities=capabilities,
-        main_room=connecting.main_room(settings),
+        main_room=connecting.main_room(settings, connectors),
+        bridge=connecting.bridge(settings, connectors),
+        overlap=Overlap.of(settings.connectors, connecting.located(connectors)),
         settings=settings,
         environ=environ,
         paths=paths,
         terminal=next((each for each in connectors.values() if each.kind == "terminal"), None),
+        terminals={name: each for name, each in connectors.items() if each.kind in OWN_ROOMS},
+        headcount=headcount,
     )
     services.complete = words_of(services)
     executor = Executor(services)

@@ -8,6 +8,7 @@
     STATE/agents/NAME/        an agent's private folder
     STATE/workspaces/NAME/    where it works, unless the roster says otherwise
     STATE/connectors/NAME/    what a connector keeps
+    STATE/keys/NAME/          its keys of encrypted rooms, which no backup holds and no restore turns back
     STATE/outgoing/           files that wait to be uploaded
     STATE/incoming/           pictures on their way to an agent
     STATE/drawing/            what the library that draws pictures keeps of fonts
@@ -160,6 +161,11 @@ class Paths:
         return self.state / "connectors"
 
     @property
+    def unsaid(self) -> Path:
+        """The folder of what was typed in panes of tmux and not taken yet, by connector."""
+        return self.state / "unsaid"
+
+    @property
     def outgoing(self) -> Path:
         """The folder of files that wait to be uploaded."""
         return self.state / "outgoing"
@@ -193,6 +199,10 @@ class Paths:
     def connector_folder(self, name: str) -> Path:
         """The private folder of a connector."""
         return self.connectors / _leaf(name)
+
+    def keys_folder(self, name: str) -> Path:
+        """The folder of a connector's keys."""
+        return self.state / "keys" / _leaf(name)
 
     def private_folders(self) -> tuple[Path, ...]:
         """Every folder of which nobody else may see the inside: what a sandbox has to hide."""

@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING
 
 from bot import rendering
 from bot.choices import offered, question
-from bot.saying import Place
-from connectors import outbox
-from connectors.messages import Priority, React, Replace
-from register.queries import approvals, audit
+from register.queries import agent_messages, approvals, audit
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -64,17 +61,17 @@ class PermissionRequests:
             expires_at=asked.expires_at,
         )
         await approvals.add(tx, approval)
-        place = await self.voice.place(tx, row, ask.message)
-        can = self.voice.capabilities(place.connector)
+        message = await agent_messages.get(tx, ask.message) if ask.message is not None else None
         hidden = self.voice.redaction(approval.detail) != approval.detail
         until = self.voice.time_of_day(approval.expires_at)
-        text = self.voice.redaction(question(approval, until=until, reactions=can.taps, hidden=hidden))
-        await self.voice.speak(tx, approval.outbox_key, text, place, priority=Priority.APPROVAL)
-        if can.taps:
-            for choice in offered(approval.options):
-                mark = React(target=approval.outbox_key, key=choice.mark, own=True)
-                key = f"{approval.outbox_key}/{choice.name}"
-                await outbox.put(tx, place.outbound(key, mark, Priority.RECEIPT), self.voice.clock())
+
+        def text(marks: bool) -> str:
+            return question(approval, until=until, marks=marks, hidden=hidden)
+
+        answers = [(choice.name, choice.button) for choice in offered(approval.options)]
+        place, also = self.voice.place_of(row, message), self.voice.asker(row, message)
+        await self.voice.ask(tx, approval.outbox_key, text, place, answers, also=also)
+        await self.voice.titles.show(tx, row.name)
 
     async def settle(self, tx: AsyncConnection, row: AgentRow, settle: Settle) -> None:
         """The agent host says what became of a request."""
@@ -82,11 +79,15 @@ class PermissionRequests:
         approval = await approvals.by_request(tx, row.name, settle.incarnation, answered.request)
         if approval is None:
             return
-        by = f" by {rendering.one_line(answered.by)}" if answered.by else ""
+        by = f" by {rendering.one_line(self._called(answered.by))}" if answered.by else ""
         chosen = next((option.get("name") for option in approval.options if option.get("id") == answered.option), None)
         # For the runtime it was an "allow once": what is always allowed is Muster's to remember.
         words = (
-            "allowed for always" if (approval.answer or {}).get("always") else rendering.one_line(chosen or "answered")
+            "allowed for always"
+            if (approval.answer or {}).get("always")
+            else f"“{rendering.one_line(chosen)}”"
+            if chosen
+            else "answered"
         )
         outcome = {
             "selected": f"{words}{by}",
@@ -98,6 +99,10 @@ class PermissionRequests:
         }.get(answered.outcome, rendering.one_line(answered.outcome))
         state = _OUTCOMES.get(answered.outcome, "answered")
         await self.close(tx, row, approval, state, outcome, settle.at)
+
+    def _called(self, identity: str) -> str:
+        name = self.voice.bridge.people.get(identity)
+        return identity if name is None else f"{name} ({identity})"
 
     async def granted(self, tx: AsyncConnection, row: AgentRow, key: str, granted: GrantAdded, at: float) -> None:
         """Only what the agent host took stands: an "always" that came too late must allow nothing at the next start."""
@@ -131,31 +136,21 @@ class PermissionRequests:
         await approvals.change(
             tx, approval.id, only=open_states, state=state, outcome=self.voice.redaction(outcome), answered_at=at
         )
-        answer = approval.answer or {}
+        by = str((approval.answer or {}).get("by") or "muster")
         await audit.add(
             tx,
             key=f"{approval.outbox_key}/closed",
             at=now,
-            identity=str(answer.get("by") or "muster"),
+            identity=by,
             door="approval",
-            connector=row.connector,
+            connector=self.voice.bridge.connector_of(by) or row.connector,
             conversation=None,
             action=f"permission of {row.name}",
             arguments={"id": approval.id, "title": self.voice.redaction(approval.title)},
             outcome=state,
             detail=self.voice.redaction(outcome),
         )
-        asked = await outbox.get(tx, approval.outbox_key)
-        if asked is None:
-            return
-        outbound = asked.outbound
-        place = Place(outbound.connector, conversation=outbound.conversation, thread_of=outbound.thread_of)
-        can = self.voice.capabilities(place.connector)
         mark = "☑️" if state == "answered" else "⌛"
-        text = self.voice.redaction(f"{mark} {outcome}: {rendering.code(rendering.one_line(approval.title, 200))}")
-        key = f"{approval.outbox_key}/closed"
-        if can.edits:
-            content = Replace(target=approval.outbox_key, message=rendering.message(text), final=True)
-            await outbox.put(tx, place.outbound(key, content, Priority.REPLY), now)
-        else:
-            await self.voice.speak(tx, key, text, place)
+        text = f"{mark} {outcome}: {rendering.code(rendering.one_line(approval.title, 200))}"
+        await self.voice.over(tx, approval.outbox_key, text)
+        await self.voice.titles.show(tx, row.name)

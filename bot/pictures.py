@@ -1,4 +1,4 @@
-"""Pictures that operators send, on their way from chat to an agent."""
+"""Pictures and texts that operators send as files, on their way from chat to an agent."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ LARGEST = 5 * 1024 * 1024
 #: Pictures of one message, and their bytes together: an agent host takes no more at once.
 MOST = 8
 LARGEST_TOGETHER = 11 * 1024 * 1024
+#: The longest text that is passed on as a file of its own, bytes.
+LONGEST_TEXT = 64 * 1024
 _MEDIA_TYPES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 
 
@@ -32,6 +34,8 @@ class Fetched:
     """``path``, ``name`` and ``media_type`` of each picture."""
     refused: Sequence[str]
     """A sentence for each attachment that is not passed on."""
+    words: Sequence[str] = ()
+    """What stands in each text, under its name. Chat programs make files of long texts that are pasted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,34 +44,39 @@ class Pictures:
     connector: Callable[[str], Connector | None]
 
     async def fetch(self, inbound: Inbound, attachments: Sequence[Attachment]) -> Fetched:
-        """Download the pictures among `attachments`.
+        """Download the pictures and texts among `attachments`.
 
         Raises:
             TryLater: the chat system could not be asked; the event is handled again.
         """
         kept: list[Mapping[str, Any]] = []
         refused: list[str] = []
+        words: list[str] = []
         source = self.connector(inbound.connector)
         room = LARGEST_TOGETHER
         for index, attachment in enumerate(attachments):
             name = rendering.one_line(attachment.name, 60)
-            if attachment.media_type not in _MEDIA_TYPES:
+            is_text = attachment.media_type.startswith("text/")
+            if not is_text and attachment.media_type not in _MEDIA_TYPES:
                 refused.append(
-                    f"{rendering.code(name)} was not passed on: agents get PNG, JPEG, GIF and WebP pictures."
+                    f"{rendering.code(name)} was not passed on: agents get texts, and PNG, JPEG, GIF and WebP pictures."
                 )
             elif index >= MOST or source is None:
-                refused.append(f"{rendering.code(name)} was not passed on: a message takes {MOST} pictures.")
+                refused.append(f"{rendering.code(name)} was not passed on: a message takes {MOST} files.")
             else:
                 try:
-                    content = await source.download(attachment, limit=min(LARGEST, room))
+                    content = await source.download(attachment, limit=min(LONGEST_TEXT if is_text else LARGEST, room))
                 except Refused as error:
                     refused.append(f"{rendering.code(name)} was not passed on: {error}")
                     continue
                 room -= len(content)
+                if is_text:
+                    words.append(f"{name}:\n{rendering.code_block(content.decode('utf-8', 'replace'))}")
+                    continue
                 path = self._path(inbound, index)
                 await asyncio.to_thread(private_files.put, path, content)
                 kept.append({"path": str(path), "name": name, "media_type": attachment.media_type})
-        return Fetched(kept, refused)
+        return Fetched(kept, refused, words)
 
     def _path(self, inbound: Inbound, index: int) -> Path:
         digest = hashlib.blake2s(f"{inbound.connector}\0{inbound.event_id}\0{index}".encode(), digest_size=12)

@@ -1,4 +1,4 @@
-"""Questions to operators in an agent's thread: answered by a reaction, or by `answer ID WORD`.
+"""Questions to operators in an agent's thread: answered by a reaction or a button, or by `answer ID WORD`.
 
 A question is written where its cause is, under an id that comes from that cause: asked again, it stands once. Only
 operators' answers count, the first one does, and it is taken in the transaction that acts on it. Who asks of a kind
@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from bot import rendering
-from bot.commands.lines import command_line, written
+from bot.bridge import original
+from bot.commands.lines import command_line
 from bot.commands.table import Reply
 from bot.errors import UserError
-from bot.saying import Place
-from connectors import outbox
-from connectors.messages import Priority, React, Replace
+from connectors.messages import Button
 from register.queries import audit, questions
 from register.queries.questions import Question
 
@@ -36,11 +36,15 @@ ASKED = "q/"
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One answer: its reaction, the word for the command, and what it means."""
+    """One answer: its reaction or button, the word for the command, and what it means."""
 
     mark: str
     word: str
     label: str
+
+    @property
+    def button(self) -> Button:
+        return Button(key=self.mark, label=f"{self.mark} {self.label[:1].upper()}{self.label[1:]}")
 
 
 class Taker(Protocol):
@@ -119,14 +123,11 @@ class Questions:
             asked_at=now,
         )
         await questions.add(tx, question)
-        place = self.services.agents.teller.thread(row)
-        can = self.services.capabilities(place.connector)
-        await self._say(tx, question.outbox_key, asked(question, text, reactions=can.taps), place, Priority.APPROVAL)
-        if can.taps:
-            for each in choices:
-                mark = React(target=question.outbox_key, key=each.mark, own=True)
-                key = f"{question.outbox_key}/{each.word}"
-                await outbox.put(tx, place.outbound(key, mark, Priority.RECEIPT), now)
+        teller = self.services.agents.teller
+        answers = [(each.word, each.button) for each in choices]
+        shown = partial(asked, question, text)
+        await teller.ask(tx, question.outbox_key, shown, teller.thread(row), answers)
+        await teller.titles.show(tx, row.name)
         return question
 
     # --- answering ----------------------------------------------------------------------------------------------
@@ -182,7 +183,7 @@ class Questions:
     async def about(self, key: str) -> Question | None:
         """The question that this message of ours asks."""
         async with self.services.store.read() as tx:
-            return await questions.by_outbox_key(tx, key)
+            return await questions.by_outbox_key(tx, original(key))
 
     async def is_mark(self, mark: str) -> bool:
         """Whether a question waits for which this reaction is an answer."""
@@ -192,40 +193,28 @@ class Questions:
     # --- saying -------------------------------------------------------------------------------------------------
 
     async def _closed(self, tx: AsyncConnection, question: Question, text: str, outcome: str, by: str) -> None:
-        now = self.services.clock()
-        key = f"{question.outbox_key}/closed"
+        teller = self.services.agents.teller
         await audit.add(
             tx,
-            key=key,
-            at=now,
+            key=f"{question.outbox_key}/closed",
+            at=self.services.clock(),
             identity=by,
             door="question",
+            connector=teller.bridge.connector_of(by),
             action=f"question about {question.agent}",
             arguments={"id": question.id, "kind": question.kind, "task": question.task},
             outcome="answered" if outcome != "withdrawn" else "withdrawn",
             detail=outcome,
         )
-        said = await outbox.get(tx, question.outbox_key)
-        if said is None:
-            return
-        outbound = said.outbound
-        place = Place(outbound.connector, conversation=outbound.conversation, thread_of=outbound.thread_of)
-        if self.services.capabilities(place.connector).edits:
-            words = self.services.redact(written(text, self.services.command_prefix))
-            content = Replace(target=question.outbox_key, message=rendering.message(words), final=True)
-            await outbox.put(tx, place.outbound(key, content, Priority.REPLY), now)
-        else:
-            await self._say(tx, key, text, place, Priority.REPLY)
-
-    async def _say(self, tx: AsyncConnection, key: str, text: str, place: Place, priority: Priority) -> None:
-        await self.services.agents.teller.speak(tx, key, text, place, priority=priority)
+        await teller.over(tx, question.outbox_key, text)
+        await teller.titles.show(tx, question.agent)
 
 
-def asked(question: Question, text: str, *, reactions: bool) -> str:
+def asked(question: Question, text: str, marks: bool) -> str:
     """The message that asks."""
     lines = [text, ""]
     for each in question.choices:
-        mark = f"{each['mark']} " if reactions else ""
+        mark = f"{each['mark']} " if marks else ""
         way = command_line(f"answer {question.id} {each['word']}")
         lines.append(f"- {mark}{each['label']}: {way}")
     return "\n".join(lines)
@@ -234,7 +223,8 @@ def asked(question: Question, text: str, *, reactions: bool) -> str:
 def _over(question: Question) -> str:
     if question.state == "withdrawn":
         return f"question `{question.id}` about {question.agent} is over: nobody needs its answer any more."
-    return f"question `{question.id}` about {question.agent} was answered: {question.answer}."
+    by = f" by {rendering.one_line(question.answered_by)}" if question.answered_by else ""
+    return f"question `{question.id}` about {question.agent} was answered{by}: {question.answer}."
 
 
 # --- by command --------------------------------------------------------------------------------------------------

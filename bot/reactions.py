@@ -1,4 +1,4 @@
-"""Reactions to what we said: they confirm commands, answer permission requests, and answer questions."""
+"""Reactions to what we said, and buttons: they confirm commands, answer permission requests, and answer questions."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bot import approvals as answering
+from bot.bridge import original
 from bot.choices import by_mark
 from bot.commands.table import OPERATOR, Permission
 from bot.errors import UserError
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from register.queries.questions import Question
 
 REACT = declare("chat.react")
+
+#: What is said to who presses a button of a message that is remembered no more.
+_GONE = "What this button belongs to is over, and so old that nothing more is known of it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +54,21 @@ class Reactions:
             await self._to_question(arrival, question, word_of(question, body.key), permission)
             return
         async with self.services.store.read() as tx:
-            approval = await approvals.by_outbox_key(tx, row.key) if row is not None else None
+            approval = await approvals.by_outbox_key(tx, original(row.key)) if row is not None else None
         if row is None or choice is None:
-            await self.replies.answer(arrival, None, detail="a reaction that means nothing here")
+            await self.replies.answer(
+                arrival, _GONE if body.pressed else None, detail="a reaction that means nothing here"
+            )
             return
-        run_id = row.key.removeprefix("confirm/")
-        if run_id != row.key:
+        key = original(row.key)
+        run_id = key.removeprefix("confirm/")
+        if run_id != key:
             await self.confirmations.decide(arrival, run_id, confirmed=choice != "deny")
             return
         if approval is None:
-            await self.replies.answer(arrival, None, detail="a reaction to nothing that asks")
+            await self.replies.answer(
+                arrival, _GONE if body.pressed else None, detail="a reaction to nothing that asks"
+            )
             return
         now = self.services.clock()
         async with self.services.store.write(REACT) as tx:
@@ -73,7 +82,10 @@ class Reactions:
                     )
                     outcome, said = "done", None
                 except UserError as error:
-                    outcome, detail, said = "refused", str(error), f"Too late: {error}"
+                    outcome, detail, said = "refused", str(error), f"Too late. {error}"
+                    given = approval.answer or {}
+                    if body.pressed and (given.get("by"), given.get("choice")) == (inbound.identity, choice):
+                        outcome, said = "done", None  # pressed twice
             await audit.add(
                 tx,
                 key=f"reaction/{derived_id('r', inbound)}",
@@ -88,7 +100,7 @@ class Reactions:
                 detail=self.services.redact(detail),
             )
             if said is not None:
-                await self.replies.say(tx, inbound, derived_id("n", inbound), said)
+                await self.replies.say(tx, inbound, derived_id("n", inbound), said, private=True)
             await inbox.finish(tx, arrival.seq, now, detail=outcome)
         self.services.agents.bring_mail(approval.agent)
         self.services.delivery.wake()

@@ -271,7 +271,7 @@ async def _restart(ctx: Context, row: AgentRow) -> str:
 async def _launch(ctx: Context, name: str) -> str:
     services = ctx.services
     plan = await asyncio.to_thread(services.planner.plan, name, {})
-    connector, room = await room_for(ctx, name)
+    connector, room = await room_for(ctx, plan, here=False)
     request = request_of(plan, by=ctx.identity, connector=connector, room=room)
 
     async def act(tx: AsyncConnection) -> None:

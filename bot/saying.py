@@ -13,9 +13,9 @@ from connectors.messages import Emphasis, File, Message, Outbound, Priority, Rep
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from connectors.messages import Capabilities, OutboundContent
+    from connectors.messages import Button, Capabilities, OutboundContent
 
-#: Room for HTML beside the text: of what a connector takes, this share is used for text.
+#: Where HTML goes beside the text: of what a connector takes, this share is used for text.
 _TEXT_SHARE = 0.4
 _HEAD_LINES = 12
 
@@ -56,25 +56,30 @@ class Speaker:
         priority: Priority = Priority.REPLY,
         emphasis: Emphasis = Emphasis.NOTICE,
         reply_to: str | None = None,
+        buttons: tuple[Button, ...] = (),
+        private: bool = False,
     ) -> list[Outbound]:
-        """The messages that say `markdown`."""
+        """The messages that say `markdown`. The buttons are under the first; what is `private` must fit into one."""
         markdown = rendering.shown(markdown)
-        limit = int(can.max_text * _TEXT_SHARE)
+        limit = _room(can)
         if _size(markdown) <= limit:
             content = _message(markdown, can, emphasis, reply_to)
+            content = dataclasses.replace(content, buttons=buttons, private=private)
             return [place.outbound(key, content, priority)]
         if not can.files:
+            contents = [_message(piece, can, emphasis) for piece in pieces(markdown, limit)]
+            contents[0] = dataclasses.replace(contents[0], buttons=buttons)
             return [
-                place.outbound(key if index == 0 else f"{key}/{index}", _message(piece, can, emphasis), priority)
-                for index, piece in enumerate(pieces(markdown, limit))
+                place.outbound(key if index == 0 else f"{key}/{index}", content, priority)
+                for index, content in enumerate(contents)
             ]
-        head = _message(beginning(markdown, limit), can, emphasis, reply_to)
+        head = dataclasses.replace(_message(beginning(markdown, limit), can, emphasis, reply_to), buttons=buttons)
         return [place.outbound(key, head, priority), self.attach(f"{key}/file", markdown, place, priority)]
 
     def begin(self, key: str, markdown: str, place: Place, can: Capabilities, *, emphasis: Emphasis) -> Outbound:
         """The first message of a text that is still growing."""
         markdown = rendering.shown(markdown)
-        limit = int(can.max_text * _TEXT_SHARE)
+        limit = _room(can)
         shown = markdown if _size(markdown) <= limit else latest(markdown, limit)
         return place.outbound(key, _message(shown, can, emphasis), Priority.PROGRESS)
 
@@ -103,7 +108,7 @@ class Speaker:
     ) -> list[Outbound]:
         """New words for the message under `target`. While text grows, its end is what shows."""
         markdown = rendering.shown(markdown)
-        limit = int(can.max_text * _TEXT_SHARE)
+        limit = _room(can)
         long = _size(markdown) > limit
         shown = markdown if not long else (beginning(markdown, limit) if final else latest(markdown, limit))
         replacement = Replace(target=target, message=_message(shown, can, emphasis), final=final)
@@ -131,8 +136,16 @@ def _size(text: str) -> int:
     return len(text.encode("utf-8"))
 
 
+def _room(can: Capabilities) -> int:
+    """How long the text of one message may be."""
+    return int(can.max_text * _TEXT_SHARE) if can.html else can.max_text
+
+
 def _message(markdown: str, can: Capabilities, emphasis: Emphasis, reply_to: str | None = None) -> Message:
-    """The message; without its HTML where marks made that so long that the connector would not take both."""
+    """The message; without its HTML where nobody reads that, or marks made it so long that the connector would not
+    take both."""
+    if not can.html:
+        return Message(text=rendering.shown(markdown), emphasis=emphasis, reply_to=reply_to)
     message = rendering.message(markdown, emphasis=emphasis, reply_to=reply_to)
     if len(message.text) + len(message.html or "") > can.max_text:
         return dataclasses.replace(message, html=None)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from bot.bridge import Bridge
 from bot.commands.lines import CHAT
 from bot.errors import UserError
+from bot.overlap import Overlap
 from bot.timestamps import timestamp
 from connectors.messages import Capabilities
 
@@ -67,6 +69,10 @@ class Services:
     """What the connector of that name can do; nothing when there is none."""
     main_room: Callable[[Origin | None], tuple[str, str]] = _no_room
     """Connector and conversation in which an agent's thread is opened, by where its launch was asked for."""
+    bridge: Bridge = field(default_factory=Bridge)
+    """Which rooms mirror each other."""
+    overlap: Overlap = field(default_factory=Overlap)
+    """Which connectors may read the same."""
     settings: Any = None
     """What muster.yaml says (bot.config.Settings); another value once it is taken up anew (bot.reloading)."""
     environ: Mapping[str, str] = field(default_factory=dict)
@@ -101,6 +107,10 @@ class Services:
     """What is done at times (scheduler.jobs.Jobs); jobs can be put and dropped while it runs."""
     terminal: Any = None
     """The terminal connector, which ``GET /v1/terminal`` attaches to; None when it is not configured."""
+    terminals: Mapping[str, Any] = field(default_factory=dict)
+    """By its name, every connector that clients of ``GET /v1/terminal`` can attach to: terminals, and tmux."""
+    headcount: Any = None
+    """How many agents are at what, for connectors that show it (connectors.headcount.Headcount)."""
 
     @property
     def command_prefix(self) -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -203,7 +204,13 @@ class MusterFile(Block):
     )
     operators: dict[str, PermissionWord] = Field(
         default={},
-        description="Who may command the fleet: an identity such as matrix:@ana:example.org, and its permission.",
+        description="Who may command the fleet: an identity such as matrix:@ana:example.org, or everybody with a role "
+        "(discord:role:123456789012345678), and the permission.",
+    )
+    people: dict[str, tuple[str, ...]] = Field(
+        default={},
+        description="Identities that are one person, by the name that other rooms show: they take turns as one in the "
+        "queue of tasks. What each may do stands under operators.",
     )
     command_prefix: Annotated[str, AfterValidator(_prefix)] = Field(
         default="!", description="What commands begin with."
@@ -238,6 +245,10 @@ _SCHEDULES = Schedules()
 _TELEMETRY = Telemetry()
 
 
+#: Kinds of connectors that are a place of this user's alone, and the main room that each has by itself.
+OWN_ROOMS: Final[Mapping[str, str]] = MappingProxyType({"terminal": "fleet", "tmux": "fleet"})
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConnectorSettings:
     """One connector as it is configured."""
@@ -248,6 +259,19 @@ class ConnectorSettings:
     """An instance of the kind's settings model."""
     fleet_room: str | None = None
     """The main room, by the connector's own id; None: wherever an operator speaks."""
+    bridge: bool = False
+    """Its main room mirrors that of the fleet."""
+
+    @property
+    def main_room(self) -> str | None:
+        """The main room; None: wherever an operator speaks."""
+        return self.room or OWN_ROOMS.get(self.kind)
+
+    @property
+    def room(self) -> str | None:
+        """The main room, where one is named."""
+        # A bot on Discord lives in one channel, which is its main room unless something else is said.
+        return self.fleet_room or getattr(self.settings, "channel", None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -273,6 +297,7 @@ class Settings:
     schedules: Schedules = _SCHEDULES
     telemetry: Telemetry = _TELEMETRY
     sandboxes: Mapping[str, Profile] = field(default_factory=dict)
+    people: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     register_password: Reference | None = None
     timezone: ZoneInfo
     warnings: tuple[str, ...] = ()

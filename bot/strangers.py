@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bot import rendering
+from bot.doors.menu import TURNED_AWAY
+from bot.replies import was_pressed
 from bot.saying import Place
 from connectors import inbox, outbox
-from connectors.messages import Priority, Redaction, Text
+from connectors.messages import Priority, Reading, Redaction, Text
 from register.crashpoints import declare
 from register.queries import audit, strangers
 
@@ -49,7 +51,10 @@ class Strangers:
             tried = _tried(inbound)
             attempts = known.attempts if known is not None else 0
             told_at = known.told_at if known is not None else None
-            speak = isinstance(inbound.body, Text) and identity != _OVERFLOW
+            pressed = was_pressed(inbound)
+            # Whoever chose a command from a menu was answered there.
+            written = isinstance(inbound.body, Text) and inbound.body.reading is Reading.PLAIN
+            speak = (pressed or written) and identity != _OVERFLOW
             speak = speak and (told_at is None or now - told_at >= QUIET)
             await strangers.note(tx, identity, now=now, text=tried, told=speak)
             if attempts < AUDITED_ATTEMPTS:
@@ -70,9 +75,11 @@ class Strangers:
                 digest = hashlib.blake2s(identity.encode(), digest_size=8).hexdigest()
                 place = Place(inbound.connector, conversation=inbound.conversation)
                 can = self.services.capabilities(inbound.connector)
-                text = "I work for the operators of this fleet only. If you should be one, ask its admin to add you."
                 key = f"stranger/{digest}/{int(now)}"
-                for outbound in self.speaker.say(key, text, place, can, priority=Priority.PROGRESS):
+                to = inbound.event_id if pressed else None
+                for outbound in self.speaker.say(
+                    key, TURNED_AWAY, place, can, priority=Priority.PROGRESS, reply_to=to, private=pressed
+                ):
                     await outbox.put(tx, outbound, now)
             await inbox.finish(tx, arrival.seq, now, detail="stranger", forget=True)
         self.services.delivery.wake()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bot import rendering, rooms, tenure
-from bot.connecting import main_room
+from bot.connecting import bridge, main_room
 from bot.saying import Speaker
 from connectors import outbox
 from connectors.messages import Capabilities
@@ -41,8 +41,9 @@ class Announcement:
             return
         words = self.redact(text(lease, before, now, self.paths.state))
         speaker = Speaker(self.paths.outgoing)
-        for outbound in speaker.say(f"lead/{lease.token}", words, place, Capabilities()):
-            await outbox.put(tx, outbound, self.clock())
+        for key, at in bridge(self.settings).spread(f"lead/{lease.token}", place):
+            for outbound in speaker.say(key, words, at, Capabilities()):
+                await outbox.put(tx, outbound, self.clock())
 
 
 def text(lease: Lease, before: Lease, now: float, state: Path) -> str:

@@ -15,6 +15,8 @@ from fleet.attempts import task_of
 from register.queries import agent_messages, agents, tasks
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.commands.context import Context
@@ -29,19 +31,30 @@ async def urgency_of_agent(ctx: Context, wanted: Urgency) -> Urgency:
     return mandate.urgency(row.role if row is not None else "", wanted, library)
 
 
-async def payer_of(tx: AsyncConnection, identity: str) -> str | None:
-    """For whom a task of an agent's counts where turns are taken, so that many agents get no more turns than whom they
-    work for: what its turn is about was asked for by somebody. Where that is no person, its role stands for all who
-    have it."""
+def as_one(people: Mapping[str, Sequence[str]], identity: str) -> str | None:
+    """The identity by which a person takes turns who has several; None: by the one that they ask under."""
+    for identities in people.values():
+        if identity in identities[1:]:
+            return identities[0]
+    return None
+
+
+async def payer_of(tx: AsyncConnection, identity: str, people: Mapping[str, Sequence[str]]) -> str | None:
+    """For whom a task counts where turns are taken; None: for who asks.
+
+    One of a person with several identities counts for the first of them; one of an agent's, for whom what its turn is
+    about was asked for, so that many agents get no more turns than whom they work for. Where that is no person, its
+    role stands for all who have it.
+    """
     if not identity.startswith(AGENT):
-        return None
+        return as_one(people, identity)
     name = identity.removeprefix(AGENT)
     for message in reversed(await agent_messages.in_states(tx, ["accepted"], agent=name)):
         carried = task_of(message.id)
         task = None if carried is None else await tasks.get(tx, carried)
         payer = message.sender if task is None else task.charged_to or task.operator
         if is_person(payer):
-            return payer
+            return as_one(people, payer) or payer
     row = await agents.get(tx, name)
     return None if row is None else f"role:{row.role}"
 

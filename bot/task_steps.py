@@ -12,17 +12,16 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from bot import limits_met, rendering, task_waits, task_words
-from bot.commands.lines import command_line, written
+from bot.commands.lines import command_line
 from bot.dispatch_settings import NEVER
 from bot.errors import UserError
 from bot.operators import is_person
 from bot.pacing.gathering import weigh
 from bot.questions import Choice
 from bot.saying import Place
+from bot.task_threads import TaskThreads
 from budget.dispatch import LONGEST_RETRY_S, TURN, aside
 from budget.tokens import Weights
-from connectors import outbox
-from connectors.messages import Priority
 from fleet.attempts import attempt_of
 from register.queries import agent_messages, agents, questions, results, spending, tasks
 from register.queries.tasks import ENDED, LIVE, OPEN, Step
@@ -76,6 +75,11 @@ class TaskSteps:
     services: Services
     ending: Callable[[str], None] = lambda _: None
     """Called with the id of a task that an agent had and that is about to end."""
+
+    @property
+    def threads(self) -> TaskThreads:
+        """The threads that tasks have of their own."""
+        return TaskThreads(self.services)
 
     # --- what is heard ------------------------------------------------------------------------------------------
 
@@ -155,6 +159,7 @@ class TaskSteps:
             await self._question(tx, row, task, f"❔ {why} task {rendering.code(task.id)} ({task_words.gist(task)}).")
 
     async def _question(self, tx: AsyncConnection, row: AgentRow, task: Task, text: str) -> None:
+        await self.threads.waits_for_word(tx, task, row.name)
         done, failed = command_line(f"task close {task.id}"), command_line(f"task close {task.id} --failed")
         await self.services.questions.ask(
             tx,
@@ -295,6 +300,9 @@ class TaskSteps:
             self.ending(task.id)
         if not await tasks.change(tx, task.id, only=only, attempt_is=task.attempt, now=now, **values):
             return False
+        if not task.attempt:
+            # Nothing follows that would have to be counted.
+            await self.threads.close(tx, task.id)
         if state == "done" and task.kind != TURN and task.assigned is not None:
             # What agents ask of one another shows people no more than a report.
             await results.note(tx, task.assigned, "task" if is_person(task.operator) else "report", now)
@@ -339,7 +347,9 @@ class TaskSteps:
             await correct(tx, task, tokens, now=now)
         over = await tasks.get(tx, task.id)
         if over is not None and task.kind != TURN:
-            await self.tell(tx, task, f"over/{task.attempt}", task_words.over(over), also=await self._holder(tx, task))
+            said = task_words.over(over)
+            await self.tell(tx, task, f"over/{task.attempt}", said, also=await self._holder(tx, task))
+            await self.threads.close(tx, task.id, elsewhere=(f"task/{task.id}/over/{task.attempt}", said))
         return True
 
     # --- telling ------------------------------------------------------------------------------------------------
@@ -357,7 +367,8 @@ class TaskSteps:
         also: AgentRow | None = None,
         in_thread_alone: bool = False,
     ) -> None:
-        """Say something of a task where it was asked for, and in the thread of the agent `also`; once per `what`."""
+        """Say something of a task in its thread, or where it was asked for if it has none, and in the thread of the
+        agent `also`; once per `what`."""
         services = self.services
         teller = services.agents.teller
         thread = None
@@ -368,11 +379,11 @@ class TaskSteps:
             return
         if thread == (task.connector, task.conversation):
             return
+        if task.thread_key is not None:
+            await self.threads.say(tx, task, what, text)
+            return
         place = Place(task.connector, conversation=task.conversation)
-        can = services.capabilities(place.connector)
-        said = services.redact(written(text, services.command_prefix))
-        for outbound in teller.speaker.say(f"task/{task.id}/{what}", said, place, can, priority=Priority.REPLY):
-            await outbox.put(tx, outbound, services.clock())
+        await teller.speak(tx, f"task/{task.id}/{what}", text, place)
 
     async def told_wait(self, tx: AsyncConnection, task: Task, text: str | None, wait: Wait) -> None:
         """Say that a task waits, and write down what was said; without a text it was said elsewhere."""

@@ -25,6 +25,7 @@ _TODAY_S = 20 * 3600.0
 #: Until so long ahead day and month say which year it is, seconds.
 _MONTHS_S = 180 * 86_400.0
 _GIST = 60
+_LOOKED_THROUGH = 2000
 _SUMMARY = 600
 _MARKS = {
     "queued": "⏳",
@@ -35,6 +36,8 @@ _MARKS = {
     "failed": "❌",
     "cancelled": "🚫",
 }
+#: In the names of threads, which may be changed seldom: a task that is handed over already counts as one that runs.
+_TITLE_MARKS = {**_MARKS, "dispatched": "⚙️", "waiting": "✋"}
 _SHAPE = (
     "id", "kind", "text", "state", "role", "agent", "assigned", "urgency", "operator", "why", "reason", "attempt",
     "retries", "parent", "estimate", "projected_tokens", "projected_usd", "actual_tokens", "actual_usd", "summary",
@@ -189,6 +192,29 @@ def over(task: Task) -> str:
         summary = f" {rendering.shown(task.summary[:_SUMMARY])}{'…' if len(task.summary) > _SUMMARY else ''}"
     spent = f"\n\n{costs(task)[0].upper()}{costs(task)[1:]}." if task.attempt else ""
     return f"{_MARKS[task.state]} Task {rendering.code(task.id)} {words}.{summary}{spent}"
+
+
+def title(task: Task, redact: Callable[[str], str], *, marked: bool) -> str:
+    """What its thread is called: its id and the beginning of what is to be done; `marked`: behind how it stands."""
+    name = f"{task.id} {_safe_gist(task, redact)}"
+    return f"{_TITLE_MARKS[task.state]} {name}" if marked else name
+
+
+def _safe_gist(task: Task, redact: Callable[[str], str]) -> str:
+    """The beginning of what is to be done, without secrets: of one that is cut in two nobody would know any more that
+    it is one. Of a long text no more is looked through than can show."""
+    return rendering.one_line(redact(task.text[:_LOOKED_THROUGH]), _GIST)
+
+
+def opened(task: Task, redact: Callable[[str], str]) -> str:
+    """The message that opens its thread, as it reads until it is known what becomes of the task."""
+    return f"{_MARKS['queued']} Task {rendering.code(task.id)} ({_safe_gist(task, redact)}) is in the queue."
+
+
+def closed(task: Task, redact: Callable[[str], str]) -> str:
+    """How that message reads once the task is over."""
+    words = {"done": "is done", "cancelled": "is cancelled"}.get(task.state, "failed")
+    return f"{_MARKS[task.state]} Task {rendering.code(task.id)} {words}: {_safe_gist(task, redact)}"
 
 
 # --- for commands ------------------------------------------------------------------------------------------------

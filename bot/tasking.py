@@ -15,6 +15,7 @@ from bot.commands.table import Reply
 from bot.errors import NotPermitted, UsageError, UserError
 from bot.limits import read_tokens
 from bot.task_steps import weighed
+from bot.task_threads import TaskThreads
 from bot.task_words import AGENT
 from budget.costs import learn
 from budget.dispatch import TURN, lane_of
@@ -79,6 +80,7 @@ async def add_task(
     conversation: str | None = None,
     event_id: str | None = None,
     answer_in: str | None = None,
+    thread_key: str | None = None,
     attachments: Sequence[Mapping[str, Any]] = (),
     why: str | None = None,
     reason: str | None = None,
@@ -107,6 +109,7 @@ async def add_task(
         conversation: what becomes of it while it waits is told there.
         event_id: the message that asked; of words to an agent, the one on which the receipts are shown.
         answer_in: of words to an agent, where it answers; None: in its thread.
+        thread_key: the outbox key of the message that will open its thread; None: it has none.
         attachments: pictures that came with words to an agent.
         why: why it waits, where that is known already, as are the following.
         reason: the same in words.
@@ -132,6 +135,7 @@ async def add_task(
         conversation=conversation,
         event_id=event_id,
         answer_in=answer_in,
+        thread_key=thread_key,
         why=why,
         reason=reason,
         look_at=look_at,
@@ -174,7 +178,7 @@ async def add(
     due = None if deadline is None else read_deadline(deadline, now=ctx.asked_at, zone=zone)
     tokens = None if estimate is None else _tokens(estimate)
     role, agent = await _target(ctx, role, agent)
-    origin = ctx.origin
+    origin, threads = ctx.origin, TaskThreads(services)
 
     wanted = urgency
     if ctx.identity.startswith(AGENT):
@@ -188,7 +192,7 @@ async def add(
             cause=ctx.run_id,
             text=text,
             operator=ctx.identity,
-            charged_to=await task_asking.payer_of(tx, ctx.identity),
+            charged_to=await task_asking.payer_of(tx, ctx.identity, services.settings.people),
             now=services.clock(),
             role=role,
             agent=agent,
@@ -201,9 +205,11 @@ async def add(
             connector=origin.connector if origin is not None else None,
             conversation=origin.conversation if origin is not None else None,
             event_id=origin.event_id if origin is not None else None,
+            thread_key=threads.key_for(ctx),
             # What is answered here is not told a second time.
             why=IN_LINE,
         )
+        await threads.open(tx, task)
         return task.id
 
     task_id = await ctx.commit("add", act)

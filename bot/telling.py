@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bot import rendering
+from bot import mirroring, rendering
+from bot.bridge import copy_key
 from bot.calls import call_id, call_of
 from bot.commands.lines import command_line
 from bot.permission_requests import PermissionRequests
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from bot.story import Digest, Effect, Story
     from connectors.messages import Capabilities
     from fleet.events import Position
+    from register.queries.agent_messages import AgentMessage
     from register.queries.agents import AgentRow
 
 #: The reactions that show how far a message to an agent has come.
@@ -71,7 +73,10 @@ class Teller(Voice):
     async def carry_out(self, tx: AsyncConnection, row: AgentRow, effect: Effect) -> None:
         match effect:
             case Note(key=key, text=text, message=message):
-                await self.speak(tx, key, text, await self.place(tx, row, message))
+                asked = await agent_messages.get(tx, message) if message is not None else None
+                await self.speak(tx, key, text, self.place_of(row, asked))
+                if (asker := self.asker(row, asked)) is not None:
+                    await self.speak(tx, copy_key(key, asker.connector), mirroring.of(row.name, text), asker)
             case Progress():
                 await self._progress(tx, row, effect)
             case Receipt():
@@ -97,6 +102,7 @@ class Teller(Voice):
                 redacted = self.redaction(detail) if detail else detail
                 values = {"state": state, "detail": redacted, **ended, **begun, **kept}
                 await agents.change(tx, row.name, under=launch_id, **values)
+                await self.titles.show(tx, row.name)
 
     async def _progress(self, tx: AsyncConnection, row: AgentRow, progress: Progress) -> None:
         """The turn's two messages: what the agent says, and, in one short message, what it does."""
@@ -110,7 +116,23 @@ class Teller(Voice):
             await self._grow(tx, f"t/{row.name}/{view.turn}/did", stage, self.redaction(activity), place, can, final)
         text = self.redaction(view.said()) if final else self._growing(view.text, can)
         if text.strip():
-            await self._grow(tx, f"t/{row.name}/{view.turn}/said", stage, text, place, can, final, speech=True)
+            key = f"t/{row.name}/{view.turn}/said"
+            await self._grow(tx, key, stage, text, place, can, final, speech=True)
+            if final:
+                await self._mirror(tx, row, key, text, place, message)
+
+    async def _mirror(
+        self, tx: AsyncConnection, row: AgentRow, key: str, text: str, place: Place, message: AgentMessage | None
+    ) -> None:
+        """An answer for those who do not see it where it grows: whole, and once it is."""
+        speech = Emphasis.TEXT
+        if (asker := self.asker(row, message)) is not None:
+            shown = mirroring.of(row.name, text)
+            at_key = copy_key(key, asker.connector)
+            await self.speak(tx, at_key, shown, asker, priority=Priority.FINAL, emphasis=speech)
+        shown = text if message is None else mirroring.to(self.bridge.who(message.sender), text)
+        for at_key, at in self.bridge.spread(key, place)[1:]:
+            await self.speak_there(tx, at_key, shown, at, priority=Priority.FINAL, emphasis=speech)
 
     def _growing(self, text: str, can: Capabilities) -> str:
         """What may be shown of a text that more will come of. Of a long one only the end shows, so only that is looked
@@ -200,6 +222,7 @@ class Teller(Voice):
                 await self._receipt(tx, row, receipt)
         for approval in await approvals.in_states(tx, ["pending", "answering"], agent=row.name):
             await self.requests.close(tx, row, approval, "withdrawn", "the agent that asked is gone", self.clock())
+        await self.titles.show(tx, row.name, spoken=True)
 
     async def digest(self, tx: AsyncConnection, row: AgentRow, digest: Digest, position: Position) -> None:
         """Tell a long stretch at once."""

@@ -5,23 +5,26 @@ Everything here happens inside the caller's transaction.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from bot import rendering
+from bot.bridge import Bridge
 from bot.commands.lines import written
 from bot.saying import Place
+from bot.titles import Titles
 from connectors import outbox
-from connectors.messages import Emphasis, Priority
+from connectors.messages import Emphasis, Priority, React, Replace
 from register.queries import agent_messages
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.redaction import Redaction
     from bot.saying import Speaker
-    from connectors.messages import Capabilities
+    from connectors.messages import Button, Capabilities
     from register.queries.agent_messages import AgentMessage
     from register.queries.agents import AgentRow
 
@@ -36,6 +39,13 @@ class Voice:
     """A moment as the operator's clock shows it."""
     prefix: str
     """What commands begin with in chat."""
+    bridge: Bridge = field(default=Bridge(), kw_only=True)
+    """Which rooms mirror each other."""
+
+    @property
+    def titles(self) -> Titles:
+        """What agents' threads are called."""
+        return Titles(self.capabilities, self.clock)
 
     def thread(self, row: AgentRow) -> Place:
         """The agent's own thread."""
@@ -46,6 +56,15 @@ class Voice:
         if message is not None and message.connector and message.answer_in:
             return Place(message.connector, conversation=message.answer_in)
         return self.thread(row)
+
+    def asker(self, row: AgentRow, message: AgentMessage | None) -> Place | None:
+        """Where a message was written by somebody on another chat system than the agent's thread, which they may not
+        see: it is answered there, too. None: nowhere."""
+        if message is None or message.answer_in or not message.connector or not message.conversation:
+            return None
+        if message.connector == row.connector:
+            return None
+        return Place(message.connector, conversation=message.conversation)
 
     async def place(self, tx: AsyncConnection, row: AgentRow, message_id: str | None) -> Place:
         """Where the message of this id is answered."""
@@ -64,6 +83,7 @@ class Voice:
     async def note(self, tx: AsyncConnection, row: AgentRow, key: str, text: str) -> None:
         """Say something in the agent's thread."""
         await self.speak(tx, key, text, self.thread(row))
+        await self.titles.show(tx, row.name, spoken=True)
 
     async def say(self, tx: AsyncConnection, key: str, text: str, place: Place) -> None:
         """Say something that nobody waits for."""
@@ -79,8 +99,72 @@ class Voice:
         priority: Priority = Priority.REPLY,
         emphasis: Emphasis = Emphasis.NOTICE,
     ) -> None:
-        """Say something, once under its key."""
+        """Say something, once under its key; in a room that others mirror, there as well."""
+        for at_key, at in self.bridge.spread(key, place):
+            await self.speak_there(tx, at_key, text, at, priority=priority, emphasis=emphasis)
+
+    async def ask(
+        self,
+        tx: AsyncConnection,
+        key: str,
+        text: Callable[[bool], str],
+        place: Place,
+        answers: Iterable[tuple[str, Button]],
+        *,
+        also: Place | None = None,
+    ) -> None:
+        """Ask operators something, in `place` and in every room of the bridge, with the buttons or the reactions that
+        answer it.
+
+        Args:
+            tx: the transaction in which its cause is written.
+            key: of the question; `over` ends it under this key.
+            text: the question (Markdown), by whether it can be answered by buttons or reactions there.
+            place: where its cause is.
+            answers: for each answer its name, which is part of its reaction's key, and the button, of which the
+                reaction has the key.
+            also: another place to ask in, unless it is asked on that chat system anyway.
+        """
+        answers = tuple(answers)
+        for at_key, at in self.bridge.standing(key, place, also):
+            can = self.capabilities(at.connector)
+            buttons = tuple(button for _, button in answers) if can.buttons else ()
+            words = text(can.buttons or can.taps)
+            await self.speak_there(tx, at_key, words, at, priority=Priority.APPROVAL, buttons=buttons)
+            for name, button in answers if can.taps and not can.buttons else ():
+                reaction = React(target=at_key, key=button.key, own=True)
+                await outbox.put(tx, at.outbound(f"{at_key}/{name}", reaction, Priority.RECEIPT), self.clock())
+
+    async def over(self, tx: AsyncConnection, key: str, text: str) -> None:
+        """What was asked under `key` is over: say how (Markdown), wherever it stands."""
+        words = self.redaction(written(text, self.prefix))
+        for each in self.bridge.keys(key):
+            asked = await outbox.get(tx, each)
+            if asked is None:
+                continue
+            out = asked.outbound
+            place = Place(out.connector, conversation=out.conversation, thread_of=out.thread_of)
+            if self.capabilities(place.connector).edits:
+                content = Replace(target=each, message=rendering.message(words), final=True)
+                await outbox.put(tx, place.outbound(f"{each}/closed", content, Priority.REPLY), self.clock())
+            else:
+                await self.speak_there(tx, f"{each}/closed", words, place)
+
+    async def speak_there(
+        self,
+        tx: AsyncConnection,
+        key: str,
+        text: str,
+        place: Place,
+        *,
+        priority: Priority = Priority.REPLY,
+        emphasis: Emphasis = Emphasis.NOTICE,
+        buttons: tuple[Button, ...] = (),
+    ) -> None:
+        """Say something in this place alone, whatever mirrors it."""
         can = self.capabilities(place.connector)
         redacted = self.redaction(written(text, self.prefix))
-        for outbound in self.speaker.say(key, redacted, place, can, priority=priority, emphasis=emphasis):
+        for outbound in self.speaker.say(
+            key, redacted, place, can, priority=priority, emphasis=emphasis, buttons=buttons
+        ):
             await outbox.put(tx, outbound, self.clock())

@@ -17,7 +17,7 @@ from connectors import outbox
 from connectors.messages import OpenThread, Priority
 from fleet.drift import ENDED
 from fleet.names import AGENT_NAME, is_agent_name
-from register.queries import agent_messages, agents, continuations, peers, results
+from register.queries import agent_messages, agents, continuations, peers, results, thread_owners
 from register.queries.agents import AgentRow
 
 if TYPE_CHECKING:
@@ -140,20 +140,28 @@ class Wishes:
         warning = " It runs **without a sandbox**, as you: it could give Muster orders in your name." if loose else ""
         name = f"**{alias}** ({row.name})" if alias is not None else f"**{row.name}**"
         text = f"{name} · {row.role} · {row.runtime}{model} · {rendering.code(row.workspace)}.{warning}"
-        opener = OpenThread(title=row.name, message=rendering.message(self.teller.redaction(text)))
+        opener = OpenThread(title=self.teller.titles.first(row), message=rendering.message(self.teller.redaction(text)))
         place = Place(row.connector, conversation=row.room)
-        await outbox.put(tx, place.outbound(row.thread_key, opener, Priority.REPLY), self.clock())
+        if await outbox.put(tx, place.outbound(row.thread_key, opener, Priority.REPLY), self.clock()):
+            await thread_owners.note(tx, row.thread_key, "agent", row.name)
+            await self.teller.titles.opened(tx, row)
+        else:
+            await self.teller.titles.show(tx, row.name)
+        for key, at in self.teller.bridge.spread(row.thread_key, place)[1:]:
+            await self.teller.speak_there(tx, key, f"{text} Its thread is on **{row.connector}**.", at)
 
     async def stop(self, tx: AsyncConnection, row: AgentRow, *, now: bool) -> None:
         """Write that the agent is not to run, and may be launched as something else next time."""
         ended = {"state": "stopped"} if row.state in {"failed", "frozen"} else {}
         await agents.change(tx, row.name, wanted="stopped", at_once=now, revival=None, **ended)
+        await self.teller.titles.show(tx, row.name)
         await continuations.drop(tx, row.name, "it was stopped")
 
     async def freeze(self, tx: AsyncConnection, row: AgentRow, *, now: bool) -> None:
         """Write that the agent is not to run before it is resumed as what it is."""
         ended = {"state": "frozen", "detail": None} if row.state in ENDED else {}
         await agents.change(tx, row.name, wanted="frozen", at_once=now, revival=None, **ended)
+        await self.teller.titles.show(tx, row.name)
 
     async def resume(self, tx: AsyncConnection, row: AgentRow, *, run_id: str, by: str) -> bool:
         """Write that a frozen agent is to run again, as what it is; what waits for it has its whole time again.
@@ -168,6 +176,7 @@ class Wishes:
             return False
         now = self.clock()
         await agents.change(tx, row.name, **self._running(run_id, by, at_once=found.at_once))
+        await self.teller.titles.show(tx, row.name)
         await agent_messages.prolong(tx, row.name, until=now + self.patience)
         await self._begun(tx, row.name, by)
         return True

@@ -94,14 +94,73 @@ async def operator_set(
         identity: the connector and the person, such as matrix:@ana:example.org.
         permission: what they may do from now on; none takes it away.
     """
+    from bot import identities
+    from bot.errors import UserError
     from bot.rendering import code
     from register.queries.operators import OperatorRow
 
+    settings = ctx.services.settings
+    # What was given to somebody on a connector that is gone can be taken away all the same.
+    if settings is not None and permission != "none":
+        problem = identities.problem(identity, identities.configured(settings))
+        if problem is not None:
+            raise UserError(problem)
     row = OperatorRow(identity=identity, permission=permission, set_by=ctx.identity, set_at=ctx.services.clock())
     await ctx.commit("set", lambda tx: ctx.services.operators.put(tx, row))
     ctx.services.operators.refresh()
     said = "may do nothing here any more" if permission == "none" else f"has the permission {permission} now"
     return Reply(f"{code(identity)} {said}.", {"identity": identity, "permission": permission})
+
+
+@command("matrix devices", permission=ADMIN, help_section="admin", effects=False)
+async def matrix_devices(ctx: Context, *, connector: str | None = None) -> Reply:
+    """The devices of the people in encrypted rooms, and which of them are given keys.
+
+    Args:
+        connector: only of the connector of that name.
+    """
+    from bot import devices
+
+    return await devices.listed(ctx, connector)
+
+
+@command("matrix trust", permission=ADMIN, help_section="admin")
+async def matrix_trust(ctx: Context, device: str, *, connector: str | None = None) -> Reply:
+    """Say that a device is who it says: its fingerprint was compared.
+
+    Args:
+        device: its id, as `matrix devices` lists it; PERSON/ID where several people have one of that name.
+        connector: the connector of that name, where there are several.
+    """
+    from bot import devices
+
+    return await devices.judged(ctx, device, connector, "trusted")
+
+
+@command("matrix block", permission=ADMIN, help_section="admin")
+async def matrix_block(ctx: Context, device: str, *, connector: str | None = None) -> Reply:
+    """Give a device no keys from now on, and take nothing that is written on it.
+
+    Args:
+        device: its id, as `matrix devices` lists it; PERSON/ID where several people have one of that name.
+        connector: the connector of that name, where there are several.
+    """
+    from bot import devices
+
+    return await devices.judged(ctx, device, connector, "blocked")
+
+
+@command("matrix forget", permission=ADMIN, help_section="admin")
+async def matrix_forget(ctx: Context, device: str, *, connector: str | None = None) -> Reply:
+    """Forget what was said of a device, and its keys: the next ones that come under its name are taken for its own.
+
+    Args:
+        device: its id, as `matrix devices` lists it; PERSON/ID where several people have one of that name.
+        connector: the connector of that name, where there are several.
+    """
+    from bot import devices
+
+    return await devices.judged(ctx, device, connector, "seen")
 
 
 @command("audit", permission=ADMIN, help_section="admin", effects=False)
@@ -126,3 +185,29 @@ async def telemetry_preview(ctx: Context) -> Reply:
     from bot.telemetry.sending import preview
 
     return await preview(ctx.services)
+
+
+@command("tmux open", permission=ADMIN, help_section="admin")
+async def tmux_open(ctx: Context, name: str | None = None) -> Reply:
+    """Make the tmux pane with the fleet's room again where it was closed, and say where it is.
+
+    Args:
+        name: the connector, as muster.yaml calls it, where there are several.
+    """
+    from bot.errors import UserError
+    from bot.rendering import code, one_line
+    from connectors.contract import NotReady
+
+    panes = {each: connector for each, connector in ctx.services.terminals.items() if connector.kind == "tmux"}
+    if not panes:
+        raise UserError("No tmux connector is configured. Write `tmux: {}` under connectors into muster.yaml.")
+    if name is None and len(panes) > 1:
+        raise UserError(f"There are several: {', '.join(panes)}. Say which.")
+    wanted = next(iter(panes)) if name is None else name
+    if wanted not in panes:
+        raise UserError(f"No tmux connector is called {code(one_line(wanted, 60))}. There are {', '.join(panes)}.")
+    try:
+        where = await panes[wanted].open()
+    except NotReady as error:
+        raise UserError(str(error)) from error
+    return Reply(where, {"connector": wanted})

@@ -10,6 +10,7 @@ from bot.commands.lines import CHAT
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+    from pathlib import Path
 
     from bot.commands.table import Command, CommandTable, Parameter
     from bot.services import Services
@@ -47,8 +48,10 @@ def words_of(services: Services) -> Callable[[str], Awaitable[Sequence[str]]]:
     async def words(source: str) -> Sequence[str]:
         match source:
             case "agents":
-                names: Sequence[str] = await services.agents.names()
-                return names
+                launched: Sequence[str] = await services.agents.names()
+                return list(
+                    dict.fromkeys([*launched, *await asyncio.to_thread(_in_roster, services.paths.roster_yaml)])
+                )
             case "runtimes":
                 from fleet.runtimes import RUNTIMES
 
@@ -75,6 +78,16 @@ def words_of(services: Services) -> Callable[[str], Awaitable[Sequence[str]]]:
                 return ()
 
     return words
+
+
+def _in_roster(file: Path) -> list[str]:
+    from fleet.errors import RosterError
+    from fleet.roster import load
+
+    try:
+        return [entry.name for entry in load(file).agents]
+    except RosterError:
+        return []
 
 
 async def _ids(services: Services, source: str) -> list[str]:

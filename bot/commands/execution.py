@@ -43,7 +43,7 @@ from register.queries import command_runs
 from register.queries.command_runs import ENDED
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -110,10 +110,13 @@ class Executor:
         run_id: str,
         identity: str,
         *,
+        groups: Sequence[str] = (),
         finish: Finish = _owe_nothing,
         progress: Progress = _tell_nobody,
     ) -> Outcome:
         """Run what waited for the same person's yes. Said again, it changes nothing.
+
+        What counts is what they may do now, with the `groups` that they are in as they say yes.
 
         Raises:
             NothingToConfirm: no run of that id ever waited.
@@ -121,7 +124,7 @@ class Executor:
         """
         async with self._services.store.read() as tx:
             run = await command_runs.get(tx, run_id)
-        permission = await self._services.operators.permission(identity)
+        permission = await self._services.operators.permission(identity, groups)
         request = request_of(checked(run, identity), permission)
         return await self._joined(request, self._confirm, finish, progress)
 

@@ -36,7 +36,7 @@ def text(report: Mapping[str, Any]) -> str:
     lines = [f"**{report['status']}**, version {report['version']}, up for {span(report['uptime_s'])}."]
     for connector in report["connectors"]:
         name = one_line(connector.get("name") or connector["kind"])
-        lines.append(f"- {_mark(connector)} connector {name}: {one_line(connector['detail'], 300)}")
+        lines.append(f"- {_mark(connector)} connector {name}: {one_line(connector['detail'], 1_500)}")
     register = report["register"]
     lines.append(f"- {_mark(register)} register: {one_line(register['detail'], 300)}")
     for each in register.get("standby") or ():
@@ -76,7 +76,7 @@ def _missed(job: Mapping[str, Any]) -> str:
 
 
 def _mark(part: Mapping[str, Any]) -> str:
-    if part["reachable"] is False or part.get("authenticated") is False:
+    if part["reachable"] is False or part.get("authenticated") is False or part.get("impaired"):
         return "✗"
     return "✓" if part["reachable"] else "?"
 

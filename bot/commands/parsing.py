@@ -90,7 +90,7 @@ def line_of(command: Command, arguments: Mapping[str, Json]) -> str:
         if parameter.type.rest and parameter.name in arguments:
             rest = str(arguments[parameter.name])
     if rest:
-        if rest.startswith(("-", *_DASHES)):
+        if rest.lstrip().startswith(("-", *_DASHES)):
             words.append("--")
         words.append(rest)
     return " ".join(words)

@@ -70,6 +70,10 @@ class Outcome:
         return self.reply.data
 
 
+#: How a sentence goes on that asks whether a command is really meant.
+UNDOABLE = " cannot be undone"
+
+
 def refusal(command: Command | None, request: Request) -> tuple[str, str] | None:
     """Why a request cannot become a run: a sentence and a word."""
     if command is None:
@@ -186,11 +190,8 @@ def unknown(name: str) -> str:
 
 
 def question(command: Command, arguments: Mapping[str, Any]) -> str:
-    """What is asked before a command that cannot be undone."""
-    return (
-        f"{command_line(line_of(command, arguments))} cannot be undone. React with ✅ or write "
-        f"{command_line('confirm')} within three minutes; ❌ or {command_line('decline')} takes it back."
-    )
+    """What is asked before a command that cannot be undone; by which way it is confirmed, whoever asks knows."""
+    return f"{command_line(line_of(command, arguments))}{UNDOABLE}."
 
 
 def apology(name: str, run_id: str) -> str:

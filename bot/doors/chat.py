@@ -14,11 +14,13 @@ from bot.commands import parsing
 from bot.commands.lines import command_line
 from bot.commands.table import TABLE
 from bot.errors import UsageError
+from connectors.messages import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bot.commands.table import CommandTable, Permission
+    from connectors.messages import Text
 
 #: How much of a line that is no command is kept for the audit.
 _KEPT_LINE = 500
@@ -62,6 +64,17 @@ class Ready:
     """What to answer instead of running it."""
     reason: str | None = None
     """usage or unknown, with a refusal."""
+
+
+def said(body: Text, *, prefix: str, table: CommandTable = TABLE) -> Said:
+    """What a message is; where it was chosen from a menu, that says also which of both."""
+    match body.reading:
+        case Reading.COMMAND:
+            return Line(body.text)
+        case Reading.TALK:
+            return Talk(body.text)
+        case Reading.PLAIN:
+            return interpret(body.text, prefix=prefix, mentioned=body.mentions_us, table=table)
 
 
 def interpret(text: str, *, prefix: str, mentioned: bool, table: CommandTable = TABLE) -> Said:

@@ -191,9 +191,12 @@ class Gateway:
         return client
 
     async def _terminal(self, http: web.Request) -> web.WebSocketResponse:
-        terminal = self.services.terminal
+        name = http.query.get("connector")
+        terminal = self.services.terminal if name is None else self.services.terminals.get(name)
         if terminal is None:
-            raise _Wrong("No terminal is configured: add connectors.terminal to muster.yaml.", "no_terminal", 409)
+            missing = "No terminal is" if name is None else "No terminal or tmux connector of that name is"
+            way = f"add connectors.{name if name is not None and name.isidentifier() else 'terminal'} to muster.yaml"
+            raise _Wrong(f"{missing} configured: {way}.", "no_terminal", 409)
         after = http.query.get("after", "")
         seen = int(after) if re.fullmatch(r"[0-9]{1,15}", after) else None
         async with self._client(http) as client, terminal.attached(seen) as session:

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 SHELL_COMMANDS: dict[str, click.Command] = {}
 
-#: What `init` offers (fleet.entries.PRESETS, bot.init.CHATS); here, so that `--help` need not look there.
+#: What `init` offers (fleet.entries.PRESETS, bot.init_chat.CHATS); here, so that `--help` need not look there.
 _FLEETS = ("minimal", "general", "coding", "research", "hybrid")
-_CHATS = ("terminal", "matrix")
+_CHATS = ("terminal", "matrix", "discord", "tmux")
+_AS_CHAT = f"{', '.join(_CHATS[:-1])} and {_CHATS[-1]}"
 
 
 def _paths() -> Paths:
@@ -114,16 +115,22 @@ def attach(name: str, control: bool) -> int:
     type=click.Choice([*_FLEETS, *_CHATS]),
     multiple=True,
     metavar="PRESET",
-    help=f"The fleet to begin with: {', '.join(_FLEETS)}; absent: general. terminal and matrix are taken as --chat.",
+    help=f"The fleet to begin with: {', '.join(_FLEETS)}; absent: general. {_AS_CHAT} are taken as --chat.",
 )
 @click.option("--chat", type=click.Choice(_CHATS), help="Where you talk to your fleet.")
 @click.option("--homeserver", metavar="URL", help="The address of the Matrix homeserver.")
 @click.option("--user", metavar="ID", help="The bot's Matrix user, like @muster:example.org.")
+@click.option("--token", metavar="REFERENCE", help="Where the bot's token is: env:NAME, file:PATH, keyring:NAME.")
+@click.option("--room", metavar="ID", help="The fleet's room on Matrix, like !abc:example.org.")
+@click.option("--guild", metavar="ID", help="The id of the Discord server.")
+@click.option("--channel", metavar="ID", help="The id of the channel there that is the main room.")
 @click.option(
-    "--token", metavar="REFERENCE", help="Where the bot's access token is: env:NAME, file:PATH, keyring:NAME."
+    "--operator",
+    "operators",
+    metavar="ID",
+    multiple=True,
+    help="Who may command, like @ana:example.org, or a user id on Discord.",
 )
-@click.option("--room", metavar="ID", help="The fleet's room, like !abc:example.org.")
-@click.option("--operator", "operators", metavar="ID", multiple=True, help="Who may command, like @ana:example.org.")
 @click.option("--runtime", metavar="NAME", help="What the agents run on; none for no agents yet.")
 @click.option("--yes", is_flag=True, help="Ask nothing; take what the options and the defaults say.")
 def init(yes: bool, wanted: Sequence[str], chat: str | None, **given: Any) -> int:

@@ -1,7 +1,9 @@
-"""`muster chat`: the prompt, attached to a Muster that runs elsewhere on this machine.
+"""`muster chat`, and what shows the room in a pane of tmux (`bot.doors.room`): attached to a Muster that runs elsewhere
+on this machine.
 
 When Muster is restarted the connection is made again, from the last line that was shown, and what was typed meanwhile
-is said under the id that it has, so that it counts once.
+is said under the id that it has, so that it counts once. With a place for what was typed (`connectors.unsaid`) nobody
+waits for Muster at the prompt, and a message outlives the program.
 """
 
 from __future__ import annotations
@@ -13,10 +15,12 @@ import os
 import stat
 import time
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from bot.errors import NotRunning
 from connectors.transcript import Line
+from connectors.unsaid import Typed
+from register import sockets
 from register.errors import MusterError
 
 if TYPE_CHECKING:
@@ -26,10 +30,14 @@ if TYPE_CHECKING:
     from aiohttp import ClientSession, ClientWebSocketResponse
 
     from bot.paths import Paths
+    from connectors.unsaid import Unsaid
 
 #: Seconds for which a lost connection is made again.
 RETRY_FOR = 60.0
 _PAUSE = 0.3
+_LONGEST_PAUSE = 3.0
+#: Seconds until what Muster could not take yet is said again.
+_AGAIN = 1.0
 #: Seconds without a word after which everything that piped input asked for counts as answered.
 QUIET = 3.0
 _LONGEST_LINE = 16 * 1_048_576
@@ -37,6 +45,10 @@ _LONGEST_LINE = 16 * 1_048_576
 
 class NotSaid(MusterError):
     """Muster did not take what was typed."""
+
+
+class NoRoom(NotSaid):
+    """Muster runs, and has no such connector."""
 
 
 async def chat(paths: Paths, *, retry_for: float = RETRY_FOR, quiet: float = QUIET) -> int:
@@ -64,10 +76,27 @@ async def chat(paths: Paths, *, retry_for: float = RETRY_FOR, quiet: float = QUI
 class RemoteTerminal:
     """The terminal of the Muster behind a socket. For one attachment at a time."""
 
-    def __init__(self, socket: Path, *, retry_for: float = RETRY_FOR, clock: Callable[[], float] = time.monotonic):
+    def __init__(
+        self,
+        socket: Path,
+        *,
+        retry_for: float = RETRY_FOR,
+        clock: Callable[[], float] = time.monotonic,
+        connector: str | None = None,
+        unsaid: Unsaid | None = None,
+    ) -> None:
+        """Args:
+        socket: the gateway's.
+        retry_for: seconds for which a connection is tried to be made (again).
+        clock: seconds since any moment.
+        connector: the name of a connector to attach to; None: the terminal.
+        unsaid: where what is typed waits until Muster has it. With it, Muster need not run yet.
+        """
         self._socket = socket
         self._retry_for = retry_for
         self._clock = clock
+        self._connector = connector
+        self._unsaid = unsaid
         self._http: ClientSession | None = None
         self._link: RemoteLink | None = None
         self.lost: MusterError | None = None
@@ -84,8 +113,10 @@ class RemoteTerminal:
 
         async with ClientSession(connector=UnixConnector(path=str(self._socket))) as http:
             self._http = http
-            self._link = link = RemoteLink(after)
+            self._link = link = RemoteLink(after, self._unsaid)
             ready = asyncio.get_running_loop().create_future()
+            if self._unsaid is not None:
+                ready.set_result(None)
             running = asyncio.ensure_future(self._run(http, link, ready))
             try:
                 await ready
@@ -94,6 +125,10 @@ class RemoteTerminal:
                 running.cancel()
                 await asyncio.gather(running, return_exceptions=True)
                 link.end()
+
+    def standing(self) -> str:
+        """How the fleet is, or why that is not known, and what waits to be said; for a status line."""
+        return "" if self._link is None else self._link.standing()
 
     async def complete(self, text: str) -> list[str]:
         """The words that can follow at the prompt."""
@@ -131,18 +166,26 @@ class RemoteTerminal:
         from aiohttp import ClientError, WSServerHandshakeError
 
         lost_at: float | None = None
+        pause = _PAUSE
         try:
             while not link.ended:
                 try:
-                    url = "http://muster/v1/terminal" + ("" if link.last is None else f"?after={link.last}")
-                    async with http.ws_connect(url, max_msg_size=_LONGEST_LINE, heartbeat=30.0) as socket:
-                        lost_at = None
+                    params = {} if link.last is None else {"after": str(link.last)}
+                    if self._connector is not None:
+                        params["connector"] = self._connector
+                    async with http.ws_connect(
+                        "http://muster/v1/terminal", params=params, max_msg_size=_LONGEST_LINE, heartbeat=30.0
+                    ) as socket:
+                        _sure_of(socket, self._socket)
+                        lost_at, pause = None, _PAUSE
                         if not ready.done():
                             ready.set_result(None)
                         await link.talk(socket)
                 except WSServerHandshakeError as error:
-                    reason = "this Muster has no terminal; add connectors.terminal to muster.yaml"
-                    self.lost = NotSaid(f"Muster does not let us in: {reason if error.status == 409 else error}.")
+                    name = self._connector or "terminal"
+                    reason = f"this Muster has no {name}; add connectors.{name} to muster.yaml"
+                    kind = NoRoom if error.status == 409 else NotSaid
+                    self.lost = kind(f"Muster does not let us in: {reason if error.status == 409 else error}.")
                     return
                 except (ClientError, OSError, EOFError):
                     if not ready.done():
@@ -151,7 +194,8 @@ class RemoteTerminal:
                 if self._clock() - lost_at > self._retry_for:
                     self.lost = NotRunning()
                     return
-                await asyncio.sleep(_PAUSE)
+                await asyncio.sleep(pause)
+                pause = min(pause * 1.5, _LONGEST_PAUSE)
         except Exception as error:
             self.lost = NotRunning() if isinstance(error, (ClientError, OSError)) else NotSaid(str(error))
         finally:
@@ -163,7 +207,7 @@ class RemoteTerminal:
 class RemoteLink:
     """One attachment, across reconnections."""
 
-    def __init__(self, after: int | None = None) -> None:
+    def __init__(self, after: int | None = None, unsaid: Unsaid | None = None) -> None:
         self.last = after
         """The sequence number of the last line that came."""
         self.working: set[str] = set()
@@ -171,14 +215,28 @@ class RemoteLink:
         self.ended = False
         self._conversations: list[str] = ["fleet"]
         self._lines: asyncio.Queue[Line | None] = asyncio.Queue()
-        self._waiting: dict[str, tuple[dict[str, Any], asyncio.Future[str]]] = {}
+        self._unsaid = unsaid
+        #: What Muster has not answered yet, and who waits for that: nobody, where it is kept on disk.
+        self._waiting: dict[str, tuple[dict[str, Any], asyncio.Future[str] | None]] = {}
         self._socket: ClientWebSocketResponse | None = None
+        self._fleet = ""
+        for typed in () if unsaid is None else unsaid.all():
+            self._waiting[typed.id] = (_saying(typed), None)
 
     def conversations(self) -> list[str]:
         return list(self._conversations)
 
+    def standing(self) -> str:
+        """How the fleet is, or why that is not known, and what waits to be said."""
+        if self._socket is not None:
+            return self._fleet
+        waiting = len(self._waiting)
+        kept = f"; {waiting} message{'' if waiting == 1 else 's'} kept for it" if waiting else ""
+        return f"Muster is not running{kept}"
+
     async def say(self, text: str, *, conversation: str, event_id: str | None = None) -> str:
-        """Say something, and return its event id when Muster has it, however often the connection breaks meanwhile.
+        """Say something, and return its event id when it is durable: Muster has it, however often the connection
+        breaks meanwhile, or it is kept on disk.
 
         Raises:
             NotSaid: Muster refused it, or is gone for good.
@@ -186,14 +244,26 @@ class RemoteLink:
         event_id = event_id or f"said-{uuid.uuid4().hex}"
         if self.ended:
             raise NotSaid("Muster is not running any more.")
-        request = {"type": "say", "text": text, "conversation": conversation, "id": event_id}
+        typed = Typed(id=event_id, conversation=conversation, text=text)
+        if self._unsaid is not None and await self._kept(typed):
+            self._waiting[event_id] = (_saying(typed), None)
+            await self._send(_saying(typed))
+            self._tell_standing()
+            return event_id
         said: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._waiting[event_id] = (request, said)
+        self._waiting[event_id] = (_saying(typed), said)
         try:
-            await self._send(request)
+            await self._send(_saying(typed))
             return await said
         finally:
             self._waiting.pop(event_id, None)
+
+    async def _kept(self, typed: Typed) -> bool:
+        try:
+            await asyncio.to_thread(cast("Unsaid", self._unsaid).keep, typed)
+        except OSError:
+            return False
+        return True
 
     def end(self, reason: MusterError | None = None) -> None:
         """Detach: what came until now is still handed out, and then the iteration ends."""
@@ -202,7 +272,7 @@ class RemoteLink:
         self.ended = True
         self.news.set()
         for _, said in self._waiting.values():
-            if not said.done():
+            if said is not None and not said.done():
                 said.set_exception(reason or NotSaid("Muster is not running any more."))
         self._lines.put_nowait(None)
 
@@ -221,6 +291,7 @@ class RemoteLink:
         from aiohttp import WSMsgType
 
         self._socket = socket
+        self._tell_standing()
         try:
             await self._send({"type": "conversations"})
             for request, _ in list(self._waiting.values()):
@@ -232,6 +303,7 @@ class RemoteLink:
                     return
         finally:
             self._socket = None
+            self._tell_standing()
 
     async def _send(self, request: Mapping[str, Any]) -> None:
         if self._socket is not None:
@@ -242,6 +314,8 @@ class RemoteLink:
         match source:
             case {"type": "accepted", "id": str(event_id)}:
                 self._answer(event_id, None)
+            case {"type": "refused", "again": True, "id": str(event_id)} if self._is_kept(event_id):
+                asyncio.get_running_loop().call_later(_AGAIN, self._say_again, event_id)
             case {"type": "refused", "reason": str(reason)}:
                 self._answer(str(source.get("id")), NotSaid(reason))
             case {"type": "conversations", "conversations": list(names)}:
@@ -250,22 +324,58 @@ class RemoteLink:
                 self._show(Line.from_json(source))
 
     def _answer(self, event_id: str, refusal: NotSaid | None) -> None:
-        _, said = self._waiting.get(event_id, ({}, None))
-        if said is not None and not said.done():
+        if event_id not in self._waiting:
+            return
+        request, said = self._waiting[event_id]
+        if said is None:
+            del self._waiting[event_id]
+            cast("Unsaid", self._unsaid).drop(event_id)
+            if refusal is not None:
+                where, words = str(request["conversation"]), f"[not said: {refusal}]\n{request['text']}"
+                self._lines.put_nowait(
+                    Line(kind="message", id=event_id, conversation=where, at=time.time(), text=words, aside=True)
+                )
+            self._tell_standing()
+        elif not said.done():
             if refusal is None:
                 said.set_result(event_id)
             else:
                 said.set_exception(refusal)
 
+    def _is_kept(self, event_id: str) -> bool:
+        return event_id in self._waiting and self._waiting[event_id][1] is None
+
+    def _say_again(self, event_id: str) -> None:
+        if self._socket is not None and self._is_kept(event_id):
+            self._again = asyncio.ensure_future(self._send(self._waiting[event_id][0]))
+
+    def _tell_standing(self) -> None:
+        """Have a status line drawn anew; it is no line of the transcript."""
+        if self._unsaid is not None and not self.ended:
+            self._lines.put_nowait(Line(kind="fleet", id="", conversation="", at=time.time(), text=self.standing()))
+
     def _show(self, line: Line) -> None:
         if line.seq:
             self.last = max(self.last or 0, line.seq)
+        if line.kind == "fleet":
+            self._fleet = line.text
         if line.kind == "typing":
             (self.working.add if line.active else self.working.discard)(line.conversation)
         if line.opens and line.opens not in self._conversations:
             self._conversations.append(line.opens)
         self.news.set()
         self._lines.put_nowait(line)
+
+
+def _saying(typed: Typed) -> dict[str, Any]:
+    return {"type": "say", "text": typed.text, "conversation": typed.conversation, "id": typed.id}
+
+
+def _sure_of(connection: ClientWebSocketResponse, socket: Path) -> None:
+    """What is typed is for this user's Muster alone, whoever may have made a socket in its place meanwhile."""
+    found = sockets.uid_of(connection.get_extra_info("socket"))
+    if found not in (None, os.geteuid(), 0):
+        raise NotSaid(f"Another user listens on {socket}, so nothing is said there. Remove it.")
 
 
 def _only_ours(socket: Path) -> None:

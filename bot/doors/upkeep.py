@@ -219,6 +219,7 @@ def _restored_json(done: Restored) -> dict[str, object]:
         "looked_for": settled.looked_for,
         "stopped": list(settled.agents),
         "permissions": list(done.permissions),
+        "keyless": list(done.keyless),
     }
 
 
@@ -261,6 +262,11 @@ def _restored_text(done: Restored) -> str:
         )
     if not done.workspaces:
         lines.append("Workspaces were not in it and are as they were.")
+    if done.keyless:
+        lines.append(
+            f"The keys of encrypted rooms are in no backup, and those of {', '.join(done.keyless)} are not here: the "
+            "bot needs a new log-in before it connects. `muster health` says how once Muster runs."
+        )
     return "\n".join(lines)
 
 

@@ -285,12 +285,10 @@ class Reports:
             return None, None
         if figure is None:
             return None, None
-        shown_by = None if connector is None else settings.connector(connector)
-        if connector is None or (shown_by is not None and shown_by.kind == "terminal"):
+        can = None if connector is None else self.services.capabilities(connector)
+        if can is None or not (can.files and can.pictures):
             letters = await self.painter.letters(figure)
             return (None if letters is None else rendering.code_block(letters)), None
-        if not self.services.capabilities(connector).files:
-            return None, None
         made = await self.painter.picture(figure)
         if made is None:
             return None, None
@@ -310,6 +308,8 @@ class Reports:
             return
         note = self._note(due, now)
         made = await self.make(due.kind, now=now, connector=place.connector, key=due.key, due=due, note=note)
+        plain = wording.report(made.facts, note=note)
+        copies = await self._copies(due.key, place, plain, made.facts.windows, made.picture, now)
         row = ReportRow(key=due.key, kind=due.kind, due_at=due.at, posted_at=now)
         posted = False
 
@@ -319,6 +319,8 @@ class Reports:
             if posted:
                 await reports.forget(tx, (*KINDS, gathering.DOWN), now - KEEP)
                 await self._say(tx, due.key, made.text, made.picture, place, now)
+                for key, at, text, picture in copies:
+                    await self._say(tx, key, text, picture, at, now)
 
         await self.services.store.transact(POST, post)
         if posted:
@@ -359,6 +361,7 @@ class Reports:
         key = f"report/budget/{now:.0f}-{hashlib.blake2s(cause.encode(), digest_size=6).hexdigest()}"
         named = {each.window.key for each in decision.crossings}
         letters, picture = None, None
+        shown: Sequence[WindowFacts] = ()
         try:
             shown = [each for each in await windows.gather_windows(self.services, now) if each.key in named]
             letters, picture = await self._drawn(shown, now, place.connector, key)
@@ -368,17 +371,39 @@ class Reports:
             # How it came to that is for the picture alone; that nothing works any more is told without.
             log.exception("report.not_drawn")
         text = wording.crossed(decision.crossings, settings.timezone)
+        copies = await self._copies(key, place, text, shown, picture, now)
 
         async def post(tx: AsyncConnection) -> None:
             await reports.remove(tx, decision.over)
             for row in decision.rows:
                 await reports.replace(tx, row)
             await self._say(tx, key, f"{text}\n\n{letters}" if letters else text, picture, place, now)
+            for copy, at, words, drawn in copies:
+                await self._say(tx, copy, words, drawn, at, now)
 
         await self.services.store.transact(POST, post)
         log.info("report.crossed", windows=sorted(named), picture=bool(picture))
         passed = [{"window": each.window.key, "share": each.share} for each in decision.crossings]
         self._told({"type": "report", "kind": "budget", "crossings": passed})
+
+    async def _copies(
+        self,
+        key: str,
+        place: Place,
+        text: str,
+        shown: Sequence[WindowFacts],
+        picture: Path | None,
+        now: float,
+    ) -> list[tuple[str, Place, str, Path | None]]:
+        """The same for the rooms that mirror the place: key, place, text and picture, as each can show it."""
+        made = []
+        for copy, at in self.services.bridge.spread(key, place)[1:]:
+            letters, drawn = None, picture
+            can = self.services.capabilities(at.connector)
+            if picture is None or not (can.files and can.pictures):
+                letters, drawn = await self._drawn(shown, now, at.connector, copy)
+            made.append((copy, at, f"{text}\n\n{letters}" if letters else text, drawn))
+        return made
 
     async def _say(
         self, tx: AsyncConnection, key: str, text: str, picture: Path | None, place: Place, now: float

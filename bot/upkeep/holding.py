@@ -48,7 +48,8 @@ async def held_back(services: Services, speaker: Speaker, handle: Handler) -> Ha
 
 async def _is_operators(services: Services, arrival: Arrival) -> bool:
     # What strangers write is turned away in any case, within its own bounds.
-    return bool(await services.operators.permission(arrival.inbound.identity))
+    inbound = arrival.inbound
+    return bool(await services.operators.permission(inbound.identity, inbound.groups))
 
 
 async def _hold_back(services: Services, speaker: Speaker, arrival: Arrival, restored_at: float) -> None:

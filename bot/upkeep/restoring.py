@@ -68,6 +68,8 @@ class Restored:
     """Who has a permission by command again, as it was when the backup was made: ``identity: permission``."""
     workspaces: bool
     """Whether the workspaces were put back, too."""
+    keyless: tuple[str, ...] = ()
+    """The connectors that are to encrypt, and have no keys on this machine."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -248,6 +250,11 @@ async def _restore(
         settled=settled,
         permissions=permissions,
         workspaces=header.workspaces,
+        keyless=tuple(
+            each.name
+            for each in settings.connectors
+            if getattr(each.settings, "encryption", "off") != "off" and not paths.keys_folder(each.name).exists()
+        ),
     )
 
 

@@ -27,9 +27,22 @@ REGISTER: Final = "register.db"
 #: Of the configuration.
 CONFIGURATION: Final = ("muster.yaml", "roster.yaml", "roles")
 #: In the state folder, and never in a backup: of this machine or this moment, or made anew. The egress's ledger and the
-#: emergency stop are not rolled back: what was used was used.
+#: emergency stop are not rolled back: what was used was used; nor is what was typed said again that was said since. Nor
+#: are keys of encrypted rooms, which go on with each message: those of yesterday are an impostor's.
 _LEFT: Final = frozenset(
-    {"run", "versions", "current", "backups", "workspaces", "egress", "estop", "standby.lock", "drawing"}
+    {
+        "run",
+        "versions",
+        "current",
+        "backups",
+        "workspaces",
+        "egress",
+        "estop",
+        "keys",
+        "standby.lock",
+        "drawing",
+        "unsaid",
+    }
 )
 #: A copy of that ledger goes in for the record, under this name.
 LEDGER: Final = "egress-ledger.db"

@@ -72,6 +72,7 @@ async def make(
             time_of_day,
             settings.command_prefix,
             dispatching.steps(services).receipt,
+            bridge=services.bridge,
         ),
         starter=assembling.assembly(
             services.planner,

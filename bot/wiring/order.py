@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from bot import dispatching
+from bot import dispatching, headcount
 from bot.doors.gateway import Gateway
 from bot.stages import Stage
 from register.errors import RegisterAway
@@ -33,6 +33,7 @@ def stages(services: Services, executor: Executor, tools: ToolDoor, watching: Wa
         Stage("agents", run=services.agents.run),
         Stage("delivery", run=services.delivery.run),
         Stage("watches", run=services.watches.run),
+        Stage("headcount", run=lambda: headcount.run(services)),
         # What is used, and what follows from it.
         *([] if services.outlet is None else [Stage("outlet", run=services.outlet.run)]),
         Stage("pace", run=services.pace.run),

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bot import connecting
 from bot.alarms import Alarms
 from bot.job_alarms import JobAlarms
 from bot.lookout import Lookout
+from bot.outages import Outages
 from bot.watches import Watches
 from fleet.findings import Limits
 from scheduler.watchdog import Watchdog
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 class Watching:
     watchdog: Watchdog
     job_alarms: JobAlarms
+    outages: Outages
 
 
 def make(services: Services, speaker: Speaker, roster: LatestRoster) -> Watching:
@@ -48,6 +51,7 @@ def make(services: Services, speaker: Speaker, roster: LatestRoster) -> Watching
         capabilities=services.capabilities,
         clock=services.clock,
         main_room=lambda: services.main_room(None),
+        bridge=services.bridge,
         prefix=services.settings.command_prefix,
         wake_delivery=services.delivery.wake,
         publish=services.events.publish,
@@ -59,6 +63,7 @@ def make(services: Services, speaker: Speaker, roster: LatestRoster) -> Watching
         capabilities=services.capabilities,
         clock=services.clock,
         room=alarms.fleet_room,
+        bridge=services.bridge,
         prefix=services.settings.command_prefix,
         wake_delivery=services.delivery.wake,
     )
@@ -69,7 +74,17 @@ def make(services: Services, speaker: Speaker, roster: LatestRoster) -> Watching
         cancel=lookout.cancel,
         limits=_limits(services.settings),
     )
-    return Watching(watchdog=watchdog, job_alarms=job_alarms)
+    outages = Outages(
+        store=services.store,
+        delivery=services.delivery,
+        speaker=speaker,
+        redaction=services.redact,
+        capabilities=services.capabilities,
+        clock=services.clock,
+        rooms=connecting.main_rooms(services.settings),
+        prefix=services.settings.command_prefix,
+    )
+    return Watching(watchdog=watchdog, job_alarms=job_alarms, outages=outages)
 
 
 def _limits(settings: Settings) -> Limits:

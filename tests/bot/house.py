@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bot.config import load
@@ -17,6 +17,7 @@ from bot.outlet.inside import inside
 from bot.paths import Paths
 from connectors import outbox
 from connectors.memory import MemoryConnector, MemoryServer, Said
+from connectors.messages import OpenThread
 from fleet import lifecycle
 from fleet.sim import provider
 from fleet.sim.quota import Limits
@@ -59,12 +60,16 @@ class House:
     clock: Callable[[], float] = time.time
     key: str = "sk-test-not-a-real-key"
     orchestrator: Orchestrator | None = None
+    others: dict[str, MemoryServer] = field(default_factory=dict)
+    """More chat systems, by the names of their connectors, which muster.yaml has to have too."""
 
     @contextlib.asynccontextmanager
     async def open(self, *, bring_up: bool = False) -> AsyncIterator[Orchestrator]:
         """Run the orchestrator for the length of the block; its agents go on after it."""
         settings = load(self.paths)
-        more = {"memory": MemoryConnector(server=self.chat)}
+        more = {
+            name: MemoryConnector(name, server=server) for name, server in {"memory": self.chat, **self.others}.items()
+        }
         given = {"KEY": self.key}
         async with running(
             self.paths,
@@ -77,12 +82,16 @@ class House:
         ) as orchestrator:
             self.orchestrator = orchestrator
             async with asyncio.timeout(30):
-                while not (await orchestrator.delivery.health())["memory"].reachable:
-                    await asyncio.sleep(0.01)
+                for name in more:
+                    while not self._is_down(name) and not (await orchestrator.delivery.health())[name].reachable:
+                        await asyncio.sleep(0.01)
             try:
                 yield orchestrator
             finally:
                 self.orchestrator = None
+
+    def _is_down(self, name: str) -> bool:
+        return name in self.others and self.others[name].down
 
     async def ask(self, text: str, *, sender: str = ADMIN, conversation: str = ROOM) -> str:
         """Write a command and wait for the reply to it."""
@@ -94,7 +103,7 @@ class House:
         """The message that answers an event."""
 
         def answers() -> list[Said]:
-            return [said for said in self.chat.said if getattr(said.content, "reply_to", None) == event]
+            return [said for said in self.chat.said if _answers(said, event)]
 
         await self.chat.until(answers, limit=30)
         return answers()[0]
@@ -149,6 +158,14 @@ class House:
     async def marks(self, event: str, *marks: str) -> None:
         """Wait until these reactions stand on a message."""
         await self.chat.until(lambda: set(marks) <= set(self.chat.reactions(event)), limit=30)
+
+
+def _answers(said: Said, event: str) -> bool:
+    content = said.content
+    if isinstance(content, OpenThread):
+        # Until it is known what becomes of a task its thread is opened by other words.
+        return content.message.reply_to == event and not said.text.endswith("is in the queue.")
+    return getattr(content, "reply_to", None) == event
 
 
 @contextlib.asynccontextmanager

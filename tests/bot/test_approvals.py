@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bot.approvals import fallback
+from bot.approvals import answer, fallback
+from bot.errors import UserError
 from bot.following import FOLLOW
 from fleet.control import AgentLink
 from fleet.errors import AgentRefused
 from fleet.host.permissions import GRANTS
 from register.queries import approvals
 from register.queries.approvals import Approval, Grant
+from register.store import Store
 from tests.bot import puppets
 from tests.bot.house import House, house
 
@@ -35,6 +37,28 @@ async def test_always_that_came_too_late_allows_nothing_later(tmp_path: Path, mo
         await home.ask(f"!approve {approval} --always", conversation=thread)
         await home.heard(thread, "too late for request")
         assert "Nothing is allowed for always" in await home.ask("!grants")
+
+
+async def test_of_two_who_answer_at_once_the_second_is_told_who_was_first(register_url: str) -> None:
+    store = await Store.open(register_url)
+    asked = Approval(
+        id="1f2e", agent="coder0", incarnation=1, session="s", request="r", digest="d", title="rm", detail="rm",
+        options=[{"id": "y", "name": "Yes", "kind": "allow_once"}], state="pending", outbox_key="a/1f2e", asked_at=1.0,
+        expires_at=9.0,
+    )  # fmt: skip
+    async with store.write(FOLLOW) as tx:
+        await approvals.add(tx, asked)
+    # Both were read before either was written, in two rooms.
+    async with store.write(FOLLOW) as tx:
+        await answer(tx, asked, "allow", by="matrix:@ana:x", source="$1", now=2.0)
+    async with store.write(FOLLOW) as tx:
+        with pytest.raises(UserError, match="`1f2e` of coder0 is over: matrix:@ana:x answered it"):
+            await answer(tx, asked, "deny", by="discord:1", source="$2", now=2.0)
+        assert "goes to coder0" in await answer(tx, asked, "allow", by="matrix:@ana:x", source="$1", now=2.0)
+        found = await approvals.get(tx, "1f2e")
+    assert found is not None
+    assert (found.answer or {})["by"] == "matrix:@ana:x"
+    await store.close()
 
 
 @pytest.mark.slow
@@ -96,7 +120,7 @@ async def test_an_always_too_many_allows_once_and_is_said_to(tmp_path: Path) -> 
         told = await home.heard(thread, "allowed once, not for always")
         assert f"{GRANTS} things" in told
         assert "`!grant revoke" in told
-        await home.heard(thread, "☑️ allow_once by memory:@ana")
+        await home.heard(thread, "☑️ “allow_once” by memory:@ana")
         assert await outcome(home, tmp_path) == {"outcome": "selected", "optionId": "allow_once"}
         assert "one more" not in await home.ask("!grants")
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from bot import config
+from bot import config, connecting
 from bot.errors import ConfigError
 from bot.paths import Paths
+from bot.saying import Place
 from fleet import presets, yamlfile
 from fleet.entries import PRESETS
 
@@ -41,6 +42,49 @@ connectors:
     user: "@muster:example.org"
     access_token: env:MATRIX_TOKEN
 """
+SECOND = """\
+  second:
+    kind: matrix
+    homeserver: https://matrix.example.org
+    user: "@other:example.org"
+    access_token: env:SECOND
+"""
+NAMED = MATRIX + "    rooms: ['!abc:example.org']\n"
+DISCORD = """\
+connectors:
+  discord:
+    token: env:DISCORD_TOKEN
+    guild: 123456789012345678
+    channel: "234567890123456789"
+"""
+
+
+def test_one_user_in_two_rooms_and_two_rooms_that_mirror_each_other_are_two_connectors(paths: Paths) -> None:
+    own = '    rooms: ["!{}:example.org"]\n    fleet_room: "!{}:example.org"\n    bridge: true\n'
+    second = SECOND.replace("@other", "@muster") + own.format("def", "def")
+    paths.muster_yaml.write_text(MATRIX + own.format("abc", "abc") + second)
+    settings = config.load(paths)
+    assert [each.bridge for each in settings.connectors] == [True, True]
+    assert connecting.bridge(settings).rooms == (
+        Place("matrix", conversation="!abc:example.org"),
+        Place("second", conversation="!def:example.org"),
+    )
+    # With one of them mirroring, the fleet's own room need not say so; a room that is named is the fleet's.
+    paths.muster_yaml.write_text(
+        MATRIX.replace("  matrix:", "  terminal: {bridge: true}\n  matrix:") + '    fleet_room: "!abc:example.org"\n'
+    )
+    assert [room.connector for room in connecting.bridge(config.load(paths)).rooms] == ["matrix", "terminal"]
+    assert connecting.main_room(config.load(paths))(None) == ("matrix", "!abc:example.org")
+
+
+def test_what_leaves_an_encrypted_room_over_a_bridge_is_warned_of(paths: Paths) -> None:
+    room = '    fleet_room: "!abc:example.org"\n'
+    plain = SECOND + '    fleet_room: "!def:example.org"\n    bridge: true\n'
+    paths.muster_yaml.write_text(MATRIX + room + "    encryption: required\n" + plain)
+    (warning,) = [each for each in config.check(paths).warnings if "encrypted" in each]
+    assert warning.startswith("what is said in the encrypted room of matrix is mirrored by second, where rooms may not")
+    paths.muster_yaml.write_text(MATRIX + room + plain)
+    assert not [each for each in config.check(paths).warnings if "encrypted" in each]
 
 
 def test_no_file_means_one_terminal_and_nobody_else(paths: Paths) -> None:
@@ -109,6 +153,35 @@ timezone: Europe/Vienna
     assert settings.register_url == "sqlite:////var/lib/muster/register.db"
     assert settings.timezone.key == "Europe/Vienna"
     assert settings.warnings == ()
+
+
+def test_power_levels_give_permission_to_whoever_has_them(paths: Paths) -> None:
+    levels = "    power_levels: {operator: 50, admin: 100}\n    rooms: ['#fleet:example.org']\n"
+    paths.muster_yaml.write_text(f"{MATRIX}{levels}operators:\n  'matrix:@ana:example.org': viewer\n")
+    assert config.load(paths).operators == {
+        "matrix:level:50": "operator",
+        "matrix:level:100": "admin",
+        "matrix:@ana:example.org": "viewer",
+    }
+    same = levels.replace("50", "100")
+    paths.muster_yaml.write_text(f"{MATRIX}{same}")
+    assert config.load(paths).operators == {"matrix:level:100": "admin"}
+
+
+def test_an_agents_room_is_one_that_is_heard(paths: Paths) -> None:
+    paths.muster_yaml.write_text(NAMED + "    fleet_room: '!main:example.org'\n")
+    rooms = ("!abc:example.org", "!main:example.org", "!other:example.org")
+    found = [config.unusable_room(config.load(paths), f"matrix:{room}") for room in rooms]
+    assert found[:2] == [None, None]
+    assert found[2] == (
+        "connectors.matrix does not hear what is said there, but in !abc:example.org. Take one of its rooms."
+    )
+    paths.muster_yaml.write_text(DISCORD)
+    assert config.unusable_room(config.load(paths), "discord:234567890123456789") is None
+    assert config.unusable_room(config.load(paths), "discord:345678901234567890") is not None
+    paths.muster_yaml.write_text(MATRIX)
+    assert config.unusable_room(config.load(paths), "matrix:!other:example.org") is None
+    assert "one of its addresses" in str(config.unusable_room(config.load(paths), "matrix:other"))
 
 
 #: What is written, the place that is named (line and key), and words of what is said.
@@ -249,6 +322,77 @@ MISTAKES = [
     ),
     (MATRIX.replace("    user:", "    usr:"), "muster.yaml:4: connectors.matrix.usr: ", "Did you mean 'user'?"),
     ("connectors:\n  matrix:\n", "muster.yaml:2: connectors.matrix.homeserver: ", "is missing"),
+    # people
+    ("people: {ana: [ana]}\n", "muster.yaml:1: people.ana: ", "'ana' is no identity: a connector's name, a colon"),
+    (
+        "people: {ana: ['terminal:ana'], bea: ['terminal:bea', 'terminal:ana']}\n",
+        "muster.yaml:1: people.bea: ",
+        "terminal:ana is ana already; an identity is one person's.",
+    ),
+    # several connectors
+    (
+        MATRIX + "    bridge: true\n  terminal:\n",
+        "muster.yaml:6: connectors.matrix.bridge: ",
+        "there is no room to mirror: nothing says which is its main room. Set fleet_room",
+    ),
+    (
+        MATRIX + '    fleet_room: "!abc:example.org"\n    bridge: true\n',
+        "muster.yaml:7: connectors.matrix.bridge: ",
+        "there is nothing to mirror: its main room is the fleet's own. Write bridge: true in the block of another",
+    ),
+    (MATRIX + "    bridge: sometimes\n", "muster.yaml:6: connectors.matrix.bridge: ", "true or false is wanted"),
+    (
+        MATRIX + SECOND.replace("env:SECOND", "env:MATRIX_TOKEN"),
+        "muster.yaml:10: connectors.second.access_token: ",
+        "matrix logs in with env:MATRIX_TOKEN already: every message would be read, and every command run, twice.",
+    ),
+    (
+        MATRIX + SECOND.replace("@other", "@muster"),
+        "muster.yaml:6: connectors.second: ",
+        "it is the same user as matrix, and both would read every room that it is in.",
+    ),
+    (
+        MATRIX
+        + '    fleet_room: "!abc:example.org"\n'
+        + SECOND
+        + '    rooms: ["!def:example.org", "!abc:example.org"]\n',
+        "muster.yaml:7: connectors.second: ",
+        "matrix is in !abc:example.org already: every command there would run twice.",
+    ),
+    (
+        DISCORD + "  dis2: {kind: discord, token: env:T2, guild: 123456789012345678, channel: 234567890123456789}\n",
+        "muster.yaml:6: connectors.dis2: ",
+        "discord is in 234567890123456789 already",
+    ),
+    (MATRIX + "    fleet_room: fleet\n", "muster.yaml:6: connectors.matrix.fleet_room: ", "one of its addresses"),
+    (MATRIX + "    rooms: ['#fleet']\n", "muster.yaml:6: connectors.matrix.rooms", "one of its addresses"),
+    (MATRIX + "schedules: {room: 'matrix:fleet'}\n", "muster.yaml:6: schedules.room: ", "one of its addresses"),
+    (
+        MATRIX + "    power_levels: {operator: 50}\n",
+        "muster.yaml:6: connectors.matrix.power_levels: ",
+        "Set fleet_room, or rooms",
+    ),
+    (
+        NAMED + "    power_levels: {operator: 0}\n",
+        "muster.yaml:7: connectors.matrix.power_levels.operator: ",
+        "1",
+    ),
+    (NAMED + "    power_levels: {}\n", "muster.yaml:7: connectors.matrix.power_levels: ", "no level is named"),
+    (
+        NAMED + "    power_levels: {admin: 50, operator: 100}\n",
+        "muster.yaml:7: connectors.matrix.power_levels: ",
+        "at least the level",
+    ),
+    (
+        MATRIX.replace("  matrix:", "  terminal:\n    kind: matrix"),
+        "muster.yaml:2: connectors.terminal: ",
+        "the user that runs Muster would be admin",
+    ),
+    (
+        MATRIX.replace("  matrix:", "  agent:\n    kind: matrix"),
+        "muster.yaml:2: connectors.agent: ",
+        "as Muster calls its agents",
+    ),
     # operators
     ("operators:\n  ana: admin\n", "muster.yaml:2: operators.ana: ", "a connector's name, a colon and a user"),
     (
@@ -262,6 +406,27 @@ MISTAKES = [
         "no connector is called 'matrx'. Did you mean 'matrix'? Configured are matrix",
     ),
     (MATRIX + "operators:\n  matrix:ana: admin\n", "muster.yaml:7: operators.matrix:ana: ", "not a Matrix user: 'ana'"),
+    (
+        DISCORD + "operators:\n  discord:ana: admin\n",
+        "muster.yaml:7: operators.discord:ana: ",
+        "not a Discord user: 'ana'",
+    ),
+    (
+        DISCORD + "operators:\n  discord:role:crew: admin\n",
+        "muster.yaml:7: operators.discord:role:crew: ",
+        "not a Discord role: 'role:crew'. Write its id, like discord:role:123456789012345678",
+    ),
+    (
+        DISCORD + "operators:\n  discord:rolle:345678901234567890: admin\n",
+        "muster.yaml:7: operators.discord:rolle:345678901234567890: ",
+        "not a Discord role",
+    ),
+    (
+        DISCORD + "operators:\n  discord:role:123456789012345678: viewer\n",
+        "muster.yaml:7: operators.discord:role:123456789012345678: ",
+        "the role @everyone: whoever joins",
+    ),
+    (DISCORD.replace("234567890123456789", "fleet"), "muster.yaml:5: connectors.discord.channel: ", "developer mode"),
 ]
 
 
@@ -429,8 +594,8 @@ def test_a_check_reads_both_files_and_what_they_say_of_each_other(paths: Paths) 
         "roster.yaml:3:15: agents[b].account: no account is called 'mian'. Known are main.",
         "roster.yaml:4:5: agents[2].name: is missing.",
         "roster.yaml:4:6: agents[2].nam: is not known here. Did you mean 'name'? Known are role, runtime, model, "
-        "sandbox, account, budget, persistent, skills, prompt, host, ssh, hosting, tmux_socket, heartbeat, freshness, "
-        "clone, context, auto_continue, env, name, alias, workspace, command.",
+        "sandbox, account, budget, persistent, skills, prompt, host, ssh, hosting, tmux_socket, room, heartbeat, "
+        "freshness, clone, context, auto_continue, env, name, alias, workspace, command.",
     ]
     assert found.settings is not None
     assert found.roster is None

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import delete
 
+from bot.commands.execution import Executor
+from connectors import inbox
+from connectors.messages import Batch, Inbound, Text
 from register import schema
 from register.crashpoints import declare
+from register.store import Store
 from tests.bot.house import OPERATOR, ROOM, STRANGER, VIEWER, House, house
 
 if TYPE_CHECKING:
@@ -149,16 +153,56 @@ async def test_a_message_taken_back_while_queued_is_never_read(home: House) -> N
     assert "never" not in " ".join(home.chat.texts(thread))
 
 
+async def test_a_text_that_comes_as_a_file_is_read_and_a_message_of_which_nothing_is_left_is_none(home: House) -> None:
+    thread = await home.launch("coder0")
+    pasted = home.chat.upload(b"[[say: read it]]", name="message.txt", media_type="text/plain")
+    await home.marks(home.chat.post("", conversation=thread, parent=ROOM, attachments=(pasted,)), "✅")
+    await home.heard(thread, "read it")
+    archive = home.chat.upload(b"PK", name="all.zip", media_type="application/zip")
+    long = home.chat.upload(b"a" * 70_000, name="long.txt", media_type="text/plain")
+    event = home.chat.post("", conversation=thread, parent=ROOM, attachments=(archive, long))
+    said = (await home.reply(event)).text
+    assert "`all.zip` was not passed on" in said
+    assert "`long.txt` was not passed on" in said
+    await home.marks(home.say("[[say: still there]]", thread), "✅")
+    home.chat.post("!ps", attachments=(archive,))
+    await home.heard(ROOM, "Files that come with a command are not passed on")
+    assert len(home.models.ledger.entries) == 2, "no turn for nothing"
+
+
 async def test_kill_asks_first_and_only_the_same_person_confirms(home: House) -> None:
     await home.launch("coder0")
     event = home.chat.post("!kill coder0")
     question = await home.reply(event)
-    assert "cannot be undone" in question.text
+    assert "`!kill coder0` cannot be undone. React" in question.text
     home.chat.react(question.event_id, "✅", sender=OPERATOR)
     await home.heard(ROOM, "can confirm")
     home.chat.react(question.event_id, "✅")
     await home.heard(ROOM, "is killed")
     assert "stopped" in await home.ask("!ps --all")
+
+
+async def test_a_confirmation_in_words_is_about_the_same_command_when_its_event_comes_again(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("older", "newer"):
+        await home.ask(f"!add {name}")
+        await home.ask(f"!remove {name}")
+    perform, broke = Executor._perform, 0
+
+    async def break_once(*given: Any, **more: Any) -> Any:
+        nonlocal broke
+        broke += 1
+        if broke == 1:
+            raise RuntimeError("as if it had been killed there")
+        return await perform(*given, **more)
+
+    monkeypatch.setattr(Executor, "_perform", break_once)
+    await home.ask("!confirm")
+    assert broke == 2
+    listed = await home.ask("!roster")
+    assert "newer" not in listed
+    assert "older" in listed, "nobody confirmed that"
 
 
 async def test_a_command_with_a_slip_says_what_was_meant(home: House) -> None:
@@ -231,3 +275,44 @@ async def test_a_reaction_among_people_waits_for_no_send_that_it_cannot_be_about
     home.chat.react(among_people, "👍")
     assert "admin" in await home.ask("!whoami")
     home.chat.release("elsewhere")
+
+
+async def test_everybody_in_a_group_has_its_permission_as_it_was_when_they_wrote(tmp_path: Path) -> None:
+    async with house(tmp_path) as made:
+        file = made.paths.muster_yaml
+        file.write_text(file.read_text().replace("operators:\n", "operators:\n  memory:role:7: operator\n"))
+        async with made.open():
+            made.chat.groups["@gil"] = ("role:6", "role:7")
+            event = made.chat.post("!whoami", sender="@gil")
+            del made.chat.groups["@gil"]
+            assert "permission operator" in (await made.reply(event)).text
+            made.chat.post("!whoami", sender="@gil")
+            await made.heard(ROOM, "operators of this fleet only")
+            made.chat.groups["@guy"] = ("role:7",)
+        # What stood in the inbox when Muster ended, is judged by what its author was.
+        left = Inbound(
+            connector="memory",
+            event_id="left",
+            conversation=ROOM,
+            sender="@gus",
+            sent_at=made.clock(),
+            body=Text(text="!whoami"),
+            groups=("role:7",),
+        )
+        store = await Store.open(f"sqlite:///{made.paths.state}/register.db")
+        async with store.write(FORGET) as tx:
+            await inbox.accept(tx, "memory", Batch(events=(left,), cursor=None), made.clock())
+        await store.close()
+        async with made.open():
+            assert "permission operator" in (await made.reply(left.event_id)).text
+            await made.ask("!operator set memory:role:7 none")
+            made.chat.post("!whoami", sender="@guy")
+            await made.chat.until(lambda: sum("fleet only" in text for text in made.chat.texts(ROOM)) == 2, limit=30)
+
+
+async def test_what_a_connector_has_to_say_is_said_whoever_it_is_about(home: House) -> None:
+    home.chat.remark("This could not be read: `muster matrix devices` and `rm -rf` say more.", sender=STRANGER)
+    said = await home.heard(ROOM, "could not be read")
+    assert said == "This could not be read: `!matrix devices` and `rm -rf` say more."
+    await home.ask("!ps")
+    assert not [text for text in home.chat.texts(ROOM) if "for the operators" in text]

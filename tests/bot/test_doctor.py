@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bot import config, doctor, units
-from bot.doctor import hosting, installation, machine, network
+from bot.doctor import hosting, installation, machine, network, panes
 from bot.lock import only_one
 from bot.paths import Paths
 from fleet.sandbox.policy import Availability
@@ -298,6 +298,21 @@ def serving(body: bytes, *, date: float | None = None) -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def test_a_pane_of_tmux_is_looked_for_where_one_is_configured(paths: Paths) -> None:
+    assert not [finding for finding in doctor.examine(paths, {}, which=nothing) if "connector" in finding.name]
+    paths.muster_yaml.write_text("connectors: {tmux: {}}\n")
+    lacking = named(doctor.examine(paths, {}, which=nothing), "connector tmux")
+    assert (lacking.state, "Install the package tmux" in lacking.found) == ("wrong", True)
+    (paths.config / "file").write_text("")
+    paths.muster_yaml.write_text(f"connectors: {{tmux: {{socket: {paths.config}/file}}}}\n")
+    checked = config.check(paths)
+    (wrong,) = panes.examine(checked, shutil.which)
+    assert (wrong.state, "is no socket" in wrong.found) == ("wrong", True)
+    paths.muster_yaml.write_text(f"connectors: {{tmux: {{socket: {paths.config}/none, session: work}}}}\n")
+    (well,) = panes.examine(config.check(paths), shutil.which)
+    assert (well.state, "in the session work" in well.found) == ("ok", True)
 
 
 def test_a_homeserver_that_answers_shows_our_clock(paths: Paths) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pexpect
 import pytest
 
-from bot import config, init
+from bot import config, init, init_chat
 from bot.commands.table import CommandTable
 from bot.doors import cli
 from bot.errors import UserError
@@ -86,13 +86,43 @@ def test_a_matrix_room_from_options(paths: Paths) -> None:
     matrix = found.settings.connector("matrix")
     assert matrix is not None
     assert matrix.fleet_room == "!abc:example.org"
-    assert str(matrix.settings.access_token) == init.TOKEN  # type: ignore[attr-defined]
+    assert str(matrix.settings.access_token) == init_chat.TOKEN  # type: ignore[attr-defined]
     assert found.settings.operators == {"matrix:@ana:example.org": "admin", "matrix:@bo:example.org": "admin"}
     assert found.roster is not None
     lead, polisher = found.roster.agents[:2]
     assert (lead.role, lead.runtime) == ("orchestrator", "claude")
     assert (polisher.role, polisher.runtime) == ("enhancer", "claude")
     assert found.roster.preset == "general"
+
+
+def test_a_discord_channel_from_options(paths: Paths) -> None:
+    given = Answers(
+        guild="123456789012345678", channel="234567890123456789", operators=("345678901234567890",), runtime="sim"
+    )
+    answers = init.init(paths, given, None)
+    found = config.check(paths)
+    assert found.problems == ()
+    assert found.settings is not None
+    discord = found.settings.connector("discord")
+    assert discord is not None
+    assert str(discord.settings.token) == init_chat.DISCORD_TOKEN  # type: ignore[attr-defined]
+    assert found.settings.operators == {"discord:345678901234567890": "admin"}
+    assert "MUSTER_DISCORD_TOKEN" in init.next_steps(answers, paths)
+
+
+def test_what_discord_needs_is_named_and_asked_for_again(paths: Paths) -> None:
+    with pytest.raises(UserError, match="For Discord, --guild, --channel, --operator must be given"):
+        init.init(paths, Answers(chat="discord"), None)
+    given = iter(["", "muster", "123456789012345678", "234567890123456789", "ana", "345678901234567890", "sim"])
+    asked: list[str] = []
+
+    def ask(question: str, default: str) -> str:
+        asked.append(question)
+        return next(given)
+
+    init.init(paths, Answers(chat="discord"), ask)
+    assert sum("not a Discord id" in question for question in asked) == 2
+    assert config.check(paths).problems == ()
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -136,7 +166,7 @@ def test_what_is_commented_out_is_valid_too(paths: Paths) -> None:
     assert found.roster.agents[0].name == "coder0"
     assert found.settings is not None
     assert found.settings.operators == {"matrix:@ana:example.org": "admin"}
-    assert [each.name for each in found.settings.connectors] == ["terminal", "matrix"]
+    assert [each.name for each in found.settings.connectors] == ["terminal", *init_chat.CHATS[1:]]
 
 
 def _uncommented(line: str) -> str:
@@ -197,8 +227,8 @@ def test_questions_are_asked_again_until_the_answer_will_do(paths: Paths) -> Non
     answers = init.init(paths, Answers(), ask)
 
     assert list(given) == []
-    assert answers.token == init.TOKEN
-    assert any("there are terminal and matrix" in question for question in asked)
+    assert answers.token == init_chat.TOKEN
+    assert any("there are terminal, matrix, discord and tmux" in question for question in asked)
     assert any("Write http:// or https:// first" in question for question in asked)
     assert "MUSTER_MATRIX_TOKEN" in init.next_steps(answers, paths)
     assert config.check(paths).problems == ()
@@ -220,7 +250,7 @@ def test_the_command(paths: Paths) -> None:
     assert (unasked.returncode, b"--yes" in unasked.stderr) == (2, True)
 
     person = pexpect.spawn(command[0], command[1:], env=environ, encoding="utf-8", timeout=30)
-    person.expect("terminal or matrix")
+    person.expect("terminal, matrix, discord or tmux")
     person.send("\r")
     person.expect("runs on")
     person.send("sim\r")
@@ -239,6 +269,11 @@ def test_the_command(paths: Paths) -> None:
         ([], "general", ["terminal"]),
         (["--preset", "coding"], "coding", ["terminal"]),
         (["--preset", "matrix", "--homeserver=https://h", "--user=@m:h", "--operator=@a:h"], "general", ["matrix"]),
+        (
+            ["--preset=discord", f"--guild={10**17}", f"--channel={10**18}", f"--operator=discord:{10**17}"],
+            "general",
+            ["discord"],
+        ),
         (["--preset", "terminal", "--preset", "minimal"], "minimal", ["terminal"]),
         (["--chat", "terminal", "--preset", "hybrid"], "hybrid", ["terminal"]),
     ],

@@ -213,9 +213,9 @@ async def test_what_is_allowed_for_always_stays_so_over_restarts_of_both(tmp_pat
 async def test_a_picture_reaches_an_agent_that_takes_pictures_and_is_refused_by_one_that_does_not(home: House) -> None:
     seeing, blind = await home.launch("coder0"), await launch(home, "imp")
     picture = home.chat.upload(PNG, name="../../plan\u202e.png", media_type="image/png")
-    text = home.chat.upload(b"#!/bin/sh", name="run.sh", media_type="text/x-sh")
-    event = home.chat.post("[[say: seen]]", conversation=seeing, parent=ROOM, attachments=(picture, text))
-    await home.heard(seeing, "agents get PNG")
+    archive = home.chat.upload(b"PK", name="run.zip", media_type="application/zip")
+    event = home.chat.post("[[say: seen]]", conversation=seeing, parent=ROOM, attachments=(picture, archive))
+    await home.heard(seeing, "`run.zip` was not passed on")
     await home.marks(event, "✅")
     await home.heard(seeing, "seen")
     event = home.chat.post("look", conversation=blind, parent=ROOM, attachments=(picture,))

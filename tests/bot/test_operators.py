@@ -1,14 +1,18 @@
 """Who may do what: the command's word goes before the file's, and the owner's place cannot be taken."""
 
+import getpass
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bot import connecting
 from bot.commands.table import ADMIN, NONE, OPERATOR, VIEWER
+from bot.config import load
 from bot.errors import UserError
 from bot.operators import Operators, owner_identity
+from bot.paths import Paths
 from register.crashpoints import declare
 from register.queries import operators as queries
 from register.queries.operators import OperatorRow
@@ -102,3 +106,37 @@ async def test_a_permission_that_is_taken_while_the_table_is_being_read_is_gone(
     monkeypatch.setattr(queries, "every", slowly)
     assert await operators.permission(ANA) is NONE
     assert await operators.permission(ANA) is NONE
+
+
+ROLE, OTHER = "discord:role:12345678901234567", "discord:role:22345678901234567"
+BO = "discord:32345678901234567"
+
+
+async def test_a_group_gives_everybody_in_it_the_highest_of_its_permissions(store: Store) -> None:
+    operators = Operators(store, {ROLE: VIEWER, OTHER: OPERATOR})
+    both = (ROLE.partition(":")[2], OTHER.partition(":")[2])
+    assert await operators.permission(BO) is NONE
+    assert await operators.permission(BO, both[:1]) is VIEWER
+    assert await operators.permission(BO, both) is OPERATOR
+    # A group of one chat system is none of another.
+    assert await operators.permission("matrix:@bo:example.org", both) is NONE
+    await put(store, operators, row("none", OTHER))
+    assert await operators.permission(BO, both) is VIEWER
+    await put(store, operators, row("admin", ROLE))
+    assert await operators.permission(BO, both) is ADMIN
+
+
+async def test_what_is_said_of_a_person_goes_before_their_groups(store: Store) -> None:
+    operators = Operators(store, {ROLE: ADMIN, BO: VIEWER})
+    groups = (ROLE.partition(":")[2],)
+    assert await operators.permission(BO, groups) is VIEWER
+    await put(store, operators, row("none", BO))
+    assert await operators.permission(BO, groups) is NONE
+
+
+def test_whoever_runs_muster_owns_every_place_that_is_this_users_alone(tmp_path: Path) -> None:
+    paths = Paths.of({"MUSTER_HOME": str(tmp_path)})
+    matrix = "{kind: matrix, homeserver: 'https://x', user: '@m:x', access_token: env:T}"
+    paths.muster_yaml.write_text(f"connectors:\n  pane: {{kind: tmux}}\n  desk: {{kind: terminal}}\n  far: {matrix}\n")
+    me = getpass.getuser()
+    assert connecting.owners(load(paths)) == {f"terminal:{me}", f"pane:{me}", f"desk:{me}"}

@@ -84,7 +84,7 @@ async def test_operators_answer_once_by_reaction_and_by_command(tmp_path: Path) 
         assert taken.words == [f"freeze by memory:{OPERATOR}"]
         assert taken.after == ["freeze"]
         await home.heard(thread, "❄️ coder0: freeze (by memory:@otto)")
-        assert "was answered: freeze" in await home.ask(f"!answer {question.id} go")
+        assert "was answered by memory:@otto: freeze" in await home.ask(f"!answer {question.id} go")
 
         second = await ask(home, "two")
         assert second.id in await home.ask("!questions")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +10,14 @@ import pytest
 
 from bot import rooms
 from bot.commands.lines import command_line
+from bot.connecting import main_room
 from bot.errors import UserError
 from bot.redaction import Redaction
 from bot.saying import Place, Speaker
+from bot.settings import ConnectorSettings
 from bot.voice import Voice
 from connectors import outbox
+from connectors.discord.settings import DiscordSettings
 from connectors.messages import Capabilities, Message
 from register.crashpoints import declare
 from register.queries import agents
@@ -75,3 +79,12 @@ async def test_what_is_said_there_names_commands_as_that_chat_has_them_and_no_se
         assert said.outbound.content.text == "[redacted]: `~pace` shows it."
         services.main_room = lambda _: unsaid()
         assert not await rooms.say(services, tx, "news/2", "Nobody is there.")
+
+
+def test_a_bots_channel_on_discord_is_its_main_room_unless_another_is_named() -> None:
+    own = DiscordSettings.model_construct(channel="234567890123456789")
+    discord = ConnectorSettings(name="d", kind="discord", settings=own)
+    settings: Any = SimpleNamespace(connectors=[discord])
+    assert main_room(settings)(None) == ("d", "234567890123456789")
+    settings.connectors = [replace(discord, fleet_room="345678901234567890")]
+    assert main_room(settings)(None) == ("d", "345678901234567890")

@@ -12,6 +12,7 @@ from bot.commands.completion import at_prompt
 from bot.commands.execution import Outcome, Request
 from bot.commands.sections import load
 from bot.commands.table import ADMIN
+from bot.config import check
 from bot.doors.client import Client
 from fleet import lifecycle, roles, roster
 from tests.bot.house import OPERATOR, ROOM, VIEWER, House, house
@@ -96,6 +97,7 @@ async def test_everybody_may_look_at_the_roster_and_the_roles(home: House) -> No
     assert len(set(there)) == 1
     assert home.orchestrator is not None
     complete = at_prompt(home.orchestrator.services)
+    assert "lead" in await complete("!launch le"), "who is in the roster, and was not launched yet"
     assert await complete("!launch x --role orch") == ["orchestrator"]
     assert "board-contrarian" in await complete("!roles board-")
     assert await complete("!add x --sandbox ") == ["bubblewrap", "none"]
@@ -320,3 +322,34 @@ async def test_programs_and_watchers_are_told_which_account_an_agent_is_on(home:
     on = {each["name"]: each["accounts"] for each in listed}
     assert on == {"coder0": {"anthropic": "sim"}, **{name: {} for name in on.keys() - {"coder0"}}}
     assert "· account sim" in await home.ask("!watch coder0")
+
+
+WORKSHOP = "workshop"
+
+
+@pytest.mark.slow
+async def test_whom_nobody_launches_from_a_room_gets_its_thread_in_its_own(home: House) -> None:
+    edit(home, "role: orchestrator", f"role: orchestrator\n    room: memory:{WORKSHOP}")
+    edit(home, "alias: Ada,", f"alias: Ada, room: memory:{WORKSHOP},")
+    edit(home, "role: enhancer\n    persistent: true", "role: enhancer\n    persistent: false")
+    await home.ask("!roster apply")
+    assert (await home.row("lead")).room == WORKSHOP
+    await home.heard(await home.thread("lead"), "Ready")
+    assert any("lead" in text for text in home.chat.texts(WORKSHOP))
+    assert (await command(home, "launch", name="coder0")).state == "done"
+    assert (await home.row("coder0")).room == WORKSHOP
+    await home.heard(await home.thread("coder0"), "Ready")
+    await home.ask("!stop coder0")
+    await home.heard(await home.thread("coder0"), "Stopped")
+    await home.ask("!launch coder0")
+    assert (await home.row("coder0")).room == ROOM, "somebody wants it here"
+
+
+async def test_a_room_of_a_connector_that_there_is_not_is_told(home: House) -> None:
+    edit(home, "alias: Ada,", "alias: Ada, room: 'memry:workshop',")
+    found = [str(problem) for problem in check(home.paths).problems]
+    assert any("agents[coder0].room: no connector is called 'memry'." in each for each in found), found
+    outcome = await command(home, "launch", name="coder0")
+    assert outcome.state == "refused"
+    assert "no connector is called 'memry'" in outcome.text
+    assert await home.known("coder0") is None

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bot.saying import Place, Speaker, beginning, pieces
-from connectors.messages import Capabilities, File, Message, Outbound, Priority, Replace
+from connectors.messages import Capabilities, Emphasis, File, Message, Outbound, Priority, Replace
 
 PLACE = Place("matrix", conversation="!room")
 MARKDOWN = st.lists(
@@ -105,10 +105,19 @@ def test_a_beginning_is_short_and_leaves_no_block_open(markdown: str, limit: int
 
 
 def test_a_short_text_is_one_message(tmp_path: Path) -> None:
-    (outbound,) = speaker(tmp_path).say("k", "*hello*", PLACE, Capabilities(files=True), reply_to="$1")
+    (outbound,) = speaker(tmp_path).say("k", "*hello*", PLACE, Capabilities(files=True, html=True), reply_to="$1")
     assert outbound.key == "k"
     assert isinstance(outbound.content, Message)
     assert (outbound.content.html, outbound.content.reply_to) == ("<p><em>hello</em></p>", "$1")
+
+
+def test_without_html_a_text_may_fill_the_message(tmp_path: Path) -> None:
+    can = Capabilities(files=True, edits=True, max_text=2000)
+    say = speaker(tmp_path)
+    assert texts(say.say("k", "a" * 2000, PLACE, can)) == ["a" * 2000]
+    (replacement,) = say.replace("k/2", "k", "a" * 2000, PLACE, can, priority=Priority.FINAL, final=True)
+    assert isinstance(replacement.content, Replace)
+    assert replacement.content.message == Message(text="a" * 2000, emphasis=Emphasis.TEXT)
 
 
 def test_a_long_text_is_a_beginning_and_a_file_of_its_own(tmp_path: Path) -> None:
@@ -131,10 +140,11 @@ def test_where_no_files_go_a_long_text_goes_in_pieces_under_keys_of_their_own(tm
     assert len({outbound.key for outbound in outbounds}) == len(outbounds)
 
 
+@pytest.mark.parametrize("html", [True, False])
 @pytest.mark.parametrize("files", [True, False])
 @pytest.mark.parametrize("piece", ["\u200b", "<", '"', "a\n", "*a* ", "🙂", "> a\n", "```\n"])
-def test_no_message_is_larger_than_the_chat_system_takes(tmp_path: Path, piece: str, files: bool) -> None:
-    can = Capabilities(files=files, edits=True, max_text=4000)
+def test_no_message_is_larger_than_the_chat_system_takes(tmp_path: Path, piece: str, files: bool, html: bool) -> None:
+    can = Capabilities(files=files, edits=True, html=html, max_text=4000)
     say = speaker(tmp_path)
     for length in (150, 1500, 8000):
         text = (piece * length)[:length]

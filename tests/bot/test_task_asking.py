@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 STEP = declare("tests.task_asking")
+PEOPLE = {"Bea": ("memory:@bea", "discord:345678901234567890")}
 
 
 @pytest.fixture
@@ -55,7 +56,9 @@ async def test_it_counts_for_the_person_whom_the_agent_works_for_and_else_for_it
     async with store.write(STEP) as tx:
         for name in ("lead0", "coder0", "coder1", "coder2", "coder3"):
             await agents.add(tx, agent(name))
-        assert await payer_of(tx, "memory:@ana") is None, "what people ask for counts for them as it is"
+        assert await payer_of(tx, "memory:@ana", PEOPLE) is None, "what people ask for counts for them as it is"
+        assert await payer_of(tx, "memory:@bea", PEOPLE) is None
+        assert await payer_of(tx, "discord:345678901234567890", PEOPLE) == "memory:@bea", "one person takes one turn"
         # A person's words, a person's task, a task that was asked for in that, and another agent's words.
         await agent_messages.add(tx, message("lead0", "memory:@ana", "m1"))
         await tasks.add(tx, task("0000000a"))
@@ -64,6 +67,8 @@ async def test_it_counts_for_the_person_whom_the_agent_works_for_and_else_for_it
         await agent_messages.add(tx, message("coder1", "agent:coder0", message_of("0000000b", 1)))
         await agent_messages.add(tx, message("coder2", "agent:coder1", "m2"))
         await agent_messages.add(tx, message("coder3", "memory:@ana", "m3", state="finished"))
-        found = [await payer_of(tx, f"agent:{name}") for name in ("lead0", "coder0", "coder1", "coder2", "coder3")]
+        found = [
+            await payer_of(tx, f"agent:{name}", PEOPLE) for name in ("lead0", "coder0", "coder1", "coder2", "coder3")
+        ]
         assert found == ["memory:@ana"] * 3 + ["role:coder"] * 2
-        assert await payer_of(tx, "agent:nobody") is None
+        assert await payer_of(tx, "agent:nobody", PEOPLE) is None

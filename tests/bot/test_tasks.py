@@ -13,6 +13,7 @@ from bot import task_steps
 from bot.dispatch_settings import Dispatch
 from bot.doors.client import Client
 from budget import dispatch
+from connectors import outbox
 from fleet import lifecycle
 from register.queries import agent_messages, tasks
 from tests.bot.house import ROOM, VIEWER, House, house
@@ -48,6 +49,20 @@ async def task_of(home: House, task_id: str) -> Task:
     return found
 
 
+async def task_thread(home: House, task_id: str) -> str:
+    """The conversation of a task's thread, once it stands."""
+    assert home.orchestrator is not None
+    key = (await task_of(home, task_id)).thread_key
+    assert key is not None
+    async with asyncio.timeout(30):
+        while True:
+            async with home.orchestrator.store.read() as tx:
+                opener = await outbox.get(tx, key)
+            if opener is not None and opener.made_conversation is not None:
+                return opener.made_conversation
+            await home.orchestrator.delivery.idle()
+
+
 async def test_a_task_goes_to_a_free_agent_and_ends_with_its_cost(home: House) -> None:
     async with home.open():
         thread = await home.launch("coder0")
@@ -58,9 +73,12 @@ async def test_a_task_goes_to_a_free_agent_and_ends_with_its_cost(home: House) -
         last = await home.heard(thread, f"Task `{name}` is done")
         assert "It works now." in last
         assert re.search(r"Projected .*tokens.*, used .*tokens", last), last
-        assert "is done" in await home.heard(ROOM, f"Task `{name}` is done")
+        own = await task_thread(home, name)
+        assert await home.heard(own, f"Task `{name}` is done") == last
+        assert "Mend it" in await home.heard(ROOM, f"Task `{name}` is done")
         told = [text for text in home.chat.texts(ROOM) if name in text]
-        assert len(told) == 2, f"the answer, and the end: {told}"
+        assert len(told) == 1, f"the answer, which reads as the task ended: {told}"
+        assert sum(name in text for text in home.chat.texts(own)) == 1, "and what it came to, in its thread"
         found = await task_of(home, name)
         assert (found.state, found.assigned, found.attempt, found.summary) == ("done", "coder0", 1, "It works now.")
         assert found.actual_tokens is not None

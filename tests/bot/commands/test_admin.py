@@ -1,8 +1,9 @@
 """Help, who may do what, and who did what, as an admin sees them."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from bot.commands.table import ADMIN, NONE, OPERATOR, VIEWER, Permission
 from bot.events import EventHub
 from bot.operators import Operators
 from bot.services import Services
+from connectors.contract import Device, NotReady, Standing, UnknownDevice
 from register.queries.audit import AuditRow
 from register.store import Store
 
@@ -165,6 +167,11 @@ async def test_health_is_ok_only_when_every_part_is_known_to_be_well(office: Off
     assert degraded.data["status"] == "degraded"
     assert "? connector matrix: never asked" in degraded.text
 
+    office.parts["connectors"] = [connector | {"impaired": True, "detail": "The room was replaced."}]
+    degraded = await office("health")
+    assert degraded.data["status"] == "degraded"
+    assert "✗ connector matrix: The room was replaced." in degraded.text
+
     office.parts = {"register": register, "jobs": [{"name": "sweep", "last_error": "boom", "missed": 0}]}
     failing = await office("health")
     assert failing.data["status"] == "degraded"
@@ -196,3 +203,97 @@ def test_what_the_egress_refused_can_be_read_in_the_audit() -> None:
     )
     last = audit_view.text([row], limit=200).splitlines()[-1]
     assert last.endswith("| refused agent=coder0 | refused: POST \\| /v1/files |")
+
+
+# --- devices -----------------------------------------------------------------------------------------------------
+
+PHONE = Device(user="@ana:x", id="PHONE", name="A|na", fingerprint="abcdefgh", standing=Standing.CHANGED, reads=False)
+
+
+class Keeper:
+    """A connector that knows one device."""
+
+    def __init__(self, *known: Device) -> None:
+        self.known = {device.id: device for device in known}
+
+    async def devices(self) -> tuple[Device, ...]:
+        return tuple(self.known.values())
+
+    async def judge(self, device: str, standing: Standing) -> Device:
+        if device not in self.known:
+            raise UnknownDevice(f"no device is called {device}.")
+        self.known[device] = replace(self.known[device], standing=standing)
+        return self.known[device]
+
+
+def with_connectors(office: Office, **connectors: Any) -> None:
+    office.services.settings = SimpleNamespace(connectors=[SimpleNamespace(name=name) for name in connectors])
+    office.services.delivery = SimpleNamespace(connector=connectors.get)
+
+
+async def test_devices_are_listed_and_judged(office: Office) -> None:
+    keeper = Keeper(PHONE)
+    with_connectors(office, terminal=object(), home=keeper, work=Keeper())
+    listed = await office("matrix devices")
+    assert "abcd efgh" in listed.text
+    assert "matrix forget DEVICE" in listed.text
+    (row,) = listed.reply.data
+    assert (row["connector"], row["device"], row["standing"], row["reads"]) == ("home", "PHONE", "changed", False)
+    assert "no keys any more" in (await office("matrix block", device="PHONE")).text
+    assert keeper.known["PHONE"].standing is Standing.BLOCKED
+    assert (await office("matrix forget", device="PHONE", connector="home")).state == "done"
+    refused = await office("matrix trust", device="OTHER", connector="home")
+    assert (refused.state, "no device is called OTHER" in refused.text) == ("refused", True)
+    assert "Those that do: home, work." in (await office("matrix trust", device="PHONE", connector="terminal")).text
+
+
+async def test_nobody_locks_themselves_out_of_the_room_in_which_they_write(office: Office) -> None:
+    keeper = Keeper(replace(PHONE, standing=Standing.SEEN, reads=True))
+    with_connectors(office, home=keeper)
+    for name in ("PHONE", "@ana:x/PHONE"):
+        refused = await office("matrix block", device=name, by="home:@ana:x", door="chat")
+        assert (refused.state, "in a shell" in refused.text) == ("refused", True)
+    assert keeper.known["PHONE"].standing is Standing.SEEN
+    keeper.known["LAPTOP"] = replace(keeper.known["PHONE"], id="LAPTOP")
+    assert (await office("matrix block", device="PHONE", by="home:@ana:x", door="chat")).state == "done"
+    keeper.known["PHONE"] = replace(PHONE, reads=False)
+    assert (await office("matrix block", device="LAPTOP")).state == "done"
+
+
+async def test_a_connector_that_is_down_knows_no_devices(office: Office) -> None:
+    with_connectors(office, home=Keeper())
+    assert "`muster health`" in (await office("matrix devices")).text
+
+
+async def test_devices_are_for_admins_where_something_encrypts(office: Office) -> None:
+    with_connectors(office, terminal=object())
+    assert "encryption: allowed" in (await office("matrix devices")).text
+    for name in ("matrix devices", "matrix trust", "matrix block", "matrix forget"):
+        command = office.services.table.get(name)
+        assert command is not None
+        assert command.permission is ADMIN
+
+
+async def test_a_pane_is_opened_where_there_is_one_to_open(office: Office) -> None:
+    none = await office("tmux open")
+    assert (none.state, "`tmux: {}` under connectors" in none.text) == ("refused", True)
+    opened: list[str] = []
+
+    def pane(name: str) -> Any:
+        async def open_() -> str:
+            opened.append(name)
+            if name == "hung":
+                raise NotReady("The tmux server default did not answer.")
+            return f"It is in {name}."
+
+        return SimpleNamespace(kind="tmux", open=open_)
+
+    office.services.terminals = {"terminal": SimpleNamespace(kind="terminal"), "tmux": pane("tmux")}
+    assert (await office("tmux open")).text == "It is in tmux."
+    office.services.terminals = {"tmux": pane("tmux"), "hung": pane("hung")}
+    assert "Say which" in (await office("tmux open")).text
+    assert "There are tmux, hung" in (await office("tmux open", name="terminal")).text
+    hung = await office("tmux open", name="hung")
+    assert (hung.state, hung.text) == ("refused", "The tmux server default did not answer.")
+    assert (await office("tmux open", may=OPERATOR)).state == "refused"
+    assert opened == ["tmux", "hung"]

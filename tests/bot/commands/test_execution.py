@@ -443,6 +443,13 @@ class TestConfirmation:
         outcome = await world.executor.confirm("r1", ANA, finish=world.finish)
         assert (outcome.state, outcome.reason, world.done) == ("refused", "permission", [])
 
+    async def test_a_group_counts_as_it_is_when_a_command_is_confirmed(self, world: World) -> None:
+        world.services.operators = Operators(world.store, {"matrix:crew": OPERATOR})
+        for run_id, groups, state in (("r1", (), "refused"), ("r2", ("crew",), "done")):
+            await world.run(replace(request("kill", name="coder0"), id=run_id))
+            outcome = await world.executor.confirm(run_id, ANA, groups=groups, finish=world.finish)
+            assert outcome.state == state
+
     async def test_nothing_to_confirm(self, world: World) -> None:
         with pytest.raises(NothingToConfirm):
             await world.executor.confirm("r9", ANA)

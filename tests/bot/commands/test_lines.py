@@ -109,7 +109,7 @@ async def test_a_room_with_another_prefix_reads_it_everywhere(tmp_path: Path) ->
         home.say("[[run: echo yes]]", thread)
         question = await home.heard(thread, "asks for permission")
         assert re.search(r"`\.approve (\w+)`.*`\.approve \1 --always`.*`\.deny \1`", question, re.S)
-        assert "`.kill` cannot be undone" in await home.ask(".kill coder0")
+        assert "`.kill coder0` cannot be undone" in await home.ask(".kill coder0")
         assert "`.kill` was taken back" in await home.ask(".decline")
         everything = "\n".join(said.text for said in home.chat.said)
         assert "`!" not in everything

@@ -1,5 +1,7 @@
 """What is a command in chat, what is talk, and what is said about lines that are neither."""
 
+from dataclasses import replace
+
 import pytest
 
 from bot.commands import sections
@@ -7,7 +9,9 @@ from bot.commands.context import Context
 from bot.commands.lines import written
 from bot.commands.table import OPERATOR, VIEWER, CommandTable, Reply
 from bot.commands.types import AgentName, Rest
+from bot.doors import chat
 from bot.doors.chat import Confirmation, Line, Talk, confirmation, interpret, prepare
+from connectors.messages import Reading, Text
 
 
 @pytest.fixture
@@ -114,3 +118,12 @@ def test_a_wrong_second_word_gets_what_was_perhaps_meant() -> None:
 def test_a_very_long_line_costs_little(table: CommandTable) -> None:
     ready = prepare(table, "x" * 100_000, OPERATOR)
     assert len(repr(ready)) < 1500
+
+
+@pytest.mark.parametrize("text", ["ps", "!ps", "frobnicate kill coder0", "@muster kill coder0", "words"])
+def test_what_was_chosen_from_a_menu_is_what_it_was_chosen_as(text: str) -> None:
+    for mentioned in (False, True):
+        body = Text(text=text, mentions_us=mentioned, reading=Reading.COMMAND)
+        assert chat.said(body, prefix="!") == Line(text)
+        assert chat.said(replace(body, reading=Reading.TALK), prefix="!") == Talk(text)
+    assert chat.said(Text(text=text), prefix="!") == interpret(text, prefix="!", mentioned=False)

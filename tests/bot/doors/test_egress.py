@@ -22,7 +22,7 @@ from bot.outlet.process import pid_of, places
 from bot.paths import Paths
 from egress.client import EgressClient, EgressRefused
 from egress.settings import EgressSettings, Registration
-from tests.whole.installation import end_egress
+from tests.whole.premises import end_egress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

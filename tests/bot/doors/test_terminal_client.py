@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import os
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -12,7 +14,7 @@ from bot.commands.execution import Executor
 from bot.commands.table import CommandTable
 from bot.doors import terminal_client
 from bot.doors.gateway import Gateway
-from bot.doors.terminal_client import NotSaid, RemoteTerminal
+from bot.doors.terminal_client import NoRoom, NotSaid, RemoteTerminal
 from bot.errors import NotRunning
 from bot.events import EventHub
 from bot.operators import Operators
@@ -21,6 +23,8 @@ from bot.services import Services
 from connectors.messages import Batch, Message, OpenThread, Outbound, Text
 from connectors.registry import NoSettings
 from connectors.terminal import TerminalConnector
+from connectors.unsaid import Typed, Unsaid
+from register import sockets
 from register.errors import MusterError
 from register.store import Store
 
@@ -190,3 +194,74 @@ async def test_a_socket_that_is_none_is_not_talked_to(muster: Muster) -> None:
     muster.socket.write_text("")
     with pytest.raises(MusterError, match="not a socket of yours"):
         await terminal_client.chat(Paths(config=muster.folder, state=muster.folder, sockets=muster.folder))
+
+
+async def test_with_a_place_for_it_nobody_waits_for_muster(muster: Muster) -> None:
+    unsaid = Unsaid(muster.folder / "unsaid")
+    terminal = RemoteTerminal(muster.socket, retry_for=math.inf, unsaid=unsaid)
+    async with terminal.attached() as link:
+        for text in ("one", "two"):
+            await link.say(text, conversation="fleet")
+        assert terminal.standing() == "Muster is not running; 2 messages kept for it"
+        async with muster.up():
+            await until(link, "two")
+            assert [text for _, _, text in muster.heard] == ["one", "two"]
+            async with asyncio.timeout(10):
+                while unsaid.all():
+                    await asyncio.sleep(0.01)
+            assert terminal.standing() == ""
+
+
+async def test_what_muster_never_takes_is_shown_and_not_said_again(muster: Muster) -> None:
+    unsaid = Unsaid(muster.folder / "unsaid")
+    terminal = RemoteTerminal(muster.socket, unsaid=unsaid)
+    async with muster.up(), terminal.attached() as link:
+        await link.say("hello", conversation="fleet/nobody")
+        async with asyncio.timeout(10):
+            while "[not said: There is no conversation" not in (text := (await anext(link)).text):
+                pass
+        assert text.endswith("]\nhello"), "the words are there to be said elsewhere"
+        assert unsaid.all() == []
+
+
+async def test_what_muster_cannot_take_yet_is_said_again(muster: Muster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(terminal_client, "_AGAIN", 0.01)
+    unsaid = Unsaid(muster.folder / "unsaid")
+    terminal = RemoteTerminal(muster.socket, unsaid=unsaid)
+    async with muster.up(), terminal.attached() as link:
+        sink, muster.terminal._sink = muster.terminal._sink, None
+        await link.say("hello", conversation="fleet")
+        async with asyncio.timeout(10):
+            while not link._waiting:
+                await asyncio.sleep(0.01)
+        assert [each.text for each in unsaid.all()] == ["hello"]
+        muster.terminal._sink = sink
+        await until(link, "hello")
+
+
+async def test_where_nothing_can_be_written_it_is_said_all_the_same(muster: Muster) -> None:
+    unsaid = Unsaid(muster.folder / "unsaid")
+    terminal = RemoteTerminal(muster.socket, unsaid=unsaid)
+    async with muster.up(), terminal.attached() as link:
+        (muster.folder / "unsaid").rmdir()
+        await link.say("hello", conversation="fleet")
+        assert [text for _, _, text in muster.heard] == ["hello"]
+
+
+async def test_nothing_is_said_to_another_users_muster(muster: Muster, monkeypatch: pytest.MonkeyPatch) -> None:
+    unsaid = Unsaid(muster.folder / "unsaid")
+    unsaid.keep(Typed(id="said-1", conversation="fleet", text="for Muster alone"))
+    async with muster.up():
+        monkeypatch.setattr(sockets, "uid_of", lambda _: os.geteuid() + 1)
+        terminal = RemoteTerminal(muster.socket, unsaid=unsaid)
+        async with terminal.attached() as link, asyncio.timeout(10):
+            assert [line.kind async for line in link] == []
+    assert "Another user listens" in str(terminal.lost)
+    assert muster.heard == []
+
+
+async def test_a_connector_that_is_not_there(muster: Muster) -> None:
+    async with muster.up():
+        with pytest.raises(NoRoom, match=r"has no tmux; add connectors\.tmux"):
+            async with RemoteTerminal(muster.socket, connector="tmux").attached():
+                pass

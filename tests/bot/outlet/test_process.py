@@ -16,7 +16,7 @@ from bot.outlet.process import EgressProcess, NotStarted, places
 from bot.paths import Paths
 from tests.bot.house import ROOM, House, house
 from tests.bot.outlet.test_outlet import spent
-from tests.whole.installation import end_egress
+from tests.whole.premises import end_egress
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -10,8 +10,10 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import select
 
+from bot.bridge import Bridge
 from bot.redaction import Redaction
 from bot.reports import gathering, posting, windows
+from bot.saying import Place
 from connectors.messages import Capabilities
 from register.queries import restores, spending
 from register.schema import findings, outbox, tasks
@@ -299,6 +301,25 @@ async def test_the_picture_follows_the_text_where_files_can_be_sent(room: Newsro
     assert room.canvas.figures[0].panels[0].title == "main 7d"
 
 
+async def test_what_is_posted_is_posted_in_the_rooms_that_mirror_the_main_one_as_each_can_show_it(
+    room: Newsroom,
+) -> None:
+    places = [Place(name, conversation=f"{name}'s") for name in ("discord", "pane")]
+    room.services.bridge = Bridge(rooms=(Place("matrix", conversation=ROOM), *places))
+    plain = room.services.capabilities("matrix")
+    room.services.capabilities = lambda name: Capabilities() if name == "pane" else plain
+    room.board.put(window(used=0.4))
+    room.canvas.text, room.canvas.png = "drawn in letters", b"\x89PNG\r\n\x1a\n"
+    await room.sweep("2026-11-26 09:00")
+    await room.sweep("2026-11-26 09:01")
+    first, second, third = await room.posted()
+    assert first == second
+    assert third.startswith(first)
+    assert "drawn in letters" in third
+    assert len(await room.pictures()) == 2
+    assert len(room.canvas.figures) == 2, "two rooms share a picture"
+
+
 async def test_without_a_picture_the_text_goes_out_alone(room: Newsroom) -> None:
     room.board.put(window(used=0.4))
     await room.sweep("2026-11-26 09:00")
@@ -307,12 +328,15 @@ async def test_without_a_picture_the_text_goes_out_alone(room: Newsroom) -> None
     assert len(await room.posted()) == 1
 
 
-async def test_nothing_is_drawn_where_nobody_can_see_it(room: Newsroom) -> None:
-    room.services.capabilities = lambda _: Capabilities()
+@pytest.mark.parametrize("can", [Capabilities(), Capabilities(files=True, pictures=False)])
+async def test_where_nobody_sees_pictures_they_are_drawn_in_letters(room: Newsroom, can: Capabilities) -> None:
+    room.services.capabilities = lambda _: can
     room.board.put(window(used=0.4))
+    room.canvas.text, room.canvas.png = "drawn in letters", b"\x89PNG\r\n\x1a\n"
     await room.sweep("2026-11-26 09:00")
-    assert room.canvas.figures == []
-    assert len(await room.posted()) == 1
+    (text,) = await room.posted()
+    assert "drawn in letters" in text
+    assert await room.pictures() == []
 
 
 async def test_it_goes_to_the_room_that_is_set(store: Store, tmp_path: Path) -> None:

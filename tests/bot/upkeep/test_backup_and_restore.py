@@ -155,6 +155,20 @@ def muster(*words: str) -> int:
     return run(sections.load(), list(words))
 
 
+def test_a_restore_without_the_keys_of_encrypted_rooms_says_so(
+    paths: Paths, capsys: pytest.CaptureFixture[str]
+) -> None:
+    block = 'homeserver: "http://127.0.0.1:9", user: "@m:x", access_token: "env:T", encryption: allowed'
+    paths.muster_yaml.write_text(f"connectors: {{home: {{kind: matrix, {block}}}}}\n")
+    assert muster("backup", "--json") == 0
+    file = json.loads(capsys.readouterr().out)["file"]
+    assert muster("restore", file) == 0
+    assert "those of home are not here" in capsys.readouterr().out
+    paths.keys_folder("home").mkdir(parents=True)
+    assert muster("restore", file) == 0
+    assert "encrypted rooms" not in capsys.readouterr().out
+
+
 def test_a_backup_is_put_back_by_hand(paths: Paths, capsys: pytest.CaptureFixture[str]) -> None:
     assert muster("backup", "--json") == 0
     answer = json.loads(capsys.readouterr().out)
@@ -210,6 +224,8 @@ def test_what_an_agent_lays_out_for_a_backup(paths: Paths, tmp_path: Path) -> No
     with (home / "hole").open("wb") as file:
         file.truncate(2**43)
     (home.parent / "host.json").write_text("a key")
+    (paths.unsaid / "tmux").mkdir(parents=True)
+    (paths.unsaid / "tmux" / "typed.json").write_text("what was typed a moment ago")
     (home.parent / "elsewhere").symlink_to(secret)
     deep = home
     for _ in range(selection.DEEPEST + 10):
@@ -219,12 +235,13 @@ def test_what_an_agent_lays_out_for_a_backup(paths: Paths, tmp_path: Path) -> No
     made = asyncio.run(backup(paths, {}, now=1.0))
     with tarfile.open(made.written.file) as tar:
         names = tar.getnames()
-    assert not [name for name in names if "key" in name or "host.json" in name or "d/d" in name]
+    assert not [name for name in names if "key" in name or "host.json" in name or "d/d" in name or "typed" in name]
     left_out = "\n".join(made.written.left_out)
     for word in ("pipe.fifo: a socket", "hole: larger than", "elsewhere: a link", "folders deep"):
         assert word in left_out
     asyncio.run(restore(paths, {}, made.written.file, now=2.0))
     assert (home / "link").readlink() == secret, "a link comes back as a link"
+    assert (paths.unsaid / "tmux" / "typed.json").exists(), "it is said once Muster runs again"
     assert (secret / "key").read_text() == "the operator's"
 
 

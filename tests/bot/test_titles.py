@@ -1,0 +1,134 @@
+"""Agents' threads are called as the agents are, and put away when they are stopped."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import delete, select
+
+from bot.titles import Titles, TitleSweep, title_of
+from connectors.memory import ALL_CAPABILITIES
+from connectors.messages import OpenThread, Retitle
+from register import schema
+from register.crashpoints import declare
+from register.queries import agents
+from register.store import Store
+from tests.bot.house import House, house
+from tests.bot.test_looking import ROW
+from tests.bot.upkeep.desk import die_at
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+FORGET = declare("test.titles.forget")
+
+
+@pytest.fixture
+async def home(tmp_path: Path) -> AsyncIterator[House]:
+    async with house(tmp_path) as made:
+        made.chat.capabilities = replace(ALL_CAPABILITIES, titles=True)
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("state", "asks", "title", "archived"),
+    [
+        ("starting", False, "🟢 coder0", False),
+        ("idle", False, "🟢 coder0", False),
+        ("idle", True, "✋ coder0", False),
+        ("unknown", True, "❔ coder0", False),
+        ("failed", True, "❌ coder0", False),
+        ("frozen", False, "❄️ coder0", False),
+        ("stopped", True, "⏹ coder0", True),
+    ],
+)
+def test_a_title_says_how_the_agent_is(state: str, asks: bool, title: str, archived: bool) -> None:
+    assert title_of("coder0", state, asks=asks) == Retitle(title=title, archived=archived)
+
+
+async def renamings(home: House) -> list[str]:
+    """The names that were put into the outbox, oldest first."""
+    assert home.orchestrator is not None
+    return await in_outbox(home.orchestrator.store)
+
+
+async def in_outbox(store: Store) -> list[str]:
+    async with store.read() as tx:
+        query = select(schema.outbox.c.content).where(schema.outbox.c.key.startswith("title/"))
+        return [row.content["title"] for row in await tx.execute(query.order_by(schema.outbox.c.seq))]
+
+
+async def test_a_thread_is_called_as_its_agent_is_and_put_away_with_it(home: House) -> None:
+    async with home.open():
+        thread = await home.launch("coder0")
+        opener = home.chat.find((await home.row()).thread_key)
+        assert opener is not None
+        assert isinstance(opener.content, OpenThread)
+        assert opener.content.title == "🟢 coder0", "it has its mark from the beginning"
+
+        home.say("[[run: echo permitted > proof.txt]]", thread)
+        question = await home.heard(thread, "asks for permission")
+        await home.chat.until(lambda: home.chat.titles.get(thread) == Retitle(title="✋ coder0"))
+        approval = question.split("permission `")[1].split("`")[0]
+        await home.ask(f"!approve {approval}", conversation=thread)
+        await home.chat.until(lambda: home.chat.titles[thread] == Retitle(title="🟢 coder0"), limit=30)
+
+        await home.ask("!stop coder0")
+        await home.chat.until(lambda: home.chat.titles[thread] == Retitle(title="⏹ coder0", archived=True), limit=30)
+        assert "Stopped" in home.chat.texts(thread)[-1], "it is put away after the last word"
+        await home.ask("!launch coder0 --runtime sim --sandbox none")
+        await home.chat.until(lambda: home.chat.titles[thread] == Retitle(title="🟢 coder0"), limit=30)
+        assert await renamings(home) == ["✋ coder0", "🟢 coder0", "⏹ coder0", "🟢 coder0"], "and no more than that"
+
+
+async def test_a_sweep_finds_a_name_that_is_not_known_and_changes_none_that_is(home: House) -> None:
+    async with home.open() as orchestrator:
+        thread = await home.launch("coder0")
+        (job,) = [each for each in orchestrator.services.jobs.table if each.name == "titles"]
+        await job.act()
+        assert await renamings(home) == []
+        async with orchestrator.store.write(FORGET) as tx:
+            await tx.execute(delete(schema.titles))
+        await job.act()
+        await home.chat.until(lambda: home.chat.titles.get(thread) == Retitle(title="🟢 coder0"))
+        await home.ask("!kill coder0")
+        await home.ask("!confirm")
+        await home.heard(thread, "killed, with everything")
+        await orchestrator.delivery.idle()
+        assert home.chat.titles[thread] == Retitle(title="⏹ coder0", archived=True)
+        wire = [key for key in home.chat.wire if key.startswith(("title/", "gone/"))]
+        assert wire[-1].startswith("title/"), "it is put away after what is said once it is known to be gone"
+
+
+def test_killed_at_this_place_a_thread_is_renamed_once(tmp_path: Path) -> None:
+    async def swept() -> list[str]:
+        store = await Store.open(f"sqlite:///{tmp_path}/register.db")
+        async with store.write(FORGET) as tx:
+            await agents.add(tx, ROW)
+        titles = Titles(lambda connector: replace(ALL_CAPABILITIES, titles=True), lambda: 1.0)
+        ours = SimpleNamespace(is_ours=lambda row: True)
+        await TitleSweep(titles, store, ours, lambda: None).look()  # type: ignore[arg-type]
+        named = await in_outbox(store)
+        await store.close()
+        return named
+
+    for side in ("before", "after"):
+        die_at(f"titles.sweep.{side}", lambda: asyncio.run(swept()))
+    assert asyncio.run(swept()) == ["🟢 coder0"]
+
+
+async def test_where_threads_have_no_names_nothing_is_put(home: House) -> None:
+    home.chat.capabilities = ALL_CAPABILITIES
+    async with home.open() as orchestrator:
+        await home.launch("coder0")
+        await home.ask("!stop coder0")
+        (job,) = [each for each in orchestrator.services.jobs.table if each.name == "titles"]
+        await job.act()
+        assert await renamings(home) == []
+        async with orchestrator.store.read() as tx:
+            assert (await tx.execute(select(schema.titles))).all() == []
