@@ -20,6 +20,10 @@ _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
     [
         "tests.connectors.mortal",
+        "tests.connectors.matrix.mortal",
+        "tests.conduit.mortal",
+        "tests.discord.mortal",
+        "tests.discord.mortal_commands",
         "tests.bot.commands.killed",
         "tests.bot.reports.mortal",
         "register.database_server",

@@ -9,6 +9,7 @@ async with Operator(account) as ana:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import secrets
@@ -53,7 +54,13 @@ class Operator:
     # --- rooms ---------------------------------------------------------------------------------------------------
 
     async def create_room(
-        self, name: str = "room", *, invite: Iterable[str] = (), encrypted: bool = False, public: bool = False
+        self,
+        name: str = "room",
+        *,
+        invite: Iterable[str] = (),
+        encrypted: bool = False,
+        public: bool = False,
+        version: str | None = None,
     ) -> str:
         """A room of their own."""
         encryption = {"type": "m.room.encryption", "state_key": "", "content": {"algorithm": "m.megolm.v1.aes-sha2"}}
@@ -65,7 +72,8 @@ class Operator:
                 "invite": list(invite),
                 "preset": "public_chat" if public else "private_chat",
                 "initial_state": [encryption] if encrypted else [],
-            },
+            }
+            | ({} if version is None else {"room_version": version}),
         )
         room: str = answer["room_id"]
         return room
@@ -99,6 +107,18 @@ class Operator:
 
     async def set_state(self, room: str, kind: str, content: Event) -> None:
         await self._call("PUT", f"rooms/{quote(room)}/state/{kind}/", content)
+
+    async def set_alias(self, room: str, alias: str) -> None:
+        """Have an address lead to a room, whatever it led to."""
+        with contextlib.suppress(MatrixRefusal):
+            await self._call("DELETE", f"directory/room/{quote(alias)}")
+        await self._call("PUT", f"directory/room/{quote(alias)}", {"room_id": room})
+
+    async def upgrade(self, room: str, version: str) -> str:
+        """Replace a room by one of another version, whose id is returned."""
+        answer = await self._call("POST", f"rooms/{quote(room)}/upgrade", {"new_version": version})
+        replacement: str = answer["replacement_room"]
+        return replacement
 
     async def log_out(self) -> None:
         """End this log-in; whoever shares its token is out as well."""
@@ -245,6 +265,10 @@ class Operator:
         async with self._http.get(url) as response:
             assert response.status == 200, await response.text()
             return await response.read()
+
+    async def attachment(self, event: Event) -> bytes:
+        """The content of the file that came with a message."""
+        return await self.download(event["content"]["url"])
 
     async def _call(
         self, method: str, path: str, body: Event | None = None, *, parameters: dict[str, str] | None = None

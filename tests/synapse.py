@@ -86,6 +86,11 @@ class Synapse:
         (folder / "homeserver.yaml").write_text(yaml.safe_dump(config))
 
     @property
+    def shared_secret(self) -> str:
+        """What lets its bearer register users."""
+        return self._secret
+
+    @property
     def pid(self) -> int | None:
         """The server's process, while it runs."""
         return self._process.pid if self._process is not None else None
@@ -145,13 +150,13 @@ class Synapse:
             device_id=answer["device_id"],
         )
 
-    async def log_in(self, account: Account) -> Account:
-        """The same person on one more device."""
+    async def log_in(self, account: Account, *, device: str | None = None) -> Account:
+        """The same person on one more device, or again on that one."""
         body = {
             "type": "m.login.password",
             "identifier": {"type": "m.id.user", "user": account.user_id},
             "password": account.password,
-        }
+        } | ({"device_id": device} if device else {})
         async with (
             aiohttp.ClientSession() as http,
             http.post(f"{self.url}/_matrix/client/v3/login", json=body) as response,

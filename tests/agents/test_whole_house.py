@@ -17,7 +17,8 @@ from fleet.sim import provider
 from tests.agents import hostile
 from tests.agents.test_real_agents import ASKING, PROGRAMS
 from tests.operator_client import body, thread_root
-from tests.whole.installation import LIMIT, Installation, installation, reacts
+from tests.whole.installation import Installation, installation, reacts
+from tests.whole.premises import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

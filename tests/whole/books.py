@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tests.operator_client import body, relation
-from tests.whole.installation import KEY, LIMIT, reacts, replies_to
+from tests.whole.installation import KEY, reacts, replies_to
+from tests.whole.premises import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

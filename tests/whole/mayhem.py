@@ -14,7 +14,7 @@ import aiohttp
 
 from fleet import lock
 from tests.operator_client import body
-from tests.whole.installation import LIMIT
+from tests.whole.premises import LIMIT
 from tests.whole.scenes import STANDING
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from fleet.events import RuntimeStarted
 from tests.operator_client import Operator, body, relation
 from tests.whole import calls
 from tests.whole.books import FINISHED, WITHDRAWN, Books
-from tests.whole.installation import LIMIT, Installation
+from tests.whole.premises import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from tests.operator_client import Event
     from tests.whole.books import Message
+    from tests.whole.installation import Installation
 
     Scene: TypeAlias = Callable[["Stage"], Awaitable[None]]
 
@@ -120,7 +121,7 @@ async def queued_work(stage: Stage) -> None:
     await home.heard_words(f"so ended {token}", thread=stage.thread)
     await home.heard(lambda event: f"is done. summary {token}" in body(event) and "used" in body(event))
     await home.heard(lambda event: f"(nobody {token}) is refused" in body(event))
-    # Given once, though whoever gave it was killed; told once in the room and once in the thread.
+    # Given once, though whoever gave it was killed; told once in the agent's thread and once in its own.
     assert sum(token in entry.text and entry.results == 0 for entry in home.models.ledger.entries) == 1
     said = [body(event) for event in await home.ana.messages(home.room, home.bot.user_id)]
     assert sum(f"is done. summary {token}" in text for text in said) <= 2

@@ -14,7 +14,8 @@ import pytest
 
 from bot.outlet.process import pid_of
 from budget.tokens import Weights
-from tests.whole.installation import LIMIT, installation
+from tests.whole.installation import installation
+from tests.whole.premises import LIMIT
 
 if TYPE_CHECKING:
     from fleet.sim.provider import Provider

@@ -11,7 +11,8 @@ import pytest
 
 from fleet import lock
 from tests.whole.books import FINISHED, STRANDED, Books
-from tests.whole.installation import LIMIT, installation
+from tests.whole.installation import installation
+from tests.whole.premises import LIMIT
 from tests.whole.scenes import Stage
 
 if TYPE_CHECKING:

@@ -11,11 +11,12 @@ import pytest
 from fleet import lifecycle
 from fleet.sweep import survivors
 from tests.operator_client import body
+from tests.pictures import PIXEL
 from tests.whole import calls, places
-from tests.whole.installation import LIMIT, reacts
+from tests.whole.installation import reacts
+from tests.whole.premises import LIMIT
 from tests.whole.scenes import STANDING
 from tests.whole.stages import staged
-from tests.whole.test_acceptance import PIXEL
 
 if TYPE_CHECKING:
     import random

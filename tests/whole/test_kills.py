@@ -11,7 +11,8 @@ import pytest
 
 from fleet.sandbox import policy
 from tests.whole import places, scenes
-from tests.whole.installation import LIMIT, Installation, installation
+from tests.whole.installation import Installation, installation
+from tests.whole.premises import LIMIT
 from tests.whole.stages import staged
 
 if TYPE_CHECKING:
@@ -87,6 +88,10 @@ APART: dict[str, tuple[str, ...]] = {
     "test_killed_at_this_place_a_day_has_its_old_sums_or_right_ones": both("spending.recount"),
     # Only the terminal keeps a transcript.
     "test_the_terminal_dies_at_every_place": both("transcript.write", "transcript.compact"),
+    # The program in a pane of tmux keeps what is typed: tests/bot/doors/test_room.py.
+    "test_what_is_typed_is_heard_once_wherever_its_program_dies": both("unsaid.keep", "unsaid.drop"),
+    # Where rooms are encrypted: tests/connectors/matrix/test_encryption_killed.py.
+    "test_killed_at_this_place_the_encrypting_bot_says_everything_once": both("matrix.keys", "matrix.hand_out"),
     # Only a fault in Muster itself makes it give an event up: tests/connectors/test_delivery_killed.py has one.
     "test_killed_at_this_place_everything_stands_once": both("inbox.give_up"),
     # No command that there is takes so long: tests/bot/test_headway.py has one.
@@ -110,9 +115,18 @@ APART: dict[str, tuple[str, ...]] = {
     "test_killed_at_this_place_who_stands_by_is_named_once": both("standby.note"),
     # A job that fails: tests/bot/test_job_alarms.py.
     "test_killed_at_this_place_a_failing_job_is_told_once": both("job.tell"),
+    # Where one chat system of several is out: tests/bot/test_outages.py.
+    "test_killed_at_this_place_an_outage_is_told_once": both("outage.tell"),
     # At the end of limits, and of patience: tests/bot/test_unasked_killed.py.
     "test_killed_at_this_place_an_agent_is_told_to_go_on_once": both("continuing.waits", "continuing.goes_on"),
     "test_killed_at_this_place_a_runaway_is_asked_about_and_let_go_once": both("runaway.paused", "runaway.followed"),
+    # Where rooms mirror each other, and where one was taken out of muster.yaml: tests/bot/test_bridge_killed.py.
+    "test_killed_at_this_place_what_is_mirrored_stands_once": both("chat.mirror"),
+    "test_killed_at_this_place_what_waits_in_vain_is_given_up": both("outbox.abandon"),
+    # Where threads have names: tests/bot/test_titles.py.
+    "test_killed_at_this_place_a_thread_is_renamed_once": both("titles.sweep"),
+    # Slash commands and buttons on Discord: tests/discord/test_commands_killed.py, test_presses_killed.py.
+    "test_killed_at_each_place_a_press_counts_once": both("discord.interaction"),
     # At times of the day: tests/bot/reports/test_posting_killed.py.
     "test_killed_at_this_place_a_report_is_posted_once": both("report.post", "report.remember"),
     # Once a day, where it is switched on: tests/bot/telemetry/test_telemetry_killed.py.
@@ -134,14 +148,6 @@ async def kill_at(stage: Stage, scene: Scene, crashes: Sequence[str]) -> None:
 def test_every_place_has_its_test() -> None:
     listed = [place for some in (*SCENES.values(), *CALLS.values(), *APART.values()) for place in some]
     assert sorted(listed) == sorted(places.of_orchestrator())
-
-
-async def test_the_orchestrator_dies_at_one_of_many_places(
-    tmp_path: Path, synapse: Synapse, models: Provider, rng: random.Random
-) -> None:
-    scene = rng.choice([scenes.life, scenes.talk])
-    async with staged(tmp_path, synapse, models) as stage:
-        await kill_at(stage, scene, rng.sample(SCENES[scene], 1))
 
 
 @pytest.mark.slow
@@ -190,6 +196,16 @@ async def test_the_orchestrator_dies_at_every_step_of_freezing_and_resuming(
     async with staged(tmp_path, synapse, models) as stage:
         # One step of `freeze`, two of `resume`.
         await kill_at(stage, scenes.frozen, [f"{place}:{n}" for n in (1, 2, 3) for place in both("command.step")])
+
+
+@pytest.mark.soak
+async def test_the_orchestrator_dies_at_every_step_of_adding_a_task(
+    tmp_path: Path, synapse: Synapse, models: Provider
+) -> None:
+    """The answer opens the task's thread, and is completed by what became of the command."""
+    async with staged(tmp_path, synapse, models) as stage:
+        steps = ("command.accept", "command.step", "command.finish", "outbox.send", "outbox.record")
+        await kill_at(stage, scenes.queued_work, both(*steps))
 
 
 # --- places of their own -------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.operator_client import body
-from tests.whole.installation import LIMIT
+from tests.whole.premises import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable

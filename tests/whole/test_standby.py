@@ -19,7 +19,8 @@ from bot.paths import Paths
 from fleet import lock
 from tests.operator_client import body, relation
 from tests.postgres import Postgres
-from tests.whole.installation import KEY, LIMIT, Installation, installation, replies_to
+from tests.whole.installation import KEY, Installation, installation, replies_to
+from tests.whole.premises import LIMIT
 
 if TYPE_CHECKING:
     import random

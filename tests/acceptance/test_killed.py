@@ -1,0 +1,118 @@
+"""`kill -9` while somebody works, at every seat: what was said is answered, and everything stands once."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fleet.sim import provider
+from tests import soak
+from tests.acceptance import killing, seats
+from tests.acceptance.killing import staged
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from fleet.sim.provider import Provider as Models
+    from tests.acceptance.killing import Scene
+    from tests.postgres import Postgres
+
+
+def both(*steps: str) -> tuple[str, ...]:
+    """The places before and after each step."""
+    return tuple(f"{step}.{side}" for step in steps for side in ("before", "after"))
+
+
+#: Which scene passes which places, at every seat.
+SCENES: dict[Scene, tuple[str, ...]] = {
+    killing.life: both(
+        "inbox.accept",
+        "command.accept",
+        "command.step",
+        "command.finish",
+        "agent.spawn",
+        "journal.follow",
+        "outbox.record",
+        "outbox.send",
+        "message.hand_over",
+        "message.handed_over",
+    ),
+    killing.talk: both("approval.answered"),
+    killing.confirmed: both("command.confirm", "agent.killed"),
+}
+PLACES = [(scene, place) for scene, some in SCENES.items() for place in some]
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> random.Random:
+    """The random choices of a test; MUSTER_SEED repeats them."""
+    return random.Random(f"{soak.seed()} {request.node.name}")
+
+
+@pytest.fixture
+async def models() -> AsyncIterator[Models]:
+    """What knows what reached a model."""
+    async with provider.running() as running:
+        yield running
+
+
+@pytest.mark.synapse
+async def test_killed_at_a_place_at_one_of_the_seats(
+    tmp_path: Path, models: Models, request: pytest.FixtureRequest, rng: random.Random
+) -> None:
+    name = rng.choice(seats.QUICK)
+    scene, place = rng.choice(PLACES)
+    print(f"at {name}: {place}")
+    async with staged(name, tmp_path, models, request) as stage:
+        await killing.kill_at(stage, scene, [place])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", seats.KEEPING)
+async def test_killed_at_some_places(
+    name: str, tmp_path: Path, models: Models, request: pytest.FixtureRequest, rng: random.Random
+) -> None:
+    async with staged(name, tmp_path, models, request) as stage:
+        for scene, places in SCENES.items():
+            await killing.kill_at(stage, scene, rng.sample(places, 2))
+            await stage.home.kill()
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.__name__)
+@pytest.mark.parametrize("name", seats.KEEPING)
+async def test_killed_at_every_place(
+    name: str, scene: Scene, tmp_path: Path, models: Models, request: pytest.FixtureRequest
+) -> None:
+    async with staged(name, tmp_path, models, request) as stage:
+        await killing.kill_at(stage, scene, SCENES[scene])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", seats.KEEPING)
+async def test_killed_at_random_moments(
+    name: str, tmp_path: Path, models: Models, request: pytest.FixtureRequest, rng: random.Random
+) -> None:
+    async with staged(name, tmp_path, models, request) as stage:
+        await killing.kill_at_random(stage, rng, kills=3)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_killed_with_the_register_on_a_server(
+    tmp_path: Path,
+    models: Models,
+    request: pytest.FixtureRequest,
+    rng: random.Random,
+    postgres: Postgres,
+    emptied_database: str,
+) -> None:
+    url = postgres.url(emptied_database)
+    async with staged("discord", tmp_path, models, request, register={"url": url}) as stage:
+        await killing.kill_at(stage, killing.life, rng.sample(SCENES[killing.life], 2))
+        await killing.kill_at_random(stage, rng, kills=2)
