@@ -231,9 +231,10 @@ def _kept(draft: Draft | None, seat: _Seat, session: PromptSession[str]) -> Iter
     loop.add_signal_handler(signal.SIGHUP, hung_up)
     try:
         yield "" if earlier is None else earlier.text
-        # A terminal that is gone reads as the end of the input, which a person cannot give within a line.
-        keep()
     finally:
+        # A terminal that is gone reads as the end of the input, which a person cannot give within a line, and refuses
+        # what the prompt would write for its end.
+        keep()
         loop.remove_signal_handler(signal.SIGHUP)
 
 

@@ -9,6 +9,7 @@ import asyncio
 import sys
 from pathlib import Path
 
+from connectors.draft import Draft
 from connectors.messages import (
     Batch,
     Emphasis,
@@ -77,7 +78,13 @@ class Parrot:
 async def main(folder: Path) -> None:
     parrot = Parrot(folder)
     answering = asyncio.ensure_future(parrot.answer())
-    await converse(parrot.terminal, complete=parrot.complete, history=folder / "history", settle=parrot.news.join)
+    await converse(
+        parrot.terminal,
+        complete=parrot.complete,
+        history=folder / "history",
+        settle=parrot.news.join,
+        draft=Draft(folder / "draft"),
+    )
     answering.cancel()
     print("bye")
 

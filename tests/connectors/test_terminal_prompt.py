@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pexpect
 import pytest
 
+from connectors.draft import Begun, Draft
 from connectors.terminal_view import wants_colour
 
 if TYPE_CHECKING:
@@ -159,6 +161,22 @@ def test_the_history_is_kept_for_this_person_alone(person: pexpect.spawn[str], t
     person.expect("you said 'hello'")
     assert (tmp_path / "history").stat().st_mode & 0o777 == 0o600
     assert "+hello" in (tmp_path / "history").read_text()
+
+
+def test_a_line_that_was_begun_is_kept_when_the_terminal_is_gone_without_a_signal(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "rb+", buffering=0) as terminal:
+        # No session of its own: this terminal hangs up on nobody.
+        child = subprocess.Popen([*PROGRAM, str(tmp_path)], stdin=theirs, stdout=theirs, stderr=subprocess.DEVNULL)
+        os.close(theirs)
+        shown = b""
+        while b"fleet>" not in shown:
+            shown += terminal.read(1000)
+        terminal.write(b"half a")
+        while b"half a" not in shown:
+            shown += terminal.read(1000)
+    child.wait(20)
+    assert Draft(tmp_path / "draft").take() == Begun("fleet", "half a")
 
 
 @pytest.mark.parametrize(
