@@ -3,7 +3,7 @@
 In each thread an answer grows by an edit a second, and then stands; all begin and end together, which is the worst that
 a fleet can do. On the fake Discord, whose limits are those that Discord tells of, the last of these texts is compared
 with the moment at which the limit of all requests lets it stand at the earliest. While they grow, permission requests
-come, which go first.
+come, which go first. A pane of tmux shows what the terminal's connector keeps, which is measured with one who reads.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from sqlalchemy import func, select
@@ -29,16 +29,20 @@ from connectors.discord.connector import DiscordConnector
 from connectors.discord.settings import DiscordSettings
 from connectors.memory import MemoryConnector, MemoryServer
 from connectors.messages import Message, OpenThread, Outbound, Priority, Replace
+from connectors.registry import NoSettings
+from connectors.terminal import MAIN, TerminalConnector
+from connectors.terminal_view import View
 from register import schema
 from tests.connectors.matrix.conftest import Bot
 from tests.connectors.office import STEP, Office
 from tests.connectors.office import opened as office_opened
 from tests.discord.server import serving
 from tests.discord.world import Place, World
+from tests.encrypted_operator import EncryptedOperator
 from tests.synapse import Synapse
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
     from connectors.contract import Connector
     from connectors.messages import OutboundContent
@@ -60,7 +64,13 @@ KNOWN_AT_MOST_MB = 30.0
 def measure() -> list[Figure]:
     """Each connector in turn, then the memory."""
     figures = []
-    for name, place in (("in memory", _in_memory), ("Discord's fake", _on_discord), ("Matrix on Synapse", _on_matrix)):
+    for name, place in (
+        ("in memory", _in_memory),
+        ("terminal", _in_a_terminal),
+        ("Discord's fake", _on_discord),
+        ("Matrix on Synapse", _on_matrix),
+        ("Matrix on Synapse, encrypted", _on_encrypted_matrix),
+    ):
         figures += asyncio.run(_measured(name, place))
     few, many = (asyncio.run(_resident(threads)) for threads in (1, KNOWN))
     return [
@@ -204,6 +214,22 @@ async def _in_memory(folder: Path) -> AsyncIterator[tuple[Office, dict[str, Conn
 
 
 @asynccontextmanager
+async def _in_a_terminal(folder: Path) -> AsyncIterator[tuple[Office, dict[str, Connector], str, World | None]]:
+    terminal = TerminalConnector("terminal", NoSettings(), folder)
+    async with _office(folder, "terminal") as office, terminal.attached() as session:
+        view = View(progressive=True)
+
+        async def read() -> None:
+            async for line in session:
+                view.show(line)
+
+        reading = asyncio.ensure_future(read())
+        yield office, {"terminal": terminal}, MAIN, None
+        session.end()
+        await reading
+
+
+@asynccontextmanager
 async def _on_discord(folder: Path) -> AsyncIterator[tuple[Office, dict[str, Connector], str, World | None]]:
     async with serving() as (world, api), _office(folder, "discord") as office:
         yield office, {"discord": _bot(world, api, folder)}, str(world.channel.id), world
@@ -211,24 +237,57 @@ async def _on_discord(folder: Path) -> AsyncIterator[tuple[Office, dict[str, Con
 
 @asynccontextmanager
 async def _on_matrix(folder: Path) -> AsyncIterator[tuple[Office, dict[str, Connector], str, World | None]]:
-    homeserver = Synapse(folder / "synapse")
-    homeserver.start()
-    try:
+    async with _homeserver(folder) as homeserver:
         account = await homeserver.register(prefix="bot")
         bot = Bot(account, folder / "bot")
         room = await _room(account.homeserver, account.access_token)
         async with _office(folder, "matrix") as office:
             yield office, {"matrix": bot.connector}, room, None
+
+
+@asynccontextmanager
+async def _on_encrypted_matrix(folder: Path) -> AsyncIterator[tuple[Office, dict[str, Connector], str, World | None]]:
+    async with _homeserver(folder) as homeserver:
+        account, operator = await homeserver.register(prefix="bot"), await homeserver.register(prefix="ana")
+        bot = Bot(account, folder / "bot", encryption="required")
+        async with EncryptedOperator(operator, folder / "ana") as ana, _office(folder, "matrix") as office:
+            room = await _room(account.homeserver, account.access_token, _ENCRYPTED | {"invite": [operator.user_id]})
+            await ana.join(room)
+            yield office, {"matrix": bot.connector}, room, None
+            kinds = {event["type"] for event in await _said(account.homeserver, account.access_token, room)}
+            assert kinds == {"m.room.encrypted"}, kinds
+
+
+@asynccontextmanager
+async def _homeserver(folder: Path) -> AsyncIterator[Synapse]:
+    homeserver = Synapse(folder / "synapse")
+    homeserver.start()
+    try:
+        yield homeserver
     finally:
         homeserver.stop()
 
 
-async def _room(homeserver: str, token: str) -> str:
+_ENCRYPTED = {
+    "initial_state": [{"type": "m.room.encryption", "state_key": "", "content": {"algorithm": "m.megolm.v1.aes-sha2"}}]
+}
+
+
+async def _room(homeserver: str, token: str, more: Mapping[str, Any] | None = None) -> str:
     async with (
         aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) as session,
-        session.post(f"{homeserver}/_matrix/client/v3/createRoom", json={}) as answer,
+        session.post(f"{homeserver}/_matrix/client/v3/createRoom", json=more or {}) as answer,
     ):
         return str((await answer.json())["room_id"])
+
+
+async def _said(homeserver: str, token: str, room: str) -> list[dict[str, Any]]:
+    """The last hundred events, as the homeserver has them."""
+    async with (
+        aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) as session,
+        session.get(f"{homeserver}/_matrix/client/v3/rooms/{room}/messages?dir=b&limit=100") as answer,
+    ):
+        return list((await answer.json())["chunk"])
 
 
 def _bot(world: World, api: str, folder: Path) -> DiscordConnector:

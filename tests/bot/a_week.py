@@ -84,7 +84,7 @@ async def _a_queue_forms(week: Week) -> None:
         await room.ask(f"!task add 'Mend part {n}. [[cache: 0 {EACH}]]{DONE}[[say: over]]' --role coder")
         for n in range(TASKS)
     ]
-    assert "goes to coder0" in answers[0]
+    assert "goes to coder0" in answers[0], answers
     assert all("is queued" in answer for answer in answers[1:])
     await week.quiet()
     await week.advance_to(0, 9.6)
