@@ -7,9 +7,7 @@ answered then still has its token.
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
 from collections import OrderedDict
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -17,9 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import structlog
 
 from connectors import codec
+from connectors.discord.line_file import LineFile
 from connectors.messages import Inbound
-from register import files
-from register.crashpoints import around, declare
+from register.crashpoints import declare
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,17 +64,10 @@ class OpenInteractions:
     """The latest two thousand."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
         self._known: OrderedDict[str, Interaction] = OrderedDict()
-        self._writing = asyncio.Lock()
-        try:
-            lines = path.read_text(errors="replace").splitlines()
-        except OSError:
-            lines = []
-        for line in lines:
+        self._file = LineFile(path, WRITE, most=4 * _MOST)
+        for line in self._file.read():
             self._read(line)
-        self._lines = len(lines)
-        self._begun = False
 
     def get(self, number: str | None) -> Interaction | None:
         """The one with this id."""
@@ -110,26 +101,13 @@ class OpenInteractions:
             self._known.popitem(last=False)
 
     async def _append(self, line: str) -> None:
-        async with self._writing:
-            try:
-                await asyncio.to_thread(self._write, line + "\n")
-            except OSError as error:
-                _log.error("discord_interaction_not_kept", reason=str(error))
+        try:
+            await self._file.append(line, all_lines=self._lines)
+        except OSError as error:
+            _log.error("discord_interaction_not_kept", reason=str(error))
 
-    def _write(self, line: str) -> None:
-        with around(WRITE):
-            if self._lines >= 4 * _MOST:
-                files.write(self._path, "".join(f"{_line(each)}\n" for each in list(self._known.values())))
-                self._lines = len(self._known)
-                return
-            number = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                # The first line is one of its own, also after one that was cut off.
-                os.write(number, (line if self._begun else f"\n{line}").encode())
-            finally:
-                os.close(number)
-            self._begun = True
-            self._lines += 1
+    def _lines(self) -> Iterator[str]:
+        return (_line(each) for each in self._known.values())
 
     def _read(self, line: str) -> None:
         # A line may have been cut off in the middle, and one of another version may say anything.

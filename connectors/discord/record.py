@@ -6,17 +6,19 @@ anything else is sent in that conversation; what stands there and is not in the 
 
 from __future__ import annotations
 
-import asyncio
-import os
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 import structlog
 
-from register import files
+from connectors.discord.line_file import LineFile
+from register.crashpoints import declare
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+WRITE = declare("discord.sent")
 
 FILE = "sent"
 _MOST = 10_000
@@ -28,22 +30,14 @@ class Record:
     """Nonces and the messages that have them, the latest ten thousand."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
         self._messages: OrderedDict[str, str] = OrderedDict()
         self._nonces: dict[str, str] = {}
-        self._lines = 0
-        self._begun = False
-        self._writing = asyncio.Lock()
-        try:
-            lines = path.read_text(errors="replace").splitlines()
-        except OSError:
-            lines = []
-        for line in lines:
+        self._file = LineFile(path, WRITE, most=2 * _MOST)
+        for line in self._file.read():
             # The last line may have been cut off in the middle.
             nonce, _, message = line.partition(" ")
             if nonce and message.endswith("."):
                 self._keep(nonce, message[:-1])
-        self._lines = len(lines)
 
     def message(self, nonce: str) -> str | None:
         """The message that was sent under a nonce."""
@@ -55,19 +49,17 @@ class Record:
 
     async def put(self, nonce: str, message: str) -> None:
         """Write one down. What cannot be written is known until the next start."""
-        known = self._messages.get(nonce) == message
-        if not known:
-            self._keep(nonce, message)
-        async with self._writing:
-            if known:
-                return  # whoever put it first has written it by now
-            whole = None
-            if self._lines >= 2 * _MOST:
-                whole = "".join(f"{nonce} {message}.\n" for nonce, message in self._messages.items())
-            try:
-                await asyncio.to_thread(self._write, f"{nonce} {message}.\n", whole)
-            except OSError as error:
-                _log.error("discord_sent_not_kept", reason=str(error))
+        if self._messages.get(nonce) == message:
+            await self._file.appended()  # whoever put it first has written it by now
+            return
+        self._keep(nonce, message)
+        try:
+            await self._file.append(_line(nonce, message), all_lines=self._lines)
+        except OSError as error:
+            _log.error("discord_sent_not_kept", reason=str(error))
+
+    def _lines(self) -> Iterator[str]:
+        return (_line(nonce, message) for nonce, message in self._messages.items())
 
     def _keep(self, nonce: str, message: str) -> None:
         self._messages[nonce] = message
@@ -77,16 +69,6 @@ class Record:
             _, oldest = self._messages.popitem(last=False)
             self._nonces.pop(oldest, None)
 
-    def _write(self, line: str, whole: str | None) -> None:
-        if whole is not None:
-            files.write(self._path, whole)
-            self._lines = whole.count("\n")
-            return
-        number = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            # The first line is one of its own, also after one that was cut off.
-            os.write(number, (line if self._begun else f"\n{line}").encode())
-        finally:
-            os.close(number)
-        self._begun = True
-        self._lines += 1
+
+def _line(nonce: str, message: str) -> str:
+    return f"{nonce} {message}."
