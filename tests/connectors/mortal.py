@@ -7,44 +7,27 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
-from connectors import codec, inbox, outbox, retention
+from connectors import codec, retention
 from connectors.contract import Refused, TryLater
-from connectors.delivery import Delivery
 from connectors.memory import ALL_CAPABILITIES
 from connectors.messages import (
     Batch,
     File,
     Health,
     Inbound,
-    Message,
-    OpenThread,
     Outbound,
-    Priority,
-    React,
-    Replace,
     Sent,
-    Text,
 )
-from register import crashpoints
-from register.crashpoints import declare
 from register.store import Store
-from tests.connectors.office import QUICK
+from tests.connectors import lives
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
     from connectors.contract import Sink
-    from connectors.inbox import Arrival
     from connectors.memory import MemoryServer
-    from connectors.messages import Attachment, Capabilities, OutboundContent
-
-HANDLE = declare("mortal.handle")
+    from connectors.messages import Attachment, Capabilities
 
 #: Keys are recognised by the server, or never: then the bot has to look.
 MODES = ("keys", "looks")
@@ -59,81 +42,18 @@ def capabilities(mode: str) -> Capabilities:
 # --- the bot -----------------------------------------------------------------------------------------------------
 
 
-def consequences(event_id: str, text: str) -> list[tuple[str, OutboundContent, str | None, Priority]]:
-    """What an event makes the bot say: key, content, thread (by its opener), priority."""
-    name = f"{text} {event_id}"
-    reply = Message(text=name, reply_to=event_id)
-    if text == "launch":
-        return [
-            (f"opener {name}", OpenThread(title=name, message=reply), None, Priority.REPLY),
-            (f"hello {name}", Message(text=f"hello {name}"), f"opener {name}", Priority.REPLY),
-            (f"receipt {name}", React(target=event_id, key="ok"), None, Priority.RECEIPT),
-        ]
-    if text == "stream":
-        return [
-            (f"answer {name}", Message(text="..."), None, Priority.PROGRESS),
-            (f"mark {name}", React(target=f"answer {name}", key="y", own=True), None, Priority.APPROVAL),
-            (f"end {name}", Replace(target=f"answer {name}", message=reply, final=True), None, Priority.FINAL),
-        ]
-    return [(f"reply {name}", reply, None, Priority.REPLY)]
-
-
 def live(register_url: str, socket: str, mode: str, place: str | None) -> None:
     """The life of the process, until everything is dealt with, or until `place`."""
-    crashpoints.arm(place)
+    lives.begin(place)
     asyncio.run(main(register_url, socket, mode))
 
 
 async def main(register_url: str, socket: str, mode: str) -> None:
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     store = await Store.open(register_url)
     connector = SocketConnector(socket, mode)
-
-    async def handle(arrival: Arrival) -> None:
-        body = arrival.inbound.body
-        assert isinstance(body, Text)
-        if body.text == "poison":
-            raise RuntimeError("no antidote")
-        async with store.write(HANDLE) as tx:
-            for key, content, thread_of, priority in consequences(arrival.inbound.event_id, body.text):
-                await _put(tx, key, content, arrival, thread_of, priority)
-            await inbox.finish(tx, arrival.seq, time.time())
-        delivery.wake()
-
-    async def failed(tx: AsyncConnection, arrival: Arrival, reason: str) -> None:
-        await _put(tx, f"sorry {arrival.inbound.event_id}", Message(text="sorry"), arrival, None, Priority.REPLY)
-
-    delivery = Delivery(store, {"memory": connector}, handle, settings=QUICK, on_failed=failed)
-    running = asyncio.create_task(delivery.run())
-    end = (await connector.ask(op="end"))["end"]
-    while not await _over(store, end):
-        await asyncio.wait({running}, timeout=0.02)
-        if running.done():
-            running.result()
-    horizon = retention.Horizon(bodies=-3600.0)
-    await retention.sweep(store, time.time(), horizon)
-    running.cancel()
-    await asyncio.wait({running})
+    await lives.lead(store, connector, (await connector.ask(op="end"))["end"])
+    await retention.sweep(store, time.time(), retention.Horizon(bodies=-3600.0))
     await store.close()
-
-
-async def _put(
-    tx: AsyncConnection, key: str, content: OutboundContent, arrival: Arrival, thread_of: str | None, priority: Priority
-) -> None:
-    conversation = None if thread_of else arrival.inbound.conversation
-    outbound = Outbound(
-        key=key, connector="memory", conversation=conversation, thread_of=thread_of, content=content, priority=priority
-    )
-    await outbox.put(tx, outbound, time.time())
-
-
-async def _over(store: Store, end: int) -> bool:
-    async with store.read() as tx:
-        counts = await tx.exec_driver_sql(
-            "SELECT (SELECT count(*) FROM inbox), (SELECT count(*) FROM inbox WHERE state = 'new'),"
-            " (SELECT count(*) FROM outbox WHERE state = 'pending')"
-        )
-        return tuple(counts.one()) == (end, 0, 0)
 
 
 # --- its chat system ---------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from register import database_file, migrations
 from register.schema import inbox, outbox
 from register.store import Store
 from tests import nursery
-from tests.connectors import mortal
+from tests.connectors import lives, mortal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -37,7 +37,7 @@ STEPS = (
     sending.RESTAMP,
     sending.SEND,
     retention.SWEEP,
-    mortal.HANDLE,
+    lives.HANDLE,
 )
 PLACES = [f"{step}.{side}" for step in STEPS for side in ("before", "after")]
 #: Places that are passed before there is a register.
@@ -95,7 +95,7 @@ async def check(register_url: str, server: MemoryServer) -> None:
         if text == "poison":
             expected = [f"sorry {event.event_id}"]
         else:
-            expected = [key for key, *_ in mortal.consequences(event.event_id, text)]
+            expected = [key for key, *_ in lives.consequences(event.event_id, text)]
         for key in expected:
             # An end that came early is what was said from the beginning, and a mark on what had no end yet is needless.
             needless = key.startswith(("end ", "mark ")) and states[key.replace("mark ", "end ", 1)] == "superseded"

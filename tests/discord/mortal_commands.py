@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import structlog
 
 from connectors import inbox, outbox
 from connectors.commands import Form
@@ -16,9 +13,9 @@ from connectors.delivery import Delivery
 from connectors.discord.connector import DiscordConnector
 from connectors.discord.settings import DiscordSettings
 from connectors.messages import Message, Outbound, React, Reaction, Reading, Replace, Text
-from register import crashpoints
 from register.crashpoints import declare
 from register.store import Store
+from tests.connectors import lives
 from tests.connectors.office import QUICK
 
 if TYPE_CHECKING:
@@ -52,12 +49,11 @@ class One:
 
 def live(register_url: str, settings: dict[str, str | int], folder: str, place: str | None) -> None:
     """The life of the process, until `place`, or until it is killed."""
-    crashpoints.arm(place)
+    lives.begin(place)
     asyncio.run(main(register_url, settings, folder))
 
 
 async def main(register_url: str, settings: dict[str, str | int], folder: str) -> None:
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     store = await Store.open(register_url)
     connector = DiscordConnector("discord", DiscordSettings.model_validate(settings), Path(folder), commands=One())
 

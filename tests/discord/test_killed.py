@@ -13,11 +13,13 @@ import pytest
 from sqlalchemy import select
 
 from connectors import delivery, inbox, sending
+from connectors.discord import record
 from connectors.discord.position import Position
 from connectors.messages import Batch
 from register.schema import outbox
 from register.store import Store
 from tests import nursery
+from tests.connectors import lives
 from tests.connectors.office import STEP
 from tests.discord import mortal
 from tests.discord.server import serving
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from tests.discord.world import World
 
 EVENTS = ("launch", "stream", "!ps", "launch", "stream", "!ps")
-STEPS = (delivery.ACCEPT, sending.RECORD, sending.SEND, mortal.HANDLE)
+STEPS = (delivery.ACCEPT, sending.RECORD, sending.SEND, record.WRITE, lives.HANDLE)
 PLACES = [f"{step}.{side}" for step in STEPS for side in ("before", "after")]
 LOOKING = [f"{sending.RESTAMP}.{side}" for side in ("before", "after")]
 

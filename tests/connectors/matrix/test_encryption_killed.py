@@ -17,6 +17,7 @@ from connectors.matrix.crypto import store as key_store
 from register.schema import inbox, outbox
 from register.store import Store
 from tests import nursery
+from tests.connectors import lives
 from tests.connectors.matrix import mortal
 from tests.connectors.matrix.conftest import until
 from tests.encrypted_operator import EncryptedOperator
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.synapse
 
 EVENTS = ("launch", "stream", "!ps")
-STEPS = (delivery.ACCEPT, sending.RECORD, sending.SEND, mortal.HANDLE, encryption.HAND_OUT)
+STEPS = (delivery.ACCEPT, sending.RECORD, sending.SEND, lives.HANDLE, encryption.HAND_OUT)
 #: Keys are committed again and again: when they are made and uploaded, heard, given out, used.
 COMMITS = [f"{key_store.COMMIT}.{side}:{passage}" for side in ("before", "after") for passage in (1, 2, 3, 5, 8)]
 PLACES = [*(f"{step}.{side}" for step in STEPS for side in ("before", "after")), *COMMITS]
