@@ -11,6 +11,8 @@ from bot.rendering import code, one_line, table
 from connectors.contract import Device, DeviceKeeper, Standing, UnknownDevice
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from bot.commands.context import Context
 
 _WORDS = {
@@ -28,9 +30,7 @@ async def listed(ctx: Context, connector: str | None) -> Reply:
     data = [_as_json(name, device) for name, device in found]
     if not found:
         return Reply(
-            "No device of anybody is known: encryption is off, no encrypted room was spoken in yet, or the connector "
-            f"is down, as {command_line('health')} says.",
-            data,
+            f"No device is known: encryption is off, or the connector is down, as {command_line('health')} says.", data
         )
     rows = [
         [
@@ -39,13 +39,13 @@ async def listed(ctx: Context, connector: str | None) -> Reply:
             code(device.id),
             one_line(device.name, _LONGEST_NAME),
             code(_grouped(device.fingerprint)),
-            _WORDS[device.standing],
+            "Muster itself" if device.own else _WORDS[device.standing],
             "yes" if device.reads else "no",
         ]
         for name, device in found
     ]
     shown = table(["connector", "person", "device", "called", "fingerprint", "standing", "given keys"], rows)
-    return Reply(f"{shown}\n\n{_advice(device for _, device in found)}".rstrip(), data)
+    return Reply("\n\n".join((shown, *_advice([device for _, device in found]))), data)
 
 
 async def judged(ctx: Context, device: str, connector: str | None, word: str) -> Reply:
@@ -104,10 +104,12 @@ def _said(device: Device, standing: Standing) -> str:
             return f"{whose} is forgotten: the next keys that come under its name are taken for its own."
 
 
-def _advice(devices: Any) -> str:
+def _advice(devices: list[Device]) -> Iterator[str]:
+    if all(device.own for device in devices):
+        yield "No device of anybody else is known: no encrypted room was spoken in yet."
     if not any(device.standing is Standing.CHANGED for device in devices):
-        return ""
-    return (
+        return
+    yield (
         "Where other keys came under a device's name, ask its owner, by another way than this room, whether it was set "
         f"up anew. If so: {command_line('matrix forget DEVICE')}. If not, somebody poses as them: "
         f"{command_line('matrix block DEVICE')}."
@@ -128,4 +130,5 @@ def _as_json(connector: str, device: Device) -> dict[str, Any]:
         "fingerprint": device.fingerprint,
         "standing": str(device.standing),
         "reads": device.reads,
+        "own": device.own,
     }

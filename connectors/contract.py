@@ -160,6 +160,8 @@ class Device:
     standing: Standing
     reads: bool
     """Whether it is given the keys of what Muster says."""
+    own: bool = False
+    """Whether it is the one on which Muster writes: what people compare at their end."""
 
 
 class UnknownDevice(MusterError):
@@ -171,7 +173,8 @@ class DeviceKeeper(Protocol):
     """A connector whose conversations can be encrypted."""
 
     async def devices(self) -> tuple[Device, ...]:
-        """The devices of everybody it shares an encrypted conversation with; none where it encrypts nothing."""
+        """Its own device, and then those of everybody it shares an encrypted conversation with; none where it encrypts
+        nothing."""
 
     async def judge(self, device: str, standing: Standing) -> Device:
         """Say how a device stands from now on; `SEEN` forgets it, so that the next keys under its name are pinned.

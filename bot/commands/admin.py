@@ -114,7 +114,7 @@ async def operator_set(
 
 @command("matrix devices", permission=ADMIN, help_section="admin", effects=False)
 async def matrix_devices(ctx: Context, *, connector: str | None = None) -> Reply:
-    """The devices of the people in encrypted rooms, and which of them are given keys.
+    """Muster's own device and those of the people in encrypted rooms, and which of them are given keys.
 
     Args:
         connector: only of the connector of that name.

@@ -329,7 +329,7 @@ class MatrixConnector:
     # --- devices -------------------------------------------------------------------------------------------------
 
     async def devices(self) -> tuple[Device, ...]:
-        """The devices of the people in encrypted rooms."""
+        """Our own device, and those of the people in encrypted rooms."""
         return () if self._encryption is None else await self._encryption.lists.shown()
 
     async def judge(self, device: str, standing: Standing) -> Device:

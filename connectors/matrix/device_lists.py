@@ -200,9 +200,19 @@ class DeviceLists:
         await self.wire.call("PUT", "sendToDevice", kind, secrets.token_hex(16), body=dict(body))
 
     async def shown(self) -> tuple[Device, ...]:
-        """Whom we know, and whether they are given keys."""
+        """Our own device, then whom we know, and whether they are given keys."""
+        keys = await self.vault.run(self._machine.keys)
+        own = Device(
+            user=self._machine.user,
+            id=self._machine.device,
+            name="",
+            fingerprint=keys.ed25519,
+            standing=Standing.TRUSTED,
+            reads=True,
+            own=True,
+        )
         known = await self.vault.run(self._machine.store.devices)
-        return tuple([await self._as_shown(device) for device in known if not device.gone])
+        return (own, *[await self._as_shown(device) for device in known if not device.gone])
 
     async def _as_shown(self, device: KnownDevice) -> Device:
         reads = device.standing in (Standing.SEEN, Standing.TRUSTED) and await self.readers.reads(None, device.user)
@@ -219,6 +229,8 @@ class DeviceLists:
         """Say how a device stands."""
         known = [device for device in await self.vault.run(self._machine.store.devices) if not device.gone]
         found = [device for device in known if name in (device.id, f"{device.user}/{device.id}")]
+        if not found and name in (self._machine.device, f"{self._machine.user}/{self._machine.device}"):
+            raise UnknownDevice(f"{name[:100]} is the device on which Muster writes itself.")
         if not found:
             raise UnknownDevice(f"no device is called {name[:100]}: `muster matrix devices` lists them.")
         if len(found) > 1:

@@ -239,12 +239,28 @@ async def test_devices_are_listed_and_judged(office: Office) -> None:
     assert "matrix forget DEVICE" in listed.text
     (row,) = listed.reply.data
     assert (row["connector"], row["device"], row["standing"], row["reads"]) == ("home", "PHONE", "changed", False)
+    assert row["own"] is False
     assert "no keys any more" in (await office("matrix block", device="PHONE")).text
     assert keeper.known["PHONE"].standing is Standing.BLOCKED
     assert (await office("matrix forget", device="PHONE", connector="home")).state == "done"
     refused = await office("matrix trust", device="OTHER", connector="home")
     assert (refused.state, "no device is called OTHER" in refused.text) == ("refused", True)
     assert "Those that do: home, work." in (await office("matrix trust", device="PHONE", connector="terminal")).text
+
+
+async def test_the_device_on_which_muster_writes_is_listed_as_its_own(office: Office) -> None:
+    own = Device(
+        user="@m:x", id="BOT", name="", fingerprint="ijklmnop", standing=Standing.TRUSTED, reads=True, own=True
+    )
+    with_connectors(office, home=Keeper(own))
+    listed = await office("matrix devices")
+    assert "ijkl mnop" in listed.text
+    assert "Muster itself" in listed.text
+    assert "of anybody else" in listed.text
+    with_connectors(office, home=Keeper(own, PHONE))
+    listed = await office("matrix devices")
+    assert [(row["device"], row["own"]) for row in listed.reply.data] == [("BOT", True), ("PHONE", False)]
+    assert "of anybody else" not in listed.text
 
 
 async def test_nobody_locks_themselves_out_of_the_room_in_which_they_write(office: Office) -> None:

@@ -247,7 +247,13 @@ async def test_a_device_is_listed_blocked_and_forgotten(
     async with bot.running() as connector:
         room = await room_with(ana, bot)
         await bot.say(room, "one", key="1")
-        (device,) = await connector.devices()
+        own, device = await connector.devices()
+        assert (own.user, own.id, own.own) == (bot.user_id, bot.account.device_id, True)
+        await ana.wait_for(room, lambda event: body(event) == "one")
+        # As Ana's client shows it.
+        assert own.fingerprint == ana.nio.device_store[bot.user_id][own.id].ed25519
+        with pytest.raises(UnknownDevice, match="Muster writes itself"):
+            await connector.judge(own.id, Standing.BLOCKED)
         assert (device.user, device.id, device.fingerprint) == (ana.user_id, ana.account.device_id, ana.fingerprint)
         assert (device.standing, device.reads) == (Standing.SEEN, True)
         async with EncryptedOperator(await synapse.log_in(ana.account), tmp_path / "phone") as phone:
