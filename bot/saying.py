@@ -59,7 +59,7 @@ class Speaker:
         buttons: tuple[Button, ...] = (),
         private: bool = False,
     ) -> list[Outbound]:
-        """The messages that say `markdown`. The buttons are under the first; what is `private` must fit into one."""
+        """The messages that say `markdown`. The buttons are under the first; what is `private`, all of them are."""
         markdown = rendering.shown(markdown)
         limit = _room(can)
         if _size(markdown) <= limit:
@@ -67,14 +67,23 @@ class Speaker:
             content = dataclasses.replace(content, buttons=buttons, private=private)
             return [place.outbound(key, content, priority)]
         if not can.files:
-            contents = [_message(piece, can, emphasis) for piece in pieces(markdown, limit)]
+            to = reply_to if private else None
+            contents = [
+                dataclasses.replace(_message(piece, can, emphasis, to), private=private)
+                for piece in pieces(markdown, limit)
+            ]
             contents[0] = dataclasses.replace(contents[0], buttons=buttons)
             return [
                 place.outbound(key if index == 0 else f"{key}/{index}", content, priority)
                 for index, content in enumerate(contents)
             ]
-        head = dataclasses.replace(_message(beginning(markdown, limit), can, emphasis, reply_to), buttons=buttons)
-        return [place.outbound(key, head, priority), self.attach(f"{key}/file", markdown, place, priority)]
+        head = _message(beginning(markdown, limit), can, emphasis, reply_to)
+        head = dataclasses.replace(head, buttons=buttons, private=private)
+        to = reply_to if private else None
+        return [
+            place.outbound(key, head, priority),
+            self.attach(f"{key}/file", markdown, place, priority, private_to=to),
+        ]
 
     def begin(self, key: str, markdown: str, place: Place, can: Capabilities, *, emphasis: Emphasis) -> Outbound:
         """The first message of a text that is still growing."""
@@ -83,16 +92,24 @@ class Speaker:
         shown = markdown if _size(markdown) <= limit else latest(markdown, limit)
         return place.outbound(key, _message(shown, can, emphasis), Priority.PROGRESS)
 
-    def attach(self, key: str, markdown: str, place: Place, priority: Priority) -> Outbound:
-        """`markdown` as a file."""
+    def attach(
+        self, key: str, markdown: str, place: Place, priority: Priority, *, private_to: str | None = None
+    ) -> Outbound:
+        """`markdown` as a file; only for who caused the event `private_to`, where that can be."""
         # No agent's name has an underscore: what is between slashes stays apart.
         name = f"{key.replace('/', '_')}.md"
         path = self.files / name
         private_files.put(path, rendering.shown(markdown).encode())
         caption = f"The whole text, {len(markdown):,} characters."
-        return place.outbound(
-            key, File(path=str(path), name=name, media_type="text/markdown", caption=caption), priority
+        content = File(
+            path=str(path),
+            name=name,
+            media_type="text/markdown",
+            caption=caption,
+            reply_to=private_to,
+            private=private_to is not None,
         )
+        return place.outbound(key, content, priority)
 
     def replace(
         self,

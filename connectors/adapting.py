@@ -22,8 +22,8 @@ def adapt(content: OutboundContent, capabilities: Capabilities) -> OutboundConte
             return _fitting(message, capabilities) if final else None
         case OpenThread(message=message) if not capabilities.threads:
             return _fitting(message, capabilities)
-        case File(caption=caption) if not capabilities.files:
-            return Message(text=caption)
+        case File(caption=caption, reply_to=to, private=private) if not capabilities.files:
+            return Message(text=caption, reply_to=to, private=private)
         case Message():
             return _fitting(content, capabilities)
         case OpenThread(message=message) | Replace(message=message):

@@ -208,6 +208,10 @@ class File:
     name: str
     media_type: str
     caption: str
+    reply_to: str | None = None
+    """The event id of the message that this answers; only of what is private it is shown."""
+    private: bool = False
+    """As of a `Message`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote
 
 from connectors.discord import content
-from connectors.discord.splitting import split
+from connectors.discord.splitting import in_parts
 from connectors.discord.wire import Refusal, Unreachable
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from connectors.discord.open_interactions import OpenInteractions
     from connectors.discord.record import Record
     from connectors.discord.wire import Wire
+
+Json: TypeAlias = dict[str, Any]
 
 _EPHEMERAL = 1 << 6
 _GONE = frozenset({401, 403, 404})
@@ -31,21 +33,37 @@ class Asides:
     clock: Callable[[], float]
 
     async def say(self, text: str, *, to: str | None, key: str) -> str | None:
-        """Tell whoever caused the interaction `to`. Returns the message's id; None where its token is of no use.
+        """Tell whoever caused the interaction `to`, in as many messages as that takes.
 
-        Discord recognises no nonces here: after a crash right behind it, it is told a second time.
+        Discord recognises no nonces here: after a crash right behind one of them, that one is told a second time.
+
+        Returns:
+            the first one's id; None where the token is of no use, and then something of it may have been told.
         """
+        first = None
+        for number, part in enumerate(in_parts(text)):
+            said = await self._post(content.edited(part), to=to, key=f"aside {key}#{number}")
+            if said is None:
+                return None
+            first = first or said
+        return first
+
+    async def show(self, caption: str, file: tuple[str, str, bytes], *, to: str | None, key: str) -> str | None:
+        """The same with a file: its name, its media type and what is in it."""
+        return await self._post(content.captioned(caption, file[0]), to=to, key=f"aside {key}", file=file)
+
+    async def _post(
+        self, body: Json, *, to: str | None, key: str, file: tuple[str, str, bytes] | None = None
+    ) -> str | None:
         nonce = content.nonce(key)
         if (standing := self.record.message(nonce)) is not None:
             return standing
         found = self.kept.get(to)
         if found is None or not found.alive(self.clock()):
             return None
-        body = content.edited(split(text)[0]) | {"flags": _EPHEMERAL}
+        path = f"/webhooks/{found.application}/{quote(found.token, safe='')}"
         try:
-            answer = await self.wire.call(
-                "POST", f"/webhooks/{found.application}/{quote(found.token, safe='')}", body=body
-            )
+            answer = await self.wire.call("POST", path, body=body | {"flags": _EPHEMERAL}, file=file)
         except Refusal as error:
             if error.status in _GONE:
                 return None

@@ -27,7 +27,8 @@ from connectors.discord.record import FILE, Record
 from connectors.discord.registration import Registration
 from connectors.discord.session import Session, bad_token
 from connectors.discord.settings import API, DiscordSettings
-from connectors.discord.speaking import WANTED_PARTS, Speaker
+from connectors.discord.speaking import Speaker
+from connectors.discord.splitting import WANTED_PARTS
 from connectors.discord.wire import Refusal, Wire, WireError, send_error
 from connectors.discord.withheld import Withheld
 from connectors.messages import Capabilities, Health, React, Retitle

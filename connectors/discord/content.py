@@ -262,8 +262,12 @@ def components(buttons: Sequence[Button]) -> list[Json]:
 
 def uploaded(caption: str, name: str, *, key: str) -> Json:
     """The body of a request that creates a message with one file."""
-    body = edited(caption[:LONGEST]) | {"nonce": nonce(key), "enforce_nonce": True}
-    return body | {"attachments": [{"id": 0, "filename": name}]}
+    return captioned(caption, name) | {"nonce": nonce(key), "enforce_nonce": True}
+
+
+def captioned(caption: str, name: str) -> Json:
+    """What a message with one file says."""
+    return edited(caption[:LONGEST]) | {"attachments": [{"id": 0, "filename": name}]}
 
 
 def file_name(name: str) -> str:

@@ -15,8 +15,7 @@ from urllib.parse import quote
 from connectors.contract import Refused, TryLater
 from connectors.discord import content
 from connectors.discord.interactions import COMMAND
-from connectors.discord.splitting import split
-from connectors.discord.tables import redrawn
+from connectors.discord.splitting import MOST_PARTS, in_parts
 from connectors.discord.wire import (
     ARCHIVED,
     HAS_THREAD,
@@ -40,9 +39,6 @@ if TYPE_CHECKING:
 
 Json: TypeAlias = dict[str, Any]
 
-WANTED_PARTS = 3
-"""Messages that the longest text takes which is said as text."""
-MOST_PARTS = 4
 #: The message or its thread is gone, it has all the reactions that one may have, or its author has blocked the bot.
 _NOTHING_TO_MARK = frozenset({UNKNOWN_MESSAGE, UNKNOWN_CHANNEL, 30010, 90001})
 _WEEK = 10_080
@@ -79,11 +75,8 @@ class Speaker:
 
     async def _say(self, outbound: Outbound, conversation: str, target: str | None) -> Sent:
         match outbound.content:
-            case Message(private=True, text=text, reply_to=to) as message:
-                alone = await self.asides.say(text, to=to, key=outbound.key)
-                return Sent(event_id=alone or await self._text(conversation, message, outbound.key))
             case Message() as message:
-                return Sent(event_id=await self._text(conversation, message, outbound.key))
+                return Sent(event_id=await self._message(conversation, message, outbound.key))
             case OpenThread(title=title, message=message):
                 return await self._open(conversation, title, message, outbound.key)
             case Replace(message=message, final=final):
@@ -113,20 +106,20 @@ class Speaker:
         """Look whether it stands. What can be asked for twice without being said twice is not looked for."""
         conversation = self.places.instead_of(conversation)
         match outbound.content:
-            case Message(private=True):
+            case Message(private=True) | File(private=True):
                 return None  # it stands in no history
             case Message(text=text):
-                found = await self._own(conversation, outbound.key, _parts(text)[0], None)
+                found = await self._own(conversation, outbound.key, in_parts(text)[0], None)
                 return None if found is None else await self._went_on(conversation, found, text, outbound)
             case OpenThread(message=Message(text=text)):
-                found = await self._own(conversation, outbound.key, _parts(text)[0], None)
+                found = await self._own(conversation, outbound.key, in_parts(text)[0], None)
                 return None if found is None else await self._went_on(conversation, found, text, outbound)
             case File(name=name, caption=caption):
                 found = await self._own(conversation, outbound.key, caption, content.file_name(name))
                 return None if found is None else Sent(event_id=found)
             case Replace(message=Message(text=text)) if target is not None:
                 opened = self.places.parent(target) == conversation
-                await self._look(target if opened else conversation, target, _parts(text))
+                await self._look(target if opened else conversation, target, in_parts(text))
         return None
 
     # --- saying --------------------------------------------------------------------------------------------------
@@ -135,13 +128,17 @@ class Speaker:
         """Say what belongs to a message that stands already."""
         await self.record.put(content.nonce(outbound.key), first)
         if isinstance(outbound.content, OpenThread):
-            return await self._below(conversation, first, outbound.content.title, _parts(text), look=True)
-        await self._look(conversation, first, _parts(text))
-        await self._others(conversation, first, _parts(text))
+            return await self._below(conversation, first, outbound.content.title, in_parts(text), look=True)
+        await self._look(conversation, first, in_parts(text))
+        await self._others(conversation, first, in_parts(text))
         return Sent(event_id=first)
 
+    async def _message(self, conversation: str, message: Message, key: str) -> str:
+        alone = await self.asides.say(message.text, to=message.reply_to, key=key) if message.private else None
+        return alone or await self._text(conversation, message, key)
+
     async def _text(self, conversation: str, message: Message, key: str) -> str:
-        parts = _parts(message.text)
+        parts = in_parts(message.text)
         body = content.spoken(parts[0], key=key, reply_to=message.reply_to, buttons=message.buttons)
         first = await self._answer(conversation, message, body) or await self._post(conversation, body)
         await self._others(conversation, first, parts)
@@ -158,7 +155,7 @@ class Speaker:
         return first
 
     async def _open(self, conversation: str, title: str, message: Message, key: str) -> Sent:
-        parts = _parts(message.text)
+        parts = in_parts(message.text)
         body = content.spoken(parts[0], key=key, reply_to=message.reply_to, buttons=message.buttons)
         first = await self._answer(conversation, message, body) or await self._post(conversation, body)
         return await self._below(conversation, first, title, parts)
@@ -184,7 +181,7 @@ class Speaker:
 
     async def _replace(self, conversation: str, target: str, message: Message, key: str, *, final: bool) -> str | None:
         """Change a message. Returns the id of another one, where it was deleted and this has the last word on it."""
-        parts = _parts(message.text)
+        parts = in_parts(message.text)
         place = self._place_of(conversation, target)
         body = content.edited(parts[0], message.buttons)
         try:
@@ -268,15 +265,20 @@ class Speaker:
         except OSError as error:
             raise Refused(f"the file {file.name} cannot be read any more: {error.strerror}.") from error
         name = content.file_name(file.name)
-        body = content.uploaded(file.caption, name, key=key)
+        upload = (name, file.media_type, raw)
         try:
-            return await self._post(conversation, body, file=(name, file.media_type, raw))
+            if file.private:
+                alone = await self.asides.show(file.caption, upload, to=file.reply_to, key=key)
+                if alone is not None:
+                    return alone
+            return await self._post(conversation, content.uploaded(file.caption, name, key=key), file=upload)
         except Refusal as error:
             if error.status != 413 and error.code != TOO_LARGE:
                 raise
             size = f"{len(raw) / 1_048_576:,.1f} MiB"
             text = f"{file.caption}\n\n({name} is not here: it has {size}, more than Discord takes in this server.)"
-            return await self._text(conversation, Message(text=text), key)
+            instead = Message(text=text, reply_to=file.reply_to, private=file.private)
+            return await self._message(conversation, instead, key)
 
     async def _post(self, conversation: str, body: Json, *, file: tuple[str, str, bytes] | None = None) -> str:
         """Create a message, unless it is known to stand. Returns its id."""
@@ -357,14 +359,6 @@ class Speaker:
             return False
         names = [each.get("filename") for each in message.get("attachments", [])]
         return message.get("content") == text and names == ([] if file is None else [file])
-
-
-def _parts(text: str) -> list[str]:
-    parts = split(redrawn(text), most=WANTED_PARTS)
-    if len(parts) > WANTED_PARTS:
-        parts = split(text, most=WANTED_PARTS)  # tables that are drawn take more room
-    # What is said has been made to fit; what was not loses its end rather than fill the room.
-    return parts[:MOST_PARTS]
 
 
 def _number(message: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from connectors.discord.content import LONGEST, clean
+from connectors.discord.tables import redrawn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,6 +16,19 @@ _FENCE = re.compile(r" {0,3}(`{3,10}|~{3,10})([^`]*)")
 _LANGUAGE = re.compile(r"\S{0,20}")
 #: Characters for which a line is cut sooner, so that it is between words.
 _SOONER = 30
+
+WANTED_PARTS = 3
+"""Messages that the longest text takes which is said as text."""
+MOST_PARTS = 4
+
+
+def in_parts(text: str) -> list[str]:
+    """The text as messages, with its tables drawn."""
+    found = split(redrawn(text), most=WANTED_PARTS)
+    if len(found) > WANTED_PARTS:
+        found = split(text, most=WANTED_PARTS)  # tables that are drawn take more room
+    # What is said has been made to fit; what was not loses its end rather than fill the room.
+    return found[:MOST_PARTS]
 
 
 def split(text: str, limit: int = LONGEST, *, most: int | None = None) -> list[str]:

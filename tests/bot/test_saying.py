@@ -133,6 +133,14 @@ def test_a_long_text_is_a_beginning_and_a_file_of_its_own(tmp_path: Path) -> Non
     assert other.content.path != str(path)
 
 
+def test_what_is_for_one_person_alone_is_so_to_its_end(tmp_path: Path) -> None:
+    for can in (Capabilities(files=True, max_text=2000), Capabilities(max_text=2000)):
+        said = speaker(tmp_path).say("k", "line\n" * 1000, PLACE, can, reply_to="$press", private=True)
+        contents = [each.content for each in said if isinstance(each.content, Message | File)]
+        assert len(contents) == len(said) > 1
+        assert {(each.private, each.reply_to) for each in contents} == {(True, "$press")}
+
+
 def test_where_no_files_go_a_long_text_goes_in_pieces_under_keys_of_their_own(tmp_path: Path) -> None:
     outbounds = speaker(tmp_path).say("k", "word " * 1000, PLACE, Capabilities(max_text=1000))
     assert "".join(texts(outbounds)) == "word " * 1000

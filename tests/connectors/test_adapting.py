@@ -8,7 +8,7 @@ import pytest
 
 from connectors.adapting import adapt
 from connectors.memory import ALL_CAPABILITIES
-from connectors.messages import Button, Message, OpenThread, OutboundContent, Replace, Retitle
+from connectors.messages import Button, File, Message, OpenThread, OutboundContent, Replace, Retitle
 
 ASKED = Message(text="Really? `!confirm`", buttons=(Button(key="✅", label="Yes"),))
 PLAIN = replace(ASKED, buttons=())
@@ -39,3 +39,9 @@ def test_threads_are_renamed_only_where_they_have_names() -> None:
     assert adapt(name, WITH_BUTTONS) == name
     assert adapt(name, ALL_CAPABILITIES) is None
     assert adapt(name, replace(WITH_BUTTONS, threads=False)) is None
+
+
+def test_instead_of_a_file_for_one_person_its_caption_is_for_them_alone() -> None:
+    file = File(path="/x", name="x", media_type="text/plain", caption="all of it", reply_to="1", private=True)
+    lacking = replace(ALL_CAPABILITIES, files=False)
+    assert adapt(file, lacking) == Message(text="all of it", reply_to="1", private=True)

@@ -216,8 +216,7 @@ class Discord:
         self._check(body, files)
         if files:
             self._allow(place, "files")
-            if any(len(raw) > self.world.largest_upload for _, _, raw in files):
-                raise Refusal(413, 40005, "Request entity too large")
+            self._weigh(files)
         body["attachments"] = [
             self.world.upload(name, kind, content, place=place) | {"title": None} for name, kind, content in files
         ]
@@ -321,8 +320,12 @@ class Discord:
 
     async def followup(self, request: web.Request) -> Json:
         number = self._interaction(request)
-        body, _ = await self._said(request)
-        return public(self.world.respond(number, {"type": 4, "data": body}, follows=True))
+        body, files = await self._said(request)
+        if self.world.script and self.world.script.popleft() == "500":
+            raise Refusal(500, 0, "internal error")
+        self._check(body, files)
+        self._weigh(files)
+        return public(self.world.respond(number, {"type": 4, "data": body}, follows=True, files=files))
 
     async def original(self, request: web.Request) -> Json:
         number = self._interaction(request)
@@ -386,6 +389,10 @@ class Discord:
             fits = all(len(each) <= 100 for each in names) and all(1 <= len(each) <= 80 for each in labels)
             if not 1 <= len(names) <= 5 or len(set(names)) < len(names) or not fits:
                 raise Refusal(400, 50035, "Invalid Form Body")
+
+    def _weigh(self, files: list[tuple[str, str, bytes]]) -> None:
+        if any(len(raw) > self.world.largest_upload for _, _, raw in files):
+            raise Refusal(413, 40005, "Request entity too large")
 
     async def _said(self, request: web.Request) -> tuple[Json, list[tuple[str, str, bytes]]]:
         """The body of a request that says something, and its files."""

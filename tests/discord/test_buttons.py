@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from connectors.messages import Button, ButtonStyle, Message, OpenThread, Reaction, Replace
+from connectors.messages import Button, ButtonStyle, File, Message, OpenThread, Reaction, Replace
 from tests.discord.test_connector import arrived
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.discord.conftest import Desk
 
 ASK = Message(
@@ -78,3 +80,67 @@ async def test_what_concerns_only_who_pressed_is_told_them_alone_while_that_can_
             await desk.office.until_state(key, "sent")
     assert desk.world.asides == {presses[0]: ["@everyone a"]}
     assert desk.world.texts() == [ASK.text, "@everyone b"], "what can be told nobody alone is told all"
+
+
+LINES = "\n".join(f"line {number} of what was told" for number in range(80))
+BLOCK = "```\n" + "\n".join(f"x = {number}" for number in range(150)) + "\n```"
+
+
+async def pressed(desk: Desk) -> str:
+    """Somebody presses a button. Returns the event's id."""
+    event = desk.world.click(await asked(desk), "muster:✅")
+    await desk.world.until(lambda: event in desk.office.handled)
+    return event
+
+
+async def test_what_is_told_alone_stands_whole_in_several_messages_each_once(desk: Desk) -> None:
+    async with desk.open():
+        event = await pressed(desk)
+        desk.world.script.extend(["ok", "500"])
+        content = Message(text=f"{LINES}\n{BLOCK}", reply_to=event, private=True)
+        await desk.office.put("long", content, to=desk.room)
+        await desk.office.until_state("long", "sent")
+    assert desk.world.asides == {event: [LINES, BLOCK]}
+    assert desk.world.texts() == [ASK.text]
+
+
+async def test_where_the_rest_can_be_told_nobody_alone_all_is_told_all(desk: Desk) -> None:
+    def expire(request: str) -> None:
+        if request.startswith("POST /webhooks/"):
+            desk.world.expired.add(event)
+
+    async with desk.open():
+        event = await pressed(desk)
+        desk.world.on_request = expire
+        content = Message(text=f"{LINES}\n{BLOCK}", reply_to=event, private=True)
+        await desk.office.put("long", content, to=desk.room)
+        await desk.office.until_state("long", "sent")
+    assert desk.world.asides == {event: [LINES]}
+    assert desk.world.texts() == [ASK.text, LINES, BLOCK]
+
+
+async def test_a_file_goes_to_who_pressed_alone_while_that_can_be(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "all.md").write_bytes(b"all of it")
+    (tmp_path / "core.md").write_bytes(b"x" * 2_000)
+    desk.world.largest_upload = 1_000
+
+    async def put(name: str) -> None:
+        path = tmp_path / f"{name.split()[0]}.md"
+        file = File(
+            path=str(path), name=path.name, media_type="text/markdown", caption=name, reply_to=event, private=True
+        )
+        await desk.office.put(name, file, to=desk.room)
+        await desk.office.until_state(name, "sent")
+
+    async with desk.open():
+        event = await pressed(desk)
+        await put("all")
+        await put("core")
+        assert desk.world.texts() == [ASK.text]
+        desk.world.expired.add(event)
+        await put("all for all")
+    assert desk.world.aside_files == [(event, "all.md", b"all of it")]
+    whole, lacking = desk.world.asides[event]
+    assert whole == "all"
+    assert "core.md is not here" in lacking
+    assert desk.world.texts() == [ASK.text, "all for all"]

@@ -12,7 +12,7 @@ from connectors.contract import Refused
 from connectors.discord import content, splitting, wire
 from connectors.discord.connector import LONGEST_TEXT
 from connectors.discord.position import Position
-from connectors.discord.speaking import WANTED_PARTS
+from connectors.discord.splitting import WANTED_PARTS
 from connectors.messages import Text
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from tests.discord.limits import Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
 Json: TypeAlias = dict[str, Any]
 
@@ -143,6 +143,8 @@ class World:
         """The messages that answer interactions, as their first."""
         self.asides: dict[str, list[str]] = {}
         """What only the one who made an interaction sees of its answers."""
+        self.aside_files: list[tuple[str, str, bytes]] = []
+        """Interaction, name and content of the files among that."""
         self.expired: set[str] = set()
         """Interactions whose tokens are too old."""
         self.lose_callbacks = 0
@@ -418,11 +420,15 @@ class World:
         self.notify()
         return message
 
-    def respond(self, number: str, answer: Json, *, follows: bool = False) -> Json:
+    def respond(
+        self, number: str, answer: Json, *, follows: bool = False, files: Sequence[tuple[str, str, bytes]] = ()
+    ) -> Json:
         """The message that an answer to an interaction makes: a placeholder, or words."""
         place, said = self.places[self.interactions[number][0]], answer.get("data") or {}
         if said.get("flags", 0) & EPHEMERAL:
             self.asides.setdefault(number, []).append(said.get("content", ""))
+            self.aside_files += [(number, name, raw) for name, _, raw in files]
+            self.notify()
             return {"id": str(self.fresh()), "_reactions": {}}
         body = {"flags": LOADING} if answer["type"] == 5 else said
         message = self.create(place, self.bot, body)
