@@ -316,7 +316,7 @@ class Machine:
         if not isinstance(inside, dict) or inside.get("room_id") != room:
             return Closed(session_id=session_id, reason="it was written in another room")
         with self.store.transaction():
-            if not self.store.is_at_its_place(session_id, found.message_index, str(event.get("event_id"))):
+            if not self.store.is_at_its_place(room, key, found.message_index, str(event.get("event_id"))):
                 return Closed(session_id=session_id, reason="it repeats an earlier message, which nobody's client does")
         content, kind = inside.get("content"), inside.get("type")
         if not isinstance(content, dict) or kind not in SEALED:

@@ -56,8 +56,9 @@ CREATE TABLE IF NOT EXISTS devices (
 );
 CREATE TABLE IF NOT EXISTS encrypted_rooms (room_id TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS handled (number INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE);
-CREATE TABLE IF NOT EXISTS places (
-    session_id TEXT NOT NULL, place INTEGER NOT NULL, event_id TEXT NOT NULL, PRIMARY KEY (session_id, place)
+CREATE TABLE IF NOT EXISTS message_places (
+    room_id TEXT NOT NULL, session_id TEXT NOT NULL, sender_key TEXT NOT NULL, place INTEGER NOT NULL,
+    event_id TEXT NOT NULL, PRIMARY KEY (room_id, session_id, sender_key, place)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS unread (
     number INTEGER PRIMARY KEY, event_id TEXT NOT NULL UNIQUE, room_id TEXT NOT NULL, session_id TEXT NOT NULL,
@@ -120,9 +121,21 @@ class KeyStore:
             if found != "ok":
                 raise sqlite3.DatabaseError(str(found))
             self._db.executescript(_TABLES)
+            self._take_over_places()
         except BaseException:
             self._db.close()
             raise
+
+    def _take_over_places(self) -> None:
+        """Those of earlier versions told neither rooms nor senders apart: each is one of all that its session has."""
+        if self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'places'").fetchone() is None:
+            return
+        with self.transaction():
+            self._db.execute(
+                "INSERT OR IGNORE INTO message_places SELECT room_id, session_id, sender_key, place, event_id "
+                "FROM places JOIN room_keys USING (session_id)"
+            )
+            self._db.execute("DROP TABLE places")
 
     def close(self) -> None:
         """Let go of the file."""
@@ -235,7 +248,10 @@ class KeyStore:
         twice."""
         with self.transaction():
             self._db.execute("DELETE FROM room_keys WHERE kept_at < ?", (before,))
-            self._db.execute("DELETE FROM places WHERE session_id NOT IN (SELECT session_id FROM room_keys)")
+            self._db.execute(
+                "DELETE FROM message_places WHERE (room_id, session_id, sender_key) NOT IN "
+                "(SELECT room_id, session_id, sender_key FROM room_keys)"
+            )
             self._db.execute("DELETE FROM asked WHERE session_id NOT IN (SELECT session_id FROM unread)")
 
     # --- devices of others ---------------------------------------------------------------------------------------
@@ -311,11 +327,14 @@ class KeyStore:
         number = self._db.execute("INSERT INTO handled (digest) VALUES (?)", (digest,)).lastrowid or 0
         self._db.execute("DELETE FROM handled WHERE number <= ?", (number - _HANDLED,))
 
-    def is_at_its_place(self, session_id: str, place: int, event_id: str) -> bool:
-        """Whether an event is the one that a place in a group session belongs to; the first to come takes it."""
-        self._db.execute("INSERT OR IGNORE INTO places VALUES (?, ?, ?)", (session_id, place, event_id))
+    def is_at_its_place(self, room: str, key: RoomKey, place: int, event_id: str) -> bool:
+        """Whether an event is the one that a place in a sender's group session belongs to; the first to come takes
+        it."""
+        at = (room, key.session.session_id, key.sender_key, place)
+        self._db.execute("INSERT OR IGNORE INTO message_places VALUES (?, ?, ?, ?, ?)", (*at, event_id))
         row = self._db.execute(
-            "SELECT event_id FROM places WHERE session_id = ? AND place = ?", (session_id, place)
+            "SELECT event_id FROM message_places WHERE room_id = ? AND session_id = ? AND sender_key = ? AND place = ?",
+            at,
         ).fetchone()
         return row is not None and row[0] == event_id
 

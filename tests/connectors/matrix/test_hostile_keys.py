@@ -341,6 +341,47 @@ def test_a_session_of_somebody_elses_is_not_made_ones_own(bot: Device, ana: Devi
     assert text(bot.read(late)) == "one"
 
 
+def test_nobody_takes_the_places_of_somebody_elses_messages(bot: Device, ana: Device, eve: Device) -> None:
+    bot.hear(*ana.share(bot))
+    session = ana.machine.outgoing._outbound[ROOM].session
+    content = {
+        "algorithm": "m.megolm.v1.aes-sha2",
+        "room_id": ROOM,
+        "session_id": session.session_id,
+        "session_key": session.session_key.to_base64(),
+    }
+    # Who reads along has the key as well, and gives it out as one of her own.
+    assert bot.hear(eve.letter_to(bot, "m.room_key", content))
+    said = ana.write("hello", "$1")
+    assert text(bot.read({**said, "sender": eve.user, "event_id": "$0"})) == "hello"
+    assert text(bot.read(said)) == "hello"
+    # Asked for again, as after a crash or with what an edit adds to it; not under another id, from either.
+    assert text(bot.read({**said, "unsigned": {"m.relations": {"m.replace": {}}}})) == "hello"
+    for sender in (ana.user, eve.user):
+        assert "repeats" in reason(bot.read({**said, "sender": sender, "event_id": "$2"}))
+
+
+def test_what_came_by_an_earlier_version_is_not_said_again(bot: Device, ana: Device, tmp_path: Path) -> None:
+    bot.hear(*ana.share(bot))
+    first, second = ana.write("one", "$1"), ana.write("two", "$2")
+    db = bot.store._db
+    db.execute(
+        "CREATE TABLE places (session_id TEXT NOT NULL, place INTEGER NOT NULL, event_id TEXT NOT NULL, "
+        "PRIMARY KEY (session_id, place)) WITHOUT ROWID"
+    )
+    db.execute("INSERT INTO places SELECT session_id, 0, '$1' FROM room_keys")
+    bot.store.close()
+    bot.store = KeyStore(tmp_path / "BOT.db", b"k" * 32)
+    bot.machine = Machine(user=bot.user, device=bot.name, store=bot.store, clock=bot.clock)
+    assert "repeats" in reason(bot.read({**first, "event_id": "$3"}))
+    assert text(bot.read(first)) == "one"
+    assert text(bot.read(second)) == "two"
+    bot.store.prune(0.0)
+    assert "repeats" in reason(bot.read({**second, "event_id": "$3"}))
+    bot.store.prune(bot.now + 1.0)
+    assert bot.store._db.execute("SELECT count(*) FROM message_places").fetchone() == (0,)
+
+
 def test_a_key_under_another_fingerprint_than_its_devices_opens_nothing(bot: Device, ana: Device) -> None:
     bot.hear(*ana.share(bot))
     said = ana.write("hello", "$1")
