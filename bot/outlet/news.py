@@ -10,7 +10,6 @@ from bot import rooms
 from bot.outlet import telling
 from bot.outlet.attempts import Attempts
 from bot.outlet.copying import COPIED
-from bot.story import TURN_FAILED
 from connectors import outbox
 from egress.entries import FOR_NOW
 from register.errors import RegisterError
@@ -120,8 +119,9 @@ class News:
             for key, held in ripe.items():
                 action = held.action
                 row = await agents.get(tx, action.agent)
-                failed = await agent_messages.erring(tx, since=action.at - _BEFORE_S, begins=TURN_FAILED)
-                quoted = telling.quotes(failed.get(action.agent, (0.0, ""))[1], action)
+                # Any turn since then: it may have gone on before this was copied.
+                failed = await agent_messages.failures(tx, action.agent, since=action.at - _BEFORE_S)
+                quoted = any(telling.quotes(each, action) for each in failed)
                 if row is not None and not quoted and (text_ := telling.told(action)) is not None:
                     await self._note(tx, row, key, text_)
         for key in ripe:

@@ -129,6 +129,14 @@ async def erring(tx: AsyncConnection, *, since: float, begins: str) -> dict[str,
     return {agent: (at, detail.removeprefix(begins)) for agent, at, detail in failed if detail.startswith(begins)}
 
 
+async def failures(tx: AsyncConnection, agent: str, *, since: float) -> list[str]:
+    """Why turns of this agent failed that ended since then (seconds since the epoch), the newest first."""
+    table = agent_messages
+    where = (table.c.agent == agent, table.c.state == "failed", table.c.turn.is_not(None), table.c.updated_at >= since)
+    found = select(table.c.detail).where(*where).order_by(table.c.seq.desc()).limit(_LOOKED_THROUGH)
+    return [detail or "" for detail in await tx.scalars(found)]
+
+
 async def forget(tx: AsyncConnection, before: float) -> int:
     """Delete messages of which nothing was heard since `before` and that go nowhere by themselves; says how many."""
     table = agent_messages

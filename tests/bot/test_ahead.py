@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bot.outlet import news
 from bot.outlet.inside import InsideEgress
 from fleet.sim.quota import Limits
 from tests.bot.a_week import KEY
@@ -99,6 +101,26 @@ async def test_by_itself_it_goes_on_when_its_line_is_drawn_anew_and_is_not_refus
         await week.quiet()
         assert answered(home) > 5
         assert sum(entry.status != 200 for entry in home.models.ledger.entries) == 0
+        assert sum("ahead of its pace" in text for text in home.chat.texts(thread)) == 2
+
+
+async def test_why_it_was_refused_is_not_told_once_more_when_it_has_gone_on_already(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with at_work(tmp_path) as (home, week):
+        for wait in ("_SHORTEST_HELD_S", "_LONGEST_HELD_S"):
+            monkeypatch.setattr(news, wait, math.inf)
+        thread = await home.thread("coder0")
+        home.say(LONG, thread)
+        await home.heard(thread, "⏸ It is ahead of its pace")
+        await week.advance_to(1, 0.1)
+        await home.heard(thread, "▶ There is room at its pace again: it goes on.")
+        await week.quiet()
+        monkeypatch.setattr(news, "_LONGEST_HELD_S", 0.0)
+        outlet = week.orchestrator.services.outlet
+        assert outlet is not None
+        await outlet._news.catch_up()
+        await week.quiet()
         assert sum("ahead of its pace" in text for text in home.chat.texts(thread)) == 2
 
 

@@ -31,6 +31,8 @@ async def staged(folder: Path, synapse: Synapse, models: Provider, **settings: A
         await home.start()
         await home.joined()
         await stage.set_up()
+        # What lies still would be the first to be said after the next start.
+        await stage.books.settled()
         await home.kill()
         yield stage
         if home.process is None:
