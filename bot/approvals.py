@@ -149,12 +149,13 @@ async def listing(ctx: Context) -> Reply:
     ]
     if not waiting:
         return Reply("Nothing waits for an answer.", data)
+    redact = ctx.services.redact
     lines = [
-        f"`{approval.id}` **{approval.agent}** {rendering.code(rendering.one_line(approval.title, 100))}, "
+        f"`{approval.id}` **{approval.agent}** {rendering.code(rendering.gist(approval.title, redact, 100))}, "
         f"denied in {rendering.span(approval.expires_at - now)}\n\n{rendering.code_block(approval.detail)}"
         for approval in waiting
     ]
-    return Reply(ctx.services.redact("\n\n".join(lines)), data)
+    return Reply(redact("\n\n".join(lines)), data)
 
 
 async def list_grants(ctx: Context) -> Reply:
@@ -175,7 +176,7 @@ async def list_grants(ctx: Context) -> Reply:
         return Reply("Nothing is allowed for always.", data)
     lines = []
     for grant in standing:
-        allowed = rendering.code(rendering.one_line(grant.detail, 200))
+        allowed = rendering.code(rendering.gist(grant.detail, ctx.services.redact, 200))
         lines.append(f"- `{grant.id}` **{grant.agent}**, by {grant.granted_by}: {allowed}")
     return Reply(ctx.services.redact("\n".join(lines)), data)
 

@@ -15,7 +15,7 @@ from bot.commands.lines import command_line
 from connectors.messages import Button, ButtonStyle
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from register.queries.approvals import Approval
 
@@ -85,13 +85,14 @@ def offered(options: Sequence[Mapping[str, str]]) -> tuple[Choice, ...]:
     return tuple(choices)
 
 
-def question(approval: Approval, *, until: str, marks: bool, hidden: bool = False) -> str:
+def question(approval: Approval, redact: Callable[[str], str], *, until: str, marks: bool, hidden: bool = False) -> str:
     """The message that asks, with the whole of what is to be allowed.
 
     The answers stand before it: where it is too long for a message, its end is in a file, and they must not be.
 
     Args:
         approval: the request.
+        redact: masks secrets, as far as the request is cut here.
         until: when it is denied, as people read it.
         marks: whether it can be answered by reactions, or by buttons with the same marks.
         hidden: whether redaction takes something out of it, which whoever decides must know.
@@ -103,13 +104,15 @@ def question(approval: Approval, *, until: str, marks: bool, hidden: bool = Fals
     }
     lines = [
         f"🔐 **{rendering.one_line(approval.agent)}** asks for permission `{approval.id}`: "
-        f"{rendering.code(rendering.one_line(approval.title, 120))}",
+        f"{rendering.code(rendering.gist(approval.title, redact, 120))}",
         "",
     ]
     for choice in offered(approval.options):
         mark = f"{choice.mark} " if marks else ""
         # The runtime's own label comes second: it may call its yes a no.
-        lines.append(f"- {mark}{choice.name}, {rendering.code(rendering.one_line(choice.label))}: {words[choice.name]}")
+        lines.append(
+            f"- {mark}{choice.name}, {rendering.code(rendering.gist(choice.label, redact))}: {words[choice.name]}"
+        )
     lines += ["", f"Unanswered at {until}, it is denied."]
     if hidden:
         lines.append("⚠️ Parts of it look like secrets and are hidden here; the agent would run them all the same.")

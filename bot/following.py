@@ -124,7 +124,9 @@ class Follower:
             self.last = page[-1]
         ended = sum(isinstance(effect, stories.Progress) and effect.final for effect in effects)
         if ended > self.digest_after:
-            condensed = stories.digest(effects, prefix=self.teller.prefix, growing=_open_turn(self.story))
+            condensed = stories.digest(
+                effects, prefix=self.teller.prefix, redact=self.teller.redaction, growing=_open_turn(self.story)
+            )
             await self._reach(story, condensed.effects, condensed)
         else:
             await self._reach(story, tuple(effects))

@@ -192,7 +192,7 @@ class Handing:
             answer_in=task.answer_in if is_turn else None,
         )
         if not is_turn:
-            given = task_words.given(task)
+            given = task_words.given(task, self.services.redact)
             answered = self.services.clock() - task.created_at < ANSWERED_S
             await self.services.task_steps.tell(
                 tx, task, f"given/{task.attempt}", given, also=row, in_thread_alone=answered
@@ -274,7 +274,7 @@ class Handing:
         if task.attempt:
             # What it used before is counted now, and not only after the next start.
             self.services.task_steps.ending(task.id)
-        text = f"⛔ Task {task_words.named(task)} is refused: {why}"
+        text = f"⛔ Task {task_words.named(task, self.services.redact)} is refused: {why}"
         await self.services.task_steps.tell(tx, task, "refused", text)
         await TaskThreads(self.services).close(tx, task.id, text, elsewhere=(f"task/{task.id}/refused", text))
 
@@ -286,7 +286,8 @@ class Handing:
         if last is not None and not worth_telling(last.decision or {}, wait, last.at, now):
             return
         answered = task.why == IN_LINE and now - task.created_at < ANSWERED_S
-        text = None if answered else task_words.waiting(task, wait, now, self.services.settings.timezone)
+        redact, zone = self.services.redact, self.services.settings.timezone
+        text = None if answered else task_words.waiting(task, redact, wait, now, zone)
         await self.services.task_steps.told_wait(tx, task, text, wait)
 
     def told(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -131,7 +131,10 @@ class JobAlarms:
         if place is None:
             return False
         now = self.clock()
-        words = self.redaction(written(text(piece, record, before, now), self.prefix))
+        # The error is shown in part, and half a secret would not be known any more.
+        error = None if record.last_error is None else self.redaction(record.last_error)
+        said = text(piece, replace(record, last_error=error), before, now)
+        words = self.redaction(written(said, self.prefix))
         for key, at in self.bridge.spread(piece.key, place):
             for outbound in self.speaker.say(key, words, at, self.capabilities(at.connector)):
                 await outbox.put(tx, outbound, now)

@@ -93,7 +93,7 @@ async def stranded(ctx: Context) -> Reply:
             "to": row.outbound.connector,
             "state": "dead",
             "reason": row.detail,
-            "text": redact(rendering.one_line(_gist(row.outbound.content), 200)),
+            "text": rendering.gist(_gist(row.outbound.content), redact, 200),
             "at": ctx.services.timestamp(row.created_at),
         }
         for row in outward
@@ -101,12 +101,12 @@ async def stranded(ctx: Context) -> Reply:
     if not data:
         return Reply("Everything was delivered.", data)
     lines = [
-        f"- `{message.id[:SHORT]}` to **{message.agent}**, {message.state}: {rendering.one_line(message.text, 60)}"
-        + (f" ({rendering.one_line(message.detail, 120)})" if message.detail else "")
+        f"- `{message.id[:SHORT]}` to **{message.agent}**, {message.state}: {rendering.gist(message.text, redact, 60)}"
+        + (f" ({rendering.gist(message.detail, redact, 120)})" if message.detail else "")
         for message in inward
     ] + [
-        f"- `{row.key}` to {row.outbound.connector}, dead: {rendering.one_line(_gist(row.outbound.content), 60)}"
-        f" ({rendering.one_line(row.detail or '', 120)})"
+        f"- `{row.key}` to {row.outbound.connector}, dead: {rendering.gist(_gist(row.outbound.content), redact, 60)}"
+        f" ({rendering.gist(row.detail or '', redact, 120)})"
         for row in outward
     ]
     return Reply(redact("\n".join([*lines, "", f"{command_line('retry ID')} sends one again."])), data)

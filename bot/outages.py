@@ -96,7 +96,7 @@ class Outages:
             key=_key(name), kind=CONNECTOR, agent=None, cause=name, event=event, found_at=since, told_at=now
         )
         await findings.put(tx, [row])
-        reason = rendering.one_line(known[name].detail, 300)
+        reason = rendering.gist(known[name].detail, self.redaction, 300)
         text = (
             f"🟠 The connector **{name}** is out: {rendering.code(reason)} What is to be said there waits; "
             f"{command_line('health')} shows how it stands."

@@ -120,7 +120,7 @@ class Peers:
         hold = bool(waiting) or full is not None
         if hold and len(waiting) >= HELD:
             raise UserError(f"{len(waiting)} messages between you and {receiver.name} wait for an operator already.")
-        gist = rendering.code(rendering.one_line(self.redact(text), 160))
+        gist = rendering.code(rendering.gist(text, self.redact, 160))
         line = f"💬 **{sender.name}** → **{receiver.name}** {gist}"
         message = peers.PeerMessage(
             id=message_id,
@@ -289,7 +289,7 @@ class Peers:
             action=action,
             arguments=arguments,
             outcome=outcome,
-            detail=rendering.one_line(self.redact(detail), 300),
+            detail=rendering.gist(detail, self.redact, 300),
         )
 
 

@@ -66,7 +66,7 @@ class PermissionRequests:
         until = self.voice.time_of_day(approval.expires_at)
 
         def text(marks: bool) -> str:
-            return question(approval, until=until, marks=marks, hidden=hidden)
+            return question(approval, self.voice.redaction, until=until, marks=marks, hidden=hidden)
 
         answers = [(choice.name, choice.button) for choice in offered(approval.options)]
         place, also = self.voice.place_of(row, message), self.voice.asker(row, message)
@@ -151,6 +151,6 @@ class PermissionRequests:
             detail=self.voice.redaction(outcome),
         )
         mark = "☑️" if state == "answered" else "⌛"
-        text = f"{mark} {outcome}: {rendering.code(rendering.one_line(approval.title, 200))}"
+        text = f"{mark} {outcome}: {rendering.code(rendering.gist(approval.title, self.voice.redaction, 200))}"
         await self.voice.over(tx, approval.outbox_key, text)
         await self.voice.titles.show(tx, row.name)

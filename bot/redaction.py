@@ -155,12 +155,36 @@ class Redaction:
             while begin >= 0:
                 yield begin, begin + len(value)
                 begin = text.find(value, begin + 1)
+            yield from _cut_off(text, value)
         for pattern in _BY_SHAPE:
             for match in pattern.finditer(text):
                 yield match.span(match.lastgroup or 0)
         for pattern in self._extra:
             for match in pattern.finditer(text):
                 yield match.span()
+
+
+def _cut_off(text: str, value: str) -> Iterator[tuple[int, int]]:
+    """Where `text` has the beginning of `value`, and was cut behind it: what stands before a `…`."""
+    head = value[: min(8, len(value) // 2)]
+    begin = text.find(head)
+    while begin >= 0:
+        length = len(head)
+        while length < len(value) and text.startswith(value[length], begin + length):
+            length += 1
+        end = begin + length
+        if text.startswith("…", end):
+            yield begin, end
+        begin = text.find(head, begin + 1)
+
+
+def beginning(text: str, redact: Callable[[str], str], most: int = 20_000) -> str:
+    """The beginning of `text`, masked, for what shows less of it: a secret is known as a whole alone, so it is masked
+    before anything is cut. Of a longer text about `most` characters are looked through, and no part of a secret that
+    goes on behind them is left."""
+    if len(text) <= most or not isinstance(redact, Redaction):
+        return redact(text)
+    return redact.of_growing(text[:most])
 
 
 def redacted(value: Any, redact: Callable[[str], str]) -> Any:

@@ -11,11 +11,11 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING
 
-from bot.redaction import begin_of_last_word
+from bot.redaction import begin_of_last_word, beginning
 from connectors.messages import Emphasis, Message
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from markdown_it import MarkdownIt
     from markdown_it.renderer import RendererHTML
@@ -63,6 +63,11 @@ def one_line(text: str, width: int = 80) -> str:
         return words
     cut = words[: width - 1]
     return cut[: max(begin_of_last_word(words[:width]), cut.rfind("/") + 1)].rstrip() + "…"
+
+
+def gist(text: str, redact: Callable[[str], str], width: int = 80) -> str:
+    """`one_line` of what may hold secrets: they are masked before it is cut, as half of one is not known again."""
+    return one_line(beginning(text, redact), width)
 
 
 def code(text: str) -> str:

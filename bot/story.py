@@ -19,6 +19,8 @@ from fleet.events import Entry, Position
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from bot.redaction import Redaction
+
 # --- effects -----------------------------------------------------------------------------------------------------
 
 
@@ -295,12 +297,13 @@ class Digest:
 _LONGEST_DIGEST = 1_000_000
 
 
-def digest(effects: Iterable[Effect], *, prefix: str, growing: str | None = None) -> Digest:
+def digest(effects: Iterable[Effect], *, prefix: str, redact: Redaction, growing: str | None = None) -> Digest:
     """Condense the effects of a long stretch of journal.
 
     Args:
         effects: what happened, in order.
         prefix: what commands begin with in chat.
+        redact: masks secrets, before anything is cut.
         growing: the turn that was open before: its message stands in the chat unfinished, and gets its final text.
     """
     kept: dict[object, Effect] = {}
@@ -328,14 +331,14 @@ def digest(effects: Iterable[Effect], *, prefix: str, growing: str | None = None
                 kept["condition", launch_id, state] = effect
             case Progress(view=view, final=True):
                 turns += 1
-                lines.append(f"- {rendering.one_line(view.text, 160) or 'worked without a word'}")
-                full.append(view.said())
+                lines.append(f"- {rendering.gist(view.text, redact, 160) or 'worked without a word'}")
+                full.append(view.said(redact))
                 if view.turn == growing:
                     kept["growing"] = effect
             case Progress():
                 pass
             case Note(text=marked):
-                text = written(marked, prefix)
+                text = redact(written(marked, prefix))
                 lines.append(f"- {rendering.one_line(text, 160)}")
                 full.append(text)
     return Digest(tuple(kept.values()), "\n".join(lines), _joined(full), turns)

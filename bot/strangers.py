@@ -17,6 +17,8 @@ from register.crashpoints import declare
 from register.queries import audit, strangers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bot.saying import Speaker
     from bot.services import Services
     from connectors.inbox import Arrival
@@ -48,7 +50,7 @@ class Strangers:
             if known is None and await strangers.count(tx) >= KNOWN_STRANGERS:
                 identity = _OVERFLOW
                 known = await strangers.get(tx, identity)
-            tried = _tried(inbound)
+            tried = _tried(inbound, self.services.redact)
             attempts = known.attempts if known is not None else 0
             told_at = known.told_at if known is not None else None
             pressed = was_pressed(inbound)
@@ -67,7 +69,7 @@ class Strangers:
                     connector=inbound.connector,
                     conversation=inbound.conversation,
                     action="stranger",
-                    arguments={"text": self.services.redact(tried)},
+                    arguments={"text": tried},
                     outcome="refused",
                     detail="no operator",
                 )
@@ -85,10 +87,10 @@ class Strangers:
         self.services.delivery.wake()
 
 
-def _tried(inbound: Inbound) -> str:
+def _tried(inbound: Inbound, redact: Callable[[str], str]) -> str:
     match inbound.body:
         case Text(text=text):
-            return rendering.one_line(text, _CLIP)
+            return rendering.gist(text, redact, _CLIP)
         case Redaction():
             return "took a message back"
         case body:

@@ -126,7 +126,7 @@ class TaskSteps:
     async def _failed(self, tx: AsyncConnection, task: Task, why: str) -> None:
         """It is tried again, as often as it may be; that a limit was met is no attempt of its own."""
         limit = await limits_met.again_at(tx, task, why, self.services.clock())
-        why = rendering.one_line(why, 300)
+        why = rendering.gist(why, self.services.redact, 300)
         if task.kind == TURN or (limit is None and task.retries < 1):
             await self._end(tx, task, "failed", why)
             return
@@ -156,7 +156,7 @@ class TaskSteps:
         now = self.services.clock()
         values: dict[str, Any] = {"state": "waiting", "reason": "waits for an operator's word"}
         if await tasks.change(tx, task.id, only=["dispatched", "running"], attempt_is=task.attempt, now=now, **values):
-            await self._question(tx, row, task, f"❔ {why} task {rendering.code(task.id)} ({task_words.gist(task)}).")
+            await self._question(tx, row, task, f"❔ {why} task {task_words.named(task, self.services.redact)}.")
 
     async def _question(self, tx: AsyncConnection, row: AgentRow, task: Task, text: str) -> None:
         await self.threads.waits_for_word(tx, task, row.name)
@@ -250,7 +250,7 @@ class TaskSteps:
         if not own:
             raise UserError("You have no task at the moment, so there is none to end.")
         if len(own) > 1:
-            listed = ", ".join(f"{task.id} ({task_words.gist(task)})" for task in own)
+            listed = ", ".join(f"{task.id} ({task_words.gist(task, self.services.redact)})" for task in own)
             raise UserError(f"You have several tasks: {listed}. Call task_done again, with the id as task.")
         return own[0]
 
@@ -347,7 +347,7 @@ class TaskSteps:
             await correct(tx, task, tokens, now=now)
         over = await tasks.get(tx, task.id)
         if over is not None and task.kind != TURN:
-            said = task_words.over(over)
+            said = task_words.over(over, self.services.redact)
             await self.tell(tx, task, f"over/{task.attempt}", said, also=await self._holder(tx, task))
             await self.threads.close(tx, task.id, elsewhere=(f"task/{task.id}/over/{task.attempt}", said))
         return True

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bot import amounts, rendering
 from bot.commands.lines import command_line
+from bot.redaction import beginning
 from budget import dispatch
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _TODAY_S = 20 * 3600.0
 #: Until so long ahead day and month say which year it is, seconds.
 _MONTHS_S = 180 * 86_400.0
 _GIST = 60
-_LOOKED_THROUGH = 2000
+_WHOLE = 2000
 _SUMMARY = 600
 _MARKS = {
     "queued": "⏳",
@@ -95,14 +96,14 @@ def projected_otherwise(task: Task, projected: float | None) -> str | None:
     )
 
 
-def gist(task: Task, width: int = _GIST) -> str:
-    """The beginning of what is to be done, on one line."""
-    return rendering.one_line(task.text, width)
+def gist(task: Task, redact: Callable[[str], str], width: int = _GIST) -> str:
+    """The beginning of what is to be done, on one line and without secrets."""
+    return rendering.gist(task.text, redact, width)
 
 
-def named(task: Task) -> str:
+def named(task: Task, redact: Callable[[str], str]) -> str:
     """Its id, and the beginning of what is to be done."""
-    return f"{rendering.code(task.id)} ({gist(task)})"
+    return f"{rendering.code(task.id)} ({gist(task, redact)})"
 
 
 def target(task: Task) -> str:
@@ -159,19 +160,20 @@ def _reset_unknown(key: str) -> str:
     return f"When it runs cannot be told, since nobody knows when that window begins anew; {command} says it."
 
 
-def waiting(task: Task, wait: Wait, now: float, zone: tzinfo) -> str:
+def waiting(task: Task, redact: Callable[[str], str], wait: Wait, now: float, zone: tzinfo) -> str:
     """What is said where a task was asked for that waits."""
     rest = when(wait, now, zone)
-    return f"⏳ Task {rendering.code(task.id)} ({gist(task)}) waits. {rendering.shown(wait.text)} {rest}".rstrip()
+    return f"⏳ Task {named(task, redact)} waits. {rendering.shown(wait.text)} {rest}".rstrip()
 
 
-def given(task: Task) -> str:
+def given(task: Task, redact: Callable[[str], str]) -> str:
     """What is said in an agent's thread when it is given a task."""
     urgency = "" if task.urgency == "normal" else f", {task.urgency}"
     by = rendering.one_line(task.operator, 60)
     again = f" Attempt {task.attempt}." if task.attempt > 1 else ""
     projection = cost(task.projected_tokens, task.projected_usd)
-    return f"📨 Task {rendering.code(task.id)} of {by}{urgency}: {gist(task, 300)}\n\nProjected: {projection}.{again}"
+    name, what = rendering.code(task.id), gist(task, redact, 300)
+    return f"📨 Task {name} of {by}{urgency}: {what}\n\nProjected: {projection}.{again}"
 
 
 def for_agent(task: Task) -> str:
@@ -184,37 +186,32 @@ def for_agent(task: Task) -> str:
     )
 
 
-def over(task: Task) -> str:
+def over(task: Task, redact: Callable[[str], str]) -> str:
     """What is said last of a task."""
     words = {"done": "is done", "failed": "failed", "cancelled": "is cancelled"}.get(task.state, task.state)
     summary = ""
     if task.summary:
-        summary = f" {rendering.shown(task.summary[:_SUMMARY])}{'…' if len(task.summary) > _SUMMARY else ''}"
+        said = redact(task.summary)
+        summary = f" {rendering.shown(said[:_SUMMARY])}{'…' if len(said) > _SUMMARY else ''}"
     spent = f"\n\n{costs(task)[0].upper()}{costs(task)[1:]}." if task.attempt else ""
     return f"{_MARKS[task.state]} Task {rendering.code(task.id)} {words}.{summary}{spent}"
 
 
 def title(task: Task, redact: Callable[[str], str], *, marked: bool) -> str:
     """What its thread is called: its id and the beginning of what is to be done; `marked`: behind how it stands."""
-    name = f"{task.id} {_safe_gist(task, redact)}"
+    name = f"{task.id} {gist(task, redact)}"
     return f"{_TITLE_MARKS[task.state]} {name}" if marked else name
-
-
-def _safe_gist(task: Task, redact: Callable[[str], str]) -> str:
-    """The beginning of what is to be done, without secrets: of one that is cut in two nobody would know any more that
-    it is one. Of a long text no more is looked through than can show."""
-    return rendering.one_line(redact(task.text[:_LOOKED_THROUGH]), _GIST)
 
 
 def opened(task: Task, redact: Callable[[str], str]) -> str:
     """The message that opens its thread, as it reads until it is known what becomes of the task."""
-    return f"{_MARKS['queued']} Task {rendering.code(task.id)} ({_safe_gist(task, redact)}) is in the queue."
+    return f"{_MARKS['queued']} Task {rendering.code(task.id)} ({gist(task, redact)}) is in the queue."
 
 
 def closed(task: Task, redact: Callable[[str], str]) -> str:
     """How that message reads once the task is over."""
     words = {"done": "is done", "cancelled": "is cancelled"}.get(task.state, "failed")
-    return f"{_MARKS[task.state]} Task {rendering.code(task.id)} {words}: {_safe_gist(task, redact)}"
+    return f"{_MARKS[task.state]} Task {rendering.code(task.id)} {words}: {gist(task, redact)}"
 
 
 # --- for commands ------------------------------------------------------------------------------------------------
@@ -238,7 +235,13 @@ def state(task: Task, now: float, zone: tzinfo) -> str:
     return f"queued: {task.why}{until}"
 
 
-def table(found: Sequence[Task], used: Mapping[str, tuple[float, float]], now: float, zone: tzinfo) -> str:
+def table(
+    found: Sequence[Task],
+    redact: Callable[[str], str],
+    used: Mapping[str, tuple[float, float]],
+    now: float,
+    zone: tzinfo,
+) -> str:
     """Many tasks; `used` says what those that are under way used so far (tokens and US dollars)."""
     rows = []
     for task in found:
@@ -251,7 +254,7 @@ def table(found: Sequence[Task], used: Mapping[str, tuple[float, float]], now: f
                 rendering.code(task.id),
                 f"{_MARKS.get(task.state, '')} {state(task, now, zone)}",
                 target(task),
-                gist(task, 40),
+                gist(task, redact, 40),
                 "" if task.projected_tokens is None else amounts.tokens(task.projected_tokens),
                 actual,
             )
@@ -259,13 +262,15 @@ def table(found: Sequence[Task], used: Mapping[str, tuple[float, float]], now: f
     return rendering.table(("task", "state", "for", "what", "projected", "used"), rows)
 
 
-def whole(task: Task, steps: Sequence[Step], behind: int, now: float, zone: tzinfo) -> str:
+def whole(
+    task: Task, redact: Callable[[str], str], steps: Sequence[Step], behind: int, now: float, zone: tzinfo
+) -> str:
     """One task, with all that is known of it."""
     lines = [
         f"{_MARKS.get(task.state, '')} **{task.state}** {rendering.code(task.id)} for {target(task)}, "
         f"{task.urgency}, of {rendering.one_line(task.operator, 60)}",
         "",
-        rendering.code_block(rendering.shown(task.text[:2000])),
+        rendering.code_block(rendering.shown(beginning(task.text, redact)[:_WHOLE])),
         "",
     ]
     if task.state == "queued" and task.reason:
@@ -282,13 +287,13 @@ def whole(task: Task, steps: Sequence[Step], behind: int, now: float, zone: tzin
         lines.append(f"- part of {rendering.code(task.parent)}")
     lines.append(f"- {costs(task)}")
     if task.summary:
-        lines.append(f"- summary: {rendering.shown(task.summary[:_SUMMARY])}")
-    lines += ["", *(f"- {moment(step.at, now, zone)} {step.state}{_because(step)}" for step in steps[-12:])]
+        lines.append(f"- summary: {rendering.shown(redact(task.summary)[:_SUMMARY])}")
+    lines += ["", *(f"- {moment(step.at, now, zone)} {step.state}{_because(step, redact)}" for step in steps[-12:])]
     return "\n".join(lines)
 
 
-def _because(step: Step) -> str:
-    return f": {rendering.one_line(step.reason, 160)}" if step.reason else ""
+def _because(step: Step, redact: Callable[[str], str]) -> str:
+    return f": {rendering.gist(step.reason, redact, 160)}" if step.reason else ""
 
 
 def counted(counts: Counts) -> str:

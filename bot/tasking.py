@@ -383,7 +383,7 @@ async def listing(ctx: Context, *, all: bool) -> Reply:
         return Reply(f"No task waits or is under way.{more}", data)
     so_far = {task_id: weighed(services.settings, each) for task_id, each in used.items()}
     head = task_words.counted(counts)
-    shown = task_words.table(found, so_far, now, zone)
+    shown = task_words.table(found, services.redact, so_far, now, zone)
     return Reply("\n\n".join(filter(None, (head, shown))), data)
 
 
@@ -394,7 +394,8 @@ async def show(ctx: Context, wanted: str) -> Reply:
         steps = await tasks.steps(tx, task.id)
         ahead = await tasks.ahead(tx, task)
         used = await spending.by_task(tx, [task.id])
-    text = task_words.whole(task, steps, ahead, services.clock(), services.settings.timezone)
+    now, zone = services.clock(), services.settings.timezone
+    text = task_words.whole(task, services.redact, steps, ahead, now, zone)
     if task.state in LIVE and task.id in used:
         tokens, usd = weighed(services.settings, used[task.id])
         text += f"\n\nUsed so far: {task_words.cost(tokens, usd)}."

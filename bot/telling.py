@@ -111,10 +111,10 @@ class Teller(Voice):
         place = self.place_of(row, message)
         can = self.capabilities(place.connector)
         stage = "end" if final else f"{progress.position.incarnation}.{progress.position.seq}"
-        activity = view.activity()
+        activity = view.activity(self.redaction)
         if activity is not None:
-            await self._grow(tx, f"t/{row.name}/{view.turn}/did", stage, self.redaction(activity), place, can, final)
-        text = self.redaction(view.said()) if final else self._growing(view.text, can)
+            await self._grow(tx, f"t/{row.name}/{view.turn}/did", stage, activity, place, can, final)
+        text = view.said(self.redaction) if final else self._growing(view.text, can)
         if text.strip():
             key = f"t/{row.name}/{view.turn}/said"
             await self._grow(tx, key, stage, text, place, can, final, speech=True)

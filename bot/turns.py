@@ -12,6 +12,9 @@ from bot import rendering
 from fleet.events import Plan, TextChunk, ToolCall
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bot.redaction import Redaction
     from fleet.events import Event
 
 _TOOL_MARKS = {"completed": "✓", "failed": "✗"}
@@ -82,22 +85,22 @@ class TurnView:
             broken=True,
         )
 
-    def said(self) -> str:
-        """The whole answer, as Markdown, and what of it is missing."""
+    def said(self, redact: Redaction) -> str:
+        """The whole answer, as Markdown and without secrets, and what of it is missing."""
         if not self.left_out:
-            return self.text
-        return f"{self.text}\n\n… {self.left_out:,} more characters of this answer were left out."
+            return redact(self.text)
+        return f"{redact.of_growing(self.text)}\n\n… {self.left_out:,} more characters of this answer were left out."
 
-    def activity(self) -> str | None:
-        """What was done, as short Markdown lines; None when there is nothing to tell."""
+    def activity(self, redact: Callable[[str], str]) -> str | None:
+        """What was done, as short Markdown lines without secrets; None when there is nothing to tell."""
         lines = []
         hidden = self.earlier_tools + len(self.tools) - _TOOL_LINES
         if hidden > 0:
             lines.append(f"… {hidden} earlier")
         for tool in self.tools[-_TOOL_LINES:]:
             mark = _TOOL_MARKS.get(tool.status, "…")
-            lines.append(f"{mark} {rendering.code(rendering.one_line(tool.title or 'tool', 120))}")
-        lines.extend(rendering.one_line(line, 120) for line in self.plan)
+            lines.append(f"{mark} {rendering.code(rendering.gist(tool.title or 'tool', redact, 120))}")
+        lines.extend(rendering.gist(line, redact, 120) for line in self.plan)
         return "  \n".join(lines) if lines else None
 
     def running(self) -> ToolLine | None:

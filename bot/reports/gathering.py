@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 NAMED: Final = 12
 _TEXT: Final = 60
 #: Of a text, what is looked through for its beginning, characters.
-_READ: Final = 20_000
 
 #: Kinds of findings that mean that an agent was not there; `DOWN` is the kind of the rows that remember them.
 MISSING: Final = frozenset({"silent", "failed", "stalled", "erring"})
@@ -121,7 +120,7 @@ async def _with_work(tx: AsyncConnection, facts: Facts, redact: Callable[[str], 
         ended=[_task(each, redact) for each in ended],
         ended_counts=sorted((await reports.ended_counts(tx, facts.begin, facts.end)).items()),
         downs=downs,
-        names=[(task_id, _gist(text, _TEXT, redact)) for task_id, text in texts.items()],
+        names=[(task_id, rendering.gist(text, redact, _TEXT)) for task_id, text in texts.items()],
     )
 
 
@@ -169,18 +168,13 @@ async def _downs(tx: AsyncConnection, begin: float, end: float, now: float) -> l
     return sorted(found, key=lambda each: (each.since, each.agent))
 
 
-def _gist(text: str, width: int, redact: Callable[[str], str]) -> str:
-    """What is shown of a long text. A secret of several words is found before it is cut in two."""
-    return rendering.one_line(redact(text[:_READ]), width)
-
-
 def _task(task: Task, redact: Callable[[str], str]) -> TaskFacts:
     return TaskFacts(
         id=task.id,
-        text=_gist(task.text, _TEXT, redact),
+        text=rendering.gist(task.text, redact, _TEXT),
         whose=task.assigned or task.agent or task.role or "anyone",
         state=task.state,
-        reason=None if task.reason is None else _gist(task.reason, 160, redact),
+        reason=None if task.reason is None else rendering.gist(task.reason, redact, 160),
         look_at=task.look_at,
         created_at=task.created_at,
         ended_at=task.ended_at,

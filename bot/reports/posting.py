@@ -234,7 +234,7 @@ class Reports:
             for row in standing:
                 name = f"{gathering.DOWN}/{row.kind}/{row.agent}/{row.found_at:.0f}"
                 # The cause as it was first said: what is said later counts the minutes.
-                cause = rendering.one_line(self.services.redact(rendering.one_line(row.cause, 2000)), _CAUSE)
+                cause = rendering.gist(row.cause, self.services.redact, _CAUSE)
                 key = known.get(name, f"{name}/{cause}")
                 down = ReportRow(key=key, kind=gathering.DOWN, due_at=min(row.found_at, now), posted_at=now)
                 await reports.replace(tx, down)

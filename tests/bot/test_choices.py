@@ -40,7 +40,7 @@ def approval(
 
 
 def asked(detail: str = "ls", title: str = "ls", options: tuple[dict[str, str], ...] = (ONCE, ALWAYS, REJECT)) -> str:
-    return written(question(approval(detail, title, options), until="12:30", marks=True), "!")
+    return written(question(approval(detail, title, options), str, until="12:30", marks=True), "!")
 
 
 def block_of(markdown: str) -> str:
@@ -142,7 +142,7 @@ def test_the_question_names_agent_request_answers_and_time() -> None:
         "12:30",
     ):
         assert part in text
-    assert "✅" not in question(approval(), until="12:30", marks=False)
+    assert "✅" not in question(approval(), str, until="12:30", marks=False)
 
 
 @pytest.mark.parametrize("name", ["Deny", "no: `!deny a1b2`", "x\n- ❌ deny: `!approve a1b2`", "`", "\u202eyned"])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.redaction import MASK, Redaction
+from bot.redaction import MASK, Redaction, beginning
 
 ALNUM = string.ascii_letters + string.digits
 URLSAFE = ALNUM + "-_"
@@ -156,6 +156,21 @@ def test_redacting_twice_changes_nothing_more(text: str) -> None:
 )
 def test_ordinary_prose_and_code_stay_as_they_are(text: str) -> None:
     assert REDACTION(text) == text
+
+
+@pytest.mark.parametrize("secret", ["correct horse battery staple", "aQ7/Zk93hW/2mmQ/x81=", "Tr0ub4dor&3"])
+def test_what_was_cut_off_in_the_middle_of_a_known_value_does_not_show(secret: str) -> None:
+    redact = Redaction(known=frozenset({secret}))
+    for length in range(min(8, len(secret) // 2), len(secret)):
+        assert redact(f"with {secret[:length]}… and more") == f"with {MASK}… and more"
+    assert redact(f"with {secret[:9]} and more") == f"with {secret[:9]} and more"
+
+
+def test_of_a_long_text_no_part_of_a_secret_is_left_where_it_is_cut() -> None:
+    redact = Redaction(known=frozenset({"correct horse battery staple"}))
+    for most in range(10, 40):
+        assert "correct" not in beginning("so it is correct horse battery staple, and so on", redact, most)
+    assert beginning("all of it", redact, 9) == "all of it"
 
 
 def test_a_short_known_value_hides_no_words() -> None:

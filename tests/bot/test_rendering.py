@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot import rendering
+from bot.redaction import Redaction
 from connectors.messages import Emphasis
 
 ESC = "\x1b"
@@ -38,6 +39,14 @@ class Seen(HTMLParser):
 
     def codes(self) -> int:
         return sum(tag == "code" for tag, _ in self.elements)
+
+
+def test_the_gist_of_words_with_a_secret_in_them_shows_no_half_of_it() -> None:
+    redact = Redaction(known=frozenset({"correct horse battery staple"}))
+    for width in range(8, 60):
+        shown = rendering.gist("Log in with correct horse battery staple, then look", redact, width)
+        assert len(shown) <= width
+        assert "correct" not in shown
 
 
 # --- what acts is shown ------------------------------------------------------------------------------------------

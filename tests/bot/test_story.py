@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.commands.lines import written
+from bot.redaction import Redaction
 from bot.story import Ask, Called, CallOver, Condition, Effect, Note, Progress, Receipt, Settle, Story, digest
 from fleet import events
 from fleet.events import Entry, Event, Position
@@ -275,7 +276,9 @@ def test_noise_is_told_as_one_line_that_does_nothing() -> None:
 
 def test_a_digest_has_a_line_for_each_turn_and_the_whole_for_a_file() -> None:
     turns = [event for n in "1234" for event in (started(n), said(f"text {n}\nmore", n), ended(n))]
-    condensed = digest(told(OPENED, READY, *turns, ended("5", "error", detail="Overloaded.")), prefix="!")
+    condensed = digest(
+        told(OPENED, READY, *turns, ended("5", "error", detail="Overloaded.")), prefix="!", redact=Redaction()
+    )
     assert condensed.turns == 4
     assert [line for line in condensed.text.split("\n") if "text" in line] == [f"- text {n} more" for n in "1234"]
     assert "Overloaded." in condensed.text
@@ -283,7 +286,7 @@ def test_a_digest_has_a_line_for_each_turn_and_the_whole_for_a_file() -> None:
 
 
 def test_a_digest_spells_commands_as_they_are_typed() -> None:
-    condensed = digest(told(OPENED, READY, started(), ended(reason="cut")), prefix=".")
+    condensed = digest(told(OPENED, READY, started(), ended(reason="cut")), prefix=".", redact=Redaction())
     assert "`.retry m1`" in condensed.text
     assert "`.retry m1`" in condensed.full
     (receipt,) = [effect for effect in condensed.effects if isinstance(effect, Receipt)]
@@ -292,25 +295,27 @@ def test_a_digest_spells_commands_as_they_are_typed() -> None:
 
 def test_a_digest_still_finishes_the_message_that_was_growing_before() -> None:
     effects = told(OPENED, started("1"), said("begun and ended"), ended("1"), started("2"), said("b", "2"), ended("2"))
-    assert finals(digest(effects, prefix="!", growing="1").effects) == ["begun and ended"]
-    assert finals(digest(effects, prefix="!").effects) == []
+    assert finals(digest(effects, prefix="!", redact=Redaction(), growing="1").effects) == ["begun and ended"]
+    assert finals(digest(effects, prefix="!", redact=Redaction()).effects) == []
 
 
 def test_a_digest_keeps_the_requests_that_are_still_open_and_only_those() -> None:
-    condensed = digest(told(OPENED, asked("1"), asked("2"), answered("1"), answered("0")), prefix="!")
+    condensed = digest(
+        told(OPENED, asked("1"), asked("2"), answered("1"), answered("0")), prefix="!", redact=Redaction()
+    )
     assert [effect.asked.request for effect in condensed.effects if isinstance(effect, Ask)] == ["2"]
     assert [effect.answered.request for effect in condensed.effects if isinstance(effect, Settle)] == ["0"]
 
 
 def test_a_request_of_an_earlier_life_is_not_taken_for_that_of_a_later_one() -> None:
-    condensed = digest(told(OPENED, asked("1"), OPENED, asked("1"), answered("1")), prefix="!")
+    condensed = digest(told(OPENED, asked("1"), OPENED, asked("1"), answered("1")), prefix="!", redact=Redaction())
     assert [effect.incarnation for effect in condensed.effects if isinstance(effect, Ask)] == [1]
 
 
 @given(JOURNALS)
 def test_a_digest_leaves_every_message_and_the_agent_in_the_state_that_they_reached(entries: list[Entry]) -> None:
     effects = read(entries)[1]
-    condensed = digest(effects, prefix="!")
+    condensed = digest(effects, prefix="!", redact=Redaction())
     assert dict(receipts(condensed.effects)) == dict(receipts(effects))
     assert conditions(condensed.effects)[-1:] == conditions(effects)[-1:]
     assert not notes(condensed.effects)
@@ -325,7 +330,7 @@ def test_a_call_of_a_tool_is_taken_up_and_dropped_once_the_agent_was_told_that_n
         Called(call, 103.0),
         CallOver("1-1", 104.0),
     ]
-    condensed = digest(effects, prefix="!").effects
+    condensed = digest(effects, prefix="!", redact=Redaction()).effects
     assert [effect for effect in condensed if isinstance(effect, Called | CallOver)] == [
         Called(call, 103.0),
         CallOver("1-1", 104.0),

@@ -80,6 +80,26 @@ async def test_a_tasks_thread_is_called_as_it_stands_and_words_in_it_reach_its_a
         await home.heard(own, "once more")
 
 
+async def test_wherever_a_task_is_cut_short_no_half_of_a_secret_shows(home: House) -> None:
+    home.key = "correct horse battery staple"
+    async with home.open():
+        thread = await home.launch("coder0")
+        told = f"Use {' and '.join([home.key] * 100)}. [[say: looked]]"
+        name = id_in(await home.ask(f"!task add '{told}' --agent coder0"))
+        own = await task_thread(home, name)
+        await home.heard(own, "coder0 asks in its thread")
+        heard = [
+            await home.heard(thread, f"Task `{name}`"),
+            await home.ask("!tasks"),
+            await home.ask(f"!task show {name}"),
+            await home.ask(f"!task close {name}"),
+            await home.ask("!tasks --all"),
+        ]
+        await home.heard(own, "is done")
+        assert all("[redacted]" in text for text in (*heard[:3], heard[-1]))
+        assert not [each.text for each in home.chat.said if "correct" in each.text]
+
+
 async def test_while_nobody_has_a_task_who_writes_in_its_thread_is_told_so(home: House) -> None:
     async with home.open() as orchestrator:
         name = id_in(await home.ask("!task add 'do it' --role research"))

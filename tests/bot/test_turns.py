@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot import rendering
+from bot.redaction import Redaction
 from bot.turns import LONGEST_TEXT, TurnView
 from fleet.events import Closing, Event, Plan, TextChunk, ThoughtChunk, ToolCall
 
@@ -48,7 +49,7 @@ def test_thoughts_and_foreign_events_show_nothing() -> None:
 def test_tool_calls_show_what_became_of_them() -> None:
     view = told(called("a", "ls"), called("b", "cat x"), called("c", "rm y"), called("a", status="completed"))
     view = view.after(called("b", status="failed"))
-    assert view.activity() == "✓ `ls`  \n✗ `cat x`  \n… `rm y`"
+    assert view.activity(str) == "✓ `ls`  \n✗ `cat x`  \n… `rm y`"
     running = view.running()
     assert running is not None
     assert running.title == "rm y"
@@ -64,11 +65,11 @@ def test_a_tool_call_runs_since_it_was_called_however_often_it_changes() -> None
 
 def test_an_update_changes_only_what_it_says() -> None:
     view = told(called("a", "ls", "in_progress"), called("a", title="ls -l"), called("a", status="completed"))
-    assert view.activity() == "✓ `ls -l`"
+    assert view.activity(str) == "✓ `ls -l`"
 
 
 def test_of_very_many_tool_calls_the_last_are_shown_and_the_rest_counted() -> None:
-    lines = (told(*(called(str(n), f"tool {n}") for n in range(100))).activity() or "").split("\n")
+    lines = (told(*(called(str(n), f"tool {n}") for n in range(100))).activity(str) or "").split("\n")
     assert len(lines) <= 21
     assert "80 earlier" in lines[0]
     assert "tool 99" in lines[-1]
@@ -78,12 +79,12 @@ def test_a_plan_shows_its_steps_and_is_replaced_whole() -> None:
     plan = Plan(
         turn="1", entries=({"content": "look", "status": "completed"}, {"content": "mend"}, {"status": "in_progress"})
     )
-    assert told(plan).activity() == "● look  \n○ mend  \n◐"
-    assert told(plan, Plan(turn="1", entries=())).activity() is None
+    assert told(plan).activity(str) == "● look  \n○ mend  \n◐"
+    assert told(plan, Plan(turn="1", entries=())).activity(str) is None
 
 
 def test_nothing_done_tells_nothing() -> None:
-    assert START.activity() is None
+    assert START.activity(str) is None
     assert START.running() is None
 
 
@@ -92,7 +93,7 @@ def test_nothing_done_tells_nothing() -> None:
 )
 def test_no_title_of_a_tool_makes_more_than_its_line(title: str) -> None:
     view = told(called("a", title), called("b", "after"))
-    activity = view.activity() or ""
+    activity = view.activity(str) or ""
     assert activity.count("\n") == 1
     assert len(activity) < 300
     html = rendering.html(activity)
@@ -101,19 +102,23 @@ def test_no_title_of_a_tool_makes_more_than_its_line(title: str) -> None:
 
 
 def test_a_long_title_ends_between_words_so_that_redaction_still_knows_a_key() -> None:
-    activity = told(called("a", f"curl {'-v ' * 30} sk-ant-aQ7{'x' * 60}")).activity() or ""
+    activity = told(called("a", f"curl {'-v ' * 30} sk-ant-aQ7{'x' * 60}")).activity(str) or ""
     assert "sk-ant" not in activity
 
 
 def test_of_an_endless_answer_the_beginning_is_kept_and_the_rest_counted() -> None:
     view = told(said("a" * LONGEST_TEXT), said("b" * 7), called("a", "ls"), said("c" * 5))
     assert view.text == "a" * LONGEST_TEXT
-    assert view.said().endswith("… 12 more characters of this answer were left out.")
-    assert told(said("short")).said() == "short"
+    secret = told(said("a " * (LONGEST_TEXT // 2 - 10) + "correct horse battery staple")).said(
+        Redaction(known=frozenset({"correct horse battery staple"}))
+    )
+    assert "correct" not in secret
+    assert view.said(Redaction()).endswith("… 12 more characters of this answer were left out.")
+    assert told(said("short")).said(Redaction()) == "short"
 
 
 def test_of_endless_tool_calls_only_the_last_are_remembered() -> None:
     view = told(*(called(str(number), f"tool {number}") for number in range(1000)), called("3", status="completed"))
     assert len(view.tools) < 200
-    assert "… 980 earlier" in (view.activity() or "")
-    assert "tool 999" in (view.activity() or "")
+    assert "… 980 earlier" in (view.activity(str) or "")
+    assert "tool 999" in (view.activity(str) or "")
