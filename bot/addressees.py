@@ -98,6 +98,13 @@ async def agent_of(tx: AsyncConnection, connector: str, conversation: str) -> st
     return owner.name if owner is not None and owner.kind == "agent" else None
 
 
+async def task_of(tx: AsyncConnection, connector: str, conversation: str) -> str | None:
+    """The id of the task whose thread this is; None: no task's."""
+    opener = await outbox.by_conversation(tx, connector, conversation)
+    owner = None if opener is None else await _owner(tx, opener)
+    return owner.name if owner is not None and owner.kind == "task" else None
+
+
 async def room_of(tx: AsyncConnection, connector: str, conversation: str) -> str:
     """The room that a conversation is in: of an agent's thread the one where its newest thread is, of a task's the one
     where the task was asked for; of what is no thread of ours, itself."""

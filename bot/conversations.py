@@ -8,16 +8,17 @@ is keyed to the event, so that it stands once.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from bot import held_turns, rendering
-from bot.addressees import addressee
+from bot.addressees import addressee, task_of
 from bot.commands.context import Origin
 from bot.commands.execution import Request
 from bot.commands.lines import command_line, from_shell
 from bot.commands.table import NONE, OPERATOR, Permission
+from bot.commands.types import TASK
 from bot.confirming import Confirmations
 from bot.doors import chat
 from bot.errors import UserError
@@ -34,6 +35,8 @@ from register.crashpoints import declare
 from register.queries import agent_messages, tasks
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.commands.execution import Executor, Outcome
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
     from bot.strangers import Strangers
     from bot.utterances import Utterances
     from connectors.inbox import Arrival
+    from connectors.messages import Inbound
     from register.queries.agents import AgentRow
 
 log = structlog.get_logger(__name__)
@@ -138,7 +142,7 @@ class Conversations:
         request = Request(
             id=run_id,
             name=ready.name,
-            arguments=ready.arguments,
+            arguments=await self._with_place(ready, inbound),
             identity=inbound.identity,
             permission=permission,
             door="chat",
@@ -150,6 +154,18 @@ class Conversations:
             async with self.replies.headway(inbound).shown(answer_key(run_id)) as progress:
                 await self.executor.run(request, finish=finish, progress=progress)
         self.services.delivery.wake()
+
+    async def _with_place(self, ready: chat.Ready, inbound: Inbound) -> Mapping[str, Any]:
+        """The arguments of a command; which task is meant says the thread where that was left out. It is written down
+        with the command, so that whoever reads of it later need not know the thread."""
+        command = self.services.table.get(ready.name)
+        if command is None or ready.refusal is not None or inbound.parent is None or "id" in ready.arguments:
+            return ready.arguments
+        if not any(each.name == "id" and each.type is TASK for each in command.parameters):
+            return ready.arguments
+        async with self.services.store.read() as tx:
+            here = await task_of(tx, inbound.connector, inbound.conversation)
+        return ready.arguments if here is None else {"id": here, **ready.arguments}
 
     async def _talk(self, arrival: Arrival, body: Text, text: str, permission: Permission) -> None:
         inbound = arrival.inbound

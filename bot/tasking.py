@@ -349,12 +349,14 @@ async def _here(ctx: Context, rows: Sequence[AgentRow]) -> AgentRow | None:
 # --- finding -----------------------------------------------------------------------------------------------------
 
 
-async def find(tx: AsyncConnection, wanted: str) -> Task:
-    """The task whose id begins so.
+async def find(tx: AsyncConnection, wanted: str | None) -> Task:
+    """The task whose id begins so; None: nobody said which.
 
     Raises:
         UserError: there is none, or there are several.
     """
+    if wanted is None:
+        raise UsageError(f"ID is missing. {command_line('tasks')} lists the tasks; in a task's thread it is that one.")
     begins = wanted.strip().strip("`").casefold()
     found = await tasks.find(tx, begins) if begins else []
     exact = [task for task in found if task.id == begins]
@@ -387,7 +389,7 @@ async def listing(ctx: Context, *, all: bool) -> Reply:
     return Reply("\n\n".join(filter(None, (head, shown))), data)
 
 
-async def show(ctx: Context, wanted: str) -> Reply:
+async def show(ctx: Context, wanted: str | None) -> Reply:
     services = ctx.services
     async with services.store.read() as tx:
         task = await find(tx, wanted)
@@ -415,7 +417,7 @@ async def show(ctx: Context, wanted: str) -> Reply:
 # --- ending ------------------------------------------------------------------------------------------------------
 
 
-async def cancel(ctx: Context, wanted: str) -> Reply:
+async def cancel(ctx: Context, wanted: str | None) -> Reply:
     services = ctx.services
 
     async def act(tx: AsyncConnection) -> dict[str, Any]:
@@ -459,7 +461,7 @@ async def _end_turn(ctx: Context, name: str, turn: str) -> str:
     return f" The turn of {name} is ended." if ended else ""
 
 
-async def close(ctx: Context, wanted: str, *, failed: bool) -> Reply:
+async def close(ctx: Context, wanted: str | None, *, failed: bool) -> Reply:
     services = ctx.services
 
     async def act(tx: AsyncConnection) -> dict[str, str]:

@@ -68,11 +68,11 @@ async def tasks(ctx: Context, *, all: bool = False) -> Reply:
 
 
 @command("task", permission=OPERATOR, help_section="tasks", audited=False, effects=False)
-async def task(ctx: Context, id: TaskId) -> Reply:
+async def task(ctx: Context, id: TaskId | None = None) -> Reply:
     """One task, with each of its steps.
 
     Args:
-        id: as `tasks` shows it; its beginning is enough.
+        id: as `tasks` shows it; its beginning is enough. In a task's thread it is that one, when left out.
     """
     from bot.tasking import show
 
@@ -80,11 +80,11 @@ async def task(ctx: Context, id: TaskId) -> Reply:
 
 
 @command("task show", permission=OPERATOR, help_section="tasks", audited=False, effects=False)
-async def task_show(ctx: Context, id: TaskId) -> Reply:
+async def task_show(ctx: Context, id: TaskId | None = None) -> Reply:
     """One task, with each of its steps.
 
     Args:
-        id: as `tasks` shows it; its beginning is enough.
+        id: as `tasks` shows it; its beginning is enough. In a task's thread it is that one, when left out.
     """
     from bot.tasking import show
 
@@ -92,11 +92,11 @@ async def task_show(ctx: Context, id: TaskId) -> Reply:
 
 
 @command("task cancel", permission=OPERATOR, help_section="tasks")
-async def task_cancel(ctx: Context, id: TaskId) -> Reply:
+async def task_cancel(ctx: Context, id: TaskId | None = None) -> Reply:
     """End a task: one that waits is dropped, and of one that runs the turn is ended.
 
     Args:
-        id: as `tasks` shows it; its beginning is enough.
+        id: as `tasks` shows it; its beginning is enough. In a task's thread it is that one, when left out.
     """
     from bot.tasking import cancel
 
@@ -104,11 +104,11 @@ async def task_cancel(ctx: Context, id: TaskId) -> Reply:
 
 
 @command("task close", permission=OPERATOR, help_section="tasks")
-async def task_close(ctx: Context, id: TaskId, *, failed: bool = False) -> Reply:
+async def task_close(ctx: Context, id: TaskId | None = None, *, failed: bool = False) -> Reply:
     """Say that a task is done whose agent ended its turn without saying so.
 
     Args:
-        id: as `tasks` shows it; its beginning is enough.
+        id: as `tasks` shows it; its beginning is enough. In a task's thread it is that one, when left out.
         failed: it failed.
     """
     from bot.tasking import close

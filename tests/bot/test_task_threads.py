@@ -120,6 +120,31 @@ async def test_while_nobody_has_a_task_who_writes_in_its_thread_is_told_so(home:
         assert "is over and forgotten" in (await home.reply(event)).text
 
 
+async def test_in_a_tasks_thread_its_commands_need_no_id(home: House) -> None:
+    async with home.open() as orchestrator:
+        thread = await home.launch("coder0")
+        first = id_in(await home.ask("!task add '[[say: looked]]' --agent coder0"))
+        own = await task_thread(home, first)
+        await home.heard(own, "coder0 asks in its thread")
+        second = id_in(await home.ask("!task add 'do it' --role research"))
+        other = await task_thread(home, second)
+
+        assert f"`{first}`" in await home.ask("!task", conversation=own)
+        assert f"`{second}`" in await home.ask("!task show", conversation=other)
+        assert f"`{second}`" in await home.ask(f"!task {second}", conversation=own), "one that is named is that one"
+        for conversation in (ROOM, thread):
+            for line in ("!task", "!task cancel", "!task close --failed"):
+                refused = await home.ask(line, conversation=conversation)
+                assert "ID is missing" in refused
+                assert "in a task's thread" in refused
+        assert f"Task `{first}`" in await home.ask("!task close --failed", conversation=own)
+        assert f"Task `{second}` is cancelled" in await home.ask("!task cancel", conversation=other)
+        assert [(await task_of(home, name)).state for name in (first, second)] == ["failed", "cancelled"]
+        async with orchestrator.store.read() as tx:
+            rows = await tx.execute(select(schema.audit.c.arguments).where(schema.audit.c.action == "task cancel"))
+            assert [row.arguments for row in rows][-1] == {"id": second}, "the audit says which"
+
+
 async def test_what_is_refused_at_once_says_so_in_the_room_and_in_its_thread(home: House) -> None:
     async with home.open():
         name = id_in(await home.ask("!task add 'do it' --role research --deadline 1s"))

@@ -126,6 +126,7 @@ async def test_a_task_of_a_slash_command_has_a_thread_below_the_answer_to_it(wor
     assert sum(task in text for text in world.texts()) == 1
     await give(world, "say", text="[[say: heard in here]]", place=own)
     await _said(world, own, "heard in here")
+    assert task in await give(world, "task", "show", place=own), "in its thread it need not be named"
 
 
 def _adding(text: str) -> tuple[str, list[dict[str, Any]]]:
