@@ -127,6 +127,15 @@ class Jobs:
         if found.next_run_time is None or at < found.next_run_time:
             found.modify(next_run_time=at)
 
+    def mended(self, name: str) -> None:
+        """What a job's last run could not do was done by another: nothing is wrong with it until its next run."""
+        record = self._records.get(name)
+        if record is None or record.last_error is None:
+            return
+        self._change(name, last_error=None, away=False)
+        if self.on_ended is not None:
+            self.on_ended(self._records[name])
+
     def records(self) -> list[Record]:
         """Every job, as it is now."""
         result = []

@@ -140,6 +140,10 @@ class Reports:
             self._swept_at = at
             if failures:
                 raise failures[0]
+            if self.services.jobs is not None:
+                # Each of their jobs does the same, some of them once a week.
+                for name in self._arranged:
+                    self.services.jobs.mended(name)
 
     async def arrange(self) -> None:
         """Have the jobs run at the times that are set by now.

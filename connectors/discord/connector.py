@@ -351,7 +351,11 @@ class DiscordConnector:
                 f"The bot may not say something in {conversation}: {error}. Give its role the permission, or let it "
                 "into the channel."
             )
-            self._places.note(f"forbidden {conversation}", sentence)
+            # What still waits for a channel that the settings name no more says nothing of how the connector is now.
+            position = self._receiver.position if self._receiver is not None else None
+            direct = position is not None and conversation in position.direct
+            ours = direct or self._places.is_ours(conversation)
+            self._places.note(f"forbidden {conversation}", sentence, mild=not ours)
             return TryLater(sentence)
         failed = send_error(error)
         assert isinstance(failed, TryLater | Refused)

@@ -33,7 +33,8 @@ class Aliases:
     """Where the names lead that the settings use."""
 
     def __init__(self, names: Iterable[str], rooms: Rooms, *, connector: str, clock: Callable[[], float]) -> None:
-        self._wanted = dict.fromkeys(name for name in names if is_alias(name))
+        self._named = frozenset(name for name in names if is_alias(name))
+        self._wanted = dict.fromkeys(sorted(self._named))
         self._rooms = rooms
         self._connector = connector
         self._clock = clock
@@ -93,9 +94,14 @@ class Aliases:
                     raise
                 # The alias may be another server's, for which the rooms of this one must not wait.
                 sentence = f"The homeserver does not say where {name} leads: {error}."
-                self._rooms.note(f"alias {name}", sentence, grave=True)
+                self._rooms.note(f"alias {name}", sentence, grave=self._is_missed(name))
         missing = any(name not in self._known for name in self._wanted)
         self._look_at = now + (_TRY_AGAIN if missing else LOOK_AGAIN)
+
+    def _is_missed(self, name: str) -> bool:
+        """Whether the fleet lacks a room as long as this leads nowhere. What still waits for one that the settings name
+        no more says nothing of how the connector is now."""
+        return name in self._named and name not in self._known
 
     async def _look_up(self, wire: Wire, name: str) -> None:
         note = f"alias {name}"
@@ -114,13 +120,13 @@ class Aliases:
                     if kept is not None
                     else "Give the room this address in Element (room settings, General), or write its id instead."
                 ),
-                grave=kept is None,
+                grave=self._is_missed(name),
             )
             return
         if not isinstance(found, str) or not is_room(found):
             self._try_at[name] = self._clock() + _TRY_AGAIN
             sentence = f"The homeserver does not say in a usable way where {name} leads."
-            self._rooms.note(note, sentence, grave=name not in self._known)
+            self._rooms.note(note, sentence, grave=self._is_missed(name))
             return
         kept = self._known.get(name)
         if kept is None:

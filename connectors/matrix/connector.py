@@ -264,10 +264,11 @@ class MatrixConnector:
                     f"the room {room} was replaced by {successor}, and takes no messages any more."
                 ) from error
             if error.code == "M_FORBIDDEN" and not self._is_inside(room):
+                # What still waits for a room that the settings name no more says nothing of how the connector is now.
                 self._rooms.note(
                     f"outside {room}",
                     f"The bot is not in {room}, where it has something to say: invite it.",
-                    grave=True,
+                    grave=not self._named or self._is_named(room) or self._rooms.was_left(room),
                 )
                 raise TryLater(f"the bot is not in the room {room}; invite it", after=_INVITED_WITHIN) from error
             raise send_error(error) from error

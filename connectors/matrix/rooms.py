@@ -27,6 +27,7 @@ class Rooms:
         self._notes: OrderedDict[str, str] = OrderedDict()
         self._grave: set[str] = set()
         self._replaced: OrderedDict[str, str] = OrderedDict()
+        self._left: OrderedDict[str, str] = OrderedDict()
         self.encrypted: dict[str, bool] = {}
         """Whether messages in a room are encrypted, where that was asked. Encryption is never switched off again."""
 
@@ -73,6 +74,14 @@ class Rooms:
             "place in muster.yaml, and restart Muster; agents get their threads there when they are launched again.",
             grave=True,
         )
+
+    def left(self, room: str) -> None:
+        """The bot was in this room, and is no more."""
+        _put(self._left, room, room, _NOTES)
+
+    def was_left(self, room: str) -> bool:
+        """Whether the bot was in this room before, as far as is remembered."""
+        return room in self._left
 
     def replacement(self, room: str) -> str | None:
         """What took its place, if that is known."""

@@ -194,6 +194,7 @@ class Receiver:
         self.levels.settle()
         for lost in outside - inside:
             self.levels.forget(lost)
+            self.rooms.left(lost)
         reached = Position(
             since=news.next_batch,
             rooms=(position.rooms | inside) - outside,

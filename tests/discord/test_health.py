@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.discord.world import GUILDS
+from tests.discord.world import GUILDS, Place
 
 if TYPE_CHECKING:
     from tests.discord.conftest import Desk
@@ -19,6 +19,18 @@ async def test_a_channel_that_is_not_in_the_server_is_named(desk: Desk) -> None:
         health = await desk.health(lambda found: found.reachable is True)
     assert "no such channel" not in health.detail
     assert not health.impaired
+
+
+async def test_what_waits_for_a_channel_that_was_named_by_mistake_leaves_the_connector_well(desk: Desk) -> None:
+    world = desk.world
+    wrong = world.add(Place(id=world.fresh(), type=0, name="wrong", denied={"view"}))
+    async with desk.open():
+        await desk.office.put("old", to=str(wrong.id))
+        health = await desk.health(lambda found: f"may not say something in {wrong.id}" in found.detail)
+        assert not health.impaired
+        world.channel.denied = {"send"}
+        await desk.office.put("new", to=desk.room)
+        await desk.health(lambda found: found.impaired)
 
 
 async def test_connected_without_being_of_use_is_not_well(desk: Desk) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -18,6 +20,7 @@ from connectors.messages import Capabilities
 from register.queries import restores, spending
 from register.schema import findings, outbox, tasks
 from register.schema import restores as restores_table
+from scheduler.jobs import Jobs, Record
 from tests.bot.reports.newsroom import ROOM, SETUP, Newsroom, at, window
 
 if TYPE_CHECKING:
@@ -511,3 +514,29 @@ async def test_one_kind_that_fails_keeps_no_other_from_being_posted(
     monkeypatch.undo()
     await room.sweep("2026-11-23 09:01")
     assert [text.split("**")[1] for text in await room.posted()] == ["The fleet", "Daily report"]
+
+
+async def test_what_a_later_sweep_posted_leaves_nothing_wrong_until_tomorrow(
+    room: Newsroom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: asyncio.Queue[Record] = asyncio.Queue()
+    room.services.jobs = Jobs((), time.time, on_ended=ended.put_nowait)
+    room.services.jobs.start()
+    try:
+        await room.sweep("2026-11-23 08:59")
+        monkeypatch.setattr(gathering, "_with_work", None)
+        room.now = at("2026-11-23 09:00")
+        room.services.jobs.soon("report daily", 0.0)
+        async with asyncio.timeout(20):
+            assert (await ended.get()).last_error is not None
+        with pytest.raises(TypeError):
+            await room.sweep("2026-11-23 09:01")
+        assert [each.last_error is None for each in room.services.jobs.records()] == [False]
+        monkeypatch.undo()
+        await room.sweep("2026-11-23 09:02")
+        assert [each.last_error for each in room.services.jobs.records()] == [None]
+        assert ended.get_nowait().last_error is None, "whoever told of it hears that it is over"
+        await room.sweep("2026-11-23 09:03")
+        assert ended.empty()
+    finally:
+        room.services.jobs.stop()

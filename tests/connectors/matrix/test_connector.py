@@ -408,6 +408,30 @@ async def test_a_bot_that_cannot_speak_in_the_fleets_room_is_impaired(
         await healthy(connector, lambda health: "invite it" not in health.detail and not health.impaired)
 
 
+async def test_what_waits_for_a_room_that_was_named_by_mistake_leaves_the_connector_well(
+    ana: Operator, synapse: Synapse, tmp_path: Path
+) -> None:
+    wrong, room = await ana.create_room(), await ana.create_room()
+    account = await synapse.register(prefix="bot")
+    server = account.user_id.partition(":")[2]
+    for mistaken in (wrong, f"#nowhere:{server}"):
+        bot = Bot(account, tmp_path / "bot", fleet_rooms=(mistaken,))
+        async with bot.running() as connector:
+            await healthy(connector, lambda health: health.impaired)
+            with pytest.raises(TryLater):
+                await bot.say(mistaken, "hello", key="1")
+    bot = Bot(account, tmp_path / "bot", fleet_rooms=(room,))
+    async with bot.running() as connector:
+        await ana.invite(room, bot.user_id)
+        await joined(ana, room, bot)
+        for mistaken in (wrong, f"#nowhere:{server}"):
+            with pytest.raises(TryLater):
+                await bot.say(mistaken, "hello", key="1")
+            await healthy(connector, lambda health, name=mistaken: name in health.detail and not health.impaired)  # type: ignore[misc]
+        await ana.kick(room, bot.user_id)
+        await healthy(connector, lambda health: health.impaired)
+
+
 async def test_nothing_is_said_in_an_encrypted_room(ana: Operator, bot: Bot) -> None:
     async with bot.running() as connector:
         room = await ana.create_room(invite=[bot.user_id], encrypted=True)
