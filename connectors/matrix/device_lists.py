@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from connectors.matrix.crypto.machine import Machine
-    from connectors.matrix.crypto.store import KnownDevice
+    from connectors.matrix.crypto.store import KnownDevice, Untold
     from connectors.matrix.crypto.vault import Vault
     from connectors.matrix.readers import Readers
     from connectors.matrix.remarks import Remarks
@@ -56,7 +56,7 @@ class DeviceLists:
     """People whose devices changed since they were asked for last."""
     _silent: dict[str, float] = field(default_factory=dict, init=False)
     """People whose homeserver did not answer, and when it is asked again."""
-    _told: set[tuple[str, str]] = field(default_factory=set, init=False)
+    _told: set[Untold] = field(default_factory=set, init=False)
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     @property
@@ -131,17 +131,18 @@ class DeviceLists:
             return
         self._machine.untold = False
         encrypted = [room for room in inside if self.rooms.encrypted.get(room)][:_ROOMS]
-        for device in await self.vault.run(self._machine.store.untold):
+        for untold in await self.vault.run(self._machine.store.untold):
+            device = untold.device
             try:
                 rooms = [room for room in encrypted if await self.readers.is_member(room, device.user)]
             except WireError as error:
                 _log.info("matrix_devices", connector=self.connector, user=device.user, error=str(error))
                 self._machine.untold = True
                 continue
-            self._told.add((device.user, device.id))
+            self._told.add(untold)
             if await self.readers.is_known(None, device.user):
                 for room in rooms:
-                    self._remark_on(room, device)
+                    self._remark_on(room, untold)
 
     async def settle(self) -> None:
         """What was said of devices is durable."""
@@ -149,16 +150,22 @@ class DeviceLists:
             told, self._told = self._told, set()
             await self.vault.run(self._mark_told, told)
 
-    def _mark_told(self, told: set[tuple[str, str]]) -> None:
+    def _mark_told(self, told: set[Untold]) -> None:
         with self._machine.store.transaction():
             self._machine.store.mark_devices_told(told)
 
-    def _remark_on(self, room: str, device: KnownDevice) -> None:
+    def _remark_on(self, room: str, untold: Untold) -> None:
+        device = untold.device
         whose = f"{quoted(device.id)} of {quoted(device.user)}"
         if device.standing is Standing.CHANGED:
             text = (
                 f"Other keys came under the name of the device {whose}. It is given nothing more, and what is written "
                 "on it is not taken. `muster matrix devices` says what to do."
+            )
+        elif untold.back:
+            text = (
+                f"The device {whose}, which had been logged out, is shown again. It counts as a new one, and is given "
+                f"keys from now on. If it is not theirs: `muster matrix block {_typed(device.id)}`."
             )
         else:
             text = (
@@ -166,7 +173,8 @@ class DeviceLists:
                 f"`muster matrix block {_typed(device.id)}`."
             )
         about = {"sender": device.user, "origin_server_ts": int(self.clock() * 1000)}
-        identity = f"device\0{room}\0{device.user}\0{device.id}\0{device.keys.ed25519}\0{device.standing}"
+        which = (room, device.user, device.id, device.keys.ed25519, str(device.standing), str(untold.since))
+        identity = "\0".join(("device", *which))
         self.remarks.add(room, about, identity, text)
 
     async def note_changed(self) -> None:

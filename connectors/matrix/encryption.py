@@ -113,7 +113,8 @@ class Encryption:
         """The event that an encrypted one is; None when it cannot be read, which is kept or said where it matters."""
         found = await self.vault.run(self._machine.open, room, event)
         sender = str(event.get("sender"))
-        if isinstance(found, Closed) and found.unknown_device and await self.lists.look_again(sender):
+        changed = found.unknown_device if isinstance(found, Closed) else found is not None and found.logged_out
+        if changed and await self.lists.look_again(sender):
             found = await self.vault.run(self._machine.open, room, event)
         if isinstance(found, Opened):
             return found.event

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import vodozemac
@@ -31,7 +31,7 @@ from connectors.matrix.crypto.primitives import (
     signed,
     unpadded,
 )
-from connectors.matrix.crypto.store import KnownDevice, RoomKey
+from connectors.matrix.crypto.store import KnownDevice, RoomKey, Telling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -63,6 +63,8 @@ class Opened:
     """A message, decrypted: an event as it would have come in the clear."""
 
     event: Json
+    logged_out: bool = False
+    """Whether it was written on a device that is not known to be back: its owner's have to be looked at again."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -299,7 +301,8 @@ class Machine:
             blocked = device.standing is Standing.BLOCKED
             why = "which is blocked" if blocked else "under whose name other keys came"
             return Closed(session_id=session_id, reason=f"it was written on the device {device.id}, {why}")
-        return self._open_with(key, room, event, session_id, ciphertext)
+        opened = self._open_with(key, room, event, session_id, ciphertext)
+        return replace(opened, logged_out=True) if isinstance(opened, Opened) and device.gone else opened
 
     def _open_with(self, key: RoomKey, room: str, event: Json, session_id: str, ciphertext: str) -> Opened | Closed:
         try:
@@ -330,7 +333,8 @@ class Machine:
 
     def learn(self, answer: Json, users: Iterable[str]) -> None:
         """Take what a homeserver shows of people's devices. The keys that a device has first are pinned: no others
-        are ever taken under its name, until somebody says so. What people have to be told is noted with it."""
+        are ever taken under its name, until somebody says so. One that was logged out and is shown again is a new one.
+        What people have to be told is noted with it."""
         listed = answer.get("device_keys")
         now = self.clock()
         with self.store.transaction():
@@ -347,11 +351,12 @@ class Machine:
                     after = _pinned(before, user, device_id, keys, _called(payload))
                     if after == before:
                         continue
-                    # The first devices of a person are no news; nor are other names.
-                    fresh = before is None and bool(known)
-                    changed = before is not None and after.standing is Standing.CHANGED is not before.standing
-                    self.store.put_device(after, now, tell=fresh or changed)
-                    self.untold = self.untold or fresh or changed
+                    if before is None or before.gone:
+                        # What went to the one that was called so before is not given again to this one.
+                        self.outgoing.disown((user, device_id))
+                    tell = _news(before, after, first=not known)
+                    self.store.put_device(after, now, tell=tell)
+                    self.untold = self.untold or tell is not Telling.NOTHING
                 for device_id, device in known.items():
                     if device_id not in shown and not device.gone:
                         self.store.put_device(_replaced(device, gone=True), now)
@@ -372,10 +377,20 @@ def _pinned(before: KnownDevice | None, user: str, device_id: str, keys: PublicK
     if before.keys != keys:
         # What was pinned stays; a device that is blocked stays that.
         standing = before.standing if before.standing is Standing.BLOCKED else Standing.CHANGED
-        return _replaced(before, standing=standing)
-    # Where its own keys are back, whoever showed others is gone.
-    back = Standing.SEEN if before.standing is Standing.CHANGED else before.standing
-    return _replaced(before, name=name, gone=False, standing=back)
+        return _replaced(before, gone=False, standing=standing)
+    # Where its own keys are back, whoever showed others is gone. What was trusted was the device before its log-out.
+    again = before.standing is Standing.CHANGED or (before.gone and before.standing is Standing.TRUSTED)
+    return _replaced(before, name=name, gone=False, standing=Standing.SEEN if again else before.standing)
+
+
+def _news(before: KnownDevice | None, after: KnownDevice, *, first: bool) -> Telling:
+    """What people have to be told of a device; `first`: none of its owner's was known."""
+    if before is None:
+        return Telling.NOTHING if first else Telling.NEWS
+    if after.standing is Standing.CHANGED:
+        return Telling.NOTHING if before.standing is Standing.CHANGED else Telling.NEWS
+    # Other names are no news, nor is what is not given keys.
+    return Telling.BACK if before.gone and after.standing in READERS else Telling.NOTHING
 
 
 def _replaced(device: KnownDevice, **values: Any) -> KnownDevice:

@@ -57,6 +57,8 @@ class Outbound:
     """The devices that were given its key, and the key as they were given it: it opens what came after."""
     handing: str = ""
     """The key that is being handed out."""
+    over: bool = False
+    """Whether somebody has its key who is not among the holders any more."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,6 +142,7 @@ class Outgoing:
         outbound = self._outbound.get(room)
         if (
             outbound is None
+            or outbound.over
             or outbound.messages >= rotation.messages
             or not 0 <= now - outbound.began_at < rotation.seconds
             or outbound.holders.keys() - names
@@ -177,6 +180,13 @@ class Outgoing:
         outbound = self._outbound[room]
         for user, devices in messages.items():
             outbound.holders |= dict.fromkeys(((user, device) for device in devices), outbound.handing)
+
+    def disown(self, name: Name) -> None:
+        """Take the device of this name for another than the one that was given keys: it is not given them again for the
+        asking, and what that one holds ends."""
+        for outbound in (*self._outbound.values(), *(ended for _, ended in self._ended.values())):
+            if outbound.holders.pop(name, None) is not None:
+                outbound.over = True
 
     def seal(self, room: str, kind: str, content: Json) -> Json:
         """The content of an encrypted event. What it relates to stays in the clear, as the specification has it."""

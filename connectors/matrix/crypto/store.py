@@ -11,6 +11,7 @@ import json
 import os
 import sqlite3
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import vodozemac
@@ -79,6 +80,26 @@ class KnownDevice:
     gone: bool
     """Whether its owner logged it out."""
     standing: Standing
+
+
+class Telling(IntEnum):
+    """What somebody has to be told of a device. As it is kept: what is less goes first."""
+
+    BACK = -1
+    """It was logged out, and is shown again."""
+    NEWS = 0
+    """It is new, or other keys came under its name."""
+    NOTHING = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Untold:
+    """A device of which somebody has to be told."""
+
+    device: KnownDevice
+    back: bool
+    since: float
+    """When it came about: what is told again later is told for another reason."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -276,12 +297,13 @@ class KeyStore:
             for user_id, device_id, ed25519, curve25519, name, gone, standing in rows
         ]
 
-    def put_device(self, device: KnownDevice, now: float, *, tell: bool = False) -> None:
-        """Keep a device as it is known now; `tell`: somebody has to be told of it."""
+    def put_device(self, device: KnownDevice, now: float, *, tell: Telling = Telling.NOTHING) -> None:
+        """Keep a device as it is known now; `tell`: what somebody has to be told of it."""
         self._db.execute(
             "INSERT INTO devices VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (user_id, device_id) DO UPDATE SET "
             "ed25519 = excluded.ed25519, curve25519 = excluded.curve25519, name = excluded.name, gone = excluded.gone, "
-            "standing = excluded.standing, told = min(told, excluded.told)",
+            "standing = excluded.standing, told = min(told, excluded.told), "
+            "seen_at = CASE WHEN excluded.told < 1 THEN excluded.seen_at ELSE seen_at END",
             (
                 device.user,
                 device.id,
@@ -291,18 +313,27 @@ class KeyStore:
                 device.gone,
                 str(device.standing),
                 now,
-                not tell,
+                int(tell),
             ),
         )
 
-    def untold(self) -> list[KnownDevice]:
+    def untold(self) -> list[Untold]:
         """The devices of which somebody has to be told."""
-        names = set(self._db.execute("SELECT user_id, device_id FROM devices WHERE told = 0"))
-        return [device for device in self.devices() if (device.user, device.id) in names]
+        rows = self._db.execute("SELECT user_id, device_id, told, seen_at FROM devices WHERE told < 1")
+        untold = {(user, device): (told, since) for user, device, told, since in rows}
+        return [
+            Untold(device=device, back=told == Telling.BACK, since=since)
+            for device in self.devices()
+            for told, since in [untold.get((device.user, device.id), (Telling.NOTHING, 0.0))]
+            if told != Telling.NOTHING
+        ]
 
-    def mark_devices_told(self, names: Iterable[tuple[str, str]]) -> None:
-        """Whoever had to be told of these was."""
-        self._db.executemany("UPDATE devices SET told = 1 WHERE user_id = ? AND device_id = ?", list(names))
+    def mark_devices_told(self, told: Iterable[Untold]) -> None:
+        """Whoever had to be told of these was. What came about meanwhile is still to be told."""
+        self._db.executemany(
+            "UPDATE devices SET told = 1 WHERE user_id = ? AND device_id = ? AND seen_at = ?",
+            [(each.device.user, each.device.id, each.since) for each in told],
+        )
 
     def forget_device(self, user: str, device: str) -> None:
         """Let go of its keys."""

@@ -295,6 +295,37 @@ async def test_a_new_device_is_told_of_that_writes_before_the_bot_does(
     assert len(remarks(bot)) == 1
 
 
+async def test_a_device_that_was_logged_out_and_is_back_is_told_of_and_not_trusted_any_more(
+    ana: EncryptedOperator, bot: Bot, synapse: Synapse, tmp_path: Path
+) -> None:
+    phone = await synapse.log_in(ana.account)
+
+    async def standings() -> dict[str, Standing]:
+        return {device.id: device.standing for device in await bot.connector.devices()}
+
+    async with bot.running() as connector:
+        room = await room_with(ana, bot)
+        async with EncryptedOperator(phone, tmp_path / "phone") as before:
+            await bot.keeper.got(await before.say(room, "one"))
+            await connector.judge(phone.device_id, Standing.TRUSTED)
+            await before.log_out()
+
+        async def logged_out() -> bool:
+            await bot.say(room, "two", key=f"two-{len(await ana.wire(room))}")
+            return phone.device_id not in await standings()
+
+        await until(logged_out)
+        again = await synapse.log_in(ana.account, device=phone.device_id)
+        async with EncryptedOperator(again, tmp_path / "phone") as after:
+            after.nio.olm.account.shared = False
+            await after._upkeep()
+            await bot.keeper.got(await after.say(room, "three"))
+            assert f"`{phone.device_id}`" in await remarked(bot, "had been logged out, is shown again")
+            assert (await standings())[phone.device_id] is Standing.SEEN
+            await bot.say(room, "four", key="four")
+            await after.wait_for(room, lambda event: body(event) == "four")
+
+
 async def test_other_keys_under_a_devices_name_are_refused_until_an_admin_says_so(
     ana: EncryptedOperator, bot: Bot, tmp_path: Path
 ) -> None:

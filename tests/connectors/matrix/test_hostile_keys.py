@@ -414,6 +414,77 @@ def test_a_device_that_was_logged_out_is_given_nothing_more(bot: Device, ana: De
     assert bot.machine.outgoing.readers([ana.user]) == []
 
 
+def gone(bot: Device, other: Device) -> None:
+    bot.machine.learn({"device_keys": {other.user: {}}}, [other.user])
+
+
+def told(bot: Device) -> list[tuple[str, bool]]:
+    """What is to be said of devices; it is said with that."""
+    untold = bot.store.untold()
+    with bot.store.transaction():
+        bot.store.mark_devices_told(untold)
+    return [(each.device.id, each.back) for each in untold]
+
+
+def test_a_device_that_was_logged_out_and_is_shown_again_is_a_new_one(bot: Device, ana: Device) -> None:
+    assert told(bot) == []
+    bot.share(ana)
+    first = bot.machine.outgoing._outbound[ROOM].session.session_id
+    bot.machine.judge(ana.user, ana.name, Standing.TRUSTED)
+    seen = set()
+    for _ in range(2):
+        gone(bot, ana)
+        bot.learn(ana)
+        assert bot.known(ana).standing is Standing.SEEN
+        seen |= {each.since for each in bot.store.untold()}
+        assert told(bot) == [(ana.name, True)]
+        bot.learn(ana)
+        assert told(bot) == []
+    assert len(seen) == 2
+    # It asks for what was said before: nobody knows who has its keys by now.
+    readers = bot.machine.outgoing.readers([ana.user])
+    request = Request(user=ana.user, device=ana.name, room=ROOM, session_id=first, id="1")
+    assert bot.machine.outgoing.answer(request, readers) == []
+    assert len(bot.share(ana)) == 1
+    assert bot.machine.outgoing._outbound[ROOM].session.session_id != first
+    bot.machine.judge(ana.user, ana.name, Standing.BLOCKED)
+    gone(bot, ana)
+    bot.learn(ana)
+    assert (told(bot), bot.known(ana).standing) == ([], Standing.BLOCKED)
+
+
+def test_what_is_told_of_a_device_while_something_else_is_said_of_it_is_not_lost(bot: Device, ana: Device) -> None:
+    gone(bot, ana)
+    bot.learn(ana)
+    untold = bot.store.untold()
+    gone(bot, ana)
+    bot.learn(ana)
+    with bot.store.transaction():
+        bot.store.mark_devices_told(untold)
+    assert told(bot) == [(ana.name, True)]
+
+
+def test_other_keys_under_the_name_of_a_device_that_was_logged_out_are_listed(
+    bot: Device, ana: Device, tmp_path: Path
+) -> None:
+    bot.share(ana)
+    first = bot.machine.outgoing._outbound[ROOM].session.session_id
+    gone(bot, ana)
+    (tmp_path / "other").mkdir()
+    other = Device(tmp_path / "other", ana.user, ana.name)
+    bot.learn(other)
+    assert (bot.known(ana).standing, bot.known(ana).gone) == (Standing.CHANGED, False)
+    assert told(bot) == [(ana.name, False)]
+    bot.machine.judge(ana.user, ana.name, Standing.SEEN)
+    bot.learn(other)
+    # Who had the name before reads nothing more, and what they were given is not given to who has it now.
+    bot.machine.outgoing.lacking(ROOM, bot.machine.outgoing.readers([ana.user]), Rotation())
+    assert bot.machine.outgoing._outbound[ROOM].session.session_id != first
+    request = Request(user=ana.user, device=ana.name, room=ROOM, session_id=first, id="1")
+    assert bot.machine.outgoing.answer(request, bot.machine.outgoing.readers([ana.user])) == []
+    other.store.close()
+
+
 def test_a_lost_session_is_mended_once_an_hour(bot: Device, ana: Device) -> None:
     (first,) = ana.share(bot)
     bot.hear(first)
