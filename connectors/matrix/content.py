@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from connectors.matrix.sealed_files import FileSecrets
+from connectors.matrix.sealed_files import FileSecrets, objection
 from connectors.messages import Attachment, Edit, Emphasis, Inbound, Message, Reaction, Redaction, Text
 
 if TYPE_CHECKING:
@@ -169,7 +169,9 @@ def _attached(content: Json) -> tuple[str, tuple[Attachment, ...]]:
     about = _object(content.get("info"))
     media_type = _string(about.get("mimetype")).lower()
     size = about.get("size")
+    # What opens an encrypted file stands behind its address; addresses have nothing there.
     reference = _string(content.get("url"))
+    reference = "" if "#" in reference else reference
     if content.get("file") is not None:
         sealed = _object(content.get("file"))
         found = FileSecrets.from_json(sealed)
@@ -183,6 +185,16 @@ def _attached(content: Json) -> tuple[str, tuple[Attachment, ...]]:
         size=size if isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 2**53 else None,
     )
     return caption, (attachment,)
+
+
+def unsealed_file(content: Json) -> str | None:
+    """Why the file of a message that came encrypted is not taken: that the message is its sender's says nothing of a
+    file that everybody at the homeserver can put something else in the place of. None: it is, or there is no file."""
+    if _string(content.get("msgtype")) not in _FILES:
+        return None
+    if content.get("file") is not None:
+        return objection(content["file"])
+    return None if content.get("url") is None else "its file is not encrypted, so anybody may have put it there"
 
 
 def media(reference: str) -> tuple[str, str] | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import structlog
 
-from connectors.matrix.content import sent_at
+from connectors.matrix.content import sent_at, unsealed_file
 from connectors.matrix.crypto.machine import Closed, Machine, Opened
 from connectors.matrix.news import keys_left
 from connectors.matrix.remarks import quoted
@@ -116,16 +116,28 @@ class Encryption:
         changed = found.unknown_device if isinstance(found, Closed) else found is not None and found.logged_out
         if changed and await self.lists.look_again(sender):
             found = await self.vault.run(self._machine.open, room, event)
-        if isinstance(found, Opened):
+        why = unsealed_file(_object(found.event.get("content"))) if isinstance(found, Opened) else None
+        if isinstance(found, Opened) and why is None:
             return found.event
         if found is None or not isinstance(event.get("event_id"), str) or not await self.readers.is_known(room, sender):
             return None
-        if found.ask or found.unknown_device:
+        if isinstance(found, Opened):
+            self._refuse_file(room, found.event, why)
+        elif found.ask or found.unknown_device:
             await self._keep(room, event, found)
         else:
             where = f"{room}\0{found.session_id}\0{found.reason}"
             self.remarks.add(room, event, where, f"A message by {quoted(sender)} is not taken: {found.reason}.")
         return None
+
+    def _refuse_file(self, room: str, event: Json, why: str | None) -> None:
+        self.remarks.add(
+            room,
+            event,
+            f"file\0{room}\0{event.get('event_id')}",
+            f"A message with a file by {quoted(event.get('sender'))} is not taken: {why}. Send it again from a client "
+            "that encrypts files.",
+        )
 
     async def late(self) -> list[tuple[str, Json]]:
         """(room, event) of messages whose keys have come since; to be handed on before `settle`."""
@@ -138,8 +150,13 @@ class Encryption:
             if isinstance(opened, Closed) and opened.unknown_device:
                 await self.lists.look_again(str(each.event.get("sender")))
                 opened = await self.vault.run(self._machine.open, each.room, each.event)
-            if isinstance(opened, Opened):
-                self._opened[each.number] = each.room, opened.event
+            if not isinstance(opened, Opened):
+                continue
+            if (why := unsealed_file(_object(opened.event.get("content")))) is not None:
+                self._refuse_file(each.room, opened.event, why)
+                self._done.append(each.number)
+                continue
+            self._opened[each.number] = each.room, opened.event
         self._try_all = False
         self._ready.clear()
         # Where the rest of a sync failed, they come again with the next one.

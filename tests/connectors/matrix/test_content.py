@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from connectors.matrix import content
 from connectors.matrix.content import Me, inbound, without_mention
-from connectors.matrix.sealed_files import FileSecrets
+from connectors.matrix.sealed_files import FileSecrets, objection, seal_file
 from connectors.messages import Edit, Emphasis, Inbound, Message, Reaction, Redaction, Text
 
 ME = Me(user="@muster:example.org", display_name="Muster")
@@ -228,8 +228,12 @@ def test_what_is_said_can_always_be_encoded() -> None:
 KEY, IV, HASH = "k" * 43, "i" * 22, "h" * 43
 
 
+#: As the specification has it ("JWK").
+JWK = {"kty": "oct", "alg": "A256CTR", "ext": True, "key_ops": ["encrypt", "decrypt"], "k": KEY}
+
+
 def sealed_file(**changes: Any) -> dict[str, Any]:
-    file = {"url": "mxc://x/y", "v": "v2", "key": {"k": KEY}, "iv": IV, "hashes": {"sha256": HASH}}
+    file = {"url": "mxc://x/y", "v": "v2", "key": JWK, "iv": IV, "hashes": {"sha256": HASH}}
     return {"msgtype": "m.image", "body": "a.png", "file": file | changes, "info": {"mimetype": "image/png"}}
 
 
@@ -243,21 +247,52 @@ def test_an_encrypted_file_is_one_with_what_opens_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "reason"),
     [
-        {"key": None},
-        {"key": {"k": 7}},
-        {"key": {"k": "../../../etc/passwd"}},
-        {"iv": []},
-        {"iv": "short"},
-        {"hashes": {}},
-        {"hashes": {"sha256": HASH + "#mxc://a/b"}},
-        {"url": None},
-        {"url": "https://elsewhere/"},
-        {"url": "mxc://x/y#z"},
+        ({"key": None}, "key"),
+        ({"key": JWK | {"k": 7}}, "256 bits"),
+        ({"key": JWK | {"k": "../../../etc/passwd"}}, "256 bits"),
+        ({"key": JWK | {"kty": "RSA"}}, "kty oct"),
+        ({"key": JWK | {"alg": "A256GCM"}}, "alg A256CTR"),
+        ({"key": JWK | {"alg": None}}, "alg A256CTR"),
+        ({"key": JWK | {"ext": False}}, "ext true"),
+        ({"key": JWK | {"ext": "true"}}, "ext true"),
+        ({"key": JWK | {"key_ops": ["encrypt"]}}, "key_ops"),
+        ({"key": JWK | {"key_ops": "encrypt decrypt"}}, "key_ops"),
+        ({"key": {"k": KEY}}, "kty oct"),
+        ({"v": "v1"}, "not v2"),
+        ({"v": None}, "not v2"),
+        ({"v": ["v2"]}, "not v2"),
+        ({"iv": []}, "128 bits"),
+        ({"iv": "short"}, "128 bits"),
+        ({"hashes": {}}, "SHA-256"),
+        ({"hashes": {"sha256": HASH + "#mxc://a/b"}}, "SHA-256"),
+        ({"url": None}, "address"),
+        ({"url": "https://elsewhere/"}, "address"),
+        ({"url": "mxc://x/y#z"}, "address"),
     ],
 )
-def test_an_encrypted_file_that_nothing_opens_is_none(changes: dict[str, Any]) -> None:
-    found = body(event(sealed_file(**changes)))
+def test_an_encrypted_file_that_nothing_opens_is_none(changes: dict[str, Any], reason: str) -> None:
+    raw = sealed_file(**changes)
+    found = body(event(raw))
     assert isinstance(found, Text)
     assert found.attachments == ()
+    assert reason in (content.unsealed_file(raw) or "")
+
+
+def test_what_came_encrypted_has_no_file_in_the_clear() -> None:
+    assert content.unsealed_file(sealed_file()) is None
+    assert content.unsealed_file({"msgtype": "m.text", "body": "hello", "url": "mxc://x/y"}) is None
+    for picture in ({"url": "mxc://x/y"}, {"url": "mxc://x/y", "file": None}, {"url": 7}, {"url": f"mxc://x/y#{KEY}"}):
+        raw = {"msgtype": "m.image", "body": "a.png", **picture}
+        assert "not encrypted" in (content.unsealed_file(raw) or "")
+    assert "not described" in (content.unsealed_file({"msgtype": "m.file", "file": []}) or "")
+    # Nor does an address in the clear bring a key.
+    found = body(event({"msgtype": "m.image", "body": "a.png", "url": f"mxc://x/y#{KEY}.{IV}.{HASH}"}))
+    assert isinstance(found, Text)
+    assert found.attachments == ()
+
+
+def test_what_we_encrypt_is_what_others_ask_for() -> None:
+    _, secrets = seal_file(b"words")
+    assert objection(secrets.as_json("mxc://x/y")) is None

@@ -463,6 +463,32 @@ async def test_a_homeserver_can_neither_put_words_into_mouths_nor_say_them_twice
         assert isinstance(garbled, Closed)
 
 
+async def test_a_file_that_is_not_encrypted_as_it_should_be_is_refused_with_its_message(
+    ana: EncryptedOperator, bot: Bot
+) -> None:
+    async with bot.running():
+        room = await room_with(ana, bot)
+        await bot.keeper.got(await ana.say(room, "before"))
+        address = await ana.upload(b"!stop all", "orders.txt", "text/plain")
+        plain: dict[str, Any] = {"msgtype": "m.file", "filename": "orders.txt", "info": {"mimetype": "text/plain"}}
+        await ana.say(room, "do this", **plain, url=address)
+        assert "encrypts files" in await remarked(bot, "its file is not encrypted")
+        await ana.say(room, "and this", **plain, file={"url": address, "v": "v1"})
+        await remarked(bot, "is not v2")
+        # Also where its key comes later.
+        await ana.withhold_keys(bot.user_id)
+        await ana.say(room, "late", **plain, url=address)
+        bot.later = 10.0
+        await remarked(bot, "its key did not come")
+        await ana.withhold_keys(bot.user_id, withhold=False)
+        await ana.hand_over_keys(room, bot.user_id)
+        await bot.keeper.until(lambda: sum("its file is not encrypted" in text for text in remarks(bot)) == 2)
+        given = await bot.keeper.got(await ana.send_file(room, b"words", "a.txt", "text/plain", caption="after"))
+        assert isinstance(given.body, Text)
+        assert len(given.body.attachments) == 1
+    assert bot.keeper.texts == ["before", "after"]
+
+
 async def test_nonsense_from_device_to_device_does_no_harm(ana: EncryptedOperator, bot: Bot) -> None:
     async with bot.running():
         room = await room_with(ana, bot)
