@@ -181,11 +181,37 @@ class Membership:
     inside: bool
     joined_at: int | None = None
     """When we joined, in milliseconds, if only the room's state tells; then it is compared with the events' times."""
+    passed_over: int = 0
+    """So many events that come next may have come before."""
+
+    def begin(self, news: RoomNews) -> None:
+        """Go on to the timeline of a room, behind whatever was left out before it.
+
+        Of a room into which we came back homeservers show what came last, be it older than the last sync or than our
+        absence: what was heard then, and what did not count then. Nothing before our last coming back counts. Who
+        sent an event says when that was, so its place decides, and its time only where the timeline has no join.
+        """
+        if self.inside:
+            return
+        moves = [(place, _is_join(event)) for place, event in enumerate(news.timeline) if self._is_ours(event)]
+        last_join = max((place for place, is_join in moves if is_join), default=0)
+        self.passed_over = max((place for place, is_join in moves if not is_join and place < last_join), default=0)
+        shown = {event.get("event_id") for event in news.timeline}
+        for event in news.state:
+            if self._is_ours(event) and event.get("event_id", "") not in shown:
+                stamp = event.get("origin_server_ts")
+                self.joined_at = stamp if isinstance(stamp, int) and _is_join(event) else None
+
+    def _is_ours(self, event: Json) -> bool:
+        return event.get("type") == "m.room.member" and event.get("state_key") == self.user
 
     def counts(self, event: Json) -> bool:
         """Whether we were there when this was said."""
-        if event.get("type") == "m.room.member" and event.get("state_key") == self.user:
-            self.inside = _object(event.get("content")).get("membership") == "join"
+        if self.passed_over > 0:
+            self.passed_over -= 1
+            return False
+        if self._is_ours(event):
+            self.inside = _is_join(event)
             self.joined_at = None
             return False
         if self.inside:
@@ -194,14 +220,8 @@ class Membership:
         return self.joined_at is not None and isinstance(stamp, int) and stamp >= self.joined_at
 
 
-def membership(news: RoomNews, user: str, *, before: bool) -> Membership:
-    """How things stood at the beginning of what is new in a room; `before`: we were in it at the last sync."""
-    joined_at = None
-    for event in news.state:
-        if event.get("type") == "m.room.member" and event.get("state_key") == user:
-            stamp, content = event.get("origin_server_ts"), _object(event.get("content"))
-            joined_at = stamp if isinstance(stamp, int) and content.get("membership") == "join" else None
-    return Membership(user, inside=before, joined_at=None if before else joined_at)
+def _is_join(event: Json) -> bool:
+    return _object(event.get("content")).get("membership") == "join"
 
 
 def left(news: News, before: frozenset[str]) -> tuple[RoomNews, ...]:

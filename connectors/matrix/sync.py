@@ -12,7 +12,7 @@ import structlog
 from connectors.contract import NeedsPerson
 from connectors.matrix import history
 from connectors.matrix.content import Me, inbound
-from connectors.matrix.news import Membership, News, Position, RoomNews, left, membership, read
+from connectors.matrix.news import Membership, News, Position, RoomNews, left, read
 from connectors.matrix.rooms import is_encrypted
 from connectors.matrix.settings import is_room
 from connectors.matrix.wire import LOGGED_OUT, MatrixRefusal, Wire, WireError
@@ -219,13 +219,14 @@ class Receiver:
 
     async def _room(self, news: RoomNews, position: Position) -> list[Inbound]:
         """What was said in the timeline; what was said before it and left out is handed on at once."""
-        member = membership(news, self.me.user, before=news.room in position.rooms)
+        member = Membership(self.me.user, inside=news.room in position.rooms)
         self._observe(news.room, news.state)
         if news.room not in position.rooms:
             self.levels.forget(news.room)
         if news.gap:
             known = [event["event_id"] for event in news.timeline if isinstance(event.get("event_id"), str)]
             await self._missed(news.room, position.since, member, known)
+        member.begin(news)
         await self.levels.prepare(self.wire, news.room, news.timeline)
         self.levels.learn(news.room, news.state)
         for event in news.state:

@@ -243,6 +243,35 @@ async def test_what_was_said_before_an_invitation_that_waited_does_not_count(
         assert bot.keeper.texts == ["begin", "middle", "end"]
 
 
+@pytest.mark.parametrize("between", [0, 70])
+async def test_what_did_not_count_then_does_not_count_when_we_are_invited_again(
+    ana: Operator, bot: Bot, between: int
+) -> None:
+    room = await ana.create_room(invite=[bot.user_id])
+    async with Operator(bot.account) as itself:
+        await itself.join(room)
+    await ana.say(room, "!stop before the first start")
+    async with bot.running() as connector:
+        await bot.keeper.got(await ana.say(room, "begin"))
+        await ana.kick(room, bot.user_id)
+
+        async def outside() -> bool:
+            receiver = connector._receiver
+            return receiver is not None and room not in receiver.inside
+
+        await until(outside)
+        # As after so long that nobody remembers what was heard.
+        bot.keeper.events.clear()
+        bot.keeper._known.clear()
+        await ana.say(room, "!stop while we were out")
+        await ana.invite(room, bot.user_id)
+        await joined(ana, room, bot)
+        for number in range(between):
+            await ana.say(room, f"number {number}")
+        await bot.keeper.got(await ana.say(room, "end"))
+    assert bot.keeper.texts == [*(f"number {number}" for number in range(between)), "end"]
+
+
 async def test_only_an_operators_invitation_is_accepted(ana: Operator, synapse: Synapse, bot: Bot) -> None:
     bot.inviters = set()
     async with Operator(await synapse.register(prefix="eve")) as eve:

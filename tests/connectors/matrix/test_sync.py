@@ -8,7 +8,7 @@ import pytest
 
 from connectors.contract import NeedsPerson
 from connectors.matrix.levels import Levels
-from connectors.matrix.news import Position, RoomNews, membership, read
+from connectors.matrix.news import Membership, Position, RoomNews, read
 from connectors.matrix.sync import FIRST_PAUSE, LONGEST_PAUSE, pause
 from connectors.matrix.wire import Unreachable
 
@@ -25,7 +25,8 @@ def said(text: str, stamp: int = 0) -> dict[str, Any]:
 
 
 def counted(events: list[dict[str, Any]], *, before: bool, state: list[dict[str, Any]] | None = None) -> list[str]:
-    found = membership(RoomNews(room="!r", timeline=[], state=state or [], gap=False), ME, before=before)
+    found = Membership(ME, inside=before)
+    found.begin(RoomNews(room="!r", timeline=events, state=state or [], gap=False))
     return [event["content"].get("body", "-") for event in events if found.counts(event)]
 
 
@@ -60,6 +61,27 @@ def test_a_join_that_only_the_state_tells_is_compared_by_time() -> None:
     assert counted(events, before=False, state=[member("join", stamp=10)]) == ["new"]
     assert counted(events, before=False, state=[member("invite", stamp=10)]) == []
     assert counted(events, before=False) == []
+
+
+def test_what_stands_before_our_last_coming_back_does_not_count() -> None:
+    away = [member("leave"), said("a", 90), member("invite"), said("b", 90)]
+    back = [member("join"), said("c", 5), member("join"), said("d")]
+    for reached in ([], [said("old", 90)], [member("join"), said("old", 90)], [member("join"), said("old"), *away]):
+        assert counted([*reached, *away, *back], before=False) == ["c", "d"]
+        # As some show the state: as it is now, or as it was where the timeline begins.
+        assert counted([*reached, *away, *back], before=False, state=[member("join", stamp=1)]) == ["c", "d"]
+        assert counted([*reached, *away, *back, member("leave")], before=False) == ["c", "d"]
+    # What was left out before the timeline had the join.
+    found = Membership(ME, inside=False)
+    missed, shown = [said("a", 90), member("invite"), member("join"), said("b")], [said("c"), member("join"), said("d")]
+    heard = [event["content"].get("body") for event in missed if found.counts(event)]
+    found.begin(RoomNews(room="!r", timeline=shown, state=[member("join", stamp=1)], gap=True))
+    assert [*heard, *(event["content"].get("body") for event in shown if found.counts(event))] == ["b", "c", "d"]
+
+
+def test_a_join_that_state_and_timeline_tell_is_where_the_timeline_has_it() -> None:
+    join = member("join", stamp=10) | {"event_id": "$join"}
+    assert counted([said("forged", 90), join, said("new")], before=False, state=[join]) == ["new"]
 
 
 def test_the_inviter_is_who_the_homeserver_says_not_who_the_invitation_claims() -> None:
