@@ -7,7 +7,6 @@ the model was asked is compared with it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -229,9 +228,7 @@ async def kill_at_random(stage: Stage, rng: random.Random, kills: int) -> None:
             await asyncio.sleep(rng.uniform(0.1, 3.0))
             async with asyncio.timeout(LIMIT):
                 while len(deaths) < kill:
-                    if stage.home.process is not None:
-                        with contextlib.suppress(ProcessLookupError):
-                            stage.home.process.kill()
+                    stage.home.strike()
                     await asyncio.sleep(0.02)
         enough.set()
     print(f"{len(deaths)} kills, {len(stage.messages)} messages, {len(stage.commands)} commands")

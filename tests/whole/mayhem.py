@@ -172,10 +172,7 @@ class Mayhem:
                         await asyncio.sleep(self.rng.uniform(0.1, self.plan.outage))
                         await self.stage.home.synapse.restarted()
                 case _:
-                    process = self.stage.home.process
-                    if process is not None:
-                        with contextlib.suppress(ProcessLookupError):
-                            process.kill()
+                    self.stage.home.strike()
 
     async def _pause(self) -> None:
         seconds = self.plan.pauses[0] if not self._paused else self.rng.choice(self.plan.pauses)

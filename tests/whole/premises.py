@@ -44,6 +44,7 @@ class Premises:
     process: asyncio.subprocess.Process | None = None
     starts: int = 0
     _log: IO[bytes] | None = None
+    _struck: asyncio.subprocess.Process | None = None
 
     # --- the process ----------------------------------------------------------------------------------------------
 
@@ -105,11 +106,20 @@ class Premises:
         self.process = None
         return status
 
-    async def kill(self) -> None:
-        """kill -9."""
-        if self.process is not None:
+    def strike(self) -> None:
+        """kill -9, once for each life; nothing waits for its end. By its id, since `Process.kill` would take the exit
+        status of one that is dead already away from who waits for it."""
+        if self.process is None or self._struck is self.process:
+            return
+        self._struck = self.process
+        if self.process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                self.process.kill()
+                os.kill(self.process.pid, signal.SIGKILL)
+
+    async def kill(self) -> None:
+        """kill -9, and the end."""
+        if self.process is not None:
+            self.strike()
             await self.ended()
 
     async def stop(self) -> int:
