@@ -15,7 +15,7 @@ from connectors.matrix.remarks import quoted
 from connectors.matrix.wire import WireError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from connectors.matrix.crypto.machine import Machine
     from connectors.matrix.crypto.store import KnownDevice, Untold
@@ -57,6 +57,8 @@ class DeviceLists:
     _silent: dict[str, float] = field(default_factory=dict, init=False)
     """People whose homeserver did not answer, and when it is asked again."""
     _told: set[Untold] = field(default_factory=set, init=False)
+    parted: set[str] = field(default_factory=set, init=False)
+    """People with whom we share no encrypted room any more, as the homeserver says."""
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     @property
@@ -143,6 +145,24 @@ class DeviceLists:
             if await self.readers.is_known(None, device.user):
                 for room in rooms:
                     self._remark_on(room, untold)
+
+    async def drop_parted(self, inside: Collection[str]) -> None:
+        """Forget the devices of strangers who are in none of the rooms `inside`.
+
+        Those of people with a permission stay pinned, as does what an admin said of a device: the homeserver says who
+        is where, and could otherwise have others taken for a person's first.
+        """
+        for user in tuple(self.parted):
+            try:
+                shares = [room for room in inside if await self.readers.is_member(room, user)]
+            except WireError as error:
+                # Then it is not known for certain: it is asked again after the next sync.
+                _log.info("matrix_devices", connector=self.connector, user=user, error=str(error))
+                return
+            if not shares and not await self.readers.is_known(None, user):
+                await self.vault.run(self._machine.forget_stranger, user)
+                self.changed([user])
+            self.parted.discard(user)
 
     async def settle(self) -> None:
         """What was said of devices is durable."""

@@ -19,7 +19,7 @@ from connectors.matrix.wire import MatrixRefusal, WireError
 from register.crashpoints import around, declare
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from connectors.contract import Device, Standing
     from connectors.matrix.crypto.outgoing import Request
@@ -101,6 +101,7 @@ class Encryption:
             await self.vault.run(self._settle, encrypted, [], [])
             self._kept_rooms = encrypted
         self.lists.changed(news.changed)
+        self.lists.parted |= news.parted
         self._left, self._has_fallback = news.left, news.has_fallback
         if news.left is not None:
             self._count_at = self.clock()
@@ -184,9 +185,10 @@ class Encryption:
             "taken. Write it again from a client that encrypts.",
         )
 
-    async def due_remarks(self, inside: Iterable[str]) -> list[Inbound]:
+    async def due_remarks(self, inside: Collection[str]) -> list[Inbound]:
         """What is to be said of all this in the rooms in which we are; to be handed on before `settle`."""
         await self.lists.tell(inside)
+        await self.lists.drop_parted(inside)
         now = self.clock()
         late: dict[tuple[str, str], Waiting] = {}
         for each in self._waiting:

@@ -87,6 +87,8 @@ class KeyNews:
     to_device: tuple[Json, ...] = ()
     changed: frozenset[str] = frozenset()
     """People whose devices are others now, or of whom we are not told any more."""
+    parted: frozenset[str] = frozenset()
+    """Those of whom we are not told any more: we share no encrypted room with them."""
     left: int | None = None
     """Our one-time keys at the homeserver; None: not said."""
     has_fallback: bool | None = None
@@ -134,6 +136,7 @@ def key_news(answer: Json) -> KeyNews:
     return KeyNews(
         to_device=tuple(event for event in _list(events) if isinstance(event, dict)),
         changed=frozenset(user for user in people if isinstance(user, str)),
+        parted=frozenset(user for user in _list(lists.get("left")) if isinstance(user, str)),
         left=keys_left(answer.get("device_one_time_keys_count")),
         has_fallback="signed_curve25519" in unused if isinstance(unused, list) else None,
     )

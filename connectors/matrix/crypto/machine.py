@@ -361,6 +361,15 @@ class Machine:
                     if device_id not in shown and not device.gone:
                         self.store.put_device(_replaced(device, gone=True), now)
 
+    def forget_stranger(self, user: str) -> None:
+        """Forget somebody's devices, unless there is something to remember of one of them."""
+        with self.store.transaction():
+            known = self.store.devices(user)
+            if any(device.standing is not Standing.SEEN for device in known):
+                return
+            for device in known:
+                self.store.forget_device(user, device.id)
+
     def judge(self, user: str, device_id: str, standing: Standing) -> None:
         """What somebody says of a device; `SEEN` forgets it."""
         with self.store.transaction():

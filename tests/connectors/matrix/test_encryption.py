@@ -241,6 +241,36 @@ async def test_everybody_reads_where_the_settings_say_so(
         await ana.wait_for(room, lambda event: body(event) == "for all")
 
 
+async def test_the_devices_of_strangers_who_left_are_forgotten_and_those_of_others_are_not(
+    synapse: Synapse, tmp_path: Path
+) -> None:
+    people = [
+        EncryptedOperator(await synapse.register(prefix=name), tmp_path / name) for name in ("ana", "ben", "cy", "dee")
+    ]
+    async with people[0] as ana, people[1] as ben, people[2] as cy, people[3] as dee:
+        given: dict[str, Any] = {"encryption": "allowed", "trust": "all"}
+        bot = Bot(await synapse.register(prefix="bot"), tmp_path / "bot", readers={ana.user_id, cy.user_id}, **given)
+        async with bot.running() as connector:
+
+            async def known() -> set[str]:
+                return {device.user for device in await connector.devices()} - {bot.user_id}
+
+            room = await room_with(ana, bot, ben.user_id, cy.user_id, dee.user_id)
+            for each in (ben, cy, dee):
+                await each.join(room)
+            await bot.say(room, "hello", key="1")
+            assert await known() == {each.user_id for each in people}
+            await connector.judge(dee.account.device_id, Standing.BLOCKED)
+            for each in (cy, dee, ben):
+                await ana.kick(room, each.user_id)
+
+            async def gone() -> bool:
+                return ben.user_id not in await known()
+
+            await until(gone)
+            assert await known() == {ana.user_id, cy.user_id, dee.user_id}
+
+
 async def test_a_device_is_listed_blocked_and_forgotten(
     ana: EncryptedOperator, bot: Bot, synapse: Synapse, tmp_path: Path
 ) -> None:
