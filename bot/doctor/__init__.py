@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from bot import config
-from bot.doctor import hosting, installation, machine, network, panes
+from bot.doctor import hosting, installation, logins, machine, network, panes
 from bot.doctor.finding import Finding
 from fleet.sandbox import policy
 
@@ -44,6 +44,7 @@ def examine(
         installation.sockets(paths),
         installation.disk(paths),
         *network.homeservers(checked, clock),
+        *logins.examine(checked, paths, environ),
         *panes.examine(checked, which),
         installation.running(paths),
         installation.egress(paths),

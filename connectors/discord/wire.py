@@ -48,7 +48,8 @@ _LARGEST_ANSWER = 32_000_000
 #: Requests with a token of their own.
 _BY_TOKEN = ("/interactions/", "/webhooks/")
 _UNLIMITED = ("interactions/", "webhooks/")
-_AGENT = "DiscordBot (https://github.com/Rapptz/discord.py, 2.7) muster"
+#: Who asks, as Discord wants to be told (API documentation, "User Agent").
+AGENT = "DiscordBot (https://github.com/Rapptz/discord.py, 2.7) muster"
 _TIMEOUT = 30.0
 _UPLOAD_TIMEOUT = 300.0
 
@@ -139,7 +140,7 @@ class Wire:
             self._session = aiohttp.ClientSession(
                 ws_response_class=DiscordClientWebSocketResponse,
                 cookie_jar=aiohttp.DummyCookieJar(),
-                headers={"User-Agent": _AGENT},
+                headers={"User-Agent": AGENT},
             )
         return self._session
 

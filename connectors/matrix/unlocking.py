@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from connectors.contract import NeedsPerson, NotReady
 from connectors.matrix.crypto.primitives import device_keys
-from connectors.matrix.crypto.vault import KeysLost, Vault
+from connectors.matrix.crypto.vault import KeysLost, Vault, files_of
 from connectors.matrix.device_lists import DeviceLists
 from connectors.matrix.encryption import Encryption
 from connectors.matrix.readers import Readers
@@ -121,6 +121,19 @@ async def unlock(
     if device not in earlier:
         await asyncio.to_thread(files.write, folder / _EARLIER, json.dumps(earlier | {device: own.ed25519}))
     return vault, device not in earlier and bool(earlier)
+
+
+def gone(folder: Path, keys: Path, device: str) -> Path | None:
+    """What is gone of the keys of a device that had some; None: nothing, or it never had any. Only looks.
+
+    Args:
+        folder: the connector's, where it is written down which devices had keys.
+        keys: the folder of keys.
+        device: its id.
+    """
+    if device not in _earlier(folder):
+        return None
+    return next((file for file in files_of(keys, device) if not file.exists()), None)
 
 
 def _earlier(folder: Path) -> dict[str, str]:

@@ -97,6 +97,11 @@ def _file(folder: Path, device: str) -> Path:
     return folder / f"{hashlib.sha256(device.encode()).hexdigest()[:16]}.db"
 
 
+def files_of(folder: Path, device: str) -> tuple[Path, Path]:
+    """Where the keys of a device are, and what opens them."""
+    return _file(folder, device), folder / PICKLE_KEY
+
+
 def _open(folder: Path, user: str, device: str, may_make: bool, clock: Callable[[], float]) -> tuple[Machine, bool]:
     file = _file(folder, device)
     try:
