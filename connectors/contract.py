@@ -177,7 +177,8 @@ class DeviceKeeper(Protocol):
         nothing."""
 
     async def judge(self, device: str, standing: Standing) -> Device:
-        """Say how a device stands from now on; `SEEN` forgets it, so that the next keys under its name are pinned.
+        """Say how a device stands from now on; `SEEN` forgets it, so that the next keys under its name are pinned. One
+        that was logged out can be blocked.
 
         Args:
             device: its id, or ``PERSON/ID`` where several people have one that is called so.

@@ -255,8 +255,12 @@ class DeviceLists:
 
     async def judge(self, name: str, standing: Standing) -> Device:
         """Say how a device stands."""
-        known = [device for device in await self.vault.run(self._machine.store.devices) if not device.gone]
-        found = [device for device in known if name in (device.id, f"{device.user}/{device.id}")]
+        known = await self.vault.run(self._machine.store.devices)
+        named = [device for device in known if name in (device.id, f"{device.user}/{device.id}")]
+        found = [device for device in named if not device.gone]
+        if not found and standing is Standing.BLOCKED:
+            # One that was stolen is to stay blocked, also where it was logged out and may be shown again.
+            found = named
         if not found and name in (self._machine.device, f"{self._machine.user}/{self._machine.device}"):
             raise UnknownDevice(f"{name[:100]} is the device on which Muster writes itself.")
         if not found:

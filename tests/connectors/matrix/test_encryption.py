@@ -354,6 +354,13 @@ async def test_a_device_that_was_logged_out_and_is_back_is_told_of_and_not_trust
             assert (await standings())[phone.device_id] is Standing.SEEN
             await bot.say(room, "four", key="four")
             await after.wait_for(room, lambda event: body(event) == "four")
+            await after.log_out()
+        await until(logged_out)
+        with pytest.raises(UnknownDevice):
+            await connector.judge(phone.device_id, Standing.TRUSTED)
+        # Whoever has it may have the homeserver show it again.
+        stolen = await connector.judge(phone.device_id, Standing.BLOCKED)
+        assert (stolen.id, stolen.standing, stolen.reads) == (phone.device_id, Standing.BLOCKED, False)
 
 
 async def test_other_keys_under_a_devices_name_are_refused_until_an_admin_says_so(
