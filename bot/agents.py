@@ -25,6 +25,7 @@ from fleet import journal, lifecycle, liveness, sweep
 from fleet.attempts import task_of
 from fleet.errors import FleetError
 from fleet.events import Position
+from fleet.problems import there_are
 from register.crashpoints import declare
 from register.errors import is_away
 from register.queries import agent_messages, agents, approvals, continuations, results, tasks
@@ -188,7 +189,7 @@ class Agents:
             names = [] if row is not None else [other.name for other in await agents.every(tx)]
         if row is None:
             none = f"There are no agents yet; {command_line('launch NAME')} starts one."
-            known = f"There are {', '.join(names)}." if names else none
+            known = f"{there_are(names)}." if names else none
             raise UserError(f"No agent is called {rendering.one_line(name)!r}. {known}")
         return row
 

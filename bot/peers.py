@@ -17,6 +17,7 @@ from bot.onboarding import address
 from bot.saying import Place
 from bot.story import Ask, Settle
 from fleet.events import PermissionAnswered, PermissionAsked
+from fleet.problems import there_are
 from register.queries import agent_messages, agents, approvals, audit, peers, results
 
 if TYPE_CHECKING:
@@ -184,8 +185,8 @@ class Peers:
         row = await agents.get(tx, name)
         if row is None:
             names = [each.name for each in await agents.every(tx) if each.name != sender.name]
-            known = f"there are {', '.join(names)}" if names else "there are no others"
-            raise UserError(f"No agent is called {rendering.one_line(to, 60)!r}; {known}.")
+            known = there_are(names) if names else "There are no others"
+            raise UserError(f"No agent is called {rendering.one_line(to, 60)!r}. {known}.")
         if row.name == sender.name:
             raise UserError("That is you. Write to another agent, or report to people.")
         return row

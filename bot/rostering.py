@@ -18,7 +18,7 @@ from fleet import drift, editing, roles
 from fleet.entries import MINIMAL, AgentEntry
 from fleet.errors import FleetError
 from fleet.planning import DEFAULT_ROLE
-from fleet.problems import suggestion
+from fleet.problems import suggestion, there_are
 from fleet.roster import Roster
 from fleet.sandbox.profiles import unknown
 from register.queries import agents
@@ -104,7 +104,7 @@ async def add_agent(ctx: Context, name: str, entry: Mapping[str, Any], *, instea
             raise NotPermitted(f"{why}, so only an admin says --{key}; you are {ctx.permission}. Leave it out.")
     account, accounts = entry["account"], services.settings.accounts
     if account is not None and account not in accounts:
-        known = f"There are {', '.join(accounts)}." if accounts else "muster.yaml has none."
+        known = f"{there_are(list(accounts))}." if accounts else "muster.yaml has none."
         raise UserError(f"No account is called {account!r}. {known}")
     wanted = {"name": name, **{key: value for key, value in entry.items() if value is not None}}
     before = await ctx.once("before", lambda: _standing(services, name))
@@ -172,7 +172,7 @@ async def _remove(ctx: Context, name: str, *, now: bool) -> Reply:
     if known is None and row is None:
         fleet = await asyncio.to_thread(services.planner.read_roster)
         names = [entry.name for entry in fleet.agents]
-        there = f"There are {', '.join(names[:_NAMED])}." if names else "There is nobody in it."
+        there = f"{there_are(names[:_NAMED])}." if names else "There is nobody in it."
         raise UserError(f"No agent of the roster is called {name!r}.{suggestion(name, names)} {there}")
     try:
         await asyncio.to_thread(editing.remove_agent, services.paths.roster_yaml, name)

@@ -8,7 +8,7 @@ from bot import amounts
 from egress.apis import PROVIDERS
 from fleet import roles
 from fleet.names import is_agent_name
-from fleet.problems import suggestion
+from fleet.problems import suggestion, there_are
 from fleet.sandbox import profiles
 from fleet.sandbox.profiles import ProfileProblem
 
@@ -79,8 +79,8 @@ def not_in_roster(document: Document, agents: Sequence[str]) -> list[str]:
         str(
             document.problem(
                 ("budgets", "agents", name),
-                f"the roster has no agent of this name.{suggestion(name, agents)} There are "
-                f"{', '.join(agents[:_LISTED]) or 'none'}{', ...' if len(agents) > _LISTED else ''}. It holds once one "
+                f"the roster has no agent of this name.{suggestion(name, agents)} "
+                f"{there_are(agents[:_LISTED], ', ...' if len(agents) > _LISTED else '')}. It holds once one "
                 "is launched that is called so.",
             )
         )
@@ -117,8 +117,8 @@ def _check_shares(document: Document, raw: Mapping[str, Any], known: MusterFile)
         elif account.windows and limit.window not in (names := [each.name for each in account.windows]):
             document.report(
                 (*at, "window"),
-                f"the account {of} has no window {limit.window!r}.{suggestion(str(limit.window), names)} There are "
-                f"{', '.join(names)}.",
+                f"the account {of} has no window {limit.window!r}.{suggestion(str(limit.window), names)} "
+                f"{there_are(names)}.",
             )
 
 
@@ -157,7 +157,7 @@ def _limits(known: MusterFile) -> Iterator[tuple[tuple[str | int, ...], Limit, s
 
 
 def _none(name: str, there: Sequence[str]) -> str:
-    return f"there is none of this name.{suggestion(name, there)} There are {', '.join(there) or 'none'}."
+    return f"there is none of this name.{suggestion(name, there)} {there_are(there)}."
 
 
 def _at(raw: Any, loc: Sequence[str | int]) -> Any:

@@ -22,7 +22,7 @@ from budget.dispatch import TURN, lane_of
 from budget.expectation import expected
 from fleet import durations, roles
 from fleet.planning import DEFAULT_ROLE
-from fleet.problems import suggestion
+from fleet.problems import suggestion, there_are
 from register.queries import agent_messages, agents, spending, tasks
 from register.queries.tasks import ENDED, LIVE, SPENDING, Task
 from scheduler.pasts import pasts
@@ -307,7 +307,7 @@ async def _target(ctx: Context, role: str | None, agent: str | None) -> tuple[st
     if agent is not None:
         if agent not in of_agents:
             near = suggestion(agent, sorted(of_agents))
-            known = f"There are {', '.join(sorted(of_agents))}." if of_agents else "There are none yet."
+            known = f"{there_are(sorted(of_agents))}." if of_agents else "There are none yet."
             raise UserError(f"No agent is called {rendering.one_line(agent)!r}.{near} {known}")
         if role is not None and of_agents[agent] != role:
             raise UsageError(f"{agent} has the role {of_agents[agent]}, not {role[:40]}; one of the two is enough.")

@@ -37,6 +37,19 @@ file:PATH or keyring:NAME.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 when all is there, 1 when it could not be done, 2 when the words are wrong."""
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has seen enough (`... | head`). Python flushes once more at its end.
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return 1
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     parser = _parser()
     given = parser.parse_args(arguments)
     try:

@@ -71,6 +71,11 @@ def suggestion(word: str, known: Sequence[str]) -> str:
     return f" Did you mean {close!r}?" if close is not None else ""
 
 
+def there_are(known: Sequence[str], more: str = "") -> str:
+    """``There is x``, ``There are x, y``, and behind them what stands for the rest; ``There are none``."""
+    return f"There {'is' if len(known) == 1 and not more else 'are'} {', '.join(known) or 'none'}{more}"
+
+
 def closest(word: str, known: Sequence[str]) -> str | None:
     """The one of the `known` words that was probably meant."""
     return _closest(word[:_LONGEST_WORD], tuple(known))

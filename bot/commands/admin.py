@@ -197,6 +197,7 @@ async def tmux_open(ctx: Context, name: str | None = None) -> Reply:
     from bot.errors import UserError
     from bot.rendering import code, one_line
     from connectors.contract import NotReady
+    from fleet.problems import there_are
 
     panes = {each: connector for each, connector in ctx.services.terminals.items() if connector.kind == "tmux"}
     if not panes:
@@ -205,7 +206,7 @@ async def tmux_open(ctx: Context, name: str | None = None) -> Reply:
         raise UserError(f"There are several: {', '.join(panes)}. Say which.")
     wanted = next(iter(panes)) if name is None else name
     if wanted not in panes:
-        raise UserError(f"No tmux connector is called {code(one_line(wanted, 60))}. There are {', '.join(panes)}.")
+        raise UserError(f"No tmux connector is called {code(one_line(wanted, 60))}. {there_are(list(panes))}.")
     try:
         where = await panes[wanted].open()
     except NotReady as error:

@@ -67,7 +67,7 @@ async def test_a_message_and_its_answer_are_one_thread_and_people_see_a_line_of_
         home.say(order("send_message", to="ana0", text="x", thread="nosuch"), bob)
         await home.heard(bob, "There is no thread 'nosuch' between you and ana0", limit=60)
         home.say(order("send_message", to="carl", text="x"), bob)
-        await home.heard(bob, "No agent is called 'carl'; there are ana0.", limit=60)
+        await home.heard(bob, "No agent is called 'carl'. There is ana0.", limit=60)
 
 
 @pytest.mark.slow

@@ -168,7 +168,7 @@ async def test_an_agent_is_added_once_and_not_started(home: House) -> None:
         ("coder1 --alias ada", "is what coder0 is called"),
         ("coder1 --runtime cladue", "Did you mean 'claude'"),
         ("coder1 --runtime custom", "needs a command line"),
-        ("coder1 --account other", "No account is called 'other'. There are sim."),
+        ("coder1 --account other", "No account is called 'other'. There is sim."),
         ("coder1 --instead-of nobody", "called 'nobody'"),
     ],
 )

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import stat
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -462,3 +465,15 @@ async def test_the_rooms_mark_is_nobody_elses(person: Person, homeserver: StandI
     mark = homeserver.state(room)["m.room.create", ""]["content"][MARK]
     assert json.loads((person.kept / "matrix.json").read_text())["mark"] == mark
     assert len(mark) == 32
+
+
+def test_who_has_read_enough_is_shown_no_traceback() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        words = ["--homeserver", "http://127.0.0.1:1", "--operator", "ana", "--bot", "ana", "--json"]
+        command = [sys.executable, "-m", "conduit.provision", *words]
+        ended = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, check=False, timeout=60)
+    finally:
+        os.close(write)
+    assert (ended.returncode, ended.stderr) == (1, b"")

@@ -306,6 +306,7 @@ async def test_a_pane_is_opened_where_there_is_one_to_open(office: Office) -> No
 
     office.services.terminals = {"terminal": SimpleNamespace(kind="terminal"), "tmux": pane("tmux")}
     assert (await office("tmux open")).text == "It is in tmux."
+    assert (await office("tmux open", name="terminal")).text.endswith("There is tmux.")
     office.services.terminals = {"tmux": pane("tmux"), "hung": pane("hung")}
     assert "Say which" in (await office("tmux open")).text
     assert "There are tmux, hung" in (await office("tmux open", name="terminal")).text
