@@ -30,12 +30,20 @@ TOO_MANY_GRANTS: Final = "too_many_grants"
 
 
 async def answer(
-    tx: AsyncConnection, approval: Approval, choice: ChoiceName, *, by: str, source: str, now: float
+    tx: AsyncConnection,
+    approval: Approval,
+    choice: ChoiceName,
+    *,
+    by: str,
+    through: str | None,
+    source: str,
+    now: float,
 ) -> str:
     """Take an answer, if the request still waits for one; the first answer counts.
 
     Args:
         by: the identity that answers; whether it may was checked before.
+        through: the group by which it may; None where that was said of itself.
         source: what the answer was (a command run, a chat event): the same one again changes nothing.
 
     Returns:
@@ -55,7 +63,14 @@ async def answer(
         approval.id,
         only=["pending"],
         state="answering",
-        answer={"option": chosen.option, "always": choice == "always", "by": by, "source": source, "choice": choice},
+        answer={
+            "option": chosen.option,
+            "always": choice == "always",
+            "by": by,
+            "through": through,
+            "source": source,
+            "choice": choice,
+        },
         answered_at=now,
     )
     if not taken:
@@ -122,7 +137,7 @@ async def answer_by_command(ctx: Context, approval_id: str, choice: ChoiceName) 
     async def act(tx: AsyncConnection) -> dict[str, str]:
         approval = await _find(tx, approval_id)
         now = ctx.services.clock()
-        text = await answer(tx, approval, choice, by=ctx.identity, source=ctx.run_id, now=now)
+        text = await answer(tx, approval, choice, by=ctx.identity, through=ctx.through, source=ctx.run_id, now=now)
         return {"agent": approval.agent, "id": approval.id, "text": text}
 
     done = await ctx.commit("answer", act)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.commands.execution import Executor, Outcome
+    from bot.operators import Authority
     from bot.pictures import Pictures
     from bot.saying import Speaker
     from bot.services import Services
@@ -89,18 +90,18 @@ class Conversations:
             if why_not is not None:
                 await self.replies.answer(arrival, None, detail=why_not)
                 return
-        permission = await self.services.operators.permission(inbound.identity, inbound.groups)
-        if permission is NONE:
+        authority = await self.services.operators.authority(inbound.identity, inbound.groups)
+        if authority.permission is NONE:
             await self.strangers.turn_away(arrival)
             return
         await self.mirror.carry(inbound)
         match inbound.body:
             case Text():
-                await self._text(arrival, inbound.body, permission)
+                await self._text(arrival, inbound.body, authority)
             case Reaction():
-                await self.reactions.take(arrival, inbound.body, permission)
+                await self.reactions.take(arrival, inbound.body, authority)
             case Redaction(target=target):
-                await self._redaction(arrival, target, permission)
+                await self._redaction(arrival, target, authority.permission)
             case Edit(target=target):
                 await self._edit(arrival, target)
 
@@ -115,11 +116,11 @@ class Conversations:
 
     # --- text ---------------------------------------------------------------------------------------------------
 
-    async def _text(self, arrival: Arrival, body: Text, permission: Permission) -> None:
+    async def _text(self, arrival: Arrival, body: Text, authority: Authority) -> None:
         inbound = arrival.inbound
         said = chat.said(body, prefix=self.services.command_prefix)
         if isinstance(said, chat.Talk):
-            await self._talk(arrival, body, said.text, permission)
+            await self._talk(arrival, body, said.text, authority)
             return
         origin = Origin(
             connector=inbound.connector,
@@ -138,13 +139,14 @@ class Conversations:
         if confirmation is not None:
             await self.confirmations.by_command(arrival, confirmation)
             return
-        ready = chat.prepare(self.services.table, said.line, permission)
+        ready = chat.prepare(self.services.table, said.line, authority.permission)
         request = Request(
             id=run_id,
             name=ready.name,
             arguments=await self._with_place(ready, inbound),
             identity=inbound.identity,
-            permission=permission,
+            permission=authority.permission,
+            through=authority.through,
             door="chat",
             origin=origin,
         )
@@ -167,12 +169,12 @@ class Conversations:
             here = await task_of(tx, inbound.connector, inbound.conversation)
         return ready.arguments if here is None else {"id": here, **ready.arguments}
 
-    async def _talk(self, arrival: Arrival, body: Text, text: str, permission: Permission) -> None:
+    async def _talk(self, arrival: Arrival, body: Text, text: str, authority: Authority) -> None:
         inbound = arrival.inbound
         if not text.strip() and not body.attachments:
             await self.replies.answer(arrival, None, detail="empty")
             return
-        if permission < OPERATOR:
+        if authority.permission < OPERATOR:
             await self.replies.answer(
                 arrival, f"You may look ({command_line('ps')}), but only operators talk to agents."
             )
@@ -195,7 +197,7 @@ class Conversations:
             return
         hold = await held_turns.held(self.services, row)
         key = derived_id("m", inbound)
-        await self.services.runaway.spoken_to(row.name, inbound.identity)
+        await self.services.runaway.spoken_to(row.name, inbound.identity, authority.through)
         async with self.services.store.write(TALK) as tx:
             whence = {
                 "connector": inbound.connector,

@@ -36,7 +36,7 @@ async def post(ctx: Context, name: str, text: str, *, mode: Literal["queue", "st
         "event_id": origin.event_id if origin is not None else None,
     }
     if is_person(ctx.identity):
-        await ctx.services.runaway.spoken_to(name, ctx.identity)
+        await ctx.services.runaway.spoken_to(name, ctx.identity, ctx.through)
     # What interrupts a turn has the agent do something else, and not more.
     hold = await held_turns.held(ctx.services, row) if mode == "queue" else None
 

@@ -39,6 +39,15 @@ class Operator:
     set_at: float | None = None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Authority:
+    """What somebody may do, and by what."""
+
+    permission: Permission
+    #: the group by which they may, such as ``discord:role:123``; None where it was said of themselves, or of nobody
+    through: str | None = None
+
+
 def is_person(identity: str) -> bool:
     """Whether it is somebody who commands the fleet: no agent, and no part of Muster itself."""
     return _IDENTITY.fullmatch(identity) is not None and not identity.startswith(("agent:", "muster:"))
@@ -62,7 +71,11 @@ class Operators:
         self._changes = 0
 
     async def permission(self, identity: str, groups: Collection[str] = ()) -> Permission:
-        """What somebody may do; `NONE` for a stranger.
+        """What somebody may do; `NONE` for a stranger. See `authority`."""
+        return (await self.authority(identity, groups)).permission
+
+    async def authority(self, identity: str, groups: Collection[str] = ()) -> Authority:
+        """What somebody may do, and by which of their groups.
 
         What is said of themselves goes before what is said of the groups that they are in, also where it is less. Of
         several groups the one with the highest permission counts.
@@ -72,13 +85,17 @@ class Operators:
             groups: as the connector calls them (`Inbound.groups`).
         """
         if identity in self._owners:
-            return ADMIN
+            return Authority(permission=ADMIN)
         table = await self._table()
         own = self._entry(table, identity)
         if own is not None:
-            return own
+            return Authority(permission=own)
         connector = identity.partition(":")[0]
-        return max((self._entry(table, f"{connector}:{group}") or NONE for group in groups), default=NONE)
+        given = {group: self._entry(table, f"{connector}:{group}") or NONE for group in groups}
+        highest = max(given, key=lambda group: given[group], default=None)
+        if highest is None or given[highest] is NONE:
+            return Authority(permission=NONE)
+        return Authority(permission=given[highest], through=f"{connector}:{highest}")
 
     async def every(self) -> list[Operator]:
         """Everybody with a permission, and everybody from whom one was taken."""

@@ -136,12 +136,14 @@ class PermissionRequests:
         await approvals.change(
             tx, approval.id, only=open_states, state=state, outcome=self.voice.redaction(outcome), answered_at=at
         )
-        by = str((approval.answer or {}).get("by") or "muster")
+        answer = approval.answer or {}
+        by = str(answer.get("by") or "muster")
         await audit.add(
             tx,
             key=f"{approval.outbox_key}/closed",
             at=now,
             identity=by,
+            through=answer.get("through"),
             door="approval",
             connector=self.voice.bridge.connector_of(by) or row.connector,
             conversation=None,

@@ -133,7 +133,14 @@ class Questions:
     # --- answering ----------------------------------------------------------------------------------------------
 
     async def answer(
-        self, tx: AsyncConnection, question: Question, word: str, *, by: str, recorded: str | None = None
+        self,
+        tx: AsyncConnection,
+        question: Question,
+        word: str,
+        *,
+        by: str,
+        through: str | None,
+        recorded: str | None = None,
     ) -> str:
         """Take an answer, if the question still waits for one. Call `after` once it is committed.
 
@@ -142,6 +149,7 @@ class Questions:
             question: as it was read.
             word: of one of its choices.
             by: the identity that answers; whether it may was checked before.
+            through: the group by which it may; None where that was said of itself.
             recorded: what is written down, where the answer was given in another way than by its word.
 
         Returns:
@@ -163,7 +171,8 @@ class Questions:
             raise UserError(_over(await questions.get(tx, question.id) or question))
         taker = self._takers.get(question.kind)
         text = await taker(tx, question, word, by=by) if taker is not None else f"{chosen['label']}."
-        await self._closed(tx, question, f"{chosen['mark']} {text} (by {rendering.one_line(by, 120)})", f"{word}", by)
+        said = f"{chosen['mark']} {text} (by {rendering.one_line(by, 120)})"
+        await self._closed(tx, question, said, word, by, through)
         return text
 
     async def after(self, question: Question, word: str) -> None:
@@ -177,7 +186,7 @@ class Questions:
         """End a question that nobody needs to answer any more; False: it was over already."""
         if not await questions.close(tx, question.id, state="withdrawn", answered_at=self.services.clock()):
             return False
-        await self._closed(tx, question, f"⌛ {why}", "withdrawn", "muster")
+        await self._closed(tx, question, f"⌛ {why}", "withdrawn", "muster", None)
         return True
 
     async def about(self, key: str) -> Question | None:
@@ -192,13 +201,16 @@ class Questions:
 
     # --- saying -------------------------------------------------------------------------------------------------
 
-    async def _closed(self, tx: AsyncConnection, question: Question, text: str, outcome: str, by: str) -> None:
+    async def _closed(
+        self, tx: AsyncConnection, question: Question, text: str, outcome: str, by: str, through: str | None
+    ) -> None:
         teller = self.services.agents.teller
         await audit.add(
             tx,
             key=f"{question.outbox_key}/closed",
             at=self.services.clock(),
             identity=by,
+            through=through,
             door="question",
             connector=teller.bridge.connector_of(by),
             action=f"question about {question.agent}",
@@ -235,7 +247,9 @@ async def answer_by_command(ctx: Context, question_id: str, word: str) -> Reply:
 
     async def act(tx: AsyncConnection) -> dict[str, str]:
         question = await _find(tx, question_id)
-        text = await services.questions.answer(tx, question, word.strip("`").casefold(), by=ctx.identity)
+        text = await services.questions.answer(
+            tx, question, word.strip("`").casefold(), by=ctx.identity, through=ctx.through
+        )
         return {"id": question.id, "agent": question.agent, "text": text}
 
     done = await ctx.commit("answer", act)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bot import approvals as answering
 from bot.bridge import original
 from bot.choices import by_mark
-from bot.commands.table import OPERATOR, Permission
+from bot.commands.table import OPERATOR
 from bot.errors import UserError
 from bot.permission_requests import QUESTION
 from bot.questions import ASKED, word_of
@@ -19,6 +19,7 @@ from register.queries import approvals, audit
 
 if TYPE_CHECKING:
     from bot.confirming import Confirmations
+    from bot.operators import Authority
     from bot.replies import Replies
     from bot.services import Services
     from bot.utterances import Utterances
@@ -39,8 +40,8 @@ class Reactions:
     confirmations: Confirmations
     utterances: Utterances
 
-    async def take(self, arrival: Arrival, body: Reaction, permission: Permission) -> None:
-        """Deal with a reaction of somebody with this permission."""
+    async def take(self, arrival: Arrival, body: Reaction, authority: Authority) -> None:
+        """Deal with a reaction of somebody who may do this."""
         inbound = arrival.inbound
         choice, asking = by_mark(body.key), self.services.questions
         row = None
@@ -51,7 +52,7 @@ class Reactions:
                 lambda tx: outbox.by_event(tx, inbound.connector, body.target),
             )
         if row is not None and (question := await asking.about(row.key)) is not None:
-            await self._to_question(arrival, question, word_of(question, body.key), permission)
+            await self._to_question(arrival, question, word_of(question, body.key), authority)
             return
         async with self.services.store.read() as tx:
             approval = await approvals.by_outbox_key(tx, original(row.key)) if row is not None else None
@@ -72,13 +73,19 @@ class Reactions:
             return
         now = self.services.clock()
         async with self.services.store.write(REACT) as tx:
-            if permission < OPERATOR:
+            if authority.permission < OPERATOR:
                 outcome = detail = "refused"
-                said: str | None = f"Only operators answer permission requests; you are {permission}."
+                said: str | None = f"Only operators answer permission requests; you are {authority.permission}."
             else:
                 try:
                     detail = await answering.answer(
-                        tx, approval, choice, by=inbound.identity, source=inbound.event_id, now=now
+                        tx,
+                        approval,
+                        choice,
+                        by=inbound.identity,
+                        through=authority.through,
+                        source=inbound.event_id,
+                        now=now,
                     )
                     outcome, said = "done", None
                 except UserError as error:
@@ -91,6 +98,7 @@ class Reactions:
                 key=f"reaction/{derived_id('r', inbound)}",
                 at=now,
                 identity=inbound.identity,
+                through=authority.through,
                 door="chat",
                 connector=inbound.connector,
                 conversation=inbound.conversation,
@@ -105,18 +113,20 @@ class Reactions:
         self.services.agents.bring_mail(approval.agent)
         self.services.delivery.wake()
 
-    async def _to_question(
-        self, arrival: Arrival, question: Question, word: str | None, permission: Permission
-    ) -> None:
+    async def _to_question(self, arrival: Arrival, question: Question, word: str | None, authority: Authority) -> None:
         if word is None:
             await self.replies.answer(arrival, None, detail="a reaction that means nothing here")
             return
-        if permission < OPERATOR:
-            await self.replies.answer(arrival, f"Only operators answer this; you are {permission}.", detail="refused")
+        if authority.permission < OPERATOR:
+            await self.replies.answer(
+                arrival, f"Only operators answer this; you are {authority.permission}.", detail="refused"
+            )
             return
         try:
             async with self.services.store.write(REACT) as tx:
-                await self.services.questions.answer(tx, question, word, by=arrival.inbound.identity)
+                await self.services.questions.answer(
+                    tx, question, word, by=arrival.inbound.identity, through=authority.through
+                )
                 await inbox.finish(tx, arrival.seq, self.services.clock(), detail="done")
         except UserError as error:  # and nothing of it stands
             await self.replies.answer(arrival, f"Not done: {error}", detail="refused")

@@ -262,7 +262,7 @@ class Breaker:
             await self.services.agents.send(tx, row, text, message_id=message, by=MUSTER)
         self.services.agents.bring_mail(name)
 
-    async def spoken_to(self, agent: str, by: str) -> None:
+    async def spoken_to(self, agent: str, by: str, through: str | None) -> None:
         """An operator is about to say something to an agent: if it is paused, that is the answer.
 
         Raises:
@@ -273,7 +273,7 @@ class Breaker:
         for question in asked:
             with contextlib.suppress(UserError):
                 async with self.services.store.write(FOLLOWED) as tx:
-                    await self.services.questions.answer(tx, question, "go", by=by, recorded=SPOKEN)
+                    await self.services.questions.answer(tx, question, "go", by=by, through=through, recorded=SPOKEN)
             await self._open(agent)
             self.services.delivery.wake()
 

@@ -50,9 +50,10 @@ async def whoami(ctx: Context) -> Reply:
     """Who you are to Muster, and what you may do."""
     from bot.rendering import code
 
+    by = "" if ctx.through is None else f", as one of {code(ctx.through)}"
     return Reply(
-        f"You are {code(ctx.identity)} with the permission {ctx.permission}.",
-        {"identity": ctx.identity, "permission": str(ctx.permission), "door": ctx.door},
+        f"You are {code(ctx.identity)} with the permission {ctx.permission}{by}.",
+        {"identity": ctx.identity, "permission": str(ctx.permission), "through": ctx.through, "door": ctx.door},
     )
 
 

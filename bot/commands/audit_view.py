@@ -18,7 +18,7 @@ def text(rows: Sequence[AuditRow], *, limit: int) -> str:
     if not rows:
         return "Nothing was done in that time."
     lines = [
-        [(timestamp(row.at) or "")[:19].replace("T", " "), one_line(row.identity, 60), row.door,
+        [(timestamp(row.at) or "")[:19].replace("T", " "), _who(row), row.door,
          one_line(f"{row.action} {_arguments(row)}", 80), _outcome(row)]
         for row in rows
     ]  # fmt: skip
@@ -31,6 +31,7 @@ def as_json(rows: Sequence[AuditRow]) -> list[dict[str, Any]]:
         {
             "at": timestamp(row.at),
             "identity": row.identity,
+            "through": row.through,
             "door": row.door,
             "connector": row.connector,
             "conversation": row.conversation,
@@ -41,6 +42,11 @@ def as_json(rows: Sequence[AuditRow]) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
+
+
+def _who(row: AuditRow) -> str:
+    by = "" if row.through is None else f" as {one_line(row.through, 60)}"
+    return f"{one_line(row.identity, 60)}{by}"
 
 
 def _outcome(row: AuditRow) -> str:

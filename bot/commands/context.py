@@ -49,6 +49,8 @@ class Context:
     identity: str
     """Who asked, across connectors: ``matrix:@ana:example.org``."""
     permission: Permission
+    through: str | None = None
+    """The group by which they have it; None where it was said of themselves."""
     door: str
     """chat, cli or gateway."""
     origin: Origin | None

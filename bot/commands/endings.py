@@ -81,6 +81,7 @@ class Endings:
                 key=f"command:{run.id}",
                 at=services.clock(),
                 identity=run.identity,
+                through=run.through,
                 door=run.door,
                 connector=run.connector,
                 conversation=run.conversation,

@@ -124,8 +124,8 @@ class Executor:
         """
         async with self._services.store.read() as tx:
             run = await command_runs.get(tx, run_id)
-        permission = await self._services.operators.permission(identity, groups)
-        request = request_of(checked(run, identity), permission)
+        authority = await self._services.operators.authority(identity, groups)
+        request = request_of(checked(run, identity), authority.permission, authority.through)
         return await self._joined(request, self._confirm, finish, progress)
 
     async def decline(self, run_id: str, identity: str, *, finish: Finish = _owe_nothing) -> Outcome:
@@ -197,7 +197,8 @@ class Executor:
             if run.door == "chat":
                 of_chat.append(run)
             else:
-                self._start(request_of(run, Permission.named(run.permission)), self._run, _owe_nothing, _tell_nobody)
+                request = request_of(run, Permission.named(run.permission), run.through)
+                self._start(request, self._run, _owe_nothing, _tell_nobody)
         return of_chat
 
     async def stop(self) -> None:
@@ -272,10 +273,11 @@ class Executor:
             if run.state == "confirming":
                 if (run.confirm_until or 0) <= services.clock():
                     return await self._endings.end(tx, run, "lapsed", late(run), finish)
+                run = replace(run, through=request.through)
                 refused = refusal(services.table.get(run.name), request)
                 if refused is not None:
                     return await self._endings.end(tx, run, "refused", Reply(refused[0]), finish, refused[1])
-                await command_runs.change(tx, run.id, only=("confirming",), state="running")
+                await command_runs.change(tx, run.id, only=("confirming",), state="running", through=run.through)
         with _away(_GOES_ON, run.name):
             return await self._perform(request, run, finish, progress, taken_up=run.state == "running")
 
@@ -295,6 +297,7 @@ class Executor:
                 run_id=request.id,
                 identity=request.identity,
                 permission=request.permission,
+                through=request.through,
                 door=request.door,
                 origin=request.origin,
                 services=services,

@@ -40,6 +40,8 @@ class Request:
     """By name, as `bot.commands.parsing.parse` or JSON has them."""
     identity: str
     permission: Permission
+    through: str | None = None
+    """The group by which they have it; None where it was said of themselves."""
     door: str
     """chat, cli or gateway. Only in chat can a command wait for a confirmation."""
     origin: Origin | None = None
@@ -104,6 +106,7 @@ def new_run(request: Request, state: str, now: float, arguments: Mapping[str, An
         arguments=dict(request.arguments) if arguments is None else arguments,
         identity=request.identity,
         permission=str(request.permission),
+        through=request.through,
         door=request.door,
         connector=None if origin is None else origin.connector,
         conversation=None if origin is None else origin.conversation,
@@ -117,7 +120,7 @@ def new_run(request: Request, state: str, now: float, arguments: Mapping[str, An
     )
 
 
-def request_of(run: CommandRun, permission: Permission) -> Request:
+def request_of(run: CommandRun, permission: Permission, through: str | None) -> Request:
     """The wish behind a row, to be taken up again or now that it is confirmed."""
     return Request(
         id=run.id,
@@ -125,6 +128,7 @@ def request_of(run: CommandRun, permission: Permission) -> Request:
         arguments=run.arguments,
         identity=run.identity,
         permission=permission,
+        through=through,
         door=run.door,
         origin=origin_of(run),
         confirmed=True,

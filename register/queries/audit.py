@@ -22,6 +22,8 @@ class AuditRow:
     seq: int
     at: float
     identity: str
+    #: the group by which they were allowed to, such as ``discord:role:123``; null where they themselves were
+    through: str | None
     door: str
     connector: str | None
     conversation: str | None
@@ -45,6 +47,7 @@ async def add(
     door: str,
     action: str,
     outcome: str,
+    through: str | None = None,
     connector: str | None = None,
     conversation: str | None = None,
     arguments: Mapping[str, Any] | None = None,
@@ -57,6 +60,7 @@ async def add(
         key=key,
         at=at,
         identity=identity,
+        through=through,
         door=door,
         connector=connector,
         conversation=conversation,

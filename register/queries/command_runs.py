@@ -28,6 +28,8 @@ class CommandRun:
     identity: str
     #: none, viewer, operator or admin, as it was when the run began
     permission: str
+    #: the group by which they had it; null where it was said of themselves
+    through: str | None
     door: str
     connector: str | None
     conversation: str | None

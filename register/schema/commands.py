@@ -13,6 +13,7 @@ command_runs = table(
     Column("arguments", JSON, nullable=False),
     Column("identity", String, nullable=False),
     Column("permission", String, nullable=False),
+    Column("through", String),  # the group by which they had it
     Column("door", String, nullable=False),  # chat | cli | gateway | ...
     Column("connector", String),
     Column("conversation", String),
@@ -41,6 +42,7 @@ audit = table(
     Column("key", String, nullable=False, unique=True),
     Column("at", Float, nullable=False),
     Column("identity", String, nullable=False),
+    Column("through", String),  # the group by which they were allowed to
     Column("door", String, nullable=False),
     Column("connector", String),
     Column("conversation", String),

@@ -50,11 +50,13 @@ async def test_of_two_who_answer_at_once_the_second_is_told_who_was_first(regist
         await approvals.add(tx, asked)
     # Both were read before either was written, in two rooms.
     async with store.write(FOLLOW) as tx:
-        await answer(tx, asked, "allow", by="matrix:@ana:x", source="$1", now=2.0)
+        await answer(tx, asked, "allow", by="matrix:@ana:x", through=None, source="$1", now=2.0)
     async with store.write(FOLLOW) as tx:
         with pytest.raises(UserError, match="`1f2e` of coder0 is over: matrix:@ana:x answered it"):
-            await answer(tx, asked, "deny", by="discord:1", source="$2", now=2.0)
-        assert "goes to coder0" in await answer(tx, asked, "allow", by="matrix:@ana:x", source="$1", now=2.0)
+            await answer(tx, asked, "deny", by="discord:1", through=None, source="$2", now=2.0)
+        assert "goes to coder0" in await answer(
+            tx, asked, "allow", by="matrix:@ana:x", through=None, source="$1", now=2.0
+        )
         found = await approvals.get(tx, "1f2e")
     assert found is not None
     assert (found.answer or {})["by"] == "matrix:@ana:x"

@@ -12,6 +12,7 @@ from connectors import inbox
 from connectors.messages import Batch, Inbound, Text
 from register import schema
 from register.crashpoints import declare
+from register.queries import audit
 from register.store import Store
 from tests.bot.house import OPERATOR, ROOM, STRANGER, VIEWER, House, house
 
@@ -308,6 +309,31 @@ async def test_everybody_in_a_group_has_its_permission_as_it_was_when_they_wrote
             await made.ask("!operator set memory:role:7 none")
             made.chat.post("!whoami", sender="@guy")
             await made.chat.until(lambda: sum("fleet only" in text for text in made.chat.texts(ROOM)) == 2, limit=30)
+
+
+async def test_the_audit_names_the_group_by_which_somebody_was_allowed_to(tmp_path: Path) -> None:
+    async with house(tmp_path) as made:
+        file = made.paths.muster_yaml
+        file.write_text(file.read_text().replace("operators:\n", "operators:\n  memory:role:7: admin\n"))
+        async with made.open() as orchestrator:
+            made.chat.groups["@gil"] = ("role:6", "role:7")
+            assert "admin, as one of `memory:role:7`." in await made.ask("!whoami", sender="@gil")
+            assert "permission admin." in await made.ask("!whoami")
+            thread = await made.launch("coder0")
+            made.say("[[run: echo permitted > proof.txt]]", thread)
+            question = await made.heard(thread, "asks for permission")
+            asked = next(said for said in made.chat.messages(thread) if said.text == question)
+            made.chat.react(asked.event_id, "✅", sender="@gil", conversation=thread)
+            await made.chat.until(lambda: "☑️" in asked.text, limit=30)
+            assert "stops now" in await made.ask("!stop coder0", sender="@gil")
+            assert "| memory:@gil as memory:role:7 | chat | stop name=coder0" in await made.ask("!audit")
+            async with orchestrator.store.read() as tx:
+                rows = await audit.since(tx, 0.0, limit=50)
+    by = {(row.action, row.identity): row.through for row in rows}
+    assert by["answer allow", "memory:@gil"] == "memory:role:7"
+    assert by["permission of coder0", "memory:@gil"] == "memory:role:7"
+    assert by["stop", "memory:@gil"] == "memory:role:7"
+    assert by["launch", "memory:@ana"] is None
 
 
 async def test_what_a_connector_has_to_say_is_said_whoever_it_is_about(home: House) -> None:

@@ -11,7 +11,7 @@ from bot import connecting
 from bot.commands.table import ADMIN, NONE, OPERATOR, VIEWER
 from bot.config import load
 from bot.errors import UserError
-from bot.operators import Operators, owner_identity
+from bot.operators import Authority, Operators, owner_identity
 from bot.paths import Paths
 from register.crashpoints import declare
 from register.queries import operators as queries
@@ -124,6 +124,16 @@ async def test_a_group_gives_everybody_in_it_the_highest_of_its_permissions(stor
     assert await operators.permission(BO, both) is VIEWER
     await put(store, operators, row("admin", ROLE))
     assert await operators.permission(BO, both) is ADMIN
+
+
+async def test_by_which_group_somebody_may_is_named(store: Store) -> None:
+    operators = Operators(store, {ROLE: VIEWER, OTHER: OPERATOR, ANA: ADMIN})
+    both = (ROLE.partition(":")[2], OTHER.partition(":")[2])
+    assert await operators.authority(BO, both) == Authority(permission=OPERATOR, through=OTHER)
+    assert await operators.authority(BO, both[:1]) == Authority(permission=VIEWER, through=ROLE)
+    # Where it is theirs, or nobody's, no group stands for it.
+    for person, groups, permission in ((ANA, both, ADMIN), (BO, (), NONE), (BO, ("role:9",), NONE)):
+        assert await operators.authority(person, groups) == Authority(permission=permission)
 
 
 async def test_what_is_said_of_a_person_goes_before_their_groups(store: Store) -> None:

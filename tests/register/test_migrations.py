@@ -173,7 +173,9 @@ def _taken_back(connection: Connection) -> None:
                 connection.execute(text(f"DROP INDEX {index}"))
         for table in re.findall(r'op\.create_table\(\s*"(\w+)"', made):
             connection.execute(text(f"DROP TABLE {table}"))
-        for table, column in re.findall(r'op\.add_column\(\s*"(\w+)", sa\.Column\("(\w+)"', made):
+        for table, column in re.findall(r'op\.add_column\(\s*"(\w+)", (?:sa\.)?Column\("(\w+)"', made):
+            if table in gone:
+                continue
             connection.execute(text(f'ALTER TABLE {table} DROP COLUMN "{column}"'))
     connection.execute(text("CREATE INDEX ix_ledger_day ON ledger (day)"))
     for column in ("agent", "account", "model"):

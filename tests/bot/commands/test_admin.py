@@ -140,7 +140,7 @@ async def test_the_audit_tells_who_did_what(office: Office) -> None:
 
 async def test_whoami(office: Office) -> None:
     outcome = await office("whoami", by=ANA, may=VIEWER)
-    assert outcome.data == {"identity": ANA, "permission": "viewer", "door": "cli"}
+    assert outcome.data == {"identity": ANA, "permission": "viewer", "through": None, "door": "cli"}
 
 
 async def test_health_is_ok_only_when_every_part_is_known_to_be_well(office: Office) -> None:
@@ -193,6 +193,7 @@ def test_what_the_egress_refused_can_be_read_in_the_audit() -> None:
         seq=1,
         at=0.0,
         identity="egress",
+        through=None,
         door="egress",
         connector=None,
         conversation=None,

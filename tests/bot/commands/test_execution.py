@@ -449,6 +449,8 @@ class TestConfirmation:
             await world.run(replace(request("kill", name="coder0"), id=run_id))
             outcome = await world.executor.confirm(run_id, ANA, groups=groups, finish=world.finish)
             assert outcome.state == state
+        async with world.store.read() as tx:
+            assert [row.through for row in await audit.since(tx, 0.0, limit=9)] == [None, "matrix:crew"]
 
     async def test_nothing_to_confirm(self, world: World) -> None:
         with pytest.raises(NothingToConfirm):

@@ -243,6 +243,7 @@ async def test_what_opens_and_is_taken_up_late_opens_nothing_that_was_closed_sin
         arguments={"name": "coder0"},
         identity=ADMIN,
         permission="admin",
+        through=None,
         door="cli",
         connector=None,
         conversation=None,
