@@ -46,7 +46,7 @@ async def addressee(inbound: Inbound, store: Store, utterances: Utterances) -> t
         )
     async with store.read() as tx:
         rows = {row.name: row for row in await agents.every(tx)}
-        owner = None if opener is None else await _owner(tx, opener)
+        owner = None if opener is None else await owner_of(tx, opener)
         task = None if owner is None or owner.kind != "task" else await tasks.get(tx, owner.name)
     if owner is not None and owner.kind == "task":
         return _holder(task, owner.name, rows), inbound.conversation
@@ -94,14 +94,14 @@ def _holder(task: Task | None, task_id: str, rows: Mapping[str, AgentRow]) -> Ag
 async def agent_of(tx: AsyncConnection, connector: str, conversation: str) -> str | None:
     """The name of the agent whose thread this is; None: nobody's."""
     opener = await outbox.by_conversation(tx, connector, conversation)
-    owner = None if opener is None else await _owner(tx, opener)
+    owner = None if opener is None else await owner_of(tx, opener)
     return owner.name if owner is not None and owner.kind == "agent" else None
 
 
 async def task_of(tx: AsyncConnection, connector: str, conversation: str) -> str | None:
     """The id of the task whose thread this is; None: no task's."""
     opener = await outbox.by_conversation(tx, connector, conversation)
-    owner = None if opener is None else await _owner(tx, opener)
+    owner = None if opener is None else await owner_of(tx, opener)
     return owner.name if owner is not None and owner.kind == "task" else None
 
 
@@ -109,14 +109,14 @@ async def room_of(tx: AsyncConnection, connector: str, conversation: str) -> str
     """The room that a conversation is in: of an agent's thread the one where its newest thread is, of a task's the one
     where the task was asked for; of what is no thread of ours, itself."""
     opener = await outbox.by_conversation(tx, connector, conversation)
-    owner = None if opener is None else await _owner(tx, opener)
+    owner = None if opener is None else await owner_of(tx, opener)
     if opener is None or owner is None:
         return conversation
     row = await agents.get(tx, owner.name) if owner.kind == "agent" else None
     return row.room if row is not None else opener.outbound.conversation or conversation
 
 
-async def _owner(tx: AsyncConnection, opener: Row) -> Owner | None:
+async def owner_of(tx: AsyncConnection, opener: Row) -> Owner | None:
     """Whose thread a message opened."""
     if (found := await thread_owners.of(tx, opener.key)) is not None:
         return found

@@ -26,6 +26,7 @@ from bot.mirroring import Mirror
 from bot.reactions import Reactions
 from bot.replies import REMARK, Replies, derived_id
 from bot.task_threads import answer_key
+from bot.woken_threads import WokenThreads
 from budget.dispatch import TURN
 from connectors import inbox
 from connectors.messages import Edit, Reaction, Redaction, Remark, Text
@@ -71,15 +72,22 @@ class Conversations:
     mirror: Mirror = field(init=False)
     confirmations: Confirmations = field(init=False)
     reactions: Reactions = field(init=False)
+    woken: WokenThreads = field(init=False)
 
     def __post_init__(self) -> None:
         self.replies = Replies(self.services, self.speaker)
         self.mirror = Mirror(self.services, self.speaker)
         self.confirmations = Confirmations(self.services, self.executor, self.replies)
         self.reactions = Reactions(self.services, self.replies, self.confirmations, self.utterances)
+        self.woken = WokenThreads(self.services)
 
     async def handle(self, arrival: Arrival) -> None:
         """Deal with one inbound event."""
+        await self.woken.heard(arrival.inbound)
+        await self._deal(arrival)
+        await self.woken.dealt_with(arrival.inbound)
+
+    async def _deal(self, arrival: Arrival) -> None:
         inbound = arrival.inbound
         if isinstance(inbound.body, Remark):
             await self.replies.answer(arrival, from_shell(inbound.body.text, self.services.table))

@@ -120,6 +120,8 @@ class Teller(Voice):
             await self._grow(tx, key, stage, text, place, can, final, speech=True)
             if final:
                 await self._mirror(tx, row, key, text, place, message)
+        if final and place.conversation is not None:
+            await self.titles.spoken_in(tx, place.connector, place.conversation)
 
     async def _mirror(
         self, tx: AsyncConnection, row: AgentRow, key: str, text: str, place: Place, message: AgentMessage | None
@@ -189,6 +191,7 @@ class Teller(Voice):
                 mark = React(target=message.event_id, key=RECEIPTS[receipt.state])
                 key = f"r/{message.id}/{receipt.state}"
                 await outbox.put(tx, place.outbound(key, mark, Priority.RECEIPT), now)
+                await self.titles.spoken_in(tx, message.connector, message.conversation)
         if receipt.state == "dead":
             retry = command_line(f"retry {message.id}")
             text = f"💀 This could not be delivered to {row.name}: {detail}. {retry} sends it again."

@@ -98,6 +98,11 @@ class Titles:
             renaming = Place(connector, thread_of=thread).outbound(f"title/{thread}/{number}", title, Priority.RECEIPT)
             await outbox.put(tx, renaming, self.clock())
 
+    async def spoken_in(self, tx: AsyncConnection, connector: str, conversation: str) -> None:
+        """Something of ours is said in a thread that may be put away, by which it is got back; it is put away again."""
+        if self.has(connector) and (found := await titles.put_away(tx, connector, conversation)) is not None:
+            await self.call(tx, connector, found[0], Retitle(title=found[1], archived=True), spoken=True)
+
 
 @dataclass(frozen=True, slots=True)
 class TitleSweep:

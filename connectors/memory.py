@@ -299,6 +299,8 @@ class MemoryServer:
 
     def _happen(self, body: InboundBody, sender: str, conversation: str, parent: str | None) -> str:
         event_id = self._next_id()
+        if isinstance(body, Text):
+            self._wake(conversation)
         self._log.append(
             Inbound(
                 connector="memory",
@@ -317,6 +319,8 @@ class MemoryServer:
     def _stand(self, outbound: Outbound, conversation: str, target: str | None) -> Sent:
         event_id = self._next_id()
         content = outbound.content
+        if not isinstance(content, Retitle):
+            self._wake(conversation)
         if isinstance(content, Replace):
             changed = next((said for said in self.said if said.event_id == target), None)
             if changed is None:
@@ -332,6 +336,11 @@ class MemoryServer:
         if made is not None:
             self._parents[made] = conversation
         return Sent(event_id=event_id, conversation=made)
+
+    def _wake(self, conversation: str) -> None:
+        """Whoever says something gets a thread back that was put away."""
+        if (title := self.titles.get(conversation)) is not None:
+            self.titles[conversation] = replace(title, archived=False)
 
     def _check_rate(self) -> None:
         if self._limit is None:

@@ -57,11 +57,14 @@ class Places:
 
     def heard_name(self, thread: str, title: object, archived: object) -> None:
         """A thread is called so; what we gave it may have been changed by others."""
-        if self._titles.get(thread) != (title, archived):
+        known = self._titles.get(thread)
+        if known == (title, True) and archived is False:
+            self._titles[thread] = known[0], False
+        elif known != (title, archived):
             self._titles.pop(thread, None)
 
     def spoken_in(self, thread: str) -> None:
-        """We said something there: one that was archived is so no more."""
+        """Something was said there: one that was archived is so no more."""
         if (known := self._titles.get(thread)) is not None:
             self._titles[thread] = known[0], False
 

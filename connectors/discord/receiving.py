@@ -333,6 +333,7 @@ class Receiver:
         match event:
             case "MESSAGE_CREATE":
                 await self._remember_own(data)
+                self.places.spoken_in(channel)
                 return self._written(data)
             case "MESSAGE_UPDATE":
                 return content.changed(data, connector=self.connector, me=self.me, parent=parent)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select, update
 
-from register.schema import titles
+from register.schema import outbox, titles
 from register.store import insert_once
 
 if TYPE_CHECKING:
@@ -36,6 +36,19 @@ async def rename(tx: AsyncConnection, thread: str, title: str, *, archived: bool
     changes: int = known.changes + 1
     await tx.execute(update(titles).where(where).values(title=title, archived=archived, changes=changes))
     return changes
+
+
+async def put_away(tx: AsyncConnection, connector: str, conversation: str) -> tuple[str, str] | None:
+    """The outbox key of a thread's opener, and its name, where the thread is put away; None: it is not."""
+    query = select(titles.c.thread, titles.c.title).join(outbox, outbox.c.key == titles.c.thread)
+    where = (titles.c.archived, outbox.c.connector == connector, outbox.c.made_conversation == conversation)
+    row = (await tx.execute(query.where(*where))).one_or_none()
+    return None if row is None else (row.thread, row.title)
+
+
+async def woke(tx: AsyncConnection, thread: str) -> None:
+    """Write down that a thread is put away no more, by no name that we gave it."""
+    await tx.execute(update(titles).where(titles.c.thread == thread).values(archived=False))
 
 
 async def every(tx: AsyncConnection) -> dict[str, tuple[str, bool]]:

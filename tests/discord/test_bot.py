@@ -96,6 +96,8 @@ async def test_an_agent_is_launched_talked_to_and_killed_by_slash_commands_alone
     await _said(world, world.channel, "coder0 is killed")
     await world.until(lambda: not world.buttons(question["id"]), limit=30)
     await world.until(lambda: thread.name == "⏹ coder0" and thread.archived, limit=30)
+    await give(world, "ps", place=thread)
+    await world.until(lambda: thread.archived, limit=30)
     assert not world.loud
     assert "No agent" in await give(world, "ps") or "killed" in await give(world, "ps", all=True)
 

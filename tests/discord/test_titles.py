@@ -42,6 +42,19 @@ async def test_a_thread_is_renamed_put_away_and_got_back(desk: Desk) -> None:
     assert desk.world.channel.name == "fleet"
 
 
+async def test_a_thread_that_somebody_got_back_is_put_away_again_without_a_new_name(desk: Desk) -> None:
+    async with desk.open():
+        thread = await opened(desk)
+        for key in ("n1", "n2"):
+            await desk.office.put(key, Retitle(title="⏹ coder0", archived=True), thread_of="open")
+            await desk.office.until_state(key, "sent")
+            assert thread.archived
+            said = desk.world.say("are you there?", place=thread)
+            await desk.office.until_state(f"re {said}", "sent")
+            assert not thread.archived
+    assert len(desk.world.renames) == 1
+
+
 async def test_beyond_the_limit_the_newest_name_waits_and_nothing_else_does(desk: Desk) -> None:
     desk.world.rename_window = 2.0
     async with desk.open():

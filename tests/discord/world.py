@@ -411,6 +411,10 @@ class World:
         if "message_snapshots" in body:
             message |= {"type": 0, "message_snapshots": body["message_snapshots"], "message_reference": reply}
         place.messages[int(message["id"])] = message
+        if place.archived:
+            # Whoever says something gets it back (documentation, "Threads", Archived).
+            place.archived = False
+            self.dispatch("THREAD_UPDATE", self.place_json(place), GUILDS)
         told = self._told(message, place)
         if nonce is not None:
             told["nonce"] = nonce

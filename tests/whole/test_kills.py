@@ -92,8 +92,9 @@ APART: dict[str, tuple[str, ...]] = {
     "test_what_is_typed_is_heard_once_wherever_its_program_dies": both("unsaid.keep", "unsaid.drop"),
     # Where rooms are encrypted: tests/connectors/matrix/test_encryption_killed.py.
     "test_killed_at_this_place_the_encrypting_bot_says_everything_once": both("matrix.keys", "matrix.hand_out"),
-    # Only a fault in Muster itself makes it give an event up: tests/connectors/test_delivery_killed.py has one.
-    "test_killed_at_this_place_everything_stands_once": both("inbox.give_up"),
+    # Only a fault in Muster itself makes it give an event up: tests/connectors/test_delivery_killed.py has one. What
+    # Discord took is written down: tests/discord/test_killed.py.
+    "test_killed_at_this_place_everything_stands_once": both("inbox.give_up", "discord.sent"),
     # No command that there is takes so long: tests/bot/test_headway.py has one.
     "test_killed_at_this_place_a_long_command_answers_once": both("command.progress"),
     # While nothing else runs: tests/register/test_copying.py.
@@ -125,6 +126,7 @@ APART: dict[str, tuple[str, ...]] = {
     "test_killed_at_this_place_what_waits_in_vain_is_given_up": both("outbox.abandon"),
     # Where threads have names: tests/bot/test_titles.py.
     "test_killed_at_this_place_a_thread_is_renamed_once": both("titles.sweep"),
+    "test_killed_at_this_place_a_thread_is_put_away_again": both("titles.wake", "titles.put_away"),
     # Slash commands and buttons on Discord: tests/discord/test_commands_killed.py, test_presses_killed.py.
     "test_killed_at_each_place_a_press_counts_once": both("discord.interaction"),
     # At times of the day: tests/bot/reports/test_posting_killed.py.
