@@ -325,7 +325,7 @@ async def test_the_audit_names_the_group_by_which_somebody_was_allowed_to(tmp_pa
             asked = next(said for said in made.chat.messages(thread) if said.text == question)
             made.chat.react(asked.event_id, "✅", sender="@gil", conversation=thread)
             await made.chat.until(lambda: "☑️" in asked.text, limit=30)
-            assert "stops now" in await made.ask("!stop coder0", sender="@gil")
+            assert "coder0 stops" in await made.ask("!stop coder0", sender="@gil")
             assert "| memory:@gil as memory:role:7 | chat | stop name=coder0" in await made.ask("!audit")
             async with orchestrator.store.read() as tx:
                 rows = await audit.since(tx, 0.0, limit=50)
