@@ -19,7 +19,7 @@ from bot.commands.lines import SHELL, command_line, in_docstring, written
 from bot.commands.parsing import left_over
 from bot.doors.asking import ask
 from bot.doors.launcher import handed_over
-from bot.doors.printing import DONE, FAILED, NOT_RUNNING, WRONG_USAGE, say
+from bot.doors.printing import DONE, FAILED, NOT_RUNNING, WRONG_USAGE, refuse, say, tell_programs
 from bot.doors.shell import SHELL_COMMANDS
 from bot.errors import NotRunning, UsageError
 from register.errors import MusterError
@@ -68,7 +68,16 @@ def run(table: CommandTable, arguments: list[str], *, client: Callable[[], Clien
         arguments: the words, without the program's name.
         client: makes the connection to the orchestrator; by default to the installation that the environment names.
     """
-    program = Program(table, client or _client)
+    try:
+        return _run(Program(table, client or _client), arguments)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough (`muster ps | head`). Python flushes once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+
+
+def _run(program: Program, arguments: list[str]) -> int:
+    as_json = "--json" in (arguments[: arguments.index("--")] if "--" in arguments else arguments)
     try:
         status = program.main(arguments, prog_name="muster", standalone_mode=False)
         return status if isinstance(status, int) else DONE
@@ -77,25 +86,25 @@ def run(table: CommandTable, arguments: list[str], *, client: Callable[[], Clien
         return DONE
     except click.UsageError as error:
         error.show()
+        if as_json:
+            tell_programs(error.format_message(), reason="usage")
         return WRONG_USAGE
     except click.ClickException as error:
         error.show()
+        if as_json:
+            tell_programs(error.format_message())
         return FAILED
     except click.Abort:
         say("Interrupted.", error=True)
         return FAILED
     except NotRunning as error:
-        say(_of_standby() or str(error), error=True)
+        refuse(_of_standby() or str(error), as_json=as_json, reason="not_running")
         return NOT_RUNNING
     except UsageError as error:
-        say(str(error), error=True)
+        refuse(str(error), as_json=as_json, reason="usage")
         return WRONG_USAGE
     except MusterError as error:
-        say(str(error), error=True)
-        return FAILED
-    except BrokenPipeError:
-        # Whoever read our output has seen enough (`muster ps | head`). Python flushes once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        refuse(str(error), as_json=as_json)
         return FAILED
 
 

@@ -31,11 +31,26 @@ def say(text: str, *, error: bool = False) -> None:
     Console(file=stream, highlight=False).print(Markdown(text, hyperlinks=False))
 
 
+def refuse(text: str, *, as_json: bool, state: str = "refused", reason: str | None = None) -> None:
+    """Say why something was not done: to people, and with `as_json` to programs as well."""
+    say(text, error=True)
+    if as_json:
+        tell_programs(text, state=state, reason=reason)
+
+
+def tell_programs(text: str, *, state: str = "refused", reason: str | None = None) -> None:
+    """Why something was not done, as JSON on standard output: what people read is on standard error."""
+    import json
+
+    print(json.dumps({"state": state, "reason": reason, "error": written(text, SHELL)}, indent=2))
+
+
 def show(answer: Answer, *, as_json: bool) -> int:
     """Print an answer; the exit status."""
     body = answer.body if isinstance(answer.body, dict) else {}
     if "state" not in body:
-        say(str(body.get("error") or f"The gateway answered with status {answer.status}."), error=True)
+        sentence = str(body.get("error") or f"The gateway answered with status {answer.status}.")
+        refuse(sentence, as_json=as_json, state="failed")
         return FAILED
     done = body["state"] == "done"
     if as_json and (done or body["data"] is not None):
@@ -47,7 +62,8 @@ def show(answer: Answer, *, as_json: bool) -> int:
         say(body["text"])
     if done:
         return DONE
-    say(body["text"], error=True)
+    told = as_json and body["data"] is not None
+    refuse(body["text"], as_json=as_json and not told, state=body["state"], reason=body["reason"])
     return WRONG_USAGE if body["reason"] == "usage" else FAILED
 
 

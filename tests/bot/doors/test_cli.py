@@ -175,6 +175,24 @@ async def test_what_is_refused_or_failed_goes_to_standard_error(shell: Shell) ->
     assert (status, json.loads(out), error) == (1, {"half": True}, "Only half of it.\n")
 
 
+async def test_programs_are_told_as_json_why_something_was_not_done(shell: Shell, tmp_path: Path) -> None:
+    away = Client(tmp_path / "nowhere.sock", retry_for=0)
+    for words, client, expected in (
+        (["refuse"], None, (1, "refused", None, "There is no such agent.")),
+        (["send", "coder0"], None, (2, "refused", "usage", "Missing argument 'TEXT'")),
+        (["send", "../x", "hi"], None, (2, "refused", "usage", "NAME: expected an agent's name")),
+        (["lanuch"], None, (2, "refused", "usage", 'There is no command "lanuch".')),
+        (["ps"], away, (3, "refused", "not_running", "Muster")),
+    ):
+        status, out, error = await shell(*words, "--json", client=client)
+        told = json.loads(out)
+        assert (status, told["state"], told["reason"]) == expected[:3], words
+        assert expected[3] in told["error"]
+        assert expected[3] in error, "people read it where they always do"
+    status, out, _ = await shell("send", "../x", "--", "--json")
+    assert (status, out) == (2, ""), "what is text is no option"
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
