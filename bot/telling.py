@@ -16,7 +16,7 @@ from bot.commands.lines import command_line
 from bot.permission_requests import PermissionRequests
 from bot.saying import Place
 from bot.story import Ask, Called, CallOver, Condition, Granted, Note, Progress, Receipt, Settle
-from bot.voice import Voice
+from bot.voice import Voice, by, nameless
 from connectors import outbox
 from connectors.messages import Emphasis, Priority, React
 from register.queries import agent_messages, agents, approvals, tool_calls
@@ -74,7 +74,7 @@ class Teller(Voice):
         match effect:
             case Note(key=key, text=text, message=message):
                 asked = await agent_messages.get(tx, message) if message is not None else None
-                await self.speak(tx, key, text, self.place_of(row, asked))
+                await self.speak(tx, key, text, self.place_of(row, asked), agent=nameless(row, text))
                 if (asker := self.asker(row, asked)) is not None:
                     await self.speak(tx, copy_key(key, asker.connector), mirroring.of(row.name, text), asker)
             case Progress():
@@ -113,11 +113,11 @@ class Teller(Voice):
         stage = "end" if final else f"{progress.position.incarnation}.{progress.position.seq}"
         activity = view.activity(self.redaction)
         if activity is not None:
-            await self._grow(tx, f"t/{row.name}/{view.turn}/did", stage, activity, place, can, final)
+            await self._grow(tx, row.name, f"t/{row.name}/{view.turn}/did", stage, activity, place, can, final)
         text = view.said(self.redaction) if final else self._growing(view.text, can)
         if text.strip():
             key = f"t/{row.name}/{view.turn}/said"
-            await self._grow(tx, key, stage, text, place, can, final, speech=True)
+            await self._grow(tx, row.name, key, stage, text, place, can, final, speech=True)
             if final:
                 await self._mirror(tx, row, key, text, place, message)
         if final and place.conversation is not None:
@@ -145,6 +145,7 @@ class Teller(Voice):
     async def _grow(
         self,
         tx: AsyncConnection,
+        agent: str,
         key: str,
         stage: str,
         text: str,
@@ -160,15 +161,14 @@ class Teller(Voice):
         emphasis = Emphasis.TEXT if speech else Emphasis.NOTICE
         if await outbox.get(tx, key) is None:
             if final:
-                for outbound in self.speaker.say(key, text, place, can, priority=priority, emphasis=emphasis):
-                    await outbox.put(tx, outbound, now)
+                said = self.speaker.say(key, text, place, can, priority=priority, emphasis=emphasis)
             else:
-                await outbox.put(tx, self.speaker.begin(key, text, place, can, emphasis=emphasis), now)
-            return
-        replacements = self.speaker.replace(
-            f"{key}/{stage}", key, text, place, can, priority=priority, final=final, emphasis=emphasis
-        )
-        for outbound in replacements:
+                said = [self.speaker.begin(key, text, place, can, emphasis=emphasis)]
+        else:
+            said = self.speaker.replace(
+                f"{key}/{stage}", key, text, place, can, priority=priority, final=final, emphasis=emphasis
+            )
+        for outbound in (by(agent, said[0]), *said[1:]):
             await outbox.put(tx, outbound, now)
 
     async def _receipt(self, tx: AsyncConnection, row: AgentRow, receipt: Receipt) -> None:

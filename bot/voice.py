@@ -5,7 +5,7 @@ Everything here happens inside the caller's transaction.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from bot import rendering
@@ -14,7 +14,7 @@ from bot.commands.lines import written
 from bot.saying import Place
 from bot.titles import Titles
 from connectors import outbox
-from connectors.messages import Emphasis, Priority, React, Replace
+from connectors.messages import Emphasis, Message, Priority, React, Replace
 from register.queries import agent_messages
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from bot.redaction import Redaction
     from bot.saying import Speaker
-    from connectors.messages import Button, Capabilities
+    from connectors.messages import Button, Capabilities, Outbound
     from register.queries.agent_messages import AgentMessage
     from register.queries.agents import AgentRow
 
@@ -82,7 +82,7 @@ class Voice:
 
     async def note(self, tx: AsyncConnection, row: AgentRow, key: str, text: str) -> None:
         """Say something in the agent's thread."""
-        await self.speak(tx, key, text, self.thread(row))
+        await self.speak(tx, key, text, self.thread(row), agent=nameless(row, text))
         await self.titles.show(tx, row.name, spoken=True)
 
     async def say(self, tx: AsyncConnection, key: str, text: str, place: Place) -> None:
@@ -98,10 +98,12 @@ class Voice:
         *,
         priority: Priority = Priority.REPLY,
         emphasis: Emphasis = Emphasis.NOTICE,
+        agent: str | None = None,
     ) -> None:
-        """Say something, once under its key; in a room that others mirror, there as well."""
+        """Say something, once under its key; in a room that others mirror, there as well. Of what is about an `agent`,
+        its name is shown where no thread shows it."""
         for at_key, at in self.bridge.spread(key, place):
-            await self.speak_there(tx, at_key, text, at, priority=priority, emphasis=emphasis)
+            await self.speak_there(tx, at_key, text, at, priority=priority, emphasis=emphasis, agent=agent)
 
     async def ask(
         self,
@@ -160,11 +162,27 @@ class Voice:
         priority: Priority = Priority.REPLY,
         emphasis: Emphasis = Emphasis.NOTICE,
         buttons: tuple[Button, ...] = (),
+        agent: str | None = None,
     ) -> None:
         """Say something in this place alone, whatever mirrors it."""
         can = self.capabilities(place.connector)
         redacted = self.redaction(written(text, self.prefix))
-        for outbound in self.speaker.say(
-            key, redacted, place, can, priority=priority, emphasis=emphasis, buttons=buttons
-        ):
+        said = self.speaker.say(key, redacted, place, can, priority=priority, emphasis=emphasis, buttons=buttons)
+        for outbound in said if agent is None else (by(agent, said[0]), *said[1:]):
             await outbox.put(tx, outbound, self.clock())
+
+
+def by(agent: str, outbound: Outbound) -> Outbound:
+    """The same as words of an agent's."""
+    match outbound.content:
+        case Message() as message:
+            return replace(outbound, content=replace(message, byline=agent))
+        case Replace(message=message) as change:
+            return replace(outbound, content=replace(change, message=replace(message, byline=agent)))
+        case _:
+            return outbound
+
+
+def nameless(row: AgentRow, text: str) -> str | None:
+    """The agent's name, where what is said of it does not have it anyway."""
+    return None if row.name in text else row.name

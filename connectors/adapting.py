@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from html import escape
 from typing import TYPE_CHECKING
 
 from connectors.messages import File, Message, OpenThread, React, Replace, Retitle
@@ -28,6 +29,20 @@ def adapt(content: OutboundContent, capabilities: Capabilities) -> OutboundConte
             return _fitting(content, capabilities)
         case OpenThread(message=message) | Replace(message=message):
             return replace(content, message=_fitting(message, capabilities))
+        case _:
+            return content
+
+
+def signed(content: OutboundContent) -> OutboundContent:
+    """The same, beginning with the name of whose words they are."""
+    match content:
+        case Message(byline=str(name), text=text, html=html):
+            rich = None if html is None else f"<p><strong>{escape(name)}</strong>:</p>\n{html}"
+            return replace(content, text=f"**{name}**:\n\n{text}", html=rich)
+        case Replace(message=message):
+            named = signed(message)
+            assert isinstance(named, Message)
+            return replace(content, message=named)
         case _:
             return content
 

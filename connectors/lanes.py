@@ -14,7 +14,7 @@ import random
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from connectors.adapting import adapt
+from connectors.adapting import adapt, signed
 from connectors.choice import Attempt, Choice
 from connectors.coalescing import ProgressGaps, is_change, is_receipt, last_word, merged
 from connectors.lane import Backoff, Lane
@@ -408,6 +408,8 @@ class Lanes:
         assert content is not None, "what cannot be shown is never ready"
         if isinstance(content, Replace) and self._standings.stands_alone(before):
             content = content.message
+        if self._standings.threadless(before):
+            content = signed(content)
         self._gaps.shown(before, now)
         row = replace(
             before,

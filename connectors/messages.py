@@ -171,6 +171,8 @@ class Message:
     """At most five. The text must be complete without them: where there are none, they are left out."""
     private: bool = False
     """Only for who caused `reply_to`, where the chat system can show it so; elsewhere everybody reads it."""
+    byline: str | None = None
+    """Whose words these are; shown only where no thread shows it, since none could be opened."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

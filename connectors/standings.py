@@ -108,6 +108,11 @@ class Standings:
         opener = self._known.get(row.outbound.thread_of)
         return None if opener is None else opener.made_conversation or opener.conversation
 
+    def threadless(self, row: Row) -> bool:
+        """Whether a row, which has no open question, belongs in a thread that never opened."""
+        opener = self._known.get(row.outbound.thread_of or "")
+        return opener is not None and opener.made_conversation in (None, opener.conversation)
+
     def target(self, row: Row) -> str | None:
         """The event that a row, which has no open question, is about."""
         content = row.outbound.content

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from connectors.adapting import adapt
+from connectors.adapting import adapt, signed
 from connectors.memory import ALL_CAPABILITIES
 from connectors.messages import Button, File, Message, OpenThread, OutboundContent, Replace, Retitle
 
@@ -39,6 +39,17 @@ def test_threads_are_renamed_only_where_they_have_names() -> None:
     assert adapt(name, WITH_BUTTONS) == name
     assert adapt(name, ALL_CAPABILITIES) is None
     assert adapt(name, replace(WITH_BUTTONS, threads=False)) is None
+
+
+def test_words_begin_with_whose_they_are() -> None:
+    said = Message(text="hello", html="<p>hello</p>", byline="<coder0>")
+    named = signed(said)
+    assert named == replace(
+        said, text="**<coder0>**:\n\nhello", html="<p><strong>&lt;coder0&gt;</strong>:</p>\n<p>hello</p>"
+    )
+    assert signed(Replace(target="k", message=said)) == Replace(target="k", message=named)
+    nobody = Message(text="hello")
+    assert signed(nobody) == nobody
 
 
 def test_instead_of_a_file_for_one_person_its_caption_is_for_them_alone() -> None:

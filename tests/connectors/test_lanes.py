@@ -195,6 +195,18 @@ def test_what_belongs_in_a_thread_that_never_opened_goes_to_its_openers_place(de
     assert [attempt.conversation for attempt in desk.attempts()] == ["room"]
 
 
+@pytest.mark.parametrize(("made", "text"), [("thread 1", "hello"), (None, "**coder0**:\n\nhello")])
+def test_where_no_thread_shows_whose_words_these_are_they_begin_with_the_name(
+    desk: Desk, made: str | None, text: str
+) -> None:
+    desk.add("hello", Message(text="hello", byline="coder0"), thread_of="opener")
+    desk.choose()
+    desk.lanes.learn("opener", Standing(state="sent", conversation="room", made_conversation=made), desk.now)
+    (attempt,) = desk.attempts()
+    assert isinstance(attempt.outbound.content, Message)
+    assert attempt.outbound.content.text == text
+
+
 def test_what_belongs_in_a_thread_that_nobody_opens_is_dead(desk: Desk) -> None:
     desk.add("hello", thread_of="opener")
     desk.lanes.learn("opener", Standing(state="missing"), desk.now)

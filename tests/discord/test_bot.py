@@ -153,9 +153,10 @@ async def test_in_private_a_task_has_no_thread_and_all_is_told_there(world: Worl
 async def test_in_private_an_agent_is_launched_and_heard_without_a_thread(world: World) -> None:
     private = world.direct(world.ana)
     await give(world, "launch", name="coder0", runtime="sim", sandbox="none", place=private)
-    await _said(world, private, "Ready")
+    assert (await _said(world, private, "Ready")).startswith("**coder0**:\n\n▶ Ready")
     await give(world, "send", name="coder0", text="[[say: hello in private]]", place=private)
-    await _said(world, private, "hello in private")
+    text = await _said(world, private, "hello in private")
+    assert text == "**coder0**:\n\nhello in private", "no thread shows whose words these are"
     assert world.threads() == []
     assert not any("hello in private" in text for text in world.texts())
 
