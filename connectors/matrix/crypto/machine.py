@@ -322,7 +322,7 @@ class Machine:
             if not self.store.is_at_its_place(room, key, found.message_index, str(event.get("event_id"))):
                 return Closed(session_id=session_id, reason="it repeats an earlier message, which nobody's client does")
         content, kind = inside.get("content"), inside.get("type")
-        if not isinstance(content, dict) or kind not in SEALED:
+        if not isinstance(content, dict) or not isinstance(kind, str) or kind not in SEALED:
             return Closed(session_id=session_id, reason="there is no message in it")
         related = event["content"].get("m.relates_to")
         if "m.relates_to" not in content and related is not None:

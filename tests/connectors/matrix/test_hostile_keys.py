@@ -397,6 +397,15 @@ def test_only_messages_are_taken_out_of_what_is_encrypted(bot: Device, ana: Devi
         assert "no message" in reason(bot.read(event))
 
 
+@pytest.mark.parametrize("kind", [["m.room.message"], {}, None, 7])
+def test_a_message_of_a_kind_that_is_no_name_is_none(bot: Device, ana: Device, kind: Any) -> None:
+    bot.hear(*ana.share(bot))
+    content = ana.machine.outgoing.seal(ROOM, kind, {"msgtype": "m.text", "body": "hello"})
+    event = {"type": "m.room.encrypted", "event_id": "$1", "sender": ana.user, "content": content}
+    assert "no message" in reason(bot.read(event))
+    assert text(bot.read(ana.write("after it", "$2"))) == "after it"
+
+
 @pytest.mark.parametrize("rotation", [Rotation(messages=2), Rotation(seconds=30.0)])
 def test_a_group_session_ends_after_so_many_messages_or_so_long(bot: Device, ana: Device, rotation: Rotation) -> None:
     out = bot.machine.outgoing
