@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from bot.commands.table import Command, CommandTable, Parameter
     from bot.services import Services
 
+#: With this the source begins of what waits for somebody's yes; their identity follows.
+CONFIRMING = "confirming "
+
 
 async def candidates(
     table: CommandTable, text: str, words_of: Callable[[str], Awaitable[Sequence[str]]], prefix: str = CHAT
@@ -74,6 +77,8 @@ def words_of(services: Services) -> Callable[[str], Awaitable[Sequence[str]]]:
                 return await offered(services)
             case "tasks":
                 return await _open_tasks(services)
+            case _ if source.startswith(CONFIRMING):
+                return await _confirming(services, source.removeprefix(CONFIRMING))
             case _:
                 return ()
 
@@ -104,6 +109,15 @@ async def _ids(services: Services, source: str) -> list[str]:
             return [each.id for each in await approvals.list_grants(tx)]
         inward, outward = await agent_messages.stranded(tx), await outbox.dead_letters(tx)
     return [*(each.id[:SHORT] for each in inward), *(each.key for each in outward)]
+
+
+async def _confirming(services: Services, identity: str) -> list[str]:
+    from register.queries import command_runs
+
+    async with services.store.read() as tx:
+        runs = await command_runs.in_states(tx, ("confirming",))
+    now = services.clock()
+    return [run.id for run in reversed(runs) if run.identity == identity and (run.confirm_until or 0) > now]
 
 
 async def _open_tasks(services: Services) -> list[str]:

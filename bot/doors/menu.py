@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bot.commands.completion import CONFIRMING
 from bot.commands.help import CHAT_WORDS
 from bot.commands.parsing import line_of
 from bot.commands.table import ADMIN, NONE
@@ -45,7 +46,7 @@ class Menu:
         """Every command, and the words that only chat knows."""
         made = [_form(name, command) for name, command in named(self.table).items()]
         made += [
-            Form(name=word, description=meaning, options=(Option(name="id", description=_WHICH),))
+            Form(name=word, description=meaning, options=(Option(name="id", description=_WHICH, completes=True),))
             for word, meaning in CHAT_WORDS.items()
         ]
         text = Option(name="text", description="what to say.", required=True)
@@ -71,6 +72,8 @@ class Menu:
 
     async def complete(self, asker: Asker, name: str, option: str, typed: str) -> Sequence[str]:
         """The words that there are now, those first that begin with what is typed."""
+        if name in CHAT_WORDS:
+            return _sought(await self.words_of(f"{CONFIRMING}{self.connector}:{asker.sender}"), typed)
         command = named(self.table).get(name)
         if command is None or await self._permission(asker) < command.permission:
             return ()
@@ -80,9 +83,7 @@ class Menu:
         words: Sequence[str] = parameter.type.choices
         if parameter.type.source is not None:
             words = await self.words_of(parameter.type.source)
-        sought = typed.casefold().strip()
-        found = [word for word in words if sought in word.casefold()]
-        return sorted(found, key=lambda word: not word.casefold().startswith(sought))
+        return _sought(words, typed)
 
     async def refusal(self, asker: Asker) -> str | None:
         """What strangers are answered."""
@@ -93,6 +94,12 @@ class Menu:
 
 
 _WHICH = "which, when several wait; otherwise the newest."
+
+
+def _sought(words: Sequence[str], typed: str) -> Sequence[str]:
+    sought = typed.casefold().strip()
+    found = [word for word in words if sought in word.casefold()]
+    return sorted(found, key=lambda word: not word.casefold().startswith(sought))
 
 
 def named(table: CommandTable) -> dict[str, Command]:

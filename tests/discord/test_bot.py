@@ -84,7 +84,13 @@ async def test_an_agent_is_launched_talked_to_and_killed_by_slash_commands_alone
     assert names(world, number) == ["coder0"]
 
     assert "cannot be undone" in await give(world, "kill", name="coder0")
-    await give(world, "decline")
+    number = world.invoke("confirm", [{"name": "id", "type": 3, "value": "", "focused": True}], kind=4)
+    await world.until(lambda: number in world.callbacks)
+    (waiting,) = names(world, number)
+    await give(world, "decline", id=waiting)
+    number = world.invoke("confirm", [{"name": "id", "type": 3, "value": "", "focused": True}], kind=4)
+    await world.until(lambda: number in world.callbacks)
+    assert names(world, number) == [], "it waits no more"
     asked = await give(world, "kill", name="coder0")
     question = next(each for each in reversed(world.said()) if each["content"] == asked)
     yes = question["components"][0]["components"][0]

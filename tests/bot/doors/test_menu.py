@@ -54,7 +54,12 @@ class Anybody:
 
 
 async def words_of(source: str) -> list[str]:
-    return {"agents": ["coder0", "Coder1", "aCod"]}.get(source, [])
+    words = {
+        "agents": ["coder0", "Coder1", "aCod"],
+        "confirming discord:1": ["c2", "c1"],
+        "confirming discord:2": ["c3"],
+    }
+    return words.get(source, [])
 
 
 @pytest.fixture
@@ -205,6 +210,14 @@ def test_no_command_has_an_argument_before_which_one_can_be_left_out() -> None:
     for command in TABLE:
         kinds = [parameter.required for parameter in command.positional]
         assert kinds.count(False) <= 1, command.name
+
+
+async def test_what_waits_for_somebodys_word_is_offered_to_them(menu: Menu) -> None:
+    for word in ("confirm", "decline"):
+        assert await menu.complete(Asker(sender="1", groups=()), word, "id", "") == ["c2", "c1"]
+        assert await menu.complete(Asker(sender="2", groups=()), word, "id", "c") == ["c3"]
+    (form,) = [each for each in menu.forms() if each.name == "confirm"]
+    assert form.options[0].completes
 
 
 def test_numbers_are_written_as_they_are_read() -> None:
