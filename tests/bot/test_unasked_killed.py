@@ -125,7 +125,7 @@ def test_killed_at_this_place_a_runaway_is_asked_about_and_let_go_once(tmp_path:
         await breaker.look()
         async with store.write(STEP) as tx:
             for question in await questions.pending(tx):
-                await services.questions.answer(tx, question, "go", by="memory:@ana")
+                await services.questions.answer(tx, question, "go", by="memory:@ana", through=None)
         await breaker.look()
         async with store.read() as tx:
             told = await agent_messages.in_states(tx, ["pending"])
