@@ -55,10 +55,12 @@ class Outbound:
     messages: int = 0
     holders: dict[Name, str] = field(default_factory=dict)
     """The devices that were given its key, and the key as they were given it: it opens what came after."""
+    reached: set[Name] = field(default_factory=set)
+    """The devices that may have it: the holders, and those of which the homeserver never said that it took theirs."""
     handing: str = ""
     """The key that is being handed out."""
     over: bool = False
-    """Whether somebody has its key who is not among the holders any more."""
+    """Whether somebody may have its key who is not among those any more."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,7 +147,7 @@ class Outgoing:
             or outbound.over
             or outbound.messages >= rotation.messages
             or not 0 <= now - outbound.began_at < rotation.seconds
-            or outbound.holders.keys() - names
+            or outbound.reached - names
         ):
             if outbound is not None:
                 self._ended[outbound.session.session_id] = room, outbound
@@ -164,7 +166,11 @@ class Outgoing:
             "session_id": outbound.session.session_id,
             "session_key": outbound.handing,
         }
-        return self._letters(devices, "m.room_key", content)
+        bodies = self._letters(devices, "m.room_key", content)
+        # Before it is sent: an answer that is lost says nothing of whether the key arrived.
+        for body in bodies:
+            outbound.reached |= {(user, device) for user, ids in body["messages"].items() for device in ids}
+        return bodies
 
     def _begun(self, room: str, now: float) -> Outbound:
         session, ours = vodozemac.GroupSession(), self._keys()
@@ -185,7 +191,9 @@ class Outgoing:
         """Take the device of this name for another than the one that was given keys: it is not given them again for the
         asking, and what that one holds ends."""
         for outbound in (*self._outbound.values(), *(ended for _, ended in self._ended.values())):
-            if outbound.holders.pop(name, None) is not None:
+            outbound.holders.pop(name, None)
+            if name in outbound.reached:
+                outbound.reached.discard(name)
                 outbound.over = True
 
     def seal(self, room: str, kind: str, content: Json) -> Json:
@@ -259,7 +267,10 @@ class Outgoing:
         trusted = asking[0].standing is Standing.TRUSTED
         if (session := self._of(request)) is not None:
             given = session.first_key if trusted else session.holders.get((request.user, request.device))
-            return [] if given is None else self._letters(asking, "m.room_key", content | {"session_key": given})
+            if given is None:
+                return []
+            session.reached.add((request.user, request.device))
+            return self._letters(asking, "m.room_key", content | {"session_key": given})
         exported = self._exported(request) if trusted else {}
         return self._letters(asking, "m.forwarded_room_key", content | exported) if exported else []
 

@@ -553,6 +553,30 @@ def test_who_may_read_no_more_reads_nothing_from_the_next_message_on(bot: Device
     assert key.session.first_known_index == 1
 
 
+@pytest.mark.parametrize("shown_again", [False, True])
+def test_who_may_have_been_given_a_key_that_nobody_acknowledged_reads_no_more_either(
+    bot: Device, ana: Device, eve: Device, shown_again: bool
+) -> None:
+    bot.share(ana)
+    out = bot.machine.outgoing
+    session = out._outbound[ROOM].session.session_id
+    both = [bot.known(ana), bot.known(eve)]
+    for _ in range(2):
+        # The homeserver has it and its answer is lost, so the same session is handed out again.
+        lacking = out.lacking(ROOM, both, Rotation())
+        assert [device.id for device in lacking] == [eve.name]
+        out.handed_out(ROOM, lacking)
+    assert out._outbound[ROOM].session.session_id == session
+    if shown_again:
+        gone(bot, eve)
+        bot.learn(eve)
+        out.lacking(ROOM, both, Rotation())
+    else:
+        bot.machine.judge(eve.user, eve.name, Standing.BLOCKED)
+        out.lacking(ROOM, [bot.known(ana)], Rotation())
+    assert out._outbound[ROOM].session.session_id != session
+
+
 def asked(bot: Device, by: Device) -> list[Json]:
     session = bot.machine.outgoing._outbound[ROOM].session.session_id
     request = Request(user=by.user, device=by.name, room=ROOM, session_id=session, id="1")
@@ -579,6 +603,16 @@ def test_who_asks_is_given_what_they_were_given_and_no_more_until_an_admin_trust
     assert key.session.first_known_index == 0
     bot.machine.judge(eve.user, eve.name, Standing.BLOCKED)
     assert asked(bot, by=eve) == []
+
+
+def test_who_got_a_key_for_the_asking_reads_no_more_once_blocked(bot: Device, ana: Device, eve: Device) -> None:
+    bot.share(ana)
+    session = bot.machine.outgoing._outbound[ROOM].session.session_id
+    bot.machine.judge(eve.user, eve.name, Standing.TRUSTED)
+    assert asked(bot, by=eve) != []
+    bot.machine.judge(eve.user, eve.name, Standing.BLOCKED)
+    bot.share(ana)
+    assert bot.machine.outgoing._outbound[ROOM].session.session_id != session
 
 
 @pytest.mark.parametrize("left", [-(10**12), -1, True, "many", None])
