@@ -159,7 +159,9 @@ class DeviceLists:
                 # Then it is not known for certain: it is asked again after the next sync.
                 _log.info("matrix_devices", connector=self.connector, user=user, error=str(error))
                 return
-            if not shares and not await self.readers.is_known(None, user):
+            # A room's levels stand also while somebody is out of it.
+            known = [room for room in (None, *inside) if await self.readers.is_known(room, user)]
+            if not shares and not known:
                 await self.vault.run(self._machine.forget_stranger, user)
                 self.changed([user])
             self.parted.discard(user)

@@ -31,7 +31,7 @@ from connectors.matrix.sync import Receiver, _encrypts
 from connectors.matrix.wire import MatrixRefusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from connectors.matrix.crypto.store import KnownDevice
@@ -814,6 +814,28 @@ async def test_nobody_goes_on_with_devices_that_are_just_being_asked_for(bot: De
     await lists.update([ana.user])
     assert len(wire.asked) == 2
     ana.store.close()
+
+
+async def test_who_has_a_permission_by_a_rooms_levels_stays_pinned_where_they_are_said_to_have_left(
+    bot: Device, ana: Device, eve: Device
+) -> None:
+    async def leads(_: str, groups: Sequence[str]) -> bool:
+        return "level:50" in groups
+
+    wire = Slow()
+    given: Any = {"me": bot.user, "may_read": leads, "wire": wire}
+    readers = Readers(
+        groups=lambda room, user: ("level:50",) * ((room, user) == (ROOM, ana.user)), trust_all=False, **given
+    )
+    shared: Any = {"readers": readers, "remarks": None, "wire": wire, "vault": Inline(bot.machine)}
+    lists = DeviceLists(connector="matrix", rooms=Rooms(), clock=bot.clock, **shared)
+    lists.parted |= {ana.user, eve.user}
+    dropping = asyncio.create_task(lists.drop_parted(["!other:x", ROOM]))
+    for number in range(2):
+        (await wire.question(number)).set_result(members(bot.user))
+    await dropping
+    assert {device.user for device in bot.store.devices()} == {ana.user}
+    assert not lists.parted
 
 
 class Counting:
