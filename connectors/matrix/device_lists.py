@@ -111,7 +111,8 @@ class DeviceLists:
     async def look_again(self, user: str) -> bool:
         """Ask for somebody's devices again, though nobody says that they changed; not more often than now and then."""
         now = self.clock()
-        if user in self._tracked and now < self._after.get((user, ""), 0.0):
+        asked = user in self._tracked or now < self._silent.get(user, 0.0)
+        if asked and now < self._after.get((user, ""), 0.0):
             return False
         self._after = {each: until for each, until in self._after.items() if until > now}
         self._after[user, ""] = now + _AGAIN

@@ -838,6 +838,23 @@ async def test_who_has_a_permission_by_a_rooms_levels_stays_pinned_where_they_ar
     assert not lists.parted
 
 
+async def test_whose_homeserver_is_silent_holds_nobody_up_with_each_message(bot: Device) -> None:
+    wire, now = Slow(), 1_000.0
+    given: Any = {"readers": None, "remarks": None, "wire": wire, "vault": Inline(bot.machine)}
+    lists = DeviceLists(connector="matrix", rooms=Rooms(), clock=lambda: now, **given)
+    looking = asyncio.create_task(lists.look_again("@eve:y"))
+    (await wire.question(0)).set_result({"device_keys": {}, "failures": {"y": {}}})
+    await looking
+    assert not await asyncio.wait_for(lists.look_again("@eve:y"), 10)
+    # Where they are said to have changed, and after a while, it is tried again.
+    lists.changed(["@eve:y"])
+    for number in (1, 2):
+        looking = asyncio.create_task(lists.look_again("@eve:y"))
+        (await wire.question(number)).set_result({"device_keys": {}})
+        await looking
+        now += 61.0
+
+
 class Counting:
     """A homeserver that leaves out the count of one-time keys when it is zero, and keeps what it is given."""
 
