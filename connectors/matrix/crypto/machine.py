@@ -45,6 +45,8 @@ ONE_TIME_KEYS = 50
 #: Seconds for which a new session with a device is given time before another is begun.
 _SESSION_REST = 3600.0
 _LONGEST_ID = 255
+#: Devices of one person that were logged out, and are remembered all the same.
+_GONE = 500
 #: What of messages is encrypted, and is read; reactions and redactions stand in the clear for everybody.
 SEALED = frozenset({"m.room.message"})
 
@@ -360,6 +362,16 @@ class Machine:
                 for device_id, device in known.items():
                     if device_id not in shown and not device.gone:
                         self.store.put_device(_replaced(device, gone=True), now)
+                if len(known) > _GONE:
+                    self._bound_gone(user)
+
+    def _bound_gone(self, user: str) -> None:
+        """Forget the oldest of somebody's devices that were logged out, unless an admin said something of them: anybody
+        can log in and out as often as they like. One that is shown again is then a new one, as it would be anyway."""
+        judged = (Standing.TRUSTED, Standing.BLOCKED)
+        gone = [each for each in self.store.devices(user) if each.gone and each.standing not in judged]
+        for device in gone[: max(0, len(gone) - _GONE)]:
+            self.store.forget_device(user, device.id)
 
     def forget_stranger(self, user: str) -> None:
         """Forget somebody's devices, unless there is something to remember of one of them."""

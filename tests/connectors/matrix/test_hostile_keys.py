@@ -15,6 +15,7 @@ import vodozemac
 from connectors.contract import Refused, Standing
 from connectors.matrix.aliases import Aliases
 from connectors.matrix.content import Me
+from connectors.matrix.crypto import machine as machines
 from connectors.matrix.crypto import store as stores
 from connectors.matrix.crypto.machine import Closed, Machine, Opened
 from connectors.matrix.crypto.outgoing import Request, Rotation
@@ -297,6 +298,32 @@ def test_strangers_cannot_fill_the_disk_with_sessions_and_keys(
 
 
 # --- messages in rooms -------------------------------------------------------------------------------------------
+
+
+def test_strangers_cannot_fill_the_disk_with_devices_that_they_log_out(
+    bot: Device, eve: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machines, "_GONE", 4)
+    account = eve.store.account()
+    assert account is not None
+    own = public_keys(account)
+
+    def shown(number: int, curve25519: str) -> Json:
+        keys = {f"ed25519:D{number}": own.ed25519, f"curve25519:D{number}": curve25519}
+        about = {"algorithms": [], "device_id": f"D{number}", "user_id": eve.user, "keys": keys}
+        return signed(account, about, eve.user, f"D{number}")
+
+    bot.machine.judge(eve.user, eve.name, Standing.BLOCKED)
+    for number in range(10):
+        bot.now += 1.0
+        # Other keys under its name do not have it remembered either.
+        for curve25519 in (own.curve25519, "A" * 43)[: 1 + number % 2]:
+            bot.machine.learn({"device_keys": {eve.user: {f"D{number}": shown(number, curve25519)}}}, [eve.user])
+    known = {device.id: device for device in bot.store.devices(eve.user)}
+    # What was said of a device is remembered, and of the others the newest are.
+    assert set(known) == {eve.name, *(f"D{number}" for number in range(5, 10))}
+    assert [name for name, device in known.items() if not device.gone] == ["D9"]
+    assert known[eve.name].standing is Standing.BLOCKED
 
 
 def test_a_message_is_its_senders_alone_in_its_room_and_once(bot: Device, ana: Device, eve: Device) -> None:
