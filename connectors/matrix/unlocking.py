@@ -50,7 +50,7 @@ async def encryption_for(
 
     Raises:
         KeysNeedPerson: there are no keys to do it with.
-        NotReady: the homeserver cannot be asked for its part now.
+        NotReady: the homeserver cannot be asked for its part now, or the disk does not give the keys.
     """
     if is_no_device(device):
         raise KeysNeedPerson(
@@ -96,6 +96,7 @@ async def unlock(
 
     Raises:
         KeysNeedPerson: they are lost, or the homeserver shows others.
+        NotReady: the disk does not give or take them now.
         WireError: the homeserver cannot be asked.
     """
     answer = await wire.call("POST", "keys", "query", body={"device_keys": {user: [device]}})

@@ -11,6 +11,7 @@ store that is gone or broken is never replaced by a new one under the same devic
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 import secrets
@@ -36,6 +37,18 @@ _T = TypeVar("_T")
 PICKLE_KEY = "pickle.key"
 #: Seconds for which room keys are kept.
 _KEPT = 180 * 86_400.0
+#: What passes without harm to the keys: a disk that is full or fails just now, or somebody else who holds the file.
+_PASSING = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+_PASSING_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE})
 
 
 class KeysLost(MusterError):
@@ -64,6 +77,7 @@ class Vault:
 
         Raises:
             KeysLost: there are none and none may be made, or they cannot be read.
+            NotReady: the disk does not give or take them now.
         """
         thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="matrix-keys")
         loop = asyncio.get_running_loop()
@@ -83,7 +97,7 @@ class Vault:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: function(*arguments, **named))
         except sqlite3.Error as error:
-            raise NotReady(f"The keys of encrypted rooms cannot be written or read: {error}.") from error
+            raise _not_now(error) from error
 
     async def close(self) -> None:
         """Let go of the files, once what is under way has ended."""
@@ -113,6 +127,8 @@ def _open(folder: Path, user: str, device: str, may_make: bool, clock: Callable[
             raise KeysLost(f"{file} is gone")
         store = KeyStore(file, _pickle_key(folder, may_make=not exists))
     except (OSError, sqlite3.Error, ValueError) as error:
+        if _passes(error):
+            raise _not_now(error) from error
         raise KeysLost(f"{file} cannot be read: {error}") from error
     try:
         account = store.account()
@@ -127,11 +143,24 @@ def _open(folder: Path, user: str, device: str, may_make: bool, clock: Callable[
         store.prune(clock() - _KEPT)
     except (sqlite3.Error, ValueError) as error:
         store.close()
+        if _passes(error):
+            raise _not_now(error) from error
         raise KeysLost(f"{file} cannot be read with {folder / PICKLE_KEY}: {error}") from error
     except BaseException:
         store.close()
         raise
     return Machine(user=user, device=device, store=store, clock=clock), made
+
+
+def _passes(error: Exception) -> bool:
+    if isinstance(error, sqlite3.Error):
+        # The lower byte is the kind of error, whose kinds the rest tells apart.
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING
+    return isinstance(error, OSError) and error.errno in _PASSING_ERRORS
+
+
+def _not_now(error: Exception) -> NotReady:
+    return NotReady(f"The keys of encrypted rooms cannot be written or read: {error}.")
 
 
 def _pickle_key(folder: Path, *, may_make: bool) -> bytes:
