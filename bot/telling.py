@@ -18,6 +18,7 @@ from bot.saying import Place
 from bot.story import Ask, Called, CallOver, Condition, Granted, Note, Progress, Receipt, Settle
 from bot.voice import Voice, by, nameless
 from connectors import outbox
+from connectors.adapting import beside_byline
 from connectors.messages import Emphasis, Priority, React
 from register.queries import agent_messages, agents, approvals, tool_calls
 
@@ -159,6 +160,7 @@ class Teller(Voice):
         now = self.clock()
         priority = Priority.FINAL if final else Priority.PROGRESS
         emphasis = Emphasis.TEXT if speech else Emphasis.NOTICE
+        can = beside_byline(can, agent)
         if await outbox.get(tx, key) is None:
             if final:
                 said = self.speaker.say(key, text, place, can, priority=priority, emphasis=emphasis)

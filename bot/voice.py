@@ -14,6 +14,7 @@ from bot.commands.lines import written
 from bot.saying import Place
 from bot.titles import Titles
 from connectors import outbox
+from connectors.adapting import beside_byline
 from connectors.messages import Emphasis, Message, Priority, React, Replace
 from register.queries import agent_messages
 
@@ -166,6 +167,8 @@ class Voice:
     ) -> None:
         """Say something in this place alone, whatever mirrors it."""
         can = self.capabilities(place.connector)
+        if agent is not None:
+            can = beside_byline(can, agent)
         redacted = self.redaction(written(text, self.prefix))
         said = self.speaker.say(key, redacted, place, can, priority=priority, emphasis=emphasis, buttons=buttons)
         for outbound in said if agent is None else (by(agent, said[0]), *said[1:]):

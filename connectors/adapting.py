@@ -37,14 +37,28 @@ def signed(content: OutboundContent) -> OutboundContent:
     """The same, beginning with the name of whose words they are."""
     match content:
         case Message(byline=str(name), text=text, html=html):
-            rich = None if html is None else f"<p><strong>{escape(name)}</strong>:</p>\n{html}"
-            return replace(content, text=f"**{name}**:\n\n{text}", html=rich)
+            rich = None if html is None else _byline_html(name) + html
+            return replace(content, text=_byline(name) + text, html=rich)
         case Replace(message=message):
             named = signed(message)
             assert isinstance(named, Message)
             return replace(content, message=named)
         case _:
             return content
+
+
+def beside_byline(capabilities: Capabilities, name: str) -> Capabilities:
+    """What can be said of somebody so that `signed` still fits."""
+    taken = len(_byline(name).encode()) + (len(_byline_html(name)) if capabilities.html else 0)
+    return replace(capabilities, max_text=max(1, capabilities.max_text - taken))
+
+
+def _byline(name: str) -> str:
+    return f"**{name}**:\n\n"
+
+
+def _byline_html(name: str) -> str:
+    return f"<p><strong>{escape(name)}</strong>:</p>\n"
 
 
 def _fitting(message: Message, capabilities: Capabilities) -> Message:

@@ -188,7 +188,6 @@ class Encryption:
     async def due_remarks(self, inside: Collection[str]) -> list[Inbound]:
         """What is to be said of all this in the rooms in which we are; to be handed on before `settle`."""
         await self.lists.tell(inside)
-        await self.lists.drop_parted(inside)
         now = self.clock()
         late: dict[tuple[str, str], Waiting] = {}
         for each in self._waiting:
@@ -213,6 +212,10 @@ class Encryption:
         """Seconds after which there may be something to remark on; None: nothing."""
         waits = [each.kept_at for each in self._waiting if not each.told and each.number not in self._done]
         return max(0.2, min(waits) + GRACE - self.clock()) if waits else None
+
+    async def tidy(self, inside: Collection[str]) -> None:
+        """Forget who is gone from the rooms in which we are. It may ask much, and no message has to wait for it."""
+        await self.lists.drop_parted(inside)
 
     async def settle(self) -> None:
         """What was handed on is durable: it need not be kept here any more."""

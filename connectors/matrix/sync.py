@@ -208,6 +208,8 @@ class Receiver:
         if said or at_once or reached != position:
             await self.sink(Batch(events=tuple(said), cursor=reached.encode()))
         await self._settle()
+        if self.encryption is not None:
+            await self.encryption.tidy(reached.rooms)
         self._in_touch = True
         return reached
 

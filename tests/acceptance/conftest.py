@@ -53,6 +53,10 @@ class Day:
         self._words += 1
         return f"tok{self._words}x"
 
+    def by(self, agent: str, words: str) -> str:
+        """An agent's words as they read here: behind its name where no thread shows whose they are."""
+        return words if self.ana.can().threads else f"**{agent}**:\n\n{words}"
+
 
 def configuration(seat: Seat, models: Provider, **more: Any) -> Mapping[str, Any]:
     """The muster.yaml of an installation that speaks at one seat."""

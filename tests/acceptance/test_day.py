@@ -35,7 +35,7 @@ async def test_what_is_said_to_an_agent_is_answered_once_with_receipts(day: Day)
     token = day.token()
     said = await day.ana.tell(STANDING, f"[[say: one **two** {token}]]")
     answer = await day.ana.heard(f"one **two** {token}", after=said)
-    assert (answer.text, answer.place) == (f"one **two** {token}", day.thread)
+    assert (answer.text, answer.place) == (day.by(STANDING, f"one **two** {token}"), day.thread)
     await day.ana.marked(said, "📥", "👀", "✅")
     assert len(await day.ana.standing(token)) == 1
     if day.ana.can().reactions:
@@ -57,7 +57,7 @@ async def test_a_streamed_answer_is_one_message_whose_last_words_are_exact(day: 
     await day.ana.marked(said, "✅")
     (answer,) = await day.ana.standing(f"{token} {token}")
     assert answer.id == whole.id
-    assert answer.text == day.models.ledger.entries[-1].answer.strip()
+    assert answer.text == day.by(STANDING, day.models.ledger.entries[-1].answer.strip())
     assert (answer.changes > 0) == day.ana.can().edits
 
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from connectors.adapting import adapt, signed
+from connectors.adapting import adapt, beside_byline, signed
 from connectors.memory import ALL_CAPABILITIES
-from connectors.messages import Button, File, Message, OpenThread, OutboundContent, Replace, Retitle
+from connectors.messages import Button, Capabilities, File, Message, OpenThread, OutboundContent, Replace, Retitle
 
 ASKED = Message(text="Really? `!confirm`", buttons=(Button(key="✅", label="Yes"),))
 PLAIN = replace(ASKED, buttons=())
@@ -56,3 +56,12 @@ def test_instead_of_a_file_for_one_person_its_caption_is_for_them_alone() -> Non
     file = File(path="/x", name="x", media_type="text/plain", caption="all of it", reply_to="1", private=True)
     lacking = replace(ALL_CAPABILITIES, files=False)
     assert adapt(file, lacking) == Message(text="all of it", reply_to="1", private=True)
+
+
+@pytest.mark.parametrize("html", [None, "<p>" + "x" * 400 + "</p>"])
+def test_beside_a_byline_there_is_room_for_what_fits(html: str | None) -> None:
+    can = Capabilities(max_text=1000, html=html is not None)
+    left = beside_byline(can, "<cöder>").max_text - len(html or "")
+    named = signed(Message(text="x" * left, html=html, byline="<cöder>"))
+    assert isinstance(named, Message)
+    assert 0 < len(named.text.encode()) + len(named.html or "") <= can.max_text
