@@ -115,6 +115,13 @@ class House:
         await self.heard(thread, "Ready")
         return thread
 
+    async def heard_from(self, name: str) -> None:
+        """Wait until its host has said itself how it stands; that it is ready is read from its journal before."""
+        assert self.orchestrator is not None
+        async with asyncio.timeout(30):
+            while (await self.orchestrator.agents.view_of(name)).liveness.state == "starting":
+                await asyncio.sleep(0.02)
+
     async def known(self, name: str) -> AgentRow | None:
         """What the register knows of an agent; None: there is none."""
         assert self.orchestrator is not None

@@ -66,6 +66,7 @@ async def task_thread(home: House, task_id: str) -> str:
 async def test_a_task_goes_to_a_free_agent_and_ends_with_its_cost(home: House) -> None:
     async with home.open():
         thread = await home.launch("coder0")
+        await home.heard_from("coder0")
         said = await home.ask(f"!task add 'Mend it. {done()} [[say: over]]' --role coder")
         name = id_in(said)
         assert "goes to coder0" in said
@@ -352,6 +353,7 @@ async def test_the_command_that_held_words_name_runs_them_with_all_that_stands_b
 async def test_what_lets_a_task_begin_now_is_told_as_a_whole_command_where_it_is_read(tmp_path: Path) -> None:
     async with house(tmp_path, settings=HELD) as home, home.open():
         await home.launch("coder0")
+        await home.heard_from("coder0")
         said = await home.ask("!task add 'mend it' --agent coder0")
         assert "It runs about" in said
         command = re.search(r"an admin writes `!(budget authorize host \d+ --for 1h)`", said)
