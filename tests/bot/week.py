@@ -132,11 +132,22 @@ class Week:
         await self.quiet()
         await services.pace.redraw()
         services.dispatcher.opened()
-        await services.dispatcher.look()
+        await self._look()
         await services.continuing.look()
         await self.quiet()
         await services.reports.sweep()
         await self.quiet()
+
+    async def _look(self) -> None:
+        """Have the tasks looked at, and once more where an agent was just not heard of."""
+        async with asyncio.timeout(LIMIT):
+            while True:
+                await self.orchestrator.services.dispatcher.look()
+                async with self.orchestrator.store.read() as tx:
+                    if not {"starting", "unknown"} & {each.why for each in await tasks.in_states(tx, ["queued"])}:
+                        return
+                await asyncio.sleep(0.02)
+                await self.heard_again()
 
     async def _due(self, until: float) -> float:
         """When something is due next, at the latest `until`."""
