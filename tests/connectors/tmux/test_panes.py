@@ -137,7 +137,7 @@ def test_what_is_no_socket_of_this_users_is_not_talked_to(tmux: Server, wanted: 
     with pytest.raises(Trouble, match=r"is no socket.*connectors\.tmux\.socket"):
         stand(replace(wanted, socket=str(tmp_path / "file")))
     if os.getuid() != 0:
-        pytest.skip("only root can make a socket of somebody else's")
+        pytest.skip("needs root, to make a socket of somebody else's")
     path = tmux.folder / "theirs"
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(path))
