@@ -28,7 +28,7 @@ from connectors.delivery_settings import DeliverySettings
 from connectors.discord.connector import DiscordConnector
 from connectors.discord.settings import DiscordSettings
 from connectors.memory import MemoryConnector, MemoryServer
-from connectors.messages import Message, OpenThread, Outbound, Priority, Replace
+from connectors.messages import Batch, Message, OpenThread, Outbound, Priority, Replace
 from connectors.registry import NoSettings
 from connectors.terminal import MAIN, TerminalConnector
 from connectors.terminal_view import View
@@ -213,9 +213,18 @@ async def _in_memory(folder: Path) -> AsyncIterator[tuple[Office, dict[str, Conn
         yield office, {"memory": MemoryConnector(server=MemoryServer())}, "room", None
 
 
+class _Terminal(TerminalConnector):
+    """One that says when it has begun, as those do which have a place in a history."""
+
+    async def start(self, cursor: str | None) -> None:
+        assert self._sink is not None
+        await self._sink(Batch(events=(), cursor="begun"))
+        await super().start(cursor)
+
+
 @asynccontextmanager
 async def _in_a_terminal(folder: Path) -> AsyncIterator[tuple[Office, dict[str, Connector], str, World | None]]:
-    terminal = TerminalConnector("terminal", NoSettings(), folder)
+    terminal = _Terminal("terminal", NoSettings(), folder)
     async with _office(folder, "terminal") as office, terminal.attached() as session:
         view = View(progressive=True)
 

@@ -99,8 +99,11 @@ async def _greeted(spec: AgentSpec, folder: Path, place: Hosting, group: int, ti
     """The process id of the agent host of this launch, once it says hello."""
     try:
         async with asyncio.timeout(timeout_s):
+            gone = False
             while (pid := await _hello(spec)) is None:
-                if not await asyncio.to_thread(_lives, group, folder):
+                was_gone, gone = gone, not await asyncio.to_thread(_lives, group, folder)
+                # Once may be before its first process has become the program that it is known by.
+                if was_gone and gone:
                     return await asyncio.to_thread(_came_and_went, spec, folder, place)
                 await asyncio.sleep(_ASK_AGAIN_S)
             return pid
