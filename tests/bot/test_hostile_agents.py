@@ -378,6 +378,7 @@ async def test_a_question_is_answered_after_a_restart_of_the_orchestrator(tmp_pa
             await home.marks(event, "✅")
             await home.heard(thread, "thanks")
             assert recorded(tmp_path, "imp")[-1]["answered"]["outcome"]["optionId"] == "yes"
+            await home.heard(thread, "☑️")
             assert len([said for said in home.chat.messages(thread) if "☑️" in said.text]) == 1
 
 
