@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from egress.client import EgressClient, EgressUnreachable
+from egress.client import EgressClient
+from egress.errors import EgressUnreachable
 from egress.places import EgressPaths
 from egress.settings import AccountSettings, EgressSettings, LimitSettings, Registration
 

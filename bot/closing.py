@@ -16,7 +16,7 @@ from bot.rendering import code
 from bot.runaway import KIND as RUNAWAY
 from bot.timestamps import timestamp
 from bot.views import some
-from egress.client import EgressUnreachable
+from egress.errors import EgressUnreachable
 from register.errors import MusterError
 from register.queries import questions, results
 

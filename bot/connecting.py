@@ -12,7 +12,7 @@ from bot import connector_blocks
 from bot.bridge import Bridge
 from bot.doors import room as room_pane
 from bot.errors import UserError
-from bot.operators import owner_identity
+from bot.owner import owner_identity
 from bot.saying import Place
 from bot.settings import OWN_ROOMS
 from bot.upkeep import versions

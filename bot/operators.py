@@ -6,13 +6,13 @@ theirs anyway.
 
 from __future__ import annotations
 
-import getpass
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bot.commands.table import ADMIN, NONE, Permission
 from bot.errors import UserError
+from bot.owner import owner_identity
 from register.queries import operators as queries
 
 if TYPE_CHECKING:
@@ -51,11 +51,6 @@ class Authority:
 def is_person(identity: str) -> bool:
     """Whether it is somebody who commands the fleet: no agent, and no part of Muster itself."""
     return _IDENTITY.fullmatch(identity) is not None and not identity.startswith(("agent:", "muster:"))
-
-
-def owner_identity() -> str:
-    """The identity of whoever runs Muster, in the terminal and on the gateway: ``terminal:ana``."""
-    return f"terminal:{getpass.getuser()}"
 
 
 class Operators:

@@ -15,7 +15,7 @@ from bot.config import load
 from bot.errors import ConfigError
 from bot.limits import Budgets
 from bot.outlet.settings import scope_of
-from egress.client import EgressRefused
+from egress.errors import EgressRefused
 from register.errors import MusterError
 
 if TYPE_CHECKING:

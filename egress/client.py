@@ -8,35 +8,18 @@ from urllib.parse import quote
 
 import aiohttp
 
+from egress.direct import ANSWER_S
+from egress.errors import EgressRefused, EgressSilent, EgressUnreachable
 from egress.settings import Address, EgressSettings, Registration
-from register.errors import MusterError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-#: An answer that has not come by then does not come.
-ANSWER_S: Final = 15.0
 #: It knows by itself how it stands, and needs no disk to say so.
 LOOK_S: Final = 5.0
 #: The longest that `entries` may wait for news.
 LONGEST_WAIT_S: Final = 60.0
-
-
-class EgressUnreachable(MusterError):
-    """The egress does not answer on its control socket."""
-
-
-class EgressSilent(EgressUnreachable):
-    """Somebody listens on its control socket, and does not answer in time."""
-
-
-class EgressRefused(MusterError):
-    """The egress answered that it does not do this. The message says why."""
-
-    def __init__(self, message: str, *, status: int) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 class EgressClient:

@@ -74,15 +74,16 @@ def _is_away(answer: Answer) -> bool:
 def _past_muster(command: Command, arguments: dict[str, Any], why: MusterError, *, as_json: bool) -> int:
     """Closing and opening do not wait for Muster or its register: the egress itself is asked, as its owner may."""
     from bot.doors import egress
-    from bot.outlet.process import listens, places
     from bot.paths import Paths
+    from egress.errors import EgressAbsent
 
     paths = Paths.of(os.environ)
-    if not listens(places(paths).control):
-        say(f"The egress does not run either. {command_line('estop')} needs neither.", error=True)
-        raise why
     closes = command.name == "cutoff"
-    said = (egress.close_directly if closes else egress.open_directly)(paths, arguments["name"])
+    try:
+        said = (egress.close_directly if closes else egress.open_directly)(paths, arguments["name"])
+    except EgressAbsent:
+        say(f"The egress does not run either. {command_line('estop')} needs neither.", error=True)
+        raise why from None
     say(str(why), error=True)
     if as_json:
         import json

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from bot.paths import Paths
-    from egress.client import EgressClient
+
+    class _Ask(Protocol):
+        """One request to the egress, signed where it changes something."""
+
+        def __call__(self, method: str, path: str, **wanted: str) -> dict[str, Any]: ...
 
 
 def _paths() -> Paths:
@@ -73,11 +78,11 @@ def egress_status(as_json: bool) -> int:
     """Say whether the egress runs, whom it serves and what is under way. 1: it does not run, or can let nothing out."""
     import asyncio
     import json
-    from typing import Any
 
     from bot.outlet import process, stop
     from bot.timestamps import timestamp
-    from egress.client import EgressClient, EgressSilent
+    from egress.client import EgressClient
+    from egress.errors import EgressSilent
 
     paths = _paths()
     control = process.places(paths).control
@@ -157,10 +162,9 @@ def close_directly(paths: Paths, name: str) -> str:
         MusterError: the egress does not run, does not know the agent, or did not do it.
     """
 
-    async def act(client: EgressClient, by: str, key: str) -> str:
-        status = await client.status()
-        _known(name, status.get("agents") or [])
-        streams = await client.deny(name, action="cutoff", cause="", by=by, id=key)
+    def act(ask: _Ask) -> str:
+        _known(name, ask("GET", "/status").get("agents") or [])
+        streams = ask("POST", "/deny", agent=name, action="cutoff", cause="")["streams"]
         ended = "" if not streams else f" {streams} request{'s' if streams > 1 else ''} ended in the middle."
         return f"Nothing of {name} leaves any more.{ended} `muster egress restore {name}` opens it again."
 
@@ -168,52 +172,60 @@ def close_directly(paths: Paths, name: str) -> str:
 
 
 def open_directly(paths: Paths, name: str) -> str:
-    """The way back of `close_directly`, likewise."""
+    """Let an agent out again past Muster; return what to say of it. It raises what `close_directly` raises."""
 
-    async def act(client: EgressClient, by: str, key: str) -> str:
-        denials = (await client.standing()).get("denials") or []
-        closed = [str(each.get("agent")) for each in denials]
-        if name not in closed:
-            _known(name, (await client.status()).get("agents") or [])
+    from bot.owner import owner_identity
+
+    def act(ask: _Ask) -> str:
+        denials = ask("GET", "/standing").get("denials") or []
+        if name not in [str(each.get("agent")) for each in denials]:
+            _known(name, ask("GET", "/status").get("agents") or [])
             return f"{name} was not cut off; nothing was changed."
-        await client.allow(name, cause=f"restored by {by}", by=by, id=key)
+        ask("POST", "/allow", agent=name, cause=f"restored by {owner_identity()}")
         return f"{name} may go out again."
 
     return _directly(paths, act)
 
 
-def _directly(paths: Paths, act: Callable[[EgressClient, str, str], Awaitable[str]]) -> str:
-    import asyncio
+def _directly(paths: Paths, act: Callable[[_Ask], str]) -> str:
     import secrets
 
-    from bot.operators import owner_identity
-    from bot.outlet import process, stop
-    from egress.client import EgressClient
-    from register.errors import MusterError
+    from bot.outlet import stop
+    from bot.owner import owner_identity
+    from egress import direct
+    from egress.errors import EgressAbsent
 
-    control = process.places(paths).control
-    if not process.listens(control):
-        raise MusterError(
+    control = _control(paths)
+    signature = {"by": owner_identity(), "id": f"shell/{secrets.token_hex(8)}"}
+
+    def ask(method: str, path: str, **wanted: str) -> dict[str, Any]:
+        return direct.request(control, method, path, {**wanted, **signature} if wanted else None)
+
+    try:
+        said = act(ask)
+    except EgressAbsent:
+        raise EgressAbsent(
             "The egress does not run, so no agent in a sandbox reaches anything now. `muster estop` stops all, also "
             "when it runs again."
-        )
-
-    async def ask() -> str:
-        async with EgressClient(control) as client:
-            return await act(client, owner_identity(), f"shell/{secrets.token_hex(8)}")
-
-    said = asyncio.run(ask())
+        ) from None
     held = (
         " The emergency stop holds all the same: `muster estop --clear` ends it." if stop.is_pulled(paths.state) else ""
     )
     return f"{said}{held}"
 
 
-def _known(name: str, served: Sequence[str]) -> None:
-    from bot.errors import UserError
-    from fleet.problems import suggestion
+def _control(paths: Paths) -> Path:
+    """The egress's control socket. `bot.outlet.process` knows it too, and takes half a second to import."""
+    from egress.places import EgressPaths
 
+    return EgressPaths(state=paths.state, sockets=paths.sockets).control
+
+
+def _known(name: str, served: Sequence[str]) -> None:
     if name not in served:
+        from bot.errors import UserError
+        from fleet.problems import suggestion
+
         there = f"It serves {', '.join(served)}." if served else "It serves nobody."
         raise UserError(
             f"The egress serves no agent called {name[:40]!r}.{suggestion(name, served)} {there} Nothing was changed."
@@ -224,14 +236,13 @@ def _known(name: str, served: Sequence[str]) -> None:
 @click.option("--clear", is_flag=True, help="End the emergency stop.")
 def estop(clear: bool) -> int:
     """The emergency stop: close the way out of all agents at once. It needs neither Muster nor the egress to answer."""
-    import asyncio
     import time
 
     from bot.errors import UserError
-    from bot.outlet import process, stop
+    from bot.outlet import stop
     from bot.timestamps import timestamp
-    from egress.client import EgressClient, EgressRefused
-    from register.errors import MusterError
+    from egress import direct
+    from egress.errors import EgressAbsent, EgressRefused, EgressUnreachable
 
     paths = _paths()
     held = stop.is_pulled(paths.state)
@@ -243,31 +254,25 @@ def estop(clear: bool) -> int:
         except (UserError, OSError) as error:
             # One that runs stops all the same.
             unkept = error
-    control = process.places(paths).control
-    heard = False
-    runs = process.listens(control)
-    if runs:
-
-        async def tell() -> bool:
-            """Whether it held there before, which it can without its file."""
-            async with EgressClient(control) as client:
-                before = bool((await client.standing()).get("estop"))
-                if clear:
-                    # Before the file goes: so the audit says who it was.
-                    await client.clear_estop(cause="muster estop --clear", by="shell")
-                else:
-                    await client.estop(cause="muster estop", by="shell")
-                return before
-
-        try:
-            held = asyncio.run(tell()) or held
-            heard = True
-        except EgressRefused:
-            if unkept is not None:
-                # It says what holds, and for how long.
-                raise
-        except MusterError:
-            pass
+    control = _control(paths)
+    runs, heard = True, False
+    try:
+        if clear:
+            # The egress can hold the stop without its file.
+            held = bool(direct.request(control, "GET", "/standing").get("estop")) or held
+            # It is told before the file goes, so that the audit says who it was.
+            direct.request(control, "POST", "/estop/clear", {"cause": "muster estop --clear", "by": "shell"})
+        else:
+            direct.request(control, "POST", "/estop", {"cause": "muster estop", "by": "shell"})
+        heard = True
+    except EgressAbsent:
+        runs = False
+    except EgressRefused:
+        if unkept is not None:
+            # It says what holds, and for how long.
+            raise
+    except EgressUnreachable:
+        pass
     if unkept is not None and not heard:
         raise unkept
     if clear:

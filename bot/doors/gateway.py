@@ -26,7 +26,7 @@ from bot.commands.table import ADMIN
 from bot.doors import openapi
 from bot.doors.client import LINES
 from bot.events import TooSlow
-from bot.operators import owner_identity
+from bot.owner import owner_identity
 from bot.redaction import redacted_mapping
 from fleet.attempts import task_of
 from register.errors import MusterError, RegisterError

@@ -11,7 +11,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from egress.client import LOOK_S, EgressClient, EgressSilent
+from egress.client import LOOK_S, EgressClient
+from egress.errors import EgressSilent
 from register.errors import MusterError
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from egress.client import EgressClient, EgressSilent, EgressUnreachable
+from egress.client import EgressClient
+from egress.errors import EgressSilent, EgressUnreachable
 from egress.places import EgressPaths
 from fleet.hosting.command import environment
 from register.errors import MusterError

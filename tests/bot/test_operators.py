@@ -11,7 +11,8 @@ from bot import connecting
 from bot.commands.table import ADMIN, NONE, OPERATOR, VIEWER
 from bot.config import load
 from bot.errors import UserError
-from bot.operators import Authority, Operators, owner_identity
+from bot.operators import Authority, Operators
+from bot.owner import owner_identity
 from bot.paths import Paths
 from register.crashpoints import declare
 from register.queries import operators as queries

@@ -11,7 +11,7 @@ import pytest
 
 from bot.commands import sections
 from bot.doors import cli, printing
-from bot.operators import owner_identity
+from bot.owner import owner_identity
 from register import store
 from register.queries import command_runs
 from tests.bot.house import House, house

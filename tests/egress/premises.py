@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from budget.tokens import Tokens
-from egress.client import EgressClient, EgressUnreachable
+from egress.client import EgressClient
 from egress.entries import Entry, Observation
+from egress.errors import EgressUnreachable
 from egress.places import EgressPaths
 from egress.settings import AccountSettings, EgressSettings, LimitSettings, Registration
 

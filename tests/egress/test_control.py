@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import socket
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
 
-from egress.client import EgressClient, EgressRefused, EgressUnreachable
+from egress import direct
+from egress.client import EgressClient
+from egress.errors import EgressAbsent, EgressRefused, EgressSilent, EgressUnreachable
 from egress.places import EgressPaths
 from egress.server import running
 from egress.settings import AccountSettings, EgressSettings, LimitSettings, Registration
@@ -182,3 +186,79 @@ async def test_an_egress_that_comes_back_with_a_clock_that_was_set_back_lifts_no
     async with running(paths, clock=lambda: now + later) as egress:
         (limit,) = egress.gate.standing()["limits"]
         assert (limit["limit"], limit["lift"]) == (100 + lift, lift)
+
+
+async def test_all_of_200_streams_are_closed_before_a_cut_off_is_acknowledged(tmp_path: Path) -> None:
+    """By way of the client that `muster egress cutoff` uses."""
+    body = json.dumps(anthropic("[[say: a]][[hang]]", stream=True)).encode()
+    asking = (
+        b"POST /anthropic/v1/messages HTTP/1.1\r\nHost: egress\r\nx-api-key: placeholder\r\n"
+        b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    )
+    async with _controlled(tmp_path) as (made, client):
+        address = await client.register(_coder())
+        assert address.socket is not None
+        loop = asyncio.get_running_loop()
+        with contextlib.ExitStack() as stack:
+            streams = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(200)]
+            for stream in streams:
+                stream.setblocking(False)
+                await loop.sock_connect(stream, address.socket)
+                await loop.sock_sendall(stream, asking)
+            for stream in streams:
+                content = b""
+                while b"text_delta" not in content:
+                    piece = await loop.sock_recv(stream, 2**16)
+                    assert piece, content
+                    content += piece
+
+            def cut() -> tuple[int, int]:
+                """How many the egress says it ended, and how many have an end to read by then."""
+                wanted = {"agent": "coder0", "action": "cutoff", "cause": "", "by": "ops", "id": "c1"}
+                said = direct.request(made.paths.control, "POST", "/deny", wanted)["streams"]
+                return said, sum(_has_ended(stream) for stream in streams)
+
+            assert await asyncio.to_thread(cut) == (200, 200)
+
+
+def _has_ended(stream: socket.socket) -> bool:
+    """Whether all that remains to be read is here, and is the end. Waits for nothing."""
+    try:
+        while stream.recv(2**16, socket.MSG_DONTWAIT):
+            pass
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        pass
+    return True
+
+
+async def test_the_direct_client_says_what_went_wrong(tmp_path: Path) -> None:
+    async def ask(path: str = "/status", **more: Any) -> dict[str, Any]:
+        return await asyncio.to_thread(direct.request, control, "GET", path, **more)
+
+    async with _controlled(tmp_path) as (made, _):
+        control = made.paths.control
+        assert (await ask())["agents"] == []
+        with pytest.raises(EgressRefused, match="Not Found") as refused:
+            await ask("/nothing")
+        assert refused.value.status == 404
+    with pytest.raises(EgressAbsent):
+        await ask()
+    answers = iter([b"", b"HTTP/1.1 200 OK\r\n\r\n[1]", b"what?\r\n\r\n{}", b"HTTP/1.1 200 OK\r\n\r\n{not json"])
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(next(answers))
+        writer.close()
+
+    async with await asyncio.start_unix_server(answer, control):
+        for _ in range(4):
+            with pytest.raises(EgressUnreachable, match="no egress"):
+                await ask()
+    control.unlink()
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind(str(control))
+        deaf.listen()
+        with pytest.raises(EgressSilent):
+            await ask(timeout_s=0.05)

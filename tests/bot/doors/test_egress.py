@@ -8,6 +8,8 @@ import json
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -17,10 +19,11 @@ from bot.commands import sections
 from bot.doors.cli import run
 from bot.doors.printing import DONE, FAILED, NOT_RUNNING
 from bot.errors import UserError
-from bot.operators import owner_identity
 from bot.outlet.process import pid_of, places
+from bot.owner import owner_identity
 from bot.paths import Paths
-from egress.client import EgressClient, EgressRefused
+from egress.client import EgressClient
+from egress.errors import EgressRefused
 from egress.settings import EgressSettings, Registration
 from tests.whole.premises import end_egress
 
@@ -172,6 +175,22 @@ def test_an_agent_is_cut_off_and_restored_where_muster_does_not_run(
     assert muster("egress", "stop") == DONE
     assert muster("egress", "--detach") == DONE
     assert asyncio.run(_denied(paths)) == [("coder0", owner_identity())], "it is durable"
+
+
+@pytest.mark.parametrize("words", [["egress", "cutoff", "coder0"], ["egress", "restore", "coder0"], ["estop"]])
+def test_what_stops_agents_at_once_imports_nothing_heavy(paths: Paths, words: list[str]) -> None:
+    """Each of these takes tens to hundreds of milliseconds of CPU, during which an agent goes on spending."""
+    assert muster("egress", "--detach") == DONE
+    asyncio.run(_serving(paths, "coder0"))
+    heavy = ("aiohttp", "asyncio", "http", "nio", "pydantic", "rich", "sqlalchemy", "structlog", "yaml")
+    code = (
+        "import atexit, sys; from bot.doors import cli\n"
+        f"atexit.register(lambda: print(sorted({{*{heavy}, 'bot.commands.fleet'}} & sys.modules.keys())))\n"
+        f"cli.main({words})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (DONE, "")
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_down_with_all_ends_an_egress_that_is_left(paths: Paths, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,7 +25,8 @@ from bot.doors.client import LINES
 from bot.doors.gateway import Gateway
 from bot.doors.openapi import document
 from bot.events import EventHub
-from bot.operators import Operators, owner_identity
+from bot.operators import Operators
+from bot.owner import owner_identity
 from bot.services import Services
 from register.store import Store
 

@@ -1,0 +1,25 @@
+"""Errors of whoever speaks to the egress's control socket. Importing them costs nothing (see `egress.direct`)."""
+
+from __future__ import annotations
+
+from register.errors import MusterError
+
+
+class EgressUnreachable(MusterError):
+    """The egress does not answer on its control socket."""
+
+
+class EgressAbsent(EgressUnreachable):
+    """Nobody listens on the egress's control socket."""
+
+
+class EgressSilent(EgressUnreachable):
+    """The egress accepts connections on its control socket and does not answer in time."""
+
+
+class EgressRefused(MusterError):
+    """The egress answered that it does not do this. The message says why."""
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status
