@@ -31,6 +31,8 @@ _log = structlog.get_logger("egress.passage")
 
 #: A JSON body longer than this is parsed in a thread.
 _LONG_DOCUMENT: Final = 2**20
+#: A provider that sends more than this behind the end of its response is hung up on.
+_MOST_SURPLUS: Final = 2**16
 _NOTHING: Final = Reading()
 
 
@@ -70,6 +72,8 @@ class Passage:
         self._cut: Cut | None = None
         self._counting = False
         self._settling = False
+        self._surplus = 0
+        """Bytes that came behind the end of the response."""
 
     async def run(self, sending: Callable[[], Awaitable[Response]]) -> int | None:
         """Carry the request out. Returns the provider's status, None where there was none.
@@ -167,7 +171,10 @@ class Passage:
                 await self._pass(response, meter, piece)
                 if self._cut is not None:
                     return
-        for piece in decoder.end():
+            if self._surplus > _MOST_SURPLUS:
+                response.abort()
+                break
+        for piece in decoder.end() if self._surplus <= _MOST_SURPLUS else ():
             await self._pass(response, meter, piece)
             if self._cut is not None:
                 return
@@ -184,9 +191,12 @@ class Passage:
         """Meter the next part of the content, and let go on what may."""
         answer = self._answer
         out = meter.feed(piece)
+        if self._settling:
+            # It has ended: what comes now is no part of it, and is dropped.
+            self._surplus += len(piece) - len(out)
         reading = meter.reading
-        # A response that is here as a whole is settled, not cut: its tokens are spent, and asking again costs as much.
-        if not self._settling and not reading.ended:
+        # What came together is counted together, and goes on after that: a crossing lets none of it through.
+        if not self._settling:
             self._count(reading)
             if self._cut is not None:
                 return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from egress.usage import counts, density
 
@@ -39,7 +39,7 @@ class BodyMeter:
 
     def feed(self, content: bytes) -> bytes:
         if self._released or not content:
-            return content
+            return b""
         self._size += len(content)
         if self._copy is not None:
             if len(self._copy) + len(content) > self._largest:
@@ -59,7 +59,7 @@ class BodyMeter:
             try:
                 found = counts.loads(source)
             except ValueError:
-                found = None
+                found = self._before_surplus(source)
         if isinstance(found, dict):
             self._dialect.document(found)
             if not self._dialect.final:
@@ -71,6 +71,21 @@ class BodyMeter:
             said = counts.complaint(source[:500].decode("utf-8", "replace")) if source else ""
             self._dialect.error = f"HTTP status {self._status}" + (f": {said}" if said else "")
         self._dialect.ended = True
+
+    def _before_surplus(self, source: bytearray) -> Any:
+        """The document, where more came behind its end, and none of that went on: it is dropped. None: there is none.
+
+        Where some of it went on, all of it counts as output, as what cannot be read does.
+        """
+        try:
+            found, end = counts.first(source)
+        except ValueError:
+            return None
+        passed = self._size - len(self._newest)
+        if not isinstance(found, dict) or end < passed:
+            return None
+        self._newest = self._newest[: end - passed]
+        return found
 
     def break_off(self) -> None:
         if self._released or self._dialect.ended or self._status >= 400:

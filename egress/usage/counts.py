@@ -29,6 +29,22 @@ def loads(source: bytes | bytearray) -> Any:
         raise ValueError("nested too deeply") from None
 
 
+def first(source: bytes | bytearray) -> tuple[Any, int]:
+    """The JSON value that the source begins with, and where it ends, in bytes.
+
+    Raises:
+        ValueError: it begins with none.
+    """
+    # Unlike "replace", this can be counted back into bytes.
+    text = source.decode("utf-8", "surrogateescape")
+    begin = len(text) - len(text.lstrip(" \t\r\n"))
+    try:
+        found, end = _DECODER.raw_decode(text, begin)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    return found, len(text[:end].encode("utf-8", "surrogateescape"))
+
+
 def sound(value: object) -> bool:
     """Whether this can be a number of tokens."""
     return type(value) is int and 0 <= value <= MOST

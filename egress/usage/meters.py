@@ -60,7 +60,7 @@ class _Looking:
         if self._inner is not None:
             return self._inner.feed(content)
         if self._released:
-            return content
+            return b""
         self._first += content
         is_stream = _is_stream(self._first, self._streaming)
         if is_stream is None:

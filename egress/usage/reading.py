@@ -74,5 +74,6 @@ class Meter(Protocol):
         ...
 
     def release(self) -> bytes:
-        """What was kept back, once. After it `feed` gives back everything that it gets."""
+        """What was kept back, once. After it `feed` gives back the end of the terminal event alone: what a provider
+        sends behind that is dropped."""
         ...

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from egress.usage.reading import Reading
 
 TERMINAL_BYTES = 16 * 1024 * 1024
-"""A terminal event is read up to this size: OpenAI's repeats the whole response. What is larger is not read."""
+"""A terminal event is read up to this size: OpenAI's repeats the whole response. A larger one passes unread."""
 
 
 class StreamMeter:
@@ -32,6 +32,10 @@ class StreamMeter:
         self._large: list[bytes] | None = None
         """The parts of a large event that may be the terminal one."""
         self._large_bytes = 0
+        self._at_end = True
+        """Nothing but the terminal event has come since the response ended."""
+        self._overlong = False
+        """The terminal event is too large to be read, and further parts of it are still to come."""
         self._released = False
         self._reading: Reading | None = None
 
@@ -42,17 +46,15 @@ class StreamMeter:
         return self._reading
 
     def feed(self, content: bytes) -> bytes:
-        if self._released:
-            return content
-        if self._dialect.ended:
-            self._held.append(content)
-            return b""
-        self._reading = None
         out: list[bytes] = []
+        if self._dialect.ended:
+            rest = out if self._released else self._held
+            for kind, piece in self._splitter.feed(content):
+                self._end_with(kind, piece, rest)
+            return b"".join(out)
+        self._reading = None
         for kind, piece in self._splitter.feed(content):
             self._take(kind, piece, out)
-        if self._dialect.ended:
-            self._held.append(self._splitter.drain())
         return b"".join(out)
 
     def end(self) -> None:
@@ -73,13 +75,14 @@ class StreamMeter:
 
     def release(self) -> bytes:
         self._released = True
-        kept = b"".join((*self._held, *(self._large or ()), self._splitter.drain()))
+        rest = b"" if self._dialect.ended else self._splitter.drain()
+        kept = b"".join((*self._held, *(self._large or ()), rest))
         self._held, self._large = [], None
         return kept
 
     def _take(self, kind: Kind, piece: bytes, out: list[bytes]) -> None:
         if self._dialect.ended:
-            self._held.append(piece)
+            self._end_with(kind, piece, self._held)
         elif kind is Kind.EVENT:
             self._settle(self._dialect.event(*fields(piece)), piece, out)
         elif kind is Kind.IDLE:
@@ -89,6 +92,16 @@ class StreamMeter:
                 (self._held if self._held else out).append(piece)
         else:
             self._take_part(kind, piece, out)
+
+    def _end_with(self, kind: Kind, piece: bytes, out: list[bytes]) -> None:
+        """Take the last bytes of the terminal event. Whatever comes behind it is dropped: nobody meters that."""
+        if self._overlong and kind in (Kind.MORE, Kind.LAST):
+            self._overlong = kind is Kind.MORE
+            out.append(piece)
+            return
+        if kind is Kind.AFTER and self._at_end:
+            out.append(piece)
+        self._at_end = False
 
     def _settle(self, fate: Fate, piece: bytes, out: list[bytes]) -> None:
         self._fate = fate
@@ -116,6 +129,7 @@ class StreamMeter:
             self._large = None
             self._dialect.lost()
             self._dialect.ended = True
+            self._overlong = kind is not Kind.LAST
         elif kind is Kind.LAST:
             whole, self._large = b"".join(self._large), None
             self._settle(self._dialect.event(*fields(whole)), whole, out)

@@ -193,7 +193,7 @@ class Answer:
             return await self._end(response)
         await self._send(self._writer.end(stop, self.usage))
         if self._delivery.trailing:
-            await self._send([b": that was all\n\n", frame({"type": "ping"}, "ping")])
+            await self._outlet.send([b": that was all\n\n", frame({"type": "ping"}, "ping")], behind=True)
         await self._outlet.finish()
         # The last byte is out: clients such as Codex hang up before the end of the body.
         self.state, self._reported = "completed", self._tells()

@@ -97,13 +97,14 @@ class Outlet:
         self._response.content_length = length
         await self._response.prepare(self._http)
 
-    async def send(self, frames: Iterable[bytes]) -> None:
-        """Server-sent events, each with its blank line."""
+    async def send(self, frames: Iterable[bytes], *, behind: bool = False) -> None:
+        """Send server-sent events, each with its blank line. `behind`: they follow the end, and are not counted."""
         pieces = []
         for frame in frames:
             hidden = self._api == "chat" and any(mark in frame for mark in _USAGE_ALONE)
             pieces.append(self._dressed(frame, among=not hidden))
-            self._count(pieces[-1], hidden=hidden)
+            if not behind:
+                self._count(pieces[-1], hidden=hidden)
         if content := b"".join(pieces):
             await self._out(self._compress.update(content), last=False)
 

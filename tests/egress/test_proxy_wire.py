@@ -321,32 +321,81 @@ async def test_a_client_that_takes_nothing_any_more_holds_no_reservation_for_eve
                 assert (await made.entries(1))[0].ended == "client_gone"
 
 
-async def test_a_response_that_is_here_as_a_whole_is_not_cut(tmp_path: Path) -> None:
-    events: tuple[tuple[str, dict[str, object]], ...] = (
+def _message(*, output: int, text: str = "") -> bytes:
+    """The events of a whole message."""
+    events: list[tuple[str, dict[str, object]]] = [
         ("message_start", {"message": {"id": "m", "model": "x", "usage": {"input_tokens": 10, "output_tokens": 1}}}),
-        ("message_delta", {"delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 50_000}}),
+        ("content_block_delta", {"index": 0, "delta": {"type": "text_delta", "text": text}}),
+        ("message_delta", {"delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": output}}),
         ("message_stop", {}),
-    )
-    whole = b"".join(
+    ]
+    return b"".join(
         b"event: %b\ndata: %b\n\n" % (name.encode(), json.dumps({"type": name, **more}).encode())
         for name, more in events
     )
 
+
+def _streams(content: bytes) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
+    """A provider that answers with this in a single write."""
+
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await _asked(reader)
-        head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n" % len(whole)
-        writer.write(head + whole)
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n" % len(content)
+        writer.write(head + content)
         writer.close()
 
-    async with _odd(tmp_path, answer) as made:
+    return answer
+
+
+async def test_events_that_come_together_count_before_any_of_them_goes_on(tmp_path: Path) -> None:
+    async with _odd(tmp_path, _streams(_message(output=50_000, text="free of charge"))) as made:
         limit = LimitSettings(kind="allowance", scope="agent:coder0", amount=10_000)
         session = await made.agent(accounts={"anthropic": "main"}, limits=(limit,))
         async with session.post("/anthropic/v1/messages", json=anthropic(stream=True)) as response:
-            assert (await response.read()).endswith(b'{"type": "message_stop"}\n\n')
+            given = await response.read()
+        assert b"free of charge" not in given
+        assert b"message_stop" not in given
+        assert b'"error"' in given
         (entry,) = await made.entries(1)
-        assert (entry.ended, entry.tokens.output, entry.reported) == ("completed", 50_000, True)
+        # What the provider billed was here with them, and stands in the ledger to the token.
+        assert (entry.ended, entry.tokens.input, entry.tokens.output, entry.reported) == ("cut", 10, 50_000, True)
         async with session.post("/anthropic/v1/messages", json=anthropic(stream=True)) as response:
             assert response.status == 403
+
+
+async def test_nothing_behind_the_terminal_event_goes_on(tmp_path: Path) -> None:
+    whole = _message(output=5)
+    behind = _message(output=1_000, text="free of charge")
+    async with _odd(tmp_path, _streams(whole + behind)) as made:
+        session = await made.agent(accounts={"anthropic": "main"})
+        async with session.post("/anthropic/v1/messages", json=anthropic(stream=True)) as response:
+            assert await response.read() == whole
+        (entry,) = await made.entries(1)
+        assert (entry.ended, entry.tokens.output, entry.reported) == ("completed", 5, True)
+
+
+async def test_a_provider_that_goes_on_behind_the_terminal_event_is_hung_up_on(tmp_path: Path) -> None:
+    whole = _message(output=5)
+    gone = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await _asked(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + whole)
+        try:
+            while True:
+                writer.write(_message(output=1_000, text="free of charge"))
+                await writer.drain()
+        except ConnectionError:
+            gone.set()
+        finally:
+            writer.close()
+
+    async with _odd(tmp_path, answer) as made:
+        session = await made.agent(accounts={"anthropic": "main"})
+        async with asyncio.timeout(30):
+            async with session.post("/anthropic/v1/messages", json=anthropic(stream=True)) as response:
+                assert await response.read() == whole
+            await gone.wait()
 
 
 async def test_a_redirection_is_not_followed_and_its_place_not_told(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from budget.tokens import Tokens
-from tests.egress.usage.streams import document, event, metered
+from egress.usage import meter_of
+from tests.egress.usage.streams import cut, document, event, metered, through
 
 
 def start(**usage: Any) -> bytes:
@@ -160,6 +162,26 @@ def test_a_document_is_read_at_its_end() -> None:
     assert kept.endswith(b"}")
     assert reading.tokens == Tokens(input=25, cache_write=7, cache_read=300, output=12)
     assert (reading.reported, reading.ended, reading.model) == (True, True, "m")
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_what_comes_behind_a_document_is_dropped_or_counted(size: int) -> None:
+    found = {
+        "type": "message",
+        "content": [{"type": "text", "text": "\u00fc{}"}],
+        "usage": {**FULL, "output_tokens": 12},
+    }
+    source = f" {json.dumps(found, ensure_ascii=False)}".encode()
+    behind = b'\n{"type": "text", "text": "' + b"free " * 400 + b'"}'
+    whole = source + behind
+    outcome = through(meter_of("anthropic", False, 200, False), cut(whole, range(0, len(whole), size)))
+    if size == 10_000:
+        assert (outcome.passed + outcome.kept, outcome.reading.reported) == (source, True)
+        assert outcome.reading.tokens.output == 12
+    else:
+        # It went on before it was seen to be too much: so it is counted.
+        assert not outcome.reading.reported
+        assert outcome.reading.so_far.output > 400
 
 
 def test_an_error_costs_nothing_unless_it_says_so() -> None:

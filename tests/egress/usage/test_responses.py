@@ -68,18 +68,36 @@ def test_an_error_event_ends_the_response(error: dict[str, Any]) -> None:
     assert reading.so_far == Tokens(output=2)
 
 
-def test_what_comes_after_the_end_is_kept_with_it() -> None:
-    done = b"data: [DONE]\n\n"
-    last = terminal("completed", usage=USAGE)
-    assert metered("responses", CREATED + last + done).kept == last + done
+@pytest.mark.parametrize("behind", [b"data: [DONE]\n\n", b": a comment\n\n", text("free of charge"), b"data: {", b"\n"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_what_comes_behind_the_end_is_dropped(behind: bytes, end: bytes) -> None:
+    last = terminal("completed", usage=USAGE).replace(b"\n", end)
+    source = last + behind.replace(b"\n", end)
+    at_once = metered("responses", CREATED + source)
+    assert (at_once.kept, at_once.reading.tokens, at_once.reading.reported) == (last, TOKENS, True)
+    for place in range(1, len(source)):
+        later = metered("responses", CREATED, source[:place], source[place:])
+        assert (later.passed, later.kept, later.reading) == (CREATED, last, at_once.reading)
 
 
-def test_after_the_release_everything_goes_through() -> None:
+def test_after_the_release_the_rest_of_the_last_line_end_goes_on_and_nothing_else() -> None:
     meter = StreamMeter(Responses())
-    assert meter.feed(terminal("completed", usage=USAGE)) == b""
-    assert meter.release() == terminal("completed", usage=USAGE)
-    assert meter.feed(b"data: [DONE]\n\n") == b"data: [DONE]\n\n"
+    last = terminal("completed", usage=USAGE).replace(b"\n", b"\r\n")
+    assert meter.feed(last[:-1]) == b""
+    assert meter.release() == last[:-1]
+    assert meter.feed(b"\n") == b"\n"
+    assert meter.feed(b"\n\n" + text("free of charge") + b"data: [DONE]\n\n") == b""
     assert meter.release() == b""
+
+
+def test_the_rest_of_an_end_too_large_to_be_read_goes_on_and_nothing_behind_it() -> None:
+    last = terminal("completed", output=[{"text": "x" * 9000}], usage=USAGE)
+    source = last + text("free of charge") + b"data: {"
+    for place in range(2_001, len(source), 97):
+        meter = StreamMeter(Responses(), whole=1000, terminal=2000)
+        assert meter.feed(source[:place]) == b""
+        assert meter.reading.ended
+        assert meter.release() + meter.feed(source[place:]) == last
 
 
 @pytest.mark.parametrize(
