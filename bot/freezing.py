@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from bot import rendering
+from bot import letters, rendering
 from bot.commands.lines import command_line
 from bot.commands.table import Reply
 from bot.errors import UserError
@@ -16,8 +16,6 @@ from fleet.errors import FleetError
 from register.queries import agent_messages, continuations
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.commands.context import Context
@@ -65,8 +63,8 @@ async def resume_agent(ctx: Context, name: str, *, prompt: str | None) -> Reply:
     services = ctx.services
     row = await services.agents.get(name)
     known = await ctx.once("launch", lambda: services.agents.launch_of(name))
-    if row.launch_id == known and (refusal := _refusal(row, prompt)) is not None:
-        return refusal
+    if row.launch_id == known and row.wanted != "frozen":
+        return await _not_frozen(ctx, row, prompt)
     if row.launch_id == known:
         try:
             await asyncio.to_thread(services.planner.as_it_is, row)
@@ -101,13 +99,14 @@ async def resume_agent(ctx: Context, name: str, *, prompt: str | None) -> Reply:
     return Reply(f"{name} comes back in its thread, in {place}.{waiting}", data)
 
 
-def _refusal(row: AgentRow, prompt: str | None) -> Reply | None:
-    """What to answer of an agent that is not frozen; None: it is."""
-    if row.wanted == "frozen":
-        return None
-    if row.wanted == "running":
-        hint = f" {command_line(f'send {row.name} TEXT')} gives it a message." if prompt else ""
-        text = f"{row.name} is not frozen ({row.state}); nothing was changed.{hint}"
-        return Reply(text, {"id": row.launch_id, "state": row.state})
-    start = command_line(f"launch {row.name}")
-    raise UserError(f"{row.name} is stopped, not frozen: {start} starts it, in its session.")
+async def _not_frozen(ctx: Context, row: AgentRow, prompt: str | None) -> Reply:
+    """Answer for an agent that is not frozen; one that runs gets the prompt as a message."""
+    if row.wanted != "running":
+        start = command_line(f"launch {row.name}")
+        raise UserError(f"{row.name} is stopped, not frozen: {start} starts it, in its session.")
+    data: dict[str, Any] = {"id": row.launch_id, "state": row.state}
+    if not prompt:
+        return Reply(f"{row.name} is not frozen ({row.state}); nothing was changed.", data)
+    handed = await letters.post(ctx, row.name, prompt, mode="queue")
+    text = f"{row.name} is not frozen ({row.state}), so its prompt is a message. {handed.text}"
+    return Reply(text, {**data, "message": handed.data["id"]})

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bot import config, held_turns, rendering
+from bot import config, held_turns, letters, rendering
 from bot.budgeting import holding
 from bot.commands.lines import command_line
 from bot.commands.table import ADMIN, Reply
@@ -88,9 +89,15 @@ async def launch_agent(
             back = command_line(f"resume {name}")
             raise UserError(f"{name} is frozen, with its conversation: {back} brings it back. Nothing was changed.")
         hint = f" Its settings stay as they are; {command_line(f'stop {name}')} and another launch give it new ones."
-        given = any(value is not None for value in (*asked.values(), task))
-        text = f"{name} runs already ({row.state}); nothing was changed.{hint if given else ''}"
-        return Reply(text, {"id": row.launch_id, "state": row.state})
+        given = hint if any(value is not None for value in asked.values()) else ""
+        if task:
+            handed = await letters.post(ctx, name, task, mode="queue")
+            return replace(
+                handed, text=f"{name} runs already ({row.state}), so its task is a message. {handed.text}{given}"
+            )
+        return Reply(
+            f"{name} runs already ({row.state}); nothing was changed.{given}", {"id": row.launch_id, "state": row.state}
+        )
     warnings = ""
     try:
         if plan.new:

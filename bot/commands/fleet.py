@@ -70,7 +70,7 @@ async def launch(
 ) -> Reply:
     """Start an agent in a thread of its own, adding it to the roster if it is new.
 
-    An agent that runs already is left as it is, and the answer says so.
+    An agent that runs already keeps its settings. A task then goes to it as a message, and the answer says so.
 
     Args:
         name: how it is called: lower-case letters, digits and dashes.

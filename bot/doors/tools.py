@@ -318,8 +318,7 @@ class ToolDoor:
 
         async def finish(tx: AsyncConnection, outcome: Outcome) -> None:
             said = outcome.text
-            started = isinstance(outcome.data, dict) and outcome.data.get("id") == call.id
-            if isinstance(task, str) and task and outcome.state == "done" and started:
+            if isinstance(task, str) and task and outcome.state == "done":
                 try:
                     to = str(arguments.get("name"))
                     posted = await self.peers.post(tx, row, to, task, message_id=f"{call.id}-task")

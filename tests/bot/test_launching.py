@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bot.commands import table
+from bot.commands.runs import Outcome, Request
 from fleet.runtimes import RUNTIMES
-from tests.bot.house import OPERATOR, House, house
+from tests.bot.house import ADMIN, OPERATOR, House, house
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -97,3 +99,35 @@ async def test_a_roster_from_before_the_rules_goes_on(home: House) -> None:
     shown = await home.ask("!roster")
     assert "no agent has the role orchestrator" in shown
     assert "| new | coder |" in shown
+
+
+async def test_a_task_for_an_agent_that_runs_goes_to_it_as_a_message(home: House) -> None:
+    thread = await home.launch("coder0")
+    said = await home.ask("!launch coder0 --task '[[say: the parser is mended]]'")
+    assert said.startswith("coder0 runs already")
+    assert "message. Queued for coder0." in said
+    await home.heard(thread, "the parser is mended")
+    outcome = await run(home, "launch", name="coder0", task="[[say: so is the lexer]]")
+    assert (outcome.data["id"], outcome.data["state"]) == (outcome.run_id, "pending")
+    await home.heard(thread, "so is the lexer")
+    assert "message" not in await home.ask("!launch coder0 --model other")
+
+
+async def test_a_prompt_for_an_agent_that_is_not_frozen_goes_to_it_as_a_message(home: House) -> None:
+    thread = await home.launch("coder0")
+    assert "not frozen" in await home.ask("!resume coder0 --prompt '[[say: awake already]]'")
+    await home.heard(thread, "awake already")
+
+
+async def run(home: House, command: str, **arguments: str) -> Outcome:
+    """Run a command as a program on the gateway does."""
+    assert home.orchestrator is not None
+    request = Request(
+        id=f"run-{command}",
+        name=command,
+        arguments=arguments,
+        identity=f"memory:{ADMIN}",
+        permission=table.ADMIN,
+        door="gateway",
+    )
+    return await home.orchestrator.executor.run(request)

@@ -72,6 +72,16 @@ async def test_an_orchestrator_composes_its_fleet(home: House) -> None:
         }
 
 
+@needs_sandbox
+async def test_a_task_that_an_agent_gives_one_that_runs_goes_there_as_a_message(home: House) -> None:
+    async with home.open():
+        boss = await launch(home, "boss", "--role", "orchestrator")
+        coder = await launch(home, "coder1")
+        home.say(order("launch", name="coder1", task="[[say: the lane is mine]]"), boss)
+        await home.heard(boss, "Its task: Sent to coder1")
+        await home.heard(coder, "the lane is mine")
+
+
 @pytest.mark.slow
 @needs_sandbox
 async def test_an_orchestrator_is_refused_what_it_may_not(home: House) -> None:
