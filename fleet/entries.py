@@ -45,8 +45,8 @@ MINIMAL: Preset = "minimal"
 #: Keys that are read and kept, with what they are going to do.
 NOT_IN_EFFECT: Mapping[str, str] = {
     "skills": "the agent is given none",
-    "host": "the agent runs on this machine",
-    "ssh": "the agent runs on this machine",
+    "host": "the agent runs on this machine anyway",
+    "ssh": "the agent runs on this machine anyway",
 }
 
 _TOKENS = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,3})?)\s*([kM]?)")
@@ -55,7 +55,10 @@ _SSH = re.compile(
     r"([A-Za-z0-9_][A-Za-z0-9_.-]{0,63}@)?([A-Za-z0-9][A-Za-z0-9.-]{0,252}|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?"
 )
 _SOCKET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
-_SKILL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,99}")
+#: Folders of a skill's name, each a plain one: no ``..``, no hidden one, none that is empty or ends with a dot.
+_SKILL_PART = r"[A-Za-z0-9](?:[A-Za-z0-9_.:-]*[A-Za-z0-9_-])?"
+_SKILL = re.compile(rf"{_SKILL_PART}(?:/{_SKILL_PART})*")
+_LONGEST_SKILL = 100
 #: Characters that are no persona's: what would break a line, a table or a mention.
 _NOT_IN_ALIAS = re.compile(r"[`*_~|<>\[\]\\@#:\"]")
 LONGEST_ALIAS = 40
@@ -165,8 +168,11 @@ def _socket(value: str) -> str:
 
 
 def _skill(value: str) -> str:
-    if not _SKILL.fullmatch(value):
-        raise ValueError(f"found {value[:60]!r}; the name of a skill is wanted, without spaces.")
+    if len(value) > _LONGEST_SKILL or not _SKILL.fullmatch(value):
+        raise ValueError(
+            f"found {value[:60]!r}; the name of a skill is wanted, like review or python/review: letters, digits, `_`, "
+            f"`-`, `.`, `:` and no `..`; at most {_LONGEST_SKILL} characters."
+        )
     return value
 
 
@@ -257,10 +263,11 @@ class Common(_Block):
         default=None, description="What it is told before its first message, after its role's page."
     )
     host: Annotated[str, AfterValidator(_host)] | None = Field(
-        default=None, description="The machine that it runs on. Not in effect in this version."
+        default=None,
+        description="The machine that it runs on. Another machine than this one is refused in this version.",
     )
     ssh: Annotated[str, AfterValidator(_ssh)] | None = Field(
-        default=None, description="How that machine is reached, like ana@build1. Not in effect in this version."
+        default=None, description="How another machine is reached, like ana@build1. Refused in this version."
     )
     hosting: Literal["process", "tmux", "systemd"] | None = Field(
         default=None,

@@ -161,6 +161,7 @@ class Planner:
         entry = fleet.get(name)
         # An agent that is new gets an entry, for which the roster's defaults hold.
         written = entry or fleet.defaults
+        _check_machine(fleet, name)
         runtime = asked.get("runtime") or written.runtime or self.defaults.runtime or DEFAULT_RUNTIME
         if runtime not in runtimes.RUNTIMES:
             raise FleetError(f"No runtime is called {runtime!r}; there are {', '.join(sorted(runtimes.RUNTIMES))}.")
@@ -222,9 +223,11 @@ class Planner:
         Raises:
             FleetError: it could not be started; the message says what to do.
         """
-        entry = roster.load(self.roster).get(row.name)
+        fleet = roster.load(self.roster)
+        entry = fleet.get(row.name)
         before = Basis.from_json(row.basis)
         if entry is None or before is None:
+            _check_machine(fleet, row.name)
             return self._as_it_was(row, entry)
         plan = self.plan(row.name, {field: value for field, value in before.said.items() if field != "role"})
         basis = replace(plan.basis, said=before.said)
@@ -246,7 +249,9 @@ class Planner:
                 f"Its workspace {place} is not there any more. Put it back where it was, or give up its conversation "
                 "with it: `kill` does that."
             )
-        return self._as_it_was(row, roster.load(self.roster).get(row.name))
+        fleet = roster.load(self.roster)
+        _check_machine(fleet, row.name)
+        return self._as_it_was(row, fleet.get(row.name))
 
     def _as_it_was(self, row: Wanted, entry: AgentEntry | None) -> Plan:
         self._check_command(row.name, row.runtime, entry)
@@ -338,6 +343,17 @@ class Planner:
             leased: the accounts that it is on, by provider.
         """
         return access.chosen(self._choices(row.runtime, entry, row.role, row.model), leased)
+
+
+def _check_machine(fleet: Roster, name: str) -> None:
+    """Refuse an agent that the roster puts on another machine.
+
+    Raises:
+        FleetError: it does; the message names file, line and key.
+    """
+    problem = fleet.elsewhere.get(name if fleet.get(name) is not None else None)
+    if problem is not None:
+        raise FleetError(str(problem))
 
 
 def _check_installed(runtime: Runtime, command: Sequence[str] | None) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fleet import entries, floor, liveness, roles, yamlfile
+from fleet import entries, floor, liveness, machine, roles, yamlfile
 from fleet.entries import MINIMAL, NOT_IN_EFFECT, PRESETS, RUNTIMES, AgentEntry, Defaults, RosterFile
 from fleet.errors import RosterError
 from fleet.hosting.kinds import DEFAULT, TMUX
@@ -93,6 +93,9 @@ class Roster:
     breaches: tuple[Breach, ...] = ()
     not_in_effect: tuple[Problem, ...] = ()
     """Keys that are set and do nothing yet; one for each such key, where it stands first."""
+    elsewhere: Mapping[str | None, Problem] = field(default_factory=dict)
+    """Why agents cannot run here, by name, because the roster puts them on another machine. None stands for the
+    defaults, and so for agents without an entry."""
 
     def get(self, name: str) -> AgentEntry | None:
         """The entry of that agent."""
@@ -148,7 +151,7 @@ def read(
         known_roles = roles.library(path.parent / "roles").names
     with _uncollected():
         try:
-            document = yamlfile.read(path, columns=True)
+            document = yamlfile.read(path)
         except FileNotFoundError:
             return Roster()
         return _understood(document, _Known(accounts, sandboxes, unusable_room), roots, known_roles)
@@ -183,12 +186,14 @@ def _understood(
     document.value = raw or document.value
     defaults = Defaults() if file is None else file.defaults
     _report_environment(document, ("defaults",), defaults.env)
+    _report_skills(document, ("defaults",), defaults.skills)
     _report_freshness(document, ("defaults", "freshness"), defaults)
     agents = _entries(document, listed, defaults, known, whole=file is not None)
     document.check()
     if file is None:
         raise AssertionError("a file that is not valid has a problem")
     allowed = [*(Path(root) for root in file.workspace_roots), *roots]
+    elsewhere = _elsewhere(document, agents, defaults)
     return Roster(
         agents=agents,
         defaults=defaults,
@@ -198,7 +203,9 @@ def _understood(
             *(() if file.preset == MINIMAL else _below_the_floor(document, agents, known_roles)),
             *_strange_roles(document, listed, agents, known_roles),
             *_far_workspaces(document, agents, allowed),
+            *(Breach(subject=f"machine of {name}", problem=problem) for name, problem in elsewhere.items() if name),
         ),
+        elsewhere=elsewhere,
         not_in_effect=tuple(_without_effect(document, raw, listed)),
     )
 
@@ -237,6 +244,7 @@ def _entries(
             document.report((*at, "name"), f"a second agent of this name; the first is in line {line}.")
         first.setdefault(entry.name, index)
         _report_environment(document, at, entry.env)
+        _report_skills(document, at, entry.skills)
         agents.append(_filled(entry, defaults))
         if whole:
             _report_misfits(document, at, entry, agents[-1], known)
@@ -366,6 +374,37 @@ def _far_workspaces(document: yamlfile.Document, agents: Sequence[AgentEntry], r
         at = ("agents", index, "workspace")
         found.append(Breach(subject=f"workspace of {entry.name}", problem=document.problem(at, message)))
     return found
+
+
+def _elsewhere(
+    document: yamlfile.Document, agents: Sequence[AgentEntry], defaults: Defaults
+) -> dict[str | None, Problem]:
+    """Find agents that belong on another machine: this version cannot run them there, and must not run them here."""
+    found: dict[str | None, Problem] = {}
+    places: list[tuple[str | None, entries.Common, tuple[str | int, ...]]] = [(None, defaults, ("defaults",))]
+    places += [(entry.name, entry, ("agents", index)) for index, entry in enumerate(agents)]
+    for name, entry, at in places:
+        key, wanted = ("ssh", entry.ssh) if entry.host is None else ("host", entry.host)
+        if wanted is None or (key == "host" and machine.is_this(wanted)):
+            continue
+        written = (*at, key) if document.has((*at, key)) else ("defaults", key)
+        found[name] = document.problem(
+            written,
+            f"{wanted} is another machine than this one ({machine.name()}), and this version runs agents here alone. "
+            "Remove the key to run the agent here, or run Muster on that machine.",
+        )
+    return found
+
+
+def _report_skills(document: yamlfile.Document, at: tuple[str | int, ...], skills: Sequence[str] | None) -> None:
+    """Refuse a skill whose name leads out of the folder ``skills`` beside the roster, over a link."""
+    root = document.path.parent / "skills"
+    for index, skill in enumerate(skills or ()):
+        with contextlib.suppress(OSError):
+            if not (root / skill).resolve().is_relative_to(root.resolve()):
+                document.report(
+                    (*at, "skills", index), f"{skill} leads out of {root} over a link. Put the skill itself there."
+                )
 
 
 def is_near(workspace: str, roots: Sequence[Path]) -> bool:

@@ -71,8 +71,6 @@ class Document:
     value: Any
     """Dictionaries, lists, texts, numbers, booleans, None."""
     problems: list[Problem] = field(default_factory=list)
-    columns: bool = False
-    """Whether problems are told with their column as well."""
     _root: _Node | None = None
     _told: set[Problem] = field(default_factory=set)
     """Those of what a model found: it tells the same once for each way in which it tried a value."""
@@ -87,7 +85,7 @@ class Document:
         return Problem(
             file=self.path.name,
             line=line,
-            column=column if self.columns else None,
+            column=column,
             key=self.key(loc),
             message=message,
         )
@@ -111,6 +109,16 @@ class Document:
             else:
                 break
         return place
+
+    def has(self, loc: Sequence[str | int]) -> bool:
+        """Return whether the key `loc` stands in the file with a value."""
+        here = self.value
+        for part in loc:
+            if isinstance(here, dict):
+                here = here.get(part)
+            else:
+                here = here[part] if isinstance(here, list) and isinstance(part, int) and part < len(here) else None
+        return here is not None
 
     def key(self, loc: Sequence[str | int]) -> str:
         """`loc` as people write it: ``agents[coder0].env.PATH``. An entry of a list goes by its name if it has one."""
@@ -185,29 +193,28 @@ def in_order(problems: Iterable[Problem]) -> list[Problem]:
 # --- reading -----------------------------------------------------------------------------------------------------
 
 
-def read(path: Path, *, columns: bool = False) -> Document:
+def read(path: Path) -> Document:
     """Read a file. What can be read beside a mistake is read, and the mistake is in `Document.problems`.
 
     Args:
         path: the file.
-        columns: tell problems with their column, not with their line alone.
 
     Raises:
         FileNotFoundError: there is no such file; what that means is for the caller to say.
         FileProblems: it cannot be read at all, or is not YAML.
     """
-    return parse(path, read_text(path, columns=columns), columns=columns)
+    return parse(path, read_text(path))
 
 
-def parse(path: Path, text: str, *, columns: bool = False) -> Document:
+def parse(path: Path, text: str) -> Document:
     """Like `read`, of a text that stands at the beginning of the file `path`."""
-    document = Document(path=path, value=None, columns=columns)
+    document = Document(path=path, value=None)
     try:
         document._root = _Composer(document).compose(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = None if mark is None else mark.line + 1
-        column = None if mark is None or not columns else mark.column + 1
+        column = None if mark is None else mark.column + 1
         found = text.splitlines()[mark.line] if mark and mark.line < len(text.splitlines()) else ""
         raise _whole(path, line, _syntax(error.problem or "", found), column) from None
     except yaml.YAMLError as error:
@@ -235,7 +242,7 @@ def _whole(path: Path, line: int | None, message: str, column: int | None = None
     return FileProblems([Problem(file=path.name, line=line, column=column, key="", message=message)])
 
 
-def read_text(path: Path, *, columns: bool = False) -> str:
+def read_text(path: Path) -> str:
     """What stands in a file, within bounds.
 
     Raises:
@@ -259,12 +266,12 @@ def read_text(path: Path, *, columns: bool = False) -> str:
         found = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        column = error.start - content.rfind(b"\n", 0, error.start) if columns else None
+        column = error.start - content.rfind(b"\n", 0, error.start)
         message = f"not text in UTF-8 (byte 0x{content[error.start]:02x}). Save it as UTF-8."
         raise _whole(path, line, message, column) from None
     if strange := _UNPRINTABLE.search(found):
         line = found.count("\n", 0, strange.start()) + 1
-        column = strange.start() - found.rfind("\n", 0, strange.start()) if columns else None
+        column = strange.start() - found.rfind("\n", 0, strange.start())
         raise _whole(path, line, f"holds the control character U+{ord(strange[0]):04X}. Remove it.", column)
     return found
 
@@ -321,7 +328,7 @@ class _Composer:
 
     def _stop(self, place: Place, message: str) -> FileProblems:
         line, column = place
-        return _whole(self._document.path, line, message, column if self._document.columns else None)
+        return _whole(self._document.path, line, message, column)
 
     def _begin(self, node: _Node, event: Any) -> None:
         if event.tag is not None and event.tag not in ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq", "!"):
@@ -376,7 +383,7 @@ class _Composer:
                 Problem(
                     file=self._document.path.name,
                     line=line,
-                    column=column if self._document.columns else None,
+                    column=column,
                     key=self._where(),
                     message=f"stands here a second time; the first is in line {first}. Keep one.",
                 )

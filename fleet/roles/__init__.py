@@ -128,11 +128,11 @@ def read(path: Path) -> tuple[Role, ...]:
     """
     if not ROLE_NAME.fullmatch(path.stem):
         raise _wrong(path, "not a name for a role. Use lower-case letters, digits and dashes, like tester.md.")
-    text = yamlfile.read_text(path, columns=True).replace("\r\n", "\n")
+    text = yamlfile.read_text(path).replace("\r\n", "\n")
     match = re.match(r"(---\n.*?\n)---\n", text, re.DOTALL)
     if match is None:
         raise _wrong(path, "begins without a header. Above the page belong ---, mandate: and a sentence, and ---.", 1)
-    document = yamlfile.parse(path, match[1], columns=True)
+    document = yamlfile.parse(path, match[1])
     header = document.validate(_Header)
     document.check()
     page = text[match.end() :].strip()

@@ -168,7 +168,7 @@ def test_a_broken_configuration(paths: Paths) -> None:
     findings = doctor.examine(paths, {}, which=nothing)
     finding = named(findings, "configuration")
     assert finding.state == "wrong"
-    assert "muster.yaml:1: timzone" in finding.found
+    assert "muster.yaml:1:1: timzone" in finding.found
     assert doctor.exit_status(findings) == 1
     assert "must be mended" in doctor.text(findings)
 

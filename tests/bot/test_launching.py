@@ -92,6 +92,22 @@ async def test_a_launch_cannot_break_the_rules_of_a_fleet(home: House) -> None:
     assert "starts in its thread" in await home.ask("!launch mender --role enhancer")
 
 
+async def test_an_agent_of_another_machine_does_not_run_here(home: House) -> None:
+    await home.launch("moved")
+    home.paths.roster_yaml.write_text(
+        "defaults: {runtime: sim, sandbox: none}\n"
+        "agents:\n  - {name: far, host: build1.example.org}\n  - {name: moved, ssh: ana@build2}\n"
+    )
+    said = await home.ask("!launch far")
+    assert "roster.yaml:3:17: agents[far].host: build1.example.org is another machine" in said
+    assert await home.known("far") is None
+    assert "agents[moved].ssh: ana@build2 is another machine" in await home.ask("!restart moved")
+    assert "build1.example.org is another machine" in await home.ask("!roster apply")
+    home.paths.roster_yaml.write_text("defaults: {host: build1, runtime: sim, sandbox: none}\nagents: []\n")
+    assert "defaults.host: build1 is another machine" in await home.ask("!launch new")
+    assert await home.known("new") is None
+
+
 async def test_a_roster_from_before_the_rules_goes_on(home: House) -> None:
     home.paths.roster_yaml.write_text("agents: [{name: old, role: tester, runtime: sim, sandbox: none}]\n")
     assert "starts in its thread" in await home.ask("!launch old")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -165,6 +166,13 @@ WRONG_KEYS = [
     ("context: wide", "a number of tokens is wanted"),
     ("skills: review", "a list is wanted"),
     ("skills: [a b]", "the name of a skill is wanted"),
+    ("skills: [../escape]", "the name of a skill is wanted"),
+    ("skills: [a/../../escape]", "the name of a skill is wanted"),
+    ("skills: [a/..]", "the name of a skill is wanted"),
+    ("skills: [/etc]", "the name of a skill is wanted"),
+    ("skills: [a//b]", "the name of a skill is wanted"),
+    ("skills: [a/.hidden]", "the name of a skill is wanted"),
+    ("skills: [ends.]", "the name of a skill is wanted"),
     ("host: a/b", "the name of a machine is wanted"),
     ("ssh: -oProxyCommand=evil", "user@host, host or host:port is wanted"),
     ("ssh: ana@build1 uptime", "user@host, host or host:port is wanted"),
@@ -193,12 +201,47 @@ def test_every_key_of_an_agent_is_read(file: Path) -> None:
     )
     found = roster.load(file)
     one, two = found.agents
+    assert [str(each.problem).split(" is ")[0] for each in found.breaches] == [
+        "roster.yaml:4:60: agents[a].host: build1.example.org"
+    ]
     assert (one.alias, one.ssh, one.host, one.tmux_socket) == (
         "Ada Lovelace", "ana@build1:2222", "build1.example.org", "fleet",
     )  # fmt: skip
     assert (one.budget, one.persistent, one.skills) == (2_000_000, True, ("review",))
     assert (two.alias, two.budget, two.persistent, two.skills) == ("Bö", 500, False, ())
     assert found.preset == "minimal"
+
+
+@pytest.mark.parametrize(
+    ("written", "place"),
+    [
+        ("agents: [{name: a, host: build1}]", "1:20: agents[a].host: build1 is another machine"),
+        ("agents: [{name: a, ssh: ana@build1}]", "1:20: agents[a].ssh: ana@build1 is another machine"),
+        ("defaults: {host: build1}\nagents: [{name: a}]", "1:12: defaults.host: build1 is another machine"),
+        ("agents: [{name: a, host: localhost}]", None),
+        (f"agents: [{{name: a, host: {socket.gethostname().upper()}}}]", None),
+        (f"agents: [{{name: a, host: {socket.gethostname()}.example.org, ssh: x}}]", None),
+        ("defaults: {host: build1}\nagents: [{name: a, host: localhost}]", None),
+    ],
+)
+def test_an_agent_of_another_machine_is_refused_where_that_stands(file: Path, written: str, place: str | None) -> None:
+    file.write_text(f"preset: minimal\n{written}\n")
+    told = [str(each.problem) for each in roster.load(file).breaches]
+    assert [line.removeprefix("roster.yaml:").partition(" than ")[0] for line in told] == (
+        [] if place is None else [f"{int(place[0]) + 1}{place[1:]}"]
+    )
+
+
+def test_a_skill_that_leaves_its_folder_over_a_link_is_refused(file: Path) -> None:
+    skills = file.parent / "skills"
+    (skills / "inside").mkdir(parents=True)
+    (skills / "alias").symlink_to(skills / "inside")
+    (skills / "way-out").symlink_to("/etc")
+    file.write_text("agents:\n  - {name: a, skills: [inside, alias, absent]}\n")
+    assert roster.load(file).agents[0].skills == ("inside", "alias", "absent")
+    file.write_text("agents:\n  - {name: a, skills: [inside, way-out/ssh]}\n")
+    with pytest.raises(RosterError, match=r"roster.yaml:2:32: agents\[a\].skills\[1\]: way-out/ssh leads out of"):
+        roster.load(file)
 
 
 @pytest.mark.parametrize("alias", ["b", "B", "Ada", "ada"])
@@ -210,12 +253,12 @@ def test_nobody_is_shown_as_somebody_else(file: Path, alias: str) -> None:
 
 def test_a_key_that_does_nothing_yet_is_named_once_where_it_stands(file: Path) -> None:
     file.write_text(
-        "defaults:\n  host: m\nagents:\n  - {name: a, host: n, ssh: x}\n  - {name: b, model: m, prompt: p}\n"
+        "defaults:\n  skills: [m]\nagents:\n  - {name: a, skills: [n], ssh: x}\n  - {name: b, model: m, prompt: p}\n"
     )
     told = [str(problem) for problem in roster.load(file).not_in_effect]
     assert [line.split(" ", 2)[:2] for line in told] == [
-        ["roster.yaml:2:3:", "defaults.host:"],
-        ["roster.yaml:4:24:", "agents[a].ssh:"],
+        ["roster.yaml:2:3:", "defaults.skills:"],
+        ["roster.yaml:4:28:", "agents[a].ssh:"],
     ]
     assert all("not in effect in this version" in line for line in told)
     assert "in 1 more place." in told[0]

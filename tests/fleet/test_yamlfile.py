@@ -102,17 +102,16 @@ def test_places_reach_into_lists_mappings_and_what_is_merged(tmp_path: Path) -> 
         (b"a: 1\nbc: \xff", "2:5: not text in UTF-8"),
     ],
 )
-def test_where_it_is_asked_for_the_column_is_told_too(tmp_path: Path, text: str | bytes, place: str) -> None:
+def test_a_problem_is_told_with_its_column(tmp_path: Path, text: str | bytes, place: str) -> None:
     path = tmp_path / "file.yaml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    told = [str(problem) for problem in problems(path, columns=True)]
+    told = [str(problem) for problem in problems(path)]
     assert any(line.startswith(f"file.yaml:{place}") for line in told), told
-    assert {problem.column for problem in problems(path, columns=False)} == {None}
 
 
-def problems(path: Path, *, columns: bool) -> Sequence[Problem]:
+def problems(path: Path) -> Sequence[Problem]:
     try:
-        document = yamlfile.read(path, columns=columns)
+        document = yamlfile.read(path)
     except FileProblems as error:
         return error.problems
     document.validate(Outer)

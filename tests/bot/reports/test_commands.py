@@ -134,7 +134,7 @@ async def test_a_changed_schedule_is_taken_up_without_a_restart(home: House) -> 
 @pytest.mark.parametrize(
     ("written", "found"),
     [
-        ("daily: '0 9 * *'", "muster.yaml:1: schedules.daily: '0 9 * *' is no schedule: it has 4 fields."),
+        ("daily: '0 9 * *'", "muster.yaml:1:13: schedules.daily: '0 9 * *' is no schedule: it has 4 fields."),
         ("daily: 9", "schedules.daily"),
         ("quiet: {from: '22:00', to: '22:00'}", "schedules.quiet: from and to are the same"),
         ("quiet: {from: '24:00', to: '07:00'}", "schedules.quiet.from: found '24:00'"),
