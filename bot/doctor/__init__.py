@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -15,9 +16,10 @@ from fleet.sandbox import policy
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from bot.config import Check
     from bot.paths import Paths
 
-__all__ = ["Finding", "examine", "exit_status", "text"]
+__all__ = ["Finding", "bounds", "examine", "exit_status", "text"]
 
 
 def examine(
@@ -32,8 +34,9 @@ def examine(
     findings = [
         machine.python(sys.version_info[:3]),
         *machine.installed(which),
-        machine.bubblewrap(policy.available()),
+        machine.bubblewrap(policy.available(), sizes_tmpfs=policy.bounds_files_in_memory()),
         *machine.containers(checked),
+        *bounds(checked),
         *machine.of_agents(which),
         machine.keyring(),
         *hosting.examine(checked, paths, which),
@@ -50,6 +53,18 @@ def examine(
         installation.egress(paths),
     ]
     return findings
+
+
+def bounds(checked: Check) -> list[Finding]:
+    """Limits of sandbox profiles that this machine cannot hold."""
+    return list(
+        machine.limits_of_profiles(
+            checked,
+            root=os.geteuid() == 0,
+            release=os.uname().release,
+            controllers=machine.control_group_controllers(),
+        )
+    )
 
 
 def text(findings: Sequence[Finding]) -> str:

@@ -6,11 +6,13 @@ import importlib.util
 import re
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bot.doctor.finding import PATIENCE, Finding
 from fleet import programs, runtimes
-from fleet.sandbox import policy, profiles
+from fleet.hosting import SYSTEMD
+from fleet.sandbox import limits, policy, profiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -110,7 +112,15 @@ def version_of(command: Sequence[str]) -> str | None:
     return line if done.returncode == 0 and line else None
 
 
-def bubblewrap(found: policy.Availability) -> Finding:
+def bubblewrap(found: policy.Availability, *, sizes_tmpfs: bool = True) -> Finding:
+    if found.works and not sizes_tmpfs:
+        return Finding(
+            name="bubblewrap",
+            state="missing",
+            found="works here, but cannot bound files in memory",
+            costs="An agent may fill half of this machine's memory with files in each of /tmp, /var/tmp and /dev/shm.",
+            way="Install bubblewrap 0.8 or newer, without its set-user-ID bit.",
+        )
     if found.works:
         return Finding(name="bubblewrap", state="ok", found="works here")
     return Finding(
@@ -143,6 +153,45 @@ def containers(
             costs="Agents of this sandbox profile do not start.",
             way=found.reason,
         )
+
+
+def limits_of_profiles(checked: Check, *, root: bool, release: str, controllers: frozenset[str]) -> Iterator[Finding]:
+    """Limits of sandbox profiles that this machine cannot hold.
+
+    Args:
+        checked: the configuration.
+        root: whether Muster runs as root.
+        release: of the kernel.
+        controllers: of control groups of version 2 (`control_group_controllers`).
+    """
+    if checked.settings is None:
+        return
+    try:
+        known = profiles.merged({name: each.written() for name, each in checked.settings.sandboxes.items()})
+    except profiles.ProfileProblem:
+        return  # said of the configuration
+    agents = checked.roster.agents if checked.roster else ()
+    for profile in known.values():
+        if profile.kind != "bubblewrap":
+            continue
+        hostings = {entry.hosting for entry in agents if (entry.sandbox or profiles.DEFAULT) == profile.name}
+        grouped = hostings == {SYSTEMD} and {"memory", "pids"} <= controllers
+        for each in limits.unheld(profile.memory, profile.pids, release=release, root=root, grouped=grouped):
+            yield Finding(
+                name=f"sandboxes.{profile.name}.{each.key}",
+                state="missing" if each.at_all else "wrong",
+                found="holds in part" if each.at_all else "does not hold here",
+                costs=each.what,
+                way=each.way,
+            )
+
+
+def control_group_controllers() -> frozenset[str]:
+    """What control groups of version 2 can bound on this machine; empty where there are none."""
+    try:
+        return frozenset(Path("/sys/fs/cgroup/cgroup.controllers").read_text(encoding="ascii").split())
+    except (OSError, ValueError):
+        return frozenset()
 
 
 def of_agents(which: Callable[[str], str | None]) -> Iterator[Finding]:

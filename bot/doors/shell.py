@@ -160,6 +160,7 @@ def init(yes: bool, wanted: Sequence[str], chat: str | None, **given: Any) -> in
 @click.command()
 def config_check() -> int:
     """Read muster.yaml and roster.yaml, and say what is wrong with them."""
+    from bot import doctor
     from bot.config import check
     from bot.doctor.installation import subscriptions
     from fleet.problems import lines_of
@@ -167,7 +168,7 @@ def config_check() -> int:
     found = check(_paths())
     for warning in found.warnings:
         click.echo(f"warning: {warning}", err=True)
-    for each in subscriptions(found, os.environ):
+    for each in (*subscriptions(found, os.environ), *doctor.bounds(found)):
         click.echo(f"warning: muster.yaml: {each.name}: {each.found}. {each.costs} {each.way}", err=True)
     for line in lines_of(found.problems):
         click.echo(line, err=True)

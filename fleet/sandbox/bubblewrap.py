@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from fleet.sandbox import scratch
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -30,13 +32,14 @@ ISOLATION = (
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """Something that is seen inside. For a link, `source` is where it points."""
+    """Something that is seen inside. For a link, `source` is where it points; `size` is an empty one's, in bytes."""
 
     kind: Literal["readonly", "writable", "link", "empty"]
     place: Path
     source: Path | None = None
+    size: int = scratch.LITTLE
 
-    def arguments(self) -> tuple[str, ...]:
+    def arguments(self, *, sized: bool) -> tuple[str, ...]:
         source = str(self.source if self.source is not None else self.place)
         match self.kind:
             case "readonly":
@@ -45,7 +48,7 @@ class Mount:
                 return ("--bind", source, str(self.place))
             case "link":
                 return ("--symlink", source, str(self.place))
-        return ("--tmpfs", str(self.place))
+        return (*(("--size", str(self.size)) if sized else ()), "--tmpfs", str(self.place))
 
 
 #: Inside, root is an ordinary user (with the files that are root's): some runtimes refuse to work as root, and those
@@ -58,16 +61,22 @@ _NOT_ROOT = ("--unshare-user", "--uid", "1000", "--gid", "1000")
 _ALONE = ("--unshare-net",)
 
 
-def isolated(program: str, mounts: Sequence[Mount], *, root: bool, network: bool = True) -> tuple[str, ...]:
+def isolated(
+    program: str, mounts: Sequence[Mount], *, root: bool, scratch_bytes: int | None, network: bool = True
+) -> tuple[str, ...]:
     """The command line up to what is to be run inside.
+
+    Whatever is in memory and not bounded (the root itself, /dev) cannot be written in.
 
     Args:
         program: bubblewrap.
         mounts: what is seen.
         root: whether it is root who runs it.
+        scratch_bytes: what may be kept in memory as files; None: this bubblewrap cannot bound it.
         network: whether it has the host's.
     """
-    first = (Mount("empty", Path("/tmp")), Mount("empty", Path("/var/tmp")), Mount("empty", Path("/run")))  # noqa: S108
+    sized = scratch_bytes is not None
+    first = [Mount("empty", Path(place), size=size) for place, size in scratch.sizes(scratch_bytes or 0).items()]
     return (
         program,
         *(_NOT_ROOT if root else ("--unshare-user-try",)),
@@ -77,7 +86,11 @@ def isolated(program: str, mounts: Sequence[Mount], *, root: bool, network: bool
         "/proc",
         "--dev",
         "/dev",
-        *(word for mount in (*first, *mounts) for word in mount.arguments()),
+        *(word for mount in (*first, *mounts) for word in mount.arguments(sized=sized)),
+        "--remount-ro",
+        "/dev",
+        "--remount-ro",
+        "/",
     )
 
 
@@ -93,6 +106,7 @@ def command_line(
     locked: Sequence[Mount] = (),
     further: Sequence[Mount] = (),
     root: bool,
+    scratch_bytes: int | None,
     network: bool = True,
 ) -> tuple[str, ...]:
     """The whole command line. Later mounts lie over earlier ones: what is hidden over what is shown, and over it what
@@ -100,4 +114,10 @@ def command_line(
     shown = [Mount("readonly", path) for path in readonly]
     covered = [Mount("empty", folder) for folder in hidden if any(folder.is_relative_to(path) for path in readonly)]
     mounts = (*system, *shown, *covered, *further, workspace, home, *locked)
-    return (*isolated(program, mounts, root=root, network=network), "--chdir", str(workspace.place), "--", *command)
+    return (
+        *isolated(program, mounts, root=root, scratch_bytes=scratch_bytes, network=network),
+        "--chdir",
+        str(workspace.place),
+        "--",
+        *command,
+    )

@@ -16,6 +16,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from fleet.errors import FleetError
+from fleet.sandbox import scratch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,8 +33,12 @@ INTERPRETER: Final = "python3"
 ENVIRONMENT: Final = "MUSTER_ENVIRONMENT"
 MARKER: Final = "MUSTER_AGENT"
 #: What an agent may write in besides its workspace and its home, and what is gone with the container.
-_EMPTY: Final = ("/tmp:rw,exec,nosuid,nodev,mode=1777", "/var/tmp:rw,exec,nosuid,nodev,mode=1777")  # noqa: S108
-_RUN: Final = "/run:rw,nosuid,nodev,mode=755"
+_EMPTY: Final = {
+    "/tmp": "rw,exec,nosuid,nodev,mode=1777",  # noqa: S108
+    "/var/tmp": "rw,exec,nosuid,nodev,mode=1777",  # noqa: S108
+    "/run": "rw,nosuid,nodev,mode=755",
+}
+_SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108
 #: Of the environment of whoever runs Muster, what leads the engine's client to its images and to its service.
 _FINDING: Final = (
     *("PATH", "HOME", "USER", "LOGNAME", "LANG", "TMPDIR", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"),
@@ -135,6 +140,7 @@ def command_line(
     user: tuple[int, int],
     memory: int | None = None,
     pids: int | None = None,
+    scratch_bytes: int,
     flags: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """The whole command line. Later mounts lie over earlier ones.
@@ -152,12 +158,14 @@ def command_line(
         user: user and group of whoever runs Muster: to them belongs what is written inside.
         memory: bytes, of all its processes together.
         pids: processes and threads.
+        scratch_bytes: what may be kept in memory as files.
         flags: as `flags` gave them.
 
     Raises:
         FleetError: a path cannot be said on such a command line.
     """
     podman = engine == "podman"
+    sizes = scratch.sizes(scratch_bytes)
     # Where everything is the person's own, they are the same one inside; else a user by number is all that there is.
     rootless = podman and user[0] != 0
     return (
@@ -170,7 +178,8 @@ def command_line(
         *isolation(engine),
         *(("--userns=keep-id",) if rootless else ()),
         f"--user={user[0]}:{user[1]}",
-        *(f"--tmpfs={place}" for place in (*_EMPTY, _RUN)),
+        *(f"--tmpfs={place}:{options},size={sizes[place]}" for place, options in _EMPTY.items()),
+        f"--shm-size={sizes[_SHARED_MEMORY]}",
         *(f"--mount={_mount(mount)}" for mount in mounts if mount.kind != "link"),
         *((f"--memory={memory}",) if memory is not None else ()),
         *((f"--pids-limit={pids}",) if pids is not None else ()),
@@ -245,7 +254,7 @@ def explain(complaint: str, engine: Engine, image: str) -> str:
 
 def _mount(mount: Mount) -> str:
     if mount.kind == "empty":
-        return f"type=tmpfs,destination={_said(mount.place)}"
+        return f"type=tmpfs,tmpfs-size={mount.size},destination={_said(mount.place)}"
     source = mount.source if mount.source is not None else mount.place
     words = ["type=bind", f"source={_said(source)}", f"destination={_said(mount.place)}"]
     if mount.kind == "readonly":

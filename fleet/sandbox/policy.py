@@ -43,7 +43,13 @@ def available() -> Availability:
     try:
         tried = subprocess.run(
             [
-                *bubblewrap.isolated(program, (*system(), *kernel()), root=os.geteuid() == 0, network=False),
+                *bubblewrap.isolated(
+                    program,
+                    (*system(), *kernel()),
+                    root=os.geteuid() == 0,
+                    network=False,
+                    scratch_bytes=wrapping.scratch_bytes(program),
+                ),
                 *("--", "/bin/sh", "-c", ":"),
             ],
             env={},
@@ -57,6 +63,12 @@ def available() -> Availability:
     if tried.returncode == 0:
         return Availability(True)
     return Availability(False, explain(tried.stderr.decode("utf-8", "replace"), _settings()))
+
+
+def bounds_files_in_memory() -> bool:
+    """Whether bubblewrap can bound what agents keep in memory as files; True where it is not installed."""
+    program = shutil.which("bwrap")
+    return program is None or wrapping.sizes_tmpfs(program)
 
 
 def container_available(profile: Profile) -> Availability:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
+import stat
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from fleet import programs
 from fleet.errors import FleetError, RuntimeMissing
-from fleet.sandbox import bubblewrap, container, limits
+from fleet.sandbox import bubblewrap, container, limits, scratch
 from fleet.sandbox.bubblewrap import Mount
 from fleet.sandbox.places import check_mount, check_workspace
 from fleet.sandbox.profiles import BUILT_IN, DEFAULT, ENGINES
@@ -31,6 +34,7 @@ _ENGINE_CALL: Final = Path(__file__).with_name("engine_call.py")
 INIT: Final = Path(__file__).with_name("container_init.py")
 #: Beside an agent's home: the root of its container where that has the host's programs. Empty but for places to mount.
 ROOT: Final = "root"
+_HELP_S: Final = 10.0
 
 
 def wrap(
@@ -177,6 +181,7 @@ def contained(
         user=(os.geteuid(), os.getegid()),
         memory=profile.memory,
         pids=profile.pids,
+        scratch_bytes=scratch.total(profile.memory, _machine_bytes()),
         flags=profile.flags,
     )
     variables = (f"{name}={value}" for name, value in container.finding(os.environ).items())
@@ -228,9 +233,38 @@ def _bubblewrap(
         locked=[*_locked(prepared.locked, home), *(Mount("readonly", door) for door in (*doors, *shown_of_way))],
         further=further,
         root=os.geteuid() == 0,
+        scratch_bytes=scratch_bytes(program, profile.memory),
         network=way is None,
     )
     return (*_bounded(profile), *outer)
+
+
+def scratch_bytes(program: str, memory: int | None = None) -> int | None:
+    """Return how many bytes a sandbox may keep in memory as files, or None if this bubblewrap cannot bound them.
+
+    Args:
+        program: bubblewrap.
+        memory: the profile's bound, in bytes.
+    """
+    return scratch.total(memory, _machine_bytes()) if sizes_tmpfs(program) else None
+
+
+@functools.cache
+def sizes_tmpfs(program: str) -> bool:
+    """Whether this bubblewrap knows ``--size`` and may use it: version 0.8 on, where it is not set-user-ID."""
+    try:
+        if os.stat(program).st_mode & stat.S_ISUID:
+            return False
+        said = subprocess.run(
+            [program, "--help"], stdin=subprocess.DEVNULL, capture_output=True, timeout=_HELP_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return b"--size" in said.stdout + said.stderr
+
+
+def _machine_bytes() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def closing(python: str | None = None) -> tuple[str, ...]:

@@ -129,7 +129,9 @@ def inside(
         *(Mount("readonly", path, path.resolve()) for path in shown),
         *(Mount("writable", path, path.resolve()) for path in writable),
     )
-    isolated = bubblewrap.isolated(wrapper, mounts, root=os.geteuid() == 0)
+    isolated = bubblewrap.isolated(
+        wrapper, mounts, root=os.geteuid() == 0, scratch_bytes=wrapping.scratch_bytes(wrapper)
+    )
     # What a hostile repository names is as hostile as its agent.
     return (*isolated, "--unshare-net", "--chdir", str(cwd), "--", *wrapping.closing(), *command)
 

@@ -20,8 +20,10 @@ import pytest
 
 from bot import config, doctor, units
 from bot.doctor import hosting, installation, machine, network, panes
+from bot.doors.shell import config_check
 from bot.lock import only_one
 from bot.paths import Paths
+from fleet.sandbox import wrapping
 from fleet.sandbox.policy import Availability
 from register.store import Store
 from tests.fleet.hosting import places
@@ -147,6 +149,52 @@ def test_a_profile_that_is_a_container_is_tried_and_told_by_its_name(paths: Path
     assert (wrong.name, wrong.state, wrong.way) == ("sandbox box", "wrong", "no image localhost/agents")
     (well,) = machine.containers(checked, lambda _: Availability(True))
     assert well.state == "ok"
+
+
+@pytest.mark.parametrize(
+    ("root", "release", "hosting", "controllers", "found"),
+    [
+        (False, "6.1.0", "", {"memory", "pids"}, {"memory": "missing"}),
+        (True, "6.1.0", "", {"memory", "pids"}, {"memory": "missing", "pids": "wrong"}),
+        (False, "5.10.2", "", {"memory", "pids"}, {"memory": "missing", "pids": "wrong"}),
+        (True, "6.1.0", "hosting: systemd", {"memory", "pids", "cpu"}, {}),
+        (True, "6.1.0", "hosting: systemd", {"pids", "cpu"}, {"memory": "missing", "pids": "wrong"}),
+    ],
+)
+def test_limits_of_a_profile_that_do_not_hold_here_are_told(
+    paths: Paths, root: bool, release: str, hosting: str, controllers: set[str], found: dict[str, str]
+) -> None:
+    paths.muster_yaml.write_text("sandboxes: {small: {memory: 300 MB, pids: 50}, web: {routes: [docs.python.org]}}\n")
+    paths.roster_yaml.write_text(
+        "agents:\n- {name: a, role: orchestrator}\n- {name: b, sandbox: small}\n".replace(
+            "small}", f"small, {hosting}}}" if hosting else "small}"
+        )
+    )
+    checked = config.check(paths)
+    assert checked.roster is not None
+    told = machine.limits_of_profiles(checked, root=root, release=release, controllers=frozenset(controllers))
+    findings = {each.name.removeprefix("sandboxes.small."): each for each in told}
+    assert {name: each.state for name, each in findings.items()} == found
+    assert all("hosting: systemd" in each.way for each in findings.values())
+
+
+def test_config_check_tells_limits_that_do_not_hold_here(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths.muster_yaml.write_text("sandboxes: {small: {pids: 50}}\n")
+    monkeypatch.setenv("MUSTER_HOME", str(paths.home))
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    config_check.main([], standalone_mode=False)
+    assert "warning: muster.yaml: sandboxes.small.pids: does not hold here." in capsys.readouterr().err
+
+
+def test_a_bubblewrap_that_bounds_no_files_in_memory_is_told(tmp_path: Path) -> None:
+    program(tmp_path, "older", "echo usage: bwrap --tmpfs DEST")
+    program(tmp_path, "newer", "echo '    --size BYTES'")
+    assert not wrapping.sizes_tmpfs(str(tmp_path / "older"))
+    assert wrapping.sizes_tmpfs(str(tmp_path / "newer"))
+    finding = machine.bubblewrap(Availability(True), sizes_tmpfs=False)
+    assert (finding.state, "/tmp" in finding.costs, "0.8" in finding.way) == ("missing", True, True)
 
 
 def test_an_old_python() -> None:

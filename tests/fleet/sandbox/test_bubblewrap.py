@@ -164,6 +164,7 @@ def test_muster_is_hidden_even_where_a_program_is_installed_around_it(ground: Gr
         workspace=Mount("writable", ground.workspace),
         home=Mount("writable", ground.home),
         root=os.geteuid() == 0,
+        scratch_bytes=2**26,
     )
     done = subprocess.run(argv, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert done.stdout == f"{around}/person:\ndiary\n\n{ground.state}:\nagents\nworkspaces\nhome\n"
@@ -193,6 +194,7 @@ def test_holds_for_an_ordinary_user_as_well(open_ground: Ground) -> None:
         workspace=Mount("writable", open_ground.workspace),
         home=Mount("writable", open_ground.home),
         root=False,
+        scratch_bytes=None,
     )
     if os.geteuid() == 0:
         argv = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *argv)
@@ -393,6 +395,24 @@ def test_a_profile_bounds_the_memory_of_each_process(ground: Ground) -> None:
 
 
 @needs_bubblewrap
+def test_no_place_in_memory_takes_more_than_the_profile_says(ground: Ground) -> None:
+    """A script writes into every folder in memory that it can write in, until it is told to stop."""
+    profile = profiles.merged({"small": Written(memory=64 * 2**20)})["small"]
+    places = "grep ' tmpfs ' /proc/mounts | cut -d' ' -f2"
+    out = ground.run(
+        f"{places} | while read place; do find $place -xdev -type d -writable | while read folder; do "
+        f"head -c 100M /dev/zero > $folder/fill; done; done; echo; {places} | xargs df -k --output=used,target",
+        profile=profile,
+    )
+    rows = [line.split() for line in out.split("Mounted on\n")[1].splitlines()]
+    used = {row[1]: int(row[0]) * 1024 for row in rows if len(row) == 2}
+    assert used["/tmp"] == 32 * 2**20, out
+    assert used["/var/tmp"] == used["/dev/shm"] == 16 * 2**20, out
+    assert sum(used.values()) <= 68 * 2**20, out
+    assert "No space left on device" in out
+
+
+@needs_bubblewrap
 @pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="somebody else than root is needed")
 def test_a_profile_bounds_how_many_processes_an_ordinary_users_agent_has(open_ground: Ground) -> None:
     if limits.words(None, 20, release=os.uname().release) == () or not Path("/usr/bin/python3").exists():
@@ -423,6 +443,7 @@ def test_a_profile_bounds_how_many_processes_an_ordinary_users_agent_has(open_gr
             home=Mount("writable", open_ground.home),
             further=(Mount("readonly", Path("/relay.py"), open_ground.copied(wrapping.RELAY)),),
             root=False,
+            scratch_bytes=None,
         )
         done = subprocess.run((*as_user, *argv), cwd="/", capture_output=True, text=True, timeout=LIMIT_S, check=False)
     finally:

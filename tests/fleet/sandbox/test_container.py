@@ -51,6 +51,7 @@ def line(engine: Engine = "podman", **changes: Any) -> list[str]:
         "mounts": (Mount("writable", WORKSPACE), Mount("readonly", Path("/run/out"), Path("/state/run/out"))),
         "workspace": WORKSPACE,
         "user": (1000, 1000),
+        "scratch_bytes": 2**30,
     }
     return list(container.command_line(engine, f"/usr/bin/{engine}", ("-I", "init.py"), **given | changes))
 
@@ -93,6 +94,12 @@ def test_a_profile_bounds_the_whole_container() -> None:
     words = line(memory=2**30, pids=200, flags=("--runtime=runc",))
     assert {f"--memory={2**30}", "--pids-limit=200", "--runtime=runc"} <= set(words)
     assert not [word for word in line() if word.startswith(("--memory", "--pids"))]
+
+
+def test_no_place_in_memory_is_without_a_bound() -> None:
+    words = line(scratch_bytes=2**30, mounts=(Mount("writable", WORKSPACE), Mount("empty", Path("/hidden"))))
+    tmpfs = [word for word in words if word.startswith(("--tmpfs=", "--mount=type=tmpfs", "--shm-size="))]
+    assert [int(word.split("size=")[1].split(",")[0]) for word in tmpfs] == [2**29, 2**28, 2**20, 2**28, 2**20]
 
 
 def test_with_the_hosts_programs_the_root_is_a_folder() -> None:
@@ -340,6 +347,7 @@ print(repr({
         tried(lambda: write(path)) for path in ("/x", "/usr/x", "/etc/x", "/proc/sys/kernel/hostname", way + "/x")
     },
     "own": {tried(lambda: write(path)) for path in (workspace + "/made", home + "/made", "/tmp/made")},
+    "sizes": [os.statvfs(p).f_blocks * os.statvfs(p).f_frsize for p in ("/tmp", "/var/tmp", "/dev/shm", "/run")],
     "processes": len([name for name in os.listdir("/proc") if name.isdigit()]),
     "capabilities": open("/proc/self/status").read().split("CapEff:")[1].split()[0],
     "person": tried(lambda: os.listdir(os.environ["PERSON"])),
@@ -379,6 +387,7 @@ def test_an_agent_in_a_container_sees_and_reaches_what_is_its_own_and_nothing_el
         "way": [],
         "system": {"Read-only file system"},
         "own": {"'written'"},
+        "sizes": [2**28, 2**27, 2**27, 2**20],
         "capabilities": "0" * 16,
         "person": "No such file or directory",
     }
