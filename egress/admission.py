@@ -109,6 +109,14 @@ class Lease(Protocol):
         """Count what the response used so far (never less than before). May cut this request and others, at once."""
         ...
 
+    def told(self, so_far: Tokens) -> int:
+        """Keep what a stream has told, its input included: should the egress end, this is charged for the request.
+
+        Returns:
+            From how many tokens of output on it wants to be told again.
+        """
+        ...
+
     async def settle(self, ending: Ending) -> None:
         """Write the row and give the reservation back; durable when it returns. A second call does nothing.
 

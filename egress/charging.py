@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from budget.tokens import Tokens
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
 #: Reasoning that is not shown streams nothing; so of a response that was broken off before anything came, it is
 #: assumed that the model wrote at about this pace (current models write 30 to 100 tokens a second).
 SILENT_TOKENS_S: Final = 50
+#: A stream's output is kept in steps, for the case that the egress ends: the first step in tokens,
+FIRST_STEP: Final = 512
+#: and each further one as a share of all that has streamed by then.
+STEP: Final = 1 / 2
 
 
 def charge(ending: Ending, *, so_far: Tokens, estimate: Estimate, elapsed_s: float) -> Tokens:
@@ -51,6 +56,27 @@ def charge(ending: Ending, *, so_far: Tokens, estimate: Estimate, elapsed_s: flo
         return known
     silent = min(estimate.expected.output + estimate.expected.reasoning, int(elapsed_s * SILENT_TOKENS_S))
     return known + Tokens(output=silent)
+
+
+def at_an_end(so_far: Tokens, reserved: Tokens) -> Tokens:
+    """What a stream is charged with, should the egress end before the stream tells more.
+
+    The input is what the stream has told. The output is what the next step would tell, for less than that may have
+    streamed since; but not more than was reserved, unless more has streamed.
+
+    Args:
+        so_far: what the stream has told, its input included.
+        reserved: what was reserved for the request.
+    """
+    written = so_far.output + so_far.reasoning
+    most = max(written, min(next_step(so_far), reserved.output + reserved.reasoning))
+    return replace(so_far, output=most - so_far.reasoning)
+
+
+def next_step(so_far: Tokens) -> int:
+    """The output, in tokens, from which on it is kept again."""
+    written = so_far.output + so_far.reasoning
+    return max(FIRST_STEP, written + int(written * STEP))
 
 
 def has_input(tokens: Tokens) -> bool:

@@ -368,6 +368,10 @@ class Gate:
         """A lease's own way to say that what it used passes a limit."""
         self._crossings.reach(tally, lease.agent)
 
+    def told(self, lease: GateLease) -> None:
+        """A lease's own way to keep what its stream has told."""
+        self._ledger.tell(lease.reservation)
+
     def _forget(self, lease: GateLease) -> None:
         lease.let_go()
         leases = self._leases.get(lease.agent)

@@ -8,7 +8,8 @@ import structlog
 
 from budget.prices import price
 from budget.tokens import Tokens
-from egress.charging import has_input
+from egress.charging import at_an_end, has_input, next_step
+from egress.ledger import rows
 from egress.standing import Hold, weight
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class _Gate(Protocol):
 
     def passed(self, lease: GateLease, tally: Tally) -> None: ...
 
+    def told(self, lease: GateLease) -> None: ...
+
 
 class GateLease:
     """Counts what its request uses against every tally that it draws on.
@@ -57,6 +60,7 @@ class GateLease:
         "_assumed",
         "_gate",
         "_money",
+        "_reserved",
         "_settling",
         "_weighed",
         "_weights",
@@ -88,6 +92,7 @@ class GateLease:
         self.way = way
         self.asked = asked
         self.reservation = reservation
+        self._reserved = rows.reserved(reservation)
         self.estimate = estimate
         self.rates = rates
         self._weights = weights
@@ -168,6 +173,20 @@ class GateLease:
             for hold in self._money:
                 if hold.count(used):
                     self._gate.passed(self, hold.tally)
+
+    def told(self, so_far: Tokens) -> int:
+        if self._settling is None:
+            tokens = rows.bounded(at_an_end(so_far, self._reserved))
+            self.reservation = self.reservation._replace(
+                input=tokens.input,
+                output=tokens.output,
+                cache_read=tokens.cache_read,
+                cache_write=tokens.cache_write,
+                reasoning=tokens.reasoning,
+                nano_usd=None if self.rates is None else min(self.rates.price(tokens), MOST_NANO_USD),
+            )
+            self._gate.told(self)
+        return next_step(so_far)
 
     async def settle(self, ending: Ending) -> None:
         if self._settling is None:

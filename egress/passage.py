@@ -14,6 +14,7 @@ import structlog
 
 from egress import answers, asking, encoding, headers, quota, refusals
 from egress.admission import Ending, LedgerUnwritable
+from egress.charging import has_input
 from egress.response import UpstreamGone
 from egress.usage import Reading, meter_of
 
@@ -72,6 +73,8 @@ class Passage:
         self._cut: Cut | None = None
         self._counting = False
         self._settling = False
+        self._next_step = 0
+        """From so many tokens of output on, what the stream has told is kept again."""
         self._surplus = 0
         """Bytes that came behind the end of the response."""
 
@@ -233,10 +236,15 @@ class Passage:
 
     def _count(self, reading: Reading) -> None:
         self._counting = True
+        so_far = reading.so_far
         try:
-            self._lease.progress(reading.so_far)
+            self._lease.progress(so_far)
         finally:
             self._counting = False
+        if self._cut is not None or reading.ended:
+            return
+        if so_far.output + so_far.reasoning >= self._next_step and has_input(so_far):
+            self._next_step = self._lease.told(so_far)
 
     def _ending(self, ended: Ended, detail: str | None = None) -> Ending:
         if self._meter is not None and ended != "completed":

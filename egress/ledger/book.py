@@ -134,6 +134,17 @@ class Ledger:
         if self._syncing is None:
             self._syncing = self._loop.call_later(_SYNC_S, self._sync)
 
+    def tell(self, reservation: Reservation) -> None:
+        """Keep what is assumed of an open request now that its stream has told more: should the egress end, this
+        becomes its entry.
+
+        On a full disk, what was reserved stays.
+        """
+        try:
+            self._intents.tell(reservation)
+        except OSError as error:
+            _log.warning("told_not_kept", id=reservation.id, error=error.strerror or str(error))
+
     def settle(self, settlement: Settlement) -> asyncio.Future[int]:
         """Done, with the seq of its entry, when the entry is durable.
 

@@ -2,7 +2,8 @@
 
 A reservation is with the kernel when `begin` returns, so that the end of the egress, by `kill -9` or otherwise, loses
 none. On the disk it is a tenth of a second later at most: a loss of power can take along what had left within that
-time and was not answered. It is taken back by nothing but its entry in the ledger, which has the same id. So a file
+time and was not answered. A stream that tells what it uses is appended once more, with the same id: the last line
+holds. It is taken back by nothing but its entry in the ledger, which has the same id. So a file
 only grows; when it is long, another is begun with what is still open, and the older one goes when everything that had
 ended by then is in the ledger, durably.
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 RESERVE: Final = declare("ledger.reserve")
+TELL: Final = declare("ledger.tell")
 TURN: Final = declare("ledger.turn")
 
 _BEFORE: Final = f"{RESERVE}.before"
@@ -77,6 +79,17 @@ class Intents:
         self._append(_line(reservation))
         self._open[reservation.number] = reservation
         passing(_AFTER)
+
+    def tell(self, reservation: Reservation) -> None:
+        """Keep what is assumed of an open request now, in the place of what `begin` was told.
+
+        Raises:
+            OSError: it cannot be kept; what was kept before holds.
+        """
+        if reservation.number in self._open:
+            with around(TELL):
+                self._append(_line(reservation))
+                self._open[reservation.number] = reservation
 
     def probe(self) -> None:
         """Find out whether anything can be kept, by empty lines.

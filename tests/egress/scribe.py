@@ -1,7 +1,7 @@
 """A process that drives a ledger for as long as it lives, and says what was acknowledged: to be killed.
 
-``python -m tests.egress.scribe LEDGER``: each line on standard output is ``r ID`` (reserved), ``s ID OUTPUT`` (settled)
-or ``d AGENT`` (denied), written after the ledger said so.
+``python -m tests.egress.scribe LEDGER``: each line on standard output is ``r ID`` (reserved), ``t ID OUTPUT`` (told
+by its stream), ``s ID OUTPUT`` (settled) or ``d AGENT`` (denied), written after the ledger said so.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from egress.ledger.rows import Denial
 from tests.egress.ledgers import reservation, settlement
 
 TOGETHER = 16
+#: Tokens of output that each request reserves, and by how much more each stream has told than before.
+RESERVED, TELLS = 20, 7
 
 
 def say(*words: object) -> None:
@@ -26,9 +28,14 @@ def say(*words: object) -> None:
 
 async def drive(ledger: Ledger, name: str) -> None:
     while True:
-        made = reservation(ledger, agent=name, at=time.time())
+        made = reservation(ledger, agent=name, at=time.time(), output=RESERVED)
         ledger.reserve(made)
         say("r", made.id)
+        for _ in range(random.choice((0, 0, 1, 2))):
+            await asyncio.sleep(0)
+            made = made._replace(output=made.output + TELLS)
+            ledger.tell(made)
+            say("t", made.id, made.output)
         output = random.randrange(1, 10**6)
         if random.random() < 0.1:
             await ledger.deny(Denial(name, "cutoff", "", "ann", made.id, time.time()), result="denied")

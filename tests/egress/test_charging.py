@@ -9,7 +9,7 @@ import pytest
 from budget.history import Estimate
 from budget.tokens import Tokens
 from egress.admission import Ending
-from egress.charging import charge
+from egress.charging import at_an_end, charge, next_step
 
 ESTIMATE = Estimate(expected=Tokens(input=10, cache_read=90, output=400, reasoning=100), input=Tokens(input=80))
 
@@ -63,3 +63,16 @@ def test_a_whole_response_without_usage_costs_what_was_expected_at_least() -> No
     assert charged(ended="completed", status=200, tokens=Tokens(input=7, output=1000)) == Tokens(
         input=7, output=1000, reasoning=100
     )
+
+
+def test_after_the_end_of_an_egress_a_stream_costs_what_it_had_told() -> None:
+    told = Tokens(input=5, cache_read=70_000, output=1)
+    reserved = Tokens(input=80_000, output=64_000)
+    assert at_an_end(told, reserved) == Tokens(input=5, cache_read=70_000, output=512)
+    # Up to the next step, of which the ledger would have heard.
+    further = Tokens(input=5, cache_read=70_000, output=3_000, reasoning=1_000)
+    assert next_step(further) == 6_000
+    assert at_an_end(further, reserved) == Tokens(input=5, cache_read=70_000, output=5_000, reasoning=1_000)
+    # Not beyond what was reserved, unless it has come already.
+    assert at_an_end(told, Tokens(input=80_000, output=100)).output == 100
+    assert at_an_end(further, Tokens(input=80_000, output=100)).output == 3_000

@@ -168,3 +168,43 @@ async def test_fifty_completed_responses_are_in_the_ledger_after_a_kill_at_that_
         assert not row.reported
         assert row.tokens.total > 0
     assert [row.seq for row in rows] == list(range(1, len(rows) + 1))
+
+
+async def test_a_stream_that_has_told_its_input_is_charged_by_it_after_a_kill(short_home: Path) -> None:
+    """Not by what was reserved for it, which may be many times as much."""
+    told = Order(model="told", agent="ann", api="anthropic", text="x" * 40_000 + "[[say: Half of it.]][[hang]]")
+    untold = Order(model="untold", agent="ben", api="responses", text="x" * 400 + "[[say: Half of it.]][[hang]]")
+    long = Order(model="long", agent="ann", api="anthropic", text="[[stream: 3000 word]][[hang]]")
+    orders = (told, untold, long)
+    least = {"told": 1, "untold": 1, "long": 12_000}
+    halfway: set[str] = set()
+    all_halfway = asyncio.Event()
+    async with sim.running() as provider, egress(short_home, provider, AGENTS) as premises:
+        async with Customers(premises.addresses) as customers:
+
+            async def ask(order: Order) -> Given:
+                def look(given: Given) -> None:
+                    if given.text_bytes >= least[order.model]:
+                        halfway.add(order.model)
+                        if halfway == least.keys():
+                            all_halfway.set()
+
+                return await customers.ask(order, told=look)
+
+            waiting = asyncio.create_task(play(orders, ask, together=len(orders)))
+            async with asyncio.timeout(LIMIT_S):
+                await all_halfway.wait()
+                premises.kill()
+                await waiting
+        await premises.revive()
+        rows = {row.model_asked: row for row in await premises.rows(len(orders))}
+        billed = {entry.model: entry for entry in provider.ledger.entries}
+    assert not any(row.reported for row in rows.values())
+    for model in ("told", "long"):
+        assert rows[model].tokens.input == billed[model].usage.input
+    # As much as may have streamed until it would have been kept again.
+    assert rows["told"].tokens.output == 512
+    streamed = billed["long"].usage.output
+    assert streamed * 0.66 <= rows["long"].tokens.output <= streamed * 2.5
+    # What tells nothing before its end is charged with its reservation.
+    assert rows["untold"].tokens.total > rows["told"].tokens.output

@@ -14,6 +14,7 @@ import pytest
 
 from register import crashpoints
 from tests.egress.ledgers import look, opened, under_way
+from tests.egress.scribe import RESERVED, TELLS
 from tests.soak import share
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 LIMIT_S = 60.0
 PLACES = tuple(
-    f"ledger.{step}.{side}" for step in ("commit", "recover", "reserve", "turn") for side in ("before", "after")
+    f"ledger.{step}.{side}" for step in ("commit", "recover", "reserve", "tell", "turn") for side in ("before", "after")
 )
 
 
@@ -31,6 +32,7 @@ class Told:
 
     reserved: set[str] = field(default_factory=set)
     settled: dict[str, int] = field(default_factory=dict)
+    told: dict[str, int] = field(default_factory=dict)
     denied: set[str] = field(default_factory=set)
     lives: int = 0
 
@@ -40,6 +42,8 @@ class Told:
             self.reserved.add(words[0])
         elif kind == "s":
             self.settled[words[0]] = int(words[1])
+        elif kind == "t":
+            self.told[words[0]] = int(words[1])
         elif kind == "d":
             self.denied.add(words[0])
         elif kind == "o":
@@ -78,6 +82,10 @@ async def check(path: Path, told: Told) -> None:
             assert entries.get(id_) == (output, 1), id_
         for id_ in told.reserved - told.settled.keys():
             assert id_ in entries, id_
+            if not entries[id_][1]:
+                # What its stream told last holds, also where that was not acknowledged any more.
+                told_last = told.told.get(id_, RESERVED)
+                assert entries[id_][0] in (told_last, told_last + TELLS), id_
         estimates = [detail for _, _, _, reported, detail in rows if not reported]
         assert set(estimates) <= {"the egress ended while this was under way"}
         assert told.denied <= ledger.denials.keys()
@@ -91,7 +99,9 @@ async def check(path: Path, told: Told) -> None:
 async def test_a_writer_that_dies_at_a_place(tmp_path: Path, place: str) -> None:
     path, told = tmp_path / "ledger.db", Told()
     await live(path, told, lines=200)
-    times = {"ledger.commit": 20, "ledger.reserve": 100, "ledger.turn": 2}.get(place.rpartition(".")[0], 1)
+    times = {"ledger.commit": 20, "ledger.reserve": 100, "ledger.tell": 100, "ledger.turn": 2}.get(
+        place.rpartition(".")[0], 1
+    )
     await live(path, told, place=f"{place}:{times}")
     await check(path, told)
     assert told.settled
