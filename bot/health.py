@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bot import presence
+from bot import disks, presence
 from bot.outlet.condition import condition
 from bot.timestamps import timestamp
 from connectors import outbox
@@ -85,7 +85,8 @@ class Source:
             register = {"reachable": False, "detail": str(error)}
         egress = None if self.outlet is None else await condition(self.outlet)
         parts = {"connectors": connectors, "egress": egress, "register": register, "jobs": jobs, "agents": states}
-        return {**parts, "tasks": queue}
+        folders = [self.state] if self.store.file is None else [self.state, self.store.file.parent]
+        return {**parts, "disks": await disks.condition(folders), "tasks": queue}
 
 
 def _gone(name: str, waiting: int, threads: Iterable[tuple[str, str]]) -> dict[str, Any]:

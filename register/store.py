@@ -32,6 +32,7 @@ from register.errors import RegisterAway, RegisterConflict, RegisterError, Regis
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from pathlib import Path
 
     from sqlalchemy import Column, CursorResult, Table
     from sqlalchemy.engine import ExceptionContext
@@ -140,6 +141,11 @@ class Store:
     def place(self) -> str:
         """Where the register is, as it may be shown."""
         return self._database.place
+
+    @property
+    def file(self) -> Path | None:
+        """The register's file; None where it is on a server."""
+        return self._database.file if isinstance(self._database, DatabaseFile) else None
 
     async def close(self) -> None:
         """Wait for the transaction that is being written, then close. Safe to call twice."""

@@ -38,7 +38,7 @@ from bot.commands.steps import RecordedSteps
 from bot.commands.table import Permission, Reply
 from bot.errors import NotPermitted, UsageError, UserError
 from register.crashpoints import declare
-from register.errors import MusterError, RegisterAway
+from register.errors import MusterError, RegisterAway, RegisterError, RegisterFenced
 from register.queries import command_runs
 from register.queries.command_runs import ENDED
 
@@ -336,8 +336,11 @@ class Executor:
         try:
             async with self._services.store.write(FINISH) as tx:
                 return await self._endings.end(tx, run, state, reply, finish, reason, begun=False)
-        except RegisterAway:
-            # Just then `health` must answer; where a reply or a line of the audit is owed, it waits for the register.
+        except RegisterFenced:
+            raise
+        except RegisterError:
+            # The register is away, full or damaged. Just then `health` and `ps` must answer; where a reply or a line of
+            # the audit is owed, it waits for the register.
             if finish is not _owe_nothing or audited(self._services.table.get(run.name)):
                 raise
             return outcome_of(replace(run, reply=self._endings.said(run, reply, reason)))

@@ -18,13 +18,15 @@ async def report(services: Services) -> dict[str, Any]:
     connectors = list(parts.get("connectors") or [])
     register = parts.get("register") or {"reachable": None, "detail": "nobody asked it"}
     jobs = list(parts.get("jobs") or [])
+    disks = list(parts.get("disks") or [])
     return {
-        "status": _status(connectors, register, jobs, parts.get("egress")),
+        "status": _status(connectors, register, jobs, parts.get("egress"), disks),
         "version": services.version,
         "uptime_s": round(max(0.0, services.clock() - services.started_at), 1),
         "connectors": connectors,
         "egress": parts.get("egress"),
         "register": register,
+        "disks": disks,
         "jobs": jobs,
         "agents": dict(parts.get("agents") or {}),
         "tasks": parts.get("tasks"),
@@ -41,6 +43,9 @@ def text(report: Mapping[str, Any]) -> str:
     lines.append(f"- {_mark(register)} register: {one_line(register['detail'], 300)}")
     for each in register.get("standby") or ():
         lines.append(f"- ✓ {one_line(each['owner'], 300)} stands by, since {each['since']}")
+    lines += [
+        f"- {_mark(disk)} disk: {one_line(disk['detail'], 300)}" for disk in report["disks"] if _mark(disk) != "✓"
+    ]
     if (egress := report["egress"]) is not None:
         lines.append(f"- {_mark(egress)} egress: {one_line(egress['detail'], 300)}")
     lines += _of_jobs(report["jobs"])
@@ -82,11 +87,15 @@ def _mark(part: Mapping[str, Any]) -> str:
 
 
 def _status(
-    connectors: list[Any], register: Mapping[str, Any], jobs: list[Any], egress: Mapping[str, Any] | None
+    connectors: list[Any],
+    register: Mapping[str, Any],
+    jobs: list[Any],
+    egress: Mapping[str, Any] | None,
+    disks: list[Any],
 ) -> str:
     if register["reachable"] is False:
         return "down"
-    well = all(_mark(part) == "✓" for part in (*connectors, register))
+    well = all(_mark(part) == "✓" for part in (*connectors, register, *disks))
     # One that nobody needs yet is no trouble; one that lets nothing out is.
     out = egress is None or not (egress["reachable"] is False or egress.get("estop") or egress.get("unwritable"))
     well = well and out

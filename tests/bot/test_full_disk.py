@@ -55,6 +55,11 @@ async def test_a_full_disk_under_the_register(tmp_path: Path, disk: Path, monkey
         answer = await by_socket(home, "stop", name="imp")
         assert answer.status >= 400
         assert "disk is full" in str(answer.body)
+        seen = await by_socket(home, "health")
+        assert (seen.status, seen.body["data"]["status"]) == (200, "degraded"), seen.body
+        assert [each["name"] for each in seen.body["data"]["disks"] if not each["reachable"]] == [str(disk)]
+        assert f"{disk} cannot be written: No space left" in seen.body["text"]
+        assert "imp" in str((await by_socket(home, "ps")).body["data"])
         health = home.chat.post("!health")
         written = [home.say(f"message {number}", thread) for number in range(3)]
         home.chat.react(
