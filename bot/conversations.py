@@ -22,6 +22,7 @@ from bot.commands.types import TASK
 from bot.confirming import Confirmations
 from bot.doors import chat
 from bot.errors import UserError
+from bot.held_turns import Hold
 from bot.mirroring import Mirror
 from bot.reactions import Reactions
 from bot.replies import REMARK, Replies, derived_id
@@ -203,7 +204,8 @@ class Conversations:
         if len(text) > LONGEST_MESSAGE:
             await self.replies.answer(arrival, _too_long(text))
             return
-        hold = await held_turns.held(self.services, row)
+        found = await held_turns.look(self.services, row, inbound.identity)
+        hold = found if isinstance(found, Hold) else None
         key = derived_id("m", inbound)
         await self.services.runaway.spoken_to(row.name, inbound.identity, authority.through)
         async with self.services.store.write(TALK) as tx:
@@ -215,9 +217,12 @@ class Conversations:
             }
             kept = attachments.kept
             if hold is None:
+                note = await held_turns.note_ahead(tx, self.services, row, found, inbound.identity)
                 await self.services.agents.send(
                     tx, row, text, message_id=key, by=inbound.identity, attachments=kept, **whence
                 )
+                if note is not None:
+                    await self.replies.say(tx, inbound, f"{key}/ahead", note)
             else:
                 task = await held_turns.add(
                     tx, self.services, row, hold, text, cause=key, by=inbound.identity, attachments=kept, **whence

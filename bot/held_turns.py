@@ -1,4 +1,4 @@
-"""Words to an agent that the pace of spending holds: told so at once, and said to it when there is room.
+"""Words to an agent that limits or the pace hold: told so at once, and said to it when there is room.
 
 Only what can be told is held: where it is not known when there will be room, the words go to the agent as ever, and the
 hard limits hold at the egress. What follows words that are held waits behind them, so that their order stays.
@@ -9,14 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bot import rendering, task_asking, task_words, turns_ahead
+from bot import amounts, rendering, task_asking, task_words, turns_ahead
 from bot.commands.lines import command_line
 from bot.operators import is_person
 from bot.tasking import add_task
+from budget import interactive
 from budget.dispatch import TURN, Wait
+from budget.interactive import Begins
 from budget.pacing import Waits, decide
 from register.errors import MusterError
-from register.queries import continuations, results, tasks
+from register.queries import agent_messages, continuations, pacing, results, tasks
+from register.queries.pacing import Befell
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,28 +46,39 @@ class Hold:
     """Why no leave would help, as part of a sentence."""
 
 
-async def held(services: Services, row: AgentRow) -> Hold | None:
-    """Why words to this agent wait; None: they go at once.
+async def look(services: Services, row: AgentRow, by: str) -> Hold | Begins:
+    """Whether words to this agent wait, or begin at once.
+
+    A person's words are held by limits, and by the pace only where its use is a day ahead (`budget.interactive`). Words
+    of agents are held by the pace, as tasks are.
+
+    Args:
+        services: what knows of the pace.
+        row: the agent.
+        by: the identity that says them.
 
     Raises:
         RegisterError: the register cannot be read.
     """
     if services.pace is None or services.dispatcher is None:
-        return None
+        return Begins()
+    person = is_person(by)
     async with services.store.read() as tx:
         before = await tasks.held_turns(tx, row.name)
+    if person:
+        # What agents said to one another does not keep a person waiting.
+        before = [each for each in before if is_person(each.operator)]
     try:
         snapshot = await services.pace.snapshot()
         if not snapshot.standings and not before:
-            return None
+            return Begins()
         standings = await services.dispatcher.hands.draw(row, snapshot)
         cost = await services.dispatcher.cost_of(role=row.role, runtime=row.runtime, model=row.model, kind=TURN)
     except (MusterError, OSError):
         if not before:
-            return None
+            return Begins()
         raise
-    saves_from = snapshot.now + services.dispatcher.policy().aging_s
-    found = decide(standings, cost, "normal", snapshot.now, snapshot.policy, saves_from=saves_from)
+    found = _decide(services, standings, cost, snapshot, person=person)
     if isinstance(found, Waits) and found.why in ("pace", "limit") and found.at is not None:
         wait = Wait.of(found)
     elif before:
@@ -72,11 +86,23 @@ async def held(services: Services, row: AgentRow) -> Hold | None:
         text = f"What was said to {row.name} before waits: {first.reason or 'task ' + first.id}"
         wait = Wait(task="", why="fairness", text=text, look_at=first.look_at)
     else:
-        return None
-    return await with_those_before(services, Hold(wait=wait, cost=cost), standings, snapshot)
+        return found if isinstance(found, Begins) else Begins()
+    return await with_those_before(services, Hold(wait=wait, cost=cost), standings, snapshot, person=person)
 
 
-async def with_those_before(services: Services, hold: Hold, standings: Sequence[Standing], snapshot: Snapshot) -> Hold:
+def _decide(
+    services: Services, standings: Sequence[Standing], cost: Cost, snapshot: Snapshot, *, person: bool
+) -> Waits | Begins:
+    if person:
+        return interactive.decide(standings, cost, snapshot.now, snapshot.policy)
+    saves_from = snapshot.now + services.dispatcher.policy().aging_s
+    found = decide(standings, cost, "normal", snapshot.now, snapshot.policy, saves_from=saves_from)
+    return found if isinstance(found, Waits) else Begins()
+
+
+async def with_those_before(
+    services: Services, hold: Hold, standings: Sequence[Standing], snapshot: Snapshot, *, person: bool
+) -> Hold:
     """The same with leave that is for the turns, too, which stand before it: else these would take it."""
     if hold.cost is None:
         return hold
@@ -85,9 +111,35 @@ async def with_those_before(services: Services, hold: Hold, standings: Sequence[
     except (MusterError, OSError):
         return hold
     saves_from = snapshot.now + services.dispatcher.policy().aging_s
-    needed = turns_ahead.needed(ahead, standings, hold.cost, snapshot.now, snapshot.policy, saves_from=saves_from)
+    needed = turns_ahead.needed(
+        ahead, standings, hold.cost, snapshot.now, snapshot.policy, saves_from=saves_from, person=person
+    )
     wait = replace(hold.wait, leave=needed.leave, critical=needed.critical)
     return replace(hold, wait=wait, before=needed.before, helpless=needed.helpless)
+
+
+async def note_ahead(
+    tx: AsyncConnection, services: Services, row: AgentRow, begins: Begins | Hold, by: str
+) -> str | None:
+    """Count a person's words that begin ahead of the pace, in the transaction that sends them.
+
+    Returns:
+        What the person is told; None: nothing, because the words are not ahead, or are read in a turn that was asked
+        for before.
+    """
+    if isinstance(begins, Hold) or not begins.ahead:
+        return None
+    now = services.clock()
+    for each in begins.ahead:
+        detail = {"agent": row.name, "by": by, "ahead": each.amount}
+        await pacing.log(tx, Befell(window=each.standing.window.key, at=now, kind=pacing.WORDS, detail=detail))
+    if await agent_messages.in_states(tx, ["pending", "journaled", "accepted"], agent=row.name):
+        return None
+    first = begins.ahead[0]
+    window = first.standing.window
+    return (
+        f"⏩ About {amounts.amount(first.amount, window.unit)} ahead of today's pace ({rendering.code(window.scope)})."
+    )
 
 
 async def add(

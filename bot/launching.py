@@ -13,9 +13,12 @@ from bot.commands.table import ADMIN, Reply
 from bot.errors import NotPermitted, UsageError, UserError
 from bot.held_turns import Hold
 from bot.limits import read_tokens
+from bot.operators import is_person
 from bot.session_start import opening, settle, tried_in_words, work_of
 from bot.wishes import LaunchRequest
+from budget import interactive
 from budget.dispatch import Wait
+from budget.interactive import Begins
 from budget.ladder import Queue
 from fleet import editing
 from fleet.errors import FleetError
@@ -72,7 +75,7 @@ async def launch_agent(
     connector, room = await room_for(ctx, plan, here=ctx.door == "chat")
     opened = await opening(services, plan, work_of(task), asked=asked)
     begun = opened.plan
-    hold = await _hold(services, opened) if task else None
+    hold = await _hold(services, opened, ctx.identity) if task else None
     request = request_of(begun, by=ctx.identity, connector=connector, room=room, task=task if hold is None else None)
 
     async def act(tx: AsyncConnection) -> dict[str, object]:
@@ -123,13 +126,18 @@ async def launch_agent(
     )
 
 
-async def _hold(services: Services, opened: Opening) -> Hold | None:
+async def _hold(services: Services, opened: Opening, by: str) -> Hold | None:
     """Why what a session is launched for begins later; None: at once, as far as is known."""
     if not isinstance(opened.step, Queue) or opened.step.at is None or services.dispatcher is None:
         return None
+    person, snapshot = is_person(by), opened.snapshot
+    if person and opened.cost is not None:
+        found = interactive.decide(opened.standings, opened.cost, snapshot.now, snapshot.policy)
+        if isinstance(found, Begins):
+            return None
     why = f"{opened.step.why}{tried_in_words(opened.step)}"
     hold = Hold(wait=Wait(task="", why="pace", text=why, look_at=opened.step.at), cost=opened.cost)
-    return await held_turns.with_those_before(services, hold, opened.standings, opened.snapshot)
+    return await held_turns.with_those_before(services, hold, opened.standings, snapshot, person=person)
 
 
 async def _queue(ctx: Context, tx: AsyncConnection, row: AgentRow, hold: Hold, task: str) -> Task:

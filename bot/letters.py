@@ -8,7 +8,9 @@ from bot import held_turns, rendering
 from bot.commands.lines import command_line
 from bot.commands.table import Reply
 from bot.errors import UserError
+from bot.held_turns import Hold
 from bot.operators import is_person
+from budget.interactive import Begins
 from connectors import outbox
 from connectors.messages import File, Message, OpenThread, React, Replace, Retitle
 from fleet.attempts import task_of
@@ -38,16 +40,19 @@ async def post(ctx: Context, name: str, text: str, *, mode: Literal["queue", "st
     if is_person(ctx.identity):
         await ctx.services.runaway.spoken_to(name, ctx.identity, ctx.through)
     # What interrupts a turn has the agent do something else, and not more.
-    hold = await held_turns.held(ctx.services, row) if mode == "queue" else None
+    found = await held_turns.look(ctx.services, row, ctx.identity) if mode == "queue" else Begins()
+    hold = found if isinstance(found, Hold) else None
 
     async def act(tx: AsyncConnection) -> dict[str, str | None]:
         if hold is not None:
             task = await held_turns.add(
                 tx, ctx.services, row, hold, text, cause=ctx.run_id, by=ctx.identity, answer_in=None, **whence
             )
-            return {"id": task.id, "state": "queued", "told": held_turns.told(ctx.services, row, task, hold)}
+            told = held_turns.told(ctx.services, row, task, hold)
+            return {"id": task.id, "state": "queued", "told": told, "ahead": None}
+        ahead = await held_turns.note_ahead(tx, ctx.services, row, found, ctx.identity)
         message = await agents.send(tx, row, text, message_id=ctx.run_id, by=ctx.identity, mode=mode, **whence)
-        return {"id": ctx.run_id, "state": message.state, "told": None}
+        return {"id": ctx.run_id, "state": message.state, "told": None, "ahead": ahead}
 
     done = await ctx.commit("words", act)
     if done["told"] is not None:
@@ -66,6 +71,8 @@ async def post(ctx: Context, name: str, text: str, *, mode: Literal["queue", "st
         note = f"{name} is interrupted and reads this first."
     else:
         note = f"Queued for {name}."
+    if done["ahead"] is not None:
+        note += f" {done['ahead']}"
     return Reply(note, {"id": ctx.run_id, "state": state})
 
 

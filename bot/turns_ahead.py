@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from budget import interactive
 from budget.pacing import Cost, Waits, decide, need
 from register.queries import agents, tasks
 
@@ -59,7 +60,14 @@ async def read(services: Services, snapshot: Snapshot) -> list[Ahead]:
 
 
 def needed(
-    ahead: Sequence[Ahead], standings: Sequence[Standing], cost: Cost, now: float, policy: Policy, *, saves_from: float
+    ahead: Sequence[Ahead],
+    standings: Sequence[Standing],
+    cost: Cost,
+    now: float,
+    policy: Policy,
+    *,
+    saves_from: float,
+    person: bool = False,
 ) -> Needed:
     """What has to be authorized for one more turn to begin now, with those that go first. Pure.
 
@@ -70,10 +78,15 @@ def needed(
         now: seconds since the epoch.
         policy: how strictly the pace is kept.
         saves_from: as `budget.pacing.decide` has it.
+        person: a person said it, so that `budget.interactive` decides.
     """
     # What stands before it is taken as begun: so much of each window is promised to it that both draw on.
-    promised = [_promised(standing, [each.cost for each in _on(ahead, standing)]) for standing in standings]
-    found = decide(promised, cost, "normal", now, policy, saves_from=saves_from)
+    if person:
+        used = [_used(standing, [each.cost for each in _on(ahead, standing)]) for standing in standings]
+        found: Waits | object = interactive.decide(used, cost, now, policy)
+    else:
+        promised = [_promised(standing, [each.cost for each in _on(ahead, standing)]) for standing in standings]
+        found = decide(promised, cost, "normal", now, policy, saves_from=saves_from)
     keys = frozenset(standing.window.key for standing in standings)
     before = sum(each.count for each in ahead if each.windows & keys)
     if not isinstance(found, Waits):
@@ -88,6 +101,14 @@ def needed(
 
 def _on(ahead: Sequence[Ahead], standing: Standing) -> list[Ahead]:
     return [each for each in ahead if standing.window.key in each.windows]
+
+
+def _used(standing: Standing, costs: Sequence[Cost]) -> Standing:
+    more = sum(amount for each in costs if (amount := need(standing.window, each)) is not None)
+    window = standing.window
+    if more <= 0 or window.known_use is None:
+        return standing
+    return replace(standing, window=replace(window, used=window.known_use + more))
 
 
 def _promised(standing: Standing, costs: Sequence[Cost]) -> Standing:

@@ -68,6 +68,8 @@ PRIORS: Mapping[str, Range] = {
     "turn": Range(p50=15_000.0, p80=60_000.0, p90=120_000.0),
 }
 DEFAULT_PRIOR = PRIORS["task"]
+#: What a weighted token costs in US dollars while nothing is known: a guess, as a large model's input is priced.
+GUESSED_USD_PER_TOKEN = 6e-6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,6 +164,30 @@ def learn(
         judged=len(errors),
         held=sum(within for _, _, within, _ in errors),
     )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Turn:
+    """What one typical turn comes to."""
+
+    tokens: float
+    """Weighted."""
+    usd: float
+
+
+def typical_turn(seen: Sequence[tuple[float, float | None]]) -> Turn:
+    """What half of the turns stay within; a guess while fewer than `ENOUGH` are known.
+
+    Args:
+        seen: of turns the weighted tokens, and the US dollars where the price is known. Turns without tokens are left
+            out.
+    """
+    turns = [(tokens, usd) for tokens, usd in seen if tokens > 0]
+    priced = [usd for _, usd in turns if usd is not None]
+    guess = PRIORS["turn"].p50
+    tokens = quantile([(each, 1.0) for each, _ in turns], 0.5) if len(turns) >= ENOUGH else guess
+    usd = quantile([(each, 1.0) for each in priced], 0.5) if len(priced) >= ENOUGH else guess * GUESSED_USD_PER_TOKEN
+    return Turn(tokens=tokens, usd=usd)
 
 
 def weights_of(ended: Sequence[float], now: float) -> list[float]:

@@ -21,7 +21,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from budget import fairness, pacing
+from budget import fairness, interactive, pacing
 from budget.fairness import Share
 from budget.lanes import aside, lane_of, size_of
 from budget.precedence import Holder, behind, hold, kept
@@ -200,7 +200,7 @@ def _tried(head: Head, view: View, use: Counter[str], known: pacing.Known) -> As
         # Words wait in the agent's own queue as ever; only the pace holds them here.
         if not able:
             return Wait(task=head.id, why="nobody", text=f"There is no agent {head.agent} any more.")
-        paced = _paced(head, able[0], view, known)
+        paced = _spoken(head, able[0], view) if head.is_of_person else _paced(head, able[0], view, known)
         return paced if isinstance(paced, Wait) else _assign(head, able[0], paced, "the pace allows it")
     idle = sorted(
         (agent for agent in able if agent.readiness == "idle"),
@@ -305,6 +305,15 @@ def _paced(head: Head, agent: Agent, view: View, known: pacing.Known) -> Cost | 
     if isinstance(found, pacing.Admitted):
         return cost
     return replace(Wait.of(found, task=head.id), keeps=kept(found, standings), cost=cost)
+
+
+def _spoken(head: Head, agent: Agent, view: View) -> Cost | Wait:
+    """What a person's words are projected to cost, if they begin now (`budget.interactive`)."""
+    cost = view.cost(head, agent)
+    found = interactive.decide(view.draw(agent), cost, view.now, view.pacing)
+    if isinstance(found, interactive.Begins):
+        return cost
+    return replace(Wait.of(found, task=head.id), cost=cost)
 
 
 def _is_held(head: Head, agent: Agent, view: View, cost: Cost, window: str) -> bool:

@@ -82,6 +82,8 @@ class Window:
     """When it was observed last that something else was used than was counted."""
     per_token: float | None = None
     """Of a window in shares: what one weighted token is of it, as learned. None: not known yet."""
+    turn: float | None = None
+    """What one typical turn comes to, in `unit`: no burst is smaller. None: not known."""
     hard: bool = True
     """Work that passes the limit is cut off, by the provider or by the egress, so that a margin is kept for tasks that
     cost more than projected. False: the limit only paces."""
@@ -176,6 +178,12 @@ class Line:
     """Whether the use was known when it was drawn."""
 
 
+def name_of(window: Window) -> str:
+    """What a sentence calls a window."""
+    rest = window.key.removeprefix(window.scope).strip("/").replace("/", " ")
+    return f"The window {rest} of {window.scope}" if rest else f"The window of {window.scope}"
+
+
 def line_at(line: Line, t: float) -> float:
     """What may be used by `t` at an even pace, in the window's unit. Of what began beyond its limit: what was used."""
     start = line.drawn_used if line.level is None else line.level
@@ -193,6 +201,23 @@ def burst_at(window: Window, policy: Policy, t: float) -> float:
         return 0.0
     remaining = min(1.0, max(0.0, (window.resets_at - t) / length))
     return policy.burst * window.known_limit * remaining * _BURST[window.certainty]
+
+
+def least_burst(window: Window) -> float:
+    """The smallest burst: one typical turn, and never more than the whole limit. In the window's unit."""
+    turn = window.turn
+    return min(turn, window.known_limit) if turn is not None and math.isfinite(turn) and turn > 0 else 0.0
+
+
+def burst_on(line: Line, window: Window, policy: Policy, t: float) -> float:
+    """The burst at `t`: one typical turn at least, as far as half of what the line still leaves to the limit covers it.
+
+    So a small budget, or one that is set late in its window, admits its first turn at once; and what is left lasts.
+    """
+    if line.resets_at is None:
+        return 0.0
+    left = max(0.0, line.limit - line_at(line, t))
+    return max(burst_at(window, policy, t), min(least_burst(window), left / 2))
 
 
 def redrawn(

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from budget.fitting import short
-from budget.lines import DAY_S, burst_at, next_turn, redrawn
+from budget.lines import DAY_S, burst_at, least_burst, next_turn, redrawn
 from budget.standings import Standing, worth
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _earliest(standing: Standing, ask: Ask, now: float) -> float | None:
     if window.is_short or reset is None or not window.knows_reset(now):
         return None
     left = sum(worth(one, window, one.left(now)) for one in standing.authorizations)
-    free = burst_at(window, ask.policy, now) + left
+    free = max(burst_at(window, ask.policy, now), least_burst(window)) + left
     taken = window.least_use + standing.held
     rest = window.known_limit - taken
     if ask.wanted <= free or rest <= 0:

@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from budget.lines import JITTER_S, burst_at, line_at
+from budget.lines import JITTER_S, burst_at, least_burst, line_at
 from budget.saving import saved_up, turn_s
 from budget.standings import worth
 
@@ -88,7 +88,8 @@ def overrun(standing: Standing, now: float, policy: Policy) -> Pace | None:
     last = line.resets_at if window.resets_at is None else window.resets_at - 1
 
     def allowed(t: float) -> float:
-        burst = burst_at(window, policy, t)
+        # Never less than what work may begin within (budget.lines.burst_on).
+        burst = max(burst_at(window, policy, t), least_burst(window))
         begins = line_at(line, t) + max(0.0, burst - line.ahead)
         saved = saved_up(bare, standing.largest, min(t, last), policy) if standing.largest > 0 else 0.0
         return max(begins, line_at(line, t + reads) + burst - line.ahead, saved)

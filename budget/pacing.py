@@ -21,8 +21,10 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from budget.amounts import amount as _shown
 from budget.fitting import LEAST, Ask, Cost, allowed, margin, need, short
 from budget.lines import Cause, Certainty, Line, Policy, Unit, Window, burst_at, line_at, redrawn
+from budget.lines import name_of as _name
 from budget.openings import opens
 from budget.saving import is_large
 from budget.standings import Authorization, Standing, Urgency, admissible, ceiling, settled, utmost, worth
@@ -283,11 +285,6 @@ def _largest(amounts: Sequence[float | None]) -> float | None:
     return max(known) if len(known) == len(amounts) and known else None
 
 
-def _name(window: Window) -> str:
-    rest = window.key.removeprefix(window.scope).strip("/").replace("/", " ")
-    return f"The window {rest} of {window.scope}" if rest else f"The window of {window.scope}"
-
-
 def _beyond(window: Window, saves: bool) -> str:
     turn = "a fifth of its time" if window.is_short else "a day of it"
     return f"more than {turn} gives" + (", and saves up for that" if saves else "")
@@ -296,11 +293,3 @@ def _beyond(window: Window, saves: bool) -> str:
 def _too_large(window: Window, wanted: float) -> str:
     limit = _shown(window.known_limit, window.unit)
     return f"{_name(window)} is {limit} in all; this needs about {_shown(wanted, window.unit)}."
-
-
-def _shown(amount: float, unit: Unit) -> str:
-    if not math.isfinite(amount):
-        return "more than anything"
-    if unit == "share":
-        return f"{amount * 100:.1f} percent"
-    return f"{amount:,.0f} tokens" if unit == "tokens" else f"{amount:,.2f} USD"

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from budget.lines import DAY_S, burst_at, line_at, redrawn
+from budget.lines import DAY_S, burst_on, line_at, redrawn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,7 +84,7 @@ def ceiling(standing: Standing, urgency: Urgency, now: float, policy: Policy) ->
     bare = line_at(line, now)
     if urgency == "low":
         return min(limit, bare)
-    burst = burst_at(window, policy, now)
+    burst = burst_on(line, window, policy, now)
     paced = bare + max(0.0, burst - line.ahead)
     if urgency != "normal":
         paced = max(paced, line_at(line, now + _borrowed(window, line, now, policy)) + burst - line.ahead)
@@ -140,7 +140,7 @@ def settled(standing: Standing, now: float, policy: Policy, *, cause: Cause | No
     used = window.least_use
     beyond = 0.0
     if line.known:
-        paced = line_at(line, now) + max(0.0, burst_at(window, policy, now) - line.ahead)
+        paced = line_at(line, now) + max(0.0, burst_on(line, window, policy, now) - line.ahead)
         beyond = max(0.0, used - min(paced, max(line.limit, line.drawn_used)))
     if cause is None and any(line.drawn_at < one.granted_at <= now for one in standing.authorizations):
         cause = "authorization"

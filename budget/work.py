@@ -62,6 +62,11 @@ class Head:
         """The flow that it is served from: whom it counts for, and role."""
         return self.charged_to or self.operator, self.role or (f"agent:{self.agent}" if self.agent else "")
 
+    @property
+    def is_of_person(self) -> bool:
+        """Whether a person asks for it: no agent, and no part of Muster."""
+        return not self.operator.startswith((AGENT, "muster:"))
+
     def waited(self, now: float) -> float:
         return max(0.0, now - self.created_at)
 

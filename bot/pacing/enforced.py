@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bot.pacing.facts import Start, Usage, budgeted, governed_scopes
 from budget import windows
-from budget.lines import burst_at, line_at
+from budget.lines import burst_on, line_at
 from budget.pacing import worth
 from budget.scopes import MOST, NANO_USD
 from egress.settings import LimitSettings
@@ -60,7 +60,7 @@ def lift_of(standing: Standing, now: float, policy: Policy) -> float:
     left = sum(worth(each, window, each.left(now)) for each in standing.authorizations)
     # Some of it may be used up and not written down yet (budget.pacing.settled).
     line = standing.line
-    paced = line_at(line, now) + max(0.0, burst_at(window, policy, now) - line.ahead)
+    paced = line_at(line, now) + max(0.0, burst_on(line, window, policy, now) - line.ahead)
     left -= max(0.0, used - min(paced, max(line.limit, line.drawn_used)))
     return _rounded(max(0.0, used + left - window.known_limit)) if left > 0 else 0.0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from bot.outlet.settings import Held
+    from budget.costs import Turn
     from budget.lines import LastSeen
     from budget.quota import Reading
     from budget.reserve import Reserve
@@ -93,6 +94,8 @@ class Facts:
     used: Mapping[Start, Usage] = field(default_factory=dict)
     under_way: Sequence[UnderWay] = ()
     authorizations: Sequence[AuthorizationRow] = ()
+    turn: Turn | None = None
+    """What one typical turn comes to; None: not asked for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -168,6 +171,19 @@ def starts(held: Sequence[Held], spenders: Mapping[str, Spender], quotas: Sequen
 
 def windows_of(facts: Facts) -> Iterator[Window]:
     """Every window that there is, as it is known now."""
+    for window in _windows(facts):
+        yield replace(window, turn=_turn(window, facts.turn))
+
+
+def _turn(window: Window, turn: Turn | None) -> float | None:
+    if turn is None or window.unit == "usd":
+        return None if turn is None else turn.usd
+    if window.unit == "tokens":
+        return turn.tokens
+    return None if window.per_token is None else turn.tokens * window.per_token
+
+
+def _windows(facts: Facts) -> Iterator[Window]:
     quotas = {(quota.account, quota.name): quota for quota in facts.quotas}
     for quota in facts.quotas:
         yield quota.reading.window(key=quota.key, scope=f"account:{quota.account}", per_token=quota.per_token)

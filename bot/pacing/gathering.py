@@ -9,11 +9,12 @@ from bot.outlet.settings import held
 from bot.pacing import earlier
 from bot.pacing.facts import Facts, Quota, Spender, Start, UnderWay, Usage, starts
 from budget import quota
+from budget.costs import Turn, typical_turn
 from budget.dispatch import TURN
 from budget.reserve import Live, still
 from budget.tokens import Tokens, Weights
 from fleet.sandbox.profiles import merged
-from register.queries import agents, budgets, pacing, spending, tasks
+from register.queries import agents, budgets, pacing, spending, tasks, turns
 from register.queries.tallies import Asked, Tally
 from scheduler.queue import keeps_agent
 
@@ -36,6 +37,8 @@ _UNSETTLED_S = 3_600.0
 _USUAL = {"5h": 18_000.0, "7d": 604_800.0}
 #: Of each account so many windows at most are looked at, the newest: who answers as a provider calls them as he likes.
 _MOST_WINDOWS = 24
+#: What a typical turn comes to is looked up anew after so long, seconds.
+_TURN_S = 600.0
 
 
 @dataclass(kw_only=True, slots=True)
@@ -49,6 +52,8 @@ class Gathering:
     """The settings with which, and with the limits given by command, there can be no window at all; None: there may."""
     _seen: dict[tuple[str, str], tuple[int, Sequence[quota.Seen], float | None]] = field(default_factory=dict)
     """Of each window that a provider told of: its newest row, what was seen, and what a token is of it."""
+    _turn: tuple[float, Turn] | None = None
+    """What a typical turn comes to, and when that was looked up."""
 
     async def facts(self, tx: AsyncConnection) -> Facts:
         """As it is now. Before the transaction begins there is `tally.begin` to be called.
@@ -83,7 +88,15 @@ class Gathering:
             used=await _used(tx, kept, asked, weights, heirs, now),
             under_way=await self._under_way(tx, settings, spenders, weights, now),
             authorizations=authorized,
+            turn=await self._typical_turn(tx, weights, now),
         )
+
+    async def _typical_turn(self, tx: AsyncConnection, weights: Weights, now: float) -> Turn:
+        if self._turn is None or not 0 <= now - self._turn[0] < _TURN_S:
+            seen = await turns.recent(tx)
+            sums = [(float(weigh(each, weights)), None if each.unpriced else each.usd) for each in seen]
+            self._turn = (now, typical_turn(sums))
+        return self._turn[1]
 
     def _roster_budgets(self) -> Mapping[str, int]:
         lookout = self.services.lookout

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+#: The kind under which a person's words that began ahead of the pace are counted.
+WORDS = "words"
 #: Of each window so many of the last observations are looked at.
 OBSERVATIONS = 500
 
@@ -68,7 +70,7 @@ class Befell:
 
     window: str
     at: float
-    #: What `budget.lines.Line` calls its cause, or what `budget.quota.Event` calls its kind.
+    #: What `budget.lines.Line` calls its cause, what `budget.quota.Event` calls its kind, or `WORDS`.
     kind: str
     detail: Mapping[str, Any]
 
@@ -114,6 +116,15 @@ async def befell(tx: AsyncConnection, since: float, *, window: str | None = None
     where = [pace_log.c.at >= since, *([] if window is None else [pace_log.c.window == window])]
     found = select(pace_log).where(*where).order_by(pace_log.c.at.desc(), pace_log.c.seq.desc()).limit(limit)
     return [Befell.from_row(row) for row in await tx.execute(found)]
+
+
+async def words_ahead(tx: AsyncConnection, since: float) -> dict[str, list[Befell]]:
+    """By window, the words of people since then that began ahead of its pace, newest first."""
+    found: dict[str, list[Befell]] = {}
+    where = (pace_log.c.at >= since, pace_log.c.kind == WORDS)
+    for row in await tx.execute(select(pace_log).where(*where).order_by(pace_log.c.at.desc()).limit(1000)):
+        found.setdefault(row.window, []).append(Befell.from_row(row))
+    return found
 
 
 # --- what providers said -----------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -305,12 +306,56 @@ async def test_a_task_nobody_can_do_says_so_and_is_refused_at_its_deadline(home:
         assert (await task_of(home, id_in(said))).state == "failed"
 
 
-HELD = "budgets:\n  host: {tokens: 200k, window: day}\n"
+def a_day_of(tokens: int) -> str:
+    """Settings by which so many tokens may be used on a day, with a line that hardly rises while a test runs."""
+    today = time.time() / 86_400
+    left, length = max((length - today % length, length) for length in (300, 366))
+    limit = f"{{tokens: {int(tokens * left)}, window: {length}d}}"
+    return f"budgets:\n  host: {limit}\npacing: {{burst: 0%}}\n"
+
+
+HELD = a_day_of(50_000)
+#: What brings the use further ahead of that line than a day.
+MUCH = "[[cache: 0 200000]][[say: spent]]"
+
+
+async def spend(home: House, thread: str) -> None:
+    """Have an agent use so much that what people say is held."""
+    await home.marks(home.say(MUCH, thread), "✅")
+    await used(home, 200_000)
+
+
+async def used(home: House, tokens: int) -> None:
+    """Wait until it is counted that so much was used."""
+    services = home.orchestrator.services  # type: ignore[union-attr]
+    async with asyncio.timeout(30):
+        while not any(each.window.least_use >= tokens for each in (await services.pace.snapshot()).standings.values()):
+            await asyncio.sleep(0.02)
+
+
+async def test_the_first_words_under_a_daily_budget_are_not_held(tmp_path: Path) -> None:
+    settings = "budgets:\n  host: {tokens: 200k, window: day}\n"
+    async with house(tmp_path, settings=settings) as home, home.open():
+        thread = await home.launch("coder0")
+        await home.marks(home.say("[[say: hello]]", thread), "✅")
+        assert not [text for text in home.chat.texts(thread) if "reads this later" in text or "ahead of" in text]
+
+
+async def test_words_ahead_of_the_pace_say_so_once_and_are_counted(tmp_path: Path) -> None:
+    async with house(tmp_path, settings=HELD) as home, home.open():
+        thread = await home.launch("coder0")
+        await home.marks(home.say("[[cache: 0 40000]][[say: spent]]", thread), "✅")
+        await used(home, 40_000)
+        await home.marks(home.say("[[say: and this]]", thread), "✅")
+        told = [text for text in home.chat.texts(thread) if "ahead of today's pace" in text]
+        assert len(told) == 1
+        assert re.match(r"⏩ About \d+(\.\d)?k tokens ahead of today's pace \(`host`\)\.", told[0]), told
 
 
 async def test_words_that_the_pace_holds_say_so_at_once_and_run_when_it_is_authorized(tmp_path: Path) -> None:
     async with house(tmp_path, settings=HELD) as home, home.open():
         thread = await home.launch("coder0")
+        await spend(home, thread)
         event = home.say("[[say: at last]]", thread)
         held = await home.heard(thread, "reads this later")
         assert "host" in held
@@ -339,6 +384,7 @@ async def test_the_command_that_held_words_name_runs_them_with_all_that_stands_b
     async with house(tmp_path, settings=HELD) as home, home.open():
         await home.launch("coder1")
         thread = await home.launch("coder0")
+        await spend(home, thread)
         first = home.say("[[say: one]]", thread)
         await home.heard(thread, "reads this later")
         await home.ask("!send coder1 '[[say: two]]'")
@@ -372,6 +418,7 @@ async def test_what_lets_a_task_begin_now_is_told_as_a_whole_command_where_it_is
 async def test_words_that_are_held_can_be_taken_back_and_steering_is_not_held(tmp_path: Path) -> None:
     async with house(tmp_path, settings=HELD) as home, home.open():
         thread = await home.launch("coder0")
+        await spend(home, thread)
         event = home.say("[[say: never]]", thread)
         await home.heard(thread, "reads this later")
         home.chat.redact(event, sender="@ana", conversation=thread)
@@ -381,14 +428,14 @@ async def test_words_that_are_held_can_be_taken_back_and_steering_is_not_held(tm
                     if not await tasks.held_turns(tx, "coder0"):
                         break
                 await asyncio.sleep(0.02)
-        await home.ask("!steer coder0 '[[say: at once]]'")
-        await home.heard(thread, "at once")
+        assert "reads this first" in await home.ask("!steer coder0 '[[say: at once]]'")
 
 
 @pytest.mark.slow
 async def test_words_that_were_held_can_be_taken_back_until_they_are_read(tmp_path: Path) -> None:
     async with house(tmp_path, settings=HELD) as home, home.open():
         thread = await home.launch("coder0")
+        await spend(home, thread)
         event = home.say("[[say: never]]", thread)
         name = id_in((await home.heard(thread, "reads this later")).replace("(task", "Task"))
         await home.ask("!freeze coder0")

@@ -256,7 +256,7 @@ def test_where_another_scope_holds_it_too_no_amount_is_named() -> None:
     held = decide(both, Cost(tokens=5 * MILLION), "normal", BEGINS + HOUR, POLICY)
     assert isinstance(held, Waits)
     assert (held.window, held.why, held.at, held.authorize) == ("host/tokens/day", "limit", None, None)
-    assert "1,000,000 tokens in all" in held.text
+    assert "1M tokens in all" in held.text
 
 
 def test_what_is_not_known_lets_one_task_run_at_a_time() -> None:

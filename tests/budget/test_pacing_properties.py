@@ -71,6 +71,7 @@ WINDOWS = st.builds(
     used=MAYBE,
     at_least=MAYBE,
     per_token=MAYBE,
+    turn=MAYBE,
     hard=st.booleans(),
 )
 COSTS = st.builds(Cost, tokens=ANY, usd=MAYBE, high_tokens=MAYBE, high_usd=MAYBE)

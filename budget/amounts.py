@@ -1,0 +1,61 @@
+"""How amounts of tokens, US dollars and shares are written, in every answer, report and alarm. Pure."""
+
+from __future__ import annotations
+
+from math import floor, isfinite, log10
+
+#: More places are not shown.
+_PLACES = 9
+#: What is written for what nobody knows: never 0, and never left out.
+UNKNOWN = "?"
+
+
+def tokens(count: float) -> str:
+    """``950``, ``12.3k``, ``2M``; never rounded to more than there is room for."""
+    if not isfinite(count):
+        return "more than anything"
+    for size, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if count >= size:
+            # Cut and not rounded: 999,900 are not a million yet.
+            step = size // (100 if count < 10 * size else 10 if count < 100 * size else 1)
+            return f"{int(count) // step * step / size:,.12g}{letter}"
+    return f"{count:.0f}"
+
+
+def money(usd: float | None) -> str:
+    """``$1.25``; below a dollar with four places, or as many as show two digits of it; unknown is ``?``."""
+    if usd is None:
+        return UNKNOWN
+    if not isfinite(usd):
+        return "more than anything"
+    if usd >= 0.995 or usd == 0:
+        return f"${usd:,.2f}"
+    if usd >= 0.0001:
+        return f"${usd:.4f}"
+    # A single cheap token costs a fraction of that, and is not nothing.
+    return (
+        f"${usd:.{min(1 - floor(log10(usd)), _PLACES)}f}"
+        if usd >= 10.0**-_PLACES
+        else f"<${10.0**-_PLACES:.{_PLACES}f}"
+    )
+
+
+def percent(share: float) -> str:
+    """``20%``, ``2.5%``, ``0.03%``; what is less than that and not nothing, ``<0.01%``."""
+    if not isfinite(share):
+        return "more than anything"
+    if 0 < share < 0.0001:
+        return "<0.01%"
+    # Cut and not rounded: 99.996 percent are not all of it yet.
+    return f"{floor(share * 10_000 + 1e-6) / 100:,.12g}%"
+
+
+def amount(count: float | None, unit: str) -> str:
+    """An amount of this unit; unknown is ``?``."""
+    if count is None:
+        return UNKNOWN
+    if not isfinite(count):
+        return "more than anything"
+    if unit == "share":
+        return percent(count)
+    return money(count) if unit == "usd" else f"{tokens(count)} tokens"
