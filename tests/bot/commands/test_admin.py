@@ -157,6 +157,7 @@ async def test_health_is_ok_only_when_every_part_is_known_to_be_well(office: Off
         "connectors",
         "egress",
         "register",
+        "disks",
         "jobs",
         "agents",
         "tasks",
@@ -171,6 +172,14 @@ async def test_health_is_ok_only_when_every_part_is_known_to_be_well(office: Off
     degraded = await office("health")
     assert degraded.data["status"] == "degraded"
     assert "✗ connector matrix: The room was replaced." in degraded.text
+
+    office.parts["connectors"] = [connector]
+    office.parts["disks"] = [
+        {"name": "/a", "reachable": False, "detail": "/a cannot be written: No space left on device."}
+    ]
+    degraded = await office("health")
+    assert degraded.data["status"] == "degraded"
+    assert "✗ disk: /a cannot be written" in degraded.text
 
     office.parts = {"register": register, "jobs": [{"name": "sweep", "last_error": "boom", "missed": 0}]}
     failing = await office("health")
