@@ -76,6 +76,9 @@ class Ending:
     must assume."""
     sent: bool = True
     """The request reached the provider, as far as is known. False: it costs nothing."""
+    lost: bool = False
+    """The client had left this document, and the provider was lost before its end. The provider may have billed all
+    that was reserved."""
     model: str | None = None
     raw: Mapping[str, Any] | None = None
     detail: str | None = None

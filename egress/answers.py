@@ -31,7 +31,7 @@ JSON: Final = ((b"Content-Type", b"application/json"),)
 class Answer:
     """The response to one request. Nothing in it raises but for a connection that is gone (ConnectionError)."""
 
-    __slots__ = ("_chunked", "_closing", "_ended", "_hidden", "_left", "_protocol", "_request", "begun")
+    __slots__ = ("_chunked", "_closing", "_deserted", "_ended", "_hidden", "_left", "_protocol", "_request", "begun")
 
     def __init__(self, request: web.BaseRequest) -> None:
         self._request = request
@@ -40,6 +40,7 @@ class Answer:
         self._left: int | None = None
         self._closing = False
         self._ended = False
+        self._deserted = False
         self._hidden = b""
         self.begun = False
         """The head was written: another status can no longer be told."""
@@ -105,7 +106,7 @@ class Answer:
 
     async def drained(self) -> None:
         """Wait until the client has taken enough for more to be written."""
-        if not self._protocol.writing_paused:
+        if self._deserted or not self._protocol.writing_paused:
             return
         try:
             async with asyncio.timeout(STALLED_S):
@@ -120,7 +121,7 @@ class Answer:
             framed += b"0\r\n\r\n"
         short = self._left is not None and self._left > 0
         self._ended = True
-        if framed:
+        if framed and not self._deserted:
             transport = self._protocol.transport
             if transport is None or transport.is_closing():
                 raise ConnectionResetError("the client is gone")
@@ -179,6 +180,11 @@ class Answer:
         if not self._ended:
             self.abort()
 
+    def desert(self) -> None:
+        """Break the connection. Whatever is still written for the client is dropped, and nothing raises for it."""
+        self.leave()
+        self._deserted = True
+
     def abort(self) -> None:
         """Break the connection: what was written so far is not the whole, and the client sees it."""
         self._ended = True
@@ -206,6 +212,8 @@ class Answer:
         return content
 
     def _put(self, framed: bytes) -> None:
+        if self._deserted:
+            return
         transport = self._protocol.transport
         if transport is None or transport.is_closing() or self._ended:
             raise ConnectionResetError("the client is gone")

@@ -58,6 +58,10 @@ class Body:
     _size: int
     _store: Bodies
     _whose: str
+    begun: bool = False
+    """Some of it may have left for the provider."""
+    kept: bool = False
+    """It is needed beyond the end of its request's handler. Whoever set this closes it."""
 
     @property
     def size(self) -> int:

@@ -29,6 +29,7 @@ def charge(ending: Ending, *, so_far: Tokens, estimate: Estimate, elapsed_s: flo
     - When it was we who broke off before there was a status, since the client left or was cut: the input, since the
       provider reads on and bills, and what a silent model may have written meanwhile. (Asking and hanging up at once
       would otherwise be free.)
+    - When its client had left a document, and the connection broke while we read it to its end: all that was reserved.
     - When the response was broken off in the middle: the input as it was reported, or else as it was estimated; and of
       output what streamed, or, when nothing did, what a silent model may have written.
     - When the response is complete and still does not tell: what was expected of it, at least.
@@ -43,13 +44,13 @@ def charge(ending: Ending, *, so_far: Tokens, estimate: Estimate, elapsed_s: flo
         return ending.tokens
     if not ending.sent:
         return Tokens()
-    if ending.status is None:
+    if ending.status is None and not ending.lost:
         if ending.ended not in ("client_gone", "cut"):
             return Tokens()
-    elif ending.status >= 400:
+    elif ending.status is not None and ending.status >= 400:
         return Tokens()
     known = ending.tokens.at_least(so_far)
-    if ending.ended == "completed":
+    if ending.ended == "completed" or ending.lost:
         return _with_input(known, estimate.expected).at_least(_output(estimate.expected))
     known = _with_input(known, estimate.input)
     if known.output or known.reasoning:

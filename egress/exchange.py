@@ -145,6 +145,8 @@ class Connection(asyncio.BufferedProtocol):
     # The request
 
     def _send(self, head: bytes, body: Body | None) -> None:
+        if body is not None:
+            body.begun = True
         if body is None:
             self._transport.write(head)
         elif body.long:

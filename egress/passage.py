@@ -2,6 +2,9 @@
 
 It ends in one of five ways (egress.entries.Ended). Whatever the way, the upstream is let go before the settlement, the
 end of a response leaves only after it, and a response that is not whole never looks as if it were.
+
+A stream ends with its client. A document does not: its provider bills the whole of it, whoever still waits, and tells
+the bill at its end. So it is read to its end after its client has left, for LEFT_S at most.
 """
 
 from __future__ import annotations
@@ -34,6 +37,8 @@ _log = structlog.get_logger("egress.passage")
 _LONG_DOCUMENT: Final = 2**20
 #: A provider that sends more than this behind the end of its response is hung up on.
 _MOST_SURPLUS: Final = 2**16
+#: A document is read on for so many seconds after its client has left.
+LEFT_S = 600.0
 _NOTHING: Final = Reading()
 
 
@@ -48,19 +53,30 @@ class Passage:
         account: str,
         provider: Provider,
         api: Api,
+        document: bool,
         hide_usage: bool,
+        sent: Callable[[], bool],
         began: float,
         hold: Callable[[Coroutine[None, None, None]], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`began` is when it was admitted (monotonic), from when on the ledger counts, too; `hold` runs what must end
-        even when this task does not; `clock` gives seconds since the epoch."""
+        """
+        Args:
+            document: no stream was asked for.
+            hide_usage: the client did not ask for the usage of a Chat Completions stream.
+            sent: whether some of the request may have left.
+            began: when it was admitted (monotonic), from when on the ledger counts, too.
+            hold: runs what must end even when this task does not.
+            clock: seconds since the epoch.
+        """
         self._lease = lease
         self._answer = answer
         self._account = account
         self._provider: Provider = provider
         self._api: Api = api
+        self._document = document
         self._hide_usage = hide_usage
+        self._sent = sent
         self._began = began
         self._hold = hold
         self._clock = clock
@@ -73,6 +89,10 @@ class Passage:
         self._cut: Cut | None = None
         self._counting = False
         self._settling = False
+        self._over = False
+        self._left = False
+        self._given_up = False
+        self._expiry: asyncio.TimerHandle | None = None
         self._next_step = 0
         """From so many tokens of output on, what the stream has told is kept again."""
         self._surplus = 0
@@ -90,10 +110,16 @@ class Passage:
             self._lease.on_cut(self.cut)
             self._counting = False
             if self._cut is None:
-                await self._exchange(sending)
+                if self._left:
+                    self._conclude("client_gone")
+                else:
+                    await self._exchange(sending)
         except asyncio.CancelledError:
             if self._cut is None:
-                self._conclude("client_gone")
+                if not self._given_up:
+                    self._conclude("client_gone")
+                elif self._response is not None:
+                    self._response.abort()
                 raise
         except ConnectionError:
             # Writing found it out first.
@@ -108,8 +134,35 @@ class Passage:
         finally:
             if self._cut is not None:
                 self._conclude("cut", self._cut.reason)
+            if self._expiry is not None:
+                self._expiry.cancel()
+            self._over = True
             self._task = None
         return self._response.status if self._response is not None else None
+
+    @property
+    def left(self) -> bool:
+        """Its client is gone, and it is read to its end all the same."""
+        return self._left
+
+    def leave(self) -> None:
+        """Hear that the client of a document is gone. What never left for the provider is not asked for any more."""
+        if self._left or self._over:
+            return
+        self._left = True
+        self._answer.desert()
+        if self._task is None:
+            return
+        if self._sent():
+            self._expiry = asyncio.get_running_loop().call_later(LEFT_S, self._task.cancel)
+        else:
+            self._task.cancel()
+
+    def give_up(self) -> None:
+        """End now without a settlement: the ledger charges what was reserved when the next egress opens it."""
+        if self._task is not None and not self._settling:
+            self._given_up = True
+            self._task.cancel()
 
     def cut(self, cut: Cut, *, status: int = 403) -> None:
         """End it now: the upstream first, then the client. Never waits, and may be called from anywhere in the loop.
@@ -135,7 +188,7 @@ class Passage:
         try:
             response = self._response = await sending()
         except UpstreamGone as gone:
-            await self._settle(Ending(ended="upstream_gone", sent=gone.sent, detail=str(gone)))
+            await self._settle(Ending(ended="upstream_gone", sent=gone.sent, lost=self._left, detail=str(gone)))
             self._refuse(502, str(gone))
             return
         except asking.BadAsking as bad:
@@ -204,15 +257,25 @@ class Passage:
             if self._cut is not None:
                 return
         if out:
-            if not answer.begun:
-                self._begin(response, None)
-            answer.write(out)
+            await self._let_on(response, out)
         if reading.ended and not self._settling:
             await self._settle(self._ending(_how(response.status, reading)))
             if self._cut is not None:
                 return
             answer.write(meter.release())
-        await answer.drained()
+
+    async def _let_on(self, response: Response, content: bytes) -> None:
+        """Give the client a part of the content, and wait until it has taken enough for the next."""
+        answer = self._answer
+        try:
+            if not answer.begun:
+                self._begin(response, None)
+            answer.write(content)
+            await answer.drained()
+        except ConnectionError:
+            if not self._document:
+                raise
+            self.leave()
 
     async def _finish(self, response: Response, meter: Meter) -> None:
         """The response has ended in good order, and its end is still here."""
@@ -257,7 +320,8 @@ class Passage:
             tokens=reading.so_far,
             reported=reading.reported,
             # A redirection is nobody's answer.
-            sent=status is None or not 300 <= status < 400,
+            sent=self._sent() if status is None else not 300 <= status < 400,
+            lost=self._left and ended in ("upstream_gone", "client_gone"),
             model=reading.model,
             raw=reading.raw,
             detail=detail or reading.error or ("The response could not be read." if reading.garbled else None),

@@ -20,7 +20,7 @@ from egress.refusals import Refusal
 from egress.upstream import Upstream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping
     from pathlib import Path
 
     from egress.admission import Gatekeeper
@@ -63,7 +63,7 @@ class Proxy:
         self._bodies = Bodies(spool)
         self.credentials = Credentials()
         self._accounts: Mapping[str, AccountSettings] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._passages: set[Passage] = set()
         self._stopping = False
         self._idle = asyncio.Event()
@@ -83,11 +83,18 @@ class Proxy:
         return len(self._passages)
 
     async def close(self, grace_s: float = 0.0) -> None:
-        """Take no more, give what is under way so many seconds to end, cut the rest, and settle it all."""
+        """Take no more, give what is under way so many seconds to end, cut the rest, and settle it all.
+
+        Documents whose clients have left are given up: when the ledger is opened the next time, it charges them with
+        what was reserved.
+        """
         self._stopping = True
         if self._passages:
             await self._idle_within(grace_s)
         for passage in list(self._passages):
+            if passage.left:
+                passage.give_up()
+                continue
             passage.cut(Cut(reason="The egress is being stopped. Try again when it is back."), status=503)
         if self._passages:
             await self._idle_within(_SETTLE_S)
@@ -198,7 +205,8 @@ class Proxy:
             else:
                 await self._harmless(line, request, answer, target, account, body)
         finally:
-            body.close()
+            if not body.kept:
+                body.close()
 
     def _account(self, line: Line, provider: Provider) -> AccountSettings:
         name = line.registration.accounts.get(provider)
@@ -293,25 +301,63 @@ class Proxy:
             account=account.name,
             provider=account.provider,
             api=api,
+            document=not wanted.stream,
             hide_usage=wanted.stream and not wanted.include_usage,
+            sent=lambda: body.begun,
             began=time.monotonic(),
             hold=self.hold,
             clock=self._clock,
         )
+
+        async def send() -> Response:
+            await self._rewrite(line, body, wanted, lease.max_tokens)
+            return await self._upstream.send(request.method, _url(account, target), outgoing, body)
+
         self._passages.add(passage)
-        try:
-
-            async def send() -> Response:
-                await self._rewrite(line, body, wanted, lease.max_tokens)
-                return await self._upstream.send(request.method, _url(account, target), outgoing, body)
-
-            status = await passage.run(send)
-        finally:
-            self._passages.discard(passage)
-            if not self._passages:
-                self._idle.set()
+        if wanted.stream:
+            try:
+                status = await passage.run(send)
+            finally:
+                self._ended(passage)
+        else:
+            status = await self._to_its_end(line, passage, send, body)
         if status == 401 and account.credential is not None:
             self.credentials.forget(account.credential)
+
+    async def _to_its_end(
+        self, line: Line, passage: Passage, send: Callable[[], Awaitable[Response]], body: Body
+    ) -> int | None:
+        """Carry out a request for a document. It goes on when its client leaves, and counts as one of the agent's.
+
+        Raises:
+            asyncio.CancelledError: the client has left.
+        """
+        task = asyncio.create_task(passage.run(send), name="document")
+        self._tasks.add(task)
+        body.kept = True
+        alone = False
+
+        def ended(_: object) -> None:
+            self._tasks.discard(task)
+            self._ended(passage)
+            body.close()
+            if alone:
+                line.running -= 1
+
+        task.add_done_callback(ended)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not task.done():
+                passage.leave()
+                alone = True
+                line.running += 1
+            raise
+
+    def _ended(self, passage: Passage) -> None:
+        self._passages.discard(passage)
+        if not self._passages:
+            self._idle.set()
 
     async def _harmless(
         self,

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import os
+import socket
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,8 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from egress import proxy
-from egress.settings import AccountSettings
+from egress import passage, proxy
+from egress.settings import AccountSettings, LimitSettings
 from tests.egress.plane import KEY, Plane, anthropic, chat, events, plane, responses
 
 if TYPE_CHECKING:
@@ -156,13 +157,12 @@ async def test_the_end_of_a_response_does_not_leave_before_it_is_in_the_ledger(t
 
 
 @pytest.mark.parametrize("text", ["[[say: first]][[wait: never]]", "[[wait: never]]"])
-@pytest.mark.parametrize("stream", [True, False])
-async def test_a_client_that_leaves_ends_the_request_upstream(tmp_path: Path, text: str, stream: bool) -> None:
+async def test_a_client_that_leaves_a_stream_ends_the_request_upstream(tmp_path: Path, text: str) -> None:
     async with plane(tmp_path) as made:
         agent = await made.agent()
-        asking = asyncio.ensure_future(agent.post("/anthropic/v1/messages", json=anthropic(text, stream=stream)))
+        asking = asyncio.ensure_future(agent.post("/anthropic/v1/messages", json=anthropic(text, stream=True)))
         await made.provider.ledger.find(lambda _: True, at_least=1, timeout=10)
-        if stream and "say" in text:
+        if "say" in text:
             response = await asking
             await response.content.readuntil(b"text_delta")
             response.close()
@@ -173,6 +173,111 @@ async def test_a_client_that_leaves_ends_the_request_upstream(tmp_path: Path, te
         (entry,) = await made.entries(1)
         assert (entry.ended, entry.reported) == ("client_gone", False)
         assert entry.tokens.input > 0
+
+
+async def _left(made: Plane, path: str, body: dict[str, Any]) -> None:
+    """Ask for a document, and leave when the provider has the request; return when the egress has noticed."""
+    asking = asyncio.ensure_future(made.agents["coder0"].post(path, json=body))
+    served = len(made.provider.ledger.entries)
+    await made.provider.ledger.find(lambda _: True, at_least=served + 1, timeout=10)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    (line,) = made.egress.listeners.lines
+    async with asyncio.timeout(10):
+        while not any(passage.left for passage in made.egress.proxy._passages):
+            await asyncio.sleep(0)
+    assert line.running == 1, "it still counts as one of the agent's requests"
+
+
+@pytest.mark.parametrize(("path", "ask", "api"), CALLS)
+async def test_a_document_that_its_client_leaves_is_read_to_its_end_and_charged_with_what_it_says(
+    tmp_path: Path, path: str, ask: Callable[..., dict[str, Any]], api: str
+) -> None:
+    async with plane(tmp_path, limits=[LimitSettings(kind="pool", scope="host", amount=100_000)]) as made:
+        await made.agent()
+        await _left(made, path, ask("[[wait: opened]][[say: one two three four five]]"))
+        (limit,) = made.egress.gate.standing()["limits"]
+        assert limit["reserved"] > 0
+        made.provider.release("opened")
+        billed = await _billed(made, "completed")
+        (entry,) = await made.entries(1)
+        assert (entry.ended, entry.reported, entry.tokens) == ("completed", True, billed.tokens)
+        (limit,) = made.egress.gate.standing()["limits"]
+        assert limit["reserved"] == 0
+        (line,) = made.egress.listeners.lines
+        async with asyncio.timeout(10):
+            while line.running or made.egress.proxy.streams:
+                await asyncio.sleep(0)
+
+
+async def test_a_document_that_its_client_leaves_is_charged_with_its_bound_where_the_provider_is_lost(
+    tmp_path: Path,
+) -> None:
+    async with plane(tmp_path) as made:
+        await made.agent()
+        await _left(made, "/anthropic/v1/messages", anthropic("[[wait: opened]][[disconnect]]", max_tokens=700))
+        made.provider.release("opened")
+        (entry,) = await made.entries(1)
+        assert (entry.ended, entry.reported) == ("upstream_gone", False)
+        assert entry.tokens.output == 700
+
+
+async def test_a_document_that_its_client_left_is_not_awaited_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passage, "LEFT_S", 0.05)
+    async with plane(tmp_path) as made:
+        await made.agent()
+        await _left(made, "/anthropic/v1/messages", anthropic("[[wait: never]]", max_tokens=700))
+        await _billed(made, "client_gone")
+        (entry,) = await made.entries(1)
+        assert (entry.ended, entry.reported, entry.tokens.output) == ("client_gone", False, 700)
+
+
+async def test_a_cut_off_ends_a_document_that_its_client_left_at_once(tmp_path: Path) -> None:
+    async with plane(tmp_path) as made:
+        await made.agent()
+        await _left(made, "/anthropic/v1/messages", anthropic("[[wait: never]]"))
+        assert await made.egress.gate.deny("coder0", "cutoff", cause="x", by="ops", id="1") == 1
+        await _billed(made, "client_gone")
+        assert (await made.entries(1))[0].ended == "cut"
+
+
+async def test_the_end_of_the_egress_does_not_lose_a_document_that_its_client_left(tmp_path: Path) -> None:
+    async with plane(tmp_path) as made:
+        await made.agent()
+        await _left(made, "/anthropic/v1/messages", anthropic("[[wait: never]]", max_tokens=700))
+        await made.egress.proxy.close()
+        assert made.egress.ledger.head.entries == 0
+    async with plane(tmp_path) as made:
+        (entry,) = await made.entries(1)
+        assert (entry.ended, entry.reported, entry.tokens.output) == ("upstream_gone", False, 700)
+
+
+async def test_what_had_not_left_when_its_client_did_costs_nothing(tmp_path: Path) -> None:
+    """The provider takes no connection: a socket that listens and whose queue is full."""
+    blocked = socket.socket()
+    blocked.bind(("127.0.0.1", 0))
+    blocked.listen(0)
+    filler = [socket.socket() for _ in range(4)]
+    for each in filler:
+        each.setblocking(False)
+        each.connect_ex(blocked.getsockname())
+    url = f"http://127.0.0.1:{blocked.getsockname()[1]}"
+    async with plane(tmp_path) as made:
+        nowhere = AccountSettings(name="main", provider="anthropic", upstream=url, credential=None)
+        await made.egress.configure(made.settings(nowhere))
+        agent = await made.agent(accounts={"anthropic": "main"})
+        asking = asyncio.ensure_future(agent.post("/anthropic/v1/messages", json=anthropic()))
+        async with asyncio.timeout(10):
+            while not made.egress.proxy.streams:
+                await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        (entry,) = await made.entries(1)
+        assert (entry.ended, entry.tokens.total) == ("client_gone", 0)
+    for each in (*filler, blocked):
+        each.close()
 
 
 @pytest.mark.parametrize("text", ["[[say: some words here]][[disconnect]]", "[[disconnect]]"])
