@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from bot import amounts, moments, rendering
+from bot import amounts, moments, precedence, rendering
 from bot.commands.lines import command_line
 from bot.commands.table import Reply
 from bot.errors import UserError
@@ -19,18 +19,19 @@ if TYPE_CHECKING:
 
     from bot.commands.context import Context
     from bot.pacing.snapshot import Snapshot
+    from bot.precedence import Overruled
     from bot.services import Services
     from budget.lines import LastSeen, Unit, Window
     from budget.pacing import Standing
 
 #: Rows of the table in a room.
 _ROWS = 40
-_MARKS = {"open": "🟢", "used up": "🔴"}
+_MARKS = {"open": "🟢", "used up": "🔴", "overruled": "⚪"}
 
 
 async def show_budget(ctx: Context) -> Reply:
     # The other way round, whoever sets a limit shows it.
-    from bot.budgeting import holding
+    from bot.budgeting import held_now, holding
 
     services = ctx.services
     now = services.clock()
@@ -54,13 +55,28 @@ async def show_budget(ctx: Context) -> Reply:
         note = ""
     shares = [] if snapshot is None else _shares(snapshot)
     found += shares
+    unheard: list[Overruled] = []
+    with contextlib.suppress(UserError):
+        unheard = await precedence.look(services, await held_now(services))
+    found = _with_precedence(found, unheard)
     if not found:
         none = f"No limit is set. {command_line('budget set SCOPE LIMIT')} sets one."
         return Reply(none, [])
+    note += _notes([precedence.in_words(each) for each in unheard])
     if snapshot is not None:
         note += _notes([*_resets(snapshot, services), *_shares_kept(snapshot)])
         note += _authorized(snapshot, services)
     return Reply(table(found, unknown="?" if standing is None else "-") + note, found)
+
+
+def _with_precedence(found: Sequence[dict[str, Any]], unheard: Sequence[Overruled]) -> list[dict[str, Any]]:
+    """The rows with the scope that governs instead of each, where the limit of a row governs nobody now."""
+    by = precedence.governed_by(unheard)
+    shown = []
+    for row in found:
+        governed_by = by.get((row["scope"], row["unit"], row["window"])) if row["kind"] == "allowance" else None
+        shown.append({**row, "governed_by": governed_by, "state": "overruled" if governed_by else row["state"]})
+    return shown
 
 
 def set_json(limit: Held, now: float) -> dict[str, Any]:
@@ -123,6 +139,7 @@ def _json(
         # What went through the egress is counted as it goes, so that this is either known or not.
         "at_least": None,
         "seen_at": None,
+        "governed_by": None,
     }
 
 

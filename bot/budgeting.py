@@ -11,6 +11,8 @@ from bot.commands.table import Reply
 from bot.errors import UsageError, UserError
 from bot.limits import read_quota_window, read_window
 from bot.outlet.settings import Held, addressed, held, held_of, limits_of
+from bot.pacing.gathering import spenders_of
+from bot.precedence import in_words, look, of_scope
 from budget import windows
 from fleet.problems import suggestion
 from register.queries import budgets, pacing
@@ -39,7 +41,7 @@ async def holding(services: Services) -> tuple[LimitSettings, ...]:
     return limits if services.pace is None else await services.pace.enforced(limits)
 
 
-async def _held(services: Services) -> tuple[Held, ...]:
+async def held_now(services: Services) -> tuple[Held, ...]:
     """The same as they were written, shares of accounts' windows among them."""
     async with services.store.read() as tx:
         given = await budgets.every(tx)
@@ -101,7 +103,7 @@ async def set_budget(
     zone = services.settings.timezone
     anew = "" if resets is None else f" It begins anew at {moments.shown(resets, zone, now)} ({zone.key}), as you say."
     then = "" if set_.is_whole else f", then {policy}"
-    text = f"{rendering.code(scope)}: {_written(set_)}{then}.{anew}{beside}{note}"
+    text = f"{rendering.code(scope)}: {_written(set_)}{then}.{anew}{beside}{await _governs(services, row)}{note}"
     return Reply(text, budget_view.set_json(set_, now))
 
 
@@ -206,6 +208,16 @@ async def _passed(services: Services, row: BudgetRow) -> str:
     return f" ⚠️ It is passed already: {amounts.amount(used, row.unit)} {verb} used."
 
 
+async def _governs(services: Services, row: BudgetRow) -> str:
+    """For whom another limit governs, or holds beside this one."""
+    said = [in_words(each) for each in of_scope(await look(services, await held_now(services)), row.scope)]
+    async with services.store.read() as tx:
+        spender = (await spenders_of(tx, services, services.settings)).get(row.scope.removeprefix("agent:"))
+    if row.scope.startswith("agent:") and spender is not None and spender.budget is not None and not said:
+        said.append(f"It holds at once, beside the {amounts.tokens(spender.budget)} tokens of its launch's `--budget`.")
+    return "".join(f" {each}" for each in said)
+
+
 async def _beside(services: Services, row: BudgetRow) -> str:
     """What is to be said of the other limits of its scope: those that go on holding, and those of files that do not."""
     async with services.store.read() as tx:
@@ -223,7 +235,7 @@ async def _beside(services: Services, row: BudgetRow) -> str:
     if given:
         return ""
     kind, scope = addressed(row.scope)
-    filed = [each for each in await _held(services) if (each.kind, each.scope) == (kind, scope)]
+    filed = [each for each in await held_now(services) if (each.kind, each.scope) == (kind, scope)]
     return f" It holds instead of what the files say of it ({_listed(filed)})." if filed else ""
 
 
@@ -243,7 +255,7 @@ async def clear_budget(ctx: Context, scope: str, *, window: str | None) -> Reply
     within = None if window is None else "" if window.strip().casefold() == "none" else _any_window(window)
     gone = await ctx.commit("clear", lambda tx: budgets.clear(tx, scope, within))
     kind, inner = addressed(scope)
-    left = [each for each in await _held(services) if (each.kind, each.scope) == (kind, inner)]
+    left = [each for each in await held_now(services) if (each.kind, each.scope) == (kind, inner)]
     async with services.store.read() as tx:
         given = any(each.scope == scope for each in await budgets.every(tx))
     if not gone:

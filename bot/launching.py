@@ -171,7 +171,7 @@ async def _budget(ctx: Context, name: str, budget: str) -> dict[str, str]:
     except ValueError as error:
         raise UsageError(f"--budget: {error}") from None
     if ctx.permission >= ADMIN:
-        return {"budget": str(tokens), "budget_may_raise": "yes"}
+        return {"budget": str(tokens), "budget_may_raise": "yes", "budget_set_at": f"{ctx.services.clock():.3f}"}
     for limit in await holding(ctx.services):
         own = (limit.kind, limit.scope, limit.unit, limit.window) == ("allowance", f"agent:{name}", "tokens", None)
         if own and limit.amount < tokens:

@@ -82,6 +82,8 @@ class Limit:
     may_raise: bool = False
     """Of an allowance of a launch: an admin's, which may be higher than what would hold without it. One that is not
     only lowers it."""
+    set_at: float = 0.0
+    """When an admin set it by command, or launched with it (seconds since the epoch); 0: a file says it."""
     account: str | None = None
     """Only what is used of this account counts, and only who uses it is bounded; None: of whatever account."""
     lift: int = 0
@@ -176,8 +178,9 @@ def governing(limits: Iterable[Limit], draw: Draw) -> tuple[Limit, ...]:
 
     Of the scopes launch, agent, profile, the profiles that it extends in their order, and host, the first on which any
     allowance is set governs, with all that are set on it (of several windows or units). Allowances of a launch hold
-    beside those that would govern without them, so that they only lower, unless one of them may raise. A pool holds
-    for whoever draws on its scope.
+    beside those that would govern without them, so that they only lower, unless one of them may raise. Even then an
+    allowance of the agent that was set after it holds, too: an admin's later word narrows at once. A pool holds for
+    whoever draws on its scope.
     """
     mine = draw.scopes
     held = [limit for limit in limits if limit.scope in mine and limit.account in (None, draw.account)]
@@ -186,10 +189,24 @@ def governing(limits: Iterable[Limit], draw: Draw) -> tuple[Limit, ...]:
     for scope in mine:
         found = [limit for limit in allowances if limit.scope == scope]
         chosen += found
-        lowers = scope.startswith("launch:") and not any(limit.may_raise for limit in found)
-        if found and not lowers:
+        if not found:
+            continue
+        raised_at = max((limit.set_at for limit in found if limit.may_raise), default=None)
+        if not scope.startswith("launch:"):
+            break
+        if raised_at is not None:
+            own = f"agent:{draw.agent}"
+            chosen += [limit for limit in allowances if limit.scope == own and limit.set_at > raised_at]
             break
     return (*chosen, *(limit for limit in held if limit.kind == "pool"))
+
+
+def overruled(limits: Iterable[Limit], draw: Draw) -> tuple[tuple[Limit, Limit], ...]:
+    """The allowances on scopes of this agent that do not govern, each with the first one that governs instead."""
+    given = tuple(limits)
+    chosen = [limit for limit in governing(given, draw) if limit.kind == "allowance"]
+    mine = [limit for limit in given if limit.kind == "allowance" and limit.scope in draw.scopes]
+    return tuple((limit, chosen[0]) for limit in mine if limit.account in (None, draw.account) and limit not in chosen)
 
 
 def counted_on(limit: Limit, draw: Draw) -> str:

@@ -64,6 +64,9 @@ class LimitSettings(_Wire):
     policy: Policy = "cutoff"
     may_raise: bool = False
     """Of an allowance of a launch: an admin's, which may be higher than what would hold without it (budget.scopes)."""
+    set_at: float = 0.0
+    """When an admin set it by command, or launched with it; 0: a file says it. One of the agent that was set after one
+    that may raise holds beside that."""
     account: str | None = None
     """Only what is used of this account counts, and only who uses it is bounded; None: of whatever account."""
     lift: float = Field(default=0.0, ge=0)

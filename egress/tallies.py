@@ -206,6 +206,7 @@ def _limit(written: LimitSettings) -> Limit:
             window=written.window,
             policy=written.policy,
             may_raise=written.may_raise,
+            set_at=written.set_at,
             account=written.account,
             lift=_lift(written),
             lift_until=written.lift_until or 0.0,

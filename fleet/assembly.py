@@ -276,4 +276,11 @@ def _allowances(launch_id: str, said: Mapping[str, str]) -> tuple[Allowance, ...
     tokens = said.get("budget")
     if tokens is None:
         return ()
-    return (Allowance(scope=f"launch:{launch_id}", amount=float(tokens), may_raise="budget_may_raise" in said),)
+    return (
+        Allowance(
+            scope=f"launch:{launch_id}",
+            amount=float(tokens),
+            may_raise="budget_may_raise" in said,
+            set_at=float(said.get("budget_set_at", 0.0)),
+        ),
+    )

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 #: What a launch can say itself.
 FIELDS: Final = ("role", "runtime", "model", "sandbox", "workspace")
-#: What it can say besides, which nothing in the roster stands for: how many tokens this launch may use, and whether
-#: that may be more than would hold without it.
-LAUNCH_ALONE: Final = ("budget", "budget_may_raise")
+#: What it can say besides, which nothing in the roster stands for: how many tokens this launch may use, whether that
+#: may be more than would hold without it, and when that was said (seconds since the epoch).
+LAUNCH_ALONE: Final = ("budget", "budget_may_raise", "budget_set_at")
 #: What else a start takes from the roster; only whether it changed is kept, not what it was.
 _FURTHER: Final = ("prompt", "account", "command", "heartbeat", "clone", "context", "hosting", "tmux_socket")
 

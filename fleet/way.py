@@ -38,6 +38,8 @@ class Allowance:
     policy: Literal["cutoff", "freeze", "kill"] = "cutoff"
     may_raise: bool = False
     """It may be higher than what would hold without it, as an admin said."""
+    set_at: float = 0.0
+    """When the launch said it, seconds since the epoch; 0: not known, of a launch by an older version."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

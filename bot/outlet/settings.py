@@ -48,6 +48,8 @@ class Held:
     """Of a share: the account whose window it is a share of."""
     reset_at: float | None = None
     """When that window begins anew, as a person said."""
+    set_at: float = 0.0
+    """When it was set by command; 0: a file says it."""
 
     @property
     def is_whole(self) -> bool:
@@ -111,6 +113,7 @@ def limit_settings(limit: Held) -> LimitSettings:
             "unit": limit.unit,
             "window": limit.window,
             "policy": limit.policy,
+            "set_at": limit.set_at,
         }
     )
 
@@ -127,6 +130,7 @@ def held_of(row: BudgetRow) -> Held:
         policy=cast("Policy", row.policy),
         of=row.of or (scope.removeprefix("account:") if row.unit == "share" else None),
         reset_at=row.reset_at,
+        set_at=row.set_at,
     )
 
 
@@ -203,6 +207,7 @@ def registration(asked: WayAsked) -> Registration:
                 window=each.window,
                 policy=each.policy,
                 may_raise=each.may_raise,
+                set_at=each.set_at,
             )
             for each in asked.allowances
         ),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from math import floor, log10
 from typing import TYPE_CHECKING, NamedTuple
 
-from bot.pacing.facts import Start, Usage, budgeted, governed_scopes
+from bot.pacing.facts import Start, Usage, budgeted, governing_allowances
 from budget import windows
 from budget.lines import burst_on, line_at
 from budget.pacing import worth
@@ -77,8 +77,9 @@ def _own(limits: Sequence[LimitSettings], mine: str, spender: Spender, known: _K
     Nobody else who has them from the same scope is to have more for it.
     """
     allowances = [limit for limit in limits if limit.kind == "allowance"]
-    governed = governed_scopes((limit.scope for limit in allowances), spender)
-    own = [limit.model_copy(update={"scope": mine}) for limit in allowances if limit.scope in governed]
+    governed = governing_allowances(((limit.scope, limit.set_at) for limit in allowances), spender)
+    governing = [limit for limit in allowances if (limit.scope, limit.set_at) in governed]
+    own = [limit.model_copy(update={"scope": mine}) for limit in governing]
     return [_lifted(limit, mine, known) for limit in own]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from budget import windows
 from budget.lines import Window
@@ -41,6 +41,10 @@ class Spender:
     """Its sandbox profile and those that it extends, the most specific first."""
     accounts: Mapping[str, str] = field(default_factory=dict)
     """The account of each provider that it is on, where that is known."""
+    budget: float | None = None
+    """Tokens that its launch may use, as `launch --budget` said; None: the launch said nothing."""
+    raised_at: float | None = None
+    """When an admin said so; None: an operator did, whose word only lowers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,24 +136,37 @@ def budgeted(held: Sequence[Held], spenders: Mapping[str, Spender]) -> Iterator[
             add(Budgeted(limit=limit, scope=limit.scope))
     allowances = [limit for limit in held if limit.kind == "allowance"]
     for spender in spenders.values():
-        governed = governed_scopes((limit.scope for limit in allowances), spender)
+        governed = governing_allowances(((limit.scope, limit.set_at) for limit in allowances), spender)
         for limit in allowances:
-            if limit.scope in governed and limit.window is not None:
+            if (limit.scope, limit.set_at) in governed and limit.window is not None:
                 add(Budgeted(limit=limit, scope=f"agent:{spender.name}"))
     yield from found.values()
 
 
-def governed_scopes(allowances: Iterable[str], spender: Spender) -> frozenset[str]:
-    """Of the scopes on which allowances are set those whose hold for an agent: which of them is a matter of scopes."""
-    return _governed(tuple(dict.fromkeys(allowances)), spender.name, spender.launch_id, spender.profiles)
+#: An allowance by its scope and when it was set: all that decides whether it governs.
+Named: TypeAlias = tuple[str, float]
+
+
+def governing_allowances(allowances: Iterable[Named], spender: Spender) -> frozenset[Named]:
+    """Of the allowances those that govern an agent."""
+    return _governing(tuple(dict.fromkeys(allowances)), draw_of(spender), spender.raised_at)
+
+
+def draw_of(spender: Spender) -> Draw:
+    """What the agent draws on, whatever provider and account it uses."""
+    return Draw(
+        agent=spender.name, launch_id=spender.launch_id, profiles=tuple(spender.profiles), provider="", account=""
+    )
 
 
 @lru_cache(maxsize=4096)
-def _governed(scopes: tuple[str, ...], agent: str, launch_id: str, profiles: tuple[str, ...]) -> frozenset[str]:
+def _governing(allowances: tuple[Named, ...], draw: Draw, raised_at: float | None) -> frozenset[Named]:
     # For each agent in each look at the pace; and it changes only with the settings and launches.
-    draw = Draw(agent=agent, launch_id=launch_id, profiles=profiles, provider="", account="")
-    limits = (Limit(kind="allowance", scope=scope, amount=1) for scope in scopes)
-    return frozenset(limit.scope for limit in governing(limits, draw))
+    limits = [Limit(kind="allowance", scope=scope, amount=1, set_at=set_at) for scope, set_at in allowances]
+    if raised_at is not None:
+        launch = f"launch:{draw.launch_id}"
+        limits.append(Limit(kind="allowance", scope=launch, amount=1, may_raise=True, set_at=raised_at))
+    return frozenset((limit.scope, limit.set_at) for limit in governing(limits, draw))
 
 
 def starts(held: Sequence[Held], spenders: Mapping[str, Spender], quotas: Sequence[Quota], now: float) -> set[Start]:

@@ -13,6 +13,7 @@ from budget.costs import Turn, typical_turn
 from budget.dispatch import TURN
 from budget.reserve import Live, still
 from budget.tokens import Tokens, Weights
+from fleet.basis import Basis
 from fleet.sandbox.profiles import merged
 from register.queries import agents, budgets, pacing, spending, tasks, turns
 from register.queries.tallies import Asked, Tally
@@ -103,24 +104,7 @@ class Gathering:
         return (lookout.roster.budgets or {}) if lookout is not None else {}
 
     async def _spenders(self, tx: AsyncConnection, settings: Settings) -> dict[str, Spender]:
-        lineages = lineages_of(settings)
-        lookout = self.services.lookout
-        if lookout is not None:
-            await lookout.roster.refresh()
-        found = {}
-        entries = () if lookout is None else lookout.roster.entries
-        default = settings.agents.sandbox or "bubblewrap"
-        for entry in entries:
-            profile = entry.sandbox or default
-            found[entry.name] = Spender(name=entry.name, role=entry.role, profiles=lineages.get(profile, (profile,)))
-        for row in await agents.every(tx):
-            found[row.name] = Spender(
-                name=row.name,
-                role=row.role,
-                launch_id=row.launch_id,
-                profiles=lineages.get(row.sandbox, (row.sandbox,)),
-            )
-        return found
+        return await spenders_of(tx, self.services, settings)
 
     async def _quotas(
         self,
@@ -185,6 +169,32 @@ class Gathering:
         live = [*held, *await tasks.unsettled(tx, since=now - _UNSETTLED_S)]
         used = await spending.by_task(tx, [task.id for task in live])
         return [_under_way(task, settings, spenders, used.get(task.id), weights) for task in live]
+
+
+async def spenders_of(tx: AsyncConnection, services: Services, settings: Settings) -> dict[str, Spender]:
+    """Every agent that there is, or that the roster has, by its name."""
+    lineages = lineages_of(settings)
+    lookout = services.lookout
+    if lookout is not None:
+        await lookout.roster.refresh()
+    found = {}
+    entries = () if lookout is None else lookout.roster.entries
+    default = settings.agents.sandbox or "bubblewrap"
+    for entry in entries:
+        profile = entry.sandbox or default
+        found[entry.name] = Spender(name=entry.name, role=entry.role, profiles=lineages.get(profile, (profile,)))
+    for row in await agents.every(tx):
+        basis = Basis.from_json(row.basis)
+        said = {} if basis is None or row.wanted == "stopped" else basis.said
+        found[row.name] = Spender(
+            name=row.name,
+            role=row.role,
+            launch_id=row.launch_id,
+            profiles=lineages.get(row.sandbox, (row.sandbox,)),
+            budget=float(said["budget"]) if "budget" in said else None,
+            raised_at=float(said.get("budget_set_at", 0.0)) if "budget_may_raise" in said else None,
+        )
+    return found
 
 
 def _can_be_paced(settings: Settings, limits: Iterable[Held]) -> bool:

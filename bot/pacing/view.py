@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
-from bot import amounts, rendering
+from bot import amounts, precedence, rendering
 from bot.budget_view import authorized_words, least_json, pace_json, reserved_json, reset_words, seen_at, seen_words
 from bot.commands.lines import command_line
 from bot.commands.table import Reply
+from bot.errors import UserError
 from bot.timestamps import timestamp
 from budget.pacing import admissible, line_at
 from register.queries import pacing
@@ -28,6 +30,7 @@ _EVEN = 0.005
 
 
 async def show_pace(ctx: Context) -> Reply:
+    from bot.budgeting import held_now
     from bot.reports.windows import gather_windows
 
     services = ctx.services
@@ -42,9 +45,11 @@ async def show_pace(ctx: Context) -> Reply:
         "waiting": {why: counts.get(why, 0) for why in _HELD},
         "spread": services.settings.pacing.spread,
     }
-    return Reply(
-        _text(order, snapshot, facts, sum(data["waiting"].values()), zone, spread=data["spread"] == "even"), data
-    )
+    text = _text(order, snapshot, facts, sum(data["waiting"].values()), zone, spread=data["spread"] == "even")
+    with contextlib.suppress(UserError):
+        unheard = await precedence.look(services, await held_now(services))
+        text = "\n\n".join([text, *map(precedence.in_words, unheard)])
+    return Reply(text, data)
 
 
 #: Why a task waits, where what may be spent holds it.

@@ -48,6 +48,45 @@ async def test_limits_of_several_windows_hold_together_and_are_told_and_cleared_
         assert "What the files say of it holds again: 20M tokens a day" in await home.ask("!confirm")
 
 
+async def test_a_later_limit_of_an_admin_holds_at_once_beside_the_budget_of_a_launch(home: House) -> None:
+    async with home.open():
+        thread = await home.launch("coder0", "--budget", "500k")
+        await home.marks(home.say("[[cache: 0 30000]][[say: used]]", thread), "✅")
+        said = await home.ask("!budget set agent:coder0 20k --window day")
+        assert "It holds at once, beside the 500k tokens of its launch's `--budget`." in said
+        assert "It is passed already" in said
+        assert "then cutoff" in said
+        refused = home.say("[[say: too late]]", thread)
+        await home.heard(thread, "reads this later")
+        await home.ask("!steer coder0 '[[say: and this]]'")
+        await home.heard(thread, "agent:coder0")
+        assert not any("too late" in text for text in home.chat.texts(thread) if "reads this" not in text)
+        rows = [line for line in (await home.ask("!budget")).splitlines() if "coder0" in line]
+        assert len(rows) == 2, rows
+        assert not home.chat.reactions(refused) or "✅" not in home.chat.reactions(refused)
+
+
+async def test_where_a_limit_does_not_govern_every_view_says_which_does_and_why(home: House) -> None:
+    async with home.open():
+        await home.ask("!budget set agent:coder0 20k --window day")
+        thread = await home.launch("coder0", "--budget", "500k")
+        await home.marks(home.say("[[say: in time]]", thread), "✅")
+        why = "does not hold for coder0: an admin launched it with `--budget` after that, which governs."
+        for view in ("!budget", "!pace"):
+            assert f"`agent:coder0` (20k tokens a day) {why}" in await home.ask(view), view
+        each = await home.ask("!budget set agent 1k --window day")
+        assert "`agent` (1k tokens a day) does not hold for coder0: an admin launched with `--budget`" in each
+        (row,) = [
+            row
+            for row in (await asyncio.to_thread(Client(home.paths.gateway_socket).run, "budget", {})).body["data"]
+            if row["scope"] == "agent:coder0"
+        ]
+        assert (row["state"], row["governed_by"]) == ("overruled", "launch")
+        # The newest word of an admin governs.
+        await home.ask("!budget set agent:coder0 30k --window day")
+        assert "does not hold for coder0: an admin launched it" not in await home.ask("!budget")
+
+
 async def test_a_limit_on_a_name_that_nobody_has_is_refused_with_the_nearest(home: House) -> None:
     async with home.open():
         for scope, says in (
@@ -75,7 +114,7 @@ async def test_programs_are_told_of_each_limit_in_one_shape_and_in_whole_tokens(
         found = await asyncio.to_thread(data, "budget")
     keys = {
         "scope", "agent", "kind", "limit", "unit", "used", "reserved", "remaining", "window", "reset_at",
-        "reset_confidence", "policy", "state", "pace", "at_least", "seen_at",
+        "reset_confidence", "policy", "state", "pace", "at_least", "seen_at", "governed_by",
     }  # fmt: skip
     assert [each.keys() for each in (set_, *found)] == [keys] * 4
     tokens = [each["limit"] for each in (set_, *found) if each["unit"] == "tokens"]

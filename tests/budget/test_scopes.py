@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from budget.scopes import Draw, Limit, Scope, amount_of, counted_on, governing
+from budget.scopes import Draw, Limit, Scope, amount_of, counted_on, governing, overruled
 
 DRAW = Draw(agent="coder0", launch_id="l1", profiles=("rust", "base"), provider="anthropic", account="team")
 
@@ -100,3 +100,17 @@ def test_amounts_are_exact(written: float | str, unit: str, amount: int) -> None
 def test_what_is_no_amount_is_refused(written: float | str) -> None:
     with pytest.raises(ValueError, match="Write"):
         amount_of(written, "tokens")
+
+
+def test_an_admins_later_limit_on_the_agent_narrows_what_a_launch_raised() -> None:
+    def own(set_at: float) -> Limit:
+        return Limit(kind="allowance", scope="agent:coder0", amount=100, set_at=set_at)
+
+    raised = Limit(kind="allowance", scope="launch:l1", amount=10**9, may_raise=True, set_at=50.0)
+    everybodys = Limit(kind="allowance", scope="host", amount=5, set_at=99.0)
+    before, after = own(10.0), own(60.0)
+    assert governing([before, raised, everybodys, after], DRAW) == (raised, after)
+    assert overruled([before, raised, everybodys, after], DRAW) == ((before, raised), (everybodys, raised))
+    lowers = _allowance("launch:l1")
+    assert governing([lowers, before], DRAW) == (lowers, before)
+    assert overruled([lowers, before], DRAW) == ()
