@@ -10,10 +10,14 @@ import asyncio
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, cast
 
+from register.secret_values import MaskedStream
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from aiohttp import web
+
+    from register.secret_values import SecretValues
 
 #: A client that was cut off and has not taken what was written for it by then loses the rest.
 GRACE_S: Final = 0.03
@@ -22,8 +26,6 @@ GRACE_S: Final = 0.03
 STALLED_S = 600.0
 
 _NO_CONTENT: Final = {204, 304}
-#: Shorter ones are none: such words stand for a key where a provider wants none, and are in many a text.
-SHORTEST_HIDDEN: Final = 12
 #: Headers of a refusal.
 JSON: Final = ((b"Content-Type", b"application/json"),)
 
@@ -31,9 +33,21 @@ JSON: Final = ((b"Content-Type", b"application/json"),)
 class Answer:
     """The response to one request. Nothing in it raises but for a connection that is gone (ConnectionError)."""
 
-    __slots__ = ("_chunked", "_closing", "_deserted", "_ended", "_hidden", "_left", "_protocol", "_request", "begun")
+    __slots__ = (
+        "_chunked",
+        "_closing",
+        "_deserted",
+        "_ended",
+        "_left",
+        "_masked",
+        "_protocol",
+        "_request",
+        "_secrets",
+        "begun",
+    )
 
-    def __init__(self, request: web.BaseRequest) -> None:
+    def __init__(self, request: web.BaseRequest, secrets: SecretValues | None = None) -> None:
+        """`secrets` never leave in it: some servers repeat what they were sent."""
         self._request = request
         self._protocol = request.protocol
         self._chunked = False
@@ -41,7 +55,8 @@ class Answer:
         self._closing = False
         self._ended = False
         self._deserted = False
-        self._hidden = b""
+        self._secrets = secrets
+        self._masked = None if secrets is None else MaskedStream(secrets)
         self.begun = False
         """The head was written: another status can no longer be told."""
 
@@ -50,11 +65,6 @@ class Answer:
         """Something can still be written."""
         transport = self._protocol.transport
         return transport is not None and not transport.is_closing() and not self._ended
-
-    def hide(self, credential: str) -> None:
-        """Should this come back in a response, it goes no further: some servers repeat what they were sent."""
-        if len(credential) >= SHORTEST_HIDDEN:
-            self._hidden = credential.encode()
 
     def go_on(self) -> None:
         """Tell a client that waits for it to send its body (RFC 9110, 10.1.1)."""
@@ -74,7 +84,7 @@ class Answer:
         request = self._request
         old = request.version < (1, 1)
         lines = [b"HTTP/1.1 %d %s" % (status, _REASONS.get(status, b""))]
-        lines += [name + b": " + self._without(value) for name, value in headers]
+        lines += [name + b": " + value for name, value in headers]
         bare = request.method == "HEAD" or status in _NO_CONTENT
         if bare:
             if length is not None and status not in _NO_CONTENT:
@@ -95,6 +105,8 @@ class Answer:
             lines.append(b"Connection: keep-alive")
         self.begun = True
         head = b"\r\n".join(lines) + b"\r\n\r\n"
+        if self._secrets is not None:
+            head = self._secrets.masked(head)
         self._put(head + self._framed(with_) if with_ else head)
 
     def write(self, content: bytes) -> None:
@@ -116,7 +128,7 @@ class Answer:
 
     def end(self, content: bytes = b"") -> None:
         """Write the last of the content, and its end in good order."""
-        framed = self._framed(content) if content else b""
+        framed = self._framed(content, last=True)
         if self._chunked:
             framed += b"0\r\n\r\n"
         short = self._left is not None and self._left > 0
@@ -163,6 +175,7 @@ class Answer:
             return
         self._closing = True
         self.begin(status, JSON, length=len(content), with_=content)
+        self._put(self._framed(b"", last=True))
         self._close_soon()
 
     def _close_soon(self) -> None:
@@ -196,13 +209,14 @@ class Answer:
         """What the web server wants of its handler: it finds that all is written."""
         return cast("web.StreamResponse", _Given(keep_alive=not self._closing and self._ended))
 
-    def _without(self, content: bytes) -> bytes:
-        """As long as before, whatever was in it."""
-        hidden = self._hidden
-        return content.replace(hidden, b"*" * len(hidden)) if hidden and hidden in content else content
-
-    def _framed(self, content: bytes) -> bytes:
-        content = self._without(content)
+    def _framed(self, content: bytes, *, last: bool = False) -> bytes:
+        if self._masked is not None:
+            content = self._masked.feed(content)
+            if last:
+                content += self._masked.end()
+        if not content:
+            # In chunks, nothing would be the end.
+            return b""
         if self._chunked:
             return b"%x\r\n%b\r\n" % (len(content), content)
         if self._left is not None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from register.errors import MusterError
 from register.references import Reference, Unresolved
+from register.secret_values import SecretValues
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 #: After its start, an egress waits so long for the orchestrator to tell what only that one knows.
 TOLD_S: Final = 10.0
+#: Shorter credentials are not masked: such words stand for a key where a provider wants none, and are in many a text.
+SHORTEST_MASKED: Final = 12
 
 
 class NoCredential(MusterError):
@@ -29,6 +32,8 @@ class Credentials:
     def __init__(self) -> None:
         self._pushed: dict[str, str] = {}
         self._known: dict[str, str] = {}
+        self.secrets = SecretValues(shortest=SHORTEST_MASKED)
+        """All that were ever had. They reach no agent, no log and no row."""
         self._files: dict[str, tuple[int, int, int]] = {}
         self._asking: dict[str, asyncio.Task[str]] = {}
         self._told = asyncio.Event()
@@ -40,6 +45,7 @@ class Credentials:
     def push(self, secrets: Mapping[str, str]) -> None:
         """Take what stands for ``env:NAME`` from the orchestrator, whose environment has it; memory alone keeps it."""
         self._pushed = dict(secrets)
+        self.secrets.learn(secrets.values())
         self._known.clear()
         self._told.set()
 
@@ -90,6 +96,7 @@ class Credentials:
                 self._files[written] = stamp
         if not secret.isascii() or not secret.isprintable():
             raise Unresolved(f"What {reference} points to is no credential: it has signs that no header can carry.")
+        self.secrets.learn((secret,))
         self._known[written] = secret
         return secret
 

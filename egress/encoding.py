@@ -71,7 +71,8 @@ def decoder(content_encoding: str | None) -> Decoder:
         raise BadEncoding(f"the response is encoded {len(names)} times over; at most {_MOST_LAYERS} are undone.")
     for name in names:
         if name not in _KNOWN:
-            raise BadEncoding(f"the response is encoded as {name[:40]!r}; {', '.join(_KNOWN)} can be undone.")
+            # Not what it says: a provider's words are not repeated.
+            raise BadEncoding(f"the response is encoded in a way that is not known here; {', '.join(_KNOWN)} are.")
     if not names:
         return _Sniffing("identity")
     layers: list[Decoder] = [_Sniffing(name) for name in reversed(names)]

@@ -13,7 +13,7 @@ import math
 import time
 from typing import TYPE_CHECKING, Final
 
-from egress import apis, headers, quota, refusals
+from egress import apis, encoding, headers, quota, refusals
 from egress.refusals import Refusal
 from egress.response import UpstreamGone
 
@@ -104,19 +104,38 @@ async def carry(
     try:
         response = await way.send(method, url, outgoing, body)
         gate.observe(quota.observe(account.provider, account.name, response.headers, clock()))
-        passing = headers.returning(response.raw_headers, decoded=False)
-        answer.begin(response.status, passing, length=response.length)
-        while content := response.read_nowait() or await response.readany():
-            answer.write(content)
-            await answer.drained()
-        answer.end()
+        await _pass(response, answer, headless=method == "HEAD")
     except asyncio.CancelledError:
         if not ended:
             raise
-    except UpstreamGone as gone:
-        raise Refusal(502, str(gone)) from None
+    except (UpstreamGone, encoding.BadEncoding) as broken:
+        raise Refusal(502, str(broken)) from None
     finally:
         unwatch()
         if response is not None:
             response.abort()
     return None if response is None else response.status
+
+
+async def _pass(response: Response, answer: Answer, *, headless: bool) -> None:
+    """Pass the content on, decoded: what is masked in it has to be read. Content that comes at once keeps a length."""
+    passing = headers.returning(response.raw_headers, decoded=True)
+    if headless or response.status in {204, 304}:
+        answer.begin(response.status, passing, length=response.length)
+        answer.end()
+        return
+    decoder = encoding.decoder(response.headers.get("content-encoding"))
+    newest = b""
+    while content := response.read_nowait() or await response.readany():
+        for piece in decoder.feed(content):
+            if newest:
+                if not answer.begun:
+                    answer.begin(response.status, passing, length=None)
+                answer.write(newest)
+                await answer.drained()
+            newest = piece
+    for piece in decoder.end():
+        newest += piece
+    if not answer.begun:
+        answer.begin(response.status, passing, length=len(newest))
+    answer.end(newest)

@@ -124,7 +124,7 @@ class Proxy:
             path: its target, without what belongs to the listener.
             provider: whose host the agent believes to talk to; None: the path says it.
         """
-        answer = answers.Answer(request)
+        answer = answers.Answer(request, self.credentials.secrets)
         api: Api = "responses" if provider == "openai" else "anthropic"
         if line.running >= MOST_REQUESTS:
             _refuse(answer, api, Refusal(429, f"{line.agent} has {line.running} requests open.", retry_after_s=1))
@@ -251,8 +251,6 @@ class Proxy:
                     raise Refusal(
                         503, f"the credential of the account {account.name} is not to be had: {error}"
                     ) from None
-        if credential is not None:
-            answer.hide(credential)
         try:
             return headers.outgoing(
                 request.headers.items(), provider=account.provider, credential=credential, own=account.passthrough
