@@ -2,7 +2,7 @@
 
 Two lists must both say yes: the agent's role (`fleet.roles`), and the one here, which no role can widen. What is not
 named is refused. So an agent never answers a permission request, never gives or takes a person's permission, never
-raises a budget, chooses no sandbox and no folder, deletes nothing, and confirms nothing.
+raises a budget, chooses no sandbox and no folder, and deletes nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from budget.pacing import Urgency
-    from fleet.roles import Library
+    from fleet.roles import Library, Role
 
 #: Commands that agents may have, with the arguments that they may give.
 MAY: Final[Mapping[str, frozenset[str]]] = {
@@ -26,6 +26,9 @@ MAY: Final[Mapping[str, frozenset[str]]] = {
     "launch": frozenset({"name", "role", "runtime", "model", "task"}),
     "stop": frozenset({"name", "now"}),
     "restart": frozenset({"name", "now"}),
+    # The rules of a roster hold for agents too: its only orchestrator and its only enhancer stay (`fleet.floor`).
+    "add": frozenset({"name", "role", "runtime", "model", "prompt"}),
+    "remove": frozenset({"name", "now"}),
     "send": frozenset({"name", "text"}),
     "steer": frozenset({"name", "text"}),
     "cancel": frozenset({"name"}),
@@ -33,6 +36,7 @@ MAY: Final[Mapping[str, frozenset[str]]] = {
     "spend": frozenset({"by", "since"}),
     "pace": frozenset(),
     "estimate": frozenset({"text", "role", "runtime", "model", "kind"}),
+    "dead-letters": frozenset(),
     "task add": frozenset({"text", "role", "urgency", "estimate"}),
     "task cancel": frozenset({"id"}),
     "tasks": frozenset(),
@@ -45,6 +49,11 @@ def commands_of(role: str, roles: Library) -> frozenset[str]:
     """The commands that an agent of this role may use; none when nobody knows the role."""
     known = roles.get(role)
     return frozenset() if known is None else frozenset(known.commands) & MAY.keys()
+
+
+def withheld(role: Role) -> tuple[str, ...]:
+    """Commands that the role's page names and that no agent may have."""
+    return tuple(name for name in role.commands if name not in MAY)
 
 
 def urgency(role: str, wanted: Urgency, roles: Library) -> Urgency:
@@ -62,9 +71,9 @@ def refusal(role: str, command: str, arguments: Mapping[str, Any], roles: Librar
     if strange:
         return f"An agent may not give {command} the argument {strange[0]}; that is for people to decide."
     wanted = arguments.get("role")
-    if command == "launch" and isinstance(wanted, str) and (more := commands_of(wanted, roles) - own):
+    if command in {"launch", "add"} and isinstance(wanted, str) and (more := commands_of(wanted, roles) - own):
         return (
             f"An agent of the role {wanted} could do what you may not ({', '.join(sorted(more))}); only people "
-            "launch it."
+            "launch or add it."
         )
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bot import rendering
+from bot import mandate, rendering
 from bot.commands.lines import command_line
 from bot.rendering import code
 from bot.views import named
@@ -189,15 +189,26 @@ def roles_text(library: Library) -> str:
 def role_text(role: Role) -> str:
     """What `roles NAME` says."""
     source = "comes with Muster" if role.shipped else str(role.path)
+    withheld = mandate.withheld(role)
     return "\n\n".join(
         [
             f"**{role.title}** ({code(role.name)}, {source})",
             role.mandate,
             "**Limits**\n" + "\n".join(f"- {limit}" for limit in role.limits) if role.limits else "No limits are said.",
-            f"**Commands**: {', '.join(code(name) for name in role.commands) or 'none'}",
+            f"**Commands**: {', '.join(code(name) for name in _commands(role)) or 'none'}",
+            *(
+                [f"**No agent may have** {', '.join(code(name) for name in withheld)}, which the page names."]
+                if withheld
+                else []
+            ),
             "**Instructions**\n\n" + rendering.code_block(role.page, "markdown"),
         ]
     )
+
+
+def _commands(role: Role) -> list[str]:
+    """The commands that agents of this role have, in the order of its page."""
+    return [name for name in role.commands if name in mandate.MAY]
 
 
 def role_as_json(role: Role) -> dict[str, Any]:
@@ -206,7 +217,7 @@ def role_as_json(role: Role) -> dict[str, Any]:
         "title": role.title,
         "mandate": role.mandate,
         "limits": list(role.limits),
-        "commands": list(role.commands),
+        "commands": _commands(role),
         "lens": role.lens,
         "lenses": list(role.lenses),
         "shipped": role.shipped,

@@ -21,6 +21,7 @@ from bot.commands.table import OPERATOR
 from bot.doors.openapi import arguments_schema
 from bot.errors import UserError
 from fleet.errors import AgentRefused, AgentUnreachable
+from fleet.planning import DEFAULT_ROLE
 from fleet.roles import library
 from fleet.tools import Tool
 from register.crashpoints import around, declare
@@ -311,6 +312,8 @@ class ToolDoor:
             identity=f"agent:{row.name}",
             permission=OPERATOR,
             door="tools",
+            # Nobody could confirm it here: what an agent may do at all, it means.
+            confirmed=True,
             # Threads that it opens stand where its own does.
             origin=Origin(connector=row.connector, conversation=row.room, parent=None, event_id=""),
         )
@@ -344,7 +347,16 @@ class ToolDoor:
         refused = mandate.refusal(row.role, name, call.arguments, roles)
         if refused is None and name == "launch":
             refused = await asyncio.to_thread(self._not_to_launch, row.role, call.arguments, roles)
+        if refused is None and name == "add" and call.arguments.get("role") is None:
+            refused = mandate.refusal(row.role, name, {"role": await asyncio.to_thread(self._default_role)}, roles)
         return refused
+
+    def _default_role(self) -> str:
+        """The role of an agent that is added without one."""
+        try:
+            return self.services.planner.read_roster().defaults.role or DEFAULT_ROLE
+        except MusterError:
+            return DEFAULT_ROLE  # the command says what is wrong
 
     def _not_to_launch(self, role: str, arguments: Mapping[str, Any], roles: Library) -> str | None:
         """Why an agent of this role may not launch that one, whatever the roster says of it; None: it may."""

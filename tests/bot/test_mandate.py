@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bot import mandate
+from bot import mandate, roster_view
 from bot.commands import sections
 from bot.commands.table import ADMIN, TABLE
 from bot.doors.tools import COMMON, tools_for
@@ -51,7 +52,39 @@ def test_a_role_that_names_every_command_gets_no_more_than_agents_may_have(name:
     assert command is not None
     if allowed:
         assert command.permission < ADMIN
-        assert not command.confirm
+        # People are asked before it; the rules of a roster guard what an agent could break by it.
+        assert not command.confirm or name == "remove"
+
+
+@pytest.mark.parametrize("name", SHIPPED.names)
+def test_what_a_roles_page_says_is_what_its_agents_are_offered_and_may_do(name: str) -> None:
+    role = SHIPPED.get(name)
+    assert role is not None
+    page = roster_view.role_text(role)
+    (line,) = [line for line in page.splitlines() if line.startswith("**Commands**: ")]
+    said = re.findall(r"`([^`]+)`", line)
+    assert list(role.commands) == said == roster_view.role_as_json(role)["commands"]
+    offered = {tool.name for tool in tools_for(name, SHIPPED, TABLE)} - {tool.name for tool in COMMON}
+    assert {each.replace(" ", "_").replace("-", "_") for each in said} == offered
+    assert set(said) == {each.name for each in TABLE if mandate.refusal(name, each.name, {}, SHIPPED) is None}
+
+
+def test_what_a_page_names_and_no_agent_may_have_is_told_on_it() -> None:
+    greedy = role("greedy", "ps", "kill", "approve", "no such")
+    page = roster_view.role_text(greedy)
+    assert "**Commands**: `ps`\n" in page
+    assert "**No agent may have** `kill`, `approve`, `no such`" in page
+    assert roster_view.role_as_json(greedy)["commands"] == ["ps"]
+
+
+def test_an_orchestrator_adds_and_removes_agents_that_may_do_no_more_than_itself() -> None:
+    assert mandate.refusal("orchestrator", "add", {"name": "coder7", "role": "coder"}, SHIPPED) is None
+    assert mandate.refusal("orchestrator", "remove", {"name": "coder7"}, SHIPPED) is None
+    for argument in ("sandbox", "workspace", "account", "persistent", "hosting", "instead_of"):
+        assert argument in (mandate.refusal("orchestrator", "add", {"name": "x", argument: "y"}, SHIPPED) or "")
+    assert "may not use remove" in (mandate.refusal("coder", "remove", {"name": "x"}, SHIPPED) or "")
+    roles = Library({"lead": role("lead", "add"), "boss": role("boss", "add", "stop")})
+    assert "(stop)" in (mandate.refusal("lead", "add", {"name": "x", "role": "boss"}, roles) or "")
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,27 @@ async def test_a_task_that_an_agent_gives_one_that_runs_goes_there_as_a_message(
         await home.heard(coder, "the lane is mine")
 
 
+@needs_sandbox
+async def test_an_orchestrator_adds_and_removes_agents_within_the_rules_of_the_roster(home: House) -> None:
+    home.paths.roster_yaml.write_text(
+        "defaults: {runtime: sim}\nagents: [{name: boss, role: orchestrator}, {name: polisher, role: enhancer}]\n"
+    )
+    async with home.open():
+        boss = await launch(home, "boss")
+        home.say(order("add", name="coder7", role="coder"), boss)
+        await home.heard(boss, "coder7 (coder) is in the roster")
+        assert "coder7" in home.paths.roster_yaml.read_text()
+        home.say(order("remove", name="coder7"), boss)
+        await home.heard(boss, "coder7 is no longer in the roster")
+        assert "coder7" not in home.paths.roster_yaml.read_text()
+        home.say(order("remove", name="boss"), boss)
+        await home.heard(boss, "boss is the only orchestrator")
+        home.say(order("remove", name="polisher"), boss)
+        await home.heard(boss, "polisher is the only enhancer")
+        home.say(order("add", name="second", role="orchestrator"), boss)
+        await home.heard(boss, "boss is the orchestrator")
+
+
 @pytest.mark.slow
 @needs_sandbox
 async def test_an_orchestrator_is_refused_what_it_may_not(home: House) -> None:
