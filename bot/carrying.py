@@ -45,6 +45,8 @@ PASSING = frozenset({"stopping", "queue_full", "not_writable"})
 _STATES = {
     "accepted": ("journaled", "accepted"),
     "finished": ("journaled", "accepted", "finished"),
+    "cancelled": ("journaled", "accepted", "cancelled"),
+    "steered": ("journaled", "accepted", "steered"),
     "failed": ("journaled", "failed"),
     "cut": ("journaled", "accepted", "failed"),
     "uncertain": ("journaled", "uncertain"),

@@ -44,7 +44,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """A message to the agent reached a state (register.schema.agent_messages)."""
+    """A message to the agent reached a state (`register.schema.agent_messages`).
+
+    The register keeps `cancelled` and `steered` as `finished`: the turn is over, and nothing is left to deliver.
+    """
 
     message: str
     state: str
@@ -115,7 +118,7 @@ Effect: TypeAlias = Note | Progress | Receipt | Ask | Settle | Granted | Called 
 #: stop reasons; `error` and `cut` are ours).
 _ENDINGS: dict[str, tuple[str, str | None]] = {
     "end_turn": ("finished", None),
-    "cancelled": ("finished", "⏹ The turn was cancelled."),
+    "cancelled": ("cancelled", "⏹ The turn was cancelled."),
     "max_tokens": (
         "finished",
         "⚠️ The answer ends here: its limit of output tokens is reached, the model's or what its budget had left.",
@@ -136,6 +139,9 @@ _BY_EGRESS = ("freeze: ", "kill: ")
 _FROZEN = (
     f"❄️ Frozen: workspace, conversation and what waits for it are kept. {command_line('resume {}')} brings it back."
 )
+
+#: What a turn's message is told that was cancelled for a message that steers.
+_STEERED = f"⏭ This turn was cancelled: a message that {command_line('steer')} sent goes first."
 
 _START = Position()
 
@@ -237,6 +243,8 @@ class Story:
                 note = f"{TURN_FAILED}{detail or ' no reason was given.'}"
                 state = "failed"
                 brief = _failed(shown[0].view.text if shown else "", detail) if detail else None
+            case "cancelled" if event.steered:
+                state, note = "steered", _STEERED
             case reason:
                 otherwise = f"The turn ended: {rendering.code(rendering.one_line(reason))}."
                 state, ending = _ENDINGS.get(reason, ("finished", otherwise))

@@ -36,11 +36,15 @@ RECEIPTS = {
     "journaled": "📥",
     "accepted": "👀",
     "finished": "✅",
+    "cancelled": "⏹️",
+    "steered": "⏭️",
     "failed": "❌",
     "uncertain": "❓",
     "withdrawn": "↩️",
     "dead": "💀",
 }
+#: States that the register keeps as another one: they differ in their receipt alone.
+_KEPT_AS = {"cancelled": "finished", "steered": "finished"}
 #: No secret that redaction knows has more characters (a private key of 16,384 bits has 13,000).
 _LONGEST_SECRET = 32_768
 #: States of a message that a state does not replace.
@@ -175,15 +179,16 @@ class Teller(Voice):
 
     async def _receipt(self, tx: AsyncConnection, row: AgentRow, receipt: Receipt) -> None:
         detail = self.redaction(receipt.detail) if receipt.detail else None
-        values: dict[str, Any] = {"state": receipt.state, "detail": detail}
+        state = _KEPT_AS.get(receipt.state, receipt.state)
+        values: dict[str, Any] = {"state": state, "detail": detail}
         if receipt.turn is not None:
             values["turn"] = receipt.turn
-        unless = _LATER.get(receipt.state, _FINAL)
+        unless = _LATER.get(state, _FINAL)
         now = self.clock()
         if not await agent_messages.change(tx, receipt.message, now=now, unless=unless, **values):
             return
         if self.carried is not None:
-            await self.carried(tx, row, receipt.message, receipt.state, detail)
+            await self.carried(tx, row, receipt.message, state, detail)
         message = await agent_messages.get(tx, receipt.message)
         if message is None:
             return

@@ -232,6 +232,8 @@ class TurnEnded:
     accepted: bool = True
     """False: nothing shows that the runtime ever got the prompt."""
     detail: str | None = None
+    steered: bool = False
+    """A message that steers cancelled it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -35,6 +35,8 @@ JOURNALED: Final = "journaled"
 STARTED: Final = "started"
 ACCEPTED: Final = "accepted"
 FINISHED: Final = "finished"
+CANCELLED: Final = "cancelled"
+STEERED: Final = "steered"
 FAILED: Final = "failed"
 CUT: Final = "cut"
 UNCERTAIN: Final = "uncertain"
@@ -135,6 +137,8 @@ def fate_of(ended: TurnEnded) -> str:
     """What a turn's end says of the message that it was for."""
     if ended.stop_reason == "cut":
         return CUT if ended.accepted else UNCERTAIN
+    if ended.stop_reason == "cancelled":
+        return STEERED if ended.steered else CANCELLED
     return FAILED if ended.stop_reason == "error" else FINISHED
 
 

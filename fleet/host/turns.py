@@ -47,6 +47,8 @@ class Turns:
         self._lock = asyncio.Lock()
         self._count = 0
         self._cancel_wanted: str | None = None
+        self._steered: str | None = None
+        """The turn that a message which steers cancelled last."""
         self._paused = False
         self._closed = False
 
@@ -104,7 +106,7 @@ class Turns:
             )
             await chronicle.journal.append(queued)
         if mode == "steer":
-            self.cancel()
+            self._steered = self.cancel() or self._steered
         return {"state": chronicle.state.fates.get(message, STARTED), "queued": len(chronicle.state.queue)}
 
     async def _images_wanted(self) -> None:
@@ -216,6 +218,7 @@ class Turns:
                 stop_reason=end.stop_reason,
                 accepted=self._transcript.accepted(turn),
                 detail=end.detail,
+                steered=end.stop_reason == "cancelled" and self._steered == turn,
             )
         )
         await self._chronicle.pulse.until(lambda: self._chronicle.state.turn is None)

@@ -155,13 +155,17 @@ async def test_steering_cancels_the_turn_and_goes_first(home: House) -> None:
     second = home.say("later", thread)
     await home.marks(second, "📥")
     assert "interrupted" in await home.ask("!steer imp do this instead")
+    await home.marks(first, "⏭️")
     await home.marks(second, "✅")
     assert prompts(home, "imp")[1:] == ["do this instead", "later"]
     assert "no turn running" in await home.ask("!cancel imp")
     third = home.say(steps({"say": "more"}, {"wait": True}), thread)
     await home.marks(third, "👀")
     assert "is cancelled" in await home.ask("!cancel imp")
-    await home.marks(third, "✅")
+    await home.marks(third, "⏹️")
+    assert "✅" not in home.chat.reactions(first) + home.chat.reactions(third)
+    await home.heard(thread, "⏭ This turn was cancelled: a message that `!steer` sent goes first.")
+    await home.heard(thread, "⏹ The turn was cancelled.")
 
 
 @pytest.mark.slow
@@ -172,7 +176,7 @@ async def test_a_watch_keeps_one_message_up_to_date(home: House) -> None:
     event = home.say(steps({"wait": True}), thread)
     await home.chat.until(lambda: "working" in watch.text, limit=30)
     await home.ask("!cancel imp")
-    await home.marks(event, "✅")
+    await home.marks(event, "⏹️")
     await home.ask("!stop imp")
     await home.chat.until(lambda: "stopped" in watch.text, limit=30)
     assert sum("· sandbox none" in text for text in home.chat.texts(ROOM)) == 1

@@ -191,7 +191,8 @@ def test_a_turn_ends_with_its_whole_text_and_a_receipt() -> None:
 @pytest.mark.parametrize(
     ("end", "state", "word"),
     [
-        (ended(reason="cancelled"), "finished", "cancelled"),
+        (ended(reason="cancelled"), "cancelled", "cancelled"),
+        (ended(reason="cancelled", steered=True), "steered", "!steer"),
         (ended(reason="max_tokens"), "finished", "limit of output tokens"),
         (ended(reason="refusal"), "finished", "refused"),
         (ended(reason="error", detail="Overloaded."), "failed", "Overloaded."),

@@ -31,7 +31,9 @@ FINISHED = "✅"
 #: The marks of a message that may not have reached its agent, or whose turn did not end well.
 STRANDED = frozenset({"❌", "❓", "💀"})
 WITHDRAWN = "↩️"
-FINAL = STRANDED | {FINISHED, WITHDRAWN}
+#: The marks of a message whose turn was cancelled.
+CANCELLED = frozenset({"⏹️", "⏭️"})
+FINAL = STRANDED | CANCELLED | {FINISHED, WITHDRAWN}
 #: So begins a message that has many answers of an absence, a line each.
 DIGEST = "**While nobody listened**"
 

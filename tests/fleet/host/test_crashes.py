@@ -186,10 +186,10 @@ async def finish(agent: Agent) -> None:
         fate, times = state.fates[id_], arrived[message["text"]]
         if fate == "uncertain":
             assert times <= 1
-        elif fate == "finished" and id_ in cancelled_unsent(entries):
+        elif fate == "cancelled" and id_ in cancelled_unsent(entries):
             assert times == 0
         else:
-            assert fate in {"finished", "cut"}
+            assert fate in {"finished", "cancelled", "cut"}
             assert times == 1, (id_, fate)
 
 

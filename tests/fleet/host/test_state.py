@@ -64,7 +64,9 @@ def test_what_becomes_of_a_message() -> None:
     assert folded(queued("a"), started("a"), accepted("a")).fates == {"a": "accepted"}
     begun = (queued("a"), started("a"), accepted("a"))
     assert folded(*begun, ended("a")).fates == {"a": "finished"}
-    assert folded(*begun, ended("a", "cancelled")).fates == {"a": "finished"}
+    assert folded(*begun, ended("a", "cancelled")).fates == {"a": "cancelled"}
+    steered = TurnEnded(turn="1", message="a", stop_reason="cancelled", steered=True)
+    assert folded(*begun, steered).fates == {"a": "steered"}
     assert folded(*begun, ended("a", "error")).fates == {"a": "failed"}
     assert folded(*begun, ended("a", "cut")).fates == {"a": "cut"}
     assert folded(queued("a"), started("a"), ended("a", "cut", took=False)).fates == {"a": "uncertain"}
