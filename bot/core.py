@@ -20,7 +20,7 @@ from bot.commands.lines import written
 from bot.commands.table import OPERATOR
 from bot.errors import UserError
 from bot.rostering import usable
-from fleet import revival
+from fleet import lifecycle, revival
 from fleet.drift import ENDED
 from fleet.revival import Record
 from register.errors import MusterError
@@ -132,6 +132,8 @@ async def _is_due(services: Services, name: str, stopped_with_us: frozenset[str]
                     return False
                 if row.wanted != "running":
                     return row.wanted == "stopped" and name in stopped_with_us
+                if await asyncio.to_thread(lifecycle.stays_down, services.paths.agent_folder(name)):
+                    return False
                 if row.state in ENDED:
                     # Who fell is tried again by its keeper, until it is given up.
                     return revival.is_over(Record.from_json(row.revival), services.clock())

@@ -250,7 +250,7 @@ class Reviver:
             if found.wanted == "running":
                 state = "failed"
                 next_ = f"{command_line(f'restart {self.name}')} brings it back."
-                if not self.leave_down:
+                if not self._is_left_down():
                     record = revival.after(Record.from_json(found.revival), fall, self.limits)
                     kept, next_ = record.to_json(), outlook(self.name, record, fall, self.limits)
             await agents.change(
@@ -282,7 +282,7 @@ class Reviver:
     async def _due(self) -> float | None:
         """When the agent is to be tried again; None: it is not. A fall that its journal told is dealt with here."""
         row = await self._row()
-        if row is None or row.wanted != "running" or row.state not in ENDED or self.leave_down:
+        if row is None or row.wanted != "running" or row.state not in ENDED or self._is_left_down():
             return None
         fall = await asyncio.to_thread(self._fall, row, row.detail or "it ended", None)
         before = Record.from_json(row.revival)
@@ -301,6 +301,10 @@ class Reviver:
         if due is None:
             return None
         return max(due, self.turnstile.slot(now)) if self._found_down else due
+
+    def _is_left_down(self) -> bool:
+        """Whether the agent is not started again by itself now."""
+        return self.leave_down or lifecycle.stays_down(self._folder)
 
     def _fall(self, row: AgentRow, why: str | None, error: Exception | None) -> Fall:
         """What befell this launch; `why` is None where nobody said."""

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from fleet.events import Entry
     from fleet.hosting import Hosting
 
+#: In an agent's folder: it was ended on purpose while nobody could write that into the register.
+STAY_DOWN: Final = "stay-down"
 _LOG_TAIL: Final = 4000
 _ASK_AGAIN_S: Final = 0.05
 _DIE_S: Final = 5.0
@@ -220,6 +222,18 @@ def last_words(folder: Path) -> str:
     return closing or _log_tail(folder)
 
 
+def stay_down(folder: Path) -> None:
+    """Have nobody start the agent by itself, whatever the register says. Its next launch or restart ends that."""
+    # Where the disk takes no file the agent is ended all the same.
+    with contextlib.suppress(OSError):
+        os.close(os.open(folder / STAY_DOWN, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+
+
+def stays_down(folder: Path) -> bool:
+    """Whether the agent was ended on purpose while nobody could write that into the register."""
+    return (folder / STAY_DOWN).exists()
+
+
 def clear_away(folder: Path, *, among: Collection[str] | None = None) -> int:
     """End every process that is left of an agent whose host is gone; return how many there were.
 
@@ -316,6 +330,7 @@ def _prepare(spec: AgentSpec, folder: Path) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if is_running(folder):
         raise SpawnFailed(f"{spec.agent} has an agent host already.")
+    (folder / STAY_DOWN).unlink(missing_ok=True)
     if (before := _place(folder)) is not None and before != hosting.of(spec):
         with contextlib.suppress(hosting.NotHosted):
             before.end()

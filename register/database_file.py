@@ -25,7 +25,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from register import driver, migrations
 from register.crashpoints import around, declare
-from register.errors import RegisterError, RegisterFull
+from register.errors import RegisterError, RegisterFull, RegisterUnusable
 from register.files import sync_folder
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class DatabaseFile:
             RegisterError: it is not; SQLite would go on with a file that nobody finds, and all would be lost.
         """
         if _identity(self.file) != self._identity:
-            raise RegisterError(
+            raise RegisterUnusable(
                 f"{self.file} was removed or replaced while Muster was running. Put it back, or restart Muster."
             )
 
@@ -253,11 +253,11 @@ def refusal(place: object, error: BaseException) -> RegisterError | None:
         return RegisterFull(f"{place}: the disk is full. Nothing was half done; make room, and the work goes on.")
     primary = "_".join(name.split("_")[:2])
     if primary in ("SQLITE_CORRUPT", "SQLITE_NOTADB"):
-        return RegisterError(f"{place} is damaged: {error}. {_WAY_OUT}")
+        return RegisterUnusable(f"{place} is damaged: {error}. {_WAY_OUT}")
     if primary in ("SQLITE_BUSY", "SQLITE_LOCKED"):
         return RegisterError(f"{place} is locked by another program. Stop what else has it open.")
     if primary in ("SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM"):
-        return RegisterError(f"{place} cannot be read or written: {error}. Check its owner, its mode and the disk.")
+        return RegisterUnusable(f"{place} cannot be read or written: {error}. Check its owner, its mode and the disk.")
     return None
 
 

@@ -4,6 +4,7 @@
     ├── register.errors.RegisterError    the database cannot be used as it is
     │   ├── RegisterFull                 its disk is full
     │   ├── RegisterAway                 its server does not answer
+    │   ├── RegisterUnusable             its file is damaged, gone, or cannot be read or written
     │   ├── RegisterFenced               another orchestrator leads by now
     │   └── RegisterConflict             it undid a transaction in favour of another
     ├── connectors.contract.SendError    a chat system did not take a message
@@ -39,6 +40,10 @@ class RegisterFull(RegisterError):
 
 class RegisterAway(RegisterError):
     """The server of the register does not answer. Nothing was half done; when it is back, the work goes on."""
+
+
+class RegisterUnusable(RegisterError):
+    """The register's file is damaged, gone, or cannot be read or written. Somebody has to mend that."""
 
 
 class RegisterFenced(RegisterError):

@@ -38,7 +38,7 @@ from bot.commands.steps import RecordedSteps
 from bot.commands.table import Permission, Reply
 from bot.errors import NotPermitted, UsageError, UserError
 from register.crashpoints import declare
-from register.errors import MusterError, RegisterAway, RegisterError, RegisterFenced
+from register.errors import MusterError, RegisterAway, RegisterError, RegisterFenced, RegisterUnusable
 from register.queries import command_runs
 from register.queries.command_runs import ENDED
 
@@ -315,7 +315,7 @@ class Executor:
                 state, reply, reason = "refused", Reply(str(error)), "permission"
             except UserError as error:
                 state, reply = "refused", Reply(from_shell(str(error), services.table))
-            except RegisterAway:
+            except (RegisterAway, RegisterUnusable):
                 raise  # this run has no end yet
             except MusterError as error:
                 state, reply = "failed", Reply(from_shell(str(error), services.table))

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from bot.commands.table import Command
     from bot.doors.client import Answer, Client
 
-#: What a shell has done by the egress itself where Muster or its register is away.
-PAST_MUSTER = frozenset({"cutoff", "restore"})
+#: What a shell has done by the egress, or by the agent's host, where Muster or its register is away.
+PAST_MUSTER = frozenset({"cutoff", "restore", "stop", "kill"})
 
 #: Standard input, where a text is expected.
 _STANDARD_INPUT = "-"
@@ -72,7 +72,9 @@ def _is_away(answer: Answer) -> bool:
 
 
 def _past_muster(command: Command, arguments: dict[str, Any], why: MusterError, *, as_json: bool) -> int:
-    """Closing and opening do not wait for Muster or its register: the egress itself is asked, as its owner may."""
+    """Do without Muster and its register what closes or ends an agent, as the owner of its egress and its host may."""
+    if command.name in {"stop", "kill"}:
+        return _end_directly(command.name, arguments, why, as_json=as_json)
     from bot.doors import egress
     from bot.paths import Paths
     from egress.errors import EgressAbsent
@@ -91,4 +93,26 @@ def _past_muster(command: Command, arguments: dict[str, Any], why: MusterError, 
         print(json.dumps({"id": None, "state": "cut off" if closes else "open"}))
     else:
         say(f"The egress itself was asked. {said} The audit has it once Muster and its register are back.")
+    return DONE
+
+
+def _end_directly(command: str, arguments: dict[str, Any], why: MusterError, *, as_json: bool) -> int:
+    from bot import direct_ending
+    from bot.paths import Paths
+
+    paths = Paths.of(os.environ)
+    if arguments.get("discard"):
+        say("Its workspace stays: only a running Muster deletes it.", error=True)
+    if command == "stop":
+        said = direct_ending.stop(paths, arguments["name"], now=bool(arguments.get("now")))
+    else:
+        said = direct_ending.kill(paths, arguments["name"])
+    say(str(why), error=True)
+    if as_json:
+        import json
+
+        print(json.dumps({"id": None, "state": "stopping" if said.endswith("its turn ends.") else "stopped"}))
+    else:
+        back = command_line(f"launch {arguments['name']}")
+        say(f"{said} Muster was not asked. It leaves the agent down until {back} starts it.")
     return DONE

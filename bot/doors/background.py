@@ -9,13 +9,12 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from bot import brought_down
+from bot import brought_down, direct_ending
 from bot.config import load
-from bot.doors.client import Client
+from bot.doors.client import Client, LostConnection
 from bot.errors import NotRunning, UserError
 from bot.lock import holder
 from bot.registers import is_shared
-from fleet.lifecycle import is_running
 from register.errors import MusterError
 
 if TYPE_CHECKING:
@@ -29,8 +28,14 @@ if TYPE_CHECKING:
 START_LIMIT = 60.0
 STOP_LIMIT = 60.0
 _PAUSE = 0.1
+#: What its gateway answers where the register cannot be used.
+_REGISTER_AWAY = 503
 #: Bytes of the log that are looked through for the reason of a failed start.
 _LOG_TAIL = 4000
+
+
+class _Unable(MusterError):
+    """The orchestrator cannot say or write down anything, as when its register is damaged."""
 
 
 def start(paths: Paths, environ: Mapping[str, str], *, bring_up: bool = True) -> str:
@@ -100,11 +105,17 @@ def stop(paths: Paths, *, agents_too: bool) -> str:
     if waited and (running is None or running.pid <= 0):
         return "Muster stood by here, and is stopped."
     if running is None or running.pid <= 0:
-        left = _left_running(paths) if agents_too else None
-        if agents_too and left is None and _stop_egress(paths):
-            return "Muster was not running here; its egress was, and is stopped."
-        raise NotRunning(left)
-    stopped = _stop_agents(Client(paths.gateway_socket)) if agents_too else []
+        if not agents_too:
+            raise NotRunning
+        return _stop_the_rest(paths)
+    stopped: list[str] = []
+    past_it = False
+    if agents_too:
+        try:
+            stopped = _stop_agents(Client(paths.gateway_socket))
+        except (_Unable, NotRunning, LostConnection):
+            # It must not start again what is ended past it, so it goes first.
+            past_it = True
     if stopped:
         brought_down.write(paths.brought_down, stopped)
     os.kill(running.pid, signal.SIGTERM)
@@ -115,6 +126,8 @@ def stop(paths: Paths, *, agents_too: bool) -> str:
         )
     if not agents_too:
         return "Muster is stopped. Agents that were running go on."
+    if past_it:
+        stopped = direct_ending.stop_all(paths)
     _stop_egress(paths)
     return "Muster and its agents are stopped." + (f" Stopped: {', '.join(stopped)}." if stopped else "")
 
@@ -140,20 +153,28 @@ def _stop_egress(paths: Paths) -> bool:
     return asyncio.run(process.stop(paths))
 
 
-def _left_running(paths: Paths) -> str | None:
-    names = sorted(folder.name for folder in paths.agents.glob("*") if is_running(folder))
-    if not names:
-        return None
-    return (
-        f"Muster is not running here, but these agents are: {', '.join(names)}. `muster up --detach` and then "
-        "`muster down --all` stops them."
-    )
+def _stop_the_rest(paths: Paths) -> str:
+    """End the agents and the egress of an installation whose orchestrator does not run; a sentence that says so.
+
+    Raises:
+        NotRunning: none of it runs.
+        MusterError: an agent does not end.
+    """
+    stopped = direct_ending.stop_all(paths)
+    egress = _stop_egress(paths)
+    if stopped:
+        return f"Muster was not running here; its agents were, and are stopped. Stopped: {', '.join(stopped)}."
+    if egress:
+        return "Muster was not running here; its egress was, and is stopped."
+    raise NotRunning
 
 
 def _stop_agents(client: Client) -> list[str]:
     names = [agent["name"] for agent in _fleet(client)]
     for name in names:
         answer = client.run("stop", {"name": name, "now": True})
+        if answer.status == _REGISTER_AWAY:
+            raise _Unable
         if answer.status != 200:
             raise MusterError(f"{name} does not stop: {answer.body.get('text') or answer.body.get('error')}")
     if not _wait(lambda: not _fleet(client), STOP_LIMIT):
@@ -165,7 +186,7 @@ def _stop_agents(client: Client) -> list[str]:
 def _fleet(client: Client) -> list[dict[str, Any]]:
     answer = client.run("ps", {})
     if answer.status != 200:
-        raise MusterError(f"The fleet cannot be listed: {answer.body.get('text') or answer.body.get('error')}")
+        raise _Unable(f"The fleet cannot be listed: {answer.body.get('text') or answer.body.get('error')}")
     return [agent for agent in answer.body["data"] if _may_run(agent)]
 
 

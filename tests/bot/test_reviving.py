@@ -6,13 +6,15 @@ import asyncio
 import os
 import signal
 import stat
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
-from bot import core, reviving
+from bot import core, direct_ending, reviving
 from bot.reviving import Turnstile
 from fleet import lifecycle, lock, machine
+from fleet.drift import ENDED
 from fleet.revival import Limits, Record
 from tests.bot.house import House, house
 
@@ -57,6 +59,27 @@ async def test_one_whose_host_or_runtime_dies_goes_on_by_itself_in_its_conversat
     assert "2 times within 10 min; after 5" in await home.heard(thread, "starts again by itself in 2 s")
     await home.marks(home.say("[[say: here again]]", thread), "✅")
     assert "going on with its conversation" in " ".join(home.chat.texts(thread))
+
+
+@pytest.mark.parametrize("way", ["stop", "kill"])
+async def test_one_that_was_ended_without_muster_stays_down_until_somebody_starts_it(tmp_path: Path, way: str) -> None:
+    roster = "preset: minimal\nagents: [{name: coder0, runtime: sim, sandbox: none, persistent: true}]\n"
+    async with house(tmp_path, roster=roster) as home:
+        async with home.open():
+            await home.launch("coder0")
+        end = direct_ending.kill if way == "kill" else partial(direct_ending.stop, now=False)
+        await asyncio.to_thread(end, home.paths, "coder0")
+        async with home.open(bring_up=True) as orchestrator:
+            await home.chat.until(lambda: orchestrator.agents.is_known("coder0"), limit=30)
+            async with asyncio.timeout(30):
+                while (await home.row()).state not in ENDED:
+                    await asyncio.sleep(0.02)
+            await core.bring_up(orchestrator.services, orchestrator.executor, stagger_s=0)
+            row = await home.row()
+            assert (row.state in ENDED, row.revival) == (True, None), "no other try is planned"
+            await home.ask("!restart coder0")
+            await home.marks(home.say("[[say: here again]]", await home.thread("coder0")), "✅")
+            assert not lifecycle.stays_down(home.paths.agent_folder("coder0"))
 
 
 def test_a_clock_that_was_put_back_keeps_a_fleet_that_comes_up_no_longer_apart() -> None:

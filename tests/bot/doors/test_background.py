@@ -1,22 +1,27 @@
 """`muster up --detach` and `muster down`, with a real orchestrator in a folder of its own."""
 
+import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from bot import direct_ending
 from bot.doors import background
 from bot.doors.client import Client
 from bot.errors import NotRunning, UserError
 from bot.lock import holder
 from bot.paths import Paths
-from fleet import lock, presets
+from fleet import lifecycle, lock, presets
 from register.errors import MusterError
+from tests.fleet.agents import Agent
 
 
 @pytest.fixture
@@ -102,17 +107,86 @@ def test_a_home_that_is_a_file_is_named(environ: dict[str, str], tmp_path: Path)
     assert muster(environ, "down").returncode == 3
 
 
-def test_down_all_names_agents_that_run_without_an_orchestrator(paths: Paths, environ: dict[str, str]) -> None:
-    folder = paths.agents / "coder0"
-    folder.mkdir(parents=True)
-    held = lock.hold(folder)
-    try:
-        said = muster(environ, "down", "--all")
-    finally:
-        os.close(held)
-    assert said.returncode == 3
-    assert "these agents are: coder0. `muster up --detach` and then `muster down --all` stops them." in said.stderr
-    assert "these agents" not in muster(environ, "down", "--all").stderr
+async def spawned(paths: Paths, name: str) -> Agent:
+    """An agent whose host runs, in the place where this installation has it."""
+    paths.prepare()
+    agent = Agent.make(paths.state / name)
+    agent.spec = replace(
+        agent.spec, agent=name, folder=str(paths.agent_folder(name)), socket=str(paths.agent_socket(name))
+    )
+    await lifecycle.spawn(agent.launch())
+    return agent
+
+
+def corrupt(register: Path) -> None:
+    register.write_bytes(b"SQLite format 3\x00" + b"\xff" * 8192)
+
+
+def missing(register: Path) -> None:
+    register.with_name("register.db-wal").touch()
+
+
+def unreadable(register: Path) -> None:
+    register.mkdir()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [corrupt, pytest.param(missing, marks=pytest.mark.slow), pytest.param(unreadable, marks=pytest.mark.slow)],
+)
+def test_agents_are_ended_where_muster_is_dead_and_its_register_is_damaged(
+    paths: Paths, environ: dict[str, str], damage: Callable[[Path], None]
+) -> None:
+    agents = {name: asyncio.run(spawned(paths, name)) for name in ("a", "b", "c")}
+    damage(paths.state / "register.db")
+    assert muster(environ, "ps").returncode == 3
+
+    said = muster(environ, "stop", "a")
+    assert (said.returncode, said.stdout.splitlines()[0].split(". ")[0]) == (0, "a is stopped"), said
+    said = muster(environ, "kill", "b", "--yes")
+    assert (said.returncode, said.stdout.startswith("b is killed")) == (0, True), said
+    said = muster(environ, "stop", "nobody")
+    assert (said.returncode, "Running: c." in said.stderr) == (1, True), said
+
+    said = muster(environ, "down", "--all")
+    assert (said.returncode, said.stdout) == (
+        0,
+        "Muster was not running here; its agents were, and are stopped. Stopped: c.\n",
+    ), said
+    for name, agent in agents.items():
+        assert not lifecycle.is_running(agent.folder)
+        assert agent.left_over() == []
+        assert lifecycle.stays_down(agent.folder) is (name in {"a", "b"}), "those of down --all come back with Muster"
+    assert muster(environ, "down", "--all").returncode == 3
+
+
+async def test_an_agent_host_that_hangs_is_ended_by_force(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(direct_ending, "_ANSWER_S", 0.2)
+    agent = await spawned(paths, "a")
+    os.kill(lock.holder(agent.folder) or 0, signal.SIGSTOP)
+    with pytest.raises(MusterError, match=r"did not answer .* ends it by force"):
+        await asyncio.to_thread(direct_ending.stop, paths, "a", now=True)
+    assert await asyncio.to_thread(direct_ending.stop_all, paths) == ["a"]
+    assert not lifecycle.is_running(agent.folder)
+    assert agent.left_over() == []
+
+
+@pytest.mark.slow
+def test_agents_are_ended_where_the_register_is_damaged_under_a_running_muster(
+    paths: Paths, environ: dict[str, str]
+) -> None:
+    paths.prepare()
+    paths.roster_yaml.write_text(presets.text("coding", runtime="sim", sandbox="none"))
+    assert muster(environ, "up", "--detach").returncode == 0
+    assert until(lambda: states(environ) == {"lead": "idle", "polisher": "idle"}), states(environ)
+    with (paths.state / "register.db").open("r+b") as register:
+        register.write(b"\xff" * os.fstat(register.fileno()).st_size)
+    (paths.state / "register.db-wal").write_bytes(b"")
+    said = muster(environ, "kill", "polisher", "--yes")
+    assert (said.returncode, said.stdout.startswith("polisher is killed")) == (0, True), said
+    said = muster(environ, "down", "--all")
+    assert (said.returncode, said.stdout) == (0, "Muster and its agents are stopped. Stopped: lead.\n"), said
+    assert direct_ending.running(paths) == []
 
 
 @pytest.mark.slow
