@@ -82,6 +82,7 @@ class Ending:
     model: str | None = None
     raw: Mapping[str, Any] | None = None
     detail: str | None = None
+    """The type of the error (egress.entries.ERROR_TYPES)."""
     first_byte_s: float | None = None
     observations: tuple[Observation, ...] = ()
 

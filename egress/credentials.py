@@ -13,7 +13,7 @@ from register.references import Reference, Unresolved
 from register.secret_values import SecretValues
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 
 #: After its start, an egress waits so long for the orchestrator to tell what only that one knows.
@@ -45,7 +45,7 @@ class Credentials:
     def push(self, secrets: Mapping[str, str]) -> None:
         """Take what stands for ``env:NAME`` from the orchestrator, whose environment has it; memory alone keeps it."""
         self._pushed = dict(secrets)
-        self.secrets.learn(secrets.values())
+        self._mask(secrets.values())
         self._known.clear()
         self._told.set()
 
@@ -96,9 +96,13 @@ class Credentials:
                 self._files[written] = stamp
         if not secret.isascii() or not secret.isprintable():
             raise Unresolved(f"What {reference} points to is no credential: it has signs that no header can carry.")
-        self.secrets.learn((secret,))
+        self._mask((secret,))
         self._known[written] = secret
         return secret
+
+    def _mask(self, secrets: Iterable[str]) -> None:
+        # Names of headers, of which some become names of windows, come in small letters.
+        self.secrets.learn(spelling for secret in secrets for spelling in (secret, secret.lower()))
 
     async def _be_told(self) -> None:
         """Wait for what the orchestrator tells an egress that has just started: agents ask as soon as it listens."""

@@ -13,6 +13,52 @@ if TYPE_CHECKING:
 Ended: TypeAlias = Literal["completed", "client_gone", "upstream_gone", "cut", "error"]
 """How a request ended. error: the provider refused it, or said in its response that it failed."""
 
+#: Types of errors that providers name (Anthropic documentation, "Errors"; OpenAI documentation, "Error codes").
+_OF_PROVIDERS: Final = """
+api_error authentication_error billing_error billing_hard_limit_reached content_filter content_policy_violation
+context_length_exceeded insufficient_quota invalid_api_key invalid_prompt invalid_request_error invalid_value
+max_output_tokens model_not_found not_found_error overloaded_error permission_error previous_response_not_found
+rate_limit_error rate_limit_exceeded request_too_large requests server_error server_is_overloaded service_unavailable
+slow_down string_above_max_length timeout_error tokens unsupported_parameter unsupported_value usage_limit_reached
+usage_not_included
+"""
+#: A provider's error that names no type, or another one.
+OTHER_ERROR: Final = "other_error"
+#: The provider could not be reached, or was lost before it had said all.
+UNREACHABLE: Final = "unreachable"
+BROKEN_OFF: Final = "broken_off"
+#: Something in the response could not be read.
+UNREADABLE: Final = "unreadable"
+#: With what the limits leave, no such request can be made.
+TOO_LITTLE_LEFT: Final = "too_little_left"
+#: A fault of the egress's own; its log has more.
+EGRESS_ERROR: Final = "egress_error"
+#: The egress ended while this was under way, and never heard how it ended.
+EGRESS_ENDED: Final = "egress_ended"
+#: The database refused the entry for what stood in it.
+NOT_WRITTEN: Final = "not_written"
+#: All that an entry says of what went wrong, besides the status. Entries never repeat what a provider wrote: some
+#: providers write the account's key into their errors.
+ERROR_TYPES: Final = frozenset(
+    {
+        *_OF_PROVIDERS.split(),
+        OTHER_ERROR,
+        UNREACHABLE,
+        BROKEN_OFF,
+        UNREADABLE,
+        TOO_LITTLE_LEFT,
+        EGRESS_ERROR,
+        EGRESS_ENDED,
+        NOT_WRITTEN,
+    }
+)
+
+
+def error_type(text: str | None) -> str | None:
+    """Return the type of an error as an entry may have it."""
+    return text if text is None or text in ERROR_TYPES else OTHER_ERROR
+
+
 #: The result of a refusal that waiting ends.
 FOR_NOW: Final = "refused for now"
 #: What a refusal's detail says was in the way where it is the pace, and no limit (budget.admission.Why).
@@ -54,6 +100,7 @@ class Entry:
     """Of the upstream's response; None: there was none."""
     ended: Ended
     detail: str | None
+    """The type of the error (ERROR_TYPES), if there was one."""
     started_at: float
     ended_at: float
     first_byte_s: float | None

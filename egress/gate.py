@@ -22,7 +22,7 @@ from egress.crossing import Crossings, closes_routes, detail_of
 from egress.denials import EVERYBODY, Denials
 from egress.enforcement import Enforcer
 from egress.enforcement import enforce as enforce_by_host
-from egress.entries import FOR_NOW
+from egress.entries import FOR_NOW, error_type
 from egress.lease import GateLease
 from egress.ledger import rows
 from egress.ledger.rows import Reservation, Settlement
@@ -345,7 +345,7 @@ class Gate:
                 rows.usage(ending.raw),
                 ending.status,
                 ending.ended,
-                rows.detail(ending.detail),
+                error_type(ending.detail),
                 now,
                 ending.first_byte_s,
                 elapsed,

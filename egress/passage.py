@@ -18,6 +18,7 @@ import structlog
 from egress import answers, asking, encoding, headers, quota, refusals
 from egress.admission import Ending, LedgerUnwritable
 from egress.charging import has_input
+from egress.entries import BROKEN_OFF, EGRESS_ERROR, TOO_LITTLE_LEFT, UNREACHABLE, UNREADABLE
 from egress.response import UpstreamGone
 from egress.usage import Reading, meter_of
 
@@ -130,10 +131,10 @@ class Passage:
             _log.error("ledger unwritable", lease=self._lease.id, error=str(unwritable))
         except Exception:
             _log.exception("passage failed", lease=self._lease.id)
-            self._conclude("error", "Something went wrong in the egress; its log has more.")
+            self._conclude("error", EGRESS_ERROR)
         finally:
             if self._cut is not None:
-                self._conclude("cut", self._cut.reason)
+                self._conclude("cut")
             if self._expiry is not None:
                 self._expiry.cancel()
             self._over = True
@@ -188,12 +189,12 @@ class Passage:
         try:
             response = self._response = await sending()
         except UpstreamGone as gone:
-            await self._settle(Ending(ended="upstream_gone", sent=gone.sent, lost=self._left, detail=str(gone)))
+            await self._settle(Ending(ended="upstream_gone", sent=gone.sent, lost=self._left, detail=_type_of(gone)))
             self._refuse(502, str(gone))
             return
         except asking.BadAsking as bad:
             # With what is left, no such request can be made.
-            await self._settle(Ending(ended="error", sent=False, detail=str(bad)))
+            await self._settle(Ending(ended="error", sent=False, detail=TOO_LITTLE_LEFT))
             self._refuse(bad.status, str(bad))
             return
         self._observations = quota.observe(self._provider, self._account, response.headers, self._clock())
@@ -207,7 +208,7 @@ class Passage:
         except (UpstreamGone, encoding.BadEncoding) as broken:
             response.abort()
             if not self._settling:
-                await self._settle(self._ending("upstream_gone", str(broken)))
+                await self._settle(self._ending("upstream_gone", _type_of(broken)))
             self._refuse(502, str(broken))
 
     def _refuse(self, status: int, message: str) -> None:
@@ -324,7 +325,7 @@ class Passage:
             lost=self._left and ended in ("upstream_gone", "client_gone"),
             model=reading.model,
             raw=reading.raw,
-            detail=detail or reading.error or ("The response could not be read." if reading.garbled else None),
+            detail=detail or reading.error or (UNREADABLE if reading.garbled else None),
             first_byte_s=self._first_byte_s,
             observations=self._observations,
         )
@@ -348,6 +349,12 @@ class Passage:
             await self._lease.settle(ending)
         except LedgerUnwritable as unwritable:
             _log.error("ledger unwritable", lease=self._lease.id, error=str(unwritable))
+
+
+def _type_of(error: UpstreamGone | encoding.BadEncoding) -> str:
+    if isinstance(error, UpstreamGone):
+        return BROKEN_OFF if error.sent else UNREACHABLE
+    return UNREADABLE
 
 
 def _how(status: int, reading: Reading) -> Ended:

@@ -53,6 +53,7 @@ class Proxy:
         note: Callable[[str, str, str], None],
         way: Upstream | None = None,
         clock: Callable[[], float] = time.time,
+        credentials: Credentials | None = None,
     ) -> None:
         """`note` takes an agent, an action and its cause into the audit (bounded by whoever keeps it); `clock` gives
         seconds since the epoch."""
@@ -61,7 +62,7 @@ class Proxy:
         self._clock = clock
         self._upstream = way or Upstream()
         self._bodies = Bodies(spool)
-        self.credentials = Credentials()
+        self.credentials = credentials or Credentials()
         self._accounts: Mapping[str, AccountSettings] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._passages: set[Passage] = set()

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from egress import routes
 from egress.authority import Authority
 from egress.control import ControlServer
+from egress.credentials import Credentials
 from egress.enforcement import enforce
 from egress.gate import Gate
 from egress.interception import Interception
@@ -195,6 +196,7 @@ async def running(
     control: bool = True,
     grace_s: float = GRACE_S,
     clock: Callable[[], float] = time.time,
+    credentials: Credentials | None = None,
 ) -> AsyncIterator[Egress]:
     """An egress that serves while the block runs.
 
@@ -206,12 +208,14 @@ async def running(
         control: whether it has its control socket.
         grace_s: at the end, what is under way gets so long.
         clock: seconds since the epoch.
+        credentials: where those of accounts are looked up; None: there are none yet.
     """
+    credentials = credentials or Credentials()
     for folder in (paths.folder, paths.spool, paths.sockets):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     known = settings or _kept(paths, clock()) or EgressSettings(host="")
     async with contextlib.AsyncExitStack() as stack:
-        ledger = await Ledger.open(paths.ledger, clock=clock)
+        ledger = await Ledger.open(paths.ledger, clock=clock, secrets=credentials.secrets)
         stack.push_async_callback(ledger.close)
         gate = Gate(ledger, estop=paths.estop, enforce=enforce, clock=clock)
         stack.push_async_callback(gate.close)
@@ -221,7 +225,15 @@ async def running(
         stack.callback(remarks.flush)
         note = remarks.attempt
         upstream = Upstream(ssl_context=ssl_context)
-        proxy = Proxy(gate=gate, settings=known, spool=paths.spool, note=note, way=upstream, clock=clock)
+        proxy = Proxy(
+            gate=gate,
+            settings=known,
+            spool=paths.spool,
+            note=note,
+            way=upstream,
+            clock=clock,
+            credentials=credentials,
+        )
         interception = Interception(
             authority=Authority(paths.authority, paths.trust),
             serve=proxy.serve,

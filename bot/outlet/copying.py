@@ -14,7 +14,7 @@ import structlog
 
 from bot.outlet.claims import believed
 from budget.tokens import Tokens, Weights
-from egress.entries import Action, Entry, Observation
+from egress.entries import Action, Entry, Observation, error_type
 from register.crashpoints import declare
 from register.errors import MusterError, RegisterError
 from register.queries import audit, ledger, quota_history
@@ -255,7 +255,8 @@ def _row(ledger_id: str, entry: Entry) -> dict[str, Any]:
         "raw": None if entry.raw is None else dict(entry.raw),
         "status": entry.status,
         "ended": entry.ended,
-        "detail": entry.detail,
+        # An egress that runs since before an update may still repeat what a provider wrote.
+        "detail": error_type(entry.detail),
         "started_at": entry.started_at,
         "ended_at": entry.ended_at,
         "first_byte_s": entry.first_byte_s,

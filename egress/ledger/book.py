@@ -13,6 +13,7 @@ from egress.entries import Action
 from egress.ledger import intents, opening, rows, sums
 from egress.ledger.reading import Reader
 from egress.ledger.writer import Head, Seen, Work, Writer, unwritable
+from register.secret_values import SecretValues
 
 if TYPE_CHECKING:
     import sqlite3
@@ -47,7 +48,14 @@ class Ledger:
     Methods that write raise `LedgerUnwritable` when the disk takes nothing.
     """
 
-    def __init__(self, writer: Writer, reader: Reader, opened: opening.Opened, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        reader: Reader,
+        opened: opening.Opened,
+        clock: Callable[[], float],
+        secrets: SecretValues | None = None,
+    ) -> None:
         self._writer = writer
         self._intents = opened.intents
         self._intents_trouble: str | None = None
@@ -57,6 +65,7 @@ class Ledger:
         self._loop = asyncio.get_running_loop()
         self._reader = reader
         self._clock = clock
+        self._secrets = SecretValues() if secrets is None else secrets
         self._nonce = opened.nonce
         self._numbers = 0
         self._actions = 0
@@ -73,10 +82,17 @@ class Ledger:
         self.denials = opened.denials
 
     @classmethod
-    async def open(cls, path: Path, *, clock: Callable[[], float] = time.time, long: int = intents.LONG) -> Ledger:
+    async def open(
+        cls,
+        path: Path,
+        *,
+        clock: Callable[[], float] = time.time,
+        long: int = intents.LONG,
+        secrets: SecretValues | None = None,
+    ) -> Ledger:
         """Open the file, or begin one, and enter what was under way when the last egress ended, as estimates.
 
-        `long` is how long the file of what is under way gets, bytes.
+        `long` is how long the file of what is under way gets, bytes. `secrets` stand in no row.
 
         Raises:
             LedgerUnusable: it cannot be opened as it is.
@@ -89,7 +105,7 @@ class Ledger:
             on_committed=lambda head: ledger._committed(head),
             clock=clock,
         )
-        ledger = cls(writer, Reader(path), opened, clock)
+        ledger = cls(writer, Reader(path), opened, clock, secrets)
         writer.start()
         return ledger
 
@@ -152,11 +168,23 @@ class Ledger:
         nothing.
         """
         self._intents.end(settlement.reservation.number)
+        masked = self._secrets.masked_text
+        model, raw = settlement.model, settlement.raw
+        if model is not None and masked(model) is not model:
+            settlement = settlement._replace(model=masked(model))
+        if raw is not None and masked(raw) is not raw:
+            settlement = settlement._replace(raw=masked(raw))
         return self._writer.put(settlement)
 
     def observe(self, observations: tuple[Observation, ...]) -> None:
-        """Keep what was seen of quotas, soon."""
-        self._writer.put_unheard(Seen(observations))
+        """Keep what was seen of quotas, soon. What has a secret in it was seen of none."""
+        masked = self._secrets.masked_text
+        clean = [
+            each
+            for each in observations
+            if masked(each.window) is each.window and (each.status is None or masked(each.status) is each.status)
+        ]
+        self._writer.put_unheard(Seen(tuple(clean)))
 
     async def flushed(self) -> None:
         """Wait until all that was asked for before this is durable."""

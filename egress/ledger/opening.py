@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from pydantic import ValidationError
 
-from egress.ledger import feed, intents, schema, sums
+from egress.entries import EGRESS_ENDED
+from egress.ledger import feed, intents, provider_text, schema, sums
 from egress.ledger.intents import Intents
 from egress.ledger.rows import Denial, estimated
 from egress.settings import Registration
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from egress.ledger.rows import Reservation
 
 RECOVER: Final = declare("ledger.recover")
-
-#: What is written of a request that was under way when an egress ended: it never heard how it ended.
-UNDER_WAY: Final = "the egress ended while this was under way"
 
 _log = structlog.get_logger(__name__)
 
@@ -62,6 +60,7 @@ def open_ledger(path: Path, now: float, long: int) -> Opened:
     """
     connection = schema.open_for_writing(path)
     try:
+        provider_text.blank(connection)
         opened = Opened(connection)
         after, pending, files = intents.pending(path, opened.ledger)
         with around(RECOVER):
@@ -117,6 +116,6 @@ def _recover(connection: sqlite3.Connection, after: int, pending: Sequence[Reser
     lived = min(max(heard, *(reservation.started_at for reservation in under_way)), now)
     feed.write(
         connection,
-        [feed.settled(seq, estimated(each, lived, UNDER_WAY)) for seq, each in enumerate(under_way, last + 1)],
+        [feed.settled(seq, estimated(each, lived, EGRESS_ENDED)) for seq, each in enumerate(under_way, last + 1)],
     )
     return len(under_way)

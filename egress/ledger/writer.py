@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 import structlog
 
 from egress.admission import LedgerUnwritable
+from egress.entries import NOT_WRITTEN
 from egress.ledger import feed, sums
 from egress.ledger.rows import OBSERVED, Settlement, estimated
 from register.crashpoints import around, declare
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
     from egress.entries import Observation
 
 COMMIT: Final = declare("ledger.commit")
-
-#: What is written of a request whose own row the database refused for what stands in it.
-UNWRITABLE: Final = "what this used could not be written"
 
 _log = structlog.get_logger(__name__)
 
@@ -259,7 +257,7 @@ class Writer:
             if _of_storage(error) or not isinstance(job.what, Settlement):
                 raise
             _log.exception("settlement_unwritable", id=job.what.reservation.id)
-            estimate = estimated(job.what.reservation, self._clock(), UNWRITABLE)
+            estimate = estimated(job.what.reservation, self._clock(), NOT_WRITTEN)
             return self._commit([Job(estimate, None)])[0]
 
     def _succeed(self) -> None:

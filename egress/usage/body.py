@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from egress.entries import OTHER_ERROR
 from egress.usage import counts, density
 
 if TYPE_CHECKING:
@@ -68,8 +69,7 @@ class BodyMeter:
             self._dialect.lost()
             self._assume(source, self._size)
         if self._status >= 400 and self._dialect.error is None:
-            said = counts.complaint(source[:500].decode("utf-8", "replace")) if source else ""
-            self._dialect.error = f"HTTP status {self._status}" + (f": {said}" if said else "")
+            self._dialect.error = OTHER_ERROR
         self._dialect.ended = True
 
     def _before_surplus(self, source: bytearray) -> Any:

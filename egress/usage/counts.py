@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from egress.entries import ERROR_TYPES, OTHER_ERROR
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -116,13 +118,11 @@ def word(value: object) -> str | None:
     return value if isinstance(value, str) and 0 < len(value) <= LONGEST_WORD and value.isprintable() else None
 
 
-def complaint(error: object) -> str:
-    """A provider's error object in one line."""
+def error_type(error: object) -> str:
+    """Return the type of a provider's error object. Of what it wrote besides, nothing is kept."""
     if isinstance(error, dict):
-        kind = error.get("type")
-        if not kind or kind == "error":
-            kind = error.get("code")
-        parts = [str(part) for part in (kind, error.get("message")) if isinstance(part, str | int) and part]
-        error = ": ".join(parts) or "an error without a message"
-    text = error if isinstance(error, str) else "an error without a message"
-    return " ".join("".join(sign if sign.isprintable() else " " for sign in text[:2_000]).split())[:500]
+        for key in ("code", "type"):
+            named = error.get(key)
+            if isinstance(named, str) and named in ERROR_TYPES:
+                return named
+    return OTHER_ERROR

@@ -126,7 +126,7 @@ class Dialect(ABC):
 
     def fail(self, error: object) -> Fate:
         """The response says that it failed, and ends with that."""
-        self.error = counts.complaint(error)
+        self.error = counts.error_type(error)
         self.ended = True
         return Fate.LAST
 

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from budget.prices import SEARCHES
+from egress.entries import OTHER_ERROR
 from egress.usage import counts, density
 from egress.usage.dialect import Dialect, Fate
 from egress.usage.inclusive import disjoint
@@ -67,7 +68,7 @@ class Responses(Dialect):
                 self.lost()
             if kind in _LAST:
                 if kind == "response.failed" and self.error is None:
-                    self.error = "the response failed"
+                    self.error = OTHER_ERROR
                 self.ended = True
                 return Fate.LAST
         elif kind == "error":
@@ -80,7 +81,7 @@ class Responses(Dialect):
     def _unreadable(self, kind: str, body: bytes) -> Fate:
         self.garbled = True
         if kind == "error":
-            return self.fail(body[:500].decode("utf-8", "replace"))
+            return self.fail(None)
         if kind in _LAST:
             self.lost()
             self.ended = True
@@ -102,7 +103,7 @@ class Responses(Dialect):
         if isinstance(output, list) and output:
             self._searched(sum(map(_is_search, output)))
         if found.get("error") is not None:
-            self.error = counts.complaint(found["error"])
+            self.error = counts.error_type(found["error"])
 
     def _searched(self, times: int) -> None:
         """The provider has searched the web so often by now. It bills that, and its usage does not say it."""

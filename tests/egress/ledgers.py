@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import time
 from typing import TYPE_CHECKING, Any
 
 from egress.ledger import Ledger, intents
@@ -26,7 +27,7 @@ class Clock:
 
 @contextlib.asynccontextmanager
 async def opened(path: Path, clock: Clock | None = None, *, long: int = intents.LONG) -> AsyncIterator[Ledger]:
-    ledger = await Ledger.open(path, long=long, **({} if clock is None else {"clock": clock}))
+    ledger = await Ledger.open(path, long=long, clock=time.time if clock is None else clock)
     try:
         yield ledger
     finally:

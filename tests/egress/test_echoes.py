@@ -1,4 +1,4 @@
-"""A provider that repeats the account's key, in every way that it can: the key reaches no agent."""
+"""A provider that repeats the account's key, in every way that it can: the key reaches no agent and no row."""
 
 from __future__ import annotations
 
@@ -246,6 +246,11 @@ def _cut(dice: random.Random, content: bytes) -> list[bytes]:
     return [content[begin:end] for begin, end in pairwise([0, *places, len(content)])]
 
 
+def kept(made: Plane) -> bytes:
+    """All that the ledger has on the disk."""
+    return b"".join(path.read_bytes() for path in made.paths.ledger.parent.glob(f"{made.paths.ledger.name}*"))
+
+
 async def play(folder: Path, seed: str, *, count: int, until: float | None = None) -> None:
     print(f"seed: {seed}")
     async with echoing(folder) as (made, echo):
@@ -258,6 +263,10 @@ async def play(folder: Path, seed: str, *, count: int, until: float | None = Non
             echo.pieces, echo.close = given.pieces, given.close
             came = await heard(made, *call)
             assert not shows(came), (seed, number, call, given, came)
+        await made.egress.ledger.flushed()
+        for entry in await made.entries():
+            assert not shows(repr(entry).encode()), entry
+        assert not shows(kept(made))
 
 
 async def test_a_key_that_a_provider_repeats_in_whatever_way_reaches_nobody(tmp_path: Path) -> None:

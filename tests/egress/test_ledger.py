@@ -271,7 +271,7 @@ async def test_what_was_under_way_is_entered_once_as_an_estimate(path: Path) -> 
                 (2, ids[1], False),
             ]
             assert {(entry.ended, entry.detail, entry.status) for entry in entries} == {
-                ("upstream_gone", "the egress ended while this was under way", None)
+                ("upstream_gone", "egress_ended", None)
             }
             assert entries[0].tokens == Tokens(input=100, output=20)
             # They count when they were used: at the last moment of which something is known.

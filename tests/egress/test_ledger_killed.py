@@ -87,7 +87,7 @@ async def check(path: Path, told: Told) -> None:
                 told_last = told.told.get(id_, RESERVED)
                 assert entries[id_][0] in (told_last, told_last + TELLS), id_
         estimates = [detail for _, _, _, reported, detail in rows if not reported]
-        assert set(estimates) <= {"the egress ended while this was under way"}
+        assert set(estimates) <= {"egress_ended"}
         assert told.denied <= ledger.denials.keys()
         total = sum(output for _, _, output, _, _ in rows)
         used = (await ledger.used_since([0.0]))[0.0]

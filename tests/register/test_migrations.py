@@ -6,6 +6,7 @@ import random
 import re
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,11 +22,9 @@ from register.crashpoints import declare
 from register.queries import ledger, rollup, spending
 from register.schema import metadata
 from register.store import Store
-from tests.register.queries.rows import DAY, NOON, added_up, random_row
+from tests.register.queries.rows import DAY, NOON, added_up, random_row, row
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -181,3 +180,46 @@ def _taken_back(connection: Connection) -> None:
     for column in ("agent", "account", "model"):
         connection.execute(text(f"CREATE INDEX ix_ledger_{column} ON ledger ({column}, day)"))
     connection.execute(text(f"UPDATE {migrations.VERSION_TABLE} SET version_num = '0008'"))
+
+
+async def test_what_providers_wrote_into_errors_is_blanked_and_gone_from_the_file(register_url: str) -> None:
+    key = "sk-ant-api03-of-the-account"
+    store = await Store.open(register_url)
+    said = [f"authentication_error: {key} is not known", None, "rate_limit_error: slow down"]
+    async with store.write(STEP) as tx:
+        await ledger.add(tx, [row(seq, detail=detail, status=401) for seq, detail in enumerate(said, 1)])
+    await store.close()
+    engine = engine_of(register_url)
+    async with engine.begin() as connection:
+        await connection.execute(text(f"UPDATE {migrations.VERSION_TABLE} SET version_num = '0017'"))
+        await connection.run_sync(_from_0018_taken_back)
+    await engine.dispose()
+    place = address.parse(register_url)
+    if isinstance(place, address.FileAddress):
+        assert key.encode() in _bytes_of(place)
+    store = await Store.open(register_url)
+    async with store.read() as tx:
+        found = await tx.execute(text("SELECT seq, status, detail FROM ledger ORDER BY seq"))
+        assert [tuple(each) for each in found] == [(seq, 401, None) for seq in (1, 2, 3)]
+    await store.close()
+    if isinstance(place, address.FileAddress):
+        assert key.encode() not in _bytes_of(place)
+
+
+def _from_0018_taken_back(connection: Connection) -> None:
+    """Undo what came after 0018 (as `_taken_back` does)."""
+    for file in sorted((migrations.FOLDER / "versions").glob("[0-9]*_*.py"), reverse=True):
+        if file.name < "0019":
+            return
+        made = file.read_text()
+        for table, column in re.findall(r'op\.add_column\(\s*"(\w+)", (?:sa\.)?Column\("(\w+)"', made):
+            connection.execute(text(f'ALTER TABLE {table} DROP COLUMN "{column}"'))
+        for index in re.findall(r'op\.create_index\(\s*"(\w+)"', made):
+            connection.execute(text(f"DROP INDEX {index}"))
+        for table in re.findall(r'op\.create_table\(\s*"(\w+)"', made):
+            connection.execute(text(f"DROP TABLE {table}"))
+
+
+def _bytes_of(file: address.FileAddress) -> bytes:
+    path = Path(str(file))
+    return b"".join(each.read_bytes() for each in path.parent.glob(f"{path.name}*"))
