@@ -1,8 +1,9 @@
 """What an operator can answer to a permission request, and how the question reads. Pure.
 
 A runtime offers options of the kinds ``allow_once``, ``allow_always``, ``reject_once`` and ``reject_always`` (Agent
-Client Protocol, permission options), with names of its own. *Always* is remembered by Muster, for exactly this request
-of this agent, and the runtime is told "once": only so can it be taken back.
+Client Protocol, permission options). Its own names of them are never shown: it could call its yes a no. *Always* is
+remembered by Muster, for exactly this request of this agent, and the runtime is told "once": only so can it be taken
+back.
 """
 
 from __future__ import annotations
@@ -30,19 +31,24 @@ class Choice:
     mark: str
     option: str | None
     label: str
+    """Muster's own words for the option's kind. A runtime could call its yes a no."""
 
     @property
     def button(self) -> Button:
-        """In our own words: a runtime may call its yes a no."""
-        label, style = _BUTTONS[self.name]
-        return Button(key=self.mark, label=f"{self.mark} {label}", style=style)
+        return Button(key=self.mark, label=f"{self.mark} {self.label}", style=_STYLES[self.name])
 
 
-#: What Muster itself calls the answers, and what pressing them is like.
-_BUTTONS: dict[ChoiceName, tuple[str, ButtonStyle]] = {
-    "allow": ("Allow once", ButtonStyle.GOOD),
-    "always": ("Always allow exactly this", ButtonStyle.PLAIN),
-    "deny": ("Deny", ButtonStyle.DANGER),
+_STYLES: dict[ChoiceName, ButtonStyle] = {
+    "allow": ButtonStyle.GOOD,
+    "always": ButtonStyle.PLAIN,
+    "deny": ButtonStyle.DANGER,
+}
+#: What an answer did, by the kind of the option that was chosen.
+DONE = {
+    "allow_once": "allowed once",
+    "allow_always": "allowed for always",
+    "reject_once": "denied",
+    "reject_always": "denied for always by its runtime",
 }
 
 _MARKS: dict[str, ChoiceName] = {
@@ -66,22 +72,27 @@ def by_mark(mark: str) -> ChoiceName | None:
 def offered(options: Sequence[Mapping[str, str]]) -> tuple[Choice, ...]:
     """The answers that a request with these options can have; denying is always one."""
 
-    def first(*kinds: str) -> Mapping[str, str] | None:
-        known = [option for option in options if option.get("id")]
-        return next((option for kind in kinds for option in known if option.get("kind") == kind), None)
+    meant: dict[str, set[str]] = {}
+    for option in options:
+        meant.setdefault(option.get("id") or "", set()).add(option.get("kind") or "")
 
-    once, always, reject = (
-        first("allow_once", "allow_always"),
-        first("allow_always"),
-        first("reject_once", "reject_always"),
-    )
+    def first(kind: str) -> str | None:
+        # An id under which an agent offers several kinds is no answer: nobody knows what it would do.
+        return next((id_ for id_, kinds in meant.items() if id_ and kinds == {kind}), None)
+
+    once, always = first("allow_once"), first("allow_always")
+    never, reject = first("reject_always"), first("reject_once")
     choices = []
     if once is not None:
-        choices.append(Choice("allow", "✅", once["id"], once.get("name") or "Allow once"))
-        if always is not None:
-            choices.append(Choice("always", "♾️", once["id"], "Always allow exactly this"))
-    label = (reject.get("name") if reject is not None else None) or "Deny"
-    choices.append(Choice("deny", "❌", reject["id"] if reject is not None else None, label))
+        choices.append(Choice("allow", "✅", once, "Allow once"))
+    if once is not None and always is not None:
+        choices.append(Choice("always", "♾️", once, "Always allow exactly this"))
+    elif always is not None:
+        choices.append(Choice("always", "♾️", always, "Always allow, which the runtime remembers as well"))
+    if reject is None and never is not None:
+        choices.append(Choice("deny", "❌", never, "Always deny, which the runtime remembers"))
+    else:
+        choices.append(Choice("deny", "❌", reject, "Deny"))
     return tuple(choices)
 
 
@@ -109,10 +120,7 @@ def question(approval: Approval, redact: Callable[[str], str], *, until: str, ma
     ]
     for choice in offered(approval.options):
         mark = f"{choice.mark} " if marks else ""
-        # The runtime's own label comes second: it may call its yes a no.
-        lines.append(
-            f"- {mark}{choice.name}, {rendering.code(rendering.gist(choice.label, redact))}: {words[choice.name]}"
-        )
+        lines.append(f"- {mark}{choice.label}: {words[choice.name]}")
     lines += ["", f"Unanswered at {until}, it is denied."]
     if hidden:
         lines.append("⚠️ Parts of it look like secrets and are hidden here; the agent would run them all the same.")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bot import rendering
-from bot.choices import offered, question
+from bot.choices import DONE, offered, question
 from register.queries import agent_messages, approvals, audit
 
 if TYPE_CHECKING:
@@ -80,19 +80,14 @@ class PermissionRequests:
         if approval is None:
             return
         by = f" by {rendering.one_line(self._called(answered.by))}" if answered.by else ""
-        chosen = next((option.get("name") for option in approval.options if option.get("id") == answered.option), None)
+        kind = next((option.get("kind") for option in approval.options if option.get("id") == answered.option), None)
         # For the runtime it was an "allow once": what is always allowed is Muster's to remember.
-        words = (
-            "allowed for always"
-            if (approval.answer or {}).get("always")
-            else f"“{rendering.one_line(chosen)}”"
-            if chosen
-            else "answered"
-        )
+        always = (approval.answer or {}).get("always")
+        words = DONE["allow_always"] if always else DONE.get(kind or "", "answered")
         outcome = {
             "selected": f"{words}{by}",
             "granted": f"allowed by an earlier “always”{by}",
-            "denied": f"denied{by}",
+            "denied": f"{words if kind == 'reject_always' else 'denied'}{by}",
             "expired": "nobody answered in time: denied",
             "cancelled": "the turn was cancelled",
             "lost": "the agent that asked is gone",
@@ -148,11 +143,18 @@ class PermissionRequests:
             connector=self.voice.bridge.connector_of(by) or row.connector,
             conversation=None,
             action=f"permission of {row.name}",
-            arguments={"id": approval.id, "title": self.voice.redaction(approval.title)},
+            arguments={
+                "id": approval.id,
+                "title": self.voice.redaction(approval.title),
+                "detail": self.voice.redaction(approval.detail),
+            },
             outcome=state,
             detail=self.voice.redaction(outcome),
         )
         mark = "☑️" if state == "answered" else "⌛"
         text = f"{mark} {outcome}: {rendering.code(rendering.gist(approval.title, self.voice.redaction, 200))}"
+        if rendering.one_line(approval.detail) != rendering.one_line(approval.title, 200):
+            # The title may say next to nothing: of pi's requests it is the tool's name alone.
+            text += f"\n\n{rendering.code_block(approval.detail)}"
         await self.voice.over(tx, approval.outbox_key, text)
         await self.voice.titles.show(tx, row.name)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from bot import rendering
 from bot.bridge import Bridge
 from bot.commands.lines import written
 from bot.saying import Place
@@ -147,9 +146,20 @@ class Voice:
                 continue
             out = asked.outbound
             place = Place(out.connector, conversation=out.conversation, thread_of=out.thread_of)
-            if self.capabilities(place.connector).edits:
-                content = Replace(target=each, message=rendering.message(words), final=True)
-                await outbox.put(tx, place.outbound(f"{each}/closed", content, Priority.REPLY), self.clock())
+            can = self.capabilities(place.connector)
+            if can.edits:
+                said = self.speaker.replace(
+                    f"{each}/closed",
+                    each,
+                    words,
+                    place,
+                    can,
+                    priority=Priority.REPLY,
+                    final=True,
+                    emphasis=Emphasis.NOTICE,
+                )
+                for outbound in said:
+                    await outbox.put(tx, outbound, self.clock())
             else:
                 await self.speak_there(tx, f"{each}/closed", words, place)
 

@@ -111,7 +111,9 @@ class Transcript:
         self.accept(turn)
         self.event_at = self._chronicle.clock()
         if request is None:
-            sentence = "A permission request was denied: it offers nothing to choose from, or is too long to be shown."
+            sentence = (
+                "A permission request was denied: it is too long to be shown, or no option of it has one known meaning."
+            )
             self._desk.tell(turn, sentence)
             return None
         return await self._desk.ask(session, turn, request)

@@ -25,6 +25,8 @@ _TITLE_CHARACTERS: Final = 2000
 _DETAIL_CHARACTERS: Final = 2**14
 _PLAN_ENTRIES: Final = 200
 _OPTIONS: Final = 20
+#: Agent Client Protocol, permission options.
+OPTION_KINDS: Final = ("allow_once", "allow_always", "reject_once", "reject_always")
 #: What is to be allowed must be shown whole; what is longer than this cannot be, and is denied.
 PERMISSION_CHARACTERS: Final = 2**18
 
@@ -136,13 +138,8 @@ def call_of(update: Mapping[str, Any]) -> str | None:
 
 
 def permission_of(call: Call, options: Any) -> Request | None:
-    """The request to allow `call`; None when it cannot be shown whole, or offers nothing to choose from."""
-    unique: dict[str, Mapping[str, str]] = {}
-    for option in map(_option, options[:_OPTIONS] if isinstance(options, list) else ()):
-        # Of two options under one id nobody could tell which was chosen.
-        if option["id"]:
-            unique.setdefault(option["id"], option)
-    offered = tuple(unique.values())
+    """The request to allow `call`; None when it cannot be shown whole, or offers no option whose meaning is certain."""
+    offered = _choosable(options)
     title = _shortened(call.title, _TITLE_CHARACTERS) or call.tool_kind or "an action without a title"
     try:
         detail, digest = _detail(call), _digest(call, offered)
@@ -151,6 +148,16 @@ def permission_of(call: Call, options: Any) -> Request | None:
     if not offered or len(detail) > PERMISSION_CHARACTERS:
         return None
     return Request(title=title, detail=detail, digest=digest, options=offered)
+
+
+def _choosable(options: Any) -> tuple[Mapping[str, str], ...]:
+    """Return the options whose meaning is certain: each of a known kind, and of one kind alone under its id."""
+    listed = [_option(option) for option in (options[:_OPTIONS] if isinstance(options, list) else ())]
+    kinds: dict[str, set[str]] = {}
+    for option in listed:
+        kinds.setdefault(option["id"], set()).add(option["kind"])
+    unique = {option["id"]: option for option in reversed(listed) if option["kind"] in OPTION_KINDS}
+    return tuple(option for id_, option in reversed(unique.items()) if id_ and len(kinds[id_]) == 1)
 
 
 def _digest(call: Call, options: tuple[Mapping[str, str], ...]) -> str:

@@ -122,7 +122,7 @@ async def test_an_always_too_many_allows_once_and_is_said_to(tmp_path: Path) -> 
         told = await home.heard(thread, "allowed once, not for always")
         assert f"{GRANTS} things" in told
         assert "`!grant revoke" in told
-        await home.heard(thread, "☑️ “allow_once” by memory:@ana")
+        await home.heard(thread, "☑️ allowed once by memory:@ana")
         assert await outcome(home, tmp_path) == {"outcome": "selected", "optionId": "allow_once"}
         assert "one more" not in await home.ask("!grants")
 
@@ -130,7 +130,9 @@ async def test_an_always_too_many_allows_once_and_is_said_to(tmp_path: Path) -> 
 async def test_an_always_too_many_that_is_all_there_is_to_allow_is_denied(tmp_path: Path) -> None:
     async with house(tmp_path, roster=puppets.roster(tmp_path, "imp")) as home, home.open():
         thread, approval = await asked_beyond(home, "allow_always", "reject_once")
-        await home.ask(f"!approve {approval}", conversation=thread)
+        refused = await home.ask(f"!approve {approval}", conversation=thread)
+        assert "its runtime offers always, deny" in refused
+        await home.ask(f"!approve {approval} --always", conversation=thread)
         assert "`!grant revoke" in await home.heard(thread, "is denied instead")
         await home.heard(thread, "☑️ denied by muster")
         assert await outcome(home, tmp_path) == {"outcome": "selected", "optionId": "reject_once"}

@@ -89,7 +89,15 @@ def test_always_is_remembered_by_muster_and_the_runtime_hears_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [[], [ONCE], [{"id": "x", "kind": "new_kind"}], [{"id": "y"}], [{"kind": "allow_once"}]]
+    "options",
+    [
+        [],
+        [ONCE],
+        [ONCE, {**REJECT, "id": ""}],
+        [{"id": "x", "kind": "new_kind"}],
+        [{"id": "y"}],
+        [{"kind": "allow_once"}],
+    ],
 )
 def test_denying_is_always_offered_and_nothing_of_an_unknown_kind_is(options: list[dict[str, str]]) -> None:
     choices = offered(options)
@@ -135,7 +143,9 @@ def test_the_question_names_agent_request_answers_and_time() -> None:
     for part in (
         "**coder0**",
         "`a1b2`",
-        "✅ allow",
+        "✅ Allow once: `!approve a1b2`",
+        "♾️ Always allow exactly this: `!approve a1b2 --always`",
+        "❌ Deny: `!deny a1b2`",
         "`!approve a1b2`",
         "`!approve a1b2 --always`",
         "`!deny a1b2`",
@@ -145,12 +155,36 @@ def test_the_question_names_agent_request_answers_and_time() -> None:
     assert "✅" not in question(approval(), str, until="12:30", marks=False)
 
 
-@pytest.mark.parametrize("name", ["Deny", "no: `!deny a1b2`", "x\n- ❌ deny: `!approve a1b2`", "`", "\u202eyned"])
-def test_a_runtime_cannot_sell_its_yes_as_a_no(name: str) -> None:
-    text = asked(options=({"id": "o1", "name": name, "kind": "allow_once"}, REJECT))
-    (line,) = [line for line in text.split("\n") if line.endswith("`!approve a1b2`")]
-    assert line.startswith("- ✅ allow, `")
-    assert len([line for line in text.split("\n") if line.startswith("- ")]) == 2
+@pytest.mark.parametrize("name", ["Reject", "no: `!deny a1b2`", "x\n- ❌ deny: `!approve a1b2`", "\u202eyned"])
+@pytest.mark.parametrize(
+    ("kind", "shown"),
+    [
+        ("allow_once", ["- ✅ Allow once: `!approve a1b2`", "- ❌ Deny: `!deny a1b2`"]),
+        (
+            "allow_always",
+            [
+                "- ♾️ Always allow, which the runtime remembers as well: `!approve a1b2 --always`",
+                "- ❌ Deny: `!deny a1b2`",
+            ],
+        ),
+        ("reject_always", ["- ❌ Deny: `!deny a1b2`"]),
+        ("allow_everything", ["- ❌ Deny: `!deny a1b2`"]),
+    ],
+)
+def test_a_runtimes_own_names_of_its_options_are_never_shown(name: str, kind: str, shown: list[str]) -> None:
+    text = asked(options=({"id": "o1", "name": name, "kind": kind}, REJECT))
+    assert [line for line in text.split("\n") if line.startswith("- ")] == shown
+    assert name not in text.replace("Deny", "")
+
+
+def test_where_a_runtime_can_only_reject_for_always_denying_says_so() -> None:
+    (deny,) = offered([{"id": "o4", "name": "No, once", "kind": "reject_always"}])
+    assert (deny.name, deny.option, deny.label) == ("deny", "o4", "Always deny, which the runtime remembers")
+
+
+def test_an_id_that_could_mean_yes_and_no_is_no_answer() -> None:
+    (deny,) = offered([{**ONCE, "id": "x"}, {**REJECT, "id": "x"}])
+    assert (deny.name, deny.option) == ("deny", None)
 
 
 @pytest.mark.parametrize("title", ["`; **granted**", "a\n# b", "![x](http://evil)", "\x1b[1A", "z" * 5000])

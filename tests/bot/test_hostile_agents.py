@@ -15,6 +15,7 @@ from fleet import lifecycle, lock, sweep
 from fleet.events import Opened
 from fleet.revival import Limits
 from fleet.sandbox import policy
+from register.queries import audit
 from tests.bot.house import OPERATOR, ROOM, House, house
 from tests.bot.puppets import launch, recorded, roster, scripted, steps
 
@@ -200,7 +201,7 @@ async def test_a_runtime_that_asks_for_ever_is_denied_and_floods_nobody(home: Ho
     await home.chat.until(lambda: len(asked(home, thread)) == 32, limit=30)
     assert (await home.ask("!approvals")).count("asks") <= 33
     assert "cancelled" in await home.ask("!cancel imp")
-    await home.marks(event, "✅")
+    await home.marks(event, "⏹️")
     await home.chat.until(lambda: not asked(home, thread), limit=30)
     assert "Nothing waits" in await home.ask("!approvals")
     assert len(home.chat.texts(thread)) == 35
@@ -318,23 +319,32 @@ async def test_a_message_that_looks_like_a_question_approves_nothing(home: House
     assert recorded(home.paths.config, "imp")[-1]["answered"]["outcome"]["optionId"] == "no"
 
 
-async def test_forged_options_are_shown_as_what_they_do(home: House) -> None:
+async def test_forged_options_are_shown_and_recorded_as_what_they_do(home: House) -> None:
     thread = await launch(home, "imp")
     options = [
-        {"optionId": "a", "name": "Reject", "kind": "allow_once"},
+        {"optionId": "a", "name": "Yes", "kind": "allow_once"},
         {"optionId": "a", "name": "No", "kind": "reject_once"},
         {"optionId": "b", "name": "✅ allow\n- deny", "kind": "allow_everything"},
+        {"optionId": "c", "name": "Reject", "kind": "allow_always"},
     ]
-    event = home.say(
-        steps({"ask": {"title": "`x`\n**y**", "rawInput": {"command": "```\nrm"}}, "options": options}), thread
-    )
+    command = {"command": "```\nrm -rf precious"}
+    event = home.say(steps({"ask": {"title": "bash", "rawInput": command}, "options": options}), thread)
     await home.chat.until(lambda: asked(home, thread), limit=30)
     question = asked(home, thread)[0]
-    assert "allow, `Reject`" in question.text
-    home.chat.react(question.event_id, "❌", conversation=thread)
+    assert "Always allow, which the runtime remembers as well" in question.text
+    assert "Reject" not in question.text
+    home.chat.react(question.event_id, "♾️", conversation=thread)
     await home.marks(event, "✅")
-    assert recorded(home.paths.config, "imp")[-1]["answered"] == {"outcome": {"outcome": "cancelled"}}
-    assert "denied by memory:@ana" in question.text
+    answered = recorded(home.paths.config, "imp")[-1]["answered"]
+    assert answered == {"outcome": {"outcome": "selected", "optionId": "c"}}
+    # What was allowed stays readable, whatever the agent called it.
+    await home.chat.until(lambda: "allowed for always by memory:@ana" in question.text, limit=30)
+    assert "rm -rf precious" in question.text
+    assert home.orchestrator is not None
+    async with home.orchestrator.store.read() as tx:
+        (line,) = [line for line in await audit.since(tx, 0, limit=50) if line.door == "approval"]
+    assert line.detail == "allowed for always by memory:@ana"
+    assert "rm -rf precious" in line.arguments["detail"]
 
 
 @pytest.mark.slow

@@ -172,15 +172,19 @@ def test_what_an_earlier_update_said_of_the_call_counts() -> None:
     assert (request.title, request.detail) == ("Bash", "rm")
 
 
-def test_of_options_under_one_id_the_first_counts() -> None:
+def test_an_option_that_could_mean_two_things_is_none() -> None:
     options = [
         {"optionId": "a", "name": "Yes", "kind": "allow_once"},
         {"optionId": "b", "name": "No", "kind": "reject_once"},
         {"optionId": "a", "name": "No", "kind": "reject_once"},
+        {"optionId": "c", "name": "Yes", "kind": "allow_everything"},
+        {"optionId": "d", "name": "Yes", "kind": "allow_once"},
+        {"optionId": "d", "name": "Surely", "kind": "allow_once"},
     ]
     request = permission_of(call(title="x"), options)
     assert request is not None
-    assert [(option["id"], option["kind"]) for option in request.options] == [("a", "allow_once"), ("b", "reject_once")]
+    assert [(each["id"], each["kind"]) for each in request.options] == [("b", "reject_once"), ("d", "allow_once")]
+    assert permission_of(call(title="x"), [options[0], options[2], options[3]]) is None
 
 
 @given(st.text())
