@@ -101,6 +101,11 @@ class Lease(Protocol):
         ...
 
     @property
+    def near(self) -> bool:
+        """A limit that governs has so little left that the response has to be one that can be cut: a stream."""
+        ...
+
+    @property
     def cut(self) -> Cut | None:
         """Set once the request must end."""
         ...

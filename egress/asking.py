@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from json.decoder import JSONDecodeError, JSONDecoder
 from typing import TYPE_CHECKING, Any
 
+from egress.usage import documents
 from register.errors import MusterError
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ _BOUNDS: dict[Api, tuple[str, ...]] = {
     "responses": ("max_output_tokens",),
     "chat": ("max_completion_tokens", "max_tokens"),
 }
-_CHANGING = frozenset({"stream_options", "thinking", "max_tool_calls"}.union(*_BOUNDS.values()))
+_CHANGING = frozenset({"stream", "stream_options", "thinking", "max_tool_calls"}.union(*_BOUNDS.values()))
 _READ = frozenset(
     {
         *("model", "stream", "max_tokens", "max_output_tokens", "max_completion_tokens", "n", "stream_options"),
@@ -90,6 +91,8 @@ class Asking:
     """Chat Completions: it asks for the usage chunk itself."""
     stream_options: Mapping[str, Any] | None = None
     thinking: Mapping[str, Any] | None = None
+    assembles: bool = False
+    """It asks for a document, and that can be assembled from a stream (egress.usage.documents)."""
     most_calls: int | None = None
     """Responses: so many calls of tools that the provider runs are to be put in as its bound."""
     spans: Mapping[str, tuple[int, int]] = field(default_factory=dict)
@@ -151,6 +154,7 @@ def read(api: Api, body: bytes, *, server_tools: bool = False, premium: bool = F
         include_usage=bool(wants_usage),
         stream_options=options,
         thinking=_object(values, "thinking") if api == "anthropic" else None,
+        assembles=not stream and documents.is_known(api, values, values.get("tools")),
         most_calls=calls,
         spans=spans,
         inside=inside,
@@ -164,13 +168,14 @@ def _check_name(key: str, read: Container[str]) -> None:
         raise BadAsking(f"the member {key[:60]!a} may be taken for another; write it as it is known.")
 
 
-def edits(asking: Asking, max_tokens: int | None, include_usage: bool) -> tuple[Edit, ...]:
+def edits(asking: Asking, max_tokens: int | None, include_usage: bool, *, as_stream: bool = False) -> tuple[Edit, ...]:
     """What has to be changed, in the order of the places.
 
     Args:
         asking: what was read of the body.
         max_tokens: the bound on output that must hold, over all choices; None: the request's own will do.
         include_usage: a Chat Completions stream is to tell its usage.
+        as_stream: a stream is asked for where the client asks for a document.
 
     Raises:
         BadAsking: with so few tokens the provider takes no such request. It may be answered as a refusal.
@@ -180,7 +185,9 @@ def edits(asking: Asking, max_tokens: int | None, include_usage: bool) -> tuple[
         changes.update(_bounded(asking, max_tokens))
     if asking.most_calls is not None:
         changes["max_tool_calls"] = str(asking.most_calls)
-    if include_usage and asking.api == "chat" and asking.stream and not asking.include_usage:
+    if as_stream:
+        changes["stream"] = "true"
+    if include_usage and asking.api == "chat" and (asking.stream or as_stream) and not asking.include_usage:
         changes["stream_options"] = json.dumps({**(asking.stream_options or {}), "include_usage": True})
     found = [
         Edit(start=asking.spans[key][0], end=asking.spans[key][1], text=text.encode())
@@ -194,13 +201,15 @@ def edits(asking: Asking, max_tokens: int | None, include_usage: bool) -> tuple[
     return tuple(sorted(found, key=lambda edit: edit.start))
 
 
-def rewrite(body: bytes, asking: Asking, max_tokens: int | None, include_usage: bool) -> bytes:
+def rewrite(
+    body: bytes, asking: Asking, max_tokens: int | None, include_usage: bool, *, as_stream: bool = False
+) -> bytes:
     """The body with its `edits`; the very same object when there are none.
 
     Raises:
         BadAsking: as `edits` does.
     """
-    changes = edits(asking, max_tokens, include_usage)
+    changes = edits(asking, max_tokens, include_usage, as_stream=as_stream)
     if not changes:
         return body
     parts: list[bytes | memoryview] = []

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from budget.admission import Refuse, decide
-from budget.history import History
+from budget.history import LONGEST_ANSWER, History
 from budget.prices import rates
+from budget.tokens import Tokens
 from egress.admission import Cut, Refused
 from egress.charging import charge
 from egress.crossing import Crossings, closes_routes, detail_of
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
+    from budget.history import Estimate
+    from budget.prices import Rates
     from egress.admission import Asked, Ending
     from egress.entries import Observation
     from egress.ledger import Ledger
@@ -47,6 +50,8 @@ _log = structlog.get_logger(__name__)
 
 _LEARN_ROWS: Final = 20_000
 _AUDIT_S: Final = 60
+#: A limit is near with less left than so many times what a request could use at most.
+_NEAR: Final = 4
 
 
 class Gate:
@@ -307,12 +312,26 @@ class Gate:
             rates=cost,
             weights=self._tallies.weights,
             max_tokens=decision.max_tokens,
+            near=self._is_near(way, estimate, decision.max_tokens or asked.max_tokens, cost, now),
             began=self._monotonic(),
         )
         for tally, reserved in zip(way.tallies, decision.reserve, strict=True):
             lease.hold(tally, reserved * fine(tally.limit))
         self._leases.setdefault(asked.agent, set()).add(lease)
         return lease
+
+    def _is_near(self, way: Way, estimate: Estimate, max_tokens: int | None, cost: Rates | None, now: float) -> bool:
+        """Whether a limit has less left than a few times what this request could use at the very most."""
+        output = LONGEST_ANSWER if max_tokens is None else min(max_tokens, LONGEST_ANSWER)
+        most = Tokens(input=estimate.input.all_input, output=output)
+        for tally in way.tallies:
+            if tally.limit.unit == "tokens":
+                worst = self._tallies.weights.weigh(most)
+            else:
+                worst = 0 if cost is None else cost.price(most)
+            if tally.standing(now).left < _NEAR * worst:
+                return True
+        return False
 
     def settle(self, lease: GateLease, ending: Ending) -> asyncio.Future[int]:
         """A lease's own way to be settled."""

@@ -52,6 +52,7 @@ class GateLease:
         rates: what its tokens cost.
         weights: of tokens.
         max_tokens: the bound that must be set.
+        near: little is left of a limit.
         began: by the monotonic clock.
     """
 
@@ -69,6 +70,7 @@ class GateLease:
         "cut",
         "estimate",
         "max_tokens",
+        "near",
         "rates",
         "reservation",
         "so_far",
@@ -86,6 +88,7 @@ class GateLease:
         rates: Rates | None,
         weights: Weights,
         max_tokens: int | None,
+        near: bool,
         began: float,
     ) -> None:
         self._gate = gate
@@ -97,6 +100,7 @@ class GateLease:
         self.rates = rates
         self._weights = weights
         self.max_tokens = max_tokens
+        self.near = near
         self.began = began
         self.cut: Cut | None = None
         self.so_far = _NOTHING

@@ -20,7 +20,7 @@ from egress.admission import Ending, LedgerUnwritable
 from egress.charging import has_input
 from egress.entries import BROKEN_OFF, EGRESS_ERROR, TOO_LITTLE_LEFT, UNREACHABLE, UNREADABLE
 from egress.response import UpstreamGone
-from egress.usage import Reading, meter_of
+from egress.usage import NotAssembledError, Reading, meter_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from egress.apis import Api, Provider
     from egress.entries import Ended, Observation
     from egress.response import Response
-    from egress.usage import Meter
+    from egress.usage import ResponseMeter
 
 _log = structlog.get_logger("egress.passage")
 
@@ -41,6 +41,8 @@ _MOST_SURPLUS: Final = 2**16
 #: A document is read on for so many seconds after its client has left.
 LEFT_S = 600.0
 _NOTHING: Final = Reading()
+#: Headers of an error after which asking again would be billed again.
+_FINAL: Final = (*answers.JSON, (b"x-should-retry", b"false"))
 
 
 class Passage:
@@ -55,6 +57,7 @@ class Passage:
         provider: Provider,
         api: Api,
         document: bool,
+        assemble: bool,
         hide_usage: bool,
         sent: Callable[[], bool],
         began: float,
@@ -64,6 +67,7 @@ class Passage:
         """
         Args:
             document: no stream was asked for.
+            assemble: the provider is asked for a stream all the same, and the client gets a document made of it.
             hide_usage: the client did not ask for the usage of a Chat Completions stream.
             sent: whether some of the request may have left.
             began: when it was admitted (monotonic), from when on the ledger counts, too.
@@ -76,6 +80,7 @@ class Passage:
         self._provider: Provider = provider
         self._api: Api = api
         self._document = document
+        self._assemble = assemble
         self._hide_usage = hide_usage
         self._sent = sent
         self._began = began
@@ -83,7 +88,7 @@ class Passage:
         self._clock = clock
         self._task: asyncio.Task[object] | None = None
         self._response: Response | None = None
-        self._meter: Meter | None = None
+        self._meter: ResponseMeter | None = None
         self._streaming = False
         self._first_byte_s: float | None = None
         self._observations: tuple[Observation, ...] = ()
@@ -199,10 +204,11 @@ class Passage:
             return
         self._observations = quota.observe(self._provider, self._account, response.headers, self._clock())
         # What has no content is no stream, and its head is not let go as if it were one.
-        self._streaming = response.status not in {204, 304} and response.headers.get(
-            "content-type", ""
-        ).lower().startswith("text/event-stream")
-        self._meter = meter_of(self._api, self._streaming, response.status, self._hide_usage)
+        streams = response.status not in {204, 304} and response.headers.get("content-type", "").lower().startswith(
+            "text/event-stream"
+        )
+        self._streaming = streams and not self._assemble
+        self._meter = meter_of(self._api, streams, response.status, self._hide_usage, assemble=self._assemble)
         try:
             await self._carry(response, self._meter)
         except (UpstreamGone, encoding.BadEncoding) as broken:
@@ -215,7 +221,7 @@ class Passage:
         if self._cut is None:
             self._answer.refuse(status, answers.JSON, refusals.body(self._api, status, message))
 
-    async def _carry(self, response: Response, meter: Meter) -> None:
+    async def _carry(self, response: Response, meter: ResponseMeter) -> None:
         decoder = encoding.decoder(response.headers.get("content-encoding"))
         if self._streaming:
             self._begin(response, None)
@@ -244,7 +250,7 @@ class Passage:
             meter.end()
         await self._finish(response, meter)
 
-    async def _pass(self, response: Response, meter: Meter, piece: bytes) -> None:
+    async def _pass(self, response: Response, meter: ResponseMeter, piece: bytes) -> None:
         """Meter the next part of the content, and let go on what may."""
         answer = self._answer
         out = meter.feed(piece)
@@ -263,7 +269,8 @@ class Passage:
             await self._settle(self._ending(_how(response.status, reading)))
             if self._cut is not None:
                 return
-            answer.write(meter.release())
+            if not self._give_document(response, meter):
+                answer.write(meter.release())
 
     async def _let_on(self, response: Response, content: bytes) -> None:
         """Give the client a part of the content, and wait until it has taken enough for the next."""
@@ -278,13 +285,16 @@ class Passage:
                 raise
             self.leave()
 
-    async def _finish(self, response: Response, meter: Meter) -> None:
+    async def _finish(self, response: Response, meter: ResponseMeter) -> None:
         """The response has ended in good order, and its end is still here."""
         reading = meter.reading
         if not reading.ended:
             raise UpstreamGone("the provider's response ended before it was complete.", sent=True)
         await self._settle(self._ending(_how(response.status, reading)))
         if self._cut is not None:
+            return
+        if self._give_document(response, meter):
+            self._answer.end()
             return
         last = meter.release()
         if self._answer.begun:
@@ -293,6 +303,22 @@ class Passage:
             # All of it is here: so its length is known, whatever the provider said.
             self._begin(response, len(last), last)
             self._answer.end()
+
+    def _give_document(self, response: Response, meter: ResponseMeter) -> bool:
+        """Give the client the document that was made of a stream; whether it gets one."""
+        try:
+            document = meter.document()
+        except NotAssembledError as error:
+            # Asked again, it would be billed again.
+            message = f"the provider's stream could not be made into the document that was asked for: {error}."
+            self._answer.refuse(502, _FINAL, refusals.body(self._api, 502, message))
+            return True
+        if document is None:
+            return False
+        content = document.source()
+        passing = _beside_document(response)
+        self._answer.begin(document.status, passing, length=len(content), with_=content)
+        return True
 
     def _begin(self, response: Response, length: int | None, first: bytes = b"") -> None:
         passing = headers.returning(response.raw_headers, decoded=True)
@@ -355,6 +381,12 @@ def _type_of(error: UpstreamGone | encoding.BadEncoding) -> str:
     if isinstance(error, UpstreamGone):
         return BROKEN_OFF if error.sent else UNREACHABLE
     return UNREADABLE
+
+
+def _beside_document(response: Response) -> list[tuple[bytes, bytes]]:
+    """What goes back beside a document that was made of a stream."""
+    passing = headers.returning(response.raw_headers, decoded=True)
+    return [*answers.JSON, *(each for each in passing if each[0].lower() != b"content-type")]
 
 
 def _how(status: int, reading: Reading) -> Ended:

@@ -18,6 +18,7 @@ from egress.credentials import Credentials, NoCredential
 from egress.passage import Passage
 from egress.refusals import Refusal
 from egress.upstream import Upstream
+from egress.usage import documents
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -294,6 +295,10 @@ class Proxy:
             raise Refusal(403 if final else 429, str(refused), retry_after_s=refused.retry_after_s) from None
         except LedgerUnwritable as error:
             raise Refusal(503, str(error), retry_after_s=5) from None
+        # Only what streams can be cut.
+        assemble = (
+            lease.near and wanted.assembles and documents.knows_betas(request.headers.getall("anthropic-beta", ()))
+        )
         passage = Passage(
             lease=lease,
             answer=answer,
@@ -301,6 +306,7 @@ class Proxy:
             provider=account.provider,
             api=api,
             document=not wanted.stream,
+            assemble=assemble,
             hide_usage=wanted.stream and not wanted.include_usage,
             sent=lambda: body.begun,
             began=time.monotonic(),
@@ -309,7 +315,7 @@ class Proxy:
         )
 
         async def send() -> Response:
-            await self._rewrite(line, body, wanted, lease.max_tokens)
+            await self._rewrite(line, body, wanted, lease.max_tokens, as_stream=assemble)
             return await self._upstream.send(request.method, _url(account, target), outgoing, body)
 
         self._passages.add(passage)
@@ -394,13 +400,15 @@ class Proxy:
         except asking.BadAsking as error:
             raise Refusal(error.status, str(error)) from None
 
-    async def _rewrite(self, line: Line, body: Body, wanted: Asking, max_tokens: int | None) -> None:
-        """Put the bound on output in, and the wish for usage."""
-        if not asking.edits(wanted, max_tokens, True):
+    async def _rewrite(
+        self, line: Line, body: Body, wanted: Asking, max_tokens: int | None, *, as_stream: bool
+    ) -> None:
+        """Put the bound on output in, the wish for usage, and for a stream."""
+        if not asking.edits(wanted, max_tokens, True, as_stream=as_stream):
             return
 
         def rewrite() -> None:
-            body.put(asking.rewrite(body.content(), wanted, max_tokens, True))
+            body.put(asking.rewrite(body.content(), wanted, max_tokens, True, as_stream=as_stream))
 
         if not body.long:
             rewrite()

@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from egress.usage.anthropic import Messages
+from egress.usage.assembled import AssembledMeter
 from egress.usage.body import BodyMeter
 from egress.usage.completions import Completions
+from egress.usage.documents import assembler_of
 from egress.usage.responses import Responses
 from egress.usage.stream import StreamMeter
 
 if TYPE_CHECKING:
     from egress.apis import Api
     from egress.usage.dialect import Dialect
+    from egress.usage.documents import Assembler, Document
     from egress.usage.reading import Meter, Reading
 
 _BOM = b"\xef\xbb\xbf"
@@ -22,7 +25,7 @@ _STREAM = (b"data", b"event", b"id", b"retry", b":")
 _LOOKED_AT = 64
 
 
-def meter_of(api: Api, streaming: bool, status: int, hide_usage: bool) -> Meter:
+def meter_of(api: Api, streaming: bool, status: int, hide_usage: bool, *, assemble: bool = False) -> ResponseMeter:
     """A meter for one response.
 
     Args:
@@ -30,6 +33,7 @@ def meter_of(api: Api, streaming: bool, status: int, hide_usage: bool) -> Meter:
         streaming: its Content-Type is text/event-stream.
         status: its HTTP status.
         hide_usage: the client did not ask for the usage chunk of a Chat Completions stream: it does not get it.
+        assemble: the client asked for a document: where a stream comes, it gets the document that this makes.
     """
     dialect: Dialect
     if api == "anthropic":
@@ -38,16 +42,17 @@ def meter_of(api: Api, streaming: bool, status: int, hide_usage: bool) -> Meter:
         dialect = Responses()
     else:
         dialect = Completions(hide_usage=hide_usage)
-    return _Looking(dialect, streaming, status)
+    return ResponseMeter(dialect, streaming, status, assembler_of(api) if assemble and status == 200 else None)
 
 
-class _Looking:
+class ResponseMeter:
     """A Meter that looks at the first bytes: some servers call a stream a document, and a refusal a stream."""
 
-    def __init__(self, dialect: Dialect, streaming: bool, status: int) -> None:
+    def __init__(self, dialect: Dialect, streaming: bool, status: int, assembler: Assembler | None) -> None:
         self._dialect = dialect
         self._streaming = streaming
         self._status = status
+        self._assembler = assembler
         self._inner: Meter | None = None
         self._first = b""
         self._released = False
@@ -85,8 +90,20 @@ class _Looking:
         kept, self._first = self._first, b""
         return kept if self._inner is None else kept + self._inner.release()
 
+    def document(self) -> Document | None:
+        """Return what the client gets in the place of `release`, or None where the content itself goes on.
+
+        Raises:
+            NotAssembledError: no document can be made of the stream that came.
+        """
+        inner = self._inner
+        return inner.document() if isinstance(inner, AssembledMeter) else None
+
     def _of(self, is_stream: bool) -> Meter:
-        return StreamMeter(self._dialect) if is_stream else BodyMeter(self._dialect, self._status)
+        if not is_stream:
+            return BodyMeter(self._dialect, self._status)
+        stream = StreamMeter(self._dialect)
+        return stream if self._assembler is None else AssembledMeter(stream, self._assembler)
 
 
 def _is_stream(first: bytes, label: bool) -> bool | None:
