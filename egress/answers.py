@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from register.secret_values import MaskedStream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from aiohttp import web
-
+    from egress.request import Request
     from register.secret_values import SecretValues
 
 #: A client that was cut off and has not taken what was written for it by then loses the rest.
@@ -46,7 +45,7 @@ class Answer:
         "begun",
     )
 
-    def __init__(self, request: web.BaseRequest, secrets: SecretValues | None = None) -> None:
+    def __init__(self, request: Request, secrets: SecretValues | None = None) -> None:
         """`secrets` never leave in it: some servers repeat what they were sent."""
         self._request = request
         self._protocol = request.protocol
@@ -122,7 +121,7 @@ class Answer:
             return
         try:
             async with asyncio.timeout(STALLED_S):
-                await self._request.writer.drain()
+                await self._protocol.drain()
         except TimeoutError:
             raise ConnectionResetError("the client takes nothing any more") from None
 
@@ -205,9 +204,9 @@ class Answer:
         if self._protocol.transport is not None:
             self._protocol.transport.abort()
 
-    def given(self) -> web.StreamResponse:
-        """What the web server wants of its handler: it finds that all is written."""
-        return cast("web.StreamResponse", _Given(keep_alive=not self._closing and self._ended))
+    def given(self) -> bool:
+        """Whether the connection may go on: the answer is whole, and nobody said that it closes."""
+        return self._ended and not self._closing
 
     def _framed(self, content: bytes, *, last: bool = False) -> bytes:
         if self._masked is not None:
@@ -232,19 +231,6 @@ class Answer:
         if transport is None or transport.is_closing() or self._ended:
             raise ConnectionResetError("the client is gone")
         transport.write(framed)
-
-
-class _Given:
-    """In the place of a response that the web server would write."""
-
-    __slots__ = ("keep_alive",)
-
-    def __init__(self, *, keep_alive: bool) -> None:
-        self.keep_alive = keep_alive
-
-    async def prepare(self, request: web.BaseRequest) -> None: ...
-
-    async def write_eof(self) -> None: ...
 
 
 _REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}

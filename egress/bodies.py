@@ -7,18 +7,19 @@ import contextlib
 import errno
 import os
 import tempfile
-from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from egress import encoding
+from egress.request import BrokenBody
 from register.errors import MusterError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
     from pathlib import Path
 
-    from aiohttp import StreamReader, web
+    from egress.request import Content, Request
 
 _T = TypeVar("_T")
 
@@ -112,9 +113,8 @@ class Bodies:
 
     def __init__(self, spool: Path) -> None:
         self._spool = spool
-        self._in_memory: Counter[str] = Counter()
-        self._on_disk: Counter[str] = Counter()
-        """In bytes, by whose they are."""
+        self._in_memory = _Room()
+        self._on_disk = _Room()
         self._turns = Turns(MOST_PARSED)
         self._held: dict[int, tuple[int, int]] = {}
 
@@ -123,7 +123,7 @@ class Bodies:
         async with self._turns.turn(whose):
             return await _in_thread(work)
 
-    async def read(self, request: web.BaseRequest, whose: str, longest: int | None = None) -> Body:
+    async def read(self, request: Request, whose: str, longest: int | None = None) -> Body:
         """Take the whole of a request's body.
 
         Args:
@@ -133,33 +133,34 @@ class Bodies:
 
         Raises:
             TooLong, NoRoom, Stalled: it is not had; the rest of it is still in the connection.
-            ConnectionError, aiohttp.web.RequestPayloadError: the client left, or its coding is broken.
+            ConnectionError, BrokenBody: the client left, or what it sent cannot be read.
         """
         longest = LONGEST if longest is None else longest
         announced = request.content_length
         if announced is not None and announced > longest:
             raise TooLong(f"the request is {announced} bytes long; at most {longest} are taken.")
-        return await self._take(request.content, whose, longest)
+        return await self._take(request.content, whose, longest, request.headers.get("Content-Encoding"))
 
-    async def _take(self, reader: StreamReader, whose: str, longest: int) -> Body:
+    async def _take(self, content: Content, whose: str, longest: int, encoded: str | None = None) -> Body:
+        plain = encoded is None or encoded.strip().lower() in {"", "identity"}
+        first = content.read_nowait() if plain else b""
+        if plain and content.at_eof() and len(first) <= min(longest, IN_MEMORY):
+            # As most are: short, and here as a whole.
+            self._in_memory.take(whose, len(first), MOST_IN_MEMORY)
+            return self._made(first, None, len(first), whose, (len(first), 0))
         parts: list[bytes] = []
         size = 0
         file: int | None = None
         memory = disk = 0
         kept = False
         try:
-            while True:
-                piece = await _next(reader)
-                if not piece:
-                    break
+            async for piece in _pieces(content, first, None if plain else encoded):
                 size += len(piece)
                 if size > longest:
                     raise TooLong(f"the request is longer than the {longest} bytes that are taken.")
                 parts.append(piece)
                 if file is None and size <= IN_MEMORY:
-                    if _is_full(self._in_memory, whose, len(piece), MOST_IN_MEMORY):
-                        raise NoRoom
-                    self._in_memory[whose] += len(piece)
+                    self._in_memory.take(whose, len(piece), MOST_IN_MEMORY)
                     memory += len(piece)
                     continue
                 if file is None:
@@ -167,47 +168,81 @@ class Bodies:
                 waiting = sum(map(len, parts))
                 if waiting >= _PIECE or memory:
                     disk += await self._spill(file, parts, waiting, whose)
-                    _less(self._in_memory, whose, memory)
+                    self._in_memory.give(whose, memory)
                     memory = 0
+            whole = b""
             if file is None:
-                content = parts[0] if len(parts) == 1 else b"".join(parts)
+                whole = b"".join(parts)
             else:
                 disk += await self._spill(file, parts, sum(map(len, parts)), whose)
-                content = b""
-            body = Body(content, file, size, self, whose)
-            self._held[id(body)] = (memory, disk)
             kept = True
-            return body
+            return self._made(whole, file, size, whose, (memory, disk))
         finally:
             if not kept:
-                _less(self._in_memory, whose, memory)
-                _less(self._on_disk, whose, disk)
+                self._in_memory.give(whose, memory)
+                self._on_disk.give(whose, disk)
                 if file is not None:
                     os.close(file)
 
+    def _made(self, content: bytes, file: int | None, size: int, whose: str, held: tuple[int, int]) -> Body:
+        body = Body(content, file, size, self, whose)
+        self._held[id(body)] = held
+        return body
+
     async def _spill(self, file: int, parts: list[bytes], size: int, whose: str) -> int:
-        if _is_full(self._on_disk, whose, size, MOST_ON_DISK):
-            raise NoRoom
+        self._on_disk.take(whose, size, MOST_ON_DISK)
         content = b"".join(parts)
         parts.clear()
-        self._on_disk[whose] += size
         try:
             await _in_thread(lambda: _write(file, content))
         except BaseException:
-            _less(self._on_disk, whose, size)
+            self._on_disk.give(whose, size)
             raise
         return size
 
     def give_back(self, body: Body) -> None:
         """Called by `Body.close`, once or more."""
         memory, disk = self._held.pop(id(body), (0, 0))
-        _less(self._in_memory, body._whose, memory)
-        _less(self._on_disk, body._whose, disk)
+        self._in_memory.give(body._whose, memory)
+        self._on_disk.give(body._whose, disk)
         if body._file is not None:
             with contextlib.suppress(OSError):
                 os.close(body._file)
             body._file = None
         body._content = b""
+
+
+class _Room:
+    """How many bytes are held, of all agents and of each."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, int] = {}
+        self._all = 0
+
+    def take(self, whose: str, more: int, most: int) -> None:
+        """Hold more.
+
+        Raises:
+            NoRoom: it would be more than may be held of all, or of one.
+        """
+        if not more:
+            return
+        mine = self._held.get(whose, 0) + more
+        if mine > most * SHARE or self._all + more > most:
+            raise NoRoom
+        self._held[whose] = mine
+        self._all += more
+
+    def give(self, whose: str, size: int) -> None:
+        """Hold less."""
+        if not size:
+            return
+        self._all -= size
+        left = self._held[whose] - size
+        if left:
+            self._held[whose] = left
+        else:
+            del self._held[whose]
 
 
 class Turns:
@@ -252,16 +287,6 @@ async def _in_thread(work: Callable[[], _T]) -> _T:
         raise
 
 
-def _is_full(held: Counter[str], whose: str, more: int, most: int) -> bool:
-    return held[whose] + more > most * SHARE or held.total() + more > most
-
-
-def _less(held: Counter[str], whose: str, size: int) -> None:
-    held[whose] -= size
-    if held[whose] <= 0:
-        del held[whose]
-
-
 @dataclass(slots=True)
 class _Pieces:
     file: int
@@ -276,14 +301,40 @@ class _Pieces:
             yield piece
 
 
-async def _next(reader: StreamReader) -> bytes:
+async def _pieces(content: Content, first: bytes, encoded: str | None) -> AsyncIterator[bytes]:
+    """What comes, without the encoding that it has; `first` was read before.
+
+    Raises:
+        Stalled, ConnectionError, BrokenBody: the rest is not had.
+    """
+    piece = first or await _next(content)
+    if encoded is None:
+        while piece:
+            yield piece
+            piece = await _next(content)
+        return
+    try:
+        decoder = encoding.decoder(encoded)
+        while piece:
+            for part in decoder.feed(piece):
+                yield part
+                # A little may unfold into much: others have their turn meanwhile.
+                await asyncio.sleep(0)
+            piece = await _next(content)
+        for part in decoder.end():
+            yield part
+    except encoding.BadEncoding as error:
+        raise BrokenBody(str(error)) from None
+
+
+async def _next(content: Content) -> bytes:
     # Where it is here already, no clock need be wound up for it.
-    piece = reader.read_nowait()
-    if piece or reader.at_eof():
+    piece = content.read_nowait()
+    if piece or content.at_eof():
         return piece
     try:
         async with asyncio.timeout(SILENCE_S):
-            return await reader.readany()
+            return await content.readany()
     except TimeoutError:
         raise Stalled(f"the request stopped in the middle for {SILENCE_S:.0f} seconds.") from None
 

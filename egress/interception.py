@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 import structlog
-from aiohttp import web
 
 from egress import apis, wire
 from egress.answers import Answer
 from egress.apis import PROVIDERS, Provider
+from egress.request import Request
 from egress.routes import HTTPS, hostname
 from egress.tunnel import Caller, NotServed
 
@@ -38,8 +38,9 @@ HANDSHAKE_S: Final = 10.0
 _TEXT: Final = ((b"Content-Type", b"text/plain; charset=utf-8"),)
 
 _C = TypeVar("_C", bound=Caller)
-Serve: TypeAlias = Callable[[_C, web.BaseRequest, str, Provider], Awaitable[web.StreamResponse]]
-"""Answers one request of an agent: the agent, the request, its path from the provider's root on, the provider."""
+Serve: TypeAlias = Callable[[_C, Request, str, Provider], Awaitable[bool]]
+"""Answers one request of an agent: the agent, the request, its path from the provider's root on, the provider.
+Returns whether the connection may go on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -165,7 +166,7 @@ class Interception(Generic[_C]):
         await asyncio.gather(*(server.shutdown(max(grace_s, 0.1)) for server in list(self._servers)))
 
     async def _answer(self, caller: _C, metered: MeteredHost, link: socket.socket) -> None:
-        async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        async def handle(request: Request) -> bool:
             return await self._request(caller, metered, request)
 
         def broken(why: str) -> None:
@@ -198,7 +199,7 @@ class Interception(Generic[_C]):
         else:
             self._servers.add(server)
 
-    async def _request(self, caller: _C, metered: MeteredHost, request: web.BaseRequest) -> web.StreamResponse:
+    async def _request(self, caller: _C, metered: MeteredHost, request: Request) -> bool:
         hosts = request.headers.getall("Host", [])
         fine = {metered.host, *(f"{metered.host}:{port}" for port in metered.ports)}
         if len(hosts) != 1 or hosts[0].lower() not in fine:
@@ -212,7 +213,7 @@ class Interception(Generic[_C]):
         return await self._serve(caller, request, path, provider)
 
 
-def _refused(request: web.BaseRequest, status: int, message: str) -> web.StreamResponse:
+def _refused(request: Request, status: int, message: str) -> bool:
     answer = Answer(request)
     answer.refuse(status, _TEXT, f"muster: {message}\n".encode(), close=True)
     return answer.given()

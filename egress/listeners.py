@@ -26,10 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
     from pathlib import Path
 
-    from aiohttp import web
-
     from egress.places import EgressPaths
     from egress.proxy import Proxy
+    from egress.request import Request
     from egress.settings import Registration
 
 _log = structlog.get_logger("egress.listeners")
@@ -238,7 +237,7 @@ class _Listener:
             # At a port it may have been anybody of this host.
             self._proxy.refused(self.line, why)
 
-    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _handle(self, request: Request) -> bool:
         if request.method == "CONNECT":
             return _closed(request, 405)
         path = request.raw_path
@@ -336,7 +335,7 @@ def _split(path: str) -> tuple[str, str]:
     return token, slash + rest
 
 
-def _closed(request: web.BaseRequest, status: int) -> web.StreamResponse:
+def _closed(request: Request, status: int) -> bool:
     """To whom is not known here, or asks for what there is not: no more than that."""
     answer = Answer(request)
     answer.refuse(status, (), b"", close=True)

@@ -7,9 +7,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-import aiohttp
 import structlog
-from aiohttp import web
 
 from egress import answers, apis, asking, harmless, headers, refusals, targets
 from egress.admission import Asked, Cut, LedgerUnwritable, Refused
@@ -17,6 +15,7 @@ from egress.bodies import Bodies, Body, NoRoom, Stalled, TooLong
 from egress.credentials import Credentials, NoCredential
 from egress.passage import Passage
 from egress.refusals import Refusal
+from egress.request import BrokenBody
 from egress.upstream import Upstream
 from egress.usage import documents
 
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from egress.apis import Api, Operation, Provider
     from egress.asking import Asking
     from egress.line import Line
+    from egress.request import Request
     from egress.response import Response
     from egress.settings import AccountSettings, EgressSettings
     from egress.targets import Target
@@ -115,10 +115,8 @@ class Proxy:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def serve(
-        self, line: Line, request: web.BaseRequest, path: str, provider: Provider | None = None
-    ) -> web.StreamResponse:
-        """Answer one request.
+    async def serve(self, line: Line, request: Request, path: str, provider: Provider | None = None) -> bool:
+        """Answer one request. Returns whether its connection may go on.
 
         Args:
             line: whose it is: the listener says so, nothing else does.
@@ -156,17 +154,17 @@ class Proxy:
             _refuse(answer, api, refusal)
         except ConnectionError:
             answer.abort()
-        except (web.RequestPayloadError, aiohttp.ClientPayloadError):
+        except BrokenBody:
             _refuse(answer, api, Refusal(400, "the coding of the request's body is broken.", close=True))
         except Exception:
-            # Not left to the web server, which would write its own answer into one that was begun.
+            # The client is told, as long as it can be.
             _log.exception("request failed", agent=line.agent, method=request.method)
             _refuse(answer, api, Refusal(500, "something went wrong in the egress; its log has more.", close=True))
         finally:
             line.running -= 1
         return answer.given()
 
-    def _unknown(self, line: Line, request: web.BaseRequest, target: Target) -> Refusal:
+    def _unknown(self, line: Line, request: Request, target: Target) -> Refusal:
         if request.method == "GET" and target.path == "/v1/responses":
             return Refusal(426, "this is no WebSocket; send the request by HTTP.")
         self._note(
@@ -181,7 +179,7 @@ class Proxy:
     async def _forward(
         self,
         line: Line,
-        request: web.BaseRequest,
+        request: Request,
         answer: answers.Answer,
         target: Target,
         operation: Operation,
@@ -219,7 +217,7 @@ class Proxy:
             raise Refusal(403, f"there is no account {name} with {provider}. Set it up in muster.yaml.")
         return account
 
-    async def _body(self, line: Line, request: web.BaseRequest, answer: answers.Answer, longest: int | None) -> Body:
+    async def _body(self, line: Line, request: Request, answer: answers.Answer, longest: int | None) -> Body:
         expected = request.headers.get("Expect")
         if expected is not None:
             if expected.lower() != "100-continue":
@@ -242,7 +240,7 @@ class Proxy:
             _log.error("spool not writable", agent=line.agent, error=str(error))
             raise Refusal(503, "the egress has no room for long requests (a full disk?).", close=True) from None
 
-    async def _outgoing(self, request: web.BaseRequest, answer: answers.Answer, account: AccountSettings) -> Any:
+    async def _outgoing(self, request: Request, answer: answers.Answer, account: AccountSettings) -> Any:
         credential = None
         if account.credential is not None and not account.passthrough:
             credential = self.credentials.known(account.credential)
@@ -263,7 +261,7 @@ class Proxy:
     async def _metered(
         self,
         line: Line,
-        request: web.BaseRequest,
+        request: Request,
         answer: answers.Answer,
         target: Target,
         api: Api,
@@ -367,7 +365,7 @@ class Proxy:
     async def _harmless(
         self,
         line: Line,
-        request: web.BaseRequest,
+        request: Request,
         answer: answers.Answer,
         target: Target,
         account: AccountSettings,
@@ -416,7 +414,7 @@ class Proxy:
         await self._bodies.work_on(line.agent, rewrite)
 
 
-def _target(request: web.BaseRequest, path: str, provider: Provider | None) -> Target:
+def _target(request: Request, path: str, provider: Provider | None) -> Target:
     hosts = request.headers.getall("Host", ())
     if len(hosts) > 1:
         raise Refusal(400, "the request names more than one host.", close=True)
@@ -433,7 +431,7 @@ def _url(account: AccountSettings, target: Target) -> str:
     return account.upstream.rstrip("/") + target.path + target.query
 
 
-def _attempt(request: web.BaseRequest) -> int:
+def _attempt(request: Request) -> int:
     """Anthropic's and OpenAI's own clients count their retries in a header."""
     said = request.headers.get("x-stainless-retry-count", "")
     return min(int(said) + 1, _MOST_ATTEMPTS) if said.isascii() and said.isdecimal() and len(said) < 5 else 1

@@ -7,11 +7,11 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
-import aiohttp
 import pytest
 
 from egress import bodies
 from egress.bodies import Bodies, Turns
+from egress.request import Content
 from tests.egress.plane import anthropic, plane
 
 if TYPE_CHECKING:
@@ -90,11 +90,10 @@ async def test_a_file_is_not_closed_while_a_thread_has_it(tmp_path: Path, monkey
     monkeypatch.setattr(bodies, "IN_MEMORY", 1_000)
     held, go = threading.Event(), threading.Event()
     store = Bodies(tmp_path)
-    protocol = aiohttp.base_protocol.BaseProtocol(asyncio.get_running_loop())
-    reader = aiohttp.StreamReader(protocol, 2**16)
-    reader.feed_data(b"x" * 5_000)
-    reader.feed_eof()
-    body = await store._take(reader, "coder0", 10_000)
+    content = Content()
+    content.take(b"x" * 5_000)
+    content.end()
+    body = await store._take(content, "coder0", 10_000)
     number = body._file
     assert number is not None
 

@@ -70,8 +70,18 @@ def _chunked(body: bytes, size: int) -> bytes:
         POST + b"Transfer-Encoding: chunked\r\n\r\n" + _chunked(BODY, 4096),
         b"\r\n" + POST + LENGTH + b"\r\n" + BODY,
         POST + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(gzip.compress(BODY)) + gzip.compress(BODY),
+        POST + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: \r\n" + LENGTH + b"\r\n" + BODY,
+        POST + b"Connection: Upgrade\r\nUpgrade: h2c\r\nTransfer-Encoding: chunked\r\n\r\n" + _chunked(BODY, 7),
     ],
-    ids=["length", "chunks of one", "one chunk", "an empty line before", "compressed"],
+    ids=[
+        "length",
+        "chunks of one",
+        "one chunk",
+        "an empty line before",
+        "compressed",
+        "another protocol is offered",
+        "another protocol is offered, with chunks",
+    ],
 )
 async def test_legal_ways_to_write_a_request(tmp_path: Path, request_: bytes) -> None:
     async with plane(tmp_path) as made:
@@ -139,6 +149,10 @@ async def test_head_has_no_content(tmp_path: Path) -> None:
         POST + b"Content-Length: +5\r\n\r\nhello",
         POST + b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
         POST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nContent-Length: 5\r\n\r\n",
+        b"POST /anthropic/v1/messages HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         POST + b"Host: other\r\n" + LENGTH + b"\r\n" + BODY,
         POST + b"X-Folded: a\r\n b\r\n" + LENGTH + b"\r\n" + BODY,
         POST + b"X-Space : a\r\n" + LENGTH + b"\r\n" + BODY,
@@ -155,7 +169,7 @@ async def test_head_has_no_content(tmp_path: Path) -> None:
         b"POST /anthropic/v1/messages HTTP/1.1\r\nX-Long: " + b"a" * 40_000 + b"\r\n\r\n",
         POST + b"X-Many: 1\r\n" * 200 + LENGTH + b"\r\n" + BODY,
     ],
-    ids=range(21),
+    ids=range(25),
 )
 async def test_what_could_smuggle_something_in_is_refused_and_its_connection_closed(
     tmp_path: Path, request_: bytes
