@@ -15,7 +15,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 from benchmarks.figures import table
-from bot import logs
+from register import logs
 
 if TYPE_CHECKING:
     from benchmarks.figures import Figure
@@ -52,7 +52,7 @@ def main() -> int:
         if name not in BENCHMARKS:
             parser.error(f"no benchmark is called {name!r}; there are {', '.join(BENCHMARKS)}")
     # Standard output is for the figures alone, also while an orchestrator runs inside this process.
-    logs.configure(sys.stderr, str, level=logging.ERROR)
+    logs.configure(logging.StreamHandler(sys.stderr), str, level=logging.ERROR)
     found: dict[str, list[Figure]] = {}
     failed: dict[str, str] = {}
     for name in arguments.names or BENCHMARKS:

@@ -342,7 +342,7 @@ async def _live(api: str, guild: int, channel: int, folder: str, threads: list[s
 if __name__ == "__main__":
     import logging
 
-    from bot import logs
+    from register import logs
 
-    logs.configure(sys.stderr, str, level=logging.ERROR)
+    logs.configure(logging.StreamHandler(sys.stderr), str, level=logging.ERROR)
     print(asyncio.run(_live(**json.loads(sys.argv[1]))))

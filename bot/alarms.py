@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.redaction import Redaction
     from bot.rooms import MainRoom
     from bot.saying import Speaker
     from connectors.messages import Capabilities
     from fleet.findings import Finding
     from register.queries.agents import AgentRow
+    from register.redaction import Redaction
     from scheduler.news import News
 
 #: Agents that are named in one message; of more, the number is told.

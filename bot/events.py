@@ -9,7 +9,7 @@ import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from bot.redaction import redacted_mapping
+from register.redaction import redacted_mapping
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

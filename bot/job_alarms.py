@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.redaction import Redaction
     from bot.saying import Place, Speaker
     from connectors.messages import Capabilities
     from register.queries.findings import FindingRow
+    from register.redaction import Redaction
     from register.store import Store
     from scheduler.faults import Piece
     from scheduler.jobs import Record

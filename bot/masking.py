@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from bot.redaction import Redaction
 from register.errors import MusterError
+from register.redaction import Redaction
 from register.references import Reference
 
 if TYPE_CHECKING:

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.redaction import Redaction
     from bot.saying import Place, Speaker
     from connectors.delivery import Delivery
     from connectors.messages import Capabilities, Health
+    from register.redaction import Redaction
     from register.store import Store
 
 TELL = declare("outage.tell")

@@ -1,7 +1,7 @@
 """What the window of a tmux session shows of an agent: what it is told, says and does, as plain text. Pure.
 
-The rules are those of chat (`bot.redaction`, `bot.rendering`): secrets are masked, and what would act on a terminal is
-shown instead. Text that still grows is held back as far as a secret could be in its end.
+The rules are those of chat (`register.redaction`, `bot.rendering`): secrets are masked, and what would act on a
+terminal is shown instead. Text that still grows is held back as far as a secret could be in its end.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from fleet import events
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bot.redaction import Redaction
     from fleet.events import Entry
+    from register.redaction import Redaction
 
 #: Of text that grows beyond so many characters the beginning is let go, where no secret is near; this much stays, so
 #: that a secret is known by what stands before it.

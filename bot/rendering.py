@@ -11,8 +11,8 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING
 
-from bot.redaction import begin_of_last_word, beginning
 from connectors.messages import Emphasis, Message
+from register.redaction import begin_of_last_word, beginning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

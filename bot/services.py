@@ -62,7 +62,7 @@ class Services:
     complete: Callable[[str], Awaitable[Sequence[str]]] = _no_words
     """The words that can follow, by source: ``agents``, ``runtimes``."""
     redact: Any = str
-    """From a text to what may leave of it (bot.redaction.Redaction)."""
+    """From a text to what may leave of it (register.redaction.Redaction)."""
     timestamp: Callable[[float | None], str | None] = timestamp
     """RFC 3339 in UTC."""
     capabilities: Callable[[str], Capabilities] = _cannot

@@ -19,7 +19,7 @@ from fleet.events import Entry, Position
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from bot.redaction import Redaction
+    from register.redaction import Redaction
 
 # --- effects -----------------------------------------------------------------------------------------------------
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from bot import amounts, rendering
 from bot.commands.lines import command_line
-from bot.redaction import beginning
 from budget import dispatch
+from register.redaction import beginning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -14,8 +14,8 @@ from fleet.events import Plan, TextChunk, ToolCall
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bot.redaction import Redaction
     from fleet.events import Event
+    from register.redaction import Redaction
 
 _TOOL_MARKS = {"completed": "✓", "failed": "✗"}
 #: Tool lines that are shown at once; of a longer turn the first ones are counted instead.

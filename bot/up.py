@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
-from bot import logs
 from bot.config import load
 from bot.lock import AlreadyRunning
 from bot.masking import redaction_of
@@ -20,6 +20,7 @@ from bot.standby import Standby
 from bot.tenure import LeadLost, RegisterInUse
 from bot.upkeep import switching
 from connectors.racing import first_of
+from register import logs
 from register.errors import RegisterError
 from register.queries import agent_messages
 
@@ -108,12 +109,12 @@ def _say(line: str) -> None:
 def log_to(path: Path | None, redact: Callable[[str], str]) -> Iterator[None]:
     """Send the log to a file, since the terminal is for talking; or, without one, to standard error."""
     if path is None:
-        logs.configure(sys.stderr, redact)
+        logs.configure(logging.StreamHandler(sys.stderr), redact)
         yield
         return
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     with open(descriptor, "a", encoding="utf-8", buffering=1) as stream:
-        logs.configure(stream, redact)
+        logs.configure(logging.StreamHandler(stream), redact)
         yield
 
 

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.redaction import Redaction
     from bot.saying import Speaker
     from connectors.messages import Button, Capabilities, Outbound
     from register.queries.agent_messages import AgentMessage
     from register.queries.agents import AgentRow
+    from register.redaction import Redaction
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,15 +19,21 @@ import socket
 import sys
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 import uvloop
 
 from budget import prices
+from egress.credentials import Credentials
 from egress.places import EgressPaths
 from egress.server import running
+from register import logs
 from register.errors import MusterError
+from register.redaction import Redaction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _LOG_BYTES: Final = 4 * 2**20
 _LOG_FILES: Final = 3
@@ -61,14 +67,15 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     try:
-        configure_log(paths.log)
+        credentials = Credentials()
+        configure_log(paths.log, Redaction(values=credentials.secrets))
         prices.load()
         # What is there now stays: the collector need not look at it again and again.
         gc.freeze()
         gc.set_threshold(_GARBAGE, 20, 20)
         sys.setswitchinterval(_SWITCH_S)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_run(paths))
+            runner.run(_run(paths, credentials))
     except (MusterError, OSError) as error:
         _log.error("egress failed", error=str(error))
         print(error, file=sys.stderr)
@@ -107,32 +114,15 @@ def hold(path: Path) -> int:
     return number
 
 
-def configure_log(path: Path) -> None:
-    """One JSON object per line, in a bounded number of bounded files that this user alone can read."""
+def configure_log(path: Path, redact: Callable[[str], str]) -> None:
+    """Send the log to a bounded number of bounded files that this user alone can read."""
     handler = RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=_LOG_FILES, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(logging.INFO)
-    for noisy in ("aiohttp.server", "aiohttp.client", "asyncio"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
-    structlog.configure(
-        processors=[
-            structlog.stdlib.add_log_level,
-            structlog.stdlib.add_logger_name,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        cache_logger_on_first_use=True,
-    )
+    logs.configure(handler, redact, quiet=dict.fromkeys(("aiohttp.server", "aiohttp.client", "asyncio"), logging.ERROR))
 
 
-async def _run(paths: EgressPaths) -> None:
+async def _run(paths: EgressPaths, credentials: Credentials) -> None:
     loop = asyncio.get_running_loop()
-    async with running(paths) as egress:
+    async with running(paths, credentials=credentials) as egress:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, egress.stop)
         await egress.stopped.wait()

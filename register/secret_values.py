@@ -102,6 +102,19 @@ class SecretValues:
         """
         return self._look(content, whole=False)
 
+    def spans_of(self, text: str) -> list[Span]:
+        """Find all values in a text that is whole, by characters."""
+        content = text.encode("utf-8", "surrogatepass")
+        spans = self.spans(content)
+        if len(content) == len(text):
+            return spans
+        return [(_characters(content, begin), _characters(content, end)) for begin, end in spans]
+
+    def shown_of(self, text: str) -> int:
+        """How many characters of a text that goes on may be shown now."""
+        content = text.encode("utf-8", "surrogatepass")
+        return _characters(content, self.look(content)[1])
+
     def masked(self, content: bytes) -> bytes:
         """Return whole content with an asterisk for each byte of a value: it keeps its length, and stays valid JSON."""
         return starred(content, self.spans(content))
@@ -274,6 +287,10 @@ def starred(content: bytes, spans: Iterable[Span]) -> bytes:
         parts += [content[place:begin], b"*" * (end - begin)]
         place = end
     return b"".join([*parts, content[place:]]) if parts else content
+
+
+def _characters(content: bytes, size: int) -> int:
+    return len(content[:size].decode("utf-8", "surrogatepass"))
 
 
 def _character(found: re.Match[bytes]) -> bytes:

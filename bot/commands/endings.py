@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from bot.commands.lines import prefix_of, written
 from bot.commands.runs import check_same, new_run, outcome_of
 from bot.commands.table import Reply
-from bot.redaction import redacted
 from register.queries import audit, command_runs
+from register.redaction import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from bot.doctor.finding import PATIENCE, Finding
-from bot.redaction import Redaction
 from bot.rendering import one_line
+from register.redaction import Redaction
 from register.references import Reference, Unresolved
 
 if TYPE_CHECKING:

@@ -27,9 +27,9 @@ from bot.doors import openapi
 from bot.doors.client import LINES
 from bot.events import TooSlow
 from bot.owner import owner_identity
-from bot.redaction import redacted_mapping
 from fleet.attempts import task_of
 from register.errors import MusterError, RegisterError
+from register.redaction import redacted_mapping
 from register.sockets import uid_of
 
 if TYPE_CHECKING:

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bot.pane import Pane
-from bot.redaction import Redaction
 from fleet import journal, lifecycle
 from fleet.control import AgentLink
 from fleet.errors import AgentUnreachable, FleetError
 from fleet.events import Entry, Position
 from fleet.spec import AgentSpec
 from register.errors import MusterError
+from register.redaction import Redaction
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from bot.events import EventHub, TooSlow
-from bot.redaction import Redaction
+from register.redaction import Redaction
 
 
 async def test_everybody_who_watches_sees_what_happens_from_then_on() -> None:

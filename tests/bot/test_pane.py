@@ -3,9 +3,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bot.pane import Pane
-from bot.redaction import MASK, Redaction
 from fleet import events
 from fleet.events import Entry, Position
+from register.redaction import MASK, Redaction
 
 if TYPE_CHECKING:
     from fleet.events import Event

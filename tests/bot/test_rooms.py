@@ -12,7 +12,6 @@ from bot import rooms
 from bot.commands.lines import command_line
 from bot.connecting import main_room
 from bot.errors import UserError
-from bot.redaction import Redaction
 from bot.saying import Place, Speaker
 from bot.settings import ConnectorSettings
 from bot.voice import Voice
@@ -21,6 +20,7 @@ from connectors.discord.settings import DiscordSettings
 from connectors.messages import Capabilities, Message
 from register.crashpoints import declare
 from register.queries import agents
+from register.redaction import Redaction
 from register.store import Store
 
 if TYPE_CHECKING:

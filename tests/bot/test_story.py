@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.commands.lines import written
-from bot.redaction import Redaction
 from bot.story import Ask, Called, CallOver, Condition, Effect, Note, Progress, Receipt, Settle, Story, digest
 from fleet import events
 from fleet.events import Entry, Event, Position
+from register.redaction import Redaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

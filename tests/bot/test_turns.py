@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot import rendering
-from bot.redaction import Redaction
 from bot.turns import LONGEST_TEXT, TurnView
 from fleet.events import Closing, Event, Plan, TextChunk, ThoughtChunk, ToolCall
+from register.redaction import Redaction
 
 START = TurnView("1", "m1")
 

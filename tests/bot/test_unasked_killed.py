@@ -14,7 +14,6 @@ from bot.continuing import Continuing
 from bot.limits import Budgets
 from bot.pacing.settings import Pacing
 from bot.questions import Questions
-from bot.redaction import Redaction
 from bot.runaway import Breaker
 from bot.saying import Speaker
 from bot.telling import Teller
@@ -24,6 +23,7 @@ from register.queries import agent_messages, agents, continuations, ledger, ques
 from register.queries.agent_messages import AgentMessage
 from register.queries.agents import AgentRow
 from register.queries.continuations import Continuation
+from register.redaction import Redaction
 from register.schema import outbox
 from register.store import Store
 from tests.bot.upkeep.desk import die_at

@@ -13,11 +13,11 @@ import pytest
 from sqlalchemy import select
 
 from bot.bridge import Bridge
-from bot.redaction import Redaction
 from bot.reports import gathering, posting, windows
 from bot.saying import Place
 from connectors.messages import Capabilities
 from register.queries import restores, spending
+from register.redaction import Redaction
 from register.schema import findings, outbox, tasks
 from register.schema import restores as restores_table
 from scheduler.jobs import Jobs, Record

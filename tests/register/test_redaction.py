@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.redaction import MASK, Redaction, beginning
+from register.redaction import MASK, Redaction, beginning
 
 ALNUM = string.ascii_letters + string.digits
 URLSAFE = ALNUM + "-_"
@@ -147,7 +147,7 @@ def test_redacting_twice_changes_nothing_more(text: str) -> None:
         "TOKEN_URL=https://auth.example.org/oauth2/token",
         "https://example.org:8443/a/b?x=1#y and ssh://git@host:22/x.git",
         "see http://localhost:8080, or mail ana@example.org",
-        "/home/ana/projects/muster/bot/redaction.py:17: in __call__",
+        "/home/ana/projects/muster/register/redaction.py:17: in __call__",
         "The file begins with `-----BEGIN PRIVATE KEY-----` and then comes the key.",
         "My module Notification_handlers_v2.encode.something_long_enough_to_matter_here",
         "xoxo-and-many-hugs-and-kisses",
@@ -291,3 +291,21 @@ def test_the_way_out_of_an_agent_without_a_sandbox_is_not_shown() -> None:
     told = "The connection to http://127.0.0.1:39867/eAks9sHc5fKJalWkmuoNmacvxuQizH-_/anthropic failed"
     assert Redaction()(told) == f"The connection to http://127.0.0.1:39867/{MASK}/anthropic failed"
     assert Redaction()(other := "http://127.0.0.1:47801/openai/v1 failed") == other
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        '{"key": "\\u0073k-of-the-account\\/1234"}',
+        "https://example.org/?key=%73k-of-the-account%2F1234&x=1",
+        '"{\\"key\\": \\"sk-of-the-accoun\\\\u0074/1234\\"}"',
+        "日本 sk-of-the-account/1234 日本",
+    ],
+)
+def test_a_known_value_is_masked_as_json_and_urls_have_it_also_while_it_is_written(said: str) -> None:
+    redact = Redaction(known=frozenset({"sk-of-the-account/1234"}))
+    assert MASK in redact(said)
+    assert "ccoun" not in redact(said)
+    for end in range(len(said)):
+        assert "of-the-ac" not in redact.of_growing(said[:end])
+    assert "sk-of" not in repr(redact)

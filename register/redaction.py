@@ -1,8 +1,8 @@
 """What must not leave for chat, files or logs: keys, tokens, passwords.
 
-Two kinds of secret are known: those that Muster holds itself (exact values) and those that look like one. Text that is
-still being written is cut before anything that may yet grow into a secret, so that none shows half in one edit and half
-in the next.
+Two kinds of secret are known: those that Muster holds itself, however they are escaped (register.secret_values), and
+those that look like one. Text that is still being written is cut before anything that may yet grow into a secret, so
+that none shows half in one edit and half in the next.
 
 What is redacted may be a command that an operator is asked to allow: so what a shell acts on ends a secret that is one
 by its place alone, and no command hides behind `token=`. And what is redacted may be 100 kB that somebody chose to make
@@ -15,6 +15,8 @@ import re
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
+
+from register.secret_values import SHORTEST, SecretValues
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -98,22 +100,22 @@ _WORD_CHARACTERS = "".join(map(chr, [*range(0x21, 0x7F), *range(0xA1, 0x530)]))
 
 @dataclass(frozen=True, slots=True)
 class Redaction:
-    """Masks secrets. `known` are exact values that Muster holds; values under eight characters are left alone, since
-    masking every occurrence of a short word would hide more than it protects. `extra` are regular expressions."""
+    """Masks secrets. `known` are exact values that Muster holds; `extra` are regular expressions."""
 
-    known: frozenset[str] = frozenset()
+    known: frozenset[str] = field(default=frozenset(), repr=False)
     extra: tuple[str, ...] = ()
+    values: SecretValues = field(default_factory=SecretValues, repr=False, compare=False)
+    """The exact values; somebody else may have it learn more."""
     _extra: tuple[re.Pattern[str], ...] = field(init=False, repr=False, compare=False)
-    _values: tuple[str, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_extra", tuple(map(re.compile, self.extra)))
-        object.__setattr__(self, "_values", tuple(value for value in self.known if len(value) >= 8))
+        self.values.learn(self.known)
 
     def learn(self, known: Iterable[str]) -> None:
         """Mask these values from now on, too. None is ever forgotten: it may be quoted from long ago."""
         object.__setattr__(self, "known", self.known | frozenset(known))
-        object.__setattr__(self, "_values", tuple(value for value in self.known if len(value) >= 8))
+        self.values.learn(self.known)
 
     def __call__(self, text: str) -> str:
         """`text` with every secret in it masked."""
@@ -130,7 +132,7 @@ class Redaction:
         key without its end.
         """
         safe = max(begin_of_last_word(text), len(text) - _LONGEST_WORD)
-        safe = min([safe, *(len(text) - _overlap(text, value) for value in self._values)])
+        safe = min(safe, self.values.shown_of(text))
         for begin, after in self._spans(text):
             if begin < safe < after:
                 safe = begin
@@ -150,12 +152,11 @@ class Redaction:
         return result
 
     def _found(self, text: str) -> Iterator[tuple[int, int]]:
-        for value in self._values:
-            begin = text.find(value)
-            while begin >= 0:
-                yield begin, begin + len(value)
-                begin = text.find(value, begin + 1)
-            yield from _cut_off(text, value)
+        yield from self.values.spans_of(text)
+        if "…" in text:
+            for value in self.values.known:
+                if len(value) >= SHORTEST:
+                    yield from _cut_off(text, value)
         for pattern in _BY_SHAPE:
             for match in pattern.finditer(text):
                 yield match.span(match.lastgroup or 0)
@@ -210,9 +211,3 @@ def redacted_mapping(value: Mapping[str, Any], redact: Callable[[str], str]) -> 
 def begin_of_last_word(text: str) -> int:
     """Where the word begins that may go on after `text`."""
     return len(text.rstrip(_WORD_CHARACTERS))
-
-
-def _overlap(text: str, value: str) -> int:
-    """How much of the beginning of `value` stands at the end of `text`."""
-    most = min(len(value) - 1, len(text))
-    return next((length for length in range(most, 0, -1) if text.endswith(value[:length])), 0)

@@ -1,0 +1,73 @@
+"""The log of every process: one JSON object per line and event, with stable keys, and no secrets."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, MutableMapping
+
+#: Libraries that say more than operators want to read.
+_QUIET = {"alembic": logging.WARNING, "apscheduler": logging.WARNING, "nio": logging.WARNING}
+
+
+def configure(
+    handler: logging.Handler,
+    redact: Callable[[str], str],
+    *,
+    level: int = logging.INFO,
+    quiet: Mapping[str, int] = _QUIET,
+) -> None:
+    """Send everything that is logged, by our code and by libraries, to `handler`, tracebacks included.
+
+    Args:
+        handler: where it goes.
+        redact: masks secrets.
+        level: what is less important is dropped.
+        quiet: other levels for some loggers.
+    """
+
+    def masked(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        return {key: _masked(value, redact) for key, value in event.items()}
+
+    shared: list[Any] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                masked,
+                structlog.processors.JSONRenderer(ensure_ascii=True),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for library, least in quiet.items():
+        logging.getLogger(library).setLevel(least)
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+
+
+def _masked(value: Any, redact: Callable[[str], str]) -> Any:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, dict):
+        return {redact(str(key)): _masked(item, redact) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_masked(item, redact) for item in value]
+    # What an exception or another object would be shown as.
+    return redact(value if isinstance(value, str) else repr(value))
