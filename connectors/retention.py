@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from connectors import inbox, outbox
+from register.batches import BATCH, drain
 from register.crashpoints import declare
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
     from register.store import Store
 
 SWEEP = declare("chat.sweep")
 
 _DAY: Final = 24 * 3600.0
-_BATCH: Final = 500
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,17 +43,8 @@ async def sweep(store: Store, now: float, horizon: Horizon | None = None) -> Swe
     """Take away what is beyond the horizon, a few hundred rows at a time, so that nobody waits long for their turn."""
     horizon = horizon or Horizon()
 
-    async def drain(work: Callable[[AsyncConnection, float], Awaitable[int]], before: float) -> int:
-        total = 0
-        while True:
-            async with store.write(SWEEP) as tx:
-                count = await work(tx, before)
-            total += count
-            if count < _BATCH:
-                return total
-
     return Swept(
-        bodies=await drain(inbox.clear_bodies, now - horizon.bodies),
-        keys=await drain(inbox.forget_keys, now - horizon.keys),
-        sent=await drain(outbox.delete_old, now - horizon.sent),
+        bodies=await drain(store, SWEEP, partial(inbox.clear_bodies, before=now - horizon.bodies, limit=BATCH)),
+        keys=await drain(store, SWEEP, partial(inbox.forget_keys, before=now - horizon.keys, limit=BATCH)),
+        sent=await drain(store, SWEEP, partial(outbox.delete_old, before=now - horizon.sent, limit=BATCH)),
     )

@@ -23,7 +23,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from register import driver, migrations
+from register import driver, migrations, shrinking
 from register.crashpoints import around, declare
 from register.errors import RegisterError, RegisterFull, RegisterUnusable
 from register.files import sync_folder
@@ -51,6 +51,8 @@ _ALONE_TIMEOUT_MS = 500
 _AGAIN_S = 0.01
 
 _READERS = 4
+#: What is left of the write-ahead log after a large transaction was taken into the file.
+_WAL_BYTES = 16 * 1024 * 1024
 
 _ABANDONED_AFTER = 3600.0  # seconds after which a draft is what a crash left behind
 
@@ -120,6 +122,24 @@ class DatabaseFile:
         original = error.orig if isinstance(error, DBAPIError) else error
         return refusal(self.file, original) if isinstance(original, sqlite3.Error) else None
 
+    async def shrink(self) -> bool:
+        async with self.writers.connect() as tx:
+            # Past SQLAlchemy and its transaction: a script alone goes through all the rows that the pragma returns.
+            ours: Any = (await tx.get_raw_connection()).driver_connection
+            free = await _free_pages(ours)
+            pages = shrinking.give_back(free)
+            if not pages:
+                return False
+            try:
+                await ours.executescript(shrinking.script(pages))
+            except BaseException:
+                if ours.in_transaction:
+                    await ours.rollback()
+                raise
+            left = await _free_pages(ours)
+            # A file that cannot shrink has as many as before.
+            return left < free and shrinking.give_back(left) > 0
+
     async def look(self) -> None:
         """Make sure that the register can be read.
 
@@ -188,6 +208,7 @@ def _write_ahead(file: Path) -> None:
     """
     deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
     with closing(sqlite3.connect(file, timeout=BUSY_TIMEOUT_MS / 1000, isolation_level=None)) as connection:
+        shrinking.convert(connection, file)
         while True:
             try:
                 connection.execute("PRAGMA journal_mode = WAL")
@@ -261,6 +282,11 @@ def refusal(place: object, error: BaseException) -> RegisterError | None:
     return None
 
 
+async def _free_pages(connection: Any) -> int:
+    rows = await connection.execute_fetchall("PRAGMA freelist_count")
+    return int(next(iter(rows))[0])
+
+
 def _identity(file: Path) -> tuple[int, int] | None:
     try:
         status = os.stat(file)
@@ -289,6 +315,7 @@ def _engine(
             cursor.execute("PRAGMA locking_mode = EXCLUSIVE")
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
         cursor.execute(f"PRAGMA busy_timeout = {wait}")
         if begin == "BEGIN":
             cursor.execute("PRAGMA query_only = ON")

@@ -122,6 +122,10 @@ class DatabaseServer:
         """What to say of an error; None when it is none of the database's."""
         return self._access.refusal(error)
 
+    async def shrink(self) -> bool:
+        """Do nothing: the server vacuums by itself."""
+        return False
+
     async def look(self) -> None:
         """Make sure that the database answers, and is the one that was opened.
 

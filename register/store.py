@@ -66,6 +66,7 @@ class Database(Protocol):
     async def take_turn(self, tx: AsyncConnection) -> None: ...
     def refusal(self, error: BaseException) -> RegisterError | None: ...
     async def look(self) -> None: ...
+    async def shrink(self) -> bool: ...
     async def close(self) -> None: ...
 
 
@@ -273,6 +274,17 @@ class Store:
             raise (self._went_away(refusal_) if isinstance(refusal_, RegisterAway) else refusal_) from error
 
     # --- outages -----------------------------------------------------------------------------------------------
+
+    async def shrink(self) -> bool:
+        """Give a little of what is not needed any more back to the disk; return whether there is more.
+
+        Raises:
+            RegisterError: the database could not be used.
+        """
+        async with self._turn:
+            self._check()
+            with self._explained():
+                return await self._database.shrink()
 
     async def rest(self, seconds: float) -> None:
         """Pause before trying anew what was refused: so long, or until the server is back if that is sooner."""

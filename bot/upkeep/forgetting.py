@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from bot.upkeep.retention import sweep_files
 from connectors import retention
+from register.batches import drain
 from register.crashpoints import declare
 from register.queries import (
     agent_messages,
@@ -49,19 +51,22 @@ async def sweep(store: Store, paths: Paths, clock: Callable[[], float], files: i
     """Forget what nobody needs any more, in the register and of files for chat, of which `files` bytes stay."""
     now = clock()
     await retention.sweep(store, now)
-    async with store.write(FORGET) as tx:
-        await command_runs.forget(tx, now - KEEP_RUNS)
-        await agent_messages.forget(tx, now - KEEP_RUNS)
-        await approvals.forget(tx, now - KEEP_RUNS)
-        await audit.forget(tx, now - KEEP_AUDIT)
-        await peers.forget(tx, now - KEEP_RUNS)
-        await tool_calls.forget(tx, now - KEEP_FILES)
-        await tasks.forget(tx, now - KEEP_RUNS)
-        await questions.forget(tx, now - KEEP_RUNS)
-        await continuations.forget(tx, now - KEEP_RUNS)
-        await pacing.forget(tx, now - KEEP_RUNS)
-        await quota_history.forget(tx, now - KEEP_QUOTAS)
-        await rollup.forget(tx, now - KEEP_SUMS)
-    async with store.write(FORGET_ROWS) as tx:
-        await ledger.forget(tx, now - KEEP_ROWS)
+    for forget, kept_s in (
+        (command_runs.forget, KEEP_RUNS),
+        (agent_messages.forget, KEEP_RUNS),
+        (approvals.forget, KEEP_RUNS),
+        (audit.forget, KEEP_AUDIT),
+        (peers.forget, KEEP_RUNS),
+        (tool_calls.forget, KEEP_FILES),
+        (tasks.forget, KEEP_RUNS),
+        (questions.forget, KEEP_RUNS),
+        (continuations.forget, KEEP_RUNS),
+        (pacing.forget, KEEP_RUNS),
+        (quota_history.forget, KEEP_QUOTAS),
+        (rollup.forget, KEEP_SUMS),
+    ):
+        await drain(store, FORGET, partial(forget, before=now - kept_s))
+    await drain(store, FORGET_ROWS, partial(ledger.forget, before=now - KEEP_ROWS))
+    while await store.shrink():
+        pass
     await sweep_files(store, (paths.outgoing, paths.incoming), before=now - KEEP_FILES, limit=files)

@@ -13,6 +13,7 @@ from egress.entries import Action
 from egress.ledger import intents, opening, rows, sums
 from egress.ledger.reading import Reader
 from egress.ledger.writer import Head, Seen, Work, Writer, unwritable
+from register import shrinking
 from register.secret_values import SecretValues
 
 if TYPE_CHECKING:
@@ -401,6 +402,7 @@ def _prune(connection: sqlite3.Connection, before: float, entries: int, actions:
             f"AND seq < (SELECT max(seq) FROM {table}) ORDER BY seq LIMIT {_PRUNE_ROWS})",
             (copied, before),
         )
+    shrinking.step(connection)
 
 
 def _insert_action(connection: sqlite3.Connection, action: Action) -> Action:

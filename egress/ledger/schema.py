@@ -12,6 +12,7 @@ import sqlite3
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
+from register import shrinking
 from register.errors import MusterError
 
 if TYPE_CHECKING:
@@ -134,6 +135,10 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
             f"The ledger {path} was written by a newer Muster: its schema is version {version}, and this one knows "
             f"versions up to {VERSION}. Start the newer Muster again; a ledger never goes back."
         )
+    if tables:
+        shrinking.convert(connection, path)
+    else:
+        connection.execute(shrinking.NEW)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA temp_store = MEMORY")

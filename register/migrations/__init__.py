@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from register import shrinking
 from register.crashpoints import around, declare
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ def upgrade(file: Path) -> None:
 
     @event.listens_for(engine, "connect")
     def _(connection: sqlite3.Connection, _record: object) -> None:
+        # Of a file with tables it changes nothing.
+        connection.execute(shrinking.NEW)
         connection.execute("PRAGMA synchronous = FULL")
 
     @event.listens_for(engine, "begin")

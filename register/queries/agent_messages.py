@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import func, select, update
 
+from register.batches import delete_some
 from register.schema import agent_messages
 from register.store import insert_once
 
@@ -138,11 +139,11 @@ async def failures(tx: AsyncConnection, agent: str, *, since: float) -> list[str
 
 
 async def forget(tx: AsyncConnection, before: float) -> int:
-    """Delete messages of which nothing was heard since `before` and that go nowhere by themselves; says how many."""
+    """Delete messages that go nowhere and of which nothing was heard since `before`, a batch; return how many."""
     table = agent_messages
     going = (*UNDERWAY, "withdrawing")
     where = (table.c.state.not_in(going), table.c.updated_at < before)
-    return (await tx.execute(delete(table).where(*where))).rowcount
+    return await delete_some(tx, table, *where)
 
 
 async def revive(tx: AsyncConnection, message_id: str, *, now: float, give_up_at: float) -> bool:

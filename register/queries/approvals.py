@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import select, update
 
+from register.batches import delete_some
 from register.schema import approvals, grants
 from register.store import insert_once
 
@@ -109,9 +110,9 @@ async def change(tx: AsyncConnection, approval_id: str, *, only: Sequence[str], 
 
 
 async def forget(tx: AsyncConnection, before: float) -> int:
-    """Delete requests that are over and were asked before `before`; says how many."""
+    """Delete requests that are over and were asked before `before`, a batch of them; return how many."""
     where = (approvals.c.state.not_in(["pending", "answering"]), approvals.c.asked_at < before)
-    return (await tx.execute(delete(approvals).where(*where))).rowcount
+    return await delete_some(tx, approvals, *where)
 
 
 async def add_grant(tx: AsyncConnection, grant: Grant) -> bool:

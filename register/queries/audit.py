@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import select
 
+from register.batches import delete_some
 from register.schema import audit
 from register.store import insert_once
 
@@ -78,5 +79,5 @@ async def since(tx: AsyncConnection, at: float, *, limit: int) -> list[AuditRow]
 
 
 async def forget(tx: AsyncConnection, before: float) -> int:
-    """Delete what is older than `before`; says how many lines went."""
-    return (await tx.execute(delete(audit).where(audit.c.at < before))).rowcount
+    """Delete lines that are older than `before`, a batch of them; return how many."""
+    return await delete_some(tx, audit, audit.c.at < before)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, select, update
 
+from register.batches import BATCH
 from register.schema import command_runs, command_steps
 from register.store import insert_once
 
@@ -88,7 +89,8 @@ async def with_step(tx: AsyncConnection, name: str) -> str | None:
 
 
 async def forget(tx: AsyncConnection, before: float) -> int:
-    """Delete runs that ended before `before`, with their steps; says how many runs went."""
-    old = select(command_runs.c.id).where(command_runs.c.state.in_(ENDED), command_runs.c.ended_at < before)
+    """Delete runs that ended before `before`, a batch of them with their steps; return how many runs."""
+    over = command_runs.c.state.in_(ENDED), command_runs.c.ended_at < before
+    old = list(await tx.scalars(select(command_runs.c.id).where(*over).limit(BATCH)))
     await tx.execute(delete(command_steps).where(command_steps.c.command_id.in_(old)))
     return (await tx.execute(delete(command_runs).where(command_runs.c.id.in_(old)))).rowcount

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import func, select, update
 
+from register.batches import delete_some
 from register.schema import agent_messages, continuations, ledger
 from register.store import insert_once
 
@@ -104,4 +105,4 @@ async def went_on(tx: AsyncConnection, agent: str, since: float) -> bool:
 async def forget(tx: AsyncConnection, before: float) -> int:
     """Delete those that are over and stopped before `before`; says how many."""
     where = (continuations.c.state != "waiting", continuations.c.stopped_at < before)
-    return (await tx.execute(delete(continuations).where(*where))).rowcount
+    return await delete_some(tx, continuations, *where)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from register.batches import delete_some
 from register.queries import quota_history, rollup, spending
 from register.queries.sums import TOKENS as TOKENS
 from register.schema import ledger, ledger_positions, quota
@@ -191,13 +192,12 @@ async def quotas(tx: AsyncConnection) -> list[QuotaRow]:
 
 
 async def forget(tx: AsyncConnection, before: float) -> int:
-    """Delete the rows of the oldest day, if all of it ended before `before`; says how many went. Their sums stay.
+    """Delete rows of the oldest day (UTC), a batch of them; return how many. Their sums stay.
 
-    One day (UTC) at a time, so that nobody waits long for the register; and whole ones, so that what is left of a day
-    can be counted anew.
+    Only days that ended before `before` as a whole: of these no sums are counted anew, whatever is left of them.
     """
     oldest = await tx.scalar(select(func.min(ledger.c.ended_at)))
     end = 0.0 if oldest is None else float((rollup.day_of(oldest) + 1) * rollup.DAY)
     if oldest is None or end > before:
         return 0
-    return (await tx.execute(delete(ledger).where(ledger.c.ended_at < end))).rowcount
+    return await delete_some(tx, ledger, ledger.c.ended_at < end)

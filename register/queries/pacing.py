@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, func, insert, select, update
 
+from register.batches import delete_some
 from register.schema import authorizations, pace_lines, pace_log, quota_history, tasks
 from register.store import insert_once
 
@@ -219,7 +220,6 @@ async def end(tx: AsyncConnection, id: str, ended: str, now: float) -> bool:
 
 
 async def forget(tx: AsyncConnection, before: float) -> int:
-    """Delete what befell windows before `before`, and the leave that ended before; says how many rows went."""
-    log_ = await tx.execute(delete(pace_log).where(pace_log.c.at < before))
-    leave = await tx.execute(delete(authorizations).where(authorizations.c.ended_at < before))
-    return log_.rowcount + leave.rowcount
+    """Delete events of windows, and authorizations that ended, before `before`, a batch of each; return how many."""
+    log_ = await delete_some(tx, pace_log, pace_log.c.at < before)
+    return log_ + await delete_some(tx, authorizations, authorizations.c.ended_at < before)

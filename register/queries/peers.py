@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import func, select, update
 
+from register.batches import delete_some
 from register.schema import introductions, peer_messages, peer_pairs
 from register.store import insert_once
 
@@ -108,4 +109,4 @@ async def tell(tx: AsyncConnection, agent: str, roles: Mapping[str, str], now: f
 
 async def forget(tx: AsyncConnection, before: float) -> int:
     """Delete what was written before `before`; says how many messages went."""
-    return (await tx.execute(delete(peer_messages).where(peer_messages.c.sent_at < before))).rowcount
+    return await delete_some(tx, peer_messages, peer_messages.c.sent_at < before)

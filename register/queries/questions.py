@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import select, update
 
+from register.batches import delete_some
 from register.schema import questions
 from register.store import insert_once
 
@@ -92,6 +93,6 @@ async def close(tx: AsyncConnection, question_id: str, **values: object) -> bool
 
 
 async def forget(tx: AsyncConnection, before: float) -> int:
-    """Delete those that are over and were asked before `before`; says how many."""
+    """Delete questions that are over and were asked before `before`, a batch of them; return how many."""
     where = (questions.c.state != "pending", questions.c.asked_at < before)
-    return (await tx.execute(delete(questions).where(*where))).rowcount
+    return await delete_some(tx, questions, *where)

@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import func, insert, select
 
+from register.batches import delete_some
 from register.queries import spending
 from register.schema import quota_history as table
 
@@ -104,13 +105,13 @@ def _moved(before: float | None, now: float | None, by: float) -> bool:
 
 
 async def forget(tx: AsyncConnection, before: float) -> int:
-    """Delete what was seen before `before`, and of each window all but the newest `MOST`; says how many rows went."""
-    gone = (await tx.execute(delete(table).where(table.c.seen_at < before))).rowcount
+    """Delete what was seen before `before`, and of each window all but the newest `MOST`, a batch; return how many."""
+    gone = await delete_some(tx, table, table.c.seen_at < before)
     full = select(table.c.account, table.c.window).group_by(table.c.account, table.c.window).having(func.count() > MOST)
     for account, window in (await tx.execute(full)).all():
         of = (table.c.account == account, table.c.window == window)
         newest = select(table.c.seq).where(*of).order_by(table.c.seen_at.desc(), table.c.seq.desc())
         oldest_kept = await tx.scalar(newest.offset(MOST - 1).limit(1))
         at = select(table.c.seen_at).where(table.c.seq == oldest_kept).scalar_subquery()
-        gone += (await tx.execute(delete(table).where(*of, table.c.seen_at < at))).rowcount
+        gone += await delete_some(tx, table, *of, table.c.seen_at < at)
     return gone

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import case, delete, func, insert, literal_column, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from register.batches import delete_some
 from register.queries.sums import HOUR, TOKENS, sums_of_rows
 from register.schema import ledger, spending
 from register.text import storable
@@ -184,8 +185,8 @@ async def recount(tx: AsyncConnection, day: int) -> list[Difference]:
 
 
 async def forget(tx: AsyncConnection, before: float) -> int:
-    """Delete the sums of hours that ended before `before`; says how many rows went."""
-    return (await tx.execute(delete(spending).where(spending.c.hour < int(before // HOUR)))).rowcount
+    """Delete the sums of hours that ended before `before`, a batch of them; return how many."""
+    return await delete_some(tx, spending, spending.c.hour < int(before // HOUR))
 
 
 async def _counted(tx: AsyncConnection, day: int) -> list[Row]:

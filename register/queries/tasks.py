@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, case, delete, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from register.batches import BATCH
 from register.schema import fair_shares, task_events, tasks
 from register.store import insert_once
 
@@ -172,10 +173,11 @@ async def _step(tx: AsyncConnection, step: Step) -> None:
 
 
 async def forget(tx: AsyncConnection, before: float) -> int:
-    """Delete tasks that ended before `before`, with their steps; says how many."""
-    over = select(tasks.c.id).where(tasks.c.state.in_(ENDED), tasks.c.ended_at < before)
+    """Delete tasks that ended before `before`, a batch of them with their steps; return how many tasks."""
+    old = select(tasks.c.id).where(tasks.c.state.in_(ENDED), tasks.c.ended_at < before).limit(BATCH)
+    over = list(await tx.scalars(old))
     await tx.execute(delete(task_events).where(task_events.c.task.in_(over)))
-    return (await tx.execute(delete(tasks).where(tasks.c.state.in_(ENDED), tasks.c.ended_at < before))).rowcount
+    return (await tx.execute(delete(tasks).where(tasks.c.id.in_(over)))).rowcount
 
 
 # --- looking -----------------------------------------------------------------------------------------------------

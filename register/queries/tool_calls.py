@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import select, update
 
+from register.batches import delete_some
 from register.schema import tool_calls
 from register.store import insert_once
 
@@ -60,6 +61,6 @@ async def change(tx: AsyncConnection, call_id: str, *, only: Sequence[str], now:
 
 
 async def forget(tx: AsyncConnection, before: float) -> int:
-    """Delete calls that are over since before `before`; says how many."""
+    """Delete calls that were over before `before`, a batch of them; return how many."""
     where = (tool_calls.c.state == "over", tool_calls.c.updated_at < before)
-    return (await tx.execute(delete(tool_calls).where(*where))).rowcount
+    return await delete_some(tx, tool_calls, *where)

@@ -22,6 +22,7 @@ from egress.ledger.rows import Denial, Reservation
 from egress.ledger.schema import LedgerUnusable
 from egress.ledger.writer import Head
 from egress.settings import Registration
+from register import shrinking
 from register.files import sync_folder
 from tests.disks import small
 from tests.egress.ledgers import Clock, entered, look, opened, reservation, settlement, under_way
@@ -710,3 +711,28 @@ async def test_denials_and_agents_are_there_again(path: Path) -> None:
             ("restore", "allowed", {}),
         ]
         assert await ledger.actions_after(2, 10) == actions[2:]
+
+
+def test_the_file_of_a_ledger_can_shrink_also_one_of_an_older_version(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    for _ in range(2):
+        with contextlib.closing(schema.open_for_writing(path)) as connection:
+            assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+            # As older versions made it.
+            connection.execute("PRAGMA auto_vacuum = NONE")
+            connection.execute("VACUUM")
+            assert connection.execute("PRAGMA auto_vacuum").fetchone() == (0,)
+
+
+def test_what_is_pruned_gives_its_room_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shrinking, "_SPARE", 10)
+    with contextlib.closing(schema.open_for_writing(tmp_path / "ledger.db")) as connection:
+        connection.executemany(
+            'INSERT INTO actions (id, at, agent, action, cause, "by", result, detail) '
+            "VALUES (?, ?, '', '', '', '', '', ?)",
+            [(str(number), float(number), "x" * 4000) for number in range(300)],
+        )
+        before = connection.execute("PRAGMA page_count").fetchone()[0]
+        book._prune(connection, 290.0, 0, 300)
+        assert connection.execute("SELECT count(*) FROM actions").fetchone() == (10,)
+        assert connection.execute("PRAGMA page_count").fetchone()[0] < before / 3
