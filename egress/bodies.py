@@ -61,8 +61,6 @@ class Body:
     _whose: str
     begun: bool = False
     """Some of it may have left for the provider."""
-    kept: bool = False
-    """It is needed beyond the end of its request's handler. Whoever set this closes it."""
 
     @property
     def size(self) -> int:

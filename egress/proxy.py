@@ -20,7 +20,7 @@ from egress.upstream import Upstream
 from egress.usage import documents
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
     from pathlib import Path
 
     from egress.admission import Gatekeeper
@@ -205,8 +205,7 @@ class Proxy:
             else:
                 await self._harmless(line, request, answer, target, account, body)
         finally:
-            if not body.kept:
-                body.close()
+            body.close()
 
     def _account(self, line: Line, provider: Provider) -> AccountSettings:
         name = line.registration.accounts.get(provider)
@@ -316,51 +315,22 @@ class Proxy:
             await self._rewrite(line, body, wanted, lease.max_tokens, as_stream=assemble)
             return await self._upstream.send(request.method, _url(account, target), outgoing, body)
 
+        task = asyncio.current_task()
+        assert task is not None
         self._passages.add(passage)
-        if wanted.stream:
-            try:
-                status = await passage.run(send)
-            finally:
-                self._ended(passage)
-        else:
-            status = await self._to_its_end(line, passage, send, body)
+        self._tasks.add(task)
+        if not wanted.stream:
+            # It goes on when its client leaves, and counts as one of the agent's.
+            request.protocol.stay(passage.leave)
+        try:
+            status = await passage.run(send)
+        finally:
+            self._tasks.discard(task)
+            self._passages.discard(passage)
+            if not self._passages:
+                self._idle.set()
         if status == 401 and account.credential is not None:
             self.credentials.forget(account.credential)
-
-    async def _to_its_end(
-        self, line: Line, passage: Passage, send: Callable[[], Awaitable[Response]], body: Body
-    ) -> int | None:
-        """Carry out a request for a document. It goes on when its client leaves, and counts as one of the agent's.
-
-        Raises:
-            asyncio.CancelledError: the client has left.
-        """
-        task = asyncio.create_task(passage.run(send), name="document")
-        self._tasks.add(task)
-        body.kept = True
-        alone = False
-
-        def ended(_: object) -> None:
-            self._tasks.discard(task)
-            self._ended(passage)
-            body.close()
-            if alone:
-                line.running -= 1
-
-        task.add_done_callback(ended)
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            if not task.done():
-                passage.leave()
-                alone = True
-                line.running += 1
-            raise
-
-    def _ended(self, passage: Passage) -> None:
-        self._passages.discard(passage)
-        if not self._passages:
-            self._idle.set()
 
     async def _harmless(
         self,

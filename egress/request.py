@@ -28,6 +28,10 @@ class Link(Protocol):
         """The client takes nothing at the moment."""
         ...
 
+    def stay(self, left: Callable[[], None]) -> None:
+        """Have whoever answers go on when the client leaves. Then `left` is called, once, and nothing is cancelled."""
+        ...
+
     async def drain(self) -> None:
         """Wait until the client has taken enough for more to be written.
 

@@ -65,7 +65,7 @@ class Server:
 
     async def shutdown(self, patience_s: float) -> None:
         """End all connections, after so many seconds at most for what is under way."""
-        running = [connection.task for connection in self.connections if connection.task is not None]
+        running = [connection.task for connection in self.connections if connection.task and not connection.stays]
         if running:
             await asyncio.wait(running, timeout=patience_s)
         for connection in list(self.connections):
@@ -88,6 +88,8 @@ class Connection(asyncio.Protocol):
         """None: the client is gone."""
         self.task: asyncio.Task[None] | None = None
         """It answers a request."""
+        self._left: Callable[[], None] | None = None
+        """Told that the client has left, instead of whoever answers being cancelled."""
 
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
@@ -341,7 +343,7 @@ class Connection(asyncio.Protocol):
         except Exception:
             _log.exception("request failed", method=request.method)
         finally:
-            self.task = None
+            self.task = self._left = None
             self._answered(request, goes_on)
 
     def _answered(self, request: Request, goes_on: bool) -> None:
@@ -366,6 +368,15 @@ class Connection(asyncio.Protocol):
     def writing_paused(self) -> bool:
         """The client takes nothing at the moment."""
         return self._held_up is not None
+
+    @property
+    def stays(self) -> bool:
+        """Whoever answers goes on when the client leaves."""
+        return self._left is not None
+
+    def stay(self, left: Callable[[], None]) -> None:
+        """Have whoever answers go on when the client leaves. Then `left` is called, once, and nothing is cancelled."""
+        self._left = left
 
     async def drain(self) -> None:
         """Wait until the client has taken enough for more to be written.
@@ -413,7 +424,9 @@ class Connection(asyncio.Protocol):
         self._waiting.clear()
         # It holds on to this object, as this does to it.
         del self._parser
-        if self.task is not None:
+        if self._left is not None:
+            self._left()
+        elif self.task is not None:
             # Who leaves is noticed at once, wherever the answer stands.
             self.task.cancel()
 
