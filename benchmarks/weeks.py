@@ -1,10 +1,11 @@
-"""Weeks of a subscription in fast motion: what a fleet asks for, and how much of the window is gone by when.
+"""Weeks of a subscription in fast motion, dispatched by production's own decisions.
 
 A provider grants a window of seven days, again and again. Tasks are asked for in bursts, by day, on weekdays; they cost
-other than projected; what the provider says of the window comes late, rounded, or not at all. What may begin is decided
-by the functions that decide it in production: budget.quota, budget.lines, budget.reserve, budget.costs, budget.pacing.
-Beside the even pace run two others: greedy, which begins what the window still holds; and whole days, which lets each
-day's share be spent at once.
+other than projected; the provider reports the window late, rounded, or not at all. Production's pure functions decide:
+budget.quota reads the reports, budget.standings draws the line, budget.costs projects, budget.dispatch says which task
+begins and why others wait, budget.fair_queueing charges for it. Beside the even pace run two others in the place of
+budget.pacing: greedy, which begins what the window still holds; and whole days, which lets each day's share be spent at
+once.
 """
 
 from __future__ import annotations
@@ -15,30 +16,35 @@ import random
 from collections import deque
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from zoneinfo import ZoneInfo
 
-from budget import costs, pacing, quota, reserve
+from budget import costs, dispatch, fair_queueing, pacing, quota, reserve
+from budget.dispatch import Agent, Assign, Head, View, lane_of
+from budget.expectation import expected
 
 if TYPE_CHECKING:
-    from budget.pacing import Line, Urgency, Window
+    from collections.abc import Sequence
+
+    from budget.pacing import Cost, Line, Standing, Urgency
 
 Law: TypeAlias = Literal["even", "greedy", "days"]
 
 STEP_S = 900.0
-WEEK_S = 7 * 86_400.0
-KEY, SCOPE = "account:main/7d", "account:main"
+DAY_S = 86_400.0
+WEEK_S = 7 * DAY_S
+SHORT_S = 5 * 3_600.0
 #: Tasks under way at once.
 AT_ONCE = 8
-#: While so much waits, as a share of a window, nobody asks for more: a day's share.
-ENOUGH_WAITS = 1 / 7
-#: What was asked for so long ago is not passed by what came later.
-AGING_S = 12 * 3_600.0
 #: Weighted tokens that a task uses in a second: a window of 40 million in 14 hours by eight.
 TOKENS_PER_S = 100.0
 URGENCIES: tuple[Urgency, ...] = ("critical", "high", "normal", "low")
+#: How much of what is asked for has each urgency.
+MIX = (0.03, 0.12, 0.7, 0.15)
 #: Kinds of task: how often, and half of them cost less than so many weighted tokens.
 KINDS = (("question", 0.5, 12_000.0), ("fix", 0.4, 80_000.0), ("feature", 0.1, 400_000.0))
+#: No turn goes on for ever: the breaker ends it.
+LARGEST = 5e6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +70,20 @@ class Load:
     rounding: float = 0.0
     elsewhere: float = 0.0
     """What somebody else spends on the account, as a share of a window in a week."""
+    operators: tuple[float, ...] = (1.0,)
+    """Each operator's share of what is asked for."""
+    mix: tuple[float, float, float, float] = MIX
+    """The share of each urgency."""
+    backlog: float = 1 / 7
+    """While so much of normal and low urgency waits, as a share of a window, nobody asks for more of it."""
+    large: float = 0.0
+    """One task each week needs so much of the window."""
+    estimated: float | None = None
+    """Each task comes with an estimate: its true cost times this."""
+    short: float | None = None
+    """There are windows of five hours, too, each of this share of the week's."""
+    early: float = 0.0
+    """How many windows of ten begin anew before their time, untold."""
 
 
 LOADS = (
@@ -80,15 +100,30 @@ LOADS = (
          rounding=0.01, elsewhere=0.05, demand=1.5),
 )  # fmt: skip
 
+#: What the law is held against besides: who waits, and how much is used, where the queue is hard.
+TRIALS = (
+    Load(name="backlog of days", demand=1.6, backlog=0.5),
+    Load(name="10 operators", demand=2.5, backlog=0.5, operators=(0.1,) * 10),
+    Load(name="40 operators", demand=2.5, backlog=0.5, operators=(0.025,) * 40),
+    Load(name="one of 40 % a week", demand=1.3, backlog=0.5, large=0.4),
+    Load(name="one of 75 % a week", demand=1.3, backlog=0.5, large=0.75),
+    Load(name="5 h windows", demand=1.6, backlog=0.5, short=0.05),
+    Load(name="estimates 5 times too high", demand=1.6, backlog=0.5, estimated=5.0),
+    Load(name="operators 90 / 6 / 4 %", demand=1.6, backlog=0.5, operators=(0.9, 0.06, 0.04)),
+    Load(name="early resets", demand=1.6, backlog=0.5, early=3.0),
+)
+
 
 @dataclass(slots=True)
 class _Task:
+    head: Head
     kind: str
-    urgency: Urgency
-    asked_at: float
     size: float
+    estimate: float | None
+    large: bool = False
     used: float = 0.0
-    projected: pacing.Cost | None = None
+    cost: Cost | None = None
+    weight: float = 1.0
 
 
 @dataclass(slots=True)
@@ -105,6 +140,14 @@ class Week:
     """There was work waiting or under way through the last day."""
     waits: dict[Urgency, list[float]] = field(default_factory=lambda: {urgency: [] for urgency in URGENCIES})
     """Seconds that tasks waited which began in this window."""
+    by_operator: dict[str, list[float]] = field(default_factory=dict)
+    """The same by operator."""
+    served: dict[Urgency, float] = field(default_factory=lambda: dict.fromkeys(URGENCIES, 0.0))
+    """What tasks of each urgency used, as a share."""
+    large_windows: list[int] = field(default_factory=list)
+    """In which window since it was asked for each large task began: 1 is the same."""
+    idle_turns: list[float] = field(default_factory=list)
+    """Seconds in which nothing began although agents were idle and work waited, each stretch."""
     curve: list[tuple[float, float]] = field(default_factory=list)
     """How much was used by when: shares of time and of the window."""
 
@@ -122,6 +165,25 @@ def play(load: Load, law: Law, weeks: int, seed: int) -> list[Week]:
     return _Account(load, law, seed).play(weeks)
 
 
+@dataclass(slots=True)
+class _Provider:
+    """One window of the account, as the provider counts it and as it was seen."""
+
+    name: str
+    length: float
+    capacity: float
+    reset: float
+    used: float = 0.0
+    history: list[quota.Seen] = field(default_factory=list)
+    coming: list[tuple[float, int, quota.Seen]] = field(default_factory=list)
+    per_token: float | None = None
+    line: Line | None = None
+
+    @property
+    def key(self) -> str:
+        return f"account:main/{self.name}"
+
+
 class _Account:
     def __init__(self, load: Load, law: Law, seed: int) -> None:
         self.load, self.law = load, law
@@ -129,38 +191,60 @@ class _Account:
         self.zone = ZoneInfo(self.world.choice(("UTC", "America/New_York", "Europe/Berlin", "Asia/Kolkata")))
         self.policy = pacing.Policy(zone=self.zone)
         self.capacity = self.world.uniform(20e6, 60e6)
-        """Weighted tokens of a window, which only the provider knows."""
+        """Weighted tokens of a week's window, which only the provider knows."""
         began = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=self.world.uniform(0, 365 * 24))
-        self.reset = self.now = began.timestamp()
-        self.waiting: dict[Urgency, deque[_Task]] = {urgency: deque() for urgency in URGENCIES}
+        self.now = began.timestamp()
+        self.week = _Provider(name="7d", length=WEEK_S, capacity=self.capacity, reset=self.now)
+        self.windows = [self.week]
+        if load.short is not None:
+            short = _Provider(name="5h", length=SHORT_S, capacity=self.capacity * load.short, reset=self.now)
+            self.windows.append(short)
+        self.lanes: dict[str, deque[_Task]] = {}
         self.live: list[_Task] = []
-        self.coming: list[tuple[float, int, quota.Seen]] = []
-        self.history: list[quota.Seen] = []
         self.past = {kind: deque[costs.Past](maxlen=200) for kind, _, _ in KINDS}
-        self.projections: dict[str, pacing.Cost] = {}
-        self.per_token: float | None = None
-        self.used = self.tokens = self.day_began_at = self.day_used = 0.0
-        self.line: Line | None = None
+        self.learned: dict[str, costs.Learned] = {}
+        self.ahead: dict[str, float] = {}
+        self.saves: dict[str, float] = {}
+        self.number = 0
+        self.tokens = self.waiting = self.day_began_at = self.day_used = 0.0
+        self.decided: tuple[object, float] | None = None
+        self.windows_begun = 0
 
     def play(self, weeks: int) -> list[Week]:
         return [self._week() for _ in range(weeks)]
 
     def _week(self) -> Week:
         week = Week(load=self.load.name, law=self.law)
-        self.used, self.began, self.reset = 0.0, self.reset, self.reset + WEEK_S
+        self.began, self.week.used = self.week.reset, 0.0
+        self.week.reset += WEEK_S
+        end = self.week.reset
+        if self.world.random() * 10 < self.load.early:
+            # The provider begins it anew before its time, and tells so only with the next response.
+            end -= self.world.uniform(0.1, 0.6) * WEEK_S
+        large_at = self.began + self.asking.random() * WEEK_S
+        self.windows_begun += 1
         idle = 0
-        while self.now < self.reset:
+        while self.now < end:
             part = (self.now - self.began) / WEEK_S
+            for window in self.windows[1:]:
+                if self.now >= window.reset:
+                    window.used, window.reset = 0.0, window.reset + window.length
+            if self.load.large and self.now <= large_at < self.now + STEP_S:
+                self._put("feature", "normal", self.load.large * self.capacity, "o0", large=True)
             self._ask(part)
             self._spend(week, part)
-            self._see()
+            for window in self.windows:
+                self._see(window)
             self._dispatch(week)
-            week.curve.append((part, min(1.0, self.used)))
-            if part > 6 / 7 and not any(self.waiting.values()):
+            week.curve.append((part, min(1.0, self.week.used)))
+            if part > 6 / 7 and not self.lanes:
                 idle += 1
             self.now += STEP_S
-        week.used, week.wanted = min(1.0, self.used), idle == 0
+        week.used, week.wanted = min(1.0, self.week.used), idle == 0 and end == self.week.reset
+        self.week.reset = end
         return week
+
+    # --- the world ----------------------------------------------------------------------------------------------
 
     def _ask(self, part: float) -> None:
         """New tasks of this step."""
@@ -170,124 +254,194 @@ class _Account:
             1.0 if local.weekday() < 5 else self.load.weekends
         )
         usual = (0.5 + 0.5 * self.load.nights) * (5 + 2 * self.load.weekends) / 7
-        expected = chance * shape / usual
-        count = _poisson(self.asking, expected * (1 - self.load.bursts))
+        count = chance * shape / usual
+        number = _poisson(self.asking, count * (1 - self.load.bursts))
         if self.asking.random() < 1 / 48:
-            count += _poisson(self.asking, 48 * expected * self.load.bursts)
-        kinds, weights = [kind for kind, _, _ in KINDS], [weight for _, weight, _ in KINDS]
-        for _ in range(count):
-            kind = self.asking.choices(kinds, weights)[0]
+            number += _poisson(self.asking, 48 * count * self.load.bursts)
+        kinds, often = [kind for kind, _, _ in KINDS], [weight for _, weight, _ in KINDS]
+        names = [f"o{place}" for place in range(len(self.load.operators))]
+        for _ in range(number):
+            kind = self.asking.choices(kinds, often)[0]
             median = next(size for name, _, size in KINDS if name == kind)
-            urgency = self.asking.choices(URGENCIES, (0.03, 0.12, 0.7, 0.15))[0]
+            urgency = self.asking.choices(URGENCIES, self.load.mix)[0]
+            operator = self.asking.choices(names, self.load.operators)[0]
             size = median * math.exp(self.asking.gauss(0, self.load.spread)) * (self.load.drift if part > 0.5 else 1.0)
-            # No turn goes on for ever: the breaker ends it.
-            size = min(size, 5e6)
-            if sum(task.size for lane in self.waiting.values() for task in lane) > ENOUGH_WAITS * self.capacity:
+            if urgency in ("normal", "low") and self.waiting > self.load.backlog * self.capacity:
                 continue
-            self.waiting[urgency].append(_Task(kind=kind, urgency=urgency, asked_at=self.now, size=size))
+            self._put(kind, urgency, min(size, LARGEST), operator)
+
+    def _put(self, kind: str, urgency: Urgency, size: float, operator: str, *, large: bool = False) -> None:
+        self.number += 1
+        wrong = self.load.estimated
+        estimate = size if large else None if wrong is None else size * wrong
+        head = Head(
+            id=f"{self.number}", seq=self.number, kind=kind, operator=operator, role="coder", agent=None,
+            urgency=urgency, created_at=self.now,
+        )  # fmt: skip
+        lane = lane_of(kind=kind, operator=operator, role="coder", agent=None, urgency=urgency, estimate=estimate)
+        self.lanes.setdefault(lane, deque()).append(
+            _Task(head=head, kind=kind, size=size, estimate=estimate, large=large)
+        )
+        if not large:
+            self.waiting += size
 
     def _spend(self, week: Week, part: float) -> None:
         """What is under way goes on, as long as the provider lets it."""
-        self.used += self.load.elsewhere * STEP_S / WEEK_S * (2 if self.world.random() < 0.5 else 0)
-        if self.used < 1:
+        elsewhere = self.load.elsewhere * STEP_S / WEEK_S * (2 if self.world.random() < 0.5 else 0)
+        for window in self.windows:
+            window.used += elsewhere * self.capacity / window.capacity
+        if all(window.used < 1 for window in self.windows):
             for task in list(self.live):
-                spent = min(TOKENS_PER_S * STEP_S, task.size - task.used)
+                # A large one works with more at once, or it could not end in its window.
+                speed = max(TOKENS_PER_S, task.size / (8 * 3600.0))
+                spent = min(speed * STEP_S, task.size - task.used)
                 task.used += spent
                 self.tokens += spent
-                self.used += spent / self.capacity
+                week.served[task.head.urgency] += spent / self.capacity
+                for window in self.windows:
+                    window.used += spent / window.capacity
                 if task.used >= task.size:
                     self.live.remove(task)
-                    self._learn(task)
-        if self.used >= 1 and week.exhausted_at is None:
+                    self._settle(task)
+        if self.week.used >= 1 and week.exhausted_at is None:
             week.exhausted_at = part
         if self.live and self.world.random() >= self.load.missing:
-            used = self.used if not self.load.rounding else round(self.used / self.load.rounding) * self.load.rounding
-            arrives = self.now + self.load.late_s * self.world.random() * 2
-            seen = quota.Seen(
-                account="main", window="7d", seen_at=arrives, used=used, length_s=WEEK_S,
-                reset_at=self.reset + self.world.uniform(-30, 30), status="allowed" if self.used < 1 else "rejected",
+            for window in self.windows:
+                self._tell(window)
+
+    def _tell(self, window: _Provider) -> None:
+        rounding = self.load.rounding
+        used = round(window.used / rounding) * rounding if rounding else window.used
+        at = self.now + self.load.late_s * self.world.random() * 2
+        seen = quota.Seen(
+            account="main", window=window.name, seen_at=at, used=used, length_s=window.length,
+            reset_at=window.reset + self.world.uniform(-30, 30), status="allowed" if window.used < 1 else "rejected",
+        )  # fmt: skip
+        heapq.heappush(window.coming, (at, len(window.history) + len(window.coming), seen))
+
+    def _settle(self, task: _Task) -> None:
+        assert task.cost is not None
+        if not task.large:
+            past = costs.Past(
+                role="coder", runtime="claude", model="opus", kind=task.kind, tokens=task.size, usd=None,
+                estimated_tokens=task.cost.tokens, ended_at=self.now,
             )  # fmt: skip
-            heapq.heappush(self.coming, (arrives, len(self.history) + len(self.coming), seen))
-
-    def _learn(self, task: _Task) -> None:
-        past = costs.Past(
-            role="coder",
-            runtime="claude",
-            model="opus",
-            kind=task.kind,
-            tokens=task.size,
-            usd=None,
-            estimated_tokens=None,
-            ended_at=self.now,
+            self.past[task.kind].append(past)
+            self.learned.pop(task.kind, None)
+        queue = task.head.queue
+        waits = any(lane[0].head.queue == queue for lane in self.lanes.values())
+        self.ahead[queue] = fair_queueing.settled(
+            self.ahead.get(queue, 0.0), weight=task.weight, charged=task.cost.tokens, actual=task.size, waits=waits
         )
-        self.past[task.kind].append(past)
-        self.projections.pop(task.kind, None)
 
-    def _see(self) -> None:
+    # --- what is known ------------------------------------------------------------------------------------------
+
+    def _see(self, window: _Provider) -> None:
         """Observations that arrive now."""
         news = False
-        while self.coming and self.coming[0][0] <= self.now:
-            seen = heapq.heappop(self.coming)[2]
-            self.history.append(replace(seen, tokens=self.tokens))
+        while window.coming and window.coming[0][0] <= self.now:
+            seen = heapq.heappop(window.coming)[2]
+            window.history.append(replace(seen, tokens=self.tokens))
             news = True
         if news:
-            del self.history[:-200]
-            self.per_token = quota.capacity(self.history) or self.per_token
+            del window.history[:-200]
+            window.per_token = quota.capacity(window.history) or window.per_token
 
-    def _window(self) -> Window:
-        since = self.tokens - (self.history[-1].tokens or 0.0) if self.history else self.tokens
-        reading = quota.read(self.history[-25:], since, self.now, self.per_token, length_s=WEEK_S)
-        return reading.window(key=KEY, scope=SCOPE, per_token=self.per_token)
-
-    def _dispatch(self, week: Week) -> None:
-        """Begin what may begin."""
-        if not any(self.waiting.values()) and self.line is not None:
-            return
-        window = self._window()
-        self.line = pacing.redrawn(window, self.line, self.now, self.policy) or self.line
-        assert self.line is not None
-        oldest = math.inf
-        for urgency in URGENCIES:
-            lane = self.waiting[urgency]
-            while lane and len(self.live) < AT_ONCE and lane[0].asked_at <= oldest:
-                task = lane[0]
-                cost = self._cost(task.kind)
-                if not self._admits(window, cost, urgency):
-                    if urgency != "low" and self.now - task.asked_at >= AGING_S:
-                        oldest = min(oldest, task.asked_at)
-                    break
-                lane.popleft()
-                task.projected = cost
-                self.live.append(task)
-                week.waits[urgency].append(self.now - task.asked_at)
-
-    def _cost(self, kind: str) -> pacing.Cost:
-        found = self.projections.get(kind)
-        if found is None:
-            learned = costs.learn(
-                self.past[kind], role="coder", runtime="claude", model="opus", kind=kind, now=self.now
-            )
-            found = self.projections[kind] = pacing.Cost(tokens=learned.p80, high_tokens=learned.p90)
-        return found
-
-    def _admits(self, window: Window, cost: pacing.Cost, urgency: Urgency) -> bool:
+    def _standing(self, window: _Provider) -> Standing:
+        since = self.tokens - (window.history[-1].tokens or 0.0) if window.history else self.tokens
+        reading = quota.read(window.history[-25:], since, self.now, window.per_token, length_s=window.length)
+        known = reading.window(key=window.key, scope="account:main", per_token=window.per_token)
+        window.line = pacing.redrawn(known, window.line, self.now, self.policy) or window.line
+        assert window.line is not None
         held = reserve.reserve(
-            reserve.Live(projected=task.projected.tokens, used=task.used, high=task.projected.high_tokens)
+            reserve.Live(projected=task.cost.tokens, used=task.used, high=task.cost.high_tokens)
             for task in self.live
-            if task.projected is not None
+            if task.cost is not None
         )
-        rate = self.per_token or 0.0
-        assert self.line is not None
-        standing = pacing.Standing(
-            window=window, line=self.line, reserved=held.projected * rate, reserved_high=held.high * rate,
+        rate = window.per_token or 0.0
+        return pacing.Standing(
+            window=known, line=window.line, reserved=held.projected * rate, reserved_high=held.high * rate,
             under_way=len(self.live),
         )  # fmt: skip
-        if self.law == "even":
-            return isinstance(pacing.decide([standing], cost, urgency, self.now, self.policy), pacing.Admitted)
-        used = window.known_use or 0.0
-        if self.law == "greedy":
-            return used + standing.held < 1
-        return used + standing.held + cost.tokens * rate <= self._allowance(used)
+
+    def _cost(self, task: _Task) -> Cost:
+        if task.kind not in self.learned:
+            past = self.past[task.kind]
+            found = costs.learn(past, role="coder", runtime="claude", model="opus", kind=task.kind, now=self.now)
+            self.learned[task.kind] = found
+        return expected(self.learned[task.kind], task.estimate)
+
+    # --- dispatch -----------------------------------------------------------------------------------------------
+
+    def _dispatch(self, week: Week) -> None:
+        """Begin what may begin, as production decides it."""
+        while self.lanes and len(self.live) < AT_ONCE:
+            standings = [self._standing(window) for window in self.windows]
+            heads = {lane[0].head.id: (key, lane[0]) for key, lane in self.lanes.items()}
+            if self.law != "even":
+                if not self._compared(standings[0], heads, week):
+                    return
+                continue
+            found = dispatch.decide(self._view(standings, heads))
+            for wait in found.waits:
+                if wait.saves_from is not None:
+                    self.saves[wait.task] = wait.saves_from
+            if not isinstance(found.step, Assign):
+                return
+            assert found.step.charge is not None
+            self.ahead = found.step.charge.on(self.ahead)
+            key, task = heads[found.step.task]
+            task.weight = found.step.charge.weight
+            self._begin(key, found.step.cost, week)
+
+    def _view(self, standings: Sequence[Standing], heads: dict[str, tuple[str, _Task]]) -> View:
+        known: dict[str, Any] = {}
+
+        def cost(head: Head, _: Agent | None) -> Cost:
+            if head.id not in known:
+                known[head.id] = self._cost(heads[head.id][1])
+            found: Cost = known[head.id]
+            return found
+
+        return View(
+            now=self.now,
+            heads=[
+                replace(task.head, saves_from=self.saves[id]) if id in self.saves else task.head
+                for id, (_, task) in heads.items()
+            ],
+            agents=[Agent(name="coder0", role="coder", runtime="claude", readiness="idle", account="main")],
+            ahead=self.ahead,
+            pacing=self.policy,
+            draw=lambda _: standings,
+            cost=cost,
+        )
+
+    def _compared(self, standing: Standing, heads: dict[str, tuple[str, _Task]], week: Week) -> bool:
+        """Begin the most urgent by another law than production's; False: nothing may begin."""
+        key, task = min(heads.values(), key=lambda one: (URGENCIES.index(one[1].head.urgency), one[1].head.seq))
+        cost = self._cost(task)
+        used = standing.window.known_use or 0.0
+        rate = standing.window.per_token or 0.0
+        most = 1.0 if self.law == "greedy" else self._allowance(used) - cost.tokens * rate
+        if used + standing.held >= most:
+            return False
+        self._begin(key, cost, week)
+        return True
+
+    def _begin(self, key: str, cost: Cost, week: Week) -> None:
+        task = self.lanes[key].popleft()
+        if not self.lanes[key]:
+            del self.lanes[key]
+        task.cost = cost
+        self.live.append(task)
+        waited = self.now - task.head.created_at
+        if task.large:
+            begun = self.windows_begun - math.ceil(max(0.0, self.began - task.head.created_at) / WEEK_S)
+            week.large_windows.append(self.windows_begun - begun + 1)
+        else:
+            self.waiting -= task.size
+            week.waits[task.head.urgency].append(waited)
+            week.by_operator.setdefault(task.head.operator, []).append(waited)
 
     def _allowance(self, used: float) -> float:
         """Of a whole day: what is left, shared among the days that are left, all of it at once."""
@@ -295,7 +449,7 @@ class _Account:
         midnight = local.replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
         began = max(midnight, self.began)
         if began != self.day_began_at:
-            days = max(1, math.ceil((self.reset - began) / 86_400 - 0.01))
+            days = max(1, math.ceil((self.week.reset - began) / 86_400 - 0.01))
             self.day_began_at, self.day_used = began, used + (1 - used) / days
         return self.day_used
 

@@ -87,7 +87,7 @@ class Dispatch(Block):
     )
     aging: Duration = Field(
         default=12 * 3600.0,
-        description="A task that has waited so long counts as one step more urgent, and again after as long.",
+        description="No longer has an effect: tasks take turns by their weight, and none waits forever.",
     )
     start_agents: bool = Field(
         default=True, description="Whether a task may start an agent of the roster that does not run."
@@ -108,7 +108,7 @@ class Dispatch(Block):
 
     def policy(self) -> dispatch.Policy:
         """What decisions take of it."""
-        return dispatch.Policy(aging_s=self.aging, start_agents=self.start_agents)
+        return dispatch.Policy(start_agents=self.start_agents)
 
     def limits(self, accounts: Mapping[str, Account]) -> dispatch.Limits:
         """How many tasks may be under way at once, with what is said of accounts."""

@@ -95,8 +95,7 @@ def _decide(
 ) -> Waits | Begins:
     if person:
         return interactive.decide(standings, cost, snapshot.now, snapshot.policy)
-    saves_from = snapshot.now + services.dispatcher.policy().aging_s
-    found = decide(standings, cost, "normal", snapshot.now, snapshot.policy, saves_from=saves_from)
+    found = decide(standings, cost, "normal", snapshot.now, snapshot.policy)
     return found if isinstance(found, Waits) else Begins()
 
 
@@ -110,10 +109,7 @@ async def with_those_before(
         ahead = await turns_ahead.read(services, snapshot)
     except (MusterError, OSError):
         return hold
-    saves_from = snapshot.now + services.dispatcher.policy().aging_s
-    needed = turns_ahead.needed(
-        ahead, standings, hold.cost, snapshot.now, snapshot.policy, saves_from=saves_from, person=person
-    )
+    needed = turns_ahead.needed(ahead, standings, hold.cost, snapshot.now, snapshot.policy, person=person)
     wait = replace(hold.wait, leave=needed.leave, critical=needed.critical)
     return replace(hold, wait=wait, before=needed.before, helpless=needed.helpless)
 

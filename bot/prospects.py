@@ -44,9 +44,7 @@ async def prospect(
     """
     snapshot: Snapshot = await services.pace.snapshot()
     draws = await _draws(services, snapshot, role=role, runtime=runtime, model=model)
-    # As a task that is asked for now would.
-    saves_from = snapshot.now + services.dispatcher.policy().aging_s
-    found = [decide(draw, cost, "normal", snapshot.now, snapshot.policy, saves_from=saves_from) for draw in draws]
+    found = [decide(draw, cost, "normal", snapshot.now, snapshot.policy) for draw in draws]
     waits = [each for each in found if isinstance(each, Waits)]
     soonest = min(waits, key=lambda each: float("inf") if each.at is None else each.at, default=None)
     return Prospect(paced=any(draws), waits=soonest if len(waits) == len(found) else None)

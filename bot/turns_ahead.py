@@ -66,7 +66,6 @@ def needed(
     now: float,
     policy: Policy,
     *,
-    saves_from: float,
     person: bool = False,
 ) -> Needed:
     """What has to be authorized for one more turn to begin now, with those that go first. Pure.
@@ -77,7 +76,6 @@ def needed(
         cost: what it is projected to cost itself.
         now: seconds since the epoch.
         policy: how strictly the pace is kept.
-        saves_from: as `budget.pacing.decide` has it.
         person: a person said it, so that `budget.interactive` decides.
     """
     # What stands before it is taken as begun: so much of each window is promised to it that both draw on.
@@ -86,7 +84,7 @@ def needed(
         found: Waits | object = interactive.decide(used, cost, now, policy)
     else:
         promised = [_promised(standing, [each.cost for each in _on(ahead, standing)]) for standing in standings]
-        found = decide(promised, cost, "normal", now, policy, saves_from=saves_from)
+        found = decide(promised, cost, "normal", now, policy)
     keys = frozenset(standing.window.key for standing in standings)
     before = sum(each.count for each in ahead if each.windows & keys)
     if not isinstance(found, Waits):

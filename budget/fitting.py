@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from budget.reserve import outer
-from budget.saving import saved_up
 from budget.standings import amount_of, ceiling, utmost, worth
 
 if TYPE_CHECKING:
@@ -51,9 +50,6 @@ class Ask:
     cost: Cost
     urgency: Urgency
     policy: Policy
-    saves_from: float | None = None
-    """From then on it has waited for so long that what the window gave and nobody used counts for it (budget.saving).
-    None: never."""
 
 
 def need(window: Window, cost: Cost) -> float | None:
@@ -61,23 +57,30 @@ def need(window: Window, cost: Cost) -> float | None:
     return _in_unit(window, cost.tokens, cost.usd)
 
 
-def allowed(standing: Standing, ask: Ask, now: float) -> float:
-    """What may be used and reserved at `now` once this has begun, in the window's unit."""
-    most = ceiling(standing, ask.urgency, now, ask.policy)
-    if ask.saves_from is None or now < ask.saves_from or ask.urgency == "low":
-        return most
-    return max(most, min(saved_up(standing, ask.wanted, now, ask.policy), utmost(standing, ask.urgency, now)))
-
-
 def short(standing: Standing, ask: Ask, now: float) -> float:
-    """By how much it does not fit, in the window's unit; at most 0: it fits."""
-    window, used, wanted = standing.window, standing.window.least_use, ask.wanted
-    free = allowed(standing, ask, now) - used - standing.held
-    if wanted <= 0:
+    """Return by how much it does not fit, in the window's unit; at most 0 if it fits."""
+    return max(short_of_pace(standing, ask, now), short_of_limit(standing, ask, now))
+
+
+def short_of_pace(standing: Standing, ask: Ask, now: float) -> float:
+    """Return by how much the ceiling of its urgency does not cover it."""
+    window = standing.window
+    free = ceiling(standing, ask.urgency, now, ask.policy) - window.least_use - standing.held
+    if ask.wanted <= 0:
         # What is known to cost nothing, or cannot be told, fits where there is anything left at all.
         return -free if free > 0 else max(-free, LEAST * window.known_limit)
-    tight = utmost(standing, ask.urgency, now) - used - standing.held_high
-    return max(wanted - free, wanted + margin(standing, ask.cost, wanted, now) - tight) - LEAST * window.known_limit
+    return ask.wanted - free - LEAST * window.known_limit
+
+
+def short_of_limit(standing: Standing, ask: Ask, now: float) -> float:
+    """Return by how much the limit does not cover what it may cost at worst."""
+    window = standing.window
+    if ask.wanted <= 0:
+        return -math.inf
+    tight = utmost(standing, ask.urgency, now) - window.least_use - standing.held_high
+    # Critical work takes the risk that it costs more.
+    more = 0.0 if ask.urgency == "critical" else margin(standing, ask.cost, ask.wanted, now)
+    return ask.wanted + more - tight - LEAST * window.known_limit
 
 
 def margin(standing: Standing, cost: Cost, wanted: float, now: float) -> float:

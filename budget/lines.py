@@ -271,6 +271,16 @@ def next_turn(window: Window, line: Line, t: float, policy: Policy) -> float | N
     return _midnight_after(t, policy.zone)
 
 
+def turn_before(window: Window, line: Line, t: float, policy: Policy) -> float | None:
+    """Return the last time, at or before `t`, at which the clock draws the line again, or None if it never does."""
+    if line.resets_at is None:
+        return None
+    if window.length is not None and window.is_short:
+        fifth = window.length / 5
+        return line.resets_at - fifth * math.ceil((line.resets_at - t) / fifth)
+    return _midnight(datetime.fromtimestamp(t, policy.zone).date(), policy.zone) if 0 <= t < _LAST else None
+
+
 def _cause(window: Window, line: Line | None, now: float, policy: Policy) -> Cause | None:
     """Why the line that stands does not hold any more; None: it does."""
     if line is None or line.window != window.key:

@@ -48,8 +48,7 @@ def _within(standing: Standing, ask: Ask, now: float) -> float | None:
     for turns in range(_TURNS):
         line = standing.line
         turn, reset = next_turn(standing.window, line, t, ask.policy), line.resets_at
-        # What it saves counts from then on, which is no less of a turn.
-        ends = min((at for at in (turn, reset, _later(ask.saves_from, t)) if at is not None), default=None)
+        ends = min((at for at in (turn, reset) if at is not None), default=None)
         if ends is None or ends <= t:
             return None
         lacks = partial(short, standing, ask)
@@ -71,13 +70,9 @@ def _within(standing: Standing, ask: Ask, now: float) -> float | None:
     return None
 
 
-def _later(at: float | None, t: float) -> float | None:
-    return at if at is not None and at > t else None
-
-
 def _earliest(standing: Standing, ask: Ask, now: float) -> float | None:
-    """Before this it does not fit: the line of one day does not rise as far, nor is as much saved up. None: that cannot
-    be told. Days without end are passed over by it."""
+    """Return a time before which it does not fit, as no line of one day rises as far, or None if that is not known.
+    Days without end are passed over by it."""
     window, reset = standing.window, standing.line.resets_at
     if window.is_short or reset is None or not window.knows_reset(now):
         return None
@@ -87,12 +82,7 @@ def _earliest(standing: Standing, ask: Ask, now: float) -> float | None:
     rest = window.known_limit - taken
     if ask.wanted <= free or rest <= 0:
         return None
-    by_line = reset - rest / (ask.wanted - free) * (_LONG_DAY_S + ask.policy.borrow * DAY_S) - _LONG_DAY_S
-    if ask.saves_from is None or window.length is None or window.resets_at is None:
-        return by_line
-    begins = window.resets_at - window.length
-    saved = begins + (taken + ask.wanted - free) / window.known_limit * window.length
-    return min(by_line, max(saved, ask.saves_from) - _LONG_DAY_S)
+    return reset - rest / (ask.wanted - free) * (_LONG_DAY_S + ask.policy.borrow * DAY_S) - _LONG_DAY_S
 
 
 def _first(lacks: Callable[[float], float], low: float, high: float) -> float:

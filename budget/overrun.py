@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from budget.lines import JITTER_S, burst_at, least_burst, line_at
-from budget.saving import saved_up, turn_s
+from budget.saving import is_large, turn_s
 from budget.standings import worth
 
 if TYPE_CHECKING:
@@ -76,23 +76,21 @@ def overrun(standing: Standing, now: float, policy: Policy) -> Pace | None:
     """What work under way may use by when, in the window's unit; None: as much as the limit lets it.
 
     It depends on the line that stands and on what is under way, and not on what is used or on `now`, but for what is
-    authorized then. It is never lower than what work may begin within (`budget.standings.ceiling`), or than what a
-    large task saved up (`budget.saving`); and never higher than the limit and what is authorized beyond it.
+    authorized then. It is never lower than what work may begin within (`budget.standings.ceiling`). A large task under
+    way (`budget.saving`) adds what it was projected to use. It never passes the limit and what is authorized beyond it.
     """
     window, line = standing.window, standing.line
     if policy.overrun is None or line.resets_at is None or window.known_use is None or window.certainty == "unknown":
         return None
     limit = min(window.known_limit, line.limit)
     reads = max(policy.overrun, policy.borrow) * turn_s(window)
-    bare = replace(standing, authorizations=())
-    last = line.resets_at if window.resets_at is None else window.resets_at - 1
+    large = standing.largest if is_large(standing, standing.largest) else 0.0
 
     def allowed(t: float) -> float:
         # Never less than what work may begin within (budget.lines.burst_on).
         burst = max(burst_at(window, policy, t), least_burst(window))
         begins = line_at(line, t) + max(0.0, burst - line.ahead)
-        saved = saved_up(bare, standing.largest, min(t, last), policy) if standing.largest > 0 else 0.0
-        return max(begins, line_at(line, t + reads) + burst - line.ahead, saved)
+        return max(begins, line_at(line, t + reads) + burst - line.ahead) + large
 
     begins, starts = line.drawn_at, allowed(line.drawn_at)
     # Between these moments it is made of straight pieces that bend upwards, so that one which is over all of them is

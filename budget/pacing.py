@@ -1,12 +1,11 @@
 """Whether work may begin now: the pace that the windows allow it. Pure; times are seconds since the epoch.
 
-Work fits when, in every window that it draws on, what is used, what is reserved for tasks under way and what it is
-projected to cost stay under the ceiling of its urgency:
+Work fits when, in every window that it draws on, what is used, what is reserved for tasks under way and its own
+projected cost stay under the ceiling of its urgency:
 
-- ``low``: the bare line;
-- ``normal``: the line and a burst, and what is authorized;
-- ``high``: the same, with the line read ahead by a part of the next day;
-- ``critical``: as high; within an authorization it may pass the limit, too.
+- ``low`` and ``normal``: the line, a burst, and what is authorized;
+- ``high``: the same, with the line read half a day ahead, less and less on the last day of the window;
+- ``critical``: the limit, and what is authorized beyond it.
 
 Nothing passes the limit and what is authorized beyond it, and a provider's quota nothing at all.
 
@@ -22,11 +21,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from budget.amounts import amount as _shown
-from budget.fitting import LEAST, Ask, Cost, allowed, margin, need, short
+from budget.fitting import LEAST, Ask, Cost, margin, need, short, short_of_limit, short_of_pace
 from budget.lines import Cause, Certainty, Line, Policy, Unit, Window, burst_at, line_at, redrawn
 from budget.lines import name_of as _name
 from budget.openings import opens
-from budget.saving import is_large
+from budget.saving import is_large, is_too_large
 from budget.standings import Authorization, Standing, Urgency, admissible, ceiling, settled, utmost, worth
 
 if TYPE_CHECKING:
@@ -115,13 +114,17 @@ class Waits:
     critical: bool = False
     """It is beyond a limit that only work of critical urgency may pass, within an authorization."""
     large: bool = False
-    """It is more than the line gives until it is drawn anew, so that it has to save up for it (budget.saving)."""
+    """It needs more than the line grants in a day (budget.saving)."""
+    too_large: bool = False
+    """It is so large that nothing is saved for it."""
+    turn: bool = False
+    """Only the line holds it, and covers it before the window begins anew: others wait for it."""
     reset_unknown: bool = False
     """No time can be told since nobody knows when the window begins anew."""
 
 
 Decision: TypeAlias = Admitted | Waits
-Known: TypeAlias = dict[tuple[int, Cost, Urgency, float | None], tuple[Standing, Waits | None]]
+Known: TypeAlias = dict[tuple[int, Cost, Urgency], tuple[Standing, Waits | None]]
 """What was found of standings, by their identity, at one time and under one policy."""
 
 
@@ -133,7 +136,6 @@ def decide(
     policy: Policy,
     *,
     known: Known | None = None,
-    saves_from: float | None = None,
 ) -> Decision:
     """Whether a task may begin now, in every window that it draws on.
 
@@ -144,20 +146,16 @@ def decide(
         now: seconds since the epoch.
         policy: how strictly the pace is kept.
         known: what was found of the same standings before at this time, and is added to.
-        saves_from: if it is more than a day of a window gives, it saves up for it from then on; None: never.
     """
     before: Known = {} if known is None else known
 
-    def look(standing: Standing, since: float | None) -> Waits | None:
-        key = (id(standing), cost, urgency, since)
+    def look(standing: Standing) -> Waits | None:
+        key = (id(standing), cost, urgency)
         if key not in before:
-            before[key] = standing, _waits(standing, cost, urgency, now, policy, since)
-        found = before[key][1]
-        # Only of what is large it matters, so that all others of this size are found alike.
-        saves = since is None and saves_from is not None and found is not None and found.large
-        return look(standing, saves_from) if saves else found
+            before[key] = standing, _waits(standing, cost, urgency, now, policy)
+        return before[key][1]
 
-    waits = [found for standing in standings if (found := look(standing, None)) is not None]
+    waits = [found for standing in standings if (found := look(standing)) is not None]
     if waits:
         last = max(waits, key=lambda found: math.inf if found.at is None else found.at)
         others = tuple(found.window for found in waits if found is not last)
@@ -168,6 +166,9 @@ def decide(
             authorize=_largest(amounts),
             leave=_leave(waits),
             critical=any(found.critical for found in waits),
+            large=any(found.large for found in waits),
+            too_large=any(found.too_large for found in waits),
+            turn=all(found.turn for found in waits),
         )
     tightest = governing(standings, urgency, now, policy, cost)
     if tightest is None:
@@ -193,12 +194,12 @@ def governing(
     return min(standings, key=room, default=None)
 
 
-def _waits(
-    standing: Standing, cost: Cost, urgency: Urgency, now: float, policy: Policy, saves_from: float | None
-) -> Waits | None:
+def _waits(standing: Standing, cost: Cost, urgency: Urgency, now: float, policy: Policy) -> Waits | None:
     window = standing.window
     wanted = need(window, cost)
-    large = wanted is not None and window.known_use is not None and is_large(standing, wanted)
+    is_known = wanted is not None and window.known_use is not None
+    large = wanted is not None and is_known and is_large(standing, wanted)
+    too_large = wanted is not None and large and is_too_large(standing, wanted)
 
     def waits(why: Why, text: str, at: float | None = None, authorize: float | None = None) -> Waits:
         return Waits(
@@ -212,34 +213,43 @@ def _waits(
             authorize=authorize,
             critical=why == "limit" and urgency != "critical" and not window.is_quota,
             large=large,
+            too_large=too_large,
+            turn=turns,
             reset_unknown=at is None and why in ("pace", "limit") and fits and not window.knows_reset(now),
         )
 
-    name = _name(window)
+    name, turns = _name(window), False
     used = window.least_use
     fits = wanted is None or wanted <= window.known_limit
-    if wanted is None or window.known_use is None:
+    most = utmost(standing, urgency, now)
+    paced = wanted or 0.0
+    if not is_known:
         priceless = wanted is None and window.unit == "usd"
         what = "what a token is of it is not known yet" if wanted is None else "what is used of it is not known"
         what = "what such work costs in USD is not known yet" if priceless else what
-        if standing.is_busy:
+        if standing.is_busy and urgency != "critical":
             text = f"{name}: {what}, so that one task runs at a time, and one is under way."
             return waits("price" if priceless else "unknown", text)
-        if wanted is not None and wanted > window.known_limit:
+        if wanted is not None and wanted > most:
             return waits("limit", _too_large(window, wanted))
-        if wanted is None or (window.known_use is None and window.at_least is None):
-            # One task, whatever it needs, as long as what is known to be used is less than the pace allows.
-            wanted = 0.0
-    ask = Ask(wanted=wanted, cost=cost, urgency=urgency, policy=policy, saves_from=saves_from)
-    lacks = short(standing, ask, now)
-    if lacks <= 0:
+        if wanted is not None and used + wanted > most:
+            text = f"{name} has too little left: {what}, and is no less than {_shown(used, window.unit)}."
+            reset = standing.line.resets_at
+            return waits("limit", text, reset if reset is not None and reset > now else None)
+        # A probe: the first that the limit allows begins. Only what surely was used holds it.
+        paced = 0.0
+    ask = Ask(wanted=wanted or 0.0, cost=cost, urgency=urgency, policy=policy)
+    lacks_pace = short_of_pace(standing, replace(ask, wanted=paced), now)
+    lacks_limit = short_of_limit(standing, ask, now) if is_known else 0.0
+    if max(lacks_pace, lacks_limit) <= 0:
         return None
+    if not is_known:
+        ask = replace(ask, wanted=0.0)
+    wanted = ask.wanted
     at = opens(standing, ask, now)
-    most = utmost(standing, urgency, now)
-    # What is authorized counts for all but low urgency, and not past what nothing passes.
-    helps = urgency != "low" and (
-        max(wanted, LEAST * window.known_limit) <= most - used - standing.held_high
-        or (urgency == "critical" and not window.is_quota)
+    # What is authorized does not count past what nothing passes.
+    helps = max(wanted, LEAST * window.known_limit) <= most - used - standing.held_high or (
+        urgency == "critical" and not window.is_quota
     )
     asked = _asked(standing, ask, now)
     authorize = asked * (1 + 1e-6) if helps and asked < _FINITE else None
@@ -251,7 +261,9 @@ def _waits(
     this = f"this needs about {_shown(wanted, window.unit)}" if wanted else "what this needs is not known"
     if wanted > most - used - standing.held_high or used >= most:
         return waits("limit", f"{name} has too little left of {limit}: {spent}; {this}.", at, authorize)
-    by_now = allowed(standing, ask, now)
+    reset = standing.line.resets_at
+    turns = lacks_limit <= 0 and not large and at is not None and (reset is None or at < reset)
+    by_now = ceiling(standing, urgency, now, policy)
     if window.known_use is None:
         least = f" and is no less than {_shown(used, window.unit)}" if used else ""
         known = f"what is used of it is not known{least}"
@@ -260,7 +272,7 @@ def _waits(
         text = f"{name} nears its end: {spent} of {limit}; {this}, and might need more than is left."
     else:
         text = f"{name} is used evenly, which allows {_shown(by_now, window.unit)} by now: {spent}; {this}"
-        text += f", {_beyond(window, saves_from is not None and saves_from <= now)}." if large else "."
+        text += f", {_beyond(window, too_large)}." if large else "."
     return waits("pace", text, at, authorize)
 
 
@@ -285,9 +297,10 @@ def _largest(amounts: Sequence[float | None]) -> float | None:
     return max(known) if len(known) == len(amounts) and known else None
 
 
-def _beyond(window: Window, saves: bool) -> str:
+def _beyond(window: Window, too_large: bool) -> str:
     turn = "a fifth of its time" if window.is_short else "a day of it"
-    return f"more than {turn} gives" + (", and saves up for that" if saves else "")
+    half = "and more than half of it, so nothing is saved for it. It begins in a quiet fleet; or split it"
+    return f"more than {turn} grants" + (f", {half}" if too_large else "")
 
 
 def _too_large(window: Window, wanted: float) -> str:

@@ -1,125 +1,151 @@
-"""How work that is more than a day of its window gives comes to its turn. Pure; times are seconds since the epoch.
+"""Saving for a large task: one that needs more than its line grants in a day. Pure; times are seconds since the epoch.
 
-Each midnight spreads what was not used over the rest of a window, so that on no day but the last ones a line rises far
-enough for a task that is larger than a day's share, and work that came later would always find its room first. So once
-such a task has waited for long (`budget.dispatch.Policy.aging_s`), it saves:
+Each midnight spreads what was not used over the rest of a window. So a line never rises far enough for a large task
+while others use what it grants. The oldest large task of at most half a window therefore saves: a share of what the
+line grants is kept for it, at an even rate, so that it begins by three quarters of the time that remains. It takes at
+most .6 of the grant; .9 once a reset put it off. It saves nothing in a window in which it cannot get there.
 
-- it is measured by what the window gave since it *began*, spread evenly: days on which less was used count for it;
-- what was asked for later has part of the pace until then, at most half, and less where even that would not leave
-  enough before the reset. A task that an agent asked for takes no more than half of the pace from anybody, and neither
-  does one that was asked for so late in a window that little would be left to others: it saves in the next one.
-
-So each task of a person that its window can hold begins before the end of the window after.
+What is saved is a function of when the saving began and of the window. Nothing is stored besides that moment.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from budget.lines import DAY_S, burst_at, line_at
-from budget.standings import worth
+from budget.lines import DAY_S, burst_on, line_at, turn_before
 
 if TYPE_CHECKING:
     from budget.lines import Policy, Window
     from budget.standings import Standing
 
-#: What others have of the pace at most, while a task saves.
-BESIDE = 0.5
-#: Less than this share of what others would have, had it saved since the window began, is not left to them for it.
-_LATE = 0.5
+#: The most that is kept of what a line grants,
+SHARE = 0.6
+#: and the most where a reset put the task off.
+SHARE_PUT_OFF = 0.9
+#: The task begins by this part of the time that remains when it starts to save.
+BEGINS_BY = 0.75
+#: Only a task of at most this share of a window saves for it.
+LARGEST = 0.5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Saving:
+    """What is kept of one window for one task."""
+
+    task: str
+    window: str
+    wanted: float
+    """What the task needs, in the window's unit."""
+    since: float
+    until: float
+    """By then all of it is kept."""
+
+    def saved(self, t: float) -> float:
+        """Return what is kept at `t`, in the window's unit."""
+        part = (t - self.since) / (self.until - self.since)
+        return self.wanted * min(1.0, max(0.0, part))
 
 
 def turn_s(window: Window) -> float:
-    """For how long a line stands: a day, of short windows a fifth; seconds."""
+    """Return how long a line stays as it is, in seconds: a day, or a fifth of a short window."""
     return window.length / 5 if window.length is not None and window.is_short else DAY_S
 
 
-def is_large(standing: Standing, wanted: float) -> bool:
-    """Whether a task needs more than its line rises before it is drawn anew; not where the line is the last one."""
+def grant(standing: Standing) -> float | None:
+    """Return what the line grants until it is drawn again, or None if all of it may be used at any time."""
     line = standing.line
     if line.resets_at is None or line.resets_at <= line.drawn_at:
-        return False
+        return None
     start = line_at(line, line.drawn_at)
-    return wanted > (line.limit - start) * turn_s(standing.window) / (line.resets_at - line.drawn_at)
+    return max(0.0, line.limit - start) * turn_s(standing.window) / (line.resets_at - line.drawn_at)
 
 
-def saved_up(standing: Standing, wanted: float, now: float, policy: Policy) -> float:
-    """What may be used and reserved at `now` with a task of this size that saves, in the window's unit; 0 where it is
-    not that large, or nobody knows when the window began and ends."""
-    window, line = standing.window, standing.line
-    length = window.length
-    if length is None or line.resets_at is None or window.resets_at is None or not window.knows_reset(now):
-        return 0.0
-    if window.known_use is None or not is_large(standing, wanted):
-        return 0.0
-    given = min(window.known_limit, window.known_limit * _elapsed(standing, now) + burst_at(window, policy, now))
-    return given + _authorized(standing, now)
+def is_large(standing: Standing, wanted: float) -> bool:
+    """Return whether a task needs more than its line grants in a day."""
+    found = grant(standing)
+    return found is not None and wanted > found
 
 
-def beside(standing: Standing, kept: float, now: float, *, whole: bool) -> float:
-    """What may be used and reserved by others while a task saves, in the window's unit.
+def is_too_large(standing: Standing, wanted: float) -> bool:
+    """Return whether a task is so large that nothing is saved for it."""
+    return wanted > LARGEST * standing.window.known_limit and is_large(standing, wanted)
+
+
+def plan(
+    standing: Standing, task: str, wanted: float, *, since: float | None, asked_at: float, now: float, policy: Policy
+) -> Saving | None:
+    """Return how a task saves in this window, or None if it does not.
 
     Args:
         standing: of the window.
-        kept: what the task needs of it, with its margin.
+        task: its id.
+        wanted: what it needs, in the window's unit.
+        since: when it began to save; None: now.
+        asked_at: when it was asked for.
         now: seconds since the epoch.
-        whole: all of that is kept for it, however little others have; else they have half of the pace at least.
+        policy: whose midnights.
     """
-    line = standing.line
-    given = line.drawn_used + part(standing, kept, whole=whole) * max(0.0, line_at(line, now) - line.drawn_used)
-    # What others left over on a day is not lost to them, or what is more than a day gives of it would never begin.
-    return max(given, _elapsed(standing, now) * _evenly(standing, kept)) + _authorized(standing, now)
-
-
-def beside_at(standing: Standing, kept: float, wanted: float, *, whole: bool) -> float | None:
-    """When others may use and reserve `wanted` by the line that stands; None: not by this one."""
-    line = standing.line
-    share = part(standing, kept, whole=whole)
-    start = line_at(line, line.drawn_at)
-    if share <= 0 or line.resets_at is None or line.limit <= start:
-        return None
-    rise = (wanted - line.drawn_used) / share - (start - line.drawn_used)
-    at = line.drawn_at + rise / (line.limit - start) * (line.resets_at - line.drawn_at)
-    begins, evenly = _begins(standing), _evenly(standing, kept)
-    if begins is not None and evenly > 0:
-        at = min(at, begins + wanted / evenly * (line.resets_at - begins))
-    return at if at <= line.resets_at else None
-
-
-def part(standing: Standing, kept: float, *, whole: bool) -> float:
-    """Of what the line rises, the share that others may use."""
     window, line = standing.window, standing.line
-    rest = line.limit - line.drawn_used
-    if not whole or rest <= 0 or line.resets_at is None or window.length is None:
-        return BESIDE
-    # Asked for too late in a window, it would stop all others there: then it has half, and saves in the next one.
-    remains = min(1.0, max(0.0, (line.resets_at - line.drawn_at) / window.length))
-    if rest - kept < _LATE * remains * (line.limit - kept):
-        return BESIDE
-    return max(0.0, min(BESIDE, 1 - kept / rest))
+    reset, length = line.resets_at, window.length
+    if reset is None or length is None or window.known_use is None or not window.knows_reset(now) or now >= reset:
+        return None
+    if wanted > LARGEST * window.known_limit or not is_large(standing, wanted):
+        return None
+    begins = (window.resets_at or reset) - length
+    since = max(begins, min(now, now if since is None else since))
+    saving = Saving(task=task, window=window.key, wanted=wanted, since=since, until=since + BEGINS_BY * (reset - since))
+    turn = _turn(standing, now, policy)
+    kept = saving.saved(turn)
+    granted = (line.limit - line_at(line, turn) - kept) / (reset - turn)
+    most = SHARE_PUT_OFF if asked_at < begins else SHARE
+    rate = wanted / (saving.until - saving.since)
+    return saving if rate <= most * granted else None
 
 
-def _evenly(standing: Standing, kept: float) -> float:
-    """What others have of a whole window while one saves up in it: half, and not what is kept."""
-    limit = standing.line.limit
-    return max(0.0, min(BESIDE * limit, limit - kept))
+def for_saver(standing: Standing, saving: Saving, now: float, policy: Policy) -> Standing:
+    """Return the window as the saving task sees it: what is kept for it is not spread over the rest."""
+    level, slope = _line(standing, saving, now, policy)
+    return _drawn(standing, level, slope, now)
 
 
-def _begins(standing: Standing) -> float | None:
-    """When the window began; None: nobody knows."""
-    window, length = standing.window, standing.window.length
-    return None if length is None or window.resets_at is None else window.resets_at - length
+def for_others(standing: Standing, saving: Saving, now: float, policy: Policy) -> Standing:
+    """Return the window as all others see it: less what is kept, and without a burst."""
+    level, slope = _line(standing, saving, now, policy)
+    rises = saving.since <= now < saving.until
+    rate = saving.wanted / (saving.until - saving.since) if rises else 0.0
+    seen = _drawn(standing, level - saving.saved(now), slope - rate, now)
+    # The burst that each midnight gives again would use up what is kept.
+    burst = burst_on(seen.line, standing.window, policy, now)
+    return replace(seen, line=replace(seen.line, ahead=max(seen.line.ahead, burst)))
 
 
-def _elapsed(standing: Standing, now: float) -> float:
-    """How much of the window's time is over, as a share; 0 where nobody knows."""
-    begins, ends = _begins(standing), standing.line.resets_at
-    if begins is None or ends is None or ends <= begins:
-        return 0.0
-    # By the line's own end, which is later than the reset where that is only estimated.
-    return min(1.0, max(0.0, (now - begins) / (ends - begins)))
+def _line(standing: Standing, saving: Saving, now: float, policy: Policy) -> tuple[float, float]:
+    """Where the line with all that is kept is now, and how fast it rises."""
+    line = standing.line
+    assert line.resets_at is not None
+    turn = _turn(standing, now, policy)
+    rest = max(1.0, line.resets_at - turn)
+    # The last midnight spread what was kept by then over the rest of the window. That is taken back.
+    kept = saving.saved(turn)
+    level = line_at(line, now) + kept * max(0.0, line.resets_at - now) / rest
+    start = line_at(line, line.drawn_at)
+    slope = max(0.0, line.limit - start) / max(1.0, line.resets_at - line.drawn_at) - kept / rest
+    return level, slope
 
 
-def _authorized(standing: Standing, now: float) -> float:
-    """What may be spent beyond the pace, whoever spends it."""
-    return sum(worth(one, standing.window, one.left(now)) for one in standing.authorizations)
+def _drawn(standing: Standing, level: float, slope: float, now: float) -> Standing:
+    line = standing.line
+    assert line.resets_at is not None
+    rest = max(0.0, line.resets_at - now)
+    return replace(standing, line=replace(line, drawn_at=now, level=level, limit=level + max(0.0, slope) * rest))
+
+
+def _turn(standing: Standing, now: float, policy: Policy) -> float:
+    """When the line was last drawn from what was used."""
+    line = standing.line
+    if line.cause in ("first", "midnight", "fifth", "reset"):
+        return min(now, line.drawn_at)
+    turn = turn_before(standing.window, line, now, policy)
+    begins = None if standing.window.length is None else line.resets_at - standing.window.length  # type: ignore[operator]
+    return min(now, max(each for each in (turn, begins, 0.0) if each is not None))

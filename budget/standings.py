@@ -79,19 +79,16 @@ class Standing:
 
 def ceiling(standing: Standing, urgency: Urgency, now: float, policy: Policy) -> float:
     """What may be used and reserved at `now`, in the window's unit."""
+    most = utmost(standing, urgency, now)
+    if urgency == "critical":
+        return most
     window, line = standing.window, standing.line
-    limit = window.known_limit
-    bare = line_at(line, now)
-    if urgency == "low":
-        return min(limit, bare)
     burst = burst_on(line, window, policy, now)
-    paced = bare + max(0.0, burst - line.ahead)
-    if urgency != "normal":
+    paced = line_at(line, now) + max(0.0, burst - line.ahead)
+    if urgency == "high":
         paced = max(paced, line_at(line, now + _borrowed(window, line, now, policy)) + burst - line.ahead)
     left = sum(worth(authorization, window, authorization.left(now)) for authorization in standing.authorizations)
-    if urgency != "critical" or window.is_quota:
-        paced = min(paced, limit)
-    return min(paced + left, utmost(standing, urgency, now))
+    return min(min(paced, window.known_limit) + left, most)
 
 
 def admissible(standing: Standing, urgency: Urgency, now: float, policy: Policy) -> float:

@@ -7,16 +7,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from budget import pacing
+from budget.fair_queueing import queue_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from budget.fair_queueing import Charge
     from budget.pacing import Cost, Leave, Standing, Unit, Urgency
 
 URGENCIES: tuple[Urgency, ...] = ("low", "normal", "high", "critical")
 
-#: pace, limit, unknown, price: as `budget.pacing.Waits` has it. fairness: others come first. concurrency: as many as
-#: may be are under way. busy: all who could do it have something to do. starting: somebody who can is being started.
+#: pace, limit, unknown, price: as `budget.pacing.Waits` has it. fairness: it is not its turn yet. concurrency: as many
+#: as may be are under way. busy: all who could do it have something to do. starting: somebody who can is being started.
 #: nobody: nobody can do it. retry: it failed, and is tried again at its time.
 Why: TypeAlias = Literal[
     "pace", "limit", "unknown", "price", "fairness", "concurrency", "busy", "starting", "nobody", "retry"
@@ -53,22 +55,21 @@ class Head:
     not_before: float | None = None
     """It failed, and is not tried again before."""
     charged_to: str | None = None
-    """For whom it counts where turns are taken; None: for the operator."""
+    """The operator whose queue it is in; None: the one who asked."""
+    saves_from: float | None = None
+    """When it began to save (budget.saving); None: it does not."""
     prefers: str | None = None
     """The agent that has the best reason to have it, as one that did its parent; no other waits for it."""
-
-    @property
-    def flow(self) -> tuple[str, str]:
-        """The flow that it is served from: whom it counts for, and role."""
-        return self.charged_to or self.operator, self.role or (f"agent:{self.agent}" if self.agent else "")
 
     @property
     def is_of_person(self) -> bool:
         """Whether a person asks for it: no agent, and no part of Muster."""
         return not self.operator.startswith((AGENT, "muster:"))
 
-    def waited(self, now: float) -> float:
-        return max(0.0, now - self.created_at)
+    @property
+    def queue(self) -> str:
+        """The queue that it is charged to."""
+        return queue_of(self.urgency, self.charged_to or self.operator)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,7 +112,6 @@ class Limits:
 class Policy:
     """How tasks are dispatched."""
 
-    aging_s: float = 12 * 3600.0
     start_agents: bool = True
 
 
@@ -124,7 +124,8 @@ class View:
     agents: Sequence[Agent]
     live: Sequence[Live] = ()
     limits: Limits = field(default_factory=Limits)
-    deficits: Mapping[str, float] = field(default_factory=dict)
+    ahead: Mapping[str, float] = field(default_factory=dict)
+    """How far each queue is ahead of the lowest busy one (budget.fair_queueing)."""
     policy: Policy = field(default_factory=Policy)
     pacing: pacing.Policy = field(default_factory=pacing.Policy)
     not_started: Callable[[Head, Agent], Wait | None] = lambda head, agent: None
@@ -144,8 +145,8 @@ class Assign:
     agent: str
     cost: Cost
     why: str
-    deficits: Mapping[str, float]
-    """What the flows may be served after it."""
+    charge: Charge | None = None
+    """What its queue is charged; None for words to an agent."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,8 +178,8 @@ class Wait:
     """When it may be able to begin, if nothing happens before; None: when something happens."""
     windows: tuple[str, ...] = ()
     """The keys of the windows that hold it."""
-    keeps: tuple[str, ...] = ()
-    """Of these the ones in which what others begin takes room from it."""
+    turn: bool = False
+    """It is held by the line alone, so others that draw on these windows wait for it."""
     scope: str | None = None
     """Whose window that is."""
     authorize: float | None = None
@@ -192,7 +193,11 @@ class Wait:
     never: bool = False
     """It is more than a window holds in all: nothing but another limit helps."""
     large: bool = False
-    """It is more than a day of a window gives, so that it saves up for it (budget.saving)."""
+    """It needs more than a line grants in a day (budget.saving)."""
+    too_large: bool = False
+    """It is so large that nothing is saved for it."""
+    saves_from: float | None = None
+    """When it began to save, where it does."""
     reset_unknown: bool = False
     """No time can be told since nobody knows when the window begins anew."""
 
@@ -212,6 +217,8 @@ class Wait:
             critical=found.critical,
             never=found.why == "limit" and found.at is None and not found.reset_unknown,
             large=found.large,
+            too_large=found.too_large,
+            turn=found.turn,
             reset_unknown=found.reset_unknown,
         )
 

@@ -1,10 +1,10 @@
-"""What the flows of a task were charged for it, made right when it is known what it cost."""
+"""Correct what a task was charged once its true cost is known (budget.fair_queueing)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from budget import fairness
+from budget import fair_queueing
 from register.queries import tasks
 from scheduler.queue import head_of
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from register.queries.tasks import Task
 
 
-def charged_flows(task: Task) -> tuple[str, str]:
-    """Operator and role that a task was charged to."""
-    return head_of(task, {}).flow
-
-
 async def correct(tx: AsyncConnection, task: Task, actual: float, *, now: float) -> None:
-    """Charge the flows of a task what it cost instead of what was projected."""
-    if task.projected_tokens is None:
+    """Charge the queue of a task what it cost instead of what was projected."""
+    if task.projected_tokens is None or task.weight is None:
         return
-    operator, role = charged_flows(task)
-    deficits = await tasks.deficits(tx)
-    after = fairness.corrected(deficits, operator=operator, role=role, charged=task.projected_tokens, actual=actual)
-    await tasks.keep_deficits(tx, after, now=now)
+    ahead, queue = await tasks.queues(tx), head_of(task, {}).queue
+    waits = any(
+        fair_queueing.queue_of(task.urgency, payer or operator) == queue
+        for operator, payer in await tasks.waiting(tx, task.urgency)
+    )
+    after = fair_queueing.settled(
+        ahead.get(queue, 0.0), weight=task.weight, charged=task.projected_tokens, actual=actual, waits=waits
+    )
+    await tasks.keep_queues(tx, {**ahead, queue: after}, now=now)

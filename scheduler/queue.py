@@ -62,8 +62,8 @@ class Queue:
     heads: Mapping[str, Task]
     """The first task of each lane, by its id."""
     live: Sequence[Task]
-    deficits: Mapping[str, float]
-    """What flows may still be served (budget.fairness)."""
+    ahead: Mapping[str, float]
+    """How far each queue is ahead of the lowest busy one (budget.fair_queueing)."""
     parents: Mapping[str, str]
     """Which agent had the parent of a head, by the parent's id."""
 
@@ -76,7 +76,7 @@ class Queue:
         return cls(
             heads=heads,
             live=await tasks.live(tx),
-            deficits=await tasks.deficits(tx),
+            ahead=await tasks.queues(tx),
             parents=await tasks.assigned(tx, {task.parent for task in heads.values() if task.parent is not None}),
         )
 
@@ -141,7 +141,7 @@ class Queue:
                 if task.state != "waiting" and task.kind != dispatch.TURN
             ],
             limits=limits,
-            deficits=self.deficits,
+            ahead=self.ahead,
             policy=policy,
             pacing=windows.policy,
             not_started=lambda head, agent: not_started(self.heads[head.id], agent.name, windows.now),
@@ -164,6 +164,7 @@ def head_of(task: Task, parents: Mapping[str, str]) -> Head:
         created_at=task.created_at,
         deadline=task.deadline,
         not_before=task.look_at if task.why == "retry" else None,
+        saves_from=task.saves_from,
         prefers=parents.get(task.parent or ""),
     )
 

@@ -96,6 +96,8 @@ class Steps:
             "message": message_of(task.id, attempt),
             "projected_tokens": step.cost.tokens,
             "projected_usd": step.cost.usd,
+            "weight": None if step.charge is None else step.charge.weight,
+            "saves_from": None,
             "dispatched_at": now,
             "why": None,
             "reason": step.why,
@@ -113,10 +115,8 @@ class Steps:
                 return
             if not await self.hands.hand_over(tx, handed, agent.name):
                 raise RegisterError(f"{agent.name} is gone since it was looked at; nothing was given to it.")
-            before = await tasks.deficits(tx)
-            changed = {flow: left for flow, left in step.deficits.items() if left != before.get(flow, 0.0)}
-            gone = dict.fromkeys(before.keys() - step.deficits.keys(), 0.0)
-            await tasks.keep_deficits(tx, {**changed, **gone}, now=now)
+            if step.charge is not None:
+                await tasks.keep_queues(tx, step.charge.on(await tasks.queues(tx)), now=now)
         log.info("task.dispatched", task=task.id, agent=agent.name, attempt=attempt)
         self.hands.handed_over(agent.name)
 
@@ -153,6 +153,8 @@ class Steps:
         async with self.store.write(WAITS) as tx:
             for task, wait in news:
                 values: dict[str, Any] = {"why": wait.why, "reason": wait.text, "look_at": wait.look_at}
+                if wait.saves_from is not None:
+                    values["saves_from"] = wait.saves_from
                 if wait.never:
                     values["lane"] = dispatch.aside(task.lane)
                 if wait.cost is not None:
@@ -165,6 +167,8 @@ class Steps:
 def is_news(task: Task, wait: Wait, now: float) -> bool:
     """Whether something else stands in the register of why and until when a task waits."""
     if task.why != wait.why or (task.look_at is None) != (wait.look_at is None):
+        return True
+    if wait.saves_from != task.saves_from and wait.saves_from is not None:
         return True
     if wait.never and task.lane != dispatch.aside(task.lane):
         return True

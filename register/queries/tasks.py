@@ -9,7 +9,7 @@ from sqlalchemy import and_, case, delete, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from register.batches import BATCH
-from register.schema import fair_shares, task_events, tasks
+from register.schema import fair_queues, task_events, tasks
 from register.store import insert_once
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Task:
     urgency: str = "normal"
     lane: str
     operator: str
-    #: For whom it counts where turns are taken; None: for the operator.
+    #: The operator whose queue it is in; None: who asked.
     charged_to: str | None = None
     deadline: float | None = None
     estimate: float | None = None
@@ -74,6 +74,10 @@ class Task:
     message: str | None = None
     projected_tokens: float | None = None
     projected_usd: float | None = None
+    #: Of its queue when it was charged; None: nothing was charged.
+    weight: float | None = None
+    #: Since when it saves (budget.saving).
+    saves_from: float | None = None
     actual_tokens: float | None = None
     actual_usd: float | None = None
     summary: str | None = None
@@ -375,22 +379,31 @@ async def tell(tx: AsyncConnection, step: Step) -> None:
 # --- fairness ----------------------------------------------------------------------------------------------------
 
 
-async def deficits(tx: AsyncConnection) -> dict[str, float]:
-    """What each flow may still be served in its round (budget.fairness); a flow without a row has nothing."""
-    return {row[0]: float(row[1]) for row in await tx.execute(select(fair_shares.c.flow, fair_shares.c.deficit))}
+async def queues(tx: AsyncConnection) -> dict[str, float]:
+    """Return how far each queue is ahead of the lowest busy one (budget.fair_queueing); without a row it is not."""
+    return {row[0]: float(row[1]) for row in await tx.execute(select(fair_queues.c.queue, fair_queues.c.ahead))}
 
 
-async def keep_deficits(tx: AsyncConnection, values: Mapping[str, float], *, now: float) -> None:
-    """Set what flows may still be served; those that are not named stay as they are, and 0 is no row."""
-    nothing = [flow for flow, deficit in values.items() if deficit == 0.0]
-    if nothing:
-        await tx.execute(delete(fair_shares).where(fair_shares.c.flow.in_(nothing)))
-    rows = [{"flow": flow, "deficit": deficit, "updated_at": now} for flow, deficit in values.items() if deficit]
+async def keep_queues(tx: AsyncConnection, ahead: Mapping[str, float], *, now: float) -> None:
+    """Store how far each queue is ahead; a queue that is missing, or at 0, loses its row."""
+    before = await queues(tx)
+    gone = [queue for queue in before if not ahead.get(queue)]
+    if gone:
+        await tx.execute(delete(fair_queues).where(fair_queues.c.queue.in_(gone)))
+    new = {queue: each for queue, each in ahead.items() if each and before.get(queue) != each}
+    rows = [{"queue": queue, "ahead": each, "updated_at": now} for queue, each in new.items()]
     if rows:
         dialect = postgresql if tx.dialect.name == "postgresql" else sqlite
-        put = dialect.insert(fair_shares)
-        new = {name: put.excluded[name] for name in ("deficit", "updated_at")}
-        await tx.execute(put.on_conflict_do_update(index_elements=["flow"], set_=new), rows)
+        put = dialect.insert(fair_queues)
+        changed = {name: put.excluded[name] for name in ("ahead", "updated_at")}
+        await tx.execute(put.on_conflict_do_update(index_elements=["queue"], set_=changed), rows)
+
+
+async def waiting(tx: AsyncConnection, urgency: str) -> set[tuple[str, str | None]]:
+    """Return for whom tasks of this urgency wait: who asked, and in whose queue it is if that is another's."""
+    asked = select(tasks.c.operator, tasks.c.charged_to).distinct()
+    where = (tasks.c.state == "queued", tasks.c.lane.startswith(f"{urgency}/"), tasks.c.kind != "turn")
+    return {(row[0], row[1]) for row in await tx.execute(asked.where(*where))}
 
 
 async def given(tx: AsyncConnection, ids: Iterable[str]) -> dict[str, tuple[str | None, int]]:

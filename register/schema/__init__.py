@@ -6,7 +6,7 @@ carry an id derived from that message, so that doing the work again after a cras
 
 from register.schema.chat import cursors, inbox, outbox, strangers, thread_owners, titles
 from register.schema.commands import audit, command_runs, command_steps, operators
-from register.schema.dispatch import fair_shares, task_events, tasks
+from register.schema.dispatch import fair_queues, task_events, tasks
 from register.schema.fleet import (
     agent_messages,
     agents,
@@ -37,7 +37,7 @@ __all__ = [
     "command_steps",
     "continuations",
     "cursors",
-    "fair_shares",
+    "fair_queues",
     "findings",
     "grants",
     "inbox",

@@ -17,7 +17,7 @@ tasks = table(
     Column("urgency", String, nullable=False),  # low | normal | high | critical
     Column("lane", String, nullable=False),  # operator, target, urgency, kind, size: one lane goes in its order
     Column("operator", String, nullable=False),  # who asked for it
-    Column("charged_to", String),  # for whom it counts where turns are taken; null: for who asked
+    Column("charged_to", String),  # the operator whose queue it is in; null: who asked
     Column("deadline", Float),
     Column("estimate", Float),  # weighted tokens, as a person said
     Column("parent", String),
@@ -41,6 +41,8 @@ tasks = table(
     Column("message", String),  # the message that carries it
     Column("projected_tokens", Float),
     Column("projected_usd", Float),
+    Column("weight", Float),  # of its queue when it was charged; null: nothing was charged
+    Column("saves_from", Float),  # since when it saves (budget.saving)
     Column("actual_tokens", Float),  # weighted; of an ended one
     Column("actual_usd", Float),
     Column("summary", Text),  # the agent's words at its end, or why it failed
@@ -69,10 +71,10 @@ task_events = table(
 )
 Index("ix_task_events_task", task_events.c.task)
 
-#: What each flow (an operator, a role of an operator) may still be served in its round (budget.fairness).
-fair_shares = table(
-    "fair_shares",
-    Column("flow", String, primary_key=True),
-    Column("deficit", Float, nullable=False),
+#: How far each queue (an urgency and an operator) is ahead of the lowest busy one (budget.fair_queueing).
+fair_queues = table(
+    "fair_queues",
+    Column("queue", String, primary_key=True),
+    Column("ahead", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
 )

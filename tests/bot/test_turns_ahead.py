@@ -35,7 +35,7 @@ def test_what_fits_by_itself_needs_leave_for_what_goes_first_on_the_same_window(
     elsewhere = Ahead(cost=held, count=5, windows=frozenset({"agent:other/day"}))
 
     def found(*ahead: Ahead) -> tuple[int, float]:
-        answer = needed(ahead, [window("host/day")], cost, NOW, Policy(), saves_from=NOW + 1e6)
+        answer = needed(ahead, [window("host/day")], cost, NOW, Policy())
         assert answer.helpless is None
         return answer.before, sum(each.amount for each in answer.leave)
 
@@ -50,7 +50,7 @@ def test_what_fits_by_itself_needs_leave_for_what_goes_first_on_the_same_window(
 
 def test_where_no_leave_helps_it_is_said_why() -> None:
     ahead = [Ahead(cost=Cost(tokens=900.0), count=2, windows=frozenset({"host/day"}))]
-    answer = needed(ahead, [window("host/day")], Cost(tokens=10.0), NOW, Policy(), saves_from=NOW + 1e6)
+    answer = needed(ahead, [window("host/day")], Cost(tokens=10.0), NOW, Policy())
     assert not answer.leave
     assert answer.helpless == "it needs, with the 2 before it, more than is left of what nothing passes"
 

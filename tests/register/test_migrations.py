@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from register import address, migrations
 from register.crashpoints import declare
-from register.queries import ledger, rollup, spending
+from register.queries import ledger, rollup, spending, tasks
 from register.schema import metadata
 from register.store import Store
 from tests.register.queries.rows import DAY, NOON, added_up, random_row, row
@@ -159,11 +159,37 @@ async def test_what_was_metered_before_sums_were_kept_is_summed_up(register_url:
     await engine.dispose()
 
 
+async def test_what_operators_owed_before_queues_had_weights_they_go_on_owing(register_url: str) -> None:
+    await (await Store.open(register_url)).close()
+    engine = engine_of(register_url)
+    async with engine.begin() as connection:
+        await connection.run_sync(_undone, "0019")
+        for flow, deficit in (("ana", -4000.0), ("ana coder", -4000.0), ("otto", 300.0)):
+            row = {"flow": flow, "deficit": deficit}
+            put = text("INSERT INTO fair_shares VALUES (:flow, :deficit, 1.0, 'default', 'here')")
+            await connection.execute(put, row)
+        await connection.execute(text(f"UPDATE {migrations.VERSION_TABLE} SET version_num = '0018'"))
+    await engine.dispose()
+    store = await Store.open(register_url)
+    async with store.read() as tx:
+        assert await tasks.queues(tx) == {"normal ana": 1000.0}
+    await store.close()
+
+
 def _taken_back(connection: Connection) -> None:
     """Undo what came after 0008, with the indexes of then."""
+    _undone(connection, "0009")
+    connection.execute(text("CREATE INDEX ix_ledger_day ON ledger (day)"))
+    for column in ("agent", "account", "model"):
+        connection.execute(text(f"CREATE INDEX ix_ledger_{column} ON ledger ({column}, day)"))
+    connection.execute(text(f"UPDATE {migrations.VERSION_TABLE} SET version_num = '0008'"))
+
+
+def _undone(connection: Connection, since: str) -> None:
+    """Undo what this revision made, and all that came after it."""
     gone: set[str] = set()
     for file in sorted((migrations.FOLDER / "versions").glob("[0-9]*_*.py")):
-        if file.name < "0009":
+        if file.name < since:
             continue
         made = file.read_text()
         gone |= set(re.findall(r'op\.create_table\(\s*"(\w+)"', made))
@@ -171,15 +197,16 @@ def _taken_back(connection: Connection) -> None:
             if table not in gone:
                 connection.execute(text(f"DROP INDEX {index}"))
         for table in re.findall(r'op\.create_table\(\s*"(\w+)"', made):
-            connection.execute(text(f"DROP TABLE {table}"))
+            # A later revision may have dropped it.
+            connection.execute(text(f"DROP TABLE IF EXISTS {table}"))
         for table, column in re.findall(r'op\.add_column\(\s*"(\w+)", (?:sa\.)?Column\("(\w+)"', made):
             if table in gone:
                 continue
             connection.execute(text(f'ALTER TABLE {table} DROP COLUMN "{column}"'))
-    connection.execute(text("CREATE INDEX ix_ledger_day ON ledger (day)"))
-    for column in ("agent", "account", "model"):
-        connection.execute(text(f"CREATE INDEX ix_ledger_{column} ON ledger ({column}, day)"))
-    connection.execute(text(f"UPDATE {migrations.VERSION_TABLE} SET version_num = '0008'"))
+    if "0009" < since <= "0019":
+        # Made by 0009, and dropped by 0019.
+        columns = "flow VARCHAR, deficit FLOAT, updated_at FLOAT, tenant_id VARCHAR, host VARCHAR"
+        connection.execute(text(f"CREATE TABLE fair_shares ({columns})"))
 
 
 async def test_what_providers_wrote_into_errors_is_blanked_and_gone_from_the_file(register_url: str) -> None:
@@ -192,7 +219,7 @@ async def test_what_providers_wrote_into_errors_is_blanked_and_gone_from_the_fil
     engine = engine_of(register_url)
     async with engine.begin() as connection:
         await connection.execute(text(f"UPDATE {migrations.VERSION_TABLE} SET version_num = '0017'"))
-        await connection.run_sync(_from_0018_taken_back)
+        await connection.run_sync(_undone, "0018")
     await engine.dispose()
     place = address.parse(register_url)
     if isinstance(place, address.FileAddress):
@@ -204,20 +231,6 @@ async def test_what_providers_wrote_into_errors_is_blanked_and_gone_from_the_fil
     await store.close()
     if isinstance(place, address.FileAddress):
         assert key.encode() not in _bytes_of(place)
-
-
-def _from_0018_taken_back(connection: Connection) -> None:
-    """Undo what came after 0018 (as `_taken_back` does)."""
-    for file in sorted((migrations.FOLDER / "versions").glob("[0-9]*_*.py"), reverse=True):
-        if file.name < "0019":
-            return
-        made = file.read_text()
-        for table, column in re.findall(r'op\.add_column\(\s*"(\w+)", (?:sa\.)?Column\("(\w+)"', made):
-            connection.execute(text(f'ALTER TABLE {table} DROP COLUMN "{column}"'))
-        for index in re.findall(r'op\.create_index\(\s*"(\w+)"', made):
-            connection.execute(text(f"DROP INDEX {index}"))
-        for table in re.findall(r'op\.create_table\(\s*"(\w+)"', made):
-            connection.execute(text(f"DROP TABLE {table}"))
 
 
 def _bytes_of(file: address.FileAddress) -> bytes:

@@ -12,6 +12,7 @@ import pytest
 from budget.dispatch import Agent, Assign, Limits, Policy, Wait
 from budget.pacing import Cost
 from register.queries import tasks
+from scheduler.charges import correct
 from scheduler.queue import Able, Windows
 from tests.budget.test_dispatch import week
 from tests.scheduler.desk import NOW, STEP, Desk, task
@@ -85,7 +86,7 @@ async def test_what_was_decided_before_somebody_else_acted_gives_nothing_twice(d
     await desk.dispatcher.look()
     able = Able(agent=agent("coder0"))
     for each in (seen, await desk.of(2)):
-        late = Assign(task=each.id, agent="coder0", cost=Cost(tokens=1.0), why="late", deficits={})
+        late = Assign(task=each.id, agent="coder0", cost=Cost(tokens=1.0), why="late")
         await desk.dispatcher.steps.assign(each, late, able)
     assert desk.paper.given == [("00000001", "coder0")]
     assert ((await desk.of(1)).attempt, (await desk.of(2)).state) == (1, "queued")
@@ -168,15 +169,49 @@ async def test_what_can_never_begin_does_not_hold_up_what_is_behind_it(desk: Des
     assert (behind.state, behind.lane.endswith("/aside")) == ("queued", True)
 
 
-async def test_what_waits_for_room_holds_up_nothing_that_is_said_to_be_smaller(desk: Desk) -> None:
+async def test_whose_turn_it_is_waits_for_the_line_and_no_smaller_one_passes_it_but_a_critical_one(desk: Desk) -> None:
     desk.now = 20_000 * 86_400.0
     desk.paper.agents = {"coder0": agent("coder0")}
     when = {"created_at": desk.now, "updated_at": desk.now}
     desk.standings = {"host/tokens/7d": week(100_000)}
     await desk.put(task(1, **when), task(2, estimate=2000.0, **when))
     await desk.dispatcher.look()
-    assert [given[0] for given in desk.paper.given] == ["00000002"]
-    assert (await desk.of(1)).state == "queued"
+    assert desk.paper.given == []
+    first, second = await desk.of(1), await desk.of(2)
+    assert (first.why, second.why) == ("pace", "fairness")
+    assert second.reason == "It is not its turn yet: task 00000001 comes first on host/tokens/7d."
+    assert first.look_at is not None
+    assert second.look_at is not None
+    assert first.look_at < second.look_at
+    await desk.put(task(3, estimate=2000.0, urgency="critical", **when))
+    await desk.dispatcher.look()
+    assert [given[0] for given in desk.paper.given] == ["00000003"]
+
+
+async def test_a_large_task_saves_from_when_it_is_found_and_what_it_costs_corrects_its_charge(desk: Desk) -> None:
+    desk.now = 20_000 * 86_400.0
+    desk.paper.agents = {"coder0": agent("coder0")}
+    when = {"created_at": desk.now, "updated_at": desk.now}
+    desk.standings = {"host/tokens/7d": week(100_000)}
+    await desk.put(task(1, estimate=200_000.0, **when))
+    await desk.dispatcher.look()
+    large = await desk.of(1)
+    assert (large.why, large.saves_from) == ("pace", desk.now)
+    assert large.reason is not None
+    assert "It saves for that" in large.reason
+    desk.standings = {"host/tokens/7d": week(0)}
+    desk.now += 2 * 86_400.0
+    desk.dispatcher.opened()
+    await desk.dispatcher.look()
+    begun = await desk.of(1)
+    assert (begun.state, begun.saves_from, begun.weight) == ("dispatched", None, 4.0)
+    async with desk.store.write(STEP) as tx:
+        assert await tasks.queues(tx) == {"normal ana": 50_000.0}
+        await correct(tx, begun, 600_000.0, now=desk.now)
+        assert await tasks.queues(tx) == {"normal ana": 150_000.0}, "as debt"
+        await correct(tx, begun, 1000.0, now=desk.now)
+        queues = await tasks.queues(tx)
+    assert queues == {"normal ana": 100_250.0}
 
 
 async def test_nobody_fills_what_is_looked_at_with_lanes_of_its_own(desk: Desk) -> None:
@@ -261,7 +296,7 @@ async def test_a_look_costs_the_same_however_many_wait(tmp_path: Path) -> None:
                 await raw.set_progress_handler(count_one, 1)
                 heads = await tasks.lane_heads(tx)
                 await tasks.live(tx)
-                await tasks.deficits(tx)
+                await tasks.queues(tx)
                 await raw.set_progress_handler(None, 1)
             assert len(heads) == 60
             counted.append(steps)

@@ -97,9 +97,9 @@ async def test_ended_tasks_can_be_learned_from_and_are_forgotten_in_time(store: 
 
 async def test_what_flows_may_still_be_served_is_kept(store: Store) -> None:
     async with store.write(STEP) as tx:
-        await tasks.keep_deficits(tx, {"ana": 2.0, "otto": 1.0}, now=1.0)
-        await tasks.keep_deficits(tx, {"ana": 3.0, "otto": 0.0, "vera": 0.0}, now=2.0)
-        assert await tasks.deficits(tx) == {"ana": 3.0}
+        await tasks.keep_queues(tx, {"low ana": 2.0, "high otto": 1.0, "low vera": -1.0}, now=1.0)
+        await tasks.keep_queues(tx, {"low ana": 3.0, "high otto": 0.0}, now=2.0)
+        assert await tasks.queues(tx) == {"low ana": 3.0}
 
 
 async def test_finding_the_heads_costs_the_same_however_many_wait(tmp_path: Path) -> None:
