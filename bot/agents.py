@@ -272,6 +272,7 @@ class Agents:
             stopped=stopped,
             held=held,
             fresh_s=self.fresh_for(row.name),
+            redact=self.teller.redaction,
         )
 
     async def launch_of(self, name: str) -> str:

@@ -16,6 +16,8 @@ from fleet.liveness import Liveness
 from fleet.revival import Record
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bot.keeping import Keeper
     from fleet.control import HostStatus
     from register.queries.agents import AgentRow
@@ -52,6 +54,7 @@ def view_of(
     stopped: Continuation | None = None,
     held: tuple[int, float | None] | None = None,
     fresh_s: float = liveness.FRESH_S,
+    redact: Callable[[str], str] = str,
 ) -> AgentView:
     """One agent as it is known now.
 
@@ -64,11 +67,13 @@ def view_of(
         stopped: that a limit stopped it, and when it goes on.
         held: how many tasks of its own what may be spent holds back, and when that is looked at again.
         fresh_s: seconds for which what was heard of it counts.
+        redact: masks secrets, before anything is cut short.
     """
     seen = keeper.seen if keeper is not None else None
     status = seen.status if seen is not None else None
     verdict = _verdict(row, keeper, now, fresh_s)
-    activity, since = _activity(verdict.state, keeper, status, asks)
+    verdict = replace(verdict, detail=verdict.detail and redact(verdict.detail))
+    activity, since = _activity(verdict.state, keeper, status, asks, redact)
     if activity is None and stopped is not None:
         activity = _at_limit(stopped, now)
     if activity is None and held is not None and verdict.state == "idle":
@@ -111,16 +116,20 @@ def view_from_afar(row: AgentRow, *, waiting: int = 0) -> AgentView:
 
 
 def _activity(
-    state: str, keeper: Keeper | None, status: HostStatus | None, asks: Approval | None
+    state: str,
+    keeper: Keeper | None,
+    status: HostStatus | None,
+    asks: Approval | None,
+    redact: Callable[[str], str],
 ) -> tuple[str | None, float | None]:
     if state not in {"working", "waiting"} or status is None:
         return None, None
     if state == "waiting" and asks is not None:
-        return f"asks: {rendering.one_line(asks.title, 60)}", asks.asked_at
+        return f"asks: {rendering.gist(asks.title, redact, 60)}", asks.asked_at
     running = keeper.running if keeper is not None else None
     if running is not None:
-        return rendering.one_line(running.title, 60), running.at or status.turn_started_at
-    return status.activity, status.turn_started_at
+        return rendering.gist(running.title, redact, 60), running.at or status.turn_started_at
+    return status.activity and redact(status.activity), status.turn_started_at
 
 
 def _verdict(row: AgentRow, keeper: Keeper | None, now: float, fresh_s: float) -> Liveness:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from datetime import datetime
+from itertools import groupby
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +16,14 @@ from fleet import events
 from fleet.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from zoneinfo import ZoneInfo
 
     from bot.looking import AgentView
     from fleet.events import Entry
     from fleet.findings import Finding
 
+_CHUNKS = (events.TextChunk, events.ThoughtChunk)
 _STATE_MARKS = {
     "starting": "🔵",
     "idle": "🟢",
@@ -258,14 +261,34 @@ def agent_text(
     return "  \n".join(lines)
 
 
-def journal_text(entries: Sequence[Entry], zone: ZoneInfo) -> str:
-    """The last of a journal, a line per entry, with times of this zone."""
+def unsplit(entries: Sequence[Entry], redact: Callable[[str], str]) -> list[Entry]:
+    """Put a secret that a runtime said in several pieces into one, masked. What has none stays as it is."""
+    shown: list[Entry] = []
+    for kind, run in groupby(entries, key=lambda entry: type(entry.event)):
+        said = list(run)
+        if kind in _CHUNKS:
+            texts = [_gist(entry.event) for entry in said]
+            whole = redact("".join(texts))
+            if whole != "".join(map(redact, texts)):
+                said = [_with_text(entry, whole if entry is said[0] else "") for entry in said]
+        shown += said
+    return shown
+
+
+def _with_text(entry: Entry, text: str) -> Entry:
+    event = entry.event
+    return replace(entry, event=replace(event, text=text)) if isinstance(event, _CHUNKS) else entry
+
+
+def journal_text(entries: Sequence[Entry], zone: ZoneInfo, redact: Callable[[str], str]) -> str:
+    """The last of a journal, a line per entry, with times of this zone. Secrets are masked before a line is cut."""
     if not entries:
         return "The journal is empty."
     lines = []
     for entry in entries:
         clock = datetime.fromtimestamp(entry.at, zone)
-        lines.append(f"{clock:%H:%M:%S} {_kind(entry)}  {rendering.one_line(_gist(entry.event), _room(entry.event))}")
+        said = rendering.gist(_gist(entry.event), redact, _room(entry.event))
+        lines.append(f"{clock:%H:%M:%S} {_kind(entry)}  {said}")
     return rendering.code_block("\n".join(lines)) + f"\n\nTimes are in {zone.key}."
 
 

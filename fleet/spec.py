@@ -98,6 +98,13 @@ class AgentSpec:
     hints: Mapping[str, str] = field(default_factory=dict)
     """Sentences for the operator by a pattern found in the runtime's stderr (why it died, what to do)."""
 
+    def secrets(self) -> frozenset[str]:
+        """Values of the environment that may be secrets, by the names of their variables."""
+        words = ("KEY", "TOKEN", "SECRET", "PASS", "CREDENTIAL")
+        return frozenset(
+            value for name, value in self.environment.items() if any(word in name.upper() for word in words)
+        )
+
     def write(self, path: Path) -> None:
         """Write to `path`, readable by the owner alone, whole or not at all."""
         part = path.with_suffix(".part")

@@ -192,9 +192,9 @@ async def tail(ctx: Context, name: AgentName, entries: int = 20) -> Reply:
 
     if not 1 <= entries <= 200:
         raise UsageError(f"ENTRIES is from 1 to 200, not {entries}.")
-    found = await ctx.services.agents.tail(name, entries)
+    found = views.unsplit(await ctx.services.agents.tail(name, entries), ctx.services.redact)
     return Reply(
-        ctx.services.redact(views.journal_text(found, ctx.services.settings.timezone)),
+        views.journal_text(found, ctx.services.settings.timezone, ctx.services.redact),
         [{**entry.to_json(), "at": timestamp(entry.at)} for entry in found],
     )
 

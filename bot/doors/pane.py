@@ -49,17 +49,11 @@ def redaction(paths: Paths, spec: AgentSpec) -> Redaction:
     from bot.config import load
     from bot.masking import redaction_of
 
-    known = frozenset(spec.environment[name] for name in _private(spec))
+    known = spec.secrets()
     with contextlib.suppress(MusterError):
         found = redaction_of(load(paths), os.environ)
         return Redaction(known=found.known | known, extra=found.extra)
     return Redaction(known=known)
-
-
-def _private(spec: AgentSpec) -> list[str]:
-    """The variables of an agent that may hold a secret, by their names."""
-    words = ("KEY", "TOKEN", "SECRET", "PASS", "CREDENTIAL")
-    return [name for name in spec.environment if any(word in name.upper() for word in words)]
 
 
 def main(arguments: Sequence[str]) -> int:

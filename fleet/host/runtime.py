@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fleet.spec import AgentSpec
+    from register.redaction import Redaction
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
@@ -74,6 +75,7 @@ class RuntimeProcess:
         self._spec = spec
         self._stderr: deque[str] = deque(maxlen=_STDERR_LINES)
         self._stderr_task = asyncio.create_task(self._read_stderr(), name="runtime stderr")
+        self._redact: Redaction | None = None
         self._child_seen = False
         self._ended = False
 
@@ -188,10 +190,19 @@ class RuntimeProcess:
         rest = ""
         while block := await stderr.read(2**14):
             *lines, rest = (rest + block.decode("utf-8", "replace")).split("\n")
-            self._stderr.extend(clean(line)[:_STDERR_CHARACTERS] for line in lines if line.strip())
+            self._stderr.extend(self._shown(line) for line in lines if line.strip())
             rest = rest[-4 * _STDERR_CHARACTERS :]
         if rest.strip():
-            self._stderr.append(clean(rest)[:_STDERR_CHARACTERS])
+            self._stderr.append(self._shown(rest))
+
+    def _shown(self, line: str) -> str:
+        """A line as it goes into the journal: of a secret that is cut off, nobody would know what is left."""
+        if self._redact is None:
+            # Its patterns take their time, and most runtimes say nothing.
+            from register.redaction import Redaction
+
+            self._redact = Redaction(known=self._spec.secrets())
+        return self._redact(clean(line))[:_STDERR_CHARACTERS]
 
 
 def reap_orphans(except_pid: int | None = None) -> None:

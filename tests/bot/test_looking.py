@@ -13,6 +13,7 @@ from fleet.control import HostStatus
 from fleet.events import Closing, Entry, Position, TextChunk
 from register.queries.agents import AgentRow
 from register.queries.approvals import Approval
+from register.redaction import Redaction
 
 NOW = 10_000.0
 ROW = AgentRow(
@@ -90,6 +91,14 @@ def look(status: HostStatus, running: ToolLine | None = None, **more: Any) -> tu
 
 def test_it_does_the_tool_call_that_runs_since_that_was_called() -> None:
     assert look(WORKING, ToolLine("c", "make test", "in_progress", NOW - 30)) == ("working", "make test", NOW - 30)
+
+
+def test_what_it_does_is_masked_before_it_is_cut_short() -> None:
+    redact = Redaction(known=frozenset({"sk-of the account/1234"}))
+    for before in range(30, 60):
+        title = f"{'x' * before} sk-of the account/1234 and more"
+        shown = look(WORKING, ToolLine("c", title, "in_progress", NOW - 30), redact=redact)[1]
+        assert "of the" not in str(shown)
 
 
 def test_between_tool_calls_it_thinks_or_writes_for_as_long_as_the_turn_goes_on() -> None:

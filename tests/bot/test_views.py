@@ -7,9 +7,10 @@ from zoneinfo import ZoneInfo
 
 from bot import views
 from bot.looking import AgentView
-from fleet.events import Entry, Position, TurnEnded
+from fleet.events import Entry, Event, Position, TextChunk, ThoughtChunk, TurnEnded
 from fleet.findings import Finding
 from fleet.liveness import Liveness
+from register.redaction import Redaction
 from tests.bot.test_looking import NOW, ROW
 
 #: Characters that a phone shows side by side, in its smallest usual type.
@@ -38,14 +39,14 @@ def test_of_a_turn_that_failed_the_journal_says_why() -> None:
     ended = TurnEnded(
         turn="1-4", message="m1", stop_reason="error", detail="Internal error: " + "the model is away " * 9
     )
-    text = views.journal_text([Entry(position=Position(1, 9), at=NOW, event=ended)], ZoneInfo("UTC"))
+    text = views.journal_text([Entry(position=Position(1, 9), at=NOW, event=ended)], ZoneInfo("UTC"), str)
     assert "turn_ended  1-4: error: Internal error: the model is away" in text
     assert text.count("the model is away") == 9
 
 
 def test_a_journal_is_read_in_the_zone_of_the_operator() -> None:
     entry = Entry(position=Position(1, 9), at=1_763_000_000.0, event=TurnEnded(turn="1", message="m1", stop_reason="x"))
-    text = views.journal_text([entry], ZoneInfo("Asia/Tokyo"))
+    text = views.journal_text([entry], ZoneInfo("Asia/Tokyo"), str)
     assert "11:13:20 turn_ended" in text
     assert "Times are in Asia/Tokyo." in text
 
@@ -100,3 +101,25 @@ def test_what_is_not_in_the_register_has_the_same_shape_as_the_others() -> None:
         assert (apart["name"], apart["state"], apart["drift"]) == ("ghost", state, drift)
     assert usual["drift"] is None
     assert views.as_json(agent("coder0"), NOW, unrostered=True)["drift"] == "not_in_roster"
+
+
+KEY = "sk-of the account/1234"
+REDACT = Redaction(known=frozenset({KEY}))
+
+
+def journal(*found: Event) -> str:
+    entries = [Entry(position=Position(1, at), at=NOW, event=event) for at, event in enumerate(found)]
+    return views.journal_text(views.unsplit(entries, REDACT), ZoneInfo("UTC"), REDACT)
+
+
+def test_a_journal_is_masked_before_its_lines_are_cut() -> None:
+    for before in range(60, 110):
+        assert "of the" not in journal(TextChunk(turn="1", text=f"{'x' * before} {KEY} and more"))
+
+
+def test_a_secret_that_came_in_pieces_is_masked_where_it_began() -> None:
+    pieces = [TextChunk(turn="1", text=text) for text in ("It is sk-of the", " account/", "1234.", " That is all.")]
+    text = journal(*pieces, ThoughtChunk(turn="1", text="so"))
+    assert "It is [redacted]. That is all." in text
+    assert "account" not in text
+    assert journal(TextChunk(turn="1", text="one"), TextChunk(turn="1", text="two")).count(" text  ") == 2

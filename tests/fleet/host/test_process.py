@@ -393,6 +393,15 @@ async def test_a_missing_workspace_says_so(agent: Agent) -> None:
     assert "/nowhere/at/all is not there" in agent.events(RuntimeFailed)[0].reason
 
 
+async def test_what_a_runtime_says_of_its_own_secrets_is_masked_before_it_is_kept(agent: Agent) -> None:
+    environment = {**agent.spec.environment, "SERVICE_PASSWORD": "last words of"}
+    await lifecycle.spawn(agent.launch(environment=environment))
+    async with await AgentLink.connect(agent.spec.socket) as link:
+        await link.send("m1", "say=begun die=3")
+        assert (await until(link, RuntimeDied)).stderr == "the [redacted] the runtime"
+    await gone(agent)
+
+
 async def test_a_runtime_that_dies_in_a_turn_is_reported_with_its_last_words(agent: Agent) -> None:
     await lifecycle.spawn(agent.launch(hints={"last words of": "That was to be expected."}))
     async with await AgentLink.connect(agent.spec.socket) as link:
