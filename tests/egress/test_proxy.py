@@ -254,6 +254,18 @@ async def test_the_end_of_the_egress_does_not_lose_a_document_that_its_client_le
         assert (entry.ended, entry.reported, entry.tokens.output) == ("upstream_gone", False, 700)
 
 
+async def test_an_agent_is_forgotten_without_waiting_for_its_documents(tmp_path: Path) -> None:
+    async with plane(tmp_path) as made:
+        agent = await made.agent()
+        asking = asyncio.ensure_future(agent.post("/anthropic/v1/messages", json=anthropic("[[wait: never]]")))
+        await made.provider.ledger.find(lambda _: True, at_least=1, timeout=10)
+        async with asyncio.timeout(10):
+            await made.egress.forget("coder0")
+        await asyncio.gather(asking, return_exceptions=True)
+        await _billed(made, "client_gone")
+        assert (await made.entries(1))[0].ended == "cut"
+
+
 async def test_what_had_not_left_when_its_client_did_costs_nothing(tmp_path: Path) -> None:
     """The provider takes no connection: a socket that listens and whose queue is full."""
     blocked = socket.socket()
