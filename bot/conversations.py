@@ -227,7 +227,9 @@ class Conversations:
                 task = await held_turns.add(
                     tx, self.services, row, hold, text, cause=key, by=inbound.identity, attachments=kept, **whence
                 )
-                await self.replies.say(tx, inbound, f"{key}/held", held_turns.told(self.services, row, task, hold))
+                told = held_turns.told(self.services, row, task, hold)
+                if not await held_turns.offer(tx, self.services, row, task, told):
+                    await self.replies.say(tx, inbound, f"{key}/held", told)
             if attachments.refused:
                 await self.replies.say(tx, inbound, f"{key}/note", "\n".join(attachments.refused))
             if (absent := _absent(row)) is not None:

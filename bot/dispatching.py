@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from bot import expediting
+from bot.commands.table import ADMIN
 from bot.handing import Handing
 from bot.task_settling import Settling
 from bot.task_steps import QUESTION, TaskSteps
@@ -13,9 +16,12 @@ from scheduler.dispatch import Dispatcher
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
     from bot.commands.execution import Executor
     from bot.services import Services
     from fleet.latest_roster import LatestRoster
+    from register.queries.questions import Question
 
 
 def steps(services: Services) -> TaskSteps:
@@ -41,6 +47,20 @@ def install(services: Services, executor: Executor, roster: LatestRoster) -> Non
     )
     services.pace.on_change(services.dispatcher.opened)
     services.questions.on(QUESTION, services.task_steps.answered, services.task_steps.after_answer)
+
+    async def begun(question: Question, word: str) -> None:
+        del question
+        if word == expediting.NOW:
+            await expediting.begun(services)
+        else:
+            services.dispatcher.wake()
+
+    needs = {expediting.NOW: ADMIN}
+    services.questions.on(expediting.KIND, partial(_taken, services), begun, needs=needs)
+
+
+async def _taken(services: Services, tx: AsyncConnection, question: Question, word: str, *, by: str) -> str:
+    return await expediting.take(tx, services, question, word, by=by)
 
 
 def heard(services: Services) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from bot import task_words
+from bot import expediting, task_words
 from bot.addressees import room_of
 from bot.closing import who_is_held
 from bot.commands.context import Origin
@@ -177,6 +177,7 @@ class Handing:
         row = await agents.get(tx, agent)
         if row is None:
             return False
+        await expediting.withdraw(tx, self.services, task, "It begins.")
         is_turn = task.kind == TURN
         await self.services.agents.send(
             tx,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bot import amounts, rendering, task_asking, task_words, turns_ahead
+from bot import amounts, expediting, rendering, task_asking, task_words, turns_ahead
 from bot.commands.lines import command_line
 from bot.operators import is_person
 from bot.tasking import add_task
@@ -182,6 +182,17 @@ async def add(
     )
 
 
+async def offer(tx: AsyncConnection, services: Services, row: AgentRow, task: Task, told: str) -> bool:
+    """Say in the agent's thread that words are held, with the buttons that run them now or drop them.
+
+    Returns:
+        Whether that is where they were written, so that nothing more needs to be said there.
+    """
+    teller = services.agents.teller
+    await expediting.ask(tx, services, row, task, told, teller.thread(row))
+    return bool(await teller.conversation(tx, row, "") == (task.connector, task.conversation))
+
+
 def told(services: Services, row: AgentRow, task: Task, hold: Hold) -> str:
     """What whoever said it is told at once."""
     now, zone = services.clock(), services.settings.timezone
@@ -191,7 +202,7 @@ def told(services: Services, row: AgentRow, task: Task, hold: Hold) -> str:
     if hold.helpless is not None and not hold.wait.critical:
         rest += f" No leave lets it begin now: {hold.helpless}."
     drop = command_line(f"task cancel {task.id}")
-    return (
-        f"⏳ {row.name} reads this later (task {rendering.code(task.id)}): the pace of spending holds it. "
-        f"{hold.wait.text} {rest} {drop} drops it."
-    )
+    by = "a limit" if hold.wait.why == "limit" else "the pace of spending"
+    what = f"{row.name} reads this later (task {rendering.code(task.id)})"
+    ways = f"{command_line(f'task now {task.id}')} runs it now, and {drop} drops it."
+    return f"⏳ {what}: {by} holds it. {hold.wait.text} {rest} {ways}"

@@ -49,6 +49,7 @@ async def post(ctx: Context, name: str, text: str, *, mode: Literal["queue", "st
                 tx, ctx.services, row, hold, text, cause=ctx.run_id, by=ctx.identity, answer_in=None, **whence
             )
             told = held_turns.told(ctx.services, row, task, hold)
+            await held_turns.offer(tx, ctx.services, row, task, told)
             return {"id": task.id, "state": "queued", "told": told, "ahead": None}
         ahead = await held_turns.note_ahead(tx, ctx.services, row, found, ctx.identity)
         message = await agents.send(tx, row, text, message_id=ctx.run_id, by=ctx.identity, mode=mode, **whence)

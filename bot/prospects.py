@@ -43,14 +43,14 @@ async def prospect(
         RegisterError: the register cannot be read.
     """
     snapshot: Snapshot = await services.pace.snapshot()
-    draws = await _draws(services, snapshot, role=role, runtime=runtime, model=model)
-    found = [decide(draw, cost, "normal", snapshot.now, snapshot.policy) for draw in draws]
+    drawn = await draws(services, snapshot, role=role, runtime=runtime, model=model)
+    found = [decide(draw, cost, "normal", snapshot.now, snapshot.policy) for draw in drawn]
     waits = [each for each in found if isinstance(each, Waits)]
     soonest = min(waits, key=lambda each: float("inf") if each.at is None else each.at, default=None)
-    return Prospect(paced=any(draws), waits=soonest if len(waits) == len(found) else None)
+    return Prospect(paced=any(drawn), waits=soonest if len(waits) == len(found) else None)
 
 
-async def _draws(
+async def draws(
     services: Services, snapshot: Snapshot, *, role: str | None, runtime: str | None, model: str | None
 ) -> list[Sequence[Standing]]:
     """The windows that it would draw on: of each agent that runs and could do it, or else of each account."""

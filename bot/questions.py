@@ -15,18 +15,20 @@ from typing import TYPE_CHECKING, Protocol
 from bot import rendering
 from bot.bridge import original
 from bot.commands.lines import command_line
-from bot.commands.table import Reply
+from bot.commands.table import OPERATOR, Reply
 from bot.errors import UserError
 from connectors.messages import Button
 from register.queries import audit, questions
 from register.queries.questions import Question
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.commands.context import Context
+    from bot.commands.table import Permission
+    from bot.saying import Place
     from bot.services import Services
     from register.queries.agents import AgentRow
 
@@ -77,36 +79,51 @@ class Questions:
     services: Services
     _takers: dict[str, Taker] = field(default_factory=dict)
     _followers: dict[str, Follower] = field(default_factory=dict)
+    _needs: dict[tuple[str, str], Permission] = field(default_factory=dict)
 
-    def on(self, kind: str, taker: Taker, follower: Follower | None = None) -> None:
-        """Say what follows from the answers to questions of a kind."""
+    def on(
+        self,
+        kind: str,
+        taker: Taker,
+        follower: Follower | None = None,
+        *,
+        needs: Mapping[str, Permission] | None = None,
+    ) -> None:
+        """Say what follows from the answers to questions of a kind, and which answers need more than an operator."""
         self._takers[kind] = taker
+        self._needs |= {(kind, word): permission for word, permission in (needs or {}).items()}
         if follower is not None:
             self._followers[kind] = follower
+
+    def needs(self, question: Question, word: str) -> Permission:
+        """Who may answer so."""
+        return self._needs.get((question.kind, word), OPERATOR)
 
     # --- asking -------------------------------------------------------------------------------------------------
 
     async def ask(
         self,
         tx: AsyncConnection,
-        row: AgentRow,
+        row: AgentRow | None,
         *,
         kind: str,
         cause: str,
         text: str,
         choices: Sequence[Choice],
         task: str | None = None,
+        place: Place | None = None,
     ) -> Question:
-        """Ask in the agent's thread, once per kind and `cause`.
+        """Ask in the agent's thread or in `place`, once per kind and `cause`.
 
         Args:
             tx: the transaction in which the cause is written.
-            row: the agent that it is about.
+            row: the agent that it is about; None: it is about none, and is asked in `place`.
             kind: who takes the answer (`on`).
             cause: what is asked about, unique for ever: the task and its attempt, what was spent when.
             text: the question (Markdown); the answers that there are follow it.
             choices: the answers.
             task: that it is about.
+            place: where it is asked; None: in the agent's thread.
         """
         digest = hashlib.blake2s(f"{kind}/{cause}".encode(), digest_size=10).hexdigest()
         if (known := await questions.get(tx, digest[:8])) is not None:
@@ -115,7 +132,7 @@ class Questions:
         question = Question(
             id=digest[:8],
             kind=kind,
-            agent=row.name,
+            agent="" if row is None else row.name,
             task=task,
             outbox_key=f"{ASKED}{digest}",
             choices=[{"mark": each.mark, "word": each.word, "label": each.label} for each in choices],
@@ -126,8 +143,11 @@ class Questions:
         teller = self.services.agents.teller
         answers = [(each.word, each.button) for each in choices]
         shown = partial(asked, question, text)
-        await teller.ask(tx, question.outbox_key, shown, teller.thread(row), answers)
-        await teller.titles.show(tx, row.name)
+        if place is None:
+            assert row is not None
+            place = teller.thread(row)
+        await teller.ask(tx, question.outbox_key, shown, place, answers)
+        await teller.titles.show(tx, question.agent)
         return question
 
     # --- answering ----------------------------------------------------------------------------------------------
@@ -213,7 +233,7 @@ class Questions:
             through=through,
             door="question",
             connector=teller.bridge.connector_of(by),
-            action=f"question about {question.agent}",
+            action=f"question about {question.subject}",
             arguments={"id": question.id, "kind": question.kind, "task": question.task},
             outcome="answered" if outcome != "withdrawn" else "withdrawn",
             detail=outcome,
@@ -234,9 +254,9 @@ def asked(question: Question, text: str, marks: bool) -> str:
 
 def _over(question: Question) -> str:
     if question.state == "withdrawn":
-        return f"question `{question.id}` about {question.agent} is over: nobody needs its answer any more."
+        return f"question `{question.id}` about {question.subject} is over: nobody needs its answer any more."
     by = f" by {rendering.one_line(question.answered_by)}" if question.answered_by else ""
-    return f"question `{question.id}` about {question.agent} was answered{by}: {question.answer}."
+    return f"question `{question.id}` about {question.subject} was answered{by}: {question.answer}."
 
 
 # --- by command --------------------------------------------------------------------------------------------------
@@ -247,6 +267,9 @@ async def answer_by_command(ctx: Context, question_id: str, word: str) -> Reply:
 
     async def act(tx: AsyncConnection) -> dict[str, str]:
         question = await _find(tx, question_id)
+        needs = services.questions.needs(question, word.strip("`").casefold())
+        if ctx.permission < needs:
+            raise UserError(f"This answer takes an {needs}; you are {ctx.permission}.")
         text = await services.questions.answer(
             tx, question, word.strip("`").casefold(), by=ctx.identity, through=ctx.through
         )
@@ -292,7 +315,7 @@ async def listing(ctx: Context) -> Reply:
     if not waiting:
         return Reply("No question waits for an answer.", data)
     lines = [
-        f"- `{question.id}` **{question.agent}** ({question.kind}), asked {rendering.span(now - question.asked_at)} "
+        f"- `{question.id}` **{question.subject}** ({question.kind}), asked {rendering.span(now - question.asked_at)} "
         f"ago: {' | '.join(question.words)}"
         for question in waiting
     ]

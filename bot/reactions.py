@@ -117,9 +117,10 @@ class Reactions:
         if word is None:
             await self.replies.answer(arrival, None, detail="a reaction that means nothing here")
             return
-        if authority.permission < OPERATOR:
+        needs = self.services.questions.needs(question, word)
+        if authority.permission < needs:
             await self.replies.answer(
-                arrival, f"Only operators answer this; you are {authority.permission}.", detail="refused"
+                arrival, f"Only {needs}s answer this; you are {authority.permission}.", detail="refused"
             )
             return
         try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from bot import limits_met, rendering, task_waits, task_words
+from bot import expediting, limits_met, rendering, task_waits, task_words
 from bot.commands.lines import command_line
 from bot.dispatch_settings import NEVER
 from bot.errors import UserError
@@ -309,7 +309,7 @@ class TaskSteps:
         return True
 
     async def _withdraw_questions(self, tx: AsyncConnection, task: Task, why: str) -> None:
-        for question in await questions.pending(tx, kind=QUESTION):
+        for question in await questions.pending(tx):
             if question.task == task.id:
                 await self.services.questions.withdraw(tx, question, why)
 
@@ -390,5 +390,13 @@ class TaskSteps:
         now = self.services.clock()
         decision = task_waits.decision_of(wait)
         await tasks.tell(tx, Step(task=task.id, at=now, state="told", reason=wait.text, decision=decision))
-        if text is not None:
+        if text is None:
+            return
+        if task.connector is None or task.conversation is None:
             await self.tell(tx, task, f"waits/{now:.3f}", text)
+            return
+        row = None if task.agent is None else await agents.get(tx, task.agent)
+        place = Place(task.connector, conversation=task.conversation)
+        if task.thread_key is not None:
+            place = Place(task.connector, thread_of=task.thread_key)
+        await expediting.ask(tx, self.services, row, task, text, place)

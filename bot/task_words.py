@@ -142,6 +142,8 @@ def when(wait: Wait, now: float, zone: tzinfo, *, before: int = 0) -> str:
     if wait.leave:
         others = f", and {before} before it" if before else ""
         said.append(f"To run it now{others}, an admin writes {ways(wait.leave)}.")
+        if wait.task:
+            said.append(f"{command_line(f'task now {wait.task}')} authorizes that, and has it go first.")
     elif wait.critical and not wait.never:
         urgent = command_line("task add TEXT --urgency critical")
         said.append(

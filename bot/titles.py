@@ -34,6 +34,8 @@ UP: Final = "🟢"
 ASKS: Final = "✋"
 #: Nobody knows: its agent host does not answer.
 UNKNOWN: Final = "❔"
+#: Kinds of questions that nobody needs to answer: what they are about goes on by itself.
+OFFERS: Final = frozenset({"held"})
 _ENDED: Final = {"failed": "❌", "frozen": "❄️", "stopped": "⏹"}
 
 
@@ -76,8 +78,9 @@ class Titles:
         row = await agents.get(tx, name)
         if row is None or not self.has(row.connector):
             return
-        asks = await approvals.in_states(tx, ["pending"], agent=name) or await questions.pending(tx, agent=name)
-        title = title_of(name, row.state, asks=bool(asks))
+        asked = [each for each in await questions.pending(tx, agent=name) if each.kind not in OFFERS]
+        asks = bool(asked) or bool(await approvals.in_states(tx, ["pending"], agent=name))
+        title = title_of(name, row.state, asks=asks)
         await self.call(tx, row.connector, row.thread_key, title, spoken=spoken)
 
     async def call(
@@ -126,7 +129,7 @@ class TitleSweep:
                 return
             known = await titles.every(tx)
             asking = {each.agent for each in await approvals.in_states(tx, ["pending"])}
-            asking |= {each.agent for each in await questions.pending(tx)}
+            asking |= {each.agent for each in await questions.pending(tx) if each.kind not in OFFERS}
         wrong = []
         for row in rows:
             title = title_of(row.name, row.state, asks=row.name in asking)

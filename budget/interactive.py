@@ -74,11 +74,16 @@ def _held(standing: Standing, cost: Cost, now: float, policy: Policy) -> Waits |
         return _waits(standing, wanted, "limit", window.resets_at, None if window.is_quota else used + fits - most)
     bound = overrun(standing, now, policy)
     by_now = None if bound is None else bound.at(now)
-    line = line_at(standing.line, now)
-    if bound is None or by_now is None or used <= line or used + wanted <= by_now:
+    # What was ahead when the line was drawn out of turn still is.
+    counted = used + standing.line.ahead
+    if bound is None or by_now is None or counted <= line_at(standing.line, now) or used + wanted <= by_now:
         return None
     # The line that is drawn next starts at what is used.
-    turns = [bound.passes(used + wanted, now), _reaches(standing, used), next_turn(window, standing.line, now, policy)]
+    turns = [
+        bound.passes(used + wanted, now),
+        _reaches(standing, counted),
+        next_turn(window, standing.line, now, policy),
+    ]
     at = min(each for each in turns if each is not None)
     return _waits(standing, wanted, "pace", at, used + wanted - by_now, by_now)
 
@@ -142,7 +147,7 @@ def _ahead(standing: Standing, cost: Cost, now: float, policy: Policy) -> Ahead 
         return None
     if used + wanted <= ceiling(standing, "normal", now, policy):
         return None
-    return Ahead(standing=standing, amount=used + wanted - line_at(standing.line, now))
+    return Ahead(standing=standing, amount=used + standing.line.ahead + wanted - line_at(standing.line, now))
 
 
 def _share(ahead: Ahead) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from bot.commands.context import Context
-from bot.commands.table import OPERATOR, Reply, command
+from bot.commands.table import ADMIN, OPERATOR, Reply, command
 from bot.commands.types import AgentName, RoleName, TaskId
 
 
@@ -101,6 +101,18 @@ async def task_cancel(ctx: Context, id: TaskId | None = None) -> Reply:
     from bot.tasking import cancel
 
     return await cancel(ctx, id)
+
+
+@command("task now", permission=ADMIN, help_section="tasks")
+async def task_now(ctx: Context, id: TaskId | None = None) -> Reply:
+    """Run at once what a limit or the pace holds: what it misses is authorized for an hour, and it goes first.
+
+    Args:
+        id: as `tasks` shows it; its beginning is enough. In a task's thread it is that one, when left out.
+    """
+    from bot.expediting import run_now
+
+    return await run_now(ctx, id)
 
 
 @command("task close", permission=OPERATOR, help_section="tasks")

@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Question:
-    """One question, in the thread of the agent that it is about."""
+    """One question, in the thread of the agent that it is about, or where a task was asked for."""
 
     id: str
-    #: Who asks, and takes the answer: runaway or task.
+    #: Who asks, and takes the answer: runaway, task or held.
     kind: str
+    #: Empty: it is about no agent.
     agent: str
     task: str | None
     outbox_key: str
@@ -41,6 +42,11 @@ class Question:
     @classmethod
     def from_row(cls, row: Row[Any]) -> Question:
         return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
+
+    @property
+    def subject(self) -> str:
+        """The agent that it is about, or the task where it is about no agent."""
+        return self.agent or self.task or ""
 
     @property
     def words(self) -> tuple[str, ...]:

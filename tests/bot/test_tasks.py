@@ -17,7 +17,7 @@ from budget import dispatch
 from connectors import outbox
 from fleet import lifecycle
 from register.queries import agent_messages, tasks
-from tests.bot.house import ROOM, VIEWER, House, house
+from tests.bot.house import OPERATOR, ROOM, VIEWER, House, house
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -325,6 +325,15 @@ async def spend(home: House, thread: str) -> None:
     await used(home, 200_000)
 
 
+async def spend_again(home: House, thread: str) -> None:
+    """Have it use what was authorized, and as much again."""
+    await home.ask("!budget authorize host 0")
+    await home.ask("!budget authorize host 200k --for 5m")
+    await home.marks(home.say(MUCH, thread), "✅")
+    await used(home, 400_000)
+    await home.ask("!budget authorize host 0")
+
+
 async def used(home: House, tokens: int) -> None:
     """Wait until it is counted that so much was used."""
     services = home.orchestrator.services  # type: ignore[union-attr]
@@ -378,6 +387,34 @@ async def test_words_that_the_pace_holds_say_so_at_once_and_run_when_it_is_autho
         said = home.chat.texts(thread)
         assert said.index("at last") < said.index("after that")
         assert not any("regretted" in entry.text for entry in home.models.ledger.entries)
+
+
+async def test_what_is_held_has_a_button_and_a_command_that_run_it_now(tmp_path: Path) -> None:
+    async with house(tmp_path, settings=HELD) as home, home.open():
+        thread = await home.launch("coder0")
+        await spend(home, thread)
+        words = home.say("[[say: by button]]", thread)
+        await home.heard(thread, "reads this later")
+        (asked,) = [said for said in home.chat.said if "reads this later" in said.text]
+        home.chat.react(asked.event_id, "▶️", sender=OPERATOR, conversation=thread)
+        await home.heard(thread, "Only admins answer this; you are operator.")
+        home.chat.react(asked.event_id, "▶️", conversation=thread)
+        await home.marks(words, "✅")
+        await home.heard(thread, "of `host` more may be used in the next hour")
+        await spend_again(home, thread)
+        words = home.say("[[say: dropped]]", thread)
+        await home.heard(thread, "reads this later")
+        (asked,) = [said for said in home.chat.said if "reads this later" in said.text]
+        home.chat.react(asked.event_id, "🗑️", sender=OPERATOR, conversation=thread)
+        await home.heard(thread, "is dropped. (by")
+        said = await home.ask("!task add 'mend it' --agent coder0")
+        task = re.search(r"`!task now ([0-9a-f]{8})` authorizes that, and has it go first", said)
+        assert task is not None, said
+        assert "goes first" in await home.ask(f"!task now {task[1]}")
+        found = await until(home, task[1], "waiting")
+        assert (found.urgency, found.attempt) == ("critical", 1)
+        refused = await home.ask(f"!task now {task[1]}")
+        assert f"Task `{task[1]}` waits for nothing: it is waiting." in refused
 
 
 async def test_the_command_that_held_words_name_runs_them_with_all_that_stands_before_them(tmp_path: Path) -> None:
