@@ -12,7 +12,7 @@ from bot.errors import UserError
 from bot.outlet.settings import Held, scope_of
 from bot.timestamps import timestamp
 from budget import windows
-from budget.pacing import admissible, line_at, worth
+from budget.figures import figures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bot.pacing.snapshot import Snapshot
     from bot.precedence import Overruled
     from bot.services import Services
+    from budget.figures import Figures
     from budget.lines import LastSeen, Unit, Window
     from budget.pacing import Standing
 
@@ -36,7 +37,7 @@ async def show_budget(ctx: Context) -> Reply:
     services = ctx.services
     now = services.clock()
     standing = None if services.outlet is None else await services.outlet.standing()
-    snapshot = None if services.pace is None else await services.pace.snapshot()
+    snapshot = None if services.pace is None else (await services.pace.snapshot()).seen_at_the_gate(standing)
     if standing is None:
         # What a share comes to in tokens is shown as the share that it is.
         plain = [each for each in await holding(services) if each.account is None]
@@ -107,18 +108,19 @@ def _json(
     limit: Mapping[str, Any], seen: Mapping[str, Any] | None, now: float, snapshot: Snapshot | None
 ) -> dict[str, Any]:
     """A limit in the shape of ``budget --json``. What nobody knows is None."""
-    used = None if seen is None else seen["used"]
-    reserved = None if seen is None else seen["reserved"]
     # Nobody writes a fraction of a token: programs get whole numbers of them, from whichever side they come.
     amount = int(limit["amount"]) if limit["unit"] == "tokens" else limit["amount"]
-    remaining = None if used is None or reserved is None else max(0, amount - used - reserved)
     end = windows.end_of(limit.get("window"), now)
     agent = limit.get("agent")
     scope = scope_of(limit["kind"], limit["scope"])
     whose = f"agent:{agent}" if agent is not None else scope
-    standing = (
-        None if snapshot is None else snapshot.standings.get(f"{whose}/{limit['unit']}/{limit.get('window') or 'all'}")
-    )
+    key = f"{whose}/{limit['unit']}/{limit.get('window') or 'all'}"
+    paced = None if snapshot is None or limit.get("window") is None else snapshot.figures(key)
+    # A limit without a window is paced by nobody, and what is used of it only the egress counts.
+    used = paced.used if paced is not None else None if seen is None else seen["used"]
+    reserved = paced.reserved if paced is not None else None if seen is None else seen["reserved"]
+    if limit["unit"] == "tokens":
+        used, reserved = (None if each is None else int(each) for each in (used, reserved))
     return {
         "scope": scope,
         "agent": agent,
@@ -127,7 +129,7 @@ def _json(
         "unit": limit["unit"],
         "used": used,
         "reserved": reserved,
-        "remaining": remaining,
+        "remaining": None if used is None or reserved is None else max(0, amount - used - reserved),
         "window": limit.get("window"),
         "reset_at": timestamp(end),
         # Windows of Muster's own begin when the clock says so.
@@ -135,7 +137,7 @@ def _json(
         "policy": limit["policy"],
         # What is only held for requests under way is not used up: most of it comes back.
         "state": None if used is None else "used up" if used >= amount else "open",
-        "pace": None if standing is None or snapshot is None or end is None else pace_json(standing, snapshot),
+        "pace": None if paced is None or end is None else pace_json(paced),
         # What went through the egress is counted as it goes, so that this is either known or not.
         "at_least": None,
         "seen_at": None,
@@ -150,44 +152,36 @@ def _shares(snapshot: Snapshot) -> list[dict[str, Any]]:
         window = standing.window
         if window.unit != "share":
             continue
-        used = window.known_use
-        held = reserved_json(standing)
+        each = figures(standing, snapshot.now, snapshot.policy, snapshot.gates.get(window.key))
         quota = "/share/" not in window.key
         found.append(
             {
                 "scope": window.scope,
                 "agent": window.scope.removeprefix("agent:") if window.scope.startswith("agent:") else None,
                 "kind": "quota" if quota else "allowance" if window.scope.startswith("agent:") else "pool",
-                "limit": window.known_limit,
+                "limit": each.limit,
                 "unit": "share",
-                "used": None if used is None else round(used, 6),
-                "reserved": None if held is None else round(held, 6),
-                "remaining": (
-                    None if used is None or held is None else round(max(0.0, window.known_limit - used - held), 6)
-                ),
+                "used": rounded(each.used),
+                "reserved": rounded(each.reserved),
+                "remaining": rounded(each.remaining),
                 "window": window.key.rpartition("/")[2] if quota else window.key.partition("/share/account:")[2],
-                "reset_at": timestamp(window.resets_at),
-                "reset_confidence": window.certainty,
+                "reset_at": timestamp(each.resets_at),
+                "reset_confidence": each.certainty,
                 # A provider's own refuses by itself.
                 "policy": "provider" if quota else snapshot.policies.get(window.key, "cutoff"),
-                "state": None if used is None else "used up" if used >= window.known_limit else "open",
-                "pace": pace_json(standing, snapshot),
-                "at_least": least_json(window),
+                "state": each.state,
+                "pace": pace_json(each),
+                "at_least": rounded(each.at_least),
                 "seen_at": timestamp(seen_at(window)),
+                "governed_by": None,
             }
         )
     return found
 
 
-def reserved_json(standing: Standing) -> float | None:
-    """What live tasks may still use. None: that is tokens, and nobody knows what a token is of this window."""
-    window = standing.window
-    return None if standing.under_way and window.unit == "share" and window.per_token is None else standing.held
-
-
-def least_json(window: Window) -> float | None:
-    """What a window whose use is not known has surely come to."""
-    return None if window.surely is None else round(window.surely, 6)
+def rounded(amount: float | None) -> float | None:
+    """A figure as programs get it; what nobody knows is None."""
+    return None if amount is None else round(amount, 6)
 
 
 def seen_at(window: Window) -> float | None:
@@ -206,19 +200,18 @@ def seen_words(last: LastSeen | None, unit: Unit, now: float) -> str | None:
     return f"{amounts.amount(last.used, unit)} was seen {ago}, and {since}"
 
 
-def pace_json(standing: Standing, snapshot: Snapshot) -> dict[str, Any]:
+def pace_json(found: Figures) -> dict[str, Any]:
     """Where a window stands against its line, in its unit. What nobody knows is None."""
-    window, now = standing.window, snapshot.now
-    line, used = line_at(standing.line, now), window.known_use
     return {
-        "window": window.key,
-        "line": round(line, 6),
-        "drawn_at": timestamp(standing.line.drawn_at),
-        "ahead": None if used is None else round(used - line, 6),
+        "window": found.key,
+        # Without a spread all of the limit may be used at any time.
+        "line": rounded(found.limit if found.line is None else found.line),
+        "drawn_at": timestamp(found.drawn_at),
+        "ahead": rounded(found.ahead),
         # Of what is not known no amount is free: one task at a time finds it out.
-        "may_use_now": None if used is None else round(admissible(standing, "normal", now, snapshot.policy), 6),
+        "may_use_now": rounded(found.may_use_now),
         # Of it what counts in this unit: tokens that are authorized are no dollars.
-        "authorized": round(sum(worth(each, window, each.left(now)) for each in standing.authorizations), 6),
+        "authorized": rounded(found.authorized),
     }
 
 

@@ -373,7 +373,7 @@ def _is_for_good(snapshot: Snapshot, scope: str) -> bool:
     if scope.startswith("launch:"):
         return True
     windows = [each.window for each in snapshot.standings.values() if each.window.scope == scope]
-    met = [each for each in windows if each.known_use is not None and each.known_use >= each.known_limit]
+    met = [each for each in windows if each.is_used_up]
     return bool(met) and any(each.resets_at is None and each.length is None for each in met)
 
 

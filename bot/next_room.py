@@ -40,13 +40,7 @@ async def windows_of(services: Services, tx: AsyncConnection, row: AgentRow, sna
 
 def spent_until(standings: Sequence[Standing], scope: str) -> float | None:
     """When those windows of a scope begin anew that are used up; None: none is, or that is not known."""
-    spent = [
-        each.window.resets_at
-        for each in standings
-        if each.window.scope == scope
-        and each.window.known_use is not None
-        and each.window.known_use >= each.window.known_limit
-    ]
+    spent = [each.window.resets_at for each in standings if each.window.scope == scope and each.window.is_used_up]
     return max((at for at in spent if at is not None), default=None)
 
 

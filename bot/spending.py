@@ -219,10 +219,10 @@ def _used(row: QuotaRow, now: float) -> str:
         # What was said of a window that is over tells nothing of the one that runs.
         return "?"
     if row.used is not None:
-        return f"{row.used:.0%}"
+        return amounts.percent(row.used)
     if row.remaining is not None and row.amount:
-        return f"{1 - row.remaining / row.amount:.0%}"
-    return "?"
+        return amounts.percent(1 - row.remaining / row.amount)
+    return amounts.UNKNOWN
 
 
 def _until(row: QuotaRow, now: float) -> str:

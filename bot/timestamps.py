@@ -6,7 +6,11 @@ from datetime import UTC, datetime
 
 
 def timestamp(at: float | None) -> str | None:
-    """RFC 3339 in UTC, from seconds since the epoch; unknown stays None."""
+    """RFC 3339 in UTC, from seconds since the epoch; unknown stays None, and so does what no calendar has."""
     if at is None:
         return None
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    try:
+        moment = datetime.fromtimestamp(at, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None  # a provider says of its windows what it likes
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

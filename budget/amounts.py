@@ -41,13 +41,14 @@ def money(usd: float | None) -> str:
 
 
 def percent(share: float) -> str:
-    """``20%``, ``2.5%``, ``0.03%``; what is less than that and not nothing, ``<0.01%``."""
+    """``20%``, ``2.57%``, ``41.2%``, ``5,368%``; what is less than 0.01% and not nothing, ``<0.01%``."""
     if not isfinite(share):
         return "more than anything"
     if 0 < share < 0.0001:
         return "<0.01%"
     # Cut and not rounded: 99.996 percent are not all of it yet.
-    return f"{floor(share * 10_000 + 1e-6) / 100:,.12g}%"
+    per = 100 if share < 0.1 else 10 if share < 1 else 1
+    return f"{floor(share * 100 * per + 1e-6) / per:,.12g}%"
 
 
 def amount(count: float | None, unit: str) -> str:

@@ -120,6 +120,12 @@ class Window:
         return self.limit if math.isfinite(self.limit) and self.limit > 0 else 0.0
 
     @property
+    def is_used_up(self) -> bool:
+        """Whether nothing is left of it, as far as is known."""
+        used = self.known_use
+        return used is not None and used >= self.known_limit
+
+    @property
     def length(self) -> float | None:
         """Seconds; None: not known, or without an end."""
         if self.length_s is not None and math.isfinite(self.length_s) and self.length_s >= 1:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from budget.figures import Figures, Gate, figures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,6 +26,27 @@ class Snapshot:
     """By the key of the window."""
     policies: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """What happens at the limit, by the key of the window; of a provider's own nothing is said."""
+    gates: Mapping[str, Gate] = field(default_factory=lambda: MappingProxyType({}))
+    """What the egress counts at this moment, by the key of the window; only where people are shown it."""
+
+    def seen_at_the_gate(self, standing: Mapping[str, Any] | None) -> Snapshot:
+        """The same with what the egress counts (egress.overview); None: it does not answer."""
+        gates = {}
+        for each in () if standing is None else standing["limits"]:
+            if each.get("account") is None and each["window"] is not None:
+                whose = f"agent:{each['agent']}" if each["agent"] is not None else each["scope"]
+                gates[f"{whose}/{each['unit']}/{each['window']}"] = Gate(used=each["used"], reserved=each["reserved"])
+        return replace(self, gates=gates)
+
+    def figures(self, key: str) -> Figures | None:
+        """The figures of a window, as all views show them; None: there is none of this key."""
+        standing = self.standings.get(key)
+        return None if standing is None else figures(standing, self.now, self.policy, self.gates.get(key))
+
+    def every(self) -> list[Figures]:
+        """The figures of all windows, those first that are used up most."""
+        found = [figures(each, self.now, self.policy, self.gates.get(key)) for key, each in self.standings.items()]
+        return sorted(found, key=lambda each: (-(each.least / each.limit if each.limit else 0.0), each.key))
 
     def for_draw(
         self,

@@ -6,12 +6,11 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from bot import amounts, precedence, rendering
-from bot.budget_view import authorized_words, least_json, pace_json, reserved_json, reset_words, seen_at, seen_words
+from bot.budget_view import authorized_words, pace_json, reset_words, rounded, seen_at, seen_words
 from bot.commands.lines import command_line
 from bot.commands.table import Reply
 from bot.errors import UserError
 from bot.timestamps import timestamp
-from budget.pacing import admissible, line_at
 from register.queries import pacing
 
 if TYPE_CHECKING:
@@ -21,7 +20,9 @@ if TYPE_CHECKING:
     from bot.commands.context import Context
     from bot.pacing.snapshot import Snapshot
     from bot.reports.facts import WindowFacts
+    from budget.figures import Figures
     from budget.pacing import Standing
+    from register.queries.pacing import Befell
 
 #: Windows that a message shows; those that are used most come first.
 _WINDOWS = 12
@@ -34,18 +35,22 @@ async def show_pace(ctx: Context) -> Reply:
     from bot.reports.windows import gather_windows
 
     services = ctx.services
-    snapshot: Snapshot = await services.pace.snapshot()
+    gate = None if services.outlet is None else await services.outlet.standing()
+    snapshot: Snapshot = (await services.pace.snapshot()).seen_at_the_gate(gate)
     zone: ZoneInfo = services.settings.timezone
     facts = {each.key: each for each in await gather_windows(services, snapshot.now)}
+    order = snapshot.every()
+    earliest = min((each.begins_at for each in order if each.begins_at is not None), default=snapshot.now)
     async with services.store.read() as tx:
         counts = await pacing.waiting(tx)
-    order = sorted(snapshot.standings.values(), key=lambda each: (-_share(each), each.window.key))
+        words = await pacing.words_ahead(tx, earliest)
+    said = {each.key: [one for one in words.get(each.key, ()) if one.at >= (each.begins_at or 0.0)] for each in order}
     data: dict[str, Any] = {
-        "windows": [_json(each, snapshot, facts.get(each.window.key)) for each in order],
+        "windows": [_json(each, snapshot, facts.get(each.key), said[each.key]) for each in order],
         "waiting": {why: counts.get(why, 0) for why in _HELD},
         "spread": services.settings.pacing.spread,
     }
-    text = _text(order, snapshot, facts, sum(data["waiting"].values()), zone, spread=data["spread"] == "even")
+    text = _text(order, snapshot, facts, said, sum(data["waiting"].values()), zone, spread=data["spread"] == "even")
     with contextlib.suppress(UserError):
         unheard = await precedence.look(services, await held_now(services))
         text = "\n\n".join([text, *map(precedence.in_words, unheard)])
@@ -56,35 +61,31 @@ async def show_pace(ctx: Context) -> Reply:
 _HELD = ("pace", "limit", "unknown", "price")
 
 
-def _share(standing: Standing) -> float:
-    window = standing.window
-    return window.least_use / window.known_limit if window.known_limit else 0.0
-
-
-def _json(standing: Standing, snapshot: Snapshot, facts: WindowFacts | None) -> dict[str, Any]:
-    window = standing.window
+def _json(found: Figures, snapshot: Snapshot, facts: WindowFacts | None, words: Sequence[Befell]) -> dict[str, Any]:
     return {
-        **pace_json(standing, snapshot),
-        "scope": window.scope,
-        "unit": window.unit,
-        "limit": window.known_limit,
-        "used": window.known_use,
-        "reserved": reserved_json(standing),
-        "begins_at": timestamp(window.begins_at),
-        "reset_at": timestamp(window.resets_at),
-        "reset_confidence": "certain" if window.unit != "share" else window.certainty,
-        "at_least": least_json(window),
-        "seen_at": timestamp(seen_at(window)),
+        **pace_json(found),
+        "scope": found.scope,
+        "unit": found.unit,
+        "limit": found.limit,
+        "used": found.used,
+        "reserved": rounded(found.reserved),
+        "begins_at": timestamp(found.begins_at),
+        "reset_at": timestamp(found.resets_at),
+        "reset_confidence": "certain" if found.unit != "share" else found.certainty,
+        "at_least": rounded(found.at_least),
+        "seen_at": timestamp(seen_at(snapshot.standings[found.key].window)),
         "expected": None if facts is None else facts.expected,
         "expected_low": None if facts is None else facts.low,
         "expected_high": None if facts is None else facts.high,
+        "words_ahead": len(words),
     }
 
 
 def _text(
-    order: Sequence[Standing],
+    order: Sequence[Figures],
     snapshot: Snapshot,
     facts: Mapping[str, WindowFacts],
+    words: Mapping[str, Sequence[Befell]],
     waiting: int,
     zone: ZoneInfo,
     *,
@@ -95,7 +96,7 @@ def _text(
             "Nothing is paced: no limit has a window, and no account is a subscription. "
             f"{command_line('budget set SCOPE LIMIT --window day')} sets one."
         )
-    parts = [_window(each, snapshot, facts.get(each.window.key), zone) for each in order[:_WINDOWS]]
+    parts = [_window(each, snapshot, facts.get(each.key), words[each.key], zone) for each in order[:_WINDOWS]]
     if len(order) > _WINDOWS:
         parts.append(f"{len(order) - _WINDOWS:,} more windows, of which less is used.")
     if not spread:
@@ -109,20 +110,22 @@ def _text(
     return "\n\n".join(parts)
 
 
-def _window(standing: Standing, snapshot: Snapshot, facts: WindowFacts | None, zone: ZoneInfo) -> str:
-    window, unit = standing.window, standing.window.unit
-    used = window.known_use
-    lines = [f"**{rendering.one_line(named(window.key), 60)}**"]
-    limit = amounts.amount(window.known_limit, unit)
-    if used is None:
-        lines.append(_unknown(standing, snapshot, limit))
+def _window(
+    found: Figures, snapshot: Snapshot, facts: WindowFacts | None, words: Sequence[Befell], zone: ZoneInfo
+) -> str:
+    unit, standing = found.unit, snapshot.standings[found.key]
+    lines = [f"**{rendering.one_line(named(found.key), 60)}**"]
+    limit = amounts.amount(found.limit, unit)
+    if found.used is None:
+        lines.append(_unknown(found, snapshot, limit))
     else:
-        whole = f" of {limit}" if unit != "share" or window.known_limit < 1 else ""
-        lines.append(f"{amounts.amount(used, unit)}{whole} used, {_against(standing, snapshot)}")
-    free = admissible(standing, "normal", snapshot.now, snapshot.policy)
-    held = f"; {amounts.amount(standing.held, unit)} reserved for what is under way" if standing.held else ""
-    if used is not None:
-        lines.append(f"Now {amounts.amount(free, unit)} may be used{held}.")
+        whole = f" of {limit}" if unit != "share" or found.limit < 1 else ""
+        lines.append(f"{amounts.amount(found.used, unit)}{whole} used, {_against(found, standing)}")
+        held = f"; {amounts.amount(found.reserved, unit)} reserved for what is under way" if found.reserved else ""
+        lines.append(f"Now {amounts.amount(found.may_use_now, unit)} may be used{held}.")
+    if words:
+        times = "once" if len(words) == 1 else f"{len(words):,} times"
+        lines.append(f"Words of people began ahead of it {times} since it began.")
     lines.append(f"It {reset_words(standing, snapshot, zone)}.")
     if facts is not None and facts.expected and facts.low is not None and facts.high is not None:
         band = f"{amounts.amount(facts.low, unit)} to {amounts.amount(facts.high, unit)}"
@@ -130,16 +133,15 @@ def _window(standing: Standing, snapshot: Snapshot, facts: WindowFacts | None, z
     return "\n".join(lines)
 
 
-def _unknown(standing: Standing, snapshot: Snapshot, limit: str) -> str:
+def _unknown(found: Figures, snapshot: Snapshot, limit: str) -> str:
     """What is known of a window all the same whose use is not known."""
-    window = standing.window
-    if (seen := seen_words(window.last_seen, window.unit, snapshot.now)) is None:
+    seen = seen_words(found.last_seen, found.unit, snapshot.now)
+    if seen is None:
         return f"What is used of {limit} is not known, so one task runs at a time."
-    least = "What is used" if window.surely is None else f"At least {amounts.amount(window.surely, window.unit)}"
-    known = f"{least} is not known: {seen}." if window.surely is None else f"{least} used: {seen}."
-    even = ""
-    if standing.line.resets_at is not None and (standing.line.level or 0.0) < standing.line.limit:
-        even = f" The line is at {amounts.amount(line_at(standing.line, snapshot.now), window.unit)}."
+    known = f"What is used is not known: {seen}."
+    if found.at_least is not None:
+        known = f"At least {amounts.amount(found.at_least, found.unit)} used: {seen}."
+    even = "" if found.line is None else f" The line is at {amounts.amount(found.line, found.unit)}."
     return f"{known}{even}\nHow much exactly nobody knows, so one task runs at a time."
 
 
@@ -155,16 +157,13 @@ def named(key: str) -> str:
     return key.replace("/", ", ")
 
 
-def _against(standing: Standing, snapshot: Snapshot) -> str:
-    window = standing.window
+def _against(found: Figures, standing: Standing) -> str:
     if standing.line.resets_at is None:
         return "and no line: it has no end to spread it up to."
-    line, used = line_at(standing.line, snapshot.now), window.known_use or 0.0
-    if (standing.line.level or 0.0) >= standing.line.limit:
-        return f"of which all may be used at any time ({amounts.amount(window.known_limit, window.unit)})."
-    off = used - line
-    by = amounts.amount(abs(off), window.unit)
+    if found.line is None or found.ahead is None:
+        return f"of which all may be used at any time ({amounts.amount(found.limit, found.unit)})."
     where = "on the line"
-    if abs(off) > _EVEN * window.known_limit:
-        where = f"{by} ahead of the line" if off > 0 else f"{by} behind the line"
-    return f"{where} ({amounts.amount(line, window.unit)} by now)."
+    if abs(found.ahead) > _EVEN * found.limit:
+        off = amounts.amount(abs(found.ahead), found.unit)
+        where = f"{off} ahead of the line" if found.ahead > 0 else f"{off} behind the line"
+    return f"{where} ({amounts.amount(found.line, found.unit)} by now)."

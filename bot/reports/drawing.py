@@ -101,7 +101,7 @@ def _draw(axes: Any, panel: dict[str, Any]) -> None:
     axes.axhline(100, color=_LIMIT, linewidth=1.6, label="limit")
     if panel["even"]:
         dashes = (0, (4, 3))
-        axes.plot(*zip(*panel["even"], strict=True), color=_EVEN, linewidth=2, linestyle=dashes, label="even spread")
+        axes.plot(*zip(*panel["even"], strict=True), color=_EVEN, linewidth=2, linestyle=dashes, label="line")
     axes.plot(*zip(*used, strict=True), color=_USED, linewidth=2.8, label="used", solid_capstyle="round")
     axes.fill_between(*zip(*used, strict=True), color=_USED, alpha=0.16, linewidth=0)
     if since:
@@ -134,7 +134,7 @@ def text(figure: dict[str, Any]) -> str:
     plotext.terminal.limit(False, False)
     drawn = [_in_letters(plotext.figure, panel) for panel in figure["panels"]]
     unknown = "   ? at least so much" if any(panel.get("since") for panel in figure["panels"]) else ""
-    return "\n\n".join([*drawn, f"⠒ used   · even spread   ░ expected{unknown}"])
+    return "\n\n".join([*drawn, f"⠒ used   · line   ░ expected{unknown}"])
 
 
 def _in_letters(sheet: Any, panel: dict[str, Any]) -> str:

@@ -88,9 +88,10 @@ class WindowFacts:
     limit: float
     used: float | None
     """None: not known now."""
-    reserved: float
+    reserved: float | None
+    """None: not known."""
     line: float | None
-    """What the even spread comes to by now; None: no line is known."""
+    """What the pace comes to by now, as `pace` shows it; None: all of it may be used at any time."""
     begins_at: float | None
     resets_at: float | None
     certainty: str
@@ -111,7 +112,7 @@ class WindowFacts:
     points: Sequence[tuple[float, float]] = ()
     """What was used by when, ascending, as far as it is known."""
     spread: Sequence[tuple[float, float]] = ()
-    """The even-spread line: where it begins and where it ends."""
+    """The line that stands: where it was drawn and where it ends."""
 
     @property
     def least(self) -> float | None:

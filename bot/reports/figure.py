@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from bot import amounts
 from bot.reports import wording
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Panel:
     used: Sequence[tuple[float, float]]
     """Ascending, as far as it is known: the last one is now, unless there is a `since`."""
     even: Sequence[tuple[float, float]]
-    """The even-spread line, from its beginning to its end."""
+    """The line that stands, from when it was drawn to its end."""
     band: tuple[float, float, float] | None
     """What is expected at the right edge: low, expected, high."""
     ticks: Sequence[tuple[float, str]]
@@ -100,10 +101,13 @@ def _panel(window: WindowFacts, zone: ZoneInfo, now: float, redact: Callable[[st
     used, since = points or [(0.0, 0.0), (now - begin, percent(least))], list[tuple[float, float]]()
     if window.last_seen is not None:
         used, since = _parted(used, max(0.0, window.last_seen.at - begin))
-    even = "" if window.line is None else f", even {100 * window.line / window.limit:.0f} %"
+    used_words = f"{amounts.percent(least / window.limit)} used"
+    if window.used is None:
+        used_words = f"at least {used_words}" if window.at_least is not None else "use not known"
+    line = "" if window.line is None else f", line {amounts.percent(window.line / window.limit)}"
     return Panel(
         title=redact(wording.window_name(window)),
-        note=f"{'' if window.used is not None else 'at least '}{100 * least / window.limit:.0f} % used{even}",
+        note=f"{used_words}{line}",
         length=end - begin,
         now=now - begin,
         used=used,

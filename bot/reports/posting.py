@@ -441,7 +441,7 @@ class Reports:
 
 def file_of(picture: Path) -> File:
     """The picture as a message, beside a text that says all that is in it."""
-    return File(path=str(picture), name="pace.png", media_type="image/png", caption="Used, against the even spread.")
+    return File(path=str(picture), name="pace.png", media_type="image/png", caption="Used, against the line.")
 
 
 def _named(key: str) -> str:

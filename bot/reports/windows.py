@@ -1,4 +1,4 @@
-"""Windows as reports show them: how each stands against an even spread, how it came to that, and where it goes."""
+"""Windows as reports show them: how each stands against its line, how it came to that, and where it goes."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.services import Services
+    from budget.figures import Figures
     from budget.lines import Line, Window
     from budget.pacing import Standing
     from register.queries.reports import RoleHour
@@ -42,14 +43,16 @@ async def standing_windows(services: Services, now: float) -> list[WindowFacts]:
     Raises:
         RegisterError: the register cannot be read.
     """
-    return [_plain(each, now) for each in await _standings(services)]
+    return [_plain(*each) for each in await _standings(services)]
 
 
-async def _standings(services: Services) -> list[Standing]:
+async def _standings(services: Services) -> list[tuple[Standing, Figures]]:
+    """Every window with its figures, those first that are used up most."""
     if services.pace is None:
         return []
-    snapshot = await services.pace.snapshot()
-    return sorted(snapshot.standings.values(), key=lambda each: (-_share(each.window), each.window.key))
+    gate = None if services.outlet is None else await services.outlet.standing()
+    snapshot = (await services.pace.snapshot()).seen_at_the_gate(gate)
+    return [(snapshot.standings[each.key], each) for each in snapshot.every()]
 
 
 async def gather_windows(services: Services, now: float, *, by_role: bool = False) -> list[WindowFacts]:
@@ -63,11 +66,12 @@ async def gather_windows(services: Services, now: float, *, by_role: bool = Fals
     Raises:
         RegisterError: the register cannot be read.
     """
-    standings = await _standings(services)
+    found = await _standings(services)
+    standings = [standing for standing, _ in found]
     weights = Weights.of(services.settings.budgets.weights)
     zone: ZoneInfo = services.settings.timezone
     uses: dict[tuple[str, float], list[Use]] = {}
-    made = [_plain(each, now) for each in standings]
+    made = [_plain(*each) for each in found]
     async with services.store.read() as tx:
         for place, each in enumerate(standings[:_PROJECTED]):
             # Windows of one scope mostly need the same.
@@ -91,10 +95,6 @@ def _by_role(standing: Standing, uses: Sequence[Use], zone: ZoneInfo, now: float
     projection = project(standing.window, standing.line, uses, now, zone=zone)
     found = {} if projection is None else projection.by_role
     return tuple(sorted(((role, amount) for role, amount in found.items() if amount > 0), key=lambda each: -each[1]))
-
-
-def _share(window: Window) -> float:
-    return window.least_use / window.known_limit if window.known_limit else 0.0
 
 
 def _since(window: WindowFacts, now: float) -> float:
@@ -154,45 +154,29 @@ def _told(facts: WindowFacts, seen: Sequence[tuple[float, float]], now: float) -
     return _thinned([*points, (now, by_now)])
 
 
-def _plain(standing: Standing, now: float) -> WindowFacts:
+def _plain(standing: Standing, found: Figures) -> WindowFacts:
     """A window without what came before."""
-    window, line = standing.window, standing.line
-    begins_at = window.begins_at
-    if begins_at is None and window.resets_at is not None and window.length is not None:
-        begins_at = window.resets_at - window.length
     return WindowFacts(
-        key=window.key,
-        scope=window.scope,
-        unit=window.unit,
-        limit=window.known_limit,
-        used=window.known_use,
-        at_least=window.surely,
-        last_seen=window.last_seen,
-        reserved=standing.held,
-        line=even_spread(window, begins_at, line, now),
-        begins_at=begins_at,
-        resets_at=window.resets_at,
-        certainty=window.certainty,
-        authorized=sum(each.left(now) for each in standing.authorizations),
-        spread=_spread(window, begins_at, line),
+        key=found.key,
+        scope=found.scope,
+        unit=found.unit,
+        limit=found.limit,
+        used=found.used,
+        at_least=found.at_least,
+        last_seen=found.last_seen,
+        reserved=found.reserved,
+        line=found.line,
+        begins_at=found.begins_at,
+        resets_at=found.resets_at,
+        certainty=found.certainty,
+        authorized=found.authorized,
+        spread=_spread(standing.line, found),
     )
 
 
-def even_spread(window: Window, begins_at: float | None, line: Line, now: float) -> float | None:
-    """What would be used by now, had it been spread evenly since the window began; None: it has no end to spread to."""
-    spread = _spread(window, begins_at, line)
-    if not spread:
-        return None
-    (begin, low), (end, high) = spread[0], spread[-1]
-    if end <= begin:
-        return high
-    return low + (high - low) * min(1.0, max(0.0, (now - begin) / (end - begin)))
-
-
-def _spread(window: Window, begins_at: float | None, line: Line) -> tuple[tuple[float, float], ...]:
-    if begins_at is not None and window.resets_at is not None:
-        return (begins_at, 0.0), (window.resets_at, window.known_limit)
-    if line.resets_at is None:
+def _spread(line: Line, found: Figures) -> tuple[tuple[float, float], ...]:
+    """The line that stands, from when it was drawn to the reset."""
+    if found.line is None or line.resets_at is None:
         return ()
     return (line.drawn_at, line_at(line, line.drawn_at)), (line.resets_at, line_at(line, line.resets_at))
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 #: Rows of each table; of more, the first.
 ROWS: Final = 12
-#: What is so far beyond the even spread is marked, as a share of the window.
+#: What is so far ahead of the line is marked, as a share of the window.
 _AHEAD: Final = 0.03
 
 Why: TypeAlias = Literal["down", "away", "quiet", "missed"]
@@ -74,12 +74,12 @@ def crossed(crossings: Sequence[Crossing], zone: ZoneInfo) -> str:
     lines = []
     for each in crossings[:ROWS]:
         window = each.window
-        even = "" if window.line is None else f", even spread {_of(window, window.line)}"
+        even = "" if window.line is None else f", line {_of(window, window.line)}"
         ends = "" if window.resets_at is None else f". It begins anew {_reset(window, zone)}"
         mark = "🔴" if each.share >= 0.95 else "🟠"
         lines.append(
-            f"{mark} **{each.share:.0%}** of {rendering.code(window_name(window))} are used: "
-            f"{_amount(window, window.used or 0.0)} of {_amount(window, window.limit)}{even}{ends}."
+            f"{mark} **{amounts.percent(each.share)}** of {rendering.code(window_name(window))} are used: "
+            f"{_amount(window, window.used)} of {_amount(window, window.limit)}{even}{ends}."
         )
     if len(crossings) > ROWS:
         lines.append(f"{len(crossings) - ROWS:,} more windows, too.")
@@ -149,7 +149,7 @@ def _pace(facts: Facts) -> list[str]:
         for each in windows[:ROWS]
     ]
     more = f"\n\n{len(windows) - ROWS:,} more: {command_line('pace')}." if len(windows) > ROWS else ""
-    table = rendering.table(("window", "used", "even", "at the reset"), rows)
+    table = rendering.table(("window", "used", "line", "at the reset"), rows)
     seen = [line for each in windows[:ROWS] if (line := _seen(each, facts.now)) is not None]
     unknown = "\n\n" + "\n".join(seen) if seen else ""
     return [f"**Pace**\n\n{table}{more}{unknown}"]
@@ -193,8 +193,9 @@ def _outcome(window: WindowFacts, zone: ZoneInfo) -> str:
     when = _reset(window, zone)
     if window.expected is None or window.low is None or window.high is None or not window.limit:
         return when
-    low, high = (100 * each / window.limit for each in (window.low, window.high))
-    band = f"{low:.0f} %" if round(low) == round(high) else f"{low:.0f} to {high:.0f} %"
+    # A projection is no figure of the window: whole percents say as much as is known.
+    low, high = (round(100 * each / window.limit) for each in (window.low, window.high))
+    band = f"{low:,}%" if low == high else f"{low:,} to {high:,}%"
     return f"{band}, {when}"
 
 
@@ -306,12 +307,10 @@ def _date(day: datetime) -> str:
 
 
 def _of(window: WindowFacts, amount: float) -> str:
-    return f"{100 * amount / window.limit:.0f} %" if window.limit else "?"
+    return amounts.percent(amount / window.limit) if window.limit else amounts.UNKNOWN
 
 
-def _amount(window: WindowFacts, amount: float) -> str:
-    if window.unit == "share":
-        return f"{100 * amount:.0f} %"
+def _amount(window: WindowFacts, amount: float | None) -> str:
     return amounts.amount(amount, window.unit)
 
 

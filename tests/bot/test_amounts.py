@@ -33,7 +33,7 @@ def test_money_that_was_spent_is_never_shown_as_none(usd: float | None, shown: s
         (0.0003, "0.03%"),
         (0.025, "2.5%"),
         (0.2, "20%"),
-        (0.99999, "99.99%"),
+        (0.99999, "99.9%"),
         (1, "100%"),
         (1.5, "150%"),
     ],

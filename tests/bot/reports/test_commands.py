@@ -95,7 +95,7 @@ async def test_a_report_is_a_reply_with_a_picture_below_it(home: House) -> None:
     services.pace = pace
     pace.put("account:sim/5h", 0.4)
     said = await home.ask("!report budget", sender=OPERATOR)
-    assert "| sim 5h | 40 % |" in said.replace("🟢 ", "")
+    assert "| sim 5h | 40% |" in said.replace("🟢 ", "")
     await home.chat.until(lambda: [each for each in home.chat.said if isinstance(each.content, File)], limit=60)
     (picture,) = (each.content for each in home.chat.said if isinstance(each.content, File))
     shown = [each.content for each in home.chat.said if isinstance(each.content, File | Message)]

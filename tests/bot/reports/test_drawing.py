@@ -74,7 +74,7 @@ async def test_a_terminal_gets_letters_without_any_sequences(painter: Painter) -
     assert all(len(line) <= 80 for line in made.splitlines())
     assert not [char for char in made if unicodedata.category(char).startswith("C") and char != "\n"]
     assert "main 7d" in made
-    assert "40 % used, even 48 %" in made
+    assert "40% used, line 48%" in made
     assert "⠒" in made
     assert "░" in made
 
@@ -169,7 +169,7 @@ async def test_a_window_that_was_not_seen_for_long_is_drawn_as_far_as_it_is_know
         points=((BEGIN, 0.0), (seen.at, 0.38), (NOW, 0.41)),
     )  # fmt: skip
     (panel,) = figure(quiet).panels
-    assert panel.note == "at least 41 % used, even 48 %"
+    assert panel.note == "at least 41% used, line 48%"
     assert panel.used[-1] == (seen.at - BEGIN, 38.0)
     assert panel.since == [(seen.at - BEGIN, 38.0), (NOW - BEGIN, 41.0)]
     assert await painter.picture(figure(quiet)) is not None
@@ -181,5 +181,5 @@ async def test_a_window_that_was_not_seen_for_long_is_drawn_as_far_as_it_is_know
     (panel,) = figure(
         replace(quiet, at_least=None, last_seen=replace(seen, at=BEGIN - 60, used=None), points=())
     ).panels
-    assert panel.note == "at least 0 % used, even 48 %"
+    assert panel.note == "use not known, line 48%"
     assert panel.since == [(0.0, 0.0), (NOW - BEGIN, 0.0)]

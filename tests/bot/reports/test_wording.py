@@ -81,7 +81,7 @@ def test_no_table_is_wider_than_a_phone() -> None:
         )
     ]  # fmt: skip
     text = wording.report(replace(FACTS, kind="budget", windows=windows))
-    assert "| 🔴 coder of subscription 7d | 98 % | 50 % | 102 to 225 %, ≈ Tue 24 Nov 09:00 |" in text
+    assert "| 🔴 coder of subscription 7d | 97.5% | 50% | 102 to 225%, ≈ Tue 24 Nov 09:00 |" in text
     assert max(line.count("|") for line in text.splitlines()) <= 5
 
 
@@ -105,7 +105,7 @@ def test_a_window_that_was_not_seen_for_long_says_what_is_known_of_it() -> None:
         last_seen=LastSeen(at=NOW - 9 * 3_600, used=0.38, tokens_since=1_200_000),
     )  # fmt: skip
     text = wording.report(replace(FACTS, windows=[quiet]))
-    assert "| ❔ main 7d | ≥ 41 % | 57 % |" in text
+    assert "| ❔ main 7d | ≥ 41% | 57% |" in text
     assert "❔ `main 7d`: 38% was seen 9 h ago, and 1.2M tokens went through here since." in text
     (told,) = facts_json(replace(FACTS, windows=[quiet]))["windows"]
     assert (told["used"], told["at_least"], told["seen_at"]) == (None, 0.41, "2026-11-22T23:00:00.000Z")
