@@ -57,6 +57,7 @@ def _shapes(answers: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]
     yield "health", health
     yield from (("health: connectors", each) for each in health["connectors"])
     yield from (("health: jobs", each) for each in health["jobs"])
+    yield from (("health: disks", each) for each in health["disks"])
     yield from (("budget", each) for each in answers["budget"])
     yield from (("budget: pace", each["pace"]) for each in answers["budget"] if each["pace"] is not None)
     yield from (("spend: rows", each) for each in answers["spend"]["rows"])
