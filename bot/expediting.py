@@ -14,8 +14,9 @@ from bot.commands.table import Reply
 from bot.errors import UserError
 from bot.operators import is_person
 from bot.questions import Choice
+from budget import interactive
 from budget.dispatch import TURN, lane_of
-from budget.pacing import Cost, Waits, decide
+from budget.pacing import Cost, Waits
 from register.queries import agents, pacing, questions, tasks
 from register.queries.pacing import AuthorizationRow
 from register.queries.tasks import SPENDING
@@ -105,7 +106,6 @@ async def missing(services: Services, task: Task) -> Missing:
             Cost(tokens=0.0, usd=0.0),
             snapshot.now,
             snapshot.policy,
-            saves_from=snapshot.now,
             person=is_person(task.operator),
         )
         return Missing(leave=needed.leave, helpless=None if needed.leave else needed.helpless)
@@ -113,7 +113,8 @@ async def missing(services: Services, task: Task) -> Missing:
         draws: Sequence[Sequence[Standing]] = [await services.dispatcher.hands.draw(row, snapshot)]
     else:
         draws = await prospects.draws(services, snapshot, role=task.role, runtime=None, model=None)
-    found = [decide(each, cost, "critical", snapshot.now, snapshot.policy) for each in draws]
+    # As one of critical urgency it passes the line; the bound at the egress holds it all the same.
+    found = [interactive.decide(each, cost, snapshot.now, snapshot.policy) for each in draws]
     waits = [each for each in found if isinstance(each, Waits)]
     if len(waits) < len(found):
         return Missing()
