@@ -234,10 +234,14 @@ class Agents:
         keeper = self._keepers.get(name)
         return keeper is not None and keeper.host_runs is not None
 
+    def turn_of(self, name: str) -> str | None:
+        """Return the turn that the agent is known to be in the middle of."""
+        keeper = self._keepers.get(name)
+        return None if keeper is None or keeper.seen is None else keeper.seen.status.turn
+
     def in_turn(self, name: str) -> bool:
         """Whether the agent is known to be in the middle of a turn."""
-        keeper = self._keepers.get(name)
-        return keeper is not None and keeper.seen is not None and keeper.seen.status.turn is not None
+        return self.turn_of(name) is not None
 
     async def view_of(self, name: str) -> AgentView:
         """One agent, as `view` shows it."""

@@ -167,7 +167,7 @@ def _of_one(finding: Finding, now: float) -> str:
             return f"❓ {name} does not answer{_because(finding)}. {command} starts it again."
         case "failed":
             stop = command_line(f"stop {agent}")
-            return f"🔴 {name} should run and does not. {command} starts it again, {stop} leaves it at that."
+            return f"🔴 {name} is down. {command} starts it again, {stop} leaves it down."
         case "stalled":
             steer = command_line(f"steer {agent} TEXT")
             return f"⏳ Nothing came from this turn of {name}{_for(finding, now)}. {command} ends it, {steer} asks."

@@ -254,23 +254,47 @@ async def clear_budget(ctx: Context, scope: str, *, window: str | None) -> Reply
     scope = read_scope(scope)
     within = None if window is None else "" if window.strip().casefold() == "none" else _any_window(window)
     gone = await ctx.commit("clear", lambda tx: budgets.clear(tx, scope, within))
-    kind, inner = addressed(scope)
-    left = [each for each in await held_now(services) if (each.kind, each.scope) == (kind, inner)]
-    async with services.store.read() as tx:
-        given = any(each.scope == scope for each in await budgets.every(tx))
     if not gone:
-        holds = ""
-        if left and given:
-            holds = f" What was set there: {_listed(left)}."
-        elif left:
-            holds = " What holds there is written in a file; change it there, or set another."
-        which = "" if within is None else " in this window"
-        raise UserError(f"No limit was set by command for {rendering.code(scope)}{which}.{holds}")
+        raise await _nothing_set(services, scope, within)
+    left, given = await _left(services, scope)
     note = await _pushed(services)
     again = "No limit of its own holds there any more."
     if left:
         again = f"{'There holds still' if given else 'What the files say of it holds again'}: {_listed(left)}."
     return Reply(f"{rendering.code(scope)}: taken back. {again}{note}", {"scope": scope, "cleared": gone})
+
+
+async def check_clear(services: Services, scope: str, *, window: str | None) -> None:
+    """See whether there is a limit to take back.
+
+    Raises:
+        UserError: no limit was set there by command.
+    """
+    scope = read_scope(scope)
+    within = None if window is None else "" if window.strip().casefold() == "none" else _any_window(window)
+    async with services.store.read() as tx:
+        there = [each for each in await budgets.every(tx) if each.scope == scope]
+    if not any(within is None or (each.window or "") == within for each in there):
+        raise await _nothing_set(services, scope, within)
+
+
+async def _left(services: Services, scope: str) -> tuple[list[Held], bool]:
+    """Return the limits that hold for a scope now, and whether any of them was set by command."""
+    kind, inner = addressed(scope)
+    left = [each for each in await held_now(services) if (each.kind, each.scope) == (kind, inner)]
+    async with services.store.read() as tx:
+        return left, any(each.scope == scope for each in await budgets.every(tx))
+
+
+async def _nothing_set(services: Services, scope: str, within: str | None) -> UserError:
+    left, given = await _left(services, scope)
+    holds = ""
+    if left and given:
+        holds = f" What was set there: {_listed(left)}."
+    elif left:
+        holds = " What holds there is written in a file; change it there, or set another."
+    which = "" if within is None else " in this window"
+    return UserError(f"No limit was set by command for {rendering.code(scope)}{which}.{holds}")
 
 
 async def _pushed(services: Services) -> str:

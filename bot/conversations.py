@@ -311,6 +311,10 @@ def _absent(row: AgentRow) -> str | None:
         return None
     now = row.state if row.state in {"failed", "stopped"} else "about to stop"
     again = command_line(f"launch {row.name}")
+    if row.wanted == "running":
+        # Whether it starts again by itself may be written down in the next moment: this is true either way.
+        start = command_line(f"restart {row.name}")
+        return f"{row.name} is down; it reads this when it runs again. {start} starts it now."
     return f"{row.name} is {now}; it will read this, and what follows, when it runs again: {again}."
 
 

@@ -20,6 +20,7 @@ from fleet.control import HostStatus
 from fleet.errors import AgentUnreachable
 from fleet.events import Entry, Opened, Position
 from fleet.journal import JournalReader
+from fleet.runtimes import RUNTIMES
 from register.crashpoints import declare
 from register.errors import RegisterError
 from register.queries import agents
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from bot.story import Effect
     from bot.telling import Teller
     from fleet.control import AgentLink
+    from register.queries.agents import AgentRow
     from register.store import Store
 
 log = structlog.get_logger(__name__)
@@ -101,7 +103,7 @@ class Follower:
             position = await agents.position(tx, self.name)
         read_to = Position(position.incarnation, position.seq)
         view_start = Position(position.view_incarnation, position.view_seq)
-        story = Story(self.name, position=view_start, view_start=view_start)
+        story = Story(self.name, position=view_start, view_start=view_start, keeps_cut=_keeps_cut(row))
         self.last = await asyncio.to_thread(journal.last_entry, self.folder)
         reader, after = JournalReader(self.folder), view_start
         while after < read_to and (page := await asyncio.to_thread(reader.read, after, BATCH)):
@@ -278,6 +280,11 @@ class Follower:
         # A turn may have begun and ended in what was read at once.
         if _open_turn(before) != _open_turn(story) or any(isinstance(effect, stories.Receipt) for effect in effects):
             self.turned()
+
+
+def _keeps_cut(row: AgentRow | None) -> str:
+    runtime = RUNTIMES.get(row.runtime) if row is not None else None
+    return runtime.title if runtime is not None and runtime.keeps_cut else ""
 
 
 def _open_turn(story: Story) -> str | None:

@@ -11,6 +11,7 @@ from bot.commands.lines import command_line
 from bot.commands.table import Reply
 from bot.errors import UserError
 from bot.stopping import silence_of
+from bot.story import cancelled_as, frozen_as
 from fleet.drift import ENDED
 from fleet.errors import FleetError
 from register.queries import agent_messages, continuations
@@ -32,7 +33,12 @@ async def freeze_agent(ctx: Context, name: str, *, now: bool) -> Reply:
     if now and ctx.services.outlet is not None:
         await ctx.services.outlet.close_to(row, "freeze", by=ctx.identity, id=ctx.run_id)
 
+    turn = agents.turn_of(name)
+
     async def act(tx: AsyncConnection) -> None:
+        if ctx.origin is not None and (now or turn is None):
+            happens = [frozen_as(name, row.launch_id), *([] if turn is None else [cancelled_as(name, turn)])]
+            await agents.teller.announce(tx, row, ctx.origin.conversation, *happens)
         await agents.wishes.freeze(tx, row, now=now)
         await continuations.drop(tx, name, "it was frozen")
 

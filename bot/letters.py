@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: How much of an id people see and type.
 SHORT = 8
+#: Ids that are listed where several begin alike.
+_LISTED = 5
 
 
 async def post(ctx: Context, name: str, text: str, *, mode: Literal["queue", "steer"]) -> Reply:
@@ -142,9 +144,10 @@ async def send_again(ctx: Context, wanted: str) -> Reply:
     wanted = wanted.strip("`")
 
     async def act(tx: AsyncConnection) -> dict[str, str]:
-        if (said := await outbox.retry(tx, wanted, ctx.services.clock())) is not None:
-            return {"id": said, "to": "chat", "agent": ""}
         message = await _find(tx, wanted)
+        if isinstance(message, str):
+            said = await outbox.retry(tx, message, ctx.services.clock())
+            return {"id": said or message, "meant": message, "to": "chat", "agent": ""}
         await _check_task(tx, message)
         row = await ctx.services.agents.get(message.agent)
         now = ctx.services.clock()
@@ -171,7 +174,7 @@ async def send_again(ctx: Context, wanted: str) -> Reply:
         ctx.services.agents.bring_mail(done["agent"])
     else:
         ctx.services.delivery.wake()
-    if not done["agent"] and done["id"] != wanted:
+    if not done["agent"] and done["id"] != done["meant"]:
         text = (
             f"A newer text of that message, {rendering.code(done['id'])}, is said in its place; this one is left out."
         )
@@ -194,12 +197,29 @@ async def _check_task(tx: AsyncConnection, message: AgentMessage) -> None:
         )
 
 
-async def _find(tx: AsyncConnection, wanted: str) -> AgentMessage:
-    found = await agent_messages.stranded(tx, begins=wanted)
-    exact = [message for message in found if message.id == wanted]
-    if len(exact or found) == 1:
-        return (exact or found)[0]
-    if found:
-        raise UserError(f"{len(found)} messages begin with {rendering.one_line(wanted)!r}; give more of the id.")
+async def _find(tx: AsyncConnection, wanted: str) -> AgentMessage | str:
+    """Find what did not arrive by its id, or by a beginning of it that no other has.
+
+    Returns:
+        A message to an agent, or the key of one to chat.
+
+    Raises:
+        UserError: there is none, or several begin so.
+    """
+    inward = {message.id: message for message in await agent_messages.stranded(tx, begins=wanted)}
+    outward = [row.key for row in await outbox.dead_letters(tx) if row.key.startswith(wanted)]
+    exact = await outbox.get(tx, wanted)
+    if exact is not None and exact.state == "dead":
+        return wanted
+    if wanted in inward:
+        return inward[wanted]
+    if wanted and len(inward) + len(outward) == 1:
+        return next(iter(inward.values()), None) or outward[0]
+    if inward or outward:
+        some = ", ".join(rendering.code(each) for each in [*inward, *outward][:_LISTED])
+        raise UserError(
+            f"{len(inward) + len(outward)} dead letters begin with {rendering.one_line(wanted)!r}: {some}. Give more "
+            "of the id; nothing was sent."
+        )
     listed = f"{command_line('dead-letters')} lists what did"
     raise UserError(f"Nothing that failed is called {rendering.one_line(wanted)!r}; {listed}.")

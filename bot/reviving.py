@@ -17,6 +17,7 @@ from bot import rendering
 from bot.commands import sections
 from bot.commands.lines import command_line, from_shell
 from bot.custody import is_held
+from bot.story import end_in_words
 from fleet import journal, lifecycle, machine, revival
 from fleet.drift import ENDED
 from fleet.errors import AgentRefused, AgentUnreachable, FleetError
@@ -282,25 +283,45 @@ class Reviver:
     async def _due(self) -> float | None:
         """When the agent is to be tried again; None: it is not. A fall that its journal told is dealt with here."""
         row = await self._row()
-        if row is None or row.wanted != "running" or row.state not in ENDED or self._is_left_down():
+        if row is None or row.wanted != "running" or row.state not in ENDED:
+            return None
+        if self._is_left_down():
+            await self._left_down(row)
             return None
         fall = await asyncio.to_thread(self._fall, row, row.detail or "it ended", None)
         before = Record.from_json(row.revival)
         record = revival.after(before, fall, self.limits)
         if record != before:
-            words = await asyncio.to_thread(lifecycle.last_words, self._folder)
+            end = await asyncio.to_thread(self._end, row)
             async with self.store.write(FELL) as tx:
                 kept = record.to_json()
                 if not await agents.change(tx, self.name, under=row.launch_id, revival=kept, stopped_at=fall.at):
                     return None
-                text = outlook(self.name, record, fall, self.limits, words)
-                await self.teller.note(tx, row, f"fell/{fall.of}", text)
+                await self.teller.note(tx, row, f"fell/{fall.of}", end + outlook(self.name, record, fall, self.limits))
             self.wake_delivery()
         now = self.clock()
         due = revival.due(record, now, self.limits)
         if due is None:
             return None
         return max(due, self.turnstile.slot(now)) if self._found_down else due
+
+    async def _left_down(self, row: AgentRow) -> None:
+        """Tell the end of an agent that nothing starts again by itself now, unless it was told."""
+        fall = await asyncio.to_thread(self._fall, row, row.detail or "it ended", None)
+        end = await asyncio.to_thread(self._end, row)
+        if not end or Record.from_json(row.revival).of == fall.of:
+            return
+        async with self.store.write(FELL) as tx:
+            back = f"{command_line(f'restart {self.name}')} brings it back."
+            await self.teller.note(tx, row, f"fell/{fall.of}", f"{end}{back}")
+        self.wake_delivery()
+
+    def _end(self, row: AgentRow) -> str:
+        """Return what the agent host said of this launch's end, to stand before what follows; empty if nothing."""
+        run = last_run(self._folder)
+        if run is None or run.launch_id != row.launch_id or run.end is None:
+            return ""
+        return f"{end_in_words(run.end)}\n\n"
 
     def _is_left_down(self) -> bool:
         """Whether the agent is not started again by itself now."""
@@ -380,18 +401,16 @@ def _only_a_person_mends(error: Exception) -> bool:
     return isinstance(error, MusterError)
 
 
-def outlook(name: str, record: Record, fall: Fall, limits: Limits, words: str = "") -> str:
+def outlook(name: str, record: Record, fall: Fall, limits: Limits) -> str:
     """What is going to happen after a fall, for the agent's thread."""
     again = command_line(f"restart {name}")
     if record.ended == revival.FOR_A_PERSON:
         return f"🛑 No other try would mend that, so {name} stays down. Once it is mended, {again} starts it."
     if record.ended:
         span = rendering.span(limits.window)
-        block = f"\n\n{rendering.code_block(words)}" if words.strip() else ""
-        cause = rendering.code(rendering.one_line(record.why, 300))
         return (
             f"🛑 {name} fell {len(record.falls)} times within {span} and is not started again by itself. "
-            f"The last time: {cause}. Once that is mended, {again} starts it.{block}"
+            f"Once the cause is mended, {again} starts it."
         )
     if fall.with_machine:
         return "↻ It comes up again by itself."

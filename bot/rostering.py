@@ -164,16 +164,32 @@ async def remove_agent(ctx: Context, name: str, *, now: bool) -> Reply:
         return await _remove(held, name, now=now)
 
 
+async def check_known(services: Services, name: str) -> None:
+    """See whether there is such an agent, in the roster or in the register.
+
+    Raises:
+        UserError: there is none.
+    """
+    async with services.store.read() as tx:
+        row = await agents.get(tx, name)
+    if row is None and await _standing(services, name) is None:
+        raise await _unknown(services, name)
+
+
+async def _unknown(services: Services, name: str) -> UserError:
+    fleet = await asyncio.to_thread(services.planner.read_roster)
+    names = [entry.name for entry in fleet.agents]
+    there = f"{there_are(names[:_NAMED])}." if names else "There is nobody in it."
+    return UserError(f"No agent of the roster is called {name!r}.{suggestion(name, names)} {there}")
+
+
 async def _remove(ctx: Context, name: str, *, now: bool) -> Reply:
     services = ctx.services
     known = await ctx.once("before", lambda: _standing(services, name))
     async with services.store.read() as tx:
         row = await agents.get(tx, name)
     if known is None and row is None:
-        fleet = await asyncio.to_thread(services.planner.read_roster)
-        names = [entry.name for entry in fleet.agents]
-        there = f"{there_are(names[:_NAMED])}." if names else "There is nobody in it."
-        raise UserError(f"No agent of the roster is called {name!r}.{suggestion(name, names)} {there}")
+        raise await _unknown(services, name)
     try:
         await asyncio.to_thread(editing.remove_agent, services.paths.roster_yaml, name)
         fleet = await asyncio.to_thread(services.planner.read_roster)

@@ -31,6 +31,17 @@ class Note:
     key: str
     text: str
     message: str | None = None
+    announces: str = ""
+    """What happened, in a word by which a command that announced it in the same thread is known; empty: nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fell:
+    """The runtime ended, or never began. Of an agent that should run, `bot.reviving` says so with what follows."""
+
+    key: str
+    text: str
+    launch_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +121,7 @@ class Condition:
     launch_id: str | None
 
 
-Effect: TypeAlias = Note | Progress | Receipt | Ask | Settle | Granted | Called | CallOver | Condition
+Effect: TypeAlias = Note | Fell | Progress | Receipt | Ask | Settle | Granted | Called | CallOver | Condition
 
 # --- the fold ----------------------------------------------------------------------------------------------------
 
@@ -134,7 +145,7 @@ TURN_FAILED = "✖ The turn failed:"
 _REPEATED_LEAST, _REPEATED_MOST = 20, 300
 #: Why an agent host ends that is asked to because its agent is to be frozen.
 FREEZE = "frozen"
-#: So begins the reason of the egress's (egress.enforcement), who is told of in the thread by itself.
+#: So begins the reason of the egress's (egress.enforcement). `bot.outlet.news` tells that in the thread.
 _BY_EGRESS = ("freeze: ", "kill: ")
 _FROZEN = (
     f"❄️ Frozen: workspace, conversation and what waits for it are kept. {command_line('resume {}')} brings it back."
@@ -144,6 +155,16 @@ _FROZEN = (
 _STEERED = f"⏭ This turn was cancelled: a message that {command_line('steer')} sent goes first."
 
 _START = Position()
+
+
+def frozen_as(agent: str, launch_id: str) -> str:
+    """Name the freezing of one launch of an agent."""
+    return f"freeze/{agent}/{launch_id}"
+
+
+def cancelled_as(agent: str, turn: str) -> str:
+    """Name the cancelling of one turn."""
+    return f"cancel/{agent}/{turn}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +179,8 @@ class Story:
     launch_id: str | None = None
     over: bool = True
     """The last incarnation ended in a way that the journal itself tells."""
+    keeps_cut: str = ""
+    """The title of the agent's runtime where a message whose turn was cut stays in its conversation; else empty."""
 
     def after(self, entry: Entry) -> tuple[Story, tuple[Effect, ...]]:
         """The story one entry on, and what follows from that entry."""
@@ -179,22 +202,21 @@ class Story:
                 told = "▶ Ready" + (", going on with its conversation." if event.loaded else ", in a new conversation.")
                 text = f"{told} {event.note}" if event.note else told
                 return self, (Condition("idle", None, at, self.launch_id), Note(key, text))
-            case events.RuntimeFailed(reason=reason, stderr=stderr):
+            case events.RuntimeFailed() | events.RuntimeDied():
                 ended = replace(self, over=True)
-                return ended, (Condition("failed", reason, at, self.launch_id), _last_words(key, "✖", reason, stderr))
-            case events.RuntimeDied(reason=reason, stderr=stderr):
-                ended = replace(self, over=True)
-                return ended, (Condition("failed", reason, at, self.launch_id), _last_words(key, "✖", reason, stderr))
+                fell = Fell(key, end_in_words(event), self.launch_id)
+                return ended, (Condition("failed", event.reason, at, self.launch_id), fell)
             case events.Closing(reason=reason):
                 if self.over:
                     return self, ()
                 ended = replace(self, over=True)
-                text = f"⏹ Stopped: {reason.rstrip('.')}."
+                condition = Condition("stopped", reason, at, self.launch_id)
+                if reason.startswith(_BY_EGRESS):
+                    return ended, (condition,)
                 if reason == FREEZE:
-                    text = _FROZEN.format(self.agent)
-                elif reason.startswith(_BY_EGRESS):
-                    text = "⏹ Stopped by the egress."
-                return ended, (Condition("stopped", reason, at, self.launch_id), Note(key, text))
+                    frozen = frozen_as(self.agent, self.launch_id or "")
+                    return ended, (condition, Note(key, _FROZEN.format(self.agent), announces=frozen))
+                return ended, (condition, Note(key, f"⏹ Stopped: {reason.rstrip('.')}."))
             case events.MessageQueued(id=message):
                 return self, (Receipt(message, "journaled"),)
             case events.MessageWithdrawn(id=message):
@@ -250,8 +272,14 @@ class Story:
                 state, ending = _ENDINGS.get(reason, ("finished", otherwise))
                 note = ending + detail if ending else ""
         again = f" Nothing is sent again by itself; {command_line(f'retry {event.message}')} does."
+        if self.keeps_cut and event.accepted:
+            again = (
+                f" {self.keeps_cut} keeps this message and its partial answer in the conversation: the model sees both "
+                f"with the next message. {command_line(f'retry {event.message}')} says it a second time."
+            )
         hint = again if event.stop_reason == "cut" else ""
-        notes = (Note(f"{key}/end", (brief or note) + hint, event.message),) if note else ()
+        announces = cancelled_as(self.agent, event.turn) if event.stop_reason == "cancelled" else ""
+        notes = (Note(f"{key}/end", (brief or note) + hint, event.message, announces),) if note else ()
         return (*shown, *notes, Receipt(event.message, state, event.turn, note or None))
 
     def progress(self) -> Progress | None:
@@ -280,9 +308,10 @@ def _failed(said: str, detail: str) -> str:
     return f"{TURN_FAILED} the reason stands above." + (f" Here it is {', '.join(commands)}." if commands else "")
 
 
-def _last_words(key: str, mark: str, reason: str, stderr: str) -> Note:
-    words = f"\n\n{rendering.code_block(stderr)}" if stderr.strip() else ""
-    return Note(key, f"{mark} {reason}{words}")
+def end_in_words(end: events.RuntimeFailed | events.RuntimeDied) -> str:
+    """Say why a runtime ended, with its last words."""
+    words = f"\n\n{rendering.code_block(end.stderr)}" if end.stderr.strip() else ""
+    return f"✖ {end.reason}{words}"
 
 
 # --- after an absence --------------------------------------------------------------------------------------------
@@ -345,6 +374,8 @@ def digest(effects: Iterable[Effect], *, prefix: str, redact: Redaction, growing
                     kept["growing"] = effect
             case Progress():
                 pass
+            case Fell(key=key):
+                kept[key] = effect
             case Note(text=marked):
                 text = redact(written(marked, prefix))
                 lines.append(f"- {rendering.one_line(text, 160)}")

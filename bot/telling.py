@@ -6,7 +6,7 @@ stands once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bot import mirroring, rendering
@@ -15,7 +15,7 @@ from bot.calls import call_id, call_of
 from bot.commands.lines import command_line
 from bot.permission_requests import PermissionRequests
 from bot.saying import Place
-from bot.story import Ask, Called, CallOver, Condition, Granted, Note, Progress, Receipt, Settle
+from bot.story import Ask, Called, CallOver, Condition, Fell, Granted, Note, Progress, Receipt, Settle
 from bot.voice import Voice, by, nameless
 from connectors import outbox
 from connectors.adapting import beside_byline
@@ -69,6 +69,14 @@ class Carried(Protocol):
 class Teller(Voice):
     carried: Carried | None = None
     """What else follows from how far a message has come, in the same transaction."""
+    announced: set[str] = field(default_factory=set)
+    """What commands announce in the agent's own thread, which a note there would only repeat (`Note.announces`)."""
+
+    async def announce(self, tx: AsyncConnection, row: AgentRow, conversation: str | None, *what: str) -> None:
+        """Leave to a command's reply what happens to an agent, where that reply stands in the agent's thread."""
+        thread = await self.conversation(tx, row, "")
+        if conversation is not None and thread is not None and thread[1] == conversation:
+            self.announced.update(what)
 
     @property
     def requests(self) -> PermissionRequests:
@@ -77,11 +85,16 @@ class Teller(Voice):
 
     async def carry_out(self, tx: AsyncConnection, row: AgentRow, effect: Effect) -> None:
         match effect:
+            case Note(announces=announces) if announces in self.announced:
+                self.announced.discard(announces)
             case Note(key=key, text=text, message=message):
                 asked = await agent_messages.get(tx, message) if message is not None else None
                 await self.speak(tx, key, text, self.place_of(row, asked), agent=nameless(row, text))
                 if (asker := self.asker(row, asked)) is not None:
                     await self.speak(tx, copy_key(key, asker.connector), mirroring.of(row.name, text), asker)
+            case Fell(key=key, text=text, launch_id=launch_id):
+                if row.wanted != "running" or row.launch_id != launch_id:
+                    await self.note(tx, row, key, text)
             case Progress():
                 await self._progress(tx, row, effect)
             case Receipt():

@@ -181,9 +181,8 @@ def _of_agent(agent: Sighting, now: float, limits: Limits) -> Iterable[Finding]:
         cause = alike(agent.fell_for, agent.name)
         yield Finding(kind="failed", agent=agent.name, cause=cause, since=agent.changed_at, quiet=True)
     elif agent.wanted == "running" and state in {"failed", "stopped"}:
-        passing = state == "stopped"
-        cause = _cause(agent)
-        yield Finding(kind="failed", agent=agent.name, cause=cause, since=agent.changed_at, passing=passing)
+        # Its fall is told in its thread with what follows, which is written down a moment after the state is.
+        yield Finding(kind="failed", agent=agent.name, cause=_cause(agent), since=agent.changed_at, passing=True)
     elif state == "working" and agent.turn is not None and agent.event_at is not None:
         quiet = now - agent.event_at
         if quiet >= limits.turn_silence:

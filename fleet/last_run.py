@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from fleet import journal
-from fleet.events import Opened, Position, RuntimeFailed, RuntimeStarted
+from fleet.events import Opened, Position, RuntimeDied, RuntimeFailed, RuntimeStarted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +27,8 @@ class LastRun:
     """When its runtime became ready, in seconds since the epoch; None: it did not."""
     failure: RuntimeFailed | None
     """Why it did not, where it could be said."""
+    end: RuntimeFailed | RuntimeDied | None
+    """What its agent host said last of its runtime's end; None: it said nothing."""
 
 
 def last_run(folder: Path) -> LastRun | None:
@@ -37,15 +39,15 @@ def last_run(folder: Path) -> LastRun | None:
         if not isinstance(first, Opened) or first.continues:
             continue
         ready = next((entry.at for entry in entries if isinstance(entry.event, RuntimeStarted)), None)
-        failure = None
-        if ready is None:
-            last = [entry.event for entry in journal.read_last(folder, _NEAR)]
-            failure = next((event for event in reversed(last) if isinstance(event, RuntimeFailed | Opened)), None)
+        last = [entry.event for entry in journal.read_last(folder, _NEAR)]
+        end = next((event for event in reversed(last) if isinstance(event, RuntimeFailed | RuntimeDied | Opened)), None)
+        failure = end if ready is None else None
         return LastRun(
             launch_id=first.launch_id,
             incarnation=incarnation,
             boot=first.boot,
             ready_at=ready,
             failure=failure if isinstance(failure, RuntimeFailed) else None,
+            end=None if isinstance(end, Opened) else end,
         )
     return None

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from bot.commands.context import Context
 from bot.commands.table import ADMIN, OPERATOR, VIEWER, Reply, command
 from bot.commands.types import AgentName, BudgetScope, Duration, RoleName, RuntimeName
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from bot.services import Services
 
 
 @command("spend", permission=VIEWER, help_section="budget", audited=False, effects=False)
@@ -78,7 +84,13 @@ async def budget_set(
     return await set_budget(ctx, scope, limit, window=window, policy=policy, of=of, reset_at=reset_at)
 
 
-@command("budget clear", permission=ADMIN, help_section="budget", confirm=True)
+async def _is_set(services: Services, arguments: Mapping[str, Any]) -> None:
+    from bot.budgeting import check_clear
+
+    await check_clear(services, arguments["scope"], window=arguments["window"])
+
+
+@command("budget clear", permission=ADMIN, help_section="budget", confirm=True, check=_is_set)
 async def budget_clear(ctx: Context, scope: BudgetScope, *, window: str | None = None) -> Reply:
     """Take back the limits that were set by command for a scope. What the files say of it holds again.
 
@@ -169,12 +181,12 @@ async def restore(ctx: Context, name: AgentName) -> Reply:
     return await restore_agent(ctx, name)
 
 
-@command("estop", permission=OPERATOR, help_section="budget", confirm=True)
+@command("estop", permission=OPERATOR, help_section="budget", confirm="clear")
 async def estop(ctx: Context, *, clear: bool = False) -> Reply:
-    """The emergency stop: close the way out of all agents at once, until an admin clears it.
+    """The emergency stop: close the way out of all agents at once, until an admin clears it. Nobody is asked first.
 
     Args:
-        clear: end it (an admin's decision).
+        clear: end it (an admin's decision). This asks for a confirmation.
     """
     from bot.closing import stop_everything
 

@@ -21,6 +21,7 @@ from bot.commands.endings import Endings, Finish, audited
 from bot.commands.lines import command_line, from_shell, written
 from bot.commands.parsing import with_usage
 from bot.commands.runs import (
+    CONFIRM_FIRST,
     Outcome,
     Request,
     apology,
@@ -240,13 +241,16 @@ class Executor:
         if command is not None and not command.effects and refused is None:
             # Nothing happens that a crash could do twice, so its end is all that is written.
             return await self._perform(request, None, finish, progress)
+        asks = command is not None and command.asks(request.arguments) and not request.confirmed
         with _away(_NOT_BEGUN, request.name):
+            if command is not None and asks and (refused is None or refused[1] == CONFIRM_FIRST):
+                refused = await self._impossible(command, request) or refused
             async with services.store.write(ACCEPT) as tx:
                 known = await command_runs.get(tx, request.id)
                 if known is None:
                     if refused is not None:
                         return await self._endings.refused(tx, request, *refused, finish)
-                    waits = command is not None and command.confirm and not request.confirmed
+                    waits = asks
                     run = new_run(request, "confirming" if waits else "running", services.clock())
                     await command_runs.add(tx, run)
                     if command is not None and waits:
@@ -261,6 +265,16 @@ class Executor:
                 return outcome
         with _away(_GOES_ON, run.name):
             return await self._perform(request, run, finish, progress, taken_up=known is not None)
+
+    async def _impossible(self, command: Command, request: Request) -> tuple[str, None] | None:
+        """Return why a command that would be asked about could not be done anyway; None if it could."""
+        if command.check is None:
+            return None
+        try:
+            await command.check(self._services, command.bind(request.arguments))
+        except UserError as error:
+            return from_shell(str(error), self._services.table), None
+        return None
 
     async def _confirm(self, request: Request, finish: Finish, progress: Progress) -> Outcome:
         services = self._services

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from bot.commands.context import Context
 from bot.commands.table import OPERATOR, VIEWER, Reply, command
 from bot.commands.types import AgentName, RoleName, RuntimeName, SandboxName
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from bot.services import Services
 
 
 @command("ps", permission=VIEWER, help_section="fleet", audited=False, effects=False)
@@ -163,7 +171,11 @@ async def resume(ctx: Context, name: AgentName, *, prompt: str | None = None) ->
         return await resume_agent(held, name, prompt=prompt)
 
 
-@command("kill", permission=OPERATOR, help_section="fleet", confirm=True)
+async def _is_known(services: Services, arguments: Mapping[str, Any]) -> None:
+    await services.agents.get(arguments["name"])
+
+
+@command("kill", permission=OPERATOR, help_section="fleet", confirm=True, check=_is_known)
 async def kill(ctx: Context, name: AgentName, *, discard: bool = False) -> Reply:
     """Stop an agent at once, with everything it started, and give up its session.
 

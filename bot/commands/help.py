@@ -43,7 +43,10 @@ def explanation(command: Command, table: CommandTable) -> str:
     if arguments:
         lines += ["", *arguments]
     lines += ["", f"For the permission {command.permission} and above."]
-    if command.confirm:
+    if isinstance(command.confirm, str):
+        flag = next(each.flag_name for each in command.parameters if each.name == command.confirm)
+        lines[-1] += f" With {flag} it asks for a confirmation first."
+    elif command.confirm:
         lines[-1] += " It asks for a confirmation first."
     if further := [command_line(each.name) for each in table if each.name.startswith(f"{command.name} ")]:
         lines += ["", f"Further commands: {', '.join(further)}."]
@@ -85,7 +88,7 @@ def as_json(commands: Iterable[Command]) -> list[dict[str, Any]]:
             "summary": command.summary,
             "description": command.description,
             "permission": str(command.permission),
-            "confirm": command.confirm,
+            "confirm": bool(command.confirm),
             "arguments": [
                 {
                     "name": parameter.name,

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from bot.commands.context import Context
 from bot.commands.table import OPERATOR, VIEWER, Reply, command
 from bot.commands.types import AccountName, AgentName, RoleName, RoleWords, RuntimeName, SandboxName
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from bot.services import Services
 
 
 @command("roster", permission=VIEWER, help_section="fleet", audited=False, effects=False)
@@ -93,7 +101,13 @@ async def add(
     return await add_agent(ctx, name, entry, instead_of=instead_of)
 
 
-@command("remove", permission=OPERATOR, help_section="fleet", confirm=True)
+async def _can_go(services: Services, arguments: Mapping[str, Any]) -> None:
+    from bot.rostering import check_known
+
+    await check_known(services, arguments["name"])
+
+
+@command("remove", permission=OPERATOR, help_section="fleet", confirm=True, check=_can_go)
 async def remove(ctx: Context, name: AgentName, *, now: bool = False) -> Reply:
     """Take an agent out of the roster and stop it when its turn ends. Its workspace and its session stay.
 

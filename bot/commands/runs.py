@@ -72,11 +72,13 @@ class Outcome:
         return self.reply.data
 
 
+#: The word for programs where a command wants a confirmation that was not given.
+CONFIRM_FIRST = "confirm"
 #: How a sentence goes on that asks whether a command is really meant.
 UNDOABLE = " cannot be undone"
 
 
-def refusal(command: Command | None, request: Request) -> tuple[str, str] | None:
+def refusal(command: Command | None, request: Request) -> tuple[str, str | None] | None:
     """Why a request cannot become a run: a sentence and a word."""
     if command is None:
         return unknown(request.name), "unknown"
@@ -90,10 +92,10 @@ def refusal(command: Command | None, request: Request) -> tuple[str, str] | None
         command.bind(request.arguments)
     except UsageError as error:
         return with_usage(error, command), "usage"
-    if command.confirm and not request.confirmed and request.door != "chat":
+    if command.asks(request.arguments) and not request.confirmed and request.door != "chat":
         way = "--yes" if request.door == "cli" else "the header Muster-Confirm: yes"
         name = command_line(command.name)
-        return f"{name} cannot be undone and asks for a confirmation: say so with {way}.", "confirm"
+        return f"{name} cannot be undone and asks for a confirmation: say so with {way}.", CONFIRM_FIRST
     return None
 
 

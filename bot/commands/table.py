@@ -20,7 +20,7 @@ import inspect
 import re
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, get_type_hints
 
 from bot.commands.types import value_type
 from bot.errors import UsageError
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     from bot.commands.types import ValueType
+    from bot.services import Services
     from connectors.messages import File
 
 _P = ParamSpec("_P")
@@ -67,6 +68,10 @@ class Reply:
     """Whether what was asked for came about; False makes the command `failed`."""
     file: File | None = None
     """What follows the text where it was asked for in a room; the text is complete without it."""
+
+
+#: Called with the services and the arguments as they are bound.
+Check: TypeAlias = "Callable[[Services, Mapping[str, Any]], Awaitable[None]]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,8 +151,10 @@ class Command:
     description: str
     """The rest of it, up to ``Args:``."""
     parameters: tuple[Parameter, ...]
-    confirm: bool = False
-    """Whether a person is asked again before it runs."""
+    confirm: bool | str = False
+    """Whether a person is asked again before it runs; the name of a flag: only with that."""
+    check: Check | None = None
+    """Raises `UserError` for what could not be done anyway, before a person is asked about it."""
     effects: bool = True
     """Whether it changes anything. One that only looks is not written down before it runs."""
     audited: bool = True
@@ -165,6 +172,10 @@ class Command:
     @property
     def options(self) -> tuple[Parameter, ...]:
         return tuple(parameter for parameter in self.parameters if parameter.option)
+
+    def asks(self, arguments: Mapping[str, Any]) -> bool:
+        """Return whether a person is asked again before it runs with these arguments."""
+        return bool(arguments.get(self.confirm)) if isinstance(self.confirm, str) else self.confirm
 
     def bind(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """The keyword arguments for the function, from JSON by name.
@@ -207,7 +218,8 @@ class CommandTable:
         *,
         permission: Permission,
         help_section: str,
-        confirm: bool = False,
+        confirm: bool | str = False,
+        check: Check | None = None,
         effects: bool = True,
         audited: bool = True,
     ) -> Callable[[Callable[_P, Awaitable[Reply]]], Callable[_P, Awaitable[Reply]]]:
@@ -225,6 +237,7 @@ class CommandTable:
                     description=description,
                     parameters=_parameters(name, function, argument_help),
                     confirm=confirm,
+                    check=check,
                     effects=effects,
                     audited=audited,
                 )

@@ -40,10 +40,16 @@ async def cancel(ctx: Context, name: AgentName) -> Reply:
     Args:
         name: the agent.
     """
+    from bot.story import cancelled_as
+
     agents = ctx.services.agents
     row = await agents.get(name)
 
     async def act() -> bool:
+        turn = agents.turn_of(name)
+        if turn is not None and ctx.origin is not None:
+            async with ctx.services.store.read() as tx:
+                await agents.teller.announce(tx, row, ctx.origin.conversation, cancelled_as(name, turn))
         done: bool = await agents.cancel(row)
         return done
 

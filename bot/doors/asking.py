@@ -39,7 +39,14 @@ def ask(
                 value = sys.stdin.read()
         if value is not None and not (parameter.type.flag and value == parameter.default):
             arguments[parameter.name] = value
-    if command.confirm and not confirmed:
+    if (
+        command.asks(arguments)
+        and not confirmed
+        and command.check is not None
+        and (refused := _refused(client, command, arguments)) is not None
+    ):
+        return show(refused, as_json=as_json)
+    if command.asks(arguments) and not confirmed:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             name = command_line(command.name)
             raise UserError(f"{name} cannot be undone. Say --yes if you mean it; nothing was done.")
@@ -49,7 +56,10 @@ def ask(
     ticker = Ticker() if sys.stderr.isatty() else None
     try:
         answer = client().run(
-            command.name, arguments, confirmed=command.confirm, progress=ticker.show if ticker is not None else None
+            command.name,
+            arguments,
+            confirmed=command.asks(arguments),
+            progress=ticker.show if ticker is not None else None,
         )
     except NotRunning as error:
         if command.name in PAST_MUSTER:
@@ -64,6 +74,22 @@ def ask(
     if command.name in PAST_MUSTER and _is_away(answer):
         return _past_muster(command, arguments, MusterError(str(answer.body["error"])), as_json=as_json)
     return show(answer, as_json=as_json)
+
+
+def _refused(client: Callable[[], Client], command: Command, arguments: dict[str, Any]) -> Answer | None:
+    """Return the refusal of what could not be done anyway; None if a person is to be asked, or Muster is away."""
+    source = next((each for each in command.parameters if each.name in arguments and each.type.source), None)
+    if source is None:
+        return None
+    try:
+        known = client().get(f"/v1/complete?source={source.type.source}").body
+        words = known.get("words") if isinstance(known, dict) else None
+        if not isinstance(words, list) or arguments[source.name] in words:
+            return None
+        answer = client().run(command.name, arguments)
+    except MusterError:
+        return None
+    return None if isinstance(answer.body, dict) and answer.body.get("reason") == "confirm" else answer
 
 
 def _is_away(answer: Answer) -> bool:

@@ -233,9 +233,11 @@ def _known(name: str, served: Sequence[str]) -> None:
 
 
 @click.command()
-@click.option("--clear", is_flag=True, help="End the emergency stop.")
-def estop(clear: bool) -> int:
+@click.option("--clear", is_flag=True, help="End the emergency stop. This asks for a confirmation.")
+@click.option("--yes", "confirmed", is_flag=True, help="Do not ask first.")
+def estop(clear: bool, confirmed: bool) -> int:
     """The emergency stop: close the way out of all agents at once. It needs neither Muster nor the egress to answer."""
+    import sys
     import time
 
     from bot.errors import UserError
@@ -245,6 +247,10 @@ def estop(clear: bool) -> int:
     from egress.errors import EgressAbsent, EgressRefused, EgressUnreachable
 
     paths = _paths()
+    if clear and not confirmed:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise UserError("`muster estop --clear` lets agents out again. Say --yes if you mean it; nothing was done.")
+        click.confirm("Really end the emergency stop? Agents may go out again", abort=True, err=True)
     held = stop.is_pulled(paths.state)
     unkept: Exception | None = None
     if not clear:

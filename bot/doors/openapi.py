@@ -68,7 +68,7 @@ def _operation(command: Command) -> dict[str, Any]:
             {
                 "name": "Muster-Confirm",
                 "in": "header",
-                "required": True,
+                "required": command.confirm is True,
                 "description": "That it is really meant.",
                 "schema": {"type": "string", "enum": ["yes"]},
             }

@@ -123,5 +123,7 @@ class Runtime:
     """Whether a session can go on after the program was killed."""
     asks: bool = True
     """Whether it asks before it runs commands or writes files. What does not ask is held by the sandbox alone."""
+    keeps_cut: bool = False
+    """A message whose turn was cut stays in its conversation, with what was answered before."""
     hints: Mapping[str, str] = field(default_factory=dict)
     """Sentences for the operator, by a regular expression that fits what the runtime wrote when it failed."""

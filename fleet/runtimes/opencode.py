@@ -97,6 +97,7 @@ RUNTIME = Runtime(
     answer=_answer,
     login=("auth", "login"),
     login_file=".local/share/opencode/auth.json",
+    keeps_cut=True,
     # It leaves several megabytes in its temporary folder at every start.
     fresh=(".cache/opencode/", "tmp/"),
     locked=_CONFIGURATION,

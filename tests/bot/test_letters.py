@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bot.carrying import deadlines
+from bot.saying import Place
+from connectors import outbox
+from connectors.messages import Message, Priority
 from fleet.control import AgentLink
 from register.crashpoints import declare
 from register.queries import agent_messages
 from register.queries.agent_messages import AgentMessage
-from tests.bot.house import house
+from tests.bot.house import ROOM, house
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -145,3 +148,21 @@ def test_a_clock_that_is_set_forward_makes_no_message_old() -> None:
     assert after[second.id, 1_100.0] < 6.0
     again = replace(first, give_up_at=90_100.0)
     assert deadlines(after, [again], now=90_000.0, steady=7.0) == {(again.id, 90_100.0): 107.0}
+
+
+async def test_a_beginning_that_one_dead_letter_alone_has_is_enough_in_either_direction(tmp_path: Path) -> None:
+    async with house(tmp_path) as home, home.open():
+        thread = await home.launch("coder0")
+        assert home.orchestrator is not None
+        await put(home, replace(letter(1), state="dead"))
+        await put(home, replace(letter(2), id="m0101", state="dead"))
+        place = Place("memory", conversation=ROOM)
+        async with home.orchestrator.store.write(WRITE) as tx:
+            await outbox.put(tx, place.outbound("note/lost", Message(text="lost words"), Priority.REPLY), 0.0)
+            await outbox.close(tx, ["note/lost"], "dead", "nobody took it")
+        refused = await home.ask("!retry m0")
+        assert "2 dead letters begin with 'm0': `m0101`, `m0001`" in refused
+        assert "Sent again to coder0" in await home.ask("!retry m00")
+        await home.heard(thread, "letter 1")
+        assert "Sent again to chat" in await home.ask("!retry note/l")
+        await home.heard(ROOM, "lost words")

@@ -16,6 +16,7 @@ from bot.reviving import Turnstile
 from fleet import lifecycle, lock, machine
 from fleet.drift import ENDED
 from fleet.revival import Limits, Record
+from tests.bot import puppets
 from tests.bot.house import House, house
 
 if TYPE_CHECKING:
@@ -167,3 +168,34 @@ async def test_after_a_start_of_the_machine_all_come_up_one_after_the_other_and_
                 assert Record.from_json((await home.row(name)).revival).falls == ()
             began = sorted([(await home.row(name)).started_at or 0.0 for name in names])
             assert began[1] - began[0] > 0
+
+
+async def test_a_crash_is_one_message_that_says_what_follows(tmp_path: Path) -> None:
+    roster = puppets.roster(tmp_path, "imp")
+    settings = "watchdog: {every: 0.1, settling: 30s}\n"
+    async with house(tmp_path, roster=roster, settings=settings) as home, home.open():
+        thread = await puppets.launch(home, "imp")
+        home.say(puppets.steps({"exit": 3, "stderr": "the disk is on fire"}), thread)
+        told = await home.heard(thread, "It starts again by itself in 1 s.")
+        assert told.startswith("✖ ")
+        assert "the disk is on fire" in told
+        await home.heard(thread, "Nothing is sent again by itself")
+        await home.chat.until(lambda: len([t for t in home.chat.texts(thread) if t.startswith("▶")]) == 2, limit=30)
+        told_of = [text for text in home.chat.texts(thread) if "starts again" in text or text.startswith(("✖", "🔴"))]
+        assert told_of == [told]
+
+
+async def test_what_a_command_in_the_thread_announced_is_not_announced_there_again(tmp_path: Path) -> None:
+    async with house(tmp_path, roster=puppets.roster(tmp_path, "imp")) as home, home.open():
+        thread = await puppets.launch(home, "imp")
+        event = home.say(puppets.steps({"say": "at work"}, {"wait": True}), thread)
+        await home.marks(event, "👀")
+        assert "is cancelled" in await home.ask("!cancel imp", conversation=thread)
+        await home.marks(event, "⏹️")
+        assert "is frozen now" in await home.ask("!freeze imp", conversation=thread)
+        async with asyncio.timeout(30):
+            while (await home.row("imp")).state != "frozen":
+                await asyncio.sleep(0.02)
+        assert home.orchestrator is not None
+        await home.orchestrator.delivery.idle()
+        assert not [text for text in home.chat.texts(thread) if text.startswith(("⏹", "❄️"))]

@@ -74,3 +74,24 @@ async def test_one_that_answers_is_stopped_with_a_word(home: House) -> None:
         thread = await home.launch("coder0")
         assert await home.ask("!stop coder0") == "coder0 stops now."
         await home.heard(thread, "Stopped")
+
+
+async def test_nobody_is_asked_about_what_could_not_be_done_anyway(tmp_path: Path) -> None:
+    async with house(tmp_path) as home, home.open():
+        await home.launch("coder0")
+        assert "No agent is called 'nobody'" in await home.ask("!kill nobody")
+        assert "No agent of the roster is called 'nobody'" in await home.ask("!remove nobody")
+        assert "No limit was set by command for `agent:nobody`" in await home.ask("!budget clear agent:nobody")
+        for line in (
+            "freeze nobody",
+            "cutoff nobody",
+            "restore nobody",
+            "stop nobody",
+            "restart nobody",
+            "cancel nobody",
+        ):
+            assert "No agent is called 'nobody'" in await home.ask(f"!{line}")
+        assert "nobody" in await home.ask("!task close nobody")
+        assert "Nothing of yours waits" in await home.ask("!confirm")
+        assert "cannot be undone" in await home.ask("!kill coder0")
+        assert "is killed" in await home.ask("!confirm")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.commands.lines import written
-from bot.story import Ask, Called, CallOver, Condition, Effect, Note, Progress, Receipt, Settle, Story, digest
+from bot.story import Ask, Called, CallOver, Condition, Effect, Fell, Note, Progress, Receipt, Settle, Story, digest
 from fleet import events
 from fleet.events import Entry, Event, Position
 from register.redaction import Redaction
@@ -140,6 +140,10 @@ def test_the_journal_tells_how_it_ended_exactly_when_its_last_incarnation_does(e
 # --- lives -------------------------------------------------------------------------------------------------------
 
 
+def fallen(effects: Iterable[Effect]) -> list[str]:
+    return [effect.text for effect in effects if isinstance(effect, Fell)]
+
+
 def conditions(effects: Iterable[Effect]) -> list[str]:
     return [effect.state for effect in effects if isinstance(effect, Condition)]
 
@@ -153,17 +157,18 @@ def test_an_orderly_life_begins_and_ends_with_a_word() -> None:
 def test_whom_the_egress_ended_is_not_told_the_reason_twice() -> None:
     reason = "freeze: The budget of coder0 is used up. Opened by `muster budget set agent:coder0 LIMIT`."
     _, effects = read(journal([OPENED, READY, events.Closing(reason=reason)]))
-    assert notes(effects)[-1] == "⏹ Stopped by the egress."
+    assert notes(effects) == ["▶ Ready, in a new conversation."], "bot.outlet.news tells it"
 
 
 def test_a_death_is_told_once_with_the_last_words() -> None:
     effects = told(OPENED, READY, DIED, CLOSING)
     assert conditions(effects) == ["starting", "idle", "failed"]
-    assert notes(effects)[1:] == ["✖ The runtime died.\n\n```\nKilled\n```"]
+    assert fallen(effects) == ["✖ The runtime died.\n\n```\nKilled\n```"]
+    assert notes(effects)[1:] == [], "what follows is told together with it"
 
 
 def test_last_words_cannot_leave_their_block() -> None:
-    (note,) = notes(told(OPENED, events.RuntimeFailed(reason="It failed.", stderr="```\n# all is well")))
+    (note,) = fallen(told(OPENED, events.RuntimeFailed(reason="It failed.", stderr="```\n# all is well")))
     assert note == "✖ It failed.\n\n````\n```\n# all is well\n````"
 
 
@@ -343,3 +348,12 @@ def test_a_call_that_was_begun_is_not_dropped(outcome: str) -> None:
     answer = events.ToolAnswered(call="1-1", outcome=outcome)
     _, effects = read(journal([OPENED, READY, answer]))
     assert not any(isinstance(effect, CallOver) for effect in effects)
+
+
+def test_a_cut_message_that_stays_in_the_conversation_is_said_to() -> None:
+    entries = journal([OPENED, READY, started(), said("half"), ended(reason="cut")])
+    _, effects = read(entries, Story("coder0", keeps_cut="opencode"))
+    assert "opencode keeps this message and its partial answer" in notes(effects)[-1]
+    assert "says it a second time" in notes(effects)[-1]
+    _, effects = read(entries)
+    assert "keeps" not in notes(effects)[-1]

@@ -127,12 +127,12 @@ async def test_one_that_was_left_down_is_told_once_with_the_way_out_and_not_agai
             thread = await home.launch("coder0")
         await lifecycle.kill(home.paths.agent_folder("coder0"))
         async with home.open():
-            told = await home.heard(thread, "should run and does not")
+            told = await home.heard(thread, "is down. `!restart")
             assert "`!restart coder0`" in told
         async with home.open():
             await becomes(home, "coder0", "failed")
             await sweeps(home, 3)
-            assert len(said(home, "should run and does not")) == 1
+            assert len(said(home, "is down. `!restart")) == 1
 
 
 @pytest.mark.slow
@@ -158,7 +158,7 @@ async def test_what_befalls_many_at_once_is_one_event_in_the_main_room(tmp_path:
             told = await home.heard(ROOM, "The turns of **3 agents** fail")
             assert "the model is away" in told
             assert len(said(home, "should run and do")) == 1
-            assert len(said(home, "should run and does not")) == 0
+            assert len(said(home, "is down. `!restart")) == 0
 
 
 @pytest.mark.slow

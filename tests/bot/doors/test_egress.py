@@ -52,9 +52,11 @@ def test_the_emergency_stop_needs_nobody(paths: Paths, capsys: pytest.CaptureFix
     assert "Everything is stopped" in said.out
     assert not said.err, "no egress runs that would have to answer"
     assert muster("estop") == DONE
-    assert muster("estop", "--clear") == DONE
+    assert muster("estop", "--clear") != DONE
+    assert (paths.state / "estop").exists()
+    assert muster("estop", "--clear", "--yes") == DONE
     assert not (paths.state / "estop").exists()
-    assert muster("estop", "--clear") == DONE
+    assert muster("estop", "--clear", "--yes") == DONE
     assert "There was no emergency stop." in capsys.readouterr().out
 
 
@@ -91,10 +93,10 @@ def test_an_egress_is_started_looked_at_stopped_for_all_and_ended(
     assert found["estop"] is True
     assert found["status"]["estop"] is True
     assert datetime.fromisoformat(found["status"]["since"]).tzinfo is not None
-    assert muster("estop", "--clear") == DONE
+    assert muster("estop", "--clear", "--yes") == DONE
     assert "The emergency stop is over." in capsys.readouterr().out
     assert not (paths.state / "estop").exists()
-    assert muster("estop", "--clear") == DONE
+    assert muster("estop", "--clear", "--yes") == DONE
     assert "There was no emergency stop." in capsys.readouterr().out
     assert muster("egress", "stop") == DONE
     assert muster("egress", "status") == FAILED

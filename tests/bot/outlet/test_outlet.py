@@ -204,8 +204,7 @@ async def test_spending_survives_a_restart_and_is_counted_once(home: House) -> N
 async def test_the_emergency_stop_closes_all_and_takes_an_admin_to_end(home: House) -> None:
     async with home.open():
         thread = await home.launch("coder0")
-        await home.ask("!estop", sender=OPERATOR)
-        assert "Everything is stopped" in await home.ask("!confirm", sender=OPERATOR)
+        assert "Everything is stopped" in await home.ask("!estop", sender=OPERATOR)
         home.say("hello?", thread)
         await home.heard(thread, "emergency stop is set")
         assert "The emergency stop holds" in await home.ask("!ps")
@@ -261,8 +260,7 @@ async def test_what_opens_and_is_taken_up_late_opens_nothing_that_was_closed_sin
             await command_runs.add(tx, begun)
             await command_runs.add(tx, replace(begun, id="late-clear", name="estop", arguments={"clear": True}))
         await home.ask("!cutoff coder0", sender=OPERATOR)
-        await home.ask("!estop", sender=OPERATOR)
-        assert "Everything is stopped" in await home.ask("!confirm", sender=OPERATOR)
+        assert "Everything is stopped" in await home.ask("!estop", sender=OPERATOR)
     async with home.open():
         for run_id in ("late-restore", "late-clear"):
             run = await ended(home, run_id)
