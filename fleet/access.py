@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
+from fleet import models
 from fleet import way as ways
 from fleet.errors import FleetError
 
@@ -73,12 +74,14 @@ def choices(
     The one that the roster names goes before all. Only a program that may speak to any provider gets more than one.
 
     Raises:
-        FleetError: there is none of that name, or none of those that fit the runtime serves such an agent.
+        FleetError: there is none of that name, none of those that fit the runtime serves such an agent, or none is of
+            the provider that the model's name says.
     """
     if named is not None:
         if named not in accounts:
             known = ", ".join(accounts) or "none"
             raise FleetError(f"No account is called {named!r} in muster.yaml; there is {known}.")
+        _of_its_provider(runtime, model, [accounts[named]])
         return {accounts[named].provider: (accounts[named],)}
     fitting = [account for account in accounts.values() if account.provider in runtime.providers]
     serving = [account for account in fitting if account.serves(role=role, runtime=runtime.name, model=model)]
@@ -89,11 +92,38 @@ def choices(
             f"{', '.join(account.name for account in fitting)} say so by `serves`. Widen one, or name one for the "
             "agent by `account` in roster.yaml."
         )
+    serving = _of_its_provider(runtime, model, serving)
     found: dict[str, tuple[Account, ...]] = {}
     for account in serving:
         if not found or account.provider in found or not runtime.program:
             found[account.provider] = (*found.get(account.provider, ()), account)
     return found
+
+
+def _of_its_provider(runtime: Runtime, model: str | None, serving: Sequence[Account]) -> list[Account]:
+    """Return the accounts that have the model, so that no other model can answer in its place.
+
+    Raises:
+        FleetError: none of them has it.
+    """
+    whose = None if model is None else models.provider_of(model, models.PROVIDERS)
+    having = [account for account in serving if account.provider == whose]
+    if whose is None or not serving:
+        return list(serving)
+    if not runtime.program:
+        # A program of the operator's own speaks to several: that of its model goes first.
+        return [*having, *(account for account in serving if account not in having)]
+    if having:
+        return having
+    # Behind an address of its own a provider's protocol can lead to any model. A slash is part of such a name, unless
+    # the runtime reads it as the provider.
+    if all(account.base_url is not None for account in serving) and not ("/" in str(model) and runtime.providers[1:]):
+        return list(serving)
+    names = ", ".join(f"{account.name} ({account.provider})" for account in serving)
+    raise FleetError(
+        f"The model {model} is of the provider {whose}, and no account is that {runtime.title} could use here: {names}. "
+        f"Another model would answer. Give the agent a model of one of these, or an account of {whose} in muster.yaml."
+    )
 
 
 def chosen(found: Mapping[str, tuple[Account, ...]], leased: Mapping[str, str]) -> tuple[Account, ...]:
