@@ -270,11 +270,10 @@ def assembled(api: Api, *chunks: bytes, whole: bool = True) -> Document | None:
     return meter.document()
 
 
-@settings(max_examples=120, deadline=None)
-@given(st.data(), st.sampled_from(get_args(Api)), st.integers(0, 2**32), st.sampled_from([b"\n", b"\r\n"]), PLACES)
-def test_a_document_that_was_split_is_assembled_as_it_was(
-    data: st.DataObject, api: Api, seed: int, end: bytes, places: list[int]
-) -> None:
+ENDS = st.sampled_from([b"\n", b"\r\n"])
+
+
+def _splits(data: st.DataObject, api: Api, seed: int, end: bytes, places: list[int]) -> None:
     found = data.draw(DOCUMENTS[api])
     for index, choice in enumerate(found.get("choices", ())):
         choice["index"] = index
@@ -282,6 +281,24 @@ def test_a_document_that_was_split_is_assembled_as_it_was(
     given_ = assembled(api, *cut(source, places))
     assert given_ is not None
     assert (given_.status, json.loads(given_.source())) == (200, found)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data(), st.sampled_from(get_args(Api)), st.integers(0, 2**32), ENDS, PLACES)
+def test_a_document_that_was_split_is_assembled_as_it_was(
+    data: st.DataObject, api: Api, seed: int, end: bytes, places: list[int]
+) -> None:
+    _splits(data, api, seed, end, places)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+@settings(max_examples=2_000, deadline=None)
+@given(st.data(), st.sampled_from(get_args(Api)), st.integers(0, 2**32), ENDS, PLACES)
+def test_many_documents_that_were_split_are_assembled_as_they_were(
+    data: st.DataObject, api: Api, seed: int, end: bytes, places: list[int]
+) -> None:
+    _splits(data, api, seed, end, places)
 
 
 def test_what_is_no_stream_goes_on_as_it_is() -> None:
