@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 from pydantic import TypeAdapter
+from pydantic_core import to_json
 
 from egress.ledger.rows import Reservation
 from register.crashpoints import around, declare, passing
@@ -39,7 +40,6 @@ _log = structlog.get_logger(__name__)
 
 #: A file of so many bytes is long.
 LONG: Final = 4 * 2**20
-_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 #: A block of a disk: less may find room at the end of the last one, on a disk that is full.
 _BLOCK: Final = 4096
 _reservation: Final = TypeAdapter(Reservation)
@@ -162,7 +162,7 @@ class Intents:
     def _start(self, after: int, reservations: Iterable[Reservation]) -> None:
         path = _next(self._ledger)
         number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        content = b"".join([_encode({"ledger": self._id, "after": after}).encode() + b"\n", *map(_line, reservations)])
+        content = b"".join([to_json({"ledger": self._id, "after": after}) + b"\n", *map(_line, reservations)])
         try:
             _write(number, content, 0)
         except OSError:
@@ -259,7 +259,7 @@ def _readable(line: bytes) -> Reservation:
 
 def _line(reservation: Reservation) -> bytes:
     # What stands before it may be a part that could not be taken back; after it, zeros after a loss of power.
-    return b"\n" + _encode(reservation).encode() + b"\n"
+    return b"\n" + to_json(reservation) + b"\n"
 
 
 def _write(number: int, content: bytes, size: int) -> None:

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+# Not frozen: each event makes one, and freezing takes three times as long.
+@dataclass(kw_only=True, slots=True)
 class Reading:
     """What is known of a response so far."""
 
