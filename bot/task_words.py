@@ -86,7 +86,7 @@ def projected_otherwise(task: Task, projected: float | None) -> str | None:
     if not said or projected is None or amounts.tokens(projected) == amounts.tokens(said):
         return None
     times = projected / said
-    share = "half of such tasks came to no less"
+    share = "half of such tasks came to no less" if times > 1 else "four of five used no more of what was said"
     if task.operator.startswith(AGENT):
         share = "of what an agent says no more counts" if times < 1 else "such tasks mostly come to as much"
     about = f"{times:,.1f}" if 0.1 <= times < 10 else f"{times:,.0f}" if times > 1 else "less than 0.1"

@@ -1,9 +1,10 @@
 """What a task is projected to cost, by what was learned and by what somebody said of it. Pure.
 
-A projection opens gates and decides whose turn it is, so whoever asks for a task has a reason to say little. A person's
-word holds, but not below what half of such tasks came to, once enough of them are known. An agent's word only raises
-it, and not above what nine of ten stay within: one that is said to need nearly all of a window would have others wait
-for it.
+A projection opens gates and decides whose turn it is, so whoever asks for a task has a reason to say little. And who
+says too much has others wait for what is never used. So a person's word has a floor and a ceiling, and both are
+learned: what half of such tasks came to, and the part of what people said that such tasks used. Who says five times too
+much is taken at a fifth, once five tasks showed it. An agent's word only raises the projection, and not above what nine
+of ten stay within.
 
 What four of five stay within is projected only once it is known. A guess of that would hold the first words of a day
 for hours under a small budget; so its median is projected, and limits hold in any case.
@@ -40,8 +41,12 @@ def expected(
         if by_agent:
             tokens = min(max(estimate, tokens), learned.p90)
         else:
-            tokens = estimate if learned.prior else max(estimate, learned.p50)
-            high = HIGH_OF_PROJECTED * tokens
+            # Where people say too little, the floor mends it: the ceiling raises nothing.
+            part, most = (1.0, HIGH_OF_PROJECTED) if learned.of_said is None else learned.of_said
+            tokens = estimate * min(1.0, part)
+            if not learned.prior:
+                tokens = max(tokens, learned.p50)
+            high = max(HIGH_OF_PROJECTED * tokens, estimate * min(HIGH_OF_PROJECTED, most))
     price = usd_per_token if learned.usd_per_token is None else learned.usd_per_token
     return Cost(
         tokens=tokens,

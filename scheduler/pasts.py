@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from budget.costs import Past, learn
+from budget.work import AGENT
 from register.queries import tasks
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def past_of(task: Task) -> Past | None:
         tokens=task.actual_tokens,
         usd=task.actual_usd,
         estimated_tokens=task.projected_tokens,
+        said=None if task.operator.startswith(AGENT) else task.estimate,
         ended_at=task.ended_at,
     )
 

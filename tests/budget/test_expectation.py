@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from budget.costs import Past, learn
+from budget.costs import Learned, Past, learn
 from budget.expectation import expected
 
 NOW = 20_000 * 86_400.0
 
 
-def past(tokens: float, usd: float | None = None) -> Past:
+def past(tokens: float, usd: float | None = None, said: float | None = None) -> Past:
     return Past(
-        role="coder", runtime="sim", model="m", kind="task", tokens=tokens, usd=usd, estimated_tokens=None, ended_at=NOW
-    )
+        role="coder", runtime="sim", model="m", kind="task", tokens=tokens, usd=usd, estimated_tokens=None, said=said,
+        ended_at=NOW,
+    )  # fmt: skip
 
 
 KNOWN = learn([past(n * 100_000.0) for n in range(1, 11)], role="coder", now=NOW)
@@ -47,3 +48,17 @@ def test_money_is_known_of_the_fleet_before_it_is_of_a_role() -> None:
     priced = learn([past(1000.0, 0.02)] * 5, role="coder", now=NOW)
     found = expected(priced, usd_per_token=1e-5)
     assert (found.usd, found.high_usd) == (0.02, 0.02)
+
+
+def test_who_always_says_five_times_too_much_is_taken_at_a_fifth_once_that_is_known() -> None:
+    def known(times: float, count: int = 8) -> Learned:
+        tasks = [past(n * 100_000.0, said=times * n * 100_000.0) for n in range(1, count + 1)]
+        return learn(tasks, role="coder", now=NOW)
+
+    found = expected(known(5.0), 10e6)
+    assert found.tokens == pytest.approx(2e6)
+    assert found.tokens < (found.high_tokens or 0) < 10e6
+    assert expected(known(5.0), 100.0).tokens == known(5.0).p50, "the floor stays"
+    assert expected(known(0.2), 10e6).tokens == 10e6, "who says too little is not held to more than that"
+    assert expected(known(5.0, count=4), 10e6).tokens == 10e6, "of four nothing is learned"
+    assert expected(known(5.0), 10e6, by_agent=True).tokens <= known(5.0).p90
