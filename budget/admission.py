@@ -1,32 +1,35 @@
-"""Whether a request may leave: the decision at the gate, over what stands against each limit that governs it. Pure.
+"""Whether a request may leave: the law of admission, over every limit that governs the request. Pure.
 
-What holds, whatever requests come together:
+**For every limit, what is used and the worst cases of all open requests never pass the limit.** The worst case of a
+request is the bound of its input (budget.input_bound), each token in the dearest kind that applies, and the
+`max_tokens` that is really sent. Nothing that earlier requests used admits a later one.
 
-- Nothing is admitted once a limit is used up, nor where what others reserved would leave too little.
-- What requests use within their reservations never passes a limit, however many run at once.
-- A request that uses more than it reserved is bounded twice. Its output is clamped to what was left when it was
-  admitted. And the gate counts what streams as it comes: when that passes the limit, all that draw on it are cut. A
-  limit is overshot at most by what the requests that are in flight use beyond their reservations between two reports
-  of their use: with a provider that streams what it bills, a few events' worth; with one that thinks in silence, the
-  rest of a request's clamp. Where a request sets no bound on its output and more is left than the model is known to be
-  able to write, there is no clamp, and its rest is what the model can write.
+- A request whose worst case fits leaves as it is.
+- Where it would fit if fewer were open, it waits (budget.waiting).
+- Where nothing else is open under a limit, its `max_tokens` is lowered to what is left.
+- A bound that is not sure (by what was seen so far) serves only where nothing else is open, and nothing is let in
+  beside it: it reserves all that is left.
+- One exception: where the counted input fits at the weight of cache reads and not at the full one, such a request
+  leaves, alone as well. The excess is at most its input.
+- What can never fit is refused.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from budget import windows
+from budget.history import LONGEST_ANSWER
 from budget.scopes import NANO_USD
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from budget.history import Estimate
+    from budget.input_bound import Bound
     from budget.overrun import Pace
     from budget.prices import Rates
     from budget.scopes import Limit, Unit
@@ -39,6 +42,8 @@ SOON_S = 60
 #: With less than this left for the answer, a request is not worth sending; OpenAI refuses a lower bound on output
 #: (Responses API: "Expected a value >= 16").
 LEAST_OUTPUT = 16
+#: With so much left for the answer, a request that fits by no sure bound is worth sending by one that is not.
+WORTH_OUTPUT = 4_096
 #: Where a request sets no bound on its output, one above what its model can write is refused by OpenAI ("max_tokens is
 #: too large"), so that none is set but what the model is known to write. Every current model writes this,
 WRITABLE = 16_384
@@ -57,8 +62,12 @@ class Standing:
     used: int
     """Settled within the window."""
     reserved: int = 0
-    """Held for the requests in flight: for each the larger of what it reserved and what it used so far. Weights are
-    applied to each by itself, and round up, so that this is never less than what they come to in one sum."""
+    """The worst cases of the open requests. Weights are applied to each by itself, and round up, so that this is never
+    less than what they come to in one sum."""
+    open: int = 0
+    """So many requests are open."""
+    likely: int = 0
+    """What the open requests will probably use. The pace goes by this, and no limit does."""
     ends_at: float | None = None
     """When the window ends, in seconds since the epoch."""
     pace: Pace | None = None
@@ -71,13 +80,75 @@ class Standing:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Need:
+    """What a request may use at most."""
+
+    bounds: tuple[Bound, ...]
+    """Upper bounds on its input, the surest first; one at least is sure."""
+    counted: int | None = None
+    """Tokens of its input by the provider's own count, as it was given."""
+    counting: bool = False
+    """A closer bound may still come."""
+    max_tokens: int | None = None
+    """The bound on output that it sets, over all choices; None: it sets none."""
+    choices: int = 1
+    """So many answers are asked for."""
+    caches: bool = True
+    """Some of its input may be read from a cache, or written into one."""
+    searches: int = 0
+    """So often the provider may search the web for it."""
+
+    @property
+    def sure(self) -> Bound:
+        """The lowest bound that is sure."""
+        return min((bound for bound in self.bounds if bound.is_sure), key=lambda bound: bound.tokens)
+
+    @property
+    def unsure(self) -> Bound | None:
+        """The lowest bound that is not, where it is lower than the sure one."""
+        least = min((bound for bound in self.bounds if not bound.is_sure), key=lambda each: each.tokens, default=None)
+        return least if least is not None and least.tokens < self.sure.tokens else None
+
+
+#: What tokens cost in a request with so much input; None: no price is known.
+RatesOf: TypeAlias = "Callable[[int], Rates | None]"
+#: sure: by a sure bound. alone: by one that is not. cached: by the exception.
+How: TypeAlias = Literal["sure", "alone", "cached"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Share:
+    """What is held for a request under one limit, in the limit's unit."""
+
+    held: int
+    """Its worst case, or all that was left where it goes alone."""
+    reading: int
+    """What its input counts for in that."""
+    how: How = "sure"
+    excess: int = 0
+    """So much beyond the limit its input may come to."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Admit:
     """It may leave, once its reservation is durable."""
 
-    reserve: tuple[int, ...]
-    """What is held for it under each limit, in the order and the units of the standings."""
+    shares: tuple[Share, ...]
+    """What is held for it under each limit, in the order of the standings."""
     max_tokens: int | None
     """The bound on its output that must be set; None: its own, or none, is low enough."""
+    output: int
+    """So many tokens it writes at most."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wait:
+    """It would fit if fewer were open, or may once its input is counted."""
+
+    on: tuple[int, ...]
+    """The places of the limits that it waits for."""
+    refusal: Refuse
+    """What it is told when it has waited too long."""
 
 
 Why: TypeAlias = Literal["spent", "too_big", "pace", "busy", "no_price"]
@@ -88,7 +159,7 @@ class Refuse:
     """It may not leave."""
 
     why: Why
-    """spent: the limit is used up. too_big: what is left does not do for this request. pace: more of it is used than
+    """spent: the limit is used up. too_big: the request cannot fit into what is left. pace: more of it is used than
     may be by now. busy: what is left is held for others that are under way. no_price: the limit is in USD, and what the
     model costs is not known."""
     standing: Standing
@@ -102,6 +173,8 @@ class Refuse:
     """When it is over by itself, in seconds since the epoch; None: not known, or not before somebody opens it."""
     paced: int | None = None
     """What may be used by now, in the limit's unit."""
+    bound: Bound | None = None
+    """The bound on the input that was used."""
 
     @property
     def text(self) -> str:
@@ -128,16 +201,17 @@ class Refuse:
                 said = f"{budget} is used up: {_spent(limit, used)}."
             case "too_big":
                 need = _shown(self.need, limit.unit)
-                said = (
-                    f"{budget} has too little left for this request, which needs about {need}: {_spent(limit, used)}."
-                )
+                said = f"{budget} has too little left for this request, which may need {need}"
+                if self.bound is not None:
+                    said += f" (input of at most {self.bound.tokens:,} tokens, {_BY[self.bound.by]})"
+                said += f": {_spent(limit, used)}."
         return f"{said} {_way_out(self.standing, self.agent)}"
 
     def _of_pace(self, budget: str) -> str:
         limit, standing = self.standing.limit, self.standing
         said = f"{budget} {AHEAD}, further than work under way may be: {_spent(limit, standing.used)}"
         if self.paced is not None and standing.used < self.paced:
-            said += f" and {_shown(standing.reserved, limit.unit)} held for requests under way"
+            said += f" and about {_shown(standing.likely, limit.unit)} for requests under way"
         said += f", where its pace allows {_shown(max(0, self.paced or 0), limit.unit)} by now."
         if self.retry_after_s is not None:
             return f"{said} Try again in {self.retry_after_s} s."
@@ -145,83 +219,221 @@ class Refuse:
         return f"{said}{more} Opened before that by {_authorize(limit, self.agent)}."
 
 
+_BY = {
+    "bytes": "by the bytes of its body",
+    "window": "as its model can read that much, and its body does not say how much it refers to",
+    "count": "by the provider's own count",
+    "ratio": "by what such requests had",
+}
+
+
 def decide(
     standings: Sequence[Standing],
-    estimate: Estimate,
+    need: Need,
     *,
-    max_tokens: int | None,
     weights: Weights,
-    rates: Rates | None,
+    rates: RatesOf,
     now: float,
     agent: str,
     model: str | None,
-) -> Admit | Refuse:
-    """Whether a request fits under every limit that governs it, and what is then held for it.
-
-    What is expected of it is reserved. Where less than that is left and nothing else is reserved, all that is left is
-    reserved, so that a small budget can be used to its end; the request's input and `LEAST_OUTPUT` must fit all the
-    same. Without any limit it is admitted.
+) -> Admit | Wait | Refuse:
+    """Return whether a request fits under every limit that governs it, and what is then held for it.
 
     Args:
         standings: of all limits that govern the request.
-        estimate: what it is expected to use.
-        max_tokens: the bound on output that it sets itself.
+        need: what it may use.
         weights: of tokens under limits in tokens.
-        rates: of tokens under limits in USD; None: no price is known.
+        rates: of tokens under limits in USD.
         now: seconds since the epoch.
         agent: whose request it is.
         model: as it asks for it.
     """
-    reserve: list[int] = []
-    refusals: list[Refuse] = []
-    bound: int | None = None
-    answer = LEAST_OUTPUT if max_tokens is None else min(LEAST_OUTPUT, max_tokens)
-    for standing in standings:
+    return _Decision(standings, need, weights, rates, now, agent, model).made()
+
+
+class _Decision:
+    def __init__(
+        self,
+        standings: Sequence[Standing],
+        need: Need,
+        weights: Weights,
+        rates: RatesOf,
+        now: float,
+        agent: str,
+        model: str | None,
+    ) -> None:
+        self._standings = standings
+        self._need = need
+        self._weights = weights
+        self._rates = rates
+        self._now = now
+        self._agent = agent
+        self._model = model
+        self._least = LEAST_OUTPUT if need.max_tokens is None else min(LEAST_OUTPUT, need.max_tokens)
+
+    def made(self) -> Admit | Wait | Refuse:
+        return self._as_it_is() or self._near_a_limit()
+
+    def _as_it_is(self) -> Admit | None:
+        """Admit it where its worst case fits under every limit: far from them, this is all that is done."""
+        declared = self._need.max_tokens
+        output = LONGEST_ANSWER * self._need.choices if declared is None else declared
+        shares = []
+        for standing in self._standings:
+            if standing.limit.unit == "usd" and self._rates(0) is None:
+                return None
+            share = self._share(standing, "sure", output)
+            if standing.used >= standing.limit.amount or share.held > standing.left:
+                return None
+            if standing.pace is not None and self._paced(standing) is not None:
+                return None
+            shares.append(share)
+        return Admit(shares=tuple(shares), max_tokens=None, output=output)
+
+    def _near_a_limit(self) -> Admit | Wait | Refuse:
+        refusals = [refusal for standing in self._standings if (refusal := self._refusal(standing)) is not None]
+        if refusals:
+            # What helps is told only where it helps against all of them.
+            return max(refusals, key=lambda refusal: (_or_never(refusal.retry_after_s), _or_never(refusal.opens_at)))
+        if self._need.max_tokens is not None:
+            return self._within(self._need.max_tokens)
+        return self._within(writable(self._model) * self._need.choices)
+
+    def _within(self, most: int) -> Admit | Wait:
+        """Admit it with at most so many tokens of output, and with fewer only where nothing else is open."""
+        output = most
+        ways: list[How] = []
+        waits: list[int] = []
+        for place, standing in enumerate(self._standings):
+            how: How = "sure"
+            if not standing.open:
+                how = self._way(standing, standing.left, most)
+                room = self._room(standing, how, standing.left)
+                output = min(output, room)
+                if self._need.counting and (how != "sure" or room < most):
+                    # A closer bound may spare it going alone, or being cut short.
+                    waits.append(place)
+            ways.append(how)
+        shares = [self._share(standing, how, output) for standing, how in zip(self._standings, ways, strict=True)]
+        waits += [
+            place
+            for place, (standing, share) in enumerate(zip(self._standings, shares, strict=True))
+            if share.how == "sure" and share.held > standing.left and place not in waits
+        ]
+        if waits:
+            return Wait(on=tuple(waits), refusal=self._refuse("busy", self._standings[waits[0]], 0))
+        declared = self._need.max_tokens
+        return Admit(shares=tuple(shares), max_tokens=None if output == declared else output, output=output)
+
+    # --- one limit ----------------------------------------------------------------------------------------------------
+
+    def _way(self, standing: Standing, left: int, most: int) -> How:
+        """By which bound it goes where nothing else is open: the surest that leaves room for an answer."""
+        worth = min(most, WORTH_OUTPUT)
+        ways: list[How] = ["sure"]
+        if self._need.unsure is not None:
+            ways.append("alone")
+        if self._need.counted is not None and self._need.caches:
+            ways.append("cached")
+        for least in (worth, self._least):
+            for how in ways:
+                if self._room(standing, how, left) >= least and (how != "cached" or least == worth):
+                    return how
+        return "sure"
+
+    def _room(self, standing: Standing, how: How, left: int) -> int:
+        """How many tokens of output fit."""
+        factor, per = self._output_factor(standing.limit.unit)
+        room = left - self._reading(standing, how)
+        if room < 0:
+            return -1
+        return room * per // factor if factor else _ENDLESS
+
+    def _share(self, standing: Standing, how: How, output: int) -> Share:
+        reading = self._reading(standing, how)
+        if how == "sure":
+            return Share(held=reading + self._writing(standing, output), reading=reading)
+        excess = max(0, self._full(standing) - reading) if how == "cached" else 0
+        return Share(held=max(0, standing.left), reading=reading, how=how, excess=excess)
+
+    def _reading(self, standing: Standing, how: How) -> int:
+        """What its input counts for at most."""
+        if how == "cached":
+            assert self._need.counted is not None
+            return self._input(standing, self._need.counted, cached=True)
+        bound = self._need.unsure if how == "alone" else self._need.sure
+        assert bound is not None
+        return self._input(standing, bound.tokens)
+
+    def _full(self, standing: Standing) -> int:
+        """What its input comes to if nothing of it is in the cache."""
+        closest = self._need.unsure or self._need.sure
+        return self._input(standing, closest.tokens)
+
+    def _input(self, standing: Standing, tokens: int, *, cached: bool = False) -> int:
+        if standing.limit.unit == "tokens":
+            weights = self._weights
+            kinds = [weights.input, weights.cache_read, weights.cache_write]
+            each = weights.cache_read if cached else max(kinds if self._need.caches else kinds[:1])
+            return -(-tokens * each // 1000)
+        rates = self._rates(tokens)
+        assert rates is not None
+        kinds = [rates.input, rates.cache_read, rates.cache_write, rates.cache_write_1h or 0]
+        each = rates.cache_read if cached else max(kinds if self._need.caches else kinds[:1])
+        return -(-(tokens * each + self._need.searches * rates.web_search) // 1_000_000)
+
+    def _writing(self, standing: Standing, output: int) -> int:
+        factor, per = self._output_factor(standing.limit.unit)
+        return -(-output * factor // per)
+
+    def _output_factor(self, unit: Unit) -> tuple[int, int]:
+        """What a token of output counts at most, as a fraction: reasoning is output, too, and may count otherwise."""
+        if unit == "tokens":
+            return max(self._weights.output, self._weights.reasoning), 1000
+        rates = self._rates(self._need.sure.tokens)
+        assert rates is not None
+        return max(rates.output, rates.reasoning), 1_000_000
+
+    # --- what no waiting mends ----------------------------------------------------------------------------------------
+
+    def _refusal(self, standing: Standing) -> Refuse | None:
         limit = standing.limit
-        why: Why | None = None
-        paced = standing.pace.at(now) if standing.pace is not None else None
-        reading = expected = need = 0
-        factor, per = 0, 1
-        if limit.unit == "usd" and rates is None:
-            why = "no_price"
-        else:
-            reading = cost(estimate.input, limit.unit, weights, rates)
-            factor, per = _output_factor(limit.unit, weights, rates)
-            need = reading - (-answer * factor // per)
-            expected = max(need, cost(estimate.expected, limit.unit, weights, rates))
-            if standing.used >= limit.amount:
-                why = "spent"
-            elif need > limit.amount - standing.used:
-                why = "too_big"
-            elif paced is not None and standing.used >= paced:
-                why = "pace"
-            elif expected > standing.left and standing.reserved:
-                why = "busy"
-            elif paced is not None and standing.used + standing.reserved >= paced:
-                why = "pace"
-        if why is not None:
-            refusals.append(
-                Refuse(
-                    why=why,
-                    standing=standing,
-                    need=need,
-                    retry_after_s=_wait(why, standing, need, paced, now),
-                    agent=agent,
-                    model=model,
-                    opens_at=_opens(why, standing, need, now),
-                    paced=None if paced is None else math.floor(paced),
-                )
-            )
-            continue
-        reserve.append(min(expected, standing.left))
-        if factor:
-            room = (standing.left - reading) * per // factor
-            bound = room if bound is None else min(bound, room)
-    if refusals:
-        # What helps is told only where it helps against all of them.
-        return max(refusals, key=lambda refusal: (_or_never(refusal.retry_after_s), _or_never(refusal.opens_at)))
-    most = writable(model) if max_tokens is None else max_tokens
-    return Admit(reserve=tuple(reserve), max_tokens=bound if bound is not None and bound < most else None)
+        if limit.unit == "usd" and self._rates(0) is None:
+            return self._refuse("no_price", standing, 0)
+        most = writable(self._model) if self._need.max_tokens is None else self._need.max_tokens
+        # As if nothing else were open.
+        empty = replace(standing, reserved=0, open=0)
+        way = self._way(empty, empty.left, most)
+        need = self._reading(standing, way) + self._writing(standing, self._least)
+        if standing.used >= limit.amount:
+            return self._refuse("spent", standing, need)
+        if self._room(empty, way, empty.left) < self._least:
+            return None if self._need.counting else self._refuse("too_big", standing, need)
+        if (paced := self._paced(standing)) is not None:
+            return self._refuse("pace", standing, need, paced)
+        return None
+
+    def _paced(self, standing: Standing) -> float | None:
+        """What the pace lets be used by now, where more than that is used or under way."""
+        paced = standing.pace.at(self._now) if standing.pace is not None else None
+        return paced if paced is not None and standing.used + standing.likely >= paced else None
+
+    def _refuse(self, why: Why, standing: Standing, need: int, paced: float | None = None) -> Refuse:
+        return Refuse(
+            why=why,
+            standing=standing,
+            need=need,
+            retry_after_s=_wait(why, standing, need, paced, self._now),
+            agent=self._agent,
+            model=self._model,
+            opens_at=_opens(why, standing, need, self._now),
+            paced=None if paced is None else math.floor(paced),
+            bound=(self._need.unsure or self._need.sure) if why == "too_big" else None,
+        )
+
+
+#: Where output counts nothing, any number of tokens fits.
+_ENDLESS = 10**12
 
 
 def writable(model: str | None) -> int:
@@ -256,12 +468,14 @@ def cut_text(standing: Standing, streaming: int, agent: str | None = None, *, mi
     return f"{_name(limit, agent)} {how}: {_spent(limit, standing.used + streaming)}. {_way_out(standing, agent)}"
 
 
-def _output_factor(unit: Unit, weights: Weights, rates: Rates | None) -> tuple[int, int]:
-    """What a token of output counts at most, as a fraction: reasoning is output, too, and may count otherwise."""
-    if unit == "tokens":
-        return max(weights.output, weights.reasoning), 1000
-    assert rates is not None
-    return max(rates.output, rates.reasoning), 1_000_000
+def excess_text(standing: Standing, share: Share, agent: str) -> str:
+    """Say that a request goes alone which may pass a limit by its input."""
+    limit = standing.limit
+    return (
+        f"A request of {agent} fits into {_name(limit, agent)[0].lower()}{_name(limit, agent)[1:]} only if most of its "
+        f"input is read from the cache: {_spent(limit, standing.used)}. It runs alone, and may pass the limit by "
+        f"{_shown(share.excess, limit.unit)}."
+    )
 
 
 def _wait(why: Why, standing: Standing, need: int, paced: float | None, now: float) -> int | None:

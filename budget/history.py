@@ -1,8 +1,7 @@
 """What requests are expected to use: learned from those before them, by role and model. Pure, in memory, bounded.
 
-Reserving the worst case of a request starves whoever shares its budget, and reserving too little lets many together
-pass it. So what is reserved is what 95 of 100 requests of that role with that model stay within. Agents of a role teach
-one another; what one of them can do with that is to make the others wait where a budget is nearly used up.
+What is expected paces, projects, and is charged where a response breaks off. It never admits: what may leave is decided
+by worst cases (budget.admission).
 """
 
 from __future__ import annotations
@@ -21,11 +20,10 @@ ENOUGH = 20
 PAIRS = 256
 #: English text and code in the tokenizers of both providers come to about so many bytes a token.
 BYTES_PER_TOKEN = 4
-#: What a provider adds to the text of a request, as for tools: hundreds of tokens. No text has more tokens than bytes.
-ADDED = 1024
 #: What a request is expected to answer while nothing was learned, if it may.
 ANSWER = 1024
-#: More than any current model writes in one response.
+#: More than any current model writes in one response (128,000: OpenAI's model pages since GPT-5, Anthropic's since
+#: Claude Sonnet 3.7).
 LONGEST_ANSWER = 131_072
 
 
@@ -34,9 +32,9 @@ class Estimate:
     """What a request will use, as far as one can tell beforehand."""
 
     expected: Tokens
-    """Reserved for it: as much as most such requests use."""
+    """As much as most such requests use. The pace counts it while the request is open."""
     input: Tokens
-    """What reading it will likely cost, whatever it answers: a request leaves only where so much is left."""
+    """What reading it will likely cost, whatever it answers."""
 
 
 class History:
@@ -44,6 +42,19 @@ class History:
 
     def __init__(self) -> None:
         self._pairs: OrderedDict[tuple[str, str], _Pair] = OrderedDict()
+        self._ratios: OrderedDict[tuple[str, str], float] = OrderedDict()
+
+    def add_ratio(self, agent: str, model: str, input_tokens: int, body_bytes: int) -> None:
+        """Learn how many tokens a byte of a body had."""
+        if body_bytes <= 0:
+            return
+        self._ratios[agent, model] = max(self._ratios.pop((agent, model), 0.0), input_tokens / body_bytes)
+        if len(self._ratios) > PAIRS:
+            self._ratios.popitem(last=False)
+
+    def ratio(self, agent: str, model: str) -> float | None:
+        """Return the most tokens a byte that this agent was billed with this model, or None if it was never."""
+        return self._ratios.get((agent, model))
 
     def add(self, role: str, model: str, tokens: Tokens, body_bytes: int | None = None) -> None:
         """Learn from a request whose usage its provider has reported.
@@ -63,28 +74,32 @@ class History:
             self._pairs.move_to_end((role, model))
         pair.add(tokens, body_bytes)
 
-    def estimate(self, role: str, model: str, body_bytes: int, max_tokens: int | None) -> Estimate:
+    def estimate(
+        self, role: str, model: str, body_bytes: int, max_tokens: int | None, *, most_input: int | None = None
+    ) -> Estimate:
         """What a request will use.
 
         Args:
             role: of the agent.
             model: as it is asked for.
             body_bytes: of its body.
-            max_tokens: the bound on output that it sets.
+            max_tokens: the bound on output.
+            most_input: the bound on input, in tokens; None: the bytes of the body.
         """
+        most_input = body_bytes if most_input is None else most_input
         most = min(LONGEST_ANSWER, LONGEST_ANSWER if max_tokens is None else max(0, max_tokens))
         pair = self._pairs.get((role, model))
         if pair is None or pair.count < ENOUGH:
-            likely = Tokens(input=-(-body_bytes // BYTES_PER_TOKEN))
+            likely = Tokens(input=min(-(-body_bytes // BYTES_PER_TOKEN), most_input))
             return Estimate(expected=likely + Tokens(output=min(ANSWER, most)), input=likely)
         _, *read = pair.usual_input
         _, *written = pair.usual_output
-        fresh, cache_read, cache_write = _scaled(read, body_bytes + ADDED)
+        fresh, cache_read, cache_write = _scaled(read, most_input)
         output, reasoning = _scaled(written, most)
         expected = Tokens(
             input=fresh, output=output, cache_read=cache_read, cache_write=cache_write, reasoning=reasoning
         )
-        return Estimate(expected=expected, input=pair.likely_input(body_bytes))
+        return Estimate(expected=expected, input=pair.likely_input(body_bytes, most_input))
 
 
 # The sides of a request are kept so that they sort by what they come to, with their kinds behind that.
@@ -148,11 +163,12 @@ class _Pair:
     def usual_output(self) -> _Output:
         return self._outputs[_rank(self.count)]
 
-    def likely_input(self, body_bytes: int) -> Tokens:
-        """As many tokens as requests of this size had on average, in the proportions that they had."""
+    def likely_input(self, body_bytes: int, most: int) -> Tokens:
+        """As many tokens as requests of this size had on average, in the proportions that they had; at most `most`."""
         tokens = -(-body_bytes // BYTES_PER_TOKEN)
         if self._sized >= ENOUGH:
             tokens = -(-body_bytes * self._sized_tokens // self._sized_bytes)
+        tokens = min(tokens, most)
         total = self._input + self._cache_read + self._cache_write
         if not total:
             return Tokens(input=tokens)

@@ -136,6 +136,12 @@ def rates(
     return found
 
 
+def context_window(provider: str, model: str) -> int | None:
+    """Return how many tokens a model reads at most in one request, or None if that is not published."""
+    entry = _entry(provider, model) if len(model) <= _LONGEST_NAME else None
+    return None if entry is None else entry.context_window
+
+
 def load() -> None:
     """Load the tables, which otherwise the first price waits for (a third of a second)."""
     rates("anthropic", "any", 0)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from budget.input_bound import Contents
 from budget.tokens import Tokens
 from register.errors import MusterError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from egress.apis import Api, Provider
     from egress.entries import Ended, Observation
@@ -33,6 +34,23 @@ class Asked:
     session: str | None = None
     turn: str | None = None
     task: str | None = None
+    choices: int = 1
+    """So many answers are asked for."""
+    searches: int = 0
+    """So often the provider may search the web for it."""
+    contents: Contents = field(default_factory=Contents)
+    measure: Callable[[], Awaitable[Measured]] | None = None
+    """Measures its input more closely, and takes a while; None: it cannot be."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """What became known of an input."""
+
+    counted: int | None = None
+    """Its tokens, by the provider's own count."""
+    density: int | None = None
+    """The tokens of the body's text, as its characters make them likely."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,6 +105,8 @@ class Ending:
     """The type of the error (egress.entries.ERROR_TYPES)."""
     first_byte_s: float | None = None
     observations: tuple[Observation, ...] = ()
+    response_id: str | None = None
+    """The provider's name for the response."""
 
 
 class Lease(Protocol):
@@ -145,7 +165,7 @@ class Gatekeeper(Protocol):
     """What the proxy needs of the gate (egress.gate.Gate)."""
 
     async def admit(self, asked: Asked) -> Lease:
-        """Reserve, durably, against every limit that governs.
+        """Reserve, durably, against every limit that governs. Near a limit it may wait for others to end.
 
         Raises:
             Refused: a limit, a denial or the emergency stop is in the way.

@@ -28,6 +28,8 @@ from dataclasses import dataclass, field
 from json.decoder import JSONDecodeError, JSONDecoder
 from typing import TYPE_CHECKING, Any
 
+from budget.input_bound import Contents
+from egress.contents import Look, adds, compacts, previous_of, refers
 from egress.usage import documents
 from register.errors import MusterError
 
@@ -60,6 +62,8 @@ _BOUNDS: dict[Api, tuple[str, ...]] = {
 _CHANGING = frozenset({"stream", "stream_options", "thinking", "max_tool_calls"}.union(*_BOUNDS.values()))
 _READ = frozenset(
     {
+        *("previous_response_id", "conversation", "context_management", "tool_choice", "functions", "cache_control"),
+        *("output_format", "output_config", "response_format", "text"),
         *("model", "stream", "max_tokens", "max_output_tokens", "max_completion_tokens", "n", "stream_options"),
         *("thinking", "tools", "background", "prompt", "fallbacks", "mcp_servers", "container", "service_tier"),
         *("speed", "web_search_options", "input", "messages", "max_tool_calls"),
@@ -95,6 +99,9 @@ class Asking:
     thinking: Mapping[str, Any] | None = None
     assembles: bool = False
     """It asks for a document, and that can be assembled from a stream (egress.usage.documents)."""
+    contents: Contents = field(default_factory=Contents)
+    searches: int = 0
+    """So often the provider may search the web for it."""
     most_calls: int | None = None
     """Responses: so many calls of tools that the provider runs are to be put in as its bound."""
     spans: Mapping[str, tuple[int, int]] = field(default_factory=dict)
@@ -125,7 +132,8 @@ def read(api: Api, body: bytes, *, server_tools: bool = False, premium: bool = F
     Raises:
         BadAsking: it cannot be read, or asks for what cannot be metered.
     """
-    values, spans, inside = _members(body)
+    look = Look()
+    values, spans, inside = _members(body, look)
     for key in values:
         _check_name(key, _READ)
     model = values.get("model")
@@ -147,9 +155,21 @@ def read(api: Api, body: bytes, *, server_tools: bool = False, premium: bool = F
     if api == "responses" and not server_tools and any(map(_searches, _tools_of_responses(values))):
         calls = _whole(values, "max_tool_calls")
         calls = MOST_SEARCHES if calls is None or calls > MOST_SEARCHES else None
+    own_tools, rereads, searches = _own_tools(api, values)
+    contents = Contents(
+        pictures=look.pictures,
+        own_tools=own_tools,
+        added=adds(values),
+        hidden=look.hidden or refers(api, values),
+        previous=previous_of(api, values),
+        rereads=rereads or compacts(values),
+        caches=api != "anthropic" or look.caches or bool(values.get("cache_control")),
+    )
     return Asking(
         api=api,
         model=model,
+        contents=contents,
+        searches=searches,
         stream=bool(stream),
         max_tokens=max(bounds) * choices if bounds else None,
         choices=choices,
@@ -162,6 +182,26 @@ def read(api: Api, body: bytes, *, server_tools: bool = False, premium: bool = F
         inside=inside,
         empty=not values,
     )
+
+
+def _own_tools(api: Api, values: Mapping[str, Any]) -> tuple[int, bool, int]:
+    """How many tools the provider describes, whether it runs one of them, and how often it may search the web."""
+    tools = _tools_of_responses(values) if api == "responses" else _each(values.get("tools"), "tools")
+    own = [tool for tool in tools if tool.get("type") not in {None, "custom", "function"}]
+    run = [tool for tool in own if not _runs_at_client(api, tool)]
+    searches = 0
+    for tool in run:
+        uses = tool.get("max_uses")
+        searches += uses if isinstance(uses, int) and not isinstance(uses, bool) else MOST_SEARCHES
+    elsewhere = any(values.get(key) for key in _SERVER_SIDE[api])
+    return len(own), bool(run) or elsewhere, min(searches, MOST_SEARCHES)
+
+
+def _runs_at_client(api: Api, tool: Mapping[str, Any]) -> bool:
+    kind = str(tool.get("type"))
+    if api == "anthropic":
+        return _CLIENT_RUN.fullmatch(kind) is not None
+    return api == "responses" and kind != "tool_search" and _passes_responses(tool) and not _searches(tool)
 
 
 def _check_name(key: str, read: Container[str]) -> None:
@@ -223,6 +263,38 @@ def rewrite(
     return b"".join([*parts, view[place:]])
 
 
+#: What the providers' own counts take of a request (Anthropic API reference, "Count tokens in a Message"; OpenAI API
+#: reference, "Get input token counts"). What else stands in a request they refuse.
+_COUNTED: Mapping[Api, frozenset[str]] = {
+    "anthropic": frozenset(
+        {
+            *("model", "messages", "system", "tools", "tool_choice", "thinking", "cache_control", "context_management"),
+            *("output_config", "output_format", "mcp_servers"),
+        }
+    ),
+    "responses": frozenset(
+        {
+            *("model", "input", "instructions", "tools", "tool_choice", "reasoning", "text", "truncation"),
+            *("parallel_tool_calls", "previous_response_id", "conversation"),
+        }
+    ),
+    "chat": frozenset(),
+}
+
+
+def countable(api: Api, body: bytes) -> bytes:
+    """Return what a provider's own count is asked with: the members that bear on the input, as they stand.
+
+    Raises:
+        BadAsking: it cannot be read.
+    """
+    text = body.decode("utf-8")
+    kept = [
+        f'"{key}":{text[start:end]}' for key, (start, end) in _scan(text, Look())[1].items() if key in _COUNTED[api]
+    ]
+    return f"{{{','.join(kept)}}}".encode()
+
+
 def _bounded(asking: Asking, max_tokens: int) -> dict[str, str]:
     """The members that make the bound hold."""
     if asking.max_tokens is not None and asking.max_tokens <= max_tokens:
@@ -257,13 +329,6 @@ class _TwiceError(Exception):
     pass
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise _TwiceError
-    return found
-
-
 def _no_number(word: str) -> None:
     raise ValueError(f"{word} is no number of JSON")
 
@@ -271,10 +336,9 @@ def _no_number(word: str) -> None:
 #: Members whose insides are not read: there, a name that stands twice is the provider's business.
 _UNREAD = frozenset({"messages", "instructions", "system"})
 _PLAIN = JSONDecoder(parse_constant=_no_number)
-_STRICT = JSONDecoder(parse_constant=_no_number, object_pairs_hook=_unique)
 
 
-def _members(body: bytes) -> tuple[dict[str, Any], dict[str, tuple[int, int]], int]:
+def _members(body: bytes, look: Look) -> tuple[dict[str, Any], dict[str, tuple[int, int]], int]:
     """The members that are read, the places of those that may change, and where a first one would stand."""
     if len(body) > _CHECKED_BYTES and sum(map(body.count, (b",", b"[", b"{"))) > MOST_PARTS:
         raise BadAsking(f"the body holds more than {MOST_PARTS:,} values; send fewer.", status=413)
@@ -283,7 +347,7 @@ def _members(body: bytes) -> tuple[dict[str, Any], dict[str, tuple[int, int]], i
     except UnicodeDecodeError as error:
         raise BadAsking(f"the body is not UTF-8: {error.reason} at byte {error.start}.") from None
     try:
-        return _scan(text)
+        values, places, inside = _scan(text, look)
     except JSONDecodeError as error:
         raise BadAsking(f"the body is not JSON: {error.msg} at character {error.pos}.") from None
     except _TwiceError:
@@ -292,9 +356,19 @@ def _members(body: bytes) -> tuple[dict[str, Any], dict[str, tuple[int, int]], i
         raise BadAsking("the body is nested too deeply.") from None
     except ValueError as error:
         raise BadAsking(f"the body is not JSON: {str(error)[:200]}.") from None
+    return values, _in_bytes(text, places), inside
 
 
-def _scan(text: str) -> tuple[dict[str, Any], dict[str, tuple[int, int]], int]:
+def _scan(text: str, look: Look) -> tuple[dict[str, Any], dict[str, tuple[int, int]], int]:
+    looking = JSONDecoder(parse_constant=_no_number, object_pairs_hook=look.pairs)
+
+    def strict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = look.pairs(pairs)
+        if len(found) != len(pairs):
+            raise _TwiceError
+        return found
+
+    strictly = JSONDecoder(parse_constant=_no_number, object_pairs_hook=strict)
     place = _after_space(text, 0)
     if text[place : place + 1] != "{":
         raise BadAsking("the body is not a JSON object.")
@@ -316,7 +390,7 @@ def _scan(text: str) -> tuple[dict[str, Any], dict[str, tuple[int, int]], int]:
             raise JSONDecodeError("a colon is expected", text, place)
         start = _after_space(text, place + 1)
         try:
-            value, place = (_PLAIN if key in _UNREAD else _STRICT).raw_decode(text, start)
+            value, place = (looking if key in _UNREAD else strictly).raw_decode(text, start)
         except StopIteration as stop:
             raise JSONDecodeError("a value is expected", text, stop.value) from None
         values[key] = value if key in _READ and key != "messages" else None
@@ -329,7 +403,7 @@ def _scan(text: str) -> tuple[dict[str, Any], dict[str, tuple[int, int]], int]:
             place = _after_space(text, place + 1)
     if _after_space(text, place + 1) != len(text):
         raise JSONDecodeError("nothing is expected after the object", text, place + 1)
-    return values, _in_bytes(text, places), len(text[:inside].encode())
+    return values, places, len(text[:inside].encode())
 
 
 def _after_space(text: str, place: int) -> int:

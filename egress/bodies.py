@@ -121,6 +121,10 @@ class Bodies:
         async with self._turns.turn(whose):
             return await _in_thread(work)
 
+    def made(self, content: bytes) -> Body:
+        """A body that is no agent's, in memory."""
+        return Body(content, None, len(content), self, "")
+
     async def read(self, request: Request, whose: str, longest: int | None = None) -> Body:
         """Take the whole of a request's body.
 

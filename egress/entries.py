@@ -63,6 +63,8 @@ def error_type(text: str | None) -> str | None:
 FOR_NOW: Final = "refused for now"
 #: What a refusal's detail says was in the way where it is the pace, and no limit (budget.admission.Why).
 PACE: Final = "pace"
+#: The action of the audit with which a request was let go that may pass a limit by its input.
+EXCESS: Final = "excess"
 #: The ids of denials by commands that end an agent begin so; what they do to it (freeze, kill) stands behind it.
 ENDING: Final = "ending/"
 

@@ -1,8 +1,7 @@
 """The gate: what may leave, and when what has left must end (egress.admission.Gatekeeper).
 
-Everything is decided in memory and in one step of the event loop, so that no two requests can be admitted on the same
-tokens; and is durable before anybody acts on it. What is promised of limits is said in budget.admission: nothing is
-admitted once a limit is used up or held, and when what streams passes it, all that draw on it are cut in the same step.
+What may leave is decided by egress.reserving, and is durable before anybody acts on it. The law is in budget.admission.
+When what streams passes a limit all the same, all that draw on it are cut in the same step.
 """
 
 from __future__ import annotations
@@ -13,34 +12,31 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from budget.admission import Refuse, decide
-from budget.history import LONGEST_ANSWER, History
-from budget.prices import rates
-from budget.tokens import Tokens
+from budget.admission import Refuse, excess_text
+from budget.history import History
 from egress.admission import Cut, Refused
 from egress.charging import charge
 from egress.crossing import Crossings, closes_routes, detail_of
 from egress.denials import EVERYBODY, Denials
 from egress.enforcement import Enforcer
 from egress.enforcement import enforce as enforce_by_host
-from egress.entries import FOR_NOW, error_type
-from egress.lease import GateLease
+from egress.entries import EXCESS, FOR_NOW, error_type
 from egress.ledger import rows
-from egress.ledger.rows import Reservation, Settlement
+from egress.ledger.rows import Settlement
 from egress.lifts import Lifts
 from egress.overview import overview
+from egress.reserving import WAIT_S, Reserving
 from egress.settings import EgressSettings
-from egress.standing import fine
 from egress.tallies import SettingsRefused, Tallies
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
-    from budget.history import Estimate
-    from budget.prices import Rates
+    from budget.admission import Share
     from egress.admission import Asked, Ending
     from egress.entries import Observation
+    from egress.lease import GateLease
     from egress.ledger import Ledger
     from egress.settings import Registration
     from egress.standing import Tally
@@ -50,8 +46,6 @@ _log = structlog.get_logger(__name__)
 
 _LEARN_ROWS: Final = 20_000
 _AUDIT_S: Final = 60
-#: A limit is near with less left than so many times what a request could use at most.
-_NEAR: Final = 4
 
 
 class Gate:
@@ -61,6 +55,7 @@ class Gate:
         ledger: open.
         estop: the file whose presence is the emergency stop.
         enforce: freezes or kills an agent, and says how it went.
+        wait_s: so long a request waits for others near a limit.
         clock: seconds since the epoch.
         monotonic: seconds.
     """
@@ -71,6 +66,7 @@ class Gate:
         *,
         estop: Path,
         enforce: Callable[[Registration, str, str], Awaitable[str]] = enforce_by_host,
+        wait_s: float = WAIT_S,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -94,6 +90,17 @@ class Gate:
             close=self._tell_watchers,
             enforce=self._enforce_soon,
             clock=clock,
+        )
+        self._reserving = Reserving(
+            self,
+            ledger,
+            self._tallies,
+            self._history,
+            self._leases,
+            refuse=self._turned_away,
+            wait_s=wait_s,
+            clock=clock,
+            monotonic=monotonic,
         )
         self._denials = Denials(ledger, estop, end=self._end, enforce=self._enforce_soon, clock=clock)
         self.deny = self._denials.deny
@@ -121,6 +128,7 @@ class Gate:
     async def close(self) -> None:
         """Wait for what is being done to agents."""
         self._lifts.close()
+        await self._reserving.close()
         await self._enforcer.close()
 
     # --- what is told to it -----------------------------------------------------------------------------------------
@@ -178,13 +186,14 @@ class Gate:
             for leases in self._leases.values():
                 for lease in leases:
                     if tally.counted_on in lease.way.draw.every_scope:
-                        lease.hold(tally, 0)
+                        lease.hold(tally)
 
         await self._tallies.arrange(self._lifts.lasting(settings), agents.values(), attach=attach)
         self._settings, self._agents = settings, agents
         self._lifts.watch()
         for tally in self._tallies:
             self._reach(tally)
+        self._reserving.rearrange()
 
     def _reach(self, tally: Tally) -> None:
         if tally.reached:
@@ -202,11 +211,11 @@ class Gate:
                 asked.agent,
                 Refused(f"The egress knows no account {asked.account} of {asked.provider} for {asked.agent}."),
             )
-        lease = self._reserve(asked, way)
+        lease = await self._reserving.admit(asked, way)
         try:
             self._ledger.reserve(lease.reservation)
         except BaseException:
-            self._forget(lease)
+            self.give_back(lease)
             raise
         return lease
 
@@ -249,89 +258,48 @@ class Gate:
             now=self._clock(),
         )
 
+    @property
+    def waiting(self) -> int:
+        """So many requests wait for others."""
+        return self._reserving.waiting
+
     # --- reserve, settle --------------------------------------------------------------------------------------------
 
-    def _reserve(self, asked: Asked, way: Way) -> GateLease:
-        now = self._clock()
-        model = rows.name(asked.model)
-        estimate = self._history.estimate(way.role, model or "", asked.body_bytes, asked.max_tokens)
-        cost = rates(asked.provider, model, now, input_tokens=estimate.expected.all_input)
-        decision = decide(
-            [tally.standing(now) for tally in way.tallies],
-            estimate,
-            max_tokens=asked.max_tokens,
-            weights=self._tallies.weights,
-            rates=cost,
-            now=now,
-            agent=asked.agent,
-            model=model,
-        )
-        if isinstance(decision, Refuse):
-            for tally in way.tallies:
-                if tally.spent:
-                    self._crossings.reach(tally, asked.agent)
-            self._crossings.met_in_vain(way, decision)
-            raise self._refused(
-                asked.agent,
-                Refused(
-                    decision.text,
-                    retry_after_s=decision.retry_after_s,
-                    scope=decision.standing.limit.scope,
-                    detail=detail_of(decision),
-                ),
-            )
-        expected = rows.bounded(estimate.expected)
-        number, id_ = self._ledger.next_number()
-        lease = GateLease(
-            self,
-            way=way,
-            asked=asked,
-            reservation=Reservation._make(
-                (
-                    number,
-                    id_,
-                    *way.who,
-                    rows.name(asked.session),
-                    rows.name(asked.turn),
-                    rows.name(asked.task),
-                    asked.account,
-                    asked.provider,
-                    asked.api,
-                    model,
-                    asked.attempt,
-                    now,
-                    expected.input,
-                    expected.output,
-                    expected.cache_read,
-                    expected.cache_write,
-                    expected.reasoning,
-                    None if cost is None else cost.price(expected),
-                )
-            ),
-            estimate=estimate,
-            rates=cost,
-            weights=self._tallies.weights,
-            max_tokens=decision.max_tokens,
-            near=self._is_near(way, estimate, decision.max_tokens or asked.max_tokens, cost, now),
-            began=self._monotonic(),
-        )
-        for tally, reserved in zip(way.tallies, decision.reserve, strict=True):
-            lease.hold(tally, reserved * fine(tally.limit))
-        self._leases.setdefault(asked.agent, set()).add(lease)
-        return lease
+    def closed(self, agent: str) -> Cut | None:
+        """Why nothing of this agent's is admitted, whatever limits say; None: it is."""
+        return self._denials.closed(agent)
 
-    def _is_near(self, way: Way, estimate: Estimate, max_tokens: int | None, cost: Rates | None, now: float) -> bool:
-        """Whether a limit has less left than a few times what this request could use at the very most."""
-        output = LONGEST_ANSWER if max_tokens is None else min(max_tokens, LONGEST_ANSWER)
-        most = Tokens(input=estimate.input.all_input, output=output)
+    def _turned_away(self, asked: Asked, way: Way, refusal: Refuse) -> Refused:
         for tally in way.tallies:
-            if tally.limit.unit == "tokens":
-                worst = self._tallies.weights.weigh(most)
-            else:
-                worst = 0 if cost is None else cost.price(most)
-            if tally.standing(now).left < _NEAR * worst:
-                return True
-        return False
+            if tally.spent:
+                self._crossings.reach(tally, asked.agent)
+        self._crossings.met_in_vain(way, refusal)
+        return self._refused(
+            asked.agent,
+            Refused(
+                refusal.text,
+                retry_after_s=refusal.retry_after_s,
+                scope=refusal.standing.limit.scope,
+                detail=detail_of(refusal),
+            ),
+        )
+
+    def alone(self, lease: GateLease, tally: Tally, share: Share) -> None:
+        """Write down that a request goes alone which may pass a limit by its input (budget.admission)."""
+        self._ledger.note(
+            lease.agent,
+            EXCESS,
+            cause=excess_text(tally.standing(self._clock()), share, lease.agent),
+            by="egress",
+            result="admitted",
+            detail={
+                "scope": tally.limit.scope,
+                "unit": tally.limit.unit,
+                "window": tally.limit.window,
+                "excess": share.excess,
+                "request": lease.id,
+            },
+        )
 
     def settle(self, lease: GateLease, ending: Ending) -> asyncio.Future[int]:
         """A lease's own way to be settled."""
@@ -350,7 +318,10 @@ class Gate:
         today.roll(now)
         today.add(tokens, nano or 0)
         if ending.reported and ending.ended == "completed":
-            self._history.add(lease.way.role, lease.reservation.model_asked or "", tokens, asked.body_bytes)
+            asked_for = lease.reservation.model_asked or ""
+            self._history.add(lease.way.role, asked_for, tokens, asked.body_bytes)
+            self._history.add_ratio(asked.agent, asked_for, tokens.all_input, asked.body_bytes)
+            self._reserving.remember(asked.account, ending.response_id, tokens)
         written = self._ledger.settle(
             Settlement(
                 lease.reservation,
@@ -376,6 +347,7 @@ class Gate:
         for tally in tallies:
             if tally.reached:
                 self._crossings.reach(tally, asked.agent)
+        self._reserving.advance()
         return written
 
     def observe(self, observations: tuple[Observation, ...]) -> None:
@@ -390,6 +362,15 @@ class Gate:
     def told(self, lease: GateLease) -> None:
         """A lease's own way to keep what its stream has told."""
         self._ledger.tell(lease.reservation)
+
+    def freed(self) -> None:
+        """A lease's own way to say that it holds less."""
+        self._reserving.advance()
+
+    def give_back(self, lease: GateLease) -> None:
+        """Hold nothing for a request that does not leave after all."""
+        self._forget(lease)
+        self._reserving.advance()
 
     def _forget(self, lease: GateLease) -> None:
         lease.let_go()
@@ -410,10 +391,11 @@ class Gate:
 
     def _end(self, agent: str, cut: Cut) -> int:
         """End what an agent, or everybody, has under way; how much it was."""
-        names = list({*self._leases, *self._watchers}) if agent == EVERYBODY else [agent]
+        names = list({*self._leases, *self._watchers, *self._agents}) if agent == EVERYBODY else [agent]
         count = 0
         for name in names:
             count += sum(lease.end(cut) for lease in list(self._leases.get(name, ())))
+            self._reserving.end(name, cut)
             self._tell_watchers(name, cut)
         return count
 

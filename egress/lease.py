@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import structlog
 
-from budget.prices import price
+from budget.prices import price, rates
 from budget.tokens import Tokens
 from egress.charging import at_an_end, has_input, next_step
 from egress.ledger import rows
-from egress.standing import Hold, weight
+from egress.standing import Hold, fine, weight
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Mapping
 
+    from budget.admission import Share
     from budget.history import Estimate
     from budget.prices import Rates
     from budget.tokens import Weights
@@ -30,6 +32,14 @@ _log = structlog.get_logger(__name__)
 _NOTHING: Final = Tokens()
 #: Ten thousand US dollars: more no request costs, whatever its provider says. The ledger's sums stay within 64 bits.
 MOST_NANO_USD: Final = 10**13
+#: By so much a text is counted too high, and no more (egress.usage.density).
+BY_FAR: Final = 1.5
+
+
+def dearest_input(rates: Rates, tokens: int) -> int:
+    """Return what so many tokens of input cost at most, in nano-USD: read, or written into a cache for long."""
+    each = max(rates.input, rates.cache_read, rates.cache_write, rates.cache_write_1h or 0)
+    return -(-tokens * each // 1_000_000)
 
 
 class _Gate(Protocol):
@@ -38,6 +48,8 @@ class _Gate(Protocol):
     def passed(self, lease: GateLease, tally: Tally) -> None: ...
 
     def told(self, lease: GateLease) -> None: ...
+
+    def freed(self) -> None: ...
 
 
 class GateLease:
@@ -49,6 +61,7 @@ class GateLease:
         asked: what was asked for.
         reservation: its row in the ledger.
         estimate: what is expected of it.
+        bound: what it uses at most, in the kinds ``input`` and ``output``.
         rates: what its tokens cost.
         weights: of tokens.
         max_tokens: the bound that must be set.
@@ -58,15 +71,14 @@ class GateLease:
 
     __slots__ = (
         "_acts",
-        "_assumed",
         "_gate",
         "_money",
-        "_reserved",
         "_settling",
         "_weighed",
         "_weights",
         "asked",
         "began",
+        "bound",
         "cut",
         "estimate",
         "max_tokens",
@@ -85,6 +97,7 @@ class GateLease:
         asked: Asked,
         reservation: Reservation,
         estimate: Estimate,
+        bound: Tokens,
         rates: Rates | None,
         weights: Weights,
         max_tokens: int | None,
@@ -95,8 +108,8 @@ class GateLease:
         self.way = way
         self.asked = asked
         self.reservation = reservation
-        self._reserved = rows.reserved(reservation)
         self.estimate = estimate
+        self.bound = bound
         self.rates = rates
         self._weights = weights
         self.max_tokens = max_tokens
@@ -104,7 +117,6 @@ class GateLease:
         self.began = began
         self.cut: Cut | None = None
         self.so_far = _NOTHING
-        self._assumed = weight(estimate.input, weights)
         self._weighed: list[Hold] = []
         self._money: list[Hold] = []
         self._acts: list[Callable[[Cut], None]] = []
@@ -122,18 +134,78 @@ class GateLease:
     def holds(self) -> list[Hold]:
         return self._weighed + self._money
 
-    def hold(self, tally: Tally, reserved: int) -> None:
-        """Hold this much against a tally, in the parts that it counts, and count on it from now on.
+    def hold(self, tally: Tally, share: Share | None = None) -> None:
+        """Hold its share of a tally, and count on it from now on.
 
         What it reads is counted from the beginning: once it has left, the provider bills it.
+
+        Args:
+            tally: that it draws on.
+            share: as it was decided; None: the limit is new, and its worst case is held.
         """
-        hold = Hold(tally, reserved)
-        if tally.limit.unit == "tokens":
-            self._weighed.append(hold)
-            hold.count(self._assumed if self.so_far is _NOTHING else weight(self._counted(), self._weights))
+        per = fine(tally.limit)
+        weighed = tally.limit.unit == "tokens"
+        if share is None:
+            reading = self._reading(weighed)
+            hold = Hold(tally, reading + self._writing(weighed), reading=reading, likely=0)
         else:
-            self._money.append(hold)
-            hold.count(0 if self.rates is None else self.rates.price(self._counted()))
+            likely = self.estimate.expected
+            if weighed:
+                expected = weight(likely, self._weights)
+            else:
+                expected = 0 if self.rates is None else self.rates.price(likely)
+            hold = Hold(
+                tally,
+                share.held * per,
+                reading=share.reading * per,
+                likely=min(share.held * per, expected),
+                grace=share.excess * per,
+            )
+        (self._weighed if weighed else self._money).append(hold)
+        hold.count(self._used(hold, weighed))
+
+    def _reading(self, weighed: bool) -> int:
+        """What its input comes to at most, in the parts that are counted."""
+        if weighed:
+            weights = self._weights
+            return self.bound.input * max(weights.input, weights.cache_read, weights.cache_write)
+        return 0 if self.rates is None else dearest_input(self.rates, self.bound.input)
+
+    def _writing(self, weighed: bool) -> int:
+        """What its output comes to at most."""
+        if weighed:
+            return self.bound.output * max(self._weights.output, self._weights.reasoning)
+        if self.rates is None:
+            return 0
+        return -(-self.bound.output * max(self.rates.output, self.rates.reasoning) // 1_000_000)
+
+    def _used(self, hold: Hold, weighed: bool) -> int:
+        so_far = self._within_bound(self.so_far)
+        priced = 0 if weighed or self.rates is None else self.rates.price(so_far)
+        used = weight(so_far, self._weights) if weighed else priced
+        return used if has_input(so_far) else used + hold.reading
+
+    def _within_bound(self, so_far: Tokens) -> Tokens:
+        """What streams is counted on the high side, and a provider keeps to the bound on output. So one that seems to
+        be passed by a little is met; what passes it by far comes from a provider that does not keep to it."""
+        written, most = so_far.output + so_far.reasoning, self.bound.output
+        if not most < written <= most * BY_FAR:
+            return so_far
+        return replace(so_far, output=max(0, most - so_far.reasoning))
+
+    def _told(self, so_far: Tokens) -> bool:
+        """Hold no more of the bound of its input, since the provider has told it; whether that is less."""
+        read = Tokens(input=so_far.input, cache_read=so_far.cache_read, cache_write=so_far.cache_write)
+        asked = self.asked
+        self.rates = self.rates and (
+            rates(asked.provider, asked.model, self.reservation.started_at, input_tokens=read.all_input) or self.rates
+        )
+        less = [hold.lower(weight(read, self._weights) + self._writing(True)) for hold in self._weighed]
+        if self.rates is not None:
+            # Of what is written into a cache it is not told here for how long.
+            told = self.rates.price(read, cache_write_1h=read.cache_write)
+            less += [hold.lower(told + self._writing(False)) for hold in self._money]
+        return any(less)
 
     def draws_on(self, tally: Tally) -> bool:
         return any(hold.tally is tally for hold in self.holds)
@@ -164,23 +236,20 @@ class GateLease:
     def progress(self, so_far: Tokens) -> None:
         if so_far is self.so_far or self._settling is not None:
             return
+        first = not has_input(self.so_far) and has_input(so_far)
         self.so_far = so_far
-        if self._weighed:
-            used = weight(so_far, self._weights)
-            if not has_input(so_far):
-                used += self._assumed
-            for hold in self._weighed:
-                if hold.count(used):
+        # Where the provider reads again with what its tools find, what it told first is not all.
+        less = first and not self.asked.contents.rereads and self._told(so_far)
+        for weighed, holds in ((True, self._weighed), (False, self._money)):
+            for hold in holds:
+                if hold.count(self._used(hold, weighed)):
                     self._gate.passed(self, hold.tally)
-        if self._money and self.rates is not None:
-            used = self.rates.price(self._counted())
-            for hold in self._money:
-                if hold.count(used):
-                    self._gate.passed(self, hold.tally)
+        if less:
+            self._gate.freed()
 
     def told(self, so_far: Tokens) -> int:
         if self._settling is None:
-            tokens = rows.bounded(at_an_end(so_far, self._reserved))
+            tokens = rows.bounded(at_an_end(so_far, self.bound))
             self.reservation = self.reservation._replace(
                 input=tokens.input,
                 output=tokens.output,
@@ -209,8 +278,3 @@ class GateLease:
             # Whatever a provider may write into its bill, what was used is counted.
             _log.exception("price_failed", model=model)
         return None
-
-    def _counted(self) -> Tokens:
-        if self.so_far is _NOTHING:
-            return self.estimate.input
-        return self.so_far if has_input(self.so_far) else self.so_far + self.estimate.input

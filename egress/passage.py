@@ -354,6 +354,7 @@ class Passage:
             detail=detail or reading.error or (UNREADABLE if reading.garbled else None),
             first_byte_s=self._first_byte_s,
             observations=self._observations,
+            response_id=reading.response_id,
         )
 
     async def _settle(self, ending: Ending) -> None:

@@ -5,23 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import structlog
 
 from egress import answers, apis, asking, harmless, headers, refusals, targets
-from egress.admission import Asked, Cut, LedgerUnwritable, Refused
+from egress.admission import Asked, Cut, LedgerUnwritable, Measured, Refused
 from egress.bodies import Bodies, Body, NoRoom, Stalled, TooLong
+from egress.counting import Counter
 from egress.credentials import Credentials, NoCredential
 from egress.passage import Passage
 from egress.refusals import Refusal
 from egress.request import BrokenBody
 from egress.upstream import Upstream
-from egress.usage import documents
+from egress.usage import density, documents
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
     from pathlib import Path
+
+    from multidict import CIMultiDict
 
     from egress.admission import Gatekeeper
     from egress.apis import Api, Operation, Provider
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     from egress.response import Response
     from egress.settings import AccountSettings, EgressSettings
     from egress.targets import Target
+
+_T = TypeVar("_T")
 
 _log = structlog.get_logger("egress.proxy")
 
@@ -63,6 +68,7 @@ class Proxy:
         self._clock = clock
         self._upstream = way or Upstream()
         self._bodies = Bodies(spool)
+        self._counter = Counter(self._upstream, self._bodies)
         self.credentials = credentials or Credentials()
         self._accounts: Mapping[str, AccountSettings] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -102,6 +108,7 @@ class Proxy:
             await self._idle_within(_SETTLE_S)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_SETTLE_S)
+        await self._counter.close()
         await self._upstream.close()
 
     async def _idle_within(self, seconds: float) -> None:
@@ -272,6 +279,10 @@ class Proxy:
         # As what it was read here, lest it is read otherwise there (as a form, in another charset).
         outgoing["Content-Type"] = "application/json"
         where = line.turn.now()
+
+        async def measure() -> Measured:
+            return await self._measure(line, body, api, account, target, outgoing)
+
         asked = Asked(
             agent=line.agent,
             account=account.name,
@@ -280,6 +291,10 @@ class Proxy:
             model=wanted.model,
             body_bytes=body.size,
             max_tokens=wanted.max_tokens,
+            choices=wanted.choices,
+            searches=wanted.searches,
+            contents=wanted.contents,
+            measure=measure,
             attempt=_attempt(request),
             session=where.session,
             turn=where.turn,
@@ -331,6 +346,35 @@ class Proxy:
                 self._idle.set()
         if status == 401 and account.credential is not None:
             self.credentials.forget(account.credential)
+
+    async def _measure(
+        self,
+        line: Line,
+        body: Body,
+        api: Api,
+        account: AccountSettings,
+        target: Target,
+        outgoing: CIMultiDict[str],
+    ) -> Measured:
+        """Measure an input more closely: by the provider's own count, or else by what it is written with."""
+
+        async def of(work: Callable[[], _T]) -> _T:
+            return await self._bodies.work_on(line.agent, work) if body.long else work()
+
+        if self._counter.may(api, account.name) and body.size <= harmless.LONGEST:
+            content = await of(lambda: asking.countable(api, body.content()))
+            counted = await self._counter.count(
+                api=api,
+                account=account.name,
+                upstream=account.upstream,
+                query=target.query,
+                outgoing=outgoing,
+                content=content,
+            )
+            if counted is not None:
+                return Measured(counted=counted)
+        table = density.OPENAI if api == "responses" else density.ANY
+        return Measured(density=await of(lambda: density.tokens(density.weigh(table, body.content()))))
 
     async def _harmless(
         self,

@@ -99,9 +99,12 @@ class Tally:
         "bound",
         "counted_on",
         "crossed",
+        "grace",
         "held",
+        "likely",
         "limit",
         "met",
+        "open",
         "pace",
         "spending",
         "streaming",
@@ -123,7 +126,13 @@ class Tally:
         self.used = 0
         """Settled within the window."""
         self.held = 0
-        """For the requests in flight: for each the larger of what it reserved and what it used so far."""
+        """The worst cases of the requests in flight."""
+        self.likely = 0
+        """What they will probably use."""
+        self.open = 0
+        """How many they are."""
+        self.grace = 0
+        """So much beyond the limit one of them may come to (budget.admission)."""
         self.streaming = 0
         """What the requests in flight used so far."""
         self.crossed = False
@@ -144,7 +153,7 @@ class Tally:
     def reached(self) -> bool:
         """Nothing more may be used. While responses stream, the limit must be passed for that, and not only be met: one
         that was clamped to what was left may just end there."""
-        return self.used >= self.bound or self.used + self.streaming > self.bound
+        return self.used >= self.bound or self.used + self.streaming > self.bound + self.grace
 
     def replace(self, limit: Limit, now: float) -> None:
         """Hold another amount, or another policy. What was reached before may be open again."""
@@ -197,6 +206,8 @@ class Tally:
             limit=self.limit,
             used=-(-self.used // per),
             reserved=-(-self.held // per),
+            open=self.open,
+            likely=-(-self.likely // per),
             ends_at=self.spending.ends_at,
             pace=self.pace,
         )
@@ -212,15 +223,37 @@ def key(limit: Limit, counted_on: str) -> tuple[Any, ...]:
 
 
 class Hold:
-    """What one request in flight holds against one tally, in the parts that are counted."""
+    """What one request in flight holds against one tally, in the parts that are counted.
 
-    __slots__ = ("held", "so_far", "tally")
+    Args:
+        tally: against which.
+        held: its worst case, or all that was left where it goes alone.
+        reading: what its input counts for until the provider tells.
+        likely: what it will probably use.
+        grace: so much beyond the limit it may come to.
+    """
 
-    def __init__(self, tally: Tally, reserved: int) -> None:
+    __slots__ = ("grace", "held", "likely", "reading", "so_far", "tally")
+
+    def __init__(self, tally: Tally, held: int, *, reading: int, likely: int, grace: int = 0) -> None:
         self.tally = tally
-        self.held = reserved
+        self.held = held
+        self.reading = reading
+        self.likely = likely
+        self.grace = grace
         self.so_far = 0
-        tally.held += reserved
+        tally.held += held
+        tally.likely += likely
+        tally.grace += grace
+        tally.open += 1
+
+    def lower(self, held: int) -> bool:
+        """Hold no more than this, since the provider told so; whether that is less than before."""
+        if held >= self.held:
+            return False
+        self.tally.held -= self.held - held
+        self.held = held
+        return True
 
     def count(self, so_far: int) -> bool:
         """Take what the request used so far; whether the limit is passed now.
@@ -233,10 +266,17 @@ class Hold:
         if so_far > self.held:
             tally.held += so_far - self.held
             self.held = so_far
+        if so_far > self.likely:
+            tally.likely += so_far - self.likely
+            self.likely = so_far
         return tally.reached
 
     def release(self) -> None:
         """Give everything back."""
-        self.tally.held -= self.held
-        self.tally.streaming -= self.so_far
-        self.held = self.so_far = 0
+        tally = self.tally
+        tally.held -= self.held
+        tally.likely -= self.likely
+        tally.grace -= self.grace
+        tally.streaming -= self.so_far
+        tally.open -= 1
+        self.held = self.likely = self.grace = self.so_far = 0

@@ -164,17 +164,6 @@ def bounded(tokens: Tokens) -> Tokens:
     )
 
 
-def reserved(reservation: Reservation) -> Tokens:
-    """What is assumed of a request."""
-    return Tokens(
-        input=reservation.input,
-        output=reservation.output,
-        cache_read=reservation.cache_read,
-        cache_write=reservation.cache_write,
-        reasoning=reservation.reasoning,
-    )
-
-
 def tokens_of(row: Mapping[str, Any]) -> Tokens:
     """What a row of the table counts."""
     return Tokens(

@@ -97,6 +97,7 @@ class Provider:
                 web.post("/v1/messages", self._messages),
                 web.post("/v1/messages/count_tokens", self._count_tokens),
                 web.post("/v1/responses", self._responses),
+                web.post("/v1/responses/input_tokens", self._input_tokens),
                 web.get("/v1/responses", self._upgrade),
                 web.post("/v1/chat/completions", self._completions),
                 web.get("/sim/ledger", self._show_ledger),
@@ -159,6 +160,14 @@ class Provider:
         except BadRequest as error:
             return refusal("anthropic", 400, str(error), number)
         return web.json_response({"input_tokens": sum(part.tokens for part in asked.segments)})
+
+    async def _input_tokens(self, request: web.Request) -> web.StreamResponse:
+        try:
+            asked = responses.read(await _body(request))
+        except BadRequest as error:
+            return refusal("responses", 400, str(error), f"req_count{self._settings.seed:04d}")
+        counted = sum(part.tokens for part in asked.segments)
+        return web.json_response({"object": "response.input_tokens", "input_tokens": counted})
 
     async def _show_ledger(self, request: web.Request) -> web.Response:
         query = request.query

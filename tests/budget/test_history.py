@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budget.history import ADDED, ANSWER, ENOUGH, LONGEST_ANSWER, PAIRS, REMEMBERED, Estimate, History
+from budget.history import ANSWER, ENOUGH, LONGEST_ANSWER, PAIRS, REMEMBERED, Estimate, History
 from budget.tokens import Tokens
 
 ROLE, MODEL = "coder", "claude-opus-5-5"
@@ -34,6 +34,22 @@ def test_until_enough_was_seen_the_size_of_the_body_counts() -> None:
     assert _estimate(history, 401).expected == used
 
 
+def test_nothing_is_expected_beyond_the_bounds_of_a_request() -> None:
+    history = _taught(*[Tokens(input=900, output=900)] * ENOUGH, body_bytes=900)
+    estimate = history.estimate(ROLE, MODEL, 900, 70, most_input=50)
+    assert estimate == Estimate(expected=Tokens(input=50, output=70), input=Tokens(input=50))
+
+
+def test_the_most_tokens_a_byte_that_an_agent_showed_are_remembered() -> None:
+    history = History()
+    assert history.ratio("coder0", MODEL) is None
+    for tokens in (30, 50, 10):
+        history.add_ratio("coder0", MODEL, tokens, 100)
+    history.add_ratio("coder0", MODEL, 10, 0)
+    assert history.ratio("coder0", MODEL) == 0.5
+    assert history.ratio("coder1", MODEL) is None
+
+
 def test_what_95_of_100_stay_within_is_expected() -> None:
     history = _taught(*[Tokens(input=10, output=n) for n in range(1, 101)])
     assert _estimate(history).expected == Tokens(input=10, output=95)
@@ -54,7 +70,7 @@ def test_roles_and_models_are_told_apart() -> None:
 def test_a_small_request_is_not_expected_to_be_a_large_one() -> None:
     history = _taught(*[Tokens(cache_read=90_000, input=10_000, output=30, reasoning=10)] * ENOUGH)
     expected = _estimate(history, 1000, 20).expected
-    assert expected.cache_read + expected.input <= 1000 + ADDED
+    assert expected.cache_read + expected.input <= 1000
     assert expected.cache_read > 8 * expected.input > 0
     assert (expected.output, expected.reasoning) == (15, 5)
 
@@ -67,7 +83,7 @@ def test_the_likely_input_follows_the_size_and_the_use_of_the_cache() -> None:
 
 def test_absurd_reports_are_capped() -> None:
     history = _taught(*[Tokens(input=10**30, output=10**30)] * ENOUGH, body_bytes=10)
-    assert _estimate(history, 10).expected == Tokens(input=10 + ADDED, output=LONGEST_ANSWER)
+    assert _estimate(history, 10).expected == Tokens(input=10, output=LONGEST_ANSWER)
 
 
 def test_agents_cannot_make_it_grow_without_end() -> None:
@@ -84,7 +100,7 @@ def test_agents_cannot_make_it_grow_without_end() -> None:
 def test_an_estimate_is_within_its_caps(seen: list[Tokens], body_bytes: int, max_tokens: int | None) -> None:
     expected = _estimate(_taught(*seen, body_bytes=body_bytes), body_bytes, max_tokens).expected
     assert expected.output + expected.reasoning <= (LONGEST_ANSWER if max_tokens is None else max_tokens)
-    assert expected.input + expected.cache_read + expected.cache_write <= body_bytes + ADDED
+    assert expected.input + expected.cache_read + expected.cache_write <= body_bytes
     outputs = sorted(each.output + each.reasoning for each in seen)
     if max_tokens is None and outputs[-1] <= LONGEST_ANSWER:
         assert sum(each <= expected.output + expected.reasoning for each in outputs) >= 0.95 * len(seen)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from egress.entries import Action, Entry
     from egress.lease import GateLease
 
-#: Four bytes are assumed to be a token: a request of so many reads a hundred.
-BODY = 400
+#: No text has more tokens than bytes: a request of so many reads a hundred at most.
+BODY = 100
 MODEL = "claude-sonnet-4-5"
 
 
@@ -46,7 +46,7 @@ def registration(agent: str = "coder0", **changes: Any) -> Registration:
 
 
 def asked(agent: str = "coder0", **changes: Any) -> Asked:
-    """A request that is expected to read 100 tokens and to write 100."""
+    """A request that reads 100 tokens and writes 100 at most."""
     given: dict[str, Any] = {
         "account": "main",
         "provider": "anthropic",
@@ -111,9 +111,15 @@ class House:
 
 @contextlib.asynccontextmanager
 async def house(
-    folder: Path, *limits: LimitSettings, agents: int = 2, clock: Clock | None = None, **others: Any
+    folder: Path,
+    *limits: LimitSettings,
+    agents: int = 2,
+    clock: Clock | None = None,
+    wait_s: float = 0.0,
+    **others: Any,
 ) -> AsyncIterator[House]:
-    """A gate that knows so many agents; what it is given before, it has from the ledger in this folder."""
+    """A gate that knows so many agents, and has nobody wait unless it is told so; what it is given before, it has from
+    the ledger in this folder."""
     clock = clock or Clock()
     ledger = await Ledger.open(folder / "ledger.db", clock=clock)
     made: House
@@ -122,7 +128,7 @@ async def house(
         made.enforced.append((registration.agent, action, cause))
         return "done"
 
-    gate = Gate(ledger, estop=folder / "estop", enforce=enforce, clock=clock, monotonic=clock)
+    gate = Gate(ledger, estop=folder / "estop", enforce=enforce, wait_s=wait_s, clock=clock, monotonic=clock)
     made = House(ledger, gate, clock, folder / "estop")
     try:
         await gate.start(EgressSettings(host="attic", limits=limits, **others))

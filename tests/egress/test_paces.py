@@ -88,19 +88,19 @@ async def test_nothing_that_streams_is_cut_for_the_pace(tmp_path: Path) -> None:
         assert home.enforced == []
 
 
-async def test_however_many_ask_at_once_it_is_not_passed_by_more_than_one_reserves(tmp_path: Path) -> None:
+async def test_however_many_ask_at_once_it_is_not_passed_by_more_than_one_will_likely_use(tmp_path: Path) -> None:
     clock = Clock()
     async with house(tmp_path, pool(100_000, window="300d"), paces=(pace(clock),), clock=clock) as home:
         results = await asyncio.gather(*(home.gate.admit(asked()) for _ in range(64)), return_exceptions=True)
         admitted = [each for each in results if not isinstance(each, BaseException)]
         refused = [each for each in results if isinstance(each, Refused)]
-        assert (len(admitted), {each.retry_after_s for each in refused}) == (5, {2})
-        assert "and 1,000 tokens held for requests under way, where its pace allows 1,000 tokens by now" in str(
+        assert (len(admitted), {each.retry_after_s for each in refused}) == (8, {2})
+        assert "and about 1,000 tokens for requests under way, where its pace allows 1,000 tokens by now" in str(
             refused[0]
         )
         for lease in admitted:
             await lease.settle(completed(50, 50))
-        assert home.limit()["used"] == 500
+        assert home.limit()["used"] == 800
         await home.use()
 
 
