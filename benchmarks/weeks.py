@@ -204,6 +204,8 @@ class _Account:
         self.past = {kind: deque[costs.Past](maxlen=200) for kind, _, _ in KINDS}
         self.learned: dict[str, costs.Learned] = {}
         self.ahead: dict[str, float] = {}
+        self.counted: deque[tuple[float, float]] = deque(maxlen=3 * int(WEEK_S / STEP_S))
+        """How many tokens had gone through by when."""
         self.saves: dict[str, float] = {}
         self.number = 0
         self.tokens = self.waiting = self.day_began_at = self.day_used = 0.0
@@ -233,6 +235,7 @@ class _Account:
                 self._put("feature", "normal", self.load.large * self.capacity, "o0", large=True)
             self._ask(part)
             self._spend(week, part)
+            self.counted.append((self.now, self.tokens))
             for window in self.windows:
                 self._see(window)
             self._dispatch(week)
@@ -348,7 +351,9 @@ class _Account:
             window.per_token = quota.capacity(window.history) or window.per_token
 
     def _standing(self, window: _Provider) -> Standing:
-        since = self.tokens - (window.history[-1].tokens or 0.0) if window.history else self.tokens
+        # What went through since the last observation, or since the window began anew; at the steps of `_see`.
+        counts_from = quota.counts_from(window.history[-25:], self.now, length_s=window.length) or 0.0
+        since = self.tokens - next((tokens for at, tokens in reversed(self.counted) if at <= counts_from), 0.0)
         reading = quota.read(window.history[-25:], since, self.now, window.per_token, length_s=window.length)
         known = reading.window(key=window.key, scope="account:main", per_token=window.per_token)
         window.line = pacing.redrawn(known, window.line, self.now, self.policy) or window.line

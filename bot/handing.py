@@ -17,6 +17,7 @@ from bot.commands.runs import Request
 from bot.commands.table import OPERATOR
 from bot.errors import UserError
 from bot.session_start import Work, start_for, told, tried_in_words
+from bot.task_steps import has_task_done
 from bot.task_threads import TaskThreads
 from bot.tasking import IN_LINE
 from budget.dispatch import TURN, Agent, Wait
@@ -182,7 +183,7 @@ class Handing:
         await self.services.agents.send(
             tx,
             row,
-            task.text if is_turn else task_words.for_agent(task),
+            task.text if is_turn else task_words.for_agent(task, tools=has_task_done(row.runtime)),
             message_id=str(task.message),
             by=task.operator,
             attachments=task.attachments,

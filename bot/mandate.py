@@ -39,6 +39,8 @@ MAY: Final[Mapping[str, frozenset[str]]] = {
     "dead-letters": frozenset(),
     "task add": frozenset({"text", "role", "urgency", "estimate"}),
     "task cancel": frozenset({"id"}),
+    # Of agents that cannot say themselves that a task is done (`bot.tasking`).
+    "task close": frozenset({"id", "failed"}),
     "tasks": frozenset(),
     "health": frozenset(),
     "help": frozenset({"name"}),

@@ -23,12 +23,13 @@ from bot.task_threads import TaskThreads
 from budget.dispatch import LONGEST_RETRY_S, TURN, aside
 from budget.tokens import Weights
 from fleet.attempts import attempt_of
+from fleet.runtimes import RUNTIMES
 from register.queries import agent_messages, agents, questions, results, spending, tasks
 from register.queries.tasks import ENDED, LIVE, OPEN, Step
 from scheduler.charges import correct
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -60,6 +61,17 @@ MESSAGE_OVER = ("finished", "failed", "uncertain", "withdrawn", "dead", "retried
 def weighed(settings: Settings, used: Sums) -> tuple[float, float]:
     """Weighted tokens, and US dollars as far as prices are known."""
     return float(weigh(used, Weights.of(settings.budgets.weights))), used.usd
+
+
+def has_task_done(runtime: str | None) -> bool:
+    """Whether agents of this runtime have the tool `task_done`."""
+    known = RUNTIMES.get(runtime or "")
+    return known is None or known.tools
+
+
+def closes(task: Task) -> Sequence[str]:
+    """The states in which somebody's word ends a task: while it waits for that; or at any time if its agent cannot."""
+    return ["waiting"] if has_task_done(task.runtime) else LIVE
 
 
 def retry_pause(attempt: int) -> float:
@@ -104,6 +116,10 @@ class TaskSteps:
             )
         elif state == "finished" and is_turn:
             await self._end(tx, task, "done", None)
+        elif state == "finished" and not has_task_done(row.runtime):
+            # It cannot say what became of it: the end of its turn is the end of the task.
+            if task.state != "waiting":
+                await self._end(tx, task, "done", None)
         elif state == "finished":
             await self._ask(tx, row, task, "Its turn ended, and it did not say what became of")
         elif state == "uncertain" and not is_turn:
@@ -261,7 +277,7 @@ class TaskSteps:
             UserError: it does not.
         """
         summary = task.summary or f"{state}, says {by}"
-        if not await self._end(tx, task, state, summary, only=["waiting"]):
+        if not await self._end(tx, task, state, summary, only=closes(task)):
             raise UserError(f"Task {rendering.code(task.id)} waits for nobody's word any more.")
         await self._withdraw_questions(tx, task, f"{by} said so by command.")
 

@@ -178,11 +178,14 @@ def given(task: Task, redact: Callable[[str], str]) -> str:
     return f"📨 Task {name} of {by}{urgency}: {what}\n\nProjected: {projection}.{again}"
 
 
-def for_agent(task: Task) -> str:
-    """The message that carries a task."""
+def for_agent(task: Task, *, tools: bool = True) -> str:
+    """Return the message that carries a task; without `tools`, the end of its turn ends the task."""
     by = f", asked for by {task.operator}" if task.operator.startswith(AGENT) else ""
+    said = f"Task {task.id}{by}:\n\n{task.text}"
+    if not tools:
+        return f"{said}\n\nThe end of your turn ends this task. Close with a summary of a few sentences."
     return (
-        f"Task {task.id}{by}:\n\n{task.text}\n\n"
+        f"{said}\n\n"
         "When it is finished, or you find that you cannot go on, call Muster's tool task_done with the status done, "
         "failed or blocked, and with a summary of a few sentences."
     )

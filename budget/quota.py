@@ -115,7 +115,7 @@ def read(
 
     Args:
         history: of that window, in any order.
-        spent_since: weighted tokens of the account since the last observation, whose time is not in the future.
+        spent_since: weighted tokens of the account that went through here since `counts_from`.
         now: seconds since the epoch.
         per_token: what one weighted token is of the window, as a share; None: not known.
         reset_by_user: when it resets, as a person said.
@@ -134,8 +134,7 @@ def read(
     rate = per_token if per_token is not None and 0 <= per_token < math.inf else None
     used, used_at, at_least = None, None, None
     if is_over is not None:
-        if spent is not None and rate is not None and length is not None and now < is_over + length:
-            # Some of it went through before the reset; it is not told which.
+        if spent is not None and rate is not None:
             at_least = min(spent * rate, MOST_USED)
         events.append(
             Event(
@@ -160,6 +159,27 @@ def read(
         certainty=certainty,
         events=tuple(sorted(events, key=lambda event: event.at)),
     )
+
+
+def counts_from(
+    history: Sequence[Seen], now: float, reset_by_user: float | None = None, *, length_s: float | None = None
+) -> float | None:
+    """Return since when what goes through here counts beside the observations, or None if nothing was observed.
+
+    That is since the last observation. Once the window is over that it was made of, it is since the new one began.
+    The arguments are those of `read`.
+    """
+    past = ordered((row for row in history if 0 <= row.seen_at <= now), _READ)
+    parts, _ = segments(past)
+    if not parts:
+        return None
+    length = _last(row.length_s for row in parts[-1]) or length_of(length_s)
+    reset, _, is_over = _reset(parts[-1], len(parts) > 1, length, reset_by_user, now)
+    last = past[-1].seen_at
+    if is_over is None:
+        return last
+    begins = is_over if reset is None or length is None else max(is_over, reset - length)
+    return max(last, min(begins, now))
 
 
 def capacity(history: Sequence[Seen]) -> float | None:

@@ -10,14 +10,12 @@ from bot.pacing import earlier
 from bot.pacing.facts import Facts, Quota, Spender, Start, UnderWay, Usage, starts
 from budget import quota
 from budget.costs import Turn, typical_turn
-from budget.dispatch import TURN
 from budget.reserve import Live, still
 from budget.tokens import Tokens, Weights
 from fleet.basis import Basis
 from fleet.sandbox.profiles import merged
-from register.queries import agents, budgets, pacing, spending, tasks, turns
+from register.queries import agent_messages, agents, budgets, pacing, spending, tasks, turns
 from register.queries.tallies import Asked, Tally
-from scheduler.queue import keeps_agent
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -130,8 +128,8 @@ class Gathering:
                 self._seen[key] = (newest[key], seen, quota.capacity(seen))
         # What was observed in what is the future now says nothing, nor does it hide what was used since the others.
         last = {
-            key: max((row.seen_at for row in self._seen.get(key, (0, (), None))[1] if row.seen_at <= now), default=None)
-            for key in wanted
+            key: quota.counts_from(self._seen.get(key, (0, (), None))[1], now, by_user.get(key), length_s=length)
+            for key, length in wanted.items()
         }
         asked = [Asked(f"account:{name}", at) for (name, _), at in last.items() if at is not None]
         spent = dict(zip(asked, await kept.used(tx, asked, now=now), strict=True))
@@ -162,10 +160,11 @@ class Gathering:
         weights: Weights,
         now: float,
     ) -> list[UnderWay]:
-        # What was reserved for one that ended stays so until what it used is counted, or it would be free in between.
-        # Nor does one hold room for ever about which somebody was asked, and nobody said anything.
-        unanswered = settings.dispatch.unanswered
-        held = [task for task in await tasks.live(tx) if task.kind == TURN or keeps_agent(task, now, unanswered)]
+        # A reservation ends with its turn: a task that waits for a person's answer uses nothing more. What was reserved
+        # for one that ended stays so until what it used is counted, or it would be free in between.
+        underway = await agent_messages.in_states(tx, ["pending", "journaled", "accepted"])
+        open_ = {message.id for message in underway}
+        held = [task for task in await tasks.live(tx) if task.state != "waiting" or task.message in open_]
         live = [*held, *await tasks.unsettled(tx, since=now - _UNSETTLED_S)]
         used = await spending.by_task(tx, [task.id for task in live])
         return [_under_way(task, settings, spenders, used.get(task.id), weights) for task in live]

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +17,7 @@ from bot.doors.client import Client
 from budget import dispatch
 from connectors import outbox
 from fleet import lifecycle
+from fleet.runtimes import RUNTIMES
 from register.queries import agent_messages, tasks
 from tests.bot.house import OPERATOR, ROOM, VIEWER, House, house
 
@@ -114,6 +116,21 @@ async def test_a_task_whose_agent_says_nothing_waits_for_an_operators_word(home:
         await until(home, id_in(second), "done")
         refused = await home.ask(f"!task close {first}")
         assert "is done, and waits for nobody's word" in refused
+
+
+async def test_an_agent_without_the_tool_ends_its_task_with_its_turn_or_by_a_word(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(RUNTIMES, "sim", replace(RUNTIMES["sim"], tools=False))
+    async with home.open():
+        thread = await home.launch("coder0")
+        first = id_in(await home.ask("!task add '[[say: I think so]]' --agent coder0"))
+        await until(home, first, "done")
+        await home.heard(thread, f"Task `{first}` is done")
+        second = id_in(await home.ask("!task add '[[say: first]] [[wait: gate]]' --agent coder0"))
+        await until(home, second, "running")
+        await home.ask(f"!task close {second} --failed")
+        assert (await until(home, second, "failed")).summary == "failed, says memory:@ana"
 
 
 async def test_what_ended_after_a_long_time_is_counted_and_told_at_once(home: House) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from budget.lines import LastSeen
 from budget.pacing import Cost, Policy, Standing, admissible, decide, redrawn
-from budget.quota import FRESH_S, Reading, Seen, capacity, late_by, read, stale_after
+from budget.quota import FRESH_S, Reading, Seen, capacity, counts_from, late_by, read, stale_after
 from tests import soak
 
 HOUR, DAY = 3_600.0, 86_400.0
@@ -88,6 +88,11 @@ def test_after_its_reset_nothing_is_known_but_when_the_next_would_be() -> None:
     assert over.at_least == pytest.approx(0.03)
     assert (over.resets_at, over.begins_at, over.certainty) == (RESET + WEEK, RESET, "estimated")
     assert [(event.kind, event.at) for event in over.events] == [("reset", RESET)]
+    # Of the new window only what went through since the reset counts.
+    assert counts_from([seen(160, 0.9)], over_at := BEGINS + (7 * 24 + 1) * HOUR) == RESET
+    assert counts_from([seen(160, 0.9)], BEGINS + 165 * HOUR) == BEGINS + 160 * HOUR
+    assert counts_from([seen(160, 0.9)], over_at + 3 * WEEK) == RESET + 3 * WEEK
+    assert counts_from([], over_at) is None
     years = at(7 * 24 * 100 + 1, seen(160, 0.9))
     assert years.resets_at == RESET + 100 * WEEK
     assert at(7 * 24 + 1, seen(160, 0.9, length_s=None)).certainty == "unknown"

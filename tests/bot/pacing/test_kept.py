@@ -15,7 +15,8 @@ from bot.pacing.pace import Pace
 from bot.pacing.settings import Pacing
 from egress.settings import LimitSettings
 from register.crashpoints import declare
-from register.queries import ledger, pacing, tasks
+from register.queries import agent_messages, ledger, pacing, tasks
+from register.queries.agent_messages import AgentMessage
 from register.queries.pacing import AuthorizationRow
 from register.queries.tasks import Task
 from register.store import Store
@@ -129,16 +130,30 @@ async def test_what_an_ended_task_reserved_is_free_once_it_is_counted_what_it_us
     await store.close()
 
 
-async def test_a_task_that_nobody_answers_for_reserves_nothing_for_ever(tmp_path: Path) -> None:
+async def test_a_reservation_ends_with_its_turn_whoever_is_to_answer_then(tmp_path: Path) -> None:
     store = await Store.open(f"sqlite:///{tmp_path}/register.db")
     given: dict[str, Any] = {"text": "x", "lane": "x", "operator": "ana", "created_at": NOON, "updated_at": NOON}
     async with store.write(STEP) as tx:
         for number, state in enumerate(("waiting", "running"), start=1):
             task = Task(id=f"t{number}", kind="task", state=state, attempt=1, projected_tokens=300_000.0, **given)
             await tasks.add(tx, task)
-    for later, reserved in ((0, 600_000), (Dispatch().unanswered + 1, 300_000)):
-        snapshot = await pace(store, NOON + later).snapshot()
-        assert snapshot.standings["host/tokens/day"].reserved == reserved
+            message = AgentMessage(
+                id=f"task-t{number}-1", agent="coder0", mode="prompt", text="x", attachments=(), sender="ana",
+                connector=None, conversation=None, event_id=None, answer_in=None, state="accepted", turn="1",
+                detail=None, created_at=NOON, updated_at=NOON, give_up_at=NOON + DAY,
+            )  # fmt: skip
+            await agent_messages.add(tx, message)
+            await tasks.change(tx, task.id, only=tasks.LIVE, now=NOON, message=message.id)
+
+    async def held() -> tuple[float, int]:
+        standing = (await pace(store).snapshot()).standings["host/tokens/day"]
+        return standing.reserved, standing.under_way
+
+    # The agent said that it is blocked, and its turn goes on.
+    assert await held() == (600_000, 2)
+    async with store.write(STEP) as tx:
+        await agent_messages.change(tx, "task-t1-1", now=NOON, state="finished")
+    assert await held() == (300_000, 1)
     await store.close()
 
 
