@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from bot import looking, rendering, reviving
+from bot import carrying, looking, rendering, reviving
 from bot.carrying import END
 from bot.commands.lines import command_line
 from bot.errors import UserError
@@ -27,7 +27,7 @@ from fleet.errors import FleetError
 from fleet.events import Position
 from fleet.problems import there_are
 from register.crashpoints import declare
-from register.errors import is_away
+from register.errors import RegisterError, is_away
 from register.queries import agent_messages, agents, approvals, continuations, results, tasks
 from register.queries.agent_messages import AgentMessage
 
@@ -104,6 +104,7 @@ class Agents:
         """Keep every agent of the register, and those that are added, until cancelled."""
         async with self.store.read() as tx:
             rows = await agents.every(tx)
+            waited_for = await agent_messages.waited_for(tx)
         # One look at all processes, instead of one for each agent that does not run.
         carried = await asyncio.to_thread(sweep.markers) if rows else frozenset()
         async with asyncio.TaskGroup() as self._tasks:
@@ -113,10 +114,30 @@ class Agents:
             for row in filter(self.is_ours, rows):
                 stopped = row.wanted == "stopped" and row.state == "stopped"
                 left_over = carried if stopped else None
-                self._keep(row.name, left_over=left_over, leave_down=self.leave_down)
-            await asyncio.Event().wait()
+                self._keep(row.name, left_over=left_over, leave_down=self.leave_down, idle=row.name not in waited_for)
+            while True:
+                await self.store.rest(carrying.LOOK_AGAIN)
+                await self._look_for_mail()
 
-    def _keep(self, name: str, *, left_over: frozenset[str] | None = None, leave_down: bool = False) -> Keeper:
+    async def _look_for_mail(self) -> None:
+        """Have everything brought that waits, also what nobody spoke of: one look for all agents."""
+        try:
+            async with self.store.read() as tx:
+                waited_for = await agent_messages.waited_for(tx)
+        except RegisterError as error:
+            log.info("agents.mail_not_looked_for", reason=str(error))
+            return
+        for name in waited_for & self._keepers.keys():
+            self._keepers[name].look_for_mail()
+
+    def _keep(
+        self,
+        name: str,
+        *,
+        left_over: frozenset[str] | None = None,
+        leave_down: bool = False,
+        idle: bool = False,
+    ) -> Keeper:
         keeper = self._keepers.get(name)
         if keeper is None:
             keeper = Keeper(
@@ -132,6 +153,7 @@ class Agents:
                 turnstile=self.turnstile,
                 left_over=left_over,
                 leave_down=leave_down,
+                idle=idle,
                 is_ours=self.is_ours,
                 limits=self.limits,
                 digest_after=self.digest_after,

@@ -54,7 +54,7 @@ _STATES = {
 }
 #: The detail of a message that is taken back together with its turn, where that has begun.
 END = "its turn is ended, too"
-#: What waits is looked at so often even when nobody says that there is something, seconds.
+#: What could not be brought is tried again so often, and what nobody spoke of is looked for, seconds.
 LOOK_AGAIN = 30.0
 
 
@@ -82,13 +82,21 @@ class Carrier:
     """Seconds, however the clock is set."""
     _deadlines: dict[tuple[str, float], float] = field(default_factory=dict)
     """When each message that waits is given up, in `steady` seconds."""
+    idle: bool = False
+    """Nothing is to be brought, as far as is known: the register need not be asked. `mail` ends that."""
     _mail: asyncio.Event = field(default_factory=asyncio.Event)
     _held_back: bool = False
     """The agent host takes no messages for now; it is not asked for each that comes."""
 
     def mail(self) -> None:
         """There is something to bring."""
+        self.idle = False
         self._mail.set()
+
+    def look_again(self) -> None:
+        """Something is to be brought, of which nobody may have said so."""
+        self._held_back = False
+        self.mail()
 
     def room(self) -> None:
         """There is somebody to bring things to, or what could not be taken before can be taken now."""
@@ -99,21 +107,38 @@ class Carrier:
         """Bring messages, answers and revocations to the agent host, in order, until it has them; until cancelled."""
         while True:
             self._mail.clear()
+            if not self.idle:
+                await self._carry_all()
             try:
-                await self._give_up_old()
-                link = self.link()
-                if link is not None:
-                    await self._carry_withdrawals(link)
-                    await self._carry_messages(link)
-                    await self._carry_answers(link)
-                    await self._carry_revocations(link)
-            except (AgentUnreachable, AgentRefused) as error:
-                log.info("agent.carry_failed", agent=self.name, reason=str(error))
-            try:
-                async with asyncio.timeout(LOOK_AGAIN):
+                async with asyncio.timeout(None if self.idle else LOOK_AGAIN):
                     await self._mail.wait()
             except TimeoutError:
                 self._held_back = False
+
+    async def _carry_all(self) -> None:
+        # What is put in meanwhile ends this again.
+        self.idle = True
+        nothing_left = False
+        try:
+            nothing_left = await self._carry()
+        finally:
+            self.idle = self.idle and nothing_left
+
+    async def _carry(self) -> bool:
+        """Bring what there is; return whether nothing is left."""
+        try:
+            await self._give_up_old()
+            link = self.link()
+            if link is None:
+                return False
+            await self._carry_withdrawals(link)
+            await self._carry_messages(link)
+            answered = await self._carry_answers(link)
+            await self._carry_revocations(link)
+        except (AgentUnreachable, AgentRefused) as error:
+            log.info("agent.carry_failed", agent=self.name, reason=str(error))
+            return False
+        return answered and not self._held_back
 
     async def _give_up_old(self) -> None:
         async with self.store.read() as tx:
@@ -192,7 +217,8 @@ class Carrier:
             # What was taken back while it was on its way.
             await self._carry_withdrawals(link)
 
-    async def _carry_answers(self, link: AgentLink) -> None:
+    async def _carry_answers(self, link: AgentLink) -> bool:
+        """Bring answers; return False where the agent host takes none now."""
         async with self.store.read() as tx:
             answering = await approvals.in_states(tx, ["answering"], agent=self.name)
         for approval in answering:
@@ -204,7 +230,8 @@ class Carrier:
                     bringing = await self._carry_answer(link, bringing)
             except AgentRefused as refusal:
                 log.info("agent.not_now", agent=self.name, approval=approval.id, reason=str(refusal))
-                return
+                return False
+        return True
 
     async def _carry_answer(self, link: AgentLink, approval: Approval) -> Approval | None:
         """Bring one answer. What is to be brought instead, when the agent host did not take it.

@@ -96,11 +96,8 @@ class Follower:
         """The story is over, told by somebody else than the journal."""
         self.story = replace(self.story, over=True)
 
-    async def take_up(self) -> None:
+    async def take_up(self, row: AgentRow | None, position: PositionRow) -> None:
         """Begin where the journal was read up to, knowing the turn that was open there."""
-        async with self.store.read() as tx:
-            row = await agents.get(tx, self.name)
-            position = await agents.position(tx, self.name)
         read_to = Position(position.incarnation, position.seq)
         view_start = Position(position.view_incarnation, position.view_seq)
         story = Story(self.name, position=view_start, view_start=view_start, keeps_cut=_keeps_cut(row))

@@ -69,6 +69,8 @@ class Keeper:
     left_over: frozenset[str] | None = None
     """The markers that processes carried when the orchestrator began, for an agent that was stopped then; None: it
     looks for itself."""
+    idle: bool = False
+    """Nothing is to be brought to the agent when its keeper begins, as far as is known."""
     leave_down: bool = False
     """One that is found down when Muster starts is left so."""
     is_ours: Callable[[AgentRow], bool] = lambda _: True
@@ -92,7 +94,13 @@ class Keeper:
 
     def __post_init__(self) -> None:
         self._carrier = Carrier(
-            self.name, self.store, self.teller, self.clock, self.wake_delivery, link=lambda: self._link
+            self.name,
+            self.store,
+            self.teller,
+            self.clock,
+            self.wake_delivery,
+            link=lambda: self._link,
+            idle=self.idle,
         )
         self._typing = TypingIndicator(
             name=self.name,
@@ -146,6 +154,10 @@ class Keeper:
         """There is a message or an answer to bring."""
         self._carrier.mail()
 
+    def look_for_mail(self) -> None:
+        """There is something to bring, of which nobody may have said so."""
+        self._carrier.look_again()
+
     def killed(self) -> None:
         """The agent host was just killed: what was heard of it counts no more."""
         self.host_runs = False
@@ -193,12 +205,13 @@ class Keeper:
 
     async def run(self) -> None:
         """Keep the agent until cancelled; one of another installation is not touched."""
-        async with self.store.read() as tx:
-            row = await agents.get(tx, self.name)
-        if row is not None and not self.is_ours(row):
-            return
         async with asyncio.TaskGroup() as tasks, self.beginning:
-            await self._follower.take_up()
+            async with self.store.read() as tx:
+                row = await agents.get(tx, self.name)
+                position = await agents.position(tx, self.name)
+            if row is not None and not self.is_ours(row):
+                return
+            await self._follower.take_up(row, position)
             self._begun.clear()
             tasks.create_task(self._keep(), name=f"keep {self.name}")
             tasks.create_task(self._carrier.run(), name=f"carry {self.name}")

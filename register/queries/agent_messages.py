@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, union, update
 
 from register.batches import delete_some
-from register.schema import agent_messages
+from register.schema import agent_messages, approvals, grants
 from register.store import insert_once
 
 if TYPE_CHECKING:
@@ -136,6 +136,15 @@ async def failures(tx: AsyncConnection, agent: str, *, since: float) -> list[str
     where = (table.c.agent == agent, table.c.state == "failed", table.c.turn.is_not(None), table.c.updated_at >= since)
     found = select(table.c.detail).where(*where).order_by(table.c.seq.desc()).limit(_LOOKED_THROUGH)
     return [detail or "" for detail in await tx.scalars(found)]
+
+
+async def waited_for(tx: AsyncConnection) -> frozenset[str]:
+    """Return the agents to which a message, an answer or a revocation is to be brought."""
+    table = agent_messages
+    messages = select(table.c.agent).where(table.c.state.in_(("pending", "withdrawing")))
+    answers = select(approvals.c.agent).where(approvals.c.state == "answering")
+    revocations = select(grants.c.agent).where(grants.c.revoked_at.is_not(None), grants.c.held.is_(False))
+    return frozenset(await tx.scalars(union(messages, answers, revocations)))
 
 
 async def forget(tx: AsyncConnection, before: float) -> int:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from register.queries.agents import AgentRow, PositionRow
+
 FILL = declare("test.fill")
 
 
@@ -54,10 +56,10 @@ async def test_not_all_agents_are_taken_up_at_once_and_commands_go_in_between(
     beginning: set[str] = set()
     take_up = Follower.take_up
 
-    async def slow(self: Follower) -> None:
+    async def slow(self: Follower, row: AgentRow | None, position: PositionRow) -> None:
         beginning.add(self.name)
         await held.wait()
-        await take_up(self)
+        await take_up(self, row, position)
 
     async with house(tmp_path) as home:
         async with home.open():
