@@ -14,7 +14,7 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 Span: TypeAlias = tuple[int, int]
 """Where something begins, and where it has ended."""
@@ -26,32 +26,34 @@ MOST_LAYERS: Final = 4
 #: The most bytes that one character of a value is escaped into, in what is held back of a stream.
 _LONGEST_CHARACTER: Final = 64
 _HEX: Final = rb"[0-9a-fA-F]"
-#: `%25` is an escaped `%`: any number of them are one layer.
-_PERCENT_ASCII: Final = re.compile(rb"%(?:25)*([2-7]" + _HEX + rb")")
-_PERCENT: Final = re.compile(rb"%(?:25)*([2-9a-fA-F]" + _HEX + rb")")
-#: A run of backslashes, and what they escape. Runs are taken whole, so that a long one is read once.
-_JSON_ASCII: Final = re.compile(rb'(?<!\\)(?=\\(?:["/\\]|u00[2-7]))(\\++)(?:u(00[2-7]' + _HEX + rb')|(["/]))?')
-_JSON: Final = re.compile(
-    rb'(?<!\\)(?=\\["/\\u])(\\++)(?:u([dD][89abAB]'
-    + _HEX * 2
-    + rb"\\u[dD][c-fC-F]"
-    + _HEX * 2
-    + rb"|"
-    + _HEX * 4
-    + rb')|(["/]))?'
-)
+#: Of these, escapes inside of escapes are made.
+_ESCAPING: Final = frozenset(b"\\%u0123456789abcdefABCDEF")
+_ANY_BYTE: Final = rb"[2-9a-fA-F]" + _HEX
+_ANY_UNIT: Final = rb"[dD][89abAB]" + 2 * _HEX + rb"\\u[dD][c-fC-F]" + 2 * _HEX + rb"|" + 4 * _HEX
+_NOTHING: Final = re.compile(rb"(?!)")
 _STRAY: Final = re.compile(rb"\\+")
 #: What may be the beginning of an escape. It is looked for in the last bytes alone.
 _HALF_ESCAPE: Final = re.compile(
     rb"(?:\\u[dD][89abAB][0-9a-fA-F]{2})?\\(?:u[0-9a-fA-F]{0,3})?\Z|\\u[dD][89abAB][0-9a-fA-F]{2}\Z|%(?:25)*[0-9a-fA-F]?\Z"
 )
 _HALF_LOOKED_AT: Final = 64
+_SHORT: Final = 2_000
 
 
 class SecretValues:
     """Values that must not be seen, and where they stand in content."""
 
-    __slots__ = ("_escapes", "_line_ends", "_needles", "_shortest", "_stray", "_values", "known", "most_held")
+    __slots__ = (
+        "_escaped",
+        "_escapes",
+        "_line_ends",
+        "_needles",
+        "_shortest",
+        "_stray",
+        "_values",
+        "known",
+        "most_held",
+    )
 
     def __init__(self, values: Iterable[str] = (), *, shortest: int = SHORTEST) -> None:
         """Take the values to look for. Those shorter than `shortest` characters are never found."""
@@ -63,7 +65,8 @@ class SecretValues:
         self._values: tuple[bytes, ...] = ()
         self._needles: tuple[bytes, ...] = ()
         self._line_ends = False
-        self._escapes = (_PERCENT_ASCII, _JSON_ASCII)
+        self._escaped = _NOTHING
+        self._escapes: tuple[re.Pattern[bytes], ...] = ()
         self._stray: re.Pattern[bytes] | None = None
         self.learn(values)
 
@@ -77,18 +80,16 @@ class SecretValues:
             return
         self.known = known
         plain = [value.encode("utf-8", "surrogatepass") for value in known if len(value) >= self._shortest]
-        # Escapes of characters that no value has need not be undone.
-        self._escapes = (_PERCENT_ASCII, _JSON_ASCII) if all(map(bytes.isascii, plain)) else (_PERCENT, _JSON)
-        signs = sorted({sign for value in plain for sign in value if sign < 128 and not chr(sign).isalnum()})
-        before = b"".join(re.escape(bytes((sign,))) for sign in signs)
+        signs = {sign for value in plain for sign in value if sign < 128 and not chr(sign).isalnum()}
+        self._escapes, self._escaped = _escapes_of(plain, signs)
         # Markdown and shells escape signs that JSON does not; and a backslash of a value may itself be escaped.
-        self._stray = re.compile(rb"(?<!\\)\\++(?=[" + before + rb"])") if signs else None
+        self._stray = re.compile(rb"(?<!\\)\\++(?=[" + _class(signs) + rb"])") if signs else None
         if b"\\"[0] in signs:
             self._stray = _STRAY
         unescaped = [self._unescaped(value, self._escapes)[0] for value in plain]
         self._values = tuple(dict.fromkeys([*plain, *(each for each in unescaped if 2 * len(each) >= self._shortest)]))
         self._line_ends = any(b"\n" in value for value in self._values)
-        self._needles = (*self._values, b"%", b"\\u", *(b"\\" + bytes((sign,)) for sign in signs)) if plain else ()
+        self._needles = (b"%", b"\\u", *(b"\\" + bytes((sign,)) for sign in sorted(signs)))
         self.most_held = max(map(len, self._values), default=0) * _LONGEST_CHARACTER
 
     def spans(self, content: bytes) -> list[Span]:
@@ -126,15 +127,18 @@ class SecretValues:
         return starred(content, spans).decode("utf-8", "surrogatepass") if spans else text
 
     def _look(self, content: bytes, *, whole: bool) -> tuple[list[Span], int]:
-        for needle in self._needles:
-            if needle in content:
-                break
-        else:
-            # The usual case. Values have no line ends: at the end of an event nothing is held back.
-            if whole or not self._needles or (content[-1:] == b"\n" and not self._line_ends):
-                return [], len(content)
-            return [], self._begun(content[: _half_escape(content)])
-        return self._look_closely(content, whole=whole)
+        for value in self._values:
+            if value in content:
+                return self._look_closely(content, whole=whole)
+        # In long content nearly always none of its first characters is found, which is quicker to see.
+        if (len(content) < _SHORT or any(needle in content for needle in self._needles)) and self._escaped.search(
+            content
+        ):
+            return self._look_closely(content, whole=whole)
+        # The usual case. Values have no line ends: at the end of an event nothing is held back.
+        if whole or not self._values or (content[-1:] == b"\n" and not self._line_ends):
+            return [], len(content)
+        return [], self._begun(content[: _half_escape(content)])
 
     def _look_closely(self, content: bytes, *, whole: bool) -> tuple[list[Span], int]:
         # As it came, too: what happens to be an escape may be none.
@@ -287,6 +291,39 @@ def starred(content: bytes, spans: Iterable[Span]) -> bytes:
         parts += [content[place:begin], b"*" * (end - begin)]
         place = end
     return b"".join([*parts, content[place:]]) if parts else content
+
+
+def _escapes_of(values: list[bytes], signs: set[int]) -> tuple[tuple[re.Pattern[bytes], ...], re.Pattern[bytes]]:
+    """One layer of percent escapes, one of JSON's, and whether there is anything to undo.
+
+    Escapes of characters that no value has are left alone, since nearly all are such.
+    """
+    quoted = _class(signs & set(b'"/'))
+    if all(map(bytes.isascii, values)):
+        byte = b"|".join(_nibbles({*_ESCAPING, *(sign for value in values for sign in value)}))
+        unit = b"00(?:" + byte + b")"
+    else:
+        byte, unit = _ANY_BYTE, _ANY_UNIT
+    sign = rb"([" + quoted + rb"])" if quoted else rb"((?!))"
+    # A run of backslashes is taken whole, so that a long one is read once.
+    json = rb"(?<!\\)(?=\\(?:[\\" + quoted + rb"]|u(?:" + unit + rb")))(\\++)(?:u(" + unit + rb")|" + sign + rb")?"
+    # `%25` is an escaped `%`: any number of them are one layer.
+    percent = rb"%(?:25)*(" + byte + rb")"
+    stray = rb"|\\[" + _class(signs) + rb"]" if signs else b""
+    return (re.compile(percent), re.compile(json)), re.compile(percent + rb"|\\u(?:" + unit + rb")" + stray)
+
+
+def _class(signs: set[int]) -> bytes:
+    return b"".join(re.escape(bytes((sign,))) for sign in sorted(signs))
+
+
+def _nibbles(signs: set[int]) -> Iterator[bytes]:
+    """The two hexadecimal digits of each sign, by the first of them."""
+    for high in range(2, 8):
+        digits = {sign & 15 for sign in signs if sign >> 4 == high}
+        low = "".join(sorted({digit for number in digits for digit in f"{number:x}{number:X}"}))
+        if low:
+            yield f"{high}[{low}]".encode()
 
 
 def _characters(content: bytes, size: int) -> int:

@@ -18,6 +18,7 @@ from egress.entries import Action, Entry, Observation
 from register.errors import MusterError, RegisterError
 from register.queries import audit, ledger, rollup, spending
 from register.queries.ledger import Copied
+from register.schema import ledger as metering
 from register.schema import quota_history
 from register.store import Store
 from tests.bot.upkeep.desk import die_at
@@ -236,3 +237,13 @@ def test_what_a_newer_egress_says_besides_is_left_out() -> None:
     assert page.entries[0].tokens == Tokens(input=3)
     assert page.observations == [seen(4)]
     assert page.actions == [action(2)]
+
+
+async def test_of_an_error_the_register_has_the_type_alone_whatever_an_egress_of_before_says(desk: Desk) -> None:
+    said = [None, "rate_limit_error", "authentication_error: sk-of-the-account is not known"]
+    desk.ledger.entries = [replace(entry(seq), detail=detail, status=401) for seq, detail in enumerate(said, 1)]
+    while await desk.copier().copy():
+        pass
+    async with desk.store.read() as tx:
+        found = await tx.execute(select(metering.c.status, metering.c.detail).order_by(metering.c.seq))
+        assert [tuple(row) for row in found] == [(401, None), (401, "rate_limit_error"), (401, "other_error")]
