@@ -43,8 +43,8 @@ _DRIFT = {
 }  # fmt: skip
 #: The keys of one agent in JSON.
 _SHAPE = (
-    "name", "alias", "role", "runtime", "model", "state", "evidence", "evidence_age_s", "activity", "activity_s",
-    "session_id", "turns", "queued", "sandbox", "workspace", "detail", "host", "tenant_id", "started_at",
+    "name", "alias", "role", "runtime", "model", "model_answering", "state", "evidence", "evidence_age_s", "activity",
+    "activity_s", "session_id", "turns", "queued", "sandbox", "workspace", "detail", "host", "tenant_id", "started_at",
     "tries_again_s", "tokens_today", "drift", "elsewhere",
     "accounts",
 )  # fmt: skip
@@ -85,6 +85,7 @@ def as_json(
         "role": row.role,
         "runtime": row.runtime,
         "model": row.model,
+        "model_answering": row.model_answering,
         "state": view.liveness.state,
         "evidence": view.liveness.evidence,
         "evidence_age_s": None if view.liveness.evidence_age_s is None else round(view.liveness.evidence_age_s, 3),
@@ -184,6 +185,9 @@ def fleet_text(
     bold = [view.row.name for view in views if view.row.runtime in RUNTIMES and not RUNTIMES[view.row.runtime].asks]
     if bold:
         lines.append(f"\n⚠️ Never asking for permission, since their runtime cannot: {some(bold)}.")
+    if swapped := [view.row for view in views if view.row.model_answering]:
+        whose = some([f"{row.name} ({row.model_answering} for {row.model})" for row in swapped])
+        lines.append(f"\n⚠️ Another model answers than was asked for: {rendering.one_line(whose, 600)}.")
     if hidden:
         lines.append(f"\n{hidden:,} stopped: {command_line('ps --all')}.")
     return "\n".join(lines) + apart
@@ -249,6 +253,7 @@ def agent_text(
                 row.role,
                 row.runtime,
                 row.model,
+                f"⚠️ {row.model_answering} answers" if row.model_answering else None,
                 f"sandbox {row.sandbox}",
                 *(f"account {name}" for _, name in sorted(accounts.items())),
             )

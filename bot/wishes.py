@@ -126,6 +126,7 @@ class Wishes:
             "started_at": self.clock(),
             "stopped_at": None,
             "revival": None,
+            "model_answering": None,
         }
 
     async def _begun(self, tx: AsyncConnection, name: str, by: str) -> None:

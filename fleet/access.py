@@ -121,7 +121,7 @@ def _of_its_provider(runtime: Runtime, model: str | None, serving: Sequence[Acco
         return list(serving)
     names = ", ".join(f"{account.name} ({account.provider})" for account in serving)
     raise FleetError(
-        f"The model {model} is of the provider {whose}, and no account is that {runtime.title} could use here: {names}. "
+        f"The model {model} is of the provider {whose}, and no account is that {runtime.title} could use: {names}. "
         f"Another model would answer. Give the agent a model of one of these, or an account of {whose} in muster.yaml."
     )
 

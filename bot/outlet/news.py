@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bot import rooms
 from bot.outlet import telling
+from bot.outlet.answering import Answering
 from bot.outlet.attempts import Attempts
 from bot.outlet.copying import COPIED
 from connectors import outbox
@@ -46,10 +47,14 @@ class News:
 
     services: Services
     _attempts: Attempts = field(default_factory=Attempts)
+    _answering: Answering = field(init=False)
     _held: dict[str, _Held] = field(default_factory=dict)
     """Refusals of the gate, by the key under which each is told. A restart forgets them; the audit does not."""
     _met: dict[tuple[str, str, str], float] = field(default_factory=dict)
     """When a crossing was told, by agent, launch and scope."""
+
+    def __post_init__(self) -> None:
+        self._answering = Answering(self.services)
 
     async def told(self, tx: AsyncConnection, key: str, action: Action) -> None:
         """What becomes of the agent, and what is said in its thread; in the transaction that writes the action."""
@@ -87,6 +92,7 @@ class News:
 
     async def noted(self, tx: AsyncConnection, entries: Sequence[Entry]) -> None:
         """What providers answered, in the transaction that writes it, after what they said of their windows."""
+        self._answering.heard(entries)
         if self.services.continuing is not None:
             await self.services.continuing.met_provider(tx, entries)
 
@@ -107,6 +113,7 @@ class News:
         Raises:
             RegisterError: the register cannot be written; what was to be said is in the audit.
         """
+        await self._compare_models()
         due = list(self._attempts.due(self.services.clock()))
         ripe = {key: held for key, held in self._held.items() if self._is_ripe(held)}
         if not due and not ripe:
@@ -126,6 +133,19 @@ class News:
                     await self._note(tx, row, key, text_)
         for key in ripe:
             self._held.pop(key, None)
+        self.services.delivery.wake()
+
+    async def _compare_models(self) -> None:
+        """Say in an agent's thread that another model answers than was asked for, once a launch."""
+        ripe = self._answering.ripe()
+        if not ripe:
+            return
+        async with self.services.store.write(COPIED) as tx:
+            for turn in ripe:
+                told = await self._answering.judge(tx, turn)
+                row = await agents.get(tx, turn[0])
+                if told is not None and row is not None:
+                    await self._note(tx, row, *told)
         self.services.delivery.wake()
 
     def _hold(self, action: Action, row: AgentRow) -> None:

@@ -86,6 +86,8 @@ class Provider:
         self._runner: web.AppRunner | None = None
         self.ledger = Ledger(self._log)
         self.url = ""
+        self.answers_as: str | None = None
+        """The model that answers, whichever was asked for; None: that one."""
 
     async def start(self) -> str:
         """Listen, and say where: an http:// address, or unix: and the path."""
@@ -250,7 +252,7 @@ class Provider:
         delivery = delivery_of(steps)
         envelope = Envelope(
             id=request.digest[:20] + f"{entry.attempt:02d}",
-            model=request.model,
+            model=self.answers_as or request.model,
             created=int(entry.at),
             include_usage=request.include_usage,
             request_id=request_id,

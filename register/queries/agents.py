@@ -49,6 +49,8 @@ class AgentRow:
     revival: Mapping[str, Any] | None = None
     #: The installation that runs it; None: written before that was known, so any on its host.
     home: str | None = None
+    #: The model that answered its last turn in place of `model`; None: none did.
+    model_answering: str | None = None
     host: str = ""
     tenant_id: str = ""
 

@@ -28,6 +28,7 @@ agents = table(
     Column("started_at", Float),
     Column("stopped_at", Float),
     Column("home", String, default=stamp("home")),  # the installation that runs it; null: any of its host
+    Column("model_answering", String),  # the model that answered its last turn in place of `model`; null: none did
 )
 
 #: How far the orchestrator has read each agent's journal; moved in the transaction that writes what it read.
