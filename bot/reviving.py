@@ -321,7 +321,7 @@ class Reviver:
         run = last_run(self._folder)
         if run is None or run.launch_id != row.launch_id or run.end is None:
             return ""
-        return f"{end_in_words(run.end)}\n\n"
+        return f"{end_in_words(run.end, self.name)}\n\n"
 
     def _is_left_down(self) -> bool:
         """Whether the agent is not started again by itself now."""

@@ -204,7 +204,7 @@ class Story:
                 return self, (Condition("idle", None, at, self.launch_id), Note(key, text))
             case events.RuntimeFailed() | events.RuntimeDied():
                 ended = replace(self, over=True)
-                fell = Fell(key, end_in_words(event), self.launch_id)
+                fell = Fell(key, end_in_words(event, self.agent), self.launch_id)
                 return ended, (Condition("failed", event.reason, at, self.launch_id), fell)
             case events.Closing(reason=reason):
                 if self.over:
@@ -308,10 +308,12 @@ def _failed(said: str, detail: str) -> str:
     return f"{TURN_FAILED} the reason stands above." + (f" Here it is {', '.join(commands)}." if commands else "")
 
 
-def end_in_words(end: events.RuntimeFailed | events.RuntimeDied) -> str:
-    """Say why a runtime ended, with its last words."""
-    words = f"\n\n{rendering.code_block(end.stderr)}" if end.stderr.strip() else ""
-    return f"✖ {end.reason}{words}"
+def end_in_words(end: events.RuntimeFailed | events.RuntimeDied, agent: str) -> str:
+    """Say why a runtime ended, with its last words, and where the rest of them is."""
+    if not end.stderr.strip():
+        return f"✖ {end.reason}"
+    log = rendering.code(f"STATE/agents/{agent}/runtime.log")
+    return f"✖ {end.reason}\n\n{rendering.code_block(end.stderr)}\nThe whole of its standard error is in {log}."
 
 
 # --- after an absence --------------------------------------------------------------------------------------------

@@ -9,12 +9,14 @@ import os
 import re
 import signal
 import sys
+import time
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from fleet import containers, sweep
+from fleet.host.stderr_log import StderrLog
 from fleet.host.updates import clean
 
 if TYPE_CHECKING:
@@ -75,6 +77,7 @@ class RuntimeProcess:
         self._spec = spec
         self._stderr: deque[str] = deque(maxlen=_STDERR_LINES)
         self._stderr_task = asyncio.create_task(self._read_stderr(), name="runtime stderr")
+        self._log = StderrLog(Path(spec.folder), clock=time.time)
         self._redact: Redaction | None = None
         self._child_seen = False
         self._ended = False
@@ -189,20 +192,24 @@ class RuntimeProcess:
         stderr = self._process.stderr
         rest = ""
         while block := await stderr.read(2**14):
-            *lines, rest = (rest + block.decode("utf-8", "replace")).split("\n")
-            self._stderr.extend(self._shown(line) for line in lines if line.strip())
+            whole, newline, rest = (rest + block.decode("utf-8", "replace")).rpartition("\n")
+            self._keep(whole if newline else "")
             rest = rest[-4 * _STDERR_CHARACTERS :]
-        if rest.strip():
-            self._stderr.append(self._shown(rest))
+        self._keep(rest)
 
-    def _shown(self, line: str) -> str:
-        """A line as it goes into the journal: of a secret that is cut off, nobody would know what is left."""
+    def _keep(self, text: str) -> None:
+        """Keep what it said for the journal, and write it down. Masked as a whole: a secret may have several lines."""
+        if not text.strip():
+            return
         if self._redact is None:
             # Its patterns take their time, and most runtimes say nothing.
             from register.redaction import Redaction
 
             self._redact = Redaction(known=self._spec.secrets())
-        return self._redact(clean(line))[:_STDERR_CHARACTERS]
+        masked = self._redact(clean(text))
+        lines = [line for line in masked.split("\n") if line.strip()]
+        self._stderr.extend(line[:_STDERR_CHARACTERS] for line in lines)
+        self._log.add(lines)
 
 
 def reap_orphans(except_pid: int | None = None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -32,6 +33,7 @@ from fleet.events import (
     TurnStarted,
     Usage,
 )
+from fleet.host import stderr_log
 from tests.fleet.agents import LIMIT_S, Agent, entry_when, gone, status_when, until
 
 if TYPE_CHECKING:
@@ -588,3 +590,34 @@ async def ticks(link: AgentLink, count: int) -> list[HostStatus]:
 def _resident(pid: int) -> int:
     with open(f"/proc/{pid}/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+async def test_what_a_runtime_writes_to_its_standard_error_is_kept_in_a_log_of_the_agents(agent: Agent) -> None:
+    environment = {**agent.spec.environment, "SERVICE_PASSWORD": "last words of"}
+    await lifecycle.spawn(agent.launch(environment=environment))
+    async with await AgentLink.connect(agent.spec.socket) as link:
+        await link.send("m1", "say=begun die=3")
+        await until(link, RuntimeDied)
+    await gone(agent)
+    log = agent.folder / stderr_log.NAME
+    (line,) = log.read_text().splitlines()
+    at, _, said = line.partition(" ")
+    assert datetime.fromisoformat(at).tzinfo is not None
+    assert said == "the [redacted] the runtime"
+    assert oct(log.stat().st_mode)[-3:] == "600"
+
+
+def test_the_log_of_a_runtime_stays_small_and_follows_no_link(tmp_path: Path) -> None:
+    log = stderr_log.StderrLog(tmp_path, clock=lambda: 0.0, limit=5_000)
+    for number in range(1_000):
+        log.add([f"line {number}", "x" * 10_000][: 1 + (number == 500)])
+    file = tmp_path / stderr_log.NAME
+    assert file.stat().st_size <= 5_000 + 100
+    assert file.read_text().endswith(" line 999\n")
+    assert sum(each.stat().st_size for each in tmp_path.iterdir()) <= 2 * 5_000
+    target = tmp_path / "target"
+    target.write_text("kept")
+    file.unlink()
+    file.symlink_to(target)
+    log.add(["through the link"])
+    assert target.read_text() == "kept"
