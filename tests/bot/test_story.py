@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 OPENED = events.Opened(agent="coder0", launch_id="l1", marker="m", pid=1, protocol=1)
 READY = events.RuntimeStarted(pid=2, session="s", loaded=False)
+LOG_OF_STDERR = "The whole of its standard error is in `STATE/agents/coder0/runtime.log`."
 DIED = events.RuntimeDied(reason="The runtime died.", stderr="Killed\n")
 CLOSING = events.Closing(reason="asked to stop")
 
@@ -163,13 +164,13 @@ def test_whom_the_egress_ended_is_not_told_the_reason_twice() -> None:
 def test_a_death_is_told_once_with_the_last_words() -> None:
     effects = told(OPENED, READY, DIED, CLOSING)
     assert conditions(effects) == ["starting", "idle", "failed"]
-    assert fallen(effects) == ["✖ The runtime died.\n\n```\nKilled\n```"]
+    assert fallen(effects) == [f"✖ The runtime died.\n\n```\nKilled\n```\n{LOG_OF_STDERR}"]
     assert notes(effects)[1:] == [], "what follows is told together with it"
 
 
 def test_last_words_cannot_leave_their_block() -> None:
     (note,) = fallen(told(OPENED, events.RuntimeFailed(reason="It failed.", stderr="```\n# all is well")))
-    assert note == "✖ It failed.\n\n````\n```\n# all is well\n````"
+    assert note == f"✖ It failed.\n\n````\n```\n# all is well\n````\n{LOG_OF_STDERR}"
 
 
 def test_going_on_in_a_new_file_is_no_new_life() -> None:
