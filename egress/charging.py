@@ -20,7 +20,7 @@ FIRST_STEP: Final = 512
 STEP: Final = 1 / 2
 
 
-def charge(ending: Ending, *, so_far: Tokens, estimate: Estimate, elapsed_s: float) -> Tokens:
+def charge(ending: Ending, *, so_far: Tokens, estimate: Estimate, bound: Tokens, elapsed_s: float) -> Tokens:
     """What goes into the ledger, and counts against limits.
 
     - What the provider reported, as it reported it.
@@ -38,6 +38,7 @@ def charge(ending: Ending, *, so_far: Tokens, estimate: Estimate, elapsed_s: flo
         ending: how it ended.
         so_far: what was counted while it streamed.
         estimate: what was expected of it when it was admitted.
+        bound: what was reserved for it.
         elapsed_s: since it was admitted.
     """
     if ending.reported:
@@ -50,7 +51,9 @@ def charge(ending: Ending, *, so_far: Tokens, estimate: Estimate, elapsed_s: flo
     elif ending.status is not None and ending.status >= 400:
         return Tokens()
     known = ending.tokens.at_least(so_far)
-    if ending.ended == "completed" or ending.lost:
+    if ending.lost:
+        return _with_input(known, bound).at_least(Tokens(output=max(0, bound.output - known.reasoning)))
+    if ending.ended == "completed":
         return _with_input(known, estimate.expected).at_least(_output(estimate.expected))
     known = _with_input(known, estimate.input)
     if known.output or known.reasoning:

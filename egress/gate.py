@@ -306,7 +306,9 @@ class Gate:
         now = self._clock()
         elapsed = self._monotonic() - lease.began
         asked = lease.asked
-        tokens = rows.bounded(charge(ending, so_far=lease.so_far, estimate=lease.estimate, elapsed_s=elapsed))
+        tokens = rows.bounded(
+            charge(ending, so_far=lease.so_far, estimate=lease.estimate, bound=lease.bound, elapsed_s=elapsed)
+        )
         model = rows.name(ending.model)
         nano = lease.price(model, tokens, now, ending.raw)
         tallies = [hold.tally for hold in lease.holds]

@@ -13,9 +13,11 @@ from egress.charging import at_an_end, charge, next_step
 
 ESTIMATE = Estimate(expected=Tokens(input=10, cache_read=90, output=400, reasoning=100), input=Tokens(input=80))
 
+BOUND = Tokens(input=300, output=4_000)
+
 
 def charged(so_far: Tokens | None = None, elapsed_s: float = 3600.0, **ending: Any) -> Tokens:
-    return charge(Ending(**ending), so_far=so_far or Tokens(), estimate=ESTIMATE, elapsed_s=elapsed_s)
+    return charge(Ending(**ending), so_far=so_far or Tokens(), estimate=ESTIMATE, bound=BOUND, elapsed_s=elapsed_s)
 
 
 def test_what_the_provider_reported_is_what_it_costs() -> None:
@@ -76,3 +78,10 @@ def test_after_the_end_of_an_egress_a_stream_costs_what_it_had_told() -> None:
     # Not beyond what was reserved, unless it has come already.
     assert at_an_end(told, Tokens(input=80_000, output=100)).output == 100
     assert at_an_end(further, Tokens(input=80_000, output=100)).output == 3_000
+
+
+def test_a_document_that_was_lost_after_its_client_left_costs_all_that_was_reserved() -> None:
+    assert charged(ended="client_gone", lost=True) == BOUND
+    assert charged(ended="client_gone", status=200, lost=True) == BOUND
+    told = Tokens(input=5, cache_read=70, reasoning=100)
+    assert charged(told, ended="client_gone", status=200, lost=True) == told + Tokens(output=3_900)
