@@ -34,8 +34,8 @@ class Stays:
 
     on: frozenset[Hashable]
     """The limits that it waits for."""
-    alone_on: bool = False
-    """One of these is its agent's own."""
+    own: frozenset[Hashable] = frozenset()
+    """Those of these that are its agent's own."""
 
 
 class WaitingLine(Generic[_T]):
@@ -79,5 +79,5 @@ class WaitingLine(Generic[_T]):
                 if stays is None:
                     self.leave(waiting)
                     continue
-                waiting.claims = set(stays.on) if stays.alone_on else waiting.claims | stays.on
+                waiting.claims = set(stays.own) if stays.own else waiting.claims | stays.on
             claimed |= waiting.claims

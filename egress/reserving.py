@@ -247,7 +247,8 @@ class Reserving:
         entry.why = decision.refusal
         on = [way.tallies[place] for place in decision.on]
         return Stays(
-            on=frozenset(tally.key for tally in on), alone_on=any(tally.limit.kind == "allowance" for tally in on)
+            on=frozenset(tally.key for tally in on),
+            own=frozenset(tally.key for tally in on if tally.limit.kind == "allowance"),
         )
 
     def _fail(self, entry: _Entry, refused: Refused) -> None:

@@ -14,7 +14,7 @@ from bot import rendering
 from bot.commands.lines import command_line, from_shell
 from bot.commands.table import TABLE
 from bot.outlet import attempts
-from egress.entries import FOR_NOW, PACE
+from egress.entries import EXCESS, FOR_NOW, PACE
 from fleet.sandbox.profiles import BUILT_IN
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ _DONE = {
     "kill": "⛔ It is killed, and its conversation given up",
     "refused": "🔴 A request was refused",
     PACED: "⏳ A request was refused, for now",
+    EXCESS: "⚠️ A request may pass a limit",
     "route-refused": "🚧 It wanted to reach a host that it may not",
 }
 

@@ -223,8 +223,8 @@ class Law(RuleBasedStateMachine):
             self._admit(request, decision)
             return None
         request.waits_on = frozenset(request.draws[place] for place in decision.on)
-        own = any(self.limits[at].limit.kind == "allowance" for at in request.waits_on)
-        return Stays(on=request.waits_on, alone_on=own)
+        own = frozenset(at for at in request.waits_on if self.limits[at].limit.kind == "allowance")
+        return Stays(on=request.waits_on, own=own)
 
     def _admit(self, request: Request, decision: Admit) -> None:
         request.sent = decision.output

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from budget.input_bound import Contents
 from egress import asking
 from egress.apis import Api
 from egress.asking import BadAsking, read, rewrite
@@ -302,3 +303,85 @@ def test_a_body_is_read_or_refused_and_nothing_else(api: Api, source: bytes) -> 
     with contextlib.suppress(BadAsking):
         read(api, source)
         assert isinstance(json.loads(source), dict)
+
+
+# --- what the bytes of a body do not bound ----------------------------------------------------------------------------
+
+
+def contents(api: Api, **members: Any) -> Contents:
+    return read(api, body(**members), server_tools=True).contents
+
+
+def user(*parts: dict[str, Any]) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": list(parts)}]}
+
+
+def test_a_plain_request_is_bounded_by_its_bytes() -> None:
+    assert contents("anthropic", max_tokens=1) == Contents(caches=False)
+    assert contents("chat") == contents("responses", input="hello") == Contents()
+
+
+def test_pictures_are_counted_wherever_they_stand() -> None:
+    picture = {"type": "image", "source": {"type": "base64", "data": "aaaa"}}
+    result = {"type": "tool_result", "tool_use_id": "t", "content": [picture, picture]}
+    assert contents("anthropic", **user(picture, result)).pictures == 3
+    assert contents("chat", **user({"type": "image_url", "image_url": {"url": "https://a/b.png"}})).pictures == 1
+    assert contents("responses", input=[{"role": "user", "content": [{"type": "input_image"}]}]).pictures == 1
+    # Who reads the last of two members of one name is not deceived, nor who reads the first.
+    for pair in (b'"type":"text","type":"image"', b'"type":"image","type":"text"', b'"t\\u0079pe":"im\\u0061ge"'):
+        found = read("anthropic", b'{"messages":[{"content":[{%s}]}]}' % pair)
+        assert found.contents.pictures == 1
+
+
+@pytest.mark.parametrize(
+    ("api", "members"),
+    [
+        ("anthropic", user({"type": "document", "source": {"type": "file", "file_id": "file_1"}})),
+        ("chat", user({"type": "file", "file": {"file_id": "file_1"}})),
+        ("responses", {"input": [{"type": "item_reference", "id": "msg_1"}]}),
+        ("responses", {"input": [{"type": "reasoning", "id": "rs_1", "summary": []}]}),
+        ("responses", {"input": [{"role": "user", "content": [{"type": "input_file", "file_url": "https://a/b"}]}]}),
+        ("responses", {"input": "hello", "conversation": "conv_1"}),
+    ],
+)
+def test_what_is_referred_to_is_hidden(api: Api, members: dict[str, Any]) -> None:
+    assert contents(api, **members).hidden
+
+
+def test_reasoning_that_is_sent_along_is_not_hidden() -> None:
+    assert not contents("responses", input=[{"type": "reasoning", "encrypted_content": "gAAA"}]).hidden
+
+
+def test_the_response_that_a_request_goes_on_from_is_known_by_its_id() -> None:
+    assert contents("responses", input="go on", previous_response_id="resp_1").previous == "resp_1"
+
+
+def test_tools_that_the_provider_describes_or_runs_are_told_apart() -> None:
+    plain = contents("anthropic", tools=[{"name": "read", "input_schema": {}}])
+    assert (plain.added, plain.own_tools, plain.rereads) == (True, 0, False)
+    bash = contents("anthropic", tools=[{"type": "bash_20250124", "name": "bash"}])
+    assert (bash.own_tools, bash.rereads) == (1, False)
+    found = read("anthropic", body(tools=[{"type": "web_search_20250305", "name": "web_search", "max_uses": 3}]))
+    assert (found.contents.own_tools, found.contents.rereads, found.searches) == (1, True, 3)
+    found = read("responses", body(input="", tools=[{"type": "web_search"}, {"type": "function", "name": "f"}]))
+    assert (found.contents.own_tools, found.contents.rereads, found.searches) == (1, True, asking.MOST_SEARCHES)
+    assert contents("chat", web_search_options={}).rereads is False
+    assert contents("anthropic", context_management={"edits": [{"type": "compact_20260112"}]}).rereads
+    assert not contents("anthropic", context_management={"edits": [{"type": "clear_tool_uses_20250919"}]}).rereads
+
+
+def test_with_anthropic_nothing_is_cached_without_a_mark() -> None:
+    mark = {"cache_control": {"type": "ephemeral"}}
+    assert contents("anthropic", **user({"type": "text", "text": "a", **mark})).caches
+    assert contents("anthropic", tools=[{"name": "read", **mark}]).caches
+    assert contents("anthropic", **mark).caches
+    assert not contents("anthropic", **user({"type": "text", "text": "cache_control"})).caches
+
+
+def test_a_count_is_asked_with_what_bears_on_the_input_as_it_stands() -> None:
+    sent = body(max_tokens=9, stream=True, system="grüß", metadata={}, tools=[{"name": "read"}], temperature=1)
+    asked = asking.countable("anthropic", sent)
+    assert json.loads(asked) == {"model": "m", "messages": MESSAGES, "system": "grüß", "tools": [{"name": "read"}]}
+    assert "grüß dich 🙂".encode() in asked
+    asked = asking.countable("responses", body(input="a", previous_response_id="resp_1", store=False))
+    assert json.loads(asked) == {"model": "m", "input": "a", "previous_response_id": "resp_1"}

@@ -9,7 +9,7 @@ import pytest
 from bot.commands.lines import written
 from bot.outlet import telling
 from bot.outlet.attempts import WINDOW_S, Attempts
-from egress.entries import FOR_NOW, Action
+from egress.entries import EXCESS, FOR_NOW, Action
 
 REFUSED = Action(
     seq=1, id="a1", at=0.0, agent="coder0", action="refused", by="egress", result="refused",
@@ -24,6 +24,11 @@ def test_a_refusal_is_told_with_what_opens_it_and_one_that_passes_by_itself_is_n
         REFUSED, detail={"scope": None}, cause="The emergency stop is set. `muster estop --clear` opens it again."
     )
     assert "what is left" not in (telling.told(stopped) or "what is left")
+
+
+def test_a_request_that_may_pass_a_limit_is_told() -> None:
+    excess = dataclasses.replace(REFUSED, action=EXCESS, result="admitted", cause="It runs alone.")
+    assert telling.told(excess) == "⚠️ A request may pass a limit: It runs alone."
 
 
 def test_who_is_ahead_of_its_pace_is_told_so_with_what_lets_it_go_on() -> None:
