@@ -27,7 +27,7 @@ class Limits:
         short = frozenset(limit for limit in on if self.room[limit] < needs)
         if short:
             # Small letters are agents' own.
-            return Stays(on=short, own=frozenset(filter(str.islower, short)))
+            return Stays(on=short, own=frozenset(limit for limit in short if limit.islower()))
         for limit in on:
             self.room[limit] -= needs
         self.gone.append(name)
