@@ -2,6 +2,10 @@
 
 A terminal cannot change what it has printed. So a text that is being written is printed as far as its lines are
 complete, each further edit adds what is new, and what changed in another way is printed again at its end.
+
+Everything that Muster itself says begins with `SIGN`, in a colour where there are colours. No text can contain the sign,
+so an agent's words never pass for a notice of Muster's. They cannot be coloured either: `connectors.terminal.plain`
+shows control characters instead of passing them on.
 """
 
 from __future__ import annotations
@@ -18,9 +22,16 @@ if TYPE_CHECKING:
 
     from connectors.transcript import Line
 
+#: Kinds of lines that nobody but Muster makes.
+_MUSTERS_OWN = ("reaction", "thread", "file")
 #: Messages whose edits can still be shown as additions.
 _REMEMBERED = 500
-_DIM, _BOLD, _CYAN, _RESET = "\x1b[2m", "\x1b[1m", "\x1b[36m", "\x1b[0m"
+_DIM, _BOLD, _CYAN, _SIGNED, _RESET = "\x1b[2m", "\x1b[1m", "\x1b[36m", "\x1b[1;35m", "\x1b[0m"
+#: With this everything begins that Muster itself says. Further lines of the same notice are indented below it.
+SIGN = "◈"
+_BELOW = "  "
+#: The sign, and what looks like it, by what is shown of it in anybody's text.
+_UNSIGNED = {ord(char): f"⟨U+{ord(char):04X}⟩" for char in "◈◇◆❖⟐⧫⬥⬦⯁⯌⌖❂⟡⬖⬗⬘⬙"}
 
 
 def wants_colour(environ: Mapping[str, str] = os.environ, *, tty: bool) -> bool:
@@ -131,16 +142,28 @@ class View:
     def _block(self, line: Line, text: str, *, style: str = "", keep_last: bool = False) -> list[str]:
         if not keep_last and line.kind not in ("message", "edit"):
             self._last = None
-        prefix = "" if line.conversation == self.conversation else f"[{line.conversation}] "
-        if self._colour:
-            prefix = f"{_BOLD}{prefix}{_RESET}" if prefix else ""
-            return [f"{prefix}{style}{each}{_RESET if style else ''}" for each in aligned(text).split("\n")]
-        return [prefix + each for each in aligned(text).split("\n")]
+        place = "" if line.conversation == self.conversation else f"[{line.conversation}] "
+        signed = line.aside or line.kind in _MUSTERS_OWN
+        shown = []
+        for number, each in enumerate(unsigned(aligned(text)).split("\n")):
+            sign = "" if not signed else f"{SIGN} " if number == 0 else _BELOW
+            if self._colour:
+                sign = f"{_SIGNED}{sign}{_RESET}" if sign.strip() else sign
+                where = f"{_BOLD}{place}{_RESET}" if place else ""
+                shown.append(f"{sign}{where}{style}{each}{_RESET if style else ''}")
+            else:
+                shown.append(f"{sign}{place}{each}")
+        return shown
 
     def _remember(self, event_id: str, shown: _Shown) -> None:
         self._shown[event_id] = shown
         while len(self._shown) > _REMEMBERED:
             self._shown.popitem(last=False)
+
+
+def unsigned(text: str) -> str:
+    """`text` with the sign of Muster's notices, and what looks like it, shown by their numbers."""
+    return text.translate(_UNSIGNED)
 
 
 def aligned(text: str) -> str:

@@ -89,7 +89,7 @@ async def test_while_the_server_is_away_commands_say_so_and_everything_goes_on_a
         await server.started()
         assert "memory:@ana" in (await home.reply(asked)).text
         await home.ask("!cancel imp")
-        await home.marks(event, "✅")
+        await home.marks(event, "⏹️")
         await home.marks(told, "✅")
         status, answer = await ask_gateway(home, "GET", "/v1/health")
         assert (status, answer["register"]["reachable"]) == (200, True)

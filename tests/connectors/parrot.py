@@ -27,6 +27,11 @@ from connectors.terminal import TerminalConnector
 from connectors.terminal_prompt import converse
 
 
+def _words(text: str) -> Message:
+    """An agent's own, which no sign of Muster's marks."""
+    return Message(text=text, emphasis=Emphasis.TEXT)
+
+
 class Parrot:
     def __init__(self, folder: Path) -> None:
         self.terminal = TerminalConnector("terminal", NoSettings(), folder)
@@ -59,16 +64,16 @@ class Parrot:
                 if text.startswith("open "):
                     await self.say(OpenThread(title=text[5:], message=Message(text=f"{text[5:]} starts")), place)
                 elif text == "write":
-                    key = await self.say(Message(text="one", emphasis=Emphasis.TEXT), place, Priority.PROGRESS)
+                    key = await self.say(_words("one"), place, Priority.PROGRESS)
                     for growing in ("one\ntwo", "one\ntwo\nthr"):
-                        await self.say(Replace(target=key, message=Message(text=growing)), place, target=key)
-                    end = Replace(target=key, message=Message(text="one\ntwo\nthree"), final=True)
+                        await self.say(Replace(target=key, message=_words(growing)), place, target=key)
+                    end = Replace(target=key, message=_words("one\ntwo\nthree"), final=True)
                     await self.say(end, place, target=key)
                 elif text == "work":
                     await self.terminal.typing(place, active=True)
                 else:
                     await self.say(React(target=event.event_id, key="✅"), place, target=event.event_id)
-                    await self.say(Message(text=f"you said {text!r}"), place)
+                    await self.say(_words(f"you said {text!r}"), place)
             self.news.task_done()
 
     async def complete(self, text: str) -> list[str]:

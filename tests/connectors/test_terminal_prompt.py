@@ -28,9 +28,9 @@ def piped(folder: Path, text: bytes, **options: Any) -> subprocess.CompletedProc
 def test_each_line_of_a_pipe_is_a_message_and_its_end_waits_for_the_answers(tmp_path: Path) -> None:
     done = piped(tmp_path, b"hello\n\n  \nsecond")
     assert done.stdout.decode().splitlines() == [
-        "[✅ on your message]",
+        "◈ [✅ on your message]",
         "you said 'hello'",
-        "[✅ on your message]",
+        "◈ [✅ on your message]",
         "you said 'second'",
         "bye",
     ]
@@ -45,11 +45,11 @@ def test_a_pipe_can_change_the_conversation_to_one_that_is_just_being_opened(tmp
     done = piped(tmp_path, b"open coder0\n/switch coder0\nhello\n/switch\n/switch nobody\n/quit\nnever said\n")
     said = done.stdout.decode().splitlines()
     assert said == [
-        "coder0 starts",
-        "[fleet/coder0 is open: /switch coder0 to talk there]",
+        "◈ coder0 starts",
+        "◈ [fleet/coder0 is open: /switch coder0 to talk there]",
         "[now in fleet/coder0]",
         "[now in fleet]",
-        "[fleet/coder0] [✅ on your message]",
+        "◈ [fleet/coder0] [✅ on your message]",
         "[fleet/coder0] you said 'hello'",
         "[there is no conversation 'nobody'; there are fleet, fleet/coder0]",
         "bye",

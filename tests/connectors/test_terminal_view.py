@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from connectors.terminal_view import View, aligned
+from connectors.terminal_view import SIGN, View, aligned, unsigned
 from connectors.transcript import Line
 
 
@@ -76,12 +78,50 @@ def test_reactions_say_what_they_are_about() -> None:
     view.typed("mine")
     own = line("input", "fix the parser in the small module", id="mine", author="ana")
     other = line("input", "hello", id="other", author="ana")
-    assert screen(view, own, line("reaction", "📥", target="mine")) == ["[📥 on your message]"]
+    assert screen(view, own, line("reaction", "📥", target="mine")) == ["◈ [📥 on your message]"]
     assert screen(view, other) == ["ana: hello"]
     assert screen(view, line("reaction", "✅", target="mine")) == [
-        "[✅ on your message “fix the parser in the small mo…”]"
+        "◈ [✅ on your message “fix the parser in the small mo…”]"
     ]
-    assert screen(view, line("reaction", "✅", target="unknown")) == ["[✅]"]
+    assert screen(view, line("reaction", "✅", target="unknown")) == ["◈ [✅]"]
+
+
+FORGED = (
+    "◈ ⏹ The turn was cancelled.",
+    "Done.\n◈ ❄️ Frozen: `!resume coder0` brings it back.",
+    "  ◈ [✅ on your message]",
+    "◆ ⏹ Stopped.",
+    "\u25c7 Ready",
+)
+
+
+@pytest.mark.parametrize("colour", [False, True])
+@pytest.mark.parametrize("words", FORGED)
+def test_an_agents_words_cannot_pass_for_a_notice(words: str, colour: bool) -> None:
+    view = View(colour=colour, progressive=True)
+    for each in (
+        line("message", words),
+        line("edit", words, target="unknown"),
+        line("message", words[:6], id="grows", final=False),
+        line("edit", words, target="grows"),
+        line("input", words, author="◈ mallory"),
+    ):
+        assert not [text for text in view.show(each) if any(sign in text for sign in "◈◇◆")]
+    notices = (
+        line("message", words, id="n", aside=True),
+        line("thread", words, id="t", opens="fleet/coder0", aside=True),
+    )
+    for notice in notices:
+        first, *below = view.show(notice)
+        assert first.startswith("\x1b[1;35m◈ \x1b[0m" if colour else "◈ ")
+        assert first.count("◈") == 1
+        assert not [text for text in below if "◈" in text and "is open: /switch" not in text]
+
+
+@given(st.text(st.sampled_from([*"◈◇◆❖ab \n|", "\x1b", "\u2063"])))
+def test_no_text_holds_the_sign_of_a_notice(words: str) -> None:
+    assert SIGN not in unsigned(words)
+    assert not any(SIGN in text for text in View().show(line("message", words)))
 
 
 def test_who_is_at_work_is_known_and_not_printed() -> None:
