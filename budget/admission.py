@@ -279,10 +279,14 @@ class _Decision:
         declared = self._need.max_tokens
         output = LONGEST_ANSWER * self._need.choices if declared is None else declared
         shares = []
+        by_unit: dict[Unit, Share] = {}
         for standing in self._standings:
             if standing.limit.unit == "usd" and self._rates(0) is None:
                 return None
-            share = self._share(standing, "sure", output)
+            share = by_unit.get(standing.limit.unit)
+            if share is None:
+                # It is the same for all limits in one unit.
+                share = by_unit[standing.limit.unit] = self._share(standing, "sure", output)
             if standing.used >= standing.limit.amount or share.held > standing.left:
                 return None
             if standing.pace is not None and self._paced(standing) is not None:

@@ -180,10 +180,15 @@ class GateLease:
         return -(-self.bound.output * max(self.rates.output, self.rates.reasoning) // 1_000_000)
 
     def _used(self, hold: Hold, weighed: bool) -> int:
+        used = self._worth(weighed)
+        return used if has_input(self.so_far) else used + hold.reading
+
+    def _worth(self, weighed: bool) -> int:
+        """What has streamed so far comes to, in the parts that are counted."""
         so_far = self._within_bound(self.so_far)
-        priced = 0 if weighed or self.rates is None else self.rates.price(so_far)
-        used = weight(so_far, self._weights) if weighed else priced
-        return used if has_input(so_far) else used + hold.reading
+        if weighed:
+            return weight(so_far, self._weights)
+        return 0 if self.rates is None else self.rates.price(so_far)
 
     def _within_bound(self, so_far: Tokens) -> Tokens:
         """What streams is counted on the high side, and a provider keeps to the bound on output. So one that seems to
@@ -240,9 +245,11 @@ class GateLease:
         self.so_far = so_far
         # Where the provider reads again with what its tools find, what it told first is not all.
         less = first and not self.asked.contents.rereads and self._told(so_far)
+        read = has_input(so_far)
         for weighed, holds in ((True, self._weighed), (False, self._money)):
+            used = self._worth(weighed) if holds else 0
             for hold in holds:
-                if hold.count(self._used(hold, weighed)):
+                if hold.count(used if read else used + hold.reading):
                     self._gate.passed(self, hold.tally)
         if less:
             self._gate.freed()

@@ -320,7 +320,7 @@ class Reserving:
         cost = rates(asked.provider, model, now, input_tokens=bound.input)
         nano = None if cost is None else dearest_input(cost, bound.input) + cost.price(Tokens(output=bound.output))
         near = any(
-            share.how != "sure" or tally.standing(now).left < NEAR * share.held
+            share.how != "sure" or tally.left < NEAR * share.held
             for tally, share in zip(way.tallies, decision.shares, strict=True)
         )
         number, id_ = self._ledger.next_number()

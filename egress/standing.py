@@ -155,6 +155,11 @@ class Tally:
         that was clamped to what was left may just end there."""
         return self.used >= self.bound or self.used + self.streaming > self.bound + self.grace
 
+    @property
+    def left(self) -> int:
+        """What nobody used or holds, as of the last `standing`; in whole units, rounded down."""
+        return (self.bound - self.used - self.held) // fine(self.limit)
+
     def replace(self, limit: Limit, now: float) -> None:
         """Hold another amount, or another policy. What was reached before may be open again."""
         self.written = limit
