@@ -3,9 +3,9 @@
 A terminal cannot change what it has printed. So a text that is being written is printed as far as its lines are
 complete, each further edit adds what is new, and what changed in another way is printed again at its end.
 
-Everything that Muster itself says begins with `SIGN`, in a colour where there are colours. No text can contain the sign,
-so an agent's words never pass for a notice of Muster's. They cannot be coloured either: `connectors.terminal.plain`
-shows control characters instead of passing them on.
+Everything that Muster itself says begins with `SIGN`, in a colour where there are colours. No text can contain the
+sign, so an agent's words never pass for a notice of Muster's. They cannot be coloured either:
+`connectors.terminal.plain` shows control characters instead of passing them on.
 """
 
 from __future__ import annotations
