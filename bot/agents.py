@@ -23,7 +23,7 @@ from bot.reviving import Turnstile
 from bot.wishes import Wishes
 from fleet import journal, lifecycle, liveness, sweep
 from fleet.attempts import task_of
-from fleet.errors import FleetError
+from fleet.errors import AgentRefused, AgentUnreachable, FleetError
 from fleet.events import Position
 from fleet.problems import there_are
 from register.crashpoints import declare
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from bot.looking import AgentView
     from bot.reviving import Starter
     from bot.telling import Teller
-    from fleet.control import AgentLink
+    from fleet.control import AgentLink, Background
     from fleet.events import Entry
     from fleet.revival import Limits
     from register.queries.agents import AgentRow
@@ -53,6 +53,8 @@ KILLED = declare("agent.killed")
 
 #: Seconds until a keeper that failed is tried again, at most.
 LONGEST_PAUSE = 60.0
+#: An agent host that does not say by then what runs in the background is not waited for, seconds.
+_BACKGROUND_S = 2.0
 
 #: An agent host that has not answered a question after this is silent, seconds.
 ANSWER_WITHIN = 5.0
@@ -411,6 +413,22 @@ class Agents:
         if keeper is None or keeper.link is None:
             raise UserError(f"{row.name} does not run; there is no turn to cancel.")
         return (await keeper.link.cancel(turn)).cancelled
+
+    async def left_running(self, name: str, *, turn_over_s: int = 0) -> Background | None:
+        """What an agent's commands left running, once its turn is over or that many seconds have passed.
+
+        Returns:
+            None where nothing of that kind runs, or the agent host cannot tell.
+        """
+        keeper = self._keepers.get(name)
+        if keeper is None or keeper.link is None:
+            return None
+        try:
+            async with asyncio.timeout(turn_over_s + _BACKGROUND_S):
+                found = await keeper.link.background(turn_over_s=turn_over_s)
+        except (AgentRefused, AgentUnreachable, TimeoutError):
+            return None
+        return found if found.count else None
 
     async def withdraw(self, tx: AsyncConnection, message: AgentMessage, *, end: bool = False) -> bool:
         """Take back a message that may still wait; `bring_mail` then tells the agent host, now or when it runs again.

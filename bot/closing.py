@@ -14,6 +14,7 @@ from bot.outlet.outlet import is_commanded
 from bot.outlet.settings import scope_of
 from bot.rendering import code
 from bot.runaway import KIND as RUNAWAY
+from bot.stopping import background_in_words
 from bot.timestamps import timestamp
 from bot.views import some
 from egress.errors import EgressUnreachable
@@ -52,8 +53,13 @@ async def cut_off(ctx: Context, name: str) -> Reply:
     loose = ""
     if ctx.services.planner.sandbox_kind(row.sandbox) == "none":
         loose = " ⚠️ It runs without a sandbox: this holds what goes by Muster's address, and nothing else."
-    text = f"Nothing of {name} leaves any more.{ended} {command_line(f'restore {name}')} opens it again.{loose}"
-    return Reply(text, {"id": row.launch_id, "state": "cut off", "streams": streams})
+    left = await ctx.services.agents.left_running(name)
+    text = (
+        f"Nothing of {name} leaves any more.{ended} {command_line(f'restore {name}')} opens it again.{loose}"
+        f"{background_in_words(name, left)}"
+    )
+    data = {"id": row.launch_id, "state": "cut off", "streams": streams, "background": left.count if left else 0}
+    return Reply(text, data)
 
 
 async def restore_agent(ctx: Context, name: str) -> Reply:

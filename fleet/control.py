@@ -88,6 +88,15 @@ class Cancelled:
     turn: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Background:
+    """Processes that an agent's commands left running."""
+
+    count: int
+    names: tuple[str, ...]
+    """What some of them are called. Agents choose these."""
+
+
 class AgentLink:
     """A connection to one agent host. Any number of tasks may ask at the same time.
 
@@ -162,6 +171,18 @@ class AgentLink:
         """Cancel the running turn; with `turn`, only if it is that one."""
         answer = await self._ask("cancel", {} if turn is None else {"turn": turn})
         return Cancelled(cancelled=bool(answer.get("cancelled")), turn=answer.get("turn"))
+
+    async def background(self, *, turn_over_s: int = 0) -> Background:
+        """What runs in the background, once no turn is open or that many seconds have passed.
+
+        Raises:
+            AgentRefused: ``unknown_method``: the agent host is older than this.
+        """
+        answer = await self._ask("background", {"turn_over_s": turn_over_s})
+        names = answer.get("names")
+        return Background(
+            count=int(answer.get("count", 0)), names=tuple(map(str, names)) if isinstance(names, list) else ()
+        )
 
     async def answer(
         self,

@@ -67,6 +67,14 @@ def survivors(marker: str) -> list[int]:
     return found
 
 
+def name_of(pid: int) -> str:
+    """Return what the kernel calls a process (proc(5), /proc/PID/comm); empty where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
 def markers() -> frozenset[str]:
     """The markers that processes carry; of those of other users only root is told.
 

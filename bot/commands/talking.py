@@ -6,6 +6,9 @@ from bot.commands.context import Context
 from bot.commands.table import OPERATOR, Reply, command
 from bot.commands.types import AgentName, LetterId, Rest
 
+#: Seconds for a cancelled turn to end, before it is looked what its commands left running.
+_TURN_OVER_S = 3
+
 
 @command("send", permission=OPERATOR, help_section="talking")
 async def send(ctx: Context, name: AgentName, text: Rest) -> Reply:
@@ -40,6 +43,7 @@ async def cancel(ctx: Context, name: AgentName) -> Reply:
     Args:
         name: the agent.
     """
+    from bot.stopping import background_in_words
     from bot.story import cancelled_as
 
     agents = ctx.services.agents
@@ -55,7 +59,9 @@ async def cancel(ctx: Context, name: AgentName) -> Reply:
 
     cancelled = await ctx.once("cancel", act)
     text = f"The turn of {name} is cancelled." if cancelled else f"{name} has no turn running; nothing was cancelled."
-    return Reply(text, {"agent": name, "cancelled": cancelled})
+    left = await agents.left_running(name, turn_over_s=_TURN_OVER_S)
+    text += background_in_words(name, left)
+    return Reply(text, {"agent": name, "cancelled": cancelled, "background": 0 if left is None else left.count})
 
 
 @command("dead-letters", permission=OPERATOR, help_section="talking", audited=False, effects=False)

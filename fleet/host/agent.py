@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fleet import journal as journals
 from fleet.events import Closing, RuntimeFailed
+from fleet.host.background import Background
 from fleet.host.calls import CallDesk
 from fleet.host.chronicle import Chronicle
 from fleet.host.heartbeat import Heartbeat
@@ -57,6 +58,7 @@ class AgentHost:
             answer_s=self.spec.tool_answer_s,
         )
         self._heartbeat = Heartbeat(chronicle, self.tasks)
+        self._background = Background(chronicle.spec.marker)
         self._life = RuntimeLife(chronicle, on_update=self._transcript.updated, on_permission=self._transcript.asked)
         self.finished = False
         self._phase = "starting"
@@ -122,10 +124,18 @@ class AgentHost:
         if isinstance(outcome, RuntimeFailed):
             return outcome
         self._transcript.listen(outcome.session)
+        await asyncio.to_thread(self._background.settle)
         self.turns.serve(self._life)
         self._enter("idle")
         await self.chronicle.say(outcome)
         return None
+
+    async def background(self, *, turn_over_s: float) -> dict[str, object]:
+        """Return what runs in the background, once no turn is open or that much time has passed."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(turn_over_s):
+                await self.chronicle.pulse.until(lambda: self.chronicle.state.turn is None)
+        return await asyncio.to_thread(self._background.look)
 
     async def _unless_stopped(self, starting: Coroutine[Any, Any, RuntimeFailed | None]) -> RuntimeFailed | None:
         task = asyncio.ensure_future(starting)

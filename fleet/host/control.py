@@ -35,6 +35,8 @@ STREAM: Final = declare("control.stream")
 LINE_LIMIT: Final = 16 * 2**20
 _CONNECTIONS: Final = 32
 _REQUESTS: Final = 32
+#: The longest that `background` waits for a turn to be over.
+_LONGEST_TURN_OVER_S: Final = 10
 _HELLO_S: Final = 10.0
 #: Who does not take what was written for it in this time is dropped.
 _TAKE_S: Final = 60.0
@@ -265,6 +267,10 @@ async def _cancel(host: AgentHost, params: dict[str, Any]) -> dict[str, Any]:
     return {"cancelled": turn is not None, "turn": turn}
 
 
+async def _background(host: AgentHost, params: dict[str, Any]) -> dict[str, Any]:
+    return await host.background(turn_over_s=min(_integer(params, "turn_over_s"), _LONGEST_TURN_OVER_S))
+
+
 async def _decide(host: AgentHost, params: dict[str, Any]) -> dict[str, Any]:
     option = params.get("option")
     outcome = await host.desk.answer(
@@ -308,6 +314,7 @@ _METHODS: Final[dict[str, Callable[[AgentHost, dict[str, Any]], Awaitable[dict[s
     "send": _send,
     "withdraw": _withdraw,
     "cancel": _cancel,
+    "background": _background,
     "answer": _decide,
     "revoke": _revoke,
     "begin_call": _begin_call,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -161,11 +163,28 @@ async def test_steering_cancels_the_turn_and_goes_first(home: House) -> None:
     assert "no turn running" in await home.ask("!cancel imp")
     third = home.say(steps({"say": "more"}, {"wait": True}), thread)
     await home.marks(third, "👀")
-    assert "is cancelled" in await home.ask("!cancel imp")
+    answer = await home.ask("!cancel imp")
+    assert "is cancelled" in answer
+    assert "still run" not in answer
     await home.marks(third, "⏹️")
     assert "✅" not in home.chat.reactions(first) + home.chat.reactions(third)
     await home.heard(thread, "⏭ This turn was cancelled: a message that `!steer` sent goes first.")
     await home.heard(thread, "⏹ The turn was cancelled.")
+
+
+async def test_what_a_cancelled_turn_leaves_running_is_told_with_what_ends_it(home: House) -> None:
+    thread = await home.launch("coder0")
+    question = home.say("[[run: setsid sleep 1000 & echo begun]] [[wait: gate]]", thread)
+    approval = re.findall(r"!approve (\w+)", await home.heard(thread, "asks for permission"))[0]
+    await home.ask(f"!approve {approval}", conversation=thread)
+    await home.marks(question, "👀")
+    async with asyncio.timeout(30):
+        while "1 process that coder0 started still runs (`sleep`)" not in (answer := await home.ask("!cutoff coder0")):
+            await asyncio.sleep(0.1)
+    assert "`!stop coder0 --now` ends it with the agent" in answer
+    assert "still runs (`sleep`)" in await home.ask("!cancel coder0")
+    await home.ask("!stop coder0 --now")
+    await home.heard(thread, "Stopped")
 
 
 @pytest.mark.slow

@@ -621,3 +621,15 @@ def test_the_log_of_a_runtime_stays_small_and_follows_no_link(tmp_path: Path) ->
     file.symlink_to(target)
     log.add(["through the link"])
     assert target.read_text() == "kept"
+
+
+async def test_what_a_turn_left_running_is_counted_and_ends_with_the_agent(agent: Agent) -> None:
+    async with agent.running() as link:
+        assert (await link.background()).count == 0, "a runtime that starts does not count"
+        await status_when(link, lambda status: status.state == "idle")
+        assert (await link.background()).count == 0, "nor does one that is ready"
+        await link.send("m1", "shell say=done")
+        await until(link, TurnEnded)
+        found = await link.background(turn_over_s=5)
+        assert (found.count, found.names) == (1, ("sleep",))
+    assert agent.left_over() == []
