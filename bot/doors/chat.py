@@ -15,6 +15,7 @@ from bot.commands.lines import command_line
 from bot.commands.table import TABLE
 from bot.errors import UsageError
 from connectors.messages import Reading
+from register.redaction import begin_of_last_word
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -112,14 +113,19 @@ def prepare(table: CommandTable, line: str, permission: Permission) -> Ready:
         close = [word for word in command_help.CHAT_WORDS if words and _near(words[0], word)]
         if close:
             sentence += f" To answer a question of mine, write {command_line(close[0])} and nothing else, or its id."
-        return Ready(words[0][:40] if words else "?", {"line": line[:_KEPT_LINE]}, sentence, "unknown")
+        return Ready(words[0][:40] if words else "?", {"line": _kept(line)}, sentence, "unknown")
     command = match.command
     try:
         return Ready(command.name, parsing.parse(command, match.rest))
     except UsageError as error:
         meant = " or ".join(command_line(name) for name in table.longer(command, match.rest))
         refusal = parsing.with_usage(f"{error} Did you mean {meant}?" if meant else error, command)
-        return Ready(command.name, {"line": line[:_KEPT_LINE]}, refusal, "usage")
+        return Ready(command.name, {"line": _kept(line)}, refusal, "usage")
+
+
+def _kept(line: str) -> str:
+    """What is kept of a line, without a word that would be cut: of half a secret nobody knows that it is one."""
+    return line if len(line) <= _KEPT_LINE else line[: begin_of_last_word(line[:_KEPT_LINE])]
 
 
 def _prefixed(text: str, prefix: str) -> str | None:

@@ -27,6 +27,7 @@ from fleet.tools import Tool
 from register.crashpoints import around, declare
 from register.errors import MusterError, RegisterError
 from register.queries import agents, command_runs, tool_calls
+from register.redaction import beginning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -291,7 +292,11 @@ class ToolDoor:
                 said, outcome = str(error), "refused"
             await self._done(tx, call, said, ok=outcome == "done")
             if call.tool != "peers":
-                kept = {name: str(given)[:2000] for name, given in arguments.items() if name not in _WORDS}
+                kept = {
+                    name: beginning(str(given), self.services.redact)[:2000]
+                    for name, given in arguments.items()
+                    if name not in _WORDS
+                }
                 await self.peers.record(tx, row, call.tool, kept, outcome, said, call.id)
         if bring_to is not None:
             self.services.agents.bring_mail(bring_to)

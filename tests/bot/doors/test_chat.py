@@ -127,3 +127,10 @@ def test_what_was_chosen_from_a_menu_is_what_it_was_chosen_as(text: str) -> None
         assert chat.said(body, prefix="!") == Line(text)
         assert chat.said(replace(body, reading=Reading.TALK), prefix="!") == Talk(text)
     assert chat.said(Text(text=text), prefix="!") == interpret(text, prefix="!", mentioned=False)
+
+
+def test_of_a_line_that_is_too_long_no_half_of_a_word_is_kept(table: CommandTable) -> None:
+    key = "sk-ant-api03-" + "x1" * 40
+    for before in range(420, 520):
+        kept = str(prepare(table, f"nonsense {'y ' * (before // 2)}{key} and so on", VIEWER).arguments["line"])
+        assert key in kept or "sk-" not in kept
