@@ -86,7 +86,7 @@ class SecretValues:
         self._stray = re.compile(rb"(?<!\\)\\++(?=[" + _class(signs) + rb"])") if signs else None
         if b"\\"[0] in signs:
             self._stray = _STRAY
-        unescaped = [self._unescaped(value, self._escapes)[0] for value in plain]
+        unescaped = [self._plain(value, self._escapes) for value in plain]
         self._values = tuple(dict.fromkeys([*plain, *(each for each in unescaped if 2 * len(each) >= self._shortest)]))
         self._line_ends = any(b"\n" in value for value in self._values)
         self._needles = (b"%", b"\\u", *(b"\\" + bytes((sign,)) for sign in sorted(signs)))
@@ -143,19 +143,35 @@ class SecretValues:
     def _look_closely(self, content: bytes, *, whole: bool) -> tuple[list[Span], int]:
         # As it came, too: what happens to be an escape may be none.
         spans, safe = self._places(content, []), len(content)
-        if not whole:
+        goes_on = not whole and (content[-1:] != b"\n" or self._line_ends)
+        if goes_on:
             safe = self._begun(content)
         # JSON in a URL and a URL in JSON are not the same where both have escapes.
         orders = (self._escapes, self._escapes[::-1]) if b"%" in content and b"\\" in content else (self._escapes,)
+        # What is held back is no longer, so no more needs to be looked through for it.
+        end = max(0, len(content) - self.most_held - _HALF_LOOKED_AT)
         for order in orders:
-            text, layers, told = self._unescaped(content, order, whole=whole)
-            if layers:
-                spans += self._places(text, layers)
-            if not whole:
+            text = self._plain(content, order)
+            if any(value in text for value in self._values):
+                # Seldom: only then it matters where each character stood.
+                spans += self._places(*self._unescaped(content, order)[:2])
+            if goes_on:
+                text, layers, told = self._unescaped(content[end:], order, whole=False)
                 begun = self._begun(text)
-                safe = min(safe, _before(layers, begun, begun + 1)[0] if begun < len(text) else told)
+                safe = min(safe, end + (_before(layers, begun, begun + 1)[0] if begun < len(text) else told))
         spans = [(_whole_escape(content, begin), _escape_end(content, end)) for begin, end in spans]
         return _merged(spans), _whole_escape(content, safe)
+
+    def _plain(self, content: bytes, order: tuple[re.Pattern[bytes], ...]) -> bytes:
+        """`content` unescaped, as `_unescaped` does it."""
+        text = content
+        for _ in range(MOST_LAYERS):
+            before = text
+            for escape in order:
+                text = escape.sub(_character, text)
+            if text == before:
+                break
+        return self._stray.sub(b"", text) if self._stray is not None and b"\\" in text else text
 
     def _places(self, text: bytes, layers: list[_Layer]) -> list[Span]:
         """Where values are in `text`, in the content that it was before these layers were undone."""
