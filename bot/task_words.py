@@ -278,12 +278,8 @@ def whole(
         rendering.code_block(rendering.shown(beginning(task.text, redact)[:_WHOLE])),
         "",
     ]
-    if task.state == "queued" and task.reason:
-        lines.append(f"- waits ({task.why}): {rendering.shown(task.reason)}")
-    if task.state == "queued" and task.look_at is not None:
-        lines.append(f"- looked at again: {moment(task.look_at, now, zone)} ({zone}), or when something happens")
-    if behind:
-        lines.append(f"- behind {behind} more of the same lane")
+    if task.state == "queued":
+        lines.append(f"- {why_it_waits(task, behind, now, zone)}")
     if task.deadline is not None:
         lines.append(f"- deadline: {moment(task.deadline, now, zone)}")
     if task.charged_to is not None:
@@ -295,6 +291,32 @@ def whole(
         lines.append(f"- summary: {rendering.shown(redact(task.summary)[:_SUMMARY])}")
     lines += ["", *(f"- {moment(step.at, now, zone)} {step.state}{_because(step, redact)}" for step in steps[-12:])]
     return "\n".join(lines)
+
+
+#: When a task begins that waits for no window, and what lets it begin now.
+_FREE = {
+    "busy": ("it begins once an agent is free", "another agent for it"),
+    "concurrency": ("it begins once one of them ends", "a higher `at_once`"),
+    "starting": ("it begins once the agent is ready", "nothing"),
+    "nobody": ("it begins once such an agent runs", "starting one"),
+    "retry": ("it begins", "nothing"),
+}
+
+
+def why_it_waits(task: Task, behind: int, now: float, zone: tzinfo) -> str:
+    """Return one sentence: why a queued task waits, when it will likely begin, and what lets it begin now."""
+    about = "" if task.look_at is None else f" about {moment(task.look_at, now, zone)} ({zone})"
+    if behind or task.reason is None:
+        first = f"{behind} more of its lane go first" if behind else "nobody has looked at it yet"
+        return f"waits: {first}; it begins after them." if behind else f"waits: {first}."
+    reason = rendering.shown(task.reason).rstrip(".")
+    begins, helps = _FREE.get(task.why or "", ("", ""))
+    if not begins:
+        begins = f"it will likely begin{about}" if about else "when it begins is not known"
+        helps = command_line(f"task now {task.id}")
+    elif task.why == "retry":
+        begins += about
+    return f"waits ({task.why}): {reason}; {begins}, and {helps} lets it begin now."
 
 
 def _because(step: Step, redact: Callable[[str], str]) -> str:

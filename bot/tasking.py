@@ -249,6 +249,11 @@ def _queued(services: Services, task: Task, ahead: int, told: Step | None) -> st
     if task.reason:
         said += f" {task.reason}"
     wait = task_waits.wait_of(task, told)
+    if task.why == "fairness" and task.look_at is not None:
+        zone = services.settings.timezone
+        begins = task_words.moment(task.look_at, services.clock(), zone)
+        now = command_line(f"task now {task.id}")
+        said += f" It will likely begin about {begins} ({zone}); {now} lets it begin now."
     if wait is not None and wait.why in SPENDING:
         said += f" {task_words.when(wait, services.clock(), services.settings.timezone)}"
     return said.rstrip()

@@ -78,9 +78,16 @@ def overrun(standing: Standing, now: float, policy: Policy) -> Pace | None:
     It depends on the line that stands and on what is under way, and not on what is used or on `now`, but for what is
     authorized then. It is never lower than what work may begin within (`budget.standings.ceiling`). A large task under
     way (`budget.saving`) adds what it was projected to use. It never passes the limit and what is authorized beyond it.
+    While a critical task is under way, the limit alone holds.
     """
     window, line = standing.window, standing.line
-    if policy.overrun is None or line.resets_at is None or window.known_use is None or window.certainty == "unknown":
+    if (
+        standing.critical
+        or policy.overrun is None
+        or line.resets_at is None
+        or window.known_use is None
+        or window.certainty == "unknown"
+    ):
         return None
     limit = min(window.known_limit, line.limit)
     reads = max(policy.overrun, policy.borrow) * turn_s(window)

@@ -60,6 +60,8 @@ class Standing:
     """How many live tasks draw on it, whatever they may still use."""
     largest: float = 0.0
     """What the largest of these was projected to use when it began."""
+    critical: bool = False
+    """Whether one of these is of critical urgency, which the limit alone holds."""
 
     @property
     def held(self) -> float:

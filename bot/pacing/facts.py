@@ -85,6 +85,8 @@ class UnderWay:
     """What it was projected to use when it began, weighted;"""
     projected_usd: float = 0.0
     """and in US dollars, where that was known."""
+    critical: bool = False
+    """Whether it is of critical urgency."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

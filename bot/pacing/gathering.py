@@ -10,6 +10,7 @@ from bot.pacing import earlier
 from bot.pacing.facts import Facts, Quota, Spender, Start, UnderWay, Usage, starts
 from budget import quota
 from budget.costs import Turn, typical_turn
+from budget.fair_queueing import CRITICAL
 from budget.reserve import Live, still
 from budget.tokens import Tokens, Weights
 from fleet.basis import Basis
@@ -274,4 +275,5 @@ def _under_way(
         usd=still(Live(projected=task.projected_usd or 0.0, used=usd)),
         projected_tokens=task.projected_tokens or 0.0,
         projected_usd=task.projected_usd or 0.0,
+        critical=task.urgency == CRITICAL,
     )

@@ -98,6 +98,10 @@ class Pace:
             self._look.set()
         self._say()
 
+    def begun(self) -> None:
+        """A task began: the egress may have to hold another pace (`budget.overrun`)."""
+        self._look.set()
+
     def renew(self) -> None:
         """The settings are others: what was found by the old ones is not told to the egress any more."""
         self._gathering.unpaced = None

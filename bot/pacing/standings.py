@@ -195,6 +195,7 @@ def _standing(window: Window, line: Line, facts: Facts) -> Standing:
         reserved_high=held.high,
         under_way=len(on),
         largest=max((_projected(window, each) for each in on), default=0.0),
+        critical=any(each.critical for each in on),
         authorizations=tuple(
             Authorization(
                 id=row.id,

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from bot import amounts, task_waits, task_words
+from bot.commands.lines import command_line
 from budget.dispatch import Wait
 from budget.pacing import Leave
 from register.queries.tasks import Step, Task
@@ -96,3 +97,47 @@ def test_an_agent_is_told_that_its_word_is_bounded(projected: float, why: str) -
     )
     assert why in (task_words.projected_otherwise(task, projected) or "")
     assert task_words.projected_otherwise(replace(task, operator="memory:@ana"), 1e6) is None
+
+
+def queued(**said: object) -> Task:
+    plain: dict[str, object] = {"id": "aa11", "kind": "task", "text": "x", "lane": "l", "operator": "ana",
+                                "created_at": NOON, "updated_at": NOON}  # fmt: skip
+    return Task(**plain | said)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("said", "behind", "sentence"),
+    [
+        (
+            {"why": "pace", "reason": "The window 7d of host is used evenly.", "look_at": NOON + 7200},
+            0,
+            "waits (pace): The window 7d of host is used evenly; it will likely begin about 14:00 (UTC), and "
+            "{now} lets it begin now.",
+        ),
+        (
+            {"why": "fairness", "reason": "It is not its turn yet: task bb22 comes first on host/tokens/7d."},
+            0,
+            "waits (fairness): It is not its turn yet: task bb22 comes first on host/tokens/7d; when it begins is not "
+            "known, and {now} lets it begin now.",
+        ),
+        (
+            {"why": "busy", "reason": "coder0 is busy."},
+            0,
+            "waits (busy): coder0 is busy; it begins once an agent is free, and another agent for it lets it begin "
+            "now.",
+        ),
+        (
+            {"why": "retry", "reason": "Attempt 1 failed.", "look_at": NOON + 60},
+            0,
+            "waits (retry): Attempt 1 failed; it begins about 12:01 (UTC), and nothing lets it begin now.",
+        ),
+        ({"why": "in line"}, 3, "waits: 3 more of its lane go first; it begins after them."),
+        ({}, 0, "waits: nobody has looked at it yet."),
+    ],
+)
+def test_one_sentence_says_why_a_task_waits_when_it_begins_and_what_lets_it_begin_now(
+    said: dict[str, object], behind: int, sentence: str
+) -> None:
+    now = command_line("task now aa11")
+    assert task_words.why_it_waits(queued(**said), behind, NOON, ZONE) == sentence.format(now=now)
+    assert sentence.format(now=now) in task_words.whole(queued(**said), str, [], behind, NOON, ZONE)

@@ -186,3 +186,10 @@ def test_whatever_the_numbers_are_what_is_sane_gives_numbers(found: Pace, t: flo
         allowed = found.at(t)
         assert allowed is None or not math.isnan(allowed)
         assert found.passes(1000.0, t) >= t
+
+
+def test_while_critical_work_is_under_way_the_limit_alone_holds() -> None:
+    """It begins at once within the limit, so the egress must not refuse its requests."""
+    now_at = standing(week(0.5))
+    assert overrun(now_at, BEGINS + DAY, POLICY) is not None
+    assert overrun(replace(now_at, critical=True), BEGINS + DAY, POLICY) is None
