@@ -59,6 +59,8 @@ class Load:
     weekends: float = 1.0
     bursts: float = 0.0
     """The share that comes in bursts, dozens at a time."""
+    size: float = 1.0
+    """Of costs, against `KINDS`."""
     spread: float = 0.7
     """Of costs around their median: the sigma of their logarithm."""
     drift: float = 1.0
@@ -107,7 +109,7 @@ TRIALS = (
     Load(name="40 operators", demand=2.5, backlog=0.5, operators=(0.025,) * 40),
     Load(name="one of 40 % a week", demand=1.3, backlog=0.5, large=0.4),
     Load(name="one of 75 % a week", demand=1.3, backlog=0.5, large=0.75),
-    Load(name="5 h windows", demand=1.6, backlog=0.5, short=0.05),
+    Load(name="5 h windows", demand=1.6, backlog=0.5, short=0.05, size=0.25),
     Load(name="estimates 5 times too high", demand=1.6, backlog=0.5, estimated=5.0),
     Load(name="operators 90 / 6 / 4 %", demand=1.6, backlog=0.5, operators=(0.9, 0.06, 0.04)),
     Load(name="early resets", demand=1.6, backlog=0.5, early=3.0),
@@ -233,6 +235,9 @@ class _Account:
                     window.used, window.reset = 0.0, window.reset + window.length
             if self.load.large and self.now <= large_at < self.now + STEP_S:
                 self._put("feature", "normal", self.load.large * self.capacity, "o0", large=True)
+            for window in self.windows:
+                # What was told since the last step, before more is used.
+                self._see(window)
             self._ask(part)
             self._spend(week, part)
             self.counted.append((self.now, self.tokens))
@@ -252,7 +257,7 @@ class _Account:
     def _ask(self, part: float) -> None:
         """New tasks of this step."""
         local = datetime.fromtimestamp(self.now, self.zone)
-        chance = self.load.demand * self.capacity / WEEK_S * STEP_S / _mean(self.load.spread)
+        chance = self.load.demand * self.capacity / WEEK_S * STEP_S / (self.load.size * _mean(self.load.spread))
         shape = (1.0 if 8 <= local.hour < 20 else self.load.nights) * (
             1.0 if local.weekday() < 5 else self.load.weekends
         )
@@ -271,7 +276,7 @@ class _Account:
             size = median * math.exp(self.asking.gauss(0, self.load.spread)) * (self.load.drift if part > 0.5 else 1.0)
             if urgency in ("normal", "low") and self.waiting > self.load.backlog * self.capacity:
                 continue
-            self._put(kind, urgency, min(size, LARGEST), operator)
+            self._put(kind, urgency, min(self.load.size * size, LARGEST), operator)
 
     def _put(self, kind: str, urgency: Urgency, size: float, operator: str, *, large: bool = False) -> None:
         self.number += 1
@@ -293,6 +298,7 @@ class _Account:
         elsewhere = self.load.elsewhere * STEP_S / WEEK_S * (2 if self.world.random() < 0.5 else 0)
         for window in self.windows:
             window.used += elsewhere * self.capacity / window.capacity
+        worked = bool(self.live)
         if all(window.used < 1 for window in self.windows):
             for task in list(self.live):
                 # A large one works with more at once, or it could not end in its window.
@@ -308,14 +314,16 @@ class _Account:
                     self._settle(task)
         if self.week.used >= 1 and week.exhausted_at is None:
             week.exhausted_at = part
-        if self.live and self.world.random() >= self.load.missing:
+        if worked and self.world.random() >= self.load.missing:
             for window in self.windows:
                 self._tell(window)
 
     def _tell(self, window: _Provider) -> None:
         rounding = self.load.rounding
         used = round(window.used / rounding) * rounding if rounding else window.used
-        at = self.now + self.load.late_s * self.world.random() * 2
+        late = self.load.late_s * self.world.random() * 2
+        # Within a step it is as good as at once.
+        at = self.now + (late if late >= STEP_S else 0.0)
         seen = quota.Seen(
             account="main", window=window.name, seen_at=at, used=used, length_s=window.length,
             reset_at=window.reset + self.world.uniform(-30, 30), status="allowed" if window.used < 1 else "rejected",
@@ -327,7 +335,7 @@ class _Account:
         if not task.large:
             past = costs.Past(
                 role="coder", runtime="claude", model="opus", kind=task.kind, tokens=task.size, usd=None,
-                estimated_tokens=task.cost.tokens, ended_at=self.now,
+                estimated_tokens=task.cost.tokens, said=task.estimate, ended_at=self.now,
             )  # fmt: skip
             self.past[task.kind].append(past)
             self.learned.pop(task.kind, None)
@@ -387,7 +395,16 @@ class _Account:
                 if not self._compared(standings[0], heads, week):
                     return
                 continue
+            # As the dispatcher: while nothing changed, it looks again at the time that it was told.
+            seen = [
+                (each.line.drawn_at, each.window.known_use is None, each.window.resets_at, each.window.per_token)
+                for each in standings
+            ]
+            rests_on = sorted(heads), len(self.live), seen
+            if self.decided is not None and self.decided[0] == rests_on and self.now < self.decided[1]:
+                return
             found = dispatch.decide(self._view(standings, heads))
+            self.decided = None if found.look_at is None else (rests_on, found.look_at)
             for wait in found.waits:
                 if wait.saves_from is not None:
                     self.saves[wait.task] = wait.saves_from
