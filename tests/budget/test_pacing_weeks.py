@@ -43,14 +43,15 @@ def test_an_even_pace_lasts_the_week_and_leaves_little_whatever_the_load() -> No
     assert all(week.used < 0.95 for week in idle if week.load == "little to do")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", ["greedy", "days"])
 def test_what_it_is_compared_with_is_gone_too_early(law: Law) -> None:
     weeks = windows(law, weeks=1, seed=SEED)
-    assert sum(week.was_early for week in weeks) >= len(weeks) / 4
+    assert sum(week.was_early for week in weeks) >= 2
 
 
 def test_the_same_seed_plays_the_same_week() -> None:
-    assert play(LOADS[1], "even", 1, SEED) == play(LOADS[1], "even", 1, SEED)
+    assert play(LOADS[8], "even", 1, SEED) == play(LOADS[8], "even", 1, SEED)
 
 
 def test_the_chart_draws_every_law() -> None:
