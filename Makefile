@@ -28,7 +28,7 @@ test: $(VENV)/.installed-dev $(LINT) ## Install, check style, types and layers, 
 test-slow: $(VENV)/.installed-dev ## The tests that `make test` leaves out since they take long.
 	@$(BIN)/python -m pytest -m "slow and not soak" --numprocesses $(TEST_PROCESSES) --dist worksteal $(PYTEST_ARGS)
 
-test-agents: $(VENV)/.installed-dev tests/agents/node_modules/.installed ## Test with the real Claude Code and Codex.
+test-agents: $(VENV)/.installed-dev tests/agents/node_modules/.installed ## Test with the real Claude Code, Codex and opencode.
 	@$(BIN)/python -m pytest -m agents $(PYTEST_ARGS)
 
 soak: $(VENV)/.installed-dev ## The long forms of the tests; SOAK_SECONDS bounds the time.
