@@ -255,7 +255,8 @@ class GateLease:
             self._gate.freed()
 
     def told(self, so_far: Tokens) -> int:
-        if self._settling is None:
+        # Where the provider reads again with what its tools find, the bound of the input stays: more may be read.
+        if self._settling is None and not self.asked.contents.rereads:
             tokens = rows.bounded(at_an_end(so_far, self.bound))
             self.reservation = self.reservation._replace(
                 input=tokens.input,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from budget import windows
+from budget.input_bound import Contents
 from budget.tokens import Tokens
 from egress.admission import Ending, LedgerUnwritable, Refused
 from egress.tallies import SettingsRefused
@@ -537,3 +538,15 @@ async def test_a_limit_of_one_account_leaves_the_others_alone(tmp_path: Path, sc
         assert home.limit(scope)["used"] == 400
         await refusal(home)
         await home.use(provider="openai", account="spare", api="responses")
+
+
+async def test_what_a_stream_told_of_its_input_is_not_kept_where_the_provider_reads_it_again(tmp_path: Path) -> None:
+    for rereads, read in ((False, 5), (True, None)):
+        folder = tmp_path / str(rereads)
+        folder.mkdir()
+        async with house(folder) as home:
+            lease = await home.gate.admit(asked(contents=Contents(rereads=rereads)))
+            bound = lease.reservation.input
+            lease.told(Tokens(input=5, output=1))
+            assert lease.reservation.input == (bound if read is None else read)
+            await lease.settle(completed())
