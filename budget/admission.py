@@ -101,11 +101,15 @@ class Need:
     @property
     def sure(self) -> Bound:
         """The lowest bound that is sure."""
+        if len(self.bounds) == 1:
+            return self.bounds[0]
         return min((bound for bound in self.bounds if bound.is_sure), key=lambda bound: bound.tokens)
 
     @property
     def unsure(self) -> Bound | None:
         """The lowest bound that is not, where it is lower than the sure one."""
+        if len(self.bounds) == 1:
+            return None
         least = min((bound for bound in self.bounds if not bound.is_sure), key=lambda each: each.tokens, default=None)
         return least if least is not None and least.tokens < self.sure.tokens else None
 
@@ -269,6 +273,7 @@ class _Decision:
         self._now = now
         self._agent = agent
         self._model = model
+        self._sure, self._unsure = need.sure, need.unsure
         self._least = LEAST_OUTPUT if need.max_tokens is None else min(LEAST_OUTPUT, need.max_tokens)
 
     def made(self) -> Admit | Wait | Refuse:
@@ -335,7 +340,7 @@ class _Decision:
         """By which bound it goes where nothing else is open: the surest that leaves room for an answer."""
         worth = min(most, WORTH_OUTPUT)
         ways: list[How] = ["sure"]
-        if self._need.unsure is not None:
+        if self._unsure is not None:
             ways.append("alone")
         if self._need.counted is not None and self._need.caches:
             ways.append("cached")
@@ -365,13 +370,13 @@ class _Decision:
         if how == "cached":
             assert self._need.counted is not None
             return self._input(standing, self._need.counted, cached=True)
-        bound = self._need.unsure if how == "alone" else self._need.sure
+        bound = self._unsure if how == "alone" else self._sure
         assert bound is not None
         return self._input(standing, bound.tokens)
 
     def _full(self, standing: Standing) -> int:
         """What its input comes to if nothing of it is in the cache."""
-        closest = self._need.unsure or self._need.sure
+        closest = self._unsure or self._sure
         return self._input(standing, closest.tokens)
 
     def _input(self, standing: Standing, tokens: int, *, cached: bool = False) -> int:
@@ -394,7 +399,7 @@ class _Decision:
         """What a token of output counts at most, as a fraction: reasoning is output, too, and may count otherwise."""
         if unit == "tokens":
             return max(self._weights.output, self._weights.reasoning), 1000
-        rates = self._rates(self._need.sure.tokens)
+        rates = self._rates(self._sure.tokens)
         assert rates is not None
         return max(rates.output, rates.reasoning), 1_000_000
 
@@ -402,7 +407,7 @@ class _Decision:
 
     def _refusal(self, standing: Standing) -> Refuse | None:
         limit = standing.limit
-        if limit.unit == "usd" and self._rates(0) is None:
+        if limit.unit == "usd" and self._rates(self._sure.tokens) is None:
             return self._refuse("no_price", standing, 0)
         most = writable(self._model) if self._need.max_tokens is None else self._need.max_tokens
         # As if nothing else were open.
@@ -432,7 +437,7 @@ class _Decision:
             model=self._model,
             opens_at=_opens(why, standing, need, self._now),
             paced=None if paced is None else math.floor(paced),
-            bound=(self._need.unsure or self._need.sure) if why == "too_big" else None,
+            bound=(self._unsure or self._sure) if why == "too_big" else None,
         )
 
 

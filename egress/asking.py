@@ -29,7 +29,7 @@ from json.decoder import JSONDecodeError, JSONDecoder
 from typing import TYPE_CHECKING, Any
 
 from budget.input_bound import Contents
-from egress.contents import Look, adds, compacts, previous_of, refers
+from egress.contents import Look, TwiceError, adds, compacts, fresh_look, previous_of, refers
 from egress.usage import documents
 from register.errors import MusterError
 
@@ -132,7 +132,7 @@ def read(api: Api, body: bytes, *, server_tools: bool = False, premium: bool = F
     Raises:
         BadAsking: it cannot be read, or asks for what cannot be metered.
     """
-    look = Look()
+    look = fresh_look()
     values, spans, inside = _members(body, look)
     for key in values:
         _check_name(key, _READ)
@@ -290,7 +290,9 @@ def countable(api: Api, body: bytes) -> bytes:
     """
     text = body.decode("utf-8")
     kept = [
-        f'"{key}":{text[start:end]}' for key, (start, end) in _scan(text, Look())[1].items() if key in _COUNTED[api]
+        f'"{key}":{text[start:end]}'
+        for key, (start, end) in _scan(text, fresh_look())[1].items()
+        if key in _COUNTED[api]
     ]
     return f"{{{','.join(kept)}}}".encode()
 
@@ -325,17 +327,9 @@ def _bounded(asking: Asking, max_tokens: int) -> dict[str, str]:
 # Reading the outermost object.
 
 
-class _TwiceError(Exception):
-    pass
-
-
-def _no_number(word: str) -> None:
-    raise ValueError(f"{word} is no number of JSON")
-
-
 #: Members whose insides are not read: there, a name that stands twice is the provider's business.
 _UNREAD = frozenset({"messages", "instructions", "system"})
-_PLAIN = JSONDecoder(parse_constant=_no_number)
+_PLAIN = JSONDecoder()
 
 
 def _members(body: bytes, look: Look) -> tuple[dict[str, Any], dict[str, tuple[int, int]], int]:
@@ -350,7 +344,7 @@ def _members(body: bytes, look: Look) -> tuple[dict[str, Any], dict[str, tuple[i
         values, places, inside = _scan(text, look)
     except JSONDecodeError as error:
         raise BadAsking(f"the body is not JSON: {error.msg} at character {error.pos}.") from None
-    except _TwiceError:
+    except TwiceError:
         raise BadAsking("a member stands in an object twice; which one counts is not defined. Send it once.") from None
     except RecursionError:
         raise BadAsking("the body is nested too deeply.") from None
@@ -360,15 +354,6 @@ def _members(body: bytes, look: Look) -> tuple[dict[str, Any], dict[str, tuple[i
 
 
 def _scan(text: str, look: Look) -> tuple[dict[str, Any], dict[str, tuple[int, int]], int]:
-    looking = JSONDecoder(parse_constant=_no_number, object_pairs_hook=look.pairs)
-
-    def strict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = look.pairs(pairs)
-        if len(found) != len(pairs):
-            raise _TwiceError
-        return found
-
-    strictly = JSONDecoder(parse_constant=_no_number, object_pairs_hook=strict)
     place = _after_space(text, 0)
     if text[place : place + 1] != "{":
         raise BadAsking("the body is not a JSON object.")
@@ -390,7 +375,7 @@ def _scan(text: str, look: Look) -> tuple[dict[str, Any], dict[str, tuple[int, i
             raise JSONDecodeError("a colon is expected", text, place)
         start = _after_space(text, place + 1)
         try:
-            value, place = (looking if key in _UNREAD else strictly).raw_decode(text, start)
+            value, place = (look.loosely if key in _UNREAD else look.strictly).raw_decode(text, start)
         except StopIteration as stop:
             raise JSONDecodeError("a value is expected", text, stop.value) from None
         values[key] = value if key in _READ and key != "messages" else None

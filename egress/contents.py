@@ -6,6 +6,8 @@ hides nothing.
 
 from __future__ import annotations
 
+import threading
+from json.decoder import JSONDecoder
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -21,35 +23,79 @@ _HIDDEN: Final = frozenset(
         *("compaction", "image_generation_call", "file_search_call", "code_interpreter_call"),
     }
 )
+_TOLD_APART: Final = _PICTURES | _HIDDEN | {"reasoning"}
 _ADDING: Final = frozenset(
     {"tools", "tool_choice", "functions", "output_format", "output_config", "response_format", "text", "thinking"}
 )
 
 
+def _no_number(word: str) -> None:
+    raise ValueError(f"{word} is no number of JSON")
+
+
+class TwiceError(Exception):
+    """A member stands in an object twice."""
+
+
 class Look:
-    """Counts what is seen in one body."""
+    """Decodes the members of one body, and counts what is seen in them."""
 
     def __init__(self) -> None:
+        self.loosely = JSONDecoder(parse_constant=_no_number, object_pairs_hook=self._pairs)
+        """A name that stands twice is the provider's business."""
+        self.strictly = JSONDecoder(parse_constant=_no_number, object_pairs_hook=self._pairs_once)
+        """Raises `TwiceError` for one."""
+        self.begin()
+
+    def begin(self) -> None:
+        """Have seen nothing yet."""
         self.pictures = 0
         self.hidden = False
         self.caches = False
         """A mark of Anthropic's says that something is to be cached."""
 
-    def pairs(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def _pairs_once(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = self._pairs(pairs)
+        if len(found) != len(pairs):
+            raise TwiceError
+        return found
+
+    def _pairs(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         """Look at one object (`json.JSONDecoder.object_pairs_hook`)."""
-        for key, value in pairs:
-            if key == "type":
-                if type(value) is str:
-                    if value in _PICTURES:
-                        self.pictures += 1
-                    elif value in _HIDDEN:
-                        self.hidden = True
-                    elif value == "reasoning" and not any(name == "encrypted_content" and it for name, it in pairs):
-                        # The provider has kept what was thought.
-                        self.hidden = True
-            elif key == "cache_control":
-                self.caches = True
-        return dict(pairs)
+        found = dict(pairs)
+        if "cache_control" in found:
+            self.caches = True
+        if "type" in found:
+            if len(found) == len(pairs):
+                self._look(found["type"], found)
+            else:
+                for key, value in pairs:
+                    if key == "type":
+                        self._look(value, found)
+        return found
+
+    def _look(self, kind: object, found: Mapping[str, Any]) -> None:
+        if type(kind) is not str or kind not in _TOLD_APART:
+            return
+        if kind in _PICTURES:
+            self.pictures += 1
+        elif kind != "reasoning" or not found.get("encrypted_content"):
+            # What was thought without being sent along, the provider has kept.
+            self.hidden = True
+
+
+class _OfThread(threading.local):
+    def __init__(self) -> None:
+        self.look = Look()
+
+
+_of_thread: Final = _OfThread()
+
+
+def fresh_look() -> Look:
+    """Return one that has seen nothing yet, until this thread asks again: making one takes as long as a short body."""
+    _of_thread.look.begin()
+    return _of_thread.look
 
 
 def adds(values: Mapping[str, Any]) -> bool:

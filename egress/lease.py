@@ -149,11 +149,7 @@ class GateLease:
             reading = self._reading(weighed)
             hold = Hold(tally, reading + self._writing(weighed), reading=reading, likely=0)
         else:
-            likely = self.estimate.expected
-            if weighed:
-                expected = weight(likely, self._weights)
-            else:
-                expected = 0 if self.rates is None else self.rates.price(likely)
+            expected = self._expected(weighed)
             hold = Hold(
                 tally,
                 share.held * per,
@@ -162,7 +158,13 @@ class GateLease:
                 grace=share.excess * per,
             )
         (self._weighed if weighed else self._money).append(hold)
-        hold.count(self._used(hold, weighed))
+        hold.count(hold.reading if self.so_far is _NOTHING else self._used(hold, weighed))
+
+    def _expected(self, weighed: bool) -> int:
+        """What it will probably use, in the parts that are counted."""
+        if weighed:
+            return weight(self.estimate.expected, self._weights)
+        return 0 if self.rates is None else self.rates.price(self.estimate.expected)
 
     def _reading(self, weighed: bool) -> int:
         """What its input comes to at most, in the parts that are counted."""

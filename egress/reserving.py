@@ -301,8 +301,12 @@ class Reserving:
     def _decide(self, asked: Asked, way: Way, need: Need) -> Admit | Wait | Refuse:
         now, model = self._clock(), rows.name(asked.model)
 
+        known: dict[int, Rates | None] = {}
+
         def rates_of(input_tokens: int) -> Rates | None:
-            return rates(asked.provider, model, now, input_tokens=input_tokens)
+            if input_tokens not in known:
+                known[input_tokens] = rates(asked.provider, model, now, input_tokens=input_tokens)
+            return known[input_tokens]
 
         return decide(
             [tally.standing(now) for tally in way.tallies],
