@@ -53,6 +53,9 @@ KILLED = declare("agent.killed")
 
 #: Seconds until a keeper that failed is tried again, at most.
 LONGEST_PAUSE = 60.0
+#: It is looked so often which agent hosts are silent, seconds, and so many are asked at once.
+ASK_EVERY = 2.0
+ASK_AT_ONCE = 100
 #: An agent host that does not say by then what runs in the background is not waited for, seconds.
 _BACKGROUND_S = 2.0
 
@@ -117,9 +120,24 @@ class Agents:
                 stopped = row.wanted == "stopped" and row.state == "stopped"
                 left_over = carried if stopped else None
                 self._keep(row.name, left_over=left_over, leave_down=self.leave_down, idle=row.name not in waited_for)
+            self._tasks.create_task(self._ask_the_silent(), name="ask silent agents")
             while True:
                 await self.store.rest(carrying.LOOK_AGAIN)
                 await self._look_for_mail()
+
+    async def _ask_the_silent(self) -> None:
+        """Ask agent hosts of which no heartbeat came in time, instead of waiting until it is too old to count.
+
+        Of a fleet that is well nobody is asked: to look costs one comparison an agent.
+        """
+        while True:
+            await asyncio.sleep(ASK_EVERY)
+            silent = {name: self.fresh_for(name) for name in self._keepers}
+            silent = {name: fresh for name, fresh in silent.items() if self._keepers[name].should_be_asked(fresh)}
+            names = list(silent)
+            for first in range(0, len(names), ASK_AT_ONCE):
+                some = names[first : first + ASK_AT_ONCE]
+                await asyncio.gather(*(self._keepers[name].ask(liveness.patience(silent[name])) for name in some))
 
     async def _look_for_mail(self) -> None:
         """Have everything brought that waits, also what nobody spoke of: one look for all agents."""

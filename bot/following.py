@@ -92,6 +92,12 @@ class Follower:
         """The agent host is not followed any more: what it said of itself counts no more."""
         self.seen = None
 
+    def heard(self, status: HostStatus) -> None:
+        """Take up what the agent host said when it was asked."""
+        if self.seen is not None:
+            self.heard_at = self.clock()
+            self.seen = Seen(status=status, at=self.heard_at)
+
     def close(self) -> None:
         """The story is over, told by somebody else than the journal."""
         self.story = replace(self.story, over=True)

@@ -25,6 +25,7 @@ from bot.typing_indicator import TypingIndicator
 from fleet import lifecycle
 from fleet.control import AgentLink
 from fleet.errors import AgentRefused, AgentUnreachable
+from fleet.liveness import questioned_after
 from fleet.revival import Limits
 from register.queries import agents
 
@@ -202,6 +203,30 @@ class Keeper:
             return False
         self.unanswered_at = self.clock()
         return True
+
+    def should_be_asked(self, fresh_s: float) -> bool:
+        """Whether a heartbeat of its agent host should have come and did not, and nobody has asked since."""
+        heard, now = self._follower.heard_at, self.clock()
+        if self._link is None or self.seen is None or heard is None:
+            return False
+        asked = self.unanswered_at is not None and self.unanswered_at > heard
+        return not asked and now - heard > questioned_after(fresh_s)
+
+    async def ask(self, within: float) -> None:
+        """Ask the agent host how it is, and take down its answer, or that there was none."""
+        link, began = self._link, self._follower.heard_at
+        if link is None:
+            return
+        try:
+            async with asyncio.timeout(within):
+                status = await link.status()
+        except TimeoutError:
+            if self._follower.heard_at == began:
+                self.unanswered_at = self.clock()
+        except (AgentUnreachable, AgentRefused):
+            pass  # who follows it learns that it is gone
+        else:
+            self._follower.heard(status)
 
     async def run(self) -> None:
         """Keep the agent until cancelled; one of another installation is not touched."""

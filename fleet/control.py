@@ -45,6 +45,8 @@ class HostStatus:
     runtime_pid: int | None = None
     pinged_at: float | None = None
     ping_ms: float | None = None
+    unanswered_since: float | None = None
+    """When the runtime was asked what it has not answered for some seconds; None: it answers."""
     adapter: bool = False
     """Whether it is an adapter that answers, with the true runtime as its child."""
     child: str | None = None

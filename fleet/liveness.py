@@ -18,6 +18,10 @@ FRESH_S: Final = 30.0
 _BEATS: Final = 3
 #: No fewer make sense: each answer comes somewhere between two heartbeats.
 _FEWEST_BEATS: Final = 2
+#: What was seen counts for this share of that time without a question. Then the agent is asked again, and has
+#: `_PATIENCE` to answer.
+_UNQUESTIONED: Final = 1 / 3
+_PATIENCE: Final = 1 / 6
 
 STATES: Final = ("starting", "idle", "working", "waiting", "frozen", "stopped", "failed", "unknown")
 EVIDENCE: Final = ("protocol", "adapter", "process", "journal", "none")
@@ -44,6 +48,16 @@ def fresh_for(heartbeat_s: float, freshness_s: float | None = None) -> float:
     if freshness_s is None:
         return max(FRESH_S, _BEATS * heartbeat_s)
     return max(freshness_s, _FEWEST_BEATS * heartbeat_s)
+
+
+def questioned_after(fresh_s: float) -> float:
+    """Seconds without a word after which an agent host is asked: a heartbeat should have come."""
+    return fresh_s * _UNQUESTIONED + fresh_s * _PATIENCE / 3
+
+
+def patience(fresh_s: float) -> float:
+    """Seconds that it has to answer then."""
+    return fresh_s * _PATIENCE
 
 
 def check_freshness(heartbeat_s: float | None, freshness_s: float | None) -> None:
@@ -110,7 +124,9 @@ def _of_runtime(status: HostStatus, now: float, heard: float, fresh_s: float) ->
     if status.pinged_at is None:
         return _unknown("process", heard, "the runtime has not answered yet")
     age = max(0.0, now - status.pinged_at)
-    if age > fresh_s:
+    since = status.unanswered_since
+    silent = since is not None and now - since >= fresh_s * _PATIENCE and age > fresh_s * _UNQUESTIONED
+    if age > fresh_s or silent:
         return _unknown("process", heard, f"the runtime has not answered for {_span(age)}")
     if status.child == "gone":
         return _unknown("adapter", age, "the adapter answers, but the runtime behind it is gone")

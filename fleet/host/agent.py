@@ -216,6 +216,7 @@ class AgentHost:
             "runtime_pid": self._life.pid,
             "pinged_at": heartbeat.pinged_at,
             "ping_ms": heartbeat.ping_ms,
+            "unanswered_since": heartbeat.unanswered_since,
             "adapter": self.spec.adapter,
             "child": heartbeat.child,
             "event_at": self._transcript.event_at if turn is not None else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fleet.host.runtime import reap_orphans
 
@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from fleet.host.chronicle import Chronicle
     from fleet.host.life import RuntimeLife
     from fleet.host.tasks import HeldTasks
+
+
+#: A runtime that does not answer in so many seconds is told to be silent, also between two heartbeats.
+_PATIENCE_S: Final = 5.0
 
 
 class Heartbeat:
@@ -22,6 +26,8 @@ class Heartbeat:
         """When the loop answered last, in epoch seconds."""
         self.ping_ms: float | None = None
         """How long it took then."""
+        self.unanswered_since: float | None = None
+        """When it was asked what it has not answered for some seconds, in epoch seconds; None: it answers."""
         self.child: str | None = None
         """What became of the adapter's child (`RuntimeProcess.child_state`)."""
 
@@ -31,12 +37,15 @@ class Heartbeat:
         assert process is not None
         interval = self._chronicle.spec.heartbeat_s
         asked: asyncio.Task[None] | None = None
+        asked_at = 0.0
         while True:
             if asked is None or asked.done():
+                asked_at = self._chronicle.clock()
                 asked = asyncio.create_task(self._ping(life), name="ping")
                 self._tasks.hold(asked)
             began = asyncio.get_running_loop().time()
-            await asyncio.wait({asked}, timeout=interval)
+            await asyncio.wait({asked}, timeout=min(interval, _PATIENCE_S))
+            self.unanswered_since = None if asked.done() else asked_at
             self.child = await asyncio.to_thread(process.child_state)
             reap_orphans(except_pid=process.pid)
             self._chronicle.beat()
@@ -50,3 +59,6 @@ class Heartbeat:
             return
         self.ping_ms = round((time.monotonic() - began) * 1000, 2)
         self.pinged_at = self._chronicle.clock()
+        if self.unanswered_since is not None:
+            self.unanswered_since = None
+            self._chronicle.beat()

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bot import carrying
+from bot import agents as agents_module
+from bot import carrying, keeping
 from bot.following import FOLLOW
 from bot.story import Condition, Progress
 from bot.telling import Teller
 from bot.wishes import LaunchRequest
 from connectors.memory import MemoryConnector
-from fleet import control, lifecycle, lock
+from fleet import control, lifecycle, liveness, lock
 from fleet.control import LINE_LIMIT, AgentLink
 from fleet.errors import AgentRefused
 from fleet.host.turns import QUEUED_MESSAGES
@@ -305,3 +306,36 @@ async def test_an_agent_of_which_something_would_not_end_is_not_called_stopped(
         assert row is not None
         assert row.state == "unknown"
         assert row.wanted == "stopped"
+
+
+async def test_an_agent_host_of_which_nothing_was_heard_is_asked_before_its_word_is_too_old(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agents_module, "ASK_EVERY", 0.05)
+    monkeypatch.setattr(keeping, "questioned_after", lambda fresh_s: fresh_s / 100)
+    monkeypatch.setattr(liveness, "patience", lambda fresh_s: fresh_s / 100)
+    await home.launch("coder0")
+    await home.heard_from("coder0")
+    keeper = keeper_of(home, "coder0")
+    heard = keeper.heard_at
+    assert heard is not None
+    async with asyncio.timeout(30):
+        while keeper.heard_at == heard:
+            await asyncio.sleep(0.01)
+    assert home.orchestrator is not None
+    assert (await home.orchestrator.agents.view_of("coder0")).liveness.state == "idle", "it answered"
+    pid = lock.holder(home.paths.agent_folder("coder0"))
+    assert pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(20):
+            while (now := (await home.orchestrator.agents.view_of("coder0")).liveness).state != "unknown":
+                await asyncio.sleep(0.01)
+        assert now.evidence_age_s is not None
+        assert now.evidence_age_s < liveness.FRESH_S, "not only when what it said is too old"
+        assert "does not answer" in (now.detail or "")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    async with asyncio.timeout(30):
+        while (await home.orchestrator.agents.view_of("coder0")).liveness.state != "idle":
+            await asyncio.sleep(0.01)

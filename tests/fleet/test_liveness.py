@@ -5,7 +5,16 @@ from dataclasses import replace
 import pytest
 
 from fleet.control import HostStatus
-from fleet.liveness import EVIDENCE, HEALTHY, STATES, Liveness, fresh_for, judge
+from fleet.liveness import (
+    EVIDENCE,
+    HEALTHY,
+    STATES,
+    Liveness,
+    fresh_for,
+    judge,
+    patience,
+    questioned_after,
+)
 
 NOW = 1000.0
 FRESH = HostStatus(state="idle", runtime_pid=7, pinged_at=NOW - 2)
@@ -44,6 +53,24 @@ def test_a_process_that_is_merely_there_is_unknown(status: HostStatus, word: str
     verdict = seen(status)
     assert (verdict.state, verdict.evidence, verdict.healthy) == ("unknown", "process", False)
     assert word in (verdict.detail or "")
+
+
+@pytest.mark.parametrize(
+    ("pinged", "asked", "healthy"),
+    [(15, 5, False), (11, 4, True), (9, 6, True), (25, None, True), (25, 1, True), (31, None, False)],
+)
+def test_a_runtime_that_leaves_a_question_open_is_unknown_before_its_answer_is_too_old(
+    pinged: float, asked: float | None, healthy: bool
+) -> None:
+    status = replace(FRESH, pinged_at=NOW - pinged, unanswered_since=None if asked is None else NOW - asked)
+    assert seen(status).healthy is healthy
+    # What counts longer has longer to answer.
+    assert seen(status, fresh_s=120.0).healthy is True
+
+
+def test_an_agent_host_is_asked_soon_after_its_heartbeat_did_not_come() -> None:
+    assert 10 < questioned_after(30.0) < 12
+    assert questioned_after(30.0) + patience(30.0) < 20
 
 
 def test_what_the_agent_host_said_long_ago_counts_no_more() -> None:

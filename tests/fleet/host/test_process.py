@@ -474,8 +474,10 @@ async def test_a_stopped_runtime_is_not_said_to_answer_until_it_does_again(agent
         # What it answered before it was stopped may still come.
         last = (await ticks(link, 2))[-1].pinged_at
         assert {status.pinged_at for status in await ticks(link, 3)} == {last}
+        silent = await status_when(link, lambda status: status.unanswered_since is not None)
+        assert (silent.unanswered_since or 0) >= (last or 0)
         os.kill(answered.runtime_pid, signal.SIGCONT)
-        await status_when(link, lambda status: status.pinged_at != last)
+        await status_when(link, lambda status: status.pinged_at != last and status.unanswered_since is None)
 
 
 async def test_behind_an_adapter_the_child_is_looked_at(agent: Agent) -> None:
