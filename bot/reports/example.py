@@ -53,6 +53,8 @@ def _window(
         used += percent / 100
         points.append((start + last * 3600, used))
     low, middle, high = expected
+    # The line was drawn when the last stretch ended, from what was used by then; the example uses nothing since.
+    end, drawn = begin + length, begin + (now - begin) // (hours * 3600) * hours * 3600
     return WindowFacts(
         key=f"account:main/{name}",
         scope="account:main",
@@ -60,15 +62,15 @@ def _window(
         limit=1.0,
         used=used,
         reserved=0.0,
-        line=(now - begin) / length,
+        line=used + (1 - used) * (now - drawn) / (end - drawn),
         begins_at=begin,
-        resets_at=begin + length,
+        resets_at=end,
         certainty="provider",
         low=low,
         expected=middle,
         high=high,
         points=[*points, (now, used)],
-        spread=((begin, 0.0), (begin + length, 1.0)),
+        spread=((drawn, used), (end, 1.0)),
     )
 
 
