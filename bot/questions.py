@@ -17,6 +17,8 @@ from bot.bridge import original
 from bot.commands.lines import command_line
 from bot.commands.table import OPERATOR, Reply
 from bot.errors import UserError
+from bot.titles import OFFERS
+from bot.voice import ANSWERS
 from connectors.messages import Button
 from register.queries import audit, questions
 from register.queries.questions import Question
@@ -238,18 +240,18 @@ class Questions:
             outcome="answered" if outcome != "withdrawn" else "withdrawn",
             detail=outcome,
         )
-        await teller.over(tx, question.outbox_key, text)
+        await teller.over(tx, question.outbox_key, text, below=question.kind in OFFERS)
         await teller.titles.show(tx, question.agent)
 
 
 def asked(question: Question, text: str, marks: bool) -> str:
     """The message that asks."""
-    lines = [text, ""]
+    lines = []
     for each in question.choices:
         mark = f"{each['mark']} " if marks else ""
         way = command_line(f"answer {question.id} {each['word']}")
-        lines.append(f"- {mark}{each['label']}: {way}")
-    return "\n".join(lines)
+        lines.append(f"{mark}{each['label']}: {way}")
+    return text + ANSWERS + "\n- ".join(lines)
 
 
 def _over(question: Question) -> str:

@@ -6,7 +6,7 @@ Everything here happens inside the caller's transaction.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from bot.bridge import Bridge
 from bot.commands.lines import written
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from register.queries.agent_messages import AgentMessage
     from register.queries.agents import AgentRow
     from register.redaction import Redaction
+
+
+#: With this the answers to a question begin, below what is asked.
+ANSWERS: Final = "\n\n- "
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +141,23 @@ class Voice:
                 reaction = React(target=at_key, key=button.key, own=True)
                 await outbox.put(tx, at.outbound(f"{at_key}/{name}", reaction, Priority.RECEIPT), self.clock())
 
-    async def over(self, tx: AsyncConnection, key: str, text: str) -> None:
-        """What was asked under `key` is over: say how (Markdown), wherever it stands."""
-        words = self.redaction(written(text, self.prefix))
+    async def over(self, tx: AsyncConnection, key: str, text: str, *, below: bool = False) -> None:
+        """What was asked under `key` is over: say how (Markdown), wherever it stands.
+
+        Args:
+            tx: the transaction in which it ends.
+            key: of the question.
+            text: how it ended.
+            below: what was said before the answers stays, and this stands below it.
+        """
         for each in self.bridge.keys(key):
             asked = await outbox.get(tx, each)
             if asked is None:
                 continue
             out = asked.outbound
+            said_before = out.content.text.partition(ANSWERS)[0] if isinstance(out.content, Message) else ""
+            ended = f"{said_before}\n\n{text}" if below and said_before else text
+            words = self.redaction(written(ended, self.prefix))
             place = Place(out.connector, conversation=out.conversation, thread_of=out.thread_of)
             can = self.capabilities(place.connector)
             if can.edits:

@@ -46,7 +46,7 @@ async def test_accounts_budgets_and_sandbox_profiles_are_taken_up_by_command(hom
         assert "The account more has its key in `NOT_SET`, which was not set" in said
         assert "100 tokens a day" in await home.ask("!budget")
         home.say("two", thread)
-        await home.heard(thread, "of 100 tokens per day used")
+        await home.heard(thread, "too little left of 100 tokens")
         assert "docs" in orchestrator.services.planner.profiles
         change(home, "tokens: 100", "tokens: 6M")
         change(home, "  more: {provider: openai, credential: 'env:NOT_SET'}\n", "")

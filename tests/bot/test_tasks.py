@@ -417,11 +417,14 @@ async def test_what_is_held_has_a_button_and_a_command_that_run_it_now(tmp_path:
         await home.heard(thread, "Only admins answer this; you are operator.")
         home.chat.react(asked.event_id, "▶️", conversation=thread)
         await home.marks(words, "✅")
-        await home.heard(thread, "of `host` more may be used in the next hour")
+        over = await home.heard(thread, "of `host` more may be used in the next hour")
+        assert "reads this later" in over, "why it waited stays readable"
         await spend_again(home, thread)
-        words = home.say("[[say: dropped]]", thread)
-        await home.heard(thread, "reads this later")
-        (asked,) = [said for said in home.chat.said if "reads this later" in said.text]
+        home.say("[[say: dropped]]", thread)
+        await home.chat.until(
+            lambda: sum("reads this later" in text for text in home.chat.texts(thread)) == 2, limit=30
+        )
+        asked = [said for said in home.chat.said if "reads this later" in said.text][-1]
         home.chat.react(asked.event_id, "🗑️", sender=OPERATOR, conversation=thread)
         await home.heard(thread, "is dropped. (by")
         said = await home.ask("!task add 'mend it' --agent coder0")
