@@ -37,7 +37,7 @@ _HALF_ESCAPE: Final = re.compile(
     rb"(?:\\u[dD][89abAB][0-9a-fA-F]{2})?\\(?:u[0-9a-fA-F]{0,3})?\Z|\\u[dD][89abAB][0-9a-fA-F]{2}\Z|%(?:25)*[0-9a-fA-F]?\Z"
 )
 _HALF_LOOKED_AT: Final = 64
-_SHORT: Final = 2_000
+_SHORT: Final = 300
 
 
 class SecretValues:
@@ -49,6 +49,7 @@ class SecretValues:
         "_line_ends",
         "_needles",
         "_shortest",
+        "_signs",
         "_stray",
         "_values",
         "known",
@@ -65,6 +66,7 @@ class SecretValues:
         self._values: tuple[bytes, ...] = ()
         self._needles: tuple[bytes, ...] = ()
         self._line_ends = False
+        self._signs: frozenset[int] = frozenset()
         self._escaped = _NOTHING
         self._escapes: tuple[re.Pattern[bytes], ...] = ()
         self._stray: re.Pattern[bytes] | None = None
@@ -88,7 +90,8 @@ class SecretValues:
             self._stray = _STRAY
         unescaped = [self._plain(value, self._escapes) for value in plain]
         self._values = tuple(dict.fromkeys([*plain, *(each for each in unescaped if 2 * len(each) >= self._shortest)]))
-        self._line_ends = any(b"\n" in value for value in self._values)
+        self._signs = frozenset(sign for value in self._values for sign in value)
+        self._line_ends = b"\n"[0] in self._signs
         self._needles = (b"%", b"\\u", *(b"\\" + bytes((sign,)) for sign in sorted(signs)))
         self.most_held = max(map(len, self._values), default=0) * _LONGEST_CHARACTER
 
@@ -186,6 +189,8 @@ class SecretValues:
     def _begun(self, text: bytes) -> int:
         """Where at the end of `text` a value begins that may go on; its length: nowhere."""
         size = len(text)
+        if not size or text[-1] not in self._signs:
+            return size
         first = size
         for value in self._values:
             place = max(0, size - len(value) + 1)
@@ -366,6 +371,8 @@ def _character(found: re.Match[bytes]) -> bytes:
 
 def _half_escape(text: bytes) -> int:
     """Where at the end of `text` an escape begins that may go on; its length: nowhere."""
+    if not text or text[-1] not in _ESCAPING:
+        return len(text)
     tail = text[-_HALF_LOOKED_AT:]
     size = len(tail)
     while found := _HALF_ESCAPE.search(tail):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import string
+import time
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -110,11 +111,13 @@ def test_every_spelling_is_masked_wherever_it_is_cut(number: int) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(600)
 def test_every_spelling_is_masked_for_long() -> None:
-    seed = soak.seed()
+    seed, until, number = soak.seed(), time.monotonic() + soak.share(), 0
     print(f"seed: {seed}")
-    for number in range(100_000):
+    while time.monotonic() < until:
         play(random.Random(f"{seed}/{number}"))
+        number += 1
 
 
 @pytest.mark.parametrize(
