@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from benchmarks.weeks import Law, Week
 
 #: Which load, and which of its weeks.
-LOAD, WEEK = "bursts", 1
+LOAD, WEEK = "bursts", 3
 _WIDTH, _HEIGHT = 720, 400
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 16, 72
 _STYLE = """
