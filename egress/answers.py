@@ -205,7 +205,7 @@ class Answer:
             self._protocol.transport.abort()
 
     def given(self) -> bool:
-        """Whether the connection may go on: the answer is whole, and nobody said that it closes."""
+        """Return whether the connection stays open: the answer is complete, and did not announce a close."""
         return self._ended and not self._closing
 
     def _framed(self, content: bytes, *, last: bool = False) -> bytes:

@@ -147,7 +147,7 @@ class Bodies:
         plain = encoded is None or encoded.strip().lower() in {"", "identity"}
         first = content.read_nowait() if plain else b""
         if plain and content.at_eof() and len(first) <= min(longest, IN_MEMORY):
-            # As most are: short, and here as a whole.
+            # The usual case: a short body that has arrived completely.
             self._in_memory.take(whose, len(first), MOST_IN_MEMORY)
             return self._made(first, None, len(first), whose, (len(first), 0))
         parts: list[bytes] = []
@@ -215,17 +215,17 @@ class Bodies:
 
 
 class _Room:
-    """How many bytes are held, of all agents and of each."""
+    """Counts the bytes that are held, for all agents and for each."""
 
     def __init__(self) -> None:
         self._held: dict[str, int] = {}
         self._all = 0
 
     def take(self, whose: str, more: int, most: int) -> None:
-        """Hold more.
+        """Add bytes of an agent.
 
         Raises:
-            NoRoom: it would be more than may be held of all, or of one.
+            NoRoom: that would exceed the limit of all agents, or of this one.
         """
         if not more:
             return
@@ -236,7 +236,7 @@ class _Room:
         self._all += more
 
     def give(self, whose: str, size: int) -> None:
-        """Hold less."""
+        """Remove bytes of an agent."""
         if not size:
             return
         self._all -= size
@@ -304,10 +304,10 @@ class _Pieces:
 
 
 async def _pieces(content: Content, first: bytes, encoded: str | None) -> AsyncIterator[bytes]:
-    """What comes, without the encoding that it has; `first` was read before.
+    """Yield the body decoded, beginning with `first`, which was read before.
 
     Raises:
-        Stalled, ConnectionError, BrokenBody: the rest is not had.
+        Stalled, ConnectionError, BrokenBody: the rest cannot be read.
     """
     piece = first or await _next(content)
     if encoded is None:
@@ -320,7 +320,7 @@ async def _pieces(content: Content, first: bytes, encoded: str | None) -> AsyncI
         while piece:
             for part in decoder.feed(piece):
                 yield part
-                # A little may unfold into much: others have their turn meanwhile.
+                # A few bytes may decompress into many. Let other tasks run.
                 await asyncio.sleep(0)
             piece = await _next(content)
         for part in decoder.end():

@@ -1,4 +1,4 @@
-"""A request of an agent, as whoever answers it reads it while it comes."""
+"""An agent's HTTP request, and its body while it arrives."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ if TYPE_CHECKING:
 
 
 class BrokenBody(Exception):
-    """The body cannot be read to its end. The message says why."""
+    """The client sent a body that cannot be read. The message says why."""
 
 
 class Link(Protocol):
-    """The connection on which a request came, as far as its answer needs it."""
+    """The connection of a request, as the code that answers it sees it."""
 
     @property
     def transport(self) -> asyncio.Transport | None:
-        """None: it is gone."""
+        """The transport, or None after the connection was lost."""
         ...
 
     @property
     def writing_paused(self) -> bool:
-        """The client takes nothing at the moment."""
+        """True while the write buffer is full."""
         ...
 
     def stay(self, left: Callable[[], None]) -> None:
-        """Have whoever answers go on when the client leaves. Then `left` is called, once, and nothing is cancelled."""
+        """Let the handler continue after the client leaves: call `left` once instead of cancelling its task."""
         ...
 
     async def drain(self) -> None:
-        """Wait until the client has taken enough for more to be written.
+        """Wait until the write buffer has room.
 
         Raises:
-            ConnectionResetError: the client is gone.
+            ConnectionResetError: the client has left.
         """
         ...
 
 
 class Content:
-    """The body of one request. One reader reads it, in the event loop that fills it."""
+    """The body of one request. One task reads it, in the event loop of the connection."""
 
     __slots__ = ("_dropped", "_ended", "_error", "_pieces", "_read", "_waiter")
 
     def __init__(self, read: Callable[[int], None] | None = None) -> None:
-        """`read` is told how many bytes have been read or dropped."""
+        """`read` is called with the number of bytes that were read or dropped."""
         self._read = read
         self._pieces: list[bytes] = []
         self._ended = False
@@ -57,18 +57,18 @@ class Content:
 
     @property
     def ended(self) -> bool:
-        """Nothing more comes: it is whole, or it broke off."""
+        """True if nothing more arrives: the body is complete, or it failed."""
         return self._ended or self._error is not None
 
     def at_eof(self) -> bool:
-        """It came to its end in good order, and all of it was read."""
+        """Return whether the body is complete and all of it was read."""
         return self._ended and not self._pieces
 
     def read_nowait(self) -> bytes:
-        """What is here; nothing when it has not come yet, or was all.
+        """Return the bytes that have arrived, or nothing if there are none yet or no more.
 
         Raises:
-            BrokenBody, ConnectionResetError: it broke off, and what came before was read.
+            BrokenBody, ConnectionResetError: the body failed, and everything before that was read.
         """
         pieces = self._pieces
         if pieces:
@@ -82,10 +82,10 @@ class Content:
         return b""
 
     async def readany(self) -> bytes:
-        """The next piece; nothing at the end.
+        """Wait for the next piece and return it, or nothing at the end.
 
         Raises:
-            BrokenBody, ConnectionResetError: it broke off.
+            BrokenBody, ConnectionResetError: the body failed.
         """
         content = self.read_nowait()
         while not content and not self._ended:
@@ -98,7 +98,7 @@ class Content:
         return content
 
     def take(self, content: bytes) -> None:
-        """Of the connection: this came."""
+        """Append bytes. The connection calls this."""
         if not self._dropped:
             self._pieces.append(content)
             self._wake()
@@ -106,18 +106,18 @@ class Content:
             self._read(len(content))
 
     def end(self) -> None:
-        """Of the connection: that was all."""
+        """Mark the body as complete. The connection calls this."""
         self._ended = True
         self._wake()
 
     def fail(self, error: Exception) -> None:
-        """Of the connection: the rest does not come."""
+        """Mark the body as failed. The connection calls this."""
         if not self.ended:
             self._error = error
             self._wake()
 
     def drop(self) -> None:
-        """Of the connection: nobody reads it any more."""
+        """Discard what was not read, and what is still to arrive. The connection calls this."""
         self._dropped = True
         size = sum(map(len, self._pieces))
         self._pieces.clear()
@@ -131,7 +131,7 @@ class Content:
 
 
 class Request:
-    """A request whose head is here."""
+    """A request whose head was read."""
 
     __slots__ = (
         "content",
@@ -163,15 +163,15 @@ class Request:
         self.protocol = protocol
         self.method = method
         self.raw_path = raw_path
-        """Its target, as it came."""
+        """The target, exactly as the client sent it."""
         self.version = version
         self.headers = headers
         self.keep_alive = keep_alive
-        """Another one may follow it."""
+        """Whether another request may follow on this connection."""
         self.content = content
         self.content_length = content_length
-        """What its head says; None: it says none."""
+        """The value of Content-Length, or None without one."""
         self.size = size
-        """What its head takes, bytes."""
+        """What the head uses of memory, in bytes."""
         self.malformed = malformed
-        """It is no request. It stands in the place of one, so that its refusal comes after the answers before it."""
+        """The client sent something that is not HTTP. It is queued so that the refusal follows the earlier answers."""

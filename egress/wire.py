@@ -1,11 +1,11 @@
 """The HTTP/1.1 server that agents talk to (RFC 9112).
 
-llhttp reads heads and chunks. It refuses whatever two readers could understand differently: a line that ends in a bare
-LF, a folded header, two lengths, a length beside a transfer coding. What it leaves to others is decided here. A request
-that is not as it should be is refused in a word, and its connection is closed.
+llhttp parses heads and chunks. It refuses everything that two parsers could read differently: lines that end in a bare
+LF, folded headers, two lengths, a length together with a transfer coding. This module checks the rest. It answers a
+malformed request with 400 and closes the connection.
 
-Requests may be sent ahead of their answers. They are answered one after the other. What is kept of them is bounded,
-since they are read before anybody has looked at them.
+A client may send requests before it has the answers to earlier ones. The server answers them in order, and limits how
+much of them it keeps in memory.
 """
 
 from __future__ import annotations
@@ -27,35 +27,36 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("egress.wire")
 
-#: A connection on which no request is answered, and none becomes whole, is closed after so long.
+#: The server closes a connection that completes no request for so long, seconds.
 IDLE_S: Final = 120.0
-#: Of one request: its first line and its headers. Those of the agents' runtimes have 2 or 3 KB.
+#: The first line and the headers of one request. The agents' runtimes send 2 or 3 KB.
 LONGEST_HEAD: Final = 64 * 1024
-#: Heads of requests that were sent ahead, of one connection.
+#: The heads of the requests that wait on one connection, bytes.
 MOST_AHEAD: Final = 128 * 1024
-#: Of the requests of one connection, what came of their bodies and is not read yet. Beyond it, nothing more is taken.
+#: The unread body bytes of one connection. Above this limit the server stops reading from it.
 MOST_UNREAD: Final = 2**16
 _LONGEST_HEADER: Final = 32_768
 _MOST_HEADERS: Final = 128
-#: What a request in memory takes beside the bytes of its head, or more.
+#: The memory of a waiting request, and of each of its headers, besides their bytes.
 _EACH: Final = 512
-#: A client that is still sending a request that was answered gets so long to end it, and to see the answer.
+_EACH_HEADER: Final = 200
+#: A client that still sends a request after its answer gets so many seconds to finish, and to read the answer.
 _LINGER_S: Final = 2.0
-#: Of a length. More of them are zeros before it, or a number that is none.
+#: The digits of a Content-Length. A longer one has leading zeros, or is too large.
 _MOST_DIGITS: Final = 20
 _VERSIONS: Final = {"1.1": (1, 1), "1.0": (1, 0)}
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 _TEXT: Final = ((b"Content-Type", b"text/plain"),)
 
-#: Answers a request. Returns whether the connection may go on.
+#: Answers a request, and returns whether the connection stays open.
 Handler: TypeAlias = "Callable[[Request], Awaitable[bool]]"
 
 
 class Server:
-    """Makes a protocol for each connection."""
+    """Creates a protocol for each connection."""
 
     def __init__(self, handler: Handler, *, broken: Callable[[str], None]) -> None:
-        """`broken` is told why something was no request."""
+        """`broken` is called with the reason when a client sends a malformed request."""
         self.handler = handler
         self.broken = broken
         self.connections: set[Connection] = set()
@@ -64,7 +65,7 @@ class Server:
         return Connection(self)
 
     async def shutdown(self, patience_s: float) -> None:
-        """End all connections, after so many seconds at most for what is under way."""
+        """Close all connections. Requests under way get at most `patience_s` seconds to finish."""
         running = [connection.task for connection in self.connections if connection.task and not connection.stays]
         if running:
             await asyncio.wait(running, timeout=patience_s)
@@ -73,7 +74,7 @@ class Server:
                 connection.close()
             else:
                 connection.abort()
-        # Those that were cancelled end now.
+        # Wait for the cancelled tasks.
         await asyncio.gather(*running, return_exceptions=True)
 
 
@@ -85,59 +86,59 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._parser = HttpRequestParser(self)
         self.transport: asyncio.Transport | None = None
-        """None: the client is gone."""
+        """None after the connection was lost."""
         self.task: asyncio.Task[None] | None = None
-        """It answers a request."""
+        """The task that answers the current request."""
         self._left: Callable[[], None] | None = None
-        """Told that the client has left, instead of whoever answers being cancelled."""
+        """Called when the client leaves, instead of cancelling the task."""
 
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._size = 0
-        """Of the head that is coming, as far as it was read."""
+        """Bytes of the current head that were parsed."""
         self._bare = 0
-        """Bytes since the last head or content: of a head, of what stands between chunks, of trailers."""
+        """Bytes since the last complete head or body byte: a partial head, chunk sizes, trailers."""
         self._wrong: str | None = None
-        """Why one of the parser's callbacks did not go on."""
+        """Why a callback stopped the parser."""
         self._too_much = False
-        """What came is not even answered."""
+        """The client passed a limit: abort the connection without an answer."""
         self._reads_again = False
-        """A second parser is being told what the first one has read already."""
+        """A new parser is reading a synthetic head; its callbacks are ignored until that ends."""
 
         self._coming: Request | None = None
-        """The one whose body is coming."""
+        """The request whose body is arriving."""
         self._waiting: deque[Request] = deque()
         self._ahead = 0
-        """What the heads of those take."""
+        """The sum of their sizes."""
         self._unread = 0
         self._paused = False
         self._over = False
-        """No further request is taken."""
+        """No further requests are read."""
         self._lingering: asyncio.TimerHandle | None = None
-        """Until it ends, the client may send the rest of what was answered."""
+        """Closes the connection if the client does not finish a request that was answered early."""
 
         self._held_up: asyncio.Future[None] | None = None
-        """The client takes nothing at the moment."""
+        """Resolved when the write buffer has room again; None while it has."""
         self._idle_until = 0.0
         self._alarm: asyncio.TimerHandle | None = None
 
     def abort(self) -> None:
-        """Break it at once. Never waits."""
+        """Break the connection at once."""
         self._over = True
         if self.transport is not None:
             self.transport.abort()
 
     def close(self) -> None:
-        """Let it have what was written, and no more."""
+        """Close the connection after the written bytes were sent."""
         self._over = True
         self._coming = None
         if self.transport is not None:
             self.transport.close()
 
-    # What comes
+    # Reading
 
     def data_received(self, data: bytes) -> None:
-        """Of the transport."""
+        """Called by the transport."""
         if self._over and self._coming is None:
             return
         self._bare += len(data)
@@ -148,7 +149,9 @@ class Connection(asyncio.Protocol):
         else:
             if self._bare > LONGEST_HEAD:
                 self._too_much = True
-                what = "a request with a head" if self._coming is None else "a request with a part without content"
+                what = (
+                    "a request with a head" if self._coming is None else "a request with chunk extensions or trailers"
+                )
                 self._break(f"{what} of more than {LONGEST_HEAD} bytes")
 
     def _feed(self, data: bytes) -> None:
@@ -160,8 +163,8 @@ class Connection(asyncio.Protocol):
                 data = data[upgrade.args[0] :]
             if self._coming is None:
                 return
-            # It is answered as if it had not wished for another protocol (RFC 9110, 7.8). The parser takes what
-            # follows for that protocol; another one is told how the body is framed, and goes on from there.
+            # A server may ignore an offer to change the protocol (RFC 9110, 7.8). The parser cannot, and stops before
+            # the body. So a new parser gets a head with the same framing, and continues with the body.
             self._parser = HttpRequestParser(self)
             self._reads_again = True
             framing = [b"%b: %b\r\n" % (name, value) for name, value in self._headers if name.lower() in _FRAMING]
@@ -170,7 +173,7 @@ class Connection(asyncio.Protocol):
                 return
 
     def on_message_begin(self) -> None:
-        """Of the parser."""
+        """Called by the parser."""
         if self._reads_again:
             return
         self._target = b""
@@ -178,56 +181,56 @@ class Connection(asyncio.Protocol):
         self._size = 0
 
     def on_url(self, url: bytes) -> None:
-        """Of the parser: the target, or a part of it."""
+        """Called by the parser with the target or a part of it."""
         if self._reads_again:
             return
         self._target += url
         self._grow(len(url), len(self._target))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Of the parser: of the head, or a trailer."""
+        """Called by the parser with a header or a trailer."""
         if self._reads_again:
             return
         if self._coming is not None:
-            # Trailers go no further, and say nothing of where the request ends (RFC 9110, 6.5.1).
+            # Trailers are dropped, and must not contain framing (RFC 9110, 6.5.1).
             if name.lower() in _FRAMING:
-                self._stop("a trailer says how long it is")
+                self._stop("a trailer contains a length or a transfer coding")
             return
         if len(self._headers) == _MOST_HEADERS:
-            self._stop(f"it has more than {_MOST_HEADERS} headers")
+            self._stop(f"more than {_MOST_HEADERS} headers")
         self._headers.append((name, value))
         self._grow(len(name) + len(value), len(name) + len(value))
 
     def _grow(self, more: int, line: int) -> None:
         self._size += more
         if line > _LONGEST_HEADER:
-            self._stop(f"a line of its head has more than {_LONGEST_HEADER} bytes")
+            self._stop(f"a line of more than {_LONGEST_HEADER} bytes in the head")
         if self._size > LONGEST_HEAD:
             self._too_much = True
             self._stop(f"a request with a head of more than {LONGEST_HEAD} bytes")
 
     def on_headers_complete(self) -> None:
-        """Of the parser."""
+        """Called by the parser."""
         if self._reads_again:
             self._reads_again = False
             return
         self._bare = 0
         version = _VERSIONS.get(self._parser.get_http_version())
         if version is None:
-            self._stop("it speaks another version of HTTP")
+            self._stop("the HTTP version is neither 1.0 nor 1.1")
         headers: CIMultiDict[str] = CIMultiDict()
         for name, value in self._headers:
-            # As it stands, whatever it is; who sends it on looks whether it can be sent.
+            # Not checked here: egress.headers refuses values that are not UTF-8.
             headers.add(name.decode("ascii"), value.decode("utf-8", "surrogateescape").rstrip(" \t"))
         if len(headers.getall("Host", ())) > 1:
-            self._stop("it names more than one host")
+            self._stop("more than one Host header")
         coding = headers.getall("Transfer-Encoding", ())
         if coding and (len(coding) > 1 or coding[0].lower() != "chunked" or version == (1, 0)):
-            # What stands before or beside it could be read in more ways than one.
-            self._stop("its transfer coding is another than chunked")
+            # Other codings, and two of them, can be read in more than one way.
+            self._stop("a transfer coding other than chunked")
         length = headers.get("Content-Length")
         if length is not None and not (length.isascii() and length.isdigit() and len(length) <= _MOST_DIGITS):
-            self._stop("its length is none")
+            self._stop("the Content-Length is not a number")
         request = Request(
             self,
             method=self._parser.get_method().decode("ascii"),
@@ -237,7 +240,7 @@ class Connection(asyncio.Protocol):
             keep_alive=self._parser.should_keep_alive(),
             content=Content(self._was_read),
             content_length=int(length) if length is not None else None,
-            size=self._size + _EACH,
+            size=self._size + _EACH + _EACH_HEADER * len(self._headers),
         )
         self._coming = request
         self._enqueue(request)
@@ -252,7 +255,7 @@ class Connection(asyncio.Protocol):
             self._next()
 
     def on_body(self, content: bytes) -> None:
-        """Of the parser."""
+        """Called by the parser."""
         self._bare = 0
         if self._coming is not None:
             self._unread += len(content)
@@ -263,7 +266,7 @@ class Connection(asyncio.Protocol):
                     self.transport.pause_reading()
 
     def on_message_complete(self) -> None:
-        """Of the parser."""
+        """Called by the parser."""
         request = self._coming
         if request is None or (self._parser.should_upgrade() and request.method != "CONNECT"):
             return
@@ -278,15 +281,15 @@ class Connection(asyncio.Protocol):
             self._next()
 
     def _stop(self, why: str) -> None:
-        """Keep the parser from going on."""
+        """Stop the parser."""
         self._wrong = why
         raise ValueError(why)
 
     def _break(self, why: str) -> None:
-        """What comes is no request, or not the rest of one."""
+        """Handle input that is not HTTP, or that passes a limit."""
         coming, self._coming = self._coming, None
         if self._over and coming is None:
-            # Of what follows the last request nothing is taken, whatever it is.
+            # After the last request, any input is ignored.
             return
         self._over = True
         if self._too_much:
@@ -322,7 +325,7 @@ class Connection(asyncio.Protocol):
             if self.transport is not None and not self.transport.is_closing():
                 self.transport.resume_reading()
 
-    # Whose turn it is
+    # Answering in order
 
     def _next(self) -> None:
         if self._waiting:
@@ -357,32 +360,32 @@ class Connection(asyncio.Protocol):
         if self.transport is None or self.transport.is_closing():
             return
         if self._coming is request:
-            # A connection that is closed while its client still sends takes the answer along.
+            # Closing while the client still sends would reset the connection, and the client could lose the answer.
             self._lingering = self._loop.call_later(_LINGER_S, self.close)
         else:
             self._next()
 
-    # What goes
+    # Writing
 
     @property
     def writing_paused(self) -> bool:
-        """The client takes nothing at the moment."""
+        """True while the write buffer is full."""
         return self._held_up is not None
 
     @property
     def stays(self) -> bool:
-        """Whoever answers goes on when the client leaves."""
+        """Whether the handler continues after the client leaves."""
         return self._left is not None
 
     def stay(self, left: Callable[[], None]) -> None:
-        """Have whoever answers go on when the client leaves. Then `left` is called, once, and nothing is cancelled."""
+        """Let the handler continue after the client leaves: call `left` once instead of cancelling its task."""
         self._left = left
 
     async def drain(self) -> None:
-        """Wait until the client has taken enough for more to be written.
+        """Wait until the write buffer has room.
 
         Raises:
-            ConnectionResetError: the client is gone.
+            ConnectionResetError: the client has left.
         """
         if self._held_up is not None:
             await asyncio.shield(self._held_up)
@@ -390,11 +393,11 @@ class Connection(asyncio.Protocol):
             raise ConnectionResetError("the client is gone")
 
     def pause_writing(self) -> None:
-        """Of the transport."""
+        """Called by the transport."""
         self._held_up = self._loop.create_future()
 
     def resume_writing(self) -> None:
-        """Of the transport."""
+        """Called by the transport."""
         held_up, self._held_up = self._held_up, None
         if held_up is not None:
             held_up.set_result(None)
@@ -402,7 +405,7 @@ class Connection(asyncio.Protocol):
     # The connection
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Of the transport."""
+        """Called by the transport."""
         # uvloop's are not of asyncio's class.
         self.transport = cast("asyncio.Transport", transport)
         self._server.connections.add(self)
@@ -410,7 +413,7 @@ class Connection(asyncio.Protocol):
         self._alarm = self._loop.call_at(self._idle_until, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Of the transport."""
+        """Called by the transport."""
         self.transport = None
         self._over = True
         self._server.connections.discard(self)
@@ -422,16 +425,16 @@ class Connection(asyncio.Protocol):
         if coming is not None:
             coming.content.fail(ConnectionResetError("the client is gone"))
         self._waiting.clear()
-        # It holds on to this object, as this does to it.
+        # The parser and this object refer to each other.
         del self._parser
         if self._left is not None:
             self._left()
         elif self.task is not None:
-            # Who leaves is noticed at once, wherever the answer stands.
+            # A client that leaves ends its request at once.
             self.task.cancel()
 
     def _look(self) -> None:
-        """The clock is wound up once per silence, and not anew for every request."""
+        """Check for silence. One timer per connection is cheaper than one per request."""
         now = self._loop.time()
         if self.task is not None or self._lingering is not None:
             self._alarm = self._loop.call_at(now + IDLE_S, self._look)

@@ -1,4 +1,4 @@
-"""What the server makes of an agent's bytes, compared to what another reader of the same bytes makes of them (h11)."""
+"""Compare how the server reads random requests with how another parser (h11) reads the same bytes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TARGETS = (b"/", b"/openai/v1/responses", b"/a?b=c&d", b"/%20", b"*", b"/" + b"a
 CONNECTIONS = (b" keep-alive", b"Keep-Alive", b"", b" x", b" Upgrade", b"upgrade, http2-settings")
 CHUNKED = (b"Transfer-Encoding: chunked", b"transfer-encoding:Chunked", b"TRANSFER-ENCODING: \tCHUNKED ")
 OTHER = b"POST /other HTTP/1.1\r\nHost: b\r\nContent-Length: 2\r\n\r\nhi"
-#: What is put where it does not belong.
+#: Inserted at random places.
 SCRAPS = (
     *(b"\r\n", b"\n", b"\r", b"\r\n\r\n", b":", b" ", b"\t", b"0", b";", b"\0", b"\x0b", b"\x7f", b"\x85", b"+", b"-"),
     *(b"f" * 17, b"0x", b"_", b"chunked", b"HTTP/1.1", b"HTTP/1.0", b"HTTP/2.0", b" folded\r\n", OTHER),
@@ -39,7 +39,7 @@ SCRAPS = (
 
 
 class Asked(NamedTuple):
-    """One request, as a reader has read it."""
+    """One request, as a parser read it."""
 
     method: bytes
     target: bytes
@@ -49,15 +49,15 @@ class Asked(NamedTuple):
 
 
 class Read(NamedTuple):
-    """What a reader made of it all."""
+    """All that a parser read."""
 
     asked: list[Asked]
     broken: bool
-    """There was something that is no request, or not the rest of one."""
+    """Whether it refused something."""
 
 
 def _legal(dice: random.Random) -> bytes:
-    """A request after which another may follow."""
+    """Build a valid request that keeps the connection open."""
     fields = [b"Host: a"]
     for _ in range(dice.randrange(6)):
         value = bytes(dice.choice(b"abc \t\"',;=:\x80\xff/-_0") for _ in range(dice.randrange(12))).strip(b" \t")
@@ -117,7 +117,7 @@ def _pieces(dice: random.Random, said: bytes) -> list[bytes]:
 
 
 class Desk:
-    """Answers every request in a word, once its body is here, and keeps what it was."""
+    """Answers and records each request when its body is complete."""
 
     def __init__(self) -> None:
         self.asked: list[Asked] = []
@@ -148,7 +148,7 @@ class Desk:
         return answer.given()
 
     async def settled(self, connection: wire.Connection) -> None:
-        """Until all is answered, or it waits for what was not sent."""
+        """Wait until everything is answered, or the handler waits for bytes that were not sent."""
         while connection.task is not None:
             current = self.current
             if current is not None and not current.content.ended and not current.content._pieces:
@@ -157,7 +157,7 @@ class Desk:
 
 
 class Line(Wire):
-    """The agent's connection, which keeps what is written."""
+    """A transport that records what is written."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -179,7 +179,7 @@ async def _ours(pieces: list[bytes]) -> Read:
             break
         connection.data_received(piece)
         await desk.settled(connection)
-        assert not line.paused or line.aborted, "what was read makes room for more"
+        assert not line.paused or line.aborted, "reading resumes after the body was read"
     task = connection.task
     connection.connection_lost(None)
     if task is not None:
@@ -249,8 +249,8 @@ async def _compare(enough: Callable[[int], bool]) -> None:
         pieces = _pieces(dice, said)
         ours, theirs = await _ours(pieces), _theirs(pieces)
         found["broken" if ours.broken else "whole"] += 1
-        # What is taken here, is taken by the other reader in the same way: there is no second meaning. (The other one
-        # takes more: lines that end in LF, folded headers. It wants a host, and knows nothing of what is none.)
+        # h11 must read every request that we accept in the same way. (It accepts more: lines that end in LF, folded
+        # headers. It refuses a request without a Host.)
         for mine, other in zip(ours.asked, theirs.asked, strict=False):
             if not mine.whole:
                 break
