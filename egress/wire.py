@@ -185,7 +185,9 @@ class Connection(asyncio.Protocol):
         if self._reads_again:
             return
         self._target += url
-        self._grow(len(url), len(self._target))
+        self._size += len(url)
+        if len(self._target) > _LONGEST_HEADER or self._size > LONGEST_HEAD:
+            self._refuse_length(len(self._target))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by the parser with a header or a trailer."""
@@ -199,15 +201,16 @@ class Connection(asyncio.Protocol):
         if len(self._headers) == _MOST_HEADERS:
             self._stop(f"more than {_MOST_HEADERS} headers")
         self._headers.append((name, value))
-        self._grow(len(name) + len(value), len(name) + len(value))
+        line = len(name) + len(value)
+        self._size += line
+        if line > _LONGEST_HEADER or self._size > LONGEST_HEAD:
+            self._refuse_length(line)
 
-    def _grow(self, more: int, line: int) -> None:
-        self._size += more
+    def _refuse_length(self, line: int) -> None:
         if line > _LONGEST_HEADER:
             self._stop(f"a line of more than {_LONGEST_HEADER} bytes in the head")
-        if self._size > LONGEST_HEAD:
-            self._too_much = True
-            self._stop(f"a request with a head of more than {LONGEST_HEAD} bytes")
+        self._too_much = True
+        self._stop(f"a request with a head of more than {LONGEST_HEAD} bytes")
 
     def on_headers_complete(self) -> None:
         """Called by the parser."""
@@ -218,10 +221,13 @@ class Connection(asyncio.Protocol):
         version = _VERSIONS.get(self._parser.get_http_version())
         if version is None:
             self._stop("the HTTP version is neither 1.0 nor 1.1")
-        headers: CIMultiDict[str] = CIMultiDict()
-        for name, value in self._headers:
-            # Not checked here: egress.headers refuses values that are not UTF-8.
-            headers.add(name.decode("ascii"), value.decode("utf-8", "surrogateescape").rstrip(" \t"))
+        # Not checked here: egress.headers refuses values that are not UTF-8.
+        headers = CIMultiDict(
+            [
+                (name.decode("ascii"), value.rstrip(b" \t").decode("utf-8", "surrogateescape"))
+                for name, value in self._headers
+            ]
+        )
         if len(headers.getall("Host", ())) > 1:
             self._stop("more than one Host header")
         coding = headers.getall("Transfer-Encoding", ())

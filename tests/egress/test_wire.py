@@ -210,6 +210,9 @@ def _theirs(pieces: list[bytes]) -> Read:
                     body += bytes(event.data)
                 elif isinstance(event, h11.EndOfMessage):
                     asked(True)
+                    if request is not None and request.method == b"CONNECT":
+                        # What follows is not HTTP.
+                        return Read(found, False)
                     request = None
                     reader.send(h11.Response(status_code=200, headers=[("Content-Length", "0")]))
                     reader.send(h11.EndOfMessage())
@@ -263,7 +266,7 @@ async def _compare(enough: Callable[[int], bool]) -> None:
 
 
 async def test_two_readers_make_the_same_of_a_request() -> None:
-    await _compare(lambda number: number == 200)
+    await _compare(lambda number: number == 120)
 
 
 @pytest.mark.soak
