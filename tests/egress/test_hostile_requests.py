@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from egress import bodies, headers
+from egress import bodies, headers, wire
 from egress.settings import AccountSettings
 from tests.egress.plane import KEY, Plane, anthropic, plane
 
@@ -138,6 +138,16 @@ async def test_a_head_that_never_ends_is_not_kept(tmp_path: Path) -> None:
         line = b"X-Much: " + b"x" * 30_000 + b"\r\n"
         assert await _said(made, b"POST /anthropic/v1/messages HTTP/1.1\r\nHost: x\r\n" + 8 * line) == b""
         await _told(made, "a head of more than")
+
+
+@pytest.mark.parametrize("begun", [b"POST /anthropic/v1/messages HTTP/1.1\r\nHost: x", b"\r\n" * 10])
+async def test_a_head_that_comes_too_slowly_ends_its_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: bytes
+) -> None:
+    monkeypatch.setattr(wire, "IDLE_S", 0.2)
+    async with plane(tmp_path) as made:
+        await made.agent()
+        assert await _said(made, begun) == b""
 
 
 @pytest.mark.parametrize("much", [b"X-Much: " + b"x" * 30_000 + b"\r\n", b""])
