@@ -7,8 +7,9 @@ nowhere else: the folders and the home are made, and the command line and the en
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -69,6 +70,8 @@ class Assembly:
     """Looks up, or chooses, the account of each provider that an agent is on; None: it uses the first that fits."""
     open_way: OpenWay | None = None
     """Opens an agent's way out before it is started, where the planner says that agents get one."""
+    starting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2 * (os.cpu_count() or 1)))
+    """Held while an agent host starts: many more at once than there are cores only hold one another up."""
 
     def folder(self, name: str) -> Path:
         """The private folder of an agent."""
@@ -98,7 +101,8 @@ class Assembly:
         spec = await asyncio.to_thread(
             self.spec, row, floor, grants, introduction, way=way, marker=marker, leased=leased
         )
-        await lifecycle.spawn(spec)
+        async with self.starting:
+            await lifecycle.spawn(spec)
 
     def asks_for_way(self, row: Wanted, marker: str, leased: Mapping[str, str] = _NONE) -> WayAsked:
         """What is said of `row` to whoever opens its way out.

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 STAY_DOWN: Final = "stay-down"
 _LOG_TAIL: Final = 4000
 _ASK_AGAIN_S: Final = 0.05
+#: Seconds between two looks at the processes of an agent host that has not answered yet.
+_LOOK_AGAIN_S: Final = 0.3
 _DIE_S: Final = 5.0
 #: Between two looks whether what was killed is gone.
 _DEATH_PAUSE_S: Final = 0.005
@@ -101,12 +103,15 @@ async def _greeted(spec: AgentSpec, folder: Path, place: Hosting, group: int, ti
     """The process id of the agent host of this launch, once it says hello."""
     try:
         async with asyncio.timeout(timeout_s):
-            gone = False
+            gone, look_at = False, time.monotonic()
             while (pid := await _hello(spec)) is None:
-                was_gone, gone = gone, not await asyncio.to_thread(_lives, group, folder)
-                # Once may be before its first process has become the program that it is known by.
-                if was_gone and gone:
-                    return await asyncio.to_thread(_came_and_went, spec, folder, place)
+                if time.monotonic() >= look_at:
+                    # It goes through all processes of the machine, which many that start must not do all the time.
+                    look_at = time.monotonic() + _LOOK_AGAIN_S
+                    was_gone, gone = gone, not await asyncio.to_thread(_lives, group, folder)
+                    # Once may be before its first process has become the program that it is known by.
+                    if was_gone and gone:
+                        return await asyncio.to_thread(_came_and_went, spec, folder, place)
                 await asyncio.sleep(_ASK_AGAIN_S)
             return pid
     except TimeoutError:
@@ -166,7 +171,7 @@ async def _to_the_end(task: asyncio.Task[None]) -> None:
 
 def _lives(group: int, folder: Path) -> bool:
     """Whether the agent host that was started as this process group has its lock, or is on its way to it."""
-    return bool(_newborn(group, folder)) or is_running(folder)
+    return is_running(folder) or bool(_newborn(group, folder))
 
 
 def _newborn(group: int, folder: Path) -> list[int]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import os
 import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
+from fleet import lifecycle
 from fleet.errors import FleetError
 from register.queries.agents import AgentRow
 from tests.fleet.test_way import assembly
@@ -72,3 +75,28 @@ def test_a_link_in_the_place_of_a_workspace_is_not_followed_by_deleting(tmp_path
         made.discard_workspace(workspace, "coder0")
     assert elsewhere.is_dir()
     shutil.rmtree(elsewhere)
+
+
+async def test_only_so_many_agent_hosts_start_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = dataclasses.replace(assembly(tmp_path, None), starting=asyncio.Semaphore(2))
+    under_way = most = 0
+    go_on = asyncio.Event()
+
+    async def spawn(spec: object) -> None:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await go_on.wait()
+        under_way -= 1
+
+    monkeypatch.setattr(lifecycle, "spawn", spawn)
+    workspace = tmp_path / "muster" / "workspaces" / "coder0"
+    workspace.mkdir(parents=True)
+    starts = [asyncio.ensure_future(made.start(wanted(workspace), floor=0, grants=())) for _ in range(6)]
+    async with asyncio.timeout(30):
+        while under_way < 2:
+            await asyncio.sleep(0)
+        go_on.set()
+        await asyncio.gather(*starts)
+    assert most == 2
+    assert assembly(tmp_path, None).starting is not made.starting, "each Muster has its own"
