@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import structlog
 
 from egress import answers, apis, asking, harmless, headers, refusals, targets
-from egress.admission import Asked, Cut, LedgerUnwritable, Measured, Refused
+from egress.admission import Asked, Cut, Ending, LedgerUnwritable, Measured, Refused
 from egress.bodies import Bodies, Body, NoRoom, Stalled, TooLong
 from egress.counting import Counter
 from egress.credentials import Credentials, NoCredential
@@ -307,6 +307,10 @@ class Proxy:
             raise Refusal(403 if final else 429, str(refused), retry_after_s=refused.retry_after_s) from None
         except LedgerUnwritable as error:
             raise Refusal(503, str(error), retry_after_s=5) from None
+        if self._stopping:
+            # It waited for what is being ended.
+            await lease.settle(Ending(ended="error", sent=False, detail="The egress was being stopped."))
+            raise Refusal(503, "the egress is being stopped.", retry_after_s=2, close=True)
         # Only what streams can be cut.
         assemble = (
             lease.near and wanted.assembles and documents.knows_betas(request.headers.getall("anthropic-beta", ()))

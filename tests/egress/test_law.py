@@ -299,3 +299,19 @@ async def test_a_waiting_client_that_leaves_holds_up_nobody(short_home: Path) ->
         assert all_.plane.egress.gate.waiting == 0
         all_.provider.held.set()
         assert [await first, await last] == [200, 200]
+
+
+async def test_who_waits_while_the_egress_is_stopped_is_not_let_out(short_home: Path) -> None:
+    async with fleet(short_home, allowance(20_000, "agent:box2")) as all_:
+        all_.provider.held.clear()
+        first = asyncio.ensure_future(all_.ask(Ask(max_tokens=10_000, stream=True)))
+        while not all_.provider.open:
+            await asyncio.sleep(0.01)
+        waiting = asyncio.ensure_future(all_.ask(Ask(max_tokens=15_000)))
+        while not all_.plane.egress.gate.waiting:
+            await asyncio.sleep(0.01)
+        await all_.plane.egress.proxy.close()
+        assert await waiting == 503
+        assert len(all_.provider.billed) == 1
+        await asyncio.gather(first, return_exceptions=True)
+        all_.provider.held.set()
