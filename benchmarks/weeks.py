@@ -150,6 +150,8 @@ class Week:
     """In which window since it was asked for each large task began: 1 is the same."""
     idle_turns: list[float] = field(default_factory=list)
     """Seconds in which nothing began although agents were idle and work waited, each stretch."""
+    tail: float = 0.0
+    """By how much the task cost more than projected that did so the most, as a share of the window."""
     curve: list[tuple[float, float]] = field(default_factory=list)
     """How much was used by when: shares of time and of the window."""
 
@@ -157,6 +159,12 @@ class Week:
     def was_early(self) -> bool:
         """Whether it was used up before 97 percent of its time."""
         return self.exhausted_at is not None and self.exhausted_at < 0.97
+
+    @property
+    def was_early_by_law(self) -> bool:
+        """Whether that was not for one task that cost a tenth of the window more than projected: nothing ends a task
+        under way."""
+        return self.was_early and self.tail <= 0.1
 
 
 def play(load: Load, law: Law, weeks: int, seed: int) -> list[Week]:
@@ -281,7 +289,7 @@ class _Account:
     def _put(self, kind: str, urgency: Urgency, size: float, operator: str, *, large: bool = False) -> None:
         self.number += 1
         wrong = self.load.estimated
-        estimate = size if large else None if wrong is None else size * wrong
+        estimate = size * wrong if wrong is not None else size if large else None
         head = Head(
             id=f"{self.number}", seq=self.number, kind=kind, operator=operator, role="coder", agent=None,
             urgency=urgency, created_at=self.now,
@@ -455,6 +463,7 @@ class _Account:
         if not self.lanes[key]:
             del self.lanes[key]
         task.cost = cost
+        week.tail = max(week.tail, (task.size - cost.tokens) / self.capacity)
         self.live.append(task)
         waited = self.now - task.head.created_at
         if task.large:
