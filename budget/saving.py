@@ -62,9 +62,15 @@ def grant(standing: Standing) -> float | None:
 
 
 def is_large(standing: Standing, wanted: float) -> bool:
-    """Return whether a task needs more than its line grants in a day."""
-    found = grant(standing)
-    return found is not None and wanted > found
+    """Return whether a task needs more than its line grants in a day, or than a day's even share of the window.
+
+    The share stays as it is while what is kept for a task raises the grant. So a task that saves goes on saving.
+    """
+    found, window = grant(standing), standing.window
+    if found is None:
+        return False
+    share = found if window.length is None else window.known_limit * turn_s(window) / window.length
+    return wanted > min(found, share)
 
 
 def is_too_large(standing: Standing, wanted: float) -> bool:

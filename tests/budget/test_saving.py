@@ -40,6 +40,8 @@ def task(name: str, number: int, at: float, **said: str) -> Head:
 class Played:
     begun_at: float | None
     """When the large task began."""
+    after: float
+    """So long after it was asked for, seconds."""
     beside: float
     """What others used until it began."""
     longest: float
@@ -92,7 +94,9 @@ def play(length: float, share: float, *, seed: int, spent: float = 1.0, at: floa
             assert used <= LIMIT * (1 + 1e-6), (seed, now)
             if found.step.task == LARGE:
                 longest = max(longest, now - last)
-                return Played(begun_at=now, beside=beside, longest=longest, put_off=now >= begins + length)
+                return Played(
+                    begun_at=now, after=now - asked, beside=beside, longest=longest, put_off=now >= begins + length
+                )
             now_at = replace(now_at, window=replace(now_at.window, used=used))
             number, beside, longest, last = number + 1, beside + small, max(longest, now - last), now
             continue
@@ -103,7 +107,7 @@ def play(length: float, share: float, *, seed: int, spent: float = 1.0, at: floa
         look_at = min(found.look_at or now + HOUR, now + length / 40)
         turn = next_turn(now_at.window, now_at.line, now, policy) or look_at
         now = max(now + 1.0, min(look_at, turn, now_at.window.resets_at or look_at))
-    return Played(begun_at=None, beside=beside, longest=longest, put_off=True)
+    return Played(begun_at=None, after=now - asked, beside=beside, longest=longest, put_off=True)
 
 
 def _drawn_on(standing: Standing, _: Agent) -> list[Standing]:
@@ -134,15 +138,16 @@ def test_every_such_task_of_very_many_begins() -> None:
         assert found.begun_at is not None, (soak.seed(), length, share, seed)
 
 
-@pytest.mark.parametrize("share", [0.2, 0.3, 0.4])
+# A larger one, asked for an hour before midnight, may only get there in the next window.
+@pytest.mark.parametrize("share", [0.16, 0.2, 0.3, 0.36])
 def test_it_begins_by_three_quarters_of_the_time_and_others_go_on_meanwhile(share: float) -> None:
     found = play(7 * DAY, share, seed=3, at=0.0)
     assert found.begun_at is not None
     assert not found.put_off
-    assert found.begun_at < BEGINS + DAY + 0.8 * 7 * DAY
+    assert found.after < 0.8 * 7 * DAY, soak.seed()
     # Of what the line granted by then, they had what was not kept.
-    assert found.beside > 0.6 * (0.75 - share) * LIMIT
-    assert found.longest < 2 * DAY
+    assert found.beside > 0.6 * (found.after / (7 * DAY) - share) * LIMIT, soak.seed()
+    assert found.longest < 2 * DAY, soak.seed()
 
 
 def test_what_cannot_be_saved_in_this_window_is_saved_in_the_next_and_not_in_both() -> None:
