@@ -302,12 +302,12 @@ class Connection(asyncio.Protocol):
             self._server.broken(why)
             self.abort()
             return
+        self._server.broken(f"a malformed request: {why}")
         if coming is not None:
             coming.content.fail(BrokenBody(why))
             if self._lingering is not None:
                 self.close()
             return
-        self._server.broken(f"a malformed request: {why}")
         content = Content()
         content.end()
         refused = Request(

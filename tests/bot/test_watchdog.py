@@ -179,7 +179,7 @@ async def test_a_turn_that_may_not_hang_for_ever_is_cancelled(tmp_path: Path) ->
         thread = await home.launch("coder0")
         hanging = home.say("[[say: begun]] [[hang]]", thread)
         await home.heard(thread, "Muster cancels it")
-        await home.marks(hanging, "✅")
+        await home.marks(hanging, "⏹️")
         await home.heard(thread, "The turn was cancelled")
         assert len(said(home, "Muster cancels it")) == 1
 
