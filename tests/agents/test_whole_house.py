@@ -36,6 +36,10 @@ pytestmark = [
 ]
 
 
+DENIED = {"claude": "✅", "codex": "⏹️"}
+"""How a turn ends whose permission was denied: Claude Code goes on with that answer, Codex cancels its turn."""
+
+
 @dataclass(slots=True)
 class Day:
     """An operator, Muster, and one real agent called coder0."""
@@ -168,7 +172,7 @@ async def test_an_operator_talks_approves_looks_and_stops(day: Day) -> None:
     said = await day.say(ASKING[day.runtime].replace("made", "unmade"))
     question = await day.told("asks for permission")
     await home.ana.react(home.room, question, "❌")
-    await home.marked(said, "✅")
+    await home.marked(said, DENIED[day.runtime])
     assert not (day.workspace / "unmade").exists()
 
     listed = await home.ask("!ps")
@@ -308,7 +312,7 @@ async def test_a_hostile_repository_runs_nothing_and_grants_itself_nothing(day: 
         question = await day.told("asks for permission")
         assert not (day.workspace / name).exists()
         await home.ana.react(home.room, question, decision)
-        await home.marked(said, "✅")
+        await home.marked(said, "✅" if decision == "✅" else DENIED[day.runtime])
         assert (day.workspace / name).exists() == (decision == "✅")
     await home.ask("!restart coder0")
     await day.told("Ready")
