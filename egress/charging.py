@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 #: Reasoning that is not shown streams nothing; so of a response that was broken off before anything came, it is
 #: assumed that the model wrote at about this pace (current models write 30 to 100 tokens a second).
 SILENT_TOKENS_S: Final = 50
+#: The first event of a stream tells of some tokens of output before the model has written any: no bill says so few.
+#: (Anthropic API reference, "Streaming messages": 1 to 8 in ``message_start``.)
+PLACEHOLDER: Final = 16
 #: A stream's output is kept in steps, for the case that the egress ends: the first step in tokens,
 FIRST_STEP: Final = 512
 #: and each further one as a share of all that has streamed by then.
@@ -31,7 +34,7 @@ def charge(ending: Ending, *, so_far: Tokens, estimate: Estimate, bound: Tokens,
       would otherwise be free.)
     - When its client had left a document, and the connection broke while we read it to its end: all that was reserved.
     - When the response was broken off in the middle: the input as it was reported, or else as it was estimated; and of
-      output what streamed, or, when nothing did, what a silent model may have written.
+      output what streamed, or, when next to nothing did, what a silent model may have written.
     - When the response is complete and still does not tell: what was expected of it, at least.
 
     Args:
@@ -56,10 +59,10 @@ def charge(ending: Ending, *, so_far: Tokens, estimate: Estimate, bound: Tokens,
     if ending.ended == "completed":
         return _with_input(known, estimate.expected).at_least(_output(estimate.expected))
     known = _with_input(known, estimate.input)
-    if known.output or known.reasoning:
+    if known.output + known.reasoning > PLACEHOLDER:
         return known
     silent = min(estimate.expected.output + estimate.expected.reasoning, int(elapsed_s * SILENT_TOKENS_S))
-    return known + Tokens(output=silent)
+    return known.at_least(Tokens(output=silent - known.reasoning))
 
 
 def at_an_end(so_far: Tokens, reserved: Tokens) -> Tokens:

@@ -9,7 +9,7 @@ import pytest
 from budget.history import Estimate
 from budget.tokens import Tokens
 from egress.admission import Ending
-from egress.charging import at_an_end, charge, next_step
+from egress.charging import PLACEHOLDER, at_an_end, charge, next_step
 
 ESTIMATE = Estimate(expected=Tokens(input=10, cache_read=90, output=400, reasoning=100), input=Tokens(input=80))
 
@@ -58,6 +58,10 @@ def test_a_broken_stream_costs_what_was_read_and_what_streamed(ended: Any) -> No
     assert charged(ended=ended, status=200, tokens=Tokens(output=33)) == Tokens(input=80, output=33)
     # Nothing had streamed yet: the model may have been thinking.
     assert charged(ended=ended, status=200, elapsed_s=1.0) == Tokens(input=80, output=50)
+    # What the first event tells of output is a placeholder, and no measure of that.
+    begun = Tokens(input=5, cache_read=70, output=PLACEHOLDER)
+    assert charged(ended=ended, status=200, tokens=begun, elapsed_s=1.0).output == 50
+    assert charged(ended=ended, status=200, tokens=begun, elapsed_s=0.0) == begun
 
 
 def test_a_whole_response_without_usage_costs_what_was_expected_at_least() -> None:
