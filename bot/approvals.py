@@ -16,7 +16,7 @@ from bot.errors import UserError
 from register.queries import approvals, results
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -38,6 +38,7 @@ async def answer(
     through: str | None,
     source: str,
     now: float,
+    redact: Callable[[str], str],
 ) -> str:
     """Take an answer, if the request still waits for one; the first answer counts.
 
@@ -45,6 +46,7 @@ async def answer(
         by: the identity that answers; whether it may was checked before.
         through: the group by which it may; None where that was said of itself.
         source: what the answer was (a command run, a chat event): the same one again changes nothing.
+        redact: masks what the agent asked for.
 
     Returns:
         A sentence: what was done.
@@ -78,7 +80,7 @@ async def answer(
         return _answered(await approvals.get(tx, approval.id) or approval, source)
     await results.note(tx, approval.agent, "answer", now)
     verb = {"allow": "Allowed once", "always": "Allowed for always", "deny": "Denied"}[choice]
-    return f"{verb}: {approval.agent}, {rendering.code(rendering.one_line(approval.title, 120))}."
+    return f"{verb}: {approval.agent}, {rendering.code(rendering.gist(approval.title, redact, 120))}."
 
 
 def _answered(approval: Approval, source: str) -> str:
@@ -137,7 +139,16 @@ async def answer_by_command(ctx: Context, approval_id: str, choice: ChoiceName) 
     async def act(tx: AsyncConnection) -> dict[str, str]:
         approval = await _find(tx, approval_id)
         now = ctx.services.clock()
-        text = await answer(tx, approval, choice, by=ctx.identity, through=ctx.through, source=ctx.run_id, now=now)
+        text = await answer(
+            tx,
+            approval,
+            choice,
+            by=ctx.identity,
+            through=ctx.through,
+            source=ctx.run_id,
+            now=now,
+            redact=ctx.services.redact,
+        )
         return {"agent": approval.agent, "id": approval.id, "text": text}
 
     done = await ctx.commit("answer", act)

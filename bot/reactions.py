@@ -86,6 +86,7 @@ class Reactions:
                         through=authority.through,
                         source=inbound.event_id,
                         now=now,
+                        redact=self.services.redact,
                     )
                     outcome, said = "done", None
                 except UserError as error:

@@ -231,7 +231,7 @@ class _Room:
             return
         mine = self._held.get(whose, 0) + more
         if mine > most * SHARE or self._all + more > most:
-            raise NoRoom
+            raise NoRoom("there are too many long requests on their way. Try again in a few seconds.")
         self._held[whose] = mine
         self._all += more
 

@@ -14,6 +14,7 @@ from fleet.errors import AgentRefused
 from fleet.host.permissions import GRANTS
 from register.queries import approvals
 from register.queries.approvals import Approval, Grant
+from register.redaction import Redaction
 from register.store import Store
 from tests.bot import puppets
 from tests.bot.house import House, house
@@ -50,16 +51,42 @@ async def test_of_two_who_answer_at_once_the_second_is_told_who_was_first(regist
         await approvals.add(tx, asked)
     # Both were read before either was written, in two rooms.
     async with store.write(FOLLOW) as tx:
-        await answer(tx, asked, "allow", by="matrix:@ana:x", through=None, source="$1", now=2.0)
+        await answer(tx, asked, "allow", by="matrix:@ana:x", through=None, source="$1", now=2.0, redact=Redaction())
     async with store.write(FOLLOW) as tx:
         with pytest.raises(UserError, match="`1f2e` of coder0 is over: matrix:@ana:x answered it"):
-            await answer(tx, asked, "deny", by="discord:1", through=None, source="$2", now=2.0)
+            await answer(tx, asked, "deny", by="discord:1", through=None, source="$2", now=2.0, redact=Redaction())
         assert "goes to coder0" in await answer(
-            tx, asked, "allow", by="matrix:@ana:x", through=None, source="$1", now=2.0
+            tx, asked, "allow", by="matrix:@ana:x", through=None, source="$1", now=2.0, redact=Redaction()
         )
         found = await approvals.get(tx, "1f2e")
     assert found is not None
     assert (found.answer or {})["by"] == "matrix:@ana:x"
+    await store.close()
+
+
+async def test_the_answer_shows_no_half_of_a_secret_where_it_is_cut(register_url: str) -> None:
+    store = await Store.open(register_url)
+    secret = f"{'k3y' * 20}/{'s1gn' * 20}"
+    asked = Approval(
+        id="1f2e", agent="coder0", incarnation=1, session="s", request="r", digest="d",
+        title=f"curl -H 'x-amz-security-token: {secret}' https://example.org", detail="curl",
+        options=[{"id": "y", "name": "Yes", "kind": "allow_once"}], state="pending", outbox_key="a/1f2e", asked_at=1.0,
+        expires_at=9.0,
+    )  # fmt: skip
+    async with store.write(FOLLOW) as tx:
+        await approvals.add(tx, asked)
+        told = await answer(
+            tx,
+            asked,
+            "allow",
+            by="matrix:@ana:x",
+            through=None,
+            source="$1",
+            now=2.0,
+            redact=lambda text: text.replace(secret, "[masked]"),
+        )
+    assert "[masked]" in told
+    assert "k3y" not in told
     await store.close()
 
 
