@@ -13,6 +13,8 @@ from bot.outlet.settings import Held, scope_of
 from bot.timestamps import timestamp
 from budget import windows
 from budget.figures import figures
+from egress.entries import EXCESS
+from register.queries import audit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,9 +26,12 @@ if TYPE_CHECKING:
     from budget.figures import Figures
     from budget.lines import LastSeen, Unit, Window
     from budget.pacing import Standing
+    from register.queries.audit import AuditRow
 
 #: Rows of the table in a room.
 _ROWS = 40
+#: So many requests that ran alone are looked through.
+_EXCESSES = 1_000
 _MARKS = {"open": "🟢", "used up": "🔴", "overruled": "⚪"}
 
 
@@ -59,11 +64,12 @@ async def show_budget(ctx: Context) -> Reply:
     unheard: list[Overruled] = []
     with contextlib.suppress(UserError):
         unheard = await precedence.look(services, await held_now(services))
-    found = _with_precedence(found, unheard)
+    found = await _with_excess(services, _with_precedence(found, unheard), now)
     if not found:
         none = f"No limit is set. {command_line('budget set SCOPE LIMIT')} sets one."
         return Reply(none, [])
     note += _notes([precedence.in_words(each) for each in unheard])
+    note += _notes([_excess_words(each) for each in found if each["excess"]])
     if snapshot is not None:
         note += _notes([*_resets(snapshot, services), *_shares_kept(snapshot)])
         note += _authorized(snapshot, services)
@@ -78,6 +84,45 @@ def _with_precedence(found: Sequence[dict[str, Any]], unheard: Sequence[Overrule
         governed_by = by.get((row["scope"], row["unit"], row["window"])) if row["kind"] == "allowance" else None
         shown.append({**row, "governed_by": governed_by, "state": "overruled" if governed_by else row["state"]})
     return shown
+
+
+async def _with_excess(services: Services, found: Sequence[dict[str, Any]], now: float) -> list[dict[str, Any]]:
+    """The rows with how far a request that ran alone brought each beyond its limit (budget.admission)."""
+    passed = [row for row in found if _is_passed(row)]
+    if not passed:
+        return list(found)
+    since = min(windows.start_of(row["window"], now) for row in passed)
+    async with services.store.read() as tx:
+        alone = await audit.of_action(tx, EXCESS, since, limit=_EXCESSES)
+    return [
+        {**row, "excess": row["used"] - row["limit"]}
+        if _is_passed(row) and any(_is_about(each, row, now) for each in alone)
+        else row
+        for row in found
+    ]
+
+
+def _is_passed(row: Mapping[str, Any]) -> bool:
+    """Whether more is used than a limit of Muster's own allows. A provider's windows are none."""
+    return row["unit"] != "share" and row["used"] is not None and row["used"] > row["limit"]
+
+
+def _is_about(excess: AuditRow, row: Mapping[str, Any], now: float) -> bool:
+    """Whether a request ran alone under this limit in the window that is now."""
+    told = excess.arguments
+    return (
+        all(told.get(name) == row[name] for name in ("kind", "scope", "unit", "window"))
+        and (row["kind"] == "pool" or told.get("agent") == row["agent"])
+        and excess.at >= windows.start_of(row["window"], now)
+    )
+
+
+def _excess_words(row: Mapping[str, Any]) -> str:
+    beyond = amounts.amount(row["excess"], row["unit"])
+    return (
+        f"{rendering.code(_named(row))} is {beyond} beyond its limit: a request ran alone, and less of its input came "
+        f"from the cache than was to. {command_line('audit')} has it as `{EXCESS}`."
+    )
 
 
 def set_json(limit: Held, now: float) -> dict[str, Any]:
@@ -142,6 +187,7 @@ def _json(
         "at_least": None,
         "seen_at": None,
         "governed_by": None,
+        "excess": 0,
     }
 
 
@@ -174,6 +220,7 @@ def _shares(snapshot: Snapshot) -> list[dict[str, Any]]:
                 "at_least": rounded(each.at_least),
                 "seen_at": timestamp(seen_at(window)),
                 "governed_by": None,
+                "excess": 0,
             }
         )
     return found

@@ -293,6 +293,7 @@ class Gate:
             by="egress",
             result="admitted",
             detail={
+                "kind": tally.limit.kind,
                 "scope": tally.limit.scope,
                 "unit": tally.limit.unit,
                 "window": tally.limit.window,

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import structlog
 
 from bot.outlet.claims import believed
+from bot.outlet.settings import scope_of
 from budget.tokens import Tokens, Weights
-from egress.entries import Action, Entry, Observation, error_type
+from egress.entries import EXCESS, Action, Entry, Observation, error_type
 from register.crashpoints import declare
 from register.errors import MusterError, RegisterError
 from register.queries import audit, ledger, quota_history
@@ -201,7 +202,7 @@ class Copier:
             identity=action.by,
             door="egress",
             action=action.action,
-            arguments={"agent": action.agent},
+            arguments={"agent": action.agent, **_of_limit(action)},
             outcome="refused" if action.action in _REFUSALS else "done",
             detail=self.redact(f"{action.result}: {action.cause}" if action.cause else action.result),
         )
@@ -225,6 +226,14 @@ class Copier:
                     detail=f"{seq - last - 1} {what} were no longer in the ledger when it was copied",
                 )
             last = seq
+
+
+def _of_limit(action: Action) -> dict[str, Any]:
+    """Which limit a request may pass that runs alone, as people write it."""
+    if action.action != EXCESS:
+        return {}
+    told = {name: action.detail.get(name) for name in ("kind", "scope", "unit", "window")}
+    return {**told, "scope": scope_of(str(told["kind"]), str(told["scope"]))}
 
 
 def _row(ledger_id: str, entry: Entry) -> dict[str, Any]:

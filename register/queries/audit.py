@@ -78,6 +78,12 @@ async def since(tx: AsyncConnection, at: float, *, limit: int) -> list[AuditRow]
     return [AuditRow.from_row(row) for row in await tx.execute(newest)][::-1]
 
 
+async def of_action(tx: AsyncConnection, action: str, at: float, *, limit: int) -> list[AuditRow]:
+    """The newest `limit` lines about this action that were written at or after `at`, newest first."""
+    newest = select(audit).where(audit.c.at >= at, audit.c.action == action).order_by(audit.c.seq.desc()).limit(limit)
+    return [AuditRow.from_row(row) for row in await tx.execute(newest)]
+
+
 async def forget(tx: AsyncConnection, before: float) -> int:
     """Delete lines that are older than `before`, a batch of them; return how many."""
     return await delete_some(tx, audit, audit.c.at < before)

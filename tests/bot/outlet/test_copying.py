@@ -14,7 +14,7 @@ from sqlalchemy import select
 from bot.outlet import copying
 from bot.outlet.copying import Copier, Page, page_of
 from budget.tokens import Tokens
-from egress.entries import Action, Entry, Observation
+from egress.entries import EXCESS, Action, Entry, Observation
 from register.errors import MusterError, RegisterError
 from register.queries import audit, ledger, rollup, spending
 from register.queries.ledger import Copied
@@ -237,6 +237,19 @@ def test_what_a_newer_egress_says_besides_is_left_out() -> None:
     assert page.entries[0].tokens == Tokens(input=3)
     assert page.observations == [seen(4)]
     assert page.actions == [action(2)]
+
+
+async def test_which_limit_a_request_may_pass_that_runs_alone_is_known_afterwards(desk: Desk) -> None:
+    limit = {"kind": "allowance", "scope": "host", "unit": "tokens", "window": "day"}
+    desk.ledger.actions = [
+        replace(action(1), action=EXCESS, detail={**limit, "excess": 5, "request": "r1"}),
+        action(2),
+    ]
+    await desk.copier().copy()
+    async with desk.store.read() as tx:
+        (found,) = await audit.of_action(tx, EXCESS, 0, limit=10)
+        assert await audit.of_action(tx, EXCESS, found.at + 1, limit=10) == []
+    assert found.arguments == {"agent": desk.ledger.actions[0].agent, **limit, "scope": "agent"}
 
 
 async def test_of_an_error_the_register_has_the_type_alone_whatever_an_egress_of_before_says(desk: Desk) -> None:
