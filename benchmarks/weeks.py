@@ -86,6 +86,10 @@ class Load:
     """There are windows of five hours, too, each of this share of the week's."""
     early: float = 0.0
     """How many windows of ten begin anew before their time, untold."""
+    restarts: float = 0.0
+    """How often a week Muster is down, for up to six hours. What is under way goes on meanwhile."""
+    jumps: float = 0.0
+    """How often a week the clock is set wrong by up to a day, or right again."""
 
 
 LOADS = (
@@ -122,6 +126,7 @@ class _Task:
     kind: str
     size: float
     estimate: float | None
+    asked_at: float
     large: bool = False
     used: float = 0.0
     cost: Cost | None = None
@@ -148,8 +153,6 @@ class Week:
     """What tasks of each urgency used, as a share."""
     large_windows: list[int] = field(default_factory=list)
     """In which window since it was asked for each large task began: 1 is the same."""
-    idle_turns: list[float] = field(default_factory=list)
-    """Seconds in which nothing began although agents were idle and work waited, each stretch."""
     tail: float = 0.0
     """By how much the task cost more than projected that did so the most, as a share of the window."""
     curve: list[tuple[float, float]] = field(default_factory=list)
@@ -221,6 +224,12 @@ class _Account:
         self.tokens = self.waiting = self.day_began_at = self.day_used = 0.0
         self.decided: tuple[object, float] | None = None
         self.windows_begun = 0
+        self.skew = self.down_until = 0.0
+
+    @property
+    def clock(self) -> float:
+        """What the host's clock shows."""
+        return self.now + self.skew
 
     def play(self, weeks: int) -> list[Week]:
         return [self._week() for _ in range(weeks)]
@@ -243,15 +252,18 @@ class _Account:
                     window.used, window.reset = 0.0, window.reset + window.length
             if self.load.large and self.now <= large_at < self.now + STEP_S:
                 self._put("feature", "normal", self.load.large * self.capacity, "o0", large=True)
-            for window in self.windows:
-                # What was told since the last step, before more is used.
-                self._see(window)
+            if self.now >= self.down_until:
+                for window in self.windows:
+                    # What was told since the last step, before more is used.
+                    self._see(window)
             self._ask(part)
             self._spend(week, part)
-            self.counted.append((self.now, self.tokens))
-            for window in self.windows:
-                self._see(window)
-            self._dispatch(week)
+            self.counted.append((self.clock, self.tokens))
+            self._disturb()
+            if self.now >= self.down_until:
+                for window in self.windows:
+                    self._see(window)
+                self._dispatch(week)
             week.curve.append((part, min(1.0, self.week.used)))
             if part > 6 / 7 and not self.lanes:
                 idle += 1
@@ -286,17 +298,28 @@ class _Account:
                 continue
             self._put(kind, urgency, min(self.load.size * size, LARGEST), operator)
 
+    def _disturb(self) -> None:
+        """Stop Muster for a while, or set its clock."""
+        steps = WEEK_S / STEP_S
+        if self.load.restarts and self.world.random() < self.load.restarts / steps:
+            self.down_until = self.now + self.world.uniform(0, 6 * 3_600.0)
+            # What only memory has.
+            self.learned.clear()
+            self.decided = None
+        if self.load.jumps and self.world.random() < self.load.jumps / steps:
+            self.skew = 0.0 if self.skew else self.world.choice((-1.0, 1.0)) * self.world.uniform(60.0, DAY_S)
+
     def _put(self, kind: str, urgency: Urgency, size: float, operator: str, *, large: bool = False) -> None:
         self.number += 1
         wrong = self.load.estimated
         estimate = size * wrong if wrong is not None else size if large else None
         head = Head(
             id=f"{self.number}", seq=self.number, kind=kind, operator=operator, role="coder", agent=None,
-            urgency=urgency, created_at=self.now,
+            urgency=urgency, created_at=self.clock,
         )  # fmt: skip
         lane = lane_of(kind=kind, operator=operator, role="coder", agent=None, urgency=urgency, estimate=estimate)
         self.lanes.setdefault(lane, deque()).append(
-            _Task(head=head, kind=kind, size=size, estimate=estimate, large=large)
+            _Task(head=head, kind=kind, size=size, estimate=estimate, asked_at=self.now, large=large)
         )
         if not large:
             self.waiting += size
@@ -321,7 +344,8 @@ class _Account:
                     self.live.remove(task)
                     self._settle(task)
         if self.week.used >= 1 and week.exhausted_at is None:
-            week.exhausted_at = part
+            # Whose clock is ahead takes the reset for nearer than it is.
+            week.exhausted_at = part + max(0.0, self.skew) / WEEK_S
         if worked and self.world.random() >= self.load.missing:
             for window in self.windows:
                 self._tell(window)
@@ -333,7 +357,7 @@ class _Account:
         # Within a step it is as good as at once.
         at = self.now + (late if late >= STEP_S else 0.0)
         seen = quota.Seen(
-            account="main", window=window.name, seen_at=at, used=used, length_s=window.length,
+            account="main", window=window.name, seen_at=at + self.skew, used=used, length_s=window.length,
             reset_at=window.reset + self.world.uniform(-30, 30), status="allowed" if window.used < 1 else "rejected",
         )  # fmt: skip
         heapq.heappush(window.coming, (at, len(window.history) + len(window.coming), seen))
@@ -343,7 +367,7 @@ class _Account:
         if not task.large:
             past = costs.Past(
                 role="coder", runtime="claude", model="opus", kind=task.kind, tokens=task.size, usd=None,
-                estimated_tokens=task.cost.tokens, said=task.estimate, ended_at=self.now,
+                estimated_tokens=task.cost.tokens, said=task.estimate, ended_at=self.clock,
             )  # fmt: skip
             self.past[task.kind].append(past)
             self.learned.pop(task.kind, None)
@@ -368,11 +392,12 @@ class _Account:
 
     def _standing(self, window: _Provider) -> Standing:
         # What went through since the last observation, or since the window began anew; at the steps of `_see`.
-        counts_from = quota.counts_from(window.history[-25:], self.now, length_s=window.length) or 0.0
-        since = self.tokens - next((tokens for at, tokens in reversed(self.counted) if at <= counts_from), 0.0)
-        reading = quota.read(window.history[-25:], since, self.now, window.per_token, length_s=window.length)
+        history = self._seen_by_now(window)
+        counts_from = quota.counts_from(history, self.clock, length_s=window.length) or 0.0
+        since = self._tokens_since(counts_from)
+        reading = quota.read(history, since, self.clock, window.per_token, length_s=window.length)
         known = reading.window(key=window.key, scope="account:main", per_token=window.per_token)
-        window.line = pacing.redrawn(known, window.line, self.now, self.policy) or window.line
+        window.line = pacing.redrawn(known, window.line, self.clock, self.policy) or window.line
         assert window.line is not None
         held = reserve.reserve(
             reserve.Live(projected=task.cost.tokens, used=task.used, high=task.cost.high_tokens)
@@ -385,10 +410,23 @@ class _Account:
             under_way=len(self.live),
         )  # fmt: skip
 
+    def _seen_by_now(self, window: _Provider) -> Sequence[quota.Seen]:
+        """The last observations, but for those from what is the future since the clock was set back."""
+        if not self.load.jumps:
+            return window.history[-25:]
+        return [seen for seen in window.history if seen.seen_at <= self.clock][-25:]
+
+    def _tokens_since(self, moment: float) -> float:
+        """How many tokens went through in what the clock showed as after `moment`."""
+        if not self.load.jumps:
+            return self.tokens - next((tokens for at, tokens in reversed(self.counted) if at <= moment), 0.0)
+        before = [0.0, *(tokens for _, tokens in self.counted)]
+        return sum(tokens - earlier for (at, tokens), earlier in zip(self.counted, before, strict=False) if at > moment)
+
     def _cost(self, task: _Task) -> Cost:
         if task.kind not in self.learned:
             past = self.past[task.kind]
-            found = costs.learn(past, role="coder", runtime="claude", model="opus", kind=task.kind, now=self.now)
+            found = costs.learn(past, role="coder", runtime="claude", model="opus", kind=task.kind, now=self.clock)
             self.learned[task.kind] = found
         return expected(self.learned[task.kind], task.estimate)
 
@@ -409,7 +447,7 @@ class _Account:
                 for each in standings
             ]
             rests_on = sorted(heads), len(self.live), seen
-            if self.decided is not None and self.decided[0] == rests_on and self.now < self.decided[1]:
+            if self.decided is not None and self.decided[0] == rests_on and self.clock < self.decided[1]:
                 return
             found = dispatch.decide(self._view(standings, heads))
             self.decided = None if found.look_at is None else (rests_on, found.look_at)
@@ -434,7 +472,7 @@ class _Account:
             return found
 
         return View(
-            now=self.now,
+            now=self.clock,
             heads=[
                 replace(task.head, saves_from=self.saves[id]) if id in self.saves else task.head
                 for id, (_, task) in heads.items()
@@ -465,9 +503,9 @@ class _Account:
         task.cost = cost
         week.tail = max(week.tail, (task.size - cost.tokens) / self.capacity)
         self.live.append(task)
-        waited = self.now - task.head.created_at
+        waited = self.now - task.asked_at
         if task.large:
-            begun = self.windows_begun - math.ceil(max(0.0, self.began - task.head.created_at) / WEEK_S)
+            begun = self.windows_begun - math.ceil(max(0.0, self.began - task.asked_at) / WEEK_S)
             week.large_windows.append(self.windows_begun - begun + 1)
         else:
             self.waiting -= task.size
