@@ -153,7 +153,7 @@ class TerminalConnector:
             after: the sequence number of the last line that it has seen; None: what nobody has seen yet, and a few
                 lines before that.
         """
-        session = Session(self)
+        session = Session(self, after=self._transcript.lines[-1].seq if self._transcript.lines else 0)
         self._sessions.add(session)
         try:
             for line in self._missed(after):
@@ -270,7 +270,7 @@ class TerminalConnector:
 
     def _show(self, line: Line) -> None:
         for session in tuple(self._sessions):
-            session.put(line)
+            session.show(line)
         if line.seq and self._sessions:
             self._transcript.mark_shown(line.seq)
 
@@ -290,8 +290,10 @@ class TerminalConnector:
 class Session:
     """One attached client: iterate over it to get the lines to show; it ends when the client is detached."""
 
-    def __init__(self, connector: TerminalConnector) -> None:
+    def __init__(self, connector: TerminalConnector, *, after: int = 0) -> None:
+        """`after`: up to which line of the transcript it has them already."""
         self._connector = connector
+        self._after = after
         self._lines: asyncio.Queue[Line | None] = asyncio.Queue()
         self._ended = False
 
@@ -299,6 +301,11 @@ class Session:
     def user(self) -> str:
         """Who is at the terminal."""
         return self._connector.user
+
+    def show(self, line: Line) -> None:
+        """Show a line that was just written, unless it stood in the transcript when the client attached."""
+        if not line.seq or line.seq > self._after:
+            self.put(line)
 
     def put(self, line: Line) -> None:
         """Show a line. A client that takes none for too long is detached: it can attach again after its last one."""

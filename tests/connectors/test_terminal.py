@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import json
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -211,6 +212,28 @@ async def test_a_client_that_comes_back_goes_on_after_its_last_line(hub: Termina
     async with hub.attached(after=line.seq) as session:
         await sent(hub, "k3", "three")
         assert [line.text for line in await shown(session, 2)] == ["two", "three"]
+
+
+async def test_a_client_that_attaches_while_a_line_is_written_sees_it_once(
+    hub: TerminalConnector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written, attached = asyncio.Event(), threading.Event()
+    loop, add = asyncio.get_running_loop(), hub._transcript.add
+
+    def slowly(line: Line) -> Line:
+        added = add(line)
+        loop.call_soon_threadsafe(written.set)
+        assert attached.wait(30)
+        return added
+
+    monkeypatch.setattr(hub._transcript, "add", slowly)
+    sending = asyncio.create_task(sent(hub, "k1", "one"))
+    await written.wait()
+    async with hub.attached() as session:
+        attached.set()
+        await sending
+        await sent(hub, "k2", "two")
+        assert [line.text for line in await shown(session, 2)] == ["one", "two"]
 
 
 async def test_reactions_reach_muster(hub: TerminalConnector, inbox: Inbox) -> None:
