@@ -67,7 +67,7 @@ class Source:
             for record in self.jobs.records()
         ]
         register: dict[str, Any] = {"reachable": True, "detail": self.store.place}
-        states: dict[str, int] = {}
+        states: dict[str, int] | None = None
         queue: dict[str, int] | None = None
         try:
             async with self.store.read() as tx:

@@ -28,7 +28,7 @@ async def report(services: Services) -> dict[str, Any]:
         "register": register,
         "disks": disks,
         "jobs": jobs,
-        "agents": dict(parts.get("agents") or {}),
+        "agents": parts.get("agents"),
         "tasks": parts.get("tasks"),
     }
 
@@ -49,8 +49,11 @@ def text(report: Mapping[str, Any]) -> str:
     if (egress := report["egress"]) is not None:
         lines.append(f"- {_mark(egress)} egress: {one_line(egress['detail'], 300)}")
     lines += _of_jobs(report["jobs"])
-    counts = ", ".join(f"{count} {state}" for state, count in sorted(report["agents"].items()) if count)
-    lines.append(f"- agents: {counts or 'none'}")
+    if (states := report["agents"]) is None:
+        lines.append("- ? agents: not known while the register is away")
+    else:
+        counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()) if count)
+        lines.append(f"- agents: {counts or 'none'}")
     if queue := {state: count for state, count in (report.get("tasks") or {}).items() if count}:
         lines.append(f"- tasks: {', '.join(f'{count} {state}' for state, count in sorted(queue.items()))}")
     return "\n".join(lines)

@@ -22,6 +22,7 @@ from bot.paths import Paths
 from fleet import lifecycle, lock, presets
 from register.errors import MusterError
 from tests.fleet.agents import Agent
+from tests.postgres import Postgres
 
 
 @pytest.fixture
@@ -187,6 +188,32 @@ def test_agents_are_ended_where_the_register_is_damaged_under_a_running_muster(
     said = muster(environ, "down", "--all")
     assert (said.returncode, said.stdout) == (0, "Muster and its agents are stopped. Stopped: lead.\n"), said
     assert direct_ending.running(paths) == []
+
+
+@pytest.mark.slow
+async def test_agents_are_ended_where_the_server_of_the_register_is_away(paths: Paths, environ: dict[str, str]) -> None:
+    server = Postgres()
+    server.start()
+    try:
+        paths.prepare()
+        paths.muster_yaml.write_text(f"register: {{url: '{server.url(await server.database())}'}}\n")
+        paths.roster_yaml.write_text(presets.text("coding", runtime="sim", sandbox="none"))
+        assert muster(environ, "up", "--detach").returncode == 0
+        both = {"lead": "idle", "polisher": "idle"}
+        assert await asyncio.to_thread(until, lambda: states(environ) == both), states(environ)
+        server.kill()
+        said = await asyncio.to_thread(muster, environ, "health")
+        assert said.stdout.startswith("**down**"), said
+        assert "agents: not known while the register is away" in said.stdout
+        said = await asyncio.to_thread(muster, environ, "stop", "lead")
+        assert (said.returncode, said.stdout.startswith("lead is stopped")) == (0, True), said
+        said = await asyncio.to_thread(muster, environ, "kill", "polisher", "--yes")
+        assert (said.returncode, said.stdout.startswith("polisher is killed")) == (0, True), said
+        said = await asyncio.to_thread(muster, environ, "down", "--all")
+        assert (said.returncode, said.stdout) == (0, "Muster and its agents are stopped.\n"), said
+        assert direct_ending.running(paths) == []
+    finally:
+        server.remove()
 
 
 @pytest.mark.slow
