@@ -334,17 +334,15 @@ class Proxy:
             await self._rewrite(line, body, wanted, lease.max_tokens, as_stream=assemble)
             return await self._upstream.send(request.method, _url(account, target), outgoing, body)
 
-        task = asyncio.current_task()
-        assert task is not None
         self._passages.add(passage)
-        self._tasks.add(task)
+        self._tasks.add(_this_task())
         if not wanted.stream:
             # It goes on when its client leaves, and counts as one of the agent's.
             request.protocol.stay(passage.leave)
         try:
             status = await passage.run(send)
         finally:
-            self._tasks.discard(task)
+            self._tasks.discard(_this_task())
             self._passages.discard(passage)
             if not self._passages:
                 self._idle.set()
@@ -447,6 +445,17 @@ def _target(request: Request, path: str, provider: Provider | None) -> Target:
 
 def _url(account: AccountSettings, target: Target) -> str:
     return account.upstream.rstrip("/") + target.path + target.query
+
+
+def _this_task() -> asyncio.Task[Any]:
+    """Return the running task, which none of its own frames may keep.
+
+    A cancelled task keeps its traceback, and so its frames: a frame that keeps the task makes garbage that only the
+    collector finds.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    return task
 
 
 def _attempt(request: Request) -> int:
