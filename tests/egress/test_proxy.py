@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import json
 import os
 import socket
 import sqlite3
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -173,6 +175,27 @@ async def test_a_client_that_leaves_a_stream_ends_the_request_upstream(tmp_path:
         (entry,) = await made.entries(1)
         assert (entry.ended, entry.reported) == ("client_gone", False)
         assert entry.tokens.input > 0
+
+
+async def test_a_stream_that_its_client_leaves_takes_no_memory_any_more(tmp_path: Path) -> None:
+    async with plane(tmp_path) as made:
+        agent = await made.agent()
+        gc.collect()
+        gc.disable()
+        try:
+            response = await agent.post(
+                "/anthropic/v1/messages", json=anthropic("[[say: first]][[wait: never]]", stream=True)
+            )
+            await response.content.readuntil(b"text_delta")
+            (left,) = (weakref.ref(each) for each in made.egress.proxy._passages)
+            response.close()
+            await _billed(made, "client_gone")
+            await made.entries(1)
+            async with asyncio.timeout(10):
+                while left() is not None:
+                    await asyncio.sleep(0.01)
+        finally:
+            gc.enable()
 
 
 async def _left(made: Plane, path: str, body: dict[str, Any]) -> None:
