@@ -14,7 +14,7 @@ SOURCES := bot budget conduit connectors egress fleet register scheduler tests b
 # Each test process would compile all modules anew, and pytest rewrite all tests, which takes it a quarter of a minute.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test test-slow test-agents soak bench lint format lock clean help
+.PHONY: run test test-slow test-agents test-root soak bench lint format lock clean help
 
 help: ## Say what each target does.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -30,6 +30,10 @@ test-slow: $(VENV)/.installed-dev ## The tests that `make test` leaves out since
 
 test-agents: $(VENV)/.installed-dev tests/agents/node_modules/.installed ## Test with the real Claude Code, Codex and opencode.
 	@$(BIN)/python -m pytest -m agents $(PYTEST_ARGS)
+
+test-root: $(VENV)/.installed-dev tests/agents/node_modules/.installed ## As root: what needs root, or shows something else as root.
+	@[ "$$(id -u)" = 0 ] || { echo "make test-root is for root." >&2; exit 1; }
+	@$(BIN)/python -m pytest -m "root and not soak" --numprocesses $(TEST_PROCESSES) --dist worksteal $(PYTEST_ARGS)
 
 soak: $(VENV)/.installed-dev ## The long forms of the tests; SOAK_SECONDS bounds the time.
 	@$(BIN)/python -m pytest -m soak --timeout=3600 $(PYTEST_ARGS)

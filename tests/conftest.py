@@ -24,14 +24,16 @@ from tests.postgres import Postgres, PostgresMissing
 from tests.synapse import Synapse, SynapseMissing
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Generator, Iterator
 
 
 #: Set in CI, where everything is installed: a test that is skipped there was skipped by mistake.
 REFUSE_SKIPS = "MUSTER_TESTS_REFUSE_SKIPS"
-#: Skips with these reasons are no mistakes: the run as the other kind of user covers them, the time was used up, or
-#: what they need is too heavy to be installed for every run.
-EXCUSED = ("needs root", "needs an ordinary user", "the time for soak tests is over", "tried by hand")
+#: The reason of a skip where a test cannot be run as an ordinary user. Its test has the mark `root`.
+NEEDS_ROOT = "needs root"
+#: Skips with these reasons are not mistakes: CI runs the test as root as well, the time was used up, or what the test
+#: needs is too heavy to be installed for every run.
+EXCUSED = (NEEDS_ROOT, "the time for soak tests is over", "tried by hand")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -91,6 +93,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("the time for soak tests is over")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail a test that needs root and does not have the mark: CI would never run it."""
+    report = yield
+    if report.skipped and _reason(report).startswith(NEEDS_ROOT) and item.get_closest_marker("root") is None:
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} {_reason(report)!r}, so it must have the mark `root` (make test-root)."
+    return report
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail the run when tests were skipped although `REFUSE_SKIPS` is set."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
@@ -104,8 +116,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def _allowed(report: pytest.TestReport) -> bool:
+    return _reason(report).startswith(EXCUSED)
+
+
+def _reason(report: pytest.TestReport) -> str:
+    """Return why a test was skipped."""
     reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
-    return reason.removeprefix("Skipped: ").startswith(EXCUSED)
+    return reason.removeprefix("Skipped: ")
 
 
 @pytest.fixture(autouse=True, scope="session")

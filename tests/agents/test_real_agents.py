@@ -289,6 +289,7 @@ async def real(request: pytest.FixtureRequest, name: str, tmp_path: Path) -> Asy
         await real.audited()
 
 
+@pytest.mark.smoke
 async def test_talks_asks_before_it_acts_and_does_what_was_allowed(real: Real) -> None:
     async with real.running() as link:
         assert "You said: Good morning." in await real.turn(link, "Good morning.")

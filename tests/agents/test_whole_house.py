@@ -139,6 +139,7 @@ async def day(request: pytest.FixtureRequest, tmp_path: Path, synapse: Synapse) 
         yield day
 
 
+@pytest.mark.smoke
 async def test_an_operator_talks_approves_looks_and_stops(day: Day) -> None:
     home = day.home
     reply = await day.launch()

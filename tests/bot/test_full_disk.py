@@ -43,6 +43,7 @@ async def by_socket(home: House, command: str, **arguments: object) -> Answer:
     return await asyncio.to_thread(Client(home.paths.gateway_socket, retry_for=0).run, command, arguments)
 
 
+@pytest.mark.root
 async def test_a_full_disk_under_the_register(tmp_path: Path, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watches, "EVERY", 0.05)
     settings = f"register:\n  url: sqlite:///{disk}/register.db\n"

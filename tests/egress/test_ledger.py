@@ -365,6 +365,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         yield mount
 
 
+@pytest.mark.root
 async def test_on_a_full_disk_nothing_is_admitted_until_there_is_room(disk: Path) -> None:
     path = disk / "ledger.db"
     async with opened(path) as ledger:
@@ -390,6 +391,7 @@ async def test_on_a_full_disk_nothing_is_admitted_until_there_is_room(disk: Path
         assert [id_ for _, id_ in rows][:-1] == acknowledged + [owed] * bool(owed)
 
 
+@pytest.mark.root
 async def test_on_a_full_disk_that_gives_nothing_back_no_reservation_harms_the_next(
     disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -416,6 +418,7 @@ async def test_on_a_full_disk_that_gives_nothing_back_no_reservation_harms_the_n
         assert under_way(path) == kept
 
 
+@pytest.mark.root
 async def test_room_for_a_few_bytes_is_no_room(disk: Path) -> None:
     filler = disk / "filler"
     with contextlib.closing(intents.Intents(disk / "ledger.db", id="l", after=0)) as kept:

@@ -400,6 +400,7 @@ def test_what_a_sandboxed_agent_left_is_not_opened_when_the_sandbox_is_gone(
         ground.collect()
 
 
+@pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_a_repository_of_another_user_is_refused(ground: Ground) -> None:
     shutil.chown(ground.project / ".git", 65534)

@@ -206,6 +206,7 @@ async def test_what_is_left_of_a_lost_register_is_not_written_over(file: Path) -
     assert leftover.read_bytes() == b"committed, and nowhere else"
 
 
+@pytest.mark.root
 async def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     locked = Path("/proc/muster") if os.geteuid() == 0 else tmp_path / "locked"
     if os.geteuid() != 0:
@@ -253,6 +254,7 @@ async def test_a_full_disk_refuses_the_whole_transaction_and_recovers(register: 
     assert await count(register) == 1
 
 
+@pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small disk")
 async def test_a_real_full_disk_refuses_the_whole_transaction_and_recovers(tmp_path: Path) -> None:
     disk = tmp_path / "disk"

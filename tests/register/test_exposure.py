@@ -49,6 +49,7 @@ def test_a_link_out_of_a_closed_folder_helps_nobody_hide(reachable: Path) -> Non
     assert exposed(closed / "key") is not None
 
 
+@pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_a_group_of_others_counts(reachable: Path) -> None:
     secret = reachable / "key"

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from bot.outlet.inside import InsideEgress
     from tests.bot.house import House
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.root]
 
 #: What is answered, and metered as this agent's.
 ANSWERED = ("forged identity",)

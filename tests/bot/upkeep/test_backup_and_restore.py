@@ -322,6 +322,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         yield mount
 
 
+@pytest.mark.root
 def test_a_full_disk_leaves_no_half_backup(paths: Paths, small_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (paths.agent_folder("imp") / "home" / "large").write_bytes(os.urandom(2**20))
     assert muster("backup", str(small_disk)) == 1
@@ -335,6 +336,7 @@ _ROOMS = [
 ]
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("room", _ROOMS)
 def test_a_full_disk_leaves_what_was_there(
     paths: Paths, small_disk: Path, room: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

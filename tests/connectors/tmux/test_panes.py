@@ -132,6 +132,7 @@ def test_the_session_of_an_agent_is_no_place_for_it(tmux: Server, wanted: Wanted
     assert marked(tmux) == []
 
 
+@pytest.mark.root
 def test_what_is_no_socket_of_this_users_is_not_talked_to(tmux: Server, wanted: Wanted, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(Trouble, match=r"is no socket.*connectors\.tmux\.socket"):

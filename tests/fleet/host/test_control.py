@@ -59,6 +59,7 @@ class Raw:
         await self.writer.wait_closed()
 
 
+@pytest.mark.root
 async def test_only_the_owner_can_reach_the_socket(agent: Agent) -> None:
     async with agent.running():
         assert oct(os.stat(agent.spec.socket).st_mode)[-3:] == "600"

@@ -75,6 +75,7 @@ async def test_a_running_turn_is_kept_whole_over_a_full_disk(agent: Agent) -> No
     assert [event.outcome for event in agent.events(PermissionAnswered)] == ["denied"]
 
 
+@pytest.mark.root
 @pytest.mark.slow
 async def test_on_a_file_system_that_is_truly_full(tmp_path: Path) -> None:
     if os.geteuid() != 0:

@@ -152,6 +152,7 @@ async def test_a_large_file_is_followed_by_a_new_one(book: Book, monkeypatch: py
     assert book.durable == book.entries()
 
 
+@pytest.mark.root
 async def test_a_folder_that_cannot_be_written_refuses_to_open(tmp_path: Path) -> None:
     if os.geteuid() == 0:
         (tmp_path / "journal").write_text("in the way")

@@ -27,6 +27,8 @@ from tests.fleet.sandbox.ground import LIMIT_S, Ground
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.root
+
 needs_bubblewrap = pytest.mark.skipif(not shutil.which("bwrap"), reason="bubblewrap is not installed")
 
 

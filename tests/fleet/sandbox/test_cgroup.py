@@ -13,6 +13,8 @@ from fleet.sandbox import cgroup
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.root
+
 HERE = "0::/user.slice/muster-agent-coder0.service\n"
 UNIT = "/c/user.slice/muster-agent-coder0.service"
 

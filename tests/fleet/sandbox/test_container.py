@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
     from fleet.sandbox.profiles import Engine
 
+pytestmark = pytest.mark.root
+
 HOME, WORKSPACE = Path("/state/agents/coder0/home"), Path("/work/coder0")
 
 

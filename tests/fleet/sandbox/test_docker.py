@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.root,
     pytest.mark.skipif(shutil.which("docker") is None, reason="tried by hand where docker's client is not installed"),
     # To whom files belong inside is the service's to say, and docker's is root's.
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
