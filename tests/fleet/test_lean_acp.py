@@ -16,3 +16,14 @@ def test_the_protocols_models_are_made_without_descriptions_and_other_models_wit
 
     assert lean_acp.LEAN
     assert Ours.model_fields["answer"].description == "What it is."
+
+
+def test_the_protocols_models_are_built_when_they_are_used_first() -> None:
+    from acp import schema
+
+    models = [each for each in vars(schema).values() if isinstance(each, type) and issubclass(each, BaseModel)]
+    used = schema.PromptRequest.model_validate(
+        {"sessionId": "s", "prompt": [{"type": "text", "text": "Good morning."}]}
+    )
+    assert type(used).__pydantic_complete__
+    assert any(not each.__pydantic_complete__ for each in models), "most are never used"
