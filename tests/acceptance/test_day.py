@@ -149,6 +149,7 @@ async def test_a_turn_that_was_cut_is_a_dead_letter_until_somebody_sends_it_agai
     said = await day.ana.tell("mortal", f"[[say: begun]][[wait: {token}]][[say: and {token} ended]]")
     await day.ana.at_work("mortal")
     await day.ana.marked(said, "👀")
+    assert await day.models.ledger.find(lambda entry: token in entry.text, at_least=1, timeout=20)
     pid = lock.holder(day.paths.agent_folder("mortal"))
     assert pid
     os.kill(pid, signal.SIGKILL)
