@@ -29,6 +29,7 @@ _LONGEST_S = 400 * 86_400.0
 MOST_USED = 10.0
 #: The use after a reset is at most this share of the one before it, or this much.
 _EMPTIED, _EMPTY = 0.2, 0.02
+_OVER = "An observation of a window that is over came late: it is left out."
 #: Lengths that differ by no more than this share are the same: Codex says 299 minutes for 5 hours.
 _SAME_LENGTH = 0.02
 
@@ -94,6 +95,9 @@ def segments(rows: Sequence[Seen]) -> tuple[list[list[Seen]], list[Event]]:
     events: list[Event] = []
     for row in rows:
         current = windows[-1] if windows else _Known()
+        if len(windows) > 1 and _is_late(windows[-2], current, row):
+            events.append(Event(kind="contradiction", at=row.seen_at, text=_OVER))
+            continue
         kind, text = _between(current, row) if current.rows else (None, "")
         if kind is not None:
             events.append(Event(kind=kind, at=row.seen_at, text=text))
@@ -115,6 +119,15 @@ def segments(rows: Sequence[Seen]) -> tuple[list[list[Seen]], list[Event]]:
     return [known.rows for known in windows], events
 
 
+def _is_late(before: _Known, current: _Known, row: Seen) -> bool:
+    """Whether it is of the window that was seen to end before its time a moment ago: it names that one's reset."""
+    if before.reset is None or current.reset is None or row.reset_at is None:
+        return False
+    since = row.seen_at - current.rows[0].seen_at
+    is_other = abs(current.reset - before.reset) > 2 * JITTER_S
+    return is_other and abs(row.reset_at - before.reset) <= JITTER_S and since <= 2 * late_by(current.length)
+
+
 def _between(current: _Known, row: Seen) -> tuple[EventKind | None, str]:
     """What lies between the window so far and an observation after it."""
     length, reset, used = current.length, current.reset, current.used
@@ -126,7 +139,7 @@ def _between(current: _Known, row: Seen) -> tuple[EventKind | None, str]:
         if row.seen_at >= reset - JITTER_S and row.reset_at > reset:
             return "reset", "It began anew at its time."
         if row.reset_at <= row.seen_at:
-            return "contradiction", "An observation of a window that is over came late: it is left out."
+            return "contradiction", _OVER
         if fell:
             return "early_reset", f"It began anew before its time: from {percent(used)} to {percent(row.used)}."
         if (used or 0.0) <= _EMPTY:
@@ -141,7 +154,8 @@ def _between(current: _Known, row: Seen) -> tuple[EventKind | None, str]:
     if fell:
         text = (
             f"Its use fell from {percent(used)} to {percent(row.used)} without a reset: an observation was late, or "
-            f"the provider gave something back. For {hours(late_by(length))} the higher one counts."
+            f"the provider gave something back. The higher one counts for {hours(late_by(length))}, and until three "
+            "more observations say less."
         )
         return "jump_back", text
     return None, ""

@@ -50,6 +50,8 @@ STALE_AT_MOST_S = 12 * 3_600.0
 _ELSEWHERE = 0.03
 #: A step of the use from which a rate is learned: small against it are rounding to whole percents, and lateness.
 _STEP = 0.05
+#: Of so many observations at least the one counts that comes to the most: some are late.
+_COMPARED = 4
 #: So many observations tell how a window stands now.
 _READ = 100
 #: So many steps are remembered.
@@ -175,7 +177,8 @@ def counts_from(
         return None
     length = _last(row.length_s for row in parts[-1]) or length_of(length_s)
     reset, _, is_over = _reset(parts[-1], len(parts) > 1, length, reset_by_user, now)
-    last = past[-1].seen_at
+    # What is left out, and what says nothing of the use, is not what the rest is counted from.
+    last = next((row.seen_at for row in reversed(parts[-1]) if row.used is not None), parts[-1][-1].seen_at)
     if is_over is None:
         return last
     begins = is_over if reset is None or length is None else max(is_over, reset - length)
@@ -245,8 +248,9 @@ def _counted(rows: Sequence[Seen], spent: float, rate: float, length: float | No
         return None
     last = told[-1]
     most = 0.0
-    for row in reversed(told):
-        if last.seen_at - row.seen_at > late_by(length) or row.used is None:
+    for place, row in enumerate(reversed(told)):
+        since = last.seen_at - row.seen_at
+        if row.used is None or since > stale_after(length) or (since > late_by(length) and place >= _COMPARED):
             break
         between = 0.0 if row.tokens is None or last.tokens is None else max(0.0, last.tokens - row.tokens)
         most = max(most, row.used + (between + spent) * rate)

@@ -141,6 +141,24 @@ def test_a_reset_before_its_time_is_told() -> None:
     assert (unsaid.resets_at, unsaid.certainty) == (BEGINS + 61 * HOUR + WEEK, "estimated")
 
 
+def test_what_comes_late_of_a_window_that_ended_before_its_time_does_not_end_the_new_one() -> None:
+    """Else what a token is of it is learned from its use seeming to rise by half of it with no tokens."""
+    new = RESET + 3 * DAY
+    rows = [seen(10 * n, 0.05 * n) for n in range(1, 8)]
+    rows += [seen(71, 0.01, reset_at=new, tokens=3.7e6), seen(71.5, 0.34, tokens=3.75e6)]
+    rows += [seen(72, 0.02, reset_at=new, tokens=3.8e6), seen(73, 0.35, tokens=3.85e6)]
+    found = at(73, *rows, spent=50_000)
+    assert found.used == pytest.approx(0.025)
+    assert counts_from(rows, BEGINS + 73 * HOUR) == BEGINS + 72 * HOUR
+    assert found.resets_at == new
+    assert kinds(found) == ["early_reset", "contradiction", "contradiction"]
+    assert capacity(rows) == pytest.approx(RATE)
+    word = seen(72.5, None, status="allowed", reset_at=new)
+    assert counts_from([*rows, word], BEGINS + 73 * HOUR) == BEGINS + 72 * HOUR, "it says nothing of the use"
+    # What goes on for longer is no observation that comes late.
+    assert at(80, *rows, seen(80, 0.36)).used == pytest.approx(0.36)
+
+
 def test_an_observation_that_is_late_does_not_take_back_what_was_used() -> None:
     first, late = seen(60, 0.5, tokens=5e6), seen(61, 0.4, tokens=5.2e6)
     found = at(61, first, late, spent=100_000)
@@ -148,7 +166,9 @@ def test_an_observation_that_is_late_does_not_take_back_what_was_used() -> None:
     assert kinds(found) == ["jump_back"]
     # After a while it must be true.
     hours = 60 + late_by(WEEK) / HOUR + 1
-    assert at(hours, first, seen(hours, 0.4)).used == pytest.approx(0.4)
+    assert at(hours, first, seen(hours, 0.4)).used == pytest.approx(0.5)
+    assert at(hours, first, *(seen(hours + n / 10 - 0.3, 0.4) for n in range(4))).used == pytest.approx(0.4)
+    assert at(60 + 13, first, seen(60 + 13, 0.4)).used == pytest.approx(0.4)
     over = at(170, seen(169, 0.02, reset_at=RESET + WEEK), seen(169.5, 0.9))
     assert over.used == pytest.approx(0.02)
     assert kinds(over) == ["contradiction"]
