@@ -3,7 +3,8 @@
 A projection opens gates and decides whose turn it is, so whoever asks for a task has a reason to say little. And who
 says too much has others wait for what is never used. So a person's word has a floor and a ceiling, and both are
 learned: what half of such tasks came to, and the part of what people said that such tasks used. Who says five times too
-much is taken at a fifth, once five tasks showed it. An agent's word only raises the projection, and not above what nine
+much is taken at a fifth, once five tasks showed it; who says five times too little at five times that, but at no more
+than four of five such tasks came to. An agent's word only raises the projection, and not above what nine
 of ten stay within.
 
 What four of five stay within is projected only once it is known. A guess of that would hold the first words of a day
@@ -41,11 +42,11 @@ def expected(
         if by_agent:
             tokens = min(max(estimate, tokens), learned.p90)
         else:
-            # Where people say too little, the floor mends it: the ceiling raises nothing.
             part, most = (1.0, HIGH_OF_PROJECTED) if learned.of_said is None else learned.of_said
             tokens = estimate * min(1.0, part)
             if not learned.prior:
-                tokens = max(tokens, learned.p50)
+                # Who says too little is taken at more, as far as four of five such tasks go.
+                tokens = max(tokens, learned.p50, min(estimate * part, learned.p80))
             high = max(HIGH_OF_PROJECTED * tokens, estimate * min(HIGH_OF_PROJECTED, most))
     price = usd_per_token if learned.usd_per_token is None else learned.usd_per_token
     return Cost(

@@ -60,5 +60,7 @@ def test_who_always_says_five_times_too_much_is_taken_at_a_fifth_once_that_is_kn
     assert found.tokens < (found.high_tokens or 0) < 10e6
     assert expected(known(5.0), 100.0).tokens == known(5.0).p50, "the floor stays"
     assert expected(known(0.2), 10e6).tokens == 10e6, "who says too little is not held to more than that"
+    assert expected(known(0.2), 110e3).tokens == pytest.approx(550e3), "but what he says counts five times"
+    assert expected(known(0.2), 300e3).tokens == known(0.2).p80, "as far as four of five such tasks go"
     assert expected(known(5.0, count=4), 10e6).tokens == 10e6, "of four nothing is learned"
     assert expected(known(5.0), 10e6, by_agent=True).tokens <= known(5.0).p90
