@@ -132,10 +132,11 @@ class _Round:
 
     def paced(self, head: Head, agent: Agent) -> Cost | Wait:
         """What it is projected to cost, if the windows have room for that."""
-        cost = self.view.cost(head, agent)
-        found = pacing.decide(
-            self.draw(head, agent), cost, head.urgency, self.view.now, self.view.pacing, known=self.known
-        )
+        cost, now = self.view.cost(head, agent), self.view.now
+        own = [each for each in self.savings.values() if each.task == head.id]
+        # What has saved all of it reads the line ahead: others may be ahead of it, too.
+        urgency = "high" if own and all(now >= each.until for each in own) else head.urgency
+        found = pacing.decide(self.draw(head, agent), cost, urgency, now, self.view.pacing, known=self.known)
         return cost if isinstance(found, pacing.Admitted) else replace(Wait.of(found, task=head.id), cost=cost)
 
     def is_large(self, head: Head, agent: Agent) -> bool:
@@ -166,9 +167,10 @@ class _Round:
         wanted = pacing.need(standing.window, cost)
         if wanted is None or standing.window.key in self.savings:
             return
+        now = self.view.now
         found = saving.plan(
-            standing, head.id, wanted, since=head.saves_from, asked_at=head.created_at, now=self.view.now,
-            policy=self.view.pacing,
+            standing, head.id, wanted, spare=pacing.spare(standing, cost, wanted, now), since=head.saves_from,
+            asked_at=head.created_at, now=now, policy=self.view.pacing,
         )  # fmt: skip
         if found is not None:
             self.savings[found.window] = found
@@ -386,7 +388,7 @@ def _passes(head: Head, ahead: float, other: _First) -> bool:
 
 def _is_large(standing: Standing, cost: Cost) -> bool:
     wanted = pacing.need(standing.window, cost)
-    return wanted is not None and standing.window.known_use is not None and saving.is_large(standing, wanted)
+    return wanted is not None and standing.window.reckoned is not None and saving.is_large(standing, wanted)
 
 
 def _reached(standing: Standing, amount: float, now: float) -> float:

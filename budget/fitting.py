@@ -98,6 +98,14 @@ def margin(standing: Standing, cost: Cost, wanted: float, now: float) -> float:
     return max(0.0, kept - sum(worth(one, window, one.left(now)) for one in standing.authorizations))
 
 
+def spare(standing: Standing, cost: Cost, wanted: float, now: float) -> float:
+    """The margin of a task, as it is before a window's end gives it up."""
+    window = standing.window
+    if window.length is None or window.resets_at is None:
+        return margin(standing, cost, wanted, now)
+    return margin(standing, cost, wanted, min(now, window.resets_at - ENDING * window.length))
+
+
 def _steps(window: Window, now: float) -> float:
     """How far beyond the p90 a task may cost and still must fit: near its end a window cannot make good for one."""
     if window.length is None or window.resets_at is None:

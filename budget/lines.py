@@ -115,6 +115,12 @@ class Window:
         return None if self.last_seen is None or self.last_seen.used is None else self.least_use
 
     @property
+    def reckoned(self) -> float | None:
+        """What dispatch goes by: what is used, or what it surely has come to since it was observed. None: nothing of
+        this window was observed."""
+        return self.surely if self.known_use is None else self.known_use
+
+    @property
     def known_limit(self) -> float:
         """The limit; 0 where it is no amount."""
         return self.limit if math.isfinite(self.limit) and self.limit > 0 else 0.0

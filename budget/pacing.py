@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from budget.amounts import amount as _shown
-from budget.fitting import LEAST, Ask, Cost, margin, need, short, short_of_limit, short_of_pace
+from budget.fitting import LEAST, Ask, Cost, margin, need, short, short_of_limit, short_of_pace, spare
 from budget.lines import Cause, Certainty, Line, Policy, Unit, Window, burst_at, line_at, redrawn
 from budget.lines import name_of as _name
 from budget.openings import opens
@@ -58,6 +58,7 @@ __all__ = [
     "need",
     "redrawn",
     "settled",
+    "spare",
     "worth",
 ]
 
@@ -198,7 +199,8 @@ def _waits(standing: Standing, cost: Cost, urgency: Urgency, now: float, policy:
     window = standing.window
     wanted = need(window, cost)
     is_known = wanted is not None and window.known_use is not None
-    large = wanted is not None and is_known and is_large(standing, wanted)
+    is_reckoned = wanted is not None and window.reckoned is not None
+    large = wanted is not None and is_reckoned and is_large(standing, wanted)
     too_large = wanted is not None and large and is_too_large(standing, wanted)
 
     def waits(why: Why, text: str, at: float | None = None, authorize: float | None = None) -> Waits:
@@ -236,6 +238,7 @@ def _waits(standing: Standing, cost: Cost, urgency: Urgency, now: float, policy:
             text = f"{name} has too little left: {what}, and is no less than {_shown(used, window.unit)}."
             reset = standing.line.resets_at
             return waits("limit", text, reset if reset is not None and reset > now else None)
+    if not is_reckoned:
         # A probe: the first that the limit allows begins. Only what surely was used holds it.
         paced = 0.0
     ask = Ask(wanted=wanted or 0.0, cost=cost, urgency=urgency, policy=policy)
@@ -243,8 +246,7 @@ def _waits(standing: Standing, cost: Cost, urgency: Urgency, now: float, policy:
     lacks_limit = short_of_limit(standing, ask, now) if is_known else 0.0
     if max(lacks_pace, lacks_limit) <= 0:
         return None
-    if not is_known:
-        ask = replace(ask, wanted=0.0)
+    ask = replace(ask, wanted=paced)
     wanted = ask.wanted
     at = opens(standing, ask, now)
     # What is authorized does not count past what nothing passes.
@@ -267,7 +269,8 @@ def _waits(standing: Standing, cost: Cost, urgency: Urgency, now: float, policy:
     if window.known_use is None:
         least = f" and is no less than {_shown(used, window.unit)}" if used else ""
         known = f"what is used of it is not known{least}"
-        return waits("pace", f"{name}: {known}; its pace allows {_shown(by_now, window.unit)} by now.", at, authorize)
+        text = f"{name}: {known}; its pace allows {_shown(by_now, window.unit)} by now"
+        return waits("pace", f"{text}; {this}." if wanted else f"{text}.", at, authorize)
     if used + standing.held + wanted <= by_now:
         text = f"{name} nears its end: {spent} of {limit}; {this}, and might need more than is left."
     else:

@@ -79,7 +79,15 @@ def is_too_large(standing: Standing, wanted: float) -> bool:
 
 
 def plan(
-    standing: Standing, task: str, wanted: float, *, since: float | None, asked_at: float, now: float, policy: Policy
+    standing: Standing,
+    task: str,
+    wanted: float,
+    *,
+    spare: float = 0.0,
+    since: float | None,
+    asked_at: float,
+    now: float,
+    policy: Policy,
 ) -> Saving | None:
     """Return how a task saves in this window, or None if it does not.
 
@@ -87,6 +95,7 @@ def plan(
         standing: of the window.
         task: its id.
         wanted: what it needs, in the window's unit.
+        spare: what it must leave of the limit beyond that.
         since: when it began to save; None: now.
         asked_at: when it was asked for.
         now: seconds since the epoch.
@@ -94,9 +103,12 @@ def plan(
     """
     window, line = standing.window, standing.line
     reset, length = line.resets_at, window.length
-    if reset is None or length is None or window.known_use is None or not window.knows_reset(now) or now >= reset:
+    if reset is None or length is None or window.reckoned is None or not window.knows_reset(now) or now >= reset:
         return None
     if wanted > LARGEST * window.known_limit or not is_large(standing, wanted):
+        return None
+    if window.least_use + wanted + spare > window.known_limit:
+        # It cannot begin in this window any more: what is kept would be lost.
         return None
     begins = (window.resets_at or reset) - length
     since = max(begins, min(now, now if since is None else since))
@@ -123,7 +135,7 @@ def for_others(standing: Standing, saving: Saving, now: float, policy: Policy) -
     seen = _drawn(standing, level - saving.saved(now), slope - rate, now)
     # The burst that each midnight gives again would use up what is kept.
     burst = burst_on(seen.line, standing.window, policy, now)
-    return replace(seen, line=replace(seen.line, ahead=max(seen.line.ahead, burst)))
+    return replace(seen, line=replace(seen.line, ahead=max(seen.line.ahead, burst)), kept=rate)
 
 
 def _line(standing: Standing, saving: Saving, now: float, policy: Policy) -> tuple[float, float]:

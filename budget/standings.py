@@ -60,6 +60,8 @@ class Standing:
     """How many live tasks draw on it, whatever they may still use."""
     largest: float = 0.0
     """What the largest of these was projected to use when it began."""
+    kept: float = 0.0
+    """How much of the line's rise is kept for a large task, a second. High urgency reads it ahead with that."""
     critical: bool = False
     """Whether one of these is of critical urgency, which the limit alone holds."""
 
@@ -88,7 +90,8 @@ def ceiling(standing: Standing, urgency: Urgency, now: float, policy: Policy) ->
     burst = burst_on(line, window, policy, now)
     paced = line_at(line, now) + max(0.0, burst - line.ahead)
     if urgency == "high":
-        paced = max(paced, line_at(line, now + _borrowed(window, line, now, policy)) + burst - line.ahead)
+        ahead = _borrowed(window, line, now, policy)
+        paced = max(paced, line_at(line, now + ahead) + standing.kept * ahead + burst - line.ahead)
     left = sum(worth(authorization, window, authorization.left(now)) for authorization in standing.authorizations)
     return min(min(paced, window.known_limit) + left, most)
 

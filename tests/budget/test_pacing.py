@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from budget.lines import LastSeen
 from budget.pacing import (
     Admitted,
     Cost,
@@ -444,6 +445,28 @@ def test_while_the_use_is_unknown_the_first_that_the_limit_allows_begins(reset: 
     nearly = decide([standing(replace(window, at_least=0.7))], Cost(tokens=4e6), "critical", BEGINS + HOUR, POLICY)
     assert isinstance(nearly, Waits)
     assert "has too little left" in nearly.text
+
+
+def test_a_window_that_was_seen_too_long_ago_is_paced_by_what_it_surely_came_to() -> None:
+    """Two tasks of 40 percent would otherwise begin one after the other, as probes."""
+    seen = LastSeen(at=BEGINS, used=0.1, tokens_since=0.0)
+    stale = standing(week(None, at_least=0.1, last_seen=seen))
+    now = BEGINS + DAY
+    assert isinstance(decide([stale], Cost(tokens=5e5), "normal", now, POLICY), Admitted)
+    large = decide([stale], Cost(tokens=4e6), "normal", now, POLICY)
+    assert isinstance(large, Waits)
+    assert (large.why, large.large, large.turn) == ("pace", True, False)
+    assert "is no less than 10%" in large.text
+    assert "this needs about 40%" in large.text
+    small = decide([replace(stale, window=week(None, at_least=0.14, last_seen=seen))], Cost(tokens=4e5), "normal", now,
+                   POLICY)  # fmt: skip
+    assert isinstance(small, Waits)
+    assert small.turn
+    assert small.at is not None
+    assert small.at < now + DAY
+    busy = decide([replace(stale, under_way=1)], Cost(tokens=5e5), "normal", now, POLICY)
+    assert isinstance(busy, Waits)
+    assert busy.why == "unknown"
 
 
 def test_only_what_the_line_alone_holds_has_others_wait() -> None:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from budget import saving
 from budget.dispatch import Agent, Assign, Head, View, decide
-from budget.lines import Policy, Window, line_at, next_turn
-from budget.pacing import Cost, Standing, settled
+from budget.lines import LastSeen, Policy, Window, line_at, next_turn
+from budget.pacing import Cost, Standing, ceiling, settled
 from tests import soak
 from tests.budget.windows_of_time import BEGINS, DAY, HOUR, POLICY, drawn, standing, week
 
@@ -194,3 +194,50 @@ def test_the_rate_is_even_and_no_midnight_takes_what_was_kept() -> None:
     # Of a seventh a day, 53 percent are kept until three quarters of the time are over.
     assert others[:5] == [pytest.approx(0.067, abs=0.002)] * 5
     assert saver == [pytest.approx(min(0.4, 0.4 * (day + 1) / 5.25), abs=0.002) for day in range(6)]
+
+
+def test_it_saves_by_what_surely_was_used_and_no_more_once_it_cannot_begin_in_this_window() -> None:
+    def kept(used: float | None, **others: float | LastSeen | None) -> saving.Saving | None:
+        at = replace(standing(week()), window=week(used, **others))
+        return saving.plan(
+            at, "t1", 0.4, spare=0.1, since=BEGINS, asked_at=BEGINS - 1, now=BEGINS + 4 * DAY, policy=POLICY
+        )
+
+    assert kept(0.2) is not None
+    assert kept(None, at_least=0.2, last_seen=LastSeen(at=BEGINS, used=0.2, tokens_since=0.0)) is not None
+    assert kept(None, at_least=0.2) is None, "of this window nothing was seen"
+    assert kept(0.49) is not None
+    assert kept(0.51) is None
+
+
+def test_what_high_urgency_reads_ahead_is_not_less_for_what_is_kept() -> None:
+    now_at, now = standing(week()), BEGINS + DAY
+    plan = saving.plan(now_at, "t1", 0.4, since=BEGINS, asked_at=BEGINS, now=BEGINS, policy=POLICY)
+    assert plan is not None
+    seen = saving.for_others(now_at, plan, now, POLICY)
+    more = ceiling(seen, "high", now, POLICY) - ceiling(seen, "normal", now, POLICY)
+    assert more == pytest.approx(0.5 / 7, abs=1e-3)
+
+
+def test_what_has_saved_all_of_it_reads_the_line_as_high_urgency_does() -> None:
+    """What high and critical work uses ahead of the line would otherwise put it off until too little is left."""
+    agents = [Agent(name="coder0", role="coder", runtime="sim", readiness="idle")]
+    large = replace(task(LARGE, 0, BEGINS), saves_from=BEGINS)
+    cost = Cost(tokens=0.3 * LIMIT, high_tokens=0.3 * LIMIT)
+
+    def begins(day: float, used: float) -> bool:
+        midnight = window(7 * DAY, BEGINS, 0.45 * LIMIT)
+        at = settled(Standing(window=midnight, line=drawn(window(7 * DAY, BEGINS))), BEGINS + 5 * DAY, POLICY)
+        assert at is not None
+        at = replace(at, window=window(7 * DAY, BEGINS, used * LIMIT))
+        view = View(
+            now=BEGINS + day * DAY, heads=[large], agents=agents, draw=partial(_drawn_on, at), ahead={}, pacing=POLICY,
+            cost=lambda *_: cost,
+        )  # fmt: skip
+        return isinstance(decide(view).step, Assign)
+
+    # By three quarters of the time, a quarter of the sixth day, all of it is saved.
+    assert begins(5.2, 0.46)
+    assert not begins(5.2, 0.53)
+    assert begins(5.3, 0.53)
+    assert not begins(5.3, 0.56)
