@@ -29,6 +29,8 @@ _LONGEST_S = 400 * 86_400.0
 MOST_USED = 10.0
 #: The use after a reset is at most this share of the one before it, or this much.
 _EMPTIED, _EMPTY = 0.2, 0.02
+#: and lower by more than this: an observation that is late says as little near a window's beginning.
+_FALL = 0.1
 _OVER = "An observation of a window that is over came late: it is left out."
 #: Lengths that differ by no more than this share are the same: Codex says 299 minutes for 5 hours.
 _SAME_LENGTH = 0.02
@@ -134,7 +136,8 @@ def _between(current: _Known, row: Seen) -> tuple[EventKind | None, str]:
     if length is not None and row.length_s is not None and abs(length - row.length_s) > _SAME_LENGTH * length:
         return "plan_change", f"It is {hours(row.length_s)} long now, and was {hours(length)}: the plan is another."
     fell = used is not None and row.used is not None and used - row.used > ROUNDING
-    emptied = fell and used is not None and row.used is not None and row.used <= max(_EMPTY, _EMPTIED * used)
+    emptied = used is not None and row.used is not None and used - row.used > _FALL
+    emptied = emptied and row.used is not None and row.used <= max(_EMPTY, _EMPTIED * (used or 0.0))
     if reset is not None and row.reset_at is not None and abs(row.reset_at - reset) > JITTER_S:
         if row.seen_at >= reset - JITTER_S and row.reset_at > reset:
             return "reset", "It began anew at its time."

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from budget.lines import JITTER_S, LastSeen, Window
@@ -52,6 +53,8 @@ _ELSEWHERE = 0.03
 _STEP = 0.05
 #: Of so many observations at least the one counts that comes to the most: some are late.
 _COMPARED = 4
+#: So much of a window may have been used while it was watched, and not be told yet.
+_UNSEEN = 0.1
 #: So many observations tell how a window stands now.
 _READ = 100
 #: So many steps are remembered.
@@ -213,7 +216,26 @@ def capacity(history: Sequence[Seen]) -> float | None:
             elif more > 0 and spent > 0:
                 rest = (more / spent, more)
     latest = steps[-_STEPS:] or ([rest] if rest is not None and rest[1] >= _STEP / 3 else [])
-    return _weighted_median(latest)
+    found, most = _weighted_median(latest), _at_most(parts)
+    return found if found is None or most is None else min(found, most)
+
+
+def _at_most(parts: Sequence[Sequence[Seen]]) -> float | None:
+    """What a token is at most, as a share: by all that the use rose while it was watched, and by what went through.
+
+    Observations that are late make steps of the use in which hardly any tokens went through.
+    """
+    rose = spent = 0.0
+    for segment in parts:
+        told = [
+            (row.seen_at, row.used, row.tokens) for row in segment if row.used is not None and row.tokens is not None
+        ]
+        near = 2 * late_by(segment[-1].length_s)
+        for (seen_at, used, tokens), (next_at, more_used, more) in pairwise(told):
+            if more >= tokens and next_at - seen_at <= near:
+                rose += max(0.0, more_used - used)
+                spent += more - tokens
+    return (rose + _UNSEEN) / spent if spent > 0 else None
 
 
 def _reset(

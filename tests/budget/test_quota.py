@@ -159,6 +159,22 @@ def test_what_comes_late_of_a_window_that_ended_before_its_time_does_not_end_the
     assert at(80, *rows, seen(80, 0.36)).used == pytest.approx(0.36)
 
 
+def test_what_a_token_is_of_it_is_not_learned_from_steps_in_which_none_went_through() -> None:
+    """Observations that are late rise after the tokens went through. The fleet stood still for weeks by such a rate."""
+    rows = [seen(n / 2, 0.01 * n, tokens=2e5 * n) for n in range(1, 6)]
+    rows += [seen(4, 0.06, tokens=1e6), seen(5, 0.12, tokens=1e6 + 100)]
+    assert RATE / 2 < (capacity(rows) or 0) < 3 * RATE
+    # What is used without us counts as ours, as far as that was seen.
+    elsewhere = [seen(n, 0.05 * n, tokens=1e5 * n) for n in range(1, 11)]
+    assert capacity(elsewhere) == pytest.approx(5 * RATE)
+
+
+def test_near_the_beginning_of_a_window_a_lower_use_is_an_observation_that_is_late() -> None:
+    found = at(3, seen(2, 0.07, tokens=7e5), seen(3, 0.01, tokens=7.5e5))
+    assert found.used == pytest.approx(0.075)
+    assert kinds(found) == ["jump_back"]
+
+
 def test_an_observation_that_is_late_does_not_take_back_what_was_used() -> None:
     first, late = seen(60, 0.5, tokens=5e6), seen(61, 0.4, tokens=5.2e6)
     found = at(61, first, late, spent=100_000)
