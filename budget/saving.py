@@ -107,15 +107,17 @@ def plan(
         return None
     if wanted > LARGEST * window.known_limit or not is_large(standing, wanted):
         return None
-    if window.least_use + wanted + spare > window.known_limit:
-        # It cannot begin in this window any more: what is kept would be lost.
+    left = window.known_limit - window.least_use
+    if wanted + spare > left or wanted > SHARE_PUT_OFF * left:
+        # It cannot begin in this window any more, or would leave others nothing.
         return None
     begins = (window.resets_at or reset) - length
+    begun = since is not None
     since = max(begins, min(now, now if since is None else since))
     saving = Saving(task=task, window=window.key, wanted=wanted, since=since, until=since + BEGINS_BY * (reset - since))
-    turn = _turn(standing, now, policy)
-    kept = saving.saved(turn)
-    granted = (line.limit - line_at(line, turn) - kept) / (reset - turn)
+    if begun:
+        return saving
+    _, granted = _line(standing, saving, now, policy)
     most = SHARE_PUT_OFF if asked_at < begins else SHARE
     rate = wanted / (saving.until - saving.since)
     return saving if rate <= most * granted else None

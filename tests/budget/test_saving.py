@@ -208,6 +208,22 @@ def test_it_saves_by_what_surely_was_used_and_no_more_once_it_cannot_begin_in_th
     assert kept(None, at_least=0.2) is None, "of this window nothing was seen"
     assert kept(0.49) is not None
     assert kept(0.51) is None
+    # As much as that is kept of what is left, although others got ahead since it began to save; more is not.
+    late = replace(standing(week()), window=week(0.52))
+    assert saving.plan(late, "t1", 0.42, since=BEGINS, asked_at=BEGINS, now=BEGINS + 5 * DAY, policy=POLICY) is not None
+    assert saving.plan(late, "t1", 0.44, since=BEGINS, asked_at=BEGINS, now=BEGINS + 5 * DAY, policy=POLICY) is None
+
+
+def test_it_goes_on_saving_when_the_line_is_drawn_again_between_midnights() -> None:
+    now_at = standing(week(0.2))
+    midnight = settled(now_at, BEGINS + 4 * DAY, POLICY)
+    assert midnight is not None
+    evening = BEGINS + 4.9 * DAY
+    seen = settled(midnight, evening, POLICY, cause="observation")
+    assert seen is not None
+    for at in (midnight, seen):
+        plan = saving.plan(at, "t1", 0.45, since=BEGINS, asked_at=BEGINS - 1, now=evening, policy=POLICY)
+        assert plan is not None, at.line.cause
 
 
 def test_what_high_urgency_reads_ahead_is_not_less_for_what_is_kept() -> None:
