@@ -151,8 +151,11 @@ class Week:
     """The same by operator."""
     served: dict[Urgency, float] = field(default_factory=lambda: dict.fromkeys(URGENCIES, 0.0))
     """What tasks of each urgency used, as a share."""
+    waited: dict[Urgency, float] = field(default_factory=lambda: dict.fromkeys(URGENCIES, 0.0))
+    """For what share of a whole window's time a task of each urgency waited."""
     large_windows: list[int] = field(default_factory=list)
-    """In which window since it was asked for each large task began: 1 is the same."""
+    """In which window since it was asked for each task began that is known to be large: 1 is the same. Those that the
+    provider ended before their time are not counted."""
     tail: float = 0.0
     """By how much the task cost more than projected that did so the most, as a share of the window."""
     curve: list[tuple[float, float]] = field(default_factory=list)
@@ -223,7 +226,8 @@ class _Account:
         self.number = 0
         self.tokens = self.waiting = self.day_began_at = self.day_used = 0.0
         self.decided: tuple[object, float] | None = None
-        self.windows_begun = 0
+        self.whole: list[float] = []
+        """When windows ended that ran to their end."""
         self.skew = self.down_until = 0.0
 
     @property
@@ -243,7 +247,6 @@ class _Account:
             # The provider begins it anew before its time, and tells so only with the next response.
             end -= self.world.uniform(0.1, 0.6) * WEEK_S
         large_at = self.began + self.asking.random() * WEEK_S
-        self.windows_begun += 1
         idle = 0
         while self.now < end:
             part = (self.now - self.began) / WEEK_S
@@ -264,11 +267,15 @@ class _Account:
                 for window in self.windows:
                     self._see(window)
                 self._dispatch(week)
+            for urgency in {lane[0].head.urgency for lane in self.lanes.values()}:
+                week.waited[urgency] += STEP_S / WEEK_S
             week.curve.append((part, min(1.0, self.week.used)))
             if part > 6 / 7 and not self.lanes:
                 idle += 1
             self.now += STEP_S
         week.used, week.wanted = min(1.0, self.week.used), idle == 0 and end == self.week.reset
+        if end == self.week.reset:
+            self.whole.append(end)
         self.week.reset = end
         return week
 
@@ -505,8 +512,8 @@ class _Account:
         self.live.append(task)
         waited = self.now - task.asked_at
         if task.large:
-            begun = self.windows_begun - math.ceil(max(0.0, self.began - task.asked_at) / WEEK_S)
-            week.large_windows.append(self.windows_begun - begun + 1)
+            if cost.tokens > self.capacity * DAY_S / WEEK_S:
+                week.large_windows.append(1 + sum(end > task.asked_at for end in self.whole))
         else:
             self.waiting -= task.size
             week.waits[task.head.urgency].append(waited)

@@ -130,9 +130,10 @@ def misses(load: Load, weeks: list[Week]) -> list[str]:
         "large": any(windows > 2 for week in weeks for windows in week.large_windows),
         "used": bool(wanted) and used(wanted) < (0.92 if load.large else 0.95) - wrong,
         "least": any(week.used < 0.8 - wrong for week in wanted),
+        # While some of it waits: where little is asked for it gets less.
         "low": bool(wanted)
         and statistics.fmean(urgent) < 0.9
-        and statistics.fmean(week.served["low"] for week in wanted) < 0.05,
+        and sum(week.served["low"] for week in wanted) < 0.05 * sum(week.waited["low"] for week in wanted),
     }
     return [name for name, missed in found.items() if missed]
 
@@ -140,39 +141,36 @@ def misses(load: Load, weeks: list[Week]) -> list[str]:
 @pytest.mark.soak
 @pytest.mark.timeout(3_600)
 def test_weeks_at_random_keep_the_law() -> None:
-    """Of 24 loads with three windows each, few miss a bound.
-
-    Of 300 loads, 29 missed one: too few for the bounds to be wrong, too many for each to be held by each load.
-    """
+    """Of 24 loads with three windows each, hardly any misses a bound (docs/benchmarks.md says how many of 600 did)."""
     found: list[str] = []
     for number in range(24):
         source = random.Random(f"{soak.seed()}/{number}")
         load = random_load(source)
-        missed = misses(load, play(load, "even", 3, source.randrange(2**32)))
+        weeks = play(load, "even", 3, source.randrange(2**32))
+        missed = misses(load, weeks)
         print("seed", soak.seed(), number, missed, load)
         assert "critical" not in missed
+        assert all(week.used >= 0.6 for week in weeks if week.wanted), "it stands still"
         found += missed
-    for name in ("early", "high", "large", "used", "least", "low"):
-        assert found.count(name) <= 4, name
-    assert len(found) <= 9
+    assert len(found) <= 3
 
 
-#: Loads of `random_load` that miss a bound, by their seed. The law is to be mended so that they do not.
-KNOWN_MISSES = {
-    8: "early",  # gone at .954: seen two hours late, nine of ten observations missing
-    88: "early",  # gone at .449: two tasks of 40 % in one window
-    294: "early",  # gone at .938: the same observations, and a task of 40 %
-    127: "large",  # a task of 40 % that is estimated at a fifth begins in its third window
-    210: "high",  # waits 5.5 h at the median: tasks of 40 % that are estimated at five times as much
-    29: "used",  # .86, and .60 at least: tasks of 40 %, without estimates
-    255: "low",  # .002 of the window, where urgent work has a third
+#: Loads of `random_load` that missed a bound, by their seed.
+MISSED = {
+    "try/88": "early",  # two tasks of 40 % began in one window, as its use had grown stale
+    "try/8": "early",  # seen two hours late, nine of ten observations missing
+    "try/60": "large",  # nothing was saved while the use was stale
+    "try/41": "used",  # a fifth was kept to the end for a task that could not begin any more
+    "try/70": "used",  # an early reset and late observations: a token was learned as 37 times what it is
+    "new/170": "used",  # likewise 591 times, near a window's beginning: nothing was done for three weeks
+    "new/27": "large",  # a line was drawn again in the evening, and nothing more was saved
+    "new/105": "large",  # urgent work was ahead of the line at the last midnight, and what was saved was lost
 }
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize(("number", "bound"), KNOWN_MISSES.items())
-@pytest.mark.xfail(strict=True, reason="a known weakness of the law of dispatch")
-def test_the_law_is_kept_where_it_was_missed(number: int, bound: str) -> None:
-    source = random.Random(f"try/{number}")
+@pytest.mark.parametrize("seed", MISSED)
+def test_the_law_is_kept_where_it_was_missed(seed: str) -> None:
+    source = random.Random(seed)
     load = random_load(source)
-    assert bound not in misses(load, play(load, "even", 3, source.randrange(2**32)))
+    assert misses(load, play(load, "even", 3, source.randrange(2**32))) == []
