@@ -99,12 +99,15 @@ def ceiling(standing: Standing, urgency: Urgency, now: float, policy: Policy) ->
 def admissible(standing: Standing, urgency: Urgency, now: float, policy: Policy) -> float:
     """What a task that begins now may be projected to cost, in the window's unit; never negative.
 
-    Where the use is not known: one thing at a time.
+    Where the use is not known: one thing at a time, of any size where nothing was observed of the window.
     """
-    free = max(0.0, ceiling(standing, urgency, now, policy) - standing.window.least_use - standing.held)
-    if standing.window.known_use is not None:
+    window = standing.window
+    free = max(0.0, ceiling(standing, urgency, now, policy) - window.least_use - standing.held)
+    if window.known_use is not None:
         return free
-    return 0.0 if standing.is_busy or not free else max(0.0, standing.window.known_limit - standing.window.least_use)
+    if standing.is_busy or not free:
+        return 0.0
+    return free if window.reckoned is not None else max(0.0, window.known_limit - window.least_use)
 
 
 def utmost(standing: Standing, urgency: Urgency, now: float) -> float:

@@ -453,6 +453,8 @@ def test_a_window_that_was_seen_too_long_ago_is_paced_by_what_it_surely_came_to(
     stale = standing(week(None, at_least=0.1, last_seen=seen))
     now = BEGINS + DAY
     assert isinstance(decide([stale], Cost(tokens=5e5), "normal", now, POLICY), Admitted)
+    known = standing(week(0.1))
+    assert admissible(stale, "normal", now, POLICY) == admissible(known, "normal", now, POLICY) < 0.1
     large = decide([stale], Cost(tokens=4e6), "normal", now, POLICY)
     assert isinstance(large, Waits)
     assert (large.why, large.large, large.turn) == ("pace", True, False)
