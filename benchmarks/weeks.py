@@ -158,6 +158,8 @@ class Week:
     provider ended before their time are not counted."""
     tail: float = 0.0
     """By how much the task cost more than projected that did so the most, as a share of the window."""
+    pressed: float = 0.0
+    """What the critical tasks used that were under way when it was used up, as a share of the window."""
     curve: list[tuple[float, float]] = field(default_factory=list)
     """How much was used by when: shares of time and of the window."""
 
@@ -168,9 +170,10 @@ class Week:
 
     @property
     def was_early_by_law(self) -> bool:
-        """Whether that was not for one task that cost a tenth of the window more than projected: nothing ends a task
-        under way."""
-        return self.was_early and self.tail <= 0.1
+        """Whether that was neither for one task that cost a tenth of the window more than projected, as nothing ends a
+        task under way, nor for critical work, without which the use would not have been ahead of an even pace."""
+        at = self.exhausted_at
+        return self.was_early and self.tail <= 0.1 and at is not None and 1 - self.pressed > at
 
 
 def play(load: Load, law: Law, weeks: int, seed: int) -> list[Week]:
@@ -337,6 +340,7 @@ class _Account:
         for window in self.windows:
             window.used += elsewhere * self.capacity / window.capacity
         worked = bool(self.live)
+        critical = [task for task in self.live if task.head.urgency == "critical"]
         if all(window.used < 1 for window in self.windows):
             for task in list(self.live):
                 # A large one works with more at once, or it could not end in its window.
@@ -353,6 +357,7 @@ class _Account:
         if self.week.used >= 1 and week.exhausted_at is None:
             # Whose clock is ahead takes the reset for nearer than it is.
             week.exhausted_at = part + max(0.0, self.skew) / WEEK_S
+            week.pressed = sum(task.used for task in critical) / self.capacity
         if worked and self.world.random() >= self.load.missing:
             for window in self.windows:
                 self._tell(window)
