@@ -82,6 +82,7 @@ class StandIn:
         self._sent: dict[tuple[str, str, str], str] = {}
         self._said = 0
         self._news = asyncio.Condition()
+        self._waking: asyncio.Task[None] | None = None
         self._nonces: set[str] = set()
 
     # --- what a test does ----------------------------------------------------------------------------------------
@@ -148,12 +149,15 @@ class StandIn:
         return token
 
     def say(self, room: str, sender: str, kind: str, content: Json, **more: str) -> str:
-        """Put an event into a room; its id. The next sync tells of it, at once after `hurry`."""
+        """Put an event into a room; its id. Long polls end, and tell of all that is said until the test waits next."""
         # Never a second time, even where the homeserver goes back to an older state.
         self._said += 1
         event_id, stamp = f"$event{self._said}", 1_700_000_000_000 + self._said
         event = {"type": kind, "event_id": event_id, "sender": sender, "content": content, "origin_server_ts": stamp}
         self.events.append((room, event | more))
+        with contextlib.suppress(RuntimeError):
+            # Without a loop nobody polls.
+            self._waking = asyncio.get_running_loop().create_task(self.hurry())
         return event_id
 
     def state(self, room: str) -> dict[tuple[str, str], Json]:
