@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from connectors import inbox
+from connectors.discord import session
 from connectors.discord.connector import DiscordConnector
 from connectors.discord.position import Position
 from connectors.discord.settings import DiscordSettings
@@ -86,6 +87,16 @@ def connector(world: World, api: str, folder: Path, **settings: Any) -> DiscordC
     given = {"token": f"file:{folder / 'token'}", "guild": world.guild, "channel": world.channel.id, "api": api}
     services = {key: settings.pop(key) for key in ("commands", "may_read") if key in settings}
     return DiscordConnector("discord", DiscordSettings.model_validate(given | settings), folder, **services)
+
+
+@pytest.fixture(autouse=True)
+def no_pause_before_identifying(monkeypatch: pytest.MonkeyPatch) -> None:
+    """discord.py waits five seconds before each identification but the first."""
+
+    async def at_once(_: object, shard_id: int | None, *, initial: bool = False) -> None:
+        pass
+
+    monkeypatch.setattr(session.Session, "before_identify_hook", at_once)
 
 
 @pytest.fixture

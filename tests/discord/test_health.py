@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
+from connectors.discord import session
 from tests.discord.world import GUILDS, Place
 
 if TYPE_CHECKING:
+    import pytest
+
     from tests.discord.conftest import Desk
 
 
@@ -52,11 +56,19 @@ async def test_connected_without_being_of_use_is_not_well(desk: Desk) -> None:
         await desk.health(lambda found: not found.impaired)
 
 
-async def test_while_a_lost_session_is_being_replaced_that_is_said(desk: Desk) -> None:
+async def test_while_a_lost_session_is_being_replaced_that_is_said(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = asyncio.Event()
+
+    async def once_seen(_: object, shard_id: int | None, *, initial: bool = False) -> None:
+        if not initial:
+            await seen.wait()
+
+    monkeypatch.setattr(session.Session, "before_identify_hook", once_seen)
     async with desk.open():
         desk.world.forget_sessions()
         health = await desk.health(lambda found: found.reachable is False)
         assert "reconnecting" in health.detail
+        seen.set()
         await desk.health(lambda found: found.reachable is True)
 
 

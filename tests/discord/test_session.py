@@ -16,11 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def at_once(_: object, shard_id: int | None, *, initial: bool = False) -> None:
-        """discord.py waits five seconds before each identification but the first."""
-
     monkeypatch.setattr(session, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(session.Session, "before_identify_hook", at_once)
 
 
 async def test_a_session_that_nobody_is_there_to_resume_is_begun_anew(desk: Desk) -> None:

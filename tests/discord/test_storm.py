@@ -114,11 +114,7 @@ async def storm(desk: Desk, rng: random.Random, steps: int) -> None:
 async def test_on_a_day_on_which_nothing_goes_well_all_is_taken_and_said_once(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def at_once(_: object, shard_id: int | None, *, initial: bool = False) -> None:
-        """discord.py waits five seconds before each identification but the first."""
-
     monkeypatch.setattr(session, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(session.Session, "before_identify_hook", at_once)
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     await storm(desk, random.Random(seed), 120)
