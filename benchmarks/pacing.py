@@ -74,7 +74,12 @@ def figures(law: Law, weeks: Sequence[Week]) -> list[Figure]:
     found = [
         Figure(name=f"{name}: windows", value=len(weeks), unit=""),
         Figure(name=f"{name}: used up before 97 % of the time", value=early, unit=""),
-        Figure(name=f"{name}: of these neither for one wrong projection nor for critical work", value=ours, unit="", at_most=most),
+        Figure(
+            name=f"{name}: of these neither for one wrong projection nor for critical work",
+            value=ours,
+            unit="",
+            at_most=most,
+        ),
         Figure(
             name=f"{name}: used where there was work for it",
             value=statistics.fmean(wanted),
