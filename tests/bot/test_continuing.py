@@ -62,6 +62,11 @@ async def stopped(home: House, name: str = "coder0", policy: str = "cutoff") -> 
     async with asyncio.timeout(30):
         while not [each for each in await waiting(home) if each.agent == name]:
             await asyncio.sleep(0.02)
+        # What the turn used may be counted after it was cut.
+        assert home.orchestrator is not None
+        pace = home.orchestrator.services.pace
+        while not any(each.window.is_used_up for each in (await pace.snapshot()).standings.values()):
+            await asyncio.sleep(0.02)
     return thread
 
 
