@@ -16,10 +16,11 @@ import hypothesis
 import pytest
 import structlog
 
+from fleet.hosting import detached
 from register import migrations
 from register.crashpoints import around
 from register.store import Store
-from tests import soak
+from tests import forked_hosts, soak
 from tests.postgres import Postgres, PostgresMissing
 from tests.synapse import Synapse, SynapseMissing
 
@@ -166,6 +167,20 @@ def _certificates_are_read_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ssl, "create_default_context", create)
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _hosts_are_forked() -> Iterator[None]:
+    """Fork agent hosts instead of starting interpreters; `real_hosts` is for tests that need those."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(detached, "start_process", forked_hosts.start)
+        yield
+
+
+@pytest.fixture
+def real_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start agent hosts as they are started outside of tests."""
+    monkeypatch.setattr(detached, "start_process", forked_hosts.start_interpreter)
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ A server that has loaded what they need is forked for each. It starts at first u
 from __future__ import annotations
 
 import multiprocessing
+import os
+from multiprocessing import forkserver
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,11 +30,24 @@ _context.set_forkserver_preload(
         "tests.bot.reports.mortal",
         "register.database_server",
         "alembic.command",
+        "fleet.host.process",
+        "fleet.host.agent",
+        "fleet.host.chronicle",
+        "fleet.host.control",
+        "fleet.host.tools",
         "fleet.sim.agent",
+        "tests.forked_hosts",
     ]
 )
+#: Room in the environment of the server for that of what is forked (tests.forked_hosts).
+_ROOM = "MUSTER_TESTS_ROOM"
 
 
 def process(target: Callable[..., object], *arguments: Any) -> ForkServerProcess:
     """A process that does this and ends, not started yet; it dies with the test process."""
+    os.environ[_ROOM] = " " * 2**15
+    try:
+        forkserver.ensure_running()
+    finally:
+        del os.environ[_ROOM]
     return _context.Process(target=target, args=arguments, daemon=True)

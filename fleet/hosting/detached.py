@@ -25,15 +25,7 @@ class Detached:
         """Start the process and wait until it is detached; its process group."""
         log = os.open(self.folder / LOG, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
-            process = subprocess.Popen(
-                host_command(self.folder, "--detach"),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,
-                env=environment(),
-                start_new_session=True,
-            )
+            process = start_process(self.folder, log)
         finally:
             os.close(log)
         try:
@@ -48,3 +40,21 @@ class Detached:
 
     def end(self) -> None:
         """Nothing is made around a process."""
+
+
+def start_process(folder: Path, log: int) -> subprocess.Popen[bytes]:
+    """Start the process that becomes the agent host's parent for a moment, in a session of its own.
+
+    Args:
+        folder: the agent's.
+        log: the file descriptor of what it prints.
+    """
+    return subprocess.Popen(
+        host_command(folder, "--detach"),
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        cwd=folder,
+        env=environment(),
+        start_new_session=True,
+    )

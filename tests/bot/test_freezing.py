@@ -33,7 +33,9 @@ async def test_a_frozen_agent_comes_back_as_it_was_with_what_waited_for_it(home:
     home.models.release("gate")
     assert "`!resume coder0` brings it back" in await home.heard(thread, "❄️ Frozen")
     await home.marks(turn, "✅")
-    assert not lifecycle.is_running(home.paths.agent_folder("coder0"))
+    async with asyncio.timeout(30):
+        while lifecycle.is_running(home.paths.agent_folder("coder0")):
+            await asyncio.sleep(0.01)
     assert "frozen" in await home.ask("!ps")
     assert "`!resume coder0` brings it back" in await home.ask("!launch coder0")
     assert "`!resume coder0` brings it back" in await home.ask("!restart coder0")
@@ -46,6 +48,7 @@ async def test_a_frozen_agent_comes_back_as_it_was_with_what_waited_for_it(home:
     await home.heard(thread, "going on with its conversation")
     await home.marks(waiting, "✅")
     await home.marks(resume, "📥", "👀", "✅")
+    await home.heard(thread, "third")
     said = [text for text in home.chat.texts(thread) if text in {"first", "second", "third"}]
     assert said == ["first", "second", "third"]
     assert "is not frozen" in await home.ask("!resume coder0 --prompt again")

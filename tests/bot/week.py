@@ -26,6 +26,7 @@ import pytest
 from fleet.hosting import detached
 from fleet.hosting.command import host_command
 from register.queries import agents, continuations, ledger, tasks
+from tests import forked_hosts
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -70,6 +71,7 @@ def clocked_hosts(clock: FakeClock) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(detached, "host_command", command)
+        patch.setattr(detached, "start_process", forked_hosts.start_interpreter)
         yield
 
 

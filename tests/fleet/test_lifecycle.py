@@ -35,6 +35,9 @@ stopping = pytest.mark.parametrize("agent", [PROCESS, pytest.param(SYSTEMD, mark
 unattended = pytest.mark.parametrize("agent", [PROCESS, pytest.param(TMUX, marks=pytest.mark.soak)], indirect=True)
 
 
+pytestmark = pytest.mark.usefixtures("real_hosts")
+
+
 @pytest.fixture(params=[PROCESS, *(pytest.param(kind, marks=pytest.mark.soak) for kind in (TMUX, SYSTEMD))])
 def agent(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Agent]:
     with place_for(request.param, tmp_path, monkeypatch):

@@ -155,6 +155,7 @@ async def test_garbage_on_the_socket_ends_that_connection_and_nothing_else(tmp_p
             assert not (await session.call_tool("report", {"text": "still here"})).is_error
 
 
+@pytest.mark.usefixtures("real_hosts")
 async def test_an_agent_that_uses_no_tool_does_not_pay_for_them(tmp_path: Path) -> None:
     agent = make(tmp_path)
     async with agent.running() as link:
