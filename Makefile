@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TEST_PROCESSES ?= 3
 #: What goes before the tests; nothing (`LINT=`) where another run has looked at the same sources.
 LINT ?= lint
-SOURCES := bot budget conduit connectors egress fleet register scheduler tests benchmarks
+SOURCES := bot budget conduit connectors core database egress fleet scheduler tests benchmarks
 
 # Each test process would compile all modules anew, and pytest rewrite all tests, which takes it a quarter of a minute.
 unexport PYTHONDONTWRITEBYTECODE

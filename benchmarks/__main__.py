@@ -15,7 +15,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 from benchmarks.figures import table
-from register import logs
+from core import logs
 
 if TYPE_CHECKING:
     from benchmarks.figures import Figure

@@ -16,9 +16,9 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from bot.paths import Paths
-from fleet import lock
-from fleet.spec import CONTROL_PROTOCOL
+from bot.config.paths import Paths
+from fleet.control.host_spec import CONTROL_PROTOCOL
+from fleet.supervision import host_lock
 
 if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter
@@ -79,7 +79,7 @@ async def main(home: str, names: list[str]) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     paths = Paths.of({"MUSTER_HOME": home, "HOME": home})
     for name in names:
-        lock.hold(paths.agent_folder(name))
+        host_lock.hold(paths.agent_folder(name))
         socket = paths.agent_socket(name)
         socket.unlink(missing_ok=True)
         await asyncio.start_unix_server(StandIn(name).serve, str(socket), backlog=100)

@@ -23,29 +23,29 @@ import aiohttp
 from sqlalchemy import func, select
 
 from benchmarks.figures import Figure
-from connectors import outbox
-from connectors.delivery_settings import DeliverySettings
+from connectors.contract.connector_registry import NoSettings
+from connectors.contract.messages import Batch, Message, OpenThread, Outbound, Priority, Replace
+from connectors.delivery import outbox
+from connectors.delivery.settings import DeliverySettings
 from connectors.discord.connector import DiscordConnector
 from connectors.discord.settings import DiscordSettings
 from connectors.memory import MemoryConnector, MemoryServer
-from connectors.messages import Batch, Message, OpenThread, Outbound, Priority, Replace
-from connectors.registry import NoSettings
-from connectors.terminal import MAIN, TerminalConnector
-from connectors.terminal_view import View
-from register import schema
+from connectors.terminal.connector import MAIN, TerminalConnector
+from connectors.terminal.transcript_view import View
+from database import schema
+from tests.connectors.discord.server import serving
+from tests.connectors.discord.world import Place, World
 from tests.connectors.matrix.conftest import Bot
 from tests.connectors.office import STEP, Office
 from tests.connectors.office import opened as office_opened
-from tests.discord.server import serving
-from tests.discord.world import Place, World
 from tests.encrypted_operator import EncryptedOperator
 from tests.synapse import Synapse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
-    from connectors.contract import Connector
-    from connectors.messages import OutboundContent
+    from connectors.contract.connector_protocol import Connector
+    from connectors.contract.messages import OutboundContent
 
 THREADS = 200
 EDITS = 3
@@ -342,7 +342,7 @@ async def _live(api: str, guild: int, channel: int, folder: str, threads: list[s
 if __name__ == "__main__":
     import logging
 
-    from register import logs
+    from core import logs
 
     logs.configure(logging.StreamHandler(sys.stderr), str, level=logging.ERROR)
     print(asyncio.run(_live(**json.loads(sys.argv[1]))))

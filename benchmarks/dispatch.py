@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 from benchmarks.figures import Figure
 from benchmarks.paced import WINDOWS as PACED
 from benchmarks.paced import paced
-from budget.dispatch import Agent
-from budget.lines import Line, Window
-from budget.pacing import Standing
-from register.queries import ledger, tasks
-from tests.register.queries.rows import row
+from budget.dispatch.next_task import Agent
+from budget.windows.even_spread_line import Line, Window
+from budget.windows.pace_admission import Standing
+from database.queries import tasks
+from database.queries.spending import usage_ledger
+from tests.database.queries.rows import row
 from tests.scheduler.desk import NOW, STEP, Desk
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ async def _give(desk: Desk, names: Sequence[str]) -> list[float]:
         async with desk.store.write(STEP) as tx:
             await tasks.change(tx, task, only=["dispatched"], now=desk.now, state="done", ended_at=desk.now)
             used = row(number, agent=name, task=task, ended_at=desk.now - 1.0, usd=None)
-            await ledger.add(tx, [used])
+            await usage_ledger.add(tx, [used])
     return taken
 
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from egress.client import EgressClient
+from egress.daemon.control_client import EgressClient
 from egress.errors import EgressUnreachable
-from egress.places import EgressPaths
+from egress.paths import EgressPaths
 from egress.settings import AccountSettings, EgressSettings, LimitSettings, Registration
 
 if TYPE_CHECKING:

@@ -19,19 +19,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.figures import Figure
-from fleet import journal
-from fleet.events import Closing, Entry, Opened, Position, RuntimeStarted
-from fleet.spec import CONTROL_PROTOCOL
-from register.crashpoints import declare
-from register.queries import agents
-from register.queries.agents import AgentRow, PositionRow
+from core.crash_points import declare
+from database.queries.agents import agents
+from database.queries.agents.agents import AgentRow, PositionRow
+from fleet.control.host_spec import CONTROL_PROTOCOL
+from fleet.journal import reader
+from fleet.journal.events import Closing, Entry, Opened, Position, RuntimeStarted
 from tests.bot.house import House, house
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-    from bot.orchestrator import Orchestrator
-    from fleet.events import Event
+    from bot.app.orchestrator import Orchestrator
+    from fleet.journal.events import Event
 
 SIZES = (10, 100, 1000)
 ROUNDS = 9
@@ -175,7 +175,7 @@ def _write_journal(folder: Path, name: str, *, stopped: bool) -> int:
     ]
     if stopped:
         happened.append(Closing(reason="asked to stop"))
-    path = journal.path_of(folder, 1)
+    path = reader.path_of(folder, 1)
     path.parent.mkdir(parents=True, mode=0o700)
     now = time.time()
     entries = [Entry(position=Position(1, seq), at=now, event=each) for seq, each in enumerate(happened, start=1)]

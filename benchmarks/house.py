@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from fleet.sim import provider
+from fleet.sim.provider import server as provider
 from tests.synapse import Synapse
 from tests.whole.installation import Installation, installation
 

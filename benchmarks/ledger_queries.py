@@ -2,7 +2,7 @@
 
 Each is asked for on a register that was just opened, and then a few times more: what is given is the slowest of these,
 and at the end the CPU of the dearest, which other work on the machine changes least.
-Every sum goes by whole hours but for the rows at its edges (`register.queries.spending`), so what counts is how many
+Every sum goes by whole hours but for the rows at its edges (`database.queries.spending.usage_queries`), so what counts is how many
 hours, agents, and tasks there were, and not how many requests.
 """
 
@@ -23,16 +23,16 @@ from zoneinfo import ZoneInfo
 
 from benchmarks.figures import Figure
 from benchmarks.paced import WINDOWS, paced
-from register.crashpoints import declare
-from register.queries import ledger, rollup, spending
-from register.store import Store
+from core.crash_points import declare
+from database.engine.store import Store
+from database.queries.spending import hourly_rollup, usage_ledger, usage_queries
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.pacing.pace import Pace
+    from bot.pacing.service import Pace
 
 STEP = declare("benchmarks.ledger")
 
@@ -100,7 +100,7 @@ async def _looks(store: Store) -> list[Figure]:
         async with store.write(STEP) as tx:
             row = _row(seq, now - 0.5, chance) | {"id": f"look-{seq}", "ledger": "looks", "raw": {}}
             del row["day"]
-            await ledger.add(tx, [row])
+            await usage_ledger.add(tx, [row])
         busy.append(await _snapshot(pace))
     return [
         Figure(name=f"a snapshot of {WINDOWS} windows: the first", value=first, unit="ms", at_most=MOST_MS),
@@ -118,49 +118,52 @@ async def _snapshot(pace: Pace) -> float:
 
 def _questions() -> Iterator[tuple[str, Callable[[AsyncConnection], Awaitable[object]]]]:
     month, zone = NOW - 30 * 86_400 - 1234.5, ZoneInfo("Asia/Kolkata")
-    keys: tuple[ledger.Key, ...] = ("agent", "role", "task", "account", "model")
+    keys: tuple[usage_ledger.Key, ...] = ("agent", "role", "task", "account", "model")
     for by in keys:
-        yield f"spend --by {by} --since 30d", partial(ledger.spent, by=by, since=month)
-    yield "spend --by agent --since 60d", lambda tx: ledger.spent(tx, by="agent", since=NOW - 60 * 86_400 + 100)
-    yield "spend --by day", lambda tx: ledger.spent(tx, by="day", since=month, zone=ZoneInfo("UTC"))
-    yield "spend --by day, midnight within an hour", lambda tx: ledger.spent(tx, by="day", since=month, zone=zone)
+        yield f"spend --by {by} --since 30d", partial(usage_ledger.spent, by=by, since=month)
+    yield "spend --by agent --since 60d", lambda tx: usage_ledger.spent(tx, by="agent", since=NOW - 60 * 86_400 + 100)
+    yield "spend --by day", lambda tx: usage_ledger.spent(tx, by="day", since=month, zone=ZoneInfo("UTC"))
+    yield "spend --by day, midnight within an hour", lambda tx: usage_ledger.spent(tx, by="day", since=month, zone=zone)
     yield "spend --by task, with what was projected", _tasks
-    yield "ps: tokens of each agent today", lambda tx: ledger.tokens_by_agent(tx, since=NOW // 86_400 * 86_400)
+    yield "ps: tokens of each agent today", lambda tx: usage_ledger.tokens_by_agent(tx, since=NOW // 86_400 * 86_400)
     yield "what 60 windows used, all of it read", _windows
     yield "a report: agents and tasks of yesterday", _yesterday
     yield "a report: 8 windows, two to four weeks by the hour", _pictures
-    yield "a runaway: one agent since its last result", lambda tx: spending.since_result(tx, "agent7", NOW - 40_000)
+    yield (
+        "a runaway: one agent since its last result",
+        lambda tx: usage_queries.since_result(tx, "agent7", NOW - 40_000),
+    )
 
 
 async def _tasks(tx: AsyncConnection) -> None:
-    found = await ledger.spent(tx, by="task", since=NOW - 7 * 86_400)
+    found = await usage_ledger.spent(tx, by="task", since=NOW - 7 * 86_400)
     ids = [each.key for each in found if each.key]
-    await spending.by_task(tx, ids)
-    await spending.projected(tx, ids)
+    await usage_queries.by_task(tx, ids)
+    await usage_queries.projected(tx, ids)
 
 
 async def _windows(tx: AsyncConnection) -> None:
     """Four windows of each of fifteen agents, some of which begin at moments of their own."""
     starts = (NOW - 25 * 86_400, NOW // 86_400 * 86_400, NOW - 3 * 86_400 - 777.0, NOW - 4321.0)
     asked = [(f"agent:agent{number}", start) for number in range(15) for start in starts]
-    await spending.used_many(tx, asked)
+    await usage_queries.used_many(tx, asked)
 
 
 async def _yesterday(tx: AsyncConnection) -> None:
     end = NOW // 86_400 * 86_400
     for by in ("agent", "task"):
-        await spending.groups(tx, (by,), end - 86_400, end)
+        await usage_queries.groups(tx, (by,), end - 86_400, end)
 
 
 async def _pictures(tx: AsyncConnection) -> None:
-    """As `bot.reports.windows` asks, with no two windows of one scope."""
+    """As `bot.reports.window_series` asks, with no two windows of one scope."""
     agents = [f"agent:agent{number}" for number in range(4)]
     for scope, days in (
         ("account:main", 32),
         ("host", 32),
         *((each, 15) for each in ("role:coder", "provider:openai", *agents)),
     ):
-        await spending.series(tx, scope, NOW - days * 86_400, 3600, until=NOW)
+        await usage_queries.series(tx, scope, NOW - days * 86_400, 3600, until=NOW)
 
 
 def _fill(file: Path, rows: int) -> float:
@@ -207,10 +210,10 @@ def _row(seq: int, at: float, chance: random.Random) -> dict[str, Any]:
 
 async def _sum_up(store: Store) -> int:
     async with store.write(STEP) as tx:
-        day = await rollup.day_before(tx, None)
+        day = await hourly_rollup.day_before(tx, None)
         while day is not None:
-            await rollup.recount(tx, day)
-            day = await rollup.day_before(tx, day)
+            await hourly_rollup.recount(tx, day)
+            day = await hourly_rollup.day_before(tx, day)
         count = await tx.exec_driver_sql("SELECT count(*) FROM spending")
         return int(count.scalar_one())
 
@@ -223,6 +226,6 @@ async def _one(store: Store) -> float:
         del row["day"]
         async with store.write(STEP) as tx:
             began = time.perf_counter()
-            await ledger.add(tx, [row])
+            await usage_ledger.add(tx, [row])
             taken.append((time.perf_counter() - began) * 1000)
     return sorted(taken)[len(taken) // 2]

@@ -6,15 +6,15 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from bot.dispatch_settings import Dispatch
-from bot.limits import Budgets
-from bot.pacing.pace import Pace
-from bot.pacing.settings import Pacing
+from bot.config.dispatch import Dispatch
+from bot.config.limits import Budgets
+from bot.config.pacing import Pacing
+from bot.pacing.service import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from register.store import Store
+    from database.engine.store import Store
 
 AGENTS, LENGTHS = 15, ("month", "7d", "day", "5h")
 WINDOWS = AGENTS * len(LENGTHS)

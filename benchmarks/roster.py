@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import yaml
 
 from benchmarks.figures import Figure
-from fleet import roster
 from fleet.errors import RosterError
+from fleet.roster import loader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +64,7 @@ def _parse(file: Path) -> None:
 
 def _check(file: Path) -> None:
     try:
-        roster.load(file)
+        loader.load(file)
     except RosterError as error:
         str(error)
 

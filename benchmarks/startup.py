@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.figures import Figure
-from bot.paths import Paths
-from egress.places import EgressPaths
-from register import sockets
+from bot.config.paths import Paths
+from core import unix_sockets
+from egress.paths import EgressPaths
 
 if TYPE_CHECKING:
     import socket
@@ -50,7 +50,7 @@ def _cut_off() -> list[Figure]:
         paths = Paths.of({"MUSTER_HOME": home, "HOME": home})
         paths.prepare()
         with contextlib.closing(
-            sockets.listen(EgressPaths(state=paths.state, sockets=paths.sockets).control)
+            unix_sockets.listen(EgressPaths(state=paths.state, sockets=paths.sockets).control)
         ) as egress:
             egress.listen()
             egress.settimeout(30)

@@ -2,9 +2,9 @@
 
 A provider grants a window of seven days, again and again. Tasks are asked for in bursts, by day, on weekdays; they cost
 other than projected; the provider reports the window late, rounded, or not at all. Production's pure functions decide:
-budget.quota reads the reports, budget.standings draws the line, budget.costs projects, budget.dispatch says which task
-begins and why others wait, budget.fair_queueing charges for it. Beside the even pace run two others in the place of
-budget.pacing: greedy, which begins what the window still holds; and whole days, which lets each day's share be spent at
+budget.windows.provider_quota reads the reports, budget.windows.window_state draws the line, budget.costs.task_cost_from_history projects, budget.dispatch.next_task says which task
+begins and why others wait, budget.dispatch.fair_queueing charges for it. Beside the even pace run two others in the place of
+budget.windows.pace_admission: greedy, which begins what the window still holds; and whole days, which lets each day's share be spent at
 once.
 """
 
@@ -19,14 +19,16 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from zoneinfo import ZoneInfo
 
-from budget import costs, dispatch, fair_queueing, pacing, quota, reserve
-from budget.dispatch import Agent, Assign, Head, View, lane_of
-from budget.expectation import expected
+from budget.costs import task_cost_from_history
+from budget.costs.task_cost_projection import expected
+from budget.dispatch import fair_queueing, next_task
+from budget.dispatch.next_task import Agent, Assign, Head, View, lane_of
+from budget.windows import pace_admission, provider_quota, running_task_reserve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from budget.pacing import Cost, Line, Standing, Urgency
+    from budget.windows.pace_admission import Cost, Line, Standing, Urgency
 
 Law: TypeAlias = Literal["even", "greedy", "days"]
 
@@ -193,8 +195,8 @@ class _Provider:
     capacity: float
     reset: float
     used: float = 0.0
-    history: list[quota.Seen] = field(default_factory=list)
-    coming: list[tuple[float, int, quota.Seen]] = field(default_factory=list)
+    history: list[provider_quota.Seen] = field(default_factory=list)
+    coming: list[tuple[float, int, provider_quota.Seen]] = field(default_factory=list)
     per_token: float | None = None
     line: Line | None = None
 
@@ -208,7 +210,7 @@ class _Account:
         self.load, self.law = load, law
         self.asking, self.world = random.Random(f"{seed}/asking"), random.Random(f"{seed}/world")
         self.zone = ZoneInfo(self.world.choice(("UTC", "America/New_York", "Europe/Berlin", "Asia/Kolkata")))
-        self.policy = pacing.Policy(zone=self.zone)
+        self.policy = pace_admission.Policy(zone=self.zone)
         self.capacity = self.world.uniform(20e6, 60e6)
         """Weighted tokens of a week's window, which only the provider knows."""
         began = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=self.world.uniform(0, 365 * 24))
@@ -220,8 +222,8 @@ class _Account:
             self.windows.append(short)
         self.lanes: dict[str, deque[_Task]] = {}
         self.live: list[_Task] = []
-        self.past = {kind: deque[costs.Past](maxlen=200) for kind, _, _ in KINDS}
-        self.learned: dict[str, costs.Learned] = {}
+        self.past = {kind: deque[task_cost_from_history.Past](maxlen=200) for kind, _, _ in KINDS}
+        self.learned: dict[str, task_cost_from_history.Learned] = {}
         self.ahead: dict[str, float] = {}
         self.counted: deque[tuple[float, float]] = deque(maxlen=3 * int(WEEK_S / STEP_S))
         """How many tokens had gone through by when."""
@@ -368,7 +370,7 @@ class _Account:
         late = self.load.late_s * self.world.random() * 2
         # Within a step it is as good as at once.
         at = self.now + (late if late >= STEP_S else 0.0)
-        seen = quota.Seen(
+        seen = provider_quota.Seen(
             account="main", window=window.name, seen_at=at + self.skew, used=used, length_s=window.length,
             reset_at=window.reset + self.world.uniform(-30, 30), status="allowed" if window.used < 1 else "rejected",
         )  # fmt: skip
@@ -377,7 +379,7 @@ class _Account:
     def _settle(self, task: _Task) -> None:
         assert task.cost is not None
         if not task.large:
-            past = costs.Past(
+            past = task_cost_from_history.Past(
                 role="coder", runtime="claude", model="opus", kind=task.kind, tokens=task.size, usd=None,
                 estimated_tokens=task.cost.tokens, said=task.estimate, ended_at=self.clock,
             )  # fmt: skip
@@ -400,29 +402,29 @@ class _Account:
             news = True
         if news:
             del window.history[:-200]
-            window.per_token = quota.capacity(window.history) or window.per_token
+            window.per_token = provider_quota.capacity(window.history) or window.per_token
 
     def _standing(self, window: _Provider) -> Standing:
         # What went through since the last observation, or since the window began anew; at the steps of `_see`.
         history = self._seen_by_now(window)
-        counts_from = quota.counts_from(history, self.clock, length_s=window.length) or 0.0
+        counts_from = provider_quota.counts_from(history, self.clock, length_s=window.length) or 0.0
         since = self._tokens_since(counts_from)
-        reading = quota.read(history, since, self.clock, window.per_token, length_s=window.length)
+        reading = provider_quota.read(history, since, self.clock, window.per_token, length_s=window.length)
         known = reading.window(key=window.key, scope="account:main", per_token=window.per_token)
-        window.line = pacing.redrawn(known, window.line, self.clock, self.policy) or window.line
+        window.line = pace_admission.redrawn(known, window.line, self.clock, self.policy) or window.line
         assert window.line is not None
-        held = reserve.reserve(
-            reserve.Live(projected=task.cost.tokens, used=task.used, high=task.cost.high_tokens)
+        held = running_task_reserve.reserve(
+            running_task_reserve.Live(projected=task.cost.tokens, used=task.used, high=task.cost.high_tokens)
             for task in self.live
             if task.cost is not None
         )
         rate = window.per_token or 0.0
-        return pacing.Standing(
+        return pace_admission.Standing(
             window=known, line=window.line, reserved=held.projected * rate, reserved_high=held.high * rate,
             under_way=len(self.live),
         )  # fmt: skip
 
-    def _seen_by_now(self, window: _Provider) -> Sequence[quota.Seen]:
+    def _seen_by_now(self, window: _Provider) -> Sequence[provider_quota.Seen]:
         """The last observations, but for those from what is the future since the clock was set back."""
         if not self.load.jumps:
             return window.history[-25:]
@@ -438,7 +440,9 @@ class _Account:
     def _cost(self, task: _Task) -> Cost:
         if task.kind not in self.learned:
             past = self.past[task.kind]
-            found = costs.learn(past, role="coder", runtime="claude", model="opus", kind=task.kind, now=self.clock)
+            found = task_cost_from_history.learn(
+                past, role="coder", runtime="claude", model="opus", kind=task.kind, now=self.clock
+            )
             self.learned[task.kind] = found
         return expected(self.learned[task.kind], task.estimate)
 
@@ -461,7 +465,7 @@ class _Account:
             rests_on = sorted(heads), len(self.live), seen
             if self.decided is not None and self.decided[0] == rests_on and self.clock < self.decided[1]:
                 return
-            found = dispatch.decide(self._view(standings, heads))
+            found = next_task.decide(self._view(standings, heads))
             self.decided = None if found.look_at is None else (rests_on, found.look_at)
             for wait in found.waits:
                 if wait.saves_from is not None:

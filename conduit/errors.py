@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from register.errors import MusterError
+from core.errors import MusterError
 
 
 class ProvisionError(MusterError):

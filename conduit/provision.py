@@ -11,15 +11,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bot.config import Paths
-from conduit.accounts import Admission
+from bot.config.loader import Paths
+from conduit.account_registration import Admission
 from conduit.errors import ProvisionError
-from conduit.homeserver import Homeserver, address, is_open_to_listeners
-from conduit.keeping import Kept
-from conduit.provisioning import Outcome, Provisioning
-from conduit.work import Wanted
-from register.errors import MusterError
-from register.references import Reference
+from conduit.homeserver_api import Homeserver, address, is_open_to_listeners
+from conduit.setup_context import Wanted
+from conduit.setup_record import Kept
+from conduit.setup_sequence import Outcome, Provisioning
+from core.errors import MusterError
+from core.secret_references import Reference
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -20,8 +20,8 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from connectors.contract import NotReady, Refused, TryLater
-from connectors.messages import (
+from connectors.contract.connector_protocol import NotReady, Refused, TryLater
+from connectors.contract.messages import (
     Attachment,
     Batch,
     Capabilities,
@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from connectors.contract import Sink
-    from connectors.messages import InboundBody, OutboundContent
+    from connectors.contract.connector_protocol import Sink
+    from connectors.contract.messages import InboundBody, OutboundContent
 
 #: Memory's default: everything but buttons and titles, and keys are remembered for a day, as Synapse does.
 ALL_CAPABILITIES = Capabilities(

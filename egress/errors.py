@@ -1,8 +1,8 @@
-"""Errors of whoever speaks to the egress's control socket. Importing them costs nothing (see `egress.direct`)."""
+"""Errors of whoever speaks to the egress's control socket. Importing them costs nothing (see `egress.daemon.sync_control_client`)."""
 
 from __future__ import annotations
 
-from register.errors import MusterError
+from core.errors import MusterError
 
 
 class EgressUnreachable(MusterError):

@@ -24,13 +24,13 @@ from typing import TYPE_CHECKING, Final
 import structlog
 import uvloop
 
-from budget import prices
-from egress.credentials import Credentials
-from egress.places import EgressPaths
-from egress.server import running
-from register import logs
-from register.errors import MusterError
-from register.redaction import Redaction
+from budget.costs import token_prices
+from core import logs
+from core.errors import MusterError
+from core.redaction import Redaction
+from egress.daemon.egress_service import running
+from egress.paths import EgressPaths
+from egress.upstream.credentials import Credentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         credentials = Credentials()
         configure_log(paths.log, Redaction(values=credentials.secrets))
-        prices.load()
+        token_prices.load()
         # What is there now stays: the collector need not look at it again and again.
         gc.freeze()
         gc.set_threshold(_GARBAGE, 20, 20)

@@ -1,6 +1,6 @@
 """What the egress is told, over its control socket and from its own files: the wire, validated.
 
-Secrets never stand here: credentials are references (register.references), resolved by the egress itself.
+Secrets never stand here: credentials are references (core.secret_references), resolved by the egress itself.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from egress.apis import Provider
+from egress.provider_endpoints import Provider
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +40,7 @@ class AccountSettings(_Wire):
     passthrough: bool = False
     """The agent's own credential goes through: a person's own login, on that person's host, without a sandbox."""
     server_tools: bool = False
-    """Tools that the provider runs may be asked for, though they are billed by call or by time (egress.asking)."""
+    """Tools that the provider runs may be asked for, though they are billed by call or by time (egress.http.request_body_policy)."""
     premium: bool = False
     """Service tiers and speeds may be asked for that cost more than the prices that are known."""
 
@@ -63,7 +63,7 @@ class LimitSettings(_Wire):
     """``day``, ``week``, ``month`` (UTC), or a length such as ``5h``; None: without an end (allowance: the launch)."""
     policy: Policy = "cutoff"
     may_raise: bool = False
-    """Of an allowance of a launch: an admin's, which may be higher than what would hold without it (budget.scopes)."""
+    """Of an allowance of a launch: an admin's, which may be higher than what would hold without it (budget.limits.scopes)."""
     set_at: float = 0.0
     """When an admin set it by command, or launched with it; 0: a file says it. One of the agent that was set after one
     that may raise holds beside that."""

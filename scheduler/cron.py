@@ -19,7 +19,7 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import product
 from typing import TYPE_CHECKING
 
-from register.errors import MusterError
+from core.errors import MusterError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

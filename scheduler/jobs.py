@@ -20,7 +20,7 @@ from apscheduler.executors.asyncio import AsyncIOExecutor
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 
-from register.errors import MusterError, RegisterAway
+from core.errors import MusterError, RegisterAway
 from scheduler.cron import Cron, next_after
 
 if TYPE_CHECKING:

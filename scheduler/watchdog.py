@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from fleet.findings import Limits, View, found_in
-from register.crashpoints import declare
-from register.queries import findings
-from scheduler import news
+from core.crash_points import declare
+from database.queries.operations import watchdog_findings
+from fleet.supervision.health_findings import Limits, View, found_in
+from scheduler import alert_policy
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from fleet.findings import Finding
-    from register.store import Store
-    from scheduler.news import News
+    from database.engine.store import Store
+    from fleet.supervision.health_findings import Finding
+    from scheduler.alert_policy import News
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +50,7 @@ class Watchdog:
     cancel: Callable[[str, str], Awaitable[None]]
     """Cancel the turn of an agent, if it still is the one that runs."""
     limits: Limits
-    _memory: news.Memory = field(default_factory=news.Memory)
+    _memory: alert_policy.Memory = field(default_factory=alert_policy.Memory)
     _roomless: bool = False
     """It was logged that something could not be told anywhere."""
     _cancelled: set[str] = field(default_factory=set)
@@ -65,8 +65,8 @@ class Watchdog:
         view = await self.look()
         found = found_in(view, self.limits)
         async with self.store.read() as tx:
-            standing = await findings.every(tx)
-        decision = news.decide(found, standing, self._memory, view.at, self.limits)
+            standing = await watchdog_findings.every(tx)
+        decision = alert_policy.decide(found, standing, self._memory, view.at, self.limits)
         if decision.news or decision.rows or decision.over:
             told = await self._write(decision)
             for piece in told:
@@ -75,10 +75,10 @@ class Watchdog:
         self._memory = decision.memory
         await self._cancel_overdue(found.findings)
 
-    async def _write(self, decision: news.Decision) -> list[News]:
+    async def _write(self, decision: alert_policy.Decision) -> list[News]:
         told: list[News] = []
         async with self.store.write(TELL) as tx:
-            await findings.forget(tx, decision.over)
+            await watchdog_findings.forget(tx, decision.over)
             for piece in decision.news:
                 if not await self.herald.tell(tx, piece):
                     # Its rows are not written: the next sweep tries again.
@@ -87,7 +87,7 @@ class Watchdog:
                     self._roomless = True
                     continue
                 told.append(piece)
-                await findings.put(tx, decision.rows.get(piece.event, ()))
+                await watchdog_findings.put(tx, decision.rows.get(piece.event, ()))
         return told
 
     async def _cancel_overdue(self, found: Sequence[Finding]) -> None:

@@ -16,10 +16,10 @@ import hypothesis
 import pytest
 import structlog
 
+from core.crash_points import around
+from database import migrations
+from database.engine.store import Store
 from fleet.hosting import detached
-from register import migrations
-from register.crashpoints import around
-from register.store import Store
 from tests import forked_hosts, soak
 from tests.postgres import Postgres, PostgresMissing
 from tests.synapse import Synapse, SynapseMissing

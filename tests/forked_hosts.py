@@ -18,10 +18,10 @@ import tempfile
 import traceback
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from core import crash_points
 from fleet.hosting import detached
-from fleet.hosting.command import LOG, environment, host_command
+from fleet.hosting.host_command_line import LOG, environment, host_command
 from fleet.runtimes import sim
-from register import crashpoints
 from tests import nursery
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _fork_agent(command: Sequence[bytes], *rest: Any) -> int:
 
 
 def _agent_main() -> int:
-    from fleet.sim.agent import main
+    from fleet.sim.agent.acp_agent import main
 
     return main()
 
@@ -148,7 +148,7 @@ def _become(command: list[str], variables: dict[str, str]) -> None:
     os.environ.update(variables)
     sys.argv = command[3:]
     tempfile.tempdir = None
-    crashpoints.arm(variables.get(crashpoints.ENVIRONMENT_VARIABLE))
+    crash_points.arm(variables.get(crash_points.ENVIRONMENT_VARIABLE))
 
 
 def _write(begin: int, end: int, words: list[str]) -> None:

@@ -28,7 +28,7 @@ from typing import Any
 
 import asyncpg
 
-from register.server_access import SCHEMA
+from database.engine.postgres_connection import SCHEMA
 
 START_LIMIT = 60.0
 USER = "muster"

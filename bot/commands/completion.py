@@ -6,14 +6,14 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from bot.commands.help import CHAT_WORDS
-from bot.commands.lines import CHAT
+from bot.commands.syntax import CHAT
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
-    from bot.commands.table import Command, CommandTable, Parameter
-    from bot.services import Services
+    from bot.app.services import Services
+    from bot.commands.registry import Command, CommandTable, Parameter
 
 #: With this the source begins of what waits for somebody's yes; their identity follows.
 CONFIRMING = "confirming "
@@ -72,7 +72,7 @@ def words_of(services: Services) -> Callable[[str], Awaitable[Sequence[str]]]:
             case "approvals" | "questions" | "grants" | "dead-letters":
                 return await _ids(services, source)
             case "scopes":
-                from bot.budget_scopes import offered
+                from bot.spending.scopes import offered
 
                 return await offered(services)
             case "tasks":
@@ -87,7 +87,7 @@ def words_of(services: Services) -> Callable[[str], Awaitable[Sequence[str]]]:
 
 def _in_roster(file: Path) -> list[str]:
     from fleet.errors import RosterError
-    from fleet.roster import load
+    from fleet.roster.loader import load
 
     try:
         return [entry.name for entry in load(file).agents]
@@ -96,9 +96,10 @@ def _in_roster(file: Path) -> list[str]:
 
 
 async def _ids(services: Services, source: str) -> list[str]:
-    from bot.letters import SHORT
-    from connectors import outbox
-    from register.queries import agent_messages, approvals, questions
+    from bot.agents.messages.outgoing import SHORT
+    from connectors.delivery import outbox
+    from database.queries.agents import agent_messages
+    from database.queries.chat import approvals, questions
 
     async with services.store.read() as tx:
         if source == "approvals":
@@ -112,7 +113,7 @@ async def _ids(services: Services, source: str) -> list[str]:
 
 
 async def _confirming(services: Services, identity: str) -> list[str]:
-    from register.queries import command_runs
+    from database.queries.operations import command_runs
 
     async with services.store.read() as tx:
         runs = await command_runs.in_states(tx, ("confirming",))
@@ -121,7 +122,7 @@ async def _confirming(services: Services, identity: str) -> list[str]:
 
 
 async def _open_tasks(services: Services) -> list[str]:
-    from register.queries import tasks
+    from database.queries import tasks
 
     async with services.store.read() as tx:
         return [each.id for each in await tasks.listing(tx)]

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.commands.table import Permission
-    from bot.services import Services
+    from bot.app.services import Services
+    from bot.commands.registry import Permission
 
 T = TypeVar("T")
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bot.commands.lines import command_line, in_docstring
-from bot.errors import UserError
+from bot.commands.syntax import command_line, in_docstring
+from bot.text.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from bot.commands.table import Command, CommandTable, Permission
+    from bot.commands.registry import Command, CommandTable, Permission
 
 #: Words that only chat knows: they answer a question that a command asked.
 CHAT_WORDS = {

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bot.commands.context import Origin
-from bot.commands.lines import command_line
-from bot.commands.parsing import line_of, with_usage
-from bot.commands.table import Reply
-from bot.errors import NotPermitted, UsageError, UserError
-from connectors.messages import File
-from register.queries.command_runs import CommandRun
+from bot.commands.parser import line_of, with_usage
+from bot.commands.registry import Reply
+from bot.commands.syntax import command_line
+from bot.text.errors import NotPermitted, UsageError, UserError
+from connectors.contract.messages import File
+from database.queries.operations.command_runs import CommandRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from bot.commands.table import Command, Permission
+    from bot.commands.registry import Command, Permission
 
 #: Seconds in which a person can confirm.
 CONFIRM_WITHIN = 180.0
@@ -37,7 +37,7 @@ class Request:
     id: str
     name: str
     arguments: Mapping[str, Any]
-    """By name, as `bot.commands.parsing.parse` or JSON has them."""
+    """By name, as `bot.commands.parser.parse` or JSON has them."""
     identity: str
     permission: Permission
     through: str | None = None

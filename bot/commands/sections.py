@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from bot.commands.table import TABLE, CommandTable
+from bot.commands.registry import TABLE, CommandTable
 
-SECTIONS = ("fleet", "roster", "talking", "approvals", "budget", "tasks", "reports", "admin")
+#: The modules that declare them.
+MODULES = (
+    "bot.agents.commands",
+    "bot.agents.roster.commands",
+    "bot.agents.messages.commands",
+    "bot.approvals.commands",
+    "bot.spending.commands",
+    "bot.tasks.commands",
+    "bot.reports.commands",
+    "bot.monitoring.commands",
+)
 
 
 def load() -> CommandTable:
     """The table with every command of Muster in it. Safe to call twice."""
-    for section in SECTIONS:
-        import_module(f"bot.commands.{section}")
+    for module in MODULES:
+        import_module(module)
     return TABLE

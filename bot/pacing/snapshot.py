@@ -6,13 +6,13 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from budget.figures import Figures, Gate, figures
+from budget.windows.window_figures import Figures, Gate, figures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from budget.lines import Policy, Window
-    from budget.pacing import Standing
+    from budget.windows.even_spread_line import Policy, Window
+    from budget.windows.pace_admission import Standing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +30,7 @@ class Snapshot:
     """What the egress counts at this moment, by the key of the window; only where people are shown it."""
 
     def seen_at_the_gate(self, standing: Mapping[str, Any] | None) -> Snapshot:
-        """The same with what the egress counts (egress.overview); None: it does not answer."""
+        """The same with what the egress counts (egress.limits.view); None: it does not answer."""
         gates = {}
         for each in () if standing is None else standing["limits"]:
             if each.get("account") is None and each["window"] is not None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from bot import amounts, precedence, rendering
-from bot.budget_view import authorized_words, pace_json, reset_words, rounded, seen_at, seen_words
-from bot.commands.lines import command_line
-from bot.commands.table import Reply
-from bot.errors import UserError
-from bot.timestamps import timestamp
-from register.queries import pacing
+from bot.commands.registry import Reply
+from bot.commands.syntax import command_line
+from bot.spending import limit_precedence
+from bot.spending.budget_view import authorized_words, pace_json, reset_words, rounded, seen_at, seen_words
+from bot.text import amounts, markdown
+from bot.text.errors import UserError
+from bot.text.iso_timestamps import timestamp
+from database.queries.spending import pacing_windows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
 
     from bot.commands.context import Context
     from bot.pacing.snapshot import Snapshot
-    from bot.reports.facts import WindowFacts
-    from budget.figures import Figures
-    from budget.pacing import Standing
-    from register.queries.pacing import Befell
+    from bot.reports.model import WindowFacts
+    from budget.windows.pace_admission import Standing
+    from budget.windows.window_figures import Figures
+    from database.queries.spending.pacing_windows import Befell
 
 #: Windows that a message shows; those that are used most come first.
 _WINDOWS = 12
@@ -31,8 +32,8 @@ _EVEN = 0.005
 
 
 async def show_pace(ctx: Context) -> Reply:
-    from bot.budgeting import held_now
-    from bot.reports.windows import gather_windows
+    from bot.reports.window_series import gather_windows
+    from bot.spending.service import held_now
 
     services = ctx.services
     gate = None if services.outlet is None else await services.outlet.standing()
@@ -42,8 +43,8 @@ async def show_pace(ctx: Context) -> Reply:
     order = snapshot.every()
     earliest = min((each.begins_at for each in order if each.begins_at is not None), default=snapshot.now)
     async with services.store.read() as tx:
-        counts = await pacing.waiting(tx)
-        words = await pacing.words_ahead(tx, earliest)
+        counts = await pacing_windows.waiting(tx)
+        words = await pacing_windows.words_ahead(tx, earliest)
     said = {each.key: [one for one in words.get(each.key, ()) if one.at >= (each.begins_at or 0.0)] for each in order}
     data: dict[str, Any] = {
         "windows": [_json(each, snapshot, facts.get(each.key), said[each.key]) for each in order],
@@ -52,8 +53,8 @@ async def show_pace(ctx: Context) -> Reply:
     }
     text = _text(order, snapshot, facts, said, sum(data["waiting"].values()), zone, spread=data["spread"] == "even")
     with contextlib.suppress(UserError):
-        unheard = await precedence.look(services, await held_now(services))
-        text = "\n\n".join([text, *map(precedence.in_words, unheard)])
+        unheard = await limit_precedence.look(services, await held_now(services))
+        text = "\n\n".join([text, *map(limit_precedence.in_words, unheard)])
     return Reply(text, data)
 
 
@@ -114,7 +115,7 @@ def _window(
     found: Figures, snapshot: Snapshot, facts: WindowFacts | None, words: Sequence[Befell], zone: ZoneInfo
 ) -> str:
     unit, standing = found.unit, snapshot.standings[found.key]
-    lines = [f"**{rendering.one_line(named(found.key), 60)}**"]
+    lines = [f"**{markdown.one_line(named(found.key), 60)}**"]
     limit = amounts.amount(found.limit, unit)
     if found.used is None:
         lines.append(_unknown(found, snapshot, limit))

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Final, Literal
 
-from bot.reports.settings import KINDS
+from bot.config.reports import KINDS
 from scheduler.cron import Cron, CronError, next_after, previous_before
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
     from zoneinfo import ZoneInfo
 
-    from bot.reports.settings import Kind, QuietHours, Schedules
-    from register.queries.schedules import ScheduleRow
+    from bot.config.reports import Kind, QuietHours, Schedules
+    from database.queries.operations.report_schedules import ScheduleRow
 
 #: Seconds after which a report is told to be late.
 LATE_S: Final = 300.0

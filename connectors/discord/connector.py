@@ -12,36 +12,37 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from connectors.contract import NeedsPerson, NotReady, Refused, TryLater
-from connectors.discord import content, open_interactions, withheld
-from connectors.discord.answering import Answers
-from connectors.discord.asides import Asides
-from connectors.discord.buttons import pressed
-from connectors.discord.interactions import COMMAND, COMPLETION, COMPONENT, Interactions
-from connectors.discord.menu import Menu
-from connectors.discord.open_interactions import OpenInteractions
-from connectors.discord.places import Places
-from connectors.discord.position import Position
-from connectors.discord.receiving import Receiver
-from connectors.discord.record import FILE, Record
-from connectors.discord.registration import Registration
-from connectors.discord.session import Session, bad_token
+from connectors.contract.connector_protocol import NeedsPerson, NotReady, Refused, TryLater
+from connectors.contract.messages import Capabilities, Health, React, Retitle
+from connectors.discord import message_conversion, missing_content_intent
+from connectors.discord.gateway_session import Session, bad_token
+from connectors.discord.interactions import open_interactions
+from connectors.discord.interactions.buttons import pressed
+from connectors.discord.interactions.ephemeral_messages import Asides
+from connectors.discord.interactions.interaction_handler import COMMAND, COMPLETION, COMPONENT, Interactions
+from connectors.discord.interactions.interaction_replies import Answers
+from connectors.discord.interactions.open_interactions import OpenInteractions
+from connectors.discord.interactions.slash_command_menu import Menu
+from connectors.discord.interactions.slash_command_registration import Registration
+from connectors.discord.message_splitting import WANTED_PARTS
+from connectors.discord.missing_content_intent import Withheld
+from connectors.discord.read_cursor import Position
+from connectors.discord.receiver import Receiver
+from connectors.discord.rest_client import Refusal, Wire, WireError, send_error
+from connectors.discord.sender import Speaker
+from connectors.discord.sent_log import FILE, Record
 from connectors.discord.settings import API, DiscordSettings
-from connectors.discord.speaking import Speaker
-from connectors.discord.splitting import WANTED_PARTS
-from connectors.discord.wire import Refusal, Wire, WireError, send_error
-from connectors.discord.withheld import Withheld
-from connectors.messages import Capabilities, Health, React, Retitle
-from register.errors import MusterError
+from connectors.discord.thread_cache import Places
+from core.errors import MusterError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
-    from connectors.commands import Commands
-    from connectors.contract import Sink
-    from connectors.discord.interactions import Kind
-    from connectors.messages import Attachment, Outbound, Sent
+    from connectors.contract.connector_protocol import Sink
+    from connectors.contract.messages import Attachment, Outbound, Sent
+    from connectors.contract.slash_command_forms import Commands
+    from connectors.discord.interactions.interaction_handler import Kind
 
 Json: TypeAlias = dict[str, Any]
 
@@ -51,7 +52,7 @@ _REMEMBERS_KEYS = 180.0
 #: said, to which the burst is added in the first second, and those that show that somebody is at work.
 _RATE, _BURST, _TYPING = 40.0, 5, 3
 #: As many messages; what is longer goes out as a file.
-LONGEST_TEXT = WANTED_PARTS * content.LONGEST - 200
+LONGEST_TEXT = WANTED_PARTS * message_conversion.LONGEST - 200
 #: Where Discord keeps what was uploaded.
 _CDN = frozenset({"cdn.discordapp.com", "media.discordapp.net"})
 
@@ -105,7 +106,7 @@ class DiscordConnector:
         self._answered_at: float | None = None
         self._failure: str | None = None
         self._withheld = Withheld(
-            path=folder / withheld.FILE,
+            path=folder / missing_content_intent.FILE,
             connector=name,
             channel=settings.channel,
             asked_for=settings.message_content,
@@ -250,7 +251,7 @@ class DiscordConnector:
                     "Settings, Roles), or in the channel's own settings."
                 )
             if not session.reads_content:
-                detail += f" {withheld.SENTENCE} {withheld.way_out(asked_for=self._settings.message_content)}"
+                detail += f" {missing_content_intent.SENTENCE} {missing_content_intent.way_out(asked_for=self._settings.message_content)}"
         return Health(
             kind=self.kind,
             reachable=reachable,
@@ -320,12 +321,12 @@ class DiscordConnector:
         """The content of an attachment. Its address is asked for anew, since addresses end after a day."""
         self._connected()
         wire, parts = self._wire, attachment.ref.split("/")
-        if len(parts) != 3 or not all(content.identifier(part) for part in parts):
+        if len(parts) != 3 or not all(message_conversion.identifier(part) for part in parts):
             raise Refused(f"{attachment.name} has no address on Discord.")
         assert wire is not None, "there is a speaker"
         try:
             message = await wire.call("GET", f"/channels/{parts[0]}/messages/{parts[1]}")
-            urls = [str(each.get("url")) for each in content.attached(message) if each.get("id") == parts[2]]
+            urls = [str(each.get("url")) for each in message_conversion.attached(message) if each.get("id") == parts[2]]
             if not urls or not self._is_discords(urls[0]):
                 raise Refused(f"{attachment.name} is not on Discord any more.")
             found = await wire.read(urls[0], limit=limit)

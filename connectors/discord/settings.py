@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from register.references import Reference
+from core.secret_references import Reference
 
 API = "https://discord.com/api/v10"
 

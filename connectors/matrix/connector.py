@@ -10,31 +10,28 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import structlog
 
-from connectors.contract import NeedsPerson, NotReady, Refused, TryLater, UnknownDevice
-from connectors.matrix import content, history, speaking
-from connectors.matrix.aliases import Aliases
-from connectors.matrix.content import Me
-from connectors.matrix.crypto.machine import SEALED
-from connectors.matrix.levels import PowerLevels
-from connectors.matrix.rooms import Rooms, is_encrypted
-from connectors.matrix.session import (
-    how_to_log_in_again,
-    kept,
-    log_in,
-)
+from connectors.contract.connector_protocol import NeedsPerson, NotReady, Refused, TryLater, UnknownDevice
+from connectors.contract.messages import Capabilities, File, Health, Message, OpenThread, React, Sent
+from connectors.matrix import message_conversion, room_history
+from connectors.matrix import sender as speaking
+from connectors.matrix.crypto.olm_machine import SEALED
+from connectors.matrix.device_key_startup import KeysNeedPerson, encryption_for
+from connectors.matrix.homeserver_client import MatrixRefusal, Wire, WireError, send_error
+from connectors.matrix.login import how_to_log_in_again, kept, log_in
+from connectors.matrix.message_conversion import Me
+from connectors.matrix.power_levels import PowerLevels
+from connectors.matrix.room_aliases import Aliases
+from connectors.matrix.room_cache import Rooms, is_encrypted
 from connectors.matrix.settings import MatrixSettings
-from connectors.matrix.sync import Receiver
-from connectors.matrix.unlocking import KeysNeedPerson, encryption_for
-from connectors.matrix.wire import MatrixRefusal, Wire, WireError, send_error
-from connectors.messages import Capabilities, File, Health, Message, OpenThread, React, Sent
+from connectors.matrix.sync_loop import Receiver
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
-    from connectors.contract import Device, Sink, Standing
-    from connectors.matrix.encryption import Encryption
-    from connectors.messages import Attachment, Outbound
+    from connectors.contract.connector_protocol import Device, Sink, Standing
+    from connectors.contract.messages import Attachment, Outbound
+    from connectors.matrix.encrypted_rooms import Encryption
 
 Json: TypeAlias = dict[str, Any]
 
@@ -45,7 +42,7 @@ _MAX_TEXT = 40_000
 #: Encrypted it is four thirds of that.
 _MAX_SEALED_TEXT = 30_000
 #: Bytes of content with relations and our key; what the homeserver adds comes on top of it.
-_HARD_LIMIT = content.CONTENT_LIMIT + 2_500
+_HARD_LIMIT = message_conversion.CONTENT_LIMIT + 2_500
 _TYPING = 45.0
 #: Seconds after which it is tried again to say something in a room that the bot is not in.
 _INVITED_WITHIN = 5.0
@@ -245,16 +242,16 @@ class MatrixConnector:
             encryption = await self._seals(wire, room)
             latest, sealed = self._rooms.latest(conversation), encryption is not None
             kind, event = await speaking.event(wire, outbound, root=root, latest=latest, target=target, sealed=sealed)
-            limit = _HARD_LIMIT if encryption is None else content.SEALED_LIMIT
-            if content.size(event) > limit:
+            limit = _HARD_LIMIT if encryption is None else message_conversion.SEALED_LIMIT
+            if message_conversion.size(event) > limit:
                 raise Refused(
-                    f"the message has {content.size(event):,} bytes, and a Matrix event holds {limit:,}: send it "
+                    f"the message has {message_conversion.size(event):,} bytes, and a Matrix event holds {limit:,}: send it "
                     "as a file."
                 )
             if encryption is not None and kind in SEALED:
                 kind, event = _SEALED, await encryption.seal(room, kind, event)
-                event[content.KEY] = content.sealed_key(outbound.key)
-            transaction = content.transaction(outbound.key)
+                event[message_conversion.KEY] = message_conversion.sealed_key(outbound.key)
+            transaction = message_conversion.transaction(outbound.key)
             answer = await wire.call("PUT", "rooms", room, "send", kind, transaction, body=event)
         except MatrixRefusal as error:
             if error.code == "M_DUPLICATE_ANNOTATION":
@@ -289,10 +286,10 @@ class MatrixConnector:
         try:
             event_id = None
             if isinstance(reaction := outbound.content, React):
-                emoji = content.clean(reaction.key)
-                event_id = await history.own_reaction(wire, room, user, target or reaction.target, emoji)
+                emoji = message_conversion.clean(reaction.key)
+                event_id = await room_history.own_reaction(wire, room, user, target or reaction.target, emoji)
             # Homeservers without the relations API still have the event itself.
-            event_id = event_id or await history.own_event(wire, room, user, outbound.key)
+            event_id = event_id or await room_history.own_event(wire, room, user, outbound.key)
         except MatrixRefusal as error:
             if error.passes:
                 raise send_error(error) from error
@@ -308,7 +305,7 @@ class MatrixConnector:
 
     async def typing(self, conversation: str, *, active: bool) -> None:
         """Show that somebody is at work, for 45 seconds unless it is said again."""
-        wire, room = self._wire, self._aliases.room(content.place(conversation)[0])
+        wire, room = self._wire, self._aliases.room(message_conversion.place(conversation)[0])
         if wire is None or room is None:
             return
         body: Json = {"typing": active} | ({"timeout": int(_TYPING * 1000)} if active else {})
@@ -345,7 +342,7 @@ class MatrixConnector:
 
     async def _place(self, wire: Wire, conversation: str) -> tuple[str, str | None]:
         """The room's id, and the root event if it is a thread."""
-        room, root = content.place(conversation)
+        room, root = message_conversion.place(conversation)
         return await self._aliases.find(wire, room), root
 
     def _is_named(self, room: str) -> bool:
@@ -372,11 +369,11 @@ class MatrixConnector:
     def _sent(self, outbound: Outbound, event_id: str, room: str, root: str | None) -> Sent:
         match outbound.content:
             case OpenThread():
-                made = content.thread(room, event_id)
+                made = message_conversion.thread(room, event_id)
                 self._rooms.saw(event_id, made)
                 return Sent(event_id=event_id, conversation=made)
             case Message() | File():
-                self._rooms.saw(event_id, room if root is None else content.thread(room, root))
+                self._rooms.saw(event_id, room if root is None else message_conversion.thread(room, root))
         return Sent(event_id=event_id)
 
     async def _unlocked(self, wire: Wire, levels: PowerLevels) -> Encryption | None:

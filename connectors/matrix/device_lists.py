@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import structlog
 
-from connectors.contract import Device, Standing, UnknownDevice
-from connectors.matrix.remarks import quoted
-from connectors.matrix.wire import WireError
+from connectors.contract.connector_protocol import Device, Standing, UnknownDevice
+from connectors.matrix.encryption_notices import quoted
+from connectors.matrix.homeserver_client import WireError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
-    from connectors.matrix.crypto.machine import Machine
-    from connectors.matrix.crypto.store import KnownDevice, Untold
-    from connectors.matrix.crypto.vault import Vault
-    from connectors.matrix.readers import Readers
-    from connectors.matrix.remarks import Remarks
-    from connectors.matrix.rooms import Rooms
-    from connectors.matrix.wire import Wire
+    from connectors.matrix.crypto.key_folder import Vault
+    from connectors.matrix.crypto.key_store import KnownDevice, Untold
+    from connectors.matrix.crypto.olm_machine import Machine
+    from connectors.matrix.encryption_notices import Remarks
+    from connectors.matrix.encryption_recipients import Readers
+    from connectors.matrix.homeserver_client import Wire
+    from connectors.matrix.room_cache import Rooms
 
 Json: TypeAlias = dict[str, Any]
 

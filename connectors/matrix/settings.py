@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from register.references import Reference
+from core.secret_references import Reference
 
 _USER = re.compile(r"@[^:\s]+:\S+")
 _ROOM = re.compile(r"![^\s|]{1,254}")

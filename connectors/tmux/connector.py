@@ -13,21 +13,21 @@ import time
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
-from connectors.contract import NotReady
-from connectors.messages import Health
-from connectors.terminal import TerminalConnector
-from connectors.tmux.asking import Unanswered, ask, surroundings
-from connectors.tmux.place import Wanted
+from connectors.contract.connector_protocol import NotReady
+from connectors.contract.messages import Health
+from connectors.terminal.connector import TerminalConnector
+from connectors.terminal.transcript import Line
+from connectors.tmux.pane_model import Wanted
+from connectors.tmux.process_client import Unanswered, ask, surroundings
 from connectors.tmux.settings import TmuxSettings
-from connectors.transcript import Line
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from pathlib import Path
 
-    from connectors.headcount import Counts, Headcount
-    from connectors.terminal import Session
-    from connectors.tmux.place import Place
+    from connectors.contract.agent_count_feed import Counts, Headcount
+    from connectors.terminal.connector import Session
+    from connectors.tmux.pane_model import Place
 
 #: Seconds after which tmux is asked again when there could be no pane.
 RETRY: Final = 30.0

@@ -1,4 +1,4 @@
-"""The pane on a tmux server: found by the option that was set on it, or made. Blocking; see `connectors.tmux.asking`.
+"""The pane on a tmux server: found by the option that was set on it, or made. Blocking; see `connectors.tmux.process_client`.
 
 A pane is ours when its option ``@muster_room`` names the connector's folder. That stays with it when it is moved to
 another window or session, and when these are renamed.
@@ -19,21 +19,21 @@ import libtmux
 from libtmux.common import TMUX_MIN_VERSION, get_version_str, has_minimum_version
 from libtmux.exc import LibTmuxException, TmuxCommandNotFound
 
-from connectors.tmux.place import Place
-from register.errors import MusterError
+from connectors.tmux.pane_model import Place
+from core.errors import MusterError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from libtmux.common import tmux_cmd
 
-    from connectors.tmux.place import Wanted
+    from connectors.tmux.pane_model import Wanted
 
 #: The option of a pane that says whose room it shows; its value is the connector's folder.
 MARK: Final = "@muster_room"
 #: The option of a pane that says which program shows it, so that another version of it is noticed.
 PROGRAM: Final = "@muster_program"
-#: The option of the session with the pane that holds the counts (connectors.tmux.sign).
+#: The option of the session with the pane that holds the counts (connectors.tmux.status_line).
 FLEET: Final = "@muster_fleet"
 #: The option by which sessions of agent hosts are known (fleet.hosting.tmux); no room is made in one.
 _AGENT: Final = "@muster"

@@ -12,8 +12,8 @@ from dataclasses import asdict
 
 
 def main() -> int:
+    from connectors.tmux.pane_model import Wanted
     from connectors.tmux.panes import Trouble, look, stand
-    from connectors.tmux.place import Wanted
 
     wish = json.load(sys.stdin)
     wanted = Wanted(**wish["wanted"])

@@ -12,8 +12,8 @@ import sqlite3
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from register import shrinking
-from register.errors import MusterError
+from core.errors import MusterError
+from database.engine import sqlite_vacuum
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -136,9 +136,9 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
             f"versions up to {VERSION}. Start the newer Muster again; a ledger never goes back."
         )
     if tables:
-        shrinking.convert(connection, path)
+        sqlite_vacuum.convert(connection, path)
     else:
-        connection.execute(shrinking.NEW)
+        connection.execute(sqlite_vacuum.NEW)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA temp_store = MEMORY")

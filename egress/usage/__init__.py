@@ -4,8 +4,8 @@ A meter is fed the response's content (decoded from any content encoding) and gi
 It keeps back the terminal event, so that the row of the ledger is durable before a client can act on the end.
 """
 
-from egress.usage.documents import NotAssembledError as NotAssembledError
-from egress.usage.meters import ResponseMeter as ResponseMeter
-from egress.usage.meters import meter_of as meter_of
-from egress.usage.reading import Meter as Meter
-from egress.usage.reading import Reading as Reading
+from egress.usage.document_assembly import NotAssembledError as NotAssembledError
+from egress.usage.meter_interface import Meter as Meter
+from egress.usage.meter_interface import Reading as Reading
+from egress.usage.meter_selection import ResponseMeter as ResponseMeter
+from egress.usage.meter_selection import meter_of as meter_of

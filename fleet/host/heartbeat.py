@@ -6,12 +6,12 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
-from fleet.host.runtime import reap_orphans
+from fleet.host.runtime_process import reap_orphans
 
 if TYPE_CHECKING:
-    from fleet.host.chronicle import Chronicle
-    from fleet.host.life import RuntimeLife
-    from fleet.host.tasks import HeldTasks
+    from fleet.host.background_tasks import HeldTasks
+    from fleet.host.journal_fanout import Chronicle
+    from fleet.host.runtime_lifetime import RuntimeLife
 
 
 #: A runtime that does not answer in so many seconds is told to be silent, also between two heartbeats.

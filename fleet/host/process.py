@@ -16,14 +16,14 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from fleet import containers, sweep
+from core.log_rotation import keep_bounded
+from fleet.control.host_spec import AgentSpec
 from fleet.errors import FleetError
-from fleet.hosting.command import LOG
+from fleet.hosting.host_command_line import LOG
 from fleet.hosting.kinds import TMUX
-from fleet.hosting.units import WANTED
-from fleet.lock import Held, hold
-from fleet.logs import keep_bounded
-from fleet.spec import AgentSpec
+from fleet.hosting.systemd_unit_text import WANTED
+from fleet.supervision import container_cleanup, process_sweep
+from fleet.supervision.host_lock import Held, hold
 
 #: Where systemd hears that a unit is ready (sd_notify(3)).
 _NOTIFY: Final = "NOTIFY_SOCKET"
@@ -66,17 +66,17 @@ def main(arguments: list[str]) -> int:
 
 async def _run(spec: AgentSpec, listener: str) -> None:
     # The protocol's library takes most of the start's time; nothing that refuses to start should wait for it.
-    from fleet.host.agent import AgentHost
-    from fleet.host.chronicle import load_state
-    from fleet.host.control import ControlServer
-    from fleet.host.runtime import adopt_orphans
-    from fleet.host.tools import ToolServer
+    from fleet.host.agent_host import AgentHost
+    from fleet.host.control_server import ControlServer
+    from fleet.host.journal_fanout import load_state
+    from fleet.host.mcp.socket_server import ToolServer
+    from fleet.host.runtime_process import adopt_orphans
 
     adopt_orphans()
     earlier = load_state(Path(spec.folder))
     for marker in {*earlier.markers, spec.marker}:
-        sweep.sweep(marker)
-    containers.remove(spec.removal)
+        process_sweep.sweep(marker)
+    container_cleanup.remove(spec.removal)
     host = await AgentHost.open(spec, earlier)
     server = ControlServer(host)
     tools = ToolServer(host.calls)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from fleet.events import (
+from fleet.journal.events import (
     Entry,
     Event,
     GrantAdded,

@@ -9,7 +9,7 @@ import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from fleet import logs
+from core import log_rotation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,6 +44,6 @@ class StderrLog:
             finally:
                 os.close(descriptor)
             if size > self._limit:
-                logs.bound(self._path, self._limit)
+                log_rotation.bound(self._path, self._limit)
         except OSError:
             pass

@@ -1,7 +1,7 @@
 """Where agent hosts run: as processes of their own, in tmux sessions, or as systemd user units.
 
 Which of them it is, is data: `hosting` of a roster entry, and of the specification that an agent host is started from
-(`fleet.spec`). Whichever it is, the lock says whether the agent host runs, its socket what it does, and the markers
+(`fleet.control.host_spec`). Whichever it is, the lock says whether the agent host runs, its socket what it does, and the markers
 what belongs to it; a hosting only starts it, and takes away what was made around it.
 """
 
@@ -21,7 +21,7 @@ from fleet.hosting.tmux import Session
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fleet.spec import AgentSpec
+    from fleet.control.host_spec import AgentSpec
 
 __all__ = [
     "DEFAULT",

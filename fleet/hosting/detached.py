@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fleet.hosting.command import LOG, environment, host_command
+from fleet.hosting.host_command_line import LOG, environment, host_command
 from fleet.hosting.kinds import NotHosted, Stuck
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from fleet.hosting import units
-from fleet.hosting.asking import ask
-from fleet.hosting.command import environment
+from fleet.hosting import systemd_unit_text
+from fleet.hosting.host_command_line import environment
 from fleet.hosting.kinds import NotHosted
+from fleet.hosting.subprocess_runner import ask
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -96,12 +96,12 @@ class AgentUnit:
 
     @property
     def name(self) -> str:
-        return units.agent_name(self.installation, self.agent)
+        return systemd_unit_text.agent_name(self.installation, self.agent)
 
     @property
     def text(self) -> str:
         """What the unit is to say."""
-        return units.agent_unit(
+        return systemd_unit_text.agent_unit(
             agent=self.agent, folder=self.folder, installation=self.installation, variables=environment()
         )
 
@@ -111,7 +111,7 @@ class AgentUnit:
             systemctl(["daemon-reload"])
         if not is_enabled(self.name):
             systemctl(["enable", self.name])
-        (self.folder / units.WANTED).touch(mode=0o600)
+        (self.folder / systemd_unit_text.WANTED).touch(mode=0o600)
         try:
             systemctl(["start", self.name], limit_s=limit_s + _PATIENCE_S)
             group = systemctl(["show", "--property=MainPID", "--value", self.name]).strip()
@@ -123,8 +123,8 @@ class AgentUnit:
 
     def end(self) -> None:
         """Stop the unit; neither systemd nor a boot starts it again."""
-        (self.folder / units.WANTED).unlink(missing_ok=True)
+        (self.folder / systemd_unit_text.WANTED).unlink(missing_ok=True)
         if (folder() / self.name).exists():
-            systemctl(["stop", self.name], limit_s=units.STOP_S + _PATIENCE_S)
+            systemctl(["stop", self.name], limit_s=systemd_unit_text.STOP_S + _PATIENCE_S)
             with contextlib.suppress(NotHosted):
                 systemctl(["reset-failed", self.name])

@@ -16,9 +16,9 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from fleet.hosting.asking import ask
-from fleet.hosting.command import LOG, alone, environment, host_command
+from fleet.hosting.host_command_line import LOG, alone, environment, host_command
 from fleet.hosting.kinds import Barred, NotHosted
+from fleet.hosting.subprocess_runner import ask
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

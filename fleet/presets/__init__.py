@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fleet.roster import HEADER
+from fleet.roster.loader import HEADER
 
 if TYPE_CHECKING:
-    from fleet.entries import Preset
+    from fleet.roster.schema import Preset
 
 _FOLDER = Path(__file__).parent
 

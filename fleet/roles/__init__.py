@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fleet import yamlfile
-from fleet.problems import FileProblems, Problem, suggestion
+from core import yaml_loader
+from core.validation_errors import FileProblems, Problem, suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -128,11 +128,11 @@ def read(path: Path) -> tuple[Role, ...]:
     """
     if not ROLE_NAME.fullmatch(path.stem):
         raise _wrong(path, "not a name for a role. Use lower-case letters, digits and dashes, like tester.md.")
-    text = yamlfile.read_text(path).replace("\r\n", "\n")
+    text = yaml_loader.read_text(path).replace("\r\n", "\n")
     match = re.match(r"(---\n.*?\n)---\n", text, re.DOTALL)
     if match is None:
         raise _wrong(path, "begins without a header. Above the page belong ---, mandate: and a sentence, and ---.", 1)
-    document = yamlfile.parse(path, match[1])
+    document = yaml_loader.parse(path, match[1])
     header = document.validate(_Header)
     document.check()
     page = text[match.end() :].strip()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from fleet.runtimes import claude, codex, custom, opencode, pi, sim
 from fleet.runtimes.declaration import AccountLike, Provider, Runtime
-from fleet.runtimes.logins import Login, login_command
+from fleet.runtimes.login_command import Login, login_command
 from fleet.runtimes.preparation import Prepared, prepare
 
 if TYPE_CHECKING:

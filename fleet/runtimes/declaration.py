@@ -26,7 +26,7 @@ OLD_NODE: Mapping[str, str] = {
 
 
 class AccountLike(Protocol):
-    """A login or API key with one provider (fleet.access.Account)."""
+    """A login or API key with one provider (fleet.launch.model_access.Account)."""
 
     @property
     def provider(self) -> str: ...

@@ -4,7 +4,7 @@ What it obeys of a repository and of the agent's own home was read in its progra
 
 - its configuration in the home, and the programs that it finds beside it (plugins, tools), are locked, empty;
 - the list of models in its cache names programs that it loads, and a search program in it is run: both are fresh;
-- a repository's configuration it leaves alone when told to, but for plugins: see `fleet.runtimes.opencode_plugins`;
+- a repository's configuration it leaves alone when told to, but for plugins: see `fleet.runtimes.opencode_plugin_check`;
 - it opens an HTTP server on the loopback interface, through which permissions can be answered: it gets a password.
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from fleet.runtimes import opencode_plugins
+from fleet.runtimes import opencode_plugin_check
 from fleet.runtimes.declaration import NO_LOGIN, Answer, Asked, Runtime
 
 #: What subagents ask for does not reach the operator, and they would wait for the answer for ever: so they may read,
@@ -32,7 +32,7 @@ _OUTPUT = 32_000
 
 
 def _answer(asked: Asked) -> Answer:
-    opencode_plugins.refuse(asked.workspace, alone=asked.sandboxed)
+    opencode_plugin_check.refuse(asked.workspace, alone=asked.sandboxed)
     config: dict[str, Any] = {
         "autoupdate": False,
         "share": "disabled",

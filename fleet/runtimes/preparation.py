@@ -10,15 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from fleet import homes, programs
+from fleet import program_lookup
 from fleet.errors import FleetError, RuntimeMissing
-from fleet.runtimes import environment as environments
+from fleet.runtimes import agent_home
+from fleet.runtimes import base_environment as environments
 from fleet.runtimes.declaration import Asked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from fleet.programs import Which
+    from fleet.program_lookup import Which
     from fleet.runtimes.declaration import AccountLike, Runtime
 
 
@@ -101,10 +102,10 @@ def prepare(
     try:
         furnish(runtime, home)
         if runtime.login_file and without_login:
-            homes.remove(home, PurePosixPath(runtime.login_file))
+            agent_home.remove(home, PurePosixPath(runtime.login_file))
         for name, content in answer.locked.items():
-            homes.renew(home, PurePosixPath(name), folder=False)
-            homes.place(home, PurePosixPath(name), content)
+            agent_home.renew(home, PurePosixPath(name), folder=False)
+            agent_home.place(home, PurePosixPath(name), content)
         if runtime.login_file and login is not None and asked.key is None and not without_login:
             _take_login(home, login, PurePosixPath(runtime.login_file))
     except OSError as error:
@@ -140,22 +141,22 @@ def prepare(
 def furnish(runtime: Runtime, home: Path) -> None:
     """Make what a runtime wants to find in its home, and make anew what an agent shall not have filled."""
     for name in ("tmp", *runtime.folders):
-        homes.make_folder(home, PurePosixPath(name))
+        agent_home.make_folder(home, PurePosixPath(name))
     for name in (*runtime.fresh, *runtime.locked):
-        homes.renew(home, PurePosixPath(name), folder=name.endswith("/"))
+        agent_home.renew(home, PurePosixPath(name), folder=name.endswith("/"))
     for name, content in runtime.placed.items():
-        homes.place(home, PurePosixPath(name), content)
+        agent_home.place(home, PurePosixPath(name), content)
 
 
-def found(runtime: Runtime, name: str, which: Which) -> programs.Program:
+def found(runtime: Runtime, name: str, which: Which) -> program_lookup.Program:
     """Look up a program of the runtime.
 
     Raises:
         RuntimeMissing: it is not installed; the message says how to install it.
     """
     try:
-        return programs.find(name, which)
-    except programs.NotFound as missing:
+        return program_lookup.find(name, which)
+    except program_lookup.NotFound as missing:
         if not runtime.program:
             raise RuntimeMissing(f"There is no program {missing.name}. Check the command in the roster.") from None
         raise RuntimeMissing(
@@ -164,7 +165,7 @@ def found(runtime: Runtime, name: str, which: Which) -> programs.Program:
         ) from None
 
 
-def _named(runtime: Runtime, name: str, which: Which) -> programs.Program:
+def _named(runtime: Runtime, name: str, which: Which) -> program_lookup.Program:
     """A program that is there, or is not, in a container.
 
     Raises:
@@ -175,7 +176,7 @@ def _named(runtime: Runtime, name: str, which: Which) -> programs.Program:
             f"The container's image does not have {runtime.title}, which runs on this machine's Python. Take a sandbox "
             "profile with `image: host`, or another runtime."
         )
-    return programs.Program((name,), (), None)
+    return program_lookup.Program((name,), (), None)
 
 
 def _line(runtime: Runtime, command: Sequence[str] | None, model: str | None) -> tuple[str, ...]:
@@ -193,9 +194,9 @@ def _line(runtime: Runtime, command: Sequence[str] | None, model: str | None) ->
 def _take_login(home: Path, login: Path, name: PurePosixPath) -> None:
     """Copy the login, unless the agent's own copy is newer: runtimes renew their tokens."""
     source = login / name
-    written = homes.modified(login, name)
+    written = agent_home.modified(login, name)
     if written is None:
         return
-    own = homes.modified(home, name)
+    own = agent_home.modified(home, name)
     if own is None or own < written:
-        homes.place(home, name, source.read_bytes())
+        agent_home.place(home, name, source.read_bytes())

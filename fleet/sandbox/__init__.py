@@ -8,8 +8,8 @@ hooks), in whoever calls git there; so Muster opens a workspace with git, or any
 (`fleet.workspace`).
 """
 
-from fleet.sandbox.places import check_workspace
-from fleet.sandbox.policy import choose
-from fleet.sandbox.wrapping import interpreter, removal, wrap
+from fleet.sandbox.allowed_paths import check_workspace
+from fleet.sandbox.command_wrapper import interpreter, removal, wrap
+from fleet.sandbox.selection import choose
 
 __all__ = ["check_workspace", "choose", "interpreter", "removal", "wrap"]

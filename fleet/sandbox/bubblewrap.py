@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from fleet.sandbox import scratch
+from fleet.sandbox import tmpfs_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +37,7 @@ class Mount:
     kind: Literal["readonly", "writable", "link", "empty"]
     place: Path
     source: Path | None = None
-    size: int = scratch.LITTLE
+    size: int = tmpfs_sizes.LITTLE
 
     def arguments(self, *, sized: bool) -> tuple[str, ...]:
         source = str(self.source if self.source is not None else self.place)
@@ -76,7 +76,7 @@ def isolated(
         network: whether it has the host's.
     """
     sized = scratch_bytes is not None
-    first = [Mount("empty", Path(place), size=size) for place, size in scratch.sizes(scratch_bytes or 0).items()]
+    first = [Mount("empty", Path(place), size=size) for place, size in tmpfs_sizes.sizes(scratch_bytes or 0).items()]
     return (
         program,
         *(_NOT_ROOT if root else ("--unshare-user-try",)),

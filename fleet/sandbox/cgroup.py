@@ -3,7 +3,7 @@
 It becomes COMMAND, in a control group with these limits (Linux, "Control Group v2"). Only within the group of an
 agent's own systemd unit, which systemd has delegated to it and marks so by an extended attribute (systemd, "Control
 Group APIs and Delegation"): every other group has a manager that must not be interfered with. Where there is none, or
-the kernel refuses, COMMAND runs without; limits of single processes hold all the same (`fleet.sandbox.limits`).
+the kernel refuses, COMMAND runs without; limits of single processes hold all the same (`fleet.sandbox.process_limits`).
 
 Nothing of Muster is imported.
 """
@@ -35,7 +35,7 @@ def delegated(root: str, membership: str, mark: "Callable[[str, str], bytes]" = 
     folder = root + lines[0][3:].rstrip("/")
     if os.path.basename(folder) == _REST:
         folder = os.path.dirname(folder)
-    # As fleet.hosting.units calls them.
+    # As fleet.hosting.systemd_unit_text calls them.
     unit = os.path.basename(folder)
     if not (unit.startswith("muster-") and "-agent-" in unit and unit.endswith(".service")):
         return None

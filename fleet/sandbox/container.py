@@ -16,7 +16,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from fleet.errors import FleetError
-from fleet.sandbox import scratch
+from fleet.sandbox import tmpfs_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 HOST_IMAGE: Final = "host"
 #: Of an image; the host's programs have the interpreter that Muster itself runs on.
 INTERPRETER: Final = "python3"
-#: The agent's environment as JSON, and the word by which its processes are found (fleet.sweep).
+#: The agent's environment as JSON, and the word by which its processes are found (fleet.supervision.process_sweep).
 ENVIRONMENT: Final = "MUSTER_ENVIRONMENT"
 MARKER: Final = "MUSTER_AGENT"
 #: What an agent may write in besides its workspace and its home, and what is gone with the container.
@@ -165,7 +165,7 @@ def command_line(
         FleetError: a path cannot be said on such a command line.
     """
     podman = engine == "podman"
-    sizes = scratch.sizes(scratch_bytes)
+    sizes = tmpfs_sizes.sizes(scratch_bytes)
     # Where everything is the person's own, they are the same one inside; else a user by number is all that there is.
     rootless = podman and user[0] != 0
     return (

@@ -1,6 +1,6 @@
 """The first process in a container: ``python3 -I -S container_init.py COMMAND...``.
 
-It runs COMMAND in the agent's own environment (`fleet.sandbox.engine_call`), carries its own input to it, and ends with
+It runs COMMAND in the agent's own environment (`fleet.sandbox.container_launcher`), carries its own input to it, and ends with
 it. When it ends, the kernel ends all that is left in the container (pid_namespaces(7)).
 
 It also ends when its input does: whoever started the container is gone then, while the container's own supervisor

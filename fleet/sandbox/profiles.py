@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
+from core.validation_errors import suggestion
 from fleet.errors import FleetError
-from fleet.names import RESERVED, VARIABLE
-from fleet.problems import suggestion
+from fleet.name_rules import RESERVED, VARIABLE
 from fleet.sandbox import container
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class _Profile:
 
     routes: tuple[str, ...] = ()
     env: Mapping[str, Any] = field(default_factory=dict)
-    """Texts, or references to where they are (register.references)."""
+    """Texts, or references to where they are (core.secret_references)."""
     memory: int | None = None
     """Bytes: of all its processes together where the system lets that be bounded, otherwise of each."""
     pids: int | None = None

@@ -1,6 +1,6 @@
 """Muster's own tools for agents: what an agent host offers its runtime over the Model Context Protocol.
 
-What a tool does is the orchestrator's business (`bot.doors.tools`). Here is what both sides must agree on, and how a
+What a tool does is the orchestrator's business (`bot.interfaces.mcp.server`). Here is what both sides must agree on, and how a
 runtime reaches its agent host: a bridge program that it starts as an MCP server, which carries bytes to a socket that
 is this agent's alone.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from fleet import programs
+from fleet import program_lookup
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +23,7 @@ SERVER: Final = "muster"
 ARGUMENTS_LIMIT: Final = 20_000
 #: Characters of an answer.
 ANSWER_LIMIT: Final = 50_000
-BRIDGE: Final = Path(__file__).with_name("bridge.py")
+BRIDGE: Final = Path(__file__).with_name("mcp_stdio_bridge.py")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,8 +73,8 @@ def readonly(*, of_host: bool = True) -> tuple[Path, ...]:
     """
     if not of_host:
         return (BRIDGE,)
-    of_the_system = any(_interpreter().is_relative_to(folder) for folder in programs.SYSTEM)
-    return (BRIDGE,) if of_the_system else (*programs.python_paths(), BRIDGE)
+    of_the_system = any(_interpreter().is_relative_to(folder) for folder in program_lookup.SYSTEM)
+    return (BRIDGE,) if of_the_system else (*program_lookup.python_paths(), BRIDGE)
 
 
 def _interpreter() -> Path:

@@ -6,11 +6,11 @@ its branch ``muster/AGENT`` is fetched into the person's repository, and nothing
 sandbox only.
 """
 
-from fleet.workspace.branches import Collected, Condition
-from fleet.workspace.clones import Clone, NotClean, uncommitted
-from fleet.workspace.files import delete
-from fleet.workspace.repositories import Repository, check, find
-from fleet.workspace.settling import Settled, Workspaces, left_behind
+from fleet.workspace.branch_update import Collected, Condition
+from fleet.workspace.clone import Clone, NotClean, uncommitted
+from fleet.workspace.repository_discovery import Repository, check, find
+from fleet.workspace.service import Settled, Workspaces, left_behind
+from fleet.workspace.untrusted_files import delete
 
 __all__ = [
     "Clone",

@@ -12,12 +12,12 @@ from unittest import mock
 import pytest_asyncio
 import yaml
 
-from bot.config import load
-from bot.orchestrator import Orchestrator, running
-from bot.outlet.inside import inside
-from bot.paths import Paths
-from fleet import lifecycle
-from fleet.sim import provider
+from bot.app.orchestrator import Orchestrator, running
+from bot.config.loader import load
+from bot.config.paths import Paths
+from bot.egress_client.in_process import inside
+from fleet.sim.provider import server as provider
+from fleet.supervision import host_lifecycle
 from tests.acceptance import seats
 from tests.acceptance.operator import Operator
 from tests.acceptance.seat import LIMIT
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from fleet.sim.provider import Provider
+    from fleet.sim.provider.server import Provider
     from tests.acceptance.seat import Seat
 
 #: The agent that is there from the beginning.
@@ -95,7 +95,7 @@ async def day_at(name: str, folder: Path, request: pytest.FixtureRequest) -> Asy
                     yield day
         finally:
             for agent in paths.agents.iterdir():
-                await lifecycle.kill(agent)
+                await host_lifecycle.kill(agent)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=seats.EVERY)

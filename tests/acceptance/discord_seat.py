@@ -6,12 +6,12 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from tests.acceptance.seat import LOOK_AGAIN, Download, Seat, Seen
-from tests.discord.server import serving
+from tests.connectors.discord.server import serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from tests.discord.world import Json, Place, World
+    from tests.connectors.discord.world import Json, Place, World
 
 
 class DiscordSeat(Seat):

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from bot.paths import Paths
-from connectors import registry
+from bot.config.paths import Paths
+from connectors.contract import connector_registry
 from tests.acceptance import seats
 from tests.acceptance.conftest import STANDING, configuration
 from tests.acceptance.operator import Operator, Said
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from connectors.messages import Capabilities
-    from fleet.sim.provider import Provider
+    from connectors.contract.messages import Capabilities
+    from fleet.sim.provider.server import Provider
     from tests.acceptance.seat import Seat
 
     Scene: TypeAlias = Callable[["Stage"], Awaitable[None]]
@@ -200,8 +200,8 @@ async def staged(
 def _capabilities(seat: Seat, folder: Path) -> Capabilities:
     """What a connector for the seat can do; this one never starts."""
     block = {key: value for key, value in seat.block().items() if key != "fleet_room"}
-    settings = registry.settings_model(seat.kind).model_validate(block)
-    return registry.make(seat.kind, seat.kind, settings, folder / "unused").capabilities
+    settings = connector_registry.settings_model(seat.kind).model_validate(block)
+    return connector_registry.make(seat.kind, seat.kind, settings, folder / "unused").capabilities
 
 
 async def kill_at(stage: Stage, scene: Scene, crashes: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from tests.acceptance.seat import LOOK_AGAIN, Seat, Seen
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from bot.paths import Paths
+    from bot.config.paths import Paths
 
 PLUGIN = Path(__file__).parent / "plugin" / "muster_linechat.py"
 _ENTRY_POINTS = "[muster.connectors]\nlinechat = muster_linechat:LineChat\n"

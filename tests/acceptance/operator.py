@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from connectors.messages import Capabilities
+    from connectors.contract.messages import Capabilities
     from tests.acceptance.seat import Seat, Seen
 
 

@@ -18,7 +18,7 @@ from tests.acceptance.tmux_seat import TmuxSeat
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
-    from bot.paths import Paths
+    from bot.config.paths import Paths
     from tests.acceptance.seat import Seat
 
 #: Seats of other connectors, each as MODULE:CLASS; the class method `opened` takes the installation's paths.
@@ -37,7 +37,7 @@ EVERY: list[Any] = [
     *OTHERS,
 ]
 #: Those where it can be read later what was said while Muster was away. Slash commands given then are gone, of which
-#: Discord tells who gave them; tests/discord/test_commands_killed.py is about the others.
+#: Discord tells who gave them; tests/connectors/discord/test_commands_killed.py is about the others.
 KEEPING = [each for each in EVERY if isinstance(each, str) or each.values[0] != "discord-menu"]
 #: Those that every run tries.
 QUICK = [

@@ -9,16 +9,16 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bot.doors.terminal_client import RemoteLink, RemoteTerminal
-from bot.errors import NotRunning
-from connectors.terminal import MAIN
+from bot.interfaces.cli.chat_client import RemoteLink, RemoteTerminal
+from bot.text.errors import NotRunning
+from connectors.terminal.connector import MAIN
 from tests.acceptance.seat import LIMIT, LOOK_AGAIN, Download, Seat, Seen
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from bot.paths import Paths
-    from connectors.transcript import Line
+    from bot.config.paths import Paths
+    from connectors.terminal.transcript import Line
 
 
 class TerminalSeat(Seat):

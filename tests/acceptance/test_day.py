@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
-from fleet import lock
+from fleet.supervision import host_lock
 from tests.acceptance.conftest import STANDING
 from tests.pictures import PIXEL
 
@@ -150,7 +150,7 @@ async def test_a_turn_that_was_cut_is_a_dead_letter_until_somebody_sends_it_agai
     await day.ana.at_work("mortal")
     await day.ana.marked(said, "👀")
     assert await day.models.ledger.find(lambda entry: token in entry.text, at_least=1, timeout=20)
-    pid = lock.holder(day.paths.agent_folder("mortal"))
+    pid = host_lock.holder(day.paths.agent_folder("mortal"))
     assert pid
     os.kill(pid, signal.SIGKILL)
     await day.ana.heard("the agent host is gone", after=said)

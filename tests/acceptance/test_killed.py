@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fleet.sim import provider
+from fleet.sim.provider import server as provider
 from tests import soak
 from tests.acceptance import killing, seats
 from tests.acceptance.killing import staged
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from fleet.sim.provider import Provider as Models
+    from fleet.sim.provider.server import Provider as Models
     from tests.acceptance.killing import Scene
     from tests.postgres import Postgres
 

@@ -16,7 +16,7 @@ from tests.acceptance.terminal_seat import TerminalSeat
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from bot.paths import Paths
+    from bot.config.paths import Paths
 
 
 class TmuxSeat(TerminalSeat):

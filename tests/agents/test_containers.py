@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fleet import lifecycle, runtimes
-from fleet.control import AgentLink
-from fleet.events import PermissionAsked, TurnEnded
+from fleet import runtimes
+from fleet.control.agent_host_client import AgentLink
+from fleet.journal.events import PermissionAsked, TurnEnded
+from fleet.sandbox.egress_grant import Way
 from fleet.sandbox.profiles import merged
-from fleet.sim import provider as providers
-from fleet.way import Way
+from fleet.sim.provider import server as providers
+from fleet.supervision import host_lifecycle
 from tests.agents.test_real_agents import ASKING, LIMIT_S, PROGRAMS, allow
 from tests.fleet.agents import until
 from tests.fleet.sandbox import containers
-from tests.fleet.test_way import SECRET, Ways, account, assembly, forwarding, row
+from tests.fleet.sandbox.test_egress_grant import SECRET, Ways, account, assembly, forwarding, row
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +47,7 @@ async def test_completes_a_turn_with_a_tool_call_through_its_one_way_out(
         forwarding(folder / "sock", provider.url, SECRET) as seen,
         contextlib.AsyncExitStack() as ending,
     ):
-        ending.push_async_callback(lifecycle.kill, made.folder("coder0"))
+        ending.push_async_callback(host_lifecycle.kill, made.folder("coder0"))
         await made.start(agent, floor=0, grants=())
         async with await AgentLink.connect(str(made.socket("coder0"))) as link:
             await link.send("m1", ASKING[name])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fleet.sim import provider
+from fleet.sim.provider import server as provider
 from tests.agents.test_real_agents import PROGRAMS
 from tests.operator_client import body, thread_root
 from tests.whole.books import FINISHED, Books

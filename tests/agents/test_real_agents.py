@@ -24,12 +24,14 @@ import aiohttp
 import psutil
 import pytest
 
-from egress import proxy
+from egress.http import proxy
 from egress.settings import LimitSettings, Registration
-from fleet import access, lifecycle, runtimes, sandbox, sweep
+from fleet import runtimes, sandbox
 from fleet.errors import FleetError
-from fleet.events import PermissionAsked, RuntimeStarted, TextChunk, TurnAccepted, TurnEnded
-from fleet.way import TURN_FILE, Way
+from fleet.journal.events import PermissionAsked, RuntimeStarted, TextChunk, TurnAccepted, TurnEnded
+from fleet.launch import model_access
+from fleet.sandbox.egress_grant import TURN_FILE, Way
+from fleet.supervision import host_lifecycle, process_sweep
 from tests.agents import hostile
 from tests.egress.plane import KEY, plane
 from tests.fleet.agents import Agent, status_when
@@ -38,10 +40,10 @@ from tests.fleet.agents import until as seen
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
-    from egress.entries import Entry
-    from fleet.control import AgentLink
+    from egress.ledger.model import Entry
+    from fleet.control.agent_host_client import AgentLink
     from fleet.runtimes import Prepared
-    from fleet.sim.provider import Provider
+    from fleet.sim.provider.server import Provider
     from tests.egress.plane import Plane
 
 PROGRAMS = Path(__file__).parent / "node_modules" / ".bin"
@@ -120,7 +122,7 @@ class Real:
         return self.agent.folder / "home"
 
     async def way(self) -> Way:
-        """Open its way out, as `bot.outlet` does."""
+        """Open its way out, as `bot.egress_client` does."""
         registration = Registration(
             agent="coder0",
             launch_id="l1",
@@ -139,10 +141,10 @@ class Real:
         )
 
     async def prepare(self) -> tuple[Prepared, Way]:
-        """Ready the agent as `fleet.assembly` does. Returns what it made of the runtime, and the way out."""
+        """Ready the agent as `fleet.launch.host_spec_builder` does. Returns what it made of the runtime, and the way out."""
         runtime = runtimes.RUNTIMES[self.name]
         way, provider = await self.way(), runtime.providers[0]
-        account = access.Account(name=ACCOUNTS[provider], provider=provider, base_url=None, secret=_no_key)
+        account = model_access.Account(name=ACCOUNTS[provider], provider=provider, base_url=None, secret=_no_key)
         self.home.mkdir(exist_ok=True)
         prepared = runtimes.prepare(
             runtime,
@@ -150,8 +152,8 @@ class Real:
             home=self.home,
             workspace=self.workspace,
             model=None,
-            account=access.through(account, way, login=bool(runtime.login)),
-            extra_environment=access.environment(way),
+            account=model_access.through(account, way, login=bool(runtime.login)),
+            extra_environment=model_access.environment(way),
             sandboxed=self.box != "none",
             which=lambda name: shutil.which(name, path=f"{PROGRAMS}:{os.environ['PATH']}"),
         )
@@ -211,7 +213,7 @@ class Real:
         """Where each word is, of all that this process and those below it have, and of all that the agent is shown."""
         shown = (self.agent.folder, self.workspace, self.plane.paths.trust)
         places = [path for folder in shown for path in folder.rglob("*") if path.is_file()]
-        processes = [Path(f"/proc/{pid}"), *(Path(f"/proc/{each.pid}") for each in sweep.descendants(pid))]
+        processes = [Path(f"/proc/{pid}"), *(Path(f"/proc/{each.pid}") for each in process_sweep.descendants(pid))]
         assert len(processes) > 2
         places += [process / name for process in processes for name in ("environ", "cmdline")]
         found: dict[str, list[str]] = {word: [] for word in words}
@@ -385,7 +387,7 @@ async def test_goes_on_with_its_session_after_everything_of_it_was_killed(real: 
         host = psutil.Process(link.hello.pid)
         host.kill()
         psutil.wait_procs([host], timeout=30)
-    lifecycle.clear_away(real.agent.folder)
+    host_lifecycle.clear_away(real.agent.folder)
     before = real.provider.ledger.entries[-1].number
     async with real.running() as link:
         assert "You said: What was it?" in await real.turn(link, "What was it?")

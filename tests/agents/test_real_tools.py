@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleet import runtimes, tools
-from fleet.events import PermissionAsked, RuntimeStarted, ToolAsked
+from fleet.journal.events import PermissionAsked, RuntimeStarted, ToolAsked
 from fleet.tools import Tool
 from tests.agents.test_real_agents import PROGRAMS, Real, agent_of, until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fleet.control import AgentLink
+    from fleet.control.agent_host_client import AgentLink
 
 pytestmark = [
     pytest.mark.agents,
@@ -41,7 +41,7 @@ UNOFFERED = "but no such tool is offered"
 
 
 async def prepare(real: Real, door: Path) -> None:
-    """Ready the agent as `fleet.assembly` does, with the way to its tools."""
+    """Ready the agent as `fleet.launch.host_spec_builder` does, with the way to its tools."""
     prepared, way = await real.prepare()
     prepared = replace(prepared, readonly=(*prepared.readonly, *tools.readonly()))
     real.agent.spec = replace(

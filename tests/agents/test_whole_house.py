@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from fleet import liveness, lock, sweep
 from fleet.runtimes import RUNTIMES
-from fleet.sim import provider
+from fleet.sim.provider import server as provider
+from fleet.supervision import host_lock, liveness, process_sweep
 from tests.agents import hostile
 from tests.agents.test_real_agents import ASKING, PROGRAMS
 from tests.operator_client import body, thread_root
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from fleet.sim.provider import Provider
+    from fleet.sim.provider.server import Provider
     from tests.operator_client import Event
     from tests.synapse import Synapse
 
@@ -109,14 +109,14 @@ class Day:
         return max(entry.spoken for entry in self.models.ledger.entries if text in entry.text and entry.tools)
 
     def agent_host(self) -> psutil.Process:
-        pid = lock.holder(self.home.paths.agent_folder("coder0"))
+        pid = host_lock.holder(self.home.paths.agent_folder("coder0"))
         assert pid
         return psutil.Process(pid)
 
     def minds(self) -> list[psutil.Process]:
         """The true runtime behind the adapter."""
         names = RUNTIMES[self.runtime].child_names
-        found = [each.pid for each in sweep.descendants(self.agent_host().pid) if each.is_called(names)]
+        found = [each.pid for each in process_sweep.descendants(self.agent_host().pid) if each.is_called(names)]
 
         assert found
         return [psutil.Process(pid) for pid in found]

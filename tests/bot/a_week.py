@@ -10,8 +10,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from fleet.sim.quota import Limits
-from register.queries import tasks
+from database.queries import tasks
+from fleet.sim.provider.quota_headers import Limits
 
 if TYPE_CHECKING:
     from tests.bot.week import Week

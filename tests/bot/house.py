@@ -11,26 +11,26 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bot.config import load
-from bot.orchestrator import Orchestrator, running
-from bot.outlet.inside import inside
-from bot.paths import Paths
-from connectors import outbox
+from bot.app.orchestrator import Orchestrator, running
+from bot.config.loader import load
+from bot.config.paths import Paths
+from bot.egress_client.in_process import inside
+from connectors.contract.messages import OpenThread
+from connectors.delivery import outbox
 from connectors.memory import MemoryConnector, MemoryServer, Said
-from connectors.messages import OpenThread
-from fleet import lifecycle
-from fleet.sim import provider
-from fleet.sim.quota import Limits
-from fleet.sim.script import Script
-from register.queries import agents
+from database.queries.agents import agents
+from fleet.sim.provider import server as provider
+from fleet.sim.provider.quota_headers import Limits
+from fleet.sim.provider.request_script import Script
+from fleet.supervision import host_lifecycle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from bot.outlet.source import Source
-    from fleet.sim.provider import Provider
-    from register.queries.agents import AgentRow
+    from bot.egress_client.source import Source
+    from database.queries.agents.agents import AgentRow
+    from fleet.sim.provider.server import Provider
 
 ROOM = "room"
 ADMIN = "@ana"
@@ -213,4 +213,4 @@ async def house(
             yield home
         finally:
             for agent in paths.agents.iterdir():
-                await lifecycle.kill(agent)
+                await host_lifecycle.kill(agent)

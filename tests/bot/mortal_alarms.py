@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from bot.job_alarms import JobAlarms
-from bot.saying import Place, Speaker
-from connectors.messages import Capabilities
-from register import crashpoints, schema
-from register.queries import findings
-from register.store import Store
-from scheduler import faults
+from bot.messaging.composer import Place, Speaker
+from bot.monitoring.job_alerts import JobAlarms
+from connectors.contract.messages import Capabilities
+from core import crash_points
+from database import schema
+from database.engine.store import Store
+from database.queries.operations import watchdog_findings
+from scheduler import job_alert_policy
 from scheduler.jobs import Record
 
 if TYPE_CHECKING:
@@ -28,12 +29,12 @@ NOW = 1_000_000.0
 
 
 def live(folder: str, place: str | None) -> None:
-    crashpoints.arm(place)
+    crash_points.arm(place)
     asyncio.run(_live(Path(folder)))
 
 
 async def _live(folder: Path) -> None:
-    faults.CALM_S = 0.0  # type: ignore[misc]
+    job_alert_policy.CALM_S = 0.0  # type: ignore[misc]
     store = await Store.open(f"sqlite:///{folder / 'register.db'}")
 
     async def room(tx: AsyncConnection) -> Place:
@@ -61,7 +62,7 @@ async def _live(folder: Path) -> None:
     for words in ("failed:", "does its work again"):
         assert await _said(store, words) == 1, words
     async with store.read() as tx:
-        assert [row.kind for row in await findings.of_jobs(tx)] == [findings.JOB_WELL]
+        assert [row.kind for row in await watchdog_findings.of_jobs(tx)] == [watchdog_findings.JOB_WELL]
     await store.close()
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bot.pacing.snapshot import Snapshot
-from budget.pacing import Line, Policy, Standing, Window
+from budget.windows.pace_admission import Line, Policy, Standing, Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class SetPace:
-    """Windows as they are put here (bot.pacing.pace.Pace)."""
+    """Windows as they are put here (bot.pacing.service.Pace)."""
 
     clock: Callable[[], float]
     real: Any = None

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bot.outlet import news
-from bot.outlet.inside import InsideEgress
-from fleet.sim.quota import Limits
+from bot.egress_client import event_import
+from bot.egress_client.in_process import InsideEgress
+from fleet.sim.provider.quota_headers import Limits
 from tests.bot.a_week import KEY
 from tests.bot.house import house
 from tests.bot.test_tasks import id_in, task_of
@@ -115,14 +115,14 @@ async def test_why_it_was_refused_is_not_told_once_more_when_it_has_gone_on_alre
 ) -> None:
     async with at_work(tmp_path) as (home, week):
         for wait in ("_SHORTEST_HELD_S", "_LONGEST_HELD_S"):
-            monkeypatch.setattr(news, wait, math.inf)
+            monkeypatch.setattr(event_import, wait, math.inf)
         thread = await home.thread("coder0")
         home.say(LONG, thread)
         await home.heard(thread, "⏸ It is ahead of its pace")
         await week.advance_to(1, 0.1)
         await home.heard(thread, "▶ There is room at its pace again: it goes on.")
         await week.quiet()
-        monkeypatch.setattr(news, "_LONGEST_HELD_S", 0.0)
+        monkeypatch.setattr(event_import, "_LONGEST_HELD_S", 0.0)
         outlet = week.orchestrator.services.outlet
         assert outlet is not None
         await outlet._news.catch_up()

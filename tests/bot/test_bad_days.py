@@ -8,8 +8,8 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import func, select
 
-from fleet.revival import Limits
-from register import schema
+from database import schema
+from fleet.supervision.restart_policy import Limits
 from tests.bot.house import OPERATOR, ROOM, STRANGER, VIEWER, House, house
 from tests.bot.puppets import launch, recorded, roster, steps
 

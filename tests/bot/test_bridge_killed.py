@@ -9,33 +9,33 @@ from typing import TYPE_CHECKING, TypeAlias
 import pytest
 from sqlalchemy import select
 
-from bot.bridge import Bridge
+from bot.app.services import Services
+from bot.approvals.questions import Questions
+from bot.auth.permissions import Operators
 from bot.commands.context import Context  # noqa: TC001  the command table reads it
-from bot.commands.execution import Executor
-from bot.commands.table import OPERATOR, CommandTable, Reply
-from bot.conversations import Conversations
-from bot.events import EventHub
-from bot.operators import Operators
-from bot.pictures import Pictures
-from bot.questions import Questions
-from bot.saying import Place, Speaker
-from bot.services import Services
-from bot.strangers import Strangers
-from bot.utterances import Utterances
-from connectors import inbox, outbox
-from connectors.delivery import Delivery, DeliverySettings
-from connectors.inbox import Arrival
+from bot.commands.executor import Executor
+from bot.commands.registry import OPERATOR, CommandTable, Reply
+from bot.interfaces.api.event_stream import EventHub
+from bot.interfaces.chat.router import Conversations
+from bot.interfaces.chat.unknown_senders import Strangers
+from bot.messaging.attachments import Pictures
+from bot.messaging.bridge import Bridge
+from bot.messaging.composer import Place, Speaker
+from bot.messaging.own_messages import Utterances
+from connectors.contract.messages import Batch, Edit, Inbound, Message, Outbound, Redaction, Replace, Text
+from connectors.delivery import inbox, outbox
+from connectors.delivery.inbox import Arrival
+from connectors.delivery.service import Delivery, DeliverySettings
 from connectors.memory import ALL_CAPABILITIES
-from connectors.messages import Batch, Edit, Inbound, Message, Outbound, Redaction, Replace, Text
-from register import schema
-from register.crashpoints import declare
-from register.store import Store
-from tests.bot.upkeep.desk import die_at
+from core.crash_points import declare
+from database import schema
+from database.engine.store import Store
+from tests.bot.maintenance.desk import die_at
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from connectors.messages import InboundBody
+    from connectors.contract.messages import InboundBody
 
 STEP = declare("tests.bridge_killed")
 ANA = "@ana"

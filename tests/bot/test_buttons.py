@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bot.questions import Choice
+from bot.approvals.questions import Choice
+from connectors.contract.messages import Message, React
 from connectors.memory import ALL_CAPABILITIES
-from connectors.messages import Message, React
-from register.crashpoints import declare
-from register.queries import agents
+from core.crash_points import declare
+from database.queries.agents import agents
 from tests.bot.house import OPERATOR, ROOM, STRANGER, VIEWER, House, house
 
 if TYPE_CHECKING:

@@ -18,21 +18,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bot import config, doctor, units
-from bot.doctor import hosting, installation, machine, network, panes
-from bot.doors.shell import config_check
-from bot.lock import only_one
-from bot.paths import Paths
-from fleet.sandbox import wrapping
-from fleet.sandbox.policy import Availability
-from register.store import Store
+from bot.config import loader
+from bot.config.paths import Paths
+from bot.interfaces.cli.process_commands import config_check
+from bot.leadership.instance_lock import only_one
+from bot.setup import doctor, systemd_units
+from bot.setup.doctor import hosting, installation, machine, network, tmux
+from database.engine.store import Store
+from fleet.sandbox import command_wrapper
+from fleet.sandbox.selection import Availability
 from tests.fleet.hosting import places
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from bot.doctor import Finding
+    from bot.setup.doctor import Finding
     from tests.postgres import Postgres
 
 
@@ -104,7 +105,7 @@ def test_what_is_too_old_is_missing(paths: Paths, tmp_path: Path) -> None:
 
 def test_where_agents_are_to_run_is_looked_at(paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths.roster_yaml.write_text("agents: [{name: a, hosting: tmux}, {name: b, hosting: systemd}]\n")
-    checked = config.check(paths)
+    checked = loader.check(paths)
     lacking = list(hosting.examine(checked, paths, nothing))
     assert {each.name: each.state for each in lacking} == {
         "hosting tmux": "wrong", "hosting systemd": "wrong", "systemd": "missing",
@@ -116,7 +117,7 @@ def test_where_agents_are_to_run_is_looked_at(paths: Paths, tmp_path: Path, monk
     (record / "refuses").unlink()
     (ready,) = hosting.examine(checked, paths, shutil.which)
     assert (ready.state, "muster install" in ready.found) == ("ok", True)
-    units.settle(paths, checked.roster.agents if checked.roster else ())
+    systemd_units.settle(paths, checked.roster.agents if checked.roster else ())
     monkeypatch.setattr(hosting, "LINGERING", tmp_path / "nobody")
     (installed,) = hosting.examine(checked, paths, shutil.which)
     assert (installed.state, installed.way) == ("wrong", "loginctl enable-linger")
@@ -144,7 +145,7 @@ def test_a_profile_that_is_a_container_is_tried_and_told_by_its_name(paths: Path
     paths.muster_yaml.write_text(
         "sandboxes: {box: {kind: container, image: localhost/agents}, web: {routes: [docs.python.org]}}\n"
     )
-    checked = config.check(paths)
+    checked = loader.check(paths)
     (wrong,) = machine.containers(checked, lambda profile: Availability(False, f"no image {profile.image}"))
     assert (wrong.name, wrong.state, wrong.way) == ("sandbox box", "wrong", "no image localhost/agents")
     (well,) = machine.containers(checked, lambda _: Availability(True))
@@ -170,7 +171,7 @@ def test_limits_of_a_profile_that_do_not_hold_here_are_told(
             "small}", f"small, {hosting}}}" if hosting else "small}"
         )
     )
-    checked = config.check(paths)
+    checked = loader.check(paths)
     assert checked.roster is not None
     told = machine.limits_of_profiles(checked, root=root, release=release, controllers=frozenset(controllers))
     findings = {each.name.removeprefix("sandboxes.small."): each for each in told}
@@ -191,8 +192,8 @@ def test_config_check_tells_limits_that_do_not_hold_here(
 def test_a_bubblewrap_that_bounds_no_files_in_memory_is_told(tmp_path: Path) -> None:
     program(tmp_path, "older", "echo usage: bwrap --tmpfs DEST")
     program(tmp_path, "newer", "echo '    --size BYTES'")
-    assert not wrapping.sizes_tmpfs(str(tmp_path / "older"))
-    assert wrapping.sizes_tmpfs(str(tmp_path / "newer"))
+    assert not command_wrapper.sizes_tmpfs(str(tmp_path / "older"))
+    assert command_wrapper.sizes_tmpfs(str(tmp_path / "newer"))
     finding = machine.bubblewrap(Availability(True), sizes_tmpfs=False)
     assert (finding.state, "/tmp" in finding.costs, "0.8" in finding.way) == ("missing", True, True)
 
@@ -247,7 +248,7 @@ def test_secrets_are_looked_for_and_not_shown(paths: Paths, reachable: Path) -> 
 
 
 async def test_the_register_is_looked_into(paths: Paths) -> None:
-    checked = config.check(paths)
+    checked = loader.check(paths)
     assert "will be made" in installation.register(checked, paths).found
     paths.state.mkdir(mode=0o700)
     store = await Store.open(paths.register_url)
@@ -269,7 +270,7 @@ def test_a_register_on_a_server_is_looked_into(paths: Paths, postgres: Postgres,
 
     def look(url: str) -> Finding:
         paths.muster_yaml.write_text(f"register: {{url: '{url}', password: 'env:DB'}}\n")
-        return installation.register(config.check(paths), paths, {"DB": "hunter2"})
+        return installation.register(loader.check(paths), paths, {"DB": "hunter2"})
 
     found = look(postgres.url(emptied_database))
     assert (found.state, found.way) == ("wrong", "Set fsync = on in postgresql.conf.")
@@ -281,9 +282,9 @@ def test_a_register_on_a_server_is_looked_into(paths: Paths, postgres: Postgres,
     assert away.state == "wrong"
     assert "does not answer" in away.found
     paths.muster_yaml.write_text("register: {url: 'postgresql:///fleet', password: 'env:NOT_SET'}\n")
-    unset = installation.register(config.check(paths), paths, {})
+    unset = installation.register(loader.check(paths), paths, {})
     assert "NOT_SET is not set" in unset.found
-    names = {finding.name: finding.state for finding in installation.secrets(config.check(paths), {})}
+    names = {finding.name: finding.state for finding in installation.secrets(loader.check(paths), {})}
     assert names == {"register.password": "wrong"}
 
 
@@ -295,7 +296,7 @@ def test_a_register_that_takes_any_password_is_wrong(paths: Paths, postgres: Pos
     try:
         url = f"postgresql://muster@127.0.0.1:{port}/{emptied_database}"
         paths.muster_yaml.write_text(f"register: {{url: '{url}'}}\n")
-        finding = installation.register(config.check(paths), paths, {})
+        finding = installation.register(loader.check(paths), paths, {})
     finally:
         postgres.stop()
         postgres.start()
@@ -355,11 +356,11 @@ def test_a_pane_of_tmux_is_looked_for_where_one_is_configured(paths: Paths) -> N
     assert (lacking.state, "Install the package tmux" in lacking.found) == ("wrong", True)
     (paths.config / "file").write_text("")
     paths.muster_yaml.write_text(f"connectors: {{tmux: {{socket: {paths.config}/file}}}}\n")
-    checked = config.check(paths)
-    (wrong,) = panes.examine(checked, shutil.which)
+    checked = loader.check(paths)
+    (wrong,) = tmux.examine(checked, shutil.which)
     assert (wrong.state, "is no socket" in wrong.found) == ("wrong", True)
     paths.muster_yaml.write_text(f"connectors: {{tmux: {{socket: {paths.config}/none, session: work}}}}\n")
-    (well,) = panes.examine(config.check(paths), shutil.which)
+    (well,) = tmux.examine(loader.check(paths), shutil.which)
     assert (well.state, "in the session work" in well.found) == ("ok", True)
 
 
@@ -392,7 +393,7 @@ def test_a_homeserver_that_does_not_answer() -> None:
 @pytest.mark.slow
 def test_the_command_prints_for_people_and_for_programs(paths: Paths) -> None:
     environ = {**os.environ, "MUSTER_HOME": str(paths.config)}
-    command = [sys.executable, "-m", "bot.doors.cli", "doctor"]
+    command = [sys.executable, "-m", "bot", "doctor"]
     people = subprocess.run(command, env=environ, capture_output=True, check=False, timeout=60)
     programs = subprocess.run([*command, "--json"], env=environ, capture_output=True, check=False, timeout=60)
     assert people.returncode == programs.returncode == 0
@@ -403,7 +404,7 @@ def test_the_command_prints_for_people_and_for_programs(paths: Paths) -> None:
 def test_a_subscription_with_an_api_key_is_told_before_its_windows_are_missed(paths: Paths) -> None:
     account = "{provider: anthropic, kind: subscription, credential: 'env:KEY'}"
     paths.muster_yaml.write_text(f"accounts:\n  main: {account}\n")
-    checked = config.check(paths)
+    checked = loader.check(paths)
     (finding,) = installation.subscriptions(checked, {"KEY": "sk-ant-api03-not-a-real-one"})
     assert (finding.name, finding.state) == ("accounts.main", "wrong")
     assert "no windows of a subscription are told" in (finding.costs or "")

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp import ClientSession
 
-from bot import config
-from bot.doctor import logins
-from bot.paths import Paths
+from bot.config import loader
+from bot.config.paths import Paths
+from bot.setup.doctor import logins
 from connectors.matrix.connector import MatrixConnector
 from connectors.matrix.settings import MatrixSettings
+from tests.connectors.discord.server import serving
 from tests.connectors.matrix.conftest import Keeper, healthy
-from tests.discord.server import serving
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bot.doctor import Finding
+    from bot.setup.doctor import Finding
     from tests.synapse import Account, Synapse
 
 GUILD, CHANNEL = "123456789012345678", "223456789012345678"
@@ -37,7 +37,7 @@ def paths(tmp_path: Path) -> Paths:
 
 async def examined(paths: Paths, **environ: str) -> list[Finding]:
     """What is found, in a thread, as the doctor waits for answers."""
-    found = await asyncio.to_thread(lambda: list(logins.examine(config.check(paths), paths, environ)))
+    found = await asyncio.to_thread(lambda: list(logins.examine(loader.check(paths), paths, environ)))
     for each in found:
         assert not [secret for secret in environ.values() if secret in str(each)], "no secret shows"
     return found
@@ -75,7 +75,7 @@ async def test_a_token_that_was_revoked_is_told_and_what_mends_it(paths: Paths, 
 async def test_keys_of_a_device_that_are_gone_are_told_before_anybody_starts(paths: Paths, synapse: Synapse) -> None:
     account = await synapse.register(prefix="bot")
     matrix(paths, account, more="    encryption: allowed\n")
-    settings = config.check(paths).settings
+    settings = loader.check(paths).settings
     assert settings is not None
     block = settings.connectors[0].settings
     assert isinstance(block, MatrixSettings)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import select
 
-from register.schema import ledger
+from database.schema import ledger
 from tests.bot.house import ROOM, House, house
 
 if TYPE_CHECKING:

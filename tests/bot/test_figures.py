@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from hypothesis import given
 
-from bot import amounts
-from bot.budget_view import _shares, pace_json, rounded
-from bot.doors.client import Client
+from bot.interfaces.api.client import Client
 from bot.pacing.snapshot import Snapshot
 from bot.pacing.view import _json
-from bot.reports.windows import _plain
-from budget.figures import Gate, figures
-from budget.lines import LastSeen
-from budget.pacing import Cost, Standing, Waits, decide
-from budget.standings import Authorization
+from bot.reports.window_series import _plain
+from bot.spending.budget_view import _shares, pace_json, rounded
+from bot.text import amounts
+from budget.windows.even_spread_line import LastSeen
+from budget.windows.pace_admission import Cost, Standing, Waits, decide
+from budget.windows.window_figures import Gate, figures
+from budget.windows.window_state import Authorization
 from tests.bot.house import house
 from tests.bot.paces import paced
 from tests.budget.test_pacing_properties import CLOCK, POLICIES, standings
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from budget.lines import Policy
+    from budget.windows.even_spread_line import Policy
 
 NOW = BEGINS + 2 * DAY + 6 * HOUR
 SEEN = LastSeen(at=NOW - 9 * HOUR, used=0.38, tokens_since=1.2e6)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bot import watches
-from bot.doors.client import Answer, Client
-from fleet import lock
+from bot.agents import watch
+from bot.interfaces.api.client import Answer, Client
+from fleet.supervision import host_lock
 from tests.bot.house import ROOM, House, house
 from tests.bot.puppets import launch, recorded, roster, steps
 from tests.disks import small
@@ -45,7 +45,7 @@ async def by_socket(home: House, command: str, **arguments: object) -> Answer:
 
 @pytest.mark.root
 async def test_a_full_disk_under_the_register(tmp_path: Path, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watches, "EVERY", 0.05)
+    monkeypatch.setattr(watch, "EVERY", 0.05)
     settings = f"register:\n  url: sqlite:///{disk}/register.db\n"
     async with house(tmp_path / "house", settings=settings, roster=roster(tmp_path, "imp")) as home, home.open():
         thread = await launch(home, "imp")
@@ -91,7 +91,7 @@ async def test_a_full_disk_under_an_agents_journal(tmp_path: Path) -> None:
             thread,
         )
         await home.heard(thread, "asks for permission")
-        host = lock.holder(home.paths.agent_folder("imp"))
+        host = host_lock.holder(home.paths.agent_folder("imp"))
         assert host
         resource.prlimit(host, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
         question = next(said for said in home.chat.messages(thread) if "asks for permission" in said.text)

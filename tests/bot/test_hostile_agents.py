@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from connectors.messages import Emphasis, Message, React
-from fleet import lifecycle, lock, sweep
-from fleet.events import Opened
-from fleet.revival import Limits
-from fleet.sandbox import policy
-from register.queries import audit
+from connectors.contract.messages import Emphasis, Message, React
+from database.queries.operations import audit_log as audit
+from fleet.journal.events import Opened
+from fleet.sandbox import selection
+from fleet.supervision import host_lifecycle, host_lock, process_sweep
+from fleet.supervision.restart_policy import Limits
 from tests.bot.house import OPERATOR, ROOM, House, house
 from tests.bot.puppets import launch, recorded, roster, scripted, steps
 
@@ -136,7 +136,7 @@ async def test_an_agent_host_that_is_killed_is_reported_and_nothing_of_it_is_lef
     event = home.say(steps({"start": ["sleep", "600"]}, {"say": "half of"}, {"wait": True}), thread)
     await home.marks(event, "👀")
     await home.heard(thread, "half")
-    pid = lock.holder(home.paths.agent_folder("imp"))
+    pid = host_lock.holder(home.paths.agent_folder("imp"))
     assert pid
     os.kill(pid, signal.SIGKILL)
     await home.marks(event, "❌")
@@ -149,10 +149,10 @@ async def test_an_agent_host_that_is_killed_is_reported_and_nothing_of_it_is_lef
 
 def left_of(home: House, name: str) -> list[int]:
     """The processes that are left of an agent."""
-    entries = lifecycle.tail(home.paths.agent_folder(name), 1000)
+    entries = host_lifecycle.tail(home.paths.agent_folder(name), 1000)
     markers = {entry.event.marker for entry in entries if isinstance(entry.event, Opened)}
     assert markers
-    return [pid for marker in markers for pid in sweep.survivors(marker)]
+    return [pid for marker in markers for pid in process_sweep.survivors(marker)]
 
 
 # --- floods -----------------------------------------------------------------------------------------------------
@@ -397,7 +397,7 @@ async def test_a_question_is_answered_after_a_restart_of_the_orchestrator(tmp_pa
 
 @pytest.mark.parametrize("box", [pytest.param("none", marks=pytest.mark.slow), "bubblewrap"])
 async def test_a_hostile_repository_runs_nothing(tmp_path: Path, box: str) -> None:
-    if box == "bubblewrap" and not (await asyncio.to_thread(policy.available)).works:
+    if box == "bubblewrap" and not (await asyncio.to_thread(selection.available)).works:
         pytest.skip("bubblewrap does not work here")
     workspace, proof = tmp_path / "repository", tmp_path / "repository" / "PROOF"
     hook = f"touch {proof}"

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bot import watches
-from connectors.contract import Refused
-from connectors.messages import File
-from fleet.control import AgentLink
-from fleet.events import PermissionAsked, TurnEnded
-from register.errors import RegisterError
+from bot.agents import watch as watches
+from connectors.contract.connector_protocol import Refused
+from connectors.contract.messages import File
+from core.errors import RegisterError
+from fleet.control.agent_host_client import AgentLink
+from fleet.journal.events import PermissionAsked, TurnEnded
 from tests.bot.house import ROOM, House, house
 from tests.bot.puppets import launch, recorded, roster, steps
 

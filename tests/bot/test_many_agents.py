@@ -8,11 +8,11 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from bot import agents as fleet
-from bot.following import Follower
-from fleet import lifecycle, sweep
-from register.crashpoints import declare
-from register.queries import agents
+from bot.agents import service as fleet
+from bot.agents.journal.follower import Follower
+from core.crash_points import declare
+from database.queries.agents import agents
+from fleet.supervision import host_lifecycle, process_sweep
 from tests.bot.house import House, house
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from register.queries.agents import AgentRow, PositionRow
+    from database.queries.agents.agents import AgentRow, PositionRow
 
 FILL = declare("test.fill")
 
@@ -80,8 +80,10 @@ async def test_what_a_stopped_agent_left_behind_is_ended_when_muster_starts(tmp_
     async with house(tmp_path) as home:
         async with home.open():
             await stopped(home, "coder0")
-        (marker,) = lifecycle._markers(home.paths.agent_folder("coder0"))
-        left = subprocess.Popen([sys.executable, "-c", "input()"], env={sweep.VARIABLE: marker}, stdin=subprocess.PIPE)
+        (marker,) = host_lifecycle._markers(home.paths.agent_folder("coder0"))
+        left = subprocess.Popen(
+            [sys.executable, "-c", "input()"], env={process_sweep.VARIABLE: marker}, stdin=subprocess.PIPE
+        )
         try:
             async with home.open():
                 assert await asyncio.to_thread(left.wait, 30) < 0
@@ -93,14 +95,14 @@ async def test_what_a_stopped_agent_left_behind_is_ended_when_muster_starts(tmp_
 def test_the_markers_of_all_processes_are_seen() -> None:
     started = subprocess.Popen(
         [sys.executable, "-c", "print(1, flush=True); input()"],
-        env={sweep.VARIABLE: f"test-{os.getpid()}"},
+        env={process_sweep.VARIABLE: f"test-{os.getpid()}"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
     try:
         assert started.stdout is not None
         started.stdout.readline()
-        assert f"test-{os.getpid()}" in sweep.markers()
+        assert f"test-{os.getpid()}" in process_sweep.markers()
     finally:
         started.communicate(b"\n")
-    assert f"test-{os.getpid()}" not in sweep.markers()
+    assert f"test-{os.getpid()}" not in process_sweep.markers()

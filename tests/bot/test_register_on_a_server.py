@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
+from bot.auth.owner import owner_identity
 from bot.commands import sections
-from bot.doors import cli, printing
-from bot.owner import owner_identity
-from register import store
-from register.queries import command_runs
+from bot.interfaces.cli import main as cli
+from bot.interfaces.cli import output
+from database.engine import store
+from database.queries.operations import command_runs
 from tests.bot.house import House, house
 from tests.bot.puppets import launch, roster, steps
 
@@ -104,7 +105,7 @@ async def test_while_the_server_is_away_an_agent_is_cut_off_from_a_shell_and_the
     async with home.open():
         thread = await home.launch("imp")
         server.kill()
-        assert await asyncio.to_thread(cli.run, sections.load(), ["cutoff", "imp"]) == printing.DONE
+        assert await asyncio.to_thread(cli.run, sections.load(), ["cutoff", "imp"]) == output.DONE
         said = capsys.readouterr()
         assert "does not answer" in said.err
         assert "Nothing of imp leaves any more." in said.out
@@ -121,7 +122,7 @@ async def test_while_the_server_is_away_an_agent_is_cut_off_from_a_shell_and_the
 async def test_a_command_that_the_outage_cut_off_goes_on_by_itself(
     home: House, server: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bot.commands.steps import RecordedSteps
+    from bot.commands.checkpoints import RecordedSteps
 
     real = RecordedSteps.commit
 

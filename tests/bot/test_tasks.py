@@ -11,21 +11,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bot import task_steps
-from bot.dispatch_settings import Dispatch
-from bot.doors.client import Client
-from budget import dispatch
-from connectors import outbox
-from fleet import lifecycle
+from bot.config.dispatch import Dispatch
+from bot.interfaces.api.client import Client
+from bot.tasks import state_machine
+from budget.dispatch import next_task
+from connectors.delivery import outbox
+from database.queries import tasks
+from database.queries.agents import agent_messages
 from fleet.runtimes import RUNTIMES
-from register.queries import agent_messages, tasks
+from fleet.supervision import host_lifecycle
 from tests.bot.house import OPERATOR, ROOM, VIEWER, House, house
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from register.queries.tasks import Task
+    from database.queries.tasks import Task
 
 
 @pytest.fixture
@@ -189,22 +190,22 @@ async def test_an_agent_without_a_task_ends_none(home: House) -> None:
 
 
 def test_a_provider_that_is_away_for_five_minutes_fails_no_task_by_itself() -> None:
-    pauses = [task_steps.retry_pause(attempt) for attempt in range(1, Dispatch().retries + 1)]
+    pauses = [state_machine.retry_pause(attempt) for attempt in range(1, Dispatch().retries + 1)]
     assert pauses[0] == 30, "half a minute later it may be back"
     assert sum(pauses) > 300, pauses
-    assert task_steps.retry_pause(10_000) == dispatch.LONGEST_RETRY_S
+    assert state_machine.retry_pause(10_000) == next_task.LONGEST_RETRY_S
 
 
 @pytest.mark.slow
 async def test_a_task_whose_agent_died_is_tried_again_and_no_more_often_than_it_may(
     home: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(task_steps, "FIRST_RETRY_S", 1.0)
+    monkeypatch.setattr(state_machine, "FIRST_RETRY_S", 1.0)
     async with home.open():
         thread = await home.launch("coder0")
         name = id_in(await home.ask("!task add '[[say: begun]] [[wait: never]]' --agent coder0 --retries 1"))
         await until(home, name, "running")
-        await lifecycle.kill(home.paths.agent_folder("coder0"))
+        await host_lifecycle.kill(home.paths.agent_folder("coder0"))
         again = await home.heard(thread, f"Task `{name}` is tried again")
         assert "died in the middle of the turn" in again
         found = await task_of(home, name)
@@ -213,7 +214,7 @@ async def test_a_task_whose_agent_died_is_tried_again_and_no_more_often_than_it_
         async with asyncio.timeout(40):
             while (found := await task_of(home, name)).attempt != 2 or found.state != "running":
                 await asyncio.sleep(0.05)
-        await lifecycle.kill(home.paths.agent_folder("coder0"))
+        await host_lifecycle.kill(home.paths.agent_folder("coder0"))
         last = await home.heard(thread, f"Task `{name}` failed")
         assert "died in the middle of the turn" in last
         assert home.orchestrator is not None
@@ -225,12 +226,12 @@ async def test_a_task_whose_agent_died_is_tried_again_and_no_more_often_than_it_
 async def test_what_failed_is_not_tried_again_past_its_deadline_and_the_room_is_told_why_it_failed(
     home: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(task_steps, "FIRST_RETRY_S", 3600.0)
+    monkeypatch.setattr(state_machine, "FIRST_RETRY_S", 3600.0)
     async with home.open():
         thread = await home.launch("coder0")
         name = id_in(await home.ask("!task add '[[say: begun]] [[wait: never]]' --agent coder0 --deadline 30m"))
         await until(home, name, "running")
-        await lifecycle.kill(home.paths.agent_folder("coder0"))
+        await host_lifecycle.kill(home.paths.agent_folder("coder0"))
         last = await home.heard(thread, f"Task `{name}` failed")
         assert "died in the middle of the turn" in last
         assert "it would begin after its deadline" in last
@@ -240,12 +241,12 @@ async def test_what_failed_is_not_tried_again_past_its_deadline_and_the_room_is_
 async def test_what_a_task_used_before_it_was_refused_in_the_queue_is_told(
     home: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(task_steps, "FIRST_RETRY_S", 3600.0)
+    monkeypatch.setattr(state_machine, "FIRST_RETRY_S", 3600.0)
     async with home.open() as orchestrator:
         thread = await home.launch("coder0")
         name = id_in(await home.ask("!task add '[[say: begun]] [[wait: never]]' --agent coder0"))
         await until(home, name, "running")
-        await lifecycle.kill(home.paths.agent_folder("coder0"))
+        await host_lifecycle.kill(home.paths.agent_folder("coder0"))
         await home.heard(thread, f"Task `{name}` is tried again")
         assert orchestrator.services.dispatcher is not None
         await orchestrator.services.dispatcher.steps.refuse(await task_of(home, name), "there is no time for it")
@@ -512,7 +513,7 @@ async def test_what_is_blocked_waits_for_a_person_though_its_agent_dies(home: Ho
         assert "sk-test" not in said
         assert (await until(home, name, "waiting")).attempt == 1
         assert "sk-test" not in str((await task_of(home, name)).summary)
-        await lifecycle.kill(home.paths.agent_folder("coder0"))
+        await host_lifecycle.kill(home.paths.agent_folder("coder0"))
         async with asyncio.timeout(40):
             while True:
                 async with home.orchestrator.store.read() as tx:  # type: ignore[union-attr]

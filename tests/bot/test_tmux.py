@@ -6,9 +6,9 @@ import asyncio
 import getpass
 from typing import TYPE_CHECKING
 
-from bot.commands.table import ADMIN
-from tests.bot.doors.pane_house import until
+from bot.commands.registry import ADMIN
 from tests.bot.house import house
+from tests.bot.interfaces.pane_house import until
 from tests.connectors.tmux.server import server_of_ones_own
 
 if TYPE_CHECKING:

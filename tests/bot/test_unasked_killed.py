@@ -10,24 +10,26 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import func, select
 
-from bot.continuing import Continuing
-from bot.limits import Budgets
-from bot.pacing.settings import Pacing
-from bot.questions import Questions
-from bot.runaway import Breaker
-from bot.saying import Speaker
-from bot.telling import Teller
+from bot.agents.journal.effects import Teller
+from bot.approvals.questions import Questions
+from bot.config.limits import Budgets
+from bot.config.pacing import Pacing
+from bot.messaging.composer import Speaker
+from bot.pacing.auto_resume import Continuing
+from bot.pacing.runaway_guard import Breaker
 from connectors.memory import ALL_CAPABILITIES
-from register.crashpoints import declare
-from register.queries import agent_messages, agents, continuations, ledger, questions, results
-from register.queries.agent_messages import AgentMessage
-from register.queries.agents import AgentRow
-from register.queries.continuations import Continuation
-from register.redaction import Redaction
-from register.schema import outbox
-from register.store import Store
-from tests.bot.upkeep.desk import die_at
-from tests.register.queries.rows import row as ledger_row
+from core.crash_points import declare
+from core.redaction import Redaction
+from database.engine.store import Store
+from database.queries.agents import agent_messages, agents, auto_resume, last_results
+from database.queries.agents.agent_messages import AgentMessage
+from database.queries.agents.agents import AgentRow
+from database.queries.agents.auto_resume import Continuation
+from database.queries.chat import questions
+from database.queries.spending import usage_ledger
+from database.schema import outbox
+from tests.bot.maintenance.desk import die_at
+from tests.database.queries.rows import row as ledger_row
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,14 +98,14 @@ def test_killed_at_this_place_an_agent_is_told_to_go_on_once(tmp_path: Path, ste
                 id="c0", agent="coder0", launch_id="l0", scope="agent:coder0", stopped_at=NOON - 10, resume_at=None,
                 state="waiting",
             )  # fmt: skip
-            await continuations.add(tx, stop)
+            await auto_resume.add(tx, stop)
         await Continuing(services).look()
         await store.close()
         services = await desk(tmp_path, NOON + 700)
         await Continuing(services).look()
         async with services.store.read() as tx:
             told = await agent_messages.in_states(tx, ["pending"])
-            found = len(told), await notes(tx, "go-on/c0"), len(await continuations.waiting(tx))
+            found = len(told), await notes(tx, "go-on/c0"), len(await auto_resume.waiting(tx))
         await services.store.close()
         return found
 
@@ -119,8 +121,8 @@ def test_killed_at_this_place_a_runaway_is_asked_about_and_let_go_once(tmp_path:
         store = services.store
         async with store.write(STEP) as tx:
             await agents.add(tx, ROW)
-            await results.note(tx, "coder0", "launch", NOON - 9_000)
-            await ledger.add(tx, [ledger_row(1, agent="coder0", ended_at=NOON - 60, input_tokens=900_000)])
+            await last_results.note(tx, "coder0", "launch", NOON - 9_000)
+            await usage_ledger.add(tx, [ledger_row(1, agent="coder0", ended_at=NOON - 60, input_tokens=900_000)])
         breaker = Breaker(services)
         await breaker.look()
         async with store.write(STEP) as tx:

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bot.agents import Agents
-from fleet import lifecycle, lock
-from fleet.findings import Limits, found_in
-from fleet.liveness import Liveness
-from register.crashpoints import declare
-from register.queries import agents
-from scheduler import news
+from bot.agents.service import Agents
+from core.crash_points import declare
+from database.queries.agents import agents
+from fleet.supervision import host_lifecycle, host_lock
+from fleet.supervision.health_findings import Limits, found_in
+from fleet.supervision.liveness import Liveness
+from scheduler import alert_policy
 from tests.bot.house import ROOM, House, house
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from bot.looking import AgentView
+    from bot.agents.status import AgentView
 
 KEY = "sk-ant-api03-aQ7" + "xK9w" * 20
 #: Heartbeats and sweeps as fast as a test wants them.
@@ -42,7 +42,7 @@ async def home(tmp_path: Path) -> AsyncIterator[House]:
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is well counts as over at the next sweep."""
-    monkeypatch.setattr(news, "CALM_S", 0.0)
+    monkeypatch.setattr(alert_policy, "CALM_S", 0.0)
 
 
 async def runtime_of(home: House, name: str) -> int:
@@ -107,7 +107,7 @@ async def test_a_hung_agent_host_is_unknown_also_to_an_orchestrator_that_comes_l
     async with house(tmp_path, settings=SETTINGS) as home:
         async with home.open():
             thread = await home.launch("coder0")
-        pid = lock.holder(home.paths.agent_folder("coder0"))
+        pid = host_lock.holder(home.paths.agent_folder("coder0"))
         assert pid
         os.kill(pid, signal.SIGSTOP)
         try:
@@ -125,7 +125,7 @@ async def test_one_that_was_left_down_is_told_once_with_the_way_out_and_not_agai
     async with house(tmp_path, settings=SETTINGS) as home:
         async with home.open():
             thread = await home.launch("coder0")
-        await lifecycle.kill(home.paths.agent_folder("coder0"))
+        await host_lifecycle.kill(home.paths.agent_folder("coder0"))
         async with home.open():
             told = await home.heard(thread, "is down. `!restart")
             assert "`!restart coder0`" in told
@@ -143,7 +143,7 @@ async def test_what_befalls_many_at_once_is_one_event_in_the_main_room(tmp_path:
         async with home.open():
             threads = [await home.launch(name) for name in names]
         for name in names:
-            await lifecycle.kill(home.paths.agent_folder(name))
+            await host_lifecycle.kill(home.paths.agent_folder(name))
         async with home.open(bring_up=True):
             told = await home.heard(ROOM, "3 agents** should run and do not")
             assert all(name in told for name in names)
@@ -219,7 +219,9 @@ async def test_a_changed_roster_is_told_shown_and_applied(home: House) -> None:
     assert "`!roster apply`" in await home.heard(ROOM, "says otherwise by now of coder0")
     assert "`!roster apply`" in await home.ask("!ps --all")
     await home.ask("!roster apply")
-    await home.chat.until(lambda: "large" in (home.paths.agent_folder("coder0") / lifecycle.SPEC).read_text(), limit=30)
+    await home.chat.until(
+        lambda: "large" in (home.paths.agent_folder("coder0") / host_lifecycle.SPEC).read_text(), limit=30
+    )
     home.paths.roster_yaml.write_text("agents: [\n")
     assert "roster.yaml:2:1" in await home.heard(ROOM, "The roster has a mistake in it")
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from bot.outlet.inside import InsideEgress
-from connectors.messages import File
+from bot.egress_client.in_process import InsideEgress
+from connectors.contract.messages import File
 from tests.bot import a_week
 from tests.bot.house import House, house
 from tests.bot.week import BEGINNING, HOUR, LIMIT, FakeClock, Week, clocked_hosts

@@ -23,17 +23,19 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from database.queries import tasks
+from database.queries.agents import agents, auto_resume
+from database.queries.spending import usage_ledger
 from fleet.hosting import detached
-from fleet.hosting.command import host_command
-from register.queries import agents, continuations, ledger, tasks
+from fleet.hosting.host_command_line import host_command
 from tests import forked_hosts
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from bot.orchestrator import Orchestrator
-    from bot.outlet.inside import InsideEgress
-    from fleet.sim.provider import Provider
+    from bot.app.orchestrator import Orchestrator
+    from bot.egress_client.in_process import InsideEgress
+    from fleet.sim.provider.server import Provider
 
 ZONE = ZoneInfo("Europe/Vienna")
 HOUR, DAY = 3600.0, 86_400.0
@@ -159,7 +161,7 @@ class Week:
         found += [at for each in await services.reports.schedules() if (at := each.next_after(now)) is not None]
         async with self.orchestrator.store.read() as tx:
             waiting = await tasks.in_states(tx, ["queued"])
-            stopped = await continuations.waiting(tx)
+            stopped = await auto_resume.waiting(tx)
         # Half a second later: what is to be at a moment is after it.
         found += [each.look_at + 0.5 for each in waiting if each.look_at is not None]
         found += [each.resume_at + 0.5 for each in stopped if each.resume_at is not None]
@@ -188,7 +190,7 @@ class Week:
             for each in await tasks.in_states(tx, ["dispatched", "running"]):
                 found.append(f"task {each.id} {each.state}")
             known = {row.name: row for row in await agents.every(tx)}
-            copied = None if running is None else await ledger.copied(tx, running.ledger.id)
+            copied = None if running is None else await usage_ledger.copied(tx, running.ledger.id)
         for view in await self.orchestrator.agents.view():
             if known[view.row.name].wanted == "running" and view.liveness.state not in ("idle", "waiting", "failed"):
                 found.append(f"{view.row.name} is {view.liveness.state}")

@@ -10,32 +10,32 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-from bot import headway
+from bot.app.services import Services
+from bot.approvals.questions import Questions
+from bot.auth.permissions import Operators
 from bot.commands.context import Context
-from bot.commands.execution import Executor
-from bot.commands.table import OPERATOR, CommandTable, Reply
-from bot.conversations import Conversations
-from bot.events import EventHub
-from bot.operators import Operators
-from bot.pictures import Pictures
-from bot.questions import Questions
-from bot.saying import Speaker
-from bot.services import Services
-from bot.strangers import Strangers
-from bot.utterances import Utterances
-from connectors import inbox, outbox
-from connectors.inbox import Arrival
+from bot.commands.executor import Executor
+from bot.commands.registry import OPERATOR, CommandTable, Reply
+from bot.interfaces.api.event_stream import EventHub
+from bot.interfaces.chat.router import Conversations
+from bot.interfaces.chat.unknown_senders import Strangers
+from bot.messaging import progress_message
+from bot.messaging.attachments import Pictures
+from bot.messaging.composer import Speaker
+from bot.messaging.own_messages import Utterances
+from connectors.contract.messages import Batch, Inbound, Message, Replace, Text
+from connectors.delivery import inbox, outbox
+from connectors.delivery.inbox import Arrival
 from connectors.memory import ALL_CAPABILITIES
-from connectors.messages import Batch, Inbound, Message, Replace, Text
-from register.crashpoints import declare
-from register.store import Store
+from core.crash_points import declare
+from database.engine.store import Store
 
 ARRIVE = declare("test.arrive")
 ANA = "@ana"
 
 
 async def main(folder: Path) -> None:
-    headway.AFTER = headway.EVERY = 0.0
+    progress_message.AFTER = progress_message.EVERY = 0.0
     store = await Store.open(f"sqlite:///{folder}/register.db")
     table, woken = CommandTable(), asyncio.Event()
 

@@ -18,17 +18,17 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from budget.admission import Admit, Need, Refuse, Share, Standing, decide
-from budget.input_bound import Bound
-from budget.prices import Rates
-from budget.scopes import NANO_USD, Limit
+from budget.costs.token_prices import Rates
+from budget.limits.input_bound import Bound
+from budget.limits.request_admission import Admit, Need, Refuse, Share, Standing, decide
+from budget.limits.scopes import NANO_USD, Limit
+from budget.limits.waiting_requests import Stays, WaitingLine
 from budget.tokens import Tokens, Weights
-from budget.waiting import Stays, WaitingLine
 from tests import soak
 
 if TYPE_CHECKING:
-    from budget.scopes import Kind
-    from budget.waiting import Waiting
+    from budget.limits.scopes import Kind
+    from budget.limits.waiting_requests import Waiting
 
 WEIGHTS = Weights()
 RATES = Rates(

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from budget.lines import JITTER_S
-from budget.pacing import (
+from budget.windows.even_spread_line import JITTER_S
+from budget.windows.pace_admission import (
     Admitted,
     Authorization,
     Cause,

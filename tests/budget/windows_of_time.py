@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from budget.pacing import Authorization, Line, Policy, Standing, Window, redrawn
+from budget.windows.pace_admission import Authorization, Line, Policy, Standing, Window, redrawn
 
 if TYPE_CHECKING:
-    from budget.pacing import Unit, Urgency
+    from budget.windows.pace_admission import Unit, Urgency
 
 HOUR, DAY = 3_600.0, 86_400.0
 #: A Monday at midnight in UTC.

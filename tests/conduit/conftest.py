@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bot import config
+from bot.config import loader
 from conduit import provision
 from tests.conduit.standin import REGISTRATION_TOKEN, SERVER, StandIn
 
@@ -40,7 +40,7 @@ class Person:
         self.url = url
         self.token = self.secret("registration-token", REGISTRATION_TOKEN)
         monkeypatch.setenv("MUSTER_HOME", str(self.home))
-        self.paths = config.Paths.of({"MUSTER_HOME": str(self.home)})
+        self.paths = loader.Paths.of({"MUSTER_HOME": str(self.home)})
 
     def secret(self, name: str, text: str) -> str:
         """Put a secret into a file; the reference to it."""
@@ -88,8 +88,8 @@ class Person:
         return self.paths.muster_yaml.read_text()
 
 
-def connector(person: Person) -> tuple[config.ConnectorSettings, Any]:
-    found = {each.name: each for each in config.load(person.paths).connectors}
+def connector(person: Person) -> tuple[loader.ConnectorSettings, Any]:
+    found = {each.name: each for each in loader.load(person.paths).connectors}
     assert set(found) == {"terminal", "matrix"}
     return found["matrix"], found["matrix"].settings
 
@@ -98,7 +98,7 @@ def stands(person: Person, homeserver: StandIn) -> str:
     """All of it is there and fits together; the room."""
     block, settings = connector(person)
     assert (settings.homeserver, settings.user) == (homeserver.url, BOT)
-    assert config.load(person.paths).operators["matrix:" + ANA] == "admin"
+    assert loader.load(person.paths).operators["matrix:" + ANA] == "admin"
     token = settings.access_token.resolve()
     assert token in homeserver.users[BOT].devices.values()
     room = block.fleet_room

@@ -6,11 +6,11 @@ import os
 import sys
 
 from conduit import provision
-from register import crashpoints
+from core import crash_points
 
 
 def live(home: str, arguments: list[str], place: str | None) -> None:
     """Run it for the installation in `home`; the process ends with its status."""
     os.environ["MUSTER_HOME"] = home
-    crashpoints.arm(place)
+    crash_points.arm(place)
     sys.exit(provision.main(arguments))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from connectors.matrix import sync
+from connectors.matrix import sync_loop
 from tests.conduit.conftest import ANA, BOT
 from tests.conduit.standin import TIMELINE, StandIn
 from tests.connectors.matrix.conftest import Bot
@@ -96,7 +96,7 @@ async def test_bursts_in_two_rooms_at_once_lose_nothing(homeserver: StandIn, bot
 async def test_a_gap_whose_history_fails_once_is_read_again(
     homeserver: StandIn, bot: Bot, room: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sync, "pause", lambda failures, asked, random: 0.0)
+    monkeypatch.setattr(sync_loop, "pause", lambda failures, asked, random: 0.0)
     failed: list[str] = []
 
     def is_lost(request: web.Request) -> bool:
@@ -153,4 +153,4 @@ async def test_a_poll_asks_for_no_longer_than_conduit_holds_one(homeserver: Stan
             await asyncio.sleep(0)
         burst(homeserver, room, 0)
         await heard(bot, BURST - 1)
-    assert max(homeserver.polls) <= sync.LONG_POLL <= 30.0
+    assert max(homeserver.polls) <= sync_loop.LONG_POLL <= 30.0

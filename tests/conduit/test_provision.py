@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp import web
 
-from bot import config
-from conduit.homeserver import is_open_to_listeners
-from conduit.room import MARK
+from bot.config import loader
+from conduit.homeserver_api import is_open_to_listeners
+from conduit.steps.fleet_room import MARK
 from connectors.matrix.settings import MatrixSettings
-from register.references import Reference
+from core.secret_references import Reference
 from tests.conduit.conftest import ANA, BOT, Person, stands
 from tests.conduit.standin import SERVER
 
@@ -195,7 +195,7 @@ async def test_a_second_fleet_has_a_connector_of_its_own(person: Person, homeser
     await person.done()
     hers = f"file:{person.kept / 'matrix.operator-password'}"
     found = await person.done("--bot", "other", "--connector", "second", "--operator-password", hers)
-    blocks = {each.name: each for each in config.load(person.paths).connectors}
+    blocks = {each.name: each for each in loader.load(person.paths).connectors}
     assert blocks["second"].kind == "matrix"
     assert blocks["second"].fleet_room == found["room"] != blocks["matrix"].fleet_room
 
@@ -261,7 +261,7 @@ async def test_a_bot_that_another_fleet_may_use_is_told(
 async def test_an_encrypted_room_is_one_in_which_muster_is_to_encrypt(person: Person, homeserver: StandIn) -> None:
     await person.done("--encrypted")
     assert ("m.room.encryption", "") in homeserver.state(stands(person, homeserver))
-    (block,) = [each for each in config.load(person.paths).connectors if each.name == "matrix"]
+    (block,) = [each for each in loader.load(person.paths).connectors if each.name == "matrix"]
     assert isinstance(block.settings, MatrixSettings)
     assert block.settings.encryption == "required"
 
@@ -270,7 +270,7 @@ async def test_an_installation_that_is_moved_finds_its_token(person: Person, hom
     await person.done()
     person.home = person.home.rename(person.folder / "elsewhere")
     block = next(
-        each for each in config.load(config.Paths.of({"MUSTER_HOME": str(person.home)})).connectors if each.fleet_room
+        each for each in loader.load(loader.Paths.of({"MUSTER_HOME": str(person.home)})).connectors if each.fleet_room
     )
     assert isinstance(block.settings, MatrixSettings)
     assert block.settings.access_token is not None

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conduit import keeping, room, settings_file, users
+from conduit import setup_record
+from conduit.steps import fleet_room, muster_yaml_block, operator_and_bot_users
 from tests import nursery
 from tests.conduit import mortal
 from tests.conduit.conftest import ANA, BOT, Person, stands
@@ -17,17 +18,17 @@ if TYPE_CHECKING:
     from tests.conduit.standin import StandIn
 
 STEPS = (
-    users.OPERATOR,
-    users.BOT,
-    keeping.TOKEN,
-    room.ROOM,
-    room.JOIN,
-    settings_file.WRITE,
+    operator_and_bot_users.OPERATOR,
+    operator_and_bot_users.BOT,
+    setup_record.TOKEN,
+    fleet_room.ROOM,
+    fleet_room.JOIN,
+    muster_yaml_block.WRITE,
 )
 #: The record is written when it is begun, after each user, and around the room.
 RECORDS = 5
 PLACES = [f"{step}.{side}" for step in STEPS for side in ("before", "after")]
-PLACES += [f"{keeping.KEEP}.{side}:{number + 1}" for number in range(RECORDS) for side in ("before", "after")]
+PLACES += [f"{setup_record.KEEP}.{side}:{number + 1}" for number in range(RECORDS) for side in ("before", "after")]
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -9,10 +9,10 @@ import aiohttp
 import pytest
 import yaml
 
-from bot import config
+from bot.config import loader
+from connectors.contract.messages import Message, Outbound
 from connectors.matrix.connector import MatrixConnector
 from connectors.matrix.settings import MatrixSettings
-from connectors.messages import Message, Outbound
 from tests.conduit.conftest import Person
 from tests.connectors.matrix.conftest import Keeper, until
 from tests.encrypted_operator import EncryptedOperator
@@ -73,7 +73,7 @@ async def test_from_nothing_to_a_bot_that_hears_its_operator(ana: Person, server
     person = await server.log_in(
         Account(homeserver=server.url, user_id=ANA, password=password, access_token="", device_id="")
     )
-    block = next(each for each in config.load(ana.paths).connectors if each.name == "matrix")
+    block = next(each for each in loader.load(ana.paths).connectors if each.name == "matrix")
     assert isinstance(block.settings, MatrixSettings)
     assert block.fleet_room == found["room"]
     async with Operator(person) as operator:
@@ -90,7 +90,7 @@ async def test_an_encrypted_room_in_which_the_operator_is_heard_and_answered(ana
     way = ("--shared-secret", ana.secret("right", server.shared_secret))
     found = await ana.done("--encrypted", way=way)
     assert (await ana.done("--encrypted", way=way))["changed"] == []
-    block = next(each for each in config.load(ana.paths).connectors if each.name == "matrix")
+    block = next(each for each in loader.load(ana.paths).connectors if each.name == "matrix")
     assert isinstance(block.settings, MatrixSettings)
     assert block.settings.encryption == "required"
     password = (ana.kept / "matrix.operator-password").read_text().strip()

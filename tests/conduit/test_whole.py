@@ -31,7 +31,7 @@ async def running(person: Person) -> AsyncIterator[None]:
     environment = os.environ | {"MUSTER_HOME": str(person.home)}
     log = (person.folder / "muster.log").open("ab")
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bot.doors.cli", "up",
+        sys.executable, "-m", "bot", "up",
         env=environment, stdin=asyncio.subprocess.PIPE, stdout=log, stderr=log,
     )  # fmt: skip
     try:

@@ -12,27 +12,27 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from connectors import inbox, outbox
-from connectors.delivery import Delivery
-from connectors.messages import Message, OpenThread, Outbound, Priority, React, Remark, Replace, Text
-from register import crashpoints
-from register.crashpoints import declare
+from connectors.contract.messages import Message, OpenThread, Outbound, Priority, React, Remark, Replace, Text
+from connectors.delivery import inbox, outbox
+from connectors.delivery.service import Delivery
+from core import crash_points
+from core.crash_points import declare
 from tests.connectors.office import QUICK
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from connectors.contract import Connector
-    from connectors.inbox import Arrival
-    from connectors.messages import OutboundContent
-    from register.store import Store
+    from connectors.contract.connector_protocol import Connector
+    from connectors.contract.messages import OutboundContent
+    from connectors.delivery.inbox import Arrival
+    from database.engine.store import Store
 
 HANDLE = declare("mortal.handle")
 
 
 def begin(place: str | None) -> None:
     """Be a bot that says nothing in its log, and dies at this place."""
-    crashpoints.arm(place)
+    crash_points.arm(place)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 

@@ -10,24 +10,18 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from connectors import codec, retention
-from connectors.contract import Refused, TryLater
+from connectors.contract import message_codec
+from connectors.contract.connector_protocol import Refused, TryLater
+from connectors.contract.messages import Batch, File, Health, Inbound, Outbound, Sent
+from connectors.delivery import retention
 from connectors.memory import ALL_CAPABILITIES
-from connectors.messages import (
-    Batch,
-    File,
-    Health,
-    Inbound,
-    Outbound,
-    Sent,
-)
-from register.store import Store
+from database.engine.store import Store
 from tests.connectors import lives
 
 if TYPE_CHECKING:
-    from connectors.contract import Sink
+    from connectors.contract.connector_protocol import Sink
+    from connectors.contract.messages import Attachment, Capabilities
     from connectors.memory import MemoryServer
-    from connectors.messages import Attachment, Capabilities
 
 #: Keys are recognised by the server, or never: then the bot has to look.
 MODES = ("keys", "looks")
@@ -122,7 +116,11 @@ class SocketConnector:
 
     async def _about(self, op: str, outbound: Outbound, conversation: str, target: str | None) -> dict[str, Any]:
         return await self.ask(
-            op=op, key=outbound.key, content=codec.encode(outbound.content), conversation=conversation, target=target
+            op=op,
+            key=outbound.key,
+            content=message_codec.encode(outbound.content),
+            conversation=conversation,
+            target=target,
         )
 
 
@@ -133,7 +131,7 @@ def _inbound(event: dict[str, Any]) -> Inbound:
         conversation=event["conversation"],
         sender="@ana",
         sent_at=1.0,
-        body=codec.decode_inbound(event["body"]),
+        body=message_codec.decode_inbound(event["body"]),
     )
 
 
@@ -175,14 +173,14 @@ class Counter:
                 events = self.server.since(request["place"])[:5]
                 return {
                     "events": [
-                        {"event_id": e.event_id, "conversation": e.conversation, "body": codec.encode(e.body)}
+                        {"event_id": e.event_id, "conversation": e.conversation, "body": message_codec.encode(e.body)}
                         for e in events
                     ]
                 }
             case "find":
                 found = self.server.look(request["key"], request["conversation"])
                 return {"event_id": found and found.event_id, "made": found and found.conversation}
-        content = codec.decode_outbound(request["content"])
+        content = message_codec.decode_outbound(request["content"])
         assert not isinstance(content, File)
         outbound = Outbound(
             key=request["key"], connector="memory", conversation=request["conversation"], content=content

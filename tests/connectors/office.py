@@ -7,21 +7,21 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from connectors import inbox, outbox
-from connectors.delivery import Delivery, DeliverySettings
+from connectors.contract.messages import Message, Outbound, Priority, Text
+from connectors.delivery import inbox, outbox
+from connectors.delivery.service import Delivery, DeliverySettings
 from connectors.memory import MemoryConnector, MemoryServer
-from connectors.messages import Message, Outbound, Priority, Text
-from register.crashpoints import declare
-from register.store import Store
+from core.crash_points import declare
+from database.engine.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from connectors.contract import Connector
-    from connectors.inbox import Arrival
-    from connectors.messages import OutboundContent
+    from connectors.contract.connector_protocol import Connector
+    from connectors.contract.messages import OutboundContent
+    from connectors.delivery.inbox import Arrival
 
 STEP = declare("test.handle")
 

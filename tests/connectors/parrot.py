@@ -9,8 +9,8 @@ import asyncio
 import sys
 from pathlib import Path
 
-from connectors.draft import Draft
-from connectors.messages import (
+from connectors.contract.connector_registry import NoSettings
+from connectors.contract.messages import (
     Batch,
     Emphasis,
     Message,
@@ -22,9 +22,9 @@ from connectors.messages import (
     Replace,
     Text,
 )
-from connectors.registry import NoSettings
-from connectors.terminal import TerminalConnector
-from connectors.terminal_prompt import converse
+from connectors.terminal.connector import TerminalConnector
+from connectors.terminal.draft import Draft
+from connectors.terminal.prompt import converse
 
 
 def _words(text: str) -> Message:

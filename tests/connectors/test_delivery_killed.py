@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import select
 
-from connectors import delivery, receiving, retention, sending
-from connectors.contract import TryLater
+from connectors.contract.connector_protocol import TryLater
+from connectors.delivery import receiver, retention, sender
+from connectors.delivery import service as delivery
 from connectors.memory import MemoryServer
-from register import database_file, migrations
-from register.schema import inbox, outbox
-from register.store import Store
+from database import migrations
+from database.engine import sqlite
+from database.engine.store import Store
+from database.schema import inbox, outbox
 from tests import nursery
 from tests.connectors import lives, mortal
 
@@ -29,19 +31,19 @@ if TYPE_CHECKING:
     from tests.postgres import Postgres
 
 STEPS = (
-    database_file.CREATE,
+    sqlite.CREATE,
     migrations.MIGRATE,
     delivery.ACCEPT,
-    receiving.GIVE_UP,
-    sending.RECORD,
-    sending.RESTAMP,
-    sending.SEND,
+    receiver.GIVE_UP,
+    sender.RECORD,
+    sender.RESTAMP,
+    sender.SEND,
     retention.SWEEP,
     lives.HANDLE,
 )
 PLACES = [f"{step}.{side}" for step in STEPS for side in ("before", "after")]
 #: Places that are passed before there is a register.
-MAKING = (database_file.CREATE, migrations.MIGRATE)
+MAKING = (sqlite.CREATE, migrations.MIGRATE)
 #: In the mode `keys` nothing has to be looked for, so nothing is stamped anew; only a file is created.
 CASES = [
     (mode, place, database)
@@ -49,7 +51,7 @@ CASES = [
     for mode in mortal.MODES
     for place in PLACES
     if (mode == "looks" and place.startswith("outbox.")) or (mode == "keys" and "restamp" not in place)
-    if database == "sqlite" or not place.startswith(database_file.CREATE)
+    if database == "sqlite" or not place.startswith(sqlite.CREATE)
 ]
 
 EVENTS = ("launch", "stream", "!ps", "poison", "!ps", "stream", "launch", "!help", "!ps", "stream")

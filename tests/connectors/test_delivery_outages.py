@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from connectors import inbox
-from register import store
+from connectors.delivery import inbox
+from database.engine import store
 from tests.connectors.office import Office, opened
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from connectors.contract import NotReady, Refused, TryLater
+from connectors.contract.connector_protocol import NotReady, Refused, TryLater
+from connectors.contract.messages import Batch, File, Message, OpenThread, Outbound, React, Replace, Sent, Text
 from connectors.memory import MemoryConnector, MemoryServer
-from connectors.messages import Batch, File, Message, OpenThread, Outbound, React, Replace, Sent, Text
 
 if TYPE_CHECKING:
-    from connectors.messages import OutboundContent
+    from connectors.contract.messages import OutboundContent
 
 
 def outbound(key: str, content: OutboundContent | None = None) -> Outbound:

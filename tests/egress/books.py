@@ -6,13 +6,13 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from fleet.sim.telling import UNTOLD
+from fleet.sim.provider.usage_report import UNTOLD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from egress.entries import Entry
-    from fleet.sim.ledger import Entry as Served
+    from egress.ledger.model import Entry
+    from fleet.sim.provider.billing_ledger import Entry as Served
     from tests.egress.customers import Given, Order
 
 #: How a request may have ended in the ledger, by the provider's word for it, when its client stayed to the end.

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from fleet.sim import chaos
+from fleet.sim.provider import chaos
 
 if TYPE_CHECKING:
     import random
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from egress.settings import Address
-    from fleet.sim.conversation import Api
+    from fleet.sim.provider.normalized_request import Api
 
 PATHS: dict[Api, str] = {
     "anthropic": "/anthropic/v1/messages",

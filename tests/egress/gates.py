@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from budget.tokens import Tokens
-from egress.admission import Asked, Ending
-from egress.gate import Gate
 from egress.ledger import Ledger
+from egress.limits.admission_control import Gate
+from egress.limits.admission_interface import Asked, Ending
 from egress.settings import EgressSettings, LimitSettings, Registration
 from tests.egress.ledgers import Clock
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from egress.admission import Cut
-    from egress.entries import Action, Entry
-    from egress.lease import GateLease
+    from egress.ledger.model import Action, Entry
+    from egress.limits.admission_interface import Cut
+    from egress.limits.reservation import GateLease
 
 #: No text has more tokens than bytes: a request of so many reads a hundred at most.
 BODY = 100

@@ -7,8 +7,8 @@ import sqlite3
 import time
 from typing import TYPE_CHECKING, Any
 
-from egress.ledger import Ledger, intents
-from egress.ledger.rows import Reservation, Settlement
+from egress.ledger import Ledger, reservation_log
+from egress.ledger.table_rows import Reservation, Settlement
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,7 +26,7 @@ class Clock:
 
 
 @contextlib.asynccontextmanager
-async def opened(path: Path, clock: Clock | None = None, *, long: int = intents.LONG) -> AsyncIterator[Ledger]:
+async def opened(path: Path, clock: Clock | None = None, *, long: int = reservation_log.LONG) -> AsyncIterator[Ledger]:
     ledger = await Ledger.open(path, long=long, clock=time.time if clock is None else clock)
     try:
         yield ledger
@@ -103,6 +103,6 @@ def look(path: Path, query: str) -> list[tuple[Any, ...]]:
 def under_way(path: Path) -> list[str]:
     """The ids of what was admitted and has no entry, as an egress that starts now would find it."""
     ((ledger,),) = look(path, "SELECT value FROM meta WHERE key = 'ledger'")
-    after, reservations, _ = intents.pending(path, ledger)
+    after, reservations, _ = reservation_log.pending(path, ledger)
     ended = {id_ for (id_,) in look(path, f"SELECT id FROM entries WHERE seq > {after}")}
     return [each.id for each in reservations if each.id not in ended]

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from egress.places import EgressPaths
-from egress.server import Egress, running
+from egress.daemon.egress_service import Egress, running
+from egress.paths import EgressPaths
 from egress.settings import AccountSettings, EgressSettings, LimitSettings, Registration
-from fleet.sim import provider
+from fleet.sim.provider import server as provider
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
     from pathlib import Path
 
-    from egress.entries import Entry
-    from egress.resolving import Resolver
+    from egress.ledger.model import Entry
+    from egress.tunnel.checked_dns_resolver import Resolver
 
 KEY = "sk-the-real-one"
 

@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from budget.tokens import Tokens
-from egress.client import EgressClient
-from egress.entries import Entry, Observation
+from egress.daemon.control_client import EgressClient
 from egress.errors import EgressUnreachable
-from egress.places import EgressPaths
+from egress.ledger.model import Entry, Observation
+from egress.paths import EgressPaths
 from egress.settings import AccountSettings, EgressSettings, LimitSettings, Registration
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from egress.settings import Address
-    from fleet.sim.ledger import Entry as Served
-    from fleet.sim.provider import Provider
+    from fleet.sim.provider.billing_ledger import Entry as Served
+    from fleet.sim.provider.server import Provider
 
 LIMIT_S = 60.0
 #: After everything.

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from egress.ledger import Ledger
-from egress.ledger.rows import Denial
+from egress.ledger.table_rows import Denial
 from tests.egress.ledgers import reservation, settlement
 
 TOGETHER = 16

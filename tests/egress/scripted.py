@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from multidict import CIMultiDict
 
-from egress.upstream import Upstream
+from egress.upstream.connection_pool import Upstream
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from egress.bodies import Body
-    from egress.response import Response
+    from egress.upstream.request_body_buffer import Body
+    from egress.upstream.response_reader import Response
 
 LIMIT_S = 20.0
 

@@ -8,20 +8,20 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from egress.admission import Cut
-from egress.authority import Authority
-from egress.resolving import Resolver
-from egress.tunnel import NotServed, Tunnels
+from egress.limits.admission_interface import Cut
+from egress.tunnel.certificate_authority import Authority
+from egress.tunnel.checked_dns_resolver import Resolver
+from egress.tunnel.connect_tunnel import NotServed, Tunnels
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
     from pathlib import Path
 
-    from egress.admission import Asked, Lease
-    from egress.entries import Observation
-    from egress.flow import Limits, Traffic
-    from egress.routes import IPAddress, Target
+    from egress.ledger.model import Observation
+    from egress.limits.admission_interface import Asked, Lease
+    from egress.tunnel.byte_relay import Limits, Traffic
+    from egress.tunnel.host_allowlist import IPAddress, Target
 
 _T = TypeVar("_T")
 Streams: TypeAlias = "tuple[asyncio.StreamReader, asyncio.StreamWriter]"

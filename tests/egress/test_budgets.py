@@ -9,8 +9,8 @@ import pytest
 
 from budget.tokens import Weights
 from egress.settings import LimitSettings
-from egress.usage import density
-from fleet.sim import provider as sim
+from egress.usage import text_token_estimate
+from fleet.sim.provider import server as sim
 from tests.egress.customers import Customers, Given, Order, play
 from tests.egress.premises import egress
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
     from pathlib import Path
 
-    from egress.entries import Entry
-    from fleet.sim.conversation import Api
-    from fleet.sim.ledger import Entry as Served
-    from fleet.sim.provider import Provider
+    from egress.ledger.model import Entry
+    from fleet.sim.provider.billing_ledger import Entry as Served
+    from fleet.sim.provider.normalized_request import Api
+    from fleet.sim.provider.server import Provider
     from tests.egress.premises import Premises
 
 AGENTS = tuple(f"agent{number}" for number in range(8))
@@ -191,7 +191,16 @@ async def test_streams_are_cut_at_the_crossing_of_a_limit_that_was_lowered(house
     used = await house.used(len(orders))
     billed = sum(Weights().weigh(entry.tokens) for entry in house.served("cut"))
     # What unreported output is counted at.
-    bound = streams * (density.tokens(density.weigh(density.ANY, "word " * (-(-(event + 2) // 5)))) + 1) * 2
+    bound = (
+        streams
+        * (
+            text_token_estimate.tokens(
+                text_token_estimate.weigh(text_token_estimate.ANY, "word " * (-(-(event + 2) // 5)))
+            )
+            + 1
+        )
+        * 2
+    )
     print(f"{len(cut)} of {streams} cut; {used} used, {billed} billed, limit {limit}, bound {bound}")
     assert cut
     assert used <= limit + bound

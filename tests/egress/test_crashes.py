@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fleet.sim import provider as sim
+from fleet.sim.provider import server as sim
 from tests import soak
 from tests.egress import books
 from tests.egress.customers import Customers, Order, chosen, play
@@ -17,7 +17,7 @@ from tests.egress.premises import egress
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fleet.sim.conversation import Api
+    from fleet.sim.provider.normalized_request import Api
     from tests.egress.customers import Given
     from tests.egress.premises import Premises
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-    from fleet.sim.ledger import Entry as Billed
+    from fleet.sim.provider.billing_ledger import Entry as Billed
 
 CALLS = [
     ("/anthropic/v1/messages", anthropic),

@@ -21,9 +21,9 @@ import pytest
 
 from egress.settings import AccountSettings
 from tests import soak
+from tests.core.test_secret_values import spelled
 from tests.egress.plane import KEY, anthropic, chat, plane, responses
 from tests.egress.scripted import LIMIT_S
-from tests.register.test_secret_values import spelled
 
 if sys.version_info >= (3, 14):
     from compression.zstd import compress as zstd

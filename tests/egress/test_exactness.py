@@ -1,6 +1,6 @@
 """Random requests of every kind through a real egress: its ledger must be the provider's, token by token.
 
-The kinds are fleet.sim.chaos's: JSON and event streams in every chunking, compressed or not, odd bills, errors before
+The kinds are fleet.sim.provider.chaos's: JSON and event streams in every chunking, compressed or not, odd bills, errors before
 and in the middle, broken connections; and clients that leave when they like.
 """
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fleet.sim import provider as sim
+from fleet.sim.provider import server as sim
 from tests import soak
 from tests.egress import books
 from tests.egress.customers import Customers, Order, chosen, play

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from budget.tokens import Tokens, Weights
-from egress.admission import Ending, Refused
+from egress.limits.admission_interface import Ending, Refused
 from tests.egress.gates import allowance, asked, house, pool
 from tests.egress.ledgers import Clock, look, under_way
 from tests.soak import share
@@ -18,8 +18,8 @@ from tests.soak import share
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from egress.limits.limit_counters import Tally
     from egress.settings import LimitSettings
-    from egress.standing import Tally
     from tests.egress.gates import House
 
 TOGETHER = 64

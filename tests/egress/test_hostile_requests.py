@@ -13,8 +13,9 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from egress import bodies, headers, wire
+from egress.http import bounded_http_server, header_filter
 from egress.settings import AccountSettings
+from egress.upstream import request_body_buffer
 from tests.egress.plane import KEY, Plane, anthropic, plane
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ async def upstream(
 
 def test_headers_by_which_servers_are_told_of_another_path_stay_here() -> None:
     came = [(name, "/v1/files") for name in ("X-Original-URL", "X-Rewrite-URL", "X-HTTP-Method-Override", "X-Host")]
-    assert list(headers.outgoing(came, provider="openai", credential=None)) == ["Accept-Encoding"]
+    assert list(header_filter.outgoing(came, provider="openai", credential=None)) == ["Accept-Encoding"]
 
 
 @pytest.mark.parametrize(
@@ -144,7 +145,7 @@ async def test_a_head_that_never_ends_is_not_kept(tmp_path: Path) -> None:
 async def test_a_head_that_comes_too_slowly_ends_its_connection(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: bytes
 ) -> None:
-    monkeypatch.setattr(wire, "IDLE_S", 0.2)
+    monkeypatch.setattr(bounded_http_server, "IDLE_S", 0.2)
     async with plane(tmp_path) as made:
         await made.agent()
         assert await _said(made, begun) == b""
@@ -188,8 +189,8 @@ async def test_what_is_no_request_is_refused_in_a_word_and_told(tmp_path: Path, 
 async def test_an_agent_that_never_ends_its_requests_keeps_no_other_from_asking(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr(bodies, "MOST_IN_MEMORY", 8 * 2**20)
-    monkeypatch.setattr(bodies, "MOST_ON_DISK", 16 * 2**20)
+    monkeypatch.setattr(request_body_buffer, "MOST_IN_MEMORY", 8 * 2**20)
+    monkeypatch.setattr(request_body_buffer, "MOST_ON_DISK", 16 * 2**20)
     async with plane(tmp_path) as made, contextlib.AsyncExitStack() as lines:
         await made.agent()
         other = await made.agent("other0")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from egress.entries import EXCESS
+from egress.ledger.model import EXCESS
 from egress.settings import AccountSettings, LimitSettings
 from tests.egress.billing import Billing, billing
 from tests.egress.gates import allowance, pool
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
-    from egress.entries import Action
+    from egress.ledger.model import Action
 
 TOGETHER = 64
 PATHS = {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from register import crashpoints
+from core import crash_points
 from tests.egress.ledgers import look, opened, under_way
 from tests.egress.scribe import RESERVED, TELLS
 from tests.soak import share
@@ -52,9 +52,9 @@ class Told:
 
 async def live(path: Path, told: Told, *, lines: int | None = None, place: str | None = None) -> int:
     """Let a writer live until it has said so much, or until it reaches a place; then it is killed."""
-    environment = {key: value for key, value in os.environ.items() if key != crashpoints.ENVIRONMENT_VARIABLE}
+    environment = {key: value for key, value in os.environ.items() if key != crash_points.ENVIRONMENT_VARIABLE}
     if place is not None:
-        environment[crashpoints.ENVIRONMENT_VARIABLE] = place
+        environment[crash_points.ENVIRONMENT_VARIABLE] = place
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.egress.scribe", str(path), stdout=asyncio.subprocess.PIPE, env=environment
     )
@@ -108,7 +108,7 @@ async def test_a_writer_that_dies_at_a_place(tmp_path: Path, place: str) -> None
 
 
 async def test_the_places_are_all_that_there_are() -> None:
-    assert {place for place in crashpoints.places() if place.startswith("ledger.")} == set(PLACES)
+    assert {place for place in crash_points.places() if place.startswith("ledger.")} == set(PLACES)
 
 
 async def randomly(path: Path, lives: int) -> None:

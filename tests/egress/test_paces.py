@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from budget import windows
 from budget.tokens import Tokens
-from egress.admission import Refused
-from egress.entries import FOR_NOW
-from egress.places import EgressPaths
-from egress.server import running
+from budget.windows import window_boundaries
+from egress.daemon.egress_service import running
+from egress.ledger.model import FOR_NOW
+from egress.limits.admission_interface import Refused
+from egress.paths import EgressPaths
 from egress.settings import AccountSettings, EgressSettings, PaceSettings
 from tests.egress.gates import allowance, asked, completed, heard, house, pool, registration
 from tests.egress.ledgers import Clock
+from tests.egress.limits.test_admission_control import refusal
 from tests.egress.plane import anthropic, chat, events, plane, responses
-from tests.egress.test_gate import refusal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -163,7 +163,7 @@ async def test_of_a_providers_window_the_pace_alone_is_held(tmp_path: Path) -> N
     begins = clock.now - HOUR
     async with house(tmp_path, clock=clock) as home:
         await home.use()  # before anybody knew of it
-        window = windows.from_moment(begins, 7 * DAY)
+        window = window_boundaries.from_moment(begins, 7 * DAY)
         own = pace(clock, 900, counted_on="account:main", window=window, by_itself=True)
         await home.limits(paces=(own,))
         assert home.gate.standing()["limits"] == []

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
-from fleet.sim import provider
+from fleet.sim.provider import server as provider
 from tests.egress.plane import anthropic, keeping
 from tests.egress.premises import KEYS, Premises
 

@@ -6,7 +6,7 @@ import contextlib
 import sqlite3
 from typing import TYPE_CHECKING
 
-from egress.ledger import provider_text
+from egress.ledger import provider_text_cleanup
 from tests.egress.ledgers import look, opened, reservation, settlement
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ async def test_a_file_that_cannot_be_written_anew_is_at_the_next_start(
                 return super().execute(statement, *parameters)  # type: ignore[arg-type]
 
         with contextlib.closing(sqlite3.connect(path, isolation_level=None, factory=Full)) as full:
-            provider_text.blank(full)
+            provider_text_cleanup.blank(full)
         assert connection.execute("SELECT count(*) FROM entries WHERE detail IS NOT NULL").fetchone() == (1,)
         assert connection.execute("SELECT value FROM meta WHERE key = 'rewrite'").fetchone() == (1,)
     async with opened(path):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from egress import headers
+from egress.http import header_filter
 
 
 def test_what_the_agent_sent_as_its_credential_never_leaves() -> None:
-    sent = headers.outgoing(
+    sent = header_filter.outgoing(
         [
             ("X-Api-Key", "placeholder"),
             ("Authorization", "Bearer placeholder"),
@@ -35,14 +35,14 @@ def test_what_the_agent_sent_as_its_credential_never_leaves() -> None:
 
 
 def test_tokens_of_a_subscription_and_keys_of_openai_are_bearers() -> None:
-    assert headers.outgoing([], provider="anthropic", credential="sk-ant-oat01-x")["Authorization"] == (
+    assert header_filter.outgoing([], provider="anthropic", credential="sk-ant-oat01-x")["Authorization"] == (
         "Bearer sk-ant-oat01-x"
     )
-    assert headers.outgoing([], provider="openai", credential="sk-x")["Authorization"] == "Bearer sk-x"
+    assert header_filter.outgoing([], provider="openai", credential="sk-x")["Authorization"] == "Bearer sk-x"
 
 
 def test_connection_names_headers_that_stay_but_cannot_take_the_credential_away() -> None:
-    sent = headers.outgoing(
+    sent = header_filter.outgoing(
         [("Connection", "close, X-Secret, x-api-key"), ("X-Secret", "1"), ("Keep", "1")],
         provider="anthropic",
         credential="real",
@@ -55,13 +55,13 @@ def test_connection_names_headers_that_stay_but_cannot_take_the_credential_away(
 
 def test_an_account_without_a_credential_sends_none_and_one_passed_through_the_agents_own() -> None:
     came = [("Authorization", "Bearer own")]
-    assert "Authorization" not in headers.outgoing(came, provider="openai", credential=None)
-    assert headers.outgoing(came, provider="openai", credential=None, own=True)["Authorization"] == "Bearer own"
+    assert "Authorization" not in header_filter.outgoing(came, provider="openai", credential=None)
+    assert header_filter.outgoing(came, provider="openai", credential=None, own=True)["Authorization"] == "Bearer own"
 
 
 def test_a_header_that_is_no_text_is_named_without_its_value() -> None:
     with pytest.raises(ValueError, match="X-Odd") as raised:
-        headers.outgoing([("X-Odd", "secret\udcff")], provider="openai", credential=None)
+        header_filter.outgoing([("X-Odd", "secret\udcff")], provider="openai", credential=None)
     assert "secret" not in str(raised.value)
 
 
@@ -77,8 +77,8 @@ def test_what_comes_back_is_what_the_provider_said_of_the_content() -> None:
         (b"X-Hop", b"1"),
         (b"Request-Id", b"req_1"),
     ]
-    assert headers.returning(came, decoded=True) == [
+    assert header_filter.returning(came, decoded=True) == [
         (b"Content-Type", b"text/event-stream"),
         (b"Request-Id", b"req_1"),
     ]
-    assert (b"Content-Encoding", b"gzip") in headers.returning(came, decoded=False)
+    assert (b"Content-Encoding", b"gzip") in header_filter.returning(came, decoded=False)

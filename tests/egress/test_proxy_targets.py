@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from egress import targets
-from egress.targets import BadTarget, Target
+from egress.http import request_target
+from egress.http.request_target import BadTarget, Target
 
 
 @pytest.mark.parametrize(
@@ -21,11 +21,11 @@ from egress.targets import BadTarget, Target
     ],
 )
 def test_the_first_segment_says_whose_it_is(raw: str, target: Target) -> None:
-    assert targets.read(raw) == target
+    assert request_target.read(raw) == target
 
 
 def test_an_intercepted_connection_needs_no_such_segment() -> None:
-    assert targets.read("/v1/messages", provider="anthropic") == Target("anthropic", "/v1/messages", "")
+    assert request_target.read("/v1/messages", provider="anthropic") == Target("anthropic", "/v1/messages", "")
 
 
 @pytest.mark.parametrize(
@@ -51,9 +51,9 @@ def test_an_intercepted_connection_needs_no_such_segment() -> None:
         "/anthropic/v1/messages%",
         "/anthropic/v1/messäges",
         "/anthropic/v1/messages x",
-        "/anthropic/" + "a" * targets.LONGEST,
+        "/anthropic/" + "a" * request_target.LONGEST,
     ],
 )
 def test_what_could_be_read_in_two_ways_is_refused(raw: str) -> None:
     with pytest.raises(BadTarget):
-        targets.read(raw)
+        request_target.read(raw)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from egress.entries import Action
+    from egress.ledger.model import Action
 
 HELLO = hellos.record(hellos.message(hellos.server_name(b"docs.python.org")))
 DOCS = "docs.python.org:443"

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import h11
 import pytest
 
-from egress import exchange
-from egress.exchange import Connection
-from egress.response import UpstreamGone
+from egress.upstream import http1_connection
+from egress.upstream.http1_connection import Connection
+from egress.upstream.response_reader import UpstreamGone
 from tests import soak
 from tests.egress.scripted import Wire
 
@@ -126,7 +126,7 @@ def _garbled(dice: random.Random, said: bytes, head: int) -> bytes:
 
 
 async def _ours(pieces: list[bytes], method: str, ends: bool) -> Read:
-    wire, buffer, free = Wire(), bytearray(exchange.PIECE), list[Connection]()
+    wire, buffer, free = Wire(), bytearray(http1_connection.PIECE), list[Connection]()
     connection = Connection(buffer=memoryview(buffer), free=free.append, lost=lambda _: None)
     connection.connection_made(wire)
     asking = asyncio.create_task(connection.ask(b"", None, headless=method == "HEAD"))

@@ -9,9 +9,9 @@ from itertools import pairwise
 
 import pytest
 
-from egress import exchange, upstream
-from egress.exchange import Connection
-from egress.response import UpstreamGone
+from egress.upstream import connection_pool, http1_connection
+from egress.upstream.http1_connection import Connection
+from egress.upstream.response_reader import UpstreamGone
 from tests import soak
 from tests.egress.scripted import Link, Wire, content, scripted
 
@@ -92,7 +92,7 @@ WHOLE = {
 @pytest.mark.parametrize("case", WHOLE)
 async def test_a_response_ends_where_it_says(monkeypatch: pytest.MonkeyPatch, case: str, bytewise: bool) -> None:
     # No connection that lies idle is closed for that.
-    monkeypatch.setattr(upstream, "IDLE_S", 1_000.0)
+    monkeypatch.setattr(connection_pool, "IDLE_S", 1_000.0)
     said, closes, wanted, again = WHOLE[case]
 
     async def serve(link: Link) -> None:
@@ -317,7 +317,7 @@ async def test_a_provider_that_sends_much_is_read_ahead_by_little() -> None:
                 await asyncio.sleep(0)
             held.append(len(await response.readany()))
         assert sum(held) == size
-        assert max(held) <= 2 * exchange.READ_AHEAD + exchange.PIECE
+        assert max(held) <= 2 * http1_connection.READ_AHEAD + http1_connection.PIECE
 
 
 #: What is put where it does not belong.
@@ -344,7 +344,7 @@ def _garbled(dice: random.Random, said: list[bytes]) -> bytes:
 
 async def _outcome(pieces: list[bytes], *, headless: bool, ends: bool) -> tuple[object, ...]:
     """What is made of it: the status and content that came, how it ended, whether the connection is used again."""
-    wire, buffer, free = Wire(), bytearray(exchange.PIECE), list[Connection]()
+    wire, buffer, free = Wire(), bytearray(http1_connection.PIECE), list[Connection]()
     connection = Connection(buffer=memoryview(buffer), free=free.append, lost=lambda _: None)
     connection.connection_made(wire)
     asking = asyncio.create_task(connection.ask(b"", None, headless=headless))

@@ -13,13 +13,13 @@ import pytest
 import uvloop
 from multidict import CIMultiDict
 
-from egress import exchange, upstream
-from egress.authority import Authority
-from egress.bodies import Bodies, Body
-from egress.exchange import Connection
-from egress.response import UpstreamGone
 from egress.settings import AccountSettings
-from egress.upstream import Upstream
+from egress.tunnel.certificate_authority import Authority
+from egress.upstream import connection_pool, http1_connection
+from egress.upstream.connection_pool import Upstream
+from egress.upstream.http1_connection import Connection
+from egress.upstream.request_body_buffer import Bodies, Body
+from egress.upstream.response_reader import UpstreamGone
 from tests.egress.plane import anthropic, plane
 from tests.egress.scripted import Link, Wire, content, scripted
 
@@ -76,7 +76,7 @@ def test_who_leaves_at_any_moment_leaves_nothing_behind(
     monkeypatch: pytest.MonkeyPatch, providing: Serving, tmp_path: Path, loop: str, long: bool
 ) -> None:
     """There is one place: were it not given back, nobody could ask any more."""
-    monkeypatch.setattr(upstream, "MOST_CONNECTIONS", 1)
+    monkeypatch.setattr(connection_pool, "MOST_CONNECTIONS", 1)
 
     async def leaving() -> None:
         async with providing(forever) as provider:
@@ -168,7 +168,7 @@ def test_who_reads_slowly_gets_all_that_came_before_the_connection_ended(
 
 
 async def test_a_connection_on_which_something_is_unsent_is_used_no_more() -> None:
-    wire, buffer, free = Wire(), bytearray(exchange.PIECE), list[Connection]()
+    wire, buffer, free = Wire(), bytearray(http1_connection.PIECE), list[Connection]()
     connection = Connection(buffer=memoryview(buffer), free=free.append, lost=lambda _: None)
     connection.connection_made(wire)
     asking = asyncio.create_task(connection.ask(b"", None))
@@ -206,14 +206,14 @@ async def test_a_stream_that_cannot_be_one_is_none(short_home: Path, status: byt
 
 
 def _addresses(monkeypatch: pytest.MonkeyPatch, *found: tuple[str, int]) -> None:
-    async def looked_up(self: upstream._Pool) -> list[object]:
+    async def looked_up(self: connection_pool._Pool) -> list[object]:
         return [
             (family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port))
             for host, port in found
             for family in (socket.AF_INET6 if ":" in host else socket.AF_INET,)
         ]
 
-    monkeypatch.setattr(upstream._Pool, "_resolved", looked_up)
+    monkeypatch.setattr(connection_pool._Pool, "_resolved", looked_up)
 
 
 def _nobody(host: str) -> int:

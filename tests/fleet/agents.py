@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fleet import journal, lifecycle, sweep
-from fleet.control import AgentLink, HostStatus
-from fleet.events import Entry, Position
-from fleet.spec import AgentSpec
+from fleet.control.agent_host_client import AgentLink, HostStatus
+from fleet.control.host_spec import AgentSpec
+from fleet.journal import reader
+from fleet.journal.events import Entry, Position
+from fleet.supervision import host_lifecycle, process_sweep
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -74,15 +75,15 @@ class Agent:
     @contextlib.asynccontextmanager
     async def running(self, scenario: str | None = None, **changes: Any) -> AsyncIterator[AgentLink]:
         """A started agent host, which is gone to its last process afterwards."""
-        await lifecycle.spawn(self.launch(scenario, **changes))
+        await host_lifecycle.spawn(self.launch(scenario, **changes))
         try:
             async with await AgentLink.connect(self.spec.socket) as link:
                 yield link
         finally:
-            await lifecycle.kill(self.folder)
+            await host_lifecycle.kill(self.folder)
 
     def entries(self) -> list[Entry]:
-        return [entry for page in journal.pages(self.folder, Position()) for entry in page]
+        return [entry for page in reader.pages(self.folder, Position()) for entry in page]
 
     def events(self, kind: type[E]) -> list[E]:
         return [entry.event for entry in self.entries() if isinstance(entry.event, kind)]
@@ -97,7 +98,7 @@ class Agent:
         return [item["prompt"][-1] for item in self.record() if "prompt" in item]
 
     def left_over(self) -> list[int]:
-        return sweep.survivors(self.spec.marker)
+        return process_sweep.survivors(self.spec.marker)
 
 
 async def until(
@@ -141,5 +142,5 @@ async def status_when(link: AgentLink, found: Callable[[HostStatus], bool]) -> H
 async def gone(agent: Agent) -> None:
     """Wait until the agent host is gone."""
     async with asyncio.timeout(LIMIT_S):
-        while lifecycle.is_running(agent.folder):
+        while host_lifecycle.is_running(agent.folder):
             await asyncio.sleep(0.02)

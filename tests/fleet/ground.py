@@ -7,7 +7,8 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from fleet import workspace
-from fleet.workspace import Clone, git
+from fleet.workspace import Clone
+from fleet.workspace import sandboxed_git as git
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fleet import roster, runtimes
+from fleet import runtimes
 from fleet.errors import FleetError, RuntimeMissing
+from fleet.roster import loader
 from fleet.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fleet.programs import Which
+    from fleet.program_lookup import Which
     from fleet.runtimes import Prepared
 
 
@@ -80,7 +81,7 @@ def machine(tmp_path: Path) -> Machine:
 
 
 def test_every_runtime_that_a_roster_may_name_is_declared() -> None:
-    assert set(roster.RUNTIMES) == set(RUNTIMES)
+    assert set(loader.RUNTIMES) == set(RUNTIMES)
 
 
 @pytest.mark.parametrize("name", ["claude", "codex", "opencode", "pi"])

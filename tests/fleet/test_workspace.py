@@ -12,8 +12,8 @@ import pytest
 
 from fleet import workspace
 from fleet.errors import FleetError
-from fleet.workspace import NotClean, branches
-from fleet.workspace.branches import Branch
+from fleet.workspace import NotClean, branch_update
+from fleet.workspace.branch_update import Branch
 from tests.fleet.ground import Ground
 
 if TYPE_CHECKING:
@@ -496,7 +496,7 @@ def test_the_persons_branch_is_moved_only_where_nothing_is_lost(
     branch: tuple[str, bool] | None, behind: bool, last: str | None, move: bool, held: str
 ) -> None:
     stands = Branch(commit=branch[0], checked_out=branch[1]) if branch is not None else None
-    step = branches.step(stands, tip="t", ours=(last,), behind=behind)
+    step = branch_update.step(stands, tip="t", ours=(last,), behind=behind)
     assert (step.move, step.held) == (move, held)
 
 

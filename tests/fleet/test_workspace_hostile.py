@@ -12,7 +12,7 @@ import pytest
 
 from fleet import workspace
 from fleet.errors import FleetError
-from fleet.workspace import clones, git, origin, repositories
+from fleet.workspace import clone, origin_remote, repository_discovery, sandboxed_git
 from tests.fleet.ground import Ground
 
 if TYPE_CHECKING:
@@ -290,7 +290,7 @@ def test_commits_that_would_attack_whoever_checks_them_out_are_not_taken_over(gr
 
 def test_more_than_the_limit_is_not_taken_over(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     ground.agent("head -c 3000000 /dev/urandom > large; git add large; git commit -qm large")
-    monkeypatch.setattr(clones, "LARGEST_PACK", 1_000_000)
+    monkeypatch.setattr(clone, "LARGEST_PACK", 1_000_000)
     with pytest.raises(FleetError, match="Taking over"):
         ground.collect()
     assert ground.at("refs/heads/muster/coder0") is None
@@ -314,7 +314,7 @@ def test_history_that_the_agent_cut_off_is_not_cut_off_for_the_person(ground: Gr
 
 def test_a_clone_that_keeps_git_waiting_is_left_alone(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     ground.agent("rm .git/refs/heads/muster/coder0; mkfifo .git/refs/heads/muster/coder0")
-    monkeypatch.setattr(clones, "_FETCH_S", 1.0)
+    monkeypatch.setattr(clone, "_FETCH_S", 1.0)
     with pytest.raises(FleetError, match="took too long"):
         ground.collect()
     assert ground.clone.remove(discard=True)
@@ -345,19 +345,19 @@ def test_nobody_waits_for_what_an_agent_left_in_a_repository_in_which_it_worked_
             own = elsewhere
         put(own / name)
         repository = ground.repository()
-        repositories.check(repository, ())
-        origin.show(repository, ground.folder / "shown")
+        repository_discovery.check(repository, ())
+        origin_remote.show(repository, ground.folder / "shown")
         assert repository.stores() == (repository.objects,)
 
 
 def test_a_command_that_says_too_much_is_ended() -> None:
-    with pytest.raises(git.GitFailed, match="more than anybody reads"):
-        git.run(["/usr/bin/yes"], timeout_s=60)
+    with pytest.raises(sandboxed_git.GitFailed, match="more than anybody reads"):
+        sandboxed_git.run(["/usr/bin/yes"], timeout_s=60)
 
 
 def test_a_file_that_gets_too_long_ends_its_command(tmp_path: Path) -> None:
     command = ["/bin/dd", "if=/dev/zero", f"of={tmp_path / 'file'}", "bs=1024", "count=100"]
-    assert git.run(command, timeout_s=60, file_bytes=10_240).status != 0
+    assert sandboxed_git.run(command, timeout_s=60, file_bytes=10_240).status != 0
     assert (tmp_path / "file").stat().st_size == 10_240
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from register import crashpoints
+from core import crash_points
 from tests import soak
 from tests.fleet.ground import LIMIT_S, Ground
 
@@ -51,7 +51,7 @@ def ground(tmp_path: Path) -> Ground:
 
 
 def test_all_places_are_known() -> None:
-    assert {place for place in crashpoints.places() if place.startswith("workspace.")} == set(PLACES)
+    assert {place for place in crash_points.places() if place.startswith("workspace.")} == set(PLACES)
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -61,7 +61,7 @@ def test_killed_at_this_place_no_half_of_a_clone_is_taken_for_one(ground: Ground
     if step != "make":
         ground.prepare()
         commit = ground.work()
-    process = started(ground, DO[step], **{crashpoints.ENVIRONMENT_VARIABLE: place})
+    process = started(ground, DO[step], **{crash_points.ENVIRONMENT_VARIABLE: place})
     assert process.wait(LIMIT_S) == -signal.SIGKILL
     again = started(ground, DO[step])
     assert again.wait(LIMIT_S) == 0

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fleet import lifecycle
+from fleet.control.host_spec import AgentSpec
 from fleet.errors import FleetError
-from fleet.spec import AgentSpec
+from fleet.supervision import host_lifecycle
 from fleet.workspace import Workspaces, left_behind
 from tests.fleet.ground import Ground
 
@@ -47,7 +47,7 @@ def started_in(ground: Ground, place: Path) -> None:
     AgentSpec(
         agent="coder0", role="coder", runtime="sim", model=None, launch_id="l0", marker="m", folder=str(folder),
         socket="s", workspace=str(place), sandbox="none", command=(), environment={}, cwd=str(place),
-    ).write(folder / lifecycle.SPEC)  # fmt: skip
+    ).write(folder / host_lifecycle.SPEC)  # fmt: skip
 
 
 def test_a_repository_is_cloned_and_other_folders_are_used_as_they_are(ground: Ground) -> None:
@@ -85,7 +85,7 @@ def test_a_conversation_that_began_in_the_repository_goes_on_there(ground: Groun
 def test_what_a_last_start_left_half_written_is_no_hindrance(ground: Ground, written: str) -> None:
     folder = ground.folder / "state" / "agents" / "coder0"
     folder.mkdir(parents=True)
-    (folder / lifecycle.SPEC).write_text(written)
+    (folder / host_lifecycle.SPEC).write_text(written)
     assert settled(ground, ground.project) == ground.folder / "state" / "workspaces" / "coder0"
 
 

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bot.pacing.snapshot import Snapshot
-from budget.dispatch import Agent, Limits, Policy, lane_of
-from budget.pacing import Policy as PacingPolicy
-from register.crashpoints import declare
-from register.queries import tasks
-from register.queries.tasks import Task
-from register.store import Store
-from scheduler.dispatch import Dispatcher
-from scheduler.queue import Able
+from budget.dispatch.next_task import Agent, Limits, Policy, lane_of
+from budget.windows.pace_admission import Policy as PacingPolicy
+from core.crash_points import declare
+from database.engine.store import Store
+from database.queries import tasks
+from database.queries.tasks import Task
+from scheduler.dispatch.dispatch_inputs import Able
+from scheduler.dispatch.dispatch_loop import Dispatcher
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from budget.dispatch import Wait
-    from budget.pacing import Standing
+    from budget.dispatch.next_task import Wait
+    from budget.windows.pace_admission import Standing
 
 STEP = declare("tests.dispatch")
 NOW = 1_800_000_000.0

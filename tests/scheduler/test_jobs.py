@@ -13,7 +13,7 @@ import pytest
 import structlog
 from apscheduler.schedulers import base
 
-from register.errors import RegisterAway
+from core.errors import RegisterAway
 from scheduler import jobs as scheduler_jobs
 from scheduler.cron import Cron
 from scheduler.jobs import Job, Jobs

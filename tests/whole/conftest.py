@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fleet.sim import provider
+from fleet.sim.provider import server as provider
 from tests import soak
 from tests.whole.installation import installation
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
-    from fleet.sim.provider import Provider
+    from fleet.sim.provider.server import Provider
     from tests.synapse import Synapse
     from tests.whole.installation import Installation
 

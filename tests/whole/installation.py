@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from bot.paths import Paths
+from bot.config.paths import Paths
 from tests.operator_client import Operator, body, relation, thread_root
 from tests.whole.premises import LIMIT, Premises
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
-    from fleet.sim.provider import Provider
+    from fleet.sim.provider.server import Provider
     from tests.operator_client import Event
     from tests.synapse import Account, Synapse
 
-#: The member of our events under which the bot's own key stands (connectors.matrix.content.KEY).
+#: The member of our events under which the bot's own key stands (connectors.matrix.message_conversion.KEY).
 KEY = "fleet.muster.key"
 
 

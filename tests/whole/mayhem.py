@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
-from fleet import lock
+from fleet.supervision import host_lock
 from tests.operator_client import body
 from tests.whole.premises import LIMIT
 from tests.whole.scenes import STANDING
@@ -160,7 +160,7 @@ class Mayhem:
             self._killed += 1
             match waiting.pop():
                 case "host":
-                    pid = lock.holder(self.stage.home.paths.agent_folder(STANDING))
+                    pid = host_lock.holder(self.stage.home.paths.agent_folder(STANDING))
                     if pid:
                         with contextlib.suppress(ProcessLookupError):
                             os.kill(pid, signal.SIGKILL)

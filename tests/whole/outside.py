@@ -11,7 +11,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fleet import programs
+from fleet import program_lookup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +64,7 @@ class Outside:
             "abstract": self.abstract,
             "calls": CALLS[platform.machine()],
             "credential": [CREDENTIAL[:9], CREDENTIAL[9:]],
-            "programs": [str(path) for path in programs.python_paths()],
+            "programs": [str(path) for path in program_lookup.python_paths()],
             "pid": os.getpid(),
             "process": Path("/proc/self/cmdline").read_bytes().hex(),
             "shared": self.segment,

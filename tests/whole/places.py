@@ -9,10 +9,10 @@ from functools import cache
 
 _LIST = """
 import importlib, json, pkgutil, sys
-from register.crashpoints import places
+from core.crash_points import places
 def load(package):
     for module in pkgutil.walk_packages(importlib.import_module(package).__path__, package + "."):
-        if not module.name.startswith(("fleet.sim", "register.migrations.env")):
+        if not module.name.startswith(("fleet.sim", "database.migrations.env")):
             importlib.import_module(module.name)
     return sorted(places())
 print(json.dumps([load(package) for package in sys.argv[1:]]))

@@ -15,21 +15,21 @@ from typing import IO, TYPE_CHECKING, Any
 
 import aiohttp
 
-from bot.outlet.process import pid_of
-from fleet import lifecycle
-from fleet.sweep import survivors
+from bot.egress_client.process import pid_of
+from fleet.supervision import host_lifecycle
+from fleet.supervision.process_sweep import survivors
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 
-    from bot.paths import Paths
-    from fleet.sim.provider import Provider
+    from bot.config.paths import Paths
+    from fleet.sim.provider.server import Provider
 
 #: Seconds that a start may take on a busy machine, and anything else that is waited for.
 START_LIMIT = 60.0
 LIMIT = 60.0
 _PR_SET_PDEATHSIG = 1
-_PROGRAM = (sys.executable, "-P", "-m", "bot.doors.cli")
+_PROGRAM = (sys.executable, "-P", "-m", "bot")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -250,7 +250,7 @@ class Premises:
         """End everything, whatever state it is in."""
         await self.kill()
         for name in self.agents():
-            await lifecycle.kill(self.paths.agent_folder(name))
+            await host_lifecycle.kill(self.paths.agent_folder(name))
         end_egress(self.paths)
         if self._log is not None:
             self._log.close()
@@ -267,7 +267,7 @@ def end_egress(paths: Paths) -> None:
 
 def _marker(folder: Path) -> str:
     try:
-        marker: str = json.loads((folder / lifecycle.SPEC).read_text())["marker"]
+        marker: str = json.loads((folder / host_lifecycle.SPEC).read_text())["marker"]
     except (OSError, ValueError, KeyError):
         return ""
     return marker

@@ -10,8 +10,8 @@ import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fleet import lifecycle, lock
-from fleet.events import RuntimeStarted
+from fleet.journal.events import RuntimeStarted
+from fleet.supervision import host_lifecycle, host_lock
 from tests.operator_client import Operator, body, relation, thread_root
 from tests.whole import calls
 from tests.whole.books import FINISHED, WITHDRAWN, Books
@@ -165,7 +165,7 @@ async def gone(stage: Stage) -> None:
     """A runtime, and then its agent host, are killed from outside; each is reported, and the agent comes back."""
     books, home = stage.books, stage.home
     folder = home.paths.agent_folder(STANDING)
-    for words, find in (("was ended by SIGKILL", _runtime_of), ("is gone", lock.holder)):
+    for words, find in (("was ended by SIGKILL", _runtime_of), ("is gone", host_lock.holder)):
         before = await _count(stage, words)
         pid = find(folder)
         assert pid
@@ -182,7 +182,7 @@ async def gone(stage: Stage) -> None:
 
 def _runtime_of(folder: Path) -> int:
     """The process id of an agent's runtime, as its journal told it last."""
-    events = [entry.event for entry in lifecycle.tail(folder, 200)]
+    events = [entry.event for entry in host_lifecycle.tail(folder, 200)]
     return next(event.pid for event in reversed(events) if isinstance(event, RuntimeStarted))
 
 

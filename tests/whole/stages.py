@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from fleet.sim.provider import Provider
+    from fleet.sim.provider.server import Provider
     from tests.synapse import Synapse
 
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
-from bot.outlet.process import pid_of
+from bot.egress_client.process import pid_of
 from budget.tokens import Weights
 from tests.whole.installation import installation
 from tests.whole.premises import LIMIT
 
 if TYPE_CHECKING:
-    from fleet.sim.provider import Provider
+    from fleet.sim.provider.server import Provider
     from tests.synapse import Synapse
     from tests.whole.installation import Installation
 

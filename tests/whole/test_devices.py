@@ -16,7 +16,7 @@ from tests.whole.installation import installation, replies_to
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fleet.sim.provider import Provider
+    from fleet.sim.provider.server import Provider
     from tests.synapse import Synapse
 
 pytestmark = [pytest.mark.synapse, pytest.mark.slow]

@@ -19,17 +19,17 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from bot.outlet.process import places
-from egress import remarks
+from bot.egress_client.process import places
+from egress.daemon import audit_throttle
 from egress.settings import Registration
-from fleet.sandbox.policy import available
-from fleet.way import PORT
+from fleet.sandbox.egress_grant import PORT
+from fleet.sandbox.selection import available
 from tests.bot.house import house
 from tests.fleet.sandbox import containers
 from tests.whole.outside import ESCAPES, Outside
 
 if TYPE_CHECKING:
-    from bot.outlet.inside import InsideEgress
+    from bot.egress_client.in_process import InsideEgress
     from tests.bot.house import House
 
 pytestmark = [pytest.mark.slow, pytest.mark.root]
@@ -78,7 +78,7 @@ async def test_an_agent_gets_out_of_its_sandbox_in_no_way_and_operators_read_of_
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Otherwise all but the first ones of a minute are told as a number.
-    monkeypatch.setattr(remarks, "MOST_ATTEMPTS", 200)
+    monkeypatch.setattr(audit_throttle, "MOST_ATTEMPTS", 200)
     outside = Outside()
     async with house(tmp_path, settings=_profiles(kind)) as home, home.open():
         with outside.there():

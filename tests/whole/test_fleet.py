@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fleet import lock
+from fleet.supervision import host_lock
 from tests.whole.books import FINISHED, STRANDED, Books
 from tests.whole.installation import installation
 from tests.whole.premises import LIMIT
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from fleet.sim.provider import Provider
+    from fleet.sim.provider.server import Provider
     from tests.synapse import Synapse
     from tests.whole.installation import Installation
 
@@ -59,7 +59,7 @@ async def all_are(home: Installation, *states: str, names: Sequence[str] = CORE 
 def kill_everybody(home: Installation) -> None:
     """kill -9 for the orchestrator and all agent hosts; what their agents started stays."""
     assert home.process is not None
-    hosts = [lock.holder(home.paths.agent_folder(name)) for name in home.agents()]
+    hosts = [host_lock.holder(home.paths.agent_folder(name)) for name in home.agents()]
     assert all(hosts)
     for pid in (home.process.pid, *filter(None, hosts)):
         os.kill(pid, signal.SIGKILL)

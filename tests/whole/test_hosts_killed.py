@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fleet import lifecycle
-from fleet.sweep import survivors
+from fleet.supervision import host_lifecycle
+from fleet.supervision.process_sweep import survivors
 from tests.operator_client import body
 from tests.pictures import PIXEL
 from tests.whole import calls, places
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from fleet.sim.provider import Provider
+    from fleet.sim.provider.server import Provider
     from tests.synapse import Synapse
     from tests.whole.books import Books, Message
     from tests.whole.scenes import Stage
@@ -140,7 +140,7 @@ async def _die(stage: Stage, crash: str) -> None:
     await home.start(MUSTER_HOST_CRASH=crash)
     await books.ask(f"!launch {name}")
     # Each try has a marker of its own.
-    marker = await _marker(home.paths.agent_folder(name) / lifecycle.SPEC)
+    marker = await _marker(home.paths.agent_folder(name) / host_lifecycle.SPEC)
     thread = await home.thread_of(name)
     messages = [
         await books.picture(thread, PIXEL),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fleet.sandbox import policy
+from fleet.sandbox import selection
 from tests.whole import places, scenes
 from tests.whole.installation import Installation, installation
 from tests.whole.premises import LIMIT
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from fleet.sim.provider import Provider
+    from fleet.sim.provider.server import Provider
     from tests.synapse import Synapse
     from tests.whole.scenes import Scene, Stage
 
@@ -84,26 +84,26 @@ APART: dict[str, tuple[str, ...]] = {
     "test_the_bot_dies_and_comes_back_as_another_device": both("outbox.restamp"),
     # Every hour.
     "test_dying_while_old_things_are_forgotten": both("chat.sweep", "commands.forget", "requests.forget"),
-    # Sums that are wrong: tests/bot/upkeep/test_recounting.py.
+    # Sums that are wrong: tests/bot/maintenance/test_ledger_recount.py.
     "test_killed_at_this_place_a_day_has_its_old_sums_or_right_ones": both("spending.recount"),
     # Only the terminal keeps a transcript.
     "test_the_terminal_dies_at_every_place": both("transcript.write", "transcript.compact"),
-    # The program in a pane of tmux keeps what is typed: tests/bot/doors/test_room.py.
+    # The program in a pane of tmux keeps what is typed: tests/bot/interfaces/cli/test_tmux_room_pane.py.
     "test_what_is_typed_is_heard_once_wherever_its_program_dies": both("unsaid.keep", "unsaid.drop"),
     # Where rooms are encrypted: tests/connectors/matrix/test_encryption_killed.py.
     "test_killed_at_this_place_the_encrypting_bot_says_everything_once": both("matrix.keys", "matrix.hand_out"),
     # Only a fault in Muster itself makes it give an event up: tests/connectors/test_delivery_killed.py has one. What
-    # Discord took is written down: tests/discord/test_killed.py.
+    # Discord took is written down: tests/connectors/discord/test_killed.py.
     "test_killed_at_this_place_everything_stands_once": both("inbox.give_up", "discord.sent"),
-    # No command that there is takes so long: tests/bot/test_headway.py has one.
+    # No command that there is takes so long: tests/bot/messaging/test_progress_message.py has one.
     "test_killed_at_this_place_a_long_command_answers_once": both("command.progress"),
-    # While nothing else runs: tests/register/test_copying.py.
+    # While nothing else runs: tests/database/engine/test_database_copy.py.
     "test_killed_at_this_place_all_was_copied_or_nothing": both("register.copy"),
     # Agents in repositories: tests/fleet/test_workspace_killed.py.
     "test_killed_at_this_place_no_half_of_a_clone_is_taken_for_one": both(
         "workspace.make", "workspace.collect", "workspace.remove"
     ),
-    # While nothing else runs: tests/bot/upkeep/test_backup_and_restore.py.
+    # While nothing else runs: tests/bot/maintenance/test_backup_and_restore.py.
     "test_killed_at_this_place_a_backup_is_there_or_not": both("backup.write"),
     "test_killed_at_every_place_a_restore_is_done_or_undone": both(
         "restore.settle", "restore.plan", "restore.move", "restore.decide"
@@ -112,11 +112,11 @@ APART: dict[str, tuple[str, ...]] = {
     "test_killed_at_this_place_a_version_is_whole_or_gone": both("update.install"),
     # Where a window has a line to draw: tests/bot/pacing/test_kept.py.
     "test_killed_at_this_place_a_line_is_drawn_once": both("pace.kept"),
-    # Where one stands by for another: tests/bot/test_presence.py.
+    # Where one stands by for another: tests/bot/leadership/test_standby_registry.py.
     "test_killed_at_this_place_who_stands_by_is_named_once": both("standby.note"),
-    # A job that fails: tests/bot/test_job_alarms.py.
+    # A job that fails: tests/bot/monitoring/test_job_alerts.py.
     "test_killed_at_this_place_a_failing_job_is_told_once": both("job.tell"),
-    # Where one chat system of several is out: tests/bot/test_outages.py.
+    # Where one chat system of several is out: tests/bot/monitoring/test_connector_outages.py.
     "test_killed_at_this_place_an_outage_is_told_once": both("outage.tell"),
     # At the end of limits, and of patience: tests/bot/test_unasked_killed.py.
     "test_killed_at_this_place_an_agent_is_told_to_go_on_once": both("continuing.waits", "continuing.goes_on"),
@@ -124,10 +124,10 @@ APART: dict[str, tuple[str, ...]] = {
     # Where rooms mirror each other, and where one was taken out of muster.yaml: tests/bot/test_bridge_killed.py.
     "test_killed_at_this_place_what_is_mirrored_stands_once": both("chat.mirror"),
     "test_killed_at_this_place_what_waits_in_vain_is_given_up": both("outbox.abandon"),
-    # Where threads have names: tests/bot/test_titles.py.
+    # Where threads have names: tests/bot/messaging/test_thread_titles.py.
     "test_killed_at_this_place_a_thread_is_renamed_once": both("titles.sweep"),
     "test_killed_at_this_place_a_thread_is_put_away_again": both("titles.wake", "titles.put_away"),
-    # Slash commands and buttons on Discord: tests/discord/test_commands_killed.py, test_presses_killed.py.
+    # Slash commands and buttons on Discord: tests/connectors/discord/test_commands_killed.py, test_presses_killed.py.
     "test_killed_at_each_place_a_press_counts_once": both("discord.interaction"),
     # At times of the day: tests/bot/reports/test_posting_killed.py.
     "test_killed_at_this_place_a_report_is_posted_once": both("report.post", "report.remember"),
@@ -178,7 +178,7 @@ async def test_the_orchestrator_dies_in_an_agents_call(
     tmp_path: Path, synapse: Synapse, models: Provider, scene: Scene
 ) -> None:
     launches = scene is scenes.launched_by_tool
-    if launches and not policy.available().works:
+    if launches and not selection.available().works:
         pytest.skip("bubblewrap does not work here, and agents launch no others without it")
     agents = {
         "runtime": "sim",
@@ -268,9 +268,9 @@ async def test_dying_while_old_things_are_forgotten(tmp_path: Path, synapse: Syn
 
 _FORGET = """
 import asyncio, os, time
-from bot.paths import Paths
-from bot.upkeep import forgetting
-from register.store import Store
+from bot.config.paths import Paths
+from bot.maintenance import retention_job
+from database.engine.store import Store
 
 async def main(days):
     paths = Paths.of(os.environ)

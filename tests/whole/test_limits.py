@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
-from connectors.messages import Priority
+from connectors.contract.messages import Priority
 from tests.operator_client import body
 from tests.synapse import DEFAULT, Limits
 from tests.whole.books import FINISHED, Books
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from fleet.sim.provider import Provider
+    from fleet.sim.provider.server import Provider
     from tests.synapse import Synapse
 
 pytestmark = pytest.mark.synapse

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from fleet.sim.provider import Provider
+    from fleet.sim.provider.server import Provider
     from tests.synapse import Synapse
 
 pytestmark = [pytest.mark.synapse, pytest.mark.slow]

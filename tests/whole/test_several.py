@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.bot.house import House, house
-from tests.discord.server import serving
+from tests.connectors.discord.server import serving
 from tests.operator_client import LIMIT, Operator, body
 from tests.whole.installation import installation
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from fleet.sim.provider import Provider
-    from tests.discord.world import World
+    from fleet.sim.provider.server import Provider
+    from tests.connectors.discord.world import World
     from tests.operator_client import Event
     from tests.synapse import Account, Synapse
 

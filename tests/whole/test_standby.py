@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bot import tenure
-from bot.lock import holder
-from bot.paths import Paths
-from fleet import lock
+from bot.config.paths import Paths
+from bot.leadership import lease
+from bot.leadership.instance_lock import holder
+from fleet.supervision import host_lock
 from tests.operator_client import body, relation
 from tests.postgres import Postgres
 from tests.whole.installation import KEY, Installation, installation, replies_to
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from fleet.sim.provider import Provider
+    from fleet.sim.provider.server import Provider
     from tests.operator_client import Event
     from tests.synapse import Synapse
 
-# In one process: tests/bot/test_standby.py.
+# In one process: tests/bot/leadership/test_standby.py.
 pytestmark = [pytest.mark.synapse, pytest.mark.slow]
 
 #: Within so many seconds another one leads; nothing is waited for that long but that.
@@ -93,7 +93,7 @@ async def leads(home: Installation) -> float:
 
 def host_of(home: Installation, agent: str) -> int | None:
     """The process of an agent's host."""
-    return lock.holder(home.paths.agent_folder(agent))
+    return host_lock.holder(home.paths.agent_folder(agent))
 
 
 async def balance(home: Installation, commands: list[str]) -> None:
@@ -323,12 +323,12 @@ async def test_after_an_outage_of_the_server_the_leader_leads_on(
             assert first.process is not None
             leader = first.process.pid
             server.kill()
-            await asyncio.sleep(tenure.SHARED_DURATION + 2.0)
+            await asyncio.sleep(lease.SHARED_DURATION + 2.0)
             command = await first.ana.say(first.room, "!whoami")
             await server.started()
             await first.reply(command)
             # Long enough for one that stands by to lead, if it would.
-            await asyncio.sleep(tenure.SHARED_DURATION / 2)
+            await asyncio.sleep(lease.SHARED_DURATION / 2)
             await stands_by(second)
             assert first.process.pid == leader
             assert first.process.returncode is None

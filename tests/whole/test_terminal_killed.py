@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
-from bot.paths import Paths
+from bot.config.paths import Paths
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,7 +61,7 @@ async def test_the_terminal_dies_at_every_place(tmp_path: Path, crash: str) -> N
 async def _run(environment: dict[str, str], paths: Paths, said: dict[str, str], replies: int) -> int:
     """Start Muster, say everything that it has not taken yet, wait for the answers, stop it; its exit status."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "bot.doors.cli", "up", "--unattended"),
+        *(sys.executable, "-P", "-m", "bot", "up", "--unattended"),
         stdin=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
         env=environment,

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bot.paths import Paths
-from tests.bot.doors.pane_house import LIMIT, until
+from bot.config.paths import Paths
+from tests.bot.interfaces.pane_house import LIMIT, until
 from tests.connectors.tmux.server import server_of_ones_own
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ async def test_what_is_typed_is_done_once(tmp_path: Path, monkeypatch: pytest.Mo
 @contextlib.asynccontextmanager
 async def _up(environment: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "bot.doors.cli", "up", "--unattended"),
+        *(sys.executable, "-P", "-m", "bot", "up", "--unattended"),
         stdin=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
         env=environment,

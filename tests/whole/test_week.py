@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from bot.config import load
-from bot.orchestrator import running
-from bot.outlet.inside import inside
-from bot.paths import Paths
-from fleet import lifecycle
-from fleet.sim import provider
-from fleet.sim.script import Script
+from bot.app.orchestrator import running
+from bot.config.loader import load
+from bot.config.paths import Paths
+from bot.egress_client.in_process import inside
+from fleet.sim.provider import server as provider
+from fleet.sim.provider.request_script import Script
+from fleet.supervision import host_lifecycle
 from tests.bot import a_week
 from tests.bot.week import BEGINNING, HOUR, FakeClock, Week, clocked_hosts
 from tests.operator_client import Operator, body, relation
@@ -111,7 +111,7 @@ async def test_a_week_in_fast_motion(tmp_path: Path, synapse: Synapse, monkeypat
                     pictures = await here.pictures()
         finally:
             for agent in paths.agents.iterdir():
-                await lifecycle.kill(agent)
+                await host_lifecycle.kill(agent)
     assert len(pictures) >= 5, "of each day of which something was known, and of the window that was used up"
     assert all(picture.startswith(b"\x89PNG") for picture in pictures)
 

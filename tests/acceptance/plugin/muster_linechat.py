@@ -13,8 +13,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from connectors.contract import NotReady, Refused, Sink, TryLater
-from connectors.messages import Attachment, Batch, Capabilities, Health, Inbound, Message, Outbound, Sent, Text
+from connectors.contract.connector_protocol import NotReady, Refused, Sink, TryLater
+from connectors.contract.messages import Attachment, Batch, Capabilities, Health, Inbound, Message, Outbound, Sent, Text
 
 
 class Settings(BaseModel, frozen=True, extra="forbid"):

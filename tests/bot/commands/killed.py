@@ -11,22 +11,22 @@ from collections import Counter
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bot.app.services import Services
+from bot.auth.permissions import Operators
 from bot.commands.context import Context, Origin
-from bot.commands.execution import Executor
+from bot.commands.executor import Executor
+from bot.commands.registry import OPERATOR, CommandTable, Reply
 from bot.commands.runs import Outcome, Request
-from bot.commands.table import OPERATOR, CommandTable, Reply
-from bot.events import EventHub
-from bot.operators import Operators
-from bot.services import Services
-from register import crashpoints
-from register.queries import audit
-from register.store import Store
+from bot.interfaces.api.event_stream import EventHub
+from core import crash_points
+from database.engine.store import Store
+from database.queries.operations import audit_log
 
 ANA = "matrix:@ana:example.org"
 
 
 async def note(tx: AsyncConnection, action: str, key: str) -> None:
-    await audit.add(tx, key=key, at=1.0, identity=ANA, door="test", action=action, outcome="done")
+    await audit_log.add(tx, key=key, at=1.0, identity=ANA, door="test", action=action, outcome="done")
 
 
 async def main(file: str) -> None:
@@ -68,7 +68,7 @@ async def main(file: str) -> None:
     outcome = await executor.confirm("kill", ANA, finish=finish)
     assert (outcome.state, outcome.text) == ("done", "did it"), outcome
     async with store.read() as tx:
-        happened = Counter(row.action for row in await audit.since(tx, 0, limit=100))
+        happened = Counter(row.action for row in await audit_log.since(tx, 0, limit=100))
     expected = {"launch": 1, "kill": 1, "effect": 2, "reply done": 2, "reply confirming": 1}
     assert happened == expected, happened
     await store.close()
@@ -77,5 +77,5 @@ async def main(file: str) -> None:
 def live(file: str, place: str | None) -> None:
     """The life of the process, until everything is done, or until `place`."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    crashpoints.arm(place)
+    crash_points.arm(place)
     asyncio.run(main(file))

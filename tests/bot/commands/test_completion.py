@@ -5,10 +5,10 @@ from typing import Literal
 
 import pytest
 
+from bot.commands.argument_types import AgentName, Rest, RuntimeName
 from bot.commands.completion import candidates
 from bot.commands.context import Context
-from bot.commands.table import VIEWER, CommandTable, Reply
-from bot.commands.types import AgentName, Rest, RuntimeName
+from bot.commands.registry import VIEWER, CommandTable, Reply
 
 
 @pytest.fixture

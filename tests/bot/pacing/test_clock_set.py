@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bot.account_settings import Account
-from register.queries import quota_history
-from register.store import Store
+from bot.config.accounts import Account
+from database.engine.store import Store
+from database.queries.spending import quota_history
 from tests.bot.pacing.test_kept import DAY, NOON, STEP, _spend, pace
 
 if TYPE_CHECKING:

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import insert
 
-from bot import authorizing
-from bot.doors.client import Client
-from bot.reports.figure import figure_of
-from bot.reports.windows import gather_windows
-from register.crashpoints import declare
-from register.queries import ledger, pacing
-from register.schema import quota_history
+from bot.interfaces.api.client import Client
+from bot.reports.chart import figure_of
+from bot.reports.window_series import gather_windows
+from bot.spending import authorizations
+from core.crash_points import declare
+from database.queries.spending import pacing_windows, usage_ledger
+from database.schema import quota_history
 from tests.bot.house import OPERATOR, House, house
-from tests.register.queries.rows import row as ledger_row
+from tests.database.queries.rows import row as ledger_row
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -116,7 +116,7 @@ async def test_what_was_seen_too_long_ago_is_told_as_that_with_what_went_through
         await observed(home, 0.2, resets, tokens=0.0)
         await observed(home, 0.3, resets, tokens=1e6)
         async with orchestrator.store.write(STEP) as tx:
-            await ledger.add(tx, [ledger_row(1, ended_at=clock() + 60, input_tokens=1_200_000)])
+            await usage_ledger.add(tx, [ledger_row(1, ended_at=clock() + 60, input_tokens=1_200_000)])
         clock.ahead += 13 * 3_600
         said = await home.ask("!pace")
         # A million tokens were a tenth of it.
@@ -222,7 +222,7 @@ async def test_an_authorization_is_given_shown_taken_back_and_ends_by_itself_tol
         await orchestrator.quiet()
         assert len([text for text in home.chat.texts("room") if "is over" in text]) == 1
         async with orchestrator.store.read() as tx:
-            assert [each.ended for each in await pacing.ended(tx, 0)] == ["taken back", "over"]
+            assert [each.ended for each in await pacing_windows.ended(tx, 0)] == ["taken back", "over"]
 
 
 async def test_what_is_spent_since_leave_was_given_is_taken_from_it_though_muster_died_right_after(
@@ -233,11 +233,11 @@ async def test_what_is_spent_since_leave_was_given_is_taken_from_it_though_muste
 
     async with home.open() as orchestrator:
         await orchestrator.services.pace.redraw()
-        monkeypatch.setattr(authorizing, "_told", killed)
+        monkeypatch.setattr(authorizations, "_told", killed)
         await home.ask("!budget authorize host 5M --for 2h")
         async with orchestrator.store.read() as tx:
-            (given,) = await pacing.live(tx)
-            lines = await pacing.lines(tx)
+            (given,) = await pacing_windows.live(tx)
+            lines = await pacing_windows.lines(tx)
         # By a line that is older, whoever starts next would take what was spent meanwhile for spent before.
         assert float(lines["host/tokens/day"]["drawn_at"]) >= given.granted_at
 
@@ -266,20 +266,20 @@ async def test_lines_are_kept_over_a_restart_and_each_is_in_the_log(home: House,
     async with home.open() as orchestrator:
         await orchestrator.services.pace.redraw()
         async with orchestrator.store.read() as tx:
-            before = await pacing.lines(tx)
-            log = await pacing.befell(tx, 0)
+            before = await pacing_windows.lines(tx)
+            log = await pacing_windows.befell(tx, 0)
         assert "host/tokens/day" in before
         assert {each.window for each in log if each.kind == "first"} == set(before)
     async with home.open() as orchestrator:
         await orchestrator.services.pace.redraw()
         async with orchestrator.store.read() as tx:
-            assert await pacing.lines(tx) == before
+            assert await pacing_windows.lines(tx) == before
     # The clock goes back by two hours: what was drawn in the future is dropped, and told as that.
     clock.ahead -= 7200
     async with home.open() as orchestrator:
         await orchestrator.services.pace.redraw()
         async with orchestrator.store.read() as tx:
-            after, log = await pacing.lines(tx), await pacing.befell(tx, 0)
+            after, log = await pacing_windows.lines(tx), await pacing_windows.befell(tx, 0)
         assert all(line["drawn_at"] <= clock() for line in after.values())
         assert "host/tokens/day" in {each.window for each in log if each.kind == "clock_skew"}
 
@@ -298,7 +298,7 @@ async def test_the_egress_holds_a_lift_only_while_it_is_authorized(home: House, 
         async with orchestrator.store.write(STEP) as tx:
             entry = ledger_row(1, agent="coder0", role="coder", ended_at=clock(), input_tokens=1000, output_tokens=0)
             entry |= {"cache_read_tokens": 0, "cache_write_tokens": 0, "reasoning_tokens": 0}
-            await ledger.add(tx, [entry])
+            await usage_ledger.add(tx, [entry])
         await home.ask("!budget authorize host 5k --for 2h")
         lifted = await host()
         assert lifted["limit"] == 1000 + lifted["lift"]
@@ -310,7 +310,7 @@ async def test_the_egress_holds_a_lift_only_while_it_is_authorized(home: House, 
         assert await orchestrator.services.pace.withhold([given.id])
         assert (await host())["lift"] == 0
         async with orchestrator.store.read() as tx:
-            assert len(await pacing.live(tx)) == 1
+            assert len(await pacing_windows.live(tx)) == 1
         await home.ask("!budget authorize host 0")
         assert (await host())["lift"] == 0
 

@@ -9,19 +9,21 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from bot.dispatch_settings import Dispatch
-from bot.limits import Budgets
-from bot.pacing.pace import Pace
-from bot.pacing.settings import Pacing
+from bot.config.dispatch import Dispatch
+from bot.config.limits import Budgets
+from bot.config.pacing import Pacing
+from bot.pacing.service import Pace
+from core.crash_points import declare
+from database.engine.store import Store
+from database.queries import tasks
+from database.queries.agents import agent_messages
+from database.queries.agents.agent_messages import AgentMessage
+from database.queries.spending import pacing_windows, usage_ledger
+from database.queries.spending.pacing_windows import AuthorizationRow
+from database.queries.tasks import Task
 from egress.settings import LimitSettings
-from register.crashpoints import declare
-from register.queries import agent_messages, ledger, pacing, tasks
-from register.queries.agent_messages import AgentMessage
-from register.queries.pacing import AuthorizationRow
-from register.queries.tasks import Task
-from register.store import Store
-from tests.bot.upkeep.desk import die_at
-from tests.register.queries.rows import row
+from tests.bot.maintenance.desk import die_at
+from tests.database.queries.rows import row
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,7 +54,7 @@ async def _spend(store: Store, seq: int, tokens: int, at: float) -> None:
     entry = row(seq, ended_at=at, input_tokens=tokens, output_tokens=0)
     entry |= {"cache_read_tokens": 0, "cache_write_tokens": 0, "reasoning_tokens": 0}
     async with store.write(STEP) as tx:
-        await ledger.add(tx, [entry])
+        await usage_ledger.add(tx, [entry])
 
 
 @pytest.mark.parametrize("place", ["pace.kept.before", "pace.kept.after"])
@@ -71,13 +73,13 @@ def test_killed_at_this_place_a_line_is_drawn_once(tmp_path: Path, place: str) -
                 granted_at=NOON - 9,
                 until=NOON + 900,
             )
-            await pacing.authorize(tx, granted)
+            await pacing_windows.authorize(tx, granted)
         await pace(store, NOON - 5).redraw()
         await _spend(store, 1, 900_000, NOON - 1)
         await pace(store).redraw()
         async with store.read() as tx:
-            lines, log = await pacing.lines(tx), await pacing.befell(tx, 0)
-            (live,) = await pacing.live(tx)
+            lines, log = await pacing_windows.lines(tx), await pacing_windows.befell(tx, 0)
+            (live,) = await pacing_windows.live(tx)
         await store.close()
         return len(lines), live.drawn, [each.kind for each in log]
 
@@ -95,7 +97,7 @@ async def test_what_is_used_up_ends_and_is_not_lifted_any_more(tmp_path: Path) -
         granted = AuthorizationRow(
             id="a1", scope="host", unit="tokens", amount=1e6, granted_by="ana", granted_at=NOON - 9, until=NOON + 900
         )
-        await pacing.authorize(tx, granted)
+        await pacing_windows.authorize(tx, granted)
     await pace(store, NOON - 5).redraw()
     await _spend(store, 1, 3_000_000, NOON - 1)
     changes = []
@@ -103,7 +105,7 @@ async def test_what_is_used_up_ends_and_is_not_lifted_any_more(tmp_path: Path) -
     after.on_change(lambda: changes.append(1))
     await after.redraw()
     async with store.read() as tx:
-        assert [each.ended for each in await pacing.ended(tx, 0)] == ["used"]
+        assert [each.ended for each in await pacing_windows.ended(tx, 0)] == ["used"]
     assert changes, "who waits for the pace is woken"
     snapshot = await after.snapshot()
     assert snapshot.standings["host/tokens/day"].authorizations == ()
@@ -174,7 +176,7 @@ async def test_what_was_used_before_the_window_began_anew_is_not_lifted_again_th
             granted_at=NOON,
             until=NOON + DAY,
         )
-        await pacing.authorize(tx, granted)
+        await pacing_windows.authorize(tx, granted)
     await pace(store, NOON + 5).redraw()
     # Muster is killed; the egress goes on with the lift that it was told, up to the end of its day.
     await _spend(store, 1, 28_000_000, midnight - 60)

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, event, update
 
-from bot.limits import Budgets
-from bot.upkeep.recounting import Recount
-from register.crashpoints import declare
-from register.queries import budgets, ledger
-from register.queries.budgets import BudgetRow
-from register.queries.spending import TOKENS
-from register.schema import spending
-from register.store import Store
+from bot.config.limits import Budgets
+from bot.maintenance.ledger_recount import Recount
+from core.crash_points import declare
+from database.engine.store import Store
+from database.queries.spending import limits_by_command, usage_ledger
+from database.queries.spending.limits_by_command import BudgetRow
+from database.queries.spending.usage_queries import TOKENS
+from database.schema import spending
 from tests.bot.pacing.test_kept import NOON, pace
-from tests.register.queries.rows import row
+from tests.database.queries.rows import row
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,7 @@ STEP = declare("tests.looks")
 
 async def _use(store: Store, seq: int, tokens: int, at: float) -> None:
     async with store.write(STEP) as tx:
-        await ledger.add(tx, [row(seq, ended_at=at, **dict.fromkeys(TOKENS, 0) | {"input_tokens": tokens})])
+        await usage_ledger.add(tx, [row(seq, ended_at=at, **dict.fromkeys(TOKENS, 0) | {"input_tokens": tokens})])
 
 
 async def test_where_nothing_can_be_paced_a_look_reads_nothing_until_a_limit_is_set(tmp_path: Path) -> None:
@@ -44,11 +44,11 @@ async def test_where_nothing_can_be_paced_a_look_reads_nothing_until_a_limit_is_
     assert read == []
     limit: dict[str, Any] = {"unit": "tokens", "window": "day", "amount": 9e6, "policy": "cutoff"}
     async with store.write(STEP) as tx:
-        await budgets.put(tx, BudgetRow(scope="host", **limit, set_by="ana", set_at=NOON))
+        await limits_by_command.put(tx, BudgetRow(scope="host", **limit, set_by="ana", set_at=NOON))
     await unpaced.redraw()
     assert list((await unpaced.snapshot()).standings) == ["host/tokens/day"]
     async with store.write(STEP) as tx:
-        await budgets.clear(tx, "host")
+        await limits_by_command.clear(tx, "host")
     await unpaced.redraw()
     read.clear()
     assert (await unpaced.snapshot()).standings == {}

@@ -8,19 +8,19 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from bot.outlet.settings import Held
-from bot.pacing.enforced import enforced
-from bot.pacing.facts import Facts, Quota, Spender, UnderWay, Usage, starts
+from bot.egress_client.settings_push import Held
+from bot.pacing.egress_limits import enforced
 from bot.pacing.snapshot import Snapshot
-from bot.pacing.standings import Drawn, stand
-from budget import windows
-from budget.lines import Line, Policy, line_at
-from budget.pacing import admissible
-from budget.quota import Reading
-from budget.reserve import Reserve
-from budget.scopes import amount_of
+from bot.pacing.window_inputs import Facts, Quota, Spender, UnderWay, Usage, starts
+from bot.pacing.window_status import Drawn, stand
+from budget.limits.scopes import amount_of
+from budget.windows import window_boundaries
+from budget.windows.even_spread_line import Line, Policy, line_at
+from budget.windows.pace_admission import admissible
+from budget.windows.provider_quota import Reading
+from budget.windows.running_task_reserve import Reserve
+from database.queries.spending.pacing_windows import AuthorizationRow
 from egress.settings import LimitSettings
-from register.queries.pacing import AuthorizationRow
 
 POLICY = Policy(zone=ZoneInfo("UTC"))
 DAY, WEEK = 86_400.0, 7 * 86_400.0
@@ -318,8 +318,8 @@ def test_the_egress_keeps_a_share_in_tokens_once_it_is_known_what_a_token_is() -
     (limit,) = told(facts(share, quotas=[quota()]))
     assert (limit.kind, limit.scope, limit.account) == ("allowance", "agent:coder0", "main")
     assert limit.amount == pytest.approx(200_000)
-    assert windows.start_of(limit.window, NOON) == MONDAY - DAY
-    assert windows.end_of(limit.window, NOON) == MONDAY - DAY + WEEK
+    assert window_boundaries.start_of(limit.window, NOON) == MONDAY - DAY
+    assert window_boundaries.end_of(limit.window, NOON) == MONDAY - DAY + WEEK
     assert told(facts(share, quotas=[quota(per_token=None)])) == []
 
 
@@ -380,5 +380,5 @@ def test_whatever_a_provider_says_of_its_windows_the_egress_can_hold_the_limits(
     if "length_s" in others:
         others |= {"resets_at": MONDAY + 90 * DAY}
     for limit in told(facts(share, held("host", 24e6), quotas=[quota(**others)]), HOST):
-        windows.check(limit.window)
+        window_boundaries.check(limit.window)
         assert amount_of(limit.amount, "tokens") > 0

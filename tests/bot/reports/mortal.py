@@ -9,10 +9,10 @@ import asyncio
 import contextlib
 from pathlib import Path
 
-from register import crashpoints
-from register.queries import reports
-from register.schema import findings
-from register.store import Store
+from core import crash_points
+from database.engine.store import Store
+from database.queries.operations import posted_reports
+from database.schema import findings
 from tests.bot.reports.newsroom import Newsroom, at, window
 
 SETTINGS = "schedules: {daily: '0 9 * * *', fleet: '0 9 * * *'}\n"
@@ -29,11 +29,11 @@ async def sweep(folder: Path, url: str) -> None:
     kinds = sorted(text.split("**")[1] for text in await room.posted())
     assert kinds == ["80%", "Daily report", "The fleet"], kinds
     async with store.read() as tx:
-        assert len(await reports.of_kind(tx, "down")) == 1
+        assert len(await posted_reports.of_kind(tx, "down")) == 1
     await store.close()
 
 
 def live(folder: str, url: str, place: str | None) -> None:
     """Do it, and die at this place."""
-    crashpoints.arm(place)
+    crash_points.arm(place)
     asyncio.run(sweep(Path(folder), url))

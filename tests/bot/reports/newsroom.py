@@ -12,31 +12,32 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import insert, select
 
-from bot.commands.table import CommandTable
-from bot.config import load
-from bot.events import EventHub
-from bot.operators import Operators
+from bot.app.services import Services
+from bot.auth.permissions import Operators
+from bot.commands.registry import CommandTable
+from bot.config.loader import load
+from bot.config.paths import Paths
+from bot.interfaces.api.event_stream import EventHub
+from bot.messaging.composer import Speaker
 from bot.pacing.snapshot import Snapshot
-from bot.paths import Paths
-from bot.reports.posting import Reports
-from bot.saying import Speaker
-from bot.services import Services
-from budget.lines import Line, Window
-from budget.pacing import Policy, Standing
-from connectors import outbox
-from connectors.messages import Capabilities, File, Message
-from register import schema
-from register.crashpoints import declare
-from register.queries import ledger, schedules
-from register.queries.schedules import ScheduleRow
-from tests.register.queries import rows
+from bot.reports.poster import Reports
+from budget.windows.even_spread_line import Line, Window
+from budget.windows.pace_admission import Policy, Standing
+from connectors.contract.messages import Capabilities, File, Message
+from connectors.delivery import outbox
+from core.crash_points import declare
+from database import schema
+from database.queries.operations import report_schedules
+from database.queries.operations.report_schedules import ScheduleRow
+from database.queries.spending import usage_ledger
+from tests.database.queries import rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from bot.reports.figure import Figure
-    from register.store import Store
+    from bot.reports.chart import Figure
+    from database.engine.store import Store
 
 SETUP = declare("test.newsroom")
 
@@ -152,13 +153,13 @@ class Newsroom:
         """What `schedule set` does."""
         async with self.store.write(SETUP) as tx:
             row = ScheduleRow(kind=kind, cron=cron, zone=zone.key, set_by="matrix:@ana", set_at=at(set_at))
-            await schedules.put(tx, row)
+            await report_schedules.put(tx, row)
 
     async def spend(self, seq: int, moment: str, **said: Any) -> None:
         """A request that ended then."""
         ended = at(moment)
         async with self.store.write(SETUP) as tx:
-            await ledger.add(tx, [rows.row(seq, started_at=ended - 1, ended_at=ended, **said)])
+            await usage_ledger.add(tx, [rows.row(seq, started_at=ended - 1, ended_at=ended, **said)])
 
     async def insert(self, table: Any, **values: Any) -> None:
         async with self.store.write(SETUP) as tx:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
-from bot.config import check
-from bot.paths import Paths
-from connectors.messages import File, Message
+from bot.config.loader import check
+from bot.config.paths import Paths
+from connectors.contract.messages import File, Message
 from tests.bot.house import OPERATOR, ROOM, VIEWER, House, house
 from tests.bot.paces import SetPace
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bot.reports.posting import POST, REMEMBER
+from bot.reports.poster import POST, REMEMBER
 from tests import nursery
 from tests.bot.reports import mortal
 

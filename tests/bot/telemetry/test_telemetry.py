@@ -13,12 +13,12 @@ import pytest
 from aiohttp import web
 
 from bot.commands import sections
-from bot.config import load
-from bot.doors import cli
-from bot.doors.client import Client
-from bot.errors import ConfigError
-from bot.telemetry import sending
-from bot.telemetry.contents import Facts, amount, count, document
+from bot.config.loader import load
+from bot.interfaces.api.client import Client
+from bot.interfaces.cli import main as cli
+from bot.telemetry import sender
+from bot.telemetry.payload import Facts, amount, count, document
+from bot.text.errors import ConfigError
 from tests.bot.house import OPERATOR, House, house
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ async def test_what_the_preview_prints_and_what_is_sent_are_the_same_bytes(
     ):
         await home.launch("secretproject-coder")
         shown = await _shown(home, capfd)
-        await sending.send(orchestrator.services)
+        await sender.send(orchestrator.services)
         assert listener.bodies == [shown]
     told = json.loads(shown)
     assert told["runtimes"] == {"sim": "1"}
@@ -101,11 +101,11 @@ async def test_it_goes_at_most_once_a_day_also_after_a_restart_and_whatever_beca
         listener.status = 500
         for _ in range(2):
             async with home.open() as orchestrator:
-                await asyncio.gather(*(sending.send(orchestrator.services) for _ in range(3)))
+                await asyncio.gather(*(sender.send(orchestrator.services) for _ in range(3)))
         assert len(listener.bodies) == 1
         async with home.open() as orchestrator:
             orchestrator.services.clock = lambda: time.time() + 86_400
-            await sending.send(orchestrator.services)
+            await sender.send(orchestrator.services)
         assert len(listener.bodies) == 2
 
 
@@ -116,7 +116,7 @@ async def test_nothing_goes_unless_it_is_switched_on(tmp_path: Path, telemetry: 
         house(tmp_path, settings=telemetry.replace("URL", listener.url)) as home,
         home.open() as orchestrator,
     ):
-        await sending.send(orchestrator.services)
+        await sender.send(orchestrator.services)
         said = await home.ask("!telemetry preview")
     assert "Nothing is sent: telemetry is off." in said
     assert listener.bodies == []
@@ -128,7 +128,7 @@ async def test_that_it_could_not_be_sent_is_a_line_in_the_log_and_nothing_else(
     async with listening() as listener:
         gone = listener.url
     async with house(tmp_path, settings=_settings(gone)) as home, home.open() as orchestrator:
-        await sending.send(orchestrator.services)
+        await sender.send(orchestrator.services)
         assert "telemetry.not_sent" in capsys.readouterr().out
         assert not [said for said in home.chat.said if "telemetry" in str(said)]
 
@@ -137,7 +137,7 @@ async def test_it_is_not_led_elsewhere(tmp_path: Path) -> None:
     async with listening() as listener, house(tmp_path, settings=_settings(listener.url)) as home:
         listener.status = 307
         async with home.open() as orchestrator:
-            await sending.send(orchestrator.services)
+            await sender.send(orchestrator.services)
     assert len(listener.bodies) == 1
 
 

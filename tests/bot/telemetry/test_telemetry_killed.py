@@ -9,10 +9,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from bot.telemetry import sending
-from bot.telemetry.settings import Telemetry
-from register.store import Store
-from tests.bot.upkeep.desk import die_at
+from bot.config.telemetry import Telemetry
+from bot.telemetry import sender
+from database.engine.store import Store
+from tests.bot.maintenance.desk import die_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +57,7 @@ def test_killed_at_this_place_what_goes_goes_once_a_day(tmp_path: Path) -> None:
                 accounts={},
             )
             services: Any = SimpleNamespace(store=store, settings=settings, clock=lambda: now, version="0.1.0")
-            await sending.send(services)
+            await sender.send(services)
             await store.close()
 
         # Before the day is taken, nothing has gone: it goes when Muster is back, and then not again.

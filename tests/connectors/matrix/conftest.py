@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from connectors.contract.messages import Message, Outbound, OutboundContent, Text
 from connectors.matrix.connector import MatrixConnector
 from connectors.matrix.settings import MatrixSettings
-from connectors.messages import Message, Outbound, OutboundContent, Text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
-    from connectors.messages import Batch, Health, Inbound, Sent
+    from connectors.contract.messages import Batch, Health, Inbound, Sent
     from tests.synapse import Account, Synapse
 
 LIMIT = 60.0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from connectors.matrix.connector import MatrixConnector
 from connectors.matrix.settings import MatrixSettings
-from register.store import Store
+from database.engine.store import Store
 from tests.connectors import lives
 
 if TYPE_CHECKING:

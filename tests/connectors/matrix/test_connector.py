@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from connectors.contract import NeedsPerson, NotReady, Refused, TryLater
-from connectors.messages import (
+from connectors.contract.connector_protocol import NeedsPerson, NotReady, Refused, TryLater
+from connectors.contract.messages import (
     Attachment,
     Edit,
     Emphasis,

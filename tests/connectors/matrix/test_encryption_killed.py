@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import select
 
-from connectors import delivery, sending
-from connectors.matrix import encryption
-from connectors.matrix.crypto import store as key_store
-from register.schema import inbox, outbox
-from register.store import Store
+from connectors.delivery import sender
+from connectors.delivery import service as delivery
+from connectors.matrix import encrypted_rooms
+from connectors.matrix.crypto import key_store
+from database.engine.store import Store
+from database.schema import inbox, outbox
 from tests import nursery
 from tests.connectors import lives
 from tests.connectors.matrix import mortal
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.synapse
 
 EVENTS = ("launch", "stream", "!ps")
-STEPS = (delivery.ACCEPT, sending.RECORD, sending.SEND, lives.HANDLE, encryption.HAND_OUT)
+STEPS = (delivery.ACCEPT, sender.RECORD, sender.SEND, lives.HANDLE, encrypted_rooms.HAND_OUT)
 #: Keys are committed again and again: when they are made and uploaded, heard, given out, used.
 COMMITS = [f"{key_store.COMMIT}.{side}:{passage}" for side in ("before", "after") for passage in (1, 2, 3, 5, 8)]
 PLACES = [*(f"{step}.{side}" for step in STEPS for side in ("before", "after")), *COMMITS]

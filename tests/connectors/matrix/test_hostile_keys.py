@@ -12,30 +12,30 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import vodozemac
 
-from connectors.contract import Refused, Standing
-from connectors.matrix.aliases import Aliases
-from connectors.matrix.content import Me
-from connectors.matrix.crypto import machine as machines
-from connectors.matrix.crypto import store as stores
-from connectors.matrix.crypto.machine import Closed, Machine, Opened
-from connectors.matrix.crypto.outgoing import Request, Rotation
+from connectors.contract.connector_protocol import Refused, Standing
+from connectors.matrix.crypto import key_store as stores
+from connectors.matrix.crypto import olm_machine as machines
+from connectors.matrix.crypto.key_store import KeyStore
+from connectors.matrix.crypto.olm_machine import Closed, Machine, Opened
+from connectors.matrix.crypto.outbound_sessions import Request, Rotation
 from connectors.matrix.crypto.primitives import device_keys, public_keys, signed
-from connectors.matrix.crypto.store import KeyStore
 from connectors.matrix.device_lists import DeviceLists
-from connectors.matrix.encryption import Encryption
-from connectors.matrix.levels import PowerLevels
-from connectors.matrix.news import KeyNews, Position, key_news
-from connectors.matrix.readers import Readers
-from connectors.matrix.rooms import Rooms
-from connectors.matrix.sealed_files import FileSecrets, Tampered, open_file, seal_file
-from connectors.matrix.sync import Receiver, _encrypts
-from connectors.matrix.wire import MatrixRefusal
+from connectors.matrix.encrypted_files import FileSecrets, Tampered, open_file, seal_file
+from connectors.matrix.encrypted_rooms import Encryption
+from connectors.matrix.encryption_recipients import Readers
+from connectors.matrix.homeserver_client import MatrixRefusal
+from connectors.matrix.message_conversion import Me
+from connectors.matrix.power_levels import PowerLevels
+from connectors.matrix.room_aliases import Aliases
+from connectors.matrix.room_cache import Rooms
+from connectors.matrix.sync_loop import Receiver, _encrypts
+from connectors.matrix.sync_response import KeyNews, Position, key_news
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from connectors.matrix.crypto.store import KnownDevice
+    from connectors.matrix.crypto.key_store import KnownDevice
 
 Json = dict[str, Any]
 ROOM = "!room:x"

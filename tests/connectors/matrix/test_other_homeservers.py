@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp import web
 
-from connectors.contract import Refused, TryLater
-from connectors.matrix.wire import MatrixRefusal, Unreachable, send_error
-from connectors.messages import Attachment, React
+from connectors.contract.connector_protocol import Refused, TryLater
+from connectors.contract.messages import Attachment, React
+from connectors.matrix.homeserver_client import MatrixRefusal, Unreachable, send_error
 from tests.connectors.matrix.conftest import Bot, healthy
 from tests.connectors.matrix.other_homeserver import ANA, BOT, ROOM, OtherHomeserver
 from tests.synapse import Account

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from connectors.contract import NotReady
-from connectors.headcount import Counts, Headcount
-from connectors.messages import Message, Outbound
-from connectors.tmux.asking import Unanswered
+from connectors.contract.agent_count_feed import Counts, Headcount
+from connectors.contract.connector_protocol import NotReady
+from connectors.contract.messages import Message, Outbound
 from connectors.tmux.connector import TmuxConnector
-from connectors.tmux.place import Place, Wanted
+from connectors.tmux.pane_model import Place, Wanted
+from connectors.tmux.process_client import Unanswered
 from connectors.tmux.settings import TmuxSettings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from connectors.messages import Health
+    from connectors.contract.messages import Health
 
 LIMIT = 10.0
 

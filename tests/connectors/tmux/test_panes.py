@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from connectors.tmux.asking import Unanswered, ask, surroundings
+from connectors.tmux.pane_model import Wanted
 from connectors.tmux.panes import MARK, Trouble, look, stand
-from connectors.tmux.place import Wanted
+from connectors.tmux.process_client import Unanswered, ask, surroundings
 from tests.connectors.tmux.server import until
 
 if TYPE_CHECKING:

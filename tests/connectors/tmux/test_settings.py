@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from connectors.tmux.settings import TmuxSettings
-from fleet.names import is_agent_name
+from fleet.name_rules import is_agent_name
 
 
 def test_without_a_word_it_is_tmux_own_default_server() -> None:

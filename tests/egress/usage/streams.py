@@ -10,7 +10,7 @@ from egress.usage import meter_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from egress.apis import Api
+    from egress.provider_endpoints import Api
     from egress.usage import Meter, Reading
 
 

@@ -8,21 +8,25 @@ from typing import TYPE_CHECKING, Any, get_args
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from egress.apis import Api
+from egress.provider_endpoints import Api
 from egress.usage import meter_of
-from egress.usage.anthropic import Messages
-from egress.usage.completions import Completions
-from egress.usage.responses import Responses
-from egress.usage.stream import StreamMeter
-from fleet.sim.apis import anthropic, completions, responses
-from fleet.sim.apis.writing import Envelope
-from fleet.sim.tokens import Usage
+from egress.usage.anthropic_messages import Messages
+from egress.usage.event_stream_meter import StreamMeter
+from egress.usage.openai_completions import Completions
+from egress.usage.openai_responses import Responses
+from fleet.sim.provider import anthropic_api, completions_api, responses_api
+from fleet.sim.provider.api_writer import Envelope
+from fleet.sim.provider.token_count import Usage
 from tests.egress.usage.streams import cut, through
 
 if TYPE_CHECKING:
     from egress.usage import Meter
 
-WRITERS: dict[Api, Any] = {"anthropic": anthropic.Writer, "responses": responses.Writer, "chat": completions.Writer}
+WRITERS: dict[Api, Any] = {
+    "anthropic": anthropic_api.Writer,
+    "responses": responses_api.Writer,
+    "chat": completions_api.Writer,
+}
 APIS = st.sampled_from(get_args(Api))
 ENDS = st.sampled_from([b"\n", b"\r\n", b"\r"])
 PLACES = st.lists(st.integers(min_value=0, max_value=6_000), max_size=40) | st.just(list(range(6_000)))

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fleet import lifecycle, sweep
-from fleet.control import AgentLink, HostStatus
+from core import crash_points
+from fleet.control.agent_host_client import AgentLink, HostStatus
 from fleet.errors import AgentRefused, AgentUnreachable, FleetError
-from fleet.events import Closing, Entry, MessageQueued, PermissionAsked, TurnEnded, TurnStarted
-from fleet.host import control, images, journal, transport
+from fleet.host import control_server, journal_writer, message_images
+from fleet.host.acp import stdio_transport
 from fleet.host.state import AgentState, fold
-from register import crashpoints
+from fleet.journal.events import Closing, Entry, MessageQueued, PermissionAsked, TurnEnded, TurnStarted
+from fleet.supervision import host_lifecycle, process_sweep
 from tests import soak
 from tests.fleet.agents import LIMIT_S, START, Agent, gone
 
@@ -39,19 +40,30 @@ MESSAGES: dict[str, dict[str, Any]] = {
 }
 #: Steps of the agent host; those of other packages may be imported in the same run.
 STEPS = [
-    *(journal.OPEN, journal.COMMIT, images.WRITE, control.REPLY, control.STREAM),
-    *(transport.OPEN, transport.PROMPT, transport.CANCEL, transport.ANSWER, transport.PING),
+    *(journal_writer.OPEN, journal_writer.COMMIT, message_images.WRITE, control_server.REPLY, control_server.STREAM),
+    *(
+        stdio_transport.OPEN,
+        stdio_transport.PROMPT,
+        stdio_transport.CANCEL,
+        stdio_transport.ANSWER,
+        stdio_transport.PING,
+    ),
 ]
 #: Of places that are passed often, later passages are met in the long form.
-LATER = {journal.COMMIT: (2, 3, 5, 8, 12), control.REPLY: (2, 4, 7), control.STREAM: (4,), transport.OPEN: (2,)}
+LATER = {
+    journal_writer.COMMIT: (2, 3, 5, 8, 12),
+    control_server.REPLY: (2, 4, 7),
+    control_server.STREAM: (4,),
+    stdio_transport.OPEN: (2,),
+}
 MOMENTS = [(f"{step}.{side}", 1) for step in STEPS for side in ("before", "after")]
 #: Places that are met in every run, whatever else is left out.
-ALWAYS = {f"{each}.after" for each in (journal.COMMIT, transport.PROMPT, transport.ANSWER)}
+ALWAYS = {f"{each}.after" for each in (journal_writer.COMMIT, stdio_transport.PROMPT, stdio_transport.ANSWER)}
 LATER_MOMENTS = [(f"{step}.{side}", n) for step in LATER for n in LATER[step] for side in ("before", "after")]
 
 
 def test_every_place_of_the_agent_host_is_met() -> None:
-    ours = {place for place in crashpoints.places() if place.split(".")[0] in {"runtime", "control", "image"}}
+    ours = {place for place in crash_points.places() if place.split(".")[0] in {"runtime", "control", "image"}}
     assert ours <= {place for place, _ in MOMENTS}
 
 
@@ -66,15 +78,15 @@ async def test_killed_there_nothing_is_lost_and_nothing_done_twice(
     tmp_path: Path, place: str, passage: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     agent = Agent.make(tmp_path)
-    monkeypatch.setenv(lifecycle.CRASH_VARIABLE, f"{place}:{passage}")
+    monkeypatch.setenv(host_lifecycle.CRASH_VARIABLE, f"{place}:{passage}")
     with contextlib.suppress(FleetError):
-        await lifecycle.spawn(agent.launch())
+        await host_lifecycle.spawn(agent.launch())
         await converse(agent)
     async with asyncio.timeout(LIMIT_S):
-        while lifecycle.is_running(agent.folder):
+        while host_lifecycle.is_running(agent.folder):
             await asyncio.sleep(0.02)
     assert not any(isinstance(entry.event, Closing) for entry in agent.entries()), "it was not killed there"
-    monkeypatch.delenv(lifecycle.CRASH_VARIABLE)
+    monkeypatch.delenv(host_lifecycle.CRASH_VARIABLE)
     await finish(agent)
 
 
@@ -98,7 +110,7 @@ async def killed_at_random(home: Path, rounds: int) -> None:
     rng = random.Random(seed)
     agent = Agent.make(home)
     for _ in range(rounds):
-        await lifecycle.spawn(agent.launch())
+        await host_lifecycle.spawn(agent.launch())
         async with await AgentLink.connect(agent.spec.socket) as link:
             pid = link.hello.pid
             talking = asyncio.create_task(converse(agent))
@@ -162,8 +174,8 @@ async def until_settled(link: AgentLink) -> None:
 async def finish(agent: Agent) -> None:
     """Start it again without a fault, let it do what is left, and look at everything."""
     before = agent.spec.marker
-    await lifecycle.spawn(agent.launch())
-    assert sweep.survivors(before) == []
+    await host_lifecycle.spawn(agent.launch())
+    assert process_sweep.survivors(before) == []
     await converse(agent)
     await gone(agent)
     assert agent.left_over() == []

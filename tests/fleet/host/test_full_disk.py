@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleet.errors import AgentRefused
-from fleet.events import Opened, PermissionAnswered, RuntimeStarted, TextChunk, TurnEnded
+from fleet.journal.events import Opened, PermissionAnswered, RuntimeStarted, TextChunk, TurnEnded
 from tests.fleet.agents import Agent, status_when, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from fleet.control import AgentLink
+    from fleet.control.agent_host_client import AgentLink
 
 
 def limit(pid: int, size: int) -> None:

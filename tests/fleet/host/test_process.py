@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fleet import lifecycle, sweep
-from fleet.control import AgentLink, HostStatus, Withdrawn
+from fleet.control.agent_host_client import AgentLink, HostStatus, Withdrawn
 from fleet.errors import AgentRefused, FleetError
-from fleet.events import (
+from fleet.host import stderr_log
+from fleet.journal.events import (
     Closing,
     GrantAdded,
     MessageQueued,
@@ -33,7 +33,7 @@ from fleet.events import (
     TurnStarted,
     Usage,
 )
-from fleet.host import stderr_log
+from fleet.supervision import host_lifecycle, process_sweep
 from tests.fleet.agents import LIMIT_S, Agent, entry_when, gone, status_when, until
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ async def test_a_message_becomes_a_turn_with_its_answer(agent: Agent) -> None:
     assert [event.reason for event in agent.events(Closing)] == ["asked to stop"]
     assert agent.events(RuntimeStarted)[0].loaded is False
     assert agent.left_over() == []
-    assert "asked to stop" in lifecycle.last_words(agent.folder)
+    assert "asked to stop" in host_lifecycle.last_words(agent.folder)
 
 
 async def test_the_same_message_twice_is_one_turn(agent: Agent) -> None:
@@ -213,9 +213,9 @@ async def test_the_model_is_chosen_by_the_session_where_the_runtime_wants_it_so(
     async with agent.running(models="session", model="big") as link:
         await until(link, RuntimeStarted)
     assert {"sessionId": "s1", "configId": "llm", "value": "big"} in [item.get("config") for item in agent.record()]
-    await lifecycle.spawn(agent.launch(models="session", model="impossible"))
+    await host_lifecycle.spawn(agent.launch(models="session", model="impossible"))
     await gone(agent)
-    assert "no such model" in lifecycle.last_words(agent.folder)
+    assert "no such model" in host_lifecycle.last_words(agent.folder)
 
 
 # --- what becomes of conversations --------------------------------------------------------------------------------
@@ -372,7 +372,9 @@ async def test_a_restart_declares_open_permissions_lost(agent: Agent) -> None:
 )
 async def test_a_runtime_that_never_gets_ready_ends_in_a_sentence(agent: Agent, scenario: str, sentence: str) -> None:
     limit = 20.0 if scenario in {"dies", "old", "login"} else 1.0
-    await lifecycle.spawn(agent.launch(scenario, initialize_timeout_s=limit, hints={"no credentials": "Log in first."}))
+    await host_lifecycle.spawn(
+        agent.launch(scenario, initialize_timeout_s=limit, hints={"no credentials": "Log in first."})
+    )
     await gone(agent)
     failed = agent.events(RuntimeFailed)[0]
     assert sentence in failed.reason
@@ -384,20 +386,20 @@ async def test_a_runtime_that_never_gets_ready_ends_in_a_sentence(agent: Agent, 
 
 
 async def test_a_missing_program_says_so(agent: Agent) -> None:
-    await lifecycle.spawn(agent.launch(command=("/nowhere/claude",)))
+    await host_lifecycle.spawn(agent.launch(command=("/nowhere/claude",)))
     await gone(agent)
     assert "/nowhere/claude cannot be started" in agent.events(RuntimeFailed)[0].reason
 
 
 async def test_a_missing_workspace_says_so(agent: Agent) -> None:
-    await lifecycle.spawn(agent.launch(workspace="/nowhere/at/all"))
+    await host_lifecycle.spawn(agent.launch(workspace="/nowhere/at/all"))
     await gone(agent)
     assert "/nowhere/at/all is not there" in agent.events(RuntimeFailed)[0].reason
 
 
 async def test_what_a_runtime_says_of_its_own_secrets_is_masked_before_it_is_kept(agent: Agent) -> None:
     environment = {**agent.spec.environment, "SERVICE_PASSWORD": "last words of"}
-    await lifecycle.spawn(agent.launch(environment=environment))
+    await host_lifecycle.spawn(agent.launch(environment=environment))
     async with await AgentLink.connect(agent.spec.socket) as link:
         await link.send("m1", "say=begun die=3")
         assert (await until(link, RuntimeDied)).stderr == "the [redacted] the runtime"
@@ -405,7 +407,7 @@ async def test_what_a_runtime_says_of_its_own_secrets_is_masked_before_it_is_kep
 
 
 async def test_a_runtime_that_dies_in_a_turn_is_reported_with_its_last_words(agent: Agent) -> None:
-    await lifecycle.spawn(agent.launch(hints={"last words of": "That was to be expected."}))
+    await host_lifecycle.spawn(agent.launch(hints={"last words of": "That was to be expected."}))
     async with await AgentLink.connect(agent.spec.socket) as link:
         await link.send("m1", "say=begun die=3")
         await link.send("m2", "say=later")
@@ -417,7 +419,7 @@ async def test_a_runtime_that_dies_in_a_turn_is_reported_with_its_last_words(age
     ended = agent.events(TurnEnded)[0]
     assert (ended.stop_reason, ended.accepted) == ("cut", True)
     assert agent.left_over() == []
-    assert "exit code 3" in lifecycle.last_words(agent.folder)
+    assert "exit code 3" in host_lifecycle.last_words(agent.folder)
     # What was queued is still to be done at the next start.
     async with agent.running() as link:
         await until(link, TurnEnded, lambda event: event.message == "m2")
@@ -425,7 +427,7 @@ async def test_a_runtime_that_dies_in_a_turn_is_reported_with_its_last_words(age
 
 
 async def test_a_killed_runtime_is_told_by_its_signal(agent: Agent) -> None:
-    await lifecycle.spawn(agent.launch())
+    await host_lifecycle.spawn(agent.launch())
     async with await AgentLink.connect(agent.spec.socket) as link:
         await link.send("m1", "kill")
         assert "SIGKILL" in (await until(link, RuntimeDied)).reason
@@ -485,14 +487,16 @@ async def test_behind_an_adapter_the_child_is_looked_at(agent: Agent) -> None:
         status = await status_when(link, lambda status: status.child == "running")
         assert status.adapter is True
         assert status.runtime_pid is not None
-        (child,) = [process for process in sweep.descendants(status.runtime_pid) if process.is_called(["sleep"])]
+        (child,) = [
+            process for process in process_sweep.descendants(status.runtime_pid) if process.is_called(["sleep"])
+        ]
         # Another one of that name, which the agent itself started.
         await link.send("m1", "shell")
         await until(link, TurnEnded)
         os.kill(child.pid, signal.SIGSTOP)
         stopped = await status_when(link, lambda status: status.child == "stopped")
         assert stopped.pinged_at is not None
-        for process in sweep.descendants(status.runtime_pid):
+        for process in process_sweep.descendants(status.runtime_pid):
             os.kill(process.pid, signal.SIGKILL)
         await status_when(link, lambda status: status.child == "gone")
 
@@ -524,7 +528,7 @@ async def test_a_shell_in_a_session_of_its_own_goes_with_the_agent(agent: Agent)
 
 
 async def test_a_shell_is_swept_before_the_session_is_loaded_again(agent: Agent) -> None:
-    await lifecycle.spawn(agent.launch())
+    await host_lifecycle.spawn(agent.launch())
     async with await AgentLink.connect(agent.spec.socket) as link:
         await link.send("m1", "shell")
         await until(link, TurnEnded)
@@ -535,7 +539,7 @@ async def test_a_shell_is_swept_before_the_session_is_loaded_again(agent: Agent)
         while len(agent.left_over()) != 1:
             await asyncio.sleep(0.02)
     async with agent.running() as link:
-        assert sweep.survivors(old) == []
+        assert process_sweep.survivors(old) == []
 
 
 @pytest.mark.slow
@@ -573,7 +577,7 @@ async def test_stopping_at_once_cuts_a_turn_that_will_not_end(agent: Agent, monk
 async def test_an_agent_has_one_host(agent: Agent) -> None:
     async with agent.running() as link:
         with pytest.raises(FleetError, match="already"):
-            await lifecycle.spawn(agent.spec)
+            await host_lifecycle.spawn(agent.spec)
         assert (await link.status()).state in {"starting", "idle"}
 
 
@@ -596,7 +600,7 @@ def _resident(pid: int) -> int:
 
 async def test_what_a_runtime_writes_to_its_standard_error_is_kept_in_a_log_of_the_agents(agent: Agent) -> None:
     environment = {**agent.spec.environment, "SERVICE_PASSWORD": "last words of"}
-    await lifecycle.spawn(agent.launch(environment=environment))
+    await host_lifecycle.spawn(agent.launch(environment=environment))
     async with await AgentLink.connect(agent.spec.socket) as link:
         await link.send("m1", "say=begun die=3")
         await until(link, RuntimeDied)

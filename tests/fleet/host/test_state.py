@@ -6,7 +6,9 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.events import (
+from fleet.host import state as states
+from fleet.host.state import AgentState, carried, cut_off, fold, from_carried
+from fleet.journal.events import (
     Entry,
     Event,
     GrantAdded,
@@ -22,8 +24,6 @@ from fleet.events import (
     TurnEnded,
     TurnStarted,
 )
-from fleet.host import state as states
-from fleet.host.state import AgentState, carried, cut_off, fold, from_carried
 
 
 def folded(*events: Event, state: AgentState | None = None) -> AgentState:

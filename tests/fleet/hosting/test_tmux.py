@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fleet import lifecycle
-from fleet.control import AgentLink
+from fleet.control.agent_host_client import AgentLink
 from fleet.errors import FleetError
 from fleet.hosting import TMUX, NotHosted, check
 from fleet.hosting.tmux import MARK, Known, Session, attachment, command, creation, literal, name_for
+from fleet.supervision import host_lifecycle
 from tests.fleet.agents import LIMIT_S, Agent
 from tests.fleet.hosting.places import tmux_server
 
@@ -66,7 +66,7 @@ def test_an_agent_host_is_given_its_environment_whole_and_no_shell_of_the_person
     assert host[:2] == ["/bin/sh", "-c"]
     assert host[4:] == [
         "/usr/bin/env", "-i", "PATH=/bin", "LANG=C\\;",
-        sys.executable, "-P", "-m", "fleet.host.process", str(tmp_path / lifecycle.SPEC),
+        sys.executable, "-P", "-m", "fleet.host.process", str(tmp_path / host_lifecycle.SPEC),
     ]  # fmt: skip
 
 
@@ -123,7 +123,7 @@ def test_a_session_is_known_by_its_folder_in_every_locale(
 async def test_a_session_that_a_person_made_is_neither_taken_over_nor_closed(server: Path, tmp_path: Path) -> None:
     tmux("rename-session", "-t", "theirs", "coder0")
     agent = Agent.make(tmp_path, hosting=TMUX)
-    with pytest.raises(lifecycle.SpawnBarred, match="Muster did not make"):
-        await lifecycle.spawn(agent.launch())
-    assert await lifecycle.kill(agent.folder) == 0
+    with pytest.raises(host_lifecycle.SpawnBarred, match="Muster did not make"):
+        await host_lifecycle.spawn(agent.launch())
+    assert await host_lifecycle.kill(agent.folder) == 0
     assert tmux("list-panes", "-a", "-F", "#{session_name} #{pane_current_command}") == ["coder0 sleep"]

@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from fleet.sandbox import policy
+from fleet.sandbox import selection
 from fleet.sandbox.profiles import Profile, Written, merged
 
 #: What podman needs where it runs within a container itself, or on control groups of the older kind.
@@ -26,7 +26,9 @@ def _flags() -> tuple[str, ...]:
         pytest.skip("podman is not installed")
     reason = ""
     for flags in ((), _NESTED):
-        found = policy.container_available(merged({"box": Written(kind="container", image="host", flags=flags)})["box"])
+        found = selection.container_available(
+            merged({"box": Written(kind="container", image="host", flags=flags)})["box"]
+        )
         if found.works:
             return flags
         reason = found.reason

@@ -13,7 +13,7 @@ from fleet.sandbox.profiles import BUILT_IN, Profile
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fleet.way import Way
+    from fleet.sandbox.egress_grant import Way
 
 LIMIT_S = 60.0
 

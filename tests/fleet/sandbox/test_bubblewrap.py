@@ -18,10 +18,10 @@ import pytest
 
 from fleet import runtimes, sandbox
 from fleet.errors import FleetError
-from fleet.sandbox import bubblewrap, limits, policy, profiles, wrapping
+from fleet.sandbox import bubblewrap, command_wrapper, process_limits, profiles, selection
 from fleet.sandbox.bubblewrap import Mount
 from fleet.sandbox.profiles import Written
-from fleet.sandbox.system import system
+from fleet.sandbox.system_mounts import system
 from tests.fleet.sandbox.ground import LIMIT_S, Ground
 
 if TYPE_CHECKING:
@@ -245,29 +245,29 @@ def test_takes_the_workspaces_that_muster_makes_and_folders_of_projects(ground: 
 
 
 def test_is_the_default_and_nothing_is_the_default_where_it_does_not_work() -> None:
-    works, broken = policy.Availability(True), policy.Availability(False, "bubblewrap is not installed.")
-    assert policy.choose(None, works).kind == "bubblewrap"
-    assert policy.choose("bubblewrap", works).name == "bubblewrap"
-    assert policy.choose("none", broken).kind == "none"
+    works, broken = selection.Availability(True), selection.Availability(False, "bubblewrap is not installed.")
+    assert selection.choose(None, works).kind == "bubblewrap"
+    assert selection.choose("bubblewrap", works).name == "bubblewrap"
+    assert selection.choose("none", broken).kind == "none"
     for requested in (None, "bubblewrap"):
         with pytest.raises(FleetError, match=r"not installed.*sandbox: none"):
-            policy.choose(requested, broken)
+            selection.choose(requested, broken)
     with pytest.raises(FleetError, match=r"No sandbox is called 'bublewrap'.*Did you mean 'bubblewrap'"):
-        policy.choose("bublewrap", works)
+        selection.choose("bublewrap", works)
 
 
 def test_a_profile_is_asked_for_by_its_name_and_works_where_its_kind_does() -> None:
-    works, broken = policy.Availability(True), policy.Availability(False, "bubblewrap is not installed.")
+    works, broken = selection.Availability(True), selection.Availability(False, "bubblewrap is not installed.")
     known = profiles.merged(
         {"web": Written(routes=("x.org",)), "open": Written(kind="none"), "box": Written(kind="container", image="x")}
     )
-    assert policy.choose("web", works, known).routes == ("x.org",)
-    assert policy.choose("open", broken, known).kind == "none"
+    assert selection.choose("web", works, known).routes == ("x.org",)
+    assert selection.choose("open", broken, known).kind == "none"
     with pytest.raises(FleetError, match=r"not installed.*sandbox: none"):
-        policy.choose("web", broken, known)
-    assert policy.choose("box", works, known).image == "x"
+        selection.choose("web", broken, known)
+    assert selection.choose("box", works, known).image == "x"
     with pytest.raises(FleetError, match=r"no container for this agent.*another sandbox"):
-        policy.choose("box", broken, known)
+        selection.choose("box", broken, known)
 
 
 @pytest.mark.parametrize(
@@ -281,18 +281,18 @@ def test_a_profile_is_asked_for_by_its_name_and_works_where_its_kind_does() -> N
 )
 def test_says_why_it_does_not_work(settings: dict[str, str], words: str) -> None:
     complaint = "bwrap: No permissions to create new namespace, likely because the kernel does not allow it"
-    assert words in policy.explain(complaint, settings)
+    assert words in selection.explain(complaint, settings)
 
 
 def test_a_missing_program_is_said_to_be_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert not policy.available().works
-    assert "not installed" in policy.available().reason
+    assert not selection.available().works
+    assert "not installed" in selection.available().reason
 
 
 @needs_bubblewrap
 def test_is_tried_for_real() -> None:
-    assert policy.available() == policy.Availability(True)
+    assert selection.available() == selection.Availability(True)
 
 
 @needs_bubblewrap
@@ -417,7 +417,7 @@ def test_no_place_in_memory_takes_more_than_the_profile_says(ground: Ground) -> 
 @needs_bubblewrap
 @pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="somebody else than root is needed")
 def test_a_profile_bounds_how_many_processes_an_ordinary_users_agent_has(open_ground: Ground) -> None:
-    if limits.words(None, 20, release=os.uname().release) == () or not Path("/usr/bin/python3").exists():
+    if process_limits.words(None, 20, release=os.uname().release) == () or not Path("/usr/bin/python3").exists():
         pytest.skip("this kernel counts the processes of a user all together, or there is no Python for every user")
     # What else this user runs does not count: as many as the limit are there already.
     as_user = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups") if os.geteuid() == 0 else ()
@@ -443,7 +443,7 @@ def test_a_profile_bounds_how_many_processes_an_ordinary_users_agent_has(open_gr
             hidden=open_ground.hidden,
             workspace=Mount("writable", open_ground.workspace),
             home=Mount("writable", open_ground.home),
-            further=(Mount("readonly", Path("/relay.py"), open_ground.copied(wrapping.RELAY)),),
+            further=(Mount("readonly", Path("/relay.py"), open_ground.copied(command_wrapper.RELAY)),),
             root=False,
             scratch_bytes=None,
         )
@@ -465,5 +465,5 @@ def test_a_profile_bounds_how_many_processes_an_ordinary_users_agent_has(open_gr
     ],
 )
 def test_processes_are_bounded_where_the_kernel_counts_them_by_sandbox(release: str, words: tuple[str, ...]) -> None:
-    assert limits.words(1000, 20, release=release) == words
-    assert limits.words(None, None, release=release) == ()
+    assert process_limits.words(1000, 20, release=release) == words
+    assert process_limits.words(None, None, release=release) == ()

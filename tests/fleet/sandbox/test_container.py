@@ -19,20 +19,21 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from fleet import lifecycle, runtimes, sandbox, sweep
-from fleet.containers import remove
-from fleet.control import AgentLink
+from fleet import runtimes, sandbox
+from fleet.control.agent_host_client import AgentLink
 from fleet.errors import FleetError, RuntimeMissing
-from fleet.events import Position, RuntimeStarted, TurnEnded
-from fleet.sandbox import container, policy, wrapping
+from fleet.journal.events import Position, RuntimeStarted, TurnEnded
+from fleet.sandbox import command_wrapper, container, selection
 from fleet.sandbox.bubblewrap import Mount
+from fleet.sandbox.egress_grant import Way
 from fleet.sandbox.profiles import Profile, Written, merged
-from fleet.sim import provider as providers
-from fleet.way import Way
+from fleet.sim.provider import server as providers
+from fleet.supervision import host_lifecycle, process_sweep
+from fleet.supervision.container_cleanup import remove
 from tests.fleet.agents import until
 from tests.fleet.sandbox import containers
 from tests.fleet.sandbox.ground import LIMIT_S, Ground
-from tests.fleet.test_way import SECRET, Ways, account, assembly, forwarding, row
+from tests.fleet.sandbox.test_egress_grant import SECRET, Ways, account, assembly, forwarding, row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -195,12 +196,12 @@ def test_podman_is_taken_where_both_are_there_or_what_the_profile_says(
     found = merged({"any": Written(**box), "docker": Written(**box, engine="docker")})  # type: ignore[arg-type]
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(RuntimeMissing, match="podman or docker is not installed"):
-        wrapping.engine_of(found["any"])
-    assert "is not installed" in policy.container_available(found["docker"]).reason
+        command_wrapper.engine_of(found["any"])
+    assert "is not installed" in selection.container_available(found["docker"]).reason
     for name in ("docker", "podman"):
         (tmp_path / name).touch(mode=0o755)
-        assert wrapping.engine_of(found["any"])[0] == name
-    assert wrapping.engine_of(found["docker"])[0] == "docker"
+        assert command_wrapper.engine_of(found["any"])[0] == name
+    assert command_wrapper.engine_of(found["docker"])[0] == "docker"
 
 
 def test_an_image_has_its_own_programs_and_the_environment_is_on_no_command_line(
@@ -216,7 +217,7 @@ def test_an_image_has_its_own_programs_and_the_environment_is_on_no_command_line
         extra_environment={"NPM_TOKEN": "the-users-own"}, elsewhere=True,
     )  # fmt: skip
     argv = sandbox.wrap(prepared, workspace=ground.workspace, home=ground.home, hidden=ground.hidden, profile=box)
-    assert str(wrapping.INIT) in argv[:-1]
+    assert str(command_wrapper.INIT) in argv[:-1]
     assert argv[-1] == "claude-agent-acp"
     assert not [word for word in argv if "the-users-own" in word]
     with pytest.raises(RuntimeMissing, match="image: host"):
@@ -231,7 +232,7 @@ def test_an_image_has_its_own_programs_and_the_environment_is_on_no_command_line
 
 @contextlib.contextmanager
 def first_process(
-    *command: str, program: Path = wrapping.INIT, **environment: str
+    *command: str, program: Path = command_wrapper.INIT, **environment: str
 ) -> Iterator[subprocess.Popen[bytes]]:
     variables = {"PATH": os.environ["PATH"], **environment}
     process = subprocess.Popen(
@@ -264,7 +265,7 @@ def test_the_first_process_carries_the_input_and_the_environment_and_ends_as_its
 
 def test_the_first_process_ends_when_its_input_does_whatever_its_agent_keeps_open(tmp_path: Path) -> None:
     # As it is, but for the seconds that it gives its agent.
-    patient, hasty = wrapping.INIT.read_text(), tmp_path / "init.py"
+    patient, hasty = command_wrapper.INIT.read_text(), tmp_path / "init.py"
     assert patient.count("_GRACE_S = 5.0\n") == 1
     hasty.write_text(patient.replace("_GRACE_S = 5.0\n", "_GRACE_S = 0.1\n"))
     # The agent reads nothing, and opens its own input for writing: it would never end.
@@ -296,7 +297,7 @@ def test_what_cannot_be_removed_is_told_and_what_cannot_be_there_is_not(tmp_path
         program = tmp_path / "docker"
         program.write_text(f"#!/bin/sh\necho '{said}' >&2; exit 1\n")
         program.chmod(0o755)
-        with pytest.raises(sweep.Unsweepable, match="storage is locked") if told else contextlib.nullcontext():
+        with pytest.raises(process_sweep.Unsweepable, match="storage is locked") if told else contextlib.nullcontext():
             remove(container.removal("docker", str(program), "muster-nobody-0", environment))
 
 
@@ -411,7 +412,7 @@ async def test_an_agent_works_in_a_container_and_nothing_is_left_when_its_host_i
         forwarding(folder / "sock", provider.url, SECRET) as seen,
         contextlib.AsyncExitStack() as ending,
     ):
-        ending.push_async_callback(lifecycle.kill, private)
+        ending.push_async_callback(host_lifecycle.kill, private)
         for _ in range(2):
             await made.start(agent, floor=0, grants=())
             marker = ways.asked[-1].marker
@@ -420,21 +421,21 @@ async def test_an_agent_works_in_a_container_and_nothing_is_left_when_its_host_i
                 ended = await until(link, TurnEnded, after=Position(link.hello.incarnation))
                 assert (ended.message, ended.stop_reason) == (marker, "end_turn")
                 host = psutil.Process(link.hello.pid)
-                inside = [psutil.Process(pid) for pid in sweep.survivors(marker)]
+                inside = [psutil.Process(pid) for pid in process_sweep.survivors(marker)]
             assert exists(box, private)
             assert not [pid for pid in inside if SECRET.encode() in Path(f"/proc/{pid.pid}/environ").read_bytes()]
             # Nobody clears away: its input is at an end, and the kernel ends the rest.
             host.send_signal(signal.SIGKILL)
             _, alive = await asyncio.to_thread(psutil.wait_procs, inside, timeout=LIMIT_S)
             assert not alive
-            lifecycle.clear_away(private)
+            host_lifecycle.clear_away(private)
             assert not exists(box, private)
         # A client that is killed leaves a container behind, which an agent host that lives ends.
         await made.start(agent, floor=0, grants=())
         marker = ways.asked[-1].marker
         async with await AgentLink.connect(str(made.socket("coder0"))) as link:
             await until(link, RuntimeStarted, after=Position(3))
-        inside = [psutil.Process(pid) for pid in sweep.survivors(marker)]
+        inside = [psutil.Process(pid) for pid in process_sweep.survivors(marker)]
         client = next(each for each in inside if "--rm" in each.cmdline())
         client.kill()
         _, alive = await asyncio.to_thread(psutil.wait_procs, inside, timeout=LIMIT_S)
@@ -474,7 +475,7 @@ def supervising(name: str) -> list[psutil.Process]:
 
 
 def exists(box: Profile, folder: Path) -> bool:
-    _, program = wrapping.engine_of(box)
+    _, program = command_wrapper.engine_of(box)
     done = subprocess.run([program, "container", "exists", container.name(folder)], check=False, capture_output=True)
     assert done.returncode in (0, 1), done.stderr
     return done.returncode == 0

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleet import sandbox
-from fleet.containers import remove
-from fleet.sandbox import container, policy
+from fleet.sandbox import container, selection
+from fleet.sandbox.egress_grant import Way
 from fleet.sandbox.profiles import Written, merged
-from fleet.way import Way
+from fleet.supervision.container_cleanup import remove
 from tests.fleet.sandbox import containers, machine_image
 from tests.fleet.sandbox.ground import LIMIT_S, Ground
 from tests.whole.outside import ESCAPES, Outside
@@ -77,7 +77,7 @@ def box(service: tuple[str, tuple[str, ...]], monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_an_agent_gets_out_of_a_container_of_dockers_in_no_way_either(ground: Ground, box: Profile) -> None:
-    assert policy.container_available(box) == policy.Availability(True)
+    assert selection.container_available(box) == selection.Availability(True)
     out = ground.state / "run" / "out-coder0"
     out.mkdir()
     outside = Outside()
@@ -127,5 +127,5 @@ def test_an_image_that_is_not_there_is_said_to_be_missing(box: Profile, service:
     other = merged({"box": Written(kind="container", engine="docker", image="localhost/no-such", flags=service[1])})[
         "box"
     ]
-    found = policy.container_available(other)
+    found = selection.container_available(other)
     assert re.search("localhost/no-such is not on this machine.*`docker pull", found.reason)

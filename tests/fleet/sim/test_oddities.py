@@ -13,19 +13,19 @@ import aiohttp
 import brotli
 import pytest
 
-from fleet.sim import chaos, directives, telling
-from fleet.sim.asking import Events
-from fleet.sim.directives import Deliver
-from fleet.sim.provider import Provider, Settings, running
-from tests.fleet.sim.test_provider import LIMIT_S, PATHS, question
+from fleet.sim.agent.model_client import Events
+from fleet.sim.provider import chaos, prompt_directives, usage_report
+from fleet.sim.provider.prompt_directives import Deliver
+from fleet.sim.provider.server import Provider, Settings, running
+from tests.fleet.sim.provider.test_server import LIMIT_S, PATHS, question
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from fleet.sim.conversation import Api
-    from fleet.sim.delivery import Encoding
-    from fleet.sim.ledger import Entry
-    from fleet.sim.tokens import Usage
+    from fleet.sim.provider.billing_ledger import Entry
+    from fleet.sim.provider.normalized_request import Api
+    from fleet.sim.provider.response_delivery import Encoding
+    from fleet.sim.provider.token_count import Usage
 
 HELLO = "[[say: Grüße, 🙂!]]"
 
@@ -145,18 +145,18 @@ async def test_a_response_that_failed_tells_its_bill_where_it_was_ordered(client
     assert (entry.state, entry.reported) == ("failed", True)
 
 
-@pytest.mark.parametrize("kind", telling.KINDS)
+@pytest.mark.parametrize("kind", usage_report.KINDS)
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("api", PATHS)
 async def test_what_is_told_of_the_bill_is_what_the_ledger_holds(
-    client: Client, api: Api, stream: bool, kind: telling.Kind
+    client: Client, api: Api, stream: bool, kind: usage_report.Kind
 ) -> None:
     order = f"[[think: Hm.]][[say: All.]][[cache: 300 20]][[usage: {kind}]]"
     _, pieces = await client.raw(api, order, stream=stream)
     raw, entry = b"".join(pieces), await client.entry()
     events = [json.loads(data) for data in Events().feed(raw) if data != "[DONE]"] if stream else [json.loads(raw)]
     usages = [found for event in events for found in _usages(event)]
-    assert entry.reported is (kind not in telling.UNTOLD)
+    assert entry.reported is (kind not in usage_report.UNTOLD)
     if not entry.reported:
         assert not usages or kind in {"unfinal", "garbage"}
         return
@@ -200,7 +200,7 @@ async def test_a_large_answer_and_a_connection_that_stays_open(client: Client) -
 
 def test_orders_of_deliveries_are_read() -> None:
     text = "[[encode: br unsaid]][[chunks: 7]][[cache: 1 2]][[usage: nulls]][[linger: 2]]"
-    steps, rest = directives.parse(text)
+    steps, rest = prompt_directives.parse(text)
     assert [step.changed for step in steps if isinstance(step, Deliver)] == [
         {"encoding": "br", "unsaid": True},
         {"chunk": 7},
@@ -217,7 +217,7 @@ def test_orders_of_deliveries_are_read() -> None:
         "[[noise: 3]]",
         "[[cache: 1]]",
     ):
-        assert directives.parse(wrong) == ((), wrong)
+        assert prompt_directives.parse(wrong) == ((), wrong)
 
 
 async def test_chaos_is_the_same_for_the_same_seed() -> None:
@@ -238,5 +238,5 @@ async def test_chaos_is_the_same_for_the_same_seed() -> None:
 @pytest.mark.parametrize("stream", [True, False])
 def test_chance_orders_only_what_there_is(stream: bool) -> None:
     for seed in range(300):
-        _, rest = directives.parse(chaos.orders(random.Random(seed), "responses", stream=stream))
+        _, rest = prompt_directives.parse(chaos.orders(random.Random(seed), "responses", stream=stream))
         assert rest == ""

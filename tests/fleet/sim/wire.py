@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fleet.sim import agent
+from fleet.sim.agent import acp_agent
 from tests import nursery
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ def _live(ends: Sequence[Connection], environment: Mapping[str, str], cwd: str) 
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(cwd)
-    agent.main()
+    acp_agent.main()
 
 
 class _Forked:

@@ -1,0 +1,235 @@
+"""Commands of the section *fleet*: who there is, starting, stopping, looking."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bot.commands.argument_types import AgentName, RoleName, RuntimeName, SandboxName
+from bot.commands.context import Context
+from bot.commands.registry import OPERATOR, VIEWER, Reply, command
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from bot.app.services import Services
+
+
+@command("ps", permission=VIEWER, help_section="fleet", audited=False, effects=False)
+async def ps(ctx: Context, *, all: bool = False) -> Reply:
+    """The fleet: state, how it is known and how long ago, what each agent does.
+
+    Args:
+        all: also the agents that are stopped, and where the roster differs from what runs.
+    """
+    from bot.agents import status_view
+    from bot.spending import cutoff, spend_query
+    from database.queries.agents import session_accounts
+
+    now = ctx.services.clock()
+    seen = await ctx.services.agents.view()
+    shown = [view for view in seen if all or status_view.is_up(view)]
+    drift = await ctx.services.lookout.drift() if all else []
+    aliases = ctx.services.lookout.roster.aliases
+    used = await spend_query.tokens_today(ctx.services)
+    async with ctx.services.store.read() as tx:
+        accounts = await session_accounts.by_agent(tx)
+    unrostered = {finding.agent for finding in drift if finding.kind == "unrostered"}
+    changed = {finding.agent for finding in drift if finding.kind == "changed"}
+    found = [
+        status_view.as_json(
+            view,
+            now,
+            unrostered=view.row.name in unrostered,
+            changed=view.row.name in changed,
+            alias=aliases.get(view.row.name),
+            tokens_today=None if used is None else used.get(view.row.name, 0),
+            accounts=accounts.get(view.row.name, {}),
+        )
+        for view in shown
+    ]
+    return Reply(
+        status_view.fleet_text(
+            shown,
+            hidden=len(seen) - len(shown),
+            now=now,
+            everybody=all,
+            drift=drift,
+            aliases=aliases,
+            used=used,
+            unconfined={name for name, each in ctx.services.planner.profiles.items() if each.kind == "none"},
+        )
+        + await cutoff.whose_is_closed(ctx.services),
+        [
+            *found,
+            *(status_view.drift_as_json(finding) for finding in drift if finding.agent not in unrostered | changed),
+        ],
+    )
+
+
+@command("launch", permission=OPERATOR, help_section="fleet")
+async def launch(
+    ctx: Context,
+    name: AgentName,
+    *,
+    role: RoleName | None = None,
+    runtime: RuntimeName | None = None,
+    model: str | None = None,
+    sandbox: SandboxName | None = None,
+    workspace: str | None = None,
+    task: str | None = None,
+    budget: str | None = None,
+) -> Reply:
+    """Start an agent in a thread of its own, adding it to the roster if it is new.
+
+    An agent that runs already keeps its settings. A task then goes to it as a message, and the answer says so.
+
+    Args:
+        name: how it is called: lower-case letters, digits and dashes.
+        role: what it is for, such as coder or orchestrator; `roles` lists the roles.
+        runtime: the program that is its mind: claude, codex, opencode, pi, sim or custom.
+        model: the model that the runtime is to use.
+        sandbox: bubblewrap, none (an admin's decision), or a profile of muster.yaml.
+        workspace: the folder it works in, or the repository of which it gets a clone (an admin's decision, unless
+            the roster names it).
+        task: what it begins with.
+        budget: tokens that this launch may use, such as 500k or 2M. It only lowers what would hold, unless an admin
+            asks.
+    """
+    from bot.agents.launch import launch_agent
+    from bot.commands.agent_lock import custody
+
+    async with custody(ctx, name, "launch") as held:
+        return await launch_agent(
+            held,
+            name,
+            role=role,
+            runtime=runtime,
+            model=model,
+            sandbox=sandbox,
+            workspace=workspace,
+            task=task,
+            budget=budget,
+        )
+
+
+@command("stop", permission=OPERATOR, help_section="fleet")
+async def stop(ctx: Context, name: AgentName, *, now: bool = False) -> Reply:
+    """Stop an agent when its turn ends. Its session and its queued messages are kept.
+
+    Args:
+        name: the agent.
+        now: cancel the turn instead of waiting for its end.
+    """
+    from bot.agents.stop import stop_agent
+    from bot.commands.agent_lock import custody
+
+    async with custody(ctx, name, "stop") as held:
+        return await stop_agent(held, name, now=now)
+
+
+@command("restart", permission=OPERATOR, help_section="fleet")
+async def restart(ctx: Context, name: AgentName, *, now: bool = False) -> Reply:
+    """Stop an agent when its turn ends, and start it again in the same session, with what the roster says by now.
+
+    What its launch said itself stays as it was said.
+
+    Args:
+        name: the agent.
+        now: cancel the turn instead of waiting for its end.
+    """
+    from bot.agents.restart import restart_agent
+    from bot.commands.agent_lock import custody
+
+    async with custody(ctx, name, "restart") as held:
+        return await restart_agent(held, name, now=now)
+
+
+@command("freeze", permission=OPERATOR, help_section="fleet")
+async def freeze(ctx: Context, name: AgentName, *, now: bool = False) -> Reply:
+    """End an agent's process when its turn ends. Its workspace, its conversation and what waits for it are kept.
+
+    Args:
+        name: the agent.
+        now: cancel the turn instead of waiting for its end.
+    """
+    from bot.agents.freeze import freeze_agent
+    from bot.commands.agent_lock import custody
+
+    async with custody(ctx, name, "freeze") as held:
+        return await freeze_agent(held, name, now=now)
+
+
+@command("resume", permission=OPERATOR, help_section="fleet")
+async def resume(ctx: Context, name: AgentName, *, prompt: str | None = None) -> Reply:
+    """Bring a frozen agent back as it was, in its workspace and, where its runtime kept it, its conversation.
+
+    Args:
+        name: the agent.
+        prompt: a message for it, after those that wait already.
+    """
+    from bot.agents.freeze import resume_agent
+    from bot.commands.agent_lock import custody
+
+    async with custody(ctx, name, "resume") as held:
+        return await resume_agent(held, name, prompt=prompt)
+
+
+async def _is_known(services: Services, arguments: Mapping[str, Any]) -> None:
+    await services.agents.get(arguments["name"])
+
+
+@command("kill", permission=OPERATOR, help_section="fleet", confirm=True, check=_is_known)
+async def kill(ctx: Context, name: AgentName, *, discard: bool = False) -> Reply:
+    """Stop an agent at once, with everything it started, and give up its session.
+
+    Args:
+        name: the agent.
+        discard: delete its workspace as well, with whatever was not taken over or pushed from there.
+    """
+    from bot.agents.stop import kill_agent
+    from bot.commands.agent_lock import custody
+
+    async with custody(ctx, name, "kill") as held:
+        return await kill_agent(held, name, discard=discard)
+
+
+@command("tail", permission=VIEWER, help_section="fleet", audited=False, effects=False)
+async def tail(ctx: Context, name: AgentName, entries: int = 20) -> Reply:
+    """The last entries of an agent's journal.
+
+    Args:
+        name: the agent.
+        entries: how many, at most 200; otherwise 20.
+    """
+    from bot.agents import status_view
+    from bot.text.errors import UsageError
+    from bot.text.iso_timestamps import timestamp
+
+    if not 1 <= entries <= 200:
+        raise UsageError(f"ENTRIES is from 1 to 200, not {entries}.")
+    found = status_view.unsplit(await ctx.services.agents.tail(name, entries), ctx.services.redact)
+    return Reply(
+        status_view.journal_text(found, ctx.services.settings.timezone, ctx.services.redact),
+        [{**entry.to_json(), "at": timestamp(entry.at)} for entry in found],
+    )
+
+
+@command("watch", permission=VIEWER, help_section="fleet", audited=False, effects=False)
+async def watch(ctx: Context, name: AgentName) -> Reply:
+    """Keep one message with the agent's state up to date, for half an hour.
+
+    Args:
+        name: the agent.
+    """
+    from bot.agents import status_view
+    from database.queries.agents import session_accounts
+
+    view = await ctx.services.agents.view_of(name)
+    ctx.services.watches.add(ctx, name)
+    now = ctx.services.clock()
+    alias = ctx.services.lookout.roster.aliases.get(name)
+    async with ctx.services.store.read() as tx:
+        accounts = await session_accounts.of_agent(tx, name)
+    text = status_view.agent_text(view, now, alias, accounts)
+    return Reply(text, status_view.as_json(view, now, alias=alias, accounts=accounts))

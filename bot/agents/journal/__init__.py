@@ -1,0 +1,1 @@
+"""What happens to an agent, read from its journal and shown in chat."""

@@ -1,0 +1,106 @@
+"""Takes over what an agent commits in its clone of a repository, and tells its thread.
+
+That is looked for when a turn begins or ends and when the agent host comes or goes. Where nothing was committed, it
+costs the reading of one small file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import hashlib
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
+
+import structlog
+
+from bot.agents.journal.follower import FOLLOW
+from bot.commands import sections
+from bot.commands.syntax import from_shell
+from bot.text import markdown
+from database.queries.agents import agents, last_results
+from fleet.errors import FleetError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bot.agents.journal.effects import Teller
+    from database.engine.store import Store
+    from fleet.workspace import Collected
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+#: So few at a time: an agent can keep git waiting, and must not keep all of Muster's threads waiting with it.
+_THREADS = ThreadPoolExecutor(2, thread_name_prefix="gathering")
+
+
+class Source(Protocol):
+    """Where commits come from: the agents' workspaces."""
+
+    def collect(self, name: str) -> Collected | None:
+        """Take over what an agent committed; the same again until it is acknowledged.
+
+        Raises:
+            FleetError: that is not possible; the message is for the operator.
+        """
+
+    def acknowledge(self, name: str, collected: Collected) -> None: ...
+
+
+@dataclass(kw_only=True, slots=True)
+class Gatherer:
+    """Gathers one agent's commits."""
+
+    name: str
+    store: Store
+    teller: Teller
+    source: Source
+    wake_delivery: Callable[[], None]
+    clock: Callable[[], float] = time.time
+    _due: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def due(self) -> None:
+        """There may be commits."""
+        self._due.set()
+
+    async def run(self) -> None:
+        """Gather whenever it is due, until cancelled."""
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            await self._gather()
+
+    async def _gather(self) -> None:
+        try:
+            collected = await _in_thread(self.source.collect, self.name)
+        except (FleetError, OSError) as error:
+            log.warning("agent.commits_not_taken_over", agent=self.name, reason=str(error))
+            # The same words once per launch, however often it is tried.
+            digest = hashlib.sha256(str(error).encode()).hexdigest()[:16]
+            await self._tell(f"commits/{digest}", f"⚠️ {from_shell(str(error), sections.load())}")
+            return
+        if collected is None:
+            return
+        key = f"commits/{collected.tip}/{collected.held}"
+        # What is empty, or took commits back, shows nothing.
+        shown = collected.commits > 0 and collected.shows
+        await self._tell(key, f"⇡ {collected.sentence(markdown.code)}", result=shown)
+        await _in_thread(self.source.acknowledge, self.name, collected)
+
+    async def _tell(self, key: str, text: str, *, result: bool = False) -> None:
+        async with self.store.write(FOLLOW) as tx:
+            row = await agents.get(tx, self.name)
+            if row is not None:
+                if result:
+                    await last_results.note(tx, self.name, "commit", self.clock())
+                await self.teller.note(tx, row, f"{key}/{row.launch_id}", text)
+        self.wake_delivery()
+
+
+async def _in_thread(act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    return await asyncio.get_running_loop().run_in_executor(_THREADS, functools.partial(act, *args, **kwargs))

@@ -1,0 +1,272 @@
+"""Carries out what a story says must be told: rows in the outbox, states of messages, permission requests.
+
+Everything here happens inside the caller's transaction, and under keys that come from the journal: told twice, it
+stands once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from bot.agents.journal.projection import (
+    Ask,
+    Called,
+    CallOver,
+    Condition,
+    Fell,
+    Granted,
+    Note,
+    Progress,
+    Receipt,
+    Settle,
+)
+from bot.agents.journal.tool_calls import call_id, call_of
+from bot.approvals.requests import PermissionRequests
+from bot.commands.syntax import command_line
+from bot.messaging import mirror_inbound
+from bot.messaging.agent_channel import Voice, by, nameless
+from bot.messaging.bridge import copy_key
+from bot.messaging.composer import Place
+from bot.text import markdown
+from connectors.contract.messages import Emphasis, Priority, React
+from connectors.delivery import outbox
+from connectors.delivery.capability_fallbacks import beside_byline
+from database.queries.agents import agent_messages, agents, tool_calls
+from database.queries.chat import approvals
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.agents.journal.projection import Digest, Effect, Story
+    from connectors.contract.messages import Capabilities
+    from database.queries.agents.agent_messages import AgentMessage
+    from database.queries.agents.agents import AgentRow
+    from fleet.journal.events import Position
+
+#: The reactions that show how far a message to an agent has come.
+RECEIPTS = {
+    "journaled": "📥",
+    "accepted": "👀",
+    "finished": "✅",
+    "cancelled": "⏹️",
+    "steered": "⏭️",
+    "failed": "❌",
+    "uncertain": "❓",
+    "withdrawn": "↩️",
+    "dead": "💀",
+}
+#: States that the register keeps as another one: they differ in their receipt alone.
+_KEPT_AS = {"cancelled": "finished", "steered": "finished"}
+#: No secret that redaction knows has more characters (a private key of 16,384 bits has 13,000).
+_LONGEST_SECRET = 32_768
+#: States of a message that a state does not replace.
+_FINAL = ("finished", "failed", "uncertain")
+_LATER = {
+    "journaled": ("journaled", "accepted", *_FINAL, "withdrawing", "withdrawn"),
+    # What was taken back too late was read all the same, and shows so.
+    "accepted": ("accepted", *_FINAL),
+    "dead": ("journaled", "accepted", *_FINAL, "withdrawing", "withdrawn"),
+}
+
+
+class Carried(Protocol):
+    """Called with the message and its state (bot.tasks.state_machine.TaskSteps.receipt)."""
+
+    async def __call__(
+        self, tx: AsyncConnection, row: AgentRow, message: str, state: str, detail: str | None
+    ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Teller(Voice):
+    carried: Carried | None = None
+    """What else follows from how far a message has come, in the same transaction."""
+    announced: set[str] = field(default_factory=set)
+    """What commands announce in the agent's own thread, which a note there would only repeat (`Note.announces`)."""
+
+    async def announce(self, tx: AsyncConnection, row: AgentRow, conversation: str | None, *what: str) -> None:
+        """Leave to a command's reply what happens to an agent, where that reply stands in the agent's thread."""
+        thread = await self.conversation(tx, row, "")
+        if conversation is not None and thread is not None and thread[1] == conversation:
+            self.announced.update(what)
+
+    @property
+    def requests(self) -> PermissionRequests:
+        """What runtimes ask for leave to do."""
+        return PermissionRequests(self)
+
+    async def carry_out(self, tx: AsyncConnection, row: AgentRow, effect: Effect) -> None:
+        match effect:
+            case Note(announces=announces) if announces in self.announced:
+                self.announced.discard(announces)
+            case Note(key=key, text=text, message=message):
+                asked = await agent_messages.get(tx, message) if message is not None else None
+                await self.speak(tx, key, text, self.place_of(row, asked), agent=nameless(row, text))
+                if (asker := self.asker(row, asked)) is not None:
+                    await self.speak(tx, copy_key(key, asker.connector), mirror_inbound.of(row.name, text), asker)
+            case Fell(key=key, text=text, launch_id=launch_id):
+                if row.wanted != "running" or row.launch_id != launch_id:
+                    await self.note(tx, row, key, text)
+            case Progress():
+                await self._progress(tx, row, effect)
+            case Receipt():
+                await self._receipt(tx, row, effect)
+            case Ask():
+                await self.requests.ask(tx, row, effect)
+            case Settle():
+                await self.requests.settle(tx, row, effect)
+            case Granted(key=key, granted=granted, at=at):
+                await self.requests.granted(tx, row, key, granted, at)
+            case Called(asked=asked, at=at):
+                await tool_calls.add(tx, call_of(row.name, asked, at))
+            case CallOver(call=call, at=at):
+                over = {"state": "over", "arguments": {}}
+                await tool_calls.change(tx, call_id(row.name, call), only=["pending"], now=at, **over)
+            case Condition(state=state, detail=detail, at=at, launch_id=launch_id):
+                if row.wanted == "frozen" and state in {"failed", "stopped"}:
+                    state = "frozen"  # however it ended, it is kept
+                ended = {"stopped_at": at} if state in {"failed", "stopped", "frozen"} else {"stopped_at": None}
+                begun = {"started_at": at} if state == "starting" else {}
+                # What is read of an agent that was killed meanwhile does not bring its session back.
+                kept = {"keep_session": True} if state == "idle" and row.wanted == "running" else {}
+                redacted = self.redaction(detail) if detail else detail
+                values = {"state": state, "detail": redacted, **ended, **begun, **kept}
+                await agents.change(tx, row.name, under=launch_id, **values)
+                await self.titles.show(tx, row.name)
+
+    async def _progress(self, tx: AsyncConnection, row: AgentRow, progress: Progress) -> None:
+        """The turn's two messages: what the agent says, and, in one short message, what it does."""
+        view, final = progress.view, progress.final
+        message = await agent_messages.get(tx, view.message)
+        place = self.place_of(row, message)
+        can = self.capabilities(place.connector)
+        stage = "end" if final else f"{progress.position.incarnation}.{progress.position.seq}"
+        activity = view.activity(self.redaction)
+        if activity is not None:
+            await self._grow(tx, row.name, f"t/{row.name}/{view.turn}/did", stage, activity, place, can, final)
+        text = view.said(self.redaction) if final else self._growing(view.text, can)
+        if text.strip():
+            key = f"t/{row.name}/{view.turn}/said"
+            await self._grow(tx, row.name, key, stage, text, place, can, final, speech=True)
+            if final:
+                await self._mirror(tx, row, key, text, place, message)
+        if final and place.conversation is not None:
+            await self.titles.spoken_in(tx, place.connector, place.conversation)
+
+    async def _mirror(
+        self, tx: AsyncConnection, row: AgentRow, key: str, text: str, place: Place, message: AgentMessage | None
+    ) -> None:
+        """An answer for those who do not see it where it grows: whole, and once it is."""
+        speech = Emphasis.TEXT
+        if (asker := self.asker(row, message)) is not None:
+            shown = mirror_inbound.of(row.name, text)
+            at_key = copy_key(key, asker.connector)
+            await self.speak(tx, at_key, shown, asker, priority=Priority.FINAL, emphasis=speech)
+        shown = text if message is None else mirror_inbound.to(self.bridge.who(message.sender), text)
+        for at_key, at in self.bridge.spread(key, place)[1:]:
+            await self.speak_there(tx, at_key, shown, at, priority=Priority.FINAL, emphasis=speech)
+
+    def _growing(self, text: str, can: Capabilities) -> str:
+        """What may be shown of a text that more will come of. Of a long one only the end shows, so only that is looked
+        through; with so much before it that no secret can begin there and reach what shows."""
+        end = text[-(can.max_text + _LONGEST_SECRET) :]
+        return ("" if end is text else "…") + self.redaction.of_growing(end)
+
+    async def _grow(
+        self,
+        tx: AsyncConnection,
+        agent: str,
+        key: str,
+        stage: str,
+        text: str,
+        place: Place,
+        can: Capabilities,
+        final: bool,
+        speech: bool = False,
+    ) -> None:
+        if not final and not can.edits:
+            return
+        now = self.clock()
+        priority = Priority.FINAL if final else Priority.PROGRESS
+        emphasis = Emphasis.TEXT if speech else Emphasis.NOTICE
+        can = beside_byline(can, agent)
+        if await outbox.get(tx, key) is None:
+            if final:
+                said = self.speaker.say(key, text, place, can, priority=priority, emphasis=emphasis)
+            else:
+                said = [self.speaker.begin(key, text, place, can, emphasis=emphasis)]
+        else:
+            said = self.speaker.replace(
+                f"{key}/{stage}", key, text, place, can, priority=priority, final=final, emphasis=emphasis
+            )
+        for outbound in (by(agent, said[0]), *said[1:]):
+            await outbox.put(tx, outbound, now)
+
+    async def _receipt(self, tx: AsyncConnection, row: AgentRow, receipt: Receipt) -> None:
+        detail = self.redaction(receipt.detail) if receipt.detail else None
+        state = _KEPT_AS.get(receipt.state, receipt.state)
+        values: dict[str, Any] = {"state": state, "detail": detail}
+        if receipt.turn is not None:
+            values["turn"] = receipt.turn
+        unless = _LATER.get(state, _FINAL)
+        now = self.clock()
+        if not await agent_messages.change(tx, receipt.message, now=now, unless=unless, **values):
+            return
+        if self.carried is not None:
+            await self.carried(tx, row, receipt.message, state, detail)
+        message = await agent_messages.get(tx, receipt.message)
+        if message is None:
+            return
+        if message.event_id and message.connector and message.conversation:
+            place = Place(message.connector, conversation=message.conversation)
+            if self.capabilities(message.connector).reactions:
+                mark = React(target=message.event_id, key=RECEIPTS[receipt.state])
+                key = f"r/{message.id}/{receipt.state}"
+                await outbox.put(tx, place.outbound(key, mark, Priority.RECEIPT), now)
+                await self.titles.spoken_in(tx, message.connector, message.conversation)
+        if receipt.state == "dead":
+            retry = command_line(f"retry {message.id}")
+            text = f"💀 This could not be delivered to {row.name}: {detail}. {retry} sends it again."
+            # One that is sent again, and dies again, is told of again.
+            key = f"r/{message.id}/dead/{message.give_up_at:.3f}"
+            await self.speak(tx, key, text, self.place_of(row, message))
+
+    # --- ends and absences --------------------------------------------------------------------------------------
+
+    async def gone(
+        self, tx: AsyncConnection, row: AgentRow, story: Story, reason: str, outlook: str, words: str
+    ) -> None:
+        """The agent host is gone without a word: end what it left open."""
+        key = f"gone/{row.name}/{story.position.incarnation}"
+        if row.wanted != "running":
+            text = f"⏹ {row.name}: {reason}."
+        else:
+            block = f"\n\n{markdown.code_block(words)}" if words.strip() else ""
+            text = f"✖ {row.name}: {reason}.{block}\n\n{outlook}"
+        await self.speak(tx, key, text, self.thread(row))
+        if story.view is not None:
+            await self._progress(tx, row, Progress(story.view, story.position, final=True))
+        for message in await agent_messages.in_states(tx, ["accepted"], agent=row.name):
+            await self._receipt(
+                tx, row, Receipt(message.id, "failed", detail="the agent died in the middle of the turn")
+            )
+        if story.view is not None:
+            message_now = await agent_messages.get(tx, story.view.message)
+            if message_now is not None and message_now.state in {"pending", "journaled"}:
+                receipt = Receipt(message_now.id, "uncertain", story.view.turn, "the agent died just as it went to it")
+                await self._receipt(tx, row, receipt)
+        for approval in await approvals.in_states(tx, ["pending", "answering"], agent=row.name):
+            await self.requests.close(tx, row, approval, "withdrawn", "the agent that asked is gone", self.clock())
+        await self.titles.show(tx, row.name, spoken=True)
+
+    async def digest(self, tx: AsyncConnection, row: AgentRow, digest: Digest, position: Position) -> None:
+        """Tell a long stretch at once."""
+        key = f"d/{row.name}/{position.incarnation}.{position.seq}"
+        place = self.thread(row)
+        can = self.capabilities(place.connector)
+        text = f"**While nobody listened**, {row.name} finished {digest.turns} turns:\n\n{digest.text}"
+        await self.speak(tx, key, text, place)
+        if can.files and digest.full:
+            attachment = self.speaker.attach(f"{key}/all", self.redaction(digest.full), place, Priority.FINAL)
+            await outbox.put(tx, attachment, self.clock())

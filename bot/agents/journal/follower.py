@@ -1,0 +1,302 @@
+"""Follows an agent's journal into the chat, and keeps what its agent host said of itself last.
+
+How far the journal was told stands in the register, in the transaction with what was told; so a follower that is
+started anew goes on where the last one was killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import structlog
+
+from bot.agents.journal import projection as stories
+from bot.agents.journal.projection import Story
+from bot.commands.syntax import command_line
+from core.crash_points import declare
+from core.errors import RegisterError
+from database.queries.agents import agents
+from database.queries.agents.agents import PositionRow
+from fleet.control.agent_host_client import HostStatus
+from fleet.errors import AgentUnreachable
+from fleet.journal import reader as journal
+from fleet.journal.events import Entry, Opened, Position
+from fleet.journal.reader import JournalReader
+from fleet.runtimes import RUNTIMES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from bot.agents.journal.effects import Teller
+    from bot.agents.journal.projection import Effect
+    from database.engine.store import Store
+    from database.queries.agents.agents import AgentRow
+    from fleet.control.agent_host_client import AgentLink
+
+log = structlog.get_logger(__name__)
+
+FOLLOW = declare("journal.follow")
+TAKE_UP = declare("call.take_up")
+
+#: Progress of an answer is shown at most this often, seconds.
+PROGRESS_EVERY = 1.0
+#: Entries that are folded in one go.
+BATCH = 500
+#: What could not be told so often, each time from the beginning, is left out.
+STUMBLES = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Seen:
+    """The last that was heard from an agent host."""
+
+    status: HostStatus
+    at: float
+
+
+@dataclass(kw_only=True, slots=True)
+class Follower:
+    """Follows one agent."""
+
+    name: str
+    folder: Path
+    """The agent's private folder, where its journal is."""
+    store: Store
+    teller: Teller
+    clock: Callable[[], float]
+    wake_delivery: Callable[[], None]
+    publish: Callable[[Mapping[str, object]], None]
+    took_room: Callable[[], None]
+    """Called when the agent host can write again."""
+    turned: Callable[[], None]
+    """Called when the turn that is open is another, or none, or one was open in between."""
+    digest_after: int = 10
+    """After an absence, more turns than this are told as one digest."""
+    seen: Seen | None = None
+    """None while no agent host is followed, or it has not spoken yet."""
+    heard_at: float | None = None
+    """When an agent host spoke last, whether it is followed still or not."""
+    last: Entry | None = None
+    """The newest entry of the journal that was read."""
+    story: Story = field(init=False)
+    _stumbled: tuple[Position, int] = (Position(), 0)
+    """Where the story could not be told, and how often."""
+
+    def __post_init__(self) -> None:
+        self.story = Story(self.name)
+
+    def lose(self) -> None:
+        """The agent host is not followed any more: what it said of itself counts no more."""
+        self.seen = None
+
+    def heard(self, status: HostStatus) -> None:
+        """Take up what the agent host said when it was asked."""
+        if self.seen is not None:
+            self.heard_at = self.clock()
+            self.seen = Seen(status=status, at=self.heard_at)
+
+    def close(self) -> None:
+        """The story is over, told by somebody else than the journal."""
+        self.story = replace(self.story, over=True)
+
+    async def take_up(self, row: AgentRow | None, position: PositionRow) -> None:
+        """Begin where the journal was read up to, knowing the turn that was open there."""
+        read_to = Position(position.incarnation, position.seq)
+        view_start = Position(position.view_incarnation, position.view_seq)
+        story = Story(self.name, position=view_start, view_start=view_start, keeps_cut=_keeps_cut(row))
+        self.last = await asyncio.to_thread(journal.last_entry, self.folder)
+        reader, after = JournalReader(self.folder), view_start
+        while after < read_to and (page := await asyncio.to_thread(reader.read, after, BATCH)):
+            for entry in page:
+                if entry.position <= read_to:
+                    story, _ = story.after(entry)
+            after = page[-1].position
+        # An agent that is known to have failed or stopped was told to be so; nothing of it is left to tell.
+        over = row is None or row.state in {"failed", "stopped", "frozen"} or read_to == Position()
+        launch = await asyncio.to_thread(_launch_of, self.folder, read_to)
+        self.story = replace(story, position=read_to, over=over, launch_id=launch)
+
+    async def catch_up(self) -> None:
+        """Tell what the journal's files hold beyond what was told; of many turns, a digest."""
+        reader = JournalReader(self.folder)
+        story, effects = self.story, list[stories.Effect]()
+        while page := await asyncio.to_thread(reader.read, story.position, BATCH):
+            story, following = stories.told(story, page)
+            effects += following
+            self.last = page[-1]
+        ended = sum(isinstance(effect, stories.Progress) and effect.final for effect in effects)
+        if ended > self.digest_after:
+            condensed = stories.digest(
+                effects, prefix=self.teller.prefix, redact=self.teller.redaction, growing=_open_turn(self.story)
+            )
+            await self._reach(story, condensed.effects, condensed)
+        else:
+            await self._reach(story, tuple(effects))
+
+    async def follow(self, link: AgentLink) -> None:
+        await self.catch_up()
+        stream = link.follow(self.story.position)
+        queue: asyncio.Queue[Entry | HostStatus | None] = asyncio.Queue(maxsize=BATCH)
+
+        async def read() -> None:
+            try:
+                async for item in stream:
+                    await queue.put(item)
+            except AgentUnreachable as error:
+                log.info("agent.link_lost", agent=self.name, reason=str(error))
+            finally:
+                await queue.put(None)
+
+        async with asyncio.TaskGroup() as tasks:
+            reading = tasks.create_task(read(), name=f"read {self.name}")
+            try:
+                await self._drain(queue)
+            finally:
+                reading.cancel()
+        await self.catch_up()
+
+    async def _drain(self, queue: asyncio.Queue[Entry | HostStatus | None]) -> None:
+        shown_at = 0.0
+        shown: Story | None = None
+        while True:
+            item: Entry | HostStatus | None
+            waiting = self.story.view is not None and self.story is not shown
+            try:
+                async with asyncio.timeout(PROGRESS_EVERY if waiting else None):
+                    item = await queue.get()
+            except TimeoutError:
+                shown, shown_at = await self._show_progress(), self.clock()
+                continue
+            entries: list[Entry] = []
+            while item is not None:
+                if isinstance(item, HostStatus):
+                    if item.writable and self.seen is not None and not self.seen.status.writable:
+                        self.took_room()  # what it could not take, it can take now
+                    self.heard_at = self.clock()
+                    self.seen = Seen(status=item, at=self.heard_at)
+                    self.publish({"type": "status", "agent": self.name, "state": item.state})
+                else:
+                    entries.append(item)
+                if queue.empty() or len(entries) >= BATCH:
+                    break
+                item = queue.get_nowait()
+            if entries:
+                await self._tell(entries)
+                if abs(self.clock() - shown_at) >= PROGRESS_EVERY and self.story is not shown:
+                    shown, shown_at = await self._show_progress(), self.clock()
+            if item is None:
+                return
+
+    async def _show_progress(self) -> Story:
+        progress = self.story.progress()
+        if progress is not None:
+            try:
+                await self._commit(self.story, (progress,))
+            except (RegisterError, OSError):
+                raise
+            except Exception:
+                # The end of the turn shows it all, or is left out in its turn.
+                log.exception("agent.progress_not_shown", agent=self.name)
+        return self.story
+
+    async def _tell(self, entries: list[Entry]) -> None:
+        """Tell what was just heard."""
+        self.last = entries[-1]
+        for entry in entries:
+            self.publish({"type": "entry", "agent": self.name, "entry": entry.to_json()})
+        story, effects = stories.told(self.story, entries)
+        self._correct(story)
+        await self._reach(story, tuple(effects))
+
+    def _correct(self, story: Story) -> None:
+        """The journal is ahead of the status that came before it: a turn that it says began or ended has done so."""
+        seen, turn = self.seen, _open_turn(story)
+        if seen is None or seen.status.state not in {"idle", "working"} or story.position <= seen.status.position:
+            return
+        state = "working" if turn is not None else "idle"
+        self.seen = replace(seen, status=replace(seen.status, state=state, turn=turn))
+
+    async def _reach(self, story: Story, effects: tuple[Effect, ...], condensed: stories.Digest | None = None) -> None:
+        """Go on to `story`, with what follows from it."""
+        if not effects and condensed is None:
+            self._go_on(story)
+            return
+        try:
+            await self._commit(story, effects, condensed)
+        except (RegisterError, OSError):
+            raise
+        except Exception:
+            if not self._stumbled_again():
+                raise
+            log.exception("agent.not_told", agent=self.name, position=str(self.story.position))
+            await self._step_over(story, effects)
+
+    def _stumbled_again(self) -> bool:
+        """Whether what follows the position that was reached could not be told several times now."""
+        place, times = self._stumbled
+        self._stumbled = (self.story.position, times + 1 if place == self.story.position else 1)
+        return self._stumbled[1] >= STUMBLES
+
+    async def _step_over(self, story: Story, effects: tuple[Effect, ...]) -> None:
+        """Tell what can be told one by one: what no attempt can tell must not end the agent's story for ever."""
+        for effect in effects:
+            try:
+                await self._commit(self.story, (effect,))
+            except (RegisterError, OSError):
+                raise
+            except Exception:
+                log.exception("agent.effect_left_out", agent=self.name, effect=type(effect).__name__)
+        place = f"{story.position.incarnation}/{story.position.seq}"
+        more = f"{command_line(f'tail {self.name}')} and the log say more"
+        text = f"⚠️ A fault in Muster kept me from showing something of this agent here. {more}."
+        await self._commit(story, (stories.Note(f"fault/{self.name}/{place}", text),))
+
+    async def _commit(self, story: Story, effects: tuple[Effect, ...], condensed: stories.Digest | None = None) -> None:
+        now = self.clock()
+        step = TAKE_UP if any(isinstance(effect, stories.Called) for effect in effects) else FOLLOW
+        async with self.store.write(step) as tx:
+            row = await agents.get(tx, self.name)
+            if row is not None:
+                for effect in effects:
+                    await self.teller.carry_out(tx, row, effect)
+                if condensed is not None:
+                    await self.teller.digest(tx, row, condensed, story.position)
+                await agents.move(
+                    tx,
+                    PositionRow(
+                        agent=self.name,
+                        incarnation=story.position.incarnation,
+                        seq=story.position.seq,
+                        view_incarnation=story.view_start.incarnation,
+                        view_seq=story.view_start.seq,
+                    ),
+                    now,
+                )
+        self._go_on(story, effects)
+        self.wake_delivery()
+
+    def _go_on(self, story: Story, effects: tuple[Effect, ...] = ()) -> None:
+        before, self.story = self.story, story
+        # A turn may have begun and ended in what was read at once.
+        if _open_turn(before) != _open_turn(story) or any(isinstance(effect, stories.Receipt) for effect in effects):
+            self.turned()
+
+
+def _keeps_cut(row: AgentRow | None) -> str:
+    runtime = RUNTIMES.get(row.runtime) if row is not None else None
+    return runtime.title if runtime is not None and runtime.keeps_cut else ""
+
+
+def _open_turn(story: Story) -> str | None:
+    return story.view.turn if story.view is not None else None
+
+
+def _launch_of(folder: Path, position: Position) -> str | None:
+    """The launch that the incarnation of `position` belongs to."""
+    for entry in journal.read(folder, Position(position.incarnation, 0), 1):
+        if isinstance(entry.event, Opened) and entry.position.incarnation == position.incarnation:
+            return entry.event.launch_id
+    return None

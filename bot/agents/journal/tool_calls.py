@@ -1,0 +1,31 @@
+"""One call of Muster's own tools by an agent, as the register keeps it. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from database.queries.agents.tool_calls import ToolCall
+
+if TYPE_CHECKING:
+    from fleet.journal.events import ToolAsked
+
+
+def call_id(agent: str, call: str) -> str:
+    """Under this id the call is dealt with, once."""
+    return f"k{hashlib.blake2s(f'{agent}/{call}'.encode()).hexdigest()[:24]}"
+
+
+def call_of(agent: str, asked: ToolAsked, at: float) -> ToolCall:
+    return ToolCall(
+        id=call_id(agent, asked.call),
+        agent=agent,
+        call=asked.call,
+        tool=asked.tool,
+        arguments=asked.arguments,
+        queued=asked.queued,
+        state="pending",
+        asked_at=at,
+        updated_at=at,
+        turn=asked.turn,
+    )

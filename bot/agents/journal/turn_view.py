@@ -1,0 +1,111 @@
+"""What an operator sees of a turn, folded from the journal's entries: the answer as it grows, and what was done for it.
+
+Pure: events in, a view out; `bot.agents.journal.follower` turns views into messages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from bot.text import markdown
+from fleet.journal.events import Plan, TextChunk, ToolCall
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from core.redaction import Redaction
+    from fleet.journal.events import Event
+
+_TOOL_MARKS = {"completed": "✓", "failed": "✗"}
+#: Tool lines that are shown at once; of a longer turn the first ones are counted instead.
+_TOOL_LINES = 20
+#: Tool calls of which it is still known what they were, should they change.
+_TOOLS_KEPT = 100
+#: Characters of a turn's text that are kept; what a runtime says beyond is counted instead.
+LONGEST_TEXT = 500_000
+
+
+@dataclass(frozen=True, slots=True)
+class ToolLine:
+    call: str
+    title: str
+    status: str
+    at: float | None = None
+    """When it was called, in seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnView:
+    """One turn so far."""
+
+    turn: str
+    message: str
+    text: str = ""
+    left_out: int = 0
+    """Characters beyond `LONGEST_TEXT`."""
+    tools: tuple[ToolLine, ...] = ()
+    """The last ones."""
+    earlier_tools: int = 0
+    plan: tuple[str, ...] = ()
+    broken: bool = False
+    """A tool was called since the last text: what comes next is a new paragraph."""
+
+    def after(self, event: Event, at: float | None = None) -> TurnView:
+        """The view once `event` has happened, at `at`; itself when nothing to be seen changed."""
+        match event:
+            case TextChunk(text=text):
+                gap = "\n\n" if self.broken and self.text and not self.text.endswith("\n\n") else ""
+                room = LONGEST_TEXT - len(self.text)
+                if room <= 0:
+                    return replace(self, left_out=self.left_out + len(text))
+                more = gap + text
+                return replace(self, text=self.text + more[:room], left_out=max(0, len(more) - room), broken=False)
+            case ToolCall():
+                return self._with_tool(event, at)
+            case Plan(entries=entries):
+                lines = tuple(f"{_PLAN_MARKS.get(str(e.get('status')), '○')} {e.get('content', '')}" for e in entries)
+                return replace(self, plan=lines)
+            case _:
+                return self
+
+    def _with_tool(self, event: ToolCall, at: float | None) -> TurnView:
+        tools = self.tools
+        for index, tool in enumerate(tools):
+            if tool.call == event.call:
+                changed = replace(tool, title=event.title or tool.title, status=event.status or tool.status)
+                return replace(self, tools=(*tools[:index], changed, *tools[index + 1 :]), broken=True)
+        if event.title is None and self.earlier_tools:
+            return self  # a change of one that is only counted by now
+        kept = tools if len(tools) < _TOOLS_KEPT else tools[1:]
+        return replace(
+            self,
+            tools=(*kept, ToolLine(event.call, event.title or "", event.status or "pending", at)),
+            earlier_tools=self.earlier_tools + len(tools) - len(kept),
+            broken=True,
+        )
+
+    def said(self, redact: Redaction) -> str:
+        """The whole answer, as Markdown and without secrets, and what of it is missing."""
+        if not self.left_out:
+            return redact(self.text)
+        return f"{redact.of_growing(self.text)}\n\n… {self.left_out:,} more characters of this answer were left out."
+
+    def activity(self, redact: Callable[[str], str]) -> str | None:
+        """What was done, as short Markdown lines without secrets; None when there is nothing to tell."""
+        lines = []
+        hidden = self.earlier_tools + len(self.tools) - _TOOL_LINES
+        if hidden > 0:
+            lines.append(f"… {hidden} earlier")
+        for tool in self.tools[-_TOOL_LINES:]:
+            mark = _TOOL_MARKS.get(tool.status, "…")
+            lines.append(f"{mark} {markdown.code(markdown.gist(tool.title or 'tool', redact, 120))}")
+        lines.extend(markdown.gist(line, redact, 120) for line in self.plan)
+        return "  \n".join(lines) if lines else None
+
+    def running(self) -> ToolLine | None:
+        """The tool call that runs now."""
+        return next((tool for tool in reversed(self.tools) if tool.status not in _TOOL_MARKS), None)
+
+
+_PLAN_MARKS = {"completed": "●", "in_progress": "◐"}

@@ -1,0 +1,1 @@
+"""Messages to agents: from people, from commands and from other agents, and their delivery."""

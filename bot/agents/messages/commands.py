@@ -1,0 +1,84 @@
+"""Commands of the section *talking*: words to agents, and those that did not arrive."""
+
+from __future__ import annotations
+
+from bot.commands.argument_types import AgentName, LetterId, Rest
+from bot.commands.context import Context
+from bot.commands.registry import OPERATOR, Reply, command
+
+#: Seconds for a cancelled turn to end, before it is looked what its commands left running.
+_TURN_OVER_S = 3
+
+
+@command("send", permission=OPERATOR, help_section="talking")
+async def send(ctx: Context, name: AgentName, text: Rest) -> Reply:
+    """Put a message into an agent's queue. It waits for the end of the running turn.
+
+    Args:
+        name: the agent.
+        text: what to say to it.
+    """
+    from bot.agents.messages.outgoing import post
+
+    return await post(ctx, name, text, mode="queue")
+
+
+@command("steer", permission=OPERATOR, help_section="talking")
+async def steer(ctx: Context, name: AgentName, text: Rest) -> Reply:
+    """Interrupt an agent: its running turn is cancelled, and this message goes first.
+
+    Args:
+        name: the agent.
+        text: what to say to it.
+    """
+    from bot.agents.messages.outgoing import post
+
+    return await post(ctx, name, text, mode="steer")
+
+
+@command("cancel", permission=OPERATOR, help_section="talking")
+async def cancel(ctx: Context, name: AgentName) -> Reply:
+    """Cancel an agent's running turn. What waits in its queue comes next.
+
+    Args:
+        name: the agent.
+    """
+    from bot.agents.journal.projection import cancelled_as
+    from bot.agents.stop import background_in_words
+
+    agents = ctx.services.agents
+    row = await agents.get(name)
+
+    async def act() -> bool:
+        turn = agents.turn_of(name)
+        if turn is not None and ctx.origin is not None:
+            async with ctx.services.store.read() as tx:
+                await agents.teller.announce(tx, row, ctx.origin.conversation, cancelled_as(name, turn))
+        done: bool = await agents.cancel(row)
+        return done
+
+    cancelled = await ctx.once("cancel", act)
+    text = f"The turn of {name} is cancelled." if cancelled else f"{name} has no turn running; nothing was cancelled."
+    left = await agents.left_running(name, turn_over_s=_TURN_OVER_S)
+    text += background_in_words(name, left)
+    return Reply(text, {"agent": name, "cancelled": cancelled, "background": 0 if left is None else left.count})
+
+
+@command("dead-letters", permission=OPERATOR, help_section="talking", audited=False, effects=False)
+async def dead_letters(ctx: Context) -> Reply:
+    """What could not be delivered, or may not have been, in either direction."""
+    from bot.agents.messages.outgoing import stranded
+
+    return await stranded(ctx)
+
+
+@command("retry", permission=OPERATOR, help_section="talking")
+async def retry(ctx: Context, id: LetterId) -> Reply:
+    """Send again what could not be delivered, or what a crash left uncertain.
+
+    Args:
+        id: as `dead-letters` shows it; its beginning is enough.
+    """
+    from bot.agents.messages.outgoing import send_again
+
+    return await send_again(ctx, id)

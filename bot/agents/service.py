@@ -1,0 +1,470 @@
+"""The fleet as the orchestrator keeps it: the register says what is wanted (`bot.agents.desired_state`), a keeper per agent brings it
+about.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from bot.agents import restart_executor, status
+from bot.agents.desired_state import Wishes
+from bot.agents.messages import delivery
+from bot.agents.messages.delivery import END
+from bot.agents.restart_executor import Turnstile
+from bot.agents.supervisor import Keeper
+from bot.auth.permissions import is_person
+from bot.commands.syntax import command_line
+from bot.leadership.installation_id import AgentElsewhere
+from bot.text import markdown
+from bot.text.errors import UserError
+from core.crash_points import declare
+from core.errors import RegisterError, is_away
+from core.validation_errors import there_are
+from database.queries import tasks
+from database.queries.agents import agent_messages, agents, auto_resume, last_results
+from database.queries.agents.agent_messages import AgentMessage
+from database.queries.chat import approvals
+from fleet.control.task_attempt_ids import task_of
+from fleet.errors import AgentRefused, AgentUnreachable, FleetError
+from fleet.journal import reader
+from fleet.journal.events import Position
+from fleet.supervision import host_lifecycle, liveness, process_sweep
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.agents.journal.effects import Teller
+    from bot.agents.restart_executor import Starter
+    from bot.agents.status import AgentView
+    from database.engine.store import Store
+    from database.queries.agents.agents import AgentRow
+    from database.queries.agents.auto_resume import Continuation
+    from database.queries.chat.approvals import Approval
+    from fleet.control.agent_host_client import AgentLink, Background
+    from fleet.journal.events import Entry
+    from fleet.supervision.restart_policy import Limits
+
+log = structlog.get_logger(__name__)
+
+KILLED = declare("agent.killed")
+
+#: Seconds until a keeper that failed is tried again, at most.
+LONGEST_PAUSE = 60.0
+#: It is looked so often which agent hosts are silent, seconds, and so many are asked at once.
+ASK_EVERY = 2.0
+ASK_AT_ONCE = 100
+#: An agent host that does not say by then what runs in the background is not waited for, seconds.
+_BACKGROUND_S = 2.0
+
+#: An agent host that has not answered a question after this is silent, seconds.
+ANSWER_WITHIN = 5.0
+
+#: So many agents are taken up at one time when Muster starts; commands go in between.
+BEGIN_AT_ONCE = 8
+
+#: Bytes of an agent's journal that stay after they were told.
+KEEP_JOURNAL = 64 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class Agents:
+    """All agents of this host."""
+
+    store: Store
+    teller: Teller
+    starter: Starter
+    clock: Callable[[], float]
+    wake_delivery: Callable[[], None]
+    publish: Callable[[Mapping[str, object]], None]
+    show_typing: Callable[[str, str, bool], Awaitable[None]]
+    give_up_after: float
+    """Seconds after which a message that could not be delivered is a dead letter."""
+    fresh_for: Callable[[str], float] = lambda _: liveness.FRESH_S
+    """Seconds for which what was heard of the agent of that name counts."""
+    digest_after: int = 10
+    keep_journal: int = KEEP_JOURNAL
+    """Bytes of each agent's journal that stay after they were told."""
+    leave_down: bool = False
+    """Who is found down when Muster starts is left so."""
+    is_ours: Callable[[AgentRow], bool] = lambda _: True
+    """Whether an agent is this installation's to see to; all others are left alone (bot.leadership.installation_id)."""
+    limits: Limits = field(default_factory=lambda: restart_executor.LIMITS)
+    """How often an agent that falls is tried again."""
+    turnstile: Turnstile = field(default_factory=Turnstile)
+    wishes: Wishes = field(init=False)
+    """What is wanted of them."""
+    _keepers: dict[str, Keeper] = field(default_factory=dict)
+    _beginning: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BEGIN_AT_ONCE))
+    _tasks: asyncio.TaskGroup | None = None
+
+    def __post_init__(self) -> None:
+        self.wishes = Wishes(teller=self.teller, clock=self.clock, send=self.send, patience=self.give_up_after)
+
+    # --- running ------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Keep every agent of the register, and those that are added, until cancelled."""
+        async with self.store.read() as tx:
+            rows = await agents.every(tx)
+            waited_for = await agent_messages.waited_for(tx)
+        # One look at all processes, instead of one for each agent that does not run.
+        carried = await asyncio.to_thread(process_sweep.markers) if rows else frozenset()
+        async with asyncio.TaskGroup() as self._tasks:
+            # Commands that an earlier process began are taken up at once, and may have been here before.
+            for keeper in self._keepers.values():
+                self._begin(keeper)
+            for row in filter(self.is_ours, rows):
+                stopped = row.wanted == "stopped" and row.state == "stopped"
+                left_over = carried if stopped else None
+                self._keep(row.name, left_over=left_over, leave_down=self.leave_down, idle=row.name not in waited_for)
+            self._tasks.create_task(self._ask_the_silent(), name="ask silent agents")
+            while True:
+                await self.store.rest(delivery.LOOK_AGAIN)
+                await self._look_for_mail()
+
+    async def _ask_the_silent(self) -> None:
+        """Ask agent hosts of which no heartbeat came in time, instead of waiting until it is too old to count.
+
+        Of a fleet that is well nobody is asked: to look costs one comparison an agent.
+        """
+        while True:
+            await asyncio.sleep(ASK_EVERY)
+            silent = {name: self.fresh_for(name) for name in self._keepers}
+            silent = {name: fresh for name, fresh in silent.items() if self._keepers[name].should_be_asked(fresh)}
+            names = list(silent)
+            for first in range(0, len(names), ASK_AT_ONCE):
+                some = names[first : first + ASK_AT_ONCE]
+                await asyncio.gather(*(self._keepers[name].ask(liveness.patience(silent[name])) for name in some))
+
+    async def _look_for_mail(self) -> None:
+        """Have everything brought that waits, also what nobody spoke of: one look for all agents."""
+        try:
+            async with self.store.read() as tx:
+                waited_for = await agent_messages.waited_for(tx)
+        except RegisterError as error:
+            log.info("agents.mail_not_looked_for", reason=str(error))
+            return
+        for name in waited_for & self._keepers.keys():
+            self._keepers[name].look_for_mail()
+
+    def _keep(
+        self,
+        name: str,
+        *,
+        left_over: frozenset[str] | None = None,
+        leave_down: bool = False,
+        idle: bool = False,
+    ) -> Keeper:
+        keeper = self._keepers.get(name)
+        if keeper is None:
+            keeper = Keeper(
+                name=name,
+                store=self.store,
+                teller=self.teller,
+                starter=self.starter,
+                clock=self.clock,
+                wake_delivery=self.wake_delivery,
+                publish=self.publish,
+                show_typing=self.show_typing,
+                beginning=self._beginning,
+                turnstile=self.turnstile,
+                left_over=left_over,
+                leave_down=leave_down,
+                idle=idle,
+                is_ours=self.is_ours,
+                limits=self.limits,
+                digest_after=self.digest_after,
+            )
+            self._keepers[name] = keeper
+            self._begin(keeper)
+        return keeper
+
+    def _begin(self, keeper: Keeper) -> None:
+        """Have a keeper at work, as soon as there is anybody to work."""
+        if self._tasks is not None:
+            self._tasks.create_task(self._guarded(keeper), name=f"keeper {keeper.name}")
+
+    async def _guarded(self, keeper: Keeper) -> None:
+        """A fault in one agent's keeper is logged and tried again; it is no other agent's."""
+        pause = 1.0
+        while True:
+            began = self.clock()
+            try:
+                await keeper.run()
+                self._keepers.pop(keeper.name, None)
+                return
+            except Exception as error:
+                if self.clock() - began > LONGEST_PAUSE:
+                    pause = 1.0
+                if is_away(error):
+                    log.info("keeper.stands_aside", agent=keeper.name)
+                else:
+                    log.exception("keeper.failed", agent=keeper.name, again_in_s=pause)
+                await self.store.rest(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+
+    def look_again(self, name: str) -> None:
+        """The row of `name` changed."""
+        self._keep(name).changed()
+
+    def link(self, name: str) -> AgentLink | None:
+        """The open link to an agent's host, when there is one."""
+        keeper = self._keepers.get(name)
+        return keeper.link if keeper is not None else None
+
+    def bring_mail(self, name: str) -> None:
+        self._keep(name).mail()
+
+    # --- looking ------------------------------------------------------------------------------------------------
+
+    async def get(self, name: str) -> AgentRow:
+        """The agent called `name`.
+
+        Raises:
+            UserError: there is none.
+        """
+        async with self.store.read() as tx:
+            row = await agents.get(tx, name)
+            names = [] if row is not None else [other.name for other in await agents.every(tx)]
+        if row is None:
+            none = f"There are no agents yet; {command_line('launch NAME')} starts one."
+            known = f"{there_are(names)}." if names else none
+            raise UserError(f"No agent is called {markdown.one_line(name)!r}. {known}")
+        return row
+
+    def make_sure_it_is_ours(self, row: AgentRow) -> None:
+        """Raises `AgentElsewhere` for an agent of another installation."""
+        if not self.is_ours(row):
+            raise AgentElsewhere(row)
+
+    async def names(self) -> list[str]:
+        async with self.store.read() as tx:
+            return [row.name for row in await agents.every(tx)]
+
+    async def view(self) -> list[AgentView]:
+        """Every agent, with what is known of its life now; nobody is asked, so this answers at once."""
+        async with self.store.read() as tx:
+            rows = await agents.every(tx)
+            waiting = Counter(message.agent for message in await agent_messages.in_states(tx, ["pending"]))
+            # The one that has waited longest is put in last.
+            asking = {each.agent: each for each in reversed(await approvals.in_states(tx, ["pending"]))}
+            stopped = {each.agent: each for each in reversed(await auto_resume.waiting(tx))}
+            held = await tasks.held_back(tx)
+        now = self.clock()
+        return [
+            self._view(
+                row,
+                now,
+                waiting[row.name],
+                asking.get(row.name),
+                stopped.get(row.name),
+                held.get(row.name),
+            )
+            for row in rows
+        ]
+
+    def is_up(self, name: str) -> bool:
+        """Whether the agent host of `name` is known to run."""
+        keeper = self._keepers.get(name)
+        return keeper is not None and keeper.host_runs is True
+
+    def is_known(self, name: str) -> bool:
+        """Whether anybody has looked yet if the agent host of `name` runs."""
+        keeper = self._keepers.get(name)
+        return keeper is not None and keeper.host_runs is not None
+
+    def turn_of(self, name: str) -> str | None:
+        """Return the turn that the agent is known to be in the middle of."""
+        keeper = self._keepers.get(name)
+        return None if keeper is None or keeper.seen is None else keeper.seen.status.turn
+
+    def in_turn(self, name: str) -> bool:
+        """Whether the agent is known to be in the middle of a turn."""
+        return self.turn_of(name) is not None
+
+    async def view_of(self, name: str) -> AgentView:
+        """One agent, as `view` shows it."""
+        row = await self.get(name)
+        async with self.store.read() as tx:
+            waiting = await agent_messages.in_states(tx, ["pending"], agent=row.name)
+            asking = await approvals.in_states(tx, ["pending"], agent=row.name)
+            stopped = await auto_resume.waiting(tx, agent=row.name)
+            held = await tasks.held_back(tx, row.name)
+        asks = asking[0] if asking else None
+        first = stopped[0] if stopped else None
+        return self._view(row, self.clock(), len(waiting), asks, first, held.get(row.name))
+
+    def _view(
+        self,
+        row: AgentRow,
+        now: float,
+        waiting: int,
+        asks: Approval | None,
+        stopped: Continuation | None,
+        held: tuple[int, float | None] | None,
+    ) -> AgentView:
+        if not self.is_ours(row):
+            return status.view_from_afar(row, waiting=waiting)
+        keeper = self._keepers.get(row.name)
+        return status.view_of(
+            row,
+            keeper,
+            now=now,
+            waiting=waiting,
+            asks=asks,
+            stopped=stopped,
+            held=held,
+            fresh_s=self.fresh_for(row.name),
+            redact=self.teller.redaction,
+        )
+
+    async def launch_of(self, name: str) -> str:
+        """The id of the launch that the agent runs under."""
+        return (await self.get(name)).launch_id
+
+    async def tail(self, name: str, entries: int) -> list[Entry]:
+        """The last entries of an agent's journal, oldest first."""
+        row = await self.get(name)
+        return await asyncio.to_thread(host_lifecycle.tail, self.starter.folder(row.name), entries)
+
+    async def prune(self) -> None:
+        """Remove the oldest parts of journals that were told in full, beyond what is kept to look back at."""
+        async with self.store.read() as tx:
+            rows = [row for row in await agents.every(tx) if self.is_ours(row)]
+            read = {row.name: await agents.position(tx, row.name) for row in rows}
+        for row in rows:
+            before = Position(read[row.name].view_incarnation, 0)
+            await asyncio.to_thread(reader.prune, self.starter.folder(row.name), before, self.keep_journal)
+
+    async def is_silent(self, name: str) -> bool:
+        """Whether the agent's host is there and does not answer; takes a few seconds to find out that it does not."""
+        keeper = self._keepers.get(name)
+        return keeper is not None and await keeper.is_silent(ANSWER_WITHIN)
+
+    # --- ending, and talking ------------------------------------------------------------------------------------------
+
+    async def kill(self, row: AgentRow, *, discard: bool) -> bool:
+        """Stop at once, by signals; the session is given up, and with `discard` the workspace goes too.
+
+        Does nothing to an agent that was launched anew since `row` was read.
+
+        Returns:
+            Whether the workspace was deleted; one that Muster did not make stays.
+        """
+        async with self.store.write(KILLED) as tx:
+            changed = await agents.change(
+                tx,
+                row.name,
+                under=row.launch_id,
+                wanted="stopped",
+                at_once=True,
+                revival=None,
+                keep_session=False,
+                state="stopped",
+                detail="killed, with everything it had started",
+                stopped_at=self.clock(),
+            )
+            await self.teller.titles.show(tx, row.name)
+        if not changed:
+            return False
+        try:
+            await host_lifecycle.kill(self.starter.folder(row.name))
+        except FleetError as error:
+            async with self.store.write(KILLED) as tx:
+                await agents.change(tx, row.name, under=row.launch_id, state="unknown", detail=str(error))
+            raise
+        if (keeper := self._keepers.get(row.name)) is not None:
+            keeper.killed()
+        self.look_again(row.name)
+        if not discard:
+            return False
+        return await asyncio.to_thread(self.starter.discard_workspace, Path(row.workspace), row.name)
+
+    async def send(
+        self,
+        tx: AsyncConnection,
+        row: AgentRow,
+        text: str,
+        *,
+        message_id: str,
+        by: str,
+        mode: str = "queue",
+        attachments: Sequence[Mapping[str, Any]] = (),
+        connector: str | None = None,
+        conversation: str | None = None,
+        event_id: str | None = None,
+        answer_in: str | None = None,
+    ) -> AgentMessage:
+        """Put a message on its way to an agent, once per `message_id`; `bring_mail` makes it go at once."""
+        now = self.clock()
+        message = AgentMessage(
+            id=message_id,
+            agent=row.name,
+            mode=mode,
+            text=text,
+            attachments=attachments,
+            sender=by,
+            connector=connector,
+            conversation=conversation,
+            event_id=event_id,
+            answer_in=answer_in,
+            state="pending",
+            turn=None,
+            detail=None,
+            created_at=now,
+            updated_at=now,
+            give_up_at=now + self.give_up_after,
+        )
+        if await agent_messages.add(tx, message) and is_person(by) and task_of(message_id) is None:
+            # Somebody looked at it.
+            await auto_resume.drop(tx, row.name, f"{by} wrote to it")
+            await last_results.note(tx, row.name, "answer", now)
+        return message
+
+    async def cancel(self, row: AgentRow, turn: str | None = None) -> bool:
+        """Cancel the running turn; with `turn`, only if it is that one. False: no such turn was running."""
+        self.make_sure_it_is_ours(row)
+        keeper = self._keepers.get(row.name)
+        if keeper is None or keeper.link is None:
+            raise UserError(f"{row.name} does not run; there is no turn to cancel.")
+        return (await keeper.link.cancel(turn)).cancelled
+
+    async def left_running(self, name: str, *, turn_over_s: int = 0) -> Background | None:
+        """What an agent's commands left running, once its turn is over or that many seconds have passed.
+
+        Returns:
+            None where nothing of that kind runs, or the agent host cannot tell.
+        """
+        keeper = self._keepers.get(name)
+        if keeper is None or keeper.link is None:
+            return None
+        try:
+            async with asyncio.timeout(turn_over_s + _BACKGROUND_S):
+                found = await keeper.link.background(turn_over_s=turn_over_s)
+        except (AgentRefused, AgentUnreachable, TimeoutError):
+            return None
+        return found if found.count else None
+
+    async def withdraw(self, tx: AsyncConnection, message: AgentMessage, *, end: bool = False) -> bool:
+        """Take back a message that may still wait; `bring_mail` then tells the agent host, now or when it runs again.
+
+        Args:
+            tx: the transaction.
+            message: to be taken back.
+            end: where its turn has begun and nobody was told so yet, have that cancelled.
+
+        Returns:
+            False when its turn has begun, as far as is known.
+        """
+        detail = {"detail": END} if end else {}
+        return await agent_messages.change(
+            tx, message.id, now=self.clock(), only=["pending", "journaled"], state="withdrawing", **detail
+        )

@@ -1,0 +1,152 @@
+"""What is known of an agent at this moment: its row in the register and what its keeper heard, put together.
+
+Nobody is asked anything, so a look at a thousand agents answers at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from bot.text import markdown
+from fleet.journal.events import Closing
+from fleet.roster.drift import ENDED
+from fleet.supervision import liveness, restart_policy
+from fleet.supervision.liveness import Liveness
+from fleet.supervision.restart_policy import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bot.agents.supervisor import Keeper
+    from database.queries.agents.agents import AgentRow
+    from database.queries.agents.auto_resume import Continuation
+    from database.queries.chat.approvals import Approval
+    from fleet.control.agent_host_client import HostStatus
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AgentView:
+    """One agent as `ps` shows it."""
+
+    row: AgentRow
+    liveness: Liveness
+    status: HostStatus | None
+    activity: str | None
+    """What it does, in a few words: the tool call that runs, what it asks for, or that it waits at a limit."""
+    activity_since: float | None = None
+    """Since when, in seconds since the epoch."""
+    queued: int = 0
+    """Messages that wait for it."""
+    tries_at: float | None = None
+    """When it is started again by itself, in seconds since the epoch; None: it is not."""
+    elsewhere: bool = False
+    """It belongs to another installation, whose word for it is the last there is."""
+
+
+def view_of(
+    row: AgentRow,
+    keeper: Keeper | None,
+    *,
+    now: float,
+    waiting: int = 0,
+    asks: Approval | None = None,
+    stopped: Continuation | None = None,
+    held: tuple[int, float | None] | None = None,
+    fresh_s: float = liveness.FRESH_S,
+    redact: Callable[[str], str] = str,
+) -> AgentView:
+    """One agent as it is known now.
+
+    Args:
+        row: what the register says of it.
+        keeper: who follows it, if anybody does.
+        now: seconds since the epoch.
+        waiting: messages that have not reached its agent host.
+        asks: the permission request that has waited longest.
+        stopped: that a limit stopped it, and when it goes on.
+        held: how many tasks of its own what may be spent holds back, and when that is looked at again.
+        fresh_s: seconds for which what was heard of it counts.
+        redact: masks secrets, before anything is cut short.
+    """
+    seen = keeper.seen if keeper is not None else None
+    status = seen.status if seen is not None else None
+    verdict = _verdict(row, keeper, now, fresh_s)
+    verdict = replace(verdict, detail=verdict.detail and redact(verdict.detail))
+    activity, since = _activity(verdict.state, keeper, status, asks, redact)
+    if activity is None and stopped is not None:
+        activity = _at_limit(stopped, now)
+    if activity is None and held is not None and verdict.state == "idle":
+        activity = _held_back(*held, now)
+    queued = waiting + (status.queued if status is not None else 0)
+    tries_at = (
+        restart_policy.due(Record.from_json(row.revival), now)
+        if row.wanted == "running" and verdict.state in ENDED
+        else None
+    )
+    return AgentView(
+        row=row,
+        liveness=verdict,
+        status=status,
+        activity=activity,
+        activity_since=since,
+        queued=queued,
+        tries_at=tries_at,
+    )
+
+
+def _at_limit(stopped: Continuation, now: float) -> str:
+    scope = f" ({markdown.one_line(stopped.scope, 40)})" if stopped.scope else ""
+    later = stopped.resume_at is not None and stopped.resume_at > now
+    when = f"in {markdown.span(stopped.resume_at - now)}" if later and stopped.resume_at is not None else "soon"
+    return f"{'ahead' if stopped.is_ahead else 'at a limit'}, goes on {when}{scope}"
+
+
+def _held_back(count: int, look_at: float | None, now: float) -> str:
+    # Few words, so that a cell of `ps` holds them.
+    work = "held" if count == 1 else f"{count:,} held"
+    until = f" for {markdown.span(look_at - now)}" if look_at is not None and look_at > now else ""
+    return f"{work} by the pace{until}"
+
+
+def view_from_afar(row: AgentRow, *, waiting: int = 0) -> AgentView:
+    """One agent of another installation. Who was to run may or may not; who was not, was last seen so."""
+    state = row.state if row.wanted != "running" and row.state in {*ENDED, "frozen"} else "unknown"
+    detail = f"it is on {markdown.one_line(row.host)}, whose Muster does not lead now"
+    verdict = Liveness(state=state, evidence="none", evidence_age_s=None, detail=detail)
+    return AgentView(row=row, liveness=verdict, status=None, activity=None, queued=waiting, elsewhere=True)
+
+
+def _activity(
+    state: str,
+    keeper: Keeper | None,
+    status: HostStatus | None,
+    asks: Approval | None,
+    redact: Callable[[str], str],
+) -> tuple[str | None, float | None]:
+    if state not in {"working", "waiting"} or status is None:
+        return None, None
+    if state == "waiting" and asks is not None:
+        return f"asks: {markdown.gist(asks.title, redact, 60)}", asks.asked_at
+    running = keeper.running if keeper is not None else None
+    if running is not None:
+        return markdown.gist(running.title, redact, 60), running.at or status.turn_started_at
+    return status.activity and redact(status.activity), status.turn_started_at
+
+
+def _verdict(row: AgentRow, keeper: Keeper | None, now: float, fresh_s: float) -> Liveness:
+    seen = keeper.seen if keeper is not None else None
+    last = keeper.last if keeper is not None else None
+    closed = last is not None and isinstance(last.event, Closing) and row.state in {"stopped", "failed", "frozen"}
+    verdict = liveness.judge(
+        seen.status if seen is not None else None,
+        seen_at=keeper.heard_at if keeper is not None else None,
+        host_runs=keeper.host_runs if keeper is not None else None,
+        last_state=row.state,
+        last_change=last.at if last is not None else row.stopped_at or row.started_at,
+        unanswered_at=keeper.unanswered_at if keeper is not None else None,
+        closed_at=last.at if last is not None and closed else None,
+        now=now,
+        fresh_s=fresh_s,
+    )
+    return verdict if verdict.detail is not None else replace(verdict, detail=row.detail)

@@ -1,0 +1,328 @@
+"""How agents look: in a room (a table that fits a phone), and to programs (the shapes that ``--json`` prints). Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from datetime import datetime
+from itertools import groupby
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from bot.commands.syntax import command_line
+from bot.text import amounts, markdown
+from bot.text.iso_timestamps import timestamp
+from fleet.journal import events
+from fleet.runtimes import RUNTIMES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from zoneinfo import ZoneInfo
+
+    from bot.agents.status import AgentView
+    from fleet.journal.events import Entry
+    from fleet.supervision.health_findings import Finding
+
+_CHUNKS = (events.TextChunk, events.ThoughtChunk)
+_STATE_MARKS = {
+    "starting": "🔵",
+    "idle": "🟢",
+    "working": "⚙️",
+    "waiting": "🔐",
+    "stopping": "⏹",
+    "frozen": "❄️",
+    "stopped": "⚪",
+    "failed": "🔴",
+    "unknown": "❓",
+}
+
+
+#: How `--json` calls the ways in which roster, register and what runs differ.
+_DRIFT = {
+    "missing": "not_running", "unrostered": "not_in_roster", "stray": "not_in_register", "changed": "changed",
+}  # fmt: skip
+#: The keys of one agent in JSON.
+_SHAPE = (
+    "name", "alias", "role", "runtime", "model", "model_answering", "state", "evidence", "evidence_age_s", "activity",
+    "activity_s", "session_id", "turns", "queued", "sandbox", "workspace", "detail", "host", "tenant_id", "started_at",
+    "tries_again_s", "tokens_today", "drift", "elsewhere",
+    "accounts",
+)  # fmt: skip
+#: Characters of what an agent does, in the table.
+_CELL = 30
+#: Agents in one table of `ps`; of more, those come first whom somebody should look at.
+_ROWS = 30
+#: From so many agents on, `ps` begins with how many are in each state.
+_COUNTED = 10
+#: The states in the order in which somebody should look at them.
+_URGENCY = {
+    state: place
+    for place, state in enumerate(
+        ("waiting", "unknown", "failed", "starting", "working", "stopping", "idle", "frozen", "stopped")
+    )
+}
+
+
+def is_up(view: AgentView) -> bool:
+    """Whether the agent runs, should run, or ended otherwise than by being stopped."""
+    return view.row.wanted == "running" or view.liveness.state != "stopped"
+
+
+def as_json(
+    view: AgentView,
+    now: float,
+    *,
+    unrostered: bool = False,
+    changed: bool = False,
+    alias: str | None = None,
+    tokens_today: int | None = None,
+    accounts: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, Any]:
+    row, status = view.row, view.status
+    return {
+        "name": row.name,
+        "alias": alias,
+        "role": row.role,
+        "runtime": row.runtime,
+        "model": row.model,
+        "model_answering": row.model_answering,
+        "state": view.liveness.state,
+        "evidence": view.liveness.evidence,
+        "evidence_age_s": None if view.liveness.evidence_age_s is None else round(view.liveness.evidence_age_s, 3),
+        "activity": view.activity,
+        "activity_s": None if view.activity_since is None else round(max(0.0, now - view.activity_since), 3),
+        "session_id": status.session if status is not None else None,
+        "turns": status.turns if status is not None else None,
+        "queued": view.queued,
+        "sandbox": row.sandbox,
+        "workspace": row.workspace,
+        "detail": view.liveness.detail or row.detail,
+        "host": row.host,
+        "tenant_id": row.tenant_id,
+        "started_at": timestamp(row.started_at),
+        "tries_again_s": None if view.tries_at is None else round(max(0.0, view.tries_at - now), 3),
+        "tokens_today": tokens_today,
+        "drift": _DRIFT["unrostered"] if unrostered else _DRIFT["changed"] if changed else None,
+        "elsewhere": view.elsewhere,
+        "accounts": dict(accounts),
+    }
+
+
+def drift_as_json(finding: Finding) -> dict[str, Any]:
+    """An agent that is not in the register, in the shape of the others: in the roster alone, or running alone."""
+    stray = finding.kind == "stray"
+    known: dict[str, Any] = {
+        "name": finding.agent,
+        "state": "unknown" if stray else "stopped",
+        "evidence": "process" if stray else "none",
+        "queued": 0,
+        "drift": _DRIFT[finding.kind],
+        "elsewhere": False,
+        "accounts": {},
+    }
+    return {name: known.get(name) for name in _SHAPE}
+
+
+def named(name: str, alias: str | None) -> str:
+    """An agent as people read of it: the name that commands take, and what it is called."""
+    return name if alias is None else f"{name} ({alias})"
+
+
+def how_known(view: AgentView) -> str:
+    """``protocol, 3 s ago``."""
+    age = view.liveness.evidence_age_s
+    return view.liveness.evidence if age is None else f"{view.liveness.evidence}, {markdown.span(age)} ago"
+
+
+def fleet_text(
+    views: Sequence[AgentView],
+    *,
+    hidden: int,
+    now: float,
+    everybody: bool = False,
+    drift: Sequence[Finding] = (),
+    aliases: Mapping[str, str] = MappingProxyType({}),
+    unconfined: Collection[str] = ("none",),
+    used: Mapping[str, int] | None = None,
+) -> str:
+    """The table of `ps`, and what must be said about agents that are not isolated.
+
+    Args:
+        views: the agents to show.
+        hidden: how many are stopped and not shown.
+        now: seconds since the epoch.
+        everybody: leave nobody out, however long the table gets.
+        drift: where roster, register and what runs differ.
+        aliases: what is shown beside the names, by name.
+        unconfined: the sandbox profiles that isolate nothing.
+        used: tokens of this day, by the agent's name; None: nobody knows.
+    """
+    apart = "".join(f"\n{line}" for line in _apart(drift))
+    if not views:
+        listed, start = command_line("ps --all"), command_line("launch NAME")
+        more = f"{hidden:,} are stopped: {listed}." if hidden else f"{start} starts one."
+        return f"No agent runs. {more}" + (f"\n{apart}" if apart else "")
+    shown = views
+    if len(views) > _ROWS and not everybody:
+        shown = sorted(views, key=lambda view: (_URGENCY.get(view.liveness.state, 0), view.row.name))[:_ROWS]
+    lines = []
+    if len(views) >= _COUNTED:
+        counted = Counter(view.liveness.state for view in views)
+        states = sorted(counted, key=lambda state: _URGENCY.get(state, 0))
+        counts = ", ".join(f"{_STATE_MARKS.get(state, '')} {counted[state]:,} {state}" for state in states)
+        lines.append(f"{len(views):,} agents: {counts}.\n")
+    lines.append(
+        markdown.table(
+            ("agent", "state", "doing", *(() if used is None else ("tokens today",))),
+            [(*_row(view, now, aliases.get(view.row.name)), *_tokens(view, used)) for view in shown],
+        )
+    )
+    if len(views) > len(shown):
+        lines.append(f"\n{len(views) - len(shown):,} more run: {command_line('ps --all')}.")
+    loose = [view.row.name for view in views if view.row.sandbox in unconfined and view.liveness.state != "stopped"]
+    if loose:
+        lines.append(f"\n⚠️ Without a sandbox, and so able to give Muster orders as you: {some(loose)}.")
+    bold = [view.row.name for view in views if view.row.runtime in RUNTIMES and not RUNTIMES[view.row.runtime].asks]
+    if bold:
+        lines.append(f"\n⚠️ Never asking for permission, since their runtime cannot: {some(bold)}.")
+    if swapped := [view.row for view in views if view.row.model_answering]:
+        whose = some([f"{row.name} ({row.model_answering} for {row.model})" for row in swapped])
+        lines.append(f"\n⚠️ Another model answers than was asked for: {markdown.one_line(whose, 600)}.")
+    if hidden:
+        lines.append(f"\n{hidden:,} stopped: {command_line('ps --all')}.")
+    return "\n".join(lines) + apart
+
+
+def _tokens(view: AgentView, used: Mapping[str, int] | None) -> tuple[str, ...]:
+    """What an agent used today, in a cell of its own where anybody knows."""
+    return () if used is None else (amounts.tokens(used.get(view.row.name, 0)),)
+
+
+def _row(view: AgentView, now: float, alias: str | None) -> tuple[str, str, str]:
+    """An agent in three short cells, which a phone shows side by side."""
+    age = view.liveness.evidence_age_s
+    known = view.liveness.evidence if age is None else f"{view.liveness.evidence}, {markdown.span(age)}"
+    state = view.liveness.state
+    return named(view.row.name, alias), f"{_STATE_MARKS.get(state, '')} {state} ({known})", _doing(view, now, _CELL)
+
+
+def _apart(drift: Sequence[Finding]) -> Iterator[str]:
+    told = {
+        "missing": f"📋 In the roster, and never started: {{}}. {command_line('launch NAME')} starts one.",
+        "unrostered": f"📋 Running, and not in the roster: {{}}. {command_line('stop NAME')} stops one.",
+        "changed": f"✏️ The roster says otherwise by now: {{}}. {command_line('roster apply')} does it.",
+        "stray": f"👻 Running, and unknown to the register: {{}}. {command_line('launch NAME')} takes one over.",
+    }
+    for kind, sentence in told.items():
+        if names := [finding.agent for finding in drift if finding.kind == kind]:
+            yield f"\n{sentence.format(some(names))}"
+
+
+def some(names: Sequence[str]) -> str:
+    """Names in one line, and of very many only how many more there are."""
+    more = len(names) - _ROWS
+    return ", ".join(names[:_ROWS]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _doing(view: AgentView, now: float, width: int) -> str:
+    words = []
+    if view.activity:
+        lasting = f", {markdown.span(now - view.activity_since)}" if view.activity_since is not None else ""
+        words.append(markdown.one_line(view.activity, width) + lasting)
+    elif view.tries_at is not None:
+        words.append(f"tries again in {markdown.span(view.tries_at - now)}")
+        words.append(markdown.one_line(view.liveness.detail or view.row.detail or "", 60))
+    elif view.liveness.state in {"failed", "unknown"}:
+        words.append(markdown.one_line(view.liveness.detail or view.row.detail or "", 60))
+    if view.queued:
+        words.append(f"{view.queued} queued")
+    return ", ".join(word for word in words if word) or "-"
+
+
+def agent_text(
+    view: AgentView, now: float, alias: str | None = None, accounts: Mapping[str, str] = MappingProxyType({})
+) -> str:
+    """One agent, as `watch` keeps it up to date; `accounts` are those that it is on, by provider."""
+    row, status = view.row, view.status
+    lines = [
+        f"{_STATE_MARKS.get(view.liveness.state, '')} **{named(row.name, alias)}** {view.liveness.state} "
+        f"({how_known(view)})",
+        " · ".join(
+            word
+            for word in (
+                row.role,
+                row.runtime,
+                row.model,
+                f"⚠️ {row.model_answering} answers" if row.model_answering else None,
+                f"sandbox {row.sandbox}",
+                *(f"account {name}" for _, name in sorted(accounts.items())),
+            )
+            if word
+        ),
+        _doing(view, now, 60),
+    ]
+    if status is not None and status.turn_started_at is not None:
+        lines.append(f"turn {status.turns}, for {markdown.span(now - status.turn_started_at)}")
+    return "  \n".join(lines)
+
+
+def unsplit(entries: Sequence[Entry], redact: Callable[[str], str]) -> list[Entry]:
+    """Put a secret that a runtime said in several pieces into one, masked. What has none stays as it is."""
+    shown: list[Entry] = []
+    for kind, run in groupby(entries, key=lambda entry: type(entry.event)):
+        said = list(run)
+        if kind in _CHUNKS:
+            texts = [_gist(entry.event) for entry in said]
+            whole = redact("".join(texts))
+            if whole != "".join(map(redact, texts)):
+                said = [_with_text(entry, whole if entry is said[0] else "") for entry in said]
+        shown += said
+    return shown
+
+
+def _with_text(entry: Entry, text: str) -> Entry:
+    event = entry.event
+    return replace(entry, event=replace(event, text=text)) if isinstance(event, _CHUNKS) else entry
+
+
+def journal_text(entries: Sequence[Entry], zone: ZoneInfo, redact: Callable[[str], str]) -> str:
+    """The last of a journal, a line per entry, with times of this zone. Secrets are masked before a line is cut."""
+    if not entries:
+        return "The journal is empty."
+    lines = []
+    for entry in entries:
+        clock = datetime.fromtimestamp(entry.at, zone)
+        said = markdown.gist(_gist(entry.event), redact, _room(entry.event))
+        lines.append(f"{clock:%H:%M:%S} {_kind(entry)}  {said}")
+    return markdown.code_block("\n".join(lines)) + f"\n\nTimes are in {zone.key}."
+
+
+def _room(event: events.Event) -> int:
+    """Characters of an entry that are shown; what went wrong is what people look for."""
+    return 300 if isinstance(event, events.TurnEnded | events.RuntimeFailed | events.RuntimeDied) else 100
+
+
+def _kind(entry: Entry) -> str:
+    return entry.event.kind if isinstance(entry.event, events.Unknown) else entry.event.KIND
+
+
+def _gist(event: events.Event) -> str:
+    match event:
+        case events.TextChunk(text=text) | events.ThoughtChunk(text=text) | events.MessageQueued(text=text):
+            return text
+        case events.ToolCall():
+            return " ".join(word for word in (event.title, event.status) if word)
+        case events.PermissionAsked(title=title, request=request):
+            return f"{request}: {title}"
+        case events.PermissionAnswered(request=request, outcome=outcome):
+            return f"{request}: {outcome}"
+        case events.RuntimeFailed(reason=reason) | events.RuntimeDied(reason=reason) | events.Closing(reason=reason):
+            return reason
+        case events.RuntimeStarted(session=session):
+            return session
+        case events.TurnStarted(turn=turn) | events.TurnAccepted(turn=turn):
+            return turn
+        case events.TurnEnded(turn=turn, stop_reason=reason, detail=detail):
+            return f"{turn}: {reason}" + (f": {detail}" if detail else "")
+        case _:
+            return ""

@@ -1,0 +1,84 @@
+"""What `stop` and `kill` answer, and what is said of an agent whose host is there and silent.
+
+Such a host may be stopped by a signal, or hang. It hears of the wish when it answers again; until then nothing of it
+can be seen, so the operator is told, and told what helps.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bot.commands.registry import Reply
+from bot.commands.syntax import command_line
+from bot.text import markdown
+from database.queries.agents import auto_resume
+from fleet.supervision.restart_policy import asked_for
+
+if TYPE_CHECKING:
+    from bot.commands.context import Context
+    from fleet.control.agent_host_client import Background
+
+
+async def stop_agent(ctx: Context, name: str, *, now: bool) -> Reply:
+    agents = ctx.services.agents
+    row = await agents.get(name)
+    if row.wanted == "stopped" and row.state in {"stopped", "failed"}:
+        return Reply(f"{name} is stopped already.", {"id": row.launch_id, "state": row.state})
+    if row.wanted == "frozen":
+        # It stays what a person made it: stopped, anybody could launch it. By itself it comes back no more.
+        await ctx.commit("stays", lambda tx: auto_resume.drop(tx, name, f"{ctx.identity} wanted it stopped"))
+        back, end = command_line(f"resume {name}"), command_line(f"kill {name}")
+        when = "frozen" if row.state == "frozen" else "about to be frozen"
+        text = f"{name} is {when}; nothing was changed. {back} brings it back, {end} gives up its conversation."
+        return Reply(text, {"id": row.launch_id, "state": row.state})
+    await ctx.commit("stop", lambda tx: agents.wishes.stop(tx, row, now=now))
+    agents.look_again(name)
+    silence = await silence_of(ctx, name)
+    if silence is not None:
+        force = f"{command_line(f'kill {name}')} ends it by force and gives up its session"
+        text = f"{silence} It stops once it answers; {force}."
+        return Reply(text, {"id": row.launch_id, "state": "unknown"})
+    when = "now" if now or not agents.in_turn(name) else "when its turn ends"
+    return Reply(f"{name} stops {when}.", {"id": row.launch_id, "state": "stopping"})
+
+
+async def kill_agent(ctx: Context, name: str, *, discard: bool) -> Reply:
+    agents = ctx.services.agents
+    launch = await ctx.once("launch", lambda: agents.launch_of(name))
+    row = await agents.get(name)
+    ours = asked_for(row.launch_id) == asked_for(launch)
+    outlet = ctx.services.outlet
+    if ours and outlet is not None:
+        # Nothing of it is to be generated, and billed, while its processes are ended.
+        await outlet.close_to(row, "kill", by=ctx.identity, id=ctx.run_id)
+    discarded = ours and await agents.kill(row, discard=discard)
+    place = ctx.services.planner.workspaces.place(name, Path(row.workspace))
+    kept = f"Its workspace stays: {markdown.code(str(place))}."
+    if discarded:
+        kept = "Its workspace is deleted."
+    elif discard:
+        kept += " Muster did not make it, so deleting it is yours to do."
+    return Reply(f"{name} is killed and its session given up. {kept}", {"id": launch, "state": "stopped"})
+
+
+def background_in_words(name: str, left: Background | None) -> str:
+    """Say that processes of an agent go on, and what ends them; empty where none does."""
+    if left is None:
+        return ""
+    names = ", ".join(markdown.code(markdown.one_line(each, 40)) for each in left.names)
+    many = left.count > 1
+    return (
+        f" ⚠️ {left.count} process{'es' if many else ''} that {name} started still run{'' if many else 's'} "
+        f"({names}). {command_line(f'stop {name} --now')} ends {'them' if many else 'it'} with the agent."
+    )
+
+
+async def silence_of(ctx: Context, name: str) -> str | None:
+    """A sentence about an agent whose host is there and does not answer; None when it answers, or there is none."""
+    agents = ctx.services.agents
+    if not await agents.is_silent(name):
+        return None
+    age = (await agents.view_of(name)).liveness.evidence_age_s
+    heard = "" if age is None else f", and nothing was heard of it for {markdown.span(age)}"
+    return f"⚠️ {name} does not answer: its process is there{heard}."

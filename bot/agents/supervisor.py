@@ -1,0 +1,385 @@
+"""One keeper per agent: it makes the agent what is wanted.
+
+What a keeper does is read off the register each time: the agent's row says what is wanted. So a keeper that is started
+anew goes on where the last one was killed. With it work a follower (`bot.agents.journal.follower`), which tells the agent's journal,
+a carrier (`bot.agents.messages.delivery`), which brings things to the agent, a reviver (`bot.agents.restart_executor`), which sees to an agent without
+a host, and a typing indicator.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import structlog
+
+from bot.agents.journal.commit_fetcher import Gatherer
+from bot.agents.journal.follower import Follower
+from bot.agents.journal.projection import FREEZE
+from bot.agents.journal.typing_indicator import TypingIndicator
+from bot.agents.messages.delivery import Carrier
+from bot.agents.restart_executor import GONE, Reviver
+from bot.commands.syntax import command_line
+from database.queries.agents import agents
+from fleet.control.agent_host_client import AgentLink
+from fleet.errors import AgentRefused, AgentUnreachable
+from fleet.supervision import host_lifecycle
+from fleet.supervision.liveness import questioned_after
+from fleet.supervision.restart_policy import Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from bot.agents.journal.effects import Teller
+    from bot.agents.journal.follower import Seen
+    from bot.agents.journal.turn_view import ToolLine
+    from bot.agents.restart_executor import Starter, Turnstile
+    from database.engine.store import Store
+    from database.queries.agents.agents import AgentRow
+    from fleet.journal.events import Entry
+
+log = structlog.get_logger(__name__)
+
+#: What an agent host is told that is to end, by what is wanted.
+_WHY = {"stopped": "asked to stop", "frozen": FREEZE}
+
+#: A link that broke is tried again after this, seconds.
+RETRY_LINK = 0.5
+#: While somebody waits for an agent host to answer, a link to it is looked for so often, seconds.
+ASK_AGAIN = 0.1
+
+
+@dataclass(slots=True)
+class Keeper:
+    """Keeps one agent."""
+
+    name: str
+    store: Store
+    teller: Teller
+    starter: Starter
+    clock: Callable[[], float]
+    wake_delivery: Callable[[], None]
+    publish: Callable[[Mapping[str, object]], None]
+    show_typing: Callable[[str, str, bool], Awaitable[None]]
+    """Show or stop showing, in a connector's conversation, that somebody is at work."""
+    beginning: asyncio.Semaphore
+    """Held while it begins, so that not all of a large fleet begin at once."""
+    turnstile: Turnstile
+    left_over: frozenset[str] | None = None
+    """The markers that processes carried when the orchestrator began, for an agent that was stopped then; None: it
+    looks for itself."""
+    idle: bool = False
+    """Nothing is to be brought to the agent when its keeper begins, as far as is known."""
+    leave_down: bool = False
+    """One that is found down when Muster starts is left so."""
+    is_ours: Callable[[AgentRow], bool] = lambda _: True
+    """Whether it is this installation's to see to."""
+    limits: Limits = field(default_factory=Limits)
+    """How often it is tried again when it falls."""
+    digest_after: int = 10
+    """After an absence, more turns than this are told as one digest."""
+    host_runs: bool | None = None
+    unanswered_at: float | None = None
+    """When the agent host was asked in vain last, in seconds since the epoch."""
+    _link: AgentLink | None = None
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _begun: asyncio.Event = field(default_factory=asyncio.Event)
+    """What there is to be kept is known."""
+    _follower: Follower = field(init=False)
+    _carrier: Carrier = field(init=False)
+    _typing: TypingIndicator = field(init=False)
+    _gatherer: Gatherer = field(init=False)
+    _reviver: Reviver = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._carrier = Carrier(
+            self.name,
+            self.store,
+            self.teller,
+            self.clock,
+            self.wake_delivery,
+            link=lambda: self._link,
+            idle=self.idle,
+        )
+        self._typing = TypingIndicator(
+            name=self.name,
+            store=self.store,
+            teller=self.teller,
+            show=self.show_typing,
+            turn=lambda: self._follower.story.view,
+        )
+        self._follower = Follower(
+            name=self.name,
+            folder=self.starter.folder(self.name),
+            store=self.store,
+            teller=self.teller,
+            clock=self.clock,
+            wake_delivery=self.wake_delivery,
+            publish=self.publish,
+            took_room=self._carrier.room,
+            turned=self._turned,
+            digest_after=self.digest_after,
+        )
+        self._gatherer = Gatherer(
+            name=self.name,
+            store=self.store,
+            teller=self.teller,
+            source=self.starter.workspaces,
+            wake_delivery=self.wake_delivery,
+            clock=self.clock,
+        )
+        self._reviver = Reviver(
+            name=self.name,
+            store=self.store,
+            teller=self.teller,
+            starter=self.starter,
+            clock=self.clock,
+            wake_delivery=self.wake_delivery,
+            follower=self._follower,
+            changed=self._changed,
+            turnstile=self.turnstile,
+            limits=self.limits,
+            left_over=self.left_over,
+            leave_down=self.leave_down,
+        )
+
+    # --- from outside -------------------------------------------------------------------------------------------
+
+    def changed(self) -> None:
+        """The agent's row in the register changed: look again at what is wanted."""
+        self._changed.set()
+
+    def mail(self) -> None:
+        """There is a message or an answer to bring."""
+        self._carrier.mail()
+
+    def look_for_mail(self) -> None:
+        """There is something to bring, of which nobody may have said so."""
+        self._carrier.look_again()
+
+    def killed(self) -> None:
+        """The agent host was just killed: what was heard of it counts no more."""
+        self.host_runs = False
+        self._follower.lose()
+
+    @property
+    def link(self) -> AgentLink | None:
+        """The open link to the agent host, when there is one."""
+        return self._link
+
+    @property
+    def seen(self) -> Seen | None:
+        """The last that was heard from the agent host."""
+        return self._follower.seen
+
+    @property
+    def heard_at(self) -> float | None:
+        """When an agent host of this agent spoke last, in seconds since the epoch."""
+        return self._follower.heard_at
+
+    @property
+    def last(self) -> Entry | None:
+        """The newest entry of the journal that was read."""
+        return self._follower.last
+
+    @property
+    def running(self) -> ToolLine | None:
+        """The tool call that runs now."""
+        view = self._follower.story.view
+        return view.running() if view is not None else None
+
+    async def is_silent(self, within: float) -> bool:
+        """Whether an agent host is there that does not answer within so many seconds."""
+        folder = self.starter.folder(self.name)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                while host_lifecycle.is_running(folder):
+                    if self._link is not None and await _answers(self._link):
+                        return False
+                    await asyncio.sleep(ASK_AGAIN)
+        if not host_lifecycle.is_running(folder):
+            return False
+        self.unanswered_at = self.clock()
+        return True
+
+    def should_be_asked(self, fresh_s: float) -> bool:
+        """Whether a heartbeat of its agent host should have come and did not, and nobody has asked since."""
+        heard, now = self._follower.heard_at, self.clock()
+        if self._link is None or self.seen is None or heard is None:
+            return False
+        asked = self.unanswered_at is not None and self.unanswered_at > heard
+        return not asked and now - heard > questioned_after(fresh_s)
+
+    async def ask(self, within: float) -> None:
+        """Ask the agent host how it is, and take down its answer, or that there was none."""
+        link, began = self._link, self._follower.heard_at
+        if link is None:
+            return
+        try:
+            async with asyncio.timeout(within):
+                status = await link.status()
+        except TimeoutError:
+            if self._follower.heard_at == began:
+                self.unanswered_at = self.clock()
+        except (AgentUnreachable, AgentRefused):
+            pass  # who follows it learns that it is gone
+        else:
+            self._follower.heard(status)
+
+    async def run(self) -> None:
+        """Keep the agent until cancelled; one of another installation is not touched."""
+        async with asyncio.TaskGroup() as tasks, self.beginning:
+            async with self.store.read() as tx:
+                row = await agents.get(tx, self.name)
+                position = await agents.position(tx, self.name)
+            if row is not None and not self.is_ours(row):
+                return
+            await self._follower.take_up(row, position)
+            self._begun.clear()
+            tasks.create_task(self._keep(), name=f"keep {self.name}")
+            tasks.create_task(self._carrier.run(), name=f"carry {self.name}")
+            tasks.create_task(self._gatherer.run(), name=f"gather {self.name}")
+            await self._begun.wait()
+
+    # --- what is wanted, and what is ----------------------------------------------------------------------------
+
+    def _turned(self) -> None:
+        self._typing.turned()
+        self._gatherer.due()
+        self._carrier.room()
+
+    async def _keep(self) -> None:
+        try:
+            await self._keep_on()
+        finally:
+            self._begun.set()
+
+    async def _keep_on(self) -> None:
+        while True:
+            self._changed.clear()
+            self._gatherer.due()
+            async with self.store.read() as tx:
+                row = await agents.get(tx, self.name)
+            if row is None:
+                return
+            try:
+                link = await self._connect()
+            except AgentRefused as refusal:
+                self.host_runs = True
+                self._begun.set()
+                await self._estranged(refusal)
+                continue
+            self.host_runs = link is not None
+            if link is None:
+                await self._follower.catch_up()
+                await self._reviver.attend(self._begun.set)
+                continue
+            try:
+                async with link:
+                    self._link = link
+                    self._reviver.seen_up()
+                    self._begun.set()
+                    self._carrier.room()
+                    await self._with_host(link)
+            finally:
+                self._link = None
+                self._follower.lose()
+
+    async def _connect(self) -> AgentLink | None:
+        """A link to the agent host if one runs; None when there is none (its lock is free)."""
+        logged = False
+        while True:
+            try:
+                return await AgentLink.connect(self.starter.socket(self.name))
+            except AgentUnreachable as error:
+                if not host_lifecycle.is_running(self.starter.folder(self.name)):
+                    return None
+                # It holds its lock and does not answer: it is starting, or stopped. That is not gone.
+                self.host_runs = True
+                self._begun.set()
+                if not logged:
+                    log.info("agent.not_answering", agent=self.name, reason=str(error))
+                logged = True
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(RETRY_LINK):
+                        await self._changed.wait()
+                        self._changed.clear()
+
+    async def _estranged(self, refusal: AgentRefused) -> None:
+        """The host runs and speaks another protocol: say so once, and end it by force when it is no longer wanted."""
+        self._changed.clear()
+        async with self.store.read() as tx:
+            row = await agents.get(tx, self.name)
+        if row is None:
+            return
+        if row.wanted != "running" or row.state == "starting":
+            await host_lifecycle.kill(self.starter.folder(self.name))
+            return
+        async with self.store.write(GONE) as tx:
+            await agents.change(tx, self.name, under=row.launch_id, state="unknown", detail=str(refusal))
+            text = f"⚠️ {refusal} {command_line(f'restart {self.name}')} does that."
+            await self.teller.note(tx, row, f"protocol/{row.launch_id}", text)
+        self.wake_delivery()
+        await self._changed.wait()
+
+    async def _with_host(self, link: AgentLink) -> None:
+        """Follow the host until it goes, and make it what is wanted."""
+        async with asyncio.TaskGroup() as tasks:
+            ending = tasks.create_task(self._end_when_unwanted(link), name=f"end {self.name}")
+            typing = tasks.create_task(self._typing.run(), name=f"type {self.name}")
+            losing = tasks.create_task(link.lost(), name=f"link {self.name}")
+            following = tasks.create_task(self._follower.follow(link), name=f"follow {self.name}")
+            try:
+                await asyncio.wait({following, losing}, return_when=asyncio.FIRST_COMPLETED)
+                # A host that ends lets its followers read the last of it; a link that broke alone is made anew.
+                await asyncio.wait({following}, timeout=RETRY_LINK)
+            finally:
+                for task in (ending, typing, losing, following):
+                    task.cancel()
+
+    async def _end_when_unwanted(self, link: AgentLink) -> None:
+        """Shut the host down once it is not the one that is wanted; at once, or when its turn ends."""
+        asked: bool | None = None
+        while True:
+            async with self.store.read() as tx:
+                row = await agents.get(tx, self.name)
+            if row is None:
+                return
+            unwanted = row.wanted != "running" or row.launch_id != link.hello.launch_id
+            if unwanted and asked is not True and asked != row.at_once:
+                asked = row.at_once
+                reason = _WHY.get(row.wanted, f"restarted by {row.launched_by}")
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._shut_down(link, now=row.at_once, reason=reason))
+                    if not row.at_once:
+                        # A later wish to stop at once must not wait behind the turn.
+                        tasks.create_task(self._hasten(link, reason))
+                return
+            await self._changed.wait()
+            self._changed.clear()
+
+    async def _shut_down(self, link: AgentLink, *, now: bool, reason: str) -> None:
+        with contextlib.suppress(AgentUnreachable):
+            await link.shutdown(now=now, reason=reason)
+
+    async def _hasten(self, link: AgentLink, reason: str) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            async with self.store.read() as tx:
+                row = await agents.get(tx, self.name)
+            if row is not None and row.at_once:
+                await self._shut_down(link, now=True, reason=reason)
+                return
+
+
+async def _answers(link: AgentLink) -> bool:
+    try:
+        await link.status()
+    except AgentUnreachable:
+        return False
+    except AgentRefused:
+        pass
+    return True

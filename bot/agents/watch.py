@@ -1,0 +1,105 @@
+"""Messages that show an agent's state and are kept up to date for a while (`watch`).
+
+A watch lives in memory: after a restart the message simply stands as it was last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import structlog
+
+from bot.agents import status_view
+from bot.commands.syntax import command_line, written
+from bot.messaging.composer import Place
+from bot.text import markdown
+from bot.text.errors import UserError
+from connectors.contract.messages import Priority, Replace
+from connectors.delivery import outbox
+from core.crash_points import declare
+from core.errors import RegisterError
+from database.queries.agents import session_accounts
+
+if TYPE_CHECKING:
+    from bot.app.services import Services
+    from bot.commands.context import Context
+
+log = structlog.get_logger(__name__)
+
+UPDATE = declare("watch.update")
+
+#: Seconds for which a watch goes on, and between two looks.
+LASTS = 1800.0
+EVERY = 5.0
+#: Watches at one time; each costs the bot sends.
+MOST = 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Watch:
+    agent: str
+    key: str
+    """The outbox key of the command's reply, which is the message that is kept up to date."""
+    place: Place
+    until: float
+
+
+@dataclass(slots=True)
+class Watches:
+    services: Services
+    _open: dict[tuple[Place, str], _Watch] = field(default_factory=dict)
+    _shown: dict[str, str] = field(default_factory=dict)
+
+    def add(self, ctx: Context, agent: str) -> None:
+        """Keep the reply of this command up to date.
+
+        Raises:
+            UserError: there are too many, or the connector cannot change messages.
+        """
+        if ctx.origin is None:
+            return
+        if not self.services.capabilities(ctx.origin.connector).edits:
+            now = f"{command_line('ps')} shows the fleet as it is now"
+            raise UserError(f"{ctx.origin.connector} cannot change messages; {now}.")
+        place = Place(ctx.origin.connector, conversation=ctx.origin.conversation)
+        if (place, agent) not in self._open and len(self._open) >= MOST:
+            raise UserError(f"{MOST} agents are being watched already; each watch ends after half an hour.")
+        until = self.services.clock() + LASTS
+        self._open[place, agent] = _Watch(agent, f"c/{ctx.run_id}", place, until)
+
+    async def run(self) -> None:
+        """Keep watching until cancelled."""
+        while True:
+            await asyncio.sleep(EVERY)
+            now = self.services.clock()
+            for where, watch in list(self._open.items()):
+                if watch.until <= now:
+                    del self._open[where]
+                    self._shown.pop(watch.key, None)
+                else:
+                    try:
+                        await self._update(watch, now)
+                    except RegisterError as error:
+                        log.warning("watch.not_updated", agent=watch.agent, reason=str(error))
+
+    async def _update(self, watch: _Watch, now: float) -> None:
+        try:
+            view = await self.services.agents.view_of(watch.agent)
+        except UserError as error:
+            gist = text = written(str(error), self.services.command_prefix)
+        else:
+            alias = self.services.lookout.roster.aliases.get(watch.agent)
+            async with self.services.store.read() as tx:
+                accounts = await session_accounts.of_agent(tx, watch.agent)
+            text = self.services.redact(status_view.agent_text(view, now, alias, accounts))
+            # Ages change with every look and are no news.
+            gist = text.replace(status_view.how_known(view), "", 1)
+        if self._shown.get(watch.key) == gist:
+            return
+        content = Replace(target=watch.key, message=markdown.message(text))
+        async with self.services.store.write(UPDATE) as tx:
+            await outbox.put(tx, watch.place.outbound(f"{watch.key}/{now:.3f}", content, Priority.PROGRESS), now)
+        self._shown[watch.key] = gist
+        self.services.delivery.wake()

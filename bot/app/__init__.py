@@ -1,0 +1,1 @@
+"""The running orchestrator: its parts put together, started and stopped in order."""

@@ -1,0 +1,145 @@
+"""The core of the fleet: the persistent agents of the roster, brought up with Muster.
+
+Each comes up by the command `launch`, given by Muster itself: written down before it acts, taken up again after a
+crash, and without effect on an agent that runs. Whom an operator stopped or froze stays so; whom `down --all` stopped
+comes up again. Who should run and fell is brought back by its keeper (`bot.agents.restart_executor`), whether it is persistent or not;
+one that was given up is launched anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+import structlog
+
+from bot.agents.roster.service import usable
+from bot.commands.executor import Request
+from bot.commands.registry import OPERATOR
+from bot.commands.syntax import written
+from bot.messaging import rooms
+from bot.setup import shutdown_record, systemd_units
+from bot.text.errors import UserError
+from core.errors import MusterError
+from database.queries.agents import agents
+from fleet.roster.drift import ENDED
+from fleet.supervision import host_lifecycle, restart_policy
+from fleet.supervision.restart_policy import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.app.services import Services
+    from bot.commands.executor import Executor, Outcome
+    from fleet.roster.loader import Roster
+
+log = structlog.get_logger(__name__)
+
+#: Who gives the commands.
+IDENTITY = "muster:up"
+#: Seconds between two starts, so that a fleet does not come up all at once.
+STAGGER_S = 1.0
+#: Seconds in which it must be known of an agent whether it runs.
+_KNOWN_WITHIN_S = 30.0
+_LOOK_AGAIN_S = 0.1
+
+
+async def bring_up(services: Services, executor: Executor, *, stagger_s: float = STAGGER_S) -> None:
+    """Start every persistent agent that should run and does not. Whatever happens to it is logged, and ends nothing."""
+    try:
+        fleet = await usable(services)
+    except UserError as error:
+        await _refuse(services, executor, f"No agent was brought up. {error}")
+        return
+    try:
+        await _bring_up(services, executor, fleet, stagger_s)
+    except Exception:
+        log.exception("core.not_brought_up")
+
+
+async def _bring_up(services: Services, executor: Executor, fleet: Roster, stagger_s: float) -> None:
+    for refused in await asyncio.to_thread(systemd_units.settle, services.paths, fleet.agents):
+        log.warning("units.not_settled", reason=refused)
+    left = services.paths.brought_down
+    stopped_with_us = await asyncio.to_thread(shutdown_record.read, left)
+    launched = 0
+    for entry in fleet.agents:
+        if entry.persistent and await _is_due(services, entry.name, stopped_with_us):
+            if launched:
+                await asyncio.sleep(stagger_s)
+            launched += 1
+            await _launch(services, executor, entry.name)
+    await asyncio.to_thread(left.unlink, missing_ok=True)
+
+
+async def _launch(services: Services, executor: Executor, name: str) -> None:
+    async def finish(tx: AsyncConnection, outcome: Outcome) -> None:
+        if outcome.state != "done":
+            await _tell(services, tx, outcome, f"{name} was not brought up. {outcome.text}")
+
+    request = _request(services, name, "launch", {"name": name})
+    try:
+        outcome = await executor.run(request, finish=finish)
+    except MusterError as error:
+        log.error("core.not_brought_up", agent=name, reason=str(error))
+        return
+    services.delivery.wake()
+    if outcome.state == "done":
+        log.info("core.brought_up", agent=name)
+    else:
+        log.error("core.not_brought_up", agent=name, reason=written(outcome.text, ""))
+
+
+async def _refuse(services: Services, executor: Executor, sentence: str) -> None:
+    async def finish(tx: AsyncConnection, outcome: Outcome) -> None:
+        await _tell(services, tx, outcome, outcome.text)
+
+    log.error("core.not_brought_up", reason=sentence)
+    request = _request(services, "roster", "roster apply", {})
+    with contextlib.suppress(MusterError):
+        await executor.refuse(request, sentence, reason="roster", finish=finish)
+        services.delivery.wake()
+
+
+def _request(services: Services, subject: str, name: str, arguments: Mapping[str, object]) -> Request:
+    return Request(
+        id=f"up-{services.started_at * 1000:.0f}-{subject}",
+        name=name,
+        arguments=arguments,
+        identity=IDENTITY,
+        permission=OPERATOR,
+        door="up",
+    )
+
+
+async def _tell(services: Services, tx: AsyncConnection, outcome: Outcome, sentence: str) -> None:
+    """Say it where the fleet is spoken of, where there is such a room."""
+    await rooms.say(services, tx, f"up/{outcome.run_id}", f"⚠️ {sentence}")
+
+
+async def _is_due(services: Services, name: str, stopped_with_us: frozenset[str]) -> bool:
+    """Whether an agent is to be started now."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_KNOWN_WITHIN_S):
+            while True:
+                async with services.store.read() as tx:
+                    row = await agents.get(tx, name)
+                if row is None:
+                    return True
+                if not services.agents.is_ours(row):
+                    return False
+                if row.wanted != "running":
+                    return row.wanted == "stopped" and name in stopped_with_us
+                if await asyncio.to_thread(host_lifecycle.stays_down, services.paths.agent_folder(name)):
+                    return False
+                if row.state in ENDED:
+                    # Who fell is tried again by its keeper, until it is given up.
+                    return restart_policy.is_over(Record.from_json(row.revival), services.clock())
+                if services.agents.is_up(name):
+                    return False
+                await asyncio.sleep(_LOOK_AGAIN_S)
+    # Its agent host holds its lock and says nothing. That is for the watchdog.
+    return False

@@ -1,0 +1,145 @@
+"""`muster up` in the foreground: the orchestrator, and where a terminal is configured, its operator at the keyboard."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+from bot.app.orchestrator import running, until_stopped
+from bot.config.database import is_shared
+from bot.config.loader import load
+from bot.config.secrets import redaction_of
+from bot.egress_client.process import EgressProcess, variables_of
+from bot.leadership.instance_lock import AlreadyRunning
+from bot.leadership.lease import LeadLost, RegisterInUse
+from bot.leadership.standby import Standby
+from bot.maintenance.update import atomic_swap
+from core import logs
+from core.errors import RegisterError
+from core.first_completed import first_of
+from database.queries.agents import agent_messages
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator, Mapping
+    from pathlib import Path
+
+    from bot.app.orchestrator import Orchestrator
+    from bot.config.paths import Paths
+
+
+async def up(paths: Paths, environ: Mapping[str, str], *, at_keyboard: bool, bring_up: bool = True) -> int:
+    """Run until told to stop; the exit status.
+
+    Args:
+        paths: the installation.
+        environ: where references to secrets are looked up.
+        at_keyboard: attach standard input and output to the terminal connector, when there is one. At the end of the
+            input Muster waits until everything that was said is dealt with, and stops.
+        bring_up: launch the persistent agents of the roster that do not run.
+
+    Where the register is on a server and another orchestrator leads, this one stands by until it may lead; so does one
+    that was silent for so long that another leads.
+    """
+    if (cut_off := await atomic_swap.settle(paths, environ)) is not None:
+        print(cut_off, file=sys.stderr)
+    settings = load(paths)
+    paths.prepare()
+    redact = redaction_of(settings, environ)
+    with log_to(paths.log if at_keyboard else None, redact):
+        for warning in settings.warnings:
+            print(warning, file=sys.stderr)
+        egress = EgressProcess(paths, environ, variables_of(settings))
+        async with contextlib.aclosing(egress):
+
+            async def lead(stood_by: bool) -> None:
+                async with running(
+                    paths, settings, environ, bring_up=bring_up, egress=egress, stood_by=stood_by
+                ) as orchestrator:
+                    if at_keyboard and orchestrator.terminal is not None:
+                        await first_of(converse_at_keyboard(orchestrator), until_stopped(orchestrator))
+                    else:
+                        await until_stopped(orchestrator)
+
+            await _in_turn(lead, Standby(paths=paths, settings=settings, environ=environ, say=_say))
+    return 0
+
+
+async def _in_turn(lead: Callable[[bool], Coroutine[Any, Any, None]], standby: Standby) -> None:
+    """Lead, and stand by whenever another one leads."""
+    stood_by = False
+    while True:
+        try:
+            # Each time that it leads is a task of its own: what ends one time does not reach into the next.
+            await asyncio.create_task(lead(stood_by))
+            return
+        except (AlreadyRunning, RegisterInUse, LeadLost, RegisterError) as refusal:
+            # Who begins with a register that cannot be used says so and ends; who stood by looks again.
+            if not is_shared(standby.settings) or (isinstance(refusal, RegisterError) and not stood_by):
+                raise
+            if isinstance(refusal, LeadLost):
+                _say(str(refusal))
+        with _stopped_by_signals() as stop:
+            if not await standby.wait(stop):
+                return
+        stood_by = True
+
+
+@contextlib.contextmanager
+def _stopped_by_signals() -> Iterator[asyncio.Event]:
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield stop
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def log_to(path: Path | None, redact: Callable[[str], str]) -> Iterator[None]:
+    """Send the log to a file, since the terminal is for talking; or, without one, to standard error."""
+    if path is None:
+        logs.configure(logging.StreamHandler(sys.stderr), redact)
+        yield
+        return
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "a", encoding="utf-8", buffering=1) as stream:
+        logs.configure(logging.StreamHandler(stream), redact)
+        yield
+
+
+async def converse_at_keyboard(orchestrator: Orchestrator) -> None:
+    """Attach standard input and output to the terminal connector, until the person leaves or the input ends."""
+    from bot.commands.completion import at_prompt
+    from connectors.terminal.prompt import converse
+
+    await converse(
+        orchestrator.terminal,
+        complete=at_prompt(orchestrator.services),
+        history=orchestrator.paths.prompt_history,
+        settle=lambda: settled(orchestrator),
+    )
+
+
+async def settled(orchestrator: Orchestrator) -> None:
+    """Wait until every command is answered and every message to a running agent has had its turn."""
+    while True:
+        await orchestrator.quiet()
+        async with orchestrator.store.read() as tx:
+            underway = await agent_messages.in_states(tx, agent_messages.UNDERWAY)
+        views = {view.row.name: view for view in await orchestrator.agents.view()}
+        at_work = {"starting", "idle", "working"}
+        if not any(views[m.agent].liveness.state in at_work for m in underway if m.agent in views):
+            await orchestrator.quiet()
+            return
+        await asyncio.sleep(0.2)

@@ -1,0 +1,152 @@
+"""What plans agents and starts them, made from the settings of an installation."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from bot.agents.messages import onboarding_prompt
+from bot.interfaces.cli import tmux_agent_pane
+from bot.interfaces.mcp.server import tools_for
+from bot.setup.runtime_login import login_home
+from core.errors import MusterError
+from database.queries.agents import agents
+from fleet.launch.host_spec_builder import Assembly, Introduction
+from fleet.launch.launch_plan import Defaults, Planner
+from fleet.launch.model_access import Account
+from fleet.roles import library
+from fleet.sandbox.profiles import merged
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from bot.commands.registry import CommandTable
+    from bot.config.loader import Settings
+    from bot.config.paths import Paths
+    from database.engine.store import Store
+    from database.queries.agents.agents import AgentRow
+    from fleet.launch.launch_plan import Wanted
+    from fleet.sandbox.egress_grant import OpenWay
+
+
+def planner(paths: Paths, settings: Settings, environ: Mapping[str, str], *, with_way: bool) -> Planner:
+    """What plans the agents of an installation.
+
+    Args:
+        paths: the installation.
+        settings: what it is configured to be.
+        environ: where references to secrets are looked up.
+        with_way: agents get a way out, as `Planner.with_way` has it.
+    """
+    return Planner(
+        folder_of=paths.agent_folder,
+        workspace_of=paths.workspace,
+        roster=paths.roster_yaml,
+        hidden=paths.private_folders(),
+        accounts=_accounts(settings, environ),
+        defaults=_defaults(settings),
+        profiles=dict(merged({name: profile.written() for name, profile in settings.sandboxes.items()})),
+        with_way=with_way,
+    )
+
+
+def take_up(planner: Planner, settings: Settings, environ: Mapping[str, str]) -> None:
+    """Have `planner` plan by these accounts and sandbox profiles from now on; who runs goes on as planned."""
+    profiles = merged({name: profile.written() for name, profile in settings.sandboxes.items()})
+    for held, now in ((planner.accounts, _accounts(settings, environ)), (planner.profiles, profiles)):
+        assert isinstance(held, dict)
+        # Whoever plans meanwhile, in a thread, finds each name that stays.
+        held.update(now)
+        for name in [name for name in held if name not in now]:
+            del held[name]
+
+
+def assembly(
+    planner: Planner,
+    paths: Paths,
+    environ: Mapping[str, str],
+    *,
+    store: Store,
+    table: CommandTable,
+    open_way: OpenWay | None,
+    accounts_of: Callable[[AgentRow], Awaitable[Mapping[str, str]]] | None = None,
+) -> Assembly:
+    """What starts the agents of an installation.
+
+    Args:
+        planner: what plans them.
+        paths: the installation.
+        environ: where references to secrets are looked up.
+        store: knows the fleet that an agent is told of.
+        table: the commands, some of which agents get as tools.
+        open_way: opens their ways out; None: they get none.
+        accounts_of: chooses, or looks up, the account of each provider that an agent is on, by its row.
+    """
+
+    async def introduce(name: str) -> Introduction:
+        async with store.read() as tx:
+            row, rows = await agents.get(tx, name), await agents.every(tx)
+        if row is None:
+            return Introduction()
+        roles = await asyncio.to_thread(library, paths.roles)
+        return Introduction(text=onboarding_prompt.introduction(row, rows), tools=tools_for(row.role, roles, table))
+
+    async def leased(wanted: Wanted) -> Mapping[str, str]:
+        if accounts_of is None:
+            return {}
+        async with store.read() as tx:
+            row = await agents.get(tx, wanted.name)
+        return {} if row is None else await accounts_of(row)
+
+    return Assembly(
+        planner=planner,
+        socket_of=paths.agent_socket,
+        login_of=lambda runtime: login_home(paths, runtime),
+        environ=environ,
+        tools_socket_of=paths.tools_socket,
+        introduce=introduce,
+        viewer_of=lambda name: tmux_agent_pane.command(paths, name),
+        installation=paths.label,
+        open_way=open_way,
+        accounts_of=leased,
+    )
+
+
+def _accounts(settings: Settings, environ: Mapping[str, str]) -> Mapping[str, Account]:
+    def secret(name: str) -> Callable[[], str | None]:
+        credential = settings.accounts[name].credential
+        return lambda: None if credential is None else credential.resolve(environ)
+
+    def is_token(name: str) -> bool:
+        """Whether it is a token of a subscription, which its own program tells by how it begins."""
+        try:
+            return (secret(name)() or "").startswith("sk-ant-oat")
+        except MusterError:
+            return False
+
+    return {
+        name: Account(
+            name=name,
+            provider=account.provider,
+            base_url=account.base_url,
+            secret=secret(name),
+            has_credential=account.credential is not None,
+            oauth=account.provider == "anthropic" and is_token(name),
+            passthrough=account.passthrough,
+            serves=account.serves.fits,
+        )
+        for name, account in settings.accounts.items()
+    }
+
+
+def _defaults(settings: Settings) -> Defaults:
+    return Defaults(
+        runtime=settings.agents.runtime,
+        model=settings.agents.model,
+        sandbox=settings.agents.sandbox,
+        workspaces=settings.agents.workspaces,
+        initialize_timeout_s=settings.agents.initialize_timeout,
+        heartbeat_s=settings.agents.heartbeat,
+        permission_timeout_s=settings.approvals.timeout,
+        log_bytes=settings.retention.logs,
+    )

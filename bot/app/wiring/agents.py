@@ -1,0 +1,111 @@
+"""What keeps agents: how they are started, what is heard and told of them, and their tools."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from bot.agents.journal.effects import Teller
+from bot.agents.messages.peer_messages import Peers
+from bot.agents.service import Agents
+from bot.app import connectors as connecting
+from bot.app import dispatcher, planner
+from bot.interfaces.mcp.server import ToolDoor
+from bot.leadership import installation_id
+from bot.pacing import session_admission
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bot.app.services import Services
+    from bot.commands.executor import Executor
+    from bot.config.loader import Settings
+    from bot.config.paths import Paths
+    from bot.messaging.composer import Speaker
+    from connectors.contract.connector_protocol import Connector
+    from fleet.roster.cache import LatestRoster
+    from fleet.sandbox.egress_grant import Way, WayAsked
+
+
+async def make(
+    services: Services,
+    executor: Executor,
+    speaker: Speaker,
+    connectors: Mapping[str, Connector],
+    roster: LatestRoster,
+    *,
+    with_way: bool,
+    leave_down: bool,
+) -> ToolDoor:
+    """Make `services.planner` and `services.agents`, and the door by which agents use Muster's tools.
+
+    Args:
+        services: what there is by now; what is for chat and for spending among it.
+        executor: runs the commands that agents give as tools.
+        speaker: puts words into the shape of a connector.
+        connectors: by their names.
+        roster: roster.yaml as it was read last.
+        with_way: agents get a way out, through the egress.
+        leave_down: agents that should run and went down meanwhile are not brought back.
+    """
+    settings: Settings = services.settings
+    paths: Paths = services.paths
+    store, clock = services.store, services.clock
+
+    def time_of_day(at: float) -> str:
+        return f"{datetime.fromtimestamp(at, settings.timezone):%H:%M} ({settings.timezone.key})"
+
+    async def open_way(asked: WayAsked) -> Way:
+        way: Way = await services.outlet.open_way(asked)
+        return way
+
+    def told() -> None:
+        services.delivery.wake()
+        tools.wake()
+        dispatcher.heard(services)
+
+    services.planner = planner.planner(paths, settings, services.environ, with_way=with_way)
+    services.agents = agents = Agents(
+        store=store,
+        teller=Teller(
+            speaker,
+            services.redact,
+            services.capabilities,
+            clock,
+            time_of_day,
+            settings.command_prefix,
+            dispatcher.steps(services).receipt,
+            bridge=services.bridge,
+        ),
+        starter=planner.assembly(
+            services.planner,
+            paths,
+            services.environ,
+            store=store,
+            table=services.table,
+            open_way=open_way if with_way else None,
+            accounts_of=lambda row: session_admission.accounts_of(services, row),
+        ),
+        clock=clock,
+        wake_delivery=told,
+        publish=dispatcher.publishing(services, services.events.publish),
+        show_typing=connecting.typing(connectors),
+        give_up_after=settings.delivery.give_up_after,
+        keep_journal=settings.retention.journals,
+        fresh_for=roster.fresh_for,
+        leave_down=leave_down,
+        is_ours=(await installation_id.settled(store, installation_id.word_of(paths.installation))).is_ours,
+    )
+    words = Peers(
+        send=agents.send,
+        teller=agents.teller,
+        clock=clock,
+        redact=services.redact,
+        per_minute=settings.agents.messages_per_minute,
+        per_hour=settings.agents.messages_per_hour,
+        shown=settings.agents.show_messages,
+        ask_for=settings.approvals.timeout,
+        give_up_after=settings.delivery.give_up_after,
+    )
+    tools = ToolDoor(services, executor, words, agents.link)
+    return tools

@@ -1,0 +1,96 @@
+"""What looks after the fleet and after Muster's own jobs, and tells what is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bot.agents.watch import Watches
+from bot.app import connectors
+from bot.monitoring.alerts import Alarms
+from bot.monitoring.connector_outages import Outages
+from bot.monitoring.fleet_snapshot import Lookout
+from bot.monitoring.job_alerts import JobAlarms
+from fleet.supervision.health_findings import Limits
+from scheduler.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from bot.app.services import Services
+    from bot.config.loader import Settings
+    from bot.messaging.composer import Speaker
+    from fleet.roster.cache import LatestRoster
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Watching:
+    watchdog: Watchdog
+    job_alarms: JobAlarms
+    outages: Outages
+
+
+def make(services: Services, speaker: Speaker, roster: LatestRoster) -> Watching:
+    """Make `services.lookout` and `services.watches`, the watchdog, and what tells of jobs that fail.
+
+    Args:
+        services: what there is by now; agents and delivery among it.
+        speaker: puts words into the shape of a connector.
+        roster: roster.yaml as it was read last.
+    """
+    services.lookout = lookout = Lookout(
+        store=services.store,
+        agents=services.agents,
+        roster=roster,
+        folders=services.paths.agents,
+        clock=services.clock,
+        redact=services.redact,
+    )
+    services.watches = Watches(services)
+    alarms = Alarms(
+        speaker=speaker,
+        redaction=services.redact,
+        capabilities=services.capabilities,
+        clock=services.clock,
+        main_room=lambda: services.main_room(None),
+        bridge=services.bridge,
+        prefix=services.settings.command_prefix,
+        wake_delivery=services.delivery.wake,
+        publish=services.events.publish,
+    )
+    job_alarms = JobAlarms(
+        store=services.store,
+        speaker=speaker,
+        redaction=services.redact,
+        capabilities=services.capabilities,
+        clock=services.clock,
+        room=alarms.fleet_room,
+        bridge=services.bridge,
+        prefix=services.settings.command_prefix,
+        wake_delivery=services.delivery.wake,
+    )
+    watchdog = Watchdog(
+        store=services.store,
+        look=lookout.look,
+        herald=alarms,
+        cancel=lookout.cancel,
+        limits=_limits(services.settings),
+    )
+    outages = Outages(
+        store=services.store,
+        delivery=services.delivery,
+        speaker=speaker,
+        redaction=services.redact,
+        capabilities=services.capabilities,
+        clock=services.clock,
+        rooms=connectors.main_rooms(services.settings),
+        prefix=services.settings.command_prefix,
+    )
+    return Watching(watchdog=watchdog, job_alarms=job_alarms, outages=outages)
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        turn_silence=settings.watchdog.turn_silence,
+        cancel_after=settings.watchdog.cancel_after,
+        expiry_notice=settings.watchdog.expiry_notice,
+        settling=settings.watchdog.settling,
+    )

@@ -1,0 +1,61 @@
+"""In which order the parts of an orchestrator are started, and the other way round stopped."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from bot.app import dispatcher
+from bot.app.stages import Stage
+from bot.interfaces.api.server import Gateway
+from bot.monitoring import agent_counts
+from core.errors import RegisterAway
+
+if TYPE_CHECKING:
+    from bot.app.services import Services
+    from bot.app.wiring.monitoring import Watching
+    from bot.commands.executor import Executor
+    from bot.interfaces.mcp.server import ToolDoor
+
+
+def stages(services: Services, executor: Executor, tools: ToolDoor, watching: Watching) -> list[Stage]:
+    """Every part that runs, each behind what it uses and before what uses it."""
+    gateway = Gateway(services, executor, services.paths.gateway_socket)
+
+    async def start_jobs() -> None:
+        services.jobs.start()
+
+    async def stop_jobs() -> None:
+        services.jobs.stop()
+
+    return [
+        Stage("job alarms", run=watching.job_alarms.run),
+        # What happens, and what is told of it.
+        Stage("agents", run=services.agents.run),
+        Stage("delivery", run=services.delivery.run),
+        Stage("watches", run=services.watches.run),
+        Stage("headcount", run=lambda: agent_counts.run(services)),
+        # What is used, and what follows from it.
+        *([] if services.outlet is None else [Stage("outlet", run=services.outlet.run)]),
+        Stage("pace", run=services.pace.run),
+        Stage("dispatch", run=lambda: dispatcher.run(services)),
+        # What is wanted: first what an earlier process left undone.
+        Stage("interrupted commands", start=executor.resume),
+        Stage("outages", run=lambda: _after_outages(services, executor)),
+        Stage("commands", stop=executor.stop),
+        Stage("tools", run=tools.run),
+        Stage("gateway", start=gateway.start, stop=gateway.stop),
+        # What comes by itself.
+        Stage("reports", run=services.reports.run),
+        Stage("jobs", start=start_jobs, stop=stop_jobs),
+    ]
+
+
+async def _after_outages(services: Services, executor: Executor) -> None:
+    """What an outage of the register cut off is taken up when it is over, as it would be after a restart."""
+    while True:
+        await services.store.returned.wait()
+        services.store.returned.clear()
+        with contextlib.suppress(RegisterAway):
+            await executor.resume()
+        services.delivery.wake()

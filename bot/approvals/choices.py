@@ -1,0 +1,128 @@
+"""What an operator can answer to a permission request, and how the question reads. Pure.
+
+A runtime offers options of the kinds ``allow_once``, ``allow_always``, ``reject_once`` and ``reject_always`` (Agent
+Client Protocol, permission options). Its own names of them are never shown: it could call its yes a no. *Always* is
+remembered by Muster, for exactly this request of this agent, and the runtime is told "once": only so can it be taken
+back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from bot.commands.syntax import command_line
+from bot.text import markdown
+from connectors.contract.messages import Button, ButtonStyle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from database.queries.chat.approvals import Approval
+
+ChoiceName = Literal["allow", "always", "deny"]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One answer: its mark, and the runtime's option that it stands for (None: the request is simply denied)."""
+
+    name: ChoiceName
+    mark: str
+    option: str | None
+    label: str
+    """Muster's own words for the option's kind. A runtime could call its yes a no."""
+
+    @property
+    def button(self) -> Button:
+        return Button(key=self.mark, label=f"{self.mark} {self.label}", style=_STYLES[self.name])
+
+
+_STYLES: dict[ChoiceName, ButtonStyle] = {
+    "allow": ButtonStyle.GOOD,
+    "always": ButtonStyle.PLAIN,
+    "deny": ButtonStyle.DANGER,
+}
+#: What an answer did, by the kind of the option that was chosen.
+DONE = {
+    "allow_once": "allowed once",
+    "allow_always": "allowed for always",
+    "reject_once": "denied",
+    "reject_always": "denied for always by its runtime",
+}
+
+_MARKS: dict[str, ChoiceName] = {
+    "✅": "allow",
+    "👍": "allow",
+    "☑": "allow",
+    "♾": "always",
+    "🔁": "always",
+    "❌": "deny",
+    "👎": "deny",
+    "✖": "deny",
+}
+
+
+def by_mark(mark: str) -> ChoiceName | None:
+    """The answer that a reaction means; None when it means none. Skin tones and variation selectors do not count."""
+    bare = "".join(char for char in mark if char != "\ufe0f" and not "\U0001f3fb" <= char <= "\U0001f3ff")
+    return _MARKS.get(bare)
+
+
+def offered(options: Sequence[Mapping[str, str]]) -> tuple[Choice, ...]:
+    """The answers that a request with these options can have; denying is always one."""
+
+    meant: dict[str, set[str]] = {}
+    for option in options:
+        meant.setdefault(option.get("id") or "", set()).add(option.get("kind") or "")
+
+    def first(kind: str) -> str | None:
+        # An id under which an agent offers several kinds is no answer: nobody knows what it would do.
+        return next((id_ for id_, kinds in meant.items() if id_ and kinds == {kind}), None)
+
+    once, always = first("allow_once"), first("allow_always")
+    never, reject = first("reject_always"), first("reject_once")
+    choices = []
+    if once is not None:
+        choices.append(Choice("allow", "✅", once, "Allow once"))
+    if once is not None and always is not None:
+        choices.append(Choice("always", "♾️", once, "Always allow exactly this"))
+    elif always is not None:
+        choices.append(Choice("always", "♾️", always, "Always allow, which the runtime remembers as well"))
+    if reject is None and never is not None:
+        choices.append(Choice("deny", "❌", never, "Always deny, which the runtime remembers"))
+    else:
+        choices.append(Choice("deny", "❌", reject, "Deny"))
+    return tuple(choices)
+
+
+def question(approval: Approval, redact: Callable[[str], str], *, until: str, marks: bool, hidden: bool = False) -> str:
+    """The message that asks, with the whole of what is to be allowed.
+
+    The answers stand before it: where it is too long for a message, its end is in a file, and they must not be.
+
+    Args:
+        approval: the request.
+        redact: masks secrets, as far as the request is cut here.
+        until: when it is denied, as people read it.
+        marks: whether it can be answered by reactions, or by buttons with the same marks.
+        hidden: whether redaction takes something out of it, which whoever decides must know.
+    """
+    words = {
+        "allow": command_line(f"approve {approval.id}"),
+        "always": command_line(f"approve {approval.id} --always"),
+        "deny": command_line(f"deny {approval.id}"),
+    }
+    lines = [
+        f"🔐 **{markdown.one_line(approval.agent)}** asks for permission `{approval.id}`: "
+        f"{markdown.code(markdown.gist(approval.title, redact, 120))}",
+        "",
+    ]
+    for choice in offered(approval.options):
+        mark = f"{choice.mark} " if marks else ""
+        lines.append(f"- {mark}{choice.label}: {words[choice.name]}")
+    lines += ["", f"Unanswered at {until}, it is denied."]
+    if hidden:
+        lines.append("⚠️ Parts of it look like secrets and are hidden here; the agent would run them all the same.")
+    lines += ["", markdown.code_block(approval.detail)]
+    return "\n".join(lines)

@@ -1,0 +1,81 @@
+"""Commands of the section *approvals*: what agents ask for, and what is asked about them."""
+
+from __future__ import annotations
+
+from bot.commands.argument_types import ApprovalId, GrantId, QuestionId
+from bot.commands.context import Context
+from bot.commands.registry import OPERATOR, Reply, command
+
+
+@command("approvals", permission=OPERATOR, help_section="approvals", audited=False, effects=False)
+async def approvals(ctx: Context) -> Reply:
+    """The permission requests that wait for an answer."""
+    from bot.approvals.service import listing
+
+    return await listing(ctx)
+
+
+@command("approve", permission=OPERATOR, help_section="approvals")
+async def approve(ctx: Context, id: ApprovalId, *, always: bool = False) -> Reply:
+    """Allow what an agent asks for.
+
+    Args:
+        id: of the request, as its message shows it.
+        always: allow exactly the same request of this agent from now on, until `grant revoke`.
+    """
+    from bot.approvals.service import answer_by_command
+
+    return await answer_by_command(ctx, id, "always" if always else "allow")
+
+
+@command("deny", permission=OPERATOR, help_section="approvals")
+async def deny(ctx: Context, id: ApprovalId) -> Reply:
+    """Deny what an agent asks for.
+
+    Args:
+        id: of the request, as its message shows it.
+    """
+    from bot.approvals.service import answer_by_command
+
+    return await answer_by_command(ctx, id, "deny")
+
+
+@command("questions", permission=OPERATOR, help_section="approvals", audited=False, effects=False)
+async def questions(ctx: Context) -> Reply:
+    """What is asked about agents and their tasks, and waits for an answer."""
+    from bot.approvals.questions import listing
+
+    return await listing(ctx)
+
+
+@command("answer", permission=OPERATOR, help_section="approvals")
+async def answer(ctx: Context, id: QuestionId, word: str) -> Reply:
+    """Answer a question about an agent or a task, as its message says.
+
+    Args:
+        id: of the question; its beginning is enough.
+        word: one of the answers that it offers.
+    """
+    from bot.approvals.questions import answer_by_command
+
+    return await answer_by_command(ctx, id, word)
+
+
+@command("grants", permission=OPERATOR, help_section="approvals", audited=False, effects=False)
+async def grants(ctx: Context) -> Reply:
+    """What was allowed for always."""
+    from bot.approvals.service import list_grants
+
+    return await list_grants(ctx)
+
+
+@command("grant revoke", permission=OPERATOR, help_section="approvals")
+async def grant_revoke(ctx: Context, id: GrantId) -> Reply:
+    """Take back what was allowed for always; the next such request is asked again.
+
+    Args:
+        id: as `grants` shows it.
+    """
+    from bot.approvals.service import revoke_grant
+
+    return await revoke_grant(ctx, id)

@@ -1,0 +1,325 @@
+"""Questions to operators in an agent's thread: answered by a reaction or a button, or by `answer ID WORD`.
+
+A question is written where its cause is, under an id that comes from that cause: asked again, it stands once. Only
+operators' answers count, the first one does, and it is taken in the transaction that acts on it. Who asks of a kind
+says what follows from an answer (`Questions.on`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from bot.commands.registry import OPERATOR, Reply
+from bot.commands.syntax import command_line
+from bot.messaging.agent_channel import ANSWERS
+from bot.messaging.bridge import original
+from bot.messaging.thread_titles import OFFERS
+from bot.text import markdown
+from bot.text.errors import UserError
+from connectors.contract.messages import Button
+from database.queries.chat import questions
+from database.queries.chat.questions import Question
+from database.queries.operations import audit_log
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.app.services import Services
+    from bot.commands.context import Context
+    from bot.commands.registry import Permission
+    from bot.messaging.composer import Place
+    from database.queries.agents.agents import AgentRow
+
+#: With this the outbox keys of questions begin.
+ASKED = "q/"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One answer: its reaction or button, the word for the command, and what it means."""
+
+    mark: str
+    word: str
+    label: str
+
+    @property
+    def button(self) -> Button:
+        return Button(key=self.mark, label=f"{self.mark} {self.label[:1].upper()}{self.label[1:]}")
+
+
+class Taker(Protocol):
+    """Does what follows from an answer, in the transaction that takes it; says it in a sentence.
+
+    Raises UserError when it cannot be answered so now: the question then goes on waiting.
+    """
+
+    async def __call__(self, tx: AsyncConnection, question: Question, word: str, *, by: str) -> str: ...
+
+
+class Follower(Protocol):
+    """Called when an answer is committed. A crash may come before it, so nothing may depend on it alone."""
+
+    async def __call__(self, question: Question, word: str) -> None: ...
+
+
+def bare(mark: str) -> str:
+    """A reaction without what varies of it: skin tones, variation selectors."""
+    return "".join(char for char in mark if char != "\ufe0f" and not "\U0001f3fb" <= char <= "\U0001f3ff")
+
+
+def word_of(question: Question, mark: str) -> str | None:
+    """The answer that a reaction means; None: none."""
+    return next((each["word"] for each in question.choices if bare(each["mark"]) == bare(mark)), None)
+
+
+@dataclass(slots=True)
+class Questions:
+    services: Services
+    _takers: dict[str, Taker] = field(default_factory=dict)
+    _followers: dict[str, Follower] = field(default_factory=dict)
+    _needs: dict[tuple[str, str], Permission] = field(default_factory=dict)
+
+    def on(
+        self,
+        kind: str,
+        taker: Taker,
+        follower: Follower | None = None,
+        *,
+        needs: Mapping[str, Permission] | None = None,
+    ) -> None:
+        """Say what follows from the answers to questions of a kind, and which answers need more than an operator."""
+        self._takers[kind] = taker
+        self._needs |= {(kind, word): permission for word, permission in (needs or {}).items()}
+        if follower is not None:
+            self._followers[kind] = follower
+
+    def needs(self, question: Question, word: str) -> Permission:
+        """Who may answer so."""
+        return self._needs.get((question.kind, word), OPERATOR)
+
+    # --- asking -------------------------------------------------------------------------------------------------
+
+    async def ask(
+        self,
+        tx: AsyncConnection,
+        row: AgentRow | None,
+        *,
+        kind: str,
+        cause: str,
+        text: str,
+        choices: Sequence[Choice],
+        task: str | None = None,
+        place: Place | None = None,
+    ) -> Question:
+        """Ask in the agent's thread or in `place`, once per kind and `cause`.
+
+        Args:
+            tx: the transaction in which the cause is written.
+            row: the agent that it is about; None: it is about none, and is asked in `place`.
+            kind: who takes the answer (`on`).
+            cause: what is asked about, unique for ever: the task and its attempt, what was spent when.
+            text: the question (Markdown); the answers that there are follow it.
+            choices: the answers.
+            task: that it is about.
+            place: where it is asked; None: in the agent's thread.
+        """
+        digest = hashlib.blake2s(f"{kind}/{cause}".encode(), digest_size=10).hexdigest()
+        if (known := await questions.get(tx, digest[:8])) is not None:
+            return known
+        now = self.services.clock()
+        question = Question(
+            id=digest[:8],
+            kind=kind,
+            agent="" if row is None else row.name,
+            task=task,
+            outbox_key=f"{ASKED}{digest}",
+            choices=[{"mark": each.mark, "word": each.word, "label": each.label} for each in choices],
+            state="pending",
+            asked_at=now,
+        )
+        await questions.add(tx, question)
+        teller = self.services.agents.teller
+        answers = [(each.word, each.button) for each in choices]
+        shown = partial(asked, question, text)
+        if place is None:
+            assert row is not None
+            place = teller.thread(row)
+        await teller.ask(tx, question.outbox_key, shown, place, answers)
+        await teller.titles.show(tx, question.agent)
+        return question
+
+    # --- answering ----------------------------------------------------------------------------------------------
+
+    async def answer(
+        self,
+        tx: AsyncConnection,
+        question: Question,
+        word: str,
+        *,
+        by: str,
+        through: str | None,
+        recorded: str | None = None,
+    ) -> str:
+        """Take an answer, if the question still waits for one. Call `after` once it is committed.
+
+        Args:
+            tx: the transaction.
+            question: as it was read.
+            word: of one of its choices.
+            by: the identity that answers; whether it may was checked before.
+            through: the group by which it may; None where that was said of itself.
+            recorded: what is written down, where the answer was given in another way than by its word.
+
+        Returns:
+            A sentence: what was done.
+
+        Raises:
+            UserError: the question is over, or cannot be answered so.
+        """
+        chosen = next((each for each in question.choices if each["word"] == word), None)
+        if chosen is None:
+            raise UserError(
+                f"Question `{question.id}` cannot be answered with {markdown.one_line(word, 40)!r}; "
+                f"allowed is {', '.join(question.words)}."
+            )
+        now = self.services.clock()
+        answered = {"state": "answered", "answer": recorded or word, "answered_by": by, "answered_at": now}
+        closed = await questions.close(tx, question.id, **answered)
+        if not closed:
+            raise UserError(_over(await questions.get(tx, question.id) or question))
+        taker = self._takers.get(question.kind)
+        text = await taker(tx, question, word, by=by) if taker is not None else f"{chosen['label']}."
+        said = f"{chosen['mark']} {text} (by {markdown.one_line(by, 120)})"
+        await self._closed(tx, question, said, word, by, through)
+        return text
+
+    async def after(self, question: Question, word: str) -> None:
+        """To be called when an answer is committed."""
+        follower = self._followers.get(question.kind)
+        if follower is not None:
+            await follower(question, word)
+        self.services.delivery.wake()
+
+    async def withdraw(self, tx: AsyncConnection, question: Question, why: str) -> bool:
+        """End a question that nobody needs to answer any more; False: it was over already."""
+        if not await questions.close(tx, question.id, state="withdrawn", answered_at=self.services.clock()):
+            return False
+        await self._closed(tx, question, f"⌛ {why}", "withdrawn", "muster", None)
+        return True
+
+    async def about(self, key: str) -> Question | None:
+        """The question that this message of ours asks."""
+        async with self.services.store.read() as tx:
+            return await questions.by_outbox_key(tx, original(key))
+
+    async def is_mark(self, mark: str) -> bool:
+        """Whether a question waits for which this reaction is an answer."""
+        async with self.services.store.read() as tx:
+            return any(word_of(question, mark) is not None for question in await questions.pending(tx))
+
+    # --- saying -------------------------------------------------------------------------------------------------
+
+    async def _closed(
+        self, tx: AsyncConnection, question: Question, text: str, outcome: str, by: str, through: str | None
+    ) -> None:
+        teller = self.services.agents.teller
+        await audit_log.add(
+            tx,
+            key=f"{question.outbox_key}/closed",
+            at=self.services.clock(),
+            identity=by,
+            through=through,
+            door="question",
+            connector=teller.bridge.connector_of(by),
+            action=f"question about {question.subject}",
+            arguments={"id": question.id, "kind": question.kind, "task": question.task},
+            outcome="answered" if outcome != "withdrawn" else "withdrawn",
+            detail=outcome,
+        )
+        await teller.over(tx, question.outbox_key, text, below=question.kind in OFFERS)
+        await teller.titles.show(tx, question.agent)
+
+
+def asked(question: Question, text: str, marks: bool) -> str:
+    """The message that asks."""
+    lines = []
+    for each in question.choices:
+        mark = f"{each['mark']} " if marks else ""
+        way = command_line(f"answer {question.id} {each['word']}")
+        lines.append(f"{mark}{each['label']}: {way}")
+    return text + ANSWERS + "\n- ".join(lines)
+
+
+def _over(question: Question) -> str:
+    if question.state == "withdrawn":
+        return f"question `{question.id}` about {question.subject} is over: nobody needs its answer any more."
+    by = f" by {markdown.one_line(question.answered_by)}" if question.answered_by else ""
+    return f"question `{question.id}` about {question.subject} was answered{by}: {question.answer}."
+
+
+# --- by command --------------------------------------------------------------------------------------------------
+
+
+async def answer_by_command(ctx: Context, question_id: str, word: str) -> Reply:
+    services = ctx.services
+
+    async def act(tx: AsyncConnection) -> dict[str, str]:
+        question = await _find(tx, question_id)
+        needs = services.questions.needs(question, word.strip("`").casefold())
+        if ctx.permission < needs:
+            raise UserError(f"This answer takes an {needs}; you are {ctx.permission}.")
+        text = await services.questions.answer(
+            tx, question, word.strip("`").casefold(), by=ctx.identity, through=ctx.through
+        )
+        return {"id": question.id, "agent": question.agent, "text": text}
+
+    done = await ctx.commit("answer", act)
+    async with services.store.read() as tx:
+        question = await questions.get(tx, done["id"])
+    if question is not None and question.answer is not None:
+        await services.questions.after(question, question.answer)
+    return Reply(done["text"], {"id": done["id"], "agent": done["agent"], "state": "answered"})
+
+
+async def _find(tx: AsyncConnection, question_id: str) -> Question:
+    found = await questions.begins(tx, question_id.strip("`").casefold())
+    waiting = [question for question in found if question.state == "pending"]
+    if len(waiting) == 1 or len(found) == 1:
+        return (waiting or found)[0]
+    if found:
+        raise UserError(
+            f"{markdown.one_line(question_id, 40)!r} begins the ids of several questions; write more of it."
+        )
+    open_now = [f"`{question.id}`" for question in await questions.pending(tx)]
+    listed = f"Waiting: {', '.join(open_now)}." if open_now else "Nothing waits for an answer."
+    raise UserError(f"No question is called {markdown.one_line(question_id, 40)!r}. {listed}")
+
+
+async def listing(ctx: Context) -> Reply:
+    async with ctx.services.store.read() as tx:
+        waiting = await questions.pending(tx)
+    now = ctx.services.clock()
+    data = [
+        {
+            "id": question.id,
+            "kind": question.kind,
+            "agent": question.agent,
+            "task": question.task,
+            "choices": [dict(each) for each in question.choices],
+            "asked_at": ctx.services.timestamp(question.asked_at),
+        }
+        for question in waiting
+    ]
+    if not waiting:
+        return Reply("No question waits for an answer.", data)
+    lines = [
+        f"- `{question.id}` **{question.subject}** ({question.kind}), asked {markdown.span(now - question.asked_at)} "
+        f"ago: {' | '.join(question.words)}"
+        for question in waiting
+    ]
+    return Reply("\n".join(lines), data)

@@ -1,0 +1,162 @@
+"""Permission requests in chat: asked, closed with what became of them, and what was allowed for always."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bot.approvals.choices import DONE, offered, question
+from bot.text import markdown
+from database.queries.agents import agent_messages
+from database.queries.chat import approvals
+from database.queries.operations import audit_log
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.agents.journal.projection import Ask, Settle
+    from bot.messaging.agent_channel import Voice
+    from database.queries.agents.agents import AgentRow
+    from database.queries.chat.approvals import Approval
+    from fleet.journal.events import GrantAdded
+
+#: With this the outbox keys of permission requests begin.
+QUESTION = "a/"
+
+_OUTCOMES = {
+    "selected": "answered",
+    "granted": "answered",
+    "denied": "answered",
+    "expired": "expired",
+    "cancelled": "withdrawn",
+    "lost": "withdrawn",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PermissionRequests:
+    voice: Voice
+
+    async def ask(self, tx: AsyncConnection, row: AgentRow, ask: Ask) -> None:
+        """A runtime asks: ask operators, where the message is answered from which it came."""
+        asked = ask.asked
+        if await approvals.by_request(tx, row.name, ask.incarnation, asked.request) is not None:
+            return
+        digest = hashlib.blake2s(f"{row.name}/{ask.incarnation}/{asked.session}/{asked.request}".encode()).hexdigest()
+        length = 4
+        while await approvals.get(tx, digest[:length]) is not None:
+            length += 1
+        approval = approvals.Approval(
+            id=digest[:length],
+            agent=row.name,
+            incarnation=ask.incarnation,
+            session=asked.session,
+            request=asked.request,
+            digest=asked.digest,
+            title=asked.title,
+            detail=asked.detail,
+            options=tuple(asked.options),
+            state="pending",
+            outbox_key=f"{QUESTION}{digest[:20]}",
+            asked_at=ask.at,
+            expires_at=asked.expires_at,
+        )
+        await approvals.add(tx, approval)
+        message = await agent_messages.get(tx, ask.message) if ask.message is not None else None
+        hidden = self.voice.redaction(approval.detail) != approval.detail
+        until = self.voice.time_of_day(approval.expires_at)
+
+        def text(marks: bool) -> str:
+            return question(approval, self.voice.redaction, until=until, marks=marks, hidden=hidden)
+
+        answers = [(choice.name, choice.button) for choice in offered(approval.options)]
+        place, also = self.voice.place_of(row, message), self.voice.asker(row, message)
+        await self.voice.ask(tx, approval.outbox_key, text, place, answers, also=also)
+        await self.voice.titles.show(tx, row.name)
+
+    async def settle(self, tx: AsyncConnection, row: AgentRow, settle: Settle) -> None:
+        """The agent host says what became of a request."""
+        answered = settle.answered
+        approval = await approvals.by_request(tx, row.name, settle.incarnation, answered.request)
+        if approval is None:
+            return
+        by = f" by {markdown.one_line(self._called(answered.by))}" if answered.by else ""
+        kind = next((option.get("kind") for option in approval.options if option.get("id") == answered.option), None)
+        # For the runtime it was an "allow once": what is always allowed is Muster's to remember.
+        always = (approval.answer or {}).get("always")
+        words = DONE["allow_always"] if always else DONE.get(kind or "", "answered")
+        outcome = {
+            "selected": f"{words}{by}",
+            "granted": f"allowed by an earlier “always”{by}",
+            "denied": f"{words if kind == 'reject_always' else 'denied'}{by}",
+            "expired": "nobody answered in time: denied",
+            "cancelled": "the turn was cancelled",
+            "lost": "the agent that asked is gone",
+        }.get(answered.outcome, markdown.one_line(answered.outcome))
+        state = _OUTCOMES.get(answered.outcome, "answered")
+        await self.close(tx, row, approval, state, outcome, settle.at)
+
+    def _called(self, identity: str) -> str:
+        name = self.voice.bridge.people.get(identity)
+        return identity if name is None else f"{name} ({identity})"
+
+    async def granted(self, tx: AsyncConnection, row: AgentRow, key: str, granted: GrantAdded, at: float) -> None:
+        """Only what the agent host took stands: an "always" that came too late must allow nothing at the next start."""
+        approval = await approvals.always_answered(tx, row.name, granted.digest)
+        mark = approval.id if approval is not None else hashlib.blake2s(key.encode()).hexdigest()[:8]
+        grant = approvals.Grant(
+            id=f"g{mark}",
+            agent=row.name,
+            digest=granted.digest,
+            title=granted.title,
+            detail=approval.detail if approval is not None else granted.title,
+            granted_by=granted.by,
+            granted_at=at,
+        )
+        await approvals.add_grant(tx, grant)
+
+    async def too_late(self, tx: AsyncConnection, row: AgentRow, approval: Approval, reason: str) -> None:
+        """The agent host did not take the answer."""
+        by = str((approval.answer or {}).get("by", ""))
+        place = self.voice.thread(row)
+        text = f"{markdown.one_line(by) or 'The answer'}: too late for request `{approval.id}`: {reason}"
+        await self.voice.speak(tx, f"{approval.outbox_key}/late", text, place)
+        await approvals.change(tx, approval.id, only=["answering"], state="expired", outcome=reason)
+
+    async def close(
+        self, tx: AsyncConnection, row: AgentRow, approval: Approval, state: str, outcome: str, at: float
+    ) -> None:
+        """A request is over: write down how, and show it where it was asked."""
+        now = self.voice.clock()
+        open_states = ["pending", "answering", "answered"]
+        await approvals.change(
+            tx, approval.id, only=open_states, state=state, outcome=self.voice.redaction(outcome), answered_at=at
+        )
+        answer = approval.answer or {}
+        by = str(answer.get("by") or "muster")
+        await audit_log.add(
+            tx,
+            key=f"{approval.outbox_key}/closed",
+            at=now,
+            identity=by,
+            through=answer.get("through"),
+            door="approval",
+            connector=self.voice.bridge.connector_of(by) or row.connector,
+            conversation=None,
+            action=f"permission of {row.name}",
+            arguments={
+                "id": approval.id,
+                "title": self.voice.redaction(approval.title),
+                "detail": self.voice.redaction(approval.detail),
+            },
+            outcome=state,
+            detail=self.voice.redaction(outcome),
+        )
+        mark = "☑️" if state == "answered" else "⌛"
+        text = f"{mark} {outcome}: {markdown.code(markdown.gist(approval.title, self.voice.redaction, 200))}"
+        if markdown.one_line(approval.detail) != markdown.one_line(approval.title, 200):
+            # The title may say next to nothing: of pi's requests it is the tool's name alone.
+            text += f"\n\n{markdown.code_block(approval.detail)}"
+        await self.voice.over(tx, approval.outbox_key, text)
+        await self.voice.titles.show(tx, row.name)

@@ -1,0 +1,224 @@
+"""Answers to permission requests.
+
+An answer is written to the register first; the agent's keeper brings it to the agent host, which alone decides whether
+it comes in time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from bot.approvals.choices import offered
+from bot.commands.registry import Reply
+from bot.commands.syntax import command_line
+from bot.text import markdown
+from bot.text.errors import UserError
+from database.queries.agents import last_results
+from database.queries.chat import approvals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.approvals.choices import ChoiceName
+    from bot.commands.context import Context
+    from database.queries.chat.approvals import Approval
+    from fleet.errors import AgentRefused
+
+#: The agent host holds as many grants as it can (docs/control-protocol.md).
+TOO_MANY_GRANTS: Final = "too_many_grants"
+
+
+async def answer(
+    tx: AsyncConnection,
+    approval: Approval,
+    choice: ChoiceName,
+    *,
+    by: str,
+    through: str | None,
+    source: str,
+    now: float,
+    redact: Callable[[str], str],
+) -> str:
+    """Take an answer, if the request still waits for one; the first answer counts.
+
+    Args:
+        by: the identity that answers; whether it may was checked before.
+        through: the group by which it may; None where that was said of itself.
+        source: what the answer was (a command run, a chat event): the same one again changes nothing.
+        redact: masks what the agent asked for.
+
+    Returns:
+        A sentence: what was done.
+
+    Raises:
+        UserError: the request cannot have this answer.
+    """
+    if approval.state != "pending":
+        return _answered(approval, source)
+    chosen = next((offer for offer in offered(approval.options) if offer.name == choice), None)
+    if chosen is None:
+        allowed = ", ".join(offer.name for offer in offered(approval.options))
+        raise UserError(f"Request `{approval.id}` cannot be answered with {choice!r}; its runtime offers {allowed}.")
+    taken = await approvals.change(
+        tx,
+        approval.id,
+        only=["pending"],
+        state="answering",
+        answer={
+            "option": chosen.option,
+            "always": choice == "always",
+            "by": by,
+            "through": through,
+            "source": source,
+            "choice": choice,
+        },
+        answered_at=now,
+    )
+    if not taken:
+        # Somebody else was quicker, in another room, since this one was read.
+        return _answered(await approvals.get(tx, approval.id) or approval, source)
+    await last_results.note(tx, approval.agent, "answer", now)
+    verb = {"allow": "Allowed once", "always": "Allowed for always", "deny": "Denied"}[choice]
+    return f"{verb}: {approval.agent}, {markdown.code(markdown.gist(approval.title, redact, 120))}."
+
+
+def _answered(approval: Approval, source: str) -> str:
+    """What is said to who answers a request that has an answer.
+
+    Raises:
+        UserError: it is another's.
+    """
+    if approval.answer is not None and approval.answer.get("source") == source:
+        return f"The answer to `{approval.id}` goes to {approval.agent}."
+    raise UserError(f"Request `{approval.id}` of {approval.agent} is over: {_outcome(approval)}.")
+
+
+def _outcome(approval: Approval) -> str:
+    by = (approval.answer or {}).get("by")
+    return approval.outcome or (f"{markdown.one_line(str(by))} answered it" if by else "it was answered")
+
+
+def fallback(approval: Approval, code: str) -> dict[str, Any] | None:
+    """What to answer instead, when the agent host did not take an answer, so that it does not wait for one in vain.
+
+    Args:
+        approval: the request, with the answer that was not taken.
+        code: why not, as the control protocol has it.
+
+    Returns:
+        An answer that allows no more than the first; None when the request is over, or takes no answer at all.
+    """
+    answer = dict(approval.answer or {})
+    if code == "too_late" or answer.get("option") is None:
+        return None
+    once = next((offer for offer in offered(approval.options) if offer.name == "allow"), None)
+    if code == TOO_MANY_GRANTS and answer.get("always") and once is not None:
+        return answer | {"option": once.option, "always": False, "choice": "allow"}
+    return answer | {"option": None, "always": False, "choice": "deny", "by": "muster"}
+
+
+def fallen_back(approval: Approval, instead: Mapping[str, Any], refusal: AgentRefused) -> str:
+    """A sentence for the operator: what became of the answer that was not taken, and what to do."""
+    ways = f" {command_line('grants')} lists them, {command_line('grant revoke ID')} takes one back."
+    way = ways if refusal.code == TOO_MANY_GRANTS else ""
+    became = "allowed once, not for always" if instead.get("choice") == "allow" else "denied instead"
+    return f"⚠️ Request `{approval.id}` is {became}: {refusal}{way}"
+
+
+async def _find(tx: AsyncConnection, approval_id: str) -> Approval:
+    approval = await approvals.get(tx, approval_id.strip("`").casefold())
+    if approval is None:
+        waiting = [f"`{other.id}`" for other in await approvals.in_states(tx, ["pending"])]
+        open_now = f"Waiting: {', '.join(waiting)}." if waiting else "Nothing waits for an answer."
+        raise UserError(f"No permission request is called {markdown.one_line(approval_id)!r}. {open_now}")
+    return approval
+
+
+async def answer_by_command(ctx: Context, approval_id: str, choice: ChoiceName) -> Reply:
+    async def act(tx: AsyncConnection) -> dict[str, str]:
+        approval = await _find(tx, approval_id)
+        now = ctx.services.clock()
+        text = await answer(
+            tx,
+            approval,
+            choice,
+            by=ctx.identity,
+            through=ctx.through,
+            source=ctx.run_id,
+            now=now,
+            redact=ctx.services.redact,
+        )
+        return {"agent": approval.agent, "id": approval.id, "text": text}
+
+    done = await ctx.commit("answer", act)
+    ctx.services.agents.bring_mail(done["agent"])
+    return Reply(done["text"], {"id": done["id"], "state": "answering"})
+
+
+async def listing(ctx: Context) -> Reply:
+    now = ctx.services.clock()
+    async with ctx.services.store.read() as tx:
+        waiting = await approvals.in_states(tx, ["pending", "answering"])
+    data = [
+        {
+            "id": approval.id,
+            "agent": approval.agent,
+            "title": ctx.services.redact(approval.title),
+            "detail": ctx.services.redact(approval.detail),
+            "options": [{"name": offer.name, "label": offer.label} for offer in offered(approval.options)],
+            "state": approval.state,
+            "asked_at": ctx.services.timestamp(approval.asked_at),
+            "expires_at": ctx.services.timestamp(approval.expires_at),
+        }
+        for approval in waiting
+    ]
+    if not waiting:
+        return Reply("Nothing waits for an answer.", data)
+    redact = ctx.services.redact
+    lines = [
+        f"`{approval.id}` **{approval.agent}** {markdown.code(markdown.gist(approval.title, redact, 100))}, "
+        f"denied in {markdown.span(approval.expires_at - now)}\n\n{markdown.code_block(approval.detail)}"
+        for approval in waiting
+    ]
+    return Reply(redact("\n\n".join(lines)), data)
+
+
+async def list_grants(ctx: Context) -> Reply:
+    async with ctx.services.store.read() as tx:
+        standing = await approvals.list_grants(tx)
+    data = [
+        {
+            "id": grant.id,
+            "agent": grant.agent,
+            "title": ctx.services.redact(grant.title),
+            "detail": ctx.services.redact(grant.detail),
+            "granted_by": grant.granted_by,
+            "granted_at": ctx.services.timestamp(grant.granted_at),
+        }
+        for grant in standing
+    ]
+    if not standing:
+        return Reply("Nothing is allowed for always.", data)
+    lines = []
+    for grant in standing:
+        allowed = markdown.code(markdown.gist(grant.detail, ctx.services.redact, 200))
+        lines.append(f"- `{grant.id}` **{grant.agent}**, by {grant.granted_by}: {allowed}")
+    return Reply(ctx.services.redact("\n".join(lines)), data)
+
+
+async def revoke_grant(ctx: Context, grant_id: str) -> Reply:
+    async def act(tx: AsyncConnection) -> str:
+        grant = await approvals.get_grant(tx, grant_id.strip("`").casefold())
+        if grant is None:
+            listed = f"{command_line('grants')} lists them"
+            raise UserError(f"No grant is called {markdown.one_line(grant_id)!r}; {listed}.")
+        if grant.revoked_at is None:
+            now = ctx.services.clock()
+            await approvals.change_grant(tx, grant.id, revoked_by=ctx.identity, revoked_at=now, held=False)
+        return grant.agent
+
+    agent = await ctx.commit("revoke", act)
+    ctx.services.agents.bring_mail(agent)
+    return Reply(f"Taken back: {agent} will ask again.", {"id": grant_id, "state": "revoked"})

@@ -1,0 +1,1 @@
+"""Permissions: what a person may do, and what an agent may do with commands."""

@@ -1,0 +1,81 @@
+"""Which of Muster's commands an agent may use, and with which arguments. Pure.
+
+Two lists must both say yes: the agent's role (`fleet.roles`), and the one here, which no role can widen. What is not
+named is refused. So an agent never answers a permission request, never gives or takes a person's permission, never
+raises a budget, chooses no sandbox and no folder, and deletes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from budget.dispatch.next_task import URGENCIES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from budget.windows.pace_admission import Urgency
+    from fleet.roles import Library, Role
+
+#: Commands that agents may have, with the arguments that they may give.
+MAY: Final[Mapping[str, frozenset[str]]] = {
+    "ps": frozenset({"all"}),
+    "tail": frozenset({"name", "entries"}),
+    "roster": frozenset(),
+    "roles": frozenset({"name"}),
+    "launch": frozenset({"name", "role", "runtime", "model", "task"}),
+    "stop": frozenset({"name", "now"}),
+    "restart": frozenset({"name", "now"}),
+    # The rules of a roster hold for agents too: its only orchestrator and its only enhancer stay (`fleet.roster.required_roles`).
+    "add": frozenset({"name", "role", "runtime", "model", "prompt"}),
+    "remove": frozenset({"name", "now"}),
+    "send": frozenset({"name", "text"}),
+    "steer": frozenset({"name", "text"}),
+    "cancel": frozenset({"name"}),
+    "budget": frozenset(),
+    "spend": frozenset({"by", "since"}),
+    "pace": frozenset(),
+    "estimate": frozenset({"text", "role", "runtime", "model", "kind"}),
+    "dead-letters": frozenset(),
+    "task add": frozenset({"text", "role", "urgency", "estimate"}),
+    "task cancel": frozenset({"id"}),
+    # Of agents that cannot say themselves that a task is done (`bot.tasks.service`).
+    "task close": frozenset({"id", "failed"}),
+    "tasks": frozenset(),
+    "health": frozenset(),
+    "help": frozenset({"name"}),
+}
+
+
+def commands_of(role: str, roles: Library) -> frozenset[str]:
+    """The commands that an agent of this role may use; none when nobody knows the role."""
+    known = roles.get(role)
+    return frozenset() if known is None else frozenset(known.commands) & MAY.keys()
+
+
+def withheld(role: Role) -> tuple[str, ...]:
+    """Commands that the role's page names and that no agent may have."""
+    return tuple(name for name in role.commands if name not in MAY)
+
+
+def urgency(role: str, wanted: Urgency, roles: Library) -> Urgency:
+    """How urgent a task is that an agent of this role asks for: no more than its role may say."""
+    known = roles.get(role)
+    return min(wanted, "normal" if known is None else known.urgency, key=URGENCIES.index)
+
+
+def refusal(role: str, command: str, arguments: Mapping[str, Any], roles: Library) -> str | None:
+    """Why an agent of this role may not do this, in a sentence; None: it may."""
+    own = commands_of(role, roles)
+    if command not in own:
+        return f"An agent of the role {role} may not use {command}. Ask your operator for it, in words."
+    strange = sorted(name for name, given in arguments.items() if given is not None and name not in MAY[command])
+    if strange:
+        return f"An agent may not give {command} the argument {strange[0]}; that is for people to decide."
+    wanted = arguments.get("role")
+    if command in {"launch", "add"} and isinstance(wanted, str) and (more := commands_of(wanted, roles) - own):
+        return (
+            f"An agent of the role {wanted} could do what you may not ({', '.join(sorted(more))}); only people "
+            "launch or add it."
+        )
+    return None

@@ -1,0 +1,174 @@
+"""One life-cycle command per agent at a time: a lease in the register for each name, held while its command runs.
+
+Whoever comes second waits a moment, and is then told who is at it. A command that a crash cut off is the lease's owner
+still when it is taken up again, by the id of its run; of a process that never comes back, the lease runs out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
+
+import structlog
+
+from bot.text import markdown
+from bot.text.errors import UserError
+from core.crash_points import declare
+from core.errors import RegisterError
+from database.leases import leases
+from database.leases.leases import LeaseHeld, LeaseLost
+from database.queries.agents import agents
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.commands.context import Context, Steps
+    from database.leases.leases import Lease
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+CUSTODY = declare("agent.custody")
+
+#: Seconds that a lease lasts, and after which it is renewed.
+DURATION = 60.0
+RENEW = 15.0
+#: A command waits so long for another one to end, and looks so often, seconds.
+PATIENCE = 5.0
+LOOK_AGAIN = 0.1
+
+#: Between the words for people and the id of the run, in a lease's owner.
+_RUN = ", run "
+#: Between the command and who gave it.
+_BY = " by "
+#: Only people may give this command, and no agent's command keeps it waiting: that one has no effect any more.
+_AT_ONCE = "kill"
+#: So begin the identities of agents (bot.interfaces.mcp.server).
+_AGENT = "agent:"
+
+
+class AgentBusy(UserError):
+    """Another command is at this agent."""
+
+
+def lease_of(agent: str) -> str:
+    """The name of an agent's lease."""
+    return f"agent:{agent}"
+
+
+async def is_held(tx: AsyncConnection, agent: str, now: float) -> bool:
+    """Whether a command is at this agent."""
+    found = await leases.find(tx, lease_of(agent))
+    return found is not None and found.until > now
+
+
+@contextlib.asynccontextmanager
+async def custody(ctx: Context, agent: str, doing: str) -> AsyncIterator[Context]:
+    """Let no other life-cycle command at this agent until the block ends.
+
+    Args:
+        ctx: of the command.
+        agent: its name; there need not be one of it yet.
+        doing: the command's name, for whoever comes second.
+
+    Yields:
+        The context to go on with: its commits hold only while the lease does.
+
+    Raises:
+        AgentBusy: another command is at it, and takes its time; an agent's command does not stop a person's `kill`.
+        AgentElsewhere: it belongs to another installation.
+    """
+    await _make_sure_it_is_ours(ctx, agent)
+    owner = f"{doing}{_BY}{ctx.identity}{_RUN}{ctx.run_id}"
+    lease = await _acquired(ctx, agent, owner, over_agents=doing == _AT_ONCE)
+    renewing = asyncio.create_task(_renew(ctx, lease), name=f"custody {agent}")
+    try:
+        yield replace(ctx, steps=_Guarded(ctx.steps, lease))
+    except asyncio.CancelledError:
+        raise  # cut off, and taken up again by the next process: it stays the command's
+    except BaseException:
+        await _release(ctx, lease)
+        raise
+    else:
+        await _release(ctx, lease)
+    finally:
+        renewing.cancel()
+        await asyncio.wait([renewing])
+
+
+async def _make_sure_it_is_ours(ctx: Context, agent: str) -> None:
+    async with ctx.services.store.read() as tx:
+        row = await agents.get(tx, agent)
+    if row is not None and ctx.services.agents is not None:
+        ctx.services.agents.make_sure_it_is_ours(row)
+
+
+async def _acquired(ctx: Context, agent: str, owner: str, *, over_agents: bool) -> Lease:
+    services = ctx.services
+    deadline = asyncio.get_running_loop().time() + PATIENCE
+    while True:
+        try:
+            async with services.store.write(CUSTODY) as tx:
+                now = services.clock()
+                if over_agents and (found := await leases.find(tx, lease_of(agent))) and _is_an_agents(found):
+                    await leases.release(tx, found, now=now)
+                return await leases.acquire(tx, lease_of(agent), owner, now=now, duration=DURATION)
+        except LeaseHeld as held:
+            if asyncio.get_running_loop().time() >= deadline:
+                raise AgentBusy(_busy(agent, held.lease, services.clock())) from None
+        await asyncio.sleep(LOOK_AGAIN)
+
+
+def _is_an_agents(lease: Lease) -> bool:
+    return lease.owner.partition(_BY)[2].startswith(_AGENT)
+
+
+def _busy(agent: str, lease: Lease, now: float) -> str:
+    who = markdown.one_line(lease.owner.rpartition(_RUN)[0] or lease.owner)
+    since = markdown.span(max(0.0, now - lease.acquired_at))
+    return f"{agent}: {who} is under way, for {since} now. Nothing was changed; ask again when it has ended."
+
+
+async def _renew(ctx: Context, lease: Lease) -> None:
+    while True:
+        await asyncio.sleep(RENEW)
+        try:
+            async with ctx.services.store.write(CUSTODY) as tx:
+                await leases.renew(tx, lease, now=ctx.services.clock(), duration=DURATION)
+        except LeaseLost as lost:
+            log.warning("custody.lost", lease=lease.name, reason=str(lost))
+            return
+        except RegisterError as error:
+            log.info("custody.not_renewed", lease=lease.name, reason=str(error))
+
+
+async def _release(ctx: Context, lease: Lease) -> None:
+    with contextlib.suppress(RegisterError):
+        async with ctx.services.store.write(CUSTODY) as tx:
+            await leases.release(tx, lease, now=ctx.services.clock())
+
+
+@dataclass(frozen=True, slots=True)
+class _Guarded:
+    """The steps of a run whose commits hold only while a lease does (bot.commands.context.Steps)."""
+
+    steps: Steps
+    lease: Lease
+
+    async def once(self, step: str, act: Callable[[], Awaitable[T]]) -> T:
+        return await self.steps.once(step, act)
+
+    async def commit(self, step: str, act: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        async def held(tx: AsyncConnection) -> T:
+            await leases.check(tx, self.lease)
+            return await act(tx)
+
+        return await self.steps.commit(step, held)
+
+    async def progress(self, text: str) -> None:
+        await self.steps.progress(text)

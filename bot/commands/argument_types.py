@@ -1,0 +1,221 @@
+"""The types that a command's arguments can have, and how each is read from what a person typed.
+
+A command's declaration names these in its annotations. A `ValueType` is what the doors need to know of one: how to read
+it, how to call it in a usage line, what may be offered for completion, and its JSON schema.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Literal, NewType, Union, get_args, get_origin
+
+from core import durations
+from fleet.name_rules import AGENT_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+#: The name of a member of the fleet, as `agents` completes it.
+AgentName = NewType("AgentName", str)
+#: The name of a runtime (``claude``), as `runtimes` completes it.
+RuntimeName = NewType("RuntimeName", str)
+#: The name of a role, as `roles` completes it.
+RoleName = NewType("RoleName", str)
+#: ``bubblewrap`` or ``none``.
+SandboxName = NewType("SandboxName", str)
+#: The name of an account of muster.yaml, as `accounts` completes it.
+AccountName = NewType("AccountName", str)
+#: The id of a permission request that waits, as `approvals` completes it.
+ApprovalId = NewType("ApprovalId", str)
+#: The id of a question that waits, as `questions` completes it.
+QuestionId = NewType("QuestionId", str)
+#: The id of what is allowed for always, as `grants` completes it.
+GrantId = NewType("GrantId", str)
+#: The id of what could not be delivered, as `dead-letters` completes it.
+LetterId = NewType("LetterId", str)
+#: The scope of a budget, as `scopes` completes it.
+BudgetScope = NewType("BudgetScope", str)
+#: The id of a task, as `tasks` completes it.
+TaskId = NewType("TaskId", str)
+#: A length of time in seconds, written ``90``, ``30s``, ``15m``, ``2h``, ``1h30m`` or ``7d``.
+Duration = NewType("Duration", float)
+#: All that is left of the line, word for word: spaces, line breaks and quotes stay.
+Rest = NewType("Rest", str)
+
+#: What is left of the line, as the name of a role, or of a command.
+RoleWords = NewType("RoleWords", Rest)
+CommandWords = NewType("CommandWords", Rest)
+
+_RUNTIME_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValueType:
+    """How one kind of argument is read, named and completed."""
+
+    label: str
+    """What stands for it in a usage line: ``NAME``, ``N``, ``agent|role``."""
+    expected: str
+    """What is allowed, to follow "expected" in an error."""
+    read: Callable[[str], Any]
+    """From text to the value. Raises `ValueError` on anything else."""
+    schema: Mapping[str, Any]
+    """JSON schema of the value as the gateway takes it."""
+    choices: tuple[str, ...] = ()
+    source: str | None = None
+    """Where completions come from at run time: ``agents``, ``runtimes``, ``roles``, ..."""
+    flag: bool = False
+    rest: bool = False
+    number: bool = False
+    """Whether its JSON form is a number; otherwise it is text."""
+
+
+def _text(text: str) -> str:
+    if not text.strip():
+        raise ValueError("empty")
+    return text
+
+
+def _rest(text: str) -> Rest:
+    return Rest(_text(text))
+
+
+def _integer(text: str) -> int:
+    digits = text.replace("_", "")
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}", digits):
+        raise ValueError(text)
+    return int(digits)
+
+
+def _number(text: str) -> float:
+    if not re.fullmatch(r"[+-]?(?:[0-9]{1,18}(?:\.[0-9]{0,18})?|\.[0-9]{1,18})", text):
+        raise ValueError(text)
+    return float(text)
+
+
+def _agent_name(text: str) -> AgentName:
+    name = text.casefold()
+    if not AGENT_NAME.fullmatch(name):
+        raise ValueError(text)
+    return AgentName(name)
+
+
+def _runtime_name(text: str) -> RuntimeName:
+    name = text.casefold()
+    if not _RUNTIME_NAME.fullmatch(name):
+        raise ValueError(text)
+    return RuntimeName(name)
+
+
+def read_duration(text: str) -> Duration:
+    """Seconds from ``90``, ``30s``, ``15m``, ``2h``, ``1h30m``, ``7d``.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    return Duration(durations.read(text))
+
+
+def _never(text: str) -> bool:
+    raise ValueError(text)
+
+
+TEXT = ValueType(label="TEXT", expected="some text", read=_text, schema={"type": "string", "minLength": 1})
+# Any text is read, and what is wrong with it is the command's to say; these only offer what there is.
+ROLE = replace(TEXT, label="ROLE", source="roles")
+SANDBOX = replace(TEXT, label="SANDBOX", source="sandboxes")
+ACCOUNT = replace(TEXT, label="ACCOUNT", source="accounts")
+APPROVAL = replace(TEXT, label="ID", source="approvals")
+QUESTION = replace(TEXT, label="ID", source="questions")
+GRANT = replace(TEXT, label="ID", source="grants")
+LETTER = replace(TEXT, label="ID", source="dead-letters")
+SCOPE = replace(TEXT, label="SCOPE", source="scopes")
+TASK = replace(TEXT, label="ID", source="tasks")
+WORDS = ValueType(label="TEXT", expected="some text", read=_rest, schema={"type": "string", "minLength": 1}, rest=True)
+FLAG = ValueType(label="", expected="true or false", read=_never, schema={"type": "boolean"}, flag=True)
+
+_KNOWN: dict[Any, ValueType] = {
+    str: TEXT,
+    int: ValueType(label="N", expected="a whole number", read=_integer, schema={"type": "integer"}, number=True),
+    float: ValueType(label="NUMBER", expected="a number", read=_number, schema={"type": "number"}, number=True),
+    bool: FLAG,
+    RoleName: ROLE,
+    SandboxName: SANDBOX,
+    AccountName: ACCOUNT,
+    ApprovalId: APPROVAL,
+    QuestionId: QUESTION,
+    GrantId: GRANT,
+    LetterId: LETTER,
+    TaskId: TASK,
+    BudgetScope: SCOPE,
+    AgentName: ValueType(
+        label="NAME",
+        expected="an agent's name (a letter, then a to z, digits and -; at most 40)",
+        read=_agent_name,
+        schema={"type": "string", "pattern": f"^{AGENT_NAME.pattern}$"},
+        source="agents",
+    ),
+    RuntimeName: ValueType(
+        label="RUNTIME",
+        expected="a runtime's name, such as claude, codex, opencode, pi or sim",
+        read=_runtime_name,
+        schema={"type": "string", "pattern": f"^{_RUNTIME_NAME.pattern}$"},
+        source="runtimes",
+    ),
+    Duration: ValueType(
+        label="DURATION",
+        expected="a length of time such as 30s, 15m, 2h, 1h30m or 7d",
+        read=read_duration,
+        schema={"type": ["string", "number"], "description": "30s, 15m, 2h, 1h30m, 7d, or seconds"},
+    ),
+    Rest: WORDS,
+    RoleWords: replace(WORDS, source="roles"),
+    CommandWords: replace(WORDS, source="commands"),
+}
+
+
+def _one_of(choices: Mapping[str, Any]) -> ValueType:
+    folded = {choice.casefold(): value for choice, value in choices.items()}
+    if len(folded) != len(choices):
+        raise TypeError(f"choices that differ only in case: {', '.join(choices)}")
+
+    def read(text: str) -> Any:
+        try:
+            return folded[text.casefold()]
+        except KeyError:
+            raise ValueError(text) from None
+
+    names = tuple(choices)
+    schema = {"type": "string", "enum": list(names)}
+    return ValueType(label="|".join(names), expected=", ".join(names), read=read, schema=schema, choices=names)
+
+
+def add_type(annotation: Any, value_type: ValueType) -> None:
+    """Teach the table one more type for annotations."""
+    _KNOWN[annotation] = value_type
+
+
+def value_type(annotation: Any) -> tuple[ValueType, bool]:
+    """The type behind an annotation, and whether it may be None.
+
+    Raises:
+        TypeError: commands cannot take such an argument.
+    """
+    if get_origin(annotation) in (Union, types.UnionType):
+        members = [member for member in get_args(annotation) if member is not type(None)]
+        if len(members) == 1 and len(get_args(annotation)) == 2:
+            return value_type(members[0])[0], True
+    elif get_origin(annotation) is Literal:
+        values = get_args(annotation)
+        if all(isinstance(value, str) for value in values):
+            return _one_of({value: value for value in values}), False
+    elif isinstance(annotation, type) and issubclass(annotation, Enum):
+        return _one_of({str(member.value): member for member in annotation}), False
+    else:
+        known = _KNOWN.get(annotation)
+        if known is not None:
+            return known, False
+    raise TypeError(f"a command cannot take an argument of type {annotation!r}; see bot/commands/argument_types.py")

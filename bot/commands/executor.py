@@ -1,0 +1,389 @@
+"""A command's run, from the wish to the answer: once, whatever dies in between.
+
+A run has an id that comes from what asked for it (a chat event, a client's key). It is written down before its command
+acts, and its end, its answer and its line in the audit are one transaction; a door adds to that transaction what it
+owes (the reply in the outbox, the inbox row that is done) by its `finish`. A run that a crash cut off is taken up again
+under its id when the same wish comes again, which doors see to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import structlog
+
+from bot.commands.checkpoints import RecordedSteps
+from bot.commands.context import Context
+from bot.commands.outcomes import Endings, Finish, audited
+from bot.commands.parser import with_usage
+from bot.commands.registry import Permission, Reply
+from bot.commands.runs import (
+    CONFIRM_FIRST,
+    Outcome,
+    Request,
+    apology,
+    check_same,
+    checked,
+    late,
+    new_run,
+    outcome_of,
+    question,
+    refusal,
+    request_of,
+    unknown,
+)
+from bot.commands.syntax import command_line, from_shell, written
+from bot.text.errors import NotPermitted, UsageError, UserError
+from core.crash_points import declare
+from core.errors import MusterError, RegisterAway, RegisterError, RegisterFenced, RegisterUnusable
+from database.queries.operations import command_runs
+from database.queries.operations.command_runs import ENDED
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.app.services import Services
+    from bot.commands.registry import Command
+    from database.queries.operations.command_runs import CommandRun
+
+ACCEPT = declare("command.accept")
+CONFIRM = declare("command.confirm")
+FINISH = declare("command.finish")
+
+__all__ = ["Executor", "Finish", "Outcome", "Progress", "Request"]
+
+_log = structlog.get_logger("commands")
+
+
+Progress: TypeAlias = "Callable[[str], Awaitable[None]]"
+
+
+async def _owe_nothing(tx: AsyncConnection, outcome: Outcome) -> None:
+    """The `finish` of a door that keeps nothing of its own."""
+
+
+async def _tell_nobody(text: str) -> None:
+    """The `progress` of a door that shows none."""
+
+
+class Executor:
+    """Runs commands. One per process; it goes on with a run even when the door that asked has gone."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._endings = Endings(services)
+        self._tasks: dict[str, tuple[Request, asyncio.Task[Outcome]]] = {}
+
+    async def run(
+        self, request: Request, *, finish: Finish = _owe_nothing, progress: Progress = _tell_nobody
+    ) -> Outcome:
+        """Run a command and say what became of it; an id that is known keeps what became of it.
+
+        Raises:
+            RunConflict: the id is known for something else.
+            RegisterError: the register could not be written; the run goes on when the request comes again.
+        """
+        return await self._joined(request, self._run, finish, progress)
+
+    async def refuse(
+        self, request: Request, sentence: str, *, reason: str = "usage", finish: Finish = _owe_nothing
+    ) -> Outcome:
+        """Record a wish that never became a run: a wrong line, an unknown command. Once, like a run."""
+        async with self._services.store.write(ACCEPT) as tx:
+            known = await command_runs.get(tx, request.id)
+            if known is not None and known.state == "running":
+                # Another version of Muster began it, and read the wish otherwise.
+                return await self._endings.end(tx, known, "failed", Reply(sentence), finish, reason)
+            if known is not None:
+                outcome = outcome_of(known)
+                await finish(tx, outcome)
+                return outcome
+            return await self._endings.refused(tx, request, sentence, reason, finish)
+
+    async def confirm(
+        self,
+        run_id: str,
+        identity: str,
+        *,
+        groups: Sequence[str] = (),
+        finish: Finish = _owe_nothing,
+        progress: Progress = _tell_nobody,
+    ) -> Outcome:
+        """Run what waited for the same person's yes. Said again, it changes nothing.
+
+        What counts is what they may do now, with the `groups` that they are in as they say yes.
+
+        Raises:
+            NothingToConfirm: no run of that id ever waited.
+            NotPermitted: it waits for somebody else.
+        """
+        async with self._services.store.read() as tx:
+            run = await command_runs.get(tx, run_id)
+        authority = await self._services.operators.authority(identity, groups)
+        request = request_of(checked(run, identity), authority.permission, authority.through)
+        return await self._joined(request, self._confirm, finish, progress)
+
+    async def decline(self, run_id: str, identity: str, *, finish: Finish = _owe_nothing) -> Outcome:
+        """Take back what waits for a confirmation.
+
+        Raises:
+            NothingToConfirm: no run of that id ever waited.
+            NotPermitted: it waits for somebody else.
+            UserError: it is too late, the command runs.
+        """
+        async with self._services.store.write(CONFIRM) as tx:
+            run = checked(await command_runs.get(tx, run_id), identity)
+            if run.state == "running":
+                raise UserError(f"{command_line(run.name)} runs already and cannot be taken back.")
+            if run.state != "confirming":
+                outcome = outcome_of(run)
+                await finish(tx, outcome)
+                return outcome
+            return await self._endings.end(
+                tx, run, "refused", Reply(f"{command_line(run.name)} was taken back."), finish
+            )
+
+    async def waiting(self, identity: str, conversation: str | None = None) -> list[CommandRun]:
+        """What waits for this person's confirmation (in this conversation), oldest first."""
+        now = self._services.clock()
+        async with self._services.store.read() as tx:
+            runs = await command_runs.in_states(tx, ("confirming",))
+        return [
+            run
+            for run in runs
+            if run.identity == identity
+            and (conversation is None or run.conversation == conversation)
+            and (run.confirm_until or 0) > now
+        ]
+
+    async def waiting_for(self, identity: str, connector: str, conversation: str) -> str | None:
+        """The newest run that waits there for this person's confirmation."""
+        runs = [run for run in await self.waiting(identity, conversation) if run.connector == connector]
+        return runs[-1].id if runs else None
+
+    async def lapse(self, *, finish: Finish = _owe_nothing) -> list[Outcome]:
+        """End what nobody confirmed in time. For a job, every minute or so."""
+        now = self._services.clock()
+        async with self._services.store.read() as tx:
+            runs = await command_runs.in_states(tx, ("confirming",))
+        lapsed = []
+        for run in runs:
+            if (run.confirm_until or 0) > now or run.id in self._tasks:
+                continue
+            async with self._services.store.write(CONFIRM) as tx:
+                now_found = await command_runs.get(tx, run.id)
+                if now_found is not None and now_found.state == "confirming":
+                    lapsed.append(await self._endings.end(tx, now_found, "lapsed", late(run), finish))
+        return lapsed
+
+    async def unfinished(self) -> list[CommandRun]:
+        """Runs that an earlier process began and did not end, oldest first."""
+        async with self._services.store.read() as tx:
+            runs = await command_runs.in_states(tx, ("running",))
+        return [run for run in runs if run.id not in self._tasks]
+
+    async def resume(self) -> list[CommandRun]:
+        """Take up what an earlier process left; for the start.
+
+        Runs that came from chat are left to the inbox, which still holds what asked for them. They are returned.
+        """
+        of_chat = []
+        for run in await self.unfinished():
+            if run.door == "chat":
+                of_chat.append(run)
+            else:
+                request = request_of(run, Permission.named(run.permission), run.through)
+                self._start(request, self._run, _owe_nothing, _tell_nobody)
+        return of_chat
+
+    async def stop(self) -> None:
+        """Cut off what runs; it is taken up again after the next start."""
+        tasks = [task for _, task in self._tasks.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # --- one run -----------------------------------------------------------------------------------------------
+
+    async def _joined(self, request: Request, act: _Act, finish: Finish, progress: Progress) -> Outcome:
+        underway = self._tasks.get(request.id)
+        if underway is None:
+            return await asyncio.shield(self._start(request, act, finish, progress))
+        first, task = underway
+        check_same(first, request, self._endings.kept)
+        outcome = await asyncio.shield(task)
+        async with self._services.store.write(FINISH) as tx:
+            await finish(tx, outcome)
+        return outcome
+
+    def _start(self, request: Request, act: _Act, finish: Finish, progress: Progress) -> asyncio.Task[Outcome]:
+        task = asyncio.create_task(act(request, finish, progress), name=f"command {request.name} {request.id}")
+        self._tasks[request.id] = request, task
+        task.add_done_callback(lambda done: self._ended(request, done))
+        return task
+
+    def _ended(self, request: Request, task: asyncio.Task[Outcome]) -> None:
+        self._tasks.pop(request.id, None)
+        # Whoever asked may have gone; an error that nobody fetches is not to pass unseen.
+        if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, UserError):
+            _log.error("command.not_ended", command=request.name, run=request.id, error=str(error))
+
+    async def _run(self, request: Request, finish: Finish, progress: Progress) -> Outcome:
+        services = self._services
+        command = services.table.get(request.name)
+        refused = refusal(command, request)
+        if command is not None and not command.effects and refused is None:
+            # Nothing happens that a crash could do twice, so its end is all that is written.
+            return await self._perform(request, None, finish, progress)
+        asks = command is not None and command.asks(request.arguments) and not request.confirmed
+        with _away(_NOT_BEGUN, request.name):
+            if command is not None and asks and (refused is None or refused[1] == CONFIRM_FIRST):
+                refused = await self._impossible(command, request) or refused
+            async with services.store.write(ACCEPT) as tx:
+                known = await command_runs.get(tx, request.id)
+                if known is None:
+                    if refused is not None:
+                        return await self._endings.refused(tx, request, *refused, finish)
+                    waits = asks
+                    run = new_run(request, "confirming" if waits else "running", services.clock())
+                    await command_runs.add(tx, run)
+                    if command is not None and waits:
+                        return await self._ask(tx, run, command, finish)
+        if known is not None:
+            check_same(known, request, self._endings.kept)
+            run = known
+            if known.state != "running":
+                outcome = outcome_of(known)
+                async with services.store.write(FINISH) as tx:
+                    await finish(tx, outcome)
+                return outcome
+        with _away(_GOES_ON, run.name):
+            return await self._perform(request, run, finish, progress, taken_up=known is not None)
+
+    async def _impossible(self, command: Command, request: Request) -> tuple[str, None] | None:
+        """Return why a command that would be asked about could not be done anyway; None if it could."""
+        if command.check is None:
+            return None
+        try:
+            await command.check(self._services, command.bind(request.arguments))
+        except UserError as error:
+            return from_shell(str(error), self._services.table), None
+        return None
+
+    async def _confirm(self, request: Request, finish: Finish, progress: Progress) -> Outcome:
+        services = self._services
+        async with services.store.write(CONFIRM) as tx:
+            run = checked(await command_runs.get(tx, request.id), request.identity)
+            if run.state in ENDED:
+                outcome = outcome_of(run)
+                await finish(tx, outcome)
+                return outcome
+            if run.state == "confirming":
+                if (run.confirm_until or 0) <= services.clock():
+                    return await self._endings.end(tx, run, "lapsed", late(run), finish)
+                run = replace(run, through=request.through)
+                refused = refusal(services.table.get(run.name), request)
+                if refused is not None:
+                    return await self._endings.end(tx, run, "refused", Reply(refused[0]), finish, refused[1])
+                await command_runs.change(tx, run.id, only=("confirming",), state="running", through=run.through)
+        with _away(_GOES_ON, run.name):
+            return await self._perform(request, run, finish, progress, taken_up=run.state == "running")
+
+    async def _perform(
+        self, request: Request, run: CommandRun | None, finish: Finish, progress: Progress, *, taken_up: bool = False
+    ) -> Outcome:
+        """Act, and write the end down; `run` is None when its beginning was not."""
+        services = self._services
+        began = services.clock()
+        command = services.table.get(request.name)
+        reason = None
+        if command is None:
+            # It was begun by another version of Muster.
+            state, reply, reason = "failed", Reply(unknown(request.name)), "unknown"
+        else:
+            context = Context(
+                run_id=request.id,
+                identity=request.identity,
+                permission=request.permission,
+                through=request.through,
+                door=request.door,
+                origin=request.origin,
+                services=services,
+                taken_up=taken_up,
+                asked_at=began if run is None else run.started_at,
+                steps=RecordedSteps(services, request.id, progress, prefix=self._endings.prefix(request.door)),
+            )
+            try:
+                reply = await command.function(context, **command.bind(request.arguments))
+                json.dumps(reply.data)
+                state = "done" if reply.ok else "failed"
+            except UsageError as error:
+                state, reply, reason = "refused", Reply(with_usage(error, command)), "usage"
+            except NotPermitted as error:
+                state, reply, reason = "refused", Reply(str(error)), "permission"
+            except UserError as error:
+                state, reply = "refused", Reply(from_shell(str(error), services.table))
+            except (RegisterAway, RegisterUnusable):
+                raise  # this run has no end yet
+            except MusterError as error:
+                state, reply = "failed", Reply(from_shell(str(error), services.table))
+            except (Exception, asyncio.CancelledError) as error:
+                if isinstance(error, asyncio.CancelledError) and _being_cancelled():
+                    raise
+                _log.exception("command.failed", command=command.name, run=request.id)
+                state, reply = "failed", Reply(apology(command.name, request.id))
+        if run is None:
+            return await self._end_at_once(new_run(request, state, began), state, reply, finish, reason)
+        async with services.store.write(FINISH) as tx:
+            return await self._endings.end(tx, run, state, reply, finish, reason)
+
+    async def _end_at_once(
+        self, run: CommandRun, state: str, reply: Reply, finish: Finish, reason: str | None
+    ) -> Outcome:
+        """The end of a run of which nothing was written before."""
+        try:
+            async with self._services.store.write(FINISH) as tx:
+                return await self._endings.end(tx, run, state, reply, finish, reason, begun=False)
+        except RegisterFenced:
+            raise
+        except RegisterError:
+            # The register is away, full or damaged. Just then `health` and `ps` must answer; where a reply or a line of
+            # the audit is owed, it waits for the register.
+            if finish is not _owe_nothing or audited(self._services.table.get(run.name)):
+                raise
+            return outcome_of(replace(run, reply=self._endings.said(run, reply, reason)))
+
+    async def _ask(self, tx: AsyncConnection, run: CommandRun, command: Command, finish: Finish) -> Outcome:
+        """Keep the question with the run, so that it reads the same when it is asked for again."""
+        text = self._services.redact(written(question(command, run.arguments), self._endings.prefix(run.door)))
+        await command_runs.change(tx, run.id, only=("confirming",), reply={"text": text})
+        outcome = outcome_of(replace(run, reply={"text": text}))
+        await finish(tx, outcome)
+        return outcome
+
+
+#: Of a wish of which nothing is written down, and of a run that stands in the register.
+_NOT_BEGUN = "`{}` was not begun; ask for it again then."
+_GOES_ON = "`{}` had begun, and goes on then by itself."
+
+_Act: TypeAlias = "Callable[[Request, Finish, Progress], Coroutine[Any, Any, Outcome]]"
+
+
+@contextmanager
+def _away(sentence: str, name: str) -> Iterator[None]:
+    """Say of a command, where the register is away, what that means for it."""
+    try:
+        yield
+    except RegisterAway as away:
+        raise RegisterAway(f"{away} {sentence.format(name)}") from away
+
+
+def _being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,0 +1,121 @@
+"""How a command's run ends: its state, its answer, its line in the audit and the door's part, in one transaction."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from bot.commands.registry import Reply
+from bot.commands.runs import check_same, new_run, outcome_of
+from bot.commands.syntax import prefix_of, written
+from core.redaction import redacted
+from database.queries.operations import audit_log, command_runs
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.app.services import Services
+    from bot.commands.registry import Command
+    from bot.commands.runs import Outcome, Request
+    from database.queries.operations.command_runs import CommandRun
+
+#: Characters of one argument, and of an outcome, that the audit keeps.
+_AUDITED_ARGUMENT = 2000
+_AUDITED_DETAIL = 300
+
+Finish: TypeAlias = "Callable[[AsyncConnection, Outcome], Awaitable[None]]"
+
+
+@dataclass(frozen=True, slots=True)
+class Endings:
+    services: Services
+
+    async def refused(
+        self, tx: AsyncConnection, request: Request, sentence: str, reason: str | None, finish: Finish
+    ) -> Outcome:
+        """A wish that never became a run."""
+        run = new_run(request, "refused", self.services.clock(), self.kept(request.arguments))
+        return await self.end(tx, run, "refused", Reply(sentence), finish, reason, begun=False)
+
+    async def end(
+        self,
+        tx: AsyncConnection,
+        run: CommandRun,
+        state: str,
+        reply: Reply,
+        finish: Finish,
+        reason: str | None = None,
+        *,
+        begun: bool = True,
+    ) -> Outcome:
+        """The end of a run in the transaction `tx`: its state, its answer, its line in the audit, the door's part.
+
+        A run that has an end keeps it. One that was not `begun` is written down here.
+        """
+        services = self.services
+        said = self.said(run, reply, reason)
+        kept = self.kept(run.arguments)
+        end: dict[str, Any] = {
+            "state": state,
+            "arguments": kept,
+            "reply": said,
+            "ended_at": services.clock(),
+        }
+        ended = replace(run, **end)
+        if begun:
+            stored = await command_runs.change(tx, run.id, only=("running", "confirming"), **end)
+        else:
+            stored = await command_runs.add(tx, ended)
+        if not stored:
+            earlier = await command_runs.get(tx, run.id)
+            assert earlier is not None
+            check_same(earlier, run, self.kept)
+            ended = earlier
+        outcome = outcome_of(ended)
+        if stored and audited(services.table.get(run.name)):
+            await audit_log.add(
+                tx,
+                key=f"command:{run.id}",
+                at=services.clock(),
+                identity=run.identity,
+                through=run.through,
+                door=run.door,
+                connector=run.connector,
+                conversation=run.conversation,
+                action=run.name,
+                arguments=kept,
+                outcome=state,
+                detail=" ".join(said["text"].split())[:_AUDITED_DETAIL] or None,
+            )
+        await finish(tx, outcome)
+        return outcome
+
+    def prefix(self, door: str) -> str:
+        """What commands begin with where the answer is read."""
+        return prefix_of(door, self.services.command_prefix)
+
+    def said(self, run: CommandRun, reply: Reply, reason: str | None) -> dict[str, Any]:
+        """An answer as it is kept, and as it leaves."""
+        redact = self.services.redact
+        text = redact(written(reply.text, self.prefix(run.door)))
+        said = {"text": text, "data": redacted(reply.data, redact), "reason": reason}
+        return said if reply.file is None else {**said, "file": asdict(reply.file)}
+
+    def kept(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments as they are kept: bounded and without secrets."""
+        kept: dict[str, Any] = {}
+        for name, given in arguments.items():
+            if given is None or isinstance(given, bool | int | float):
+                kept[name] = given
+            else:
+                text = given if isinstance(given, str) else json.dumps(given, default=str)
+                kept[name] = self.services.redact(text)[:_AUDITED_ARGUMENT]
+        return kept
+
+
+def audited(command: Command | None) -> bool:
+    """Whether the audit has a line of each run; of a command that is not known it has."""
+    return command is None or command.audited

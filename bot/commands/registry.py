@@ -1,0 +1,372 @@
+"""The command table: each command is declared once, and every door is made from its declaration.
+
+    @command("launch", permission=OPERATOR, help_section="fleet")
+    async def launch(ctx: Context, name: AgentName, *, task: str | None = None) -> Reply:
+        \"\"\"Start an agent.
+
+        Args:
+            name: how the agent is called.
+            task: what it begins with.
+        \"\"\"
+
+Parameters before ``*`` are given in order, those after it as options. Names, types, defaults and help come from the
+annotations and the docstring. Modules that declare commands import what a command needs inside its body, so that
+listing the commands costs nothing.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, get_type_hints
+
+from bot.commands.argument_types import value_type
+from bot.text.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
+
+    from bot.app.services import Services
+    from bot.commands.argument_types import ValueType
+    from connectors.contract.messages import File
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+class Permission(IntEnum):
+    """What a person may do. Each includes those below it."""
+
+    NONE = 0
+    VIEWER = 1
+    OPERATOR = 2
+    ADMIN = 3
+
+    @classmethod
+    def named(cls, word: str) -> Permission:
+        """The permission called `word` (``viewer``). Raises `KeyError` when there is none of that name."""
+        return cls[word.upper()]
+
+    def __str__(self) -> str:
+        return self.name.lower()
+
+
+NONE, VIEWER, OPERATOR, ADMIN = Permission
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a command answers."""
+
+    text: str
+    """Markdown for people; commands in it are `bot.commands.syntax.command_line`."""
+    data: Any = None
+    """The same for programs, as JSON would have it: what ``--json`` prints."""
+    ok: bool = True
+    """Whether what was asked for came about; False makes the command `failed`."""
+    file: File | None = None
+    """What follows the text where it was asked for in a room; the text is complete without it."""
+
+
+#: Called with the services and the arguments as they are bound.
+Check: TypeAlias = "Callable[[Services, Mapping[str, Any]], Awaitable[None]]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """One argument of a command."""
+
+    name: str
+    """Its name in JSON and in Python (``reset_at``)."""
+    keyword: str
+    """The name of the function's parameter; differs from `name` where that is a word of Python's (``for_``)."""
+    type: ValueType
+    option: bool
+    required: bool
+    default: Any
+    help: str = ""
+
+    @property
+    def flag_name(self) -> str:
+        """How the option is written: ``--reset-at``."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def usage(self) -> str:
+        """The parameter in a usage line."""
+        if not self.option:
+            shown = self.type.label if self.type.choices else self.name.upper().replace("_", "-")
+            return shown if self.required else f"[{shown}]"
+        shown = self.flag_name if self.type.flag else f"{self.flag_name} {self.type.label}"
+        return shown if self.required else f"[{shown}]"
+
+    def read(self, given: object) -> Any:
+        """The value for the function, from JSON: a boolean for a flag, else a text or a number.
+
+        Raises:
+            UsageError: it is nothing that this parameter takes.
+        """
+        if given is None and not self.required:
+            return self.default
+        if self.type.flag:
+            if isinstance(given, bool):
+                return given
+        elif isinstance(given, str | int | float) and not isinstance(given, bool):
+            try:
+                return self.type.read(given if isinstance(given, str) else str(given))
+            except ValueError:
+                pass
+        raise UsageError(f"{self._title}: expected {self.type.expected}, not {_quoted(given)}.")
+
+    def to_json(self, text: str) -> str | int | float:
+        """What was typed, checked, in the form in which it is kept: numbers as numbers, everything else as text.
+
+        Raises:
+            UsageError: it is nothing that this parameter takes.
+        """
+        value = self.read(text)
+        if self.type.number:
+            number: int | float = value
+            return number
+        return text
+
+    @property
+    def _title(self) -> str:
+        return self.flag_name if self.option else self.name.upper().replace("_", "-")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """One command, as all doors know it."""
+
+    name: str
+    """One word (``launch``) or two (``grant revoke``)."""
+    function: Callable[..., Awaitable[Reply]]
+    permission: Permission
+    help_section: str
+    summary: str
+    """The first line of the docstring."""
+    description: str
+    """The rest of it, up to ``Args:``."""
+    parameters: tuple[Parameter, ...]
+    confirm: bool | str = False
+    """Whether a person is asked again before it runs; the name of a flag: only with that."""
+    check: Check | None = None
+    """Raises `UserError` for what could not be done anyway, before a person is asked about it."""
+    effects: bool = True
+    """Whether it changes anything. One that only looks is not written down before it runs."""
+    audited: bool = True
+
+    @property
+    def usage(self) -> str:
+        """``launch NAME [RUNTIME] [--task TEXT]``; options stand before a text that takes the rest of the line."""
+        ordered = sorted(self.parameters, key=lambda parameter: parameter.type.rest)
+        return " ".join([self.name, *(parameter.usage for parameter in ordered)])
+
+    @property
+    def positional(self) -> tuple[Parameter, ...]:
+        return tuple(parameter for parameter in self.parameters if not parameter.option)
+
+    @property
+    def options(self) -> tuple[Parameter, ...]:
+        return tuple(parameter for parameter in self.parameters if parameter.option)
+
+    def asks(self, arguments: Mapping[str, Any]) -> bool:
+        """Return whether a person is asked again before it runs with these arguments."""
+        return bool(arguments.get(self.confirm)) if isinstance(self.confirm, str) else self.confirm
+
+    def bind(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """The keyword arguments for the function, from JSON by name.
+
+        Raises:
+            UsageError: an argument is missing, unknown, or not of its type.
+        """
+        known = {parameter.name for parameter in self.parameters}
+        unknown = [name for name in arguments if name not in known]
+        if unknown:
+            allowed = ", ".join(sorted(known)) or "none"
+            raise UsageError(f"{self.name} has no argument {_quoted(unknown[0])}; it takes {allowed}.")
+        bound = {}
+        for parameter in self.parameters:
+            given = arguments.get(parameter.name)
+            if given is None and parameter.required:
+                raise UsageError(f"{parameter._title} is missing.")
+            bound[parameter.keyword] = parameter.read(given)
+        return bound
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A command found at the beginning of a line."""
+
+    command: Command
+    rest: str
+    """What follows its name, as it was typed."""
+
+
+@dataclass(slots=True)
+class CommandTable:
+    """Commands by name."""
+
+    _commands: dict[str, Command] = field(default_factory=dict)
+
+    def command(
+        self,
+        name: str,
+        *,
+        permission: Permission,
+        help_section: str,
+        confirm: bool | str = False,
+        check: Check | None = None,
+        effects: bool = True,
+        audited: bool = True,
+    ) -> Callable[[Callable[_P, Awaitable[Reply]]], Callable[_P, Awaitable[Reply]]]:
+        """Declare an async function as a command. Wrong declarations fail here, when the module is imported."""
+
+        def declare(function: Callable[_P, Awaitable[Reply]]) -> Callable[_P, Awaitable[Reply]]:
+            summary, description, argument_help = _docstring(function)
+            self.add(
+                Command(
+                    name=name,
+                    function=function,
+                    permission=permission,
+                    help_section=help_section,
+                    summary=summary,
+                    description=description,
+                    parameters=_parameters(name, function, argument_help),
+                    confirm=confirm,
+                    check=check,
+                    effects=effects,
+                    audited=audited,
+                )
+            )
+            return function
+
+        return declare
+
+    def add(self, command: Command) -> None:
+        if not re.fullmatch(r"[a-z][a-z-]*( [a-z][a-z-]*)?", command.name):
+            raise ValueError(f"a command's name is one or two words of a to z and -, not {command.name!r}")
+        if command.name in self._commands:
+            raise ValueError(f"the command {command.name!r} is declared twice")
+        self._commands[command.name] = command
+
+    def __iter__(self) -> Iterator[Command]:
+        return iter(self._commands.values())
+
+    def __len__(self) -> int:
+        return len(self._commands)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._commands
+
+    def get(self, name: str) -> Command | None:
+        return self._commands.get(" ".join(name.casefold().split()))
+
+    def visible(self, permission: Permission) -> list[Command]:
+        """The commands that somebody with `permission` may run, in the order of their declaration."""
+        return [command for command in self if command.permission <= permission]
+
+    def match(self, line: str) -> Match | None:
+        """The command whose name is the longest at the beginning of `line`; upper case counts as lower case."""
+        for words in (2, 1):
+            found = re.match(r"\s*" + r"\s+".join([r"(\S+)"] * words), line)
+            if found is None:
+                continue
+            command = self._commands.get(" ".join(found.groups()).casefold())
+            if command is not None:
+                return Match(command, line[found.end() :])
+        return None
+
+    def longer(self, command: Command, rest: str) -> list[str]:
+        """Names of two words that begin with this command's, and that the next word may have meant; the likeliest
+        first."""
+        from difflib import get_close_matches
+
+        seconds = {name.split()[1]: name for name in self._commands if name.startswith(f"{command.name} ")}
+        word = next(iter(rest.casefold().split()), "")
+        return [seconds[close] for close in get_close_matches(word[:64], list(seconds), n=2, cutoff=0.6)]
+
+    def suggestions(self, line: str, permission: Permission = ADMIN) -> list[str]:
+        """Names that `line` may have meant, the likeliest first; at most three."""
+        from difflib import get_close_matches
+
+        words = line.casefold().split()[:2]
+        if not words:
+            return []
+        names = [command.name for command in self.visible(permission)]
+        found = [name for name in names if name.split()[0] == words[0]]
+        found += [name for name in names if name.startswith(words[0]) and len(words[0]) >= 2]
+        for attempt in (" ".join(words)[:64], words[0][:64]):
+            found += get_close_matches(attempt, names, n=3, cutoff=0.6)
+        return list(dict.fromkeys(found))[:3]
+
+
+#: The commands of Muster. `bot.commands.sections.load` fills it.
+TABLE = CommandTable()
+command = TABLE.command
+
+
+def _parameters(name: str, function: Callable[..., Any], argument_help: Mapping[str, str]) -> tuple[Parameter, ...]:
+    if not inspect.iscoroutinefunction(function):
+        raise TypeError(f"{name}: a command is an async function")
+    hints = get_type_hints(function)
+    signature = list(inspect.signature(function).parameters.values())
+    if not signature:
+        raise TypeError(f"{name}: the first parameter of a command is its context")
+    parameters: list[Parameter] = []
+    for item in signature[1:]:
+        if item.kind not in (item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY):
+            raise TypeError(f"{name}: {item.name}: only plain parameters, no * or ** ones")
+        kind, optional = value_type(hints[item.name])
+        option = item.kind is item.KEYWORD_ONLY
+        required = item.default is item.empty
+        if kind.flag and (not option or required or optional):
+            raise TypeError(f"{name}: {item.name}: a flag is an option with True or False as its default")
+        if kind.rest and (option or any(not p.option and p.type.rest for p in parameters)):
+            raise TypeError(f"{name}: {item.name}: Rest is for the last parameter before the options")
+        if not option and parameters and parameters[-1].type.rest:
+            raise TypeError(f"{name}: {item.name}: nothing can follow a parameter that takes the rest of the line")
+        parameters.append(
+            Parameter(
+                name=item.name.rstrip("_"),
+                keyword=item.name,
+                type=kind,
+                option=option,
+                required=required,
+                default=None if required else item.default,
+                help=argument_help.get(item.name, ""),
+            )
+        )
+    strangers = argument_help.keys() - {parameter.keyword for parameter in parameters}
+    if strangers:
+        raise TypeError(f"{name}: the docstring explains {sorted(strangers)[0]!r}, which is no parameter")
+    return tuple(parameters)
+
+
+def _docstring(function: Callable[..., Any]) -> tuple[str, str, dict[str, str]]:
+    """Summary, description and help per argument, from a docstring in Google's style."""
+    documentation = inspect.getdoc(function)
+    if not documentation:
+        raise TypeError(f"{function.__qualname__}: a command has a docstring, from which its help is made")
+    text, _, block = documentation.partition("\nArgs:\n")
+    summary, _, description = text.partition("\n\n")
+    arguments: dict[str, str] = {}
+    current = ""
+    for line in block.splitlines():
+        if line and not line.startswith(" "):
+            break
+        entry = re.match(r" {4}(\w+):\s*(.*)", line)
+        if entry is not None:
+            current = entry[1]
+            arguments[current] = entry[2].strip()
+        elif current and line.strip():
+            arguments[current] += " " + line.strip()
+    return " ".join(summary.split()), description.strip(), arguments
+
+
+def _quoted(given: object) -> str:
+    shown = given if isinstance(given, str) else repr(given)
+    return f'"{shown}"' if len(shown) <= 60 else f'"{shown[:57]}..."'

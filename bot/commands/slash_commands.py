@@ -1,0 +1,151 @@
+"""The commands as chat systems offer them in menus of their own, such as Discord's slash commands.
+
+All is made from the command table, so that every command is there. What is chosen becomes a line as it would be typed,
+with each value quoted: nothing that stands in one can be another argument, or another command.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bot.commands.completion import CONFIRMING
+from bot.commands.help import CHAT_WORDS
+from bot.commands.parser import line_of
+from bot.commands.registry import ADMIN, NONE
+from connectors.contract.messages import Reading, Text
+from connectors.contract.slash_command_forms import Form, Option, OptionKind
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from bot.auth.permissions import Operators
+    from bot.commands.registry import Command, CommandTable, Parameter
+    from connectors.contract.slash_command_forms import Asker, Value
+
+#: What says words to an agent where a chat system shows us none.
+SAY = "say"
+#: A command of one word whose name others of two words begin with; menus take no name that is both.
+_ITSELF = "show"
+
+#: What is answered to whoever may give no command at all.
+TURNED_AWAY = "I work for the operators of this fleet only. If you should be one, ask its admin to add you."
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Menu:
+    """The commands, for one connector; a `connectors.contract.slash_command_forms.Commands`."""
+
+    connector: str
+    table: CommandTable
+    operators: Operators
+    words_of: Callable[[str], Awaitable[Sequence[str]]]
+    """The words of a source, as they are at the moment (bot.commands.completion)."""
+
+    def forms(self) -> Sequence[Form]:
+        """Every command, and the words that only chat knows."""
+        made = [_form(name, command) for name, command in named(self.table).items()]
+        made += [
+            Form(name=word, description=meaning, options=(Option(name="id", description=_WHICH, completes=True),))
+            for word, meaning in CHAT_WORDS.items()
+        ]
+        text = Option(name="text", description="what to say.", required=True)
+        return [
+            Form(
+                name=SAY, description="Say something to the agent whose thread this is.", options=(text,), echoed=True
+            ),
+            *made,
+        ]
+
+    def words(self, name: str, values: Mapping[str, Value]) -> Text:
+        """The line that somebody chose, or what they said."""
+        if name == SAY:
+            return Text(text=str(values.get("text", "")), reading=Reading.TALK)
+        command = named(self.table).get(name)
+        if command is None:
+            line = " ".join([name, *(_plain(values[key]) for key in ("id",) if key in values)])
+        else:
+            known = {parameter.name.replace("_", "-"): parameter.name for parameter in command.parameters}
+            given = {known[key]: _typed(value) for key, value in values.items() if key in known}
+            line = line_of(command, given)
+        return Text(text=line, reading=Reading.COMMAND)
+
+    async def complete(self, asker: Asker, name: str, option: str, typed: str) -> Sequence[str]:
+        """The words that there are now, those first that begin with what is typed."""
+        if name in CHAT_WORDS:
+            return _sought(await self.words_of(f"{CONFIRMING}{self.connector}:{asker.sender}"), typed)
+        command = named(self.table).get(name)
+        if command is None or await self._permission(asker) < command.permission:
+            return ()
+        parameter = next((each for each in command.parameters if each.name.replace("_", "-") == option), None)
+        if parameter is None:
+            return ()
+        words: Sequence[str] = parameter.type.choices
+        if parameter.type.source is not None:
+            words = await self.words_of(parameter.type.source)
+        return _sought(words, typed)
+
+    async def refusal(self, asker: Asker) -> str | None:
+        """What strangers are answered."""
+        return TURNED_AWAY if await self._permission(asker) is NONE else None
+
+    async def _permission(self, asker: Asker) -> Any:
+        return await self.operators.permission(f"{self.connector}:{asker.sender}", asker.groups)
+
+
+_WHICH = "which, when several wait; otherwise the newest."
+
+
+def _sought(words: Sequence[str], typed: str) -> Sequence[str]:
+    sought = typed.casefold().strip()
+    found = [word for word in words if sought in word.casefold()]
+    return sorted(found, key=lambda word: not word.casefold().startswith(sought))
+
+
+def named(table: CommandTable) -> dict[str, Command]:
+    """The commands by their names in menus."""
+    groups = {command.name.split()[0] for command in table if " " in command.name}
+    found = {}
+    for command in table:
+        name = f"{command.name} {_ITSELF}" if command.name in groups else command.name
+        # Where there is one of that name, it is the same said in two words.
+        if name == command.name or name not in table:
+            found[name] = command
+    return found
+
+
+def _form(name: str, command: Command) -> Form:
+    return Form(
+        name=name,
+        description=_spoken(command.summary),
+        options=tuple(_option(parameter) for parameter in command.parameters),
+        restricted=command.permission >= ADMIN,
+    )
+
+
+def _option(parameter: Parameter) -> Option:
+    kind = parameter.type
+    number = OptionKind.INTEGER if kind.schema.get("type") == "integer" else OptionKind.NUMBER
+    return Option(
+        name=parameter.name.replace("_", "-"),
+        description=_spoken(parameter.help) or parameter.name.replace("_", " "),
+        kind=OptionKind.FLAG if kind.flag else number if kind.number else OptionKind.TEXT,
+        required=parameter.required,
+        choices=kind.choices,
+        completes=kind.source is not None,
+    )
+
+
+def _spoken(text: str) -> str:
+    return text.replace("`", "")
+
+
+def _typed(value: Value) -> Value:
+    # Numbers are read without an exponent.
+    return f"{value:.15f}".rstrip("0").rstrip(".") if isinstance(value, float) else value
+
+
+def _plain(value: Value) -> str:
+    """A word that stands alone; of anything else nothing that could be read as a word of its own."""
+    text = str(value)
+    return text if text.isprintable() and " " not in text else repr(text)

@@ -1,0 +1,204 @@
+"""Accounts, as muster.yaml writes them: a login or an API key with one provider of models.
+
+accounts:
+  main:
+    provider: anthropic
+    kind: subscription
+    windows: [5h, 7d]
+    serves: {roles: [coder], models: [opus]}
+    at_once: 4
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+
+from bot.config.limits import Limits, read_quota_window, read_window
+from bot.config.types import Block, Url
+from budget.windows import window_boundaries as windows
+from core.secret_references import Reference
+from core.validation_errors import suggestion
+from fleet.roster import loader
+
+Kind = Literal["api_key", "subscription"]
+
+
+def _length(value: object) -> str:
+    try:
+        word = read_window(value)
+    except ValueError:
+        raise ValueError(
+            f"found {str(value)[:40]!r}; the length of a subscription's window is wanted, from a minute to 366 days, "
+            "such as 5h or 7d."
+        ) from None
+    if word in ("day", "week", "month"):
+        raise ValueError(
+            f"found {word}; the length of a subscription's window is wanted, such as 5h or 7d: it begins when the "
+            "provider says so, and not with the calendar."
+        )
+    return word
+
+
+def _written(value: object) -> object:
+    if isinstance(value, str | int):
+        length = _length(value)
+        return {"name": length, "length": length}
+    return value
+
+
+class QuotaWindow(Block):
+    """A window of a subscription: how the provider calls it, and how long it is."""
+
+    name: Annotated[str, BeforeValidator(read_quota_window)]
+    length: Annotated[str, BeforeValidator(_length), WithJsonSchema({"type": "string"})]
+
+    @field_validator("length")
+    @classmethod
+    def _as_called(cls, value: str, info: ValidationInfo) -> str:
+        name = str(info.data.get("name", ""))
+        called = windows.length_of(name.partition("_")[0])
+        if called is not None and called != windows.length_of(value):
+            raise ValueError(f"found {value} for the window {name}, which says another length. Make the two agree.")
+        return value
+
+    @property
+    def length_s(self) -> float:
+        """Seconds."""
+        return float(windows.length_of(self.length) or 0)
+
+
+def _runtimes(value: tuple[str, ...]) -> tuple[str, ...]:
+    for word in value:
+        if word not in loader.RUNTIMES:
+            raise ValueError(
+                f"no runtime is called {word[:40]!r}.{suggestion(word, list(loader.RUNTIMES))} There are "
+                f"{', '.join(loader.RUNTIMES)}."
+            )
+    return value
+
+
+_Words = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=100)], ...], Field(min_length=1, max_length=100)]
+
+
+class Serves(Block):
+    """What an account may be used for. What is absent is not bounded."""
+
+    roles: _Words | None = None
+    runtimes: Annotated[_Words, AfterValidator(_runtimes)] | None = None
+    models: _Words | None = Field(default=None, description="A model, or the family in its name: opus.")
+
+    def fits(self, *, role: str, runtime: str, model: str | None) -> bool:
+        """Whether such work may use it; a model that nobody named is the runtime's choice, and fits."""
+        return (
+            (self.roles is None or role in self.roles)
+            and (self.runtimes is None or runtime in self.runtimes)
+            and (
+                self.models is None or model is None or any(each.casefold() in model.casefold() for each in self.models)
+            )
+        )
+
+
+_EVERYTHING = Serves()
+
+
+class Account(Block):
+    """A login or an API key with one provider of models."""
+
+    provider: Literal["anthropic", "openai"]
+    credential: Reference | None = Field(default=None, description="Where the key is. Absent: the runtime's own login.")
+    base_url: Url | None = Field(
+        default=None,
+        description="Where the provider is reached, when it is not the provider's own address. A /v1 at the end may "
+        "stand there or not.",
+    )
+    kind: Kind = Field(
+        default="api_key",
+        description="api_key: paid by use, and bounded by limit. subscription: bounded by the provider's windows.",
+    )
+    passthrough: bool = Field(
+        default=False,
+        description="true: the runtime's own login goes through the egress, and is not replaced. For agents without "
+        "a sandbox, on the machine of the person whose login it is.",
+    )
+    server_tools: bool = Field(
+        default=False,
+        description="true: agents may use tools that the provider runs. They are billed by call or by time, which no "
+        "budget counts.",
+    )
+    premium: bool = Field(
+        default=False,
+        description="true: agents may ask for service tiers and speeds that cost more than the list price, which is "
+        "what a budget in USD counts.",
+    )
+    limit: Limits = Field(
+        default=(), description="Of an api_key: what may be used with it in all, like {usd: 100, window: month}."
+    )
+    windows: Annotated[
+        tuple[Annotated[QuotaWindow, BeforeValidator(_written, json_schema_input_type=QuotaWindow | str)], ...],
+        Field(max_length=8),
+    ] = Field(
+        default=(),
+        description="Of a subscription: its windows, such as [5h, 7d]. Absent: those that the provider tells of.",
+    )
+    serves: Serves = Field(default=_EVERYTHING, description="What it may be used for. Absent: everything.")
+    at_once: int | None = Field(
+        default=None, ge=1, le=1000, description="So many sessions may be on it at a time. Absent: any number."
+    )
+
+    @model_validator(mode="after")
+    def _one_credential(self) -> Self:
+        if self.passthrough and self.credential is not None:
+            raise ValueError(
+                "found passthrough: true beside a credential. With passthrough the runtime's own login is used; leave "
+                "one of them out."
+            )
+        return self
+
+    @field_validator("limit")
+    @classmethod
+    def _of_a_key(cls, value: Limits, info: ValidationInfo) -> Limits:
+        if value and info.data.get("kind") == "subscription":
+            raise ValueError(
+                "a subscription is bounded by its windows. Leave limit out, or write the limit under budgets.accounts."
+            )
+        if any(each.unit == "share" for each in value):
+            raise ValueError("an api_key has no windows of which there could be a share. Write tokens or usd.")
+        return value
+
+    @field_validator("windows")
+    @classmethod
+    def _of_a_subscription(cls, value: tuple[QuotaWindow, ...], info: ValidationInfo) -> tuple[QuotaWindow, ...]:
+        if value and info.data.get("kind") == "api_key":
+            raise ValueError(
+                "an api_key is paid by use and has no windows. Write kind: subscription beside it, or bound it by "
+                "limit, like limit: {usd: 100, window: month}."
+            )
+        if not value:
+            raise ValueError(
+                "an empty list names no window. Write the provider's windows, like [5h, 7d], or leave windows out: "
+                "then they are those that the provider tells of."
+            )
+        first: dict[object, str] = {}
+        for name in (each.name for each in value):
+            # Of one length there may be several: 7d, and 7d_opus for one family of models.
+            found = first.setdefault(windows.length_of(name) or name, name)
+            if found != name:
+                raise ValueError(f"found {found} and {name}, which are one length; write one of them.")
+            if [each.name for each in value].count(name) > 1:
+                raise ValueError(f"the window {name} stands there twice; write it once.")
+        return value
+
+    @property
+    def upstream(self) -> str | None:
+        """`base_url` up to where the provider's own paths begin, each of which begins with /v1; None: not said."""
+        return None if self.base_url is None else self.base_url.removesuffix("/v1")

@@ -1,0 +1,136 @@
+"""What the blocks of several connectors in muster.yaml must not say together. Pure."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import TYPE_CHECKING, TypeAlias
+
+from bot.config.schema import OWN_ROOMS
+from core.secret_references import Reference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from bot.config.schema import ConnectorSettings
+
+#: A key of the file, and what is wrong there.
+Found: TypeAlias = "tuple[tuple[str, ...], str]"
+
+#: Names that begin identities which are no people's.
+_OURS = {"agent": "its agents", "muster": "itself"}
+#: Kinds whose only person is whoever runs Muster.
+_OWNERS = {"terminal": "the terminal"}
+
+
+def problems(connectors: Sequence[ConnectorSettings], *, complete: bool) -> Iterator[Found]:
+    """What is wrong with the blocks beside each other.
+
+    Args:
+        connectors: those that are valid by themselves.
+        complete: whether these are all that there are.
+    """
+    yield from _names(connectors)
+    yield from _bridges(connectors, complete=complete)
+    for first, second in combinations(connectors, 2):
+        if first.kind == second.kind:
+            yield from _twins(first, second)
+
+
+def _names(connectors: Sequence[ConnectorSettings]) -> Iterator[Found]:
+    """People are told apart by their connector's name and their own: no name may make somebody else of them."""
+    for each in connectors:
+        if each.name in _OURS:
+            yield (
+                ("connectors", each.name),
+                f"people there would be called {each.name}:NAME, as Muster calls {_OURS[each.name]}. Give it another "
+                "name, and say which kind it is with kind:.",
+            )
+        elif each.name in _OWNERS and each.kind not in OWN_ROOMS:
+            yield (
+                ("connectors", each.name),
+                f"somebody there who is called like the user that runs Muster would be admin, as that user is in "
+                f"{_OWNERS[each.name]}. Give it another name.",
+            )
+
+
+def with_main_rooms(connectors: Sequence[ConnectorSettings]) -> tuple[ConnectorSettings, ...]:
+    """Those that have a main room. The first one's is the fleet's: a room that somebody named comes before the
+    terminal's, which is there anyway."""
+    having = [each for each in connectors if each.main_room is not None]
+    return tuple(sorted(having, key=lambda each: each.room is None))
+
+
+def joined(connectors: Sequence[ConnectorSettings]) -> tuple[ConnectorSettings, ...]:
+    """Those whose main rooms mirror each other: the one with the fleet's, and those of which it is said."""
+    rooms = with_main_rooms(connectors)
+    mirroring = tuple(each for each in rooms[1:] if each.bridge)
+    return (rooms[0], *mirroring) if mirroring else ()
+
+
+def warnings(connectors: Sequence[ConnectorSettings]) -> Iterator[str]:
+    """What is no mistake, and may not be meant."""
+    those = joined(connectors)
+    encrypted = [each.name for each in those if getattr(each.settings, "encryption", None) == "required"]
+    plain = [each.name for each in those if each.name not in encrypted]
+    if encrypted and plain:
+        yield (
+            f"what is said in the encrypted room of {' and '.join(encrypted)} is mirrored by {' and '.join(plain)}, "
+            "where rooms may not be encrypted (bridge)."
+        )
+
+
+def _bridges(connectors: Sequence[ConnectorSettings], *, complete: bool) -> Iterator[Found]:
+    for each in connectors:
+        at = ("connectors", each.name, "bridge")
+        if each.bridge and each.main_room is None:
+            yield at, "there is no room to mirror: nothing says which is its main room. Set fleet_room beside it."
+        elif each.bridge and complete and not joined(connectors):
+            yield (
+                at,
+                "there is nothing to mirror: its main room is the fleet's own. Write bridge: true in the block of "
+                "another connector that has a main room (fleet_room).",
+            )
+
+
+def _twins(first: ConnectorSettings, second: ConnectorSettings) -> Iterator[Found]:
+    at = ("connectors", second.name)
+    keys = _log_ins(first)
+    for key, reference in _log_ins(second).items():
+        if keys.get(key) == reference:
+            yield (
+                (*at, key),
+                f"{first.name} logs in with {reference} already: every message would be read, and every command run, "
+                f"twice. Give {second.name} a log-in of its own, or make it one connector.",
+            )
+            return
+    both = _rooms(first) & _rooms(second)
+    if both:
+        room = min(both)
+        yield at, f"{first.name} is in {room} already: every command there would run twice. Leave it to one of them."
+    elif _is_same_user(first, second) and not (_only(first) and _only(second)):
+        yield (
+            at,
+            f"it is the same user as {first.name}, and both would read every room that it is in. Say in both which "
+            'are theirs alone, like rooms: ["!abc:example.org"].',
+        )
+
+
+def _log_ins(each: ConnectorSettings) -> dict[str, Reference]:
+    """What it logs in with, by its key. A password makes a log-in of its own each time."""
+    values = {name: getattr(each.settings, name) for name in type(each.settings).model_fields}
+    return {name: value for name, value in values.items() if isinstance(value, Reference) and name != "password"}
+
+
+def _rooms(each: ConnectorSettings) -> set[str]:
+    """The rooms that are known to be its own, of kinds whose rooms have names that no other server has."""
+    if each.kind not in ("matrix", "discord"):
+        return set()
+    return {room for room in (each.room, *_only(each)) if room is not None}
+
+
+def _only(each: ConnectorSettings) -> tuple[str, ...]:
+    return tuple(getattr(each.settings, "rooms", ()))
+
+
+def _is_same_user(first: ConnectorSettings, second: ConnectorSettings) -> bool:
+    return first.kind == "matrix" and getattr(first.settings, "user", None) == getattr(second.settings, "user", None)

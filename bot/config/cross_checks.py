@@ -1,0 +1,176 @@
+"""Whether what muster.yaml says of spending fits together: whatever budgets, accounts and profiles name is there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bot.text import amounts
+from core.validation_errors import suggestion, there_are
+from egress.provider_endpoints import PROVIDERS
+from fleet import roles
+from fleet.name_rules import is_agent_name
+from fleet.sandbox import profiles
+from fleet.sandbox.profiles import ProfileProblem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from bot.config.limits import Limit
+    from bot.config.paths import Paths
+    from bot.config.schema import MusterFile
+    from core.yaml_loader import Document
+
+
+#: So many agents are named where another is not there.
+_LISTED = 20
+
+
+def check(document: Document, raw: Mapping[str, Any], known: MusterFile | None, paths: Paths) -> None:
+    """Report to the document what names something that is not there.
+
+    Args:
+        document: the file.
+        raw: what it says.
+        known: the same, validated; None: it could not be.
+        paths: where the operator's own roles are.
+    """
+    named: dict[str, Sequence[str]] = {
+        "accounts": list(_block(raw, "accounts")),
+        "providers": list(PROVIDERS),
+        "profiles": [*profiles.BUILT_IN, *_block(raw, "sandboxes")],
+    }
+    served = [
+        (("accounts", name, "serves", "roles", at), role)
+        for name, account in _block(raw, "accounts").items()
+        for at, role in enumerate(_words(account, "serves", "roles"))
+    ]
+    at_once = _block(raw, "dispatch", "at_once", "roles")
+    if served or at_once or _block(raw, "budgets", "roles"):
+        named["roles"] = sorted(roles.library(paths.roles).names)
+        for role in at_once:
+            if role not in named["roles"]:
+                document.report(("dispatch", "at_once", "roles", role), _none(role, named["roles"]))
+        for loc, role in served:
+            if role not in named["roles"]:
+                document.report(loc, _none(role, named["roles"]))
+    for block, there in named.items():
+        for name in _block(raw, "budgets", block):
+            if name not in there:
+                document.report(("budgets", block, name), _none(name, there))
+    default = _block(raw, "agents").get("sandbox")
+    if isinstance(default, str) and default not in named["profiles"]:
+        document.report(("agents", "sandbox"), profiles.unknown(default, named["profiles"]))
+    for name in _block(raw, "budgets", "agents"):
+        if not is_agent_name(name):
+            document.report(("budgets", "agents", name), "not a name for an agent, such as coder0.")
+    if known is not None:
+        try:
+            profiles.merged({name: profile.written() for name, profile in known.sandboxes.items()})
+        except ProfileProblem as problem:
+            key = () if problem.key == "name" else (problem.key,)
+            document.report(("sandboxes", problem.profile, *key), problem.message)
+        _check_shares(document, raw, known)
+        _check_twice(document, known)
+
+
+def not_in_roster(document: Document, agents: Sequence[str]) -> list[str]:
+    """A line for each budget of an agent that the roster does not have: one may be launched all the same."""
+    return [
+        str(
+            document.problem(
+                ("budgets", "agents", name),
+                f"the roster has no agent of this name.{suggestion(name, agents)} "
+                f"{there_are(agents[:_LISTED], ', ...' if len(agents) > _LISTED else '')}. It holds once one "
+                "is launched that is called so.",
+            )
+        )
+        for name in _block(document.value, "budgets", "agents")
+        if name not in agents
+    ]
+
+
+def _check_shares(document: Document, raw: Mapping[str, Any], known: MusterFile) -> None:
+    """Whether there are the windows of which shares are set."""
+    for loc, limit, own in _limits(known):
+        if limit.share is None:
+            continue
+        # Of a single limit the file has no list.
+        at = loc if isinstance(_at(raw, loc[:-1]), list) else loc[:-1]
+        of = limit.of or own
+        if of is None:
+            document.report(at, "a share of which account? Write it beside it, like of: main.")
+            continue
+        if own is not None and of != own:
+            document.report((*at, "of"), f"a share for the account {own} is of its own window. Leave it out.")
+            continue
+        account = known.accounts.get(of)
+        if account is None:
+            document.report((*at, "of"), _none(of, list(known.accounts)))
+        elif account.kind != "subscription":
+            document.report(
+                (*at, "of") if limit.of else at,
+                f"the account {of} is an api_key and has no windows. Write tokens or usd, or give the account "
+                "kind: subscription.",
+            )
+        elif own is not None and limit.share >= 1:
+            document.report(at, "all of its own window bounds nothing. Write a smaller share, or leave it out.")
+        elif account.windows and limit.window not in (names := [each.name for each in account.windows]):
+            document.report(
+                (*at, "window"),
+                f"the account {of} has no window {limit.window!r}.{suggestion(str(limit.window), names)} "
+                f"{there_are(names)}.",
+            )
+
+
+def _check_twice(document: Document, known: MusterFile) -> None:
+    """Whether one scope has two limits in the same unit and window, of which only the lower one could hold."""
+    accounts = (
+        (("accounts", name, "limit", at), limit, name)
+        for name, account in known.accounts.items()
+        for at, limit in enumerate(account.limit)
+    )
+    first: dict[tuple[object, ...], Limit] = {}
+    for loc, limit, _ in (*_limits(known), *accounts):
+        found = first.setdefault((loc[:-1], limit.unit, limit.window, limit.of), limit)
+        if found is not limit:
+            what, window = amounts.amount(found.amount, found.unit), limit.window or "no window"
+            document.report(loc, f"a second limit in {_UNITS[limit.unit]} for {window}; the first is {what}. Keep one.")
+
+
+_UNITS = {"tokens": "tokens", "usd": "US dollars", "share": "shares"}
+
+
+def _limits(known: MusterFile) -> Iterator[tuple[tuple[str | int, ...], Limit, str | None]]:
+    """Each limit with its place in the file, and of one on an account, which."""
+    budgets = known.budgets
+    for key, limits in (("agent", budgets.agent), ("host", budgets.host)):
+        for at, limit in enumerate(limits):
+            yield ("budgets", key, at), limit, None
+    for key in ("agents", "profiles", "roles", "providers", "accounts"):
+        for name, limits in getattr(budgets, key).items():
+            for at, limit in enumerate(limits):
+                yield ("budgets", key, name, at), limit, name if key == "accounts" else None
+    for name, profile in known.sandboxes.items():
+        for key, limits in (("allowance", profile.allowance), ("pool", profile.pool)):
+            for at, limit in enumerate(limits):
+                yield ("sandboxes", name, key, at), limit, None
+
+
+def _none(name: str, there: Sequence[str]) -> str:
+    return f"there is none of this name.{suggestion(name, there)} {there_are(there)}."
+
+
+def _at(raw: Any, loc: Sequence[str | int]) -> Any:
+    for key in loc:
+        raw = raw.get(key) if isinstance(raw, dict) else None
+    return raw
+
+
+def _block(raw: Any, *keys: str) -> Mapping[str, Any]:
+    found = _at(raw, keys)
+    return found if isinstance(found, dict) else {}
+
+
+def _words(raw: Any, *keys: str) -> list[str]:
+    found = _at(raw, keys)
+    return [each for each in found if isinstance(each, str)] if isinstance(found, list) else []

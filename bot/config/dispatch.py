@@ -1,0 +1,121 @@
+"""How tasks are dispatched, as muster.yaml says it.
+
+dispatch:
+  at_once: {host: 8, roles: {coder: 4}, runtimes: {claude: 3}}
+  retries: 4
+  queued: {person: 1000, agent: 50}
+  aging: 12h
+  start_agents: true
+  unanswered: 30m
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
+
+from bot.config.types import Block, Duration
+from budget.dispatch import next_task
+from core import durations
+from core.validation_errors import suggestion
+from fleet.roster import loader
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bot.config.accounts import Account
+
+#: So long is for ever, seconds.
+NEVER = 1e12
+
+
+def _patience(given: object) -> float:
+    if given == "never":
+        return NEVER
+    if not isinstance(given, bool) and given in (0, "0"):
+        return 0.0
+    try:
+        return durations.of_setting(given)
+    except ValueError as error:
+        raise ValueError(f"{error} Or write 0 for at once, or never.") from None
+
+
+_Patience = Annotated[
+    float,
+    BeforeValidator(_patience),
+    WithJsonSchema({"type": ["string", "number"], "description": "A length of time such as 30m; 0; or never."}),
+]
+_Count = Annotated[int, Field(ge=0, le=10_000)]
+_Many = Annotated[int, Field(ge=0, le=100_000)]
+
+
+class AtOnce(Block):
+    """How many tasks may be under way at once. What is not named is not limited; 0 holds all."""
+
+    host: _Count | None = Field(default=None, description="All together on this machine.")
+    roles: dict[str, _Count] = Field(default={}, description="Of a role.")
+    runtimes: dict[str, _Count] = Field(default={}, description="With a runtime.")
+
+    @field_validator("runtimes")
+    @classmethod
+    def _known(cls, given: dict[str, int]) -> dict[str, int]:
+        for name in given:
+            if name not in loader.RUNTIMES:
+                near = suggestion(name, loader.RUNTIMES)
+                raise ValueError(f"no runtime is called {name[:40]!r}; there are {', '.join(loader.RUNTIMES)}.{near}")
+        return given
+
+
+class Queued(Block):
+    """How many tasks may wait for whoever asked for them. What waits already stays when it is set lower."""
+
+    person: _Many = Field(default=1000, description="Of one person; 0: none is queued.")
+    agent: _Many = Field(default=50, description="Of one agent; 0: agents queue none.")
+
+
+class Dispatch(Block):
+    """How tasks are given to agents."""
+
+    at_once: AtOnce = AtOnce()
+    queued: Queued = Queued()
+    retries: int = Field(
+        default=4,
+        ge=0,
+        le=20,
+        description="How often a task whose agent died or whose turn failed is tried again, after 30 seconds, a "
+        "minute, two, four and so on; a task can say otherwise.",
+    )
+    aging: Duration = Field(
+        default=12 * 3600.0,
+        description="No longer has an effect: tasks take turns by their weight, and none waits forever.",
+    )
+    start_agents: bool = Field(
+        default=True, description="Whether a task may start an agent of the roster that does not run."
+    )
+
+    unanswered: _Patience = Field(
+        default=1800.0,
+        description="An agent whose task waits for a person's word gets no other for so long; 0: it does at once; "
+        "never: only once it is answered.",
+    )
+
+    @field_validator("aging")
+    @classmethod
+    def _some_time(cls, given: float) -> float:
+        if given < 60:
+            raise ValueError("at least one minute is wanted, like 12h.")
+        return given
+
+    def policy(self) -> next_task.Policy:
+        """What decisions take of it."""
+        return next_task.Policy(start_agents=self.start_agents)
+
+    def limits(self, accounts: Mapping[str, Account]) -> next_task.Limits:
+        """How many tasks may be under way at once, with what is said of accounts."""
+        return next_task.Limits(
+            host=self.at_once.host,
+            roles=self.at_once.roles,
+            runtimes=self.at_once.runtimes,
+            accounts={name: account.at_once for name, account in accounts.items() if account.at_once is not None},
+        )

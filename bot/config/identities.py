@@ -1,0 +1,82 @@
+"""Whether somebody on one of the connectors can be called so: ``CONNECTOR:PERSON``, or ``CONNECTOR:GROUP``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from core.validation_errors import suggestion
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bot.config.schema import Settings
+
+_SNOWFLAKE = r"[1-9][0-9]{16,19}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Kind:
+    """What is known of a connector that matters for how people are called there."""
+
+    name: str | None = None
+    """Of the connector's kind; None where it is not known."""
+    guild: str | None = None
+    """The server on Discord."""
+    levels: bool = False
+    """Whether people on Matrix may be meant by their power level (``level:50``)."""
+
+
+def configured(settings: Settings) -> dict[str, Kind]:
+    """The connectors, by their names."""
+    found = {name: Kind() for name in settings.broken}
+    for each in settings.connectors:
+        guild = getattr(each.settings, "guild", None)
+        found[each.name] = Kind(name=each.kind, guild=None if guild is None else str(guild), levels=True)
+    return found
+
+
+def problem(identity: str, connectors: Mapping[str, Kind]) -> str | None:
+    """What is wrong with an identity, and what to write instead; None: nothing.
+
+    Args:
+        identity: anything.
+        connectors: those that are configured, by their names.
+    """
+    connector, colon, person = identity.partition(":")
+    if not colon or not person.strip() or not identity.isprintable():
+        return "an identity is a connector's name, a colon and a user, like matrix:@ana:example.org."
+    kind = connectors.get(connector)
+    if kind is None:
+        there = f" Configured are {', '.join(connectors)}."
+        return f"no connector is called {connector[:80]!r}.{suggestion(connector, list(connectors))}{there}"
+    if kind.name == "matrix" and not re.fullmatch(r"@[^:\s]+:\S+", person):
+        if kind.levels and re.fullmatch(r"level:-?[0-9]+", person):
+            return None
+        return f"not a Matrix user: {person[:80]!r}. Write it like {connector}:@ana:example.org."
+    return _on_discord(connector, person, kind.guild) if kind.name == "discord" else None
+
+
+def _on_discord(connector: str, person: str, guild: str | None) -> str | None:
+    """What is wrong with the name of a person on Discord, or of a role there (``role:ID``)."""
+    word, colon, role = person.partition(":")
+    if not colon:
+        if re.fullmatch(_SNOWFLAKE, person):
+            return None
+        return (
+            f"not a Discord user: {person[:80]!r}. Write the id, like {connector}:345678901234567890; with developer "
+            "mode on, Discord copies it from a person's menu. For everybody with a role write "
+            f"{connector}:role:123456789012345678."
+        )
+    if word != "role" or not re.fullmatch(_SNOWFLAKE, role):
+        return (
+            f"not a Discord role: {person[:80]!r}. Write its id, like {connector}:role:123456789012345678; with "
+            "developer mode on, Discord copies it from the role's menu (Server Settings, Roles)."
+        )
+    if role == guild:
+        return (
+            "that is the id of the server, which is also that of the role @everyone: whoever joins would have this "
+            "permission. Name another role, or people."
+        )
+    return None

@@ -1,0 +1,212 @@
+"""Limits on spending, as muster.yaml writes them.
+
+budgets:
+  agent: {tokens: 2M, window: day}
+  host: [{tokens: 20M, window: day}, {usd: 300, window: month}]
+  accounts:
+    main: {usd: 100, window: week, policy: freeze}
+  agents:
+    coder0: {share: 20%, of: main, window: 7d}
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias, get_args
+
+from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
+
+from bot.config.types import Block
+from budget.tokens import Weights
+from budget.windows import window_boundaries
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Policy: TypeAlias = Literal["cutoff", "freeze", "kill"]
+POLICIES: tuple[Policy, ...] = get_args(Policy)
+Unit: TypeAlias = Literal["tokens", "usd", "share"]
+
+_TOKENS = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)\s*([kKmMgG]?)")
+_FACTORS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
+_MOST = 10**12
+_SHARE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*%")
+#: How providers call the windows of their subscriptions: 5h, 7d, 7d_opus.
+WINDOW_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+
+
+def read_tokens(value: object) -> int:
+    """A number of tokens from ``500000``, ``500k`` or ``2M``.
+
+    Raises:
+        ValueError: it is none; the message says what one looks like.
+    """
+    match = _TOKENS.fullmatch(str(value).replace("_", "")) if isinstance(value, int | str) else None
+    if match is None or isinstance(value, bool):
+        raise ValueError(f"found {str(value)[:40]!r}; a number of tokens is wanted, like 500000, 500k or 2M.")
+    tokens = round(float(match[1]) * _FACTORS[match[2].casefold()])
+    if not 1 <= tokens <= _MOST:
+        raise ValueError(f"found {str(value)[:40]!r}; from one token to 10^12 are allowed.")
+    return tokens
+
+
+def read_window(value: object) -> str:
+    """``day``, ``week``, ``month``, or a length of time such as ``5h``.
+
+    Raises:
+        ValueError: it is none.
+    """
+    word = value.strip() if isinstance(value, str) else str(value)
+    window_boundaries.check(word)
+    return word
+
+
+def read_share(value: object) -> float:
+    """A share of a window, as a fraction of it, from ``20%``.
+
+    Raises:
+        ValueError: it is none.
+    """
+    match = _SHARE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None or not 0 < float(match[1]) <= 100:
+        raise ValueError(f"found {str(value)[:40]!r}; a share above 0% and up to 100% is wanted, like 20%.")
+    return float(match[1]) / 100
+
+
+def read_quota_window(value: object) -> str:
+    """The name of a window of a subscription, as its provider calls it: ``5h``, ``7d``, ``7d_opus``.
+
+    Raises:
+        ValueError: it is none.
+    """
+    word = str(value).strip()
+    if not WINDOW_NAME.fullmatch(word):
+        raise ValueError(
+            f"found {word[:40]!r}; the name of a window of the account is wanted, such as 5h or 7d: small letters, "
+            "digits, - and _."
+        )
+    return word
+
+
+TokenCount = Annotated[
+    int,
+    BeforeValidator(read_tokens),
+    WithJsonSchema({"type": ["integer", "string"], "pattern": f"^{_TOKENS.pattern}$"}),
+]
+"""Weighted tokens, written ``2M``."""
+Share = Annotated[
+    float, BeforeValidator(read_share), WithJsonSchema({"type": "string", "pattern": f"^{_SHARE.pattern}$"})
+]
+"""A fraction of a window, written ``20%``."""
+
+
+class Limit(Block):
+    """So much, in such a time, and what happens then."""
+
+    tokens: TokenCount | None = Field(default=None, description="Weighted tokens, like 500k or 2M. Or usd, or share.")
+    usd: float | None = Field(default=None, gt=0, le=10**9, description="US dollars. Or tokens, or share.")
+    share: Share | None = Field(
+        default=None, description="A share of a window of a subscription, like 20%, with of and window. Or tokens."
+    )
+    of: str | None = Field(
+        default=None, description="Of a share: the account, of kind subscription, whose window it is a share of."
+    )
+    window: Annotated[str, WithJsonSchema({"type": "string"})] | None = Field(
+        default=None,
+        description="day, week or month (UTC), or a length of time such as 5h. Absent: for good; of an agent: for its "
+        "launch. Of a share: the account's window, as its provider calls it.",
+    )
+    policy: Policy = Field(
+        default="cutoff",
+        description="cutoff: nothing of the agent's leaves any more. freeze: it is stopped, and can be resumed. kill: "
+        "it is stopped, and its conversation given up.",
+    )
+
+    @field_validator("window", mode="before")
+    @classmethod
+    def _of_its_kind(cls, value: object, info: ValidationInfo) -> str | None:
+        if value is None:
+            return None
+        return read_window(value) if info.data.get("share") is None else read_quota_window(value)
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        found = [name for name in ("tokens", "usd", "share") if getattr(self, name) is not None]
+        if len(found) != 1:
+            which = " and ".join(found) if found else "none"
+            raise ValueError(
+                f"found {which} of tokens, usd and share; one of them is wanted, like tokens: 2M or usd: 20."
+            )
+        if self.share is None and self.of is not None:
+            raise ValueError(f"found of: beside {found[0]}. Only a share is of an account; leave it out.")
+        if self.share is not None and self.window is None:
+            raise ValueError("found a share without a window. Write which of the account's windows, like window: 7d.")
+        return self
+
+    @property
+    def unit(self) -> Unit:
+        """What it is counted in."""
+        return "share" if self.share is not None else "usd" if self.tokens is None else "tokens"
+
+    @property
+    def amount(self) -> float:
+        """How much, in its unit; a share as a fraction."""
+        return float(next(each for each in (self.tokens, self.usd, self.share) if each is not None))
+
+
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, dict | Limit) else value
+
+
+Limits = Annotated[
+    tuple[Limit, ...],
+    BeforeValidator(_listed, json_schema_input_type=Limit | tuple[Limit, ...]),
+    Field(max_length=8),
+]
+"""One limit, or a list of them, each of which holds."""
+
+
+class Budgets(Block):
+    """What may be spent. An allowance bounds each agent by itself; a pool bounds all together that draw on it."""
+
+    weights: dict[str, float] = Field(
+        default={},
+        description="What one token counts against limits, by kind: input, output, cache_read (0.1 unless you say "
+        "otherwise), cache_write, reasoning (1).",
+    )
+    agent: Limits = Field(default=(), description="The allowance of each agent that has none of its own.")
+    agents: dict[str, Limits] = Field(default={}, description="Allowances of agents, by name.")
+    profiles: dict[str, Limits] = Field(default={}, description="Pools of the agents of a sandbox profile, by name.")
+    roles: dict[str, Limits] = Field(default={}, description="Pools of the agents of a role, by name.")
+    host: Limits = Field(default=(), description="The pool of everything on this machine.")
+    providers: dict[str, Limits] = Field(default={}, description="Pools of providers: anthropic, openai.")
+    accounts: dict[str, Limits] = Field(default={}, description="Pools of the accounts of this file, by name.")
+
+    @field_validator("weights")
+    @classmethod
+    def _known(cls, value: dict[str, float]) -> dict[str, float]:
+        Weights.of(value)
+        return value
+
+    def pools(self) -> Iterator[tuple[str, Limit]]:
+        """Each pool with its scope."""
+        for limit in self.host:
+            yield "host", limit
+        pools = {
+            "role": self.roles,
+            "profile": self.profiles,
+            "provider": self.providers,
+            "account": self.accounts,
+        }
+        for kind, named in pools.items():
+            for name, limits in named.items():
+                for limit in limits:
+                    yield f"{kind}:{name}", limit
+
+    def allowances(self) -> Iterator[tuple[str, Limit]]:
+        """Each allowance with its scope; ``host`` is that of agents which have none of their own."""
+        for limit in self.agent:
+            yield "host", limit
+        for name, limits in self.agents.items():
+            for limit in limits:
+                yield f"agent:{name}", limit

@@ -1,0 +1,361 @@
+"""Reading the settings of an installation: ``muster.yaml``, validated as a whole before anything starts."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+from zoneinfo import ZoneInfo
+
+from bot.config import connector_checks, identities
+from bot.config import cross_checks as spending
+from bot.config.paths import Paths as Paths  # noqa: TC001  others make one by this name
+from bot.config.schema import Account as Account
+from bot.config.schema import ConnectorSettings as ConnectorSettings
+from bot.config.schema import MusterFile as MusterFile
+from bot.config.schema import PermissionWord as PermissionWord
+from bot.config.schema import Settings as Settings
+from bot.text.errors import ConfigError
+from connectors.contract import connector_registry
+from core import yaml_loader
+from core.errors import MusterError
+from core.validation_errors import FileProblems, Problem, suggestion
+from fleet import roles
+from fleet.roster import loader as roster
+from fleet.sandbox import profiles
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import BaseModel
+
+_CONNECTOR_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+_PERSON = re.compile(r"[^\W\d_][\w .-]{0,31}")
+#: Keys of every connector's block; the others are the kind's own.
+_COMMON_KEYS = ("kind", "fleet_room", "bridge")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """What `muster config check` found in both files."""
+
+    settings: Settings | None
+    roster: roster.Roster | None
+    problems: tuple[Problem, ...]
+    warnings: tuple[str, ...]
+
+
+def load(paths: Paths) -> Settings:
+    """Read muster.yaml.
+
+    Raises:
+        ConfigError: it is not valid; one line per problem.
+    """
+    try:
+        return _load(paths)
+    except FileProblems as error:
+        raise ConfigError(str(error)) from None
+
+
+def check(paths: Paths) -> Check:
+    """Read muster.yaml and roster.yaml, and what they say of each other."""
+    problems: list[Problem] = []
+    settings: Settings | None = None
+    fleet: roster.Roster | None = None
+    try:
+        settings = _load(paths)
+    except FileProblems as error:
+        problems += error.problems
+    library = roles.library(paths.roles)
+    problems += library.problems
+    try:
+        fleet = roster.read(
+            paths.roster_yaml,
+            accounts=None if settings is None else settings.accounts,
+            sandboxes=None if settings is None else {*profiles.BUILT_IN, *settings.sandboxes},
+            roots=() if settings is None or settings.agents.workspaces is None else [Path(settings.agents.workspaces)],
+            known_roles=library.names,
+            unusable_room=None if settings is None else functools.partial(unusable_room, settings),
+        )
+    except FileProblems as error:
+        problems += error.problems
+    warnings = list(settings.warnings if settings else ())
+    warnings += connector_checks.warnings(settings.connectors) if settings else ()
+    for path in (paths.roster_yaml, *paths.roles.glob("*.md")):
+        if (open_ := yaml_loader.open_to_others(path)) and open_ not in warnings:
+            warnings.append(open_)
+    if fleet is not None and settings is not None and settings.budgets.agents:
+        warnings += spending.not_in_roster(yaml_loader.read(paths.muster_yaml), [each.name for each in fleet.agents])
+    if fleet is not None:
+        problems += yaml_loader.in_order(breach.problem for breach in fleet.breaches)
+    return Check(settings=settings, roster=fleet, problems=tuple(problems), warnings=tuple(warnings))
+
+
+def unusable_room(settings: Settings, room: str) -> str | None:
+    """Why a room (``CONNECTOR:ROOM``) cannot be an agent's; None: it can."""
+    name, _, conversation = room.partition(":")
+    connector = settings.connector(name)
+    if connector is not None:
+        # A bot on Discord lives in one channel; on Matrix it is everywhere, unless `rooms` says where.
+        channel = getattr(connector.settings, "channel", None)
+        heard = (channel,) if channel is not None else getattr(connector.settings, "rooms", ())
+        if heard and conversation not in (*heard, connector.fleet_room):
+            return (
+                f"connectors.{name} does not hear what is said there, but in {', '.join(heard)}. Take one of its rooms."
+            )
+        return _unusable(type(connector.settings), conversation)
+    names = [each.name for each in settings.connectors]
+    if name in settings.broken:
+        return None
+    return f"no connector is called {name!r}.{suggestion(name, names)} Configured are {', '.join(names)}."
+
+
+def schema(paths: Paths | None = None) -> dict[str, Any]:
+    """The JSON schema of muster.yaml, for editors to complete and check it; that of roster.yaml is among its $defs."""
+    whole = MusterFile.model_json_schema(by_alias=True)
+    blocks: list[dict[str, Any]] = []
+    definitions: dict[str, Any] = whole.setdefault("$defs", {})
+    common: dict[str, dict[str, Any]] = {
+        "kind": {"type": "string", "description": "Absent: the connector's name."},
+        "fleet_room": {"type": "string", "description": "The main room, by its id; with matrix also by an address."},
+        "bridge": {
+            "type": "boolean",
+            "default": False,
+            "description": "Whether its main room mirrors that of the fleet, which is the first one in this file.",
+        },
+    }
+    for kind in connector_registry.kinds():
+        try:
+            model = connector_registry.settings_model(kind)
+        except MusterError:
+            continue
+        block = model.model_json_schema(by_alias=True)
+        definitions |= block.pop("$defs", {})
+        block["properties"] = {**common, **block.get("properties", {})}
+        block["properties"]["kind"] = {**common["kind"], "const": kind}
+        blocks.append(block)
+    whole["properties"]["connectors"]["additionalProperties"] = {"anyOf": [*blocks, {"type": "null"}]}
+    fleet = roster_schema(paths)
+    del fleet["$schema"]
+    definitions |= fleet.pop("$defs", {})
+    definitions["RosterFile"] = fleet
+    return {"$schema": roster.SCHEMA_DIALECT, **whole}
+
+
+def roster_schema(paths: Paths | None = None) -> dict[str, Any]:
+    """The JSON schema of roster.yaml, with the operator's own roles where it is known where they are."""
+    return roster.schema(roles.library(None if paths is None else paths.roles).names)
+
+
+def write_schemas(paths: Paths) -> dict[Path, str]:
+    """Write both schemas beside their files; for each the line by which an editor finds it.
+
+    Raises:
+        ConfigError: that cannot be done.
+    """
+    made = {}
+    for path, content in ((paths.muster_yaml, schema(paths)), (paths.roster_yaml, roster_schema(paths))):
+        target = path.with_name(f"{path.stem}.schema.json")
+        try:
+            paths.config.mkdir(mode=0o700, parents=True, exist_ok=True)
+            target.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"{target} cannot be written: {error.strerror}.") from error
+        made[target] = f"# yaml-language-server: $schema={target.name}"
+    return made
+
+
+def _load(paths: Paths) -> Settings:
+    try:
+        document = yaml_loader.read(paths.muster_yaml)
+    except FileNotFoundError:
+        return _settings(MusterFile(), _connectors_of_nothing(), {}, paths, ())
+    raw: dict[str, Any] = document.value if isinstance(document.value, dict) else {}
+    # Of a section whose lines are all commented out only the name is left.
+    document.drop_empty()
+    known = document.validate(MusterFile)
+    connectors, broken = _connectors(document, raw.get("connectors"))
+    _check_operators(document, raw)
+    if known is not None:
+        _check_people(document, raw, known)
+    spending.check(document, raw, known, paths)
+    _check_schedules(document, raw, known)
+    document.check()
+    if known is None:
+        raise AssertionError("a file that is not valid has a problem")
+    warning = yaml_loader.open_to_others(paths.muster_yaml)
+    return _settings(known, connectors, broken, paths, (warning,) if warning else ())
+
+
+def _settings(
+    known: MusterFile,
+    connectors: tuple[ConnectorSettings, ...],
+    broken: Mapping[str, str],
+    paths: Paths,
+    warnings: tuple[str, ...],
+) -> Settings:
+    return Settings(
+        connectors=connectors,
+        broken=broken,
+        operators=_granted(connectors) | known.operators,
+        people=known.people,
+        command_prefix=known.command_prefix,
+        accounts=known.accounts,
+        agents=known.agents,
+        approvals=known.approvals,
+        delivery=known.delivery,
+        redaction=known.redaction,
+        watchdog=known.watchdog,
+        retention=known.retention,
+        budgets=known.budgets,
+        pacing=known.pacing,
+        dispatch=known.dispatch,
+        schedules=known.schedules,
+        telemetry=known.telemetry,
+        sandboxes=known.sandboxes,
+        register_url=known.register_.url or paths.register_url,
+        register_password=known.register_.password,
+        timezone=ZoneInfo(known.timezone),
+        warnings=warnings,
+    )
+
+
+def _granted(connectors: tuple[ConnectorSettings, ...]) -> dict[str, PermissionWord]:
+    """What the connectors' own blocks give to groups of people."""
+    found = {}
+    for each in connectors:
+        granted = getattr(each.settings, "granted", dict)
+        found.update({f"{each.name}:{group}": word for group, word in granted().items()})
+    return found
+
+
+def _connectors_of_nothing() -> tuple[ConnectorSettings, ...]:
+    return (ConnectorSettings(name="terminal", kind="terminal", settings=connector_registry.NoSettings()),)
+
+
+def _connectors(document: yaml_loader.Document, raw: object) -> tuple[tuple[ConnectorSettings, ...], dict[str, str]]:
+    """Validate each block with its kind's own model; problems go to the document."""
+    made: list[ConnectorSettings] = []
+    broken: dict[str, str] = {}
+    if not isinstance(raw, dict) or not raw:
+        return _connectors_of_nothing(), broken
+    for name, block in raw.items():
+        at = ("connectors", name)
+        if not isinstance(block, dict | None):
+            continue  # reported by the file's own model
+        block = block or {}
+        if not _CONNECTOR_NAME.fullmatch(name):
+            document.report(at, "a connector's name is a lower-case letter, then letters, digits, - and _; at most 32.")
+            continue
+        kind, room = block.get("kind", name), block.get("fleet_room")
+        for key, value in (("kind", kind), ("fleet_room", room)):
+            if key in block and (not isinstance(value, str) or not value.strip() or not value.isprintable()):
+                document.report((*at, key), f"found {value!r:.80}; a text is wanted.")
+        bridge = block.get("bridge", False)
+        if not isinstance(bridge, bool):
+            document.report((*at, "bridge"), f"found {bridge!r:.80}; true or false is wanted.")
+        if not isinstance(kind, str):
+            continue
+        try:
+            model = connector_registry.settings_model(kind)
+        except connector_registry.UnknownKind as error:
+            named = "kind" in block
+            way = "" if named else " Add kind: to give this connector a name of its own."
+            document.report((*at, "kind") if named else at, f"{error}{way}")
+            continue
+        except connector_registry.BrokenKind as error:
+            broken[name] = str(error)
+            continue
+        if isinstance(room, str) and (reason := _unusable(model, room)) is not None:
+            document.report((*at, "fleet_room"), reason)
+        own = {key: value for key, value in block.items() if key not in _COMMON_KEYS}
+        settings = document.validate(model, own, at=at)
+        if getattr(settings, "power_levels", None) is not None and room is None and not block.get("rooms"):
+            document.report(
+                (*at, "power_levels"),
+                "levels count in rooms that are named here, and none is. Set fleet_room, or rooms.",
+            )
+        if settings is not None:
+            room_id = cast("str | None", room)
+            mirrors = bridge is True
+            made.append(ConnectorSettings(name=name, kind=kind, settings=settings, fleet_room=room_id, bridge=mirrors))
+    for loc, problem in connector_checks.problems(made, complete=not broken and not document.problems):
+        document.report(loc, problem)
+    return tuple(made), broken
+
+
+def _unusable(model: type[BaseModel], room: str) -> str | None:
+    """Why this can be no room of a kind that has an idea of what rooms are called; None: it can."""
+    check = getattr(model, "check_room", None)
+    try:
+        if check is not None:
+            check(room)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _check_operators(document: yaml_loader.Document, raw: Mapping[str, Any]) -> None:
+    connectors, operators, accounts = (
+        value if isinstance(value := raw.get(key), dict) else {} for key in ("connectors", "operators", "accounts")
+    )
+    kinds = {
+        name: identities.Kind(name=block.get("kind", name), guild=str(block.get("guild")))
+        for name, value in (connectors or {"terminal": None}).items()
+        for block in [value if isinstance(value, dict) else {}]
+    }
+    for identity in operators:
+        if (problem := identities.problem(identity, kinds)) is not None:
+            document.report(("operators", identity), problem)
+    for name in accounts:
+        if not _CONNECTOR_NAME.fullmatch(name):
+            document.report(
+                ("accounts", name),
+                "an account's name is a lower-case letter, then letters, digits, - and _; at most 32.",
+            )
+
+
+def _check_people(document: yaml_loader.Document, raw: Mapping[str, Any], known: MusterFile) -> None:
+    """Whether each identity is one, and one person's."""
+    of: dict[str, str] = {}
+    names = list(raw.get("connectors") or {"terminal": None})
+    for name, own in known.people.items():
+        at = ("people", name)
+        if not _PERSON.fullmatch(name):
+            document.report(at, "a person's name is a letter, then letters, digits, spaces, -, . and _; at most 32.")
+        for identity in own:
+            if identity in of:
+                document.report(at, f"{identity[:120]} is {of[identity]} already; an identity is one person's.")
+            connector, _, person = identity.partition(":")
+            if connector not in names or not person.strip():
+                document.report(
+                    at,
+                    f"{identity[:120]!r} is no identity: a connector's name, a colon and a user, as under operators. "
+                    f"Configured are {', '.join(names)}.",
+                )
+            of[identity] = name
+
+
+def _check_schedules(document: yaml_loader.Document, raw: Mapping[str, Any], known: MusterFile | None) -> None:
+    """Whether the connector is there whose room reports are posted to, and has such rooms."""
+    if known is None or known.schedules.room is None:
+        return
+    blocks = raw.get("connectors") or {"terminal": None}
+    names = list(blocks)
+    connector, _, room = known.schedules.room.partition(":")
+    if connector in names:
+        block = blocks[connector] if isinstance(blocks, dict) else None
+        with contextlib.suppress(MusterError, AttributeError):
+            reason = _unusable(connector_registry.settings_model((block or {}).get("kind", connector)), room)
+            if reason is not None:
+                document.report(("schedules", "room"), reason)
+    else:
+        there = f" Configured are {', '.join(names)}."
+        document.report(
+            ("schedules", "room"),
+            f"no connector is called {connector!r}.{suggestion(connector, names)}{there}",
+        )

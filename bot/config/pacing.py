@@ -1,0 +1,124 @@
+"""How what remains of a window is spread over its time, as muster.yaml says it.
+
+pacing:
+  burst: 3%
+  borrow: 50%
+  overrun: 100%
+  ladder: [opus, sonnet, haiku, "codex:gpt-5-codex"]
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
+
+from bot.config.limits import TokenCount
+from bot.config.types import Block, Duration
+from core.validation_errors import suggestion
+from fleet.roster import loader
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
+    from budget.windows.pace_admission import Policy
+
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/@+-]{0,99}")
+
+
+def _portion(value: object) -> float:
+    """From ``0%`` to ``100%``."""
+    match = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*%", value.strip()) if isinstance(value, str) else None
+    if match is None or float(match[1]) > 100:
+        raise ValueError(f"found {str(value)[:40]!r}; a share from 0% to 100% is wanted, like 3%.")
+    return float(match[1]) / 100
+
+
+def _portion_or_off(value: object) -> float | None:
+    """The same, or ``off``."""
+    if value == "off":
+        return None
+    try:
+        return _portion(value)
+    except ValueError as error:
+        raise ValueError(f"{str(error).rstrip('.')}, or off.") from None
+
+
+_Portion = Annotated[
+    float, BeforeValidator(_portion), WithJsonSchema({"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?\s*%$"})
+]
+_PortionOrOff = Annotated[
+    float | None,
+    BeforeValidator(_portion_or_off),
+    WithJsonSchema({"type": "string", "pattern": r"^([0-9]+(\.[0-9]+)?\s*%|off)$"}),
+]
+
+
+class Runaway(Block):
+    """What an agent may spend from one visible result to the next."""
+
+    tokens: TokenCount | None = Field(default=None, description="Weighted tokens, like 5M.")
+    usd: float | None = Field(default=None, gt=0, le=10**9, description="US dollars.")
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if self.tokens is None and self.usd is None:
+            raise ValueError("found neither tokens nor usd; one of them is wanted, or both, like tokens: 5M.")
+        return self
+
+
+class Pacing(Block):
+    """How spending is spread over the windows that are known."""
+
+    spread: Literal["even", "off"] = Field(
+        default="even",
+        description="even: what remains of a window is spread over its remaining time. off: only limits hold.",
+    )
+    burst: _Portion = Field(default=0.03, description="So much of a window may be used ahead of its line.")
+    borrow: _Portion = Field(
+        default=0.5, description="Work of high urgency may borrow so much of the next day (short windows: of a fifth)."
+    )
+    overrun: _PortionOrOff = Field(
+        default=1.0,
+        description=(
+            "Work under way may be ahead of its pace by so much of the next day (short windows: of a fifth), before it "
+            "is held. off: as far as the limit."
+        ),
+    )
+    ladder: tuple[str, ...] = Field(
+        default=(),
+        max_length=20,
+        description="Where a session starts while its model has no room: models in order, then RUNTIME:MODEL.",
+    )
+    auto_continue: bool = Field(
+        default=True, description="Agents that stopped at a limit go on when its window begins anew."
+    )
+    stagger: Duration = Field(default=30.0, description="So long after one another.")
+    runaway: Runaway | None = Field(
+        default=None,
+        description="An agent that spends more than this without a visible result is paused. Absent: none is.",
+    )
+
+    @field_validator("ladder")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for at, rung in enumerate(value):
+            runtime, colon, model = rung.rpartition(":")
+            if not _MODEL.fullmatch(model):
+                raise ValueError(f"found {rung[:60]!r}; a model is wanted, like sonnet, or RUNTIME:MODEL.")
+            if colon and runtime not in loader.RUNTIMES:
+                raise ValueError(
+                    f"no runtime is called {runtime[:40]!r}.{suggestion(runtime, list(loader.RUNTIMES))} There are "
+                    f"{', '.join(loader.RUNTIMES)}."
+                )
+            if rung in value[:at]:
+                raise ValueError(f"{rung[:60]!r} stands there twice; each step is taken once.")
+        return value
+
+
+def policy_of(pacing: Pacing, zone: ZoneInfo) -> Policy:
+    """The pacing law's own settings (budget.windows.pace_admission)."""
+    from budget.windows.pace_admission import Policy
+
+    return Policy(burst=pacing.burst, borrow=pacing.borrow, overrun=pacing.overrun, zone=zone)

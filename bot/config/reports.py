@@ -1,0 +1,99 @@
+"""When reports are posted, as muster.yaml writes it.
+
+schedules:
+  daily: "0 9 * * mon-fri"
+  weekly: "0 9 * * mon"
+  quiet: {from: "22:00", to: "07:00"}
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import time
+from typing import Annotated, Literal, Self, TypeAlias, get_args
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
+
+from bot.config.types import Block
+from scheduler.cron import Cron, CronError
+
+Kind: TypeAlias = Literal["daily", "weekly", "budget", "fleet"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+_TIME = re.compile(r"([01]?[0-9]|2[0-3]):([0-5][0-9])")
+
+
+def _cron(value: str) -> str:
+    try:
+        Cron(value, ZoneInfo("UTC"))
+    except CronError as error:
+        raise ValueError(str(error)) from None
+    return " ".join(value.split())
+
+
+def _time_of_day(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 24 * 60:
+        # YAML 1.1 reads 22:00 without quotes as a number to the base of 60 (its type repository, "int").
+        return time(value // 60, value % 60)
+    match = _TIME.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f"found {str(value)[:40]!r}; a time of day is wanted, like 22:00.")
+    return time(int(match[1]), int(match[2]))
+
+
+def _room(value: str) -> str:
+    connector, colon, room = value.partition(":")
+    if not colon or not connector or not room.strip() or not value.isprintable():
+        raise ValueError(
+            f"found {value[:80]!r}; a connector's name, a colon and the room's id are wanted, like "
+            "matrix:!fleet:example.org."
+        )
+    return value
+
+
+CronText = Annotated[
+    str,
+    AfterValidator(_cron),
+    Field(max_length=200),
+    WithJsonSchema({"type": "string", "description": "Minute, hour, day, month, day of the week: 0 9 * * mon-fri."}),
+]
+TimeOfDay = Annotated[
+    time, BeforeValidator(_time_of_day), WithJsonSchema({"type": "string", "pattern": f"^{_TIME.pattern}$"})
+]
+
+
+class QuietHours(Block):
+    """From when until when nothing is posted that can wait, in `timezone`."""
+
+    from_: TimeOfDay = Field(alias="from", description="When they begin, like 22:00.")
+    to: TimeOfDay = Field(description="When they end, like 07:00; before `from`, it is the next morning.")
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if self.from_ == self.to:
+            raise ValueError("from and to are the same, which leaves open whether it is all day or never.")
+        return self
+
+
+class Schedules(Block):
+    """When reports are posted. What a command set goes before it."""
+
+    daily: CronText | None = Field(default=None, description="When yesterday is told. Absent: never by itself.")
+    weekly: CronText | None = Field(default=None, description="When the last week is told. Absent: never by itself.")
+    fleet: CronText | None = Field(default=None, description="When it is told who is there. Absent: never by itself.")
+    budget: bool = Field(
+        default=True, description="Whether it is told, at once, that 80, 90, 95 or 99 percent of a window are used."
+    )
+    quiet: QuietHours | None = Field(
+        default=None, description="When nothing is posted that can wait: it comes at their end. Absent: never."
+    )
+    room: Annotated[str, AfterValidator(_room)] | None = Field(
+        default=None,
+        description="Where it is posted: a connector's name, a colon and the room's id. Absent: the main room.",
+    )
+
+    def cron_of(self, kind: str) -> str | None:
+        """When this kind is posted; None: not at times."""
+        found: str | None = getattr(self, kind) if kind != "budget" else None
+        return found

@@ -1,0 +1,302 @@
+"""What muster.yaml may say, key by key, and what it comes to.
+
+An absent key keeps its meaning for ever: no connectors means one terminal, no operators means only the person at the
+terminal.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, BaseModel, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
+
+from bot.config.accounts import Account as Account
+from bot.config.dispatch import Dispatch
+from bot.config.limits import Budgets
+from bot.config.pacing import Pacing
+from bot.config.reports import Schedules
+from bot.config.sandbox_profiles import Profile
+from bot.config.telemetry import Telemetry
+from bot.config.types import Block, Duration, Folder, Pattern, Size
+from core import log_rotation as logs
+from core.errors import RegisterError
+from core.secret_references import Reference
+from core.validation_errors import suggestion
+from database.engine import dsn
+from fleet.roster import loader
+from fleet.sandbox.profiles import NAME as PROFILE_NAME
+from fleet.supervision import liveness
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_RUNTIMES = [name for name in loader.RUNTIMES if name != "custom"]
+
+
+def _timezone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (ValueError, OSError, ModuleNotFoundError, KeyError):
+        raise ValueError(f"not a time zone: {value[:60]!r}. Write one like Europe/Vienna, or UTC.") from None
+    return value
+
+
+def _prefix(value: str) -> str:
+    if not re.fullmatch(r"[!-/:-@\[-`{-~]{1,3}", value) or value in ("/", "@", "#"):
+        raise ValueError(
+            f"found {value[:20]!r}; one to three signs such as !, ., !! or ~ are allowed (not / @ #, which chat "
+            "programs keep for themselves)."
+        )
+    return value
+
+
+def _runtime(value: str) -> str:
+    if value not in _RUNTIMES:
+        raise ValueError(f"found {value[:60]!r}; allowed are {', '.join(_RUNTIMES)}.{suggestion(value, _RUNTIMES)}")
+    return value
+
+
+def _register_url(value: str) -> str:
+    try:
+        dsn.parse(value)
+    except RegisterError as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
+class Approvals(Block):
+    """How permission requests of agents are treated."""
+
+    timeout: Duration = Field(default=900.0, description="A request that nobody answers is denied after this long.")
+
+
+class Delivery(Block):
+    """How what is said reaches chat."""
+
+    give_up_after: Duration = Field(
+        default=86_400.0, description="What could not be delivered for this long becomes a dead letter."
+    )
+
+
+class RedactionSettings(Block):
+    """What is hidden in everything that leaves for chat, files or logs, besides what is known to be secret."""
+
+    patterns: tuple[Pattern, ...] = Field(
+        default=(), max_length=100, description="Regular expressions; what they fit is hidden."
+    )
+
+
+class AgentDefaults(Block):
+    """What holds for agents whose entry in roster.yaml does not say otherwise."""
+
+    runtime: Annotated[str, AfterValidator(_runtime), WithJsonSchema({"enum": _RUNTIMES})] | None = Field(
+        default=None, description="The runtime of agents that are launched without one."
+    )
+    model: str | None = Field(default=None, description="The model, as the runtime names it.")
+    sandbox: Annotated[str, Field(pattern=f"^{PROFILE_NAME.pattern}$")] | None = Field(
+        default=None,
+        description=(
+            "bubblewrap, none, or one of `sandboxes`. Absent: bubblewrap. With none, an agent acts as you do and could "
+            "give Muster orders."
+        ),
+    )
+    workspaces: Folder | None = Field(
+        default=None, description="The folder in which each agent gets a workspace of its own."
+    )
+    initialize_timeout: Duration = Field(
+        default=60.0, description="A runtime that says nothing for so long has failed."
+    )
+    heartbeat: Duration = Field(default=10.0, description="How often a runtime is asked whether it is there.")
+    freshness: Duration | None = Field(
+        default=None,
+        description="An agent that was not heard for so long is unknown. Absent: three heartbeats, at least 30s.",
+    )
+
+    messages_per_minute: int = Field(
+        default=10,
+        ge=1,
+        le=1000,
+        description="Two agents that write to one another more often wait until an operator lets them go on.",
+    )
+    messages_per_hour: int = Field(
+        default=60,
+        ge=1,
+        le=60_000,
+        description="The same, counted over an hour: two that keep within a minute's bound for long.",
+    )
+    show_messages: bool = Field(
+        default=True, description="Whether the room sees a line of each message between agents."
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        liveness.check_freshness(self.heartbeat, self.freshness)
+        return self
+
+
+class Watchdog(Block):
+    """What is looked after while nobody looks."""
+
+    every: Duration = Field(default=10.0, description="How often the fleet is looked at.")
+    turn_silence: Duration = Field(
+        default=1800.0,
+        description="A turn in which nothing happens for so long is told, and again at doubling intervals.",
+    )
+    cancel_after: Duration | None = Field(
+        default=None, description="A turn in which nothing happens for so long is cancelled. Absent: never."
+    )
+    expiry_notice: Duration = Field(
+        default=120.0, description="So long before it expires, a permission request is brought back to mind."
+    )
+    settling: Duration = Field(
+        default=60.0, description="Where roster and reality differ, that is told once it has lasted so long."
+    )
+
+
+class RegisterSettings(Block):
+    """The database."""
+
+    url: Annotated[str, AfterValidator(_register_url)] | None = Field(
+        default=None,
+        description="sqlite:/// and an absolute path, or postgresql://USER@HOST/DATABASE, whose schema muster is then "
+        "used. Absent: a file in the state folder.",
+    )
+    password: Reference | None = Field(
+        default=None,
+        description="Where the password for a PostgreSQL server is. Absent: whatever else lets Muster in, such as the "
+        "server's own socket.",
+    )
+
+    @field_validator("password")
+    @classmethod
+    def _for_a_server(cls, value: Reference | None, info: ValidationInfo) -> Reference | None:
+        if value is not None and not str(info.data.get("url", "postgresql:")).startswith("postgresql:"):
+            raise ValueError("an SQLite file has no password. Leave it out, or give register.url a postgresql:// one.")
+        return value
+
+
+class Retention(Block):
+    """How much is kept of what only grows. The oldest goes first; what was not told or sent yet never does."""
+
+    journals: Size = Field(default=64 * 2**20, description="Of each agent's journal, behind what was told of it.")
+    logs: Size = Field(default=logs.LIMIT, description="The log of Muster, and of each agent host, each.")
+    files: Size = Field(default=10**9, description="Files on their way to chat, and those that came from there, each.")
+
+
+PermissionWord = Literal["viewer", "operator", "admin"]
+
+
+class MusterFile(Block):
+    """Muster's settings (muster.yaml)."""
+
+    connectors: dict[str, dict[str, Any] | None] = Field(
+        default={}, description="The chat systems, by a name of your choice. Absent: this terminal."
+    )
+    operators: dict[str, PermissionWord] = Field(
+        default={},
+        description="Who may command the fleet: an identity such as matrix:@ana:example.org, or everybody with a role "
+        "(discord:role:123456789012345678), and the permission.",
+    )
+    people: dict[str, tuple[str, ...]] = Field(
+        default={},
+        description="Identities that are one person, by the name that other rooms show: they take turns as one in the "
+        "queue of tasks. What each may do stands under operators.",
+    )
+    command_prefix: Annotated[str, AfterValidator(_prefix)] = Field(
+        default="!", description="What commands begin with."
+    )
+    accounts: dict[str, Account] = Field(default={}, description="Logins and API keys with providers, by a name.")
+    agents: AgentDefaults = AgentDefaults()
+    approvals: Approvals = Approvals()
+    budgets: Budgets = Budgets()
+    delivery: Delivery = Delivery()
+    dispatch: Dispatch = Dispatch()
+    pacing: Pacing = Pacing()
+    redaction: RedactionSettings = RedactionSettings()
+    sandboxes: dict[str, Profile] = Field(
+        default={},
+        description="Kinds of sandboxes, by a name of your choice, beside bubblewrap, container and none.",
+    )
+    register_: RegisterSettings = Field(default=RegisterSettings(), alias="register")
+    retention: Retention = Retention()
+    schedules: Schedules = Schedules()
+    telemetry: Telemetry = Telemetry()
+    watchdog: Watchdog = Watchdog()
+    timezone: Annotated[str, AfterValidator(_timezone)] = Field(
+        default="UTC", description="The zone in which times are shown, like Europe/Vienna."
+    )
+
+
+_RETENTION = Retention()
+_BUDGETS = Budgets()
+_PACING = Pacing()
+_DISPATCH = Dispatch()
+_SCHEDULES = Schedules()
+_TELEMETRY = Telemetry()
+
+
+#: Kinds of connectors that are a place of this user's alone, and the main room that each has by itself.
+OWN_ROOMS: Final[Mapping[str, str]] = MappingProxyType({"terminal": "fleet", "tmux": "fleet"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConnectorSettings:
+    """One connector as it is configured."""
+
+    name: str
+    kind: str
+    settings: BaseModel
+    """An instance of the kind's settings model."""
+    fleet_room: str | None = None
+    """The main room, by the connector's own id; None: wherever an operator speaks."""
+    bridge: bool = False
+    """Its main room mirrors that of the fleet."""
+
+    @property
+    def main_room(self) -> str | None:
+        """The main room; None: wherever an operator speaks."""
+        return self.room or OWN_ROOMS.get(self.kind)
+
+    @property
+    def room(self) -> str | None:
+        """The main room, where one is named."""
+        # A bot on Discord lives in one channel, which is its main room unless something else is said.
+        return self.fleet_room or getattr(self.settings, "channel", None)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """What muster.yaml says, its defaults filled in. Durations are seconds."""
+
+    connectors: tuple[ConnectorSettings, ...]
+    broken: Mapping[str, str]
+    """Connectors that are configured but cannot be used on this machine, and why."""
+    operators: Mapping[str, PermissionWord]
+    command_prefix: str
+    accounts: Mapping[str, Account]
+    agents: AgentDefaults
+    approvals: Approvals
+    delivery: Delivery
+    redaction: RedactionSettings
+    watchdog: Watchdog
+    register_url: str
+    retention: Retention = _RETENTION
+    budgets: Budgets = _BUDGETS
+    pacing: Pacing = _PACING
+    dispatch: Dispatch = _DISPATCH
+    schedules: Schedules = _SCHEDULES
+    telemetry: Telemetry = _TELEMETRY
+    sandboxes: Mapping[str, Profile] = field(default_factory=dict)
+    people: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    register_password: Reference | None = None
+    timezone: ZoneInfo
+    warnings: tuple[str, ...] = ()
+    """What should be mended, but keeps nothing from starting."""
+
+    def connector(self, name: str) -> ConnectorSettings | None:
+        """The connector of that name."""
+        return next((each for each in self.connectors if each.name == name), None)

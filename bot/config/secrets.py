@@ -1,0 +1,33 @@
+"""What is masked in everything that leaves: patterns, and the secrets that the settings refer to."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from core.errors import MusterError
+from core.redaction import Redaction
+from core.secret_references import Reference
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bot.config.loader import Settings
+
+
+def redaction_of(settings: Settings, environ: Mapping[str, str]) -> Redaction:
+    """What must not leave: the patterns, and the secrets that the settings refer to."""
+    return Redaction(known=secrets_of(settings, environ), extra=tuple(settings.redaction.patterns))
+
+
+def secrets_of(settings: Settings, environ: Mapping[str, str]) -> frozenset[str]:
+    """The secrets that the settings refer to, as far as they are to be had."""
+    known = set()
+    references = [account.credential for account in settings.accounts.values()] + [settings.register_password]
+    for connector in settings.connectors:
+        references += [getattr(connector.settings, name) for name in type(connector.settings).model_fields]
+    for reference in references:
+        if isinstance(reference, Reference):
+            with contextlib.suppress(MusterError):
+                known.add(reference.resolve(environ))
+    return frozenset(known)

@@ -1,0 +1,45 @@
+"""Whether anything of this installation is told to anybody, as muster.yaml writes it.
+
+telemetry:
+  enabled: true
+  url: https://counts.example.org/muster
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import Annotated, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, model_validator
+
+from bot.config.types import Block, Url
+
+
+def _private(value: str) -> str:
+    """Who listens on the way is not told either; on this machine itself nobody does."""
+    parts = urlsplit(value)
+    if parts.scheme != "https" and not _is_loopback(parts.hostname or ""):
+        raise ValueError(f"found {value[:80]!r}; write https:// first. Plain http goes to this machine alone.")
+    return value
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Telemetry(Block):
+    """Anonymous counts for whoever you choose. `muster telemetry preview` shows exactly what would go."""
+
+    # Not `on`: YAML 1.1 reads that as a key that is true.
+    enabled: bool = Field(default=False, description="true: sent once a day to `url`.")
+    url: Annotated[Url, AfterValidator(_private)] | None = Field(default=None, description="Where it is sent (https).")
+
+    @model_validator(mode="after")
+    def _has_address(self) -> Self:
+        if self.enabled and self.url is None:
+            raise ValueError("found enabled: true without a url. Say where it is to be sent, or leave telemetry out.")
+        return self

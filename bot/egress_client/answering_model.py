@@ -1,0 +1,137 @@
+"""Which model answered a turn, compared with the one that was asked for.
+
+The egress meters every request with the model that the runtime named and the one that the provider says answered. A
+runtime also asks smaller models, for a title or a side task. So a turn is as it should be once any of its answers came
+from the model that was asked for, and another model is told only where none did.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from bot.commands.syntax import command_line
+from bot.text import markdown
+from database.queries.agents import agent_messages, agents
+from fleet.model_names import is_same
+from fleet.supervision.restart_policy import asked_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.app.services import Services
+    from egress.ledger.model import Entry
+
+#: A turn is judged so long after its last request, at least and at most, seconds: its end may be written later.
+_SETTLES_S: Final = 2.0
+_PATIENCE_S: Final = 60.0
+#: Turns, and requests of one, that are remembered at a time.
+_MOST_TURNS: Final = 2_000
+_MOST_ANSWERS: Final = 500
+#: States of a message whose turn is not over.
+_UNDER_WAY: Final = ("pending", "journaled", "accepted", "withdrawing")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """One completed request."""
+
+    asked: str | None
+    """The model that the runtime named."""
+    model: str
+    """The one that answered."""
+    tokens: int
+    """All that it used."""
+
+
+def other_model(wanted: str, answers: Sequence[Answer], *, whole: bool) -> str | None:
+    """Return the model that answered a turn in place of the one that was wanted.
+
+    Args:
+        wanted: as the launch or the roster names it.
+        answers: the completed requests of the turn.
+        whole: the turn ended as its runtime meant it to. Of another turn the main request may be missing.
+
+    Returns:
+        The one of these that used most; None if the wanted one answered, or if too little is known.
+    """
+    if any(is_same(wanted, answer.model) for answer in answers):
+        return None
+    meant = [answer for answer in answers if answer.asked is not None and is_same(wanted, answer.asked)]
+    if not meant and not whole:
+        return None
+    used = Counter[str]()
+    for answer in meant or answers:
+        used[answer.model] += answer.tokens
+    return max(used, key=lambda model: (used[model], model), default=None)
+
+
+@dataclass(slots=True)
+class _Turn:
+    answers: list[Answer]
+    at: float
+    """When the last of its requests was copied."""
+
+
+@dataclass(slots=True)
+class Answering:
+    """Compares the turns of one host's agents. What it forgets at a restart, the next turn shows again."""
+
+    services: Services
+    _turns: dict[tuple[str, str, str], _Turn] = field(default_factory=dict)
+    """By agent, launch and turn."""
+
+    def heard(self, entries: Iterable[Entry]) -> None:
+        """Take up what was metered."""
+        now = self.services.clock()
+        for entry in entries:
+            if entry.turn is None or entry.model is None or entry.ended != "completed":
+                continue
+            key = entry.agent, entry.launch_id, entry.turn
+            if key not in self._turns and len(self._turns) >= _MOST_TURNS:
+                continue
+            turn = self._turns.setdefault(key, _Turn([], now))
+            turn.at = now
+            if len(turn.answers) < _MOST_ANSWERS:
+                tokens = entry.tokens.total
+                turn.answers.append(Answer(asked=entry.model_asked, model=entry.model, tokens=tokens))
+
+    def ripe(self) -> list[tuple[str, str, str]]:
+        """Return the turns that are over, as far as is known."""
+        now = self.services.clock()
+        return [
+            key
+            for key, turn in self._turns.items()
+            if now - turn.at >= _SETTLES_S and self.services.agents.turn_of(key[0]) != key[2]
+        ]
+
+    async def judge(self, tx: AsyncConnection, key: tuple[str, str, str]) -> tuple[str, str] | None:
+        """Write down which model answered a turn.
+
+        Returns:
+            A key and a sentence for the agent's thread; None if there is nothing to tell.
+        """
+        name, launch_id, turn = key
+        row = await agents.get(tx, name)
+        if row is None or row.launch_id != launch_id or row.model is None:
+            del self._turns[key]
+            return None
+        told = await agent_messages.of_turn(tx, name, turn)
+        if any(each.state in _UNDER_WAY for each in told) and self.services.clock() - self._turns[key].at < _PATIENCE_S:
+            return None
+        whole = any(each.state == "finished" and each.detail is None for each in told)
+        other = other_model(row.model, self._turns.pop(key).answers, whole=whole)
+        if other != row.model_answering:
+            await agents.change(tx, name, under=launch_id, model_answering=other)
+        if other is None:
+            return None
+        words = hashlib.blake2s(other.encode(), digest_size=8).hexdigest()
+        restart = command_line(f"restart {name}")
+        return f"model/{name}/{asked_for(launch_id)}/{words}", (
+            f"⚠️ Another model answers {name}: {markdown.code(markdown.one_line(other, 80))} instead of "
+            f"{markdown.code(row.model)}. Correct `model` or `account` in roster.yaml, then {restart}."
+        )

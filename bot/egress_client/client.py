@@ -1,0 +1,421 @@
+"""The egress, as the orchestrator has it: kept running, told what holds, asked to close and open, and copied from."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from bot.commands.syntax import command_line
+from bot.egress_client import hang_detector
+from bot.egress_client.event_import import ENDED_BY, News
+from bot.egress_client.ledger_import import Copier, page_of, weighed
+from bot.egress_client.process import places
+from bot.egress_client.settings_push import egress_settings, registration, secrets_of, understood
+from bot.spending import service as budgeting
+from bot.text import markdown
+from bot.text.errors import UserError
+from core.errors import MusterError, RegisterError
+from database.queries.agents import agents
+from egress.ledger.model import ENDING
+from fleet.errors import FleetError
+from fleet.roster.drift import ENDED
+from fleet.sandbox.egress_grant import Way
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from bot.app.services import Services
+    from bot.egress_client.ledger_import import Page
+    from bot.egress_client.source import Source
+    from database.queries.agents.agents import AgentRow
+    from database.queries.spending.usage_ledger import Copied
+    from egress.daemon.control_client import EgressClient
+    from egress.ledger.model import Action
+    from fleet.sandbox.egress_grant import WayAsked
+
+log = structlog.get_logger(__name__)
+
+#: In the folder of certificates that sandboxes are shown (egress.tunnel.certificate_authority, whose libraries are not needed here).
+CERTIFICATES, BUNDLE = "ca.pem", "bundle.pem"
+
+#: How often it is looked whether the egress is there and knows what holds, seconds.
+EVERY_S = 5.0
+#: One of an older version waits so long for a moment at which nothing streams, seconds.
+RENEW_AFTER_S = 3_600.0
+#: Pauses between attempts to start it, seconds.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+
+#: A command that ends an agent waits so long for its way out to be closed first, seconds.
+_CLOSE_S = 3.0
+
+#: One that ends again and again is told so often, seconds.
+_TOLD_AGAIN_S = 600.0
+
+
+@dataclass(slots=True)
+class Outlet:
+    """One host's egress."""
+
+    services: Services
+    source: Source
+    environ: Mapping[str, str]
+    host: str
+    every_s: float = EVERY_S
+    renew_after_s: float = RENEW_AFTER_S
+    hung_s: float = hang_detector.HUNG_S
+    """One that does not answer for so long is killed, and another started."""
+    is_over: Callable[[str, Mapping[str, Any]], Awaitable[bool]] | None = None
+    """Whether what an agent is cut off by has come to its end, though nobody opened its way out."""
+    trouble: str | None = None
+    """Why it is not there though it is needed; None: it is there, or nobody needs it."""
+    needed: bool = False
+    """An agent goes, or is to go, by it."""
+    client: EgressClient | None = None
+    copier: Copier = field(init=False)
+    _news: News = field(init=False)
+    _since: float = 0.0
+    _outdated_since: float | None = None
+    _told: tuple[object, str] | None = None
+    """Which of its processes was told which settings last."""
+    _look: asyncio.Event = field(default_factory=asyncio.Event)
+    _there: asyncio.Event = field(default_factory=asyncio.Event)
+    _starting: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def __post_init__(self) -> None:
+        self._news = News(self.services)
+        self.copier = Copier(
+            store=self.services.store,
+            pages=self._pages,
+            clock=self.services.clock,
+            redact=self.services.redact,
+            told=self._news.told,
+            noted=self._news.noted,
+            after=self._copied,
+            weigh=lambda sums: weighed(sums, self.services.settings.budgets.weights),
+        )
+
+    def _copied(self, actions: Sequence[Action]) -> None:
+        self._news.after(actions)
+        if self.services.pace is not None:
+            self.services.pace.used()
+        if self.services.jobs is not None and self.services.settings.pacing.runaway is not None:
+            self.services.jobs.soon("runaways")
+
+    # --- keeping it -----------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Keep it running while it is needed, told of what holds, and copied, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.copier.run(), name="copy the ledger")
+            tasks.create_task(self._keep(), name="keep the egress")
+            tasks.create_task(
+                hang_detector.watch(self.source.find, self._end_hung, hung_s=lambda: self.hung_s),
+                name="ask the egress",
+            )
+
+    async def _keep(self) -> None:
+        pause = _FIRST_PAUSE
+        while True:
+            self._look.clear()
+            try:
+                await self._settle()
+            except RegisterError:
+                await self.services.store.rest(pause)
+                continue
+            except Exception as error:
+                if not isinstance(error, MusterError | OSError):
+                    log.exception("egress.not_kept")
+                await self._lost(error)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+                continue
+            pause = _FIRST_PAUSE
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.every_s):
+                    await self._look.wait()
+
+    async def _settle(self) -> None:
+        """Find or start it, and see that it knows what holds."""
+        found = await self.source.find()
+        if found is None and not self.needed:
+            self.needed = await self._is_needed()
+            if not self.needed:
+                self._gone()
+                return
+        if found is None and self.client is not None:
+            await self._lost(MusterError("its process ended."))
+        if found is not None and await self._is_to_be_renewed(found):
+            log.info("egress.renewed")
+            self._gone()
+            await self.source.stop()
+        client = await self.ensure()
+        if self.trouble is not None:
+            await self._back()
+        await self._let_go(client)
+        await self._news.catch_up()
+
+    async def _is_to_be_renewed(self, client: EgressClient) -> bool:
+        """Whether it is of an older version, and nobody notices that another takes its place, or that was long ago."""
+        if not await self.source.is_outdated():
+            self._outdated_since = None
+            return False
+        now = self.services.clock()
+        since = self._outdated_since = now if self._outdated_since is None else self._outdated_since
+        # What is under way is given a few seconds then, and settled; its client asks again.
+        return not (await client.status()).get("streams") or now - since >= self.renew_after_s
+
+    async def _is_needed(self) -> bool:
+        """Whether an agent that should run may be one that was given a way out by an earlier process."""
+        if not await asyncio.to_thread(places(self.services.paths).ledger.exists):
+            return False
+        async with self.services.store.read() as tx:
+            return any(row.wanted == "running" for row in await agents.every(tx))
+
+    async def _let_go(self, client: EgressClient) -> None:
+        """Close the ways of those that are gone. Who is started again is registered again."""
+        known = (await client.status()).get("agents") or []
+        if not known:
+            return
+        async with self.services.store.read() as tx:
+            rows = {row.name: row for row in await agents.every(tx)}
+        for name in known:
+            row = rows.get(name)
+            over = row is None or (row.wanted == "stopped" and row.state in ENDED)
+            if over and self.services.agents.is_known(name) and not self.services.agents.is_up(name):
+                await client.forget(name)
+
+    async def ensure(self) -> EgressClient:
+        """The egress, running and told what holds.
+
+        Raises:
+            MusterError: it does not come up.
+        """
+        async with self._starting:
+            client = await self.source.start()
+            if client is not self.client:
+                self.client, self._told = client, None
+            status = await client.status()
+            try:
+                wanted = await self._wanted(status)
+            except UserError as error:
+                log.warning("egress.not_told", reason=str(error))
+                self._there.set()
+                return client
+            telling = status.get("incarnation"), wanted.revision
+            if status.get("revision") != wanted.revision or self._told != telling:
+                # The secrets are in its memory alone, so each of its processes is told once by each of us, whatever it
+                # remembers: another may have taken its place between two looks.
+                await client.settings(wanted, secrets_of(self.services.settings, self.environ))
+                self._told = telling
+            self._there.set()
+            return client
+
+    async def _wanted(self, status: Mapping[str, Any]) -> Any:
+        limits = understood(await budgeting.holding(self.services), status)
+        pace = self.services.pace
+        paces = () if pace is None else await pace.paces()
+        return egress_settings(self.services.settings, limits, host=self.host, paces=paces)
+
+    def _gone(self) -> None:
+        self.client = None
+        self._there.clear()
+
+    async def _lost(self, error: Exception) -> None:
+        log.warning("egress.away", reason=str(error))
+        self._gone()
+        first, self.trouble = self.trouble is None, str(error)
+        now = self.services.clock()
+        if first and now - self._since >= _TOLD_AGAIN_S:
+            self._since = now
+            await self._news.say(
+                f"egress/away/{self._since:.3f}",
+                f"⚠️ The egress is not there, so no agent reaches a model: {markdown.one_line(str(error), 500)} "
+                f"Muster tries again by itself; {command_line('health')} shows when it is back.",
+            )
+
+    async def _end_hung(self, silent_s: float) -> None:
+        """End one that does not answer, so that another can take its place."""
+        try:
+            pid = await self.source.end()
+        except (MusterError, OSError) as error:
+            log.error("egress.hung", reason=str(error))
+            done = f"It cannot be ended: {markdown.one_line(str(error), 500)}"
+        else:
+            log.warning("egress.hung", pid=pid)
+            done = (
+                f"Its process {pid} was killed, and another is started; what was under way is charged as an estimate."
+            )
+        self._look.set()
+        # Told once a while: one that hangs again and again must not fill the room.
+        key = f"egress/hung/{int(self.services.clock() // _TOLD_AGAIN_S)}"
+        await self._news.say(key, f"⚠️ The egress has not answered for {silent_s:.0f} seconds. {done}")
+
+    async def _back(self) -> None:
+        self.trouble = None
+        log.info("egress.back")
+        await self._news.say(f"egress/back/{self._since:.3f}", "✅ The egress is back.")
+
+    # --- for agents -----------------------------------------------------------------------------------------------
+
+    async def open_way(self, asked: WayAsked) -> Way:
+        """Open an agent's way out, or say again what is open (fleet.sandbox.egress_grant.OpenWay).
+
+        Raises:
+            FleetError: there can be none now.
+        """
+        self.needed = True
+        try:
+            client = await self.ensure()
+            address = await client.register(registration(asked))
+            await self._reopen(client, asked)
+        except MusterError as error:
+            raise FleetError(f"It has no way out to a model: {error}") from error
+        self._look.set()
+        trust = places(self.services.paths).trust
+        ours, bundle = trust / CERTIFICATES, trust / BUNDLE
+        return Way(
+            socket=None if address.socket is None else Path(address.socket),
+            url=address.url,
+            ca_file=ours if ours.exists() else None,
+            bundle_file=bundle if bundle.exists() else None,
+        )
+
+    async def _reopen(self, client: EgressClient, asked: WayAsked) -> None:
+        """Who is started again was not frozen or killed for ever. A cut-off by a person stays."""
+        found = await denial_of(client, asked.agent)
+        ended = found is not None and (found.get("action") in ENDED_BY or str(found.get("id") or "").startswith(ENDING))
+        if found is not None and self.is_over is not None and await self.is_over(asked.agent, found):
+            ended = True
+        if ended:
+            await client.allow(asked.agent, cause="started again", by="muster", id=f"{asked.launch_id}/start")
+
+    async def deny(self, agent: str, action: str, *, cause: str, by: str, id: str) -> int:
+        """Close an agent's way out; durable when it returns. How many requests that ended.
+
+        Raises:
+            UserError: the egress does not answer.
+        """
+        try:
+            client = await self.ensure()
+            return await client.deny(agent, action=action, cause=cause, by=by, id=id)
+        except MusterError as error:
+            raise UserError(
+                f"The egress could not be told: {error} {command_line('estop')} needs no answer."
+            ) from error
+
+    async def allow(self, agent: str, *, asked_at: float, cause: str, by: str, id: str) -> bool:
+        """Open it again. False: it was not closed.
+
+        Args:
+            agent: whose way out.
+            asked_at: when that was asked for (seconds since the epoch); what was closed after it stays closed.
+            cause: as the audit has it, and
+            by: who, and
+            id: by which command.
+
+        Raises:
+            UserError: the egress does not answer, or it was closed anew since.
+        """
+        try:
+            client = await self.ensure()
+            found = await denial_of(client, agent)
+            later = found is not None and float(found["at"]) > asked_at
+            if not later:
+                await client.allow(agent, cause=cause, by=by, id=id)
+        except MusterError as error:
+            raise UserError(f"The egress could not be told: {error}") from error
+        if later:
+            raise UserError(
+                f"{agent} was closed out again after this was asked for, and stays so. "
+                f"{command_line(f'restore {agent}')} opens it now."
+            )
+        return found is not None
+
+    async def stop_all(self, *, clear: bool, by: str) -> None:
+        """Tell a running egress of the emergency stop, or of its end.
+
+        Raises:
+            MusterError: it does not answer.
+        """
+        client = await self.source.find()
+        if client is None:
+            return
+        if clear:
+            await client.clear_estop(cause=f"by {by}", by=by)
+        else:
+            await client.estop(cause=f"by {by}", by=by)
+
+    async def close_to(self, row: AgentRow, action: str, *, by: str, id: str) -> None:
+        """Close the way out of an agent that is about to be frozen or killed. Whatever becomes of that, it goes on."""
+        try:
+            async with asyncio.timeout(_CLOSE_S):
+                client = await self.source.find()
+                if client is not None and row.name in (await client.status()).get("agents", ()):
+                    # The rest is the command's own, which asks the agent host itself.
+                    await client.deny(
+                        row.name, action="cutoff", cause=f"to {action} it", by=by, id=f"{ENDING}{action}/{id}"
+                    )
+        except (MusterError, TimeoutError) as error:
+            log.warning("egress.not_closed", agent=row.name, reason=str(error))
+
+    async def push(self) -> bool:
+        """Tell it what holds now, if it runs. False: it runs, or should, and does not answer."""
+        try:
+            if await self.source.find() is not None:
+                await self.ensure()
+        except MusterError:
+            return False
+        return self.trouble is None
+
+    # --- looking --------------------------------------------------------------------------------------------------
+
+    async def standing(self) -> Mapping[str, Any] | None:
+        """How each limit stands; None: the egress does not answer, or does not run."""
+        try:
+            client = await self.source.find()
+            return None if client is None else await client.standing()
+        except MusterError:
+            return None
+
+    def behind(self) -> str | None:
+        """A sentence when the register does not have what was used lately; None: it has, as far as is known."""
+        if self.client is None or self.copier.trouble is None:
+            return None
+        return f"What was used last is not here yet: {self.copier.trouble}"
+
+    # --- copying --------------------------------------------------------------------------------------------------
+
+    async def _pages(self, after: Copied, *, limit: int, wait_s: float) -> Page:
+        await self._there.wait()
+        client = self.client
+        if client is None:
+            raise MusterError("the egress is not there")
+        try:
+            answer = await client.entries(
+                after=after.entries,
+                observations_after=after.observations,
+                actions_after=after.actions,
+                limit=limit,
+                wait_s=wait_s,
+            )
+        except MusterError:
+            # Whoever is asked for news is the first to know that nobody is there.
+            self._look.set()
+            raise
+        return page_of(answer)
+
+
+async def denial_of(client: EgressClient, agent: str) -> Mapping[str, Any] | None:
+    """By which an agent is cut off; None: by none of its own."""
+    denials = (await client.standing()).get("denials") or []
+    return next((each for each in denials if each.get("agent") == agent), None)
+
+
+def is_commanded(denial: Mapping[str, Any] | None) -> bool:
+    """Whether somebody cut an agent off, which goes on; what ended an agent is over when it is started again."""
+    return denial is not None and denial.get("action") == "cutoff" and not str(denial.get("id")).startswith(ENDING)

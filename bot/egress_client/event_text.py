@@ -1,0 +1,152 @@
+"""What operators are told of what the egress did to an agent, and of what it let it not do. Pure.
+
+A crossing is told once. Each refusal after it is in the audit, and in the thread only when the reason is another one,
+or a day has passed: an agent that tries on and on must not fill its own thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING
+
+from bot.commands.registry import TABLE
+from bot.commands.syntax import command_line, from_shell
+from bot.egress_client import denied_requests
+from bot.text import markdown
+from egress.ledger.model import EXCESS, FOR_NOW, PACE
+from fleet.sandbox.profiles import BUILT_IN
+
+if TYPE_CHECKING:
+    from egress.ledger.model import Action
+
+#: Who acts when no person does.
+EGRESS = "egress"
+#: The same refusal is told again after so many seconds.
+AGAIN_S = 86_400.0
+
+#: Of a cause, so much is looked for in the end of a turn.
+_GIST = 60
+
+_NUMBERS = re.compile(r"[0-9][0-9.,]*")
+
+#: So ends the cause of a refused route that names the key which opens it (egress.tunnel.connect_tunnel).
+_SAYS_WHERE = "the routes of its sandbox profile in muster.yaml."
+#: What opens, or that nothing does, what is none of the calls that leave: by how the cause ends (egress.http.proxy).
+_CLOSED = {
+    ": no provider's": "Base URLs end in `/anthropic` or `/openai/v1`; nothing else is served there.",
+    ": not among the calls": (
+        "Models are asked, listed and asked to count; every other call of a provider is closed to agents, and no "
+        "setting opens it."
+    ),
+}
+
+#: No word of the egress's: a refusal that passes as the pace goes on.
+PACED = "paced"
+
+_DONE = {
+    "cutoff": "🔌 Its way out is closed",
+    "freeze": "❄️ It is frozen",
+    "kill": "⛔ It is killed, and its conversation given up",
+    "refused": "🔴 A request was refused",
+    PACED: "⏳ A request was refused, for now",
+    EXCESS: "⚠️ A request may pass a limit",
+    "route-refused": "🚧 It wanted to reach a host that it may not",
+}
+
+
+def about(action: Action) -> list[str] | None:
+    """The agents that met a limit with this; None: it is no crossing."""
+    if action.action != "limit":
+        return None
+    named = action.detail.get("agents")
+    return [str(name) for name in named] if isinstance(named, list) else [action.agent]
+
+
+def crossing(action: Action) -> str:
+    """What those are told."""
+    return f"🔴 {_cause(action, 600)}"
+
+
+def told(action: Action, *, profile: str | None = None) -> str | None:
+    """What is said in the agent's thread; None: nothing, since whoever did it was answered.
+
+    Args:
+        action: what was done.
+        profile: the agent's sandbox profile, where that is known.
+    """
+    if action.by != EGRESS or action.action not in _DONE:
+        return None
+    if action.action == "refused" and action.result == FOR_NOW:
+        # Its client waits and asks again by itself; the audit has it.
+        return None
+    done = _DONE[PACED if is_of_the_pace(action) else action.action]
+    return f"{done}: {_cause(action, 500)}{_way_out(action, profile)}"
+
+
+def is_attempt(action: Action) -> bool:
+    """Whether an agent tried what is closed to it whatever its budget, which it can do a thousand times."""
+    if action.by != EGRESS or action.action not in (denied_requests.REFUSED, denied_requests.ROUTE_REFUSED):
+        return False
+    # The gate says which budget it was, if any; nobody else does.
+    return "scope" not in action.detail
+
+
+def is_of_the_gate(action: Action) -> bool:
+    """Whether a request was refused by a budget, a cut-off, the emergency stop, or for want of an account."""
+    return action.by == EGRESS and action.action == denied_requests.REFUSED and "scope" in action.detail
+
+
+def is_of_the_pace(action: Action) -> bool:
+    """Whether a request was refused because more is used than may be by now, though the limit is not."""
+    return action.by == EGRESS and action.action == denied_requests.REFUSED and action.detail.get("why") == PACE
+
+
+def quotes(text: str, action: Action) -> bool:
+    """Whether `text`, the end of a turn, gives this refusal as its reason. How much is used may be another number."""
+    return _gist(action.cause)[:_GIST] in _gist(text)
+
+
+def _gist(text: str) -> str:
+    return " ".join(_NUMBERS.sub("", text).split())
+
+
+def key(action: Action, launch_id: str) -> str:
+    """Under which it is told once: the same agent, launch, action and reason, and the same day."""
+    day = int(action.at // AGAIN_S)
+    if is_attempt(action):
+        return denied_requests.key(action, launch_id, day)
+    # How much of it is used is another number each time.
+    reason = hashlib.blake2s(_NUMBERS.sub("", action.cause).encode(), digest_size=8).hexdigest()
+    return f"egress/{action.agent}/{launch_id}/{action.action}/{reason}/{day}"
+
+
+def _cause(action: Action, width: int) -> str:
+    return from_shell(markdown.one_line(action.cause, width), TABLE)
+
+
+def _way_out(action: Action, profile: str | None) -> str:
+    name = action.agent
+    match action.action:
+        case "freeze":
+            return f" {command_line(f'resume {name}')} brings it back."
+        case "kill":
+            return f" {command_line(f'launch {name}')} starts it anew."
+        case "route-refused" if action.cause.endswith(_SAYS_WHERE):
+            built_in = (
+                profile in BUILT_IN and f" {markdown.code(str(profile))} is built in: make one that `extends` it."
+            )
+            then = f"{command_line('roster apply')}, and {command_line(f'restart {name}')}"
+            return f"{built_in or ''} Then {then}."
+        case "route-refused":
+            return " What its sandbox profile lists under `routes` in muster.yaml is what it may reach."
+        case "refused" if is_attempt(action):
+            return next((f" {opens}" for ending, opens in _CLOSED.items() if action.cause.endswith(ending)), "")
+        case "refused" if is_of_the_pace(action):
+            return f" {command_line('pace')} shows how far ahead it is."
+        case "refused" if action.detail.get("scope") is not None:
+            return f" {command_line('budget')} shows what is left."
+        case "refused" if action.cause.startswith("The egress knows no account"):
+            return " Accounts stand in muster.yaml, and `account` in roster.yaml says which is its."
+    # A cut-off or the emergency stop, which says itself what ends it.
+    return ""

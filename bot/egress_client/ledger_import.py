@@ -1,0 +1,293 @@
+"""From the egress's ledger into the register: in order, once, and without a gap that nobody hears of.
+
+What was read and how far is written in one transaction. So a copier that is killed, or finds the register away, goes
+on where it was; the egress keeps its ledger and needs nobody meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import structlog
+
+from bot.egress_client.settings_push import scope_of
+from bot.egress_client.task_attribution import believed
+from budget.tokens import Tokens, Weights
+from core.crash_points import declare
+from core.errors import MusterError, RegisterError
+from database.queries.operations import audit_log
+from database.queries.spending import quota_history
+from database.queries.spending import usage_ledger as ledger
+from database.queries.spending.usage_ledger import Copied
+from egress.ledger.model import EXCESS, Action, Entry, Observation, error_type
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from database.engine.store import Store
+    from database.queries.spending.usage_queries import Sums
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+COPIED = declare("outlet.copied")
+
+#: Rows of each kind in one transaction.
+PAGE = 500
+#: The egress is asked to answer after so many seconds when there is nothing new.
+WAIT_S = 20.0
+#: Pauses while the egress or the register does not answer, seconds.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
+
+#: What the egress did not let an agent do; the others it did.
+_REFUSALS = frozenset({"refused", "route-refused"})
+
+
+def _nowhere() -> Copied:
+    return Copied(ledger="")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Page:
+    """What a ledger holds after a place in it."""
+
+    ledger: str
+    """The ledger's id: a place in another one means nothing here."""
+    entries: Sequence[Entry] = ()
+    observations: Sequence[tuple[int, Observation]] = ()
+    """Each with its place. Only the latest of each window is there, so places are missing."""
+    actions: Sequence[Action] = ()
+
+
+def page_of(answer: Mapping[str, Any]) -> Page:
+    """From what ``GET /entries`` answers. What a newer egress says besides is left out."""
+    return Page(
+        ledger=str(answer["ledger"]),
+        entries=[_made(Entry, {**each, "tokens": _made(Tokens, each["tokens"])}) for each in answer["entries"]],
+        observations=[(int(each["seq"]), _made(Observation, each)) for each in answer["observations"]],
+        actions=[_made(Action, each) for each in answer["actions"]],
+    )
+
+
+def weighed(sums: Sums, weights: Mapping[str, float] | None = None) -> float:
+    """What sums count, in weighted tokens, with factors as muster.yaml has them."""
+    return float(Weights.of(weights or {}).weigh(Tokens(**sums.kinds)))
+
+
+def _made(kind: type[T], given: Mapping[str, Any]) -> T:
+    known = {each.name for each in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in given.items() if name in known})
+
+
+class Pages(Protocol):
+    """Reads a page after a place, once there is something or the time is up."""
+
+    async def __call__(self, after: Copied, *, limit: int, wait_s: float) -> Page:
+        """Raises MusterError when the egress does not answer."""
+
+
+async def _nothing(tx: AsyncConnection, entries: Sequence[Entry]) -> None:
+    del tx, entries
+
+
+@dataclass(slots=True)
+class Copier:
+    """Copies one egress's ledger."""
+
+    store: Store
+    pages: Pages
+    clock: Callable[[], float]
+    redact: Callable[[str], str]
+    told: Callable[[AsyncConnection, str, Action], Awaitable[None]]
+    """Called with each action, in the transaction that writes it: what operators are told of it, and what becomes of
+    the agent. Its key is unique for ever."""
+    noted: Callable[[AsyncConnection, Sequence[Entry]], Awaitable[None]] = _nothing
+    """Called with the requests of a page, in the transaction that writes them, after what was seen of quotas."""
+    after: Callable[[Sequence[Action]], None] = lambda _: None
+    """Called once these actions are committed."""
+    weigh: Callable[[Sums], float] = weighed
+    """What sums count, in weighted tokens."""
+    reached: float | None = None
+    """When the egress answered last, in seconds since the epoch."""
+    trouble: str | None = None
+    """Why nothing can be copied now; None: as far as is known it can."""
+    _at: Copied = field(default_factory=_nowhere)
+    _crowded: set[str] = field(default_factory=set)
+    """Accounts of which a window was left out."""
+
+    async def run(self) -> None:
+        """Copy until cancelled."""
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                await self.copy(wait_s=WAIT_S)
+            except RegisterError as error:
+                self._failed("the register cannot be written", error)
+                await self.store.rest(pause)
+            except Exception as error:
+                if not isinstance(error, MusterError | OSError):
+                    log.exception("ledger.not_readable")
+                self._failed("the egress does not answer", error)
+                await asyncio.sleep(pause)
+            else:
+                self.trouble, pause = None, _FIRST_PAUSE
+                continue
+            # What was committed is in the register alone: an error may have come before or after it.
+            self._at = _nowhere()
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def _failed(self, what: str, error: Exception) -> None:
+        if self.trouble is None:
+            log.warning("ledger.not_copied", reason=what, detail=str(error))
+        self.trouble = f"{what}: {error}"
+
+    async def copy(self, *, wait_s: float = 0.0) -> bool:
+        """Copy what is new, at most a page. Says whether there was anything.
+
+        Raises:
+            MusterError: the egress does not answer.
+            RegisterError: it could not be written; nothing of it was.
+        """
+        page = await self.pages(self._at, limit=PAGE, wait_s=wait_s if self._at.ledger else 0.0)
+        self.reached = self.clock()
+        if page.ledger != self._at.ledger:
+            # Another ledger, or the first look: what was asked for was no place in this one.
+            async with self.store.read() as tx:
+                self._at = await ledger.copied(tx, page.ledger)
+            page = await self.pages(self._at, limit=PAGE, wait_s=0.0)
+            if page.ledger != self._at.ledger:
+                return False
+        if not (page.entries or page.observations or page.actions):
+            return False
+        # Observations are newer than the entries of a full page, and are reckoned with what was used before them.
+        up_to_date = len(page.entries) < PAGE
+        at = replace(
+            self._at,
+            entries=page.entries[-1].seq if page.entries else self._at.entries,
+            observations=page.observations[-1][0] if page.observations and up_to_date else self._at.observations,
+            actions=page.actions[-1].seq if page.actions else self._at.actions,
+        )
+        async with self.store.write(COPIED) as tx:
+            await self._missing(tx, "requests", self._at.entries, [each.seq for each in page.entries])
+            await self._missing(tx, "actions", self._at.actions, [each.seq for each in page.actions])
+            entries = await believed(tx, page.entries)
+            await ledger.add(tx, [_row(page.ledger, each) for each in entries])
+            for _, seen in page.observations:
+                if not await ledger.observe(tx, _seen(seen), now=self.clock()):
+                    self._crowd(seen.account)
+                elif up_to_date:
+                    await quota_history.record(tx, _seen(seen), self.weigh, now=self.clock())
+            await self.noted(tx, entries)
+            for action in page.actions:
+                await self._act(tx, f"egress/{page.ledger}/{action.seq}", action)
+            await ledger.move(tx, at, self.clock())
+        self._at = at
+        self.after(page.actions)
+        return True
+
+    def _crowd(self, account: str) -> None:
+        """Say once that a provider names more windows than an account has."""
+        if account not in self._crowded:
+            log.warning("quota.too_many_windows", account=account, kept=quota_history.WINDOWS)
+        self._crowded.add(account)
+
+    async def _act(self, tx: AsyncConnection, key: str, action: Action) -> None:
+        new = await audit_log.add(
+            tx,
+            key=key,
+            at=action.at,
+            identity=action.by,
+            door="egress",
+            action=action.action,
+            arguments={"agent": action.agent, **_of_limit(action)},
+            outcome="refused" if action.action in _REFUSALS else "done",
+            detail=self.redact(f"{action.result}: {action.cause}" if action.cause else action.result),
+        )
+        if new:
+            await self.told(tx, key, action)
+
+    async def _missing(self, tx: AsyncConnection, what: str, last: int, seqs: Sequence[int]) -> None:
+        """Write down what should stand between the last row and these, and does not."""
+        for seq in seqs:
+            if seq != last + 1:
+                log.error("ledger.gap", ledger=self._at.ledger, kind=what, first=last + 1, last=seq - 1)
+                await audit_log.add(
+                    tx,
+                    key=f"egress/{self._at.ledger}/gap/{what}/{last + 1}",
+                    at=self.clock(),
+                    identity="egress",
+                    door="egress",
+                    action="ledger-gap",
+                    arguments={"kind": what, "first": last + 1, "last": seq - 1},
+                    outcome="failed",
+                    detail=f"{seq - last - 1} {what} were no longer in the ledger when it was copied",
+                )
+            last = seq
+
+
+def _of_limit(action: Action) -> dict[str, Any]:
+    """Which limit a request may pass that runs alone, as people write it."""
+    if action.action != EXCESS:
+        return {}
+    told = {name: action.detail.get(name) for name in ("kind", "scope", "unit", "window")}
+    return {**told, "scope": scope_of(str(told["kind"]), str(told["scope"]))}
+
+
+def _row(ledger_id: str, entry: Entry) -> dict[str, Any]:
+    tokens = entry.tokens
+    return {
+        "id": entry.id,
+        "ledger": ledger_id,
+        "seq": entry.seq,
+        "agent": entry.agent,
+        "launch_id": entry.launch_id,
+        "role": entry.role,
+        "profile": entry.profile,
+        "session": entry.session,
+        "turn": entry.turn,
+        "task": entry.task,
+        "account": entry.account,
+        "provider": entry.provider,
+        "api": entry.api,
+        "model_asked": entry.model_asked,
+        "model": entry.model,
+        "attempt": entry.attempt,
+        "input_tokens": tokens.input,
+        "output_tokens": tokens.output,
+        "cache_read_tokens": tokens.cache_read,
+        "cache_write_tokens": tokens.cache_write,
+        "reasoning_tokens": tokens.reasoning,
+        "reported": entry.reported,
+        "raw": None if entry.raw is None else dict(entry.raw),
+        "status": entry.status,
+        "ended": entry.ended,
+        # An egress that runs since before an update may still repeat what a provider wrote.
+        "detail": error_type(entry.detail),
+        "started_at": entry.started_at,
+        "ended_at": entry.ended_at,
+        "first_byte_s": entry.first_byte_s,
+        "total_s": entry.total_s,
+        "usd": entry.usd,
+        "tenant_id": entry.tenant_id,
+        "host": entry.host,
+    }
+
+
+def _seen(seen: Observation) -> dict[str, Any]:
+    return {
+        "account": seen.account,
+        "window": seen.window,
+        "provider": seen.provider,
+        "seen_at": seen.seen_at,
+        "used": seen.used,
+        "amount": seen.limit,
+        "remaining": seen.remaining,
+        "reset_at": seen.reset_at,
+        "window_s": seen.window_s,
+        "status": seen.status,
+    }

@@ -1,0 +1,330 @@
+"""The egress as a process of its own, which outlives whoever started it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from core.errors import MusterError
+from egress.daemon.control_client import EgressClient
+from egress.errors import EgressSilent, EgressUnreachable
+from egress.paths import EgressPaths
+from fleet.hosting.host_command_line import environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from bot.config.paths import Paths
+    from bot.config.schema import Settings
+
+log = structlog.get_logger(__name__)
+
+#: Seconds in which it must listen, and in which it must have ended when it is asked to.
+START_S = 30.0
+STOP_S = 15.0
+#: In which the kernel ends one that is killed.
+KILL_S = 10.0
+_PAUSE_S = 0.05
+_AGAIN_S = 0.5
+#: Bytes of what it printed that are looked through for the reason of a failed start.
+_LAST_WORDS = 2000
+
+
+class NotStarted(MusterError):
+    """The egress does not come up."""
+
+
+class NotEnded(MusterError):
+    """A silent egress cannot be ended from here. The message says why, and what to do."""
+
+
+def places(paths: Paths) -> EgressPaths:
+    """Where the egress of an installation keeps what it knows, and is reached."""
+    return EgressPaths(state=paths.state, sockets=paths.sockets)
+
+
+def command(paths: Paths) -> list[str]:
+    """The command line of the egress of an installation."""
+    return [
+        sys.executable,
+        "-P",
+        "-m",
+        "egress.process",
+        "--state",
+        str(paths.state),
+        "--sockets",
+        str(paths.sockets),
+    ]
+
+
+def variables_of(settings: Settings) -> frozenset[str]:
+    """The variables in which accounts have their credentials."""
+    return frozenset(
+        account.credential.name
+        for account in settings.accounts.values()
+        if account.credential is not None and account.credential.scheme == "env"
+    )
+
+
+def listens(control: Path) -> bool:
+    """Whether somebody listens on this socket."""
+    with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as asking:
+        asking.setblocking(False)
+        try:
+            asking.connect(str(control))
+        except BlockingIOError:
+            # So many wait already to be heard: somebody is there.
+            return True
+        except OSError:
+            return False
+    return True
+
+
+def pid_of(paths: Paths) -> int | None:
+    """The process of the egress that runs; None: none does. The lock is not touched, or one that starts would find it
+    taken."""
+    try:
+        pid = int(json.loads(places(paths).lock.read_bytes())["pid"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    words = command_of(pid)
+    return pid if words[1:] == command(paths)[1:] else None
+
+
+def command_of(pid: int) -> list[str]:
+    """A process's command line; empty where it is not to be had."""
+    try:
+        content = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return []
+    return [os.fsdecode(word) for word in content.removesuffix(b"\0").split(b"\0")]
+
+
+def environment_of(environ: Mapping[str, str], secrets: Iterable[str]) -> dict[str, str]:
+    """What it may know of the environment of whoever starts it, with the variables `secrets`."""
+    return {**environment(environ), **{name: environ[name] for name in secrets if environ.get(name)}}
+
+
+def spawn(paths: Paths, environ: Mapping[str, str], secrets: Iterable[str]) -> subprocess.Popen[bytes]:
+    """Start it in a session of its own, with what it may know of the environment.
+
+    Args:
+        paths: the installation.
+        environ: this process's environment.
+        secrets: the names of further variables that it needs.
+    """
+    folder = places(paths).folder
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(_output(paths), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        return subprocess.Popen(
+            command(paths),
+            stdin=subprocess.DEVNULL,
+            stdout=descriptor,
+            stderr=descriptor,
+            env=environment_of(environ, secrets),
+            cwd=folder,
+            start_new_session=True,
+        )
+    finally:
+        os.close(descriptor)
+
+
+def last_words(paths: Paths) -> str:
+    """What it printed, which is nothing while all is well."""
+    try:
+        words = _output(paths).read_bytes()[-_LAST_WORDS:].decode(errors="replace").strip()
+    except OSError:
+        return ""
+    return words
+
+
+def _output(paths: Paths) -> Path:
+    return places(paths).folder / "output"
+
+
+@dataclass(slots=True)
+class EgressProcess:
+    """Finds it, or starts it (bot.egress_client.source.Source)."""
+
+    paths: Paths
+    environ: Mapping[str, str]
+    secrets: frozenset[str] = frozenset()
+    """The names of the variables in which accounts have their credentials."""
+    _client: EgressClient | None = None
+    _child: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    async def find(self) -> EgressClient | None:
+        """The one that runs; None: none does."""
+        if self._child is not None and self._child.poll() is not None:
+            log.warning("egress.ended", pid=self._child.pid, status=self._child.returncode)
+            self._child = None
+        if not listens(places(self.paths).control):
+            return None
+        if self._client is None:
+            self._client = EgressClient(places(self.paths).control)
+        return self._client
+
+    async def start(self) -> EgressClient:
+        """The one that runs, started if need be.
+
+        Raises:
+            NotStarted: it does not come up.
+        """
+        found = await self.find()
+        if found is not None:
+            return found
+        if self._client is not None:
+            await self._client.close()
+            # Whoever is started now knows nothing of what the one before was told.
+            self._client = None
+        child = await self._spawned()
+        until = time.monotonic() + START_S
+        while (found := await self.find()) is None:
+            second = child.returncode == 1 and "runs here already" in last_words(self.paths)
+            if time.monotonic() > until or (child.returncode is not None and not second):
+                raise NotStarted(self._why(child))
+            if second:
+                # Another was started at the same moment, and listens soon; or the one before is at its end.
+                await asyncio.sleep(_AGAIN_S)
+                child = child if listens(places(self.paths).control) else await self._spawned()
+            await asyncio.sleep(_PAUSE_S)
+        return found
+
+    async def _spawned(self) -> subprocess.Popen[bytes]:
+        child = await asyncio.to_thread(spawn, self.paths, self.environ, self.secrets)
+        self._child = child
+        # Whoever started it hears of its end, or it would stay as a zombie.
+        threading.Thread(target=child.wait, name="egress", daemon=True).start()
+        log.info("egress.started", pid=child.pid)
+        return child
+
+    def _why(self, child: subprocess.Popen[bytes]) -> str:
+        words = last_words(self.paths)
+        ended = "does not listen" if child.returncode is None else f"ended with status {child.returncode}"
+        more = f" Its last words: {words}" if words else f" Its log: {places(self.paths).log}"
+        return f"The egress (process {child.pid}) {ended}.{more}"
+
+    async def is_outdated(self) -> bool:
+        """Whether the one that runs is of another version than this process."""
+        pid = await asyncio.to_thread(pid_of, self.paths)
+        words = [] if pid is None else await asyncio.to_thread(command_of, pid)
+        return bool(words) and words[0] != sys.executable
+
+    async def stop(self) -> None:
+        """End the one that runs, in good order.
+
+        Raises:
+            MusterError: it does not end.
+        """
+        await stop(self.paths)
+
+    async def end(self) -> int:
+        """Kill the one that runs and does not answer; its process number.
+
+        Raises:
+            MusterError: it is still there.
+        """
+        return await asyncio.to_thread(kill, self.paths)
+
+    async def aclose(self) -> None:
+        """Let go of it; it goes on."""
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
+
+
+async def stop(paths: Paths) -> bool:
+    """End the egress of an installation in good order. False: none ran.
+
+    Raises:
+        MusterError: it does not end.
+    """
+    control = places(paths).control
+    if not listens(control):
+        return False
+    pid = await asyncio.to_thread(pid_of, paths)
+    async with EgressClient(control) as client:
+        try:
+            await client.stop()
+        except EgressSilent:
+            raise MusterError(silent(pid)) from None
+        except EgressUnreachable:
+            # It ended in the middle of its answer, or before.
+            pass
+    until = time.monotonic() + STOP_S
+    # It answers nobody any more before what is under way is settled and another may take its place.
+    while listens(control) or (pid is not None and await asyncio.to_thread(pid_of, paths) == pid):
+        if time.monotonic() > until:
+            raise MusterError(f"The egress was told to stop and has not yet. See {places(paths).log}.")
+        await asyncio.sleep(_PAUSE_S)
+    return True
+
+
+def silent(pid: int | None) -> str:
+    """What to say of an egress that does not answer, and how it is ended by hand."""
+    if pid is None:
+        return "The egress does not answer, and which process it is cannot be told. Look for `egress.process` with ps."
+    return f"The egress (process {pid}) does not answer. `kill -9 {pid}` ends it; what completed is not lost."
+
+
+def kill(paths: Paths) -> int:
+    """Kill the egress of an installation, and wait until it is gone; its process number. Blocks.
+
+    The process is held by a descriptor before it is looked at, so that none is hit that only has the number of one that
+    is gone; and it must have the lock of this installation's egress open.
+
+    Raises:
+        NotEnded: it cannot be told which process it is, or that one does not go.
+    """
+    pid = pid_of(paths)
+    if pid is None:
+        raise NotEnded(
+            "which process it is cannot be told from its lock. Look for `egress.process` with ps, and end it."
+        )
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError as error:
+        raise NotEnded(f"process {pid} cannot be reached ({error.strerror}). End it with `kill -9 {pid}`.") from None
+    try:
+        if pid_of(paths) != pid or not _has_open(pid, places(paths).lock):
+            raise NotEnded(f"process {pid} is not the one that holds its lock. Look at it with ps.")
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        # Readable when it has ended (pidfd_open(2)).
+        ended = select.poll()
+        ended.register(descriptor, select.POLLIN)
+        if not ended.poll(KILL_S * 1000):
+            raise NotEnded(f"process {pid} was killed and is still there (a disk that hangs?). Look at it with ps.")
+    except PermissionError:
+        raise NotEnded(f"process {pid} may not be ended from here. End it with `kill -9 {pid}`.") from None
+    finally:
+        os.close(descriptor)
+    return pid
+
+
+def _has_open(pid: int, path: os.PathLike[str]) -> bool:
+    """Whether a process has this very file open (proc(5), /proc/PID/fd)."""
+    try:
+        wanted = os.stat(path)
+        for number in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                if os.path.samestat(os.stat(f"/proc/{pid}/fd/{number}"), wanted):
+                    return True
+    except OSError:
+        return False
+    return False

@@ -1,0 +1,1 @@
+"""The HTTP API: the gateway, its event stream, its client, and OpenAPI."""

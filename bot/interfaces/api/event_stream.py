@@ -1,0 +1,75 @@
+"""What happens, told to whoever watches: the gateway's WebSocket, and later the dashboard.
+
+A live view, kept nowhere: who must not miss anything reads the register.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from core.redaction import redacted_mapping
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+#: Events that may wait for one client. A client that is further behind is let go.
+BACKLOG = 1000
+
+
+class TooSlow(Exception):
+    """The client fell too far behind and missed events."""
+
+
+class Subscription:
+    """One client's view of the hub: ``async for event in subscription``, until `TooSlow`."""
+
+    def __init__(self, backlog: int) -> None:
+        self._waiting: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue(backlog)
+        self._overrun = asyncio.Event()
+
+    def put(self, event: Mapping[str, Any]) -> bool:
+        """Queue an event; False when the client is too far behind, which ends it once it has read the rest."""
+        try:
+            self._waiting.put_nowait(event)
+        except asyncio.QueueFull:
+            self._overrun.set()
+            return False
+        return True
+
+    def __aiter__(self) -> Subscription:
+        return self
+
+    async def __anext__(self) -> Mapping[str, Any]:
+        if self._waiting.empty() and self._overrun.is_set():
+            raise TooSlow
+        return await self._waiting.get()
+
+
+class EventHub:
+    """Hands each event to every client that is subscribed at that moment; waits for none of them."""
+
+    def __init__(self, backlog: int = BACKLOG, redact: Callable[[str], str] = str) -> None:
+        self._backlog = backlog
+        self._redact = redact
+        self._subscriptions: set[Subscription] = set()
+
+    def publish(self, event: Mapping[str, Any]) -> None:
+        """Tell an event: an object that JSON can hold, with its ``type``. No secret in it gets out."""
+        if not self._subscriptions:
+            return
+        event = redacted_mapping(event, self._redact)
+        for subscription in tuple(self._subscriptions):
+            if not subscription.put(event):
+                self._subscriptions.discard(subscription)
+
+    @contextmanager
+    def subscribed(self) -> Iterator[Subscription]:
+        """A subscription for the length of a block."""
+        subscription = Subscription(self._backlog)
+        self._subscriptions.add(subscription)
+        try:
+            yield subscription
+        finally:
+            self._subscriptions.discard(subscription)

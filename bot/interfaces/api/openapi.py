@@ -1,0 +1,158 @@
+"""The OpenAPI document of the gateway, made from the command table. Pure. (OpenAPI Specification 3.1.)"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from bot.commands.registry import Command, CommandTable, Parameter
+
+_ERROR_STATUSES = {
+    "400": "An argument is wrong; the text says what is allowed.",
+    "403": "The permission does not reach.",
+    "404": "There is no such command.",
+    "409": "The Idempotency-Key belongs to another run.",
+    "422": "Refused; the text says why.",
+    "428": "The command asks for a confirmation: send `Muster-Confirm: yes`.",
+    "500": "The command failed; the text says why.",
+    "503": "Muster is stopping, or its register cannot be used now. Ask again with the same key.",
+}
+
+
+def document(table: CommandTable, version: str) -> dict[str, Any]:
+    """The whole document."""
+    paths: dict[str, Any] = {f"/v1/commands/{path_of(command)}": {"post": _operation(command)} for command in table}
+    paths["/v1/commands"] = {"get": _get("listCommands", "The commands, for people and programs.", _anything())}
+    paths["/v1/complete"] = {
+        "get": _get("complete", "The words that can stand for an argument.", _words())
+        | {
+            "parameters": [
+                {"name": "source", "in": "query", "required": True, "schema": {"enum": ["agents", "runtimes"]}}
+            ]
+        }
+    }
+    paths["/v1/health"] = {"get": _get("health", "How Muster is; 503 when it is down.", _anything())}
+    paths["/v1/openapi.json"] = {"get": _get("openapi", "This document.", _anything())}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Muster",
+            "version": version,
+            "description": "Commands for a fleet of agents, on a unix socket. `GET /v1/events` is a WebSocket on which "
+            "each event is a JSON object with its `type`; `GET /v1/terminal` is the one that `muster chat` uses.",
+        },
+        "paths": paths,
+        "components": {"schemas": {"Outcome": _outcome(), "Error": _error()}},
+    }
+
+
+def path_of(command: Command) -> str:
+    """The command in a path: its words with a slash between them."""
+    return command.name.replace(" ", "/")
+
+
+def _operation(command: Command) -> dict[str, Any]:
+    headers = [
+        {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "required": False,
+            "description": "The id of the run. The same request with the same key is run once.",
+            "schema": {"type": "string", "pattern": "^[A-Za-z0-9_.:-]{1,80}$"},
+        }
+    ]
+    if command.confirm:
+        headers.append(
+            {
+                "name": "Muster-Confirm",
+                "in": "header",
+                "required": command.confirm is True,
+                "description": "That it is really meant.",
+                "schema": {"type": "string", "enum": ["yes"]},
+            }
+        )
+    words = command.name.replace("-", " ").split()
+    responses = {"200": _response("Done.", "Outcome")}
+    for status, meaning in _ERROR_STATUSES.items():
+        responses[status] = _response(meaning, "Error" if status in {"409", "503"} else "Outcome")
+    return {
+        "operationId": words[0] + "".join(word.capitalize() for word in words[1:]),
+        "tags": [command.help_section],
+        "summary": command.summary,
+        "description": "\n\n".join(
+            part for part in (command.description, f"Permission: {command.permission}.") if part
+        ),
+        "parameters": headers,
+        "requestBody": {
+            "required": any(parameter.required for parameter in command.parameters),
+            "content": {"application/json": {"schema": arguments_schema(command)}},
+        },
+        "responses": responses,
+    }
+
+
+def arguments_schema(command: Command, only: Collection[str] | None = None) -> dict[str, Any]:
+    """The JSON schema of a command's arguments, or of some of them."""
+    parameters = [each for each in command.parameters if only is None or each.name in only]
+    return {
+        "type": "object",
+        "properties": {parameter.name: _schema(parameter) for parameter in parameters},
+        "required": [parameter.name for parameter in parameters if parameter.required],
+        "additionalProperties": False,
+    }
+
+
+def _schema(parameter: Parameter) -> dict[str, Any]:
+    schema = dict(parameter.type.schema)
+    if parameter.help:
+        schema["description"] = parameter.help
+    if isinstance(parameter.default, str | int | float):
+        schema["default"] = parameter.default
+    return schema
+
+
+def _response(meaning: str, schema: str) -> dict[str, Any]:
+    reference = {"$ref": f"#/components/schemas/{schema}"}
+    return {"description": meaning, "content": {"application/json": {"schema": reference}}}
+
+
+def _get(operation: str, summary: str, schema: dict[str, Any]) -> dict[str, Any]:
+    content = {"application/json": {"schema": schema}}
+    return {
+        "operationId": operation,
+        "summary": summary,
+        "responses": {"200": {"description": "The answer.", "content": content}},
+    }
+
+
+def _anything() -> dict[str, Any]:
+    return {"type": ["object", "array"]}
+
+
+def _words() -> dict[str, Any]:
+    words = {"type": "array", "items": {"type": "string"}}
+    return {"type": "object", "properties": {"words": words}, "required": ["words"]}
+
+
+def _outcome() -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {
+            "id": {"type": "string", "description": "The run."},
+            "state": {"enum": ["done", "refused", "failed", "lapsed", "confirming"]},
+            "text": {"type": "string", "description": "The answer for people, in Markdown."},
+            "data": {"description": "The answer for programs."},
+            "reason": {"enum": ["usage", "permission", "confirm", "unknown", None]},
+        },
+        "required": ["id", "state", "text", "data", "reason"],
+    }
+
+
+def _error() -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {"error": {"type": "string"}, "code": {"type": "string"}},
+        "required": ["error", "code"],
+    }

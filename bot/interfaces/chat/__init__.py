@@ -1,0 +1,1 @@
+"""Messages and reactions from chat, and what is done with each."""

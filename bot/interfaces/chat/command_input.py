@@ -1,0 +1,146 @@
+"""The chat door, as far as it is reading: is this a command, and which. Pure.
+
+`bot.interfaces.chat.router` acts on what is found here.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+from bot.commands import help as command_help
+from bot.commands import parser
+from bot.commands.registry import TABLE
+from bot.commands.syntax import command_line
+from bot.text.errors import UsageError
+from connectors.contract.messages import Reading
+from core.redaction import begin_of_last_word
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bot.commands.registry import CommandTable, Permission
+    from connectors.contract.messages import Text
+
+#: How much of a line that is no command is kept for the audit.
+_KEPT_LINE = 500
+_CONFIRMATION = re.compile(r"\s*(confirm|decline)(?:\s+(\S{1,80}))?\s*", re.IGNORECASE)
+#: Clients put a mention first: a name of one word or two, or an address, with a colon or comma after it or none.
+_MENTIONS = [re.compile(name) for name in (r"\S+\s+", r"[^\s:,]+[:,]\s*", r"\S+\s+\S+\s+", r"\S+\s+[^\s:,]+[:,]\s*")]
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """Words for an agent."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A command's line, without what marked it as one."""
+
+    line: str
+
+
+Said: TypeAlias = "Talk | Line"
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """The answer to a command's question: ``!confirm``, ``!decline``, with the run's id or without."""
+
+    run_id: str | None
+    yes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A line as read: a command with its arguments, or why it is none."""
+
+    name: str
+    arguments: Mapping[str, parser.Json] = field(default_factory=dict)
+    refusal: str | None = None
+    """What to answer instead of running it."""
+    reason: str | None = None
+    """usage or unknown, with a refusal."""
+
+
+def said(body: Text, *, prefix: str, table: CommandTable = TABLE) -> Said:
+    """What a message is; where it was chosen from a menu, that says also which of both."""
+    match body.reading:
+        case Reading.COMMAND:
+            return Line(body.text)
+        case Reading.TALK:
+            return Talk(body.text)
+        case Reading.PLAIN:
+            return interpret(body.text, prefix=prefix, mentioned=body.mentions_us, table=table)
+
+
+def interpret(text: str, *, prefix: str, mentioned: bool, table: CommandTable = TABLE) -> Said:
+    """Whether a message is a command or words for an agent.
+
+    A command begins with `prefix` and a letter; the prefix twice, or alone, is talk. A message that mentions the bot is
+    a command when one follows the mention, and talk otherwise.
+    """
+    stripped = text.lstrip()
+    line = _prefixed(stripped, prefix)
+    if line is not None:
+        return Line(line)
+    if mentioned:
+        for rest in (stripped, *_without_mention(stripped)):
+            line = _prefixed(rest, prefix)
+            if line is not None:
+                return Line(line)
+            if table.match(rest) is not None or _CONFIRMATION.fullmatch(rest):
+                return Line(rest)
+    return Talk(text)
+
+
+def confirmation(line: str) -> Confirmation | None:
+    """The answer to a command's question, if `line` is one."""
+    found = _CONFIRMATION.fullmatch(line)
+    return None if found is None else Confirmation(found[2], found[1].casefold() == "confirm")
+
+
+def prepare(table: CommandTable, line: str, permission: Permission) -> Ready:
+    """Read a command's line. What is wrong with it is an answer too, so this never raises."""
+    match = table.match(line)
+    if match is None:
+        words = line.split(maxsplit=1)
+        sentence = command_help.unknown(table, words[0] if words else "", permission)
+        close = [word for word in command_help.CHAT_WORDS if words and _near(words[0], word)]
+        if close:
+            sentence += f" To answer a question of mine, write {command_line(close[0])} and nothing else, or its id."
+        return Ready(words[0][:40] if words else "?", {"line": _kept(line)}, sentence, "unknown")
+    command = match.command
+    try:
+        return Ready(command.name, parser.parse(command, match.rest))
+    except UsageError as error:
+        meant = " or ".join(command_line(name) for name in table.longer(command, match.rest))
+        refusal = parser.with_usage(f"{error} Did you mean {meant}?" if meant else error, command)
+        return Ready(command.name, {"line": _kept(line)}, refusal, "usage")
+
+
+def _kept(line: str) -> str:
+    """What is kept of a line, without a word that would be cut: of half a secret nobody knows that it is one."""
+    return line if len(line) <= _KEPT_LINE else line[: begin_of_last_word(line[:_KEPT_LINE])]
+
+
+def _prefixed(text: str, prefix: str) -> str | None:
+    if not text.startswith(prefix):
+        return None
+    line = text[len(prefix) :].lstrip(" \t")
+    return line if line[:1].isalpha() else None
+
+
+def _without_mention(text: str) -> list[str]:
+    matches = (pattern.match(text) for pattern in _MENTIONS)
+    return [text[match.end() :] for match in matches if match is not None]
+
+
+def _near(word: str, known: str) -> bool:
+    from difflib import SequenceMatcher
+
+    return SequenceMatcher(None, word.casefold()[:40], known).ratio() >= 0.75

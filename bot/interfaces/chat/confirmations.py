@@ -1,0 +1,87 @@
+"""Commands that cannot be undone wait for a word, a reaction or a button that confirms them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bot.messaging.composer import Place
+from bot.messaging.replies import REMARK, derived_id
+from bot.tasks.threads import answer_key
+from bot.text.errors import UserError
+from connectors.delivery import outbox
+from database.queries.operations import command_runs
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.app.services import Services
+    from bot.commands.executor import Executor, Outcome
+    from bot.interfaces.chat import command_input
+    from bot.messaging.replies import Replies
+    from connectors.contract.messages import Inbound
+    from connectors.delivery.inbox import Arrival
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmations:
+    services: Services
+    executor: Executor
+    replies: Replies
+
+    async def by_command(self, arrival: Arrival, confirmation: command_input.Confirmation) -> None:
+        """Somebody confirms or takes back in words: a run that is named, or the latest that waits for them there."""
+        inbound = arrival.inbound
+        run_id = confirmation.run_id or await self._meant(inbound)
+        if run_id is None:
+            await self.replies.answer(arrival, "Nothing of yours waits for a confirmation here.")
+            return
+        await self.decide(arrival, run_id, confirmed=confirmation.yes)
+
+    async def _meant(self, inbound: Inbound) -> str | None:
+        """The run that an event without an id is about: the same one when the event comes again, which by then may
+        wait no more, while another one does."""
+        name = f"meant by {derived_id('y', inbound)}"
+        waiting = await self.executor.waiting(inbound.identity, inbound.conversation)
+        async with self.services.store.write(REMARK) as tx:
+            run_id = await command_runs.with_step(tx, name)
+            if run_id is None and waiting:
+                run_id = waiting[-1].id
+                await command_runs.add_step(tx, run_id, name, None, self.services.clock())
+        return run_id
+
+    async def decide(self, arrival: Arrival, run_id: str, *, confirmed: bool) -> None:
+        """Do what waited, or end it undone."""
+        inbound = arrival.inbound
+
+        async def finish(tx: AsyncConnection, outcome: Outcome) -> None:
+            await self.replies.close(tx, outcome)
+            await self.replies.finish(tx, arrival, outcome)
+
+        try:
+            if confirmed:
+                async with self.replies.headway(inbound).shown(answer_key(run_id)) as progress:
+                    await self.executor.confirm(
+                        run_id, inbound.identity, groups=inbound.groups, finish=finish, progress=progress
+                    )
+            else:
+                await self.executor.decline(run_id, inbound.identity, finish=finish)
+        except UserError as error:
+            await self.replies.answer(arrival, str(error))
+        self.services.delivery.wake()
+
+    async def lapse(self) -> None:
+        """End what nobody confirmed in time, and say so where it was asked for."""
+
+        async def finish(tx: AsyncConnection, outcome: Outcome) -> None:
+            if outcome.origin is None:
+                return
+            await self.replies.close(tx, outcome)
+            place = Place(outcome.origin.connector, conversation=outcome.origin.conversation)
+            for key, at in self.services.bridge.spread(answer_key(outcome.run_id), place):
+                can = self.services.capabilities(at.connector)
+                for outbound in self.replies.speaker.say(key, outcome.text, at, can):
+                    await outbox.put(tx, outbound, self.services.clock())
+
+        if await self.executor.lapse(finish=finish):
+            self.services.delivery.wake()

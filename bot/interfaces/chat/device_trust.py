@@ -1,0 +1,134 @@
+"""The devices of people in encrypted rooms: who has which, and what an admin says of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bot.commands.registry import Reply
+from bot.commands.syntax import command_line
+from bot.text.errors import UserError
+from bot.text.markdown import code, one_line, table
+from connectors.contract.connector_protocol import Device, DeviceKeeper, Standing, UnknownDevice
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bot.commands.context import Context
+
+_WORDS = {
+    Standing.SEEN: "as first seen",
+    Standing.TRUSTED: "trusted",
+    Standing.BLOCKED: "blocked",
+    Standing.CHANGED: "other keys came under its name",
+}
+_LONGEST_NAME = 40
+
+
+async def listed(ctx: Context, connector: str | None) -> Reply:
+    """The devices that are known."""
+    found = [(name, device) for name, keeper in _keepers(ctx, connector).items() for device in await keeper.devices()]
+    data = [_as_json(name, device) for name, device in found]
+    if not found:
+        return Reply(
+            f"No device is known: encryption is off, or the connector is down, as {command_line('health')} says.", data
+        )
+    rows = [
+        [
+            code(name),
+            code(device.user),
+            code(device.id),
+            one_line(device.name, _LONGEST_NAME),
+            code(_grouped(device.fingerprint)),
+            "Muster itself" if device.own else _WORDS[device.standing],
+            "yes" if device.reads else "no",
+        ]
+        for name, device in found
+    ]
+    shown = table(["connector", "person", "device", "called", "fingerprint", "standing", "given keys"], rows)
+    return Reply("\n\n".join((shown, *_advice([device for _, device in found]))), data)
+
+
+async def judged(ctx: Context, device: str, connector: str | None, word: str) -> Reply:
+    """Say how a device stands from now on."""
+    standing = Standing(word)
+    keepers = _keepers(ctx, connector)
+    reasons: list[str] = []
+    for name, keeper in keepers.items():
+        if standing is Standing.BLOCKED:
+            _check_not_the_last(ctx, name, device, await keeper.devices())
+        try:
+            found = await keeper.judge(device, standing)
+        except UnknownDevice as error:
+            reasons.append(str(error))
+            continue
+        return Reply(f"{_said(found, standing)}", _as_json(name, found))
+    raise UserError(reasons[0] if len(set(reasons)) == 1 else " ".join(dict.fromkeys(reasons)))
+
+
+def _check_not_the_last(ctx: Context, connector: str, name: str, known: tuple[Device, ...]) -> None:
+    """Whoever blocks the only device on which they read would see neither the answer nor a way back.
+
+    Raises:
+        UserError: it is that device, and they write in chat.
+    """
+    if ctx.door != "chat":
+        return
+    theirs = [each for each in known if each.reads and ctx.identity == f"{connector}:{each.user}"]
+    if len(theirs) == 1 and name in (theirs[0].id, f"{theirs[0].user}/{theirs[0].id}"):
+        raise UserError(
+            f"{code(theirs[0].id)} is your only device that is given keys: without it you could not read here, nor "
+            "take this back. Log in on another one first, or block it in a shell."
+        )
+
+
+def _keepers(ctx: Context, name: str | None) -> dict[str, DeviceKeeper]:
+    settings, delivery = ctx.services.settings, ctx.services.delivery
+    names = [each.name for each in settings.connectors]
+    found = {each: delivery.connector(each) for each in names}
+    keepers = {each: keeper for each, keeper in found.items() if isinstance(keeper, DeviceKeeper)}
+    if not keepers:
+        raise UserError("no connector encrypts: write encryption: allowed into the block of a Matrix connector.")
+    if name is not None and name not in keepers:
+        raise UserError(f"no connector called {one_line(name)} keeps devices. Those that do: {', '.join(keepers)}.")
+    return {each: keeper for each, keeper in keepers.items() if name in (None, each)}
+
+
+def _said(device: Device, standing: Standing) -> str:
+    whose = f"{code(device.id)} of {code(device.user)}"
+    match standing:
+        case Standing.TRUSTED:
+            return f"{whose} is trusted, with the fingerprint {code(_grouped(device.fingerprint))}."
+        case Standing.BLOCKED:
+            return f"{whose} is given no keys any more, and what is written on it does not count."
+        case _:
+            return f"{whose} is forgotten: the next keys that come under its name are taken for its own."
+
+
+def _advice(devices: list[Device]) -> Iterator[str]:
+    if all(device.own for device in devices):
+        yield "No device of anybody else is known: no encrypted room was spoken in yet."
+    if not any(device.standing is Standing.CHANGED for device in devices):
+        return
+    yield (
+        "Where other keys came under a device's name, ask its owner, by another way than this room, whether it was set "
+        f"up anew. If so: {command_line('matrix forget DEVICE')}. If not, somebody poses as them: "
+        f"{command_line('matrix block DEVICE')}."
+    )
+
+
+def _grouped(fingerprint: str) -> str:
+    """As clients show it: in groups of four."""
+    return " ".join(fingerprint[place : place + 4] for place in range(0, len(fingerprint), 4))
+
+
+def _as_json(connector: str, device: Device) -> dict[str, Any]:
+    return {
+        "connector": connector,
+        "user": device.user,
+        "device": device.id,
+        "name": device.name,
+        "fingerprint": device.fingerprint,
+        "standing": str(device.standing),
+        "reads": device.reads,
+        "own": device.own,
+    }

@@ -1,0 +1,73 @@
+"""After a restore: what was written before it comes in once more, and is not acted on.
+
+The register knows nothing of what was done between the backup and the restore, and the chat system tells it all again.
+Whoever wrote it is told once in each conversation, since some of it may never have been done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import structlog
+
+from bot.messaging.composer import Place
+from bot.messaging.replies import REMARK
+from bot.text.iso_timestamps import timestamp
+from connectors.contract.messages import Priority, Text
+from connectors.delivery import inbox, outbox
+from database.queries.operations import restored_backup
+
+if TYPE_CHECKING:
+    from bot.app.services import Services
+    from bot.messaging.composer import Speaker
+    from connectors.delivery.inbox import Arrival
+    from connectors.delivery.receiver import Handler
+
+log = structlog.get_logger(__name__)
+
+
+async def held_back(services: Services, speaker: Speaker, handle: Handler) -> Handler:
+    """What deals with events: `handle` itself, or in a register that was restored, only with those sent since.
+
+    The moment is the sender's, as the chat system tells it; that of what never left this machine is ours.
+    """
+    async with services.store.read() as tx:
+        restored_at = await restored_backup.last(tx)
+    if restored_at is None:
+        return handle
+
+    async def only_newer(arrival: Arrival) -> None:
+        if arrival.inbound.sent_at >= restored_at or not await _is_operators(services, arrival):
+            await handle(arrival)
+            return
+        await _hold_back(services, speaker, arrival, restored_at)
+
+    return only_newer
+
+
+async def _is_operators(services: Services, arrival: Arrival) -> bool:
+    # What strangers write is turned away in any case, within its own bounds.
+    inbound = arrival.inbound
+    return bool(await services.operators.permission(inbound.identity, inbound.groups))
+
+
+async def _hold_back(services: Services, speaker: Speaker, arrival: Arrival, restored_at: float) -> None:
+    inbound, now = arrival.inbound, services.clock()
+    log.info("chat.held_back", connector=inbound.connector, event_id=inbound.event_id, sent_at=inbound.sent_at)
+    async with services.store.write(REMARK) as tx:
+        if isinstance(inbound.body, Text):
+            text = (
+                f"⏪ Muster was restored from a backup at {timestamp(restored_at)}. What was written here between the "
+                "backup and that moment is not acted on again, from this message on: it may have been done already. "
+                "Where it was not, say it again."
+            )
+            place = Place(inbound.connector, conversation=inbound.conversation)
+            can = services.capabilities(inbound.connector)
+            where = hashlib.blake2s(f"{inbound.connector}\0{inbound.conversation}".encode(), digest_size=10).hexdigest()
+            key = f"restored/{restored_at:.0f}/{where}"
+            for outbound in speaker.say(key, text, place, can, priority=Priority.REPLY, reply_to=inbound.event_id):
+                await outbox.put(tx, outbound, now)
+        await inbox.finish(tx, arrival.seq, now, detail="written before Muster was restored from a backup")
+    if services.delivery is not None:
+        services.delivery.wake()

@@ -1,0 +1,325 @@
+"""What comes in from chat, and where it goes: commands to the table, words to agents, reactions to what they answer.
+
+`handle` is given every event of the inbox, in order per conversation. It finishes the inbox row in the same transaction
+as the last thing that the event causes; until then a crash brings the event here again, and everything that it causes
+is keyed to the event, so that it stands once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from bot.commands.argument_types import TASK
+from bot.commands.context import Origin
+from bot.commands.executor import Request
+from bot.commands.registry import NONE, OPERATOR, Permission
+from bot.commands.syntax import command_line, from_shell
+from bot.interfaces.chat import command_input
+from bot.interfaces.chat.confirmations import Confirmations
+from bot.interfaces.chat.reactions import Reactions
+from bot.interfaces.chat.thread_rearchive import WokenThreads
+from bot.messaging.mirror_inbound import Mirror
+from bot.messaging.replies import REMARK, Replies, derived_id
+from bot.messaging.thread_owners import addressee, task_of
+from bot.tasks import deferred_turns
+from bot.tasks.deferred_turns import Hold
+from bot.tasks.threads import answer_key
+from bot.text import markdown
+from bot.text.errors import UserError
+from budget.dispatch.next_task import TURN
+from connectors.contract.messages import Edit, Reaction, Redaction, Remark, Text
+from connectors.delivery import inbox
+from core.crash_points import declare
+from database.queries import tasks
+from database.queries.agents import agent_messages
+from fleet.roster.drift import ENDED
+from fleet.supervision.restart_policy import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.app.services import Services
+    from bot.auth.permissions import Authority
+    from bot.commands.executor import Executor, Outcome
+    from bot.interfaces.chat.unknown_senders import Strangers
+    from bot.messaging.attachments import Pictures
+    from bot.messaging.composer import Speaker
+    from bot.messaging.own_messages import Utterances
+    from connectors.contract.messages import Inbound
+    from connectors.delivery.inbox import Arrival
+    from database.queries.agents.agents import AgentRow
+
+log = structlog.get_logger(__name__)
+
+TALK = declare("chat.talk")
+WITHDRAW = declare("chat.withdraw")
+
+#: A message to an agent may have so many characters; more belongs into a file in its workspace.
+LONGEST_MESSAGE = 100_000
+
+
+@dataclass(slots=True)
+class Conversations:
+    services: Services
+    executor: Executor
+    speaker: Speaker
+    strangers: Strangers
+    pictures: Pictures
+    utterances: Utterances
+    replies: Replies = field(init=False)
+    mirror: Mirror = field(init=False)
+    confirmations: Confirmations = field(init=False)
+    reactions: Reactions = field(init=False)
+    woken: WokenThreads = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.replies = Replies(self.services, self.speaker)
+        self.mirror = Mirror(self.services, self.speaker)
+        self.confirmations = Confirmations(self.services, self.executor, self.replies)
+        self.reactions = Reactions(self.services, self.replies, self.confirmations, self.utterances)
+        self.woken = WokenThreads(self.services)
+
+    async def handle(self, arrival: Arrival) -> None:
+        """Deal with one inbound event."""
+        await self.woken.heard(arrival.inbound)
+        await self._deal(arrival)
+        await self.woken.dealt_with(arrival.inbound)
+
+    async def _deal(self, arrival: Arrival) -> None:
+        inbound = arrival.inbound
+        if isinstance(inbound.body, Remark):
+            await self.replies.answer(arrival, from_shell(inbound.body.text, self.services.table))
+            return
+        if inbound.connector in self.services.overlap.rooms:
+            async with self.services.store.read() as tx:
+                why_not = await self.services.overlap.why_not(tx, arrival)
+            if why_not is not None:
+                await self.replies.answer(arrival, None, detail=why_not)
+                return
+        authority = await self.services.operators.authority(inbound.identity, inbound.groups)
+        if authority.permission is NONE:
+            await self.strangers.turn_away(arrival)
+            return
+        await self.mirror.carry(inbound)
+        match inbound.body:
+            case Text():
+                await self._text(arrival, inbound.body, authority)
+            case Reaction():
+                await self.reactions.take(arrival, inbound.body, authority)
+            case Redaction(target=target):
+                await self._redaction(arrival, target, authority.permission)
+            case Edit(target=target):
+                await self._edit(arrival, target)
+
+    async def given_up(self, tx: AsyncConnection, arrival: Arrival, reason: str) -> None:
+        """An event that could not be dealt with, in the transaction that gives it up: whoever wrote it is told."""
+        log.error(
+            "chat.given_up", connector=arrival.inbound.connector, event_id=arrival.inbound.event_id, reason=reason
+        )
+        text = "⚠️ A fault in Muster kept me from dealing with this. The log says more; write it again to try once more."
+        await self.replies.say(tx, arrival.inbound, derived_id("x", arrival.inbound), text)
+        await self.replies.headway(arrival.inbound).end(tx, "failed")
+
+    # --- text ---------------------------------------------------------------------------------------------------
+
+    async def _text(self, arrival: Arrival, body: Text, authority: Authority) -> None:
+        inbound = arrival.inbound
+        said = command_input.said(body, prefix=self.services.command_prefix)
+        if isinstance(said, command_input.Talk):
+            await self._talk(arrival, body, said.text, authority)
+            return
+        origin = Origin(
+            connector=inbound.connector,
+            conversation=inbound.conversation,
+            parent=inbound.parent,
+            event_id=inbound.event_id,
+        )
+        run_id = derived_id("c", inbound)
+
+        async def finish(tx: AsyncConnection, outcome: Outcome) -> None:
+            await self.replies.finish(tx, arrival, outcome)
+            if body.attachments:
+                await self.replies.say(tx, inbound, f"{run_id}/files", _FILES_UNREAD)
+
+        confirmation = command_input.confirmation(said.line)
+        if confirmation is not None:
+            await self.confirmations.by_command(arrival, confirmation)
+            return
+        ready = command_input.prepare(self.services.table, said.line, authority.permission)
+        request = Request(
+            id=run_id,
+            name=ready.name,
+            arguments=await self._with_place(ready, inbound),
+            identity=inbound.identity,
+            permission=authority.permission,
+            through=authority.through,
+            door="chat",
+            origin=origin,
+        )
+        if ready.refusal is not None:
+            await self.executor.refuse(request, ready.refusal, reason=ready.reason or "usage", finish=finish)
+        else:
+            async with self.replies.headway(inbound).shown(answer_key(run_id)) as progress:
+                await self.executor.run(request, finish=finish, progress=progress)
+        self.services.delivery.wake()
+
+    async def _with_place(self, ready: command_input.Ready, inbound: Inbound) -> Mapping[str, Any]:
+        """The arguments of a command; which task is meant says the thread where that was left out. It is written down
+        with the command, so that whoever reads of it later need not know the thread."""
+        command = self.services.table.get(ready.name)
+        if command is None or ready.refusal is not None or inbound.parent is None or "id" in ready.arguments:
+            return ready.arguments
+        if not any(each.name == "id" and each.type is TASK for each in command.parameters):
+            return ready.arguments
+        async with self.services.store.read() as tx:
+            here = await task_of(tx, inbound.connector, inbound.conversation)
+        return ready.arguments if here is None else {"id": here, **ready.arguments}
+
+    async def _talk(self, arrival: Arrival, body: Text, text: str, authority: Authority) -> None:
+        inbound = arrival.inbound
+        if not text.strip() and not body.attachments:
+            await self.replies.answer(arrival, None, detail="empty")
+            return
+        if authority.permission < OPERATOR:
+            await self.replies.answer(
+                arrival, f"You may look ({command_line('ps')}), but only operators talk to agents."
+            )
+            return
+        if len(text) > LONGEST_MESSAGE:
+            await self.replies.answer(arrival, _too_long(text))
+            return
+        try:
+            row, answer_in = await addressee(inbound, self.services.store, self.utterances)
+        except UserError as error:
+            await self.replies.answer(arrival, str(error))
+            return
+        attachments = await self.pictures.fetch(inbound, body.attachments)
+        text = "\n\n".join([*([text] if text.strip() else []), *attachments.words])
+        if not text and not attachments.kept:
+            await self.replies.answer(arrival, "\n".join(attachments.refused))
+            return
+        if len(text) > LONGEST_MESSAGE:
+            await self.replies.answer(arrival, _too_long(text))
+            return
+        found = await deferred_turns.look(self.services, row, inbound.identity)
+        hold = found if isinstance(found, Hold) else None
+        key = derived_id("m", inbound)
+        await self.services.runaway.spoken_to(row.name, inbound.identity, authority.through)
+        async with self.services.store.write(TALK) as tx:
+            whence = {
+                "connector": inbound.connector,
+                "conversation": inbound.conversation,
+                "event_id": inbound.event_id,
+                "answer_in": answer_in,
+            }
+            kept = attachments.kept
+            if hold is None:
+                note = await deferred_turns.note_ahead(tx, self.services, row, found, inbound.identity)
+                await self.services.agents.send(
+                    tx, row, text, message_id=key, by=inbound.identity, attachments=kept, **whence
+                )
+                if note is not None:
+                    await self.replies.say(tx, inbound, f"{key}/ahead", note)
+            else:
+                task = await deferred_turns.add(
+                    tx, self.services, row, hold, text, cause=key, by=inbound.identity, attachments=kept, **whence
+                )
+                told = deferred_turns.told(self.services, row, task, hold)
+                if not await deferred_turns.offer(tx, self.services, row, task, told):
+                    await self.replies.say(tx, inbound, f"{key}/held", told)
+            if attachments.refused:
+                await self.replies.say(tx, inbound, f"{key}/note", "\n".join(attachments.refused))
+            if (absent := _absent(row)) is not None:
+                await self.replies.say(tx, inbound, _absence(row, inbound.conversation), absent)
+            await inbox.finish(tx, arrival.seq, self.services.clock())
+        self.services.agents.bring_mail(row.name)
+        if hold is not None:
+            self.services.dispatcher.wake()
+        self.services.delivery.wake()
+
+    # --- taking back and editing --------------------------------------------------------------------------------
+
+    async def _redaction(self, arrival: Arrival, target: str, permission: Permission) -> None:
+        """Who takes a message back while it is still queued does not want it read."""
+        inbound = arrival.inbound
+        async with self.services.store.write(WITHDRAW) as tx:
+            messages = [
+                message
+                for message in await agent_messages.by_event(tx, inbound.connector, target)
+                # Some chat systems let people who may only look here take back what others wrote.
+                if permission >= OPERATOR or message.sender == inbound.identity
+            ]
+            for message in messages:
+                if await self.services.agents.withdraw(tx, message):
+                    # Words that the pace held, and that are just being given to their agent.
+                    held = await tasks.by_message(tx, message.id)
+                    if held is not None:
+                        await self.services.task_steps.cancel(tx, held, by=inbound.identity)
+            for task in await tasks.by_event(tx, inbound.connector, target):
+                if permission >= OPERATOR or task.operator == inbound.identity:
+                    await self.services.task_steps.cancel(tx, task, by=inbound.identity)
+            await inbox.finish(tx, arrival.seq, self.services.clock())
+        for name in {message.agent for message in messages}:
+            self.services.agents.bring_mail(name)
+
+    async def _edit(self, arrival: Arrival, target: str) -> None:
+        """An edit is never input; who edits a message that went to an agent is told so."""
+        inbound = arrival.inbound
+        async with self.services.store.read() as tx:
+            messages = await agent_messages.by_event(tx, inbound.connector, target)
+            waiting = [] if messages else await tasks.by_event(tx, inbound.connector, target)
+        read_by = [(each.id, each.agent) for each in messages] + [(each.id, each.agent or "") for each in waiting]
+        if not read_by:
+            await self.replies.answer(arrival, None, detail="an edit")
+            return
+        task = waiting[0] if waiting and waiting[0].kind != TURN else None
+        read = f"{markdown.one_line(read_by[0][1])} has the message as it was first written."
+        if task is not None:
+            read = f"Task {markdown.code(task.id)} stays as it was first written."
+        async with self.services.store.write(REMARK) as tx:
+            await self.replies.say(
+                tx,
+                inbound,
+                f"edit/{read_by[0][0]}",
+                f"Edits are not read: {read} Delete it while it is queued, or write a new one.",
+            )
+            await inbox.finish(tx, arrival.seq, self.services.clock(), detail="an edit")
+        self.services.delivery.wake()
+
+
+_FILES_UNREAD = "Files that come with a command are not passed on: write to the agent in its thread, without a command."
+
+
+def _too_long(text: str) -> str:
+    return (
+        f"This message has {len(text):,} characters, and an agent takes {LONGEST_MESSAGE:,}. Nothing was sent. Put the "
+        "text into a file in the agent's workspace and name the file."
+    )
+
+
+def _absent(row: AgentRow) -> str | None:
+    """What is said of an agent that reads nothing now; None: it does."""
+    if row.wanted == "frozen":
+        back = command_line(f"resume {row.name}")
+        return f"{row.name} is frozen; this waits for it, and so does what follows, until {back} brings it back."
+    if row.wanted == "running" and row.state in ENDED and Record.from_json(row.revival).try_at is not None:
+        return f"{row.name} is down at the moment; it starts again by itself, and reads this then."
+    if row.wanted != "stopped" and row.state not in {"failed", "stopped"}:
+        return None
+    now = row.state if row.state in {"failed", "stopped"} else "about to stop"
+    again = command_line(f"launch {row.name}")
+    if row.wanted == "running":
+        # Whether it starts again by itself may be written down in the next moment: this is true either way.
+        start = command_line(f"restart {row.name}")
+        return f"{row.name} is down; it reads this when it runs again. {start} starts it now."
+    return f"{row.name} is {now}; it will read this, and what follows, when it runs again: {again}."
+
+
+def _absence(row: AgentRow, conversation: str) -> str:
+    """The key of what is said once there of an agent that does not run, until it has run again."""
+    return f"absence/{row.name}/{row.launch_id}/{row.started_at or 0:.3f}/{row.wanted}/{conversation}"

@@ -1,0 +1,65 @@
+"""Threads that were put away and are open again, since somebody wrote there: once that is dealt with, they are put away
+again.
+
+Whoever's thread it is, and however they are by then, is looked at anew. What a crash leaves open, the sweep of the
+titles finds, as it is written down beforehand that the thread is put away no more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bot.messaging.thread_owners import owner_of
+from bot.tasks.threads import TaskThreads
+from connectors.contract.messages import Retitle
+from connectors.delivery import outbox
+from core.crash_points import declare
+from database.queries.agents import agents
+from database.queries.chat import thread_titles
+
+if TYPE_CHECKING:
+    from bot.app.services import Services
+    from connectors.contract.messages import Inbound
+
+WAKE = declare("titles.wake")
+PUT_AWAY = declare("titles.put_away")
+
+
+@dataclass(frozen=True, slots=True)
+class WokenThreads:
+    services: Services
+    _open: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
+    """Of conversations that were put away: the key of the message that opened each, and what it is called."""
+
+    async def heard(self, inbound: Inbound) -> None:
+        """Something is about to be dealt with that was said or done there."""
+        if inbound.parent is None or not self.services.agents.teller.titles.has(inbound.connector):
+            return
+        async with self.services.store.read() as tx:
+            found = await thread_titles.put_away(tx, inbound.connector, inbound.conversation)
+        if found is None:
+            return
+        async with self.services.store.write(WAKE) as tx:
+            await thread_titles.woke(tx, found[0])
+        self._open[inbound.connector, inbound.conversation] = found
+
+    async def dealt_with(self, inbound: Inbound) -> None:
+        """It is dealt with, and all is put that is to be said about it."""
+        place = (inbound.connector, inbound.conversation)
+        if place not in self._open:
+            return
+        thread, title = self._open[place]
+        names = self.services.agents.teller.titles
+        async with self.services.store.write(PUT_AWAY) as tx:
+            opener = await outbox.get(tx, thread)
+            owner = None if opener is None else await owner_of(tx, opener)
+            row = await agents.get(tx, owner.name) if owner is not None and owner.kind == "agent" else None
+            if owner is not None and owner.kind == "task":
+                await TaskThreads(self.services).show(tx, owner.name, spoken=True)
+            elif row is not None and row.thread_key == thread:
+                await names.show(tx, row.name, spoken=True)
+            else:  # an earlier thread of the agent, or of one that is forgotten
+                await names.call(tx, inbound.connector, thread, Retitle(title=title, archived=True), spoken=True)
+        del self._open[place]
+        self.services.delivery.wake()

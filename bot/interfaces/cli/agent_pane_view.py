@@ -1,0 +1,148 @@
+"""What the window of a tmux session shows of an agent: what it is told, says and does, as plain text. Pure.
+
+The rules are those of chat (`core.redaction`, `bot.text.markdown`): secrets are masked, and what would act on a
+terminal is shown instead. Text that still grows is held back as far as a secret could be in its end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+from bot.text.markdown import one_line, shown
+from fleet.journal import events
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from core.redaction import Redaction
+    from fleet.journal.events import Entry
+
+#: Of text that grows beyond so many characters the beginning is let go, where no secret is near; this much stays, so
+#: that a secret is known by what stands before it.
+_PIECE: Final = 2_000
+_CONTEXT: Final = 500
+#: Beyond this it is let go anyhow, so that whoever says nothing but secrets does not hold the window up.
+_LONGEST: Final = 50_000
+#: Before each line of what is not Muster's word, so that nothing in it passes for one.
+_MARGIN: Final = "    "
+_MARKS: Final = {"completed": "✓", "failed": "✗"}
+
+
+@dataclass(slots=True)
+class Pane:
+    """Takes the entries of one agent's journal in their order; gives what is to be written after what was."""
+
+    redact: Redaction
+    _text: str = ""
+    """What the agent says and has not ended yet."""
+    _written: str = ""
+    """What of it is written."""
+    _within: bool = False
+    """What is written ends within a line."""
+    _titles: dict[str, str] = field(default_factory=dict)
+    """What the tool calls of the turn are called."""
+
+    def after(self, entry: Entry) -> str:
+        """What `entry` adds."""
+        if isinstance(entry.event, events.TextChunk):
+            return self._grown(entry.event.text)
+        lines = list(self._lines(entry))
+        if not lines:
+            return ""
+        return self.flush() + "".join(f"{line}\n" for line in lines)
+
+    def flush(self) -> str:
+        """The rest of the text that was held back, which will not grow any more."""
+        rest = self._set_off(self._rest(self.redact(self._text)))
+        self._text = self._written = ""
+        if not self._within:
+            return rest
+        self._within = False
+        return f"{rest}\n"
+
+    def _grown(self, text: str) -> str:
+        self._text += text
+        grown = self.redact.of_growing(self._text)
+        added = self._set_off(self._rest(grown))
+        if len(self._text) > _PIECE:
+            end = self._text[-_CONTEXT:]
+            if (grown.endswith(end) and self.redact(end) == end) or len(self._text) > _LONGEST:
+                self._text = end
+                self._written = shown(self.redact(end))
+        return added
+
+    def _rest(self, whole: str) -> str:
+        """What of `whole` is not written yet; from where it differs, where what was written turned out otherwise."""
+        whole = shown(whole)
+        if whole.startswith(self._written):
+            rest = whole[len(self._written) :]
+        else:
+            same = next((i for i, (a, b) in enumerate(zip(whole, self._written, strict=False)) if a != b), len(whole))
+            rest = "\n" + whole[same:]
+        self._written = whole
+        return rest
+
+    def _set_off(self, added: str) -> str:
+        """What is said, with a margin at the beginning of each of its lines."""
+        lines = []
+        for line in added.splitlines(keepends=True):
+            lines.append(line if self._within else f"{_MARGIN}{line}")
+            self._within = not line.endswith("\n")
+        return "".join(lines)
+
+    def _lines(self, entry: Entry) -> Iterator[str]:
+        event = entry.event
+        match event:
+            case events.MessageQueued(sender=sender, text=text):
+                yield self._head(entry.at, f"▷ {sender or 'somebody'}:")
+                yield from self._indented(text)
+            case events.TurnStarted():
+                self._titles.clear()
+                yield self._head(entry.at, "▶ begins a turn")
+            case events.TurnEnded(stop_reason=reason, detail=detail):
+                yield self._head(entry.at, f"■ ended its turn: {reason}" + (f". {detail}" if detail else ""))
+            case events.ToolCall():
+                yield from self._tool(entry.at, event)
+            case events.Plan(entries=steps):
+                yield self._head(entry.at, "☰ plans")
+                for step in steps:
+                    mark = "✓" if step.get("status") == "completed" else "·"
+                    yield f"    {mark} {self._line(str(step.get('content', '')))}"
+            case events.PermissionAsked(title=title, detail=detail):
+                yield self._head(entry.at, f"? asks for permission: {title}")
+                yield from self._indented(detail)
+            case events.PermissionAnswered(outcome=outcome, by=by):
+                yield self._head(entry.at, f"? permission: {outcome}" + (f" by {by}" if by else ""))
+            case events.ToolAsked(tool=tool):
+                yield self._head(entry.at, f"⚙ asks Muster: {tool}")
+            case events.RuntimeStarted(loaded=loaded, note=note):
+                words = "is ready, going on with its conversation" if loaded else "is ready, in a new conversation"
+                yield self._head(entry.at, f"● {words}." + (f" {note}" if note else ""))
+            case events.RuntimeFailed(reason=reason, stderr=stderr) | events.RuntimeDied(reason=reason, stderr=stderr):
+                yield self._head(entry.at, f"✗ {reason}")
+                yield from self._indented(stderr)
+            case events.Notice(text=text):
+                yield self._head(entry.at, f"! {text}")
+            case events.Closing(reason=reason):
+                yield self._head(entry.at, f"● ends: {reason}.")
+
+    def _tool(self, at: float, event: events.ToolCall) -> Iterator[str]:
+        if event.title is not None and self._titles.get(event.call) != event.title:
+            self._titles[event.call] = event.title
+            yield self._head(at, f"⚙ {event.title}")
+            if event.detail:
+                yield from self._indented(event.detail)
+        if event.status in _MARKS:
+            yield self._head(at, f"{_MARKS[event.status]} {self._titles.get(event.call, event.call)}")
+
+    def _head(self, at: float, words: str) -> str:
+        return f"{datetime.fromtimestamp(at).astimezone():%H:%M:%S} {self._line(words)}"
+
+    def _line(self, words: str) -> str:
+        return one_line(self.redact(words), 2000)
+
+    def _indented(self, text: str) -> Iterator[str]:
+        for line in shown(self.redact(text)).splitlines():
+            yield f"{_MARGIN}{line}"

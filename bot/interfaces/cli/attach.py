@@ -1,0 +1,66 @@
+"""`muster attach`: a look into the tmux session of an agent."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from bot.text.errors import UserError
+from fleet.control.host_spec import AgentSpec
+from fleet.hosting import TMUX
+from fleet.hosting.host_command_line import SPEC
+from fleet.hosting.tmux import Session, attachment, command
+from fleet.name_rules import is_agent_name
+from fleet.supervision import host_lifecycle
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bot.config.paths import Paths
+
+
+def attach(paths: Paths, name: str, environ: Mapping[str, str], *, control: bool) -> None:
+    """Become tmux, showing the agent's session; comes back only with an error.
+
+    Raises:
+        UserError: there is no session to show; the message says what to do instead.
+    """
+    words = line(paths, name, control=control)
+    if not sys.stdin.isatty() or not sys.stdout.isatty():
+        raise UserError(f"A look into a session needs a terminal. `muster tail {name}` prints what {name} did.")
+    # Inside another session: shown in it, since whoever typed this is there.
+    os.execvpe(words[0], words, {key: value for key, value in environ.items() if key != "TMUX"})  # noqa: S606
+
+
+def line(paths: Paths, name: str, *, control: bool) -> list[str]:
+    """The command line that shows the session.
+
+    Raises:
+        UserError: there is none; the message says what to do instead.
+    """
+    look = f"`muster watch {name}` and `muster tail {name}` show what it does without tmux"
+    folder = paths.agent_folder(name) if is_agent_name(name) else None
+    if folder is None or not (folder / SPEC).exists():
+        raise UserError(f"No agent called {name[:60]!r} was ever started here. `muster ps` lists those that there are.")
+    try:
+        spec = AgentSpec.read(folder / SPEC)
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"What {name} was started with cannot be read ({error}); {look}.") from None
+    if not host_lifecycle.is_running(folder):
+        start = f"`muster launch {name}` starts it, or `muster resume {name}` where it is frozen"
+        raise UserError(f"{name} does not run. {start}; {look}.")
+    if spec.hosting != TMUX:
+        where = {"systemd": "a systemd unit", "process": "a process of its own"}.get(spec.hosting, spec.hosting)
+        raise UserError(
+            f"{name} runs in {where}, not in tmux, so there is no session to attach to; {look}. To have it in tmux, "
+            f"write `hosting: tmux` into its entry in {paths.roster_yaml}, then `muster restart {name}`."
+        )
+    session = Session(agent=name, folder=folder, socket=spec.tmux_socket or None)
+    found = session.name()
+    if found is None:
+        raise UserError(
+            f"{name} runs, but its tmux session was closed, or this shell looks for tmux elsewhere (TMUX_TMPDIR). "
+            f"`muster restart {name}` makes another, and {look}."
+        )
+    return command(session.socket, *attachment(found, control=control))

@@ -1,0 +1,345 @@
+"""``muster`` in a shell: the command table against the running orchestrator, and what only a shell can do.
+
+Exit status: 0 done, 1 refused or failed (the reason on standard error), 2 wrong usage, 3 Muster is not running.
+
+Everything heavy is imported where it is used, so that ``muster --help`` costs little more than Python itself.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bot.commands import sections
+from bot.commands.parser import left_over
+from bot.commands.registry import CommandTable
+from bot.commands.syntax import SHELL, command_line, in_docstring, written
+from bot.interfaces.cli.output import DONE, FAILED, NOT_RUNNING, WRONG_USAGE, refuse, say, tell_programs
+from bot.interfaces.cli.process_commands import SHELL_COMMANDS
+from bot.interfaces.cli.remote_command import ask
+from bot.interfaces.cli.version_launcher import handed_over
+from bot.text.errors import NotRunning, UsageError
+from core.errors import MusterError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bot.commands.registry import Command, Parameter
+    from bot.interfaces.api.client import Client
+
+    _ParamType = click.ParamType[Any]
+else:
+    _ParamType = click.ParamType
+
+#: First words of the commands that the shell does without the orchestrator, and at once.
+_EGRESS = (["egress"], ["estop"])
+
+#: A word that no option can be: -5M, -.5, -$20.
+_NEGATIVE = re.compile(r"-\$?\.?[0-9]")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The program ``muster``, of the version that is to run."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if (other := handed_over(words, os.environ)) is not None:
+        os.execv(other[0], other)  # noqa: S606 (no shell is what is wanted)
+    # The orchestrator's commands take 20 ms to import: whoever wants to stop an agent now does not wait for them.
+    sys.exit(run(CommandTable() if words[:1] in _EGRESS else sections.load(), words))
+
+
+def _of_standby() -> str | None:
+    """What to say where nobody listens, since the Muster here stands by."""
+    from bot.config.paths import Paths
+    from bot.leadership.instance_lock import holder
+
+    waiting = holder(Paths.of(os.environ).standby_lock)
+    if waiting is None:
+        return None
+    return (
+        f"Muster stands by here (process {waiting.pid}) and answers nothing. {waiting.note} Ask where the one that "
+        "leads runs; `muster down` ends this one."
+    )
+
+
+def run(table: CommandTable, arguments: list[str], *, client: Callable[[], Client] | None = None) -> int:
+    """Do what the words on the command line say; the exit status.
+
+    Args:
+        table: the commands of the orchestrator.
+        arguments: the words, without the program's name.
+        client: makes the connection to the orchestrator; by default to the installation that the environment names.
+    """
+    try:
+        return _run(Program(table, client or _client), arguments)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough (`muster ps | head`). Python flushes once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+
+
+def _run(program: Program, arguments: list[str]) -> int:
+    as_json = "--json" in (arguments[: arguments.index("--")] if "--" in arguments else arguments)
+    try:
+        status = program.main(arguments, prog_name="muster", standalone_mode=False)
+        return status if isinstance(status, int) else DONE
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show(sys.stdout)
+        return DONE
+    except click.UsageError as error:
+        error.show()
+        if as_json:
+            tell_programs(error.format_message(), reason="usage")
+        return WRONG_USAGE
+    except click.ClickException as error:
+        error.show()
+        if as_json:
+            tell_programs(error.format_message())
+        return FAILED
+    except click.Abort:
+        say("Interrupted.", error=True)
+        return FAILED
+    except NotRunning as error:
+        refuse(_of_standby() or str(error), as_json=as_json, reason="not_running")
+        return NOT_RUNNING
+    except UsageError as error:
+        refuse(str(error), as_json=as_json, reason="usage")
+        return WRONG_USAGE
+    except MusterError as error:
+        refuse(str(error), as_json=as_json)
+        return FAILED
+
+
+def _client() -> Client:
+    from bot.config.paths import Paths
+    from bot.interfaces.api.client import Client
+
+    return Client(Paths.of(os.environ).gateway_socket)
+
+
+class Program(click.Group):
+    """``muster`` itself. Commands are made when they are asked for; names of two words by longest match."""
+
+    def __init__(self, table: CommandTable, client: Callable[[], Client]) -> None:
+        super().__init__(
+            "muster",
+            help="Run a fleet of AI coding agents from a chat room.",
+            context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+            params=[click.Option(["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_version,
+                                 help="Show the version.")],
+        )  # fmt: skip
+        self._table = table
+        self._client = client
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*SHELL_COMMANDS, *(command.name for command in self._table if command.name not in SHELL_COMMANDS)]
+
+    def in_table(self, name: str) -> click.Command | None:
+        """The command of the orchestrator, also where the shell has one of its own under the same name."""
+        command = self._table.get(name)
+        return None if command is None else _made(command, self._table, self._client)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        parts = {full.split()[1]: full for full in self.list_commands(ctx) if full.startswith(f"{name} ")}
+        made = SHELL_COMMANDS.get(name)
+        if made is None and (command := self._table.get(name)) is not None:
+            made = _made(command, self._table, self._client)
+        if made is None:
+            return _Words(self, name, parts) if parts else None
+        if parts:
+            made.epilog = f"Further commands: {', '.join(parts.values())}."
+        return made
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        for words in (2, 1):
+            name = " ".join(args[:words])
+            command = self.get_command(ctx, name) if len(args) >= words else None
+            if isinstance(command, _Words) and len(args) > 1 and not args[1].startswith("-"):
+                break
+            if command is not None and words == 1 and self._is_beginning(name, args[1:]):
+                break
+            if command is not None:
+                return name, command, args[words:]
+        if ctx.resilient_parsing or args[0].startswith("-"):
+            return super().resolve_command(ctx, args)
+        raise click.UsageError(_unknown(self._table, self.list_commands(ctx), " ".join(args[:2])[:80]), ctx=ctx)
+
+    def _is_beginning(self, name: str, rest: Sequence[str]) -> bool:
+        """Whether a word follows that this command cannot take, and that a longer name of its may have wanted."""
+        command = self._table.get(name)
+        if command is None or not rest or rest[0].startswith("-") or command.positional:
+            return False
+        return bool(self._table.longer(command, rest[0]))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {
+            "Here in the shell": [(name, made.get_short_help_str(120)) for name, made in SHELL_COMMANDS.items()]
+        }
+        for command in self._table:
+            groups.setdefault(command.help_section.capitalize(), []).append((command.name, command.summary))
+        for title, rows in groups.items():
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem
+
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        words = dict.fromkeys(name.split()[0] for name in self.list_commands(ctx))
+        return [CompletionItem(word) for word in words if word.startswith(incomplete)]
+
+
+class _Words(click.Group):
+    """The first word of names that have two (``grant`` of ``grant revoke``)."""
+
+    def __init__(self, program: Program, word: str, names: dict[str, str]) -> None:
+        super().__init__(word, no_args_is_help=True, add_help_option=True)
+        self._program = program
+        self._names = names
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self._names)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        made = [(name, self.get_command(ctx, name)) for name in self._names]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, each.get_short_help_str(120)) for name, each in made if each is not None])
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        full = self._names.get(name)
+        return self._program.get_command(ctx, full) if full is not None else None
+
+
+class _Value(_ParamType):
+    """An argument of the table's own types."""
+
+    def __init__(self, parameter: Parameter, client: Callable[[], Client]) -> None:
+        self.name = parameter.type.label.lower()
+        self._parameter = parameter
+        self._client = client
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        if self._parameter.type.rest:
+            return value
+        try:
+            return self._parameter.to_json(value)
+        except UsageError as error:
+            raise click.UsageError(str(error), ctx) from None
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return self._parameter.type.label
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem
+
+        words: Sequence[str] = self._parameter.type.choices
+        if self._parameter.type.source is not None:
+            words = _offered(self._client, self._parameter.type.source)
+        return [CompletionItem(word) for word in words if word.startswith(incomplete)]
+
+
+def _offered(client: Callable[[], Client], source: str) -> list[str]:
+    """Words from the running orchestrator; none when it does not run, since a Tab is no moment for an error."""
+    try:
+        body = client().get(f"/v1/complete?source={source}").body
+        return [str(word) for word in body["words"]]
+    except (MusterError, LookupError, TypeError):
+        return []
+
+
+def _made(command: Command, table: CommandTable, client: Callable[[], Client]) -> click.Command:
+    def help_of(docstring: str) -> str:
+        return written(in_docstring(docstring, table), SHELL)
+
+    parameters: list[click.Parameter] = []
+    for parameter in command.parameters:
+        kind = _Value(parameter, client)
+        if not parameter.option:
+            parameters.append(
+                click.Argument(
+                    [parameter.name],
+                    type=kind,
+                    required=parameter.required,
+                    nargs=-1 if parameter.type.rest else 1,
+                    metavar=parameter.usage,
+                )
+            )
+        elif parameter.type.flag:
+            names = [parameter.name, f"{parameter.flag_name}/--no-{parameter.flag_name[2:]}"]
+            parameters.append(
+                click.Option(
+                    names if parameter.default else [parameter.name, parameter.flag_name],
+                    is_flag=True,
+                    default=bool(parameter.default),
+                    help=help_of(parameter.help),
+                )
+            )
+        else:
+            parameters.append(
+                click.Option(
+                    [parameter.name, parameter.flag_name],
+                    type=kind,
+                    required=parameter.required,
+                    help=help_of(parameter.help),
+                )
+            )
+    parameters.append(click.Option(["--json", "as_json"], is_flag=True, help="Print the answer for programs."))
+    if command.confirm:
+        parameters.append(click.Option(["--yes", "confirmed"], is_flag=True, help="Do not ask first."))
+
+    def call(as_json: bool, confirmed: bool = False, **given: Any) -> int:
+        return ask(command, client, given, as_json=as_json, confirmed=confirmed)
+
+    details = [f"{p.usage.strip('[]')}: {p.help}" for p in command.positional if p.help]
+    text = help_of("\n\n".join(part for part in (command.summary, command.description, *details) if part))
+    return _OfTable(command, params=parameters, callback=call, help=text, short_help=help_of(command.summary))
+
+
+class _OfTable(click.Command):
+    """A command of the table, which takes words as its line in chat does."""
+
+    def __init__(self, command: Command, **made: Any) -> None:
+        super().__init__(command.name, context_settings={"allow_extra_args": True}, **made)
+        self._command = command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if any(_NEGATIVE.match(word) for word in args):
+            # An amount below zero, for the command to judge: -5h is not the option -5 and the option -h.
+            ctx.ignore_unknown_options = True
+            ctx.help_option_names = ["--help"]
+        rest = super().parse_args(ctx, args)
+        if rest and not ctx.resilient_parsing:
+            raise click.UsageError(left_over(self._command, " ".join(rest)), ctx)
+        return rest
+
+
+def _unknown(table: CommandTable, names: Sequence[str], words: str) -> str:
+    from difflib import get_close_matches
+
+    first = words.split()[0]
+    same = [name for name in names if name.startswith(f"{first} ")]
+    close = get_close_matches(words, same, n=2) or same or get_close_matches(first, names, n=2)
+    close = close or table.suggestions(first)[:2]
+    meant = " or ".join(command_line(name) for name in close)
+    hint = f"Did you mean {meant}?" if close else f"{command_line('--help')} lists the commands."
+    return written(f'There is no command "{words if same else first}". {hint}', SHELL)
+
+
+def _version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from bot.maintenance.update.versions import of_this
+
+        click.echo(f"muster {of_this('(not installed)')}")
+        ctx.exit()
+
+
+if __name__ == "__main__":
+    main()

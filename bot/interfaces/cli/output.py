@@ -1,0 +1,88 @@
+"""What a shell shows of words and answers, and with which status it exits.
+
+Nothing that is printed acts on the terminal.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from bot.commands.syntax import SHELL, written
+
+if TYPE_CHECKING:
+    from bot.interfaces.api.client import Answer
+
+DONE, FAILED, WRONG_USAGE, NOT_RUNNING = range(4)
+
+
+def say(text: str, *, error: bool = False) -> None:
+    """Print what people read: rendered on a terminal, as it is elsewhere. Nothing in it acts on the terminal."""
+    from bot.text.markdown import shown
+
+    stream = sys.stderr if error else sys.stdout
+    text = shown(written(text, SHELL)).rstrip()
+    if error or not stream.isatty():
+        print(text, file=stream)
+        return
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    Console(file=stream, highlight=False).print(Markdown(text, hyperlinks=False))
+
+
+def refuse(text: str, *, as_json: bool, state: str = "refused", reason: str | None = None) -> None:
+    """Say why something was not done: to people, and with `as_json` to programs as well."""
+    say(text, error=True)
+    if as_json:
+        tell_programs(text, state=state, reason=reason)
+
+
+def tell_programs(text: str, *, state: str = "refused", reason: str | None = None) -> None:
+    """Why something was not done, as JSON on standard output: what people read is on standard error."""
+    import json
+
+    print(json.dumps({"state": state, "reason": reason, "error": written(text, SHELL)}, indent=2))
+
+
+def show(answer: Answer, *, as_json: bool) -> int:
+    """Print an answer; the exit status."""
+    body = answer.body if isinstance(answer.body, dict) else {}
+    if "state" not in body:
+        sentence = str(body.get("error") or f"The gateway answered with status {answer.status}.")
+        refuse(sentence, as_json=as_json, state="failed")
+        return FAILED
+    done = body["state"] == "done"
+    if as_json and (done or body["data"] is not None):
+        import json
+
+        # ASCII: whatever an agent managed to have in there does not act on a terminal.
+        print(json.dumps(body["data"], indent=2))
+    elif done:
+        say(body["text"])
+    if done:
+        return DONE
+    told = as_json and body["data"] is not None
+    refuse(body["text"], as_json=as_json and not told, state=body["state"], reason=body["reason"])
+    return WRONG_USAGE if body["reason"] == "usage" else FAILED
+
+
+class Ticker:
+    """The line of a terminal that shows how far a command is, and goes when there is an answer."""
+
+    _BLANK = "\r\x1b[K"
+
+    def __init__(self) -> None:
+        self._shown = False
+
+    def show(self, text: str) -> None:
+        from shutil import get_terminal_size
+
+        from bot.text.markdown import one_line
+
+        self._shown = True
+        print(self._BLANK + one_line(text, get_terminal_size().columns - 1), end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        if self._shown:
+            print(self._BLANK, end="", file=sys.stderr, flush=True)

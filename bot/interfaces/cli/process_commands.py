@@ -1,0 +1,350 @@
+"""What only a shell can do: run the processes themselves, talk at a prompt, write configuration."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bot.interfaces.cli.egress_commands import egress, egress_cutoff, egress_restore, egress_status, egress_stop, estop
+from bot.interfaces.cli.maintenance_commands import backup, restore, update
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bot.config.paths import Paths
+
+SHELL_COMMANDS: dict[str, click.Command] = {}
+
+#: What `init` offers (fleet.roster.schema.PRESETS, bot.setup.wizard_chat.CHATS); here, so that `--help` need not look there.
+_FLEETS = ("minimal", "general", "coding", "research", "hybrid")
+_CHATS = ("terminal", "matrix", "discord", "tmux")
+_AS_CHAT = f"{', '.join(_CHATS[:-1])} and {_CHATS[-1]}"
+
+
+def _paths() -> Paths:
+    from bot.config.paths import Paths
+
+    return Paths.of(os.environ)
+
+
+def _named(name: str, made: click.Command) -> None:
+    made.name = name
+    SHELL_COMMANDS[name] = made
+
+
+@click.command()
+@click.option("--detach", is_flag=True, help="Run in the background and return once it is up.")
+@click.option("--demo", is_flag=True, help="A fleet of two built-in agents, in a folder of its own.")
+@click.option("--unattended", is_flag=True, help="Run in the foreground without a prompt, as a service does.")
+@click.option("--no-agents", is_flag=True, help="Leave the roster's persistent agents as they are.")
+def up(detach: bool, demo: bool, unattended: bool, no_agents: bool) -> int:
+    """Start Muster here, and bring the persistent agents up. Where the terminal is a connector, it has a prompt."""
+    import asyncio
+
+    if demo:
+        if detach or unattended:
+            raise click.UsageError("--demo runs in the foreground; leave --detach and --unattended out.")
+        from bot.app.demo import demo as play
+
+        return asyncio.run(play(os.environ, live=sys.stdin.isatty() and sys.stdout.isatty()))
+    if detach:
+        if unattended:
+            raise click.UsageError("--detach is unattended already; leave --unattended out.")
+        from bot.setup.daemon import start
+
+        click.echo(start(_paths(), os.environ, bring_up=not no_agents))
+        return 0
+    # What is imported stays: to look for garbage among it meanwhile takes a fifth of the time that a start takes.
+    gc.disable()
+    from bot.app.foreground import up as run
+
+    gc.enable()
+    return asyncio.run(run(_paths(), os.environ, at_keyboard=not unattended, bring_up=not no_agents))
+
+
+@click.command()
+@click.option(
+    "--all", "agents_too", is_flag=True, help="Stop the agents as well, in the middle of what they do, and the egress."
+)
+def down(agents_too: bool) -> int:
+    """Stop Muster here. Agents go on working; when it is up again, it hears what they did."""
+    from bot.setup.daemon import stop
+
+    click.echo(stop(_paths(), agents_too=agents_too))
+    return 0
+
+
+@click.command()
+def chat() -> int:
+    """Talk to the running Muster at a prompt."""
+    import asyncio
+
+    from bot.interfaces.cli.chat_client import chat as talk
+
+    return asyncio.run(talk(_paths()))
+
+
+@click.command()
+@click.argument("name", metavar="NAME")
+@click.option(
+    "--control",
+    is_flag=True,
+    help="Let your keys reach tmux: to scroll, copy, and open or close windows. None of them reaches the agent.",
+)
+def attach(name: str, control: bool) -> int:
+    """Look into the tmux session of an agent that runs in one: what it says and does, as it happens.
+
+    It is a look: no key but those that leave (Ctrl-b and then d, unless you changed them) does anything. To say
+    something to the agent, use send; to stop it, stop. Closing the session with --control ends the look, not the
+    agent.
+    """
+    from bot.interfaces.cli.attach import attach as look
+
+    look(_paths(), name, os.environ, control=control)
+    return 1
+
+
+@click.command("init")
+@click.option(
+    "--preset",
+    "wanted",
+    type=click.Choice([*_FLEETS, *_CHATS]),
+    multiple=True,
+    metavar="PRESET",
+    help=f"The fleet to begin with: {', '.join(_FLEETS)}; absent: general. {_AS_CHAT} are taken as --chat.",
+)
+@click.option("--chat", type=click.Choice(_CHATS), help="Where you talk to your fleet.")
+@click.option("--homeserver", metavar="URL", help="The address of the Matrix homeserver.")
+@click.option("--user", metavar="ID", help="The bot's Matrix user, like @muster:example.org.")
+@click.option("--token", metavar="REFERENCE", help="Where the bot's token is: env:NAME, file:PATH, keyring:NAME.")
+@click.option("--room", metavar="ID", help="The fleet's room on Matrix, like !abc:example.org.")
+@click.option("--guild", metavar="ID", help="The id of the Discord server.")
+@click.option("--channel", metavar="ID", help="The id of the channel there that is the main room.")
+@click.option(
+    "--operator",
+    "operators",
+    metavar="ID",
+    multiple=True,
+    help="Who may command, like @ana:example.org, or a user id on Discord.",
+)
+@click.option("--runtime", metavar="NAME", help="What the agents run on; none for no agents yet.")
+@click.option("--yes", is_flag=True, help="Ask nothing; take what the options and the defaults say.")
+def init(yes: bool, wanted: Sequence[str], chat: str | None, **given: Any) -> int:
+    """Write muster.yaml and roster.yaml. Files that are there stay as they are."""
+    from bot.maintenance.update.default_files import remember
+    from bot.setup.wizard import Answers, next_steps
+    from bot.setup.wizard import init as write
+
+    def ask(question: str, default: str) -> str:
+        answer: str = click.prompt(question, default=default, show_default=bool(default))
+        return answer
+
+    paths = _paths()
+    fleets = [each for each in wanted if each in _FLEETS]
+    chats = [each for each in (*wanted, chat) if each in _CHATS]
+    if len(set(fleets)) > 1 or len(set(chats)) > 1:
+        raise click.UsageError(f"One of these at a time: {', '.join(fleets if len(set(fleets)) > 1 else chats)}.")
+    if not yes and not sys.stdin.isatty():
+        raise click.UsageError("There is nobody to ask: add --yes, and give what matters as options.")
+    said = {"preset": next(iter(fleets), None), "chat": next(iter(chats), None), **given}
+    answers = write(paths, Answers(**said), None if yes else ask)
+    remember(paths, answers)
+    click.echo(next_steps(answers, paths))
+    return 0
+
+
+@click.command()
+def config_check() -> int:
+    """Read muster.yaml and roster.yaml, and say what is wrong with them."""
+    from bot.config.loader import check
+    from bot.setup import doctor
+    from bot.setup.doctor.installation import subscriptions
+    from core.validation_errors import lines_of
+
+    found = check(_paths())
+    for warning in found.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    for each in (*subscriptions(found, os.environ), *doctor.bounds(found)):
+        click.echo(f"warning: muster.yaml: {each.name}: {each.found}. {each.costs} {each.way}", err=True)
+    for line in lines_of(found.problems):
+        click.echo(line, err=True)
+    for problem in found.roster.not_in_effect if found.roster is not None else ():
+        click.echo(f"note: {problem}", err=True)
+    if found.problems:
+        return 1
+    click.echo("Both files are valid.")
+    if _runs_with_older(_paths()):
+        from bot.app.config_reload import LIVE
+
+        click.echo(
+            f"Muster was started before muster.yaml was changed last. `muster roster apply` has it take up what it "
+            f"says of {', '.join(LIVE)}, if that was not done since. All else holds once it is started again: `muster "
+            "down` and `muster up --detach`; agents go on meanwhile."
+        )
+    return 0
+
+
+def _runs_with_older(paths: Paths) -> bool:
+    """Whether Muster runs, and began before its settings were written last: its lock is written when it starts."""
+    from bot.leadership.instance_lock import holder
+
+    try:
+        return holder(paths.lock) is not None and paths.lock.stat().st_mtime < paths.muster_yaml.stat().st_mtime
+    except OSError:
+        return False
+
+
+@click.command()
+@click.argument("file", type=click.Choice(["muster", "roster"]), default="muster", required=False)
+@click.option("--write", is_flag=True, help="Write both schemas beside the files that they are of.")
+def config_schema(file: str, write: bool) -> int:
+    """Print the JSON schema of muster.yaml, or of roster.yaml, for editors.
+
+    Of muster.yaml it is the whole; that of roster.yaml stands in it, too, under $defs.
+    """
+    import json
+
+    from bot.config.loader import roster_schema, schema, write_schemas
+
+    if write:
+        for path, line in write_schemas(_paths()).items():
+            click.echo(f"Wrote {path}. An editor finds it by this line at the top of the file: {line}")
+        return 0
+    click.echo(json.dumps(schema(_paths()) if file == "muster" else roster_schema(_paths()), indent=2))
+    return 0
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the findings for programs.")
+def doctor(as_json: bool) -> int:
+    """Say what this machine has and what is missing, and what that costs."""
+    import json
+
+    from bot.setup.doctor import examine, exit_status, text
+
+    found = examine(_paths(), os.environ)
+    click.echo(json.dumps([each.to_json() for each in found], indent=2) if as_json else text(found))
+    return exit_status(found)
+
+
+@click.command()
+@click.option("--agents", "agents_too", is_flag=True, help="Give a unit to each agent whose hosting nobody named, too.")
+@click.option("--uninstall", "away", is_flag=True, help="The way back: take the units away. What runs goes on.")
+@click.option("--dry-run", "--print", "dry_run", is_flag=True, help="Change nothing; print the units and the commands.")
+def install(agents_too: bool, away: bool, dry_run: bool) -> int:
+    """Have systemd bring Muster back when the machine starts: user units, and lingering.
+
+    Agents whose hosting is systemd get a unit each, and lose it when they leave the roster. The others come back with
+    the orchestrator.
+    """
+    from bot.setup.install import install as put_in
+    from bot.setup.install import uninstall as take_out
+
+    if away and agents_too:
+        raise click.UsageError("--uninstall takes all units away; leave --agents out.")
+    paths = _paths()
+    if away:
+        report = take_out(paths, dry_run=dry_run)
+    else:
+        report = put_in(paths, os.environ, agents_too=agents_too, dry_run=dry_run)
+    for line in report.done:
+        click.echo(line)
+    for warning in report.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    return 0
+
+
+@click.command()
+@click.argument("runtime", metavar="RUNTIME")
+def login(runtime: str) -> int:
+    """Log a runtime in with its own program, into the folder that its agents use."""
+    from bot.setup.runtime_login import login as enter
+
+    return 1 if enter(_paths(), runtime) else 0
+
+
+@click.command()
+@click.argument("source", metavar="FROM")
+@click.argument("target", metavar="TO")
+@click.option("--from-password", metavar="REFERENCE", help="Where the password for FROM is: env:NAME or file:PATH.")
+@click.option("--to-password", metavar="REFERENCE", help="Where the password for TO is.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was copied for programs.")
+def register_copy(source: str, target: str, from_password: str | None, to_password: str | None, as_json: bool) -> int:
+    """Copy a fleet's register from one database to another that is empty, all of it or nothing.
+
+    FROM and TO are written as in muster.yaml: sqlite:/// and an absolute path, or postgresql://USER@HOST/DATABASE.
+    Muster must run on neither.
+    """
+    import asyncio
+    import json
+
+    from bot.config.database import copy
+
+    def progress(table: str, rows: int, total: int) -> None:
+        shown = f"{table}: {rows} of {total}"
+        if sys.stderr.isatty():
+            click.echo(f"\r{shown}\033[K", nl=rows == total, err=True)
+        elif rows == total:
+            click.echo(shown, err=True)
+
+    copied = asyncio.run(copy(_paths(), os.environ, (source, target), (from_password, to_password), progress))
+    rows = sum(table.rows for table in copied)
+    if as_json:
+        tables = [{"name": table.name, "rows": table.rows, "checksum": table.checksum} for table in copied]
+        click.echo(json.dumps({"from": source, "to": target, "rows": rows, "tables": tables}, indent=2))
+        return 0
+    click.echo(
+        f"Copied {rows} rows of {len(copied)} tables; their numbers and checksums agree. Write it into muster.yaml as "
+        f"register.url: {target}"
+    )
+    return 0
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> int:
+    """Print what makes a shell complete muster's commands and the agents' names.
+
+    \b
+    bash: muster completion bash > ~/.local/share/bash-completion/completions/muster
+    zsh:  muster completion zsh > a file _muster in a folder of $fpath
+    fish: muster completion fish > ~/.config/fish/completions/muster.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    made = get_completion_class(shell)
+    root = click.get_current_context().find_root()
+    if made is None:
+        raise click.UsageError(f"There is no completion for {shell}.")
+    sys.stdout.write(made(root.command, {}, "muster", "_MUSTER_COMPLETE").source())
+    return 0
+
+
+for _name, _made in (
+    ("up", up),
+    ("down", down),
+    ("chat", chat),
+    ("attach", attach),
+    ("init", init),
+    ("config check", config_check),
+    ("config schema", config_schema),
+    ("doctor", doctor),
+    ("install", install),
+    ("login", login),
+    ("register copy", register_copy),
+    ("egress", egress),
+    ("egress status", egress_status),
+    ("egress stop", egress_stop),
+    ("egress cutoff", egress_cutoff),
+    ("egress restore", egress_restore),
+    ("estop", estop),
+    ("backup", backup),
+    ("restore", restore),
+    ("update", update),
+    ("completion", completion),
+):
+    _named(_name, _made)

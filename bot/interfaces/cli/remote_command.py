@@ -1,0 +1,144 @@
+"""A command that is asked of the running orchestrator from a shell; of the egress itself, where that alone is there."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bot.commands.syntax import command_line
+from bot.interfaces.cli.output import DONE, Ticker, say, show
+from bot.text.errors import NotRunning, UserError
+from core.errors import MusterError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bot.commands.registry import Command
+    from bot.interfaces.api.client import Answer, Client
+
+#: What a shell has done by the egress, or by the agent's host, where Muster or its register is away.
+PAST_MUSTER = frozenset({"cutoff", "restore", "stop", "kill"})
+
+#: Standard input, where a text is expected.
+_STANDARD_INPUT = "-"
+
+
+def ask(
+    command: Command, client: Callable[[], Client], given: dict[str, Any], *, as_json: bool, confirmed: bool
+) -> int:
+    """Ask for a command with these words, and print the answer; the exit status."""
+    arguments: dict[str, Any] = {}
+    for parameter in command.parameters:
+        value = given[parameter.name]
+        if parameter.type.rest:
+            value = " ".join(value) or None
+            if value == _STANDARD_INPUT:
+                value = sys.stdin.read()
+        if value is not None and not (parameter.type.flag and value == parameter.default):
+            arguments[parameter.name] = value
+    if (
+        command.asks(arguments)
+        and not confirmed
+        and command.check is not None
+        and (refused := _refused(client, command, arguments)) is not None
+    ):
+        return show(refused, as_json=as_json)
+    if command.asks(arguments) and not confirmed:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            name = command_line(command.name)
+            raise UserError(f"{name} cannot be undone. Say --yes if you mean it; nothing was done.")
+        from bot.commands.parser import line_of
+
+        click.confirm(f"Really {line_of(command, arguments)}? This cannot be undone", abort=True, err=True)
+    ticker = Ticker() if sys.stderr.isatty() else None
+    try:
+        answer = client().run(
+            command.name,
+            arguments,
+            confirmed=command.asks(arguments),
+            progress=ticker.show if ticker is not None else None,
+        )
+    except NotRunning as error:
+        if command.name in PAST_MUSTER:
+            return _past_muster(command, arguments, error, as_json=as_json)
+        if command.name != "help" or arguments:
+            raise
+        click.echo(click.get_current_context().find_root().get_help())
+        return DONE
+    finally:
+        if ticker is not None:
+            ticker.clear()
+    if command.name in PAST_MUSTER and _is_away(answer):
+        return _past_muster(command, arguments, MusterError(str(answer.body["error"])), as_json=as_json)
+    return show(answer, as_json=as_json)
+
+
+def _refused(client: Callable[[], Client], command: Command, arguments: dict[str, Any]) -> Answer | None:
+    """Return the refusal of what could not be done anyway; None if a person is to be asked, or Muster is away."""
+    source = next((each for each in command.parameters if each.name in arguments and each.type.source), None)
+    if source is None:
+        return None
+    try:
+        known = client().get(f"/v1/complete?source={source.type.source}").body
+        words = known.get("words") if isinstance(known, dict) else None
+        if not isinstance(words, list) or arguments[source.name] in words:
+            return None
+        answer = client().run(command.name, arguments)
+    except MusterError:
+        return None
+    return None if isinstance(answer.body, dict) and answer.body.get("reason") == "confirm" else answer
+
+
+def _is_away(answer: Answer) -> bool:
+    """Whether Muster could not even write down what was asked for."""
+    return answer.status == 503 and isinstance(answer.body, dict) and answer.body.get("code") == "register"
+
+
+def _past_muster(command: Command, arguments: dict[str, Any], why: MusterError, *, as_json: bool) -> int:
+    """Do without Muster and its register what closes or ends an agent, as the owner of its egress and its host may."""
+    if command.name in {"stop", "kill"}:
+        return _end_directly(command.name, arguments, why, as_json=as_json)
+    from bot.config.paths import Paths
+    from bot.interfaces.cli import egress_commands
+    from egress.errors import EgressAbsent
+
+    paths = Paths.of(os.environ)
+    closes = command.name == "cutoff"
+    try:
+        said = (egress_commands.close_directly if closes else egress_commands.open_directly)(paths, arguments["name"])
+    except EgressAbsent:
+        say(f"The egress does not run either. {command_line('estop')} needs neither.", error=True)
+        raise why from None
+    say(str(why), error=True)
+    if as_json:
+        import json
+
+        print(json.dumps({"id": None, "state": "cut off" if closes else "open"}))
+    else:
+        say(f"The egress itself was asked. {said} The audit has it once Muster and its register are back.")
+    return DONE
+
+
+def _end_directly(command: str, arguments: dict[str, Any], why: MusterError, *, as_json: bool) -> int:
+    from bot.agents import offline_stop
+    from bot.config.paths import Paths
+
+    paths = Paths.of(os.environ)
+    if arguments.get("discard"):
+        say("Its workspace stays: only a running Muster deletes it.", error=True)
+    if command == "stop":
+        said = offline_stop.stop(paths, arguments["name"], now=bool(arguments.get("now")))
+    else:
+        said = offline_stop.kill(paths, arguments["name"])
+    say(str(why), error=True)
+    if as_json:
+        import json
+
+        print(json.dumps({"id": None, "state": "stopping" if said.endswith("its turn ends.") else "stopped"}))
+    else:
+        back = command_line(f"launch {arguments['name']}")
+        say(f"{said} Muster was not asked. It leaves the agent down until {back} starts it.")
+    return DONE

@@ -1,0 +1,127 @@
+"""The window of a tmux session: ``python -P -m bot.interfaces.cli.tmux_agent_pane NAME CONFIG STATE SOCKETS``.
+
+Reads, and nothing else: it takes no keys, and its end is nobody else's. It ends with the agent host whose session it is
+in, or with the window.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from bot.interfaces.cli.agent_pane_view import Pane
+from core.errors import MusterError
+from core.redaction import Redaction
+from fleet.control.agent_host_client import AgentLink
+from fleet.control.host_spec import AgentSpec
+from fleet.errors import AgentUnreachable, FleetError
+from fleet.journal import reader
+from fleet.journal.events import Entry, Position
+from fleet.supervision import host_lifecycle
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bot.config.paths import Paths
+
+#: Entries that are shown of what was before.
+_BEFORE: Final = 200
+#: Seconds in which an agent host that is starting must listen, and between two looks.
+_START_S: Final = 60.0
+_AGAIN_S: Final = 0.2
+
+
+def command(paths: Paths, name: str) -> list[str]:
+    """The command line that shows the agent of that name."""
+    places = (paths.config, paths.state, paths.sockets)
+    return [sys.executable, "-P", "-m", "bot.interfaces.cli.tmux_agent_pane", name, *map(str, places)]
+
+
+def redaction(paths: Paths, spec: AgentSpec) -> Redaction:
+    """What is masked: the patterns, the secrets that the settings refer to, and those that the agent was given.
+
+    Of the settings' secrets those in the environment are not known here; no agent is told of them.
+    """
+    from bot.config.loader import load
+    from bot.config.secrets import redaction_of
+
+    known = spec.secrets()
+    with contextlib.suppress(MusterError):
+        found = redaction_of(load(paths), os.environ)
+        return Redaction(known=found.known | known, extra=found.extra)
+    return Redaction(known=known)
+
+
+def main(arguments: Sequence[str]) -> int:
+    from bot.config.paths import Paths
+
+    if len(arguments) != 4:
+        print("usage: python -P -m bot.interfaces.cli.tmux_agent_pane NAME CONFIG STATE SOCKETS", file=sys.stderr)
+        return 2
+    name, config, state, sockets = arguments
+    paths = Paths(config=Path(config), state=Path(state), sockets=Path(sockets))
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP):
+        signal.signal(number, signal.SIG_IGN)
+    _show_no_keys()
+    spec = AgentSpec.read(paths.agent_folder(name) / host_lifecycle.SPEC)
+    _write(f"This is {name}, as it works. Whoever looks on can leave with the prefix key (Ctrl-b) and then d.\n\n")
+    asyncio.run(_follow(paths.agent_folder(name), Path(spec.socket), Pane(redaction(paths, spec))))
+    return 0
+
+
+async def _follow(folder: Path, socket: Path, pane: Pane) -> None:
+    """Write what the journal holds, and what comes, until the agent host is gone."""
+    at = Position()
+    last = await asyncio.to_thread(reader.read_last, folder, _BEFORE)
+    for entry in last:
+        _write(pane.after(entry))
+        at = entry.position
+    loop = asyncio.get_running_loop()
+    until = loop.time() + _START_S
+    while True:
+        try:
+            async with await AgentLink.connect(socket) as link:
+                async for item in link.follow(at):
+                    if isinstance(item, Entry):
+                        _write(pane.after(item))
+                        at = item.position
+            until = loop.time() + _AGAIN_S
+        except AgentUnreachable:
+            pass
+        except FleetError as error:
+            _write(f"{error}\n")
+            return
+        if not host_lifecycle.is_running(folder) and loop.time() >= until:
+            break
+        await asyncio.sleep(_AGAIN_S)
+    for entry in await asyncio.to_thread(reader.read, folder, at):
+        _write(pane.after(entry))
+    _write(pane.flush())
+
+
+def _write(text: str) -> None:
+    """Whatever the locale is, and whole lines or not."""
+    if text:
+        sys.stdout.buffer.write(text.encode("utf-8", "replace"))
+        sys.stdout.buffer.flush()
+
+
+def _show_no_keys() -> None:
+    """Keys that are pressed in the window are not written into it, and none of them holds it up or ends it."""
+    import termios
+
+    with contextlib.suppress(termios.error, OSError):
+        terminal = sys.stdin.fileno()
+        settings = termios.tcgetattr(terminal)
+        settings[0] &= ~termios.IXON
+        settings[3] &= ~(termios.ECHO | termios.ICANON | termios.ISIG)
+        termios.tcsetattr(terminal, termios.TCSANOW, settings)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

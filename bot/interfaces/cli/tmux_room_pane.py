@@ -1,0 +1,91 @@
+"""The fleet's room in a pane of tmux: ``python -P -m bot.interfaces.cli.tmux_room_pane NAME CONFIG STATE SOCKETS``.
+
+Shows what is said on the connector of that name and takes what is typed. It lives as long as the pane does: while no
+Muster runs it keeps what is typed, and says so in its status line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bot.config.paths import Paths
+
+HINT: Final = (
+    "This is your fleet's room. Write !help for the commands. Other words go to the orchestrator agent.\n"
+    "/switch NAME talks in an agent's thread, /switch goes back, Tab completes.\n"
+    "/quit closes the pane; muster tmux open brings it back."
+)
+
+
+def command(paths: Paths, name: str) -> list[str]:
+    """The command line that shows the room of the connector of that name."""
+    places = (paths.config, paths.state, paths.sockets)
+    return [sys.executable, "-P", "-m", "bot.interfaces.cli.tmux_room_pane", name, *map(str, places)]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """0 when the person left, or Muster has no such connector any more; else it is to be started again."""
+    from bot.config.paths import Paths
+
+    if len(arguments) != 4:
+        print("usage: python -P -m bot.interfaces.cli.tmux_room_pane NAME CONFIG STATE SOCKETS", file=sys.stderr)
+        return 2
+    name, config, state, sockets = arguments
+    paths = Paths(config=Path(config), state=Path(state), sockets=Path(sockets))
+    return asyncio.run(_show(paths, name))
+
+
+async def _show(paths: Paths, name: str) -> int:
+    from bot.interfaces.cli.chat_client import NoRoom, RemoteTerminal
+    from connectors.terminal.draft import Draft
+    from connectors.terminal.pending_input import Unsaid
+    from connectors.terminal.prompt import converse
+    from connectors.tmux.status_line import Sign
+
+    paths.unsaid.mkdir(mode=0o700, exist_ok=True)
+    terminal = RemoteTerminal(
+        paths.gateway_socket,
+        retry_for=math.inf,
+        connector=name,
+        unsaid=Unsaid(paths.unsaid / name),
+    )
+    sign = Sign.here(os.environ)
+    if sign is not None:
+        sign.start()
+
+    def standing() -> str:
+        words = terminal.standing()
+        if sign is not None:
+            # What is not for tmux's own status line stands here all the same.
+            with contextlib.suppress(ValueError):
+                sign.show(words)
+        return words
+
+    try:
+        await converse(
+            terminal,
+            complete=terminal.complete,
+            history=paths.prompt_history,
+            hint=HINT,
+            standing=standing,
+            draft=Draft(paths.unsaid / f"{name}.draft"),
+        )
+    finally:
+        if sign is not None:
+            sign.end()
+    if terminal.lost is not None:
+        print(terminal.lost, file=sys.stderr)
+    return 0 if terminal.lost is None or isinstance(terminal.lost, NoRoom) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Muster's commands as tools for agents."""

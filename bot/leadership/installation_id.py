@@ -1,0 +1,88 @@
+"""Which agents are this installation's own, where several installations take turns with one register.
+
+An agent's processes, journal and workspace are on one machine, in one MUSTER_HOME. The orchestrator of another one can
+neither see nor reach them, so it leaves them alone: it starts, ends and judges none of them.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bot.leadership.lease import HOLD
+from bot.text import markdown
+from bot.text.errors import UserError
+from database.queries.agents import agents
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from database.engine.store import Store
+    from database.queries.agents.agents import AgentRow
+
+
+class AgentElsewhere(UserError):
+    """The agent belongs to another installation."""
+
+    def __init__(self, row: AgentRow) -> None:
+        host = markdown.one_line(row.host)
+        super().__init__(
+            f"{row.name} belongs to the Muster on {host}, which does not lead now, so nothing of it is known or can be "
+            f"changed here. It goes on by itself; once the Muster on {host} leads again (stop this one while that one "
+            "stands by), ask again. If that machine is gone for good, `muster restore` brings its backup elsewhere."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Homes:
+    """Tells whose an agent is."""
+
+    #: This installation.
+    own: str
+    host: str
+    #: Other installations may have agents in the register.
+    shared: bool
+
+    def is_ours(self, row: AgentRow) -> bool:
+        """Whether its processes are this installation's to see to."""
+        if not self.shared:
+            return True
+        return row.home == self.own if row.home is not None else row.host == self.host
+
+
+async def settled(store: Store, home: str) -> Homes:
+    """Who is ours in `store`; agents of this host from before installations were told apart are, from now on."""
+    homes = Homes(home, socket.gethostname(), store.is_shared)
+    if homes.shared:
+        async with store.read() as tx:
+            unsettled = any(row.home is None and row.host == homes.host for row in await agents.every(tx))
+        if unsettled:
+            async with store.write(HOLD) as tx:
+                await agents.settle(tx, host=homes.host, home=home)
+    return homes
+
+
+def word_of(file: Path) -> str:
+    """The word that tells an installation from every other, drawn when it is first asked for.
+
+    It lies with the installation's state, so that it stays when the machine gets another name.
+    """
+    try:
+        found = file.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        found = ""
+    if found:
+        return found
+    word = secrets.token_hex(8)
+    part = file.with_suffix(".part")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, word.encode())
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    part.replace(file)
+    return word

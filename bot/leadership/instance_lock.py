@@ -1,0 +1,102 @@
+"""One orchestrator per installation: a lock that dies with its process, and says who holds it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bot.text.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+#: `holder` has the lock for an instant while it looks; whoever wants to hold it tries so often, this far apart.
+_TRIES, _PAUSE = 5, 0.03
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds the lock, by their own word."""
+
+    pid: int
+    host: str
+    note: str = ""
+    """What it says of itself."""
+
+
+class AlreadyRunning(UserError):
+    """Another orchestrator runs on this installation."""
+
+    def __init__(self, holder: Holder | None) -> None:
+        who = f" (process {holder.pid} on {holder.host})" if holder is not None else ""
+        super().__init__(f"Muster is running here already{who}. `muster down` stops it; `muster chat` talks to it.")
+        self.holder = holder
+
+
+@contextmanager
+def only_one(path: Path, *, note: str = "") -> Iterator[None]:
+    """Hold the lock for as long as the block runs.
+
+    Args:
+        path: its file.
+        note: what whoever finds it held is told.
+
+    Raises:
+        AlreadyRunning: somebody else holds it.
+        UserError: the disk is full.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        _take(descriptor)
+        said = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "note": note}).encode()
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, said, 0)
+        except OSError as error:
+            raise UserError(f"{path} cannot be written: {error.strerror}. Make room on its disk.") from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int) -> None:
+    for left in reversed(range(_TRIES)):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not left:
+                raise AlreadyRunning(_read(descriptor)) from None
+            time.sleep(_PAUSE)
+        else:
+            return
+
+
+def holder(path: Path) -> Holder | None:
+    """Who holds the lock now; None when nobody does. A file that was left behind is nobody."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _read(descriptor) or Holder(0, "this machine")
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _read(descriptor: int) -> Holder | None:
+    try:
+        found = json.loads(os.pread(descriptor, 4096, 0))
+        return Holder(int(found["pid"]), str(found["host"]), str(found.get("note", "")))
+    except (ValueError, KeyError, TypeError):
+        return None

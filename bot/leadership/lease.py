@@ -1,0 +1,174 @@
+"""One orchestrator leads with a register, wherever it runs: by a lease in it, renewed while the orchestrator lives.
+
+`bot.leadership.instance_lock` keeps a second one out of an installation. A register can be reached from elsewhere, and an orchestrator that
+shared it would take the other's agents for dead. An installation whose orchestrator was killed has its lease back at
+once; another one waits until it has run out (`bot.leadership.standby`).
+
+On a server the lease is short, its times are the server's own, and its number fences every write (`database.leases.fencing`):
+who was away for so long that another leads writes nothing any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+from sqlalchemy import text
+
+from bot.text.errors import UserError
+from core.crash_points import declare
+from core.errors import RegisterError, RegisterFenced
+from database.leases import leases
+from database.leases.fencing import Fence, elapsed
+from database.leases.leases import LeaseHeld, LeaseLost
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from database.engine.store import Store
+    from database.leases.leases import Lease
+
+log = structlog.get_logger(__name__)
+
+HOLD = declare("register.hold")
+
+#: The lease; no agent can be called so.
+NAME = "muster:orchestrator"
+#: Seconds that it lasts, and after which it is renewed: in a file, which nobody else reaches, and on a server.
+DURATION, RENEW = 60.0, 15.0
+SHARED_DURATION, SHARED_RENEW = 20.0, 5.0
+#: The end of a lease that its holder let go of.
+LET_GO = 0.0
+
+_SERVERS_TIME = text("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS double precision)")
+
+
+class RegisterInUse(UserError):
+    """The orchestrator of another installation has the register."""
+
+
+class LeadLost(UserError):
+    """Another orchestrator leads with the register by now."""
+
+
+class Succession(Protocol):
+    """Told, in the transaction that acquires the lease, who has it now and who had it before."""
+
+    async def __call__(self, tx: AsyncConnection, lease: Lease, before: Lease | None, now: float) -> None: ...
+
+
+@dataclass(slots=True)
+class Tenure:
+    """The time for which this process leads."""
+
+    lease: Lease
+    #: Who led before; None: nobody ever did.
+    before: Lease | None
+
+
+def whereabouts(state: Path) -> str:
+    """With this the names of all owners of an installation end."""
+    return f" on {socket.gethostname()}, whose state is in {state}"
+
+
+async def time_of(tx: AsyncConnection, store: Store, clock: Callable[[], float]) -> float:
+    """The time by which leases run out: the server's, where several machines see it; seconds since the epoch."""
+    if not store.is_shared:
+        return clock()
+    now: float = (await tx.execute(_SERVERS_TIME)).scalar_one()
+    return now
+
+
+@asynccontextmanager
+async def held(
+    store: Store, state: Path, clock: Callable[[], float], succession: Succession | None = None
+) -> AsyncIterator[Tenure]:
+    """Lead with the register, for the installation whose state lies in `state`, until the block ends.
+
+    The installation's own lock (`bot.leadership.instance_lock`) is held already.
+
+    Raises:
+        RegisterInUse: another installation has it.
+    """
+    where = whereabouts(state)
+    owner = f"process {os.getpid()}{where}"
+    duration = SHARED_DURATION if store.is_shared else DURATION
+    now, ticks = clock(), elapsed()
+    try:
+        async with store.write(HOLD) as tx:
+            now = await time_of(tx, store, clock)
+            before = await leases.find(tx, NAME)
+            if before is not None and before.owner.endswith(where):
+                # The installation's own lock says that this one is dead.
+                await leases.release(tx, before, now=LET_GO)
+            lease = await leases.acquire(tx, NAME, owner, now=now, duration=duration)
+            if succession is not None:
+                await succession(tx, lease, before, now)
+    except LeaseHeld as error:
+        raise RegisterInUse(
+            f"The register {store.place} is in use by {error.lease.owner}. Stop that Muster (`muster down` there), or "
+            "name another register in muster.yaml. If its machine is gone for good, this one can start in "
+            f"{max(1.0, error.lease.until - now):.0f} s."
+        ) from None
+    if store.is_shared:
+        store.fence = Fence(lease, good_until=ticks + duration)
+    try:
+        yield Tenure(lease, before)
+    finally:
+        with contextlib.suppress(RegisterError):
+            async with store.write(HOLD) as tx:
+                await leases.release(tx, lease, now=LET_GO)
+
+
+async def keep(store: Store, tenure: Tenure, clock: Callable[[], float]) -> None:
+    """Renew it for as long as it is not lost; a register that is away is nobody's.
+
+    Raises:
+        LeadLost: another orchestrator leads, since this process was away for too long.
+    """
+    duration, pause = (SHARED_DURATION, SHARED_RENEW) if store.is_shared else (DURATION, RENEW)
+    while True:
+        await _rest(store, pause)
+        ticks = elapsed()
+        try:
+            async with store.write(HOLD) as tx:
+                now = await time_of(tx, store, clock)
+                tenure.lease = await leases.renew(tx, tenure.lease, now=now, duration=duration)
+        except (LeaseLost, RegisterFenced):
+            raise LeadLost(await _who_leads(store)) from None
+        except RegisterError as error:
+            log.info("tenure.not_renewed", reason=str(error))
+        else:
+            if store.fence is not None:
+                store.fence.good_until = ticks + duration
+
+
+async def _rest(store: Store, seconds: float) -> None:
+    """Until it is to be renewed, or it was found out that it is lost."""
+    if store.fence is None:
+        await asyncio.sleep(seconds)
+        return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await store.fence.lost.wait()
+
+
+async def _who_leads(store: Store) -> str:
+    by = "another Muster"
+    with contextlib.suppress(RegisterError):
+        async with store.read() as tx:
+            found = await leases.find(tx, NAME)
+        by = found.owner if found is not None else by
+    return (
+        f"This Muster was silent for so long that {by} leads with the register {store.place} now; stop one of them. "
+        "What this one was at is taken up there; nothing was done twice."
+    )

@@ -1,0 +1,164 @@
+"""An orchestrator that stands by: it waits until the one that leads is gone, and says meanwhile who leads.
+
+Only with a register on a server. It may be of the same installation or of another one, on this machine or elsewhere;
+of each installation one stands by. Where the leader is of the same installation, its lock says that it lives. One that
+holds the lock and has let its lease run out is stopped, or hangs: it is ended by force, since two must never be at the
+same agents.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import structlog
+
+from bot.config.database import open_register
+from bot.leadership import lease as tenure
+from bot.leadership import standby_registry
+from bot.leadership.instance_lock import holder, only_one
+from bot.text import markdown
+from core.errors import RegisterAway, RegisterError
+from database.leases import leases
+from database.leases.fencing import elapsed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from bot.config.loader import Settings
+    from bot.config.paths import Paths
+    from bot.leadership.instance_lock import Holder
+    from database.engine.store import Store
+    from database.leases.leases import Lease
+
+log = structlog.get_logger(__name__)
+
+#: It looks so often whether it may lead, seconds.
+LOOK = 1.0
+
+Move = Literal["wait", "lead", "end"]
+
+
+def move(lease: Lease | None, now: float, *, ours: bool, locked: bool, watched: bool = True) -> Move:
+    """What follows from what is seen: to wait, to lead, or to end the process of this installation that is silent.
+
+    Args:
+        lease: who leads, or led last.
+        now: the time by which it runs out.
+        ours: it is of this installation.
+        locked: a process of this installation holds its lock.
+        watched: the register was there for so long that whoever leads would have renewed it. When a server comes back
+            after an outage, the lease has run out for everybody, and the leader is to have it again.
+    """
+    let_go = lease is None or lease.until == tenure.LET_GO
+    vacant = let_go or (watched and lease is not None and lease.until <= now)
+    if locked:
+        # One that just let go of its lease is about to let go of the lock, too.
+        silent = ours and vacant and not let_go
+        return "end" if silent else "wait"
+    return "lead" if vacant or ours else "wait"
+
+
+@dataclass(kw_only=True, slots=True)
+class Standby:
+    paths: Paths
+    settings: Settings
+    environ: Mapping[str, str]
+    say: Callable[[str], None]
+    """Tells the person at the terminal, or the log."""
+    steady: Callable[[], float] = elapsed
+    """Seconds since any moment, however the clock is set."""
+    _watched_from: float = 0.0
+    """Since when the register was there each time that it was looked at."""
+    _blind: bool = False
+    """It was not there the last time."""
+
+    async def wait(self, stop: asyncio.Event) -> bool:
+        """Wait until this one may try to lead. False: it was told to stop.
+
+        Raises:
+            AlreadyRunning: another one of this installation stands by.
+            RegisterError: the register cannot be used, for another reason than that it is away.
+        """
+        self.paths.prepare()
+        store = await self._open(stop)
+        if store is None:
+            return False
+        self._watched_from = self.steady()
+        try:
+            with only_one(self.paths.standby_lock, note=await self._leader(store)):
+                self.say(f"Muster stands by here (process {os.getpid()}). {await self._leader(store)}")
+                log.info("standby.waits")
+                # Beside the waiting, which must not wait for a server that takes its time with a write.
+                noting = asyncio.create_task(standby_registry.keep(store, self.paths.state))
+                try:
+                    while not stop.is_set():
+                        if await self._may_lead(store):
+                            log.info("standby.leads")
+                            return True
+                        await _rest(stop)
+                    return False
+                finally:
+                    noting.cancel()
+                    await asyncio.wait([noting], timeout=LOOK)
+        finally:
+            await store.close()
+
+    async def _open(self, stop: asyncio.Event) -> Store | None:
+        """The register, as soon as it is there; None: it was told to stop."""
+        while not stop.is_set():
+            try:
+                return await open_register(self.settings, self.environ)
+            except RegisterAway as error:
+                log.info("standby.register_away", reason=str(error))
+            await _rest(stop)
+        return None
+
+    async def _leader(self, store: Store) -> str:
+        with contextlib.suppress(RegisterError):
+            async with store.read() as tx:
+                lease = await leases.find(tx, tenure.NAME)
+            if lease is not None:
+                return f"It takes over when {markdown.one_line(lease.owner, 300)} ends or is silent."
+        return "It takes over when the one that leads ends or is silent."
+
+    async def _may_lead(self, store: Store) -> bool:
+        try:
+            async with store.read() as tx:
+                lease = await leases.find(tx, tenure.NAME)
+                now = await tenure.time_of(tx, store, lambda: 0.0)
+        except RegisterError as error:
+            if not self._blind:
+                log.warning("standby.sees_nothing", reason=str(error))
+            self._blind, self._watched_from = True, self.steady()
+            return False
+        self._blind = False
+        watched = self.steady() - self._watched_from >= tenure.SHARED_DURATION
+        ours = lease is not None and lease.owner.endswith(tenure.whereabouts(self.paths.state))
+        locked = holder(self.paths.lock)
+        match move(lease, now, ours=ours, locked=locked is not None, watched=watched):
+            case "lead":
+                return True
+            case "end":
+                assert locked is not None
+                self._end(locked)
+        return False
+
+    def _end(self, silent: Holder) -> None:
+        if silent.pid <= 0 or silent.host != socket.gethostname():
+            return
+        log.warning("standby.ends_silent_leader", pid=silent.pid)
+        self.say(f"Process {silent.pid}, which led here, is silent beyond its time. It is ended.")
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(silent.pid, signal.SIGKILL)
+
+
+async def _rest(stop: asyncio.Event) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LOOK):
+            await stop.wait()

@@ -1,0 +1,66 @@
+"""The room hears once that another orchestrator leads: in the transaction by which it does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bot.app.connectors import bridge, main_room
+from bot.leadership import lease as tenure
+from bot.messaging import rooms
+from bot.messaging.composer import Speaker
+from bot.text import markdown
+from connectors.contract.messages import Capabilities
+from connectors.delivery import outbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.config.loader import Settings
+    from bot.config.paths import Paths
+    from database.leases.leases import Lease
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Announcement:
+    """Puts it into the outbox (bot.leadership.lease.Succession)."""
+
+    settings: Settings
+    paths: Paths
+    redact: Callable[[str], str]
+    clock: Callable[[], float]
+    stood_by: bool = False
+    """This one had been waiting; an orchestrator that is merely started again is no news."""
+
+    async def __call__(self, tx: AsyncConnection, lease: Lease, before: Lease | None, now: float) -> None:
+        if before is None or not (self.stood_by or not before.owner.endswith(tenure.whereabouts(self.paths.state))):
+            return
+        place = await rooms.fleet_room(tx, lambda: main_room(self.settings)(None))
+        if place is None:
+            return
+        words = self.redact(text(lease, before, now, self.paths.state))
+        speaker = Speaker(self.paths.outgoing)
+        for key, at in bridge(self.settings).spread(f"lead/{lease.token}", place):
+            for outbound in speaker.say(key, words, at, Capabilities()):
+                await outbox.put(tx, outbound, self.clock())
+
+
+def text(lease: Lease, before: Lease, now: float, state: Path) -> str:
+    """What is said, as Markdown."""
+    new, old = (markdown.code(markdown.one_line(each.owner, 300)) for each in (lease, before))
+    others = "" if before.owner.endswith(tenure.whereabouts(state)) else (
+        " The agents of that machine go on without being heard, and are shown as unknown, until its Muster leads again."
+    )  # fmt: skip
+    return f"⇄ Muster is led by {new} now, since {old} {_end(before, now)}.{others}"
+
+
+def _end(before: Lease, now: float) -> str:
+    if before.until == tenure.LET_GO:
+        return "ended"
+    if before.until > now:
+        return "ended without a word"
+    last = before.until - tenure.SHARED_DURATION
+    return f"was silent for {markdown.span(max(0.0, now - last))}"

@@ -1,0 +1,126 @@
+"""What is thrown away to keep an installation small, oldest first: files for chat and from chat, and logs.
+
+Nothing goes that somebody still waits for: a file that is not sent yet, a picture that an agent has not got yet.
+Journals are `bot.agents.service.Agents.prune`'s, which knows how far they were told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+from sqlalchemy import select
+
+from budget.dispatch.next_task import TURN
+from core import log_rotation
+from database.schema import agent_messages, outbox, tasks
+from fleet.supervision import host_lock
+from fleet.supervision.host_lifecycle import LOG
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.config.paths import Paths
+    from database.engine.store import Store
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Kept:
+    """A file as it lies there."""
+
+    path: Path
+    size: int
+    #: Seconds since the epoch.
+    at: float
+
+
+def superfluous(files: Iterable[Kept], *, before: float, limit: int, wanted: Collection[Path]) -> list[Path]:
+    """Which files go: those from before `before`, and of the others the oldest until `limit` bytes are left."""
+    gone = []
+    left = sorted(files, key=lambda file: (file.at, file.path.name))
+    total = sum(file.size for file in left)
+    for file in left:
+        if file.path in wanted or (file.at >= before and total <= limit):
+            continue
+        gone.append(file.path)
+        total -= file.size
+    return gone
+
+
+async def sweep_files(store: Store, folders: Sequence[Path], *, before: float, limit: int) -> int:
+    """Remove superfluous files of each folder; says how many.
+
+    Args:
+        store: knows which are wanted still.
+        folders: in which they lie.
+        before: what is older goes, seconds since the epoch.
+        limit: bytes that each folder may have.
+    """
+    async with store.read() as tx:
+        wanted = await _wanted(tx)
+    removed = 0
+    for folder in folders:
+        removed += await asyncio.to_thread(_sweep, folder, before, limit, wanted)
+    return removed
+
+
+async def _wanted(tx: AsyncConnection) -> set[Path]:
+    found = set()
+    for content in (
+        await tx.execute(select(outbox.c.content).where(outbox.c.state.in_(("pending", "dead"))))
+    ).scalars():
+        if isinstance(content, dict) and isinstance(content.get("path"), str):
+            found.add(Path(content["path"]))
+    waiting = (
+        select(agent_messages.c.attachments).where(agent_messages.c.state.in_(("pending", "dead"))),
+        # Words that the pace holds.
+        select(tasks.c.attachments).where(tasks.c.state == "queued", tasks.c.kind == TURN),
+    )
+    for those in waiting:
+        for attachments in (await tx.execute(those)).scalars():
+            for item in attachments or ():
+                if isinstance(item, dict) and isinstance(item.get("path"), str):
+                    found.add(Path(item["path"]))
+    return found
+
+
+def _sweep(folder: Path, before: float, limit: int, wanted: Collection[Path]) -> int:
+    files = []
+    # The installation may be named by another way than when those that are wanted were noted.
+    folder, wanted = folder.resolve(), {path.resolve() for path in wanted}
+    for path in folder.iterdir() if folder.is_dir() else ():
+        with contextlib.suppress(FileNotFoundError):
+            status = path.lstat()
+            if path.is_file():
+                files.append(Kept(path=path, size=status.st_size, at=status.st_mtime))
+    gone = superfluous(files, before=before, limit=limit, wanted=wanted)
+    for path in gone:
+        path.unlink(missing_ok=True)
+    return len(gone)
+
+
+async def bound_logs(paths: Paths, limit: int) -> None:
+    """Cut logs that have grown beyond `limit` bytes: Muster's own, and those of agent hosts that do not run.
+
+    One that runs looks after its own; it would be as quick as we are, and then there would be two at it.
+    """
+    await asyncio.to_thread(_bound_logs, paths, limit)
+
+
+def _bound_logs(paths: Paths, limit: int) -> None:
+    found = [paths.log]
+    found += [folder / LOG for folder in paths.agents.glob("*") if folder.is_dir() and host_lock.holder(folder) is None]
+    for path in found:
+        try:
+            if log_rotation.bound(path, limit):
+                log.info("log.cut", path=str(path), limit=limit)
+        except OSError as error:
+            log.warning("log.not_cut", path=str(path), reason=error.strerror)

@@ -1,0 +1,62 @@
+"""What is thrown away once an hour because nobody needs it any more: rows of the register, and files for chat."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from bot.maintenance.retention_files import sweep_files
+from connectors.delivery import retention
+from core.crash_points import declare
+from database.engine.batched_delete import drain
+from database.queries import tasks
+from database.queries.agents import agent_messages, auto_resume, peer_messages, tool_calls
+from database.queries.chat import approvals, questions
+from database.queries.operations import audit_log, command_runs
+from database.queries.spending import hourly_rollup, pacing_windows, quota_history, usage_ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bot.config.paths import Paths
+    from database.engine.store import Store
+
+FORGET = declare("commands.forget")
+FORGET_ROWS = declare("requests.forget")
+
+#: Runs of commands, tasks, and what went to agents or was asked by them, are kept for so many seconds: longer than the
+#: keys of the events that asked for them.
+KEEP_RUNS = 420 * 86_400.0
+KEEP_AUDIT = 5 * 365 * 86_400.0
+#: Single requests in the ledger, and their sums by the hour.
+KEEP_ROWS = 400 * 86_400.0
+KEEP_SUMS = KEEP_AUDIT
+#: What providers said of quotas: what a token is of a window is learned from it.
+KEEP_QUOTAS = 60 * 86_400.0
+#: Files for chat and from chat are kept for so many seconds.
+KEEP_FILES = 14 * 86_400.0
+
+
+async def sweep(store: Store, paths: Paths, clock: Callable[[], float], files: int = 10**9) -> None:
+    """Forget what nobody needs any more, in the register and of files for chat, of which `files` bytes stay."""
+    now = clock()
+    await retention.sweep(store, now)
+    for forget, kept_s in (
+        (command_runs.forget, KEEP_RUNS),
+        (agent_messages.forget, KEEP_RUNS),
+        (approvals.forget, KEEP_RUNS),
+        (audit_log.forget, KEEP_AUDIT),
+        (peer_messages.forget, KEEP_RUNS),
+        (tool_calls.forget, KEEP_FILES),
+        (tasks.forget, KEEP_RUNS),
+        (questions.forget, KEEP_RUNS),
+        (auto_resume.forget, KEEP_RUNS),
+        (pacing_windows.forget, KEEP_RUNS),
+        (quota_history.forget, KEEP_QUOTAS),
+        (hourly_rollup.forget, KEEP_SUMS),
+    ):
+        await drain(store, FORGET, partial(forget, before=now - kept_s))
+    await drain(store, FORGET_ROWS, partial(usage_ledger.forget, before=now - KEEP_ROWS))
+    while await store.shrink():
+        pass
+    await sweep_files(store, (paths.outgoing, paths.incoming), before=now - KEEP_FILES, limit=files)

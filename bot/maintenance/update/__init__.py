@@ -1,0 +1,1 @@
+"""Updates to another version, and the step from one to the other."""

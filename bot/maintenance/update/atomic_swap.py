@@ -1,0 +1,269 @@
+"""Putting many files and folders in the place of others, so that a crash in the middle leaves all or none of it.
+
+A plan is written down before the first of them is touched. Each thing that is in the way is moved aside, and what was
+made ready is moved to its place. Then it is decided, in one step that cannot be half done: an SQLite register and the
+files by the plan's own end, a register on a server by its transaction. A plan that is found later, by `settle`, is
+finished where that was decided, and undone where it was not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from bot.config.database import password
+from bot.leadership.instance_lock import only_one
+from bot.text.errors import UserError
+from core.crash_points import around, declare
+from core.durable_files import sync_folder
+from core.secret_references import Reference
+from database.engine import dsn as addresses
+from database.engine import schema_revision
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from bot.config.paths import Paths
+
+
+class CutOff(UserError):
+    """An update that had been cut off is undone."""
+
+
+PLAN = declare("restore.plan")
+MOVE = declare("restore.move")
+DECIDE = declare("restore.decide")
+
+_NAME: Final = "restore.part"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Move:
+    """One thing. All three are in one file system."""
+
+    target: str
+    ready: str | None
+    """What comes to its place; None: nothing."""
+    kept: str
+    """Where what is there goes."""
+    there: bool
+    """Whether there was anything."""
+    over: bool = False
+    """What comes goes over what is there, so that at no moment there is neither."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What is moved. Folders of `drafts` go when it is over, one way or the other."""
+
+    moves: tuple[Move, ...]
+    drafts: tuple[str, ...]
+    server: str | None = None
+    """The address of the register on a server that is replaced."""
+    reference: str | None = None
+    """Where the password for it is."""
+    schema: str = ""
+    """The name under which the server keeps what it had: when it is there, all is decided."""
+    register: str | None = None
+    """For an update: the register that a newer version brings to `revision`; when it has it, all is decided."""
+    revision: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, source: Mapping[str, Any]) -> Plan:
+        moves = tuple(Move(**each) for each in source["moves"])
+        rest: dict[str, Any] = {key: source.get(key) for key in ("server", "reference", "register", "revision")}
+        return cls(moves=moves, drafts=tuple(source["drafts"]), schema=str(source["schema"]), **rest)
+
+
+def begin(paths: Paths, plan: Plan) -> None:
+    """Write the plan down, and do its moves. `finish` or `undo` comes next, in this process or a later one.
+
+    Raises:
+        OSError: a move failed; `undo` takes back those before it.
+    """
+    file = paths.state / _NAME
+    draft = file.with_suffix(".draft.part")
+    with around(PLAN):
+        _write(draft, json.dumps(plan.to_json()))
+        os.replace(draft, file)
+        sync_folder(file.parent)
+    for move in plan.moves:
+        with around(MOVE):
+            _make_room(move)
+        with around(MOVE):
+            if move.ready is not None:
+                os.rename(move.ready, move.target)
+    for folder in {Path(move.target).parent for move in plan.moves}:
+        sync_folder(folder)
+
+
+def finish(paths: Paths, plan: Plan) -> None:
+    """Decide that it is done, unless a server decided it, and clear up."""
+    with around(DECIDE):
+        (paths.state / _NAME).unlink()
+        sync_folder(paths.state)
+    _clear(plan.drafts)
+
+
+def undo(paths: Paths, plan: Plan) -> None:
+    """Put everything back where it was. Begun anew after a crash, it goes on."""
+    for move in reversed(plan.moves):
+        target, kept = Path(move.target), Path(move.kept)
+        if move.over and move.there:
+            if os.path.lexists(kept):
+                os.replace(kept, target)
+            continue
+        if move.ready is not None and not os.path.lexists(move.ready) and os.path.lexists(target):
+            Path(move.ready).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if os.path.lexists(kept) or not move.there:
+                os.rename(target, move.ready)
+        if move.there and os.path.lexists(kept) and not os.path.lexists(target):
+            os.rename(kept, target)
+    for folder in {Path(move.target).parent for move in plan.moves}:
+        sync_folder(folder)
+    for folder in {Path(move.kept).parent for move in plan.moves}:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+    (paths.state / _NAME).unlink(missing_ok=True)
+    _clear(plan.drafts)
+
+
+async def settle(paths: Paths, environ: Mapping[str, str]) -> str | None:
+    """Bring what was cut off, a restore or an update, to one of its ends; a sentence that says which, if there was any.
+
+    Raises:
+        CutOff: an update is undone, and this may be the program that is not to run.
+        UserError: another process is at work here, or what was written down cannot be read.
+        RegisterError: the server that knows the answer cannot be asked.
+    """
+    file = paths.state / _NAME
+    if not file.exists():
+        return None
+    with at_work(paths):
+        try:
+            plan = Plan.from_json(json.loads(file.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"A restore or an update was cut off, and what it wrote down in {file} cannot be read ({error}). What "
+                f"was there before lies in folders {paths.state}/before-restore-*."
+            ) from error
+        if plan.register is not None:
+            return await _settle(paths, environ, plan, "An update")
+        # A restore stands in the way of an orchestrator, and an orchestrator in its way.
+        with only_one(paths.lock):
+            return await _settle(paths, environ, plan, "A restore")
+
+
+async def _settle(paths: Paths, environ: Mapping[str, str], plan: Plan, what: str) -> str:
+    if await decided(plan, environ):
+        await asyncio.to_thread(finish, paths, plan)
+        return f"{what} that had been cut off is done."
+    await asyncio.to_thread(undo, paths, plan)
+    sentence = f"{what} that had been cut off is undone: everything is as it was before it."
+    if plan.register is not None:
+        raise CutOff(f"{sentence} Give the command again.")
+    return sentence
+
+
+@contextlib.contextmanager
+def at_work(paths: Paths) -> Iterator[int]:
+    """Be the only one who restores or updates here, for the length of the block; the lock's descriptor.
+
+    Raises:
+        UserError: somebody else does.
+    """
+    path = paths.state / "upkeep.part"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
+            raise UserError(
+                f"A restore or an update is at work here (process {pid or 'unknown'}). Wait until it is done."
+            ) from None
+        with contextlib.suppress(OSError):  # on a full disk the lock alone will do
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+async def decided(plan: Plan, environ: Mapping[str, str]) -> bool:
+    """Whether the step that decides was done, by what a register says.
+
+    Raises:
+        RegisterError: it cannot be asked.
+    """
+    if plan.register is not None:
+        if not plan.revision:
+            return False
+        reference = None if plan.reference is None else Reference.parse(plan.reference)
+        return await schema_revision.of(plan.register, password=password(reference, environ)) == plan.revision
+    if plan.server is None:
+        return False
+    from database.engine import postgres_restore
+
+    address = addresses.parse(plan.server)
+    assert isinstance(address, addresses.ServerAddress)
+    reference = None if plan.reference is None else Reference.parse(plan.reference)
+    return await postgres_restore.is_kept(address, password(reference, environ), plan.schema)
+
+
+def is_open(paths: Paths) -> bool:
+    """Whether a plan is written down that is not over."""
+    return (paths.state / _NAME).exists()
+
+
+def moves_of(folder: Path, ready: Path, kept: Path, names: Sequence[str]) -> list[Move]:
+    """The moves that put what lies in `ready` into `folder`, by name, and what is there into `kept`."""
+    return [
+        Move(
+            target=str(folder / name),
+            ready=str(ready / name) if os.path.lexists(ready / name) else None,
+            kept=str(kept / name),
+            there=os.path.lexists(folder / name),
+        )
+        for name in names
+    ]
+
+
+def _make_room(move: Move) -> None:
+    if not move.there:
+        return
+    Path(move.kept).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if move.over:
+        os.link(move.target, move.kept, follow_symlinks=False)
+    else:
+        os.rename(move.target, move.kept)
+
+
+def _clear(drafts: Sequence[str]) -> None:
+    for draft in drafts:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _write(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        # A full disk takes the name, and nothing of the text.
+        path.unlink(missing_ok=True)
+        raise

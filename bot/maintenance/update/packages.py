@@ -1,0 +1,203 @@
+"""Versions of Muster as packages: asked for and installed by pip, with whatever index and settings pip has here."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import textwrap
+import venv
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from bot.maintenance.update import versions
+from bot.text.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PACKAGE: Final = "muster-fleet"
+
+#: Seconds for pip to find a version, and to install it with all that it needs.
+_FIND_LIMIT: Final = 180.0
+_INSTALL_LIMIT: Final = 1800.0
+_TAIL: Final = 1500
+_LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+
+
+class NotInstalled(UserError):
+    """A package could not be found or installed."""
+
+
+class NotFound(NotInstalled):
+    """It is not known which versions there are."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """A version that could be installed."""
+
+    version: str
+    #: What pip is asked for.
+    requirement: str
+    #: The SHA-256 of its file, where pip says it.
+    digest: str | None = None
+
+
+def ours() -> str:
+    """The version of this program.
+
+    Raises:
+        UserError: it is not installed as a package.
+    """
+    try:
+        return metadata.version(PACKAGE)
+    except metadata.PackageNotFoundError:
+        raise UserError("This Muster is not installed as a package; update it the way it was put here.") from None
+
+
+def checkout() -> str | None:
+    """The folder of the sources where this program runs from them; None: it was installed."""
+    try:
+        text = metadata.distribution(PACKAGE).read_text("direct_url.json") or "{}"
+        source = json.loads(text)
+    except (metadata.PackageNotFoundError, ValueError):
+        return None
+    if not source.get("dir_info", {}).get("editable"):
+        return None
+    return str(source.get("url", "")).removeprefix("file://")
+
+
+def find(place: str | None) -> Candidate:
+    """The newest version of the package index, or the one that lies at `place`: a wheel's path, or a URL.
+
+    Raises:
+        NotFound: there is none, or pip cannot find out.
+        NotInstalled: it is another package, or no address.
+    """
+    wanted = PACKAGE if place is None else _located(place)
+    with tempfile.TemporaryDirectory(prefix="muster-update-") as folder:
+        report = Path(folder) / "report.json"
+        options = ["--dry-run", "--no-deps", "--ignore-installed", "--quiet", "--report", str(report)]
+        failed = _pip(["install", *options, wanted], _FIND_LIMIT)
+        if failed is not None:
+            what = not_in_index(failed) if place is None else f"pip cannot use {place}."
+            raise NotFound(f"{what} pip's own words:\n\n{textwrap.indent(failed, '    ')}")
+        try:
+            entry: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))["install"][0]
+            name, version = str(entry["metadata"]["name"]), str(entry["metadata"]["version"])
+            digest = entry.get("download_info", {}).get("archive_info", {}).get("hashes", {}).get("sha256")
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise NotInstalled(f"pip does not say what it found ({error!r}). Is it 22.3 or newer?") from error
+    if re.sub(r"[-_.]+", "-", name).lower() != PACKAGE:
+        raise NotInstalled(f"{place} is the package {name[:60]}, and not {PACKAGE}.")
+    if not versions.is_name(version):
+        raise NotInstalled(f"{place or PACKAGE} has a version that is none: {version[:60]!r}.")
+    extras = "[keyring]" if find_spec("keyring") is not None else ""
+    if place is None:
+        return Candidate(version=version, requirement=f"{PACKAGE}{extras}=={version}", digest=digest)
+    return Candidate(version=version, requirement=f"{PACKAGE}{extras} @ {_url(wanted)}", digest=digest)
+
+
+def not_in_index(words: str) -> str:
+    """What it means that no version was found, by pip's own words for it; and what to do."""
+    way_out = "`muster update --from WHEEL` takes a file or an https:// address instead."
+    if "Retrying" in words or "Connection" in words:
+        return f"The package index cannot be reached; `pip config list` says which one pip asks. {way_out}"
+    if "(from versions: none)" in words:
+        return (
+            f"The package index does not have {PACKAGE}. `pip config list` and the variable PIP_INDEX_URL say which "
+            f"one pip asks. {way_out}"
+        )
+    if "No matching distribution" in words:
+        here = f"{sys.version_info.major}.{sys.version_info.minor}"
+        return f"The package index has {PACKAGE}, but no version for Python {here}. {way_out}"
+    return f"pip cannot find out which versions of {PACKAGE} there are. {way_out}"
+
+
+def install(candidate: Candidate, prefix: Path, *, with_pip: bool = True) -> None:
+    """Make a virtual environment at `prefix` with that version, and what is installed here besides.
+
+    Args:
+        candidate: what.
+        prefix: where; there is nothing yet.
+        with_pip: put pip in, with which the next update is found. It takes some seconds.
+
+    Raises:
+        NotInstalled: it could not be; what there is of it is the caller's to remove.
+    """
+    try:
+        venv.create(prefix, with_pip=False, symlinks=True)
+    except OSError as error:
+        raise NotInstalled(f"{prefix} cannot be made: {error.strerror or error}.") from error
+    python = str(versions.python_of(prefix))
+    failed = _pip(["--python", python, "install", "--quiet", candidate.requirement, *_plugins()], _INSTALL_LIMIT)
+    if failed is not None:
+        raise NotInstalled(f"{PACKAGE} {candidate.version} was not installed:\n\n{failed}")
+    failed = _run([python, "-P", "-m", "ensurepip", "--default-pip"], _INSTALL_LIMIT) if with_pip else None
+    if failed is not None:
+        raise NotInstalled(
+            f"pip was not put into {prefix}; Debian and Ubuntu have what is missing in the package python3-venv:\n\n"
+            f"{failed}"
+        )
+
+
+def _plugins() -> list[str]:
+    """Other packages that give Muster connectors: without them the new version would lack those."""
+    found = set()
+    for point in metadata.entry_points(group="muster.connectors"):
+        if point.dist is not None and point.dist.name != PACKAGE:
+            found.add(f"{point.dist.name}=={point.dist.version}")
+    return sorted(found)
+
+
+def _located(place: str) -> str:
+    scheme = urlsplit(place).scheme
+    if scheme in ("https", "file") or (scheme == "http" and urlsplit(place).hostname in _LOOPBACK):
+        return place
+    if scheme:
+        raise NotInstalled(f"{place[:200]}: name a file, or an address that begins with https://.")
+    path = Path(place).expanduser().absolute()
+    if not path.is_file():
+        raise NotInstalled(f"There is no file {path}.")
+    return str(path)
+
+
+def _url(located: str) -> str:
+    return located if urlsplit(located).scheme else Path(located).as_uri()
+
+
+def _pip(arguments: Sequence[str], limit: float) -> str | None:
+    """Run pip; its words where it failed."""
+    if find_spec("pip") is None:
+        raise NotFound(
+            f"There is no pip in {sys.prefix}, which finds and installs versions. `{sys.executable} -m ensurepip` puts "
+            "it there."
+        )
+    options = ["--no-input", "--disable-pip-version-check"]
+    return _run([sys.executable, "-P", "-m", "pip", *options, *arguments], limit)
+
+
+def _run(command: Sequence[str], limit: float) -> str | None:
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit, check=False, cwd="/", env=_environ()
+        )
+    except subprocess.TimeoutExpired:
+        return f"It took longer than {limit:.0f} s."
+    if done.returncode:
+        words = (done.stderr or done.stdout).decode(errors="replace").strip()[-_TAIL:]
+        return words or f"status {done.returncode}"
+    return None
+
+
+def _environ() -> dict[str, str]:
+    # What belongs to this interpreter must not reach into the other one.
+    return {name: value for name, value in os.environ.items() if name not in ("PYTHONHOME", "__PYVENV_LAUNCHER__")}

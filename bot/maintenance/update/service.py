@@ -1,0 +1,383 @@
+"""`muster update`: a newer version beside the one that runs, and the step over to it.
+
+    find, install beside, survey by the new version, back up, switch files and link, migrate by the new version
+
+Nothing that is there is changed before the switch, which is written down first (`bot.maintenance.update.atomic_swap`). The step is
+decided by the register's schema: once the new version has migrated it, all is done; until then all is undone. So what
+went into inbox, outbox and cursors meanwhile stays there in either case.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from bot.config.database import password
+from bot.config.loader import load
+from bot.maintenance.backup import contents
+from bot.maintenance.backup.service import backup
+from bot.maintenance.interruptible import to_the_end
+from bot.maintenance.update import atomic_swap, default_files, packages, running_versions, versions
+from bot.maintenance.update.atomic_swap import Move, Plan
+from bot.maintenance.update.migrate import PROTOCOL
+from bot.text.errors import UserError
+from core.crash_points import around, declare
+from database.engine import schema_revision
+from fleet.hosting import NotHosted, systemd
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from bot.config.paths import Paths
+    from bot.maintenance.update.packages import Candidate
+    from bot.maintenance.update.running_versions import Process
+
+INSTALL = declare("update.install")
+
+#: Seconds for the new version to look, and to migrate.
+_SURVEY_LIMIT: Final = 60.0
+_MIGRATE_LIMIT: Final = 1800.0
+_DRAFT: Final = ".update-"
+#: So many versions stay beside the one that runs, to be looked at, and for what still runs or is started from them.
+_KEPT: Final = 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Offer:
+    """What is installed, and what could be."""
+
+    installed: str
+    found: str
+    newer: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Updated:
+    """An update that is done."""
+
+    before: str
+    after: str
+    backup: str | None
+    """None: there was no register yet."""
+    replaced: tuple[str, ...]
+    """Files of the operator's that nobody had edited, and that are the new version's now."""
+    conflicts: tuple[str, ...]
+    """Files that lie beside edited ones."""
+    old: tuple[Process, ...]
+    """Who runs an older version still."""
+    notes: tuple[str, ...] = ()
+    """What is left to do, a sentence each."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """How it is done."""
+
+    place: str | None = None
+    """A wheel's path or URL; None: the newest of the package index."""
+    reseed: bool = True
+    with_pip: bool = True
+
+
+def check(options: Options) -> Offer:
+    """Say what is newer. Nothing is changed.
+
+    Raises:
+        UserError: it cannot be found out.
+    """
+    found, installed = packages.find(options.place).version, packages.ours()
+    return Offer(installed=installed, found=found, newer=versions.is_newer(found, installed))
+
+
+async def update(
+    paths: Paths,
+    environ: Mapping[str, str],
+    options: Options,
+    *,
+    now: float,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Updated | Offer:
+    """Go over to a newer version; an `Offer` where there is none.
+
+    Raises:
+        UserError: it cannot be done; the message says why, and everything is as it was.
+        RegisterError: the register cannot be used.
+    """
+    sources = packages.checkout()
+    if sources is not None and options.place is None:
+        raise UserError(
+            f"This Muster runs from its sources in {sources}: `git pull` there, and then `make .venv/.installed`, "
+            "updates it. With --from, a version is installed beside it."
+        )
+    paths.prepare()
+    load(paths)
+    await atomic_swap.settle(paths, environ)
+    progress("looking for a newer version")
+    candidate = await asyncio.to_thread(packages.find, options.place)
+    installed = packages.ours()
+    if not versions.is_newer(candidate.version, installed):
+        return Offer(installed=installed, found=candidate.version, newer=False)
+    return await go_to(paths, environ, candidate, options, now=now, progress=progress)
+
+
+async def go_to(
+    paths: Paths,
+    environ: Mapping[str, str],
+    candidate: Candidate,
+    options: Options,
+    *,
+    now: float,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Updated:
+    """Go over to a version, as `update` does once it is found."""
+    installed = packages.ours()
+    with atomic_swap.at_work(paths) as descriptor, _explained():
+        _sweep(paths)
+        progress(f"installing {candidate.version} beside {installed}")
+        prefix = await asyncio.to_thread(_install, paths, candidate, with_pip=options.with_pip)
+        survey = await asyncio.to_thread(_survey, paths, prefix, reseed=options.reseed)
+        settings = load(paths)
+        before = await schema_revision.of(settings.register_url, password=password(settings.register_password, environ))
+        saved = None
+        if before is not None:
+            progress("backing up")
+            made = await backup(paths, environ, now=now, progress=progress)
+            before, saved = made.header.schema, str(made.written.file)
+        progress("going over")
+        await to_the_end(_go_over(paths, environ, prefix, survey, before or "", descriptor))
+        _remove_old(paths)
+    changes = survey["changes"]
+    notes = await asyncio.to_thread(_reload_units, [each["path"] for each in changes])
+    return Updated(
+        before=installed,
+        after=candidate.version,
+        backup=saved,
+        replaced=tuple(each["path"] for each in changes if each["verdict"] == "replace"),
+        conflicts=tuple(each["path"] for each in changes if each["verdict"] == "conflict"),
+        old=tuple(each for each in running_versions.running(paths) if not each.is_of(prefix)),
+        notes=notes,
+    )
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        way_out = "Make room on its disk." if error.errno in contents.NO_ROOM else "Check owner and mode."
+        raise UserError(
+            f"Muster was not updated: {error.strerror or error}{where}. {way_out} The old version goes on."
+        ) from error
+
+
+# --- the steps -------------------------------------------------------------------------------------------------------
+
+
+def _install(paths: Paths, candidate: Candidate, *, with_pip: bool) -> Path:
+    prefix = versions.folder(paths, candidate.version)
+    if _stands(paths, prefix, candidate):
+        return prefix
+    prefix.parent.mkdir(mode=0o700, exist_ok=True)
+    shutil.rmtree(prefix, ignore_errors=True)
+    try:
+        packages.install(candidate, prefix, with_pip=with_pip)
+        said = _ask(prefix, ["bot", "--version"], "", _SURVEY_LIMIT, {"MUSTER_STAY": "1"})
+        if said.strip() != f"muster {candidate.version}":
+            raise UserError(f"Version {candidate.version} was installed, and calls itself {said.strip()[:80]!r}.")
+        with around(INSTALL):
+            mark = prefix / versions.COMPLETE
+            about = {"version": candidate.version, "at": time.time(), "sha256": candidate.digest}
+            mark.write_text(json.dumps(about), encoding="utf-8")
+    except BaseException:
+        shutil.rmtree(prefix, ignore_errors=True)
+        raise
+    return prefix
+
+
+def _stands(paths: Paths, prefix: Path, candidate: Candidate) -> bool:
+    """Whether what is wanted was installed before: the same file, since one may be built again under its version."""
+    try:
+        found = json.loads((prefix / versions.COMPLETE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    same = candidate.digest is None or (isinstance(found, dict) and found.get("sha256") in (None, candidate.digest))
+    return same or running_versions.runs(paths, prefix)
+
+
+def _survey(paths: Paths, prefix: Path, *, reseed: bool) -> dict[str, Any]:
+    request = json.dumps(
+        {
+            "protocol": PROTOCOL,
+            "roles": default_files.shipped_roles(),
+            "units": default_files.shipped_units(paths, os.environ),
+            "python": sys.executable,
+        }
+    )
+    said = _ask(prefix, ["bot.maintenance.update.migrate", "survey"], request, _SURVEY_LIMIT, _home(paths))
+    try:
+        answer: dict[str, Any] = json.loads(said)
+        if answer["protocol"] != PROTOCOL:
+            raise UserError(
+                f"Version {prefix.name} cannot be reached from this one in one step: install one between them first."
+            )
+        schema, problems, changes = str(answer["schema"]), list(answer["problems"]), list(answer["changes"])
+        changes = [{key: str(each[key]) for key in ("path", "content", "verdict")} for each in changes]
+    except (ValueError, LookupError, TypeError) as error:
+        raise UserError(f"Version {prefix.name} does not say what it would change ({error!r}).") from error
+    if problems:
+        lines = "\n".join(str(line) for line in problems)
+        raise UserError(f"Version {prefix.name} would not take the configuration as it is:\n\n{lines}")
+    for each in changes:
+        inside = Path(each["path"]).parent in (paths.config, paths.roles, systemd.folder())
+        if not inside or each["verdict"] not in ("replace", "conflict"):
+            raise UserError(f"Version {prefix.name} would change {each['path'][:200]!r}, which is not its to change.")
+    record = answer.get("record")
+    return {"schema": schema, "changes": changes if reseed else [], "record": record if reseed else None}
+
+
+async def _go_over(
+    paths: Paths, environ: Mapping[str, str], prefix: Path, survey: Mapping[str, Any], before: str, descriptor: int
+) -> None:
+    settings = load(paths)
+    reference = settings.register_password
+    plan = await asyncio.to_thread(
+        _plan, paths, prefix, survey, settings.register_url, None if reference is None else str(reference), before
+    )
+    try:
+        await asyncio.to_thread(atomic_swap.begin, paths, plan)
+        await asyncio.to_thread(
+            _ask,
+            prefix,
+            ["bot.maintenance.update.migrate", "migrate"],
+            "{}",
+            _MIGRATE_LIMIT,
+            _home(paths),
+            (descriptor,),
+        )
+    except BaseException as error:
+        if not await atomic_swap.decided(plan, environ):
+            await asyncio.to_thread(atomic_swap.undo, paths, plan)
+            if isinstance(error, OSError):
+                raise UserError(
+                    f"Muster was not updated: {error.strerror or error}. The old version and settings are back."
+                ) from error
+            raise
+        # The register has its new schema, whatever was said of it: only the new version can use it.
+    await asyncio.to_thread(atomic_swap.finish, paths, plan)
+
+
+def _reload_units(changed: Sequence[str]) -> tuple[str, ...]:
+    """Let systemd read units that were changed; what to do where it cannot be reached."""
+    if not any(Path(path).parent == systemd.folder() and path.endswith(".service") for path in changed):
+        return ()
+    try:
+        systemd.systemctl(["daemon-reload"])
+    except NotHosted as error:
+        return (f"{error} When that is mended, run: systemctl --user daemon-reload",)
+    return ()
+
+
+def _plan(
+    paths: Paths, prefix: Path, survey: Mapping[str, Any], register: str, reference: str | None, before: str
+) -> Plan:
+    identity = secrets.token_hex(4)
+    moves, drafts = [], []
+
+    def add(target: Path, content: str | None) -> None:
+        folder = target.parent / f"{_DRAFT}{identity}"
+        drafts.append(str(folder))
+        ready, kept = folder / "ready" / target.name, folder / "kept" / target.name
+        ready.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if content is None:
+            ready.symlink_to(Path("versions") / prefix.name)
+        else:
+            ready.write_text(content, encoding="utf-8")
+            ready.chmod(0o600)
+        there = os.path.lexists(target)
+        moves.append(Move(target=str(target), ready=str(ready), kept=str(kept), there=there, over=True))
+
+    for change in survey["changes"]:
+        add(Path(change["path"]), change["content"])
+    if survey["record"] is not None:
+        add(paths.state / default_files.RECORD, json.dumps(survey["record"]))
+    add(paths.state / "current", None)
+    # Without a new schema nothing but the plan's own end decides.
+    goal = survey["schema"] if survey["schema"] != before else ""
+    return Plan(
+        moves=tuple(moves),
+        drafts=tuple(dict.fromkeys(drafts)),
+        register=register,
+        reference=reference,
+        revision=goal,
+    )
+
+
+def _ask(
+    prefix: Path, words: list[str], request: str, limit: float, more: Mapping[str, str], keep: tuple[int, ...] = ()
+) -> str:
+    """Run a module of another version; what it prints.
+
+    Raises:
+        UserError: it failed, with its words.
+    """
+    environ = {key: value for key, value in os.environ.items() if key != "PYTHONHOME"}
+    try:
+        done = subprocess.run(
+            [str(versions.python_of(prefix)), "-P", "-m", *words],
+            input=request.encode(),
+            capture_output=True,
+            timeout=limit,
+            check=False,
+            env={**environ, **more},
+            cwd="/",
+            pass_fds=keep,
+            start_new_session=True,  # Ctrl-C is for us
+        )
+    except subprocess.TimeoutExpired:
+        raise UserError(f"Version {prefix.name} did not answer within {limit:.0f} s.") from None
+    except OSError as error:
+        raise UserError(f"Version {prefix.name} cannot be run: {error.strerror}.") from error
+    if done.returncode:
+        words_ = done.stderr.decode(errors="replace").strip()[-1500:]
+        raise UserError(f"Version {prefix.name} failed. The old one goes on. Its words:\n\n{words_ or '(none)'}")
+    return done.stdout.decode(errors="replace")
+
+
+def _home(paths: Paths) -> dict[str, str]:
+    return {} if paths.home is None else {"MUSTER_HOME": str(paths.home)}
+
+
+# --- what is thrown away ---------------------------------------------------------------------------------------------
+
+
+def _sweep(paths: Paths) -> None:
+    """Remove what updates that were cut off left behind."""
+    for folder in (paths.state, paths.config, paths.roles, systemd.folder()):
+        for left in folder.glob(f"{_DRAFT}*"):
+            shutil.rmtree(left, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        for prefix in (paths.state / "versions").iterdir():
+            if not (prefix / versions.COMPLETE).is_file():
+                shutil.rmtree(prefix, ignore_errors=True)
+
+
+def _remove_old(paths: Paths) -> None:
+    """Remove versions that are older than those that are kept, and that nobody runs."""
+    for prefix in versions.standing(paths)[: -1 - _KEPT]:
+        if (
+            prefix != versions.current(paths)
+            and not versions.runs_here(prefix)
+            and not running_versions.runs(paths, prefix)
+        ):
+            shutil.rmtree(prefix, ignore_errors=True)

@@ -1,0 +1,111 @@
+"""The versions of Muster that an installation has beside one another, and which of them runs.
+
+    STATE/versions/0.2.0/           a virtual environment with that version
+    STATE/versions/0.2.0/complete   written last: without it the folder is what a crash left behind
+    STATE/current                   a link to the one that runs; absent: whatever was installed outside
+
+`muster` as it was installed looks here first (`bot.interfaces.cli.version_launcher`), so nothing heavy is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from bot.config.paths import Paths
+
+COMPLETE: Final = "complete"
+
+#: So much of PEP 440 as is needed to say which of two is newer.
+_VERSION: Final = re.compile(
+    r"v?(?:(\d+)!)?(\d+(?:\.\d+)*)(?:[-_.]?(a|b|c|rc|alpha|beta|pre|preview)[-_.]?(\d*))?"
+    r"(?:[-_.]?(?:post|rev|r)[-_.]?(\d*)|-(\d+))?(?:[-_.]?(dev)[-_.]?(\d*))?(?:\+[a-z0-9.]+)?",
+    re.IGNORECASE,
+)
+_PHASES: Final = {"a": -3, "alpha": -3, "b": -2, "beta": -2, "c": -1, "rc": -1, "pre": -1, "preview": -1}
+
+
+def of_this(otherwise: str = "0") -> str:
+    """The version of this process, or `otherwise` where it was not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("muster-fleet")
+    except PackageNotFoundError:
+        return otherwise
+
+
+def order(version: str) -> tuple[object, ...]:
+    """What versions are sorted by: PEP 440, without what is local. What is no version is before all."""
+    match = _VERSION.fullmatch(version.strip())
+    if match is None:
+        return (-1,)
+    epoch, release, phase, number, post, bare_post, dev, dev_number = match.groups()
+    parts = [int(part) for part in release.split(".")]
+    while len(parts) > 1 and parts[-1] == 0:
+        parts.pop()
+    is_post = "post" in version.lower() or post is not None or bare_post is not None
+    if phase is None and dev is not None and not is_post:
+        rank = (-4, 0)  # a development version without a phase is before the first of them
+    else:
+        rank = (_PHASES[phase.lower()], int(number or 0)) if phase is not None else (0, 0)
+    posts = int(post or bare_post or 0) + 1 if is_post else 0
+    devs = (0, int(dev_number or 0)) if dev is not None else (1, 0)
+    return (int(epoch or 0), tuple(parts), rank, posts, devs)
+
+
+def is_newer(version: str, than: str) -> bool:
+    """Whether one version comes after another."""
+    return order(version) > order(than)
+
+
+def is_name(version: str) -> bool:
+    """Whether a version may be the name of a folder."""
+    return _VERSION.fullmatch(version) is not None and len(version) < 80
+
+
+def folder(paths: Paths, version: str) -> Path:
+    """Where a version is, or would be."""
+    return paths.state / "versions" / version
+
+
+def python_of(prefix: Path) -> Path:
+    """The interpreter of a virtual environment."""
+    return prefix / "bin" / "python"
+
+
+def current(paths: Paths) -> Path | None:
+    """The environment that is to run, where it is whole; None: the one outside."""
+    try:
+        leads_to = os.readlink(paths.state / "current")
+    except OSError:
+        return None
+    prefix = paths.state / leads_to
+    whole = prefix.parent == paths.state / "versions" and (prefix / COMPLETE).is_file()
+    return prefix if whole and os.access(python_of(prefix), os.X_OK) else None
+
+
+def chosen(paths: Paths, ours: str) -> Path:
+    """The environment that is to run: the one that was updated to last, or this process's own where that is newer.
+
+    Args:
+        paths: the installation.
+        ours: the version of this process.
+    """
+    found = current(paths)
+    return Path(sys.prefix) if found is None or is_newer(ours, found.name) else found
+
+
+def standing(paths: Paths) -> list[Path]:
+    """The environments that are whole, oldest version first."""
+    found = [mark.parent for mark in (paths.state / "versions").glob(f"*/{COMPLETE}")]
+    return sorted(found, key=lambda prefix: order(prefix.name))
+
+
+def runs_here(prefix: Path) -> bool:
+    """Whether this process runs from that environment."""
+    return Path(sys.prefix).resolve() == prefix.resolve()

@@ -1,0 +1,214 @@
+"""How something is said on an agent's behalf: in which place, in which shape, and with what must not leave taken out.
+
+Everything here happens inside the caller's transaction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
+
+from bot.commands.syntax import written
+from bot.messaging.bridge import Bridge
+from bot.messaging.composer import Place
+from bot.messaging.thread_titles import Titles
+from connectors.contract.messages import Emphasis, Message, Priority, React, Replace
+from connectors.delivery import outbox
+from connectors.delivery.capability_fallbacks import beside_byline
+from database.queries.agents import agent_messages
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.messaging.composer import Speaker
+    from connectors.contract.messages import Button, Capabilities, Outbound
+    from core.redaction import Redaction
+    from database.queries.agents.agent_messages import AgentMessage
+    from database.queries.agents.agents import AgentRow
+
+
+#: With this the answers to a question begin, below what is asked.
+ANSWERS: Final = "\n\n- "
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    speaker: Speaker
+    redaction: Redaction
+    capabilities: Callable[[str], Capabilities]
+    clock: Callable[[], float]
+    time_of_day: Callable[[float], str]
+    """A moment as the operator's clock shows it."""
+    prefix: str
+    """What commands begin with in chat."""
+    bridge: Bridge = field(default=Bridge(), kw_only=True)
+    """Which rooms mirror each other."""
+
+    @property
+    def titles(self) -> Titles:
+        """What agents' threads are called."""
+        return Titles(self.capabilities, self.clock)
+
+    def thread(self, row: AgentRow) -> Place:
+        """The agent's own thread."""
+        return Place(row.connector, thread_of=row.thread_key)
+
+    def place_of(self, row: AgentRow, message: AgentMessage | None) -> Place:
+        """Where a message to the agent is answered."""
+        if message is not None and message.connector and message.answer_in:
+            return Place(message.connector, conversation=message.answer_in)
+        return self.thread(row)
+
+    def asker(self, row: AgentRow, message: AgentMessage | None) -> Place | None:
+        """Where a message was written by somebody on another chat system than the agent's thread, which they may not
+        see: it is answered there, too. None: nowhere."""
+        if message is None or message.answer_in or not message.connector or not message.conversation:
+            return None
+        if message.connector == row.connector:
+            return None
+        return Place(message.connector, conversation=message.conversation)
+
+    async def place(self, tx: AsyncConnection, row: AgentRow, message_id: str | None) -> Place:
+        """Where the message of this id is answered."""
+        message = await agent_messages.get(tx, message_id) if message_id is not None else None
+        return self.place_of(row, message)
+
+    async def conversation(self, tx: AsyncConnection, row: AgentRow, message_id: str) -> tuple[str, str] | None:
+        """Connector and conversation in which a message is answered; None while its thread does not stand yet."""
+        place = await self.place(tx, row, message_id)
+        if place.conversation is not None:
+            return place.connector, place.conversation
+        opener = await outbox.get(tx, place.thread_of) if place.thread_of is not None else None
+        made = opener.made_conversation if opener is not None else None
+        return None if made is None else (place.connector, made)
+
+    async def note(self, tx: AsyncConnection, row: AgentRow, key: str, text: str) -> None:
+        """Say something in the agent's thread."""
+        await self.speak(tx, key, text, self.thread(row), agent=nameless(row, text))
+        await self.titles.show(tx, row.name, spoken=True)
+
+    async def say(self, tx: AsyncConnection, key: str, text: str, place: Place) -> None:
+        """Say something that nobody waits for."""
+        await self.speak(tx, key, text, place, priority=Priority.PROGRESS)
+
+    async def speak(
+        self,
+        tx: AsyncConnection,
+        key: str,
+        text: str,
+        place: Place,
+        *,
+        priority: Priority = Priority.REPLY,
+        emphasis: Emphasis = Emphasis.NOTICE,
+        agent: str | None = None,
+    ) -> None:
+        """Say something, once under its key; in a room that others mirror, there as well. Of what is about an `agent`,
+        its name is shown where no thread shows it."""
+        for at_key, at in self.bridge.spread(key, place):
+            await self.speak_there(tx, at_key, text, at, priority=priority, emphasis=emphasis, agent=agent)
+
+    async def ask(
+        self,
+        tx: AsyncConnection,
+        key: str,
+        text: Callable[[bool], str],
+        place: Place,
+        answers: Iterable[tuple[str, Button]],
+        *,
+        also: Place | None = None,
+    ) -> None:
+        """Ask operators something, in `place` and in every room of the bridge, with the buttons or the reactions that
+        answer it.
+
+        Args:
+            tx: the transaction in which its cause is written.
+            key: of the question; `over` ends it under this key.
+            text: the question (Markdown), by whether it can be answered by buttons or reactions there.
+            place: where its cause is.
+            answers: for each answer its name, which is part of its reaction's key, and the button, of which the
+                reaction has the key.
+            also: another place to ask in, unless it is asked on that chat system anyway.
+        """
+        answers = tuple(answers)
+        for at_key, at in self.bridge.standing(key, place, also):
+            can = self.capabilities(at.connector)
+            buttons = tuple(button for _, button in answers) if can.buttons else ()
+            words = text(can.buttons or can.taps)
+            await self.speak_there(tx, at_key, words, at, priority=Priority.APPROVAL, buttons=buttons)
+            for name, button in answers if can.taps and not can.buttons else ():
+                reaction = React(target=at_key, key=button.key, own=True)
+                await outbox.put(tx, at.outbound(f"{at_key}/{name}", reaction, Priority.RECEIPT), self.clock())
+
+    async def over(self, tx: AsyncConnection, key: str, text: str, *, below: bool = False) -> None:
+        """What was asked under `key` is over: say how (Markdown), wherever it stands.
+
+        Args:
+            tx: the transaction in which it ends.
+            key: of the question.
+            text: how it ended.
+            below: what was said before the answers stays, and this stands below it.
+        """
+        for each in self.bridge.keys(key):
+            asked = await outbox.get(tx, each)
+            if asked is None:
+                continue
+            out = asked.outbound
+            said_before = out.content.text.partition(ANSWERS)[0] if isinstance(out.content, Message) else ""
+            ended = f"{said_before}\n\n{text}" if below and said_before else text
+            words = self.redaction(written(ended, self.prefix))
+            place = Place(out.connector, conversation=out.conversation, thread_of=out.thread_of)
+            can = self.capabilities(place.connector)
+            if can.edits:
+                said = self.speaker.replace(
+                    f"{each}/closed",
+                    each,
+                    words,
+                    place,
+                    can,
+                    priority=Priority.REPLY,
+                    final=True,
+                    emphasis=Emphasis.NOTICE,
+                )
+                for outbound in said:
+                    await outbox.put(tx, outbound, self.clock())
+            else:
+                await self.speak_there(tx, f"{each}/closed", words, place)
+
+    async def speak_there(
+        self,
+        tx: AsyncConnection,
+        key: str,
+        text: str,
+        place: Place,
+        *,
+        priority: Priority = Priority.REPLY,
+        emphasis: Emphasis = Emphasis.NOTICE,
+        buttons: tuple[Button, ...] = (),
+        agent: str | None = None,
+    ) -> None:
+        """Say something in this place alone, whatever mirrors it."""
+        can = self.capabilities(place.connector)
+        if agent is not None:
+            can = beside_byline(can, agent)
+        redacted = self.redaction(written(text, self.prefix))
+        said = self.speaker.say(key, redacted, place, can, priority=priority, emphasis=emphasis, buttons=buttons)
+        for outbound in said if agent is None else (by(agent, said[0]), *said[1:]):
+            await outbox.put(tx, outbound, self.clock())
+
+
+def by(agent: str, outbound: Outbound) -> Outbound:
+    """The same as words of an agent's."""
+    match outbound.content:
+        case Message() as message:
+            return replace(outbound, content=replace(message, byline=agent))
+        case Replace(message=message) as change:
+            return replace(outbound, content=replace(change, message=replace(message, byline=agent)))
+        case _:
+            return outbound
+
+
+def nameless(row: AgentRow, text: str) -> str | None:
+    """The agent's name, where what is said of it does not have it anyway."""
+    return None if row.name in text else row.name

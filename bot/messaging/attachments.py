@@ -1,0 +1,97 @@
+"""Pictures and texts that operators send as files, on their way from chat to an agent."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bot.messaging import private_files
+from bot.text import markdown
+from connectors.contract.connector_protocol import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from connectors.contract.connector_protocol import Connector
+    from connectors.contract.messages import Attachment, Inbound
+
+#: The largest picture that is passed on, bytes; models take no larger ones.
+LARGEST = 5 * 1024 * 1024
+#: Pictures of one message, and their bytes together: an agent host takes no more at once.
+MOST = 8
+LARGEST_TOGETHER = 11 * 1024 * 1024
+#: The longest text that is passed on as a file of its own, bytes.
+LONGEST_TEXT = 64 * 1024
+_MEDIA_TYPES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    kept: Sequence[Mapping[str, Any]]
+    """``path``, ``name`` and ``media_type`` of each picture."""
+    refused: Sequence[str]
+    """A sentence for each attachment that is not passed on."""
+    words: Sequence[str] = ()
+    """What stands in each text, under its name. Chat programs make files of long texts that are pasted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    folder: Path
+    connector: Callable[[str], Connector | None]
+
+    async def fetch(self, inbound: Inbound, attachments: Sequence[Attachment]) -> Fetched:
+        """Download the pictures and texts among `attachments`.
+
+        Raises:
+            TryLater: the chat system could not be asked; the event is handled again.
+        """
+        kept: list[Mapping[str, Any]] = []
+        refused: list[str] = []
+        words: list[str] = []
+        source = self.connector(inbound.connector)
+        room = LARGEST_TOGETHER
+        for index, attachment in enumerate(attachments):
+            name = markdown.one_line(attachment.name, 60)
+            is_text = attachment.media_type.startswith("text/")
+            if not is_text and attachment.media_type not in _MEDIA_TYPES:
+                refused.append(
+                    f"{markdown.code(name)} was not passed on: agents get texts, and PNG, JPEG, GIF and WebP pictures."
+                )
+            elif index >= MOST or source is None:
+                refused.append(f"{markdown.code(name)} was not passed on: a message takes {MOST} files.")
+            else:
+                try:
+                    content = await source.download(attachment, limit=min(LONGEST_TEXT if is_text else LARGEST, room))
+                except Refused as error:
+                    refused.append(f"{markdown.code(name)} was not passed on: {error}")
+                    continue
+                room -= len(content)
+                if is_text:
+                    words.append(f"{name}:\n{markdown.code_block(content.decode('utf-8', 'replace'))}")
+                    continue
+                path = self._path(inbound, index)
+                await asyncio.to_thread(private_files.put, path, content)
+                kept.append({"path": str(path), "name": name, "media_type": attachment.media_type})
+        return Fetched(kept, refused, words)
+
+    def _path(self, inbound: Inbound, index: int) -> Path:
+        digest = hashlib.blake2s(f"{inbound.connector}\0{inbound.event_id}\0{index}".encode(), digest_size=12)
+        return self.folder / digest.hexdigest()
+
+
+def encoded(picture: Mapping[str, object]) -> dict[str, str]:
+    """A picture that was kept, as the control protocol takes it.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return {
+        "name": str(picture["name"]),
+        "media_type": str(picture["media_type"]),
+        "data": base64.b64encode(Path(str(picture["path"])).read_bytes()).decode(),
+    }

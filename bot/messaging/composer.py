@@ -1,0 +1,257 @@
+"""From something to say to the outbound messages that say it, within what the connector at the other end can do."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bot.messaging import private_files
+from bot.text import markdown as rendering
+from connectors.contract.messages import Emphasis, File, Message, Outbound, Priority, Replace
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from connectors.contract.messages import Button, Capabilities, OutboundContent
+
+#: Where HTML goes beside the text: of what a connector takes, this share is used for text.
+_TEXT_SHARE = 0.4
+_HEAD_LINES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something is said: in a conversation, or in the thread that a message opens."""
+
+    connector: str
+    conversation: str | None = None
+    thread_of: str | None = None
+
+    def outbound(self, key: str, content: OutboundContent, priority: Priority) -> Outbound:
+        return Outbound(
+            key=key,
+            connector=self.connector,
+            conversation=self.conversation,
+            thread_of=self.thread_of,
+            content=content,
+            priority=priority,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """Turns Markdown into outbound messages. Text too long for one message goes into a file in `files`, with its
+    beginning as the message; a connector that takes no files gets it in pieces."""
+
+    files: Path
+
+    def say(
+        self,
+        key: str,
+        markdown: str,
+        place: Place,
+        can: Capabilities,
+        *,
+        priority: Priority = Priority.REPLY,
+        emphasis: Emphasis = Emphasis.NOTICE,
+        reply_to: str | None = None,
+        buttons: tuple[Button, ...] = (),
+        private: bool = False,
+    ) -> list[Outbound]:
+        """The messages that say `markdown`. The buttons are under the first; what is `private`, all of them are."""
+        markdown = rendering.shown(markdown)
+        limit = _room(can)
+        if _size(markdown) <= limit:
+            content = _message(markdown, can, emphasis, reply_to)
+            content = dataclasses.replace(content, buttons=buttons, private=private)
+            return [place.outbound(key, content, priority)]
+        if not can.files:
+            to = reply_to if private else None
+            contents = [
+                dataclasses.replace(_message(piece, can, emphasis, to), private=private)
+                for piece in pieces(markdown, limit)
+            ]
+            contents[0] = dataclasses.replace(contents[0], buttons=buttons)
+            return [
+                place.outbound(key if index == 0 else f"{key}/{index}", content, priority)
+                for index, content in enumerate(contents)
+            ]
+        head = _message(beginning(markdown, limit), can, emphasis, reply_to)
+        head = dataclasses.replace(head, buttons=buttons, private=private)
+        to = reply_to if private else None
+        return [
+            place.outbound(key, head, priority),
+            self.attach(f"{key}/file", markdown, place, priority, private_to=to),
+        ]
+
+    def begin(self, key: str, markdown: str, place: Place, can: Capabilities, *, emphasis: Emphasis) -> Outbound:
+        """The first message of a text that is still growing."""
+        markdown = rendering.shown(markdown)
+        limit = _room(can)
+        shown = markdown if _size(markdown) <= limit else latest(markdown, limit)
+        return place.outbound(key, _message(shown, can, emphasis), Priority.PROGRESS)
+
+    def attach(
+        self, key: str, markdown: str, place: Place, priority: Priority, *, private_to: str | None = None
+    ) -> Outbound:
+        """`markdown` as a file; only for who caused the event `private_to`, where that can be."""
+        # No agent's name has an underscore: what is between slashes stays apart.
+        name = f"{key.replace('/', '_')}.md"
+        path = self.files / name
+        private_files.put(path, rendering.shown(markdown).encode())
+        caption = f"The whole text, {len(markdown):,} characters."
+        content = File(
+            path=str(path),
+            name=name,
+            media_type="text/markdown",
+            caption=caption,
+            reply_to=private_to,
+            private=private_to is not None,
+        )
+        return place.outbound(key, content, priority)
+
+    def replace(
+        self,
+        key: str,
+        target: str,
+        markdown: str,
+        place: Place,
+        can: Capabilities,
+        *,
+        priority: Priority,
+        final: bool,
+        emphasis: Emphasis = Emphasis.TEXT,
+    ) -> list[Outbound]:
+        """New words for the message under `target`. While text grows, its end is what shows."""
+        markdown = rendering.shown(markdown)
+        limit = _room(can)
+        long = _size(markdown) > limit
+        shown = markdown if not long else (beginning(markdown, limit) if final else latest(markdown, limit))
+        replacement = Replace(target=target, message=_message(shown, can, emphasis), final=final)
+        result = [place.outbound(key, replacement, priority)]
+        if long and final and can.files:
+            result.append(self.attach(f"{target}/file", markdown, place, priority))
+        elif long and final:
+            rest = list(pieces(markdown, limit))
+            first = Replace(target=target, message=_message(rest[0], can, emphasis), final=True)
+            result[0] = place.outbound(key, first, priority)
+            result += [
+                place.outbound(f"{target}/{index}", _message(piece, can, emphasis), priority)
+                for index, piece in enumerate(rest[1:], start=1)
+            ]
+        return result
+
+
+def latest(markdown: str, limit: int) -> str:
+    """The end of a text that is still growing and has become too long for a message."""
+    return f"…{markdown[-limit // 4 :]}"
+
+
+def _size(text: str) -> int:
+    # Servers count bytes; a text of Chinese or emoji has several for each character.
+    return len(text.encode("utf-8"))
+
+
+def _room(can: Capabilities) -> int:
+    """How long the text of one message may be."""
+    return int(can.max_text * _TEXT_SHARE) if can.html else can.max_text
+
+
+def _message(markdown: str, can: Capabilities, emphasis: Emphasis, reply_to: str | None = None) -> Message:
+    """The message; without its HTML where nobody reads that, or marks made it so long that the connector would not
+    take both."""
+    if not can.html:
+        return Message(text=rendering.shown(markdown), emphasis=emphasis, reply_to=reply_to)
+    message = rendering.message(markdown, emphasis=emphasis, reply_to=reply_to)
+    if len(message.text) + len(message.html or "") > can.max_text:
+        return dataclasses.replace(message, html=None)
+    return message
+
+
+# --- cutting -----------------------------------------------------------------------------------------------------
+
+_FENCE = re.compile(r"\s*(?P<marks>`{3,}|~{3,})(?P<info>.*)", re.S)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fence:
+    """A fenced block that is open (CommonMark 0.31, section 4.5)."""
+
+    marks: str
+    info: str
+
+    @property
+    def opening(self) -> str:
+        return self.marks + self.info
+
+    @property
+    def closing(self) -> str:
+        return "\n" + self.marks
+
+
+def _fence_after(fence: _Fence | None, line: str, limit: int) -> _Fence | None:
+    """The fenced block that is open after `line`. One whose marks would fill an eighth of `limit` counts as text."""
+    found = _FENCE.fullmatch(line)
+    if found is None:
+        return fence
+    marks, info = found["marks"], found["info"].strip()
+    if fence is not None:
+        return None if marks.startswith(fence.marks) and not info else fence
+    if (marks[0] in info and marks[0] == "`") or len(marks) > limit // 8:
+        return None
+    return _Fence(marks, info if len(info) <= limit // 8 else "")
+
+
+def beginning(markdown: str, limit: int) -> str:
+    """The first lines of a long text, and how much more there is."""
+    lines = markdown.lstrip("\n")[: max(1, min(limit, 2000) * 3 // 4 - 40)].splitlines()[:_HEAD_LINES]
+    fence: _Fence | None = None
+    for line in lines:
+        fence = _fence_after(fence, line, limit)
+    head = "\n".join(lines) + (fence.closing if fence is not None else "")
+    return f"{head}\n\n… the whole text is in the file."
+
+
+def pieces(markdown: str, limit: int) -> list[str]:
+    """`markdown` cut at line ends into pieces of at most `limit` characters; a fence that is cut is closed and
+    opened again. A line is cut only when it is longer than a piece, a piece of nothing but space is left out."""
+    result: list[str] = []
+    fence: _Fence | None = None
+    current: str | None = None
+    """The piece that grows; None, or the fence opened again, while nothing of the text is in it."""
+    begun = False
+    for line in markdown.split("\n"):
+        rest, following = line, _fence_after(fence, line, limit)
+        while True:
+            head = "" if current is None else f"{current}\n"
+            reserve = max(len(each.closing) if each else 0 for each in (fence, following))
+            if len(head) + len(rest) + reserve <= limit:
+                opened = following if not begun and following is not fence else None
+                current = opened.opening if opened is not None else head + rest
+                begun, fence = opened is None, following
+                break
+            if begun:
+                result.append(_closed(current or "", fence))
+            else:
+                following = fence
+                room = _cut(rest, max(1, limit - len(head) - reserve))
+                result.append(_closed(head + rest[:room], fence))
+                rest = rest[room:]
+            current, begun = (fence.opening if fence else None), False
+    if begun:
+        result.append(_closed(current or "", fence))
+    return [piece for piece in result if piece.strip()] or [""]
+
+
+def _closed(piece: str, fence: _Fence | None) -> str:
+    return piece + fence.closing if fence is not None else piece
+
+
+def _cut(line: str, room: int) -> int:
+    """Where to cut a line that is too long: at `room`, or earlier where the rest would begin as a fence does."""
+    if line[room] not in "`~ \t":
+        return room
+    earlier = len(line[:room].rstrip("`~ \t")) - 1
+    return earlier if earlier > room // 2 else room

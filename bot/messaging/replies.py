@@ -1,0 +1,193 @@
+"""What is said to who wrote an event: in its conversation, and under keys that come from it, so that it stands once."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bot.commands.runs import UNDOABLE
+from bot.commands.syntax import command_line, written
+from bot.messaging import mirror_inbound
+from bot.messaging.composer import Place
+from bot.messaging.progress_message import Headway
+from bot.tasks.threads import answer_key, end_key
+from bot.text import markdown
+from connectors.contract.messages import (
+    Button,
+    ButtonStyle,
+    Emphasis,
+    Message,
+    OpenThread,
+    Priority,
+    React,
+    Reaction,
+    Replace,
+    Text,
+)
+from connectors.delivery import inbox, outbox
+from core.crash_points import declare
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.app.services import Services
+    from bot.commands.executor import Outcome
+    from bot.messaging.composer import Speaker
+    from connectors.contract.messages import Inbound
+    from connectors.delivery.inbox import Arrival
+
+REMARK = declare("chat.remark")
+
+_YES = Button(key="✅", label="✅ Confirm", style=ButtonStyle.DANGER)
+_NO = Button(key="❌", label="❌ Take it back")
+#: How the message that asked reads afterwards, by the state in which the command ended.
+_CLOSED = {"done": "☑️ {}: confirmed.", "failed": "☑️ {}: confirmed.", "lapsed": "⌛ {}: not confirmed in time."}
+
+
+def derived_id(kind: str, inbound: Inbound) -> str:
+    """The id of what an event causes: the same whenever the event is looked at."""
+    digest = hashlib.blake2s(f"{inbound.connector}\0{inbound.event_id}".encode(), digest_size=10).hexdigest()
+    return f"{kind}{digest}"
+
+
+def confirmation_key(run_id: str) -> str:
+    """The outbox key of the message that asks whether a command is really meant."""
+    return f"confirm/{run_id}"
+
+
+def was_pressed(inbound: Inbound) -> bool:
+    """Whether somebody pressed a button."""
+    return isinstance(inbound.body, Reaction) and inbound.body.pressed
+
+
+@dataclass(frozen=True, slots=True)
+class Replies:
+    services: Services
+    speaker: Speaker
+
+    async def say(
+        self,
+        tx: AsyncConnection,
+        inbound: Inbound,
+        key: str,
+        text: str,
+        *,
+        elsewhere: str = "",
+        buttons: tuple[Button, ...] = (),
+        private: bool = False,
+        into: bool = False,
+    ) -> None:
+        """Answer in the conversation that an event came from; what answers words is shown in the rooms that mirror it.
+
+        Args:
+            tx: the transaction of what is answered.
+            inbound: the event.
+            key: of the answer.
+            text: the answer (Markdown).
+            elsewhere: what the other rooms show of it, where that is something else.
+            buttons: below it, where it is answered by them.
+            private: it concerns nobody but its author, who may be told alone where a button was pressed.
+            into: a message that opens a thread stands under `key` there, and is to read so.
+        """
+        private = private and was_pressed(inbound)
+        for at_key, at, here in self._places(inbound, key):
+            can = self.services.capabilities(at.connector)
+            words = text if here else mirror_inbound.to(self.services.bridge.who(inbound.identity), elsewhere or text)
+            redacted = self.services.redact(written(words, self.services.command_prefix))
+            if here and into:
+                await self._complete(tx, key, redacted, at)
+                continue
+            for outbound in self.speaker.say(
+                at_key,
+                redacted,
+                at,
+                can,
+                priority=Priority.REPLY if here else Priority.FINAL,
+                reply_to=inbound.event_id if here and (private or isinstance(inbound.body, Text)) else None,
+                buttons=buttons if here else (),
+                private=private,
+            ):
+                await outbox.put(tx, outbound, self.services.clock())
+
+    async def _complete(self, tx: AsyncConnection, key: str, text: str, place: Place) -> None:
+        """Have the message under `key` that opened a thread read as the answer, unless it says already what became of
+        it all."""
+        if await outbox.get(tx, end_key(key)) is not None:
+            return
+        can = self.services.capabilities(place.connector)
+        for outbound in self.speaker.replace(
+            f"{key}/said", key, text, place, can, priority=Priority.REPLY, final=not can.edits, emphasis=Emphasis.NOTICE
+        ):
+            await outbox.put(tx, outbound, self.services.clock())
+
+    def _places(self, inbound: Inbound, key: str) -> list[tuple[str, Place, bool]]:
+        """Under which key and where an answer is said, and whether that is where the event came from."""
+        place = Place(inbound.connector, conversation=inbound.conversation)
+        if not isinstance(inbound.body, Text):
+            return [(key, place, True)]
+        return [(each, at, at == place) for each, at in self.services.bridge.spread(key, place)]
+
+    async def outcome(self, tx: AsyncConnection, inbound: Inbound, outcome: Outcome) -> None:
+        """Answer with what became of a command; of one that waits for a confirmation, ask for it."""
+        if outcome.state != "confirming":
+            answer = answer_key(outcome.run_id)
+            stands = await outbox.get(tx, answer)
+            opened = stands is not None and isinstance(stands.outbound.content, OpenThread)
+            elsewhere = f"{outcome.text} It has a thread on **{inbound.connector}**." if opened else ""
+            await self.say(tx, inbound, answer, outcome.text, elsewhere=elsewhere, into=opened)
+            if (file := outcome.reply.file) is not None:
+                for key, at, _ in self._places(inbound, f"{answer_key(outcome.run_id)}/attached"):
+                    await outbox.put(tx, at.outbound(key, file, Priority.REPLY), self.services.clock())
+            await self.headway(inbound).end(tx, outcome.state)
+            return
+        key = confirmation_key(outcome.run_id)
+        can = self.services.capabilities(inbound.connector)
+        way = "Press a button, or write" if can.buttons else "React with ✅, or write" if can.taps else "Write"
+        await self.say(
+            tx,
+            inbound,
+            key,
+            f"{outcome.text} {way} {command_line('confirm')} within three minutes; {command_line('decline')} takes it "
+            "back.",
+            elsewhere=f"{outcome.text.removesuffix('.')}, and waits for their yes there.",
+            buttons=(_YES, _NO) if can.buttons else (),
+        )
+        if can.taps and not can.buttons:
+            place = Place(inbound.connector, conversation=inbound.conversation)
+            mark = React(target=key, key="✅", own=True)
+            await outbox.put(tx, place.outbound(f"{key}/yes", mark, Priority.RECEIPT), self.services.clock())
+
+    async def close(self, tx: AsyncConnection, outcome: Outcome) -> None:
+        """Take the buttons from under the message that asked for a confirmation, when it is over."""
+        key = confirmation_key(outcome.run_id)
+        asked = await outbox.get(tx, key)
+        if (
+            outcome.state == "confirming"
+            or asked is None
+            or not self.services.capabilities(asked.outbound.connector).buttons
+        ):
+            return
+        place = Place(asked.outbound.connector, conversation=asked.outbound.conversation)
+        question = asked.outbound.content.text if isinstance(asked.outbound.content, Message) else ""
+        words = _CLOSED.get(outcome.state, "✖ {}: not done.").replace("{}", question.partition(UNDOABLE)[0])
+        content = Replace(target=key, message=markdown.message(words), final=True)
+        await outbox.put(tx, place.outbound(f"{key}/closed", content, Priority.RECEIPT), self.services.clock())
+
+    async def finish(self, tx: AsyncConnection, arrival: Arrival, outcome: Outcome) -> None:
+        """Finish the event that gave a command, with what became of it."""
+        await self.outcome(tx, arrival.inbound, outcome)
+        await inbox.finish(tx, arrival.seq, self.services.clock(), detail=outcome.state)
+
+    def headway(self, inbound: Inbound) -> Headway:
+        """How far the command has got that an event gave."""
+        place = Place(inbound.connector, conversation=inbound.conversation)
+        return Headway(self.services, self.speaker, place, derived_id("p", inbound))
+
+    async def answer(self, arrival: Arrival, text: str | None, *, detail: str | None = None) -> None:
+        """Finish an event, with words or without."""
+        async with self.services.store.write(REMARK) as tx:
+            if text is not None:
+                await self.say(tx, arrival.inbound, derived_id("n", arrival.inbound), text, private=True)
+            await inbox.finish(tx, arrival.seq, self.services.clock(), detail=detail)
+        self.services.delivery.wake()

@@ -1,0 +1,49 @@
+"""The room where the fleet is spoken of: the main one, or else where its agents are launched."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+from bot.messaging.composer import Place
+from bot.text.errors import UserError
+from database.queries.agents import agents
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.app.services import Services
+
+#: Connector and conversation of the main room; raises UserError when none is set.
+MainRoom: TypeAlias = "Callable[[], tuple[str, str]]"
+
+
+async def fleet_room(tx: AsyncConnection, main_room: MainRoom) -> Place | None:
+    """The main room, or the newest agent's where nobody said which is the main one; None: there is none yet.
+
+    Raises:
+        RegisterError: the register cannot be read.
+    """
+    try:
+        connector, room = main_room()
+    except UserError:
+        rows = await agents.every(tx)
+        if not rows:
+            return None
+        newest = max(rows, key=lambda row: row.started_at or 0.0)
+        connector, room = newest.connector, newest.room
+    return Place(connector, conversation=room)
+
+
+async def say(services: Services, tx: AsyncConnection, key: str, text: str) -> bool:
+    """Put it into the outbox for that room, once per key; False: there is no room yet. Wake the delivery afterwards.
+
+    Raises:
+        RegisterError: the register cannot be written.
+    """
+    place = await fleet_room(tx, lambda: services.main_room(None))
+    if place is None:
+        return False
+    await services.agents.teller.speak(tx, key, text, place)
+    return True

@@ -1,0 +1,129 @@
+"""Whom words in chat are for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bot.agents.desired_state import OPENER
+from bot.commands.syntax import command_line
+from bot.messaging.thread_titles import name_in
+from bot.tasks.threads import ANSWER
+from bot.text.errors import UserError
+from connectors.contract.messages import OpenThread
+from connectors.delivery import outbox
+from database.queries import tasks
+from database.queries.agents import agents
+from database.queries.chat import thread_owners
+from database.queries.chat.thread_owners import Owner
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.messaging.own_messages import Utterances
+    from connectors.contract.messages import Inbound
+    from connectors.delivery.outbox import Row
+    from database.engine.store import Store
+    from database.queries.agents.agents import AgentRow
+    from database.queries.tasks import Task
+
+
+async def addressee(inbound: Inbound, store: Store, utterances: Utterances) -> tuple[AgentRow, str | None]:
+    """Whom words go to, and the conversation for the answer (None: the agent's own thread).
+
+    A thread belongs to its agent for ever: after a launch in another room, the agent is still reached, and answers, in
+    the old one. In a task's thread words go to the agent that has the task, or had it last, which answers there. What
+    is said anywhere else is for the orchestrator.
+
+    Raises:
+        UserError: nobody.
+    """
+    opener = None
+    if inbound.parent is not None:
+        opener = await utterances.find(
+            inbound.connector,
+            (OPENER, ANSWER),
+            lambda tx: outbox.by_conversation(tx, inbound.connector, inbound.conversation),
+        )
+    async with store.read() as tx:
+        rows = {row.name: row for row in await agents.every(tx)}
+        owner = None if opener is None else await owner_of(tx, opener)
+        task = None if owner is None or owner.kind != "task" else await tasks.get(tx, owner.name)
+    if owner is not None and owner.kind == "task":
+        return _holder(task, owner.name, rows), inbound.conversation
+    if opener is not None and owner is not None:
+        row = rows.get(owner.name)
+        if row is None:
+            raise UserError(
+                f"This was the thread of {owner.name}, and there is no agent of that name now. Nobody reads this."
+            )
+        return row, None if row.thread_key == opener.key else inbound.conversation
+    orchestrators = [row for row in rows.values() if row.role == "orchestrator"]
+    running = [row for row in orchestrators if row.wanted == "running"]
+    if not orchestrators:
+        raise UserError(
+            "No agent here is the orchestrator, so nobody reads this. "
+            f"{command_line('launch NAME --role orchestrator')} starts one; in an agent's thread, words go to that "
+            f"agent. {command_line('help')} lists the commands."
+        )
+    return [*running, *orchestrators][0], inbound.conversation
+
+
+def _holder(task: Task | None, task_id: str, rows: Mapping[str, AgentRow]) -> AgentRow:
+    """The agent that words in a task's thread go to.
+
+    Raises:
+        UserError: nobody has the task.
+    """
+    name = f"`{task_id}`"
+    if task is None:
+        raise UserError(f"This was the thread of task {name}, which is over and forgotten. Nobody reads this.")
+    if task.state == "queued":
+        raise UserError(
+            f"No agent has task {name} yet, so nobody reads this. {command_line(f'task {task.id}')} says why it waits; "
+            f"write it again once one has it, or drop the task by {command_line(f'task cancel {task.id}')} and add it "
+            "anew with what you want to say."
+        )
+    if task.assigned is None:
+        raise UserError(f"Task {name} is {task.state}, and no agent ever had it, so nobody reads this.")
+    row = rows.get(task.assigned)
+    if row is None:
+        raise UserError(f"{task.assigned} had task {name}, and there is no agent of that name now. Nobody reads this.")
+    return row
+
+
+async def agent_of(tx: AsyncConnection, connector: str, conversation: str) -> str | None:
+    """The name of the agent whose thread this is; None: nobody's."""
+    opener = await outbox.by_conversation(tx, connector, conversation)
+    owner = None if opener is None else await owner_of(tx, opener)
+    return owner.name if owner is not None and owner.kind == "agent" else None
+
+
+async def task_of(tx: AsyncConnection, connector: str, conversation: str) -> str | None:
+    """The id of the task whose thread this is; None: no task's."""
+    opener = await outbox.by_conversation(tx, connector, conversation)
+    owner = None if opener is None else await owner_of(tx, opener)
+    return owner.name if owner is not None and owner.kind == "task" else None
+
+
+async def room_of(tx: AsyncConnection, connector: str, conversation: str) -> str:
+    """The room that a conversation is in: of an agent's thread the one where its newest thread is, of a task's the one
+    where the task was asked for; of what is no thread of ours, itself."""
+    opener = await outbox.by_conversation(tx, connector, conversation)
+    owner = None if opener is None else await owner_of(tx, opener)
+    if opener is None or owner is None:
+        return conversation
+    row = await agents.get(tx, owner.name) if owner.kind == "agent" else None
+    return row.room if row is not None else opener.outbound.conversation or conversation
+
+
+async def owner_of(tx: AsyncConnection, opener: Row) -> Owner | None:
+    """Whose thread a message opened."""
+    if (found := await thread_owners.of(tx, opener.key)) is not None:
+        return found
+    # Those of agents that were opened before that was written down are called by their names.
+    content = opener.outbound.content
+    if opener.key.startswith(OPENER) and isinstance(content, OpenThread):
+        return Owner("agent", name_in(content.title))
+    return None

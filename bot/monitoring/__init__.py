@@ -1,0 +1,1 @@
+"""Health, the state of the fleet as the watchdog sees it, and alerts."""

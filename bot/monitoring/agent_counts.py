@@ -1,0 +1,87 @@
+"""Counting agents for those who see the fleet at a glance: when something happened, and only while somebody watches."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+
+from bot.interfaces.api.event_stream import TooSlow
+from connectors.contract.agent_count_feed import Counts
+from core.errors import RegisterError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from bot.agents.status import AgentView
+    from bot.app.services import Services
+    from bot.interfaces.api.event_stream import Subscription
+
+log = structlog.get_logger(__name__)
+
+#: Seconds between two counts at least, however much happens.
+_AT_MOST_EVERY: Final = 1.0
+#: Seconds until they are counted again although nothing happened: who says nothing any more tells of no change.
+_AT_LEAST_EVERY: Final = 15.0
+#: Entries of a journal that come by the hundred and change no state.
+_CHATTER: Final = frozenset({"text", "thought", "tool", "plan", "usage"})
+
+
+def counted(views: Iterable[AgentView]) -> Counts:
+    """How many are at what. Agents of other installations are not ours to count."""
+    states = Counter(view.liveness.state for view in views if not view.elsewhere)
+    return Counts(
+        working=states["working"] + states["starting"],
+        waiting=states["waiting"],
+        failed=states["failed"],
+        unknown=states["unknown"],
+    )
+
+
+async def run(services: Services) -> None:
+    """Keep `services.headcount`, until cancelled."""
+    headcount = services.headcount
+    while True:
+        await headcount.wanted.wait()
+        changes = Changes()
+        with services.events.subscribed() as events:
+            while headcount.wanted.is_set():
+                try:
+                    headcount.tell(counted(await services.agents.view()))
+                except RegisterError as error:
+                    log.info("headcount.not_counted", reason=str(error))
+                await asyncio.sleep(_AT_MOST_EVERY)
+                try:
+                    await _something(events, changes)
+                except TooSlow:
+                    break
+
+
+class Changes:
+    """Which events can have changed a state: of a heartbeat after another, the first one."""
+
+    def __init__(self) -> None:
+        self._states: dict[object, object] = {}
+
+    def has(self, event: Mapping[str, Any]) -> bool:
+        """Whether this one can; to be asked of each in turn."""
+        if event.get("type") == "status":
+            agent, state = event.get("agent"), event.get("state")
+            same = self._states.get(agent) == state
+            self._states[agent] = state
+            return not same
+        entry = event.get("entry")
+        return not (isinstance(entry, dict) and entry.get("kind") in _CHATTER)
+
+
+async def _something(events: Subscription, changes: Changes) -> None:
+    """Return when something happened that can change a state, or has not for long."""
+    try:
+        async with asyncio.timeout(_AT_LEAST_EVERY):
+            async for event in events:
+                if changes.has(event):
+                    return
+    except TimeoutError:
+        pass

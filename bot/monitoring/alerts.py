@@ -1,0 +1,269 @@
+"""What the watchdog found, as operators are told of it: what is wrong, and the command that helps.
+
+One agent's trouble is told in its thread, a permission request's end where the question stands, and what befalls many
+or the fleet in the main room. Causes come from runtimes and are quoted, never spoken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bot.commands.syntax import command_line, written
+from bot.messaging import rooms
+from bot.messaging.bridge import Bridge, copy_key
+from bot.messaging.composer import Place
+from bot.text import markdown
+from connectors.contract.messages import Priority
+from connectors.delivery import outbox
+from database.queries.agents import agents
+from database.queries.chat import approvals
+from scheduler.alert_policy import Again, Grown, Over, Told, is_fleet_wide
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.messaging.composer import Speaker
+    from bot.messaging.rooms import MainRoom
+    from connectors.contract.messages import Capabilities
+    from core.redaction import Redaction
+    from database.queries.agents.agents import AgentRow
+    from fleet.supervision.health_findings import Finding
+    from scheduler.alert_policy import News
+
+#: Agents that are named in one message; of more, the number is told.
+_NAMED = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alarms:
+    """Tells what is new (`scheduler.watchdog.Herald`)."""
+
+    speaker: Speaker
+    redaction: Redaction
+    capabilities: Callable[[str], Capabilities]
+    clock: Callable[[], float]
+    main_room: MainRoom
+    bridge: Bridge = field(default_factory=Bridge)
+    prefix: str
+    """What commands begin with in chat."""
+    wake_delivery: Callable[[], None]
+    publish: Callable[[Mapping[str, object]], None]
+
+    async def tell(self, tx: AsyncConnection, piece: News) -> bool:
+        """Put what is to be said into the outbox; False when there is no room to say it in."""
+        if isinstance(piece, Over) and not is_fleet_wide(piece.event) and await _is_told_otherwise(tx, piece):
+            return True
+        place = await self._place(tx, piece)
+        if place is None:
+            return False
+        now = self.clock()
+        words = self.redaction(written(text(piece, now), self.prefix))
+        for event, at in (*self.bridge.spread(piece.event, place), *await self._copies(tx, piece)):
+            can = self.capabilities(at.connector)
+            # A copy's key is known by the same ending.
+            key = event if isinstance(piece, Told) else piece.key + event.removeprefix(piece.event)
+            if isinstance(piece, Grown) and can.edits and await outbox.get(tx, event) is not None:
+                said = self.speaker.replace(key, event, words, at, can, priority=Priority.REPLY, final=True)
+            else:
+                said = self.speaker.say(key, words, at, can)
+            for outbound in said:
+                await outbox.put(tx, outbound, now)
+        return True
+
+    def told(self, piece: News) -> None:
+        self.wake_delivery()
+        event: dict[str, object] = {"type": "finding", "event": piece.event, "news": type(piece).__name__.lower()}
+        if isinstance(piece, Over):
+            self.publish({**event, "kind": piece.kind, "agents": [piece.agent]})
+        else:
+            names = [finding.agent for finding in piece.findings]
+            command = command_for(piece.findings[0])
+            self.publish({**event, "kind": piece.findings[0].kind, "agents": names, "command": command})
+
+    async def _place(self, tx: AsyncConnection, piece: News) -> Place | None:
+        if not is_fleet_wide(piece.event):
+            name = piece.agent if isinstance(piece, Over) else piece.findings[0].agent
+            row = await agents.get(tx, name)
+            if row is not None:
+                return await self._beside(tx, row, piece)
+        return await self.fleet_room(tx)
+
+    async def _copies(self, tx: AsyncConnection, piece: News) -> list[tuple[str, Place]]:
+        """Where else a permission request stands that is soon denied, and under which key it is told there."""
+        if not (isinstance(piece, Told) and piece.findings[0].kind == "expiring"):
+            return []
+        approval = await approvals.get(tx, piece.findings[0].subject)
+        found = []
+        for key in self.bridge.keys(approval.outbox_key)[1:] if approval is not None else ():
+            if (asked := await outbox.get(tx, key)) is not None:
+                out = asked.outbound
+                place = Place(out.connector, conversation=out.conversation, thread_of=out.thread_of)
+                found.append((copy_key(piece.event, out.connector), place))
+        return found
+
+    async def fleet_room(self, tx: AsyncConnection) -> Place | None:
+        """Where the fleet is spoken of; None: there is no room yet."""
+        return await rooms.fleet_room(tx, self.main_room)
+
+    async def _beside(self, tx: AsyncConnection, row: AgentRow, piece: News) -> Place:
+        """The agent's thread; for a permission request, where its question stands."""
+        if isinstance(piece, Told) and piece.findings[0].kind == "expiring":
+            approval = await approvals.get(tx, piece.findings[0].subject)
+            question = await outbox.get(tx, approval.outbox_key) if approval is not None else None
+            if question is not None:
+                out = question.outbound
+                return Place(out.connector, conversation=out.conversation, thread_of=out.thread_of)
+        return Place(row.connector, thread_of=row.thread_key)
+
+
+async def _is_told_otherwise(tx: AsyncConnection, piece: Over) -> bool:
+    """Whether the agent's thread says anyway what became of it: it was stopped, it failed, it is gone."""
+    row = await agents.get(tx, piece.agent)
+    return row is None or row.wanted != "running" or row.state in {"failed", "stopped"}
+
+
+# --- words -------------------------------------------------------------------------------------------------------
+
+
+def command_for(finding: Finding) -> str:
+    """The command that helps, as it is typed behind the prefix."""
+    name = finding.agent
+    match finding.kind:
+        case "silent" | "failed":
+            return f"restart {name}"
+        case "erring":
+            return f"tail {name}"
+        case "stalled" | "overdue":
+            return f"cancel {name}"
+        case "expiring":
+            return f"approve {finding.subject}"
+        case "stray" | "missing":
+            return f"launch {name}"
+        case "unrostered":
+            return f"stop {name}"
+        case "changed":
+            return "roster apply"
+        case "unreadable":
+            return "roster"
+
+
+def text(piece: News, now: float) -> str:
+    """What is said, as Markdown with command lines in it (`bot.commands.syntax`)."""
+    match piece:
+        case Over():
+            return _over(piece, now)
+        case Told(findings=findings) | Grown(findings=findings) | Again(findings=findings):
+            if is_fleet_wide(piece.event):
+                return _of_many(findings, now)
+            return _of_one(findings[0], now)
+
+
+def _of_one(finding: Finding, now: float) -> str:
+    agent, subject = finding.agent, finding.subject
+    name, command = f"**{agent}**", command_line(command_for(finding))
+    match finding.kind:
+        case "silent":
+            return f"❓ {name} does not answer{_because(finding)}. {command} starts it again."
+        case "failed":
+            stop = command_line(f"stop {agent}")
+            return f"🔴 {name} is down. {command} starts it again, {stop} leaves it down."
+        case "stalled":
+            steer = command_line(f"steer {agent} TEXT")
+            return f"⏳ Nothing came from this turn of {name}{_for(finding, now)}. {command} ends it, {steer} asks."
+        case "overdue":
+            return f"⏹ Nothing came from this turn of {name}{_for(finding, now)}: Muster cancels it."
+        case "expiring":
+            deny = command_line(f"deny {subject}")
+            return f"⌛ The request `{subject}` of {name} is denied unless somebody answers soon: {command}, or {deny}."
+        case _:
+            return _of_many([finding], now)
+
+
+def _of_many(findings: Sequence[Finding], now: float) -> str:
+    first = findings[0]
+    count, names = len(findings), _names(findings)
+    who = f"**{count:,} agents**" if count > 1 else "**An agent**"
+    do = "do" if count > 1 else "does"
+    example = command_line(command_for(first))
+    match first.kind:
+        case "silent":
+            return f"❓ {who} {do} not answer{_because(first)}. It befell {names}. {example} starts one of them again."
+        case "failed":
+            tried = ""
+            if any(finding.quiet for finding in findings):
+                tried = " Muster tries each again by itself, for as long as that helps: their threads say how it goes."
+            return (
+                f"🔴 {who} should run and {do} not{_for_one_reason(first)}. It befell {names}.{tried} Once the cause "
+                f"is mended, {example} starts one of them again; `muster doctor` looks for causes."
+            )
+        case "erring":
+            return (
+                f"🟠 The turns of {who} fail{_for_one_reason(first)}. It befell {names}. When so many fail at once, it "
+                f"is often their provider; {example} shows what one of them did last."
+            )
+        case "stalled":
+            return (
+                f"⏳ Nothing came{_for(first, now)} from the turns of {who}: {names}. When so many wait at once, it is "
+                f"often their provider; {example} ends one of these turns."
+            )
+        case "overdue":
+            return f"⏹ Nothing came{_for(first, now)} from the turns of {who}: {names}. Muster cancels them."
+        case "stray":
+            return (
+                f"👻 Running on this machine, and unknown to the register: {names}. {example} takes one over and "
+                "starts it again."
+            )
+        case "unrostered":
+            return (
+                f"📋 Running, and not in the roster: {names}. {example} stops one; written into roster.yaml, it stays."
+            )
+        case "changed":
+            return f"✏️ The roster says otherwise by now of {names}. {example} starts them again with it."
+        case "unreadable":
+            return f"✏️ The roster has a mistake in it, and nobody is started by it: {_quoted(first.cause)}."
+        case _:
+            return f"📋 In the roster, and not running: {names}. {example} starts one."
+
+
+def _over(piece: Over, now: float) -> str:
+    lasted = f"It took {markdown.span(now - piece.since)}."
+    match piece.kind, is_fleet_wide(piece.event):
+        case "silent", False:
+            return f"✔ **{piece.agent}** answers again. {lasted}"
+        case "stalled", False:
+            return f"✔ The turn of **{piece.agent}** is no longer stuck. {lasted}"
+        case "silent", True:
+            return f"✔ None of those agents is silent any more. {lasted}"
+        case "stalled", True:
+            return f"✔ None of those turns is stuck any more. {lasted}"
+        case "failed", _:
+            return f"✔ None of those agents is down any more that should run. {lasted}"
+        case "erring", _:
+            return f"✔ The turns of those agents no longer fail. {lasted}"
+        case _:
+            return f"✔ No agent runs any more that the register does not know. {lasted}"
+
+
+def _names(findings: Sequence[Finding]) -> str:
+    shown = ", ".join(finding.agent for finding in findings[:_NAMED])
+    more = len(findings) - _NAMED
+    return f"{shown} and {more:,} more" if more > 0 else shown
+
+
+def _for_one_reason(finding: Finding) -> str:
+    return f", for the same reason: {_quoted(finding.cause)}" if finding.cause else ""
+
+
+def _because(finding: Finding) -> str:
+    return f": {_quoted(finding.cause)}" if finding.cause else ""
+
+
+def _quoted(cause: str) -> str:
+    return markdown.code(markdown.one_line(cause, 160))
+
+
+def _for(finding: Finding, now: float) -> str:
+    return f" for {markdown.span(now - finding.since)}" if finding.since is not None else ""

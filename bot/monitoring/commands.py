@@ -1,0 +1,215 @@
+"""Commands of the section *admin*: help, health, who may do what, and who did what."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from bot.commands.argument_types import CommandWords, Duration
+from bot.commands.context import Context
+from bot.commands.registry import ADMIN, VIEWER, Reply, command
+
+#: Lines of the audit that are shown at most.
+_AUDIT_LINES = 200
+
+
+@command("help", permission=VIEWER, help_section="admin", effects=False, audited=False)
+async def help_(ctx: Context, name: CommandWords | None = None) -> Reply:
+    """What you can do here, or how one command is written.
+
+    Args:
+        name: the command to explain.
+    """
+    from bot.commands import help as command_help
+    from bot.commands.syntax import command_line, prefix_of
+
+    chat = ctx.door == "chat"
+    prefix = prefix_of(ctx.door, ctx.services.command_prefix)
+    table = ctx.services.table
+    if name is None:
+        text = command_help.overview(table, ctx.permission, chat=chat)
+        return Reply(text, command_help.as_json(table.visible(ctx.permission)))
+    word = name.casefold().removeprefix(prefix.strip()).strip()
+    if chat and word in command_help.CHAT_WORDS:
+        return Reply(f"{command_line(f'{word} [ID]')}\n\n{command_help.CHAT_WORDS[word]}")
+    found = command_help.find(table, word, ctx.permission)
+    text = "\n\n".join(command_help.explanation(command, table) for command in found)
+    return Reply(text, command_help.as_json(found))
+
+
+@command("health", permission=VIEWER, help_section="admin", effects=False, audited=False)
+async def health(ctx: Context) -> Reply:
+    """How Muster itself is: its connections, its register, its jobs, and how many agents are in which state."""
+    from bot.monitoring import health_view
+
+    report = await health_view.report(ctx.services)
+    return Reply(health_view.text(report), report)
+
+
+@command("whoami", permission=VIEWER, help_section="admin", effects=False, audited=False)
+async def whoami(ctx: Context) -> Reply:
+    """Who you are to Muster, and what you may do."""
+    from bot.text.markdown import code
+
+    by = "" if ctx.through is None else f", as one of {code(ctx.through)}"
+    return Reply(
+        f"You are {code(ctx.identity)} with the permission {ctx.permission}{by}.",
+        {"identity": ctx.identity, "permission": str(ctx.permission), "through": ctx.through, "door": ctx.door},
+    )
+
+
+@command("operators", permission=ADMIN, help_section="admin", effects=False)
+async def operators(ctx: Context) -> Reply:
+    """Who may do what, and where that was said."""
+    from bot.text.markdown import code, table
+
+    found = await ctx.services.operators.every()
+    sources = {"owner": "runs Muster", "file": "muster.yaml"}
+    rows = [
+        [
+            code(operator.identity),
+            str(operator.permission),
+            sources.get(operator.source, f"given by {operator.set_by}"),
+        ]
+        for operator in found
+    ]
+    listed = [
+        {
+            "identity": operator.identity,
+            "permission": str(operator.permission),
+            "source": operator.source,
+            "set_by": operator.set_by,
+            "set_at": ctx.services.timestamp(operator.set_at),
+        }
+        for operator in found
+    ]
+    return Reply(table(["identity", "permission", "from"], rows), listed)
+
+
+@command("operator set", permission=ADMIN, help_section="admin")
+async def operator_set(
+    ctx: Context, identity: str, permission: Literal["none", "viewer", "operator", "admin"]
+) -> Reply:
+    """Give somebody a permission, or take it away. This goes before what muster.yaml says.
+
+    Args:
+        identity: the connector and the person, such as matrix:@ana:example.org.
+        permission: what they may do from now on; none takes it away.
+    """
+    from bot.config import identities
+    from bot.text.errors import UserError
+    from bot.text.markdown import code
+    from database.queries.chat.operator_permissions import OperatorRow
+
+    settings = ctx.services.settings
+    # What was given to somebody on a connector that is gone can be taken away all the same.
+    if settings is not None and permission != "none":
+        problem = identities.problem(identity, identities.configured(settings))
+        if problem is not None:
+            raise UserError(problem)
+    row = OperatorRow(identity=identity, permission=permission, set_by=ctx.identity, set_at=ctx.services.clock())
+    await ctx.commit("set", lambda tx: ctx.services.operators.put(tx, row))
+    ctx.services.operators.refresh()
+    said = "may do nothing here any more" if permission == "none" else f"has the permission {permission} now"
+    return Reply(f"{code(identity)} {said}.", {"identity": identity, "permission": permission})
+
+
+@command("matrix devices", permission=ADMIN, help_section="admin", effects=False)
+async def matrix_devices(ctx: Context, *, connector: str | None = None) -> Reply:
+    """Muster's own device and those of the people in encrypted rooms, and which of them are given keys.
+
+    Args:
+        connector: only of the connector of that name.
+    """
+    from bot.interfaces.chat import device_trust
+
+    return await device_trust.listed(ctx, connector)
+
+
+@command("matrix trust", permission=ADMIN, help_section="admin")
+async def matrix_trust(ctx: Context, device: str, *, connector: str | None = None) -> Reply:
+    """Say that a device is who it says: its fingerprint was compared.
+
+    Args:
+        device: its id, as `matrix devices` lists it; PERSON/ID where several people have one of that name.
+        connector: the connector of that name, where there are several.
+    """
+    from bot.interfaces.chat import device_trust
+
+    return await device_trust.judged(ctx, device, connector, "trusted")
+
+
+@command("matrix block", permission=ADMIN, help_section="admin")
+async def matrix_block(ctx: Context, device: str, *, connector: str | None = None) -> Reply:
+    """Give a device no keys from now on, and take nothing that is written on it.
+
+    Args:
+        device: its id, as `matrix devices` lists it; PERSON/ID where several people have one of that name.
+        connector: the connector of that name, where there are several.
+    """
+    from bot.interfaces.chat import device_trust
+
+    return await device_trust.judged(ctx, device, connector, "blocked")
+
+
+@command("matrix forget", permission=ADMIN, help_section="admin")
+async def matrix_forget(ctx: Context, device: str, *, connector: str | None = None) -> Reply:
+    """Forget what was said of a device, and its keys: the next ones that come under its name are taken for its own.
+
+    Args:
+        device: its id, as `matrix devices` lists it; PERSON/ID where several people have one of that name.
+        connector: the connector of that name, where there are several.
+    """
+    from bot.interfaces.chat import device_trust
+
+    return await device_trust.judged(ctx, device, connector, "seen")
+
+
+@command("audit", permission=ADMIN, help_section="admin", effects=False)
+async def audit(ctx: Context, *, since: Duration | None = None) -> Reply:
+    """Who did what, from where, and what came of it: the newest 200 lines.
+
+    Args:
+        since: only what happened in so long a time, such as 2h; otherwise of the last day.
+    """
+    from bot.monitoring.audit_view import as_json, text
+    from database.queries.operations.audit_log import since as written_since
+
+    now = ctx.services.clock()
+    async with ctx.services.store.read() as tx:
+        rows = await written_since(tx, now - (86_400.0 if since is None else since), limit=_AUDIT_LINES)
+    return Reply(text(rows, limit=_AUDIT_LINES), as_json(rows))
+
+
+@command("telemetry preview", permission=ADMIN, help_section="admin", effects=False, audited=False)
+async def telemetry_preview(ctx: Context) -> Reply:
+    """Exactly what telemetry would send now, and whether it does. It is off unless muster.yaml switches it on."""
+    from bot.telemetry.sender import preview
+
+    return await preview(ctx.services)
+
+
+@command("tmux open", permission=ADMIN, help_section="admin")
+async def tmux_open(ctx: Context, name: str | None = None) -> Reply:
+    """Make the tmux pane with the fleet's room again where it was closed, and say where it is.
+
+    Args:
+        name: the connector, as muster.yaml calls it, where there are several.
+    """
+    from bot.text.errors import UserError
+    from bot.text.markdown import code, one_line
+    from connectors.contract.connector_protocol import NotReady
+    from core.validation_errors import there_are
+
+    panes = {each: connector for each, connector in ctx.services.terminals.items() if connector.kind == "tmux"}
+    if not panes:
+        raise UserError("No tmux connector is configured. Write `tmux: {}` under connectors into muster.yaml.")
+    if name is None and len(panes) > 1:
+        raise UserError(f"There are several: {', '.join(panes)}. Say which.")
+    wanted = next(iter(panes)) if name is None else name
+    if wanted not in panes:
+        raise UserError(f"No tmux connector is called {code(one_line(wanted, 60))}. {there_are(list(panes))}.")
+    try:
+        where = await panes[wanted].open()
+    except NotReady as error:
+        raise UserError(str(error)) from error
+    return Reply(where, {"connector": wanted})

@@ -1,0 +1,115 @@
+"""Tells in the other chat systems that one is out of reach, once, and in all of them when it is back.
+
+Who sits in the one that is out sees nothing happen; who sits in another would wonder why nobody answers there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from bot.commands.syntax import command_line, written
+from bot.config.schema import OWN_ROOMS
+from bot.text import markdown
+from connectors.delivery import outbox
+from core.crash_points import declare
+from database.queries.operations import watchdog_findings
+from database.queries.operations.watchdog_findings import CONNECTOR, FindingRow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.messaging.composer import Place, Speaker
+    from connectors.contract.messages import Capabilities, Health
+    from connectors.delivery.service import Delivery
+    from core.redaction import Redaction
+    from database.engine.store import Store
+
+TELL = declare("outage.tell")
+
+#: Seconds for which a chat system is out before others are told: servers are restarted, and networks blink.
+PATIENCE_S: Final = 300.0
+
+
+def is_out(health: Health) -> bool:
+    """Whether people there are not heard or cannot be answered. A place of this user's own is left when they leave."""
+    unseen = health.reachable is None and health.last_seen is None
+    wrong = health.reachable is False or health.authenticated is False or health.impaired or unseen
+    return wrong and health.kind not in OWN_ROOMS
+
+
+@dataclass(slots=True, kw_only=True)
+class Outages:
+    """Looks at the connectors' health at times."""
+
+    store: Store
+    delivery: Delivery
+    speaker: Speaker
+    redaction: Redaction
+    capabilities: Callable[[str], Capabilities]
+    clock: Callable[[], float]
+    rooms: Sequence[Place]
+    """The main room of each connector that has one."""
+    prefix: str
+    """What commands begin with in chat."""
+    _since: dict[str, float] = field(default_factory=dict)
+
+    async def look(self) -> None:
+        """Tell what is news.
+
+        Raises:
+            RegisterError: the register is away; it is told after a later look.
+        """
+        known, now = await self.delivery.health(), self.clock()
+        out = {name for name, health in known.items() if is_out(health)}
+        self._since = {name: self._since.get(name, now) for name in sorted(out)}
+        async with self.store.read() as tx:
+            told = {row.key: row for row in await watchdog_findings.of_connectors(tx)}
+        late = [name for name, since in self._since.items() if abs(now - since) >= PATIENCE_S]
+        news = [name for name in late if _key(name) not in told]
+        back = [row for row in told.values() if row.cause not in out]
+        if not news and not back:
+            return
+        rooms = [room for room in self.rooms if room.connector not in out and room.connector in known]
+        async with self.store.write(TELL) as tx:
+            for name in news:
+                await self._tell_out(tx, name, known, rooms, now)
+            for row in back:
+                await watchdog_findings.forget(tx, [row.key])
+                # Of one that is configured no more there is nothing to be told.
+                if row.cause in known:
+                    lasted = markdown.span(max(0.0, now - row.found_at))
+                    text = f"✔ The connector **{row.cause}** is there again, after {lasted}."
+                    await self._say(tx, f"{row.event}/back", text, rooms)
+        self.delivery.wake()
+
+    async def _tell_out(
+        self, tx: AsyncConnection, name: str, known: Mapping[str, Health], rooms: Sequence[Place], now: float
+    ) -> None:
+        if not rooms:
+            return
+        since = self._since[name]
+        event = f"outage/{name}/{since * 1000:.0f}"
+        row = FindingRow(
+            key=_key(name), kind=CONNECTOR, agent=None, cause=name, event=event, found_at=since, told_at=now
+        )
+        await watchdog_findings.put(tx, [row])
+        reason = markdown.gist(known[name].detail, self.redaction, 300)
+        text = (
+            f"🟠 The connector **{name}** is out: {markdown.code(reason)} What is to be said there waits; "
+            f"{command_line('health')} shows how it stands."
+        )
+        await self._say(tx, event, text, rooms)
+
+    async def _say(self, tx: AsyncConnection, event: str, text: str, rooms: Sequence[Place]) -> None:
+        now, words = self.clock(), self.redaction(written(text, self.prefix))
+        for room in rooms:
+            can = self.capabilities(room.connector)
+            for outbound in self.speaker.say(f"{event}@{room.connector}", words, room, can):
+                await outbox.put(tx, outbound, now)
+
+
+def _key(name: str) -> str:
+    return f"connector/{name}"

@@ -1,0 +1,158 @@
+"""Tells the room of jobs that fail, and of their end (`scheduler.job_alert_policy` says when)."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+from bot.commands.syntax import command_line, written
+from bot.messaging.bridge import Bridge
+from bot.text import markdown
+from connectors.delivery import outbox
+from core.crash_points import declare
+from core.errors import RegisterError
+from database.queries.operations import watchdog_findings
+from scheduler.job_alert_policy import judged
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.messaging.composer import Place, Speaker
+    from connectors.contract.messages import Capabilities
+    from core.redaction import Redaction
+    from database.engine.store import Store
+    from database.queries.operations.watchdog_findings import FindingRow
+    from scheduler.job_alert_policy import Piece
+    from scheduler.jobs import Record
+
+log = structlog.get_logger(__name__)
+
+TELL = declare("job.tell")
+
+
+class Room(Protocol):
+    """Finds where the fleet is spoken of (bot.monitoring.alerts.Alarms.fleet_room)."""
+
+    async def __call__(self, tx: AsyncConnection) -> Place | None: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class JobAlarms:
+    """Hears of every run that ended, and tells what is news."""
+
+    store: Store
+    speaker: Speaker
+    redaction: Redaction
+    capabilities: Callable[[str], Capabilities]
+    clock: Callable[[], float]
+    room: Room
+    bridge: Bridge = field(default_factory=Bridge)
+    prefix: str
+    """What commands begin with in chat."""
+    wake_delivery: Callable[[], None]
+    _ended: dict[str, Record] = field(default_factory=dict)
+    _dropped: set[str] = field(default_factory=set)
+    _failed_at: dict[str, float] = field(default_factory=dict)
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def ended(self, record: Record) -> None:
+        """A run ended (scheduler.jobs.Jobs.on_ended)."""
+        self._ended[record.name] = record
+        self._news.set()
+
+    def dropped(self, name: str) -> None:
+        """A job is there no more, so nothing is wrong with it (scheduler.jobs.Jobs.on_dropped)."""
+        self._ended.pop(name, None)
+        self._dropped.add(name)
+        self._news.set()
+
+    async def run(self) -> None:
+        """Tell what is news, until cancelled. What cannot be told now is told after a later run."""
+        standing: dict[str, FindingRow] | None = None
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            ended, self._ended = self._ended, {}
+            try:
+                if standing is None:
+                    async with self.store.read() as tx:
+                        standing = {row.key: row for row in await watchdog_findings.of_jobs(tx)}
+                await self._forget(standing)
+                for record in ended.values():
+                    await self._judge(record, standing)
+            except RegisterError as error:
+                log.info("job.not_told", reason=str(error))
+            except Exception:
+                # As when the disk is full, which may be why the job failed: nothing else is to fall with it.
+                log.exception("job.not_told")
+
+    async def _forget(self, standing: dict[str, FindingRow]) -> None:
+        """Whoever switched a job off knows; when it is switched on again, it is a new one."""
+        dropped = set(self._dropped)
+        if keys := [f"job/{name}" for name in dropped if f"job/{name}" in standing]:
+            async with self.store.write(TELL) as tx:
+                await watchdog_findings.forget(tx, keys)
+            for key in keys:
+                del standing[key]
+        for name in dropped:
+            self._failed_at.pop(name, None)
+        self._dropped -= dropped
+
+    async def _judge(self, record: Record, standing: dict[str, FindingRow]) -> None:
+        now, key = self.clock(), f"job/{record.name}"
+        before = standing.get(key)
+        verdict = judged(record, before, failed_at=self._failed_at.get(record.name), now=now)
+        if record.last_error is not None and not record.away:
+            self._failed_at[record.name] = now
+        if verdict.row == before and verdict.piece is None:
+            return
+        async with self.store.write(TELL) as tx:
+            if verdict.piece is not None and not await self._say(tx, verdict.piece, record, before):
+                return
+            await watchdog_findings.forget(tx, [key])
+            if verdict.row is not None:
+                await watchdog_findings.put(tx, [verdict.row])
+        if verdict.row is None:
+            standing.pop(key, None)
+        else:
+            standing[key] = verdict.row
+        if verdict.piece is not None:
+            log.info("job.told", job=record.name, news=verdict.piece.news)
+            self.wake_delivery()
+
+    async def _say(self, tx: AsyncConnection, piece: Piece, record: Record, before: FindingRow | None) -> bool:
+        """Put it into the outbox. False: there is no room to say it in."""
+        place = await self.room(tx)
+        if place is None:
+            return False
+        now = self.clock()
+        # The error is shown in part, and half a secret would not be known any more.
+        error = None if record.last_error is None else self.redaction(record.last_error)
+        said = text(piece, replace(record, last_error=error), before, now)
+        words = self.redaction(written(said, self.prefix))
+        for key, at in self.bridge.spread(piece.key, place):
+            for outbound in self.speaker.say(key, words, at, self.capabilities(at.connector)):
+                await outbox.put(tx, outbound, now)
+        return True
+
+
+def text(piece: Piece, record: Record, before: FindingRow | None, now: float) -> str:
+    """What is said, as Markdown with command lines in it (`bot.commands.syntax`)."""
+    name = f"**{markdown.one_line(record.name)}**"
+    health = command_line("health")
+    lasted = "" if before is None else markdown.span(max(0.0, now - before.found_at))
+    if piece.news == "well":
+        return f"✔ The job {name} does its work again. It failed first {lasted} ago."
+    cause = markdown.code(markdown.one_line(record.last_error or "", 300))
+    again = "" if piece.silent_for is None else f" This is said again after {markdown.span(piece.silent_for)}."
+    if piece.news == "still":
+        return f"🟠 The job {name} still fails, for {lasted} now: {cause}. {health} shows all of them.{again}"
+    return (
+        f"🟠 The job {name} ({record.schedule}) failed: {cause}. It is tried again at its times; {health} shows how it "
+        f"goes.{again}"
+    )

@@ -1,0 +1,32 @@
+"""The end of an authorization: written down, and told in the room once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from bot.commands.syntax import command_line
+from bot.messaging import rooms
+from bot.text import amounts, markdown
+from database.queries.spending import pacing_windows
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.app.services import Services
+    from database.queries.spending.pacing_windows import AuthorizationRow
+
+
+async def end(
+    services: Services, tx: AsyncConnection, row: AuthorizationRow, how: Literal["used", "over"], now: float
+) -> None:
+    """End one that is used up or over, unless it was ended; in the transaction that says so in the room."""
+    if not await pacing_windows.end(tx, row.id, how, now):
+        return
+    amount = amounts.amount(row.amount, row.unit)
+    words = {
+        "used": f"⚖️ What was authorized for {markdown.code(row.scope)} ({amount}) is used up",
+        "over": f"⚖️ The time of what was authorized for {markdown.code(row.scope)} ({amount}) is over",
+    }
+    text = f"{words[how]}: it spends at its pace, which {command_line('pace')} shows."
+    if services.agents is not None:
+        await rooms.say(services, tx, f"authorization/{row.id}/{how}", text)

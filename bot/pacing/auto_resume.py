@@ -1,0 +1,394 @@
+"""Agents that stopped at a limit go on when it is over, one after the other.
+
+That an agent met a limit is written down in the transaction that copies the egress's word of it, so it outlives us.
+What becomes of it is decided later, from what the register says then: whether the agent has stopped at all, when the
+windows that hold it open, and whether anybody saw to it meanwhile. It is told to go on by one message, whose id is the
+continuation's own; so however often that is tried, it is said once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from bot.commands.syntax import command_line
+from bot.pacing import next_opening
+from bot.pacing.runaway_guard import is_paused
+from bot.pacing.session_admission import snapshot_of
+from bot.pacing.snapshot import is_of_family
+from bot.spending.cutoff import closed_by_people
+from bot.tasks.text import ways
+from bot.text import markdown, timestamps
+from core.crash_points import declare
+from database.queries import tasks
+from database.queries.agents import agents, auto_resume
+from database.queries.agents.auto_resume import Continuation
+from database.queries.spending import usage_ledger
+from egress.ledger.model import PACE
+from fleet.control.task_attempt_ids import task_of
+from fleet.roster.drift import ENDED
+from fleet.supervision.restart_policy import asked_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.app.services import Services
+    from bot.pacing.snapshot import Snapshot
+    from budget.windows.pace_admission import Waits
+    from database.queries.agents.agents import AgentRow
+    from database.queries.spending.usage_ledger import QuotaRow
+    from egress.ledger.model import Action, Entry
+
+log = structlog.get_logger(__name__)
+
+WAITS = declare("continuing.waits")
+GOES_ON = declare("continuing.goes_on")
+
+#: Who speaks to agents where no person does.
+MUSTER: Final = "muster"
+#: The clocks of egress and agent host are one, and what they write is not written at the same moment; seconds.
+_BEFORE_S = 10.0
+#: What was met and stopped nobody for so long was no stop, seconds.
+_NOT_STOPPED_S = 120.0
+#: Where nobody says when a limit is over it is looked again after so long, then twice as long, ..., seconds.
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 600.0, 6 * 3_600.0
+#: Who was told to go on and stopped again within so long is told after longer and longer, seconds.
+_SAME_TROUBLE_S = 2 * LONGEST_PAUSE_S
+#: Who was told to go on within so long before it was stopped at its pace is not told again at once, seconds.
+_LATELY_S = 3_600.0
+#: Times that differ by less than this are the same, seconds.
+_SAME_S = 60.0
+#: So is written down how often it was looked, once it was told when it goes on.
+_LOOKED = re.compile(r"looked ([0-9]{1,9}) times")
+#: Windows that the provider says are rejected have this word in their status (docs of both providers).
+_REJECTED = "rejected"
+
+
+@dataclass(slots=True)
+class Continuing:
+    """Of one host's agents."""
+
+    services: Services
+    _next: float = 0.0
+    """The next one goes on at this time or later, seconds since the epoch."""
+
+    # --- what was met -------------------------------------------------------------------------------------------
+
+    async def met_limit(self, tx: AsyncConnection, row: AgentRow, key: str, action: Action) -> None:
+        """An agent met a limit of ours; in the transaction that copies the egress's word of it."""
+        scope = str(action.detail.get("scope") or "")
+        ahead = action.detail.get("why") == PACE
+        opens = action.detail.get("opens_at") if ahead else None
+        resume_at = float(opens) if isinstance(opens, int | float) and math.isfinite(opens) else None
+        await self._met(tx, row, cause=f"{key}/{row.name}", scope=scope, at=action.at, resume_at=resume_at, ahead=ahead)
+
+    async def met_provider(self, tx: AsyncConnection, entries: Iterable[Entry]) -> None:
+        """A provider turned requests away; in the transaction that copies them, after what it said of its windows."""
+        last = {entry.agent: entry for entry in entries if entry.status == 429}
+        if not last:
+            return
+        quotas = await usage_ledger.quotas(tx)
+        for name, entry in last.items():
+            closed = [
+                each
+                for each in quotas
+                if each.account == entry.account
+                and is_of_family(each.window, entry.model or entry.model_asked)
+                and _is_closed(each, entry.ended_at)
+            ]
+            row = await agents.get(tx, name)
+            if not closed or row is None:
+                continue  # it was about that request, and not about the account
+            # Of several windows that are closed the latest reset counts (docs of Anthropic's subscriptions).
+            window = max(closed, key=lambda each: each.reset_at or 0.0)
+            scope = f"account:{entry.account}/{window.window}"
+            await self._met(tx, row, cause=f"{entry.id}/429", scope=scope, at=entry.ended_at, resume_at=window.reset_at)
+
+    async def _met(
+        self,
+        tx: AsyncConnection,
+        row: AgentRow,
+        *,
+        cause: str,
+        scope: str,
+        at: float,
+        resume_at: float | None = None,
+        ahead: bool = False,
+    ) -> None:
+        if row.started_at is not None and at < row.started_at:
+            return
+        for waiting in await auto_resume.waiting(tx, agent=row.name):
+            if asked_for(waiting.launch_id) != asked_for(row.launch_id):
+                continue
+            later = resume_at is not None and (waiting.resume_at is None or resume_at > waiting.resume_at)
+            if later or (scope and not waiting.scope):
+                times = {"resume_at": resume_at} if later else {}
+                await auto_resume.change(tx, waiting.id, scope=scope or waiting.scope, **times)
+            return
+        if row.wanted != "running":
+            return  # whoever wanted that decides how it goes on
+        new = Continuation(
+            id=hashlib.blake2s(f"continue/{cause}".encode(), digest_size=8).hexdigest(),
+            agent=row.name,
+            launch_id=row.launch_id,
+            scope=scope,
+            stopped_at=at,
+            resume_at=resume_at,
+            state="waiting",
+            detail=auto_resume.AHEAD if ahead else None,
+        )
+        await auto_resume.add(tx, new)
+
+    # --- what becomes of it -------------------------------------------------------------------------------------
+
+    async def look(self) -> None:
+        """See to all that wait; a job calls it every few seconds.
+
+        Raises:
+            RegisterError: the register cannot be used.
+        """
+        async with self.services.store.read() as tx:
+            waiting = await auto_resume.waiting(tx)
+        if not waiting:
+            return
+        snapshot = await snapshot_of(self.services)
+        closed = await closed_by_people(self.services)
+        for each in waiting:
+            # Whoever closed its way out has it open again before it goes on.
+            await self._see_to(each, snapshot, held=closed is None or each.agent in closed)
+
+    async def _see_to(self, each: Continuation, snapshot: Snapshot, *, held: bool) -> None:
+        now = self.services.clock()
+        async with self.services.store.read() as tx:
+            row = await agents.get(tx, each.agent)
+            if row is not None and not self.services.agents.is_ours(row):
+                return  # its own Muster sees to it when it leads again
+            why_not = await self._why_not(tx, row, each, now)
+            held = held or await is_paused(tx, each.agent)
+        if why_not is not None:
+            await self._drop(each, why_not)
+            return
+        if row is None or self._is_busy(row):
+            return
+        if each.is_ahead:
+            await self._keep_pace(row, each, snapshot, held=held)
+            return
+        at = each.resume_at
+        if at is None:
+            if _is_for_good(snapshot, each.scope):
+                await self._drop(each, "the limit has no window that begins anew")
+                return
+            async with self.services.store.read() as tx:
+                at = await self._resets_at(tx, row, each, snapshot)
+        if now < at or each.resume_at is None:
+            await self._wait(row, each, at)
+            return
+        async with self.services.store.read() as tx:
+            later = await self._still_held(tx, row, snapshot)
+        if later is not None:
+            pause = _pause(_tries(each))
+            await self._wait(row, each, max(later, now + pause) if later <= now else later, tries=_tries(each) + 1)
+        elif not held:
+            await self._take_turn(row, each)
+
+    def _is_busy(self, row: AgentRow) -> bool:
+        """Whether it is in a turn, or about to end or to begin: what it met may not have stopped it."""
+        if self.services.agents.in_turn(row.name):
+            return True
+        return row.wanted == "frozen" and row.state not in ENDED and row.state != "frozen"
+
+    async def _why_not(self, tx: AsyncConnection, row: AgentRow | None, each: Continuation, now: float) -> str | None:
+        """Why it does not go on by itself; None: it does, as far as is known."""
+        if row is None:
+            return "it is no more"
+        if asked_for(row.launch_id) != asked_for(each.launch_id) or row.wanted == "stopped":
+            return "it was stopped or launched anew"
+        if not self.is_on(row.name):
+            return "auto_continue is off"
+        if row.wanted == "frozen":
+            return None
+        stopped = await auto_resume.turn_ended(tx, row.name, each.stopped_at - _BEFORE_S)
+        if stopped is None and not self.services.agents.in_turn(row.name) and now - each.stopped_at > _NOT_STOPPED_S:
+            return "it was in no turn"
+        if await auto_resume.went_on(tx, row.name, each.stopped_at):
+            return "it went on by itself"
+        if stopped is not None and await _is_queued(tx, stopped):
+            return "its task is in the queue"
+        return None
+
+    def is_on(self, name: str) -> bool:
+        """Whether an agent goes on by itself, as the roster says, or else muster.yaml."""
+        lookout = self.services.lookout
+        entry = lookout.roster.entry(name) if lookout is not None else None
+        own = None if entry is None else entry.auto_continue
+        on: bool = self.services.settings.pacing.auto_continue if own is None else own
+        return on
+
+    async def _resets_at(self, tx: AsyncConnection, row: AgentRow, each: Continuation, snapshot: Snapshot) -> float:
+        """When the windows open that hold it; where nobody knows, a while from now."""
+        held = await self._still_held(tx, row, snapshot, scope=each.scope or None)
+        now = self.services.clock()
+        if held is not None and held > now:
+            return held
+        tries = await auto_resume.told_since(tx, each.agent, each.stopped_at - _SAME_TROUBLE_S)
+        return now + _pause(tries)
+
+    async def _still_held(
+        self, tx: AsyncConnection, row: AgentRow, snapshot: Snapshot, *, scope: str | None = None
+    ) -> float | None:
+        """When there is room for it, or `now` where there is none and nobody knows; None: there is room now."""
+        standings = await next_opening.windows_of(self.services, tx, row, snapshot)
+        if scope is not None and (until := next_opening.spent_until(standings, scope)) is not None:
+            return until
+        waits = next_opening.in_the_way(standings, snapshot)
+        return None if waits is None else waits.at if waits.at is not None else snapshot.now
+
+    # --- ahead of its pace --------------------------------------------------------------------------------------
+
+    async def _keep_pace(self, row: AgentRow, each: Continuation, snapshot: Snapshot, *, held: bool) -> None:
+        """See to one that was ahead of its pace: it goes on once a turn may begin, be it by leave."""
+        now = self.services.clock()
+        async with self.services.store.read() as tx:
+            standings = await next_opening.windows_of(self.services, tx, row, snapshot)
+            told = await auto_resume.told_since(tx, each.agent, each.stopped_at - _LATELY_S)
+        # Who was told so only just, and was stopped all the same, does not try on and on.
+        earliest = each.stopped_at + _pause(told - 1) if told else 0.0
+        waits = await next_opening.of_a_turn(self.services, row, standings, snapshot)
+        if waits is None and now >= earliest:
+            if not held:
+                await self._take_turn(row, each)
+            return
+        at = max(earliest, now if waits is None or waits.at is None else waits.at)
+        if at <= now:
+            at = each.resume_at if each.resume_at is not None and each.resume_at > now else now + FIRST_PAUSE_S
+        known = _tells(each) and each.resume_at is not None and abs(at - each.resume_at) < _SAME_S
+        if not known:
+            await self._wait(row, each, at, tries=_tries(each) + 1 if _tells(each) else None, waits=waits)
+
+    async def _take_turn(self, row: AgentRow, each: Continuation) -> None:
+        """Have it go on, one after the other."""
+        now, stagger = self.services.clock(), self.services.settings.pacing.stagger
+        if now < self._next <= now + stagger:
+            # Further away than that it is by a clock that was set back since.
+            return
+        self._next = now + stagger
+        if each.is_ahead and self.services.pace is not None:
+            # The egress is to know what room there is before the agent asks for it.
+            await self.services.pace.redraw()
+            await self.services.pace.push()
+        await self._go_on(row, each)
+
+    # --- acting -------------------------------------------------------------------------------------------------
+
+    async def _wait(
+        self,
+        row: AgentRow,
+        each: Continuation,
+        at: float,
+        *,
+        tries: int | None = None,
+        waits: Waits | None = None,
+    ) -> None:
+        """Write down when it goes on, and tell, once."""
+        teller = self.services.agents.teller
+        key = f"go-on/{each.id}"
+        if each.resume_at == at and each.detail is not None and tries is None and not each.is_ahead:
+            return
+        detail = f"looked {tries if tries is not None else _tries(each)} times"
+        if each.is_ahead:
+            detail = f"{auto_resume.AHEAD}, {detail}"
+        async with self.services.store.write(WAITS) as tx:
+            if not await auto_resume.change(tx, each.id, resume_at=at, detail=detail):
+                return
+            if tries is None:
+                scope = f" ({markdown.code(markdown.one_line(each.scope, 80))})" if each.scope else ""
+                keep = command_line(f"stop {row.name}")
+                zone = self.services.settings.timezone
+                when, leave = f"{teller.time_of_day(at)}", ""
+                stopped = "stopped at a limit"
+                if each.is_ahead:
+                    stopped = "is ahead of its pace, as far as work under way may be"
+                    when = f"{timestamps.shown(at, zone, self.services.clock())} ({zone.key})"
+                    leave = f" An admin lets it go on now by {ways(waits.leave)}." if waits and waits.leave else ""
+                await teller.note(
+                    tx,
+                    row,
+                    key,
+                    f"⏸ It {stopped}{scope}. It goes on by itself at about {when}, unless somebody talks to it before; "
+                    f"{keep} keeps it from that.{leave}",
+                )
+        self.services.delivery.wake()
+
+    async def _go_on(self, row: AgentRow, each: Continuation) -> None:
+        scope = f" ({each.scope})" if each.scope else ""
+        over = "There is room at your pace again" if each.is_ahead else "The limit that stopped you is over"
+        text = f"{over}{scope}. Go on where you stopped."
+        said = "There is room at its pace again" if each.is_ahead else "The limit is over"
+        agents_ = self.services.agents
+        async with self.services.store.write(GOES_ON) as tx:
+            now_row = await agents.get(tx, row.name)
+            if now_row is None or asked_for(now_row.launch_id) != asked_for(each.launch_id):
+                return
+            if not await auto_resume.change(tx, each.id, state="done", detail="told to go on"):
+                return
+            stopped = await auto_resume.turn_ended(tx, row.name, each.stopped_at - _BEFORE_S)
+            in_turn = stopped is not None and not await _is_queued(tx, stopped)
+            if now_row.wanted == "frozen":
+                await agents_.wishes.resume(tx, now_row, run_id=f"continue-{each.id}", by=MUSTER)
+            if in_turn:
+                await agents_.send(tx, now_row, text, message_id=f"go-on-{each.id}", by=MUSTER)
+            await agents_.teller.note(tx, now_row, f"go-on/{each.id}/now", f"▶ {said}: it goes on.")
+        log.info("agent.goes_on", agent=row.name, continuation=each.id, scope=each.scope)
+        agents_.look_again(row.name)
+        agents_.bring_mail(row.name)
+        self.services.delivery.wake()
+
+    async def _drop(self, each: Continuation, why: str) -> None:
+        async with self.services.store.write(WAITS) as tx:
+            await auto_resume.change(tx, each.id, state="dropped", detail=why)
+        log.info("agent.does_not_go_on", agent=each.agent, continuation=each.id, reason=why)
+
+
+async def _is_queued(tx: AsyncConnection, message: str) -> bool:
+    """Whether the task that a message carried is begun anew, or not at all, by the queue."""
+    task = task_of(message)
+    found = None if task is None else await tasks.get(tx, task)
+    return found is not None and (found.state in ("queued", "cancelled", "done") or found.message != message)
+
+
+def _is_closed(quota: QuotaRow, at: float) -> bool:
+    """Whether a window has nothing left, and says when it has."""
+    if quota.reset_at is None or quota.reset_at <= at:
+        return False
+    over = quota.used is not None and quota.used >= 1.0
+    return over or quota.remaining == 0 or (quota.status or "").casefold() == _REJECTED
+
+
+def _is_for_good(snapshot: Snapshot, scope: str) -> bool:
+    """Whether a limit that was met holds until a person changes it."""
+    if scope.startswith("launch:"):
+        return True
+    windows = [each.window for each in snapshot.standings.values() if each.window.scope == scope]
+    met = [each for each in windows if each.is_used_up]
+    return bool(met) and any(each.resets_at is None and each.length is None for each in met)
+
+
+def _tells(each: Continuation) -> bool:
+    """Whether it was told when it goes on."""
+    return _LOOKED.search(each.detail or "") is not None
+
+
+def _tries(each: Continuation) -> int:
+    found = _LOOKED.search(each.detail or "")
+    return 0 if found is None else int(found[1])
+
+
+def _pause(tries: int) -> float:
+    return float(min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(tries, 20)))

@@ -1,0 +1,113 @@
+"""How far ahead of its line what is under way may get, as the egress is told it (budget.windows.overrun_allowance). Pure.
+
+The egress counts tokens and money. So what is paced as a share of a provider's window becomes what went through here
+and what a token is of the rest; where that is not known, the egress paces nothing. Windows of a family of models are
+not told to it: it counts an account's tokens, whatever the model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import ceil, floor, inf, isfinite, log10
+from typing import TYPE_CHECKING
+
+from bot.pacing.egress_limits import window_of
+from bot.pacing.window_inputs import Start, Usage, budgeted
+from budget.windows.overrun_allowance import overrun
+from egress.settings import PaceSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from bot.pacing.window_inputs import Facts
+    from budget.windows.even_spread_line import Policy
+    from budget.windows.overrun_allowance import Pace
+    from budget.windows.pace_admission import Standing
+
+#: Amounts are told in steps of a hundredth of a window at most, so that not every observation makes another.
+_DIGITS = 2
+
+
+def paces(facts: Facts, standings: Mapping[str, Standing], policy: Policy) -> tuple[PaceSettings, ...]:
+    """Those that the egress is to hold.
+
+    Args:
+        facts: as they were found.
+        standings: of the windows that these come to.
+        policy: how strictly the pace is kept.
+    """
+    return (*_of_limits(facts, standings, policy), *_of_quotas(facts, standings, policy))
+
+
+def _of_limits(facts: Facts, standings: Mapping[str, Standing], policy: Policy) -> Iterator[PaceSettings]:
+    for each in budgeted(facts.held, facts.spenders):
+        standing = standings.get(each.key)
+        if standing is None or (pace := overrun(standing, facts.now, policy)) is None:
+            continue
+        limit = each.limit
+        if limit.unit != "share":
+            made = _told(pace, counted_on=each.scope, window=limit.window)
+            yield made.model_copy(update={"unit": limit.unit})
+            continue
+        in_tokens, window = _in_tokens(pace, standing, facts, limit.of), window_of(standing)
+        if in_tokens is not None and window is not None:
+            yield _told(in_tokens, counted_on=f"{each.scope}/account:{limit.of}", window=window)
+
+
+def _of_quotas(facts: Facts, standings: Mapping[str, Standing], policy: Policy) -> Iterator[PaceSettings]:
+    for quota in facts.quotas:
+        standing = standings.get(quota.key)
+        if standing is None or "_" in quota.name:
+            continue
+        pace, window = overrun(standing, facts.now, policy), window_of(standing)
+        if pace is None or window is None:
+            continue
+        in_tokens = _in_tokens(pace, standing, facts, None)
+        if in_tokens is not None:
+            told = _told(in_tokens, counted_on=f"account:{quota.account}", window=window)
+            yield told.model_copy(update={"by_itself": True})
+
+
+def _in_tokens(pace: Pace, standing: Standing, facts: Facts, of: str | None) -> Pace | None:
+    """A share's, in weighted tokens that go through here; None: what a token is of it was not learned yet."""
+    window = standing.window
+    per_token, used, begins = window.per_token, window.known_use, window.begins_at
+    if per_token is None or not per_token > 0 or used is None or begins is None:
+        return None
+    ours = facts.used.get(Start(window.scope, begins, of))
+    if ours is None and used > 0:
+        return None
+    here = (ours or Usage()).tokens
+
+    def tokens(share: float) -> float:
+        # Others use of an account, too: what is left of it is added to what went through here.
+        return here + (share - used) / per_token
+
+    made = replace(
+        pace,
+        from_amount=tokens(pace.from_amount),
+        until_amount=tokens(pace.until_amount),
+        lift=pace.lift / per_token,
+    )
+    return made if made.is_sane else None
+
+
+def _told(pace: Pace, *, counted_on: str, window: str | None) -> PaceSettings:
+    size = pace.until_amount - pace.from_amount
+    return PaceSettings(
+        counted_on=counted_on,
+        window=window or "",
+        from_at=pace.from_at,
+        from_amount=_rounded(pace.from_amount, size),
+        until_at=pace.until_at,
+        until_amount=_rounded(pace.until_amount, size),
+        lift=_rounded(pace.lift, size),
+        lift_until=pace.lift_until if pace.lift > 0 else None,
+    )
+
+
+def _rounded(amount: float, size: float) -> float:
+    """Up, in steps that are small against the size."""
+    step = 10.0 ** (floor(log10(size)) - _DIGITS) if isfinite(size) and size > 0 else 0.0
+    steps = amount / step if step > 0 else inf
+    return ceil(steps - 1e-9) * step if isfinite(steps) else amount

@@ -1,0 +1,75 @@
+"""Whether an agent that was stopped has room in its windows again, and when it will have."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bot.pacing.session_admission import drawn_on
+from budget.dispatch.next_task import TURN
+from budget.windows.pace_admission import Cost, Waits, decide
+from database.queries.agents import session_accounts
+from fleet.errors import FleetError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.app.services import Services
+    from bot.pacing.snapshot import Snapshot
+    from budget.windows.pace_admission import Standing
+    from database.queries.agents.agents import AgentRow
+
+#: What asks for nothing: there is room for it where there is any.
+NOTHING = Cost(tokens=0.0, usd=0.0)
+
+
+async def windows_of(services: Services, tx: AsyncConnection, row: AgentRow, snapshot: Snapshot) -> Sequence[Standing]:
+    """The windows that an agent draws on."""
+    provider, account = await drawn_on(services, row, await session_accounts.of_agent(tx, row.name))
+    return snapshot.for_draw(
+        agent=row.name,
+        role=row.role,
+        runtime=row.runtime,
+        model=row.model,
+        profiles=_profiles(services, row),
+        provider=provider,
+        account=account,
+    )
+
+
+def spent_until(standings: Sequence[Standing], scope: str) -> float | None:
+    """When those windows of a scope begin anew that are used up; None: none is, or that is not known."""
+    spent = [each.window.resets_at for each in standings if each.window.scope == scope and each.window.is_used_up]
+    return max((at for at in spent if at is not None), default=None)
+
+
+def in_the_way(standings: Sequence[Standing], snapshot: Snapshot, cost: Cost = NOTHING) -> Waits | None:
+    """What such work waits for; None: there is room for it, or nobody knows of none."""
+    found = decide(standings, cost, "normal", snapshot.now, snapshot.policy)
+    return found if isinstance(found, Waits) and found.why not in ("unknown", "price") else None
+
+
+async def of_a_turn(
+    services: Services, row: AgentRow, standings: Sequence[Standing], snapshot: Snapshot
+) -> Waits | None:
+    """What a turn of the agent waits for, as such turns are wont to be: one that begins is not to be stopped at its
+    first request again.
+
+    Raises:
+        RegisterError: the register cannot be read.
+    """
+    cost = NOTHING
+    if services.dispatcher is not None:
+        cost = await services.dispatcher.cost_of(role=row.role, runtime=row.runtime, model=row.model, kind=TURN)
+    found = in_the_way(standings, snapshot, cost)
+    # There is never room for a turn that is larger than its window: then any room will do.
+    return found if found is None or found.at is not None else in_the_way(standings, snapshot)
+
+
+def _profiles(services: Services, row: AgentRow) -> Sequence[str]:
+    try:
+        lineage: Sequence[str] = services.planner.profile(row.sandbox).lineage
+    except FleetError:  # muster.yaml has it no more
+        return ()
+    return lineage

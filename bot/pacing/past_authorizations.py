@@ -1,0 +1,147 @@
+"""What was used of authorizations in windows that are over. Pure.
+
+While Muster is down, the egress goes on with what it was told, and a window may end meanwhile. What was used beyond its
+limit is written down with the window's line, which is another by then. So it is counted anew for each authorization
+that has outlasted a window: otherwise it would be given once more in the next.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+from bot.pacing.window_inputs import Start, Usage, budgeted
+from budget.windows import window_boundaries
+from budget.windows.even_spread_line import Window
+from budget.windows.pace_admission import Authorization, worth
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from bot.egress_client.settings_push import Held
+    from bot.pacing.window_inputs import Budgeted, Quota, Spender
+    from budget.windows.even_spread_line import Unit
+    from database.queries.spending.pacing_windows import AuthorizationRow
+
+#: Of short windows so many that are over are looked at; what was used in those before was written down in their time.
+_MOST = 64
+
+
+class Over(NamedTuple):
+    """A limit, and the windows of it that ended while something was authorized."""
+
+    limit: Budgeted
+    per_token: float | None
+    bounds: tuple[float, ...]
+    """When each began, in their order, and when the last ended."""
+
+    def start(self, at: float) -> Start:
+        """From then on, as it is counted."""
+        return Start(self.limit.scope, at, self.limit.limit.of)
+
+
+def ended(
+    held: Sequence[Held],
+    spenders: Mapping[str, Spender],
+    quotas: Sequence[Quota],
+    rows: Iterable[AuthorizationRow],
+    now: float,
+) -> list[Over]:
+    """The limits whose windows ended while an authorization that holds now was given."""
+    since: dict[str, float] = {}
+    for row in rows:
+        since[row.scope] = min(since.get(row.scope, now), row.granted_at)
+    if not since:
+        return []
+    found = []
+    for each in budgeted(held, spenders):
+        granted = since.get(each.scope)
+        if granted is None or each.scope == f"account:{each.limit.of}":
+            continue
+        bounds, per_token = _bounds(each, quotas, granted, now)
+        if len(bounds) > 1:
+            found.append(Over(each, per_token, bounds))
+    return found
+
+
+def _bounds(
+    each: Budgeted, quotas: Sequence[Quota], granted: float, now: float
+) -> tuple[tuple[float, ...], float | None]:
+    limit = each.limit
+    if limit.unit != "share":
+        bounds = [window_boundaries.start_of(limit.window, now)]
+        while bounds[0] > granted and len(bounds) <= _MOST:
+            bounds.insert(0, window_boundaries.start_of(limit.window, bounds[0] - 1))
+        return tuple(bounds), None
+    quota = next((one for one in quotas if (one.account, one.name) == (limit.of, limit.window)), None)
+    if quota is None or quota.reading.begins_at is None or not quota.reading.length_s:
+        return (), None
+    bounds = [min(quota.reading.begins_at, now)]
+    while bounds[0] > granted and len(bounds) <= _MOST:
+        bounds.insert(0, bounds[0] - quota.reading.length_s)
+    return tuple(bounds), quota.per_token
+
+
+def used_up(
+    rows: Sequence[AuthorizationRow],
+    others: Sequence[AuthorizationRow],
+    over: Sequence[Over],
+    used: Mapping[Start, Usage],
+) -> list[AuthorizationRow]:
+    """The authorizations with what was used of them in windows that are over.
+
+    Args:
+        rows: that hold.
+        others: that ended since the first of those was given: what was used of these was used by their leave.
+        over: see `ended`.
+        used: from each start on that is asked for by `starts_of`, up to one and the same moment.
+    """
+    drawn = {row.id: row.drawn for row in rows}
+    for each in over:
+        sums = [_amount(each, used.get(each.start(at), Usage())) for at in each.bounds]
+        beyond = {row.id: 0.0 for row in rows if row.scope == each.limit.scope}
+        for begins, ends, so_far, rest in zip(each.bounds, each.bounds[1:], sums, sums[1:], strict=False):
+            left = so_far - rest - each.limit.limit.amount
+            left -= sum(_worth(row, each, row.drawn) for row in others if row.scope == each.limit.scope)
+            for row in sorted(rows, key=lambda one: (one.until, one.id)):
+                if row.id not in beyond or row.granted_at >= ends:
+                    continue
+                since = begins if row.granted_at <= begins else row.granted_at
+                spent = _amount(each, used.get(each.start(since), Usage())) - rest
+                part = max(0.0, min(left, spent, _worth(row, each, row.amount) - beyond[row.id]))
+                beyond[row.id] += part
+                left -= part
+        for row in rows:
+            whole = _worth(row, each, row.amount)
+            if row.id in beyond and whole > 0:
+                drawn[row.id] = max(drawn[row.id], row.amount * beyond[row.id] / whole)
+    return [replace(row, drawn=drawn[row.id]) for row in rows]
+
+
+def starts_of(over: Iterable[Over], rows: Sequence[AuthorizationRow]) -> Iterator[Start]:
+    """From when on is to be counted."""
+    for each in over:
+        yield from map(each.start, each.bounds)
+        yield from (each.start(row.granted_at) for row in rows if row.scope == each.limit.scope)
+
+
+def _amount(each: Over, used: Usage) -> float:
+    if each.limit.limit.unit == "usd":
+        return used.usd
+    return used.tokens * (1.0 if each.limit.limit.unit == "tokens" else each.per_token or 0.0)
+
+
+def _worth(row: AuthorizationRow, each: Over, amount: float) -> float:
+    limit = each.limit.limit
+    window = Window(
+        key=each.limit.key, scope=each.limit.scope, unit=limit.unit, limit=limit.amount, per_token=each.per_token
+    )
+    made = Authorization(
+        id=row.id,
+        scope=row.scope,
+        unit=cast("Unit", row.unit),
+        amount=row.amount,
+        granted_at=row.granted_at,
+        until=row.until,
+    )
+    return worth(made, window, amount)

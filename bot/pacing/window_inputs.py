@@ -1,0 +1,274 @@
+"""What windows are made of, as it was found at one moment, and the windows that it comes to. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from budget.limits.scopes import Draw, Limit, governing
+from budget.windows import window_boundaries
+from budget.windows.even_spread_line import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from bot.egress_client.settings_push import Held
+    from budget.costs.task_cost_from_history import Turn
+    from budget.windows.even_spread_line import LastSeen
+    from budget.windows.provider_quota import Reading
+    from budget.windows.running_task_reserve import Reserve
+    from database.queries.spending.pacing_windows import AuthorizationRow
+
+
+class Start(NamedTuple):
+    """From when on what is counted."""
+
+    scope: str
+    since: float
+    account: str | None = None
+    """Only what was used of this account; None: of all."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spender:
+    """An agent that there is, or that the roster has."""
+
+    name: str
+    role: str
+    launch_id: str = ""
+    profiles: tuple[str, ...] = ()
+    """Its sandbox profile and those that it extends, the most specific first."""
+    accounts: Mapping[str, str] = field(default_factory=dict)
+    """The account of each provider that it is on, where that is known."""
+    budget: float | None = None
+    """Tokens that its launch may use, as `launch --budget` said; None: the launch said nothing."""
+    raised_at: float | None = None
+    """When an admin said so; None: an operator did, whose word only lowers."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Quota:
+    """A window of an account, as it is known."""
+
+    account: str
+    name: str
+    reading: Reading
+    per_token: float | None
+
+    @property
+    def key(self) -> str:
+        """Of the pacing law's window."""
+        return f"account:{self.account}/{self.name}"
+
+
+class Usage(NamedTuple):
+    """What was used."""
+
+    tokens: float = 0.0
+    """Weighted."""
+    usd: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnderWay:
+    """What a live task may still use."""
+
+    agent: str
+    role: str | None
+    model: str | None
+    account: str | None
+    provider: str | None
+    tokens: Reserve
+    usd: Reserve
+    projected_tokens: float = 0.0
+    """What it was projected to use when it began, weighted;"""
+    projected_usd: float = 0.0
+    """and in US dollars, where that was known."""
+    critical: bool = False
+    """Whether it is of critical urgency."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Facts:
+    """All of it."""
+
+    now: float
+    held: Sequence[Held] = ()
+    spenders: Mapping[str, Spender] = field(default_factory=dict)
+    quotas: Sequence[Quota] = ()
+    used: Mapping[Start, Usage] = field(default_factory=dict)
+    under_way: Sequence[UnderWay] = ()
+    authorizations: Sequence[AuthorizationRow] = ()
+    turn: Turn | None = None
+    """What one typical turn comes to; None: not asked for."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Budgeted:
+    """A limit, as one pool or one agent has it."""
+
+    limit: Held
+    scope: str
+    """Of the pacing law: a pool's own, or of an allowance its agent's."""
+
+    @property
+    def key(self) -> str:
+        """Of the pacing law's window."""
+        if self.limit.unit == "share":
+            return f"{self.scope}/share/account:{self.limit.of}/{self.limit.window}"
+        return f"{self.scope}/{self.limit.unit}/{self.limit.window or 'all'}"
+
+
+def budgeted(held: Sequence[Held], spenders: Mapping[str, Spender]) -> Iterator[Budgeted]:
+    """Each limit, for whom it counts: a pool once, an allowance for each agent that it governs.
+
+    Of an allowance without a window, which is a launch's, only the egress keeps count.
+    """
+    found: dict[str, Budgeted] = {}
+
+    def add(made: Budgeted) -> None:
+        # The same limit twice: the lower one holds.
+        known = found.get(made.key)
+        if known is None or made.limit.amount < known.limit.amount:
+            found[made.key] = made
+
+    for limit in held:
+        if limit.kind == "pool" and not limit.is_whole:
+            add(Budgeted(limit=limit, scope=limit.scope))
+    allowances = [limit for limit in held if limit.kind == "allowance"]
+    for spender in spenders.values():
+        governed = governing_allowances(((limit.scope, limit.set_at) for limit in allowances), spender)
+        for limit in allowances:
+            if (limit.scope, limit.set_at) in governed and limit.window is not None:
+                add(Budgeted(limit=limit, scope=f"agent:{spender.name}"))
+    yield from found.values()
+
+
+#: An allowance by its scope and when it was set: all that decides whether it governs.
+Named: TypeAlias = tuple[str, float]
+
+
+def governing_allowances(allowances: Iterable[Named], spender: Spender) -> frozenset[Named]:
+    """Of the allowances those that govern an agent."""
+    return _governing(tuple(dict.fromkeys(allowances)), draw_of(spender), spender.raised_at)
+
+
+def draw_of(spender: Spender) -> Draw:
+    """What the agent draws on, whatever provider and account it uses."""
+    return Draw(
+        agent=spender.name, launch_id=spender.launch_id, profiles=tuple(spender.profiles), provider="", account=""
+    )
+
+
+@lru_cache(maxsize=4096)
+def _governing(allowances: tuple[Named, ...], draw: Draw, raised_at: float | None) -> frozenset[Named]:
+    # For each agent in each look at the pace; and it changes only with the settings and launches.
+    limits = [Limit(kind="allowance", scope=scope, amount=1, set_at=set_at) for scope, set_at in allowances]
+    if raised_at is not None:
+        launch = f"launch:{draw.launch_id}"
+        limits.append(Limit(kind="allowance", scope=launch, amount=1, may_raise=True, set_at=raised_at))
+    return frozenset((limit.scope, limit.set_at) for limit in governing(limits, draw))
+
+
+def starts(held: Sequence[Held], spenders: Mapping[str, Spender], quotas: Sequence[Quota], now: float) -> set[Start]:
+    """From when on what is to be counted for `windows_of`."""
+    readings = {(quota.account, quota.name): quota.reading for quota in quotas}
+    found = set()
+    for each in budgeted(held, spenders):
+        if each.limit.unit != "share":
+            found.add(Start(each.scope, window_boundaries.start_of(each.limit.window, now)))
+        elif (reading := readings.get((each.limit.of or "", each.limit.window or ""))) is not None:
+            begins = _begun(reading, now)
+            if begins is not None:
+                found.add(Start(each.scope, begins, each.limit.of))
+    for quota in quotas:
+        if quota.per_token is not None and (begins := _begun(quota.reading, now)) is not None:
+            found.add(Start(f"account:{quota.account}", begins))
+    return found
+
+
+def windows_of(facts: Facts) -> Iterator[Window]:
+    """Every window that there is, as it is known now."""
+    for window in _windows(facts):
+        yield replace(window, turn=_turn(window, facts.turn))
+
+
+def _turn(window: Window, turn: Turn | None) -> float | None:
+    if turn is None or window.unit == "usd":
+        return None if turn is None else turn.usd
+    if window.unit == "tokens":
+        return turn.tokens
+    return None if window.per_token is None else turn.tokens * window.per_token
+
+
+def _windows(facts: Facts) -> Iterator[Window]:
+    quotas = {(quota.account, quota.name): quota for quota in facts.quotas}
+    for quota in facts.quotas:
+        yield quota.reading.window(key=quota.key, scope=f"account:{quota.account}", per_token=quota.per_token)
+    for each in budgeted(facts.held, facts.spenders):
+        if each.limit.unit != "share":
+            yield _of_the_clock(each, facts)
+        elif (found := quotas.get((each.limit.of or "", each.limit.window or ""))) is not None:
+            yield _share(each, found, facts)
+
+
+def _of_the_clock(each: Budgeted, facts: Facts) -> Window:
+    limit, now = each.limit, facts.now
+    begins, ends = window_boundaries.start_of(limit.window, now), window_boundaries.end_of(limit.window, now)
+    used = facts.used.get(Start(each.scope, begins), Usage())
+    return Window(
+        key=each.key,
+        scope=each.scope,
+        unit=limit.unit,
+        limit=limit.amount,
+        begins_at=begins if ends is not None else None,
+        resets_at=ends,
+        length_s=None if ends is None else ends - begins,
+        # The clock says so, and nobody can be surer.
+        certainty="provider",
+        used=used.usd if limit.unit == "usd" else used.tokens,
+        used_at=now,
+    )
+
+
+def _share(each: Budgeted, quota: Quota, facts: Facts) -> Window:
+    """A share of a provider's window: what its scope used of the account, as learned per token."""
+    reading, limit = quota.reading, each.limit
+    begins = _begun(reading, facts.now)
+    used: float | None = None
+    at_least: float | None = None
+    last_seen: LastSeen | None = None
+    if each.scope == f"account:{quota.account}":
+        # All that is used of the account counts, whoever used it.
+        used, at_least, last_seen = reading.used, reading.at_least, reading.last_seen
+    elif begins is not None:
+        tokens = facts.used.get(Start(each.scope, begins, limit.of), Usage()).tokens
+        if tokens == 0:
+            used = 0.0
+        elif quota.per_token is not None:
+            used = tokens * quota.per_token
+    return Window(
+        key=each.key,
+        scope=each.scope,
+        unit="share",
+        limit=limit.amount,
+        begins_at=reading.begins_at,
+        resets_at=reading.resets_at,
+        length_s=reading.length_s,
+        certainty=reading.certainty,
+        used=used,
+        used_at=reading.used_at,
+        at_least=at_least,
+        last_seen=last_seen,
+        per_token=quota.per_token,
+        # The egress cuts off what passes it once it is known how many tokens it is.
+        hard=quota.per_token is not None,
+    )
+
+
+def _begun(reading: Reading, now: float) -> float | None:
+    """When the window began; of one that is known by its length alone, the earliest that it can have."""
+    if reading.begins_at is not None and reading.begins_at <= now:
+        return reading.begins_at
+    return None if reading.length_s is None else now - reading.length_s

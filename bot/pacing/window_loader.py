@@ -1,0 +1,283 @@
+"""Finding what windows are made of: in the settings, the roster and the register."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bot.egress_client.settings_push import held
+from bot.pacing import past_authorizations
+from bot.pacing.window_inputs import Facts, Quota, Spender, Start, UnderWay, Usage, starts
+from budget.costs.task_cost_from_history import Turn, typical_turn
+from budget.dispatch.fair_queueing import CRITICAL
+from budget.tokens import Tokens, Weights
+from budget.windows import provider_quota
+from budget.windows.running_task_reserve import Live, still
+from database.queries import tasks
+from database.queries.agents import agent_messages, agents
+from database.queries.spending import limits_by_command, pacing_windows, turn_outcomes, usage_queries
+from database.queries.spending.usage_cache import Asked, Tally
+from fleet.roster.launch_overrides import Basis
+from fleet.sandbox.profiles import merged
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.app.services import Services
+    from bot.config.schema import Account, Settings
+    from bot.egress_client.settings_push import Held
+    from database.queries.spending.pacing_windows import ObservationRow
+    from database.queries.spending.usage_cache import Kept
+    from database.queries.spending.usage_queries import Sums
+    from database.queries.tasks import Task
+
+#: What an ended task used is counted within moments; where it never is, it holds nothing for longer, seconds.
+_UNSETTLED_S = 3_600.0
+#: The windows of a subscription of which nobody has told anything yet, by their names: what both providers have.
+_USUAL = {"5h": 18_000.0, "7d": 604_800.0}
+#: Of each account so many windows at most are looked at, the newest: who answers as a provider calls them as he likes.
+_MOST_WINDOWS = 24
+#: What a typical turn comes to is looked up anew after so long, seconds.
+_TURN_S = 600.0
+
+
+@dataclass(kw_only=True, slots=True)
+class Gathering:
+    """Finds the facts; remembers what does not change between two looks, which come one after the other."""
+
+    services: Services
+    tally: Tally = field(default_factory=Tally)
+    """What was used since the windows began."""
+    unpaced: Settings | None = None
+    """The settings with which, and with the limits given by command, there can be no window at all; None: there may."""
+    _seen: dict[tuple[str, str], tuple[int, Sequence[provider_quota.Seen], float | None]] = field(default_factory=dict)
+    """Of each window that a provider told of: its newest row, what was seen, and what a token is of it."""
+    _turn: tuple[float, Turn] | None = None
+    """What a typical turn comes to, and when that was looked up."""
+
+    async def facts(self, tx: AsyncConnection) -> Facts:
+        """As it is now. Before the transaction begins there is `tally.begin` to be called.
+
+        Raises:
+            RegisterError: the register cannot be read.
+        """
+        services = self.services
+        settings: Settings = services.settings
+        now = services.clock()
+        given = await limits_by_command.every(tx)
+        limits = held(settings, self._roster_budgets(), given)
+        # The roster's budgets are all a launch's, so it does not matter if they are others.
+        self.unpaced = None if _can_be_paced(settings, limits) else settings
+        spenders = await self._spenders(tx, settings)
+        weights = Weights.of(settings.budgets.weights)
+        kept = await self.tally.look(tx, now)
+        quotas = await self._quotas(tx, settings, limits, weights, kept, now)
+        asked = starts(limits, spenders, quotas, now)
+        heirs = heirs_of(settings)
+        authorized = await pacing_windows.live(tx)
+        over = past_authorizations.ended(limits, spenders, quotas, authorized, now)
+        if over:
+            first = min(row.granted_at for row in authorized)
+            counted = await _used(tx, kept, {*past_authorizations.starts_of(over, authorized)}, weights, heirs, now)
+            authorized = past_authorizations.used_up(authorized, await pacing_windows.ended(tx, first), over, counted)
+        return Facts(
+            now=now,
+            held=limits,
+            spenders=spenders,
+            quotas=quotas,
+            used=await _used(tx, kept, asked, weights, heirs, now),
+            under_way=await self._under_way(tx, settings, spenders, weights, now),
+            authorizations=authorized,
+            turn=await self._typical_turn(tx, weights, now),
+        )
+
+    async def _typical_turn(self, tx: AsyncConnection, weights: Weights, now: float) -> Turn:
+        if self._turn is None or not 0 <= now - self._turn[0] < _TURN_S:
+            seen = await turn_outcomes.recent(tx)
+            sums = [(float(weigh(each, weights)), None if each.unpriced else each.usd) for each in seen]
+            self._turn = (now, typical_turn(sums))
+        return self._turn[1]
+
+    def _roster_budgets(self) -> Mapping[str, int]:
+        lookout = self.services.lookout
+        return (lookout.roster.budgets or {}) if lookout is not None else {}
+
+    async def _spenders(self, tx: AsyncConnection, settings: Settings) -> dict[str, Spender]:
+        return await spenders_of(tx, self.services, settings)
+
+    async def _quotas(
+        self,
+        tx: AsyncConnection,
+        settings: Settings,
+        limits: Iterable[Held],
+        weights: Weights,
+        kept: Kept,
+        now: float,
+    ) -> list[Quota]:
+        accounts = {name: each for name, each in settings.accounts.items() if each.kind == "subscription"}
+        if not accounts:
+            return []
+        by_user = {(each.of, each.window): each.reset_at for each in limits if each.reset_at is not None}
+        newest = await pacing_windows.observed(tx)
+        wanted: dict[tuple[str, str], float | None] = {}
+        for name, account in accounts.items():
+            for window, length in _windows(name, account, newest).items():
+                wanted[name, window] = length
+        for key in wanted:
+            if key in newest and self._seen.get(key, (0,))[0] != newest[key]:
+                seen = [_seen(row) for row in await pacing_windows.observations(tx, *key)]
+                self._seen[key] = (newest[key], seen, provider_quota.capacity(seen))
+        # What was observed in what is the future now says nothing, nor does it hide what was used since the others.
+        last = {
+            key: provider_quota.counts_from(
+                self._seen.get(key, (0, (), None))[1], now, by_user.get(key), length_s=length
+            )
+            for key, length in wanted.items()
+        }
+        asked = [Asked(f"account:{name}", at) for (name, _), at in last.items() if at is not None]
+        spent = dict(zip(asked, await kept.used(tx, asked, now=now), strict=True))
+        found = []
+        for (name, window), length in wanted.items():
+            _, history, per_token = self._seen.get((name, window), (0, (), None))
+            at = last[name, window]
+            since = spent.get(Asked(f"account:{name}", at)) if at is not None else None
+            reading = provider_quota.read(
+                history,
+                0.0 if since is None else float(weigh(since, weights)),
+                now,
+                per_token,
+                by_user.get((name, window)),
+                length_s=length,
+            )
+            if reading.length_s is None and (reading.resets_at is None or all(each.used is None for each in history)):
+                # A bound on requests in a minute, or a word of the provider's on all windows together.
+                continue
+            found.append(Quota(account=name, name=window, reading=reading, per_token=per_token))
+        return found
+
+    async def _under_way(
+        self,
+        tx: AsyncConnection,
+        settings: Settings,
+        spenders: Mapping[str, Spender],
+        weights: Weights,
+        now: float,
+    ) -> list[UnderWay]:
+        # A reservation ends with its turn: a task that waits for a person's answer uses nothing more. What was reserved
+        # for one that ended stays so until what it used is counted, or it would be free in between.
+        underway = await agent_messages.in_states(tx, ["pending", "journaled", "accepted"])
+        open_ = {message.id for message in underway}
+        held = [task for task in await tasks.live(tx) if task.state != "waiting" or task.message in open_]
+        live = [*held, *await tasks.unsettled(tx, since=now - _UNSETTLED_S)]
+        used = await usage_queries.by_task(tx, [task.id for task in live])
+        return [_under_way(task, settings, spenders, used.get(task.id), weights) for task in live]
+
+
+async def spenders_of(tx: AsyncConnection, services: Services, settings: Settings) -> dict[str, Spender]:
+    """Every agent that there is, or that the roster has, by its name."""
+    lineages = lineages_of(settings)
+    lookout = services.lookout
+    if lookout is not None:
+        await lookout.roster.refresh()
+    found = {}
+    entries = () if lookout is None else lookout.roster.entries
+    default = settings.agents.sandbox or "bubblewrap"
+    for entry in entries:
+        profile = entry.sandbox or default
+        found[entry.name] = Spender(name=entry.name, role=entry.role, profiles=lineages.get(profile, (profile,)))
+    for row in await agents.every(tx):
+        basis = Basis.from_json(row.basis)
+        said = {} if basis is None or row.wanted == "stopped" else basis.said
+        found[row.name] = Spender(
+            name=row.name,
+            role=row.role,
+            launch_id=row.launch_id,
+            profiles=lineages.get(row.sandbox, (row.sandbox,)),
+            budget=float(said["budget"]) if "budget" in said else None,
+            raised_at=float(said.get("budget_set_at", 0.0)) if "budget_may_raise" in said else None,
+        )
+    return found
+
+
+def _can_be_paced(settings: Settings, limits: Iterable[Held]) -> bool:
+    """Whether there may be windows, whichever agents there are."""
+    launches = all(limit.is_whole or (limit.kind == "allowance" and limit.window is None) for limit in limits)
+    return not launches or any(account.kind == "subscription" for account in settings.accounts.values())
+
+
+def lineages_of(settings: Settings) -> dict[str, tuple[str, ...]]:
+    """By sandbox profile it and those that it extends, the most specific first."""
+    written = {name: profile.written() for name, profile in settings.sandboxes.items()}
+    return {name: profile.lineage for name, profile in merged(written).items()}
+
+
+def heirs_of(settings: Settings) -> dict[str, list[str]]:
+    """By sandbox profile those that extend it."""
+    found: dict[str, list[str]] = {}
+    for name, lineage in lineages_of(settings).items():
+        for above in lineage[1:]:
+            found.setdefault(above, []).append(name)
+    return found
+
+
+def weigh(sums: Sums, weights: Weights) -> int:
+    """What it counts against limits."""
+    return weights.weigh(Tokens(**sums.kinds))
+
+
+async def _used(
+    tx: AsyncConnection,
+    kept: Kept,
+    asked: Collection[Start],
+    weights: Weights,
+    heirs: Mapping[str, list[str]],
+    now: float,
+) -> dict[Start, Usage]:
+    sums = await kept.used(tx, [Asked(*start) for start in asked], now=now, heirs=heirs)
+    return {
+        start: Usage(tokens=float(weigh(each, weights)), usd=each.usd) for start, each in zip(asked, sums, strict=True)
+    }
+
+
+def _windows(name: str, account: Account, newest: Mapping[tuple[str, str], int]) -> dict[str, float | None]:
+    """The windows of a subscription by their names, with their lengths where somebody said them."""
+    if account.windows:
+        return {each.name: each.length_s for each in account.windows}
+    latest = sorted(((seq, window) for (whose, window), seq in newest.items() if whose == name), reverse=True)
+    return {window: None for _, window in latest[:_MOST_WINDOWS]} or dict(_USUAL)
+
+
+def _seen(row: ObservationRow) -> provider_quota.Seen:
+    return provider_quota.Seen(
+        account=row.account,
+        window=row.window,
+        seen_at=row.seen_at,
+        used=row.used,
+        reset_at=row.reset_at,
+        length_s=row.window_s,
+        status=row.status,
+        tokens=row.tokens,
+    )
+
+
+def _under_way(
+    task: Task, settings: Settings, spenders: Mapping[str, Spender], used: Sums | None, weights: Weights
+) -> UnderWay:
+    agent = task.assigned or task.agent or ""
+    spender = spenders.get(agent)
+    account = settings.accounts.get(task.account) if task.account is not None else None
+    tokens, usd = (0, 0.0) if used is None else (weigh(used, weights), used.usd)
+    return UnderWay(
+        agent=agent,
+        role=spender.role if spender is not None else task.role,
+        model=task.model,
+        account=task.account,
+        provider=None if account is None else account.provider,
+        tokens=still(Live(projected=task.projected_tokens or 0.0, used=tokens)),
+        usd=still(Live(projected=task.projected_usd or 0.0, used=usd)),
+        projected_tokens=task.projected_tokens or 0.0,
+        projected_usd=task.projected_usd or 0.0,
+        critical=task.urgency == CRITICAL,
+    )

@@ -1,0 +1,252 @@
+"""How each window stands: its line, what is reserved on it, and what is authorized. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from math import isfinite
+from typing import TYPE_CHECKING, Any, cast
+
+from bot.pacing.snapshot import draws_on
+from bot.pacing.window_inputs import windows_of
+from budget.windows.even_spread_line import JITTER_S, Line, Policy, Window, redrawn
+from budget.windows.pace_admission import Authorization, Standing, settled
+from budget.windows.running_task_reserve import Reserve, together
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+    from bot.pacing.window_inputs import Facts, UnderWay
+    from budget.windows.even_spread_line import Cause, Unit
+    from database.queries.spending.pacing_windows import AuthorizationRow
+
+#: What is left of an authorization is nothing below this share of it.
+_NOTHING = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Drawn:
+    """What became of windows, and what of it is to be written down."""
+
+    standings: Mapping[str, Standing]
+    fresh: tuple[Line, ...] = ()
+    """Lines that were drawn now."""
+    skewed: tuple[Line, ...] = ()
+    """Lines that stood, drawn in what is the future now: the clock went back."""
+    gone: tuple[str, ...] = ()
+    """Windows that had a line and are no more."""
+    drawn: Mapping[str, float] = field(default_factory=dict)
+    """Of authorizations whose use is written down now: how much, by their ids."""
+    used_up: tuple[str, ...] = ()
+    """Authorizations of which nothing is left."""
+
+
+def stand(
+    facts: Facts,
+    lines: Mapping[str, Line],
+    policy: Policy,
+    *,
+    spread: bool = True,
+    cause: Cause | None = None,
+    scope: str | None = None,
+) -> Drawn:
+    """How every window stands, with its line drawn anew where that is due.
+
+    Args:
+        facts: as they were found.
+        lines: that stand, by window.
+        policy: how strictly the pace is kept.
+        spread: False: there is no pace, so that all of a limit may be used at any time.
+        cause: draw all of them anew, for this,
+        scope: or only those of windows of this scope.
+    """
+    now = facts.now
+    found: dict[str, Standing] = {}
+    fresh: list[Line] = []
+    skewed: list[Line] = []
+    for window in windows_of(facts):
+        line = lines.get(window.key)
+        if line is not None and line.drawn_at > now + JITTER_S:
+            skewed.append(line)
+            line = None
+        if line is None or (spread and _is_flat(line)):
+            line = redrawn(window, None, now, policy)
+            assert line is not None
+            fresh.append(line if spread else _flat(line))
+        found[window.key] = _standing(window, line if spread else _flat(line), facts)
+    anew = {key for key, each in found.items() if cause is not None and scope in (None, each.window.scope)}
+
+    def settle(standing: Standing, cause: Cause | None) -> Standing | None:
+        made = settled(standing, now, policy, cause=cause)
+        return made if made is None or spread else replace(made, line=_flat(made.line))
+
+    drawn = _beyond(found, skewed, now, policy)
+    if drawn:
+        _draw(found, drawn)
+    drawn |= _settle(found, fresh, settle, cause, anew)
+    return Drawn(
+        standings=found,
+        fresh=tuple(fresh),
+        skewed=tuple(skewed),
+        gone=tuple(sorted(set(lines) - set(found))),
+        drawn=drawn,
+        used_up=tuple(_used_up(facts.authorizations, drawn)),
+    )
+
+
+def _beyond(found: Mapping[str, Standing], skewed: Iterable[Line], now: float, policy: Policy) -> dict[str, float]:
+    """What was used up of authorizations beyond limits since lines were drawn that are dropped, as the clock went back.
+
+    Of the pace nothing is counted on: nobody knows how far it had come.
+    """
+    drawn: dict[str, float] = {}
+    for line in skewed:
+        standing = found[line.window]
+        reset = standing.window.resets_at
+        if line.resets_at is None or reset is None or abs(line.resets_at - reset) > JITTER_S:
+            # The line of another window, drawn while the clock was ahead.
+            continue
+        made = settled(replace(standing, line=_flat(line)), now, policy, cause="observation")
+        before = {each.id: each.drawn for each in standing.authorizations}
+        for each in () if made is None else made.authorizations:
+            if each.drawn > before[each.id]:
+                drawn[each.id] = max(drawn.get(each.id, 0.0), each.drawn)
+    return drawn
+
+
+def _draw(found: dict[str, Standing], drawn: Mapping[str, float]) -> None:
+    """Have all windows know how much of each authorization is used."""
+    for key, standing in found.items():
+        if any(each.id in drawn for each in standing.authorizations):
+            found[key] = replace(
+                standing,
+                authorizations=tuple(
+                    replace(each, drawn=max(each.drawn, drawn.get(each.id, 0.0))) for each in standing.authorizations
+                ),
+            )
+
+
+def _settle(
+    found: dict[str, Standing],
+    fresh: list[Line],
+    settle: Callable[[Standing, Cause | None], Standing | None],
+    cause: Cause | None,
+    anew: Collection[str],
+) -> dict[str, float]:
+    """Draw lines anew where that is due; how much of each authorization is written down as used.
+
+    An authorization holds for all windows of its scope at once. So what is used up of it in one is written down with
+    the lines of all drawn anew: otherwise another would count the same a second time.
+    """
+    drawn: dict[str, float] = {}
+    new = {line.window for line in fresh}
+    again: set[str] = set()
+    for key, standing in list(found.items()):
+        made = settle(standing, cause if key in anew and key not in new else None)
+        if made is None:
+            continue
+        before = {each.id: each.drawn for each in standing.authorizations}
+        booked = [each for each in made.authorizations if each.drawn > before[each.id]]
+        for each in booked:
+            drawn[each.id] = max(drawn.get(each.id, 0.0), each.drawn)
+        if booked:
+            again.add(standing.window.scope)
+        found[key] = made
+        fresh[:] = [line for line in fresh if line.window != key] + [made.line]
+        new.add(key)
+    for key, standing in list(found.items()):
+        if standing.window.scope not in again:
+            continue
+        if key not in new:
+            made = settle(standing, "authorization")
+            if made is not None:
+                for each in made.authorizations:
+                    drawn[each.id] = max(drawn.get(each.id, 0.0), each.drawn)
+                standing = made
+                fresh.append(made.line)
+        found[key] = standing
+    if drawn:
+        _draw(found, drawn)
+    return drawn
+
+
+def _used_up(rows: Sequence[AuthorizationRow], drawn: Mapping[str, float]) -> Iterable[str]:
+    for row in rows:
+        if row.amount - max(row.drawn, drawn.get(row.id, 0.0)) <= _NOTHING * row.amount:
+            yield row.id
+
+
+def _flat(line: Line) -> Line:
+    """The same without a spread: all of the limit may be used at any time."""
+    return replace(line, level=max(line.limit, line.drawn_used), ahead=0.0)
+
+
+def _is_flat(line: Line) -> bool:
+    """Whether it was drawn while there was no spread."""
+    return line.level is not None and line.level >= line.limit > line.drawn_used and line.resets_at is not None
+
+
+def _standing(window: Window, line: Line, facts: Facts) -> Standing:
+    on = [each for each in facts.under_way if _draws(window, each, facts)]
+    held = together(_in_unit(window, each) for each in on)
+    return Standing(
+        window=window,
+        line=line,
+        reserved=held.projected,
+        reserved_high=held.high,
+        under_way=len(on),
+        largest=max((_projected(window, each) for each in on), default=0.0),
+        critical=any(each.critical for each in on),
+        authorizations=tuple(
+            Authorization(
+                id=row.id,
+                scope=row.scope,
+                unit=cast("Unit", row.unit),
+                amount=row.amount,
+                granted_at=row.granted_at,
+                until=row.until,
+                drawn=row.drawn,
+            )
+            for row in facts.authorizations
+            if row.scope == window.scope and row.granted_at <= facts.now < row.until
+        ),
+    )
+
+
+def _draws(window: Window, task: UnderWay, facts: Facts) -> bool:
+    spender = facts.spenders.get(task.agent)
+    return draws_on(
+        window,
+        agent=task.agent,
+        role=task.role,
+        model=task.model,
+        profiles=() if spender is None else spender.profiles,
+        provider=task.provider,
+        account=task.account,
+    )
+
+
+def _in_unit(window: Window, task: UnderWay) -> Reserve:
+    if window.unit == "usd":
+        return task.usd
+    rate = _rate(window)
+    return Reserve(projected=task.tokens.projected * rate, high=task.tokens.high * rate)
+
+
+def _projected(window: Window, task: UnderWay) -> float:
+    return task.projected_usd if window.unit == "usd" else task.projected_tokens * _rate(window)
+
+
+def _rate(window: Window) -> float:
+    """What a token is in the window's unit."""
+    return 1.0 if window.unit == "tokens" else window.per_token or 0.0
+
+
+def line_from(written: Mapping[str, Any]) -> Line | None:
+    """A line as it was kept; None: it cannot be read, and is drawn anew."""
+    known = {each.name: written[each.name] for each in fields(Line) if each.name in written}
+    try:
+        line = Line(**known)
+        numbers = [line.drawn_at, line.drawn_used, line.limit, *([] if line.resets_at is None else [line.resets_at])]
+    except TypeError:
+        return None
+    return line if all(isinstance(each, int | float) and isfinite(each) for each in numbers) else None

@@ -1,0 +1,141 @@
+"""What is drawn of windows, as plain values: shares of the limit over time, and words that are written beside. Pure.
+
+One panel for each window that matters, at most four: a phone shows no more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from bot.reports import text as wording
+from bot.text import amounts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from zoneinfo import ZoneInfo
+
+    from bot.reports.model import WindowFacts
+
+PANELS: Final = 4
+#: Shares above this are drawn at it.
+_TOP: Final = 1.5
+#: Labels below a panel.
+_TICKS: Final = 5
+_HOUR: Final = 3_600.0
+_DAY: Final = 24 * _HOUR
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Panel:
+    """One window. Times are seconds since the panel's left edge, amounts are percent of the limit."""
+
+    title: str
+    note: str
+    length: float
+    now: float
+    used: Sequence[tuple[float, float]]
+    """Ascending, as far as it is known: the last one is now, unless there is a `since`."""
+    even: Sequence[tuple[float, float]]
+    """The line that stands, from when it was drawn to its end."""
+    band: tuple[float, float, float] | None
+    """What is expected at the right edge: low, expected, high."""
+    ticks: Sequence[tuple[float, str]]
+    since: Sequence[tuple[float, float]] = ()
+    """Where what is used is not known by now: what it is at least, from where `used` ends until now."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Figure:
+    """What one picture shows."""
+
+    panels: Sequence[Panel]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def figure_of(
+    windows: Sequence[WindowFacts], zone: ZoneInfo, now: float, *, redact: Callable[[str], str] = str
+) -> Figure | None:
+    """What is drawn of these; None: nothing can be drawn of any.
+
+    Args:
+        windows: in the order in which they matter.
+        zone: whose days are written below.
+        now: seconds since the epoch.
+        redact: what may leave of a text.
+    """
+    # A window of which nothing was used tells nothing by its picture, unless there is no other.
+    drawable = [each for each in windows if _drawable(each, now)]
+    chosen = [each for each in drawable if each.least] or drawable[:1]
+    panels = [_panel(each, zone, now, redact) for each in chosen[:PANELS]]
+    return Figure(panels=panels) if panels else None
+
+
+def _drawable(window: WindowFacts, now: float) -> bool:
+    return (
+        window.least is not None
+        and window.limit > 0
+        and window.begins_at is not None
+        and window.resets_at is not None
+        and window.begins_at < now < window.resets_at
+    )
+
+
+def _panel(window: WindowFacts, zone: ZoneInfo, now: float, redact: Callable[[str], str]) -> Panel:
+    begin, end = window.begins_at, window.resets_at
+    assert begin is not None
+    assert end is not None
+    least = window.least
+    assert least is not None
+
+    def percent(amount: float) -> float:
+        return round(100 * min(_TOP, max(0.0, amount / window.limit)), 2)
+
+    band = None
+    if window.low is not None and window.high is not None and window.expected is not None:
+        band = (percent(window.low), percent(window.expected), percent(window.high))
+    points = [(at - begin, percent(used)) for at, used in window.points if begin <= at <= now]
+    used, since = points or [(0.0, 0.0), (now - begin, percent(least))], list[tuple[float, float]]()
+    if window.last_seen is not None:
+        used, since = _parted(used, max(0.0, window.last_seen.at - begin))
+    used_words = f"{amounts.percent(least / window.limit)} used"
+    if window.used is None:
+        used_words = f"at least {used_words}" if window.at_least is not None else "use not known"
+    line = "" if window.line is None else f", line {amounts.percent(window.line / window.limit)}"
+    return Panel(
+        title=redact(wording.window_name(window)),
+        note=f"{used_words}{line}",
+        length=end - begin,
+        now=now - begin,
+        used=used,
+        since=since,
+        even=[(min(max(at, begin), end) - begin, percent(amount)) for at, amount in window.spread],
+        band=band,
+        ticks=[(at - begin, label) for at, label in _ticks(begin, end, zone)],
+    )
+
+
+def _parted(
+    points: Sequence[tuple[float, float]], at: float
+) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+    """A curve until a moment, and from it on."""
+    before = [point for point in points if point[0] <= at] or [(0.0, 0.0)]
+    return before, [before[-1], *(point for point in points if point[0] > at)]
+
+
+def _ticks(begin: float, end: float, zone: ZoneInfo) -> list[tuple[float, str]]:
+    """Midnights of long windows, full hours of short ones, on the clock on the wall; a few of them."""
+    length = end - begin
+    if length >= 2 * _DAY:
+        step, written = 24, "%a" if length <= 8 * _DAY else "%-d %b"
+    else:
+        step, written = 1 if length <= 6 * _HOUR else 6, "%H:%M"
+    first = datetime.fromtimestamp(begin, zone).date()
+    days = (first + timedelta(days=count) for count in range(int(length // _DAY) + 2))
+    moments = (datetime(day.year, day.month, day.day, hour, tzinfo=zone) for day in days for hour in range(0, 24, step))
+    inside = [moment for moment in moments if begin < moment.timestamp() <= end]
+    every = -(-len(inside) // _TICKS) if len(inside) > _TICKS + 2 else 1
+    return [(moment.timestamp(), f"{moment:{written}}") for moment in inside[::every]]

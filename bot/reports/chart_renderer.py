@@ -1,0 +1,108 @@
+"""Has figures drawn by a process of their own (`bot.reports.chart_process`), bounded in time; a picture that cannot be had is
+none, and the text goes out alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal
+
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from bot.reports.chart import Figure
+
+log = structlog.get_logger(__name__)
+
+#: Seconds that drawing may take, and bytes that a picture may have.
+LIMIT_S: Final = 60.0
+LARGEST: Final = 100_000
+#: What the process is told of its surroundings; the rest it has no use for.
+_PASSED: Final = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZDIR", "VIRTUAL_ENV")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Painter:
+    """Has figures drawn."""
+
+    folder: Path
+    """Its own: where the library keeps what it knows of fonts."""
+    environ: Mapping[str, str]
+    program: tuple[str, ...] = (sys.executable, "-P", "-m", "bot.reports.chart_process")
+    limit_s: float = LIMIT_S
+    _one: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """One at a time: each takes a processor and memory, and as many may be asked for as there are people."""
+
+    async def picture(self, figure: Figure) -> bytes | None:
+        """A PNG; None: there is none, and the log says why."""
+        made = await self._drawn(figure, "png")
+        if made is None:
+            return None
+        if not made.startswith(b"\x89PNG\r\n\x1a\n") or len(made) > LARGEST:
+            log.warning("report.not_drawn", reason="what was drawn is no picture, or too large", bytes=len(made))
+            return None
+        return made
+
+    async def letters(self, figure: Figure) -> str | None:
+        """Lines of text, without colours; None as of `picture`."""
+        made = await self._drawn(figure, "text")
+        return None if made is None else made.decode(errors="replace")
+
+    async def _drawn(self, figure: Figure, form: Literal["png", "text"]) -> bytes | None:
+        try:
+            async with asyncio.timeout(self.limit_s):
+                await self._one.acquire()
+        except TimeoutError:
+            log.warning("report.not_drawn", reason=f"others were drawn for {self.limit_s:g} s")
+            return None
+        try:
+            return await self._drawn_now(figure, form)
+        finally:
+            self._one.release()
+
+    async def _drawn_now(self, figure: Figure, form: Literal["png", "text"]) -> bytes | None:
+        given = json.dumps(figure.to_json()).encode()
+        try:
+            await asyncio.to_thread(self.folder.mkdir, mode=0o700, parents=True, exist_ok=True)
+            process = await asyncio.create_subprocess_exec(
+                *self.program,
+                form,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                cwd=self.folder,
+                env=self._environment(),
+            )
+        except OSError as error:
+            log.warning("report.not_drawn", reason=str(error))
+            return None
+        try:
+            async with asyncio.timeout(self.limit_s):
+                out, complaints = await process.communicate(given)
+        except TimeoutError:
+            log.warning("report.not_drawn", reason=f"it took longer than {self.limit_s:g} s")
+            return None
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+        if process.returncode != 0 or not out:
+            said = complaints.decode(errors="replace").strip().splitlines()
+            log.warning("report.not_drawn", status=process.returncode, reason=said[-1][:300] if said else "no word")
+            return None
+        return out
+
+    def _environment(self) -> dict[str, str]:
+        passed = {name: self.environ[name] for name in _PASSED if name in self.environ}
+        # One thread is enough for a line, and each more takes its share of the memory that it may have.
+        threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        folder = os.fspath(self.folder)
+        return {**passed, **threads, "MPLCONFIGDIR": folder, "HOME": folder, "PYTHONDONTWRITEBYTECODE": "1"}

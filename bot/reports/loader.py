@@ -1,0 +1,197 @@
+"""From the register and what this process knows to the facts of a report. Reads; decides and words nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from bot.reports.model import AgentFacts, Down, Facts, Spent, TaskFacts
+from bot.reports.window_series import gather_windows
+from bot.text import markdown
+from database.queries import tasks
+from database.queries.operations import posted_reports
+from database.queries.spending import usage_queries
+from fleet.supervision.liveness import STATES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from zoneinfo import ZoneInfo
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.agents.status import AgentView
+    from bot.app.services import Services
+    from bot.config.reports import Kind
+    from database.queries.spending.usage_queries import Sums
+    from database.queries.tasks import Task
+
+
+#: Of agents, tasks and days, so many are named.
+NAMED: Final = 12
+_TEXT: Final = 60
+#: Of a text, what is looked through for its beginning, characters.
+
+#: Kinds of findings that mean that an agent was not there; `DOWN` is the kind of the rows that remember them.
+MISSING: Final = frozenset({"silent", "failed", "stalled", "erring"})
+DOWN: Final = "down"
+#: Seconds after which who was seen down is not taken to be down still: sweeps look each minute, and may have to wait
+#: for a picture.
+_SEEN_S: Final = 180.0
+
+
+# --- which time it is about ----------------------------------------------------------------------------------------
+
+
+def midnight(at: float, zone: ZoneInfo, *, days: int = 0) -> float:
+    """When the day of `at` began in `zone`, or one so many days away from it."""
+    day = datetime.fromtimestamp(at, zone).date() + timedelta(days=days)
+    return datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()
+
+
+def span_of(kind: Kind, at: float, zone: ZoneInfo, last: float | None = None) -> tuple[float, float]:
+    """What a report is about that is due at `at`: from when on, and until before when.
+
+    A daily report tells of yesterday, or of all days since the one before it, so that one after a weekend, or after
+    some that were missed, leaves no day out.
+
+    Args:
+        kind: of the report.
+        at: when it is due.
+        zone: whose midnights count.
+        last: when the one before was due; None: there was none.
+    """
+    end = midnight(at, zone)
+    if kind == "weekly":
+        return midnight(at, zone, days=-7), end
+    begin = midnight(at, zone, days=-1)
+    if kind == "daily" and last is not None:
+        begin = min(begin, max(midnight(last, zone), midnight(at, zone, days=-31)))
+    return begin, end
+
+
+# --- facts ---------------------------------------------------------------------------------------------------------
+
+
+async def gather(services: Services, kind: Kind, *, now: float, begin: float, end: float) -> Facts:
+    """The facts of a report.
+
+    Args:
+        services: what knows of them.
+        kind: of the report; what does not belong to it is left out.
+        now: seconds since the epoch.
+        begin: what is told of what was spent and done begins here,
+        end: and ends before this.
+
+    Raises:
+        RegisterError: the register cannot be read.
+    """
+    zone: ZoneInfo = services.settings.timezone
+    windows = await gather_windows(services, now, by_role=kind == "weekly")
+    views: Sequence[AgentView] = await services.agents.view() if kind == "fleet" and services.agents is not None else ()
+    behind = services.outlet.behind() if services.outlet is not None else None
+    async with services.store.read() as tx:
+        facts = Facts(kind=kind, now=now, zone=zone, begin=begin, end=end, behind=behind, windows=windows)
+        if kind == "fleet":
+            return await _with_fleet(tx, facts, views, known=services.outlet is not None and behind is None)
+        if kind == "budget":
+            return facts
+        return await _with_work(tx, facts, services.redact)
+
+
+async def _with_work(tx: AsyncConnection, facts: Facts, redact: Callable[[str], str]) -> Facts:
+    """What was spent and done in this time, what waits, and who was down."""
+    by_agent = await usage_queries.groups(tx, ("agent",), facts.begin, facts.end)
+    by_task = await usage_queries.groups(tx, ("task",), facts.begin, facts.end)
+    by_day = await usage_queries.days(tx, facts.begin, facts.zone, until=facts.end) if facts.kind == "weekly" else {}
+    waiting = await posted_reports.waiting_first(tx, limit=NAMED)
+    counts = await tasks.counts(tx)
+    ended = await posted_reports.ended_last(tx, facts.begin, facts.end, limit=NAMED)
+    downs = await _downs(tx, facts.begin, facts.end, facts.now)
+    of_tasks = _largest({key[0]: sums for key, sums in by_task.items() if key[0]})
+    texts = await posted_reports.texts(tx, [each.key for each in of_tasks[:NAMED]])
+    return replace(
+        facts,
+        total=_spent("", sum(by_agent.values(), usage_queries.NOTHING)),
+        agents=_largest({key[0] or "-": sums for key, sums in by_agent.items()}),
+        tasks=of_tasks,
+        days=[_spent(day, sums) for day, sums in by_day.items()],
+        waiting=[_task(each, redact) for each in waiting],
+        waiting_count=counts["queued"],
+        ended=[_task(each, redact) for each in ended],
+        ended_counts=sorted((await posted_reports.ended_counts(tx, facts.begin, facts.end)).items()),
+        downs=downs,
+        names=[(task_id, markdown.gist(text, redact, _TEXT)) for task_id, text in texts.items()],
+    )
+
+
+async def _with_fleet(tx: AsyncConnection, facts: Facts, views: Sequence[AgentView], *, known: bool) -> Facts:
+    """Who is there, and what they came to since midnight."""
+    today = midnight(facts.now, facts.zone)
+    used = await usage_queries.groups(tx, ("agent",), today)
+    done = await posted_reports.done_by(tx, today, facts.now + 1)
+    fleet = [
+        AgentFacts(
+            name=view.row.name,
+            role=view.row.role,
+            state=view.liveness.state,
+            evidence=view.liveness.evidence,
+            evidence_age_s=view.liveness.evidence_age_s,
+            detail=view.liveness.detail,
+            activity=view.activity,
+            tasks_done=done.get(view.row.name, 0),
+            tokens=used.get((view.row.name,), usage_queries.NOTHING).tokens if known else None,
+        )
+        for view in sorted(views, key=lambda view: view.row.name)
+    ]
+    counted = Counter(each.state for each in fleet)
+    order = {state: place for place, state in enumerate(STATES)}
+    return replace(
+        facts,
+        fleet=fleet,
+        fleet_count=len(fleet),
+        fleet_states=sorted(counted.items(), key=lambda item: order.get(item[0], len(order))),
+        downs=await _downs(tx, today, facts.now + 1, facts.now),
+    )
+
+
+async def _downs(tx: AsyncConnection, begin: float, end: float, now: float) -> list[Down]:
+    """Who was down in this time, as the sweeps remembered."""
+    found = []
+    for row in await posted_reports.of_kind(tx, DOWN):
+        _, kind, agent, _, *cause = row.key.split("/", 4)
+        lasted_until = row.posted_at
+        if row.due_at < end and lasted_until >= begin:
+            # A row is renewed at each sweep for as long as it lasts.
+            until = None if lasted_until >= now - _SEEN_S else lasted_until
+            since = max(row.due_at, begin)
+            found.append(Down(agent=agent, kind=kind, since=since, until=until, cause="".join(cause)))
+    return sorted(found, key=lambda each: (each.since, each.agent))
+
+
+def _task(task: Task, redact: Callable[[str], str]) -> TaskFacts:
+    return TaskFacts(
+        id=task.id,
+        text=markdown.gist(task.text, redact, _TEXT),
+        whose=task.assigned or task.agent or task.role or "anyone",
+        state=task.state,
+        reason=None if task.reason is None else markdown.gist(task.reason, redact, 160),
+        look_at=task.look_at,
+        created_at=task.created_at,
+        ended_at=task.ended_at,
+        projected_tokens=task.projected_tokens,
+        actual_tokens=task.actual_tokens,
+        actual_usd=task.actual_usd,
+    )
+
+
+def _spent(key: str, sums: Sums) -> Spent:
+    usd = None if sums.unpriced else sums.usd
+    return Spent(key=key, requests=sums.requests, tokens=sums.tokens, usd=usd, estimated=sums.estimated)
+
+
+def _largest(found: Mapping[str, Sums]) -> list[Spent]:
+    """All of them, the largest first."""
+    made = [_spent(key, sums) for key, sums in found.items()]
+    return sorted(made, key=lambda each: (-each.tokens, each.key))

@@ -1,0 +1,452 @@
+"""Posting what is due, once: looked at every minute, by our own clock.
+
+That a report was posted is written in the transaction that puts its messages into the outbox. Killed at any point, the
+next sweep posts what is missing, and nothing twice. A picture is drawn before, and is not waited for twice: what cannot
+be drawn is posted without.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Protocol
+
+import structlog
+
+from bot.commands.syntax import written
+from bot.config.reports import KINDS
+from bot.messaging import private_files, rooms
+from bot.messaging.composer import Place
+from bot.reports import loader, schedule, threshold_alerts, window_series
+from bot.reports import text as wording
+from bot.reports.chart import figure_of
+from bot.text import markdown
+from connectors.contract.messages import File, Priority
+from connectors.delivery import outbox
+from core.crash_points import declare
+from core.errors import MusterError
+from database.queries.operations import posted_reports, restored_backup, watchdog_findings
+from database.queries.operations import report_schedules as schedules
+from database.queries.operations.posted_reports import ReportRow
+from scheduler.jobs import Job
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.app.services import Services
+    from bot.config.reports import Kind
+    from bot.messaging.composer import Speaker
+    from bot.reports.chart import Figure
+    from bot.reports.model import Facts, WindowFacts
+    from bot.reports.schedule import Due, Schedule
+    from bot.reports.text import Why
+    from scheduler.jobs import Jobs
+
+log = structlog.get_logger(__name__)
+
+POST = declare("report.post")
+REMEMBER = declare("report.remember")
+
+#: The kind of the rows that say since when a schedule holds.
+_SINCE: Final = "schedule"
+#: Reports of a kind that are looked at for what was posted.
+_POSTED: Final = 400
+#: Of who was down so many are looked through for those who still are, and so many characters of a cause are kept.
+_DOWNS: Final = 1000
+_CAUSE: Final = 160
+#: Seconds for which it is remembered what was posted, and who was down.
+KEEP: Final = 420 * 86_400.0
+#: Windows are looked at no more often than this while they change, seconds.
+_PAUSE: Final = 10.0
+
+
+class Artist(Protocol):
+    """Draws figures (`bot.reports.chart_renderer.Painter`)."""
+
+    async def picture(self, figure: Figure) -> bytes | None: ...
+
+    async def letters(self, figure: Figure) -> str | None: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Made:
+    """A report as it can be said."""
+
+    facts: Facts
+    text: str
+    """Markdown, with the drawing in it where the connector shows one in letters."""
+    picture: Path | None = None
+    """A PNG, where the connector takes files."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Reports:
+    """Posts reports; what a command shows of them comes from here, too."""
+
+    services: Services
+    speaker: Speaker
+    painter: Artist
+    folder: Path
+    """Where pictures wait to be sent."""
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _swept_at: float | None = None
+    """When it was last looked, by this process."""
+    _arranged: dict[str, str] = field(default_factory=dict)
+    """The jobs that run at the times of schedules, and the fingerprints of these."""
+    _roomless: bool = False
+    """It was logged that there is no room to post in."""
+
+    # --- when ---------------------------------------------------------------------------------------------------
+
+    async def schedules(self) -> list[Schedule]:
+        """When each kind is posted.
+
+        Raises:
+            RegisterError: the register cannot be read.
+        """
+        async with self.services.store.read() as tx:
+            rows = await schedules.every(tx)
+        settings = self.services.settings
+        return schedule.in_force(settings.schedules, rows, settings.timezone)
+
+    async def sweep(self, now: float | None = None) -> None:
+        """Post what is due.
+
+        Args:
+            now: seconds since the epoch; None: as the clock says.
+
+        Raises:
+            Exception: some of it could not be posted; the next sweep tries it again.
+        """
+        async with self._turn:
+            at = self.services.clock() if now is None else now
+            planned = await self.schedules()
+            self._arrange(planned)
+            await self._remember_downs(at)
+            since = await self._since(planned, at)
+            failures: list[Exception] = []
+            for each in planned:
+                try:
+                    if each.kind == "budget":
+                        await self._cross(each, at)
+                    elif (due := await self._due(each, since.get(each.kind, at), at)) is not None:
+                        await self._post(due, at)
+                except Exception as error:
+                    # One kind that cannot be gathered keeps no other from being posted.
+                    log.warning("report.not_posted", kind=each.kind, reason=repr(error))
+                    failures.append(error)
+            self._swept_at = at
+            if failures:
+                raise failures[0]
+            if self.services.jobs is not None:
+                # Each of their jobs does the same, some of them once a week.
+                for name in self._arranged:
+                    self.services.jobs.mended(name)
+
+    async def arrange(self) -> None:
+        """Have the jobs run at the times that are set by now.
+
+        Raises:
+            RegisterError: the register cannot be read.
+        """
+        self._arrange(await self.schedules())
+
+    def _arrange(self, planned: Sequence[Schedule]) -> None:
+        jobs: Jobs | None = self.services.jobs
+        if jobs is None:
+            return
+        wanted = {f"report {each.kind}": each for each in planned if each.on and each.cron is not None}
+        for name in {f"report {kind}" for kind in KINDS} - wanted.keys():
+            jobs.drop(name)
+        for name, each in wanted.items():
+            if each.cron is not None and self._arranged.get(name) != each.fingerprint:
+                jobs.put(Job(name, each.cron, self.sweep))
+        self._arranged = {name: each.fingerprint for name, each in wanted.items()}
+
+    async def run(self) -> None:
+        """Look at the windows whenever they changed, until cancelled: what passes a share is told at once."""
+        changed = asyncio.Event()
+        if self.services.pace is not None:
+            self.services.pace.on_change(changed.set)
+        with contextlib.suppress(MusterError):
+            await self.arrange()
+        while True:
+            await changed.wait()
+            changed.clear()
+            # It is tried again by the next sweep, whatever it was.
+            try:
+                async with self._turn:
+                    budget = next(each for each in await self.schedules() if each.kind == "budget")
+                    await self._cross(budget, self.services.clock())
+            except MusterError as error:
+                log.info("report.not_looked", reason=str(error))
+            except Exception:
+                log.exception("report.not_looked")
+            await asyncio.sleep(_PAUSE)
+
+    async def _due(self, planned: Schedule, since: float, now: float) -> Due | None:
+        settings = self.services.settings
+        async with self.services.store.read() as tx:
+            posted = await posted_reports.of_kind(tx, planned.kind, limit=_POSTED)
+        return schedule.due(
+            planned,
+            since=since,
+            posted={row.due_at for row in posted},
+            quiet=settings.schedules.quiet,
+            zone=settings.timezone,
+            now=now,
+        )
+
+    async def _since(self, planned: Sequence[Schedule], now: float) -> dict[str, float]:
+        """From when on each schedule counts: since it is set, and since a backup was put back."""
+        async with self.services.store.read() as tx:
+            known = {row.key: row for row in await posted_reports.of_kind(tx, _SINCE)}
+            restored = await restored_backup.last(tx) or 0.0
+        wanted = {
+            each.kind: f"{_SINCE}/{each.kind}/{each.fingerprint}"
+            for each in planned
+            if each.on and each.cron is not None
+        }
+        # What a command set counts from then; muster.yaml may have been changed at any time since it was last read.
+        first = min(now, self.services.started_at if self._swept_at is None else self._swept_at)
+        given = {each.kind: each.set_at for each in planned}
+        rows = {
+            kind: ReportRow(key=key, kind=_SINCE, due_at=min(now, given[kind] or first), posted_at=now)
+            for kind, key in wanted.items()
+            # One that lies ahead was written by a clock that was wrong.
+            if key not in known or known[key].due_at > now
+        }
+        gone = known.keys() - set(wanted.values())
+        if rows or gone:
+            async with self.services.store.write(REMEMBER) as tx:
+                await posted_reports.remove(tx, gone)
+                for row in rows.values():
+                    await posted_reports.replace(tx, row)
+        held = {kind: rows[kind].due_at if kind in rows else known[key].due_at for kind, key in wanted.items()}
+        return {kind: max(at, restored if restored <= now else 0.0) for kind, at in held.items()}
+
+    async def _remember_downs(self, now: float) -> None:
+        """Write down who is down, for as long as it lasts: findings are forgotten once they are over."""
+        async with self.services.store.read() as tx:
+            standing = [row for row in await watchdog_findings.every(tx) if row.kind in loader.MISSING and row.agent]
+        if not standing:
+            return
+        async with self.services.store.write(REMEMBER) as tx:
+            known = {_named(row.key): row.key for row in await posted_reports.of_kind(tx, loader.DOWN, limit=_DOWNS)}
+            for row in standing:
+                name = f"{loader.DOWN}/{row.kind}/{row.agent}/{row.found_at:.0f}"
+                # The cause as it was first said: what is said later counts the minutes.
+                cause = markdown.gist(row.cause, self.services.redact, _CAUSE)
+                key = known.get(name, f"{name}/{cause}")
+                down = ReportRow(key=key, kind=loader.DOWN, due_at=min(row.found_at, now), posted_at=now)
+                await posted_reports.replace(tx, down)
+
+    # --- what ---------------------------------------------------------------------------------------------------
+
+    async def make(
+        self,
+        kind: Kind,
+        *,
+        now: float,
+        connector: str | None,
+        key: str,
+        due: Due | None = None,
+        note: str | None = None,
+    ) -> Made:
+        """A report, as this connector can show it.
+
+        Args:
+            kind: of the report.
+            now: seconds since the epoch.
+            connector: in which it is shown; None: in a shell.
+            key: names the picture's file.
+            due: when it was due; None: it was asked for.
+            note: why it comes late.
+
+        Raises:
+            RegisterError: the register cannot be read.
+        """
+        zone = self.services.settings.timezone
+        at, last = (now, None) if due is None else (due.at, due.last)
+        begin, end = loader.span_of(kind, at, zone, last)
+        facts = await loader.gather(self.services, kind, now=now, begin=begin, end=end)
+        text = wording.report(facts, note=note)
+        letters, picture = await self._drawn(facts.windows, now, connector, key)
+        return Made(facts=facts, text=f"{text}\n\n{letters}" if letters else text, picture=picture)
+
+    async def _drawn(
+        self, shown: Sequence[WindowFacts], now: float, connector: str | None, key: str
+    ) -> tuple[str | None, Path | None]:
+        """The windows as a fenced block, or as a file; neither, where nothing is to be drawn or it cannot be."""
+        settings = self.services.settings
+        try:
+            figure = figure_of(shown, settings.timezone, now, redact=self.services.redact)
+        except Exception:
+            # A fault of ours costs the picture alone.
+            log.exception("report.not_drawn")
+            return None, None
+        if figure is None:
+            return None, None
+        can = None if connector is None else self.services.capabilities(connector)
+        if can is None or not (can.files and can.pictures):
+            letters = await self.painter.letters(figure)
+            return (None if letters is None else markdown.code_block(letters)), None
+        made = await self.painter.picture(figure)
+        if made is None:
+            return None, None
+        path = self.folder / f"{key.replace('/', '_')}.png"
+        try:
+            await asyncio.to_thread(private_files.put, path, made)
+        except OSError as error:
+            log.warning("report.not_drawn", reason=f"{path.name} cannot be written: {error.strerror}")
+            return None, None
+        return None, path
+
+    # --- posting ------------------------------------------------------------------------------------------------
+
+    async def _post(self, due: Due, now: float) -> None:
+        place = await self._place()
+        if place is None:
+            return
+        note = self._note(due, now)
+        made = await self.make(due.kind, now=now, connector=place.connector, key=due.key, due=due, note=note)
+        plain = wording.report(made.facts, note=note)
+        copies = await self._copies(due.key, place, plain, made.facts.windows, made.picture, now)
+        row = ReportRow(key=due.key, kind=due.kind, due_at=due.at, posted_at=now)
+        posted = False
+
+        async def post(tx: AsyncConnection) -> None:
+            nonlocal posted
+            posted = await posted_reports.add(tx, row)
+            if posted:
+                await posted_reports.forget(tx, (*KINDS, loader.DOWN), now - KEEP)
+                await self._say(tx, due.key, made.text, made.picture, place, now)
+                for key, at, text, picture in copies:
+                    await self._say(tx, key, text, picture, at, now)
+
+        await self.services.store.transact(POST, post)
+        if posted:
+            log.info("report.posted", kind=due.kind, due_at=due.at, late=note is not None, picture=bool(made.picture))
+            self._told({"type": "report", "kind": due.kind, "due_at": self.services.timestamp(due.at)})
+
+    def _note(self, due: Due, now: float) -> str | None:
+        zone = self.services.settings.timezone
+        if due.is_late(now):
+            started = self.services.started_at
+            # Who looked at the time that it was due, or was there, could not post it.
+            why: Why = "down" if self._swept_at is None and started > due.late_from else "away"
+            return wording.late(due.at, now, zone, why, due.missed)
+        if due.quiet or due.missed:
+            return wording.late(due.at, now, zone, "quiet" if due.quiet else "missed", due.missed)
+        return None
+
+    async def _cross(self, planned: Schedule, now: float) -> None:
+        """Tell which windows passed a share, if that is told."""
+        if not planned.on or self.services.pace is None:
+            return
+        settings = self.services.settings
+        hours = settings.schedules.quiet
+        quiet = hours is not None and schedule.quiet_until(hours, settings.timezone, now) is not None
+        plain = await window_series.standing_windows(self.services, now)
+        async with self.services.store.read() as tx:
+            told = await posted_reports.of_kind(tx, threshold_alerts.TOLD)
+        decision = threshold_alerts.decide(plain, told, now, quiet=quiet)
+        if not decision.crossings:
+            if decision.over:
+                async with self.services.store.write(REMEMBER) as tx:
+                    await posted_reports.remove(tx, decision.over)
+            return
+        place = await self._place()
+        if place is None:
+            return
+        cause = " ".join(sorted(row.key for row in decision.rows))
+        key = f"report/budget/{now:.0f}-{hashlib.blake2s(cause.encode(), digest_size=6).hexdigest()}"
+        named = {each.window.key for each in decision.crossings}
+        letters, picture = None, None
+        shown: Sequence[WindowFacts] = ()
+        try:
+            shown = [each for each in await window_series.gather_windows(self.services, now) if each.key in named]
+            letters, picture = await self._drawn(shown, now, place.connector, key)
+        except MusterError:
+            raise
+        except Exception:
+            # How it came to that is for the picture alone; that nothing works any more is told without.
+            log.exception("report.not_drawn")
+        text = wording.crossed(decision.crossings, settings.timezone)
+        copies = await self._copies(key, place, text, shown, picture, now)
+
+        async def post(tx: AsyncConnection) -> None:
+            await posted_reports.remove(tx, decision.over)
+            for row in decision.rows:
+                await posted_reports.replace(tx, row)
+            await self._say(tx, key, f"{text}\n\n{letters}" if letters else text, picture, place, now)
+            for copy, at, words, drawn in copies:
+                await self._say(tx, copy, words, drawn, at, now)
+
+        await self.services.store.transact(POST, post)
+        log.info("report.crossed", windows=sorted(named), picture=bool(picture))
+        passed = [{"window": each.window.key, "share": each.share} for each in decision.crossings]
+        self._told({"type": "report", "kind": "budget", "crossings": passed})
+
+    async def _copies(
+        self,
+        key: str,
+        place: Place,
+        text: str,
+        shown: Sequence[WindowFacts],
+        picture: Path | None,
+        now: float,
+    ) -> list[tuple[str, Place, str, Path | None]]:
+        """The same for the rooms that mirror the place: key, place, text and picture, as each can show it."""
+        made = []
+        for copy, at in self.services.bridge.spread(key, place)[1:]:
+            letters, drawn = None, picture
+            can = self.services.capabilities(at.connector)
+            if picture is None or not (can.files and can.pictures):
+                letters, drawn = await self._drawn(shown, now, at.connector, copy)
+            made.append((copy, at, f"{text}\n\n{letters}" if letters else text, drawn))
+        return made
+
+    async def _say(
+        self, tx: AsyncConnection, key: str, text: str, picture: Path | None, place: Place, now: float
+    ) -> None:
+        can = self.services.capabilities(place.connector)
+        words = self.services.redact(written(text, self.services.command_prefix))
+        for outbound in self.speaker.say(key, words, place, can):
+            await outbox.put(tx, outbound, now)
+        if picture is not None:
+            await outbox.put(tx, place.outbound(f"{key}/picture", file_of(picture), Priority.REPLY), now)
+
+    def _told(self, event: dict[str, object]) -> None:
+        if self.services.delivery is not None:
+            self.services.delivery.wake()
+        self.services.events.publish(event)
+
+    async def _place(self) -> Place | None:
+        """Where reports are posted; None: nowhere, which is logged once."""
+        room = self.services.settings.schedules.room
+        if room is not None:
+            connector, _, conversation = room.partition(":")
+            return Place(connector, conversation=conversation)
+        async with self.services.store.read() as tx:
+            place = await rooms.fleet_room(tx, lambda: self.services.main_room(None))
+        if place is None:
+            if not self._roomless:
+                log.warning("report.no_room")
+            self._roomless = True
+        return place
+
+
+def file_of(picture: Path) -> File:
+    """The picture as a message, beside a text that says all that is in it."""
+    return File(path=str(picture), name="pace.png", media_type="image/png", caption="Used, against the line.")
+
+
+def _named(key: str) -> str:
+    """The key of somebody who was down, without the cause."""
+    return "/".join(key.split("/", 4)[:4])

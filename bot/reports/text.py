@@ -1,0 +1,318 @@
+"""What a report says, in Markdown that a phone shows: short lines, tables of few columns. Pure.
+
+Complete without its picture. What agents and operators wrote is quoted, never spoken.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+from bot.commands.syntax import command_line
+from bot.spending.budget_view import seen_words
+from bot.text import amounts, markdown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from zoneinfo import ZoneInfo
+
+    from bot.reports.model import AgentFacts, Down, Facts, Spent, TaskFacts, WindowFacts
+    from bot.reports.threshold_alerts import Crossing
+
+#: Rows of each table; of more, the first.
+ROWS: Final = 12
+#: What is so far ahead of the line is marked, as a share of the window.
+_AHEAD: Final = 0.03
+
+Why: TypeAlias = Literal["down", "away", "quiet", "missed"]
+"""Why a report comes later than it was due: Muster was down, it could not post, or there were quiet hours. Or it comes
+in time, and some before it did not."""
+
+_TITLES = {"daily": "Daily report", "weekly": "Weekly report", "budget": "Budgets", "fleet": "The fleet"}
+_DOWN = {"silent": "did not answer", "failed": "was down", "stalled": "was stuck", "erring": "failed its turns"}
+_STATES = {"provider": "", "user": "", "estimated": "≈ ", "unknown": "? "}
+
+
+def report(facts: Facts, *, note: str | None = None) -> str:
+    """The whole text of a report."""
+    parts = [_heading(facts), *([f"_{note}_"] if note else [])]
+    match facts.kind:
+        case "fleet":
+            parts += [*_fleet(facts), *_downs(facts, "Down today"), *_pace(facts)]
+        case "budget":
+            parts += _pace(facts) or ["No window and no limit is known: nothing is paced."]
+        case _:
+            parts += [
+                *_spent(facts),
+                *_pace(facts),
+                *_by_role(facts),
+                *_waiting(facts),
+                *_ended(facts),
+                *_downs(facts, "Who was down"),
+            ]
+    if facts.behind:
+        parts.append(f"⚠️ {facts.behind}")
+    return "\n\n".join(parts)
+
+
+def late(due_at: float, now: float, zone: ZoneInfo, why: Why, missed: int) -> str:
+    """Why it comes now, and how many before it never came."""
+    due = _near(due_at, now, zone)
+    posted = moment(now, zone, day=due != moment(due_at, zone))
+    reason = {
+        "down": f"Due {due}, posted {posted}, since Muster was down.",
+        "away": f"Due {due}, posted {posted}, since Muster could not post it before.",
+        "quiet": f"Due {due}, in quiet hours.",
+        "missed": "",
+    }[why]
+    before = f"{missed:,} before it {'was' if missed == 1 else 'were'} missed." if missed else ""
+    return f"{reason} {before}".strip()
+
+
+def crossed(crossings: Sequence[Crossing], zone: ZoneInfo) -> str:
+    """That shares of windows were passed."""
+    lines = []
+    for each in crossings[:ROWS]:
+        window = each.window
+        even = "" if window.line is None else f", line {_of(window, window.line)}"
+        ends = "" if window.resets_at is None else f". It begins anew {_reset(window, zone)}"
+        mark = "🔴" if each.share >= 0.95 else "🟠"
+        lines.append(
+            f"{mark} **{amounts.percent(each.share)}** of {markdown.code(window_name(window))} are used: "
+            f"{_amount(window, window.used)} of {_amount(window, window.limit)}{even}{ends}."
+        )
+    if len(crossings) > ROWS:
+        lines.append(f"{len(crossings) - ROWS:,} more windows, too.")
+    scopes = dict.fromkeys(each.window.scope for each in crossings[:ROWS])
+    leave = " or ".join(command_line(f"budget authorize {scope} AMOUNT") for scope in scopes)
+    pace = command_line("pace")
+    return "\n".join([*lines, f"\n{pace} shows what waits for it; {leave} lets work go on beyond the pace."])
+
+
+# --- parts ---------------------------------------------------------------------------------------------------------
+
+
+def _heading(facts: Facts) -> str:
+    zone = facts.zone
+    if facts.kind in ("fleet", "budget"):
+        return f"📊 **{_TITLES[facts.kind]}**, {moment(facts.now, zone, day=True)}"
+    first, last = (datetime.fromtimestamp(at, zone) for at in (facts.begin, facts.end - 1))
+    days = f"{_date(first)}" if first.date() == last.date() else f"{_date(first)} to {_date(last)}"
+    return f"📊 **{_TITLES[facts.kind]}**, {days}"
+
+
+def _spent(facts: Facts) -> Iterator[str]:
+    total = facts.total
+    if total is None or not total.requests:
+        yield "**Spent**: nothing."
+        return
+    estimated = f" Of {total.estimated:,} it is an estimate." if total.estimated else ""
+    yield (
+        f"**Spent**: {amounts.tokens(total.tokens)} tokens, {amounts.money(total.usd)}, in {total.requests:,} "
+        f"request{'' if total.requests == 1 else 's'}.{estimated}"
+    )
+    if facts.days:
+        yield _spent_table("day", facts.days, [each.key for each in facts.days])
+    yield _spent_table("agent", facts.agents, [markdown.one_line(each.key, 40) for each in facts.agents])
+    if facts.tasks:
+        names = dict(facts.names)
+        shown = [_task_name(each.key, names.get(each.key)) for each in facts.tasks[:ROWS]]
+        yield _spent_table("task", facts.tasks, shown)
+
+
+def _task_name(task_id: str, text: str | None) -> str:
+    code = markdown.code(markdown.one_line(task_id, 20))
+    return code if text is None else f"{code} {markdown.code(text)}"
+
+
+def _spent_table(key: str, spent: Sequence[Spent], names: Sequence[str]) -> str:
+    rows = [
+        (name, amounts.tokens(each.tokens), amounts.money(each.usd))
+        for name, each in zip(names[:ROWS], spent[:ROWS], strict=True)
+    ]
+    rest = spent[ROWS:]
+    more = f"\n\n{len(rest):,} more: {amounts.tokens(sum(each.tokens for each in rest))} tokens." if rest else ""
+    return markdown.table((key, "tokens", "USD"), rows) + more
+
+
+def _pace(facts: Facts) -> list[str]:
+    windows = facts.windows
+    if not windows:
+        return []
+    rows = [
+        (
+            f"{_mark(each)} {window_name(each)}",
+            _used(each),
+            "-" if each.line is None else _of(each, each.line),
+            _outcome(each, facts.zone),
+        )
+        for each in windows[:ROWS]
+    ]
+    more = f"\n\n{len(windows) - ROWS:,} more: {command_line('pace')}." if len(windows) > ROWS else ""
+    table = markdown.table(("window", "used", "line", "at the reset"), rows)
+    seen = [line for each in windows[:ROWS] if (line := _seen(each, facts.now)) is not None]
+    unknown = "\n\n" + "\n".join(seen) if seen else ""
+    return [f"**Pace**\n\n{table}{more}{unknown}"]
+
+
+def _used(window: WindowFacts) -> str:
+    if window.used is None:
+        return "?" if window.at_least is None else f"≥ {_of(window, window.at_least)}"
+    return _of(window, window.used)
+
+
+def _seen(window: WindowFacts, now: float) -> str | None:
+    """What is known all the same of a window whose use is not known."""
+    words = seen_words(window.last_seen, window.unit, now)
+    return None if words is None else f"❔ {markdown.code(window_name(window))}: {words}."
+
+
+def _by_role(facts: Facts) -> Iterator[str]:
+    for window in facts.windows:
+        if window.by_role:
+            shown = [
+                f"{markdown.one_line(role or 'without a role', 40)} {_of(window, amount)}"
+                for role, amount in window.by_role[:ROWS]
+            ]
+            yield f"Until {markdown.code(window_name(window))} begins anew, as it goes: {', '.join(shown)}."
+
+
+def _mark(window: WindowFacts) -> str:
+    share = window.share
+    if share is None:
+        return "❔"
+    if share >= 0.95:
+        return "🔴"
+    ahead = window.line is not None and window.used is not None and window.used > window.line + _AHEAD * window.limit
+    return "🟠" if ahead or share >= 0.8 else "🟢"
+
+
+def _outcome(window: WindowFacts, zone: ZoneInfo) -> str:
+    if window.resets_at is None:
+        return "-"
+    when = _reset(window, zone)
+    if window.expected is None or window.low is None or window.high is None or not window.limit:
+        return when
+    # A projection is no figure of the window: whole percents say as much as is known.
+    low, high = (round(100 * each / window.limit) for each in (window.low, window.high))
+    band = f"{low:,}%" if low == high else f"{low:,} to {high:,}%"
+    return f"{band}, {when}"
+
+
+def _reset(window: WindowFacts, zone: ZoneInfo) -> str:
+    assert window.resets_at is not None
+    return f"{_STATES.get(window.certainty, '? ')}{moment(window.resets_at, zone, day=True)}"
+
+
+def _waiting(facts: Facts) -> Iterator[str]:
+    if not facts.waiting_count:
+        return
+    lines = [_waits(each, facts.now, facts.zone) for each in facts.waiting[:ROWS]]
+    more = facts.waiting_count - len(lines)
+    rest = f"\n- {more:,} more: {command_line('tasks')}" if more > 0 else ""
+    yield f"**Waiting**: {_tasks(facts.waiting_count)}\n\n" + "\n".join(lines) + rest
+
+
+def _waits(task: TaskFacts, now: float, zone: ZoneInfo) -> str:
+    why = f": {markdown.code(task.reason)}" if task.reason else ""
+    again = "" if task.look_at is None else f" Next look {_near(task.look_at, now, zone)}."
+    return (
+        f"- `{task.id}` {markdown.code(task.text)} for {markdown.one_line(task.whose, 40)}, "
+        f"{markdown.span(now - task.created_at)}{why}.{again}"
+    )
+
+
+def _ended(facts: Facts) -> Iterator[str]:
+    if not facts.ended_counts:
+        return
+    counts = ", ".join(f"{count:,} {state}" for state, count in facts.ended_counts)
+    failed = [each for each in facts.ended if each.state == "failed"]
+    lines = [
+        f"- `{each.id}` {markdown.code(each.text)} of {markdown.one_line(each.whose, 40)} failed"
+        for each in failed[:ROWS]
+    ]
+    yield f"**Tasks**: {counts}" + ("\n\n" + "\n".join(lines) if lines else "")
+
+
+def _downs(facts: Facts, title: str) -> Iterator[str]:
+    if not facts.downs:
+        return
+    lines = [_down(each, facts.now, facts.zone) for each in facts.downs[:ROWS]]
+    more = len(facts.downs) - len(lines)
+    rest = f"\n- {more:,} more" if more > 0 else ""
+    yield f"**{title}**\n\n" + "\n".join(lines) + rest
+
+
+def _down(down: Down, now: float, zone: ZoneInfo) -> str:
+    since = _near(down.since, now, zone)
+    lasted = f"for {markdown.span((now if down.until is None else down.until) - down.since)}"
+    still = ", still" if down.until is None else ""
+    cause = f": {markdown.code(down.cause)}" if down.cause else ""
+    name, how = markdown.one_line(down.agent, 40), _DOWN.get(down.kind, down.kind)
+    return f"- **{name}** {how} from {since} {lasted}{still}{cause}"
+
+
+def _fleet(facts: Facts) -> Iterator[str]:
+    if not facts.fleet_count:
+        yield f"Nobody is in it. {command_line('launch NAME')} starts an agent."
+        return
+    counts = ", ".join(f"{count:,} {state}" for state, count in facts.fleet_states)
+    yield f"{facts.fleet_count:,} agent{'' if facts.fleet_count == 1 else 's'}: {counts}."
+    shown = sorted(facts.fleet, key=lambda each: (each.state in ("stopped", "frozen"), each.name))[: 2 * ROWS]
+    rows = [(each.name, _state(each), f"{each.tasks_done:,}", _tokens(each)) for each in shown]
+    more = facts.fleet_count - len(shown)
+    rest = f"\n\n{more:,} more: {command_line('ps --all')}." if more > 0 else ""
+    yield markdown.table(("agent", "state", "tasks done", "tokens today"), rows) + rest
+
+
+def _state(agent: AgentFacts) -> str:
+    age = "" if agent.evidence_age_s is None else f", {markdown.span(agent.evidence_age_s)}"
+    return f"{agent.state} ({agent.evidence}{age})"
+
+
+def _tokens(agent: AgentFacts) -> str:
+    return "?" if agent.tokens is None else amounts.tokens(agent.tokens)
+
+
+# --- words ---------------------------------------------------------------------------------------------------------
+
+
+def window_name(window: WindowFacts) -> str:
+    """What a window is called where there is little room: ``main 7d``, ``host day``, ``coder of main 7d``."""
+    scope, _, rest = window.key.partition("/")
+    name = scope.partition(":")[2] or scope
+    kind, _, inner = rest.partition("/")
+    if kind == "share":
+        account, _, length = inner.removeprefix("account:").partition("/")
+        return markdown.one_line(f"{name} of {account} {length}".strip(), 40)
+    shown = inner if kind in ("tokens", "usd") else rest
+    unit = " USD" if kind == "usd" else ""
+    return markdown.one_line(f"{name} {shown}".strip() + unit, 40)
+
+
+def moment(at: float, zone: ZoneInfo, *, day: bool = False) -> str:
+    """``14:00``, or ``Fri 20 Nov 14:00``, in this zone."""
+    local = datetime.fromtimestamp(at, zone)
+    return f"{_date(local)} {local:%H:%M}" if day else f"{local:%H:%M}"
+
+
+def _near(at: float, now: float, zone: ZoneInfo) -> str:
+    """Of another day than `now`, with the day."""
+    same = datetime.fromtimestamp(at, zone).date() == datetime.fromtimestamp(now, zone).date()
+    return moment(at, zone, day=not same)
+
+
+def _date(day: datetime) -> str:
+    return f"{day:%a} {day.day} {day:%b}"
+
+
+def _of(window: WindowFacts, amount: float) -> str:
+    return amounts.percent(amount / window.limit) if window.limit else amounts.UNKNOWN
+
+
+def _amount(window: WindowFacts, amount: float | None) -> str:
+    return amounts.amount(amount, window.unit)
+
+
+def _tasks(count: int) -> str:
+    return f"{count:,} task{'' if count == 1 else 's'}"

@@ -1,0 +1,212 @@
+"""Windows as reports show them: how each stands against its line, how it came to that, and where it goes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from bot.reports.model import WindowFacts
+from budget.tokens import Tokens, Weights
+from budget.windows.even_spread_line import line_at
+from budget.windows.usage_forecast import Use, project
+from database.queries.operations import posted_reports
+from database.queries.spending import pacing_windows, usage_queries
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from zoneinfo import ZoneInfo
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.app.services import Services
+    from budget.windows.even_spread_line import Line, Window
+    from budget.windows.pace_admission import Standing
+    from budget.windows.window_figures import Figures
+    from database.queries.operations.posted_reports import RoleHour
+    from database.queries.spending.usage_queries import Sums
+
+#: Windows that are reckoned to their reset; of more, the first.
+_PROJECTED: Final = 8
+#: Points of a curve; more than a phone's screen shows are none the better.
+_POINTS: Final = 60
+#: What a projection rests on: two weeks have each day of the week twice, and older days hardly count.
+_REMEMBERED_S: Final = 15 * 86_400.0
+#: Of a window that began longer ago, the curve begins so long ago.
+_LONGEST_S: Final = 32 * 86_400.0
+_HOUR: Final = 3600.0
+#: Times of a reset that differ by no more are the same.
+_SAME_RESET_S: Final = 3600.0
+
+
+async def standing_windows(services: Services, now: float) -> list[WindowFacts]:
+    """Every window as it stands, those first that are used up most, without what came before and what will come.
+
+    Raises:
+        RegisterError: the register cannot be read.
+    """
+    return [_plain(*each) for each in await _standings(services)]
+
+
+async def _standings(services: Services) -> list[tuple[Standing, Figures]]:
+    """Every window with its figures, those first that are used up most."""
+    if services.pace is None:
+        return []
+    gate = None if services.outlet is None else await services.outlet.standing()
+    snapshot = (await services.pace.snapshot()).seen_at_the_gate(gate)
+    return [(snapshot.standings[each.key], each) for each in snapshot.every()]
+
+
+async def gather_windows(services: Services, now: float, *, by_role: bool = False) -> list[WindowFacts]:
+    """Every window, those first that are used up most; of the first, also where it goes.
+
+    Args:
+        services: what knows of them.
+        now: seconds since the epoch.
+        by_role: of the first of which that is known, also what each role will still use.
+
+    Raises:
+        RegisterError: the register cannot be read.
+    """
+    found = await _standings(services)
+    standings = [standing for standing, _ in found]
+    weights = Weights.of(services.settings.budgets.weights)
+    zone: ZoneInfo = services.settings.timezone
+    uses: dict[tuple[str, float], list[Use]] = {}
+    made = [_plain(*each) for each in found]
+    async with services.store.read() as tx:
+        for place, each in enumerate(standings[:_PROJECTED]):
+            # Windows of one scope mostly need the same.
+            key = each.window.scope, _since(made[place], now)
+            if key not in uses:
+                uses[key] = await _uses(tx, *key, weights, now)
+            made[place] = await _with_past(tx, each, made[place], uses[key], zone, now)
+        first = next((place for place, each in enumerate(made) if each.expected is not None), None)
+        if by_role and first is not None:
+            known = await posted_reports.roles_by_hour(tx, standings[first].window.scope, now - _REMEMBERED_S, now)
+            roles = [_use_of_role(each, weights) for each in known]
+            made[first] = replace(made[first], by_role=_by_role(standings[first], roles, zone, now))
+    return made
+
+
+def _use_of_role(hour: RoleHour, weights: Weights) -> Use:
+    return Use(at=hour.at, role=hour.role, tokens=float(weights.weigh(Tokens(**hour.tokens))), usd=hour.usd)
+
+
+def _by_role(standing: Standing, uses: Sequence[Use], zone: ZoneInfo, now: float) -> tuple[tuple[str, float], ...]:
+    projection = project(standing.window, standing.line, uses, now, zone=zone)
+    found = {} if projection is None else projection.by_role
+    return tuple(sorted(((role, amount) for role, amount in found.items() if amount > 0), key=lambda each: -each[1]))
+
+
+def _since(window: WindowFacts, now: float) -> float:
+    """From which hour on it matters what was used: for where it goes, and for the curve if that is not too long."""
+    begin = now - _REMEMBERED_S
+    if window.begins_at is not None:
+        begin = max(min(begin, window.begins_at), now - _LONGEST_S)
+    return begin // _HOUR * _HOUR
+
+
+async def _uses(tx: AsyncConnection, scope: str, since: float, weights: Weights, now: float) -> list[Use]:
+    """What was used on a scope, hour by hour."""
+    try:
+        pieces = await usage_queries.series(tx, scope, since, _HOUR, until=now)
+    except ValueError:
+        # Nothing is summed up for such a scope.
+        return []
+    return [_use(at, sums, weights) for at, sums in pieces if sums.requests]
+
+
+async def _with_past(
+    tx: AsyncConnection, standing: Standing, facts: WindowFacts, uses: Sequence[Use], zone: ZoneInfo, now: float
+) -> WindowFacts:
+    """A window with how it came to stand so, and where it goes."""
+    window = standing.window
+    projection = project(window, standing.line, uses, now, zone=zone)
+    if projection is not None:
+        facts = replace(facts, expected=projection.expected, low=projection.low, high=projection.high)
+    seen = await _observed(tx, facts, now) if window.is_quota else []
+    told = len(seen) > (1 if facts.used is not None else 0)
+    return replace(facts, points=_told(facts, seen, now) if told else _curve(window, facts, uses, now))
+
+
+async def _observed(tx: AsyncConnection, facts: WindowFacts, now: float) -> list[tuple[float, float]]:
+    """What the provider said of the window that runs, as far as that is kept."""
+    begin, reset = facts.begins_at, facts.resets_at
+    if begin is None or reset is None:
+        return []
+    account, _, name = facts.key.removeprefix("account:").partition("/")
+    return [
+        (each.seen_at, each.used)
+        for each in await pacing_windows.observations(tx, account, name)
+        if each.used is not None
+        and begin <= each.seen_at <= now
+        and (each.reset_at is None or abs(each.reset_at - reset) <= _SAME_RESET_S)
+    ]
+
+
+def _told(facts: WindowFacts, seen: Sequence[tuple[float, float]], now: float) -> tuple[tuple[float, float], ...]:
+    """The curve that the provider's words make; it does not fall, since they are rounded and come late."""
+    assert facts.begins_at is not None
+    points, highest = [(facts.begins_at, 0.0)], 0.0
+    for at, used in seen:
+        highest = max(highest, used)
+        points.append((at, highest))
+    by_now = facts.used if facts.used is not None else max(highest, facts.at_least or 0.0)
+    return _thinned([*points, (now, by_now)])
+
+
+def _plain(standing: Standing, found: Figures) -> WindowFacts:
+    """A window without what came before."""
+    return WindowFacts(
+        key=found.key,
+        scope=found.scope,
+        unit=found.unit,
+        limit=found.limit,
+        used=found.used,
+        at_least=found.at_least,
+        last_seen=found.last_seen,
+        reserved=found.reserved,
+        line=found.line,
+        begins_at=found.begins_at,
+        resets_at=found.resets_at,
+        certainty=found.certainty,
+        authorized=found.authorized,
+        spread=_spread(standing.line, found),
+    )
+
+
+def _spread(line: Line, found: Figures) -> tuple[tuple[float, float], ...]:
+    """The line that stands, from when it was drawn to the reset."""
+    if found.line is None or line.resets_at is None:
+        return ()
+    return (line.drawn_at, line_at(line, line.drawn_at)), (line.resets_at, line_at(line, line.resets_at))
+
+
+def _use(at: float, sums: Sums, weights: Weights) -> Use:
+    tokens = weights.weigh(Tokens(**sums.kinds))
+    return Use(at=at, role="", tokens=float(tokens), usd=None if sums.unpriced else sums.usd)
+
+
+def _curve(window: Window, facts: WindowFacts, uses: Iterable[Use], now: float) -> tuple[tuple[float, float], ...]:
+    """What was used by when, ending with what is used now.
+
+    The ledger gives the shape; how high it goes is what the window says, since a provider also counts what others used.
+    """
+    begin, used = facts.begins_at, facts.used
+    if begin is None or used is None or begin >= now:
+        return ()
+    inside = [(each.at, each.usd or 0.0 if window.unit == "usd" else each.tokens) for each in uses if each.at >= begin]
+    whole = sum(amount for _, amount in inside)
+    points, total = [(begin, 0.0)], 0.0
+    for at, amount in inside:
+        # Within an hour it is taken to be even, and between hours in which something was used, nothing was.
+        if at > points[-1][0]:
+            points.append((at, points[-1][1]))
+        total += amount
+        points.append((min(at + _HOUR, now), used * total / whole if whole else 0.0))
+    return _thinned([*points, (now, used)])
+
+
+def _thinned(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+    step = max(1, len(points) // _POINTS)
+    return (*points[:-1:step], points[-1])

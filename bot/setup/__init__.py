@@ -1,0 +1,1 @@
+"""Setting an installation up: the wizard, services, logins, and the doctor."""

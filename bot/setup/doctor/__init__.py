@@ -1,0 +1,90 @@
+"""`muster doctor`: what this machine has, what is missing, what that costs, and how to get it. Changes nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from bot.config import loader
+from bot.setup.doctor import hosting, installation, logins, machine, network, tmux
+from bot.setup.doctor.finding import Finding
+from fleet.sandbox import selection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from bot.config.loader import Check
+    from bot.config.paths import Paths
+
+__all__ = ["Finding", "bounds", "examine", "exit_status", "text"]
+
+
+def examine(
+    paths: Paths,
+    environ: Mapping[str, str],
+    *,
+    which: Callable[[str], str | None] = shutil.which,
+    clock: Callable[[], float] = time.time,
+) -> list[Finding]:
+    """Look at everything. Blocking; takes seconds, more when a homeserver does not answer."""
+    checked = loader.check(paths)
+    findings = [
+        machine.python(sys.version_info[:3]),
+        *machine.installed(which),
+        machine.bubblewrap(selection.available(), sizes_tmpfs=selection.bounds_files_in_memory()),
+        *machine.containers(checked),
+        *bounds(checked),
+        *machine.of_agents(which),
+        machine.keyring(),
+        *hosting.examine(checked, paths, which),
+        *installation.configuration(checked, paths),
+        *installation.secrets(checked, environ),
+        *installation.subscriptions(checked, environ),
+        installation.register(checked, paths, environ),
+        installation.sockets(paths),
+        installation.disk(paths),
+        *network.homeservers(checked, clock),
+        *logins.examine(checked, paths, environ),
+        *tmux.examine(checked, which),
+        installation.running(paths),
+        installation.egress(paths),
+    ]
+    return findings
+
+
+def bounds(checked: Check) -> list[Finding]:
+    """Limits of sandbox profiles that this machine cannot hold."""
+    return list(
+        machine.limits_of_profiles(
+            checked,
+            root=os.geteuid() == 0,
+            release=os.uname().release,
+            controllers=machine.control_group_controllers(),
+        )
+    )
+
+
+def text(findings: Sequence[Finding]) -> str:
+    """For a person."""
+    width = max(len(finding.name) for finding in findings)
+    marks = {"ok": "ok     ", "missing": "missing", "wrong": "WRONG  ", "unknown": "unknown"}
+    lines = []
+    for finding in findings:
+        lines.append(f"{marks[finding.state]}  {finding.name:<{width}}  {finding.found}")
+        pad = " " * (len(marks["ok"]) + width + 4)
+        lines += [f"{pad}{each}" for each in (finding.costs, finding.way) if each and finding.state != "ok"]
+    wrong = sum(finding.state == "wrong" for finding in findings)
+    end = (
+        "Muster can run here."
+        if not wrong
+        else f"{wrong} thing{'' if wrong == 1 else 's'} must be mended before all of this configuration works."
+    )
+    return "\n".join([*lines, "", end])
+
+
+def exit_status(findings: Sequence[Finding]) -> int:
+    """1 when something is wrong; what is only missing is the person's choice."""
+    return int(any(finding.state == "wrong" for finding in findings))

@@ -1,0 +1,87 @@
+"""Where agents are to run, and whether they can; and what a boot brings back."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bot.setup import systemd_units
+from bot.setup.doctor.finding import PATIENCE, Finding, State
+from fleet import hosting
+from fleet.errors import FleetError
+from fleet.hosting import SYSTEMD, systemd
+from fleet.hosting.host_command_line import finding
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from bot.config.loader import Check
+    from bot.config.paths import Paths
+
+#: Of a person whose systemd runs from the boot on, this folder has a file (systemd-logind(8)).
+LINGERING = Path("/var/lib/systemd/linger")
+
+
+def examine(checked: Check, paths: Paths, which: Callable[[str], str | None]) -> Iterator[Finding]:
+    """Look for what the roster's hostings need, and at the units."""
+    wanted = {entry.hosting: entry.name for entry in (checked.roster.agents if checked.roster else ()) if entry.hosting}
+    for kind, agent in wanted.items():
+        try:
+            hosting.check(agent, kind, which, reach=lambda: None)  # whether systemd answers is asked below
+        except FleetError as error:
+            costs = "The agents that are to run there do not start."
+            yield Finding(name=f"hosting {kind}", state="wrong", found=str(error), costs=costs)
+    if (program := which("systemctl")) is None:
+        yield Finding(
+            name="systemd",
+            state="missing",
+            found="not found",
+            costs="Muster does not come back by itself when this machine starts (`muster install`).",
+            way="Have what starts services here run `muster up --unattended` as you.",
+        )
+        return
+    said = _asked([program, "--user", "show", "--property=Version", "--value"])
+    if said is not None:
+        state: State = "wrong" if SYSTEMD in wanted else "missing"
+        costs = "No agent can have hosting: systemd, and `muster install` enables nothing."
+        yield Finding(name="systemd", state=state, found=said, costs=costs, way=systemd.HOW_TO_REACH)
+        return
+    texts, enabled = systemd_units.present(paths, orchestrator=True)
+    if not texts:
+        yield Finding(name="systemd", state="ok", found="answers; `muster install` lets a boot bring Muster back")
+        return
+    found = f"{len(texts)} unit{'' if len(texts) == 1 else 's'} of this installation, {len(enabled)} enabled"
+    if _lingers():
+        yield Finding(name="systemd", state="ok", found=f"{found}, and it runs without a login")
+        return
+    yield Finding(
+        name="systemd",
+        state="wrong",
+        found=f"{found}; but it runs only while you are logged in",
+        costs="Muster and its agents end when you log out, and no boot brings them back.",
+        way="loginctl enable-linger",
+    )
+
+
+def _lingers() -> bool:
+    import pwd
+
+    try:
+        return (LINGERING / pwd.getpwuid(os.getuid()).pw_name).exists()
+    except KeyError:
+        return False
+
+
+def _asked(command: list[str]) -> str | None:
+    """What a program says against it; None when it answers."""
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, env=finding(), timeout=PATIENCE, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{command[0]} does not answer ({type(error).__name__})"
+    text = done.stderr.decode("utf-8", "replace").strip().splitlines()
+    line = "".join(sign for sign in text[0] if sign.isprintable())[:200] if text else f"status {done.returncode}"
+    return None if done.returncode == 0 else line

@@ -1,0 +1,150 @@
+"""The log-ins of connectors: whether the servers still know the tokens, and whether the keys of our devices are there.
+
+Asks and changes nothing: nobody is logged in, and no device is made. Nothing that a server says is shown as it is: it
+may say a token back.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from bot.setup.doctor.finding import PATIENCE, Finding
+from bot.text.markdown import one_line
+from core.redaction import Redaction
+from core.secret_references import Reference, Unresolved
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from bot.config.loader import Check
+    from bot.config.paths import Paths
+
+_MATRIX: Final = "/_matrix/client/v3/account/whoami"
+_DISCORD: Final = "/users/@me"
+_COSTS: Final = "This connector stays out until somebody mends it; the others go on."
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    body: Mapping[str, Any]
+
+
+class _NoAnswer(Exception):
+    """Nobody could be asked; the message says why."""
+
+
+def examine(checked: Check, paths: Paths, environ: Mapping[str, str]) -> Iterator[Finding]:
+    for connector in checked.settings.connectors if checked.settings else ():
+        try:
+            if connector.kind == "matrix":
+                yield from _matrix(connector.name, connector.settings, paths, environ)
+            elif connector.kind == "discord":
+                yield from _discord(connector.name, connector.settings, environ)
+        except Unresolved:
+            continue  # that is said of the secret
+        except _NoAnswer as error:
+            found = f"whether the log-in is still valid could not be asked: {error}"
+            way = "Run muster doctor again once the server answers."
+            yield Finding(name=_title(connector.name), state="unknown", found=found, way=way)
+
+
+def _matrix(name: str, settings: Any, paths: Paths, environ: Mapping[str, str]) -> Iterator[Finding]:
+    from connectors.matrix.homeserver_client import LOGGED_OUT
+    from connectors.matrix.login import how_to_log_in_again, kept
+
+    folder = paths.connector_folder(name)
+    earlier = kept(folder, settings)
+    if isinstance(settings.access_token, Reference):
+        token: str | None = settings.access_token.resolve(environ)
+    else:
+        token = earlier.access_token if earlier is not None else None
+    if token is None:
+        return  # it logs in with the password when Muster starts
+    answer = _ask(settings.homeserver, _MATRIX, f"Bearer {token}")
+    code = answer.body.get("errcode")
+    if code in LOGGED_OUT:
+        found = f"{settings.homeserver} does not know the log-in of {settings.user} any more ({code})"
+        way = how_to_log_in_again(settings, folder)
+        yield Finding(name=_title(name), state="wrong", found=found, costs=_COSTS, way=way)
+        return
+    user = answer.body.get("user_id")
+    if answer.status != 200 or not isinstance(user, str):
+        raise _NoAnswer(f"{settings.homeserver} answers {answer.status}, and not who the bot is.")
+    if user != settings.user:
+        other = one_line(Redaction(known=frozenset({token}))(user), 260)
+        found = f"the log-in belongs to {other}, and muster.yaml says {settings.user}"
+        way = "Correct the one that is wrong."
+        yield Finding(name=_title(name), state="wrong", found=found, costs=_COSTS, way=way)
+        return
+    yield Finding(name=_title(name), state="ok", found=f"{settings.homeserver} knows the log-in of {settings.user}")
+    device = answer.body.get("device_id")
+    if settings.encryption != "off" and isinstance(device, str):
+        yield from _keys(name, settings, paths, device)
+
+
+def _keys(name: str, settings: Any, paths: Paths, device: str) -> Iterator[Finding]:
+    from connectors.matrix.device_key_startup import gone
+    from connectors.matrix.login import how_to_make_a_new_device
+
+    folder = paths.connector_folder(name)
+    lost = gone(folder, paths.keys_folder(name), device)
+    if lost is None:
+        return
+    yield Finding(
+        name=f"connector {name} keys",
+        state="wrong",
+        found=f"the keys of the bot's device are lost: {lost} is gone",
+        costs="What is written in encrypted rooms cannot be read, and the connector stays out.",
+        way=how_to_make_a_new_device(settings, folder),
+    )
+
+
+def _discord(name: str, settings: Any, environ: Mapping[str, str]) -> Iterator[Finding]:
+    from connectors.discord.gateway_session import bad_token
+    from connectors.discord.rest_client import AGENT
+
+    answer = _ask(settings.api, _DISCORD, f"Bot {settings.token.resolve(environ)}", agent=AGENT)
+    if answer.status == 401:
+        found = "Discord does not take the bot's token (401)"
+        way = bad_token(str(settings.token))
+        yield Finding(name=_title(name), state="wrong", found=found, costs=_COSTS, way=way)
+        return
+    if answer.status != 200:
+        raise _NoAnswer(f"{settings.api} answers {answer.status}, and not who the bot is.")
+    yield Finding(name=_title(name), state="ok", found="Discord knows the bot's token")
+
+
+def _ask(address: str, path: str, credential: str, *, agent: str = "muster") -> _Answer:
+    """What is answered to whoever has the credential.
+
+    Raises:
+        _NoAnswer: nothing is.
+    """
+    parts = urlsplit(address)
+    made = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    try:
+        with closing(made(parts.hostname or "", parts.port, timeout=PATIENCE)) as connection:
+            headers = {"Authorization": credential, "User-Agent": agent}
+            connection.request("GET", f"{parts.path.rstrip('/')}{path}", headers=headers)
+            answer = connection.getresponse()
+            status, body = answer.status, answer.read(100_000)
+    except ValueError:
+        # What the error quotes is the header.
+        raise _NoAnswer("the secret holds characters that no token has.") from None
+    except (OSError, http.client.HTTPException) as error:
+        raise _NoAnswer(f"{address} does not answer ({type(error).__name__}).") from None
+    try:
+        found = json.loads(body)
+    except ValueError:
+        found = None
+    return _Answer(status, found if isinstance(found, dict) else {})
+
+
+def _title(name: str) -> str:
+    return f"connector {name} log-in"

@@ -1,0 +1,79 @@
+"""The network: homeservers, and what time they have."""
+
+from __future__ import annotations
+
+import email.utils
+import http.client
+import json
+import ssl
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from bot.setup.doctor.finding import PATIENCE, Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from bot.config.loader import Check
+
+#: Seconds by which a clock may differ from a server's.
+CLOCK_SKEW: Final = 60.0
+
+
+def homeservers(checked: Check, clock: Callable[[], float]) -> Iterator[Finding]:
+    for connector in checked.settings.connectors if checked.settings else ():
+        address = getattr(connector.settings, "homeserver", None)
+        if isinstance(address, str):
+            finding, skew = homeserver(connector.name, address, clock)
+            yield finding
+            if skew is not None:
+                yield clock_against(address, skew)
+
+
+def homeserver(name: str, address: str, clock: Callable[[], float] = time.time) -> tuple[Finding, float | None]:
+    """Whether a Matrix homeserver answers, and by how many seconds our clock is ahead of its."""
+    parts = urlsplit(address)
+    title = f"connector {name}"
+    costs = "This connector waits and tries again; the others go on."
+    made = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    try:
+        with closing(made(parts.hostname or "", parts.port, timeout=PATIENCE)) as connection:
+            connection.request("GET", f"{parts.path}/_matrix/client/versions")
+            answer = connection.getresponse()
+            body = answer.read(1_000_000)
+            date = answer.headers.get("Date")
+    except ssl.SSLError as error:
+        way = "Mend the homeserver's certificate, or check the address."
+        return Finding(name=title, state="wrong", found=f"{address}: {error}", costs=costs, way=way), None
+    except (OSError, http.client.HTTPException) as error:
+        found = f"{address} does not answer: {error or type(error).__name__}"
+        way = "Check the address in muster.yaml, and that the homeserver runs."
+        return Finding(name=title, state="wrong", found=found, costs=costs, way=way), None
+    try:
+        versions = json.loads(body)["versions"]
+        newest = str(versions[-1])
+    except (ValueError, KeyError, TypeError, IndexError):
+        found = f"{address} answers {answer.status}, but not as a Matrix homeserver does"
+        way = "Give the address of the client API; it can differ from the name in user ids."
+        return Finding(name=title, state="wrong", found=found, costs=costs, way=way), None
+    skew = None
+    if date is not None:
+        try:
+            skew = clock() - email.utils.parsedate_to_datetime(date).timestamp()
+        except ValueError:
+            skew = None
+    return Finding(name=title, state="ok", found=f"{address} answers (Matrix {newest[:20]})"), skew
+
+
+def clock_against(address: str, skew: float) -> Finding:
+    if abs(skew) <= CLOCK_SKEW:
+        return Finding(name="clock", state="ok", found=f"agrees with {address}")
+    return Finding(
+        name="clock",
+        state="wrong",
+        found=f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} {address}",
+        costs="Times in chat and expiries are off, and certificates may seem invalid.",
+        way="Let the system keep its clock by the network (timedatectl set-ntp true).",
+    )

@@ -1,0 +1,39 @@
+"""Whether the fleet's room can be shown in tmux, where that is configured."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bot.setup.doctor.finding import Finding
+from connectors.tmux.settings import TmuxSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from bot.config.loader import Check
+
+
+def examine(checked: Check, which: Callable[[str], str | None]) -> Iterator[Finding]:
+    """Look at the tmux server of each tmux connector; it need not run."""
+    for connector in checked.settings.connectors if checked.settings else ():
+        if isinstance(connector.settings, TmuxSettings):
+            trouble = _trouble(connector.settings, which)
+            server, session = connector.settings.socket or "default", connector.settings.session
+            yield Finding(
+                name=f"connector {connector.name}",
+                state="ok" if trouble is None else "wrong",
+                found=trouble or f"can be shown on the tmux server {server}, in the session {session}",
+                costs="The fleet's room has no pane. What is said there waits until it has one.",
+            )
+
+
+def _trouble(settings: TmuxSettings, which: Callable[[str], str | None]) -> str | None:
+    if which("tmux") is None:
+        return "There is no tmux here. Install the package tmux, or take the connector away."
+    from connectors.tmux.panes import Trouble, reach
+
+    try:
+        reach(settings.socket)
+    except Trouble as error:
+        return str(error)
+    return None

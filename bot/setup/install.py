@@ -1,0 +1,176 @@
+"""`muster install`: Muster comes back with the machine. And the way back.
+
+The orchestrator gets a systemd user unit, and so does each agent whose hosting says so. What systemd refuses is told
+with the command to run, and nothing else is undone for it.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bot.config.loader import check
+from bot.setup import systemd_units
+from bot.setup.doctor.installation import references
+from bot.text.errors import UserError
+from fleet.errors import FleetError
+from fleet.hosting import SYSTEMD, NotHosted, systemd
+from fleet.hosting.subprocess_runner import ask
+from fleet.hosting.systemd_unit_text import orchestrator_name
+from fleet.roster import edit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bot.config.loader import Check
+    from bot.config.paths import Paths
+
+_PATIENCE_S = 20.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """What was done, or would be."""
+
+    done: Sequence[str]
+    warnings: Sequence[str] = field(default_factory=tuple)
+
+
+def install(paths: Paths, environ: Mapping[str, str], *, agents_too: bool, dry_run: bool) -> Report:
+    """Have the machine bring Muster back.
+
+    Args:
+        paths: the installation.
+        environ: where references to secrets are looked up, and what finds the installation.
+        agents_too: let every agent whose hosting nobody named run in a unit of its own.
+        dry_run: change nothing, and say everything.
+
+    Raises:
+        UserError: nothing was done; the message says why.
+    """
+    found = check(paths)
+    if found.problems or found.roster is None or found.settings is None:
+        first = found.problems[0] if found.problems else "it cannot be read"
+        raise UserError(f"Muster would not start here: {first} `muster config check` lists what is wrong.")
+    done = []
+    agents = found.roster.agents
+    unsaid = [entry.name for entry in agents if entry.hosting is None]
+    if agents_too and unsaid:
+        agents = tuple(entry if entry.hosting else entry.model_copy(update={"hosting": SYSTEMD}) for entry in agents)
+        said = "would say" if dry_run else "says now"
+        done.append(f"{paths.roster_yaml} {said} `hosting: systemd` for {', '.join(unsaid)}, from its next start on.")
+        if not dry_run:
+            try:
+                edit.set_default(paths.roster_yaml, "hosting", SYSTEMD)
+            except FleetError as error:
+                raise UserError(str(error)) from error
+    elif unsaid:
+        done.append(
+            f"Without a unit of their own, and brought back by the orchestrator where they are persistent: "
+            f"{', '.join(unsaid)}. `muster install --agents` gives them one."
+        )
+    try:
+        wanted = {**systemd_units.of_agents(paths, agents), **systemd_units.of_orchestrator(paths, environ)}
+    except NotHosted as error:
+        raise UserError(str(error)) from error
+    texts, enabled = systemd_units.present(paths, orchestrator=True)
+    todo = systemd_units.change(wanted, texts, enabled)
+    if dry_run:
+        return Report(done=[*done, *_shown(todo)], warnings=_after_a_boot(paths, found))
+    paths.prepare()
+    refused = systemd_units.make(todo)
+    done += [f"Wrote {systemd.folder() / name}." for name in todo.write]
+    done += [f"Took away {name}, whose agent has none any more." for name in todo.drop]
+    done += [f"Enabled {name}." for name in todo.enable if not refused]
+    refused += _linger()
+    name = orchestrator_name(paths.label)
+    done.append(f"Start Muster with `systemctl --user start {name}` (`muster down` first, where it runs already).")
+    return Report(done=done, warnings=[*refused, *_after_a_boot(paths, found)])
+
+
+def uninstall(paths: Paths, *, dry_run: bool) -> Report:
+    """Take the units away. What runs goes on; the roster stays as it is."""
+    texts, enabled = systemd_units.present(paths, orchestrator=True)
+    todo = systemd_units.change({}, texts, enabled)
+    if not todo:
+        return Report(done=["There are no units of this installation; nothing was changed."])
+    if dry_run:
+        return Report(done=_shown(todo))
+    refused = systemd_units.make(todo)
+    roster = check(paths).roster
+    again = [entry.name for entry in (roster.agents if roster else ()) if entry.hosting == SYSTEMD]
+    listed = (
+        f"{paths.roster_yaml} says `hosting: systemd` for {', '.join(again)}: they get units again when Muster starts."
+    )
+    return Report(
+        done=[
+            *(f"Took away {systemd.folder() / name}." for name in todo.drop),
+            *([f"{listed} Take that out, if you do not want it."] if again else []),
+            "What runs goes on until it is stopped: `muster down --all` stops Muster and its agents.",
+            "Services of yours may go on to run while you are not logged in; `loginctl disable-linger` ends that.",
+        ],
+        warnings=refused,
+    )
+
+
+def _shown(todo: systemd_units.Change) -> list[str]:
+    lines = []
+    for name, text in todo.write.items():
+        lines += [f"# {systemd.folder() / name}", text]
+    lines += [f"rm {systemd.folder() / name}" for name in todo.drop]
+    lines += [" ".join(["systemctl", "--user", *words]) for words in todo.commands()]
+    return [*lines, "loginctl enable-linger"] if todo.write or todo.enable else lines or ["Nothing would be changed."]
+
+
+def _linger() -> list[str]:
+    """Let the person's systemd run from the boot on, whoever is logged in (loginctl(1), enable-linger)."""
+    by_hand = f"sudo loginctl enable-linger {_person()}"
+    without = f"Until then Muster ends when you log out, and comes back when you log in. Run: {by_hand}"
+    if shutil.which("loginctl") is None:
+        return [f"There is no loginctl here. {without}"]
+    try:
+        done = ask(["loginctl", "enable-linger"], _PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        return [f"`loginctl enable-linger` did not end. {without}"]
+    said = done.stderr.strip()[:500] or f"it ended with status {done.returncode}"
+    return [] if done.returncode == 0 else [f"`loginctl enable-linger` failed: {said.rstrip('.')}. {without}"]
+
+
+def _person() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
+def _after_a_boot(paths: Paths, found: Check) -> list[str]:
+    """The secrets that will not be there when nobody has logged in yet."""
+    given = _variables(Path(systemd_units.secrets_of(paths)))
+    told = []
+    for place, reference in references(found):
+        if reference.scheme == "env" and reference.name not in given:
+            told.append(
+                f"{place} is {reference}, which nobody sets after a boot. Write {reference.name}=... into "
+                f"{systemd_units.secrets_of(paths)} (chmod 600), or the secret into a file, and file:PATH here."
+            )
+        elif reference.scheme == "keyring":
+            told.append(
+                f"{place} is {reference}, and after a boot a keyring is locked until somebody logs in. For a machine "
+                f"that nobody sits at, put the secret into a file that only you can read, and file:PATH here."
+            )
+    return told
+
+
+def _variables(file: Path) -> frozenset[str]:
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return frozenset()
+    return frozenset(
+        line.partition("=")[0].strip() for line in lines if "=" in line and not line.startswith(("#", ";"))
+    )

@@ -1,0 +1,37 @@
+"""`muster login`: a runtime's own login, into a folder of Muster's from which its agents take it."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+from bot.text.errors import UserError
+from fleet.runtimes import RUNTIMES, login_command
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bot.config.paths import Paths
+
+
+def login_home(paths: Paths, runtime: str) -> Path:
+    """The folder in which the login of a runtime is kept; it is there once somebody has logged in."""
+    return paths.state / "logins" / runtime
+
+
+def login(paths: Paths, name: str) -> int:
+    """Run the login of a runtime at this terminal; the status of its program, 0 when it went well.
+
+    Raises:
+        UserError: there is no runtime of that name.
+        FleetError: its program is missing, or it has no login of its own; the message says what to do.
+    """
+    runtime = RUNTIMES.get(name.casefold())
+    if runtime is None:
+        raise UserError(f'There is no runtime "{name[:40]}"; there are {", ".join(sorted(RUNTIMES))}.')
+    paths.prepare()
+    home = login_home(paths, runtime.name)
+    for folder in (home.parent, home):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    entry = login_command(runtime, home)
+    return subprocess.run(entry.command, env=dict(entry.environment), check=False).returncode

@@ -1,0 +1,156 @@
+"""The systemd units of an installation: which there should be, and making it so.
+
+Which agents have one is what the roster says (`hosting: systemd`), and nothing else: whoever is added gets a unit, and
+the unit of whoever is removed, or runs elsewhere by now, is disabled and taken away, so that no boot brings it back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bot.egress_client.process import command
+from fleet.hosting import SYSTEMD, NotHosted, systemd, systemd_unit_text
+from fleet.hosting.host_command_line import environment
+from fleet.hosting.systemd import AgentUnit
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+    from pathlib import Path
+
+    from bot.config.paths import Paths
+    from fleet.roster.schema import AgentEntry
+
+#: What finds the installation, and tmux's default server, for an orchestrator that systemd starts.
+_PLACES = ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "TMUX_TMPDIR")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Change:
+    """What brings the units to what they should be. Empty: they are."""
+
+    write: Mapping[str, str]
+    """Units that are not there, or say something else, with what they should say."""
+    enable: tuple[str, ...]
+    """Units that a boot is to start, and does not yet."""
+    drop: tuple[str, ...]
+    """Units that should not be there."""
+
+    def __bool__(self) -> bool:
+        return bool(self.write or self.enable or self.drop)
+
+    def commands(self) -> list[list[str]]:
+        """What ``systemctl --user`` is told, in this order; files are written before, and deleted before the reload."""
+        return [
+            *([["disable", *self.drop]] if self.drop else []),
+            *([["daemon-reload"]] if self.write or self.drop else []),
+            *([["enable", *self.enable]] if self.enable else []),
+        ]
+
+
+def change(wanted: Mapping[str, str], present: Mapping[str, str], enabled: Collection[str]) -> Change:
+    """What is to be done.
+
+    Args:
+        wanted: the units that there should be, with what they should say.
+        present: those of this installation that there are.
+        enabled: those that a boot starts.
+    """
+    return Change(
+        write={name: text for name, text in wanted.items() if present.get(name) != text},
+        enable=tuple(name for name in wanted if name not in enabled),
+        drop=tuple(name for name in present if name not in wanted),
+    )
+
+
+def of_agents(paths: Paths, agents: Iterable[AgentEntry]) -> dict[str, str]:
+    """The units that the agents of a roster should have."""
+    made = [
+        AgentUnit(agent=entry.name, folder=paths.agent_folder(entry.name), installation=paths.label)
+        for entry in agents
+        if entry.hosting == SYSTEMD
+    ]
+    return {unit.name: unit.text for unit in made}
+
+
+def of_orchestrator(paths: Paths, environ: Mapping[str, str]) -> dict[str, str]:
+    """The units of the orchestrator and of the egress."""
+    variables = {**environment(environ), **{name: environ[name] for name in _PLACES if environ.get(name)}}
+    if paths.home is not None:
+        variables["MUSTER_HOME"] = str(paths.home)
+    text = systemd_unit_text.orchestrator_unit(folder=paths.state, secrets=secrets_of(paths), variables=variables)
+    egress = systemd_unit_text.egress_unit(
+        installation=paths.label,
+        command=command(paths),
+        folder=paths.state,
+        secrets=secrets_of(paths),
+        variables=environment(environ),
+    )
+    return {systemd_unit_text.orchestrator_name(paths.label): text, systemd_unit_text.egress_name(paths.label): egress}
+
+
+def secrets_of(paths: Paths) -> Path:
+    """The file from which systemd gives the orchestrator variables, for references ``env:NAME``."""
+    return paths.config / "secrets.env"
+
+
+def present(paths: Paths, *, orchestrator: bool) -> tuple[dict[str, str], frozenset[str]]:
+    """The units of this installation that there are, and those of them that a boot starts.
+
+    Args:
+        paths: the installation.
+        orchestrator: look for the orchestrator's and the egress's too, not for the agents' alone.
+    """
+    folder = systemd.folder()
+    texts: dict[str, str] = {}
+    with contextlib.suppress(FileNotFoundError):
+        for path in sorted(folder.iterdir()):
+            ours = orchestrator and path.name in {
+                systemd_unit_text.orchestrator_name(paths.label), systemd_unit_text.egress_name(paths.label)
+            }  # fmt: skip
+            if ours or systemd_unit_text.agent_of(paths.label, path.name) is not None:
+                with contextlib.suppress(OSError):
+                    texts[path.name] = path.read_text(encoding="utf-8", errors="replace")
+    return texts, frozenset(filter(systemd.is_enabled, texts))
+
+
+def make(todo: Change) -> list[str]:
+    """Do it, as far as the machine lets us; for each thing that it refused, what that was and the command for it."""
+    refused: list[str] = []
+    for name, text in todo.write.items():
+        try:
+            systemd.write(name, text)
+        except OSError as error:
+            refused.append(f"The unit {systemd.folder() / name} cannot be written: {error.strerror}.")
+    for words in todo.commands():
+        if words[0] == "daemon-reload":
+            _delete(todo.drop, refused)
+        try:
+            systemd.systemctl(words)
+        except NotHosted as error:
+            command = " ".join(["systemctl", "--user", *words])
+            refused.append(f"{error} When that is mended, run: {command}")
+    return refused
+
+
+def _delete(names: Iterable[str], refused: list[str]) -> None:
+    folder = systemd.folder()
+    for name in names:
+        try:
+            (folder / name).unlink(missing_ok=True)
+            # What `disable` could not take away.
+            (folder / systemd.WANTS / name).unlink(missing_ok=True)
+        except OSError as error:
+            refused.append(f"The unit {folder / name} cannot be deleted: {error.strerror}. Delete it.")
+
+
+def settle(paths: Paths, agents: Iterable[AgentEntry]) -> list[str]:
+    """Bring the agents' units to what the roster says; for each thing that was refused, what to do."""
+    try:
+        wanted = of_agents(paths, agents)
+    except NotHosted as error:
+        return [str(error)]
+    texts, enabled = present(paths, orchestrator=False)
+    todo = change(wanted, texts, enabled)
+    return make(todo) if todo else []

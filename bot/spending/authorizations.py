@@ -1,0 +1,163 @@
+"""What `budget authorize` decides and answers: leave to spend faster than the pace, for a time and up to an amount.
+
+For all work of the scope the pace is lifted by the amount; the limit itself only for critical tasks, and at the egress.
+It is used up by what is spent ahead of the pace, and ends by itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any, cast
+
+from bot.commands.registry import Reply
+from bot.commands.syntax import command_line
+from bot.text import amounts, markdown, timestamps
+from bot.text.errors import UsageError, UserError
+from bot.text.iso_timestamps import timestamp
+from budget.windows.pace_admission import Authorization, worth
+from database.queries.spending import pacing_windows
+from database.queries.spending.pacing_windows import AuthorizationRow
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.commands.context import Context
+    from budget.windows.even_spread_line import Unit
+    from budget.windows.pace_admission import Standing
+
+#: Without another time it lasts so long, and none lasts longer or shorter than these (seconds).
+LASTS_S = 86_400.0
+LONGEST_S = 31 * 86_400.0
+SHORTEST_S = 60.0
+
+
+async def authorize(ctx: Context, scope: str, amount: str, for_s: float | None) -> Reply:
+    from bot.spending.scopes import known_scope
+
+    services = ctx.services
+    scope = await known_scope(scope, services)
+    if scope == "agent":
+        raise UsageError("Leave is given to one agent, and not to each: write agent:NAME. Nothing was authorized.")
+    if amounts.is_nothing(amount):
+        return await _take_back(ctx, scope)
+    count, unit = amounts.read(amount)
+    lasts = LASTS_S if for_s is None else for_s
+    if not SHORTEST_S <= lasts <= LONGEST_S:
+        raise UsageError("It can be authorized for one minute up to 31 days. Nothing was authorized.")
+    now = services.clock()
+    row = AuthorizationRow(
+        id=hashlib.sha256(f"authorization {ctx.run_id}".encode()).hexdigest()[:8],
+        scope=scope,
+        unit=unit,
+        amount=count,
+        granted_by=ctx.identity,
+        granted_at=now,
+        until=now + lasts,
+    )
+    snapshot = await services.pace.snapshot()
+    windows = [each for each in snapshot.standings.values() if each.window.scope == scope]
+    _check(row, windows)
+
+    async def give(tx: AsyncConnection) -> float:
+        # A run that is taken up again after a crash finds the one that it gave.
+        if await pacing_windows.authorize(tx, row):
+            return row.until
+        return next((each.until for each in await pacing_windows.live(tx) if each.id == row.id), row.until)
+
+    # Before it is given: whoever is killed right after leaves lines by which what is spent from then on counts for it.
+    await services.pace.redraw("authorization", scope=scope)
+    until = await ctx.commit("authorize", give)
+    note = await _told(ctx)
+    zone = services.settings.timezone
+    over = [each for each in windows if not each.window.is_quota]
+    beyond = (
+        " Beyond the limit itself it holds for critical tasks, and for what the egress lets through."
+        if over
+        else " A provider's window is never passed."
+    )
+    text = (
+        f"⚖️ {markdown.code(scope)} may spend {amounts.amount(count, unit)} faster than its pace, until "
+        f"{timestamps.shown(until, zone, now)} ({zone.key}) or until that is used up.{beyond} "
+        f"{command_line(f'budget authorize {scope} 0')} takes it back.{note}"
+    )
+    return Reply(text, as_json(row, until=until))
+
+
+def as_json(row: AuthorizationRow, *, until: float | None = None) -> dict[str, Any]:
+    """In the shape in which programs get it."""
+    return {
+        "id": row.id,
+        "scope": row.scope,
+        "unit": row.unit,
+        "amount": row.amount,
+        "drawn": round(row.drawn, 6),
+        "granted_by": row.granted_by,
+        "granted_at": timestamp(row.granted_at),
+        "until": timestamp(row.until if until is None else until),
+    }
+
+
+def _check(row: AuthorizationRow, standings: Sequence[Standing]) -> None:
+    """Whether it would change anything.
+
+    Raises:
+        UserError: nothing of this scope has a pace, or none in this unit.
+    """
+    if not standings:
+        raise UserError(
+            f"Nothing paces {markdown.code(row.scope)}: no limit with a window is set for it, so there is nothing to "
+            f"authorize. {command_line('pace')} shows what is paced."
+        )
+    made = Authorization(
+        id=row.id,
+        scope=row.scope,
+        unit=cast("Unit", row.unit),
+        amount=row.amount,
+        granted_at=row.granted_at,
+        until=row.until,
+    )
+    if not any(worth(made, each.window, row.amount) > 0 for each in standings):
+        units = sorted({each.window.unit for each in standings})
+        ways = {"tokens": "tokens, like 500k", "usd": "US dollars, like 20usd", "share": "a share of it, like 10%"}
+        raise UserError(
+            f"What bounds {markdown.code(row.scope)} is not counted in {_UNITS[row.unit]}. Write "
+            f"{' or '.join(ways[unit] for unit in units)}. Nothing was authorized."
+        )
+
+
+_UNITS = {"tokens": "tokens", "usd": "US dollars", "share": "shares"}
+
+
+async def _take_back(ctx: Context, scope: str) -> Reply:
+    services = ctx.services
+    now = services.clock()
+    async with services.store.read() as tx:
+        mine = [each.id for each in await pacing_windows.live(tx) if each.scope == scope]
+    await services.pace.withhold(mine)
+
+    async def end(tx: AsyncConnection) -> int:
+        mine = [each for each in await pacing_windows.live(tx) if each.scope == scope]
+        return sum([await pacing_windows.end(tx, each.id, "taken back", now) for each in mine])
+
+    count = await ctx.commit("take back", end)
+    if not count:
+        raise UserError(f"Nothing is authorized for {markdown.code(scope)} now.")
+    await services.pace.redraw("authorization", scope=scope)
+    note = await _told(ctx)
+    text = f"What was authorized for {markdown.code(scope)} is taken back: it spends at its pace.{note}"
+    return Reply(text, {"scope": scope, "ended": count})
+
+
+async def _told(ctx: Context) -> str:
+    """Take up what is authorized by now, and tell the egress. A sentence when it does not hear of it now."""
+    services = ctx.services
+    await services.pace.redraw()
+    services.pace.tell()
+    if services.outlet is None or await services.outlet.push():
+        return ""
+    return (
+        " ⚠️ The egress does not answer now; it is told as soon as it does. What was told to it before ends at its time "
+        "all the same."
+    )

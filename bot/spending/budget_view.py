@@ -1,0 +1,392 @@
+"""What `budget` shows: every limit, how much of it is used, how well its reset is known, and its pace."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from bot.commands.registry import Reply
+from bot.commands.syntax import command_line
+from bot.egress_client.settings_push import Held, scope_of
+from bot.spending import limit_precedence
+from bot.text import amounts, markdown, timestamps
+from bot.text.errors import UserError
+from bot.text.iso_timestamps import timestamp
+from budget.windows import window_boundaries
+from budget.windows.window_figures import figures
+from database.queries.operations import audit_log
+from egress.ledger.model import EXCESS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bot.app.services import Services
+    from bot.commands.context import Context
+    from bot.pacing.snapshot import Snapshot
+    from bot.spending.limit_precedence import Overruled
+    from budget.windows.even_spread_line import LastSeen, Unit, Window
+    from budget.windows.pace_admission import Standing
+    from budget.windows.window_figures import Figures
+    from database.queries.operations.audit_log import AuditRow
+
+#: Rows of the table in a room.
+_ROWS = 40
+#: So many requests that ran alone are looked through.
+_EXCESSES = 1_000
+_MARKS = {"open": "🟢", "used up": "🔴", "overruled": "⚪"}
+
+
+async def show_budget(ctx: Context) -> Reply:
+    # The other way round, whoever sets a limit shows it.
+    from bot.spending.service import held_now, holding
+
+    services = ctx.services
+    now = services.clock()
+    standing = None if services.outlet is None else await services.outlet.standing()
+    snapshot = None if services.pace is None else (await services.pace.snapshot()).seen_at_the_gate(standing)
+    if standing is None:
+        # What a share comes to in tokens is shown as the share that it is.
+        plain = [each for each in await holding(services) if each.account is None]
+        found = [_json(each.model_dump(), None, now, snapshot) for each in plain]
+        note = "\n\n⚠️ The egress does not answer, so nobody knows now how much of each is used."
+    else:
+        seen = [each for each in standing["limits"] if each.get("account") is None]
+        found = [_json({**each, "amount": each["limit"] - each.get("lift", 0)}, each, now, snapshot) for each in seen]
+        # The allowances of agents that the egress does not know now, since they do not run.
+        counted = {(each["scope"], each["unit"], each["window"]) for each in found}
+        idle = []
+        with contextlib.suppress(UserError):
+            plain = [each for each in await holding(services) if each.account is None]
+            idle = [_json(each.model_dump(), None, now, snapshot) for each in plain]
+        found += [each for each in idle if (each["scope"], each["unit"], each["window"]) not in counted]
+        note = ""
+    shares = [] if snapshot is None else _shares(snapshot)
+    found += shares
+    unheard: list[Overruled] = []
+    with contextlib.suppress(UserError):
+        unheard = await limit_precedence.look(services, await held_now(services))
+    found = await _with_excess(services, _with_precedence(found, unheard), now)
+    if not found:
+        none = f"No limit is set. {command_line('budget set SCOPE LIMIT')} sets one."
+        return Reply(none, [])
+    note += _notes([limit_precedence.in_words(each) for each in unheard])
+    note += _notes([_excess_words(each) for each in found if each["excess"]])
+    if snapshot is not None:
+        note += _notes([*_resets(snapshot, services), *_shares_kept(snapshot)])
+        note += _authorized(snapshot, services)
+    return Reply(table(found, unknown="?" if standing is None else "-") + note, found)
+
+
+def _with_precedence(found: Sequence[dict[str, Any]], unheard: Sequence[Overruled]) -> list[dict[str, Any]]:
+    """The rows with the scope that governs instead of each, where the limit of a row governs nobody now."""
+    by = limit_precedence.governed_by(unheard)
+    shown = []
+    for row in found:
+        governed_by = by.get((row["scope"], row["unit"], row["window"])) if row["kind"] == "allowance" else None
+        shown.append({**row, "governed_by": governed_by, "state": "overruled" if governed_by else row["state"]})
+    return shown
+
+
+async def _with_excess(services: Services, found: Sequence[dict[str, Any]], now: float) -> list[dict[str, Any]]:
+    """The rows with how far a request that ran alone brought each beyond its limit (budget.limits.request_admission)."""
+    passed = [row for row in found if _is_passed(row)]
+    if not passed:
+        return list(found)
+    since = min(window_boundaries.start_of(row["window"], now) for row in passed)
+    async with services.store.read() as tx:
+        alone = await audit_log.of_action(tx, EXCESS, since, limit=_EXCESSES)
+    return [
+        {**row, "excess": row["used"] - row["limit"]}
+        if _is_passed(row) and any(_is_about(each, row, now) for each in alone)
+        else row
+        for row in found
+    ]
+
+
+def _is_passed(row: Mapping[str, Any]) -> bool:
+    """Whether more is used than a limit of Muster's own allows. A provider's windows are none."""
+    return row["unit"] != "share" and row["used"] is not None and row["used"] > row["limit"]
+
+
+def _is_about(excess: AuditRow, row: Mapping[str, Any], now: float) -> bool:
+    """Whether a request ran alone under this limit in the window that is now."""
+    told = excess.arguments
+    return (
+        all(told.get(name) == row[name] for name in ("kind", "scope", "unit", "window"))
+        and (row["kind"] == "pool" or told.get("agent") == row["agent"])
+        and excess.at >= window_boundaries.start_of(row["window"], now)
+    )
+
+
+def _excess_words(row: Mapping[str, Any]) -> str:
+    beyond = amounts.amount(row["excess"], row["unit"])
+    return (
+        f"{markdown.code(_named(row))} is {beyond} beyond its limit: a request ran alone, and less of its input came "
+        f"from the cache than was to. {command_line('audit')} has it as `{EXCESS}`."
+    )
+
+
+def set_json(limit: Held, now: float) -> dict[str, Any]:
+    """A limit that was just set, in the shape of ``budget --json``."""
+    if limit.unit != "share":
+        return _json({"agent": None, **_plain(limit)}, None, now, None)
+    return {
+        **_json({"agent": None, **_plain(limit), "window": None}, None, now, None),
+        "limit": limit.amount,
+        "window": limit.window,
+        "reset_at": timestamp(limit.reset_at),
+        "reset_confidence": None if limit.reset_at is None else "user",
+    }
+
+
+def _plain(limit: Held) -> dict[str, Any]:
+    return {
+        "kind": limit.kind,
+        "scope": limit.scope,
+        "amount": limit.amount,
+        "unit": limit.unit,
+        "window": limit.window,
+        "policy": limit.policy,
+    }
+
+
+def _json(
+    limit: Mapping[str, Any], seen: Mapping[str, Any] | None, now: float, snapshot: Snapshot | None
+) -> dict[str, Any]:
+    """A limit in the shape of ``budget --json``. What nobody knows is None."""
+    # Nobody writes a fraction of a token: programs get whole numbers of them, from whichever side they come.
+    amount = int(limit["amount"]) if limit["unit"] == "tokens" else limit["amount"]
+    end = window_boundaries.end_of(limit.get("window"), now)
+    agent = limit.get("agent")
+    scope = scope_of(limit["kind"], limit["scope"])
+    whose = f"agent:{agent}" if agent is not None else scope
+    key = f"{whose}/{limit['unit']}/{limit.get('window') or 'all'}"
+    paced = None if snapshot is None or limit.get("window") is None else snapshot.figures(key)
+    # A limit without a window is paced by nobody, and what is used of it only the egress counts.
+    used = paced.used if paced is not None else None if seen is None else seen["used"]
+    reserved = paced.reserved if paced is not None else None if seen is None else seen["reserved"]
+    if limit["unit"] == "tokens":
+        used, reserved = (None if each is None else int(each) for each in (used, reserved))
+    return {
+        "scope": scope,
+        "agent": agent,
+        "kind": limit["kind"],
+        "limit": amount,
+        "unit": limit["unit"],
+        "used": used,
+        "reserved": reserved,
+        "remaining": None if used is None or reserved is None else max(0, amount - used - reserved),
+        "window": limit.get("window"),
+        "reset_at": timestamp(end),
+        # Windows of Muster's own begin when the clock says so.
+        "reset_confidence": None if end is None else "certain",
+        "policy": limit["policy"],
+        # What is only held for requests under way is not used up: most of it comes back.
+        "state": None if used is None else "used up" if used >= amount else "open",
+        "pace": None if paced is None or end is None else pace_json(paced),
+        # What went through the egress is counted as it goes, so that this is either known or not.
+        "at_least": None,
+        "seen_at": None,
+        "governed_by": None,
+        "excess": 0,
+    }
+
+
+def _shares(snapshot: Snapshot) -> list[dict[str, Any]]:
+    """The windows of subscriptions, and the shares of them that are set."""
+    found = []
+    for standing in snapshot.standings.values():
+        window = standing.window
+        if window.unit != "share":
+            continue
+        each = figures(standing, snapshot.now, snapshot.policy, snapshot.gates.get(window.key))
+        quota = "/share/" not in window.key
+        found.append(
+            {
+                "scope": window.scope,
+                "agent": window.scope.removeprefix("agent:") if window.scope.startswith("agent:") else None,
+                "kind": "quota" if quota else "allowance" if window.scope.startswith("agent:") else "pool",
+                "limit": each.limit,
+                "unit": "share",
+                "used": rounded(each.used),
+                "reserved": rounded(each.reserved),
+                "remaining": rounded(each.remaining),
+                "window": window.key.rpartition("/")[2] if quota else window.key.partition("/share/account:")[2],
+                "reset_at": timestamp(each.resets_at),
+                "reset_confidence": each.certainty,
+                # A provider's own refuses by itself.
+                "policy": "provider" if quota else snapshot.policies.get(window.key, "cutoff"),
+                "state": each.state,
+                "pace": pace_json(each),
+                "at_least": rounded(each.at_least),
+                "seen_at": timestamp(seen_at(window)),
+                "governed_by": None,
+                "excess": 0,
+            }
+        )
+    return found
+
+
+def rounded(amount: float | None) -> float | None:
+    """A figure as programs get it; what nobody knows is None."""
+    return None if amount is None else round(amount, 6)
+
+
+def seen_at(window: Window) -> float | None:
+    """When something was observed of a window last, be it too long ago to count as known."""
+    return window.used_at if window.last_seen is None else window.last_seen.at
+
+
+def seen_words(last: LastSeen | None, unit: Unit, now: float) -> str | None:
+    """What is known all the same of a window whose use is not known, in words; None: nothing."""
+    if last is None:
+        return None
+    ago = f"{markdown.span(now - last.at)} ago"
+    since = f"{amounts.tokens(last.tokens_since)} tokens went through here since"
+    if last.used is None:
+        return f"it was seen {ago}, before it began anew, and {since}"
+    return f"{amounts.amount(last.used, unit)} was seen {ago}, and {since}"
+
+
+def pace_json(found: Figures) -> dict[str, Any]:
+    """Where a window stands against its line, in its unit. What nobody knows is None."""
+    return {
+        "window": found.key,
+        # Without a spread all of the limit may be used at any time.
+        "line": rounded(found.limit if found.line is None else found.line),
+        "drawn_at": timestamp(found.drawn_at),
+        "ahead": rounded(found.ahead),
+        # Of what is not known no amount is free: one task at a time finds it out.
+        "may_use_now": rounded(found.may_use_now),
+        # Of it what counts in this unit: tokens that are authorized are no dollars.
+        "authorized": rounded(found.authorized),
+    }
+
+
+def table(found: Sequence[Mapping[str, Any]], *, unknown: str) -> str:
+    """Limits in the shape of ``budget --json`` as a room is shown them; `unknown` stands for what nobody knows."""
+    shown = found[:_ROWS]
+    # Most of the time nothing is, and a phone is narrow.
+    held = any(each["reserved"] for each in shown)
+    rows = [
+        (
+            markdown.one_line(_named(each), 40),
+            f"{amounts.amount(each['limit'], each['unit'])}{_per(each)}",
+            _used(each, unknown),
+            *([_reserved(each, unknown)] if held else []),
+            unknown if each["remaining"] is None else amounts.amount(each["remaining"], each["unit"]),
+            _pace(each),
+            f"{_MARKS.get(str(each['state']), '❓' if unknown == '?' else '⚪')} {each['policy']}",
+        )
+        for each in shown
+    ]
+    more = f"\n\n{len(found) - _ROWS:,} more." if len(found) > _ROWS else ""
+    titles = ("scope", "limit", "used", *(["reserved"] if held else []), "left", "now", "then")
+    return markdown.table(titles, rows) + more
+
+
+def _used(each: Mapping[str, Any], unknown: str) -> str:
+    if each["used"] is not None:
+        return amounts.amount(each["used"], each["unit"])
+    return unknown if each["at_least"] is None else f"≥ {amounts.amount(each['at_least'], each['unit'])}"
+
+
+def _reserved(each: Mapping[str, Any], unknown: str) -> str:
+    return unknown if each["reserved"] is None else amounts.amount(each["reserved"], each["unit"])
+
+
+def _per(each: Mapping[str, Any]) -> str:
+    if each["unit"] != "share":
+        return amounts.per(each["window"])
+    account, _, window = str(each["window"]).rpartition("/")
+    return f" of {window} of {account}" if account else f" of {window}"
+
+
+def _pace(each: Mapping[str, Any]) -> str:
+    """What may be used now, at its pace."""
+    pace = each["pace"]
+    if pace is None:
+        return "-"
+    return "one task at a time" if pace["may_use_now"] is None else amounts.amount(pace["may_use_now"], each["unit"])
+
+
+def _shares_kept(snapshot: Snapshot) -> list[str]:
+    """Which shares the egress holds, and which only pace, a line each."""
+    lines = []
+    for standing in snapshot.standings.values():
+        window = standing.window
+        if window.unit != "share" or "/share/" not in window.key:
+            continue
+        _, _, of = window.key.partition("/share/account:")
+        account, _, name = of.partition("/")
+        share = f"{markdown.code(window.scope)} {amounts.percent(window.known_limit)} of {name} of {account}"
+        if window.per_token and window.begins_at is not None:
+            tokens = amounts.tokens(window.known_limit / window.per_token)
+            lines.append(f"{share}: about {tokens} tokens, which the egress holds")
+        else:
+            lines.append(f"{share}: it paces; the egress holds it once it is known what a token is of it")
+    return lines
+
+
+def _notes(lines: Sequence[str]) -> str:
+    return "\n\n" + "\n".join(f"- {line}" for line in lines) if lines else ""
+
+
+def _resets(snapshot: Snapshot, services: Services) -> list[str]:
+    """When the windows of subscriptions begin anew, and how that is known."""
+    lines = []
+    zone = services.settings.timezone
+    for standing in snapshot.standings.values():
+        window = standing.window
+        if window.unit != "share" or "/share/" in window.key:
+            continue
+        seen = seen_words(window.last_seen, window.unit, snapshot.now)
+        also = "" if seen is None else f"; {seen}"
+        lines.append(f"{markdown.code(window.key)} {reset_words(standing, snapshot, zone)}{also}")
+    return lines
+
+
+def reset_words(standing: Standing, snapshot: Snapshot, zone: Any) -> str:
+    """When a window begins anew and how that is known, in words."""
+    window = standing.window
+    if window.resets_at is None:
+        how = "begins anew at a time that nobody knows"
+        return how if window.certainty == "unknown" else "has no end"
+    at = timestamps.shown(window.resets_at, zone, snapshot.now)
+    if window.unit != "share":
+        return f"begins anew {at}"
+    known = {
+        "provider": f"begins anew {at}, as the provider says",
+        "user": f"begins anew {at}, as an operator said",
+        "estimated": f"begins anew {at} or somewhat later, as is estimated",
+        "unknown": "begins anew at a time that nobody knows",
+    }
+    return known[window.certainty]
+
+
+def _authorized(snapshot: Snapshot, services: Services) -> str:
+    lines = authorized_words(snapshot, services.settings.timezone)
+    return "\n\n" + "\n".join(lines) if lines else ""
+
+
+def authorized_words(snapshot: Snapshot, zone: Any) -> list[str]:
+    """What is authorized now, a line each."""
+    lines = {}
+    for standing in snapshot.standings.values():
+        for each in standing.authorizations:
+            left = each.left(snapshot.now)
+            lines[each.id] = (
+                f"⚖️ {markdown.code(each.scope)}: {amounts.amount(left, each.unit)} of "
+                f"{amounts.amount(each.amount, each.unit)} are authorized beyond its pace, until "
+                f"{timestamps.shown(each.until, zone, snapshot.now)} ({zone.key})."
+            )
+    return list(lines.values())
+
+
+def _named(each: Mapping[str, Any]) -> str:
+    agent = each.get("agent")
+    scope = str(each["scope"])
+    if scope.startswith("launch:"):
+        # Whose id nobody knows by heart.
+        return f"{agent} (this launch)"
+    return scope if agent is None or scope == f"agent:{agent}" else f"{agent} ({scope})"

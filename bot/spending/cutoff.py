@@ -1,0 +1,206 @@
+"""What `cutoff`, `restore` and `estop` decide and answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from bot.agents.status_view import some
+from bot.agents.stop import background_in_words
+from bot.commands.registry import ADMIN, Reply
+from bot.commands.syntax import command_line
+from bot.egress_client import emergency_stop
+from bot.egress_client.client import is_commanded
+from bot.egress_client.settings_push import scope_of
+from bot.pacing.runaway_guard import KIND as RUNAWAY
+from bot.text.errors import NotPermitted, UserError
+from bot.text.iso_timestamps import timestamp
+from bot.text.markdown import code
+from core.errors import MusterError
+from database.queries.agents import last_results
+from database.queries.chat import questions
+from egress.errors import EgressUnreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bot.app.services import Services
+    from bot.commands.context import Context
+    from bot.egress_client.client import Outlet
+
+#: A table of agents waits no longer for what an egress says that does not answer, seconds.
+_LOOK_S = 1.0
+
+
+def outlet_of(ctx: Context) -> Outlet:
+    """The egress.
+
+    Raises:
+        UserError: there is none.
+    """
+    outlet: Outlet | None = ctx.services.outlet
+    if outlet is None:
+        raise UserError("This Muster runs without an egress; nothing is metered, and nothing can be closed.")
+    return outlet
+
+
+async def cut_off(ctx: Context, name: str) -> Reply:
+    row = await ctx.services.agents.get(name)
+    ctx.services.agents.make_sure_it_is_ours(row)
+    outlet = outlet_of(ctx)
+    streams = await outlet.deny(row.name, "cutoff", cause="", by=ctx.identity, id=ctx.run_id)
+    ended = "" if not streams else f" {streams} request{'s' if streams > 1 else ''} ended in the middle."
+    loose = ""
+    if ctx.services.planner.sandbox_kind(row.sandbox) == "none":
+        loose = " ⚠️ It runs without a sandbox: this holds what goes by Muster's address, and nothing else."
+    left = await ctx.services.agents.left_running(name)
+    text = (
+        f"Nothing of {name} leaves any more.{ended} {command_line(f'restore {name}')} opens it again.{loose}"
+        f"{background_in_words(name, left)}"
+    )
+    data = {"id": row.launch_id, "state": "cut off", "streams": streams, "background": left.count if left else 0}
+    return Reply(text, data)
+
+
+async def restore_agent(ctx: Context, name: str) -> Reply:
+    services = ctx.services
+    row = await services.agents.get(name)
+    services.agents.make_sure_it_is_ours(row)
+    changed = await outlet_of(ctx).allow(
+        row.name, asked_at=ctx.asked_at, cause=f"restored by {ctx.identity}", by=ctx.identity, id=ctx.run_id
+    )
+    if changed:
+        # Whoever opens it looked at it: what it spends counts anew.
+        await ctx.commit("seen to", lambda tx: last_results.note(tx, name, "answer", services.clock()))
+    if emergency_stop.is_pulled(services.paths.state):
+        held = f"but the emergency stop holds for all: {command_line('estop --clear')} ends it"
+        return Reply(f"{name} is not cut off itself, {held}.", {"id": row.launch_id, "state": "stopped"})
+    text = f"{name} may go out again." if changed else f"{name} was not cut off; nothing was changed."
+    if used_up := _used_up(await outlet_of(ctx).standing() or {}).get(name):
+        text += f" A budget holds it, which is used up: {', '.join(used_up)}. {command_line('budget set')} raises it."
+    if row.wanted == "frozen":
+        text += f" It is frozen: {command_line(f'resume {name}')} brings it back."
+    return Reply(text, {"id": row.launch_id, "state": "open"})
+
+
+async def whose_is_closed(services: Services) -> str:
+    """What `ps` says of agents that cannot get out; nothing when all can, or when nobody knows."""
+    standing = None
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LOOK_S):
+            standing = None if services.outlet is None else await services.outlet.standing()
+    if standing is None:
+        return ""
+    lines = []
+    if standing.get("estop"):
+        lines.append(f"🛑 The emergency stop holds, and no agent gets out: {command_line('estop --clear')} ends it.")
+    told: dict[str, Any] = standing.get("agents") or {}
+    async with services.store.read() as tx:
+        pending = await questions.pending(tx, kind=RUNAWAY)
+    # An answer lets go on who is paused for that; its way out alone would leave the question. Whom a person cut off
+    # meanwhile no answer helps.
+    ids = {each.agent: each.id for each in pending}
+    cut = {name: str(each["denied"].get("id")) for name, each in told.items() if is_commanded(each.get("denied"))}
+    asked = {name for name, cause in cut.items() if name in ids and cause == f"{RUNAWAY}/{ids[name]}"}
+    paused = [f"{name} ({command_line(f'answer {ids[name]} go')})" for name in sorted(asked)]
+    if paused:
+        more = f" {command_line('questions')} says what is asked."
+        lines.append(f"🏃 Paused until somebody answers whether it may go on: {some(paused)}.{more}")
+    if closed := cut.keys() - asked:
+        lines.append(f"🔌 Cut off: {some(sorted(closed))}. {command_line('restore NAME')} opens one's way out.")
+    if used_up := _used_up(standing):
+        lines.append(f"🔴 A budget is used up: {some(sorted(used_up))}. {command_line('budget')} shows which.")
+    return "".join(f"\n\n{line}" for line in lines)
+
+
+async def who_is_held(services: Services) -> frozenset[str] | None:
+    """The agents of which nothing leaves now: cut off, stopped with all others, or their budget used up. None: all."""
+    standing = await _standing(services)
+    if standing.get("estop"):
+        return None
+    return _commanded(standing) | frozenset(_used_up(standing))
+
+
+async def closed_by_people(services: Services) -> frozenset[str] | None:
+    """The agents of which nothing leaves since a person closed their way out. None: nobody's does, by the emergency
+    stop."""
+    standing = await _standing(services)
+    return None if standing.get("estop") else _commanded(standing)
+
+
+async def _standing(services: Services) -> Mapping[str, Any]:
+    """What the egress says; nothing where it says nothing in time."""
+    with contextlib.suppress(TimeoutError, MusterError):
+        async with asyncio.timeout(_LOOK_S):
+            return (None if services.outlet is None else await services.outlet.standing()) or {}
+    return {}
+
+
+def _commanded(standing: Mapping[str, Any]) -> frozenset[str]:
+    told: dict[str, Any] = standing.get("agents") or {}
+    return frozenset(name for name, each in told.items() if is_commanded(each.get("denied")))
+
+
+def _used_up(standing: Mapping[str, Any]) -> dict[str, list[str]]:
+    """By agent, the scopes of the limits that let nothing of it out any more."""
+    limits = standing.get("limits") or []
+    found = {
+        name: [
+            code(scope_of(limits[place]["kind"], limits[place]["scope"]))
+            for place in each.get("governing") or ()
+            if limits[place].get("state") == "spent"
+        ]
+        for name, each in (standing.get("agents") or {}).items()
+    }
+    return {name: scopes for name, scopes in found.items() if scopes}
+
+
+async def stop_everything(ctx: Context, *, clear: bool) -> Reply:
+    services = ctx.services
+    state = services.paths.state
+    if clear:
+        if ctx.permission < ADMIN:
+            raise NotPermitted(
+                f"only an admin ends the emergency stop; you are {ctx.permission}. Ask one for "
+                f"{command_line('estop --clear')}."
+            )
+        if (await asyncio.to_thread(emergency_stop.pulled_at, state) or 0.0) > ctx.asked_at:
+            raise UserError(
+                "The emergency stop was set again after this was asked for, and holds. "
+                f"{command_line('estop --clear')} ends it now."
+            )
+        standing = await outlet_of(ctx).standing() or {}
+        held = bool(standing.get("estop")) or await asyncio.to_thread(emergency_stop.is_pulled, state)
+        # Before the file goes: so the egress's own row says who it was.
+        told = await _told(ctx, clear=True)
+        await asyncio.to_thread(emergency_stop.release, state)
+        if not held:
+            return Reply("There was no emergency stop.", {"estop": False})
+        return Reply(f"The emergency stop is over: agents may go out again.{_note(told)}", {"estop": False})
+    try:
+        new = await asyncio.to_thread(emergency_stop.pull, state, by=ctx.identity, at=str(timestamp(services.clock())))
+    except UserError:
+        # The egress stops all the same, as long as it runs; what it says of that is better than what the file does.
+        with contextlib.suppress(EgressUnreachable):
+            await outlet_of(ctx).stop_all(clear=False, by=ctx.identity)
+        if not (new := await asyncio.to_thread(emergency_stop.is_pulled, state)):
+            raise
+    told = await _told(ctx, clear=False)
+    how = f"{command_line('estop --clear')} (an admin's) ends it"
+    if not new:
+        return Reply(f"The emergency stop holds already. {how}.", {"estop": True})
+    return Reply(f"Everything is stopped: no agent gets out. {how}.{_note(told)}", {"estop": True})
+
+
+async def _told(ctx: Context, *, clear: bool) -> bool:
+    """Tell the egress; False: it did not answer. The file is what counts."""
+    try:
+        await outlet_of(ctx).stop_all(clear=clear, by=ctx.identity)
+    except MusterError:
+        return False
+    return True
+
+
+def _note(told: bool) -> str:
+    return "" if told else " The egress did not answer; it looks at the file before it lets anything out."

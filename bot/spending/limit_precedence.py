@@ -1,0 +1,117 @@
+"""Which allowances are set for an agent and do not govern it, and why: said wherever limits are shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bot.egress_client.settings_push import scope_of
+from bot.pacing.window_inputs import draw_of
+from bot.pacing.window_loader import spenders_of
+from bot.text import amounts, markdown
+from budget.limits.scopes import Limit, overruled
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from bot.app.services import Services
+    from bot.egress_client.settings_push import Held
+    from bot.pacing.window_inputs import Spender
+
+#: The scope of what `launch --budget` says.
+LAUNCH = "launch"
+#: Agents that a sentence names.
+_NAMED = 6
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Overruled:
+    """An allowance that is set and does not govern these agents."""
+
+    limit: Held
+    agents: tuple[str, ...]
+    by: str
+    """The scope that governs them, as people write it; `LAUNCH`: the `--budget` of their launch."""
+    everybody: bool
+    """It governs no agent at all."""
+
+    @property
+    def scope(self) -> str:
+        return scope_of(self.limit.kind, self.limit.scope)
+
+
+async def look(services: Services, held: Sequence[Held]) -> list[Overruled]:
+    """The allowances that do not govern the agents of their scope.
+
+    Raises:
+        RegisterError: the register cannot be read.
+    """
+    async with services.store.read() as tx:
+        return decide(held, (await spenders_of(tx, services, services.settings)).values())
+
+
+def decide(held: Sequence[Held], spenders: Iterable[Spender]) -> list[Overruled]:
+    """The same, of what is known. Pure."""
+    allowances = [each for each in held if each.kind == "allowance"]
+    found: dict[tuple[int, str], list[str]] = {}
+    governs: set[int] = set()
+    for spender in spenders:
+        limits = [_limit(each) for each in allowances]
+        given = [*limits, *_of_launch(spender)]
+        draw = draw_of(spender)
+        mine = {id(limit) for limit in limits if limit.scope in draw.scopes}
+        lost = {id(limit): by for limit, by in overruled(given, draw)}
+        for place, limit in enumerate(limits):
+            if id(limit) in lost:
+                scope = lost[id(limit)].scope
+                by = LAUNCH if scope.startswith("launch:") else scope_of("allowance", scope)
+                found.setdefault((place, by), []).append(spender.name)
+            elif id(limit) in mine:
+                governs.add(place)
+    return [
+        Overruled(
+            limit=allowances[place],
+            agents=tuple(names),
+            by=by,
+            everybody=place not in governs,
+        )
+        for (place, by), names in found.items()
+    ]
+
+
+def _limit(held: Held) -> Limit:
+    # Scope and time decide; the amount does not.
+    return Limit(kind="allowance", scope=held.scope, amount=1, set_at=held.set_at)
+
+
+def _of_launch(spender: Spender) -> list[Limit]:
+    if spender.budget is None or not spender.launch_id:
+        return []
+    raised = spender.raised_at is not None
+    scope = f"launch:{spender.launch_id}"
+    return [Limit(kind="allowance", scope=scope, amount=1, may_raise=raised, set_at=spender.raised_at or 0.0)]
+
+
+def in_words(found: Overruled) -> str:
+    """One sentence: which limit does not hold for whom, and which does."""
+    limit = found.limit
+    amount = amounts.amount(limit.amount, limit.unit)
+    what = f"{markdown.code(found.scope)} ({amount}{amounts.per(limit.window) if limit.unit != 'share' else ''})"
+    names = ", ".join(found.agents[:_NAMED])
+    more = f" and {len(found.agents) - _NAMED} more" if len(found.agents) > _NAMED else ""
+    why = f"{markdown.code(found.by)} is more specific and governs"
+    if found.by == LAUNCH:
+        why = "an admin launched with `--budget`, which governs"
+        if limit.scope.startswith("agent:"):
+            why = "an admin launched it with `--budget` after that, which governs"
+    return f"{what} does not hold for {names}{more}: {why}."
+
+
+def of_scope(found: Iterable[Overruled], scope: str) -> list[Overruled]:
+    """Those of one scope, as people write it."""
+    return [each for each in found if each.scope == scope]
+
+
+def governed_by(found: Iterable[Overruled]) -> Mapping[tuple[str, str, str | None], str]:
+    """By scope, unit and window of limits that govern nobody now: the scope that does."""
+    return {(each.scope, each.limit.unit, each.limit.window): each.by for each in found if each.everybody}

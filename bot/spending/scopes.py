@@ -1,0 +1,94 @@
+"""Scopes of budgets as people write them: whether there is one like it, and whether what it names is there."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from bot.agents.status_view import some
+from bot.commands.syntax import command_line
+from bot.egress_client.settings_push import EACH_AGENT
+from bot.text.errors import UsageError
+from budget.limits.scopes import Scope
+from core.validation_errors import closest, suggestion
+from database.queries.agents import agents
+from egress.provider_endpoints import PROVIDERS
+from fleet.name_rules import is_agent_name
+from fleet.sandbox import profiles
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bot.app.services import Services
+
+#: Scopes that are one word.
+_NAMELESS = ("host", EACH_AGENT)
+_SCOPES = "agent, agent:NAME, role:NAME, host, account:NAME, provider:NAME, profile:NAME"
+
+
+def read_scope(scope: str) -> str:
+    """The scope as it is kept.
+
+    Raises:
+        UsageError: there is none like it.
+    """
+    if scope == EACH_AGENT:
+        return scope
+    try:
+        found = Scope.parse(scope)
+    except ValueError:
+        found = None
+    if found is None or found.sort == "launch":
+        near = closest(scope, [EACH_AGENT, "host"])
+        meant = f" Did you mean {near or f'agent:{scope}'}?" if near or is_agent_name(scope) else ""
+        raise UsageError(f"{scope[:60]!r} is no scope of a budget; there are {_SCOPES}.{meant}")
+    return str(found)
+
+
+async def known_scope(scope: str, services: Services) -> str:
+    """The scope as it is kept, if what it names is there: a limit on a name that nobody has would look as if it held.
+
+    Raises:
+        UsageError: there is none like it, or nothing is called so; what is.
+    """
+    scope = read_scope(scope)
+    if scope in _NAMELESS:
+        return scope
+    found = Scope.parse(scope)
+    there = (await _there(services))[found.sort]
+    if found.name in there:
+        return scope
+    listed = some(there) or "none"
+    first = ""
+    if found.sort == "agent" and is_agent_name(found.name):
+        first = f" One that is to come is written into the roster first: {command_line(f'add {found.name}')}."
+    raise UsageError(
+        f"There is no {found.sort} {found.name[:60]!r}; there {'are' if len(there) > 1 else 'is'} {listed}."
+        f"{suggestion(found.name, there)}{first} Nothing was set."
+    )
+
+
+async def offered(services: Services) -> list[str]:
+    """Every scope that can be named now."""
+    there = await _there(services)
+    return [*_NAMELESS, *(f"{sort}:{name}" for sort, names in there.items() for name in names)]
+
+
+async def _there(services: Services) -> dict[str, Sequence[str]]:
+    """What there is now of each sort of scope that has a name."""
+    return {
+        "account": list(services.settings.accounts),
+        "role": sorted((await asyncio.to_thread(services.planner.roles)).names),
+        "agent": await _agents(services),
+        "provider": list(PROVIDERS),
+        "profile": [*profiles.BUILT_IN, *services.settings.sandboxes],
+    }
+
+
+async def _agents(services: Services) -> list[str]:
+    """Who is in the roster, or was launched without being in it."""
+    async with services.store.read() as tx:
+        names = {row.name for row in await agents.every(tx)}
+    latest = services.lookout.roster
+    await latest.refresh()
+    return sorted(names | (latest.names or frozenset()))

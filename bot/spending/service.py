@@ -1,0 +1,327 @@
+"""What `budget set` and `budget clear` decide and answer, and which limits hold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bot.commands.registry import Reply
+from bot.commands.syntax import command_line
+from bot.config.limits import read_quota_window, read_window
+from bot.egress_client.settings_push import Held, addressed, held, held_of, limits_of
+from bot.pacing.window_loader import spenders_of
+from bot.spending import budget_view
+from bot.spending.limit_precedence import in_words, look, of_scope
+from bot.spending.scopes import known_scope, read_scope
+from bot.text import amounts, markdown, timestamps
+from bot.text.errors import UsageError, UserError
+from budget.windows import window_boundaries
+from core.validation_errors import suggestion
+from database.queries.spending import limits_by_command, pacing_windows
+from database.queries.spending.limits_by_command import BudgetRow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from bot.app.services import Services
+    from bot.commands.context import Context
+    from egress.settings import LimitSettings
+
+#: No window is longer (budget.windows.window_boundaries).
+_LONGEST_S = 366 * 86_400.0
+
+
+async def holding(services: Services) -> tuple[LimitSettings, ...]:
+    """Every limit that does not belong to one launch.
+
+    Raises:
+        UserError: the roster cannot be read, and could not be since Muster started.
+    """
+    async with services.store.read() as tx:
+        given = await limits_by_command.every(tx)
+    limits = limits_of(services.settings, await _roster_budgets(services), given)
+    return limits if services.pace is None else await services.pace.enforced(limits)
+
+
+async def held_now(services: Services) -> tuple[Held, ...]:
+    """The same as they were written, shares of accounts' windows among them."""
+    async with services.store.read() as tx:
+        given = await limits_by_command.every(tx)
+    return held(services.settings, await _roster_budgets(services), given)
+
+
+async def _roster_budgets(services: Services) -> Mapping[str, int]:
+    latest = services.lookout.roster
+    await latest.refresh()
+    budgeted: Mapping[str, int] | None = latest.budgets
+    if budgeted is None:
+        # No limit is to be lifted because somebody is in the middle of writing the file.
+        raise UserError(f"The budgets of the roster are not known: {latest.problem}")
+    return budgeted
+
+
+async def set_budget(
+    ctx: Context,
+    scope: str,
+    limit: str,
+    *,
+    window: str | None,
+    policy: str,
+    of: str | None = None,
+    reset_at: str | None = None,
+) -> Reply:
+    services = ctx.services
+    now = services.clock()
+    scope = await known_scope(scope, services)
+    amount, unit = amounts.read(limit)
+    if unit == "share":
+        of, within = await _share_of(services, scope, of, window)
+    else:
+        within = "" if window is None else _window(window)
+        if of is not None:
+            raise UsageError("Only a share, like 20%, is of an account: leave --of out. Nothing was set.")
+    resets = None if reset_at is None else await _reset(services, scope, unit, within, reset_at)
+    if unit == "share" and amount >= 1 and scope == f"account:{of}" and resets is None:
+        raise UsageError(
+            f"All of its own window bounds nothing. Write a smaller share, or with --reset-at when the window {within} "
+            "of this account begins anew. Nothing was set."
+        )
+    row = BudgetRow(
+        scope=scope,
+        unit=unit,
+        window=within,
+        amount=amount,
+        policy=policy,
+        set_by=ctx.identity,
+        set_at=now,
+        reset_at=resets,
+        of=of,
+    )
+    beside = await _beside(services, row)
+    await ctx.commit("set", lambda tx: limits_by_command.put(tx, row))
+    note = await _pushed(services)
+    note = await _passed(services, row) + note
+    set_ = held_of(row)
+    zone = services.settings.timezone
+    anew = (
+        "" if resets is None else f" It begins anew at {timestamps.shown(resets, zone, now)} ({zone.key}), as you say."
+    )
+    then = "" if set_.is_whole else f", then {policy}"
+    text = f"{markdown.code(scope)}: {_written(set_)}{then}.{anew}{beside}{await _governs(services, row)}{note}"
+    return Reply(text, budget_view.set_json(set_, now))
+
+
+async def _share_of(services: Services, scope: str, of: str | None, window: str | None) -> tuple[str, str]:
+    """The account of whose window it is a share, and that window.
+
+    Raises:
+        UsageError: there is none like it.
+    """
+    accounts = services.settings.accounts
+    own = scope.removeprefix("account:") if scope.startswith("account:") else None
+    if own is not None and of not in (None, own):
+        raise UsageError(f"A share for the account {own} is of its own window: leave --of out. Nothing was set.")
+    name = own or of
+    subscriptions = [each for each, account in accounts.items() if account.kind == "subscription"]
+    listed = f"there {'are' if len(subscriptions) > 1 else 'is'} {', '.join(subscriptions) or 'none'}"
+    if name is None:
+        raise UsageError(f"A share of which account? Write --of and its name; {listed}. Nothing was set.")
+    if name not in subscriptions:
+        what = "is paid by use and has no windows" if name in accounts else "is not there"
+        raise UsageError(
+            f"The account {name[:60]!r} {what}. Of subscriptions, {listed}.{suggestion(name, subscriptions)} Nothing "
+            "was set."
+        )
+    known = await _quota_windows(services, name)
+    if window is None:
+        raise UsageError(f"A share of which window? Write --window {' or '.join(known)}. Nothing was set.")
+    if window not in known:
+        raise UsageError(
+            f"The account {name} has no window {window[:40]!r}; there {'are' if len(known) > 1 else 'is'} "
+            f"{', '.join(known)}.{suggestion(window, known)} Nothing was set."
+        )
+    return name, window
+
+
+async def _quota_windows(services: Services, account: str) -> list[str]:
+    """The windows of a subscription, as muster.yaml or its provider calls them."""
+    written = [each.name for each in services.settings.accounts[account].windows]
+    if written:
+        return written
+    async with services.store.read() as tx:
+        told = sorted(window for whose, window in await pacing_windows.observed(tx) if whose == account)
+    return told or ["5h", "7d"]
+
+
+async def _reset(services: Services, scope: str, unit: str, window: str, text: str) -> float:
+    """When a provider's window begins anew, as a person says.
+
+    Raises:
+        UsageError: it is none that can be.
+    """
+    if unit != "share" or not scope.startswith("account:"):
+        raise UsageError(
+            "--reset-at says when the window of a subscription begins anew: of account:NAME, with a share such as "
+            "100%. Muster's own windows begin when the clock says so. Nothing was set."
+        )
+    now, zone = services.clock(), services.settings.timezone
+    at = timestamps.read(text, zone)
+    if at <= now:
+        raise UsageError(
+            f"{timestamps.shown(at, zone, now)} is in the past: it is {timestamps.shown(now, zone, now)} ({zone.key}) now. "
+            "Write when the window begins anew next. Nothing was set."
+        )
+    length = next(
+        (each.length_s for each in services.settings.accounts[scope.partition(":")[2]].windows if each.name == window),
+        window_boundaries.length_of(window.partition("_")[0]),
+    )
+    if length is not None and at > now + length:
+        raise UsageError(
+            f"{timestamps.shown(at, zone, now)} is beyond the window: it is {markdown.span(length)} long, so it begins "
+            f"anew by {timestamps.shown(now + length, zone, now)} ({zone.key}) at the latest. Nothing was set."
+        )
+    if at > now + _LONGEST_S:
+        raise UsageError(
+            f"{timestamps.shown(at, zone, now)} is more than a year away, and no window is that long. Nothing was set."
+        )
+    return at
+
+
+async def _passed(services: Services, row: BudgetRow) -> str:
+    """What is to be said of a limit that was used up before it was set."""
+    used = 0.0
+    if row.unit == "share":
+        snapshot = None if services.pace is None else await services.pace.snapshot()
+        key = f"{row.scope}/share/account:{row.of}/{row.window}"
+        standing = None if snapshot is None else snapshot.standings.get(key)
+        used = 0.0 if standing is None else standing.window.known_use or 0.0
+    elif services.outlet is not None and (standings := await services.outlet.standing()) is not None:
+        kind, scope = addressed(row.scope)
+        of = (kind, scope, row.unit, row.window or None)
+        used = max(
+            (
+                each["used"]
+                for each in standings["limits"]
+                if (each["kind"], each["scope"], each["unit"], each["window"] or None) == of and not each.get("account")
+            ),
+            default=0.0,
+        )
+    if used < row.amount:
+        return ""
+    verb = "are" if row.unit == "tokens" else "is"
+    return f" ⚠️ It is passed already: {amounts.amount(used, row.unit)} {verb} used."
+
+
+async def _governs(services: Services, row: BudgetRow) -> str:
+    """For whom another limit governs, or holds beside this one."""
+    said = [in_words(each) for each in of_scope(await look(services, await held_now(services)), row.scope)]
+    async with services.store.read() as tx:
+        spender = (await spenders_of(tx, services, services.settings)).get(row.scope.removeprefix("agent:"))
+    if row.scope.startswith("agent:") and spender is not None and spender.budget is not None and not said:
+        said.append(f"It holds at once, beside the {amounts.tokens(spender.budget)} tokens of its launch's `--budget`.")
+    return "".join(f" {each}" for each in said)
+
+
+async def _beside(services: Services, row: BudgetRow) -> str:
+    """What is to be said of the other limits of its scope: those that go on holding, and those of files that do not."""
+    async with services.store.read() as tx:
+        given = [each for each in await limits_by_command.every(tx) if each.scope == row.scope]
+    others = [each for each in given if (each.unit, each.window) != (row.unit, row.window)]
+    if held_of(row).is_whole:
+        return ""
+    if others:
+        ways = {f"budget clear {row.scope} --window {each.window or 'none'}" for each in others}
+        # Of the same window, in another unit, it would take this one along.
+        ways = {f"budget clear {row.scope}"} if row.window in {each.window for each in others} else ways
+        holds = "Both hold now" if len(others) == 1 else "All hold now"
+        listed = _listed(map(held_of, others))
+        return f" {holds}: beside it {listed}, until {' and '.join(map(command_line, sorted(ways)))}."
+    if given:
+        return ""
+    kind, scope = addressed(row.scope)
+    filed = [each for each in await held_now(services) if (each.kind, each.scope) == (kind, scope)]
+    return f" It holds instead of what the files say of it ({_listed(filed)})." if filed else ""
+
+
+def _listed(limits: Iterable[Held]) -> str:
+    return ", ".join(map(_written, limits))
+
+
+def _written(limit: Held) -> str:
+    if limit.unit == "share":
+        return f"{amounts.percent(limit.amount)} of the window {limit.window} of {limit.of}"
+    return f"{amounts.amount(limit.amount, limit.unit)}{amounts.per(limit.window)}"
+
+
+async def clear_budget(ctx: Context, scope: str, *, window: str | None) -> Reply:
+    services = ctx.services
+    scope = read_scope(scope)
+    within = None if window is None else "" if window.strip().casefold() == "none" else _any_window(window)
+    gone = await ctx.commit("clear", lambda tx: limits_by_command.clear(tx, scope, within))
+    if not gone:
+        raise await _nothing_set(services, scope, within)
+    left, given = await _left(services, scope)
+    note = await _pushed(services)
+    again = "No limit of its own holds there any more."
+    if left:
+        again = f"{'There holds still' if given else 'What the files say of it holds again'}: {_listed(left)}."
+    return Reply(f"{markdown.code(scope)}: taken back. {again}{note}", {"scope": scope, "cleared": gone})
+
+
+async def check_clear(services: Services, scope: str, *, window: str | None) -> None:
+    """See whether there is a limit to take back.
+
+    Raises:
+        UserError: no limit was set there by command.
+    """
+    scope = read_scope(scope)
+    within = None if window is None else "" if window.strip().casefold() == "none" else _any_window(window)
+    async with services.store.read() as tx:
+        there = [each for each in await limits_by_command.every(tx) if each.scope == scope]
+    if not any(within is None or (each.window or "") == within for each in there):
+        raise await _nothing_set(services, scope, within)
+
+
+async def _left(services: Services, scope: str) -> tuple[list[Held], bool]:
+    """Return the limits that hold for a scope now, and whether any of them was set by command."""
+    kind, inner = addressed(scope)
+    left = [each for each in await held_now(services) if (each.kind, each.scope) == (kind, inner)]
+    async with services.store.read() as tx:
+        return left, any(each.scope == scope for each in await limits_by_command.every(tx))
+
+
+async def _nothing_set(services: Services, scope: str, within: str | None) -> UserError:
+    left, given = await _left(services, scope)
+    holds = ""
+    if left and given:
+        holds = f" What was set there: {_listed(left)}."
+    elif left:
+        holds = " What holds there is written in a file; change it there, or set another."
+    which = "" if within is None else " in this window"
+    return UserError(f"No limit was set by command for {markdown.code(scope)}{which}.{holds}")
+
+
+async def _pushed(services: Services) -> str:
+    """Tell the egress, and whoever paces. A sentence when the egress does not hear of it now."""
+    if services.pace is not None:
+        await services.pace.redraw()
+        services.pace.tell()
+    if services.outlet is None or await services.outlet.push():
+        return ""
+    return " ⚠️ The egress does not answer now; it is told as soon as it does, and until then what held before holds."
+
+
+def _any_window(text: str) -> str:
+    try:
+        return _window(text)
+    except UsageError as error:
+        try:
+            return read_quota_window(text)
+        except ValueError:
+            raise error from None
+
+
+def _window(text: str) -> str:
+    try:
+        return read_window(text)
+    except ValueError as error:
+        raise UsageError(str(error)) from None

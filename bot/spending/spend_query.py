@@ -1,0 +1,231 @@
+"""What `spend` and `accounts` answer: sums of the ledger, and what providers said of quotas."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bot.commands.registry import Reply
+from bot.egress_client.ledger_import import weighed
+from bot.text import amounts, markdown
+from bot.text.iso_timestamps import timestamp
+from core.file_permissions import exposed
+from database.queries.spending import usage_ledger, usage_queries
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from zoneinfo import ZoneInfo
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.app.services import Services
+    from bot.commands.context import Context
+    from bot.config.schema import Account
+    from database.queries.spending.usage_ledger import Key, QuotaRow, Spent
+
+#: Days that are summed up one by one when nobody says how many.
+_DAYS = 30
+#: Rows of a table in a room; of more, the largest.
+_ROWS = 40
+
+
+def midnight(now: float, zone: ZoneInfo, *, days: int = 0) -> float:
+    """When the day began in a time zone, or the one so many days before."""
+    day = datetime.fromtimestamp(now, zone).date() - timedelta(days=days)
+    return datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Whole:
+    """A task from its beginning on, in weighted tokens; None: nobody knows."""
+
+    projected: float | None
+    actual: float | None
+
+
+async def show_spend(ctx: Context, by: Key, since: float | None) -> Reply:
+    services = ctx.services
+    now, zone = services.clock(), services.settings.timezone
+    start = midnight(now, zone, days=_DAYS - 1 if by == "day" else 0) if since is None else now - since
+    async with services.store.read() as tx:
+        found = await usage_ledger.spent(tx, by=by, since=start, zone=zone)
+        wholes = await _wholes(tx, services, [each.key for each in found if each.key]) if by == "task" else {}
+    rows = [_spent_json(by, each) | _whole_json(by, wholes.get(each.key or "")) for each in found]
+    data = {"by": by, "since": timestamp(start), "zone": str(zone), "rows": rows}
+    behind = services.outlet.behind() if services.outlet is not None else None
+    return Reply(_spent_text(found, by, now - start, wholes) + (f"\n\n⚠️ {behind}" if behind else ""), data)
+
+
+async def _wholes(tx: AsyncConnection, services: Services, ids: Sequence[str]) -> dict[str, Whole]:
+    projected, used = await usage_queries.projected(tx, ids), await usage_queries.by_task(tx, ids)
+    weights = services.settings.budgets.weights
+    return {
+        task: Whole(projected=projected.get(task), actual=weighed(used[task], weights) if task in used else None)
+        for task in ids
+    }
+
+
+async def tokens_today(services: Services) -> dict[str, int] | None:
+    """What each agent used since midnight of the operator's zone, in tokens of all kinds; None: nobody knows it all."""
+    if services.outlet is None or services.outlet.behind() is not None:
+        return None
+    async with services.store.read() as tx:
+        return await usage_ledger.tokens_by_agent(tx, since=midnight(services.clock(), services.settings.timezone))
+
+
+def _whole_json(by: Key, whole: Whole | None) -> dict[str, Any]:
+    if by != "task":
+        return {}
+    return {
+        "projected_tokens": None if whole is None else whole.projected,
+        "actual_tokens": None if whole is None else whole.actual,
+    }
+
+
+def _spent_json(by: Key, spent: Spent) -> dict[str, Any]:
+    return {
+        by: spent.key,
+        "requests": spent.requests,
+        "input_tokens": spent.input_tokens,
+        "output_tokens": spent.output_tokens,
+        "cache_read_tokens": spent.cache_read_tokens,
+        "cache_write_tokens": spent.cache_write_tokens,
+        "reasoning_tokens": spent.reasoning_tokens,
+        "usd": None if spent.usd is None else round(spent.usd, 9),
+        "estimated": spent.estimated,
+    }
+
+
+def _spent_text(found: Sequence[Spent], by: Key, seconds: float, wholes: Mapping[str, Whole]) -> str:
+    if not found:
+        return f"Nothing was used in the last {markdown.span(seconds)}."
+    rows = [
+        (
+            markdown.one_line(each.key or "-", 40),
+            f"{each.requests:,}",
+            amounts.tokens(each.input_tokens),
+            amounts.tokens(each.cache_read_tokens + each.cache_write_tokens),
+            amounts.tokens(each.output_tokens + each.reasoning_tokens),
+            amounts.money(each.usd),
+            *_whole_text(by, wholes.get(each.key or "")),
+        )
+        for each in (found[-_ROWS:] if by == "day" else found[:_ROWS])
+    ]
+    estimated = sum(each.estimated for each in found)
+    more = f"\n\n{len(found) - _ROWS:,} more." if len(found) > _ROWS else ""
+    note = (
+        f"\n\nRequests of which the provider did not report what they used, so that it is estimated: {estimated:,}."
+        if estimated
+        else ""
+    )
+    if by == "task":
+        note += (
+            "\n\nActual: what the task used since it began, beside what it was projected to use. Both as budgets "
+            "count tokens."
+        )
+    titles = (by, "requests", "input", "cache", "output", "USD", *(("projected", "actual") if by == "task" else ()))
+    return markdown.table(titles, rows) + more + note
+
+
+def _whole_text(by: Key, whole: Whole | None) -> tuple[str, ...]:
+    if by != "task":
+        return ()
+    known = (None, None) if whole is None else (whole.projected, whole.actual)
+    return tuple("-" if each is None else amounts.tokens(each) for each in known)
+
+
+async def show_accounts(ctx: Context) -> Reply:
+    services = ctx.services
+    now = services.clock()
+    async with services.store.read() as tx:
+        found = await usage_ledger.quotas(tx)
+    seen = {each.account for each in found}
+    silent = [name for name in services.settings.accounts if name not in seen]
+    providers = {name: account.provider for name, account in services.settings.accounts.items()}
+    data = [
+        *({"account": name, "provider": providers[name], "windows": []} for name in silent),
+        *(
+            {
+                "account": account,
+                "provider": providers.get(account, rows[0].provider),
+                "windows": [_window_json(row) for row in rows],
+            }
+            for account, rows in _by_account(found).items()
+        ),
+    ]
+    open_ = await asyncio.to_thread(exposed_credentials, services.settings.accounts)
+    for each in data:
+        if (warning := open_.get(str(each["account"]))) is not None:
+            each["warning"] = warning
+    warnings = "".join(f"\n\n⚠️ {markdown.one_line(warning, 300)}" for warning in open_.values())
+    return Reply(_accounts_text(found, silent, now) + warnings, sorted(data, key=lambda each: str(each["account"])))
+
+
+def exposed_credentials(accounts: Mapping[str, Account]) -> dict[str, str]:
+    """Of accounts whose credential lies where others can read it, a sentence that says so, by account. Reads files."""
+    found = {}
+    for name, account in accounts.items():
+        reference = account.credential
+        if reference is not None and reference.scheme == "file" and (open_ := exposed(Path(reference.name))):
+            found[name] = f"The credential of the account {name} is open: {open_}. Close it with chmod 600."
+    return found
+
+
+def _by_account(found: Sequence[QuotaRow]) -> dict[str, list[QuotaRow]]:
+    made: dict[str, list[QuotaRow]] = {}
+    for row in found:
+        made.setdefault(row.account, []).append(row)
+    return made
+
+
+def _window_json(row: QuotaRow) -> dict[str, Any]:
+    return {
+        "window": row.window,
+        "used": None if row.used is None else round(row.used, 6),
+        "limit": row.amount,
+        "remaining": row.remaining,
+        "reset_at": timestamp(row.reset_at),
+        "window_s": row.window_s,
+        "status": row.status,
+        "seen_at": timestamp(row.seen_at),
+        "host": row.host,
+    }
+
+
+def _accounts_text(found: Sequence[QuotaRow], silent: Sequence[str], now: float) -> str:
+    rows = [
+        (
+            markdown.one_line(row.account, 30),
+            markdown.one_line(row.window, 20),
+            _used(row, now),
+            _until(row, now),
+            f"{markdown.one_line(row.status or '?', 20)}, {markdown.span(now - row.seen_at)} ago",
+        )
+        for row in found
+    ]
+    lines = [markdown.table(("account", "window", "used", "begins anew", "said"), rows)] if rows else []
+    if silent:
+        lines.append(f"Of {', '.join(map(markdown.one_line, silent))} nothing is known: no provider said anything yet.")
+    return "\n\n".join(lines) or "There are no accounts in muster.yaml, and no provider said anything of one."
+
+
+def _used(row: QuotaRow, now: float) -> str:
+    if row.reset_at is not None and row.reset_at <= now:
+        # What was said of a window that is over tells nothing of the one that runs.
+        return "?"
+    if row.used is not None:
+        return amounts.percent(row.used)
+    if row.remaining is not None and row.amount:
+        return amounts.percent(1 - row.remaining / row.amount)
+    return amounts.UNKNOWN
+
+
+def _until(row: QuotaRow, now: float) -> str:
+    if row.reset_at is None:
+        return "?"
+    return (
+        f"in {markdown.span(row.reset_at - now)}" if row.reset_at > now else f"{markdown.span(now - row.reset_at)} ago"
+    )

@@ -1,0 +1,1 @@
+"""Tasks: submission, assignment, state, settlement, threads. Whose turn it is, is decided in budget/dispatch/."""

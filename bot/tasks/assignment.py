@@ -1,0 +1,334 @@
+"""Gives tasks to agents, as the dispatcher wants it: what each agent is ready for, and what is done to it and told."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import structlog
+
+from bot.commands.context import Origin
+from bot.commands.registry import OPERATOR
+from bot.commands.runs import Request
+from bot.commands.syntax import written
+from bot.messaging.thread_owners import room_of
+from bot.pacing.session_admission import Work, start_for, told, tried_in_words
+from bot.spending.cutoff import who_is_held
+from bot.tasks import run_now
+from bot.tasks import text as task_words
+from bot.tasks.service import IN_LINE
+from bot.tasks.state_machine import has_task_done
+from bot.tasks.threads import TaskThreads
+from bot.text.errors import UserError
+from budget.dispatch.next_task import TURN, Agent, Wait
+from budget.policy.model_downgrade import Downgrade, Queue, Refuse
+from core.errors import MusterError, RegisterError
+from database.queries import tasks
+from database.queries.agents import agent_messages, agents, session_accounts
+from fleet.errors import FleetError
+from fleet.launch.launch_plan import DEFAULT_ROLE
+from fleet.roster.drift import ENDED
+from scheduler.dispatch.dispatch_inputs import Able, keeps_agent
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.agents.status import AgentView
+    from bot.app.services import Services
+    from bot.commands.executor import Executor
+    from bot.commands.runs import Outcome
+    from bot.pacing.snapshot import Snapshot
+    from budget.dispatch.next_task import Readiness
+    from budget.windows.pace_admission import Standing
+    from database.queries.agents.agents import AgentRow
+    from database.queries.agents.session_accounts import Lease
+    from database.queries.tasks import Task
+    from fleet.roster.cache import LatestRoster
+
+log = structlog.get_logger(__name__)
+
+#: What the egress said of whom nothing leaves holds so long, seconds.
+_HELD_S = 2.0
+#: Whoever asked for a task is answered what became of it by now; so soon after that it is not said again, seconds.
+ANSWERED_S = 5.0
+#: Who starts agents for tasks.
+IDENTITY = "muster:dispatch"
+#: What moves the time at which a task begins by less than this is not told again: a share of the wait, and seconds.
+_TOLD_SHARE, _TOLD_S = 0.25, 3600.0
+#: Reasons that are told where the task was asked for; the others pass, or are seen in `tasks`.
+_TOLD = frozenset({"pace", "limit", "price", "nobody"})
+
+
+@dataclass(slots=True)
+class Handing:
+    """The dispatcher's hands (scheduler.dispatch.task_transitions.Hands)."""
+
+    services: Services
+    executor: Executor
+    roster: LatestRoster
+    _leased: dict[str, tuple[str, str | None, str | None]] = field(default_factory=dict)
+    """By agent the launch that it was looked up for, its provider and its account."""
+    _held: tuple[float, frozenset[str] | None] = (float("-inf"), frozenset())
+    """When it was asked last of whom nothing leaves, and who that is; None: all."""
+
+    # --- looking ------------------------------------------------------------------------------------------------
+
+    async def able(self, live: Sequence[Task]) -> Sequence[Able]:
+        """The agents that there are, and those of the roster that can be started."""
+        views: list[AgentView] = await self.services.agents.view()
+        await self.roster.refresh()
+        entries = {entry.name: entry for entry in self.roster.entries}
+        async with self.services.store.read() as tx:
+            leases: dict[str, list[Lease]] = {}
+            for lease in await session_accounts.live(tx):
+                leases.setdefault(lease.agent, []).append(lease)
+            underway = await agent_messages.in_states(tx, ["pending", "journaled", "accepted"])
+        writing = {message.agent for message in underway}
+        held = await self._who_is_held()
+        found = []
+        for view in views:
+            row = view.row
+            own = [
+                task
+                for task in live
+                if task.assigned == row.name
+                and keeps_agent(task, self.services.clock(), self.services.settings.dispatch.unanswered)
+            ]
+            readiness = readiness_of(
+                view, in_roster=row.name in entries, has_mail=row.name in writing, has_task=bool(own)
+            )
+            if readiness == "idle" and (held is None or row.name in held):
+                readiness = "away"  # its turn would only fail
+            heard = None if view.status is None else view.status.event_at
+            provider, account = await self._account(row, leases.get(row.name, []))
+            found.append(
+                Able(
+                    agent=Agent(
+                        name=row.name,
+                        role=row.role,
+                        runtime=row.runtime,
+                        readiness=readiness,
+                        account=account,
+                        free_since=heard or row.started_at or 0.0,
+                        stopped_at=row.stopped_at,
+                        holds=next((task.id for task in own if task.state == "waiting"), None),
+                    ),
+                    model=row.model,
+                    provider=provider,
+                    profiles=self._profiles(row.sandbox),
+                )
+            )
+        known = {view.row.name for view in views}
+        for name, entry in entries.items():
+            if name not in known:
+                agent = Agent(
+                    name=name, role=entry.role or DEFAULT_ROLE, runtime=entry.runtime or "", readiness="startable"
+                )
+                found.append(Able(agent=agent, model=entry.model))
+        return found
+
+    async def _who_is_held(self) -> frozenset[str] | None:
+        now = asyncio.get_running_loop().time()
+        if now - self._held[0] > _HELD_S:
+            self._held = (now, await who_is_held(self.services))
+        return self._held[1]
+
+    def _profiles(self, sandbox: str) -> Sequence[str]:
+        try:
+            lineage: Sequence[str] = self.services.planner.profile(sandbox).lineage
+        except FleetError:
+            return ()
+        return lineage
+
+    async def _account(self, row: AgentRow, leases: Sequence[Lease]) -> tuple[str | None, str | None]:
+        """Provider and account of the agent's model."""
+        if len(leases) < 2:
+            return (leases[0].provider, leases[0].account) if leases else (None, None)
+        known = self._leased.get(row.name)
+        if known is None or known[0] != row.launch_id:
+            try:
+                choices = await asyncio.to_thread(self.services.planner.choices_of, row)
+            except MusterError:
+                choices = {}
+            provider = next(iter(choices), leases[0].provider)
+            account = next((lease.account for lease in leases if lease.provider == provider), leases[0].account)
+            known = (row.launch_id, provider, account)
+            self._leased[row.name] = known
+        return known[1], known[2]
+
+    async def draw(self, row: AgentRow, snapshot: Snapshot) -> Sequence[Standing]:
+        """The windows that what an agent does draws on."""
+        async with self.services.store.read() as tx:
+            own = [lease for lease in await session_accounts.live(tx) if lease.agent == row.name]
+        provider, account = await self._account(row, own)
+        return snapshot.for_draw(
+            agent=row.name,
+            role=row.role,
+            runtime=row.runtime,
+            model=row.model,
+            profiles=self._profiles(row.sandbox),
+            provider=provider,
+            account=account,
+        )
+
+    # --- giving -------------------------------------------------------------------------------------------------
+
+    async def hand_over(self, tx: AsyncConnection, task: Task, agent: str) -> bool:
+        row = await agents.get(tx, agent)
+        if row is None:
+            return False
+        await run_now.withdraw(tx, self.services, task, "It begins.")
+        is_turn = task.kind == TURN
+        await self.services.agents.send(
+            tx,
+            row,
+            task.text if is_turn else task_words.for_agent(task, tools=has_task_done(row.runtime)),
+            message_id=str(task.message),
+            by=task.operator,
+            attachments=task.attachments,
+            # On words of a person the receipts are shown; a task has its own messages.
+            connector=task.connector if is_turn else None,
+            conversation=task.conversation if is_turn else None,
+            event_id=task.event_id if is_turn else None,
+            answer_in=task.answer_in if is_turn else None,
+        )
+        if not is_turn:
+            given = task_words.given(task, self.services.redact)
+            answered = self.services.clock() - task.created_at < ANSWERED_S
+            await self.services.task_steps.tell(
+                tx, task, f"given/{task.attempt}", given, also=row, in_thread_alone=answered
+            )
+            await TaskThreads(self.services).show(tx, task.id)
+        return True
+
+    def handed_over(self, agent: str) -> None:
+        self.services.agents.bring_mail(agent)
+        self.services.delivery.wake()
+        if self.services.pace is not None:
+            self.services.pace.begun()
+
+    async def start(self, task: Task, agent: str) -> Wait | None:
+        """Start an agent for a task, a rung lower where its model has no room; why it is not started, or None."""
+        services = self.services
+        if task.operator.startswith(task_words.AGENT):
+            # An agent could have one started that it may not launch, or that runs without a sandbox.
+            return Wait(task=task.id, why="nobody", text=f"{agent} does not run, and people start it.")
+        work = Work(
+            kind=task.kind,
+            urgency=task.urgency,  # type: ignore[arg-type]
+            deadline=task.deadline,
+            tokens=task.estimate,
+        )
+        try:
+            opened = await start_for(services, agent, work)
+        except RegisterError:
+            raise
+        except MusterError as error:
+            return Wait(task=task.id, why="nobody", text=f"{agent} cannot be started: {error}")
+        step = opened.step
+        if isinstance(step, Queue | Refuse):
+            at = step.at if isinstance(step, Queue) else None
+            why = f"{step.why}{tried_in_words(step)}"
+            leave = () if opened.held is None else opened.held.leave
+            return Wait(task=task.id, why="pace", text=why, look_at=at, cost=opened.cost, leave=leave)
+        arguments: dict[str, object] = {"name": agent}
+        if isinstance(step, Downgrade):
+            arguments |= {"runtime": step.rung.runtime, "model": step.rung.model}
+        outcome: list[Outcome] = []
+        said = told(services, opened)
+
+        async def finish(tx: AsyncConnection, done: Outcome) -> None:
+            outcome.append(done)
+            row = await agents.get(tx, agent)
+            if done.state == "done" and row is not None and isinstance(step, Downgrade) and said is not None:
+                await services.task_steps.tell(tx, task, f"downgrade/{agent}/{task.attempt}", said, also=row)
+
+        origin = services.clock()
+        request = Request(
+            id=f"dispatch-{task.id}-{task.attempt}-{agent}-{origin * 1000:.0f}",
+            name="launch",
+            arguments=arguments,
+            identity=IDENTITY,
+            permission=OPERATOR,
+            door="dispatch",
+            origin=await self._origin(task),
+        )
+        try:
+            await self.executor.run(request, finish=finish)
+        except UserError as error:
+            return Wait(task=task.id, why="nobody", text=f"{agent} cannot be started: {error}")
+        services.delivery.wake()
+        if not outcome or outcome[0].state != "done":
+            why = written(outcome[0].text, services.command_prefix) if outcome else "it was not tried"
+            return Wait(task=task.id, why="nobody", text=f"{agent} was not started: {why}")
+        return None
+
+    async def _origin(self, task: Task) -> Origin | None:
+        """Where the task was asked for: there stands the thread of an agent that is started for it, if nowhere else."""
+        if task.connector is None or task.conversation is None:
+            return None
+        async with self.services.store.read() as tx:
+            room = await room_of(tx, task.connector, task.conversation)
+        return Origin(connector=task.connector, conversation=room, parent=None, event_id="")
+
+    # --- telling ------------------------------------------------------------------------------------------------
+
+    async def refused(self, tx: AsyncConnection, task: Task, why: str) -> None:
+        if task.attempt:
+            # What it used before is counted now, and not only after the next start.
+            self.services.task_steps.ending(task.id)
+        text = f"⛔ Task {task_words.named(task, self.services.redact)} is refused: {why}"
+        await self.services.task_steps.tell(tx, task, "refused", text)
+        await TaskThreads(self.services).close(tx, task.id, text, elsewhere=(f"task/{task.id}/refused", text))
+
+    async def waits(self, tx: AsyncConnection, task: Task, wait: Wait) -> None:
+        if wait.why not in _TOLD or task.kind == TURN:
+            return
+        now = self.services.clock()
+        last = await tasks.last_told(tx, task.id)
+        if last is not None and not worth_telling(last.decision or {}, wait, last.at, now):
+            return
+        answered = task.why == IN_LINE and now - task.created_at < ANSWERED_S
+        redact, zone = self.services.redact, self.services.settings.timezone
+        text = None if answered else task_words.waiting(task, redact, wait, now, zone)
+        await self.services.task_steps.told_wait(tx, task, text, wait)
+
+    def told(self) -> None:
+        self.services.delivery.wake()
+
+
+def readiness_of(view: AgentView, *, in_roster: bool, has_mail: bool, has_task: bool) -> Readiness:
+    """Whether an agent can be given something now."""
+    row, state = view.row, view.liveness.state
+    if view.elsewhere or row.wanted == "frozen":
+        return "away"
+    if row.wanted == "stopped":
+        if row.state not in ENDED:
+            return "busy"  # it is about to stop
+        return "startable" if in_roster else "down"
+    if has_task:
+        return "busy"
+    if state == "starting" or (state in ENDED and view.tries_at is not None):
+        return "starting"
+    if state in ENDED or state in ("unknown", "frozen"):
+        return "down"
+    if state == "idle" and not has_mail and not view.queued:
+        return "idle"
+    return "busy"
+
+
+def worth_telling(last: object, wait: Wait, told_at: float, now: float) -> bool:
+    """Whether a task waits for something else by now, or for so much longer or shorter that it is to be told."""
+    before = last if isinstance(last, dict) else {}
+    if before.get("why") != wait.why:
+        # What only passes back and forth is told once.
+        return now - told_at > _TOLD_S
+    was = before.get("look_at")
+    if (was is None) != (wait.look_at is None):
+        return now - told_at > _TOLD_S
+    if was is None or wait.look_at is None:
+        return False
+    return abs(float(was) - wait.look_at) > max(_TOLD_S, _TOLD_SHARE * abs(wait.look_at - now))

@@ -1,0 +1,118 @@
+"""What leave for one turn has to hold for besides: the turns that are held already, and would begin with it first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from budget.windows import interactive_turns
+from budget.windows.pace_admission import Cost, Waits, decide, need
+from database.queries import tasks
+from database.queries.agents import agents
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bot.app.services import Services
+    from bot.pacing.snapshot import Snapshot
+    from budget.windows.pace_admission import Leave, Policy, Standing
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ahead:
+    """The held turns of one agent."""
+
+    cost: Cost
+    """Of all of them together."""
+    count: int
+    windows: frozenset[str]
+    """The keys of those that they draw on."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Needed:
+    """What would have to be authorized for a turn and all that stands before it."""
+
+    leave: tuple[Leave, ...]
+    before: int
+    """How many turns that is meant to hold for besides."""
+    critical: bool = False
+    """It is beyond a limit that only critical work passes."""
+    helpless: str | None = None
+    """Why no leave would help, as part of a sentence; None: one would, or none is needed."""
+
+
+async def read(services: Services, snapshot: Snapshot) -> list[Ahead]:
+    """Of each agent what is held for it.
+
+    Raises:
+        RegisterError: the register cannot be read.
+    """
+    async with services.store.read() as tx:
+        held = await tasks.held_costs(tx)
+        rows = [row for row in await agents.every(tx) if row.name in held]
+    found = []
+    for row in rows:
+        count, tokens, usd = held[row.name]
+        draws = await services.dispatcher.hands.draw(row, snapshot)
+        keys = frozenset(standing.window.key for standing in draws)
+        found.append(Ahead(cost=Cost(tokens=tokens, usd=usd), count=count, windows=keys))
+    return found
+
+
+def needed(
+    ahead: Sequence[Ahead],
+    standings: Sequence[Standing],
+    cost: Cost,
+    now: float,
+    policy: Policy,
+    *,
+    person: bool = False,
+) -> Needed:
+    """What has to be authorized for one more turn to begin now, with those that go first. Pure.
+
+    Args:
+        ahead: what is held already.
+        standings: the windows that the turn draws on.
+        cost: what it is projected to cost itself.
+        now: seconds since the epoch.
+        policy: how strictly the pace is kept.
+        person: a person said it, so that `budget.windows.interactive_turns` decides.
+    """
+    # What stands before it is taken as begun: so much of each window is promised to it that both draw on.
+    if person:
+        used = [_used(standing, [each.cost for each in _on(ahead, standing)]) for standing in standings]
+        found: Waits | object = interactive_turns.decide(used, cost, now, policy)
+    else:
+        promised = [_promised(standing, [each.cost for each in _on(ahead, standing)]) for standing in standings]
+        found = decide(promised, cost, "normal", now, policy)
+    keys = frozenset(standing.window.key for standing in standings)
+    before = sum(each.count for each in ahead if each.windows & keys)
+    if not isinstance(found, Waits):
+        return Needed(leave=(), before=before)
+    if found.leave:
+        return Needed(leave=found.leave, before=before)
+    others = f", with the {before} before it," if before else ""
+    helpless = "how much is left cannot be told" if found.why in ("unknown", "price") else None
+    helpless = helpless or f"it needs{others} more than is left of what nothing passes"
+    return Needed(leave=(), before=before, critical=found.critical, helpless=helpless)
+
+
+def _on(ahead: Sequence[Ahead], standing: Standing) -> list[Ahead]:
+    return [each for each in ahead if standing.window.key in each.windows]
+
+
+def _used(standing: Standing, costs: Sequence[Cost]) -> Standing:
+    more = sum(amount for each in costs if (amount := need(standing.window, each)) is not None)
+    window = standing.window
+    if more <= 0 or window.known_use is None:
+        return standing
+    return replace(standing, window=replace(window, used=window.known_use + more))
+
+
+def _promised(standing: Standing, costs: Sequence[Cost]) -> Standing:
+    amounts = [need(standing.window, cost) for cost in costs]
+    more = sum(amount for amount in amounts if amount is not None)
+    if more <= 0:
+        return standing
+    return replace(standing, reserved=standing.held + more, reserved_high=standing.held_high + more)

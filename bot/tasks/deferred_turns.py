@@ -1,0 +1,214 @@
+"""Words to an agent that limits or the pace hold: told so at once, and said to it when there is room.
+
+Only what can be told is held: where it is not known when there will be room, the words go to the agent as ever, and the
+hard limits hold at the egress. What follows words that are held waits behind them, so that their order stays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from bot.auth.permissions import is_person
+from bot.commands.syntax import command_line
+from bot.tasks import deferred_demand, run_now, submission_policy
+from bot.tasks import text as task_words
+from bot.tasks.service import add_task
+from bot.text import amounts, markdown
+from budget.dispatch.next_task import TURN, Wait
+from budget.windows import interactive_turns
+from budget.windows.interactive_turns import Begins
+from budget.windows.pace_admission import Waits, decide
+from core.errors import MusterError
+from database.queries import tasks
+from database.queries.agents import agent_messages, auto_resume, last_results
+from database.queries.spending import pacing_windows
+from database.queries.spending.pacing_windows import Befell
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.app.services import Services
+    from bot.pacing.snapshot import Snapshot
+    from budget.windows.pace_admission import Cost, Standing
+    from database.queries.agents.agents import AgentRow
+    from database.queries.tasks import Task
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hold:
+    """Why a turn does not begin now."""
+
+    wait: Wait
+    """Its leave is for all that stands before it, too."""
+    cost: Cost | None = None
+    before: int = 0
+    """How many held turns that leave is for besides."""
+    helpless: str | None = None
+    """Why no leave would help, as part of a sentence."""
+
+
+async def look(services: Services, row: AgentRow, by: str) -> Hold | Begins:
+    """Whether words to this agent wait, or begin at once.
+
+    A person's words are held by limits, and by the pace only where its use is a day ahead (`budget.windows.interactive_turns`). Words
+    of agents are held by the pace, as tasks are.
+
+    Args:
+        services: what knows of the pace.
+        row: the agent.
+        by: the identity that says them.
+
+    Raises:
+        RegisterError: the register cannot be read.
+    """
+    if services.pace is None or services.dispatcher is None:
+        return Begins()
+    person = is_person(by)
+    async with services.store.read() as tx:
+        before = await tasks.held_turns(tx, row.name)
+    if person:
+        # What agents said to one another does not keep a person waiting.
+        before = [each for each in before if is_person(each.operator)]
+    try:
+        snapshot = await services.pace.snapshot()
+        if not snapshot.standings and not before:
+            return Begins()
+        standings = await services.dispatcher.hands.draw(row, snapshot)
+        cost = await services.dispatcher.cost_of(role=row.role, runtime=row.runtime, model=row.model, kind=TURN)
+    except (MusterError, OSError):
+        if not before:
+            return Begins()
+        raise
+    found = _decide(services, standings, cost, snapshot, person=person)
+    if isinstance(found, Waits) and found.why in ("pace", "limit") and found.at is not None:
+        wait = Wait.of(found)
+    elif before:
+        first = before[0]
+        text = f"What was said to {row.name} before waits: {first.reason or 'task ' + first.id}"
+        wait = Wait(task="", why="fairness", text=text, look_at=first.look_at)
+    else:
+        return found if isinstance(found, Begins) else Begins()
+    return await with_those_before(services, Hold(wait=wait, cost=cost), standings, snapshot, person=person)
+
+
+def _decide(
+    services: Services, standings: Sequence[Standing], cost: Cost, snapshot: Snapshot, *, person: bool
+) -> Waits | Begins:
+    if person:
+        return interactive_turns.decide(standings, cost, snapshot.now, snapshot.policy)
+    found = decide(standings, cost, "normal", snapshot.now, snapshot.policy)
+    return found if isinstance(found, Waits) else Begins()
+
+
+async def with_those_before(
+    services: Services, hold: Hold, standings: Sequence[Standing], snapshot: Snapshot, *, person: bool
+) -> Hold:
+    """The same with leave that is for the turns, too, which stand before it: else these would take it."""
+    if hold.cost is None:
+        return hold
+    try:
+        ahead = await deferred_demand.read(services, snapshot)
+    except (MusterError, OSError):
+        return hold
+    needed = deferred_demand.needed(ahead, standings, hold.cost, snapshot.now, snapshot.policy, person=person)
+    wait = replace(hold.wait, leave=needed.leave, critical=needed.critical)
+    return replace(hold, wait=wait, before=needed.before, helpless=needed.helpless)
+
+
+async def note_ahead(
+    tx: AsyncConnection, services: Services, row: AgentRow, begins: Begins | Hold, by: str
+) -> str | None:
+    """Count a person's words that begin ahead of the pace, in the transaction that sends them.
+
+    Returns:
+        What the person is told; None: nothing, because the words are not ahead, or are read in a turn that was asked
+        for before.
+    """
+    if isinstance(begins, Hold) or not begins.ahead:
+        return None
+    now = services.clock()
+    for each in begins.ahead:
+        detail = {"agent": row.name, "by": by, "ahead": each.amount}
+        await pacing_windows.log(
+            tx, Befell(window=each.standing.window.key, at=now, kind=pacing_windows.WORDS, detail=detail)
+        )
+    if await agent_messages.in_states(tx, ["pending", "journaled", "accepted"], agent=row.name):
+        return None
+    first = begins.ahead[0]
+    window = first.standing.window
+    return (
+        f"⏩ About {amounts.amount(first.amount, window.unit)} ahead of today's pace ({markdown.code(window.scope)})."
+    )
+
+
+async def add(
+    tx: AsyncConnection,
+    services: Services,
+    row: AgentRow,
+    hold: Hold,
+    text: str,
+    *,
+    cause: str,
+    by: str,
+    attachments: Sequence[Mapping[str, Any]] = (),
+    connector: str | None,
+    conversation: str | None,
+    event_id: str | None,
+    answer_in: str | None,
+) -> Task:
+    """Put the words into the queue, in the transaction that deals with whoever said them."""
+    cost = hold.cost
+    if is_person(by):
+        # Somebody looked at it.
+        await auto_resume.drop(tx, row.name, f"{by} wrote to it")
+        await last_results.note(tx, row.name, "answer", services.clock())
+    return await add_task(
+        tx,
+        cause=cause,
+        text=text,
+        operator=by,
+        charged_to=submission_policy.as_one(services.settings.people, by),
+        now=services.clock(),
+        role=row.role,
+        agent=row.name,
+        kind=TURN,
+        connector=connector,
+        conversation=conversation,
+        event_id=event_id,
+        answer_in=answer_in,
+        attachments=attachments,
+        why=hold.wait.why,
+        reason=hold.wait.text,
+        look_at=hold.wait.look_at,
+        projected_tokens=None if cost is None else cost.tokens,
+        projected_usd=None if cost is None else cost.usd,
+    )
+
+
+async def offer(tx: AsyncConnection, services: Services, row: AgentRow, task: Task, told: str) -> bool:
+    """Say in the agent's thread that words are held, with the buttons that run them now or drop them.
+
+    Returns:
+        Whether that is where they were written, so that nothing more needs to be said there.
+    """
+    teller = services.agents.teller
+    await run_now.ask(tx, services, row, task, told, teller.thread(row))
+    return bool(await teller.conversation(tx, row, "") == (task.connector, task.conversation))
+
+
+def told(services: Services, row: AgentRow, task: Task, hold: Hold) -> str:
+    """What whoever said it is told at once."""
+    now, zone = services.clock(), services.settings.timezone
+    rest = task_words.when(hold.wait, now, zone, before=hold.before)
+    if hold.wait.why == "fairness" and hold.wait.look_at is not None:
+        rest = f"It runs after that, about {task_words.moment(hold.wait.look_at, now, zone)} ({zone}). {rest}".rstrip()
+    if hold.helpless is not None and not hold.wait.critical:
+        rest += f" No leave lets it begin now: {hold.helpless}."
+    drop = command_line(f"task cancel {task.id}")
+    by = "a limit" if hold.wait.why == "limit" else "the pace of spending"
+    what = f"{row.name} reads this later (task {markdown.code(task.id)})"
+    ways = f"{command_line(f'task now {task.id}')} runs it now, and {drop} drops it."
+    return f"⏳ {what}: {by} holds it. {hold.wait.text} {rest} {ways}"

@@ -1,0 +1,503 @@
+"""What `task add`, `tasks` and the commands about one task decide and answer."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from bot.commands.registry import Reply
+from bot.commands.syntax import command_line
+from bot.config.limits import read_tokens
+from bot.messaging.thread_owners import agent_of
+from bot.tasks import state_machine, submission_policy, wait_reasons
+from bot.tasks import text as task_words
+from bot.tasks.text import AGENT
+from bot.tasks.threads import TaskThreads
+from bot.text import markdown
+from bot.text.errors import NotPermitted, UsageError, UserError
+from budget.costs.task_cost_from_history import learn
+from budget.costs.task_cost_projection import expected
+from budget.dispatch.next_task import TURN, lane_of
+from core import durations
+from core.validation_errors import suggestion, there_are
+from database.queries import tasks
+from database.queries.agents import agent_messages, agents
+from database.queries.spending import usage_queries
+from database.queries.tasks import ENDED, LIVE, SPENDING, Task
+from fleet import roles
+from fleet.launch.launch_plan import DEFAULT_ROLE
+from scheduler.dispatch.task_history import pasts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import tzinfo
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.app.services import Services
+    from bot.commands.context import Context
+    from budget.windows.pace_admission import Urgency
+    from database.queries.agents.agents import AgentRow
+    from database.queries.tasks import Step
+
+#: A task may have so many characters; more belongs into a file in the agent's workspace.
+LONGEST = 100_000
+#: How far back `tasks --all` looks, seconds.
+LOOK_BACK_S = 7 * 86_400.0
+_KIND = re.compile(r"[a-z][a-z0-9-]{0,29}")
+_ORCHESTRATOR = "orchestrator"
+
+
+# --- adding ------------------------------------------------------------------------------------------------------
+
+
+async def new_id(tx: AsyncConnection, cause: str) -> str:
+    """An id that no task has, derived from what asks for the task."""
+    salt = 0
+    while True:
+        found = hashlib.blake2s(f"task\0{cause}\0{salt}".encode(), digest_size=4).hexdigest()
+        if await tasks.get(tx, found) is None:
+            return found
+        salt += 1
+
+
+async def add_task(
+    tx: AsyncConnection,
+    *,
+    cause: str,
+    text: str,
+    operator: str,
+    charged_to: str | None = None,
+    now: float,
+    role: str | None,
+    agent: str | None = None,
+    kind: str = "task",
+    urgency: Urgency = "normal",
+    deadline: float | None = None,
+    estimate: float | None = None,
+    parent: str | None = None,
+    retries: int = 0,
+    connector: str | None = None,
+    conversation: str | None = None,
+    event_id: str | None = None,
+    answer_in: str | None = None,
+    thread_key: str | None = None,
+    attachments: Sequence[Mapping[str, Any]] = (),
+    why: str | None = None,
+    reason: str | None = None,
+    look_at: float | None = None,
+    projected_tokens: float | None = None,
+    projected_usd: float | None = None,
+) -> Task:
+    """Put a task into the queue, in a transaction that happens once. Wake the dispatcher when it is committed.
+
+    Args:
+        tx: the transaction, which also writes that whatever asks for this was dealt with.
+        cause: the id of what asks for it.
+        text: what is to be done.
+        operator: the identity that asks.
+        charged_to: for whom it counts where turns are taken; None: for who asks.
+        now: seconds since the epoch.
+        role: whose task it is to be; of one for an agent its role.
+        agent: the one that is to have it.
+        kind: as costs are learned.
+        urgency: low, normal, high or critical.
+        deadline: when it must have begun.
+        estimate: weighted tokens, as a person said.
+        parent: the id of the task that it is a part of.
+        retries: how often it is tried again when its agent dies.
+        connector: where it was asked for, as are `conversation` and `event_id`.
+        conversation: what becomes of it while it waits is told there.
+        event_id: the message that asked; of words to an agent, the one on which the receipts are shown.
+        answer_in: of words to an agent, where it answers; None: in its thread.
+        thread_key: the outbox key of the message that will open its thread; None: it has none.
+        attachments: pictures that came with words to an agent.
+        why: why it waits, where that is known already, as are the following.
+        reason: the same in words.
+        look_at: when it may be able to begin.
+        projected_tokens: what it is projected to cost.
+        projected_usd: the same in US dollars.
+    """
+    task = Task(
+        id=await new_id(tx, cause),
+        kind=kind,
+        text=text,
+        role=role,
+        agent=agent,
+        urgency=urgency,
+        lane=lane_of(kind=kind, operator=operator, role=role, agent=agent, urgency=urgency, estimate=estimate),
+        operator=operator,
+        charged_to=charged_to,
+        deadline=deadline,
+        estimate=estimate,
+        parent=parent,
+        attachments=attachments,
+        connector=connector,
+        conversation=conversation,
+        event_id=event_id,
+        answer_in=answer_in,
+        thread_key=thread_key,
+        why=why,
+        reason=reason,
+        look_at=look_at,
+        retries=retries,
+        projected_tokens=projected_tokens,
+        projected_usd=projected_usd,
+        created_at=now,
+        updated_at=now,
+    )
+    await tasks.add(tx, task)
+    return task
+
+
+async def add(
+    ctx: Context,
+    text: str,
+    *,
+    role: str | None,
+    agent: str | None,
+    urgency: Urgency,
+    deadline: str | None,
+    estimate: str | None,
+    kind: str,
+    parent: str | None,
+    retries: int | None,
+) -> Reply:
+    services = ctx.services
+    zone = services.settings.timezone
+    if len(text) > LONGEST:
+        raise UserError(
+            f"This task has {len(text):,} characters, and {LONGEST:,} are allowed. Put the text into a file in the "
+            "agent's workspace and name the file."
+        )
+    if ctx.identity.startswith(AGENT) and urgency == "critical":
+        raise NotPermitted("only people say that a task is critical. Nothing was queued.")
+    if not _KIND.fullmatch(kind) or kind == TURN:
+        raise UsageError(f"--kind {kind[:40]!r}: a word like task, review or fix is wanted (a to z, 0 to 9, -).")
+    if retries is not None and not 0 <= retries <= 20:
+        raise UsageError(f"--retries {retries}: 0 to 20 are allowed.")
+    due = None if deadline is None else read_deadline(deadline, now=ctx.asked_at, zone=zone)
+    tokens = None if estimate is None else _tokens(estimate)
+    role, agent = await _target(ctx, role, agent)
+    origin, threads = ctx.origin, TaskThreads(services)
+
+    wanted = urgency
+    if ctx.identity.startswith(AGENT):
+        urgency = await submission_policy.urgency_of_agent(ctx, wanted)
+
+    async def act(tx: AsyncConnection) -> str:
+        await submission_policy.check_room(tx, ctx)
+        part_of = None if parent is None else (await find(tx, parent)).id
+        task = await add_task(
+            tx,
+            cause=ctx.run_id,
+            text=text,
+            operator=ctx.identity,
+            charged_to=await submission_policy.payer_of(tx, ctx.identity, services.settings.people),
+            now=services.clock(),
+            role=role,
+            agent=agent,
+            kind=kind,
+            urgency=urgency,
+            deadline=due,
+            estimate=tokens,
+            parent=part_of,
+            retries=services.settings.dispatch.retries if retries is None else retries,
+            connector=origin.connector if origin is not None else None,
+            conversation=origin.conversation if origin is not None else None,
+            event_id=origin.event_id if origin is not None else None,
+            thread_key=threads.key_for(ctx),
+            # What is answered here is not told a second time.
+            why=IN_LINE,
+        )
+        await threads.open(tx, task)
+        return task.id
+
+    task_id = await ctx.commit("add", act)
+    if services.dispatcher is not None:
+        await services.dispatcher.look_once()
+    async with services.store.read() as tx:
+        task = await tasks.get(tx, task_id)
+        ahead = 0 if task is None else await tasks.ahead(tx, task)
+        told = await tasks.last_told(tx, task_id)
+        projected = None if task is None else await _projected(tx, task, services.clock())
+    if task is None:
+        return Reply(f"Task {markdown.code(task_id)} was queued.", {"id": task_id, "state": "queued"})
+    said = _queued(services, task, ahead, told)
+    if task.state not in ENDED and (other := task_words.projected_otherwise(task, projected)) is not None:
+        said += f" {other}"
+    if task.urgency != wanted:
+        said += (
+            f" You asked for the urgency {wanted}; what an agent of your role asks for is {task.urgency} at most, so "
+            f"it is {task.urgency}. If it cannot wait, ask your operator, who can say that it is {wanted}."
+        )
+    return Reply(said, task_words.data(task, services.timestamp, services.redact))
+
+
+#: Why a task waits that nobody has looked at yet, because it is new or others are before it.
+IN_LINE = "in line"
+
+
+def _queued(services: Services, task: Task, ahead: int, told: Step | None) -> str:
+    name = markdown.code(task.id)
+    if task.state != "queued":
+        words = {"done": "is done", "failed": f"is refused: {(task.summary or '').rstrip('.')}"}.get(
+            task.state, f"goes to {task.assigned}"
+        )
+        return f"Task {name} {words}."
+    said = f"Task {name} is queued for {task_words.target(task)}."
+    if ahead:
+        return f"{said} {ahead} of yours {'is' if ahead == 1 else 'are'} before it."
+    if task.reason:
+        said += f" {task.reason}"
+    wait = wait_reasons.wait_of(task, told)
+    if task.why == "fairness" and task.look_at is not None:
+        zone = services.settings.timezone
+        begins = task_words.moment(task.look_at, services.clock(), zone)
+        now = command_line(f"task now {task.id}")
+        said += f" It will likely begin about {begins} ({zone}); {now} lets it begin now."
+    if wait is not None and wait.why in SPENDING:
+        said += f" {task_words.when(wait, services.clock(), services.settings.timezone)}"
+    return said.rstrip()
+
+
+async def _projected(tx: AsyncConnection, task: Task, now: float) -> float | None:
+    """What a task is projected to cost of which somebody said what it would, in weighted tokens; None: nobody did."""
+    if task.estimate is None or task.projected_tokens is not None:
+        return task.projected_tokens
+    # What waits in its line was not looked at yet.
+    learned = learn(await pasts(tx, task.role), role=task.role, kind=task.kind, now=now)
+    return expected(learned, task.estimate, by_agent=task.operator.startswith(AGENT)).tokens
+
+
+def _tokens(text: str) -> float:
+    try:
+        return float(read_tokens(re.sub(r"\s*tokens?$", "", text.strip(), flags=re.IGNORECASE)))
+    except ValueError as error:
+        raise UsageError(f"--estimate: {error}") from None
+
+
+def read_deadline(text: str, *, now: float, zone: tzinfo) -> float:
+    """A moment: a length of time from now, or a time with or without its zone.
+
+    Raises:
+        UsageError: it is none, or past.
+    """
+    try:
+        at = now + durations.read(text)
+    except ValueError:
+        try:
+            there = datetime.fromisoformat(text.strip())
+        except ValueError:
+            raise UsageError(
+                f"--deadline: found {text[:40]!r}; write a length of time such as 2h or 3d, or a time such as "
+                f'"2026-11-25 09:00" ({zone}) or 2026-11-25T09:00:00Z.'
+            ) from None
+        at = (there if there.tzinfo is not None else there.replace(tzinfo=zone)).timestamp()
+    if at <= now:
+        raise UsageError(f"--deadline: {task_words.moment(at, now, zone)} ({zone}) is past.")
+    return at
+
+
+async def _target(ctx: Context, role: str | None, agent: str | None) -> tuple[str | None, str | None]:
+    """Role and agent that the task is for.
+
+    Raises:
+        UserError: there is no such agent or role, or neither was said and it cannot be told.
+    """
+    services = ctx.services
+    async with services.store.read() as tx:
+        rows = await agents.every(tx)
+    entries = await asyncio.to_thread(_rostered, services)
+    of_agents = {**entries, **{row.name: row.role for row in rows}}
+    if agent is not None:
+        if agent not in of_agents:
+            near = suggestion(agent, sorted(of_agents))
+            known = f"{there_are(sorted(of_agents))}." if of_agents else "There are none yet."
+            raise UserError(f"No agent is called {markdown.one_line(agent)!r}.{near} {known}")
+        if role is not None and of_agents[agent] != role:
+            raise UsageError(f"{agent} has the role {of_agents[agent]}, not {role[:40]}; one of the two is enough.")
+        return of_agents[agent], agent
+    if role is not None:
+        known_roles = sorted({*(await asyncio.to_thread(services.planner.roles)).names, *of_agents.values()})
+        if role not in known_roles:
+            raise UsageError(f"{roles.unknown(role, known_roles)}.")
+        return role, None
+    here = await _here(ctx, rows)
+    if here is not None:
+        return here.role, here.name
+    found = set(of_agents.values())
+    if _ORCHESTRATOR in found:
+        return _ORCHESTRATOR, None
+    if len(found) == 1:
+        return found.pop(), None
+    listed = f"Roles of the fleet: {', '.join(sorted(found))}." if found else "There are no agents yet."
+    raise UsageError(f"whose task is it? Say --role ROLE or --agent NAME. {listed}")
+
+
+def _rostered(services: Services) -> dict[str, str]:
+    try:
+        return {entry.name: entry.role or DEFAULT_ROLE for entry in services.planner.read_roster().agents}
+    except Exception:  # what is wrong with it is told elsewhere
+        return {}
+
+
+async def _here(ctx: Context, rows: Sequence[AgentRow]) -> AgentRow | None:
+    """The agent in whose thread this was asked."""
+    origin = ctx.origin
+    if origin is None or origin.parent is None:
+        return None
+    async with ctx.services.store.read() as tx:
+        name = await agent_of(tx, origin.connector, origin.conversation)
+    return next((row for row in rows if row.name == name), None)
+
+
+# --- finding -----------------------------------------------------------------------------------------------------
+
+
+async def find(tx: AsyncConnection, wanted: str | None) -> Task:
+    """The task whose id begins so; None: nobody said which.
+
+    Raises:
+        UserError: there is none, or there are several.
+    """
+    if wanted is None:
+        raise UsageError(f"ID is missing. {command_line('tasks')} lists the tasks; in a task's thread it is that one.")
+    begins = wanted.strip().strip("`").casefold()
+    found = await tasks.find(tx, begins) if begins else []
+    exact = [task for task in found if task.id == begins]
+    if len(exact or found) == 1:
+        return (exact or found)[0]
+    if found:
+        listed = ", ".join(f"`{task.id}`" for task in found)
+        raise UserError(f"Several tasks begin with {markdown.one_line(wanted, 20)!r}: {listed}. Write more of the id.")
+    listed = f"{command_line('tasks --all')} lists those that there are"
+    raise UserError(f"No task is called {markdown.one_line(wanted, 20)!r}; {listed}.")
+
+
+# --- looking -----------------------------------------------------------------------------------------------------
+
+
+async def listing(ctx: Context, *, all: bool) -> Reply:
+    services = ctx.services
+    now, zone = services.clock(), services.settings.timezone
+    async with services.store.read() as tx:
+        found = await tasks.listing(tx, all=all, since=now - LOOK_BACK_S)
+        counts = await tasks.counts(tx)
+        used = await usage_queries.by_task(tx, [task.id for task in found if task.state in LIVE])
+    data = [task_words.data(task, services.timestamp, services.redact) for task in found]
+    if not found:
+        more = "" if all else f" {command_line('tasks --all')} shows those that ended."
+        return Reply(f"No task waits or is under way.{more}", data)
+    so_far = {task_id: state_machine.weighed(services.settings, each) for task_id, each in used.items()}
+    head = task_words.counted(counts)
+    shown = task_words.table(found, services.redact, so_far, now, zone)
+    return Reply("\n\n".join(filter(None, (head, shown))), data)
+
+
+async def show(ctx: Context, wanted: str | None) -> Reply:
+    services = ctx.services
+    async with services.store.read() as tx:
+        task = await find(tx, wanted)
+        steps = await tasks.steps(tx, task.id)
+        ahead = await tasks.ahead(tx, task)
+        used = await usage_queries.by_task(tx, [task.id])
+    now, zone = services.clock(), services.settings.timezone
+    text = task_words.whole(task, services.redact, steps, ahead, now, zone)
+    if task.state in LIVE and task.id in used:
+        tokens, usd = state_machine.weighed(services.settings, used[task.id])
+        text += f"\n\nUsed so far: {task_words.cost(tokens, usd)}."
+    data = task_words.data(task, services.timestamp, services.redact)
+    data["steps"] = [
+        {
+            "at": services.timestamp(step.at),
+            "state": step.state,
+            "reason": None if step.reason is None else services.redact(step.reason),
+            "decision": step.decision,
+        }
+        for step in steps
+    ]
+    return Reply(services.redact(text), data)
+
+
+# --- ending ------------------------------------------------------------------------------------------------------
+
+
+async def cancel(ctx: Context, wanted: str | None) -> Reply:
+    services = ctx.services
+
+    async def act(tx: AsyncConnection) -> dict[str, Any]:
+        task = await find(tx, wanted)
+        _check_own(ctx, task, "cancel")
+        if task.state in ENDED:
+            raise UserError(f"Task {markdown.code(task.id)} is over: it is {task.state}. Nothing was changed.")
+        if not await services.task_steps.cancel(tx, task, by=ctx.identity):
+            raise UserError(f"Task {markdown.code(task.id)} went on just now, and is not cancelled. Cancel it again.")
+        turn = None
+        if task.state in LIVE and task.message is not None:
+            message = await agent_messages.get(tx, task.message)
+            if message is not None:
+                await services.agents.withdraw(tx, message, end=True)
+                turn = message.turn if message.state == "accepted" else None
+        return {"id": task.id, "was": task.state, "agent": task.assigned, "turn": turn}
+
+    done = await ctx.commit("cancel", act)
+    note = ""
+    if done["agent"] is not None and done["was"] in LIVE:
+        services.agents.bring_mail(done["agent"])
+        if done["turn"] is not None:
+            note = await _end_turn(ctx, done["agent"], done["turn"])
+    if services.dispatcher is not None:
+        services.dispatcher.wake()
+    text = f"Task {markdown.code(done['id'])} is cancelled.{note}"
+    return Reply(text, {"id": done["id"], "state": "cancelled"})
+
+
+async def _end_turn(ctx: Context, name: str, turn: str) -> str:
+    agents_ = ctx.services.agents
+
+    async def act() -> bool:
+        ended: bool = await agents_.cancel(await agents_.get(name), turn)
+        return ended
+
+    try:
+        ended = await ctx.once("cancel turn", act)
+    except UserError as error:
+        return f" Its turn could not be ended: {error}"
+    return f" The turn of {name} is ended." if ended else ""
+
+
+async def close(ctx: Context, wanted: str | None, *, failed: bool) -> Reply:
+    services = ctx.services
+
+    async def act(tx: AsyncConnection) -> dict[str, str]:
+        task = await find(tx, wanted)
+        await _check_close(ctx, tx, task)
+        if task.state not in state_machine.closes(task):
+            how = f"{command_line(f'task cancel {task.id}')} ends it." if task.state not in ENDED else ""
+            raise UserError(
+                f"Task {markdown.code(task.id)} is {task.state}, and waits for nobody's word. {how}".strip()
+            )
+        state = "failed" if failed else "done"
+        await services.task_steps.close(tx, task, state, by=ctx.identity)
+        return {"id": task.id, "state": state}
+
+    done = await ctx.commit("close", act)
+    if services.dispatcher is not None:
+        services.dispatcher.wake()
+    return Reply(f"Task {markdown.code(done['id'])} is {done['state']}.", done)
+
+
+async def _check_close(ctx: Context, tx: AsyncConnection, task: Task) -> None:
+    """Allow an agent to close its own tasks; the orchestrator also those of agents without the tool `task_done`."""
+    row = await agents.get(tx, ctx.identity.removeprefix(AGENT)) if ctx.identity.startswith(AGENT) else None
+    if row is None or row.role != _ORCHESTRATOR or state_machine.has_task_done(task.runtime):
+        _check_own(ctx, task, "close")
+
+
+def _check_own(ctx: Context, task: Task, what: str) -> None:
+    if ctx.identity.startswith(AGENT) and task.operator != ctx.identity:
+        raise NotPermitted(f"an agent may {what} only what it asked for itself.")

@@ -1,0 +1,131 @@
+"""What an ended task came to: counted once its turn is over and its host's ledger was copied, and told last of all."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import structlog
+
+from bot.text.errors import UserError
+from core.crash_points import declare
+from core.errors import MusterError, RegisterError
+from database.queries import tasks
+from database.queries.spending import usage_ledger
+from database.queries.spending.usage_ledger import Copied
+from fleet.errors import FleetError
+
+if TYPE_CHECKING:
+    from bot.app.services import Services
+    from database.queries.tasks import Task
+
+log = structlog.get_logger(__name__)
+
+SETTLE = declare("task.settle")
+
+#: While something is left, it is looked again so often, seconds.
+LOOK_AGAIN_S = 0.5
+#: What ended so long before a start is not told any more, seconds.
+LOOK_BACK_S = 86_400.0
+#: Where the ledger cannot be read, what was copied so far is told after so long, seconds.
+PATIENCE_S = 60.0
+
+
+@dataclass(slots=True)
+class Settling:
+    """Of one host's tasks."""
+
+    services: Services
+    _left: dict[str, float] = field(default_factory=dict)
+    """Tasks that are about to end or did, and since when that is known, by the clock that nobody sets."""
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def ended(self, task: str) -> None:
+        """A task is about to end; whether it does is seen when it is looked at."""
+        self._left[task] = time.monotonic()
+        self._news.set()
+
+    def wake(self) -> None:
+        """Something was heard: the turn of a task that ended may be over."""
+        if self._left:
+            self._news.set()
+
+    async def run(self) -> None:
+        """Settle until cancelled."""
+        began = False
+        while True:
+            self._news.clear()
+            try:
+                if not began:
+                    await self._begin()
+                    began = True
+                await self.look()
+            except RegisterError as error:
+                log.info("settling.stands_aside", reason=str(error))
+                await self.services.store.rest(1.0)
+            except Exception:
+                log.exception("settling.failed")
+                await asyncio.sleep(LOOK_AGAIN_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_AGAIN_S if self._left or not began else None):
+                    await self._news.wait()
+
+    async def _begin(self) -> None:
+        async with self.services.store.read() as tx:
+            found = await tasks.unsettled(tx, since=self.services.clock() - LOOK_BACK_S)
+        self._left |= {task.id: time.monotonic() for task in found}
+
+    async def look(self) -> None:
+        """Settle what can be settled.
+
+        Raises:
+            RegisterError: the register cannot be used.
+        """
+        for task_id in sorted(self._left):
+            async with self.services.store.read() as tx:
+                task = await tasks.get(tx, task_id)
+                over = task is not None and await self.services.task_steps.is_over(tx, task)
+                runs_on = None if task is None or over else await self.services.task_steps.runs_on(tx, task)
+            if task is None or task.state not in tasks.ENDED or task.attempt == 0 or task.actual_tokens is not None:
+                if task is None or task.state in tasks.ENDED or not self._may_end(task_id):
+                    self._left.pop(task_id, None)
+                continue
+            if runs_on is not None:
+                # It was cancelled just as its turn began.
+                with contextlib.suppress(UserError, FleetError):
+                    await self.services.agents.cancel(*runs_on)
+            counted = await self._is_counted(task) if over else "not yet"
+            if counted != "not yet":
+                async with self.services.store.write(SETTLE) as tx:
+                    await self.services.task_steps.settle(tx, task, whole=counted == "all")
+                self._left.pop(task_id, None)
+                self.services.delivery.wake()
+                if self.services.dispatcher is not None:
+                    self.services.dispatcher.learned_more()
+                    self.services.dispatcher.wake()
+
+    def _may_end(self, task: str) -> bool:
+        """Whether the transaction that ends it may still be under way, however long the task was as it is."""
+        # From the queue, too: what was tried before ends there where it is cancelled or refused.
+        return time.monotonic() - self._left.get(task, 0.0) < PATIENCE_S
+
+    async def _is_counted(self, task: Task) -> Literal["all", "not yet", "unknown"]:
+        """Whether all that it used is in the register; unknown: nobody can tell, nor is it waited for any longer."""
+        outlet = self.services.outlet
+        if outlet is None or outlet.client is None:
+            return "unknown"
+        try:
+            anywhere = await outlet.copier.pages(Copied(ledger=""), limit=1, wait_s=0.0)
+            async with self.services.store.read() as tx:
+                at = await usage_ledger.copied(tx, anywhere.ledger)
+            page = await outlet.copier.pages(at, limit=1, wait_s=0.0)
+        except RegisterError:
+            raise
+        except (MusterError, OSError, TimeoutError):
+            page = None
+        if page is not None and page.ledger == at.ledger and not page.entries:
+            return "all"
+        return "unknown" if self.services.clock() - (task.ended_at or 0.0) > PATIENCE_S else "not yet"

@@ -1,0 +1,423 @@
+"""What becomes of a task that an agent has, by what is heard of its message and by what the agent and people say.
+
+Everything here happens in the caller's transaction: the receipt of a message and the step of its task are one. A step
+is taken only from the states that it may follow, so doing it again changes nothing, and telling it again stands once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from bot.approvals.questions import Choice
+from bot.auth.permissions import is_person
+from bot.commands.syntax import command_line
+from bot.config.dispatch import NEVER
+from bot.messaging.composer import Place
+from bot.pacing.window_loader import weigh
+from bot.tasks import retry_after_limit, run_now, wait_reasons
+from bot.tasks import text as task_words
+from bot.tasks.threads import TaskThreads
+from bot.text import markdown
+from bot.text.errors import UserError
+from budget.dispatch.next_task import LONGEST_RETRY_S, TURN, aside
+from budget.tokens import Weights
+from database.queries import tasks
+from database.queries.agents import agent_messages, agents, last_results
+from database.queries.chat import questions
+from database.queries.spending import usage_queries
+from database.queries.tasks import ENDED, LIVE, OPEN, Step
+from fleet.control.task_attempt_ids import attempt_of
+from fleet.runtimes import RUNTIMES
+from scheduler.dispatch.fairness_charges import correct
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.app.services import Services
+    from bot.config.schema import Settings
+    from budget.dispatch.next_task import Wait
+    from database.queries.agents.agents import AgentRow
+    from database.queries.chat.questions import Question
+    from database.queries.spending.usage_queries import Sums
+    from database.queries.tasks import Task
+
+log = structlog.get_logger(__name__)
+
+#: The kind of the questions whether a task is done.
+QUESTION = "task"
+#: The answers.
+CHOICES = (
+    Choice(mark="✅", word="done", label="It is done"),
+    Choice(mark="❌", word="failed", label="It failed"),
+)
+#: The first pause before a task that failed is tried again; it doubles with each attempt. Seconds.
+FIRST_RETRY_S = 30.0
+#: An agent's summary may have so many characters.
+LONGEST_SUMMARY = 4000
+#: States in which a message goes no further.
+MESSAGE_OVER = ("finished", "failed", "uncertain", "withdrawn", "dead", "retried")
+
+
+def weighed(settings: Settings, used: Sums) -> tuple[float, float]:
+    """Weighted tokens, and US dollars as far as prices are known."""
+    return float(weigh(used, Weights.of(settings.budgets.weights))), used.usd
+
+
+def has_task_done(runtime: str | None) -> bool:
+    """Whether agents of this runtime have the tool `task_done`."""
+    known = RUNTIMES.get(runtime or "")
+    return known is None or known.tools
+
+
+def closes(task: Task) -> Sequence[str]:
+    """The states in which somebody's word ends a task: while it waits for that; or at any time if its agent cannot."""
+    return ["waiting"] if has_task_done(task.runtime) else LIVE
+
+
+def retry_pause(attempt: int) -> float:
+    """Seconds before a task whose attempt of this number failed is tried again."""
+    # No power of two that a number could not hold: of so many the pause is the longest.
+    return min(LONGEST_RETRY_S, FIRST_RETRY_S * 2.0 ** min(attempt - 1, 20))
+
+
+@dataclass(slots=True)
+class TaskSteps:
+    """Steps of tasks, and what is told of them."""
+
+    services: Services
+    ending: Callable[[str], None] = lambda _: None
+    """Called with the id of a task that an agent had and that is about to end."""
+
+    @property
+    def threads(self) -> TaskThreads:
+        """The threads that tasks have of their own."""
+        return TaskThreads(self.services)
+
+    # --- what is heard ------------------------------------------------------------------------------------------
+
+    async def receipt(
+        self, tx: AsyncConnection, row: AgentRow, message: str, state: str, detail: str | None = None
+    ) -> None:
+        """A message reached a state; if it carries a task, so does that."""
+        carried = attempt_of(message)
+        if carried is None:
+            if state in ("accepted", "finished"):
+                await self._spoken_to(tx, row, message)
+            return
+        task_id, attempt = carried
+        task = await tasks.get(tx, task_id)
+        if task is None or task.attempt != attempt or task.state in ENDED:
+            return
+        now = self.services.clock()
+        is_turn = task.kind == TURN
+        if state == "accepted":
+            await tasks.change(
+                tx, task.id, only=["dispatched"], attempt_is=attempt, now=now, state="running", started_at=now
+            )
+        elif state == "finished" and is_turn:
+            await self._end(tx, task, "done", None)
+        elif state == "finished" and not has_task_done(row.runtime):
+            # It cannot say what became of it: the end of its turn is the end of the task.
+            if task.state != "waiting":
+                await self._end(tx, task, "done", None)
+        elif state == "finished":
+            await self._ask(tx, row, task, "Its turn ended, and it did not say what became of")
+        elif state == "uncertain" and not is_turn:
+            await self._ask(tx, row, task, "It died just as it was given, so that nobody knows whether it read,")
+        elif task.state == "waiting":
+            return  # a person was asked already, as it said that it is blocked
+        elif state in ("failed", "dead", "uncertain"):
+            await self._failed(tx, task, detail or "its turn failed")
+        elif state == "withdrawn":
+            await self._end(tx, task, "cancelled", "taken back")
+
+    async def _spoken_to(self, tx: AsyncConnection, row: AgentRow, message: str) -> None:
+        """A person's words reached an agent: what it waits with for an answer goes on, and keeps the agent anew."""
+        known = await agent_messages.get(tx, message)
+        if known is None or not is_person(known.sender):
+            return
+        for task in await tasks.of_agent(tx, row.name, states=["waiting"]):
+            await tasks.change(tx, task.id, only=["waiting"], now=self.services.clock(), step=False)
+
+    async def _failed(self, tx: AsyncConnection, task: Task, why: str) -> None:
+        """It is tried again, as often as it may be; that a limit was met is no attempt of its own."""
+        limit = await retry_after_limit.again_at(tx, task, why, self.services.clock())
+        why = markdown.gist(why, self.services.redact, 300)
+        if task.kind == TURN or (limit is None and task.retries < 1):
+            await self._end(tx, task, "failed", why)
+            return
+        now = self.services.clock()
+        pause = retry_pause(task.attempt)
+        if limit is None and task.deadline is not None and now + pause >= task.deadline:
+            await self._end(tx, task, "failed", f"{why}; tried again, it would begin after its deadline")
+            return
+        values: dict[str, Any] = {
+            "state": "queued",
+            "retries": task.retries - (limit is None),
+            "why": "retry",
+            "reason": f"Attempt {task.attempt} {'failed' if limit is None else 'met a limit'}: {why}",
+            "look_at": now + pause if limit is None else limit,
+            "started_at": None,
+            # What is behind it does not wait for that.
+            "lane": aside(task.lane),
+        }
+        if await tasks.change(tx, task.id, only=LIVE, attempt_is=task.attempt, now=now, **values):
+            text = f"🔁 Task {markdown.code(task.id)} is tried again in {markdown.span(pause)}: {why}"
+            if limit is not None:
+                text = f"⏸ Task {markdown.code(task.id)} met a limit, and is in the queue until that is over: {why}"
+            await self.tell(tx, task, f"again/{task.attempt}", text, also=await self._holder(tx, task))
+
+    async def _ask(self, tx: AsyncConnection, row: AgentRow, task: Task, why: str) -> None:
+        """The agent has it no more, and did not say how it ended: the operator is asked."""
+        now = self.services.clock()
+        values: dict[str, Any] = {"state": "waiting", "reason": "waits for an operator's word"}
+        if await tasks.change(tx, task.id, only=["dispatched", "running"], attempt_is=task.attempt, now=now, **values):
+            await self._question(tx, row, task, f"❔ {why} task {task_words.named(task, self.services.redact)}.")
+
+    async def _question(self, tx: AsyncConnection, row: AgentRow, task: Task, text: str) -> None:
+        await self.threads.waits_for_word(tx, task, row.name)
+        done, failed = command_line(f"task close {task.id}"), command_line(f"task close {task.id} --failed")
+        await self.services.questions.ask(
+            tx,
+            row,
+            kind=QUESTION,
+            cause=f"{task.id}/{task.attempt}",
+            text=f"{text} Is it done? Say so here, by {done} or by {failed}; what you write in this thread goes on "
+            f"with it. {self._held_back(row)}".rstrip(),
+            choices=CHOICES,
+            task=task.id,
+        )
+
+    def _held_back(self, row: AgentRow) -> str:
+        """For how long its agent gets no other task."""
+        unanswered = self.services.settings.dispatch.unanswered
+        if unanswered == 0:
+            return ""
+        until = "until then" if unanswered >= NEVER else f"until then, or for {markdown.span(unanswered)}"
+        return f"{row.name} gets no other task {until}."
+
+    # --- what is said -------------------------------------------------------------------------------------------
+
+    async def said_by_agent(
+        self,
+        tx: AsyncConnection,
+        row: AgentRow,
+        status: str,
+        summary: str,
+        *,
+        turn: str | None = None,
+        which: str | None = None,
+    ) -> str:
+        """`task_done`: an agent says what became of the task that it has. What to tell it.
+
+        Args:
+            tx: the transaction that deals with the call.
+            row: the agent.
+            status: done, failed or blocked.
+            summary: its words.
+            turn: in which it said that.
+            which: the task's id, as it says.
+
+        Raises:
+            UserError: it has none, or this cannot be said.
+        """
+        if status not in ("done", "failed", "blocked"):
+            raise UserError(
+                f"The status {markdown.one_line(status, 40)!r} is none: allowed is done, failed or blocked."
+            )
+        task = await self._meant(tx, row, turn, which)
+        # Of a key that is cut in two nobody would know any more that it is one.
+        summary = self.services.redact(summary.strip())[:LONGEST_SUMMARY]
+        if status == "blocked":
+            now = self.services.clock()
+            values: dict[str, Any] = {"state": "waiting", "reason": "the agent is blocked", "summary": summary}
+            if await tasks.change(tx, task.id, only=LIVE, attempt_is=task.attempt, now=now, **values):
+                said = f"🚧 {row.name} is blocked on task {markdown.code(task.id)}: {markdown.shown(summary[:600])}"
+                await self._question(tx, row, task, said)
+            return f"Task {task.id} waits for your operator, who was told why."
+        await self._end(tx, task, status, summary)
+        await self._withdraw_questions(tx, task, "The agent said so itself.")
+        return f"Task {task.id} is {status}. End your turn now; the next task comes by itself."
+
+    async def _meant(self, tx: AsyncConnection, row: AgentRow, turn: str | None, which: str | None) -> Task:
+        """The task of which an agent speaks: the one that its turn is about, or the only one that waits for a word.
+
+        Raises:
+            UserError: there is none, or it cannot be told which.
+        """
+        own = [task for task in await tasks.of_agent(tx, row.name) if task.kind != TURN]
+        if which is not None:
+            wanted = which.strip().strip("`").casefold()
+            found = next((task for task in own if task.id == wanted), None)
+            if found is None:
+                raise UserError(f"You have no task {markdown.one_line(which, 20)!r}, so there is none to end.")
+            return found
+        about = [] if turn is None else await agent_messages.of_turn(tx, row.name, turn)
+        for carried in (attempt_of(message.id) for message in about):
+            if carried is None:
+                continue
+            task = next((task for task in own if (task.id, task.attempt) == carried), None)
+            if task is None:
+                raise UserError(f"Task {carried[0]} is over, or yours no more; there is nothing left to say of it.")
+            return task
+        if turn is None or about:
+            # What was not begun yet is not what it speaks of; of a turn that is not known yet it may be.
+            own = [task for task in own if task.state != "dispatched"]
+        if not own:
+            raise UserError("You have no task at the moment, so there is none to end.")
+        if len(own) > 1:
+            listed = ", ".join(f"{task.id} ({task_words.gist(task, self.services.redact)})" for task in own)
+            raise UserError(f"You have several tasks: {listed}. Call task_done again, with the id as task.")
+        return own[0]
+
+    async def close(self, tx: AsyncConnection, task: Task, state: str, *, by: str) -> None:
+        """An operator says what became of a task that waits for that.
+
+        Raises:
+            UserError: it does not.
+        """
+        summary = task.summary or f"{state}, says {by}"
+        if not await self._end(tx, task, state, summary, only=closes(task)):
+            raise UserError(f"Task {markdown.code(task.id)} waits for nobody's word any more.")
+        await self._withdraw_questions(tx, task, f"{by} said so by command.")
+
+    async def answered(self, tx: AsyncConnection, question: Question, word: str, *, by: str) -> str:
+        """An operator answered the question (bot.approvals.questions.Taker)."""
+        task = None if question.task is None else await tasks.get(tx, question.task)
+        if task is None or task.state != "waiting":
+            return "The task is over already."
+        await self._end(tx, task, word, task.summary or f"{word}, says {by}", only=["waiting"])
+        return f"Task {markdown.code(task.id)} is {word}."
+
+    async def after_answer(self, question: Question, word: str) -> None:
+        """The answer is committed (bot.approvals.questions.Follower)."""
+        del question, word
+        self.services.dispatcher.wake()
+
+    async def cancel(self, tx: AsyncConnection, task: Task, *, by: str) -> bool:
+        """End a task whatever state it is in; False: it is over."""
+        if not await self._end(tx, task, "cancelled", f"cancelled by {by}", only=OPEN):
+            return False
+        await self._withdraw_questions(tx, task, "The task is cancelled.")
+        return True
+
+    async def _end(self, tx: AsyncConnection, task: Task, state: str, summary: str | None, *, only: Any = LIVE) -> bool:
+        """End a task. What it used, and so its last message, follows when its turn is over (`settle`)."""
+        now = self.services.clock()
+        values: dict[str, Any] = {
+            "state": state,
+            "summary": summary,
+            "why": None,
+            "reason": None,
+            "look_at": None,
+            "ended_at": now,
+        }
+        if task.attempt:
+            self.ending(task.id)
+        if not await tasks.change(tx, task.id, only=only, attempt_is=task.attempt, now=now, **values):
+            return False
+        if not task.attempt:
+            # Nothing follows that would have to be counted.
+            await self.threads.close(tx, task.id)
+        if state == "done" and task.kind != TURN and task.assigned is not None:
+            # What agents ask of one another shows people no more than a report.
+            await last_results.note(tx, task.assigned, "task" if is_person(task.operator) else "report", now)
+        return True
+
+    async def _withdraw_questions(self, tx: AsyncConnection, task: Task, why: str) -> None:
+        for question in await questions.pending(tx):
+            if question.task == task.id:
+                await self.services.questions.withdraw(tx, question, why)
+
+    # --- what it came to ----------------------------------------------------------------------------------------
+
+    async def is_over(self, tx: AsyncConnection, task: Task) -> bool:
+        """Whether nothing more is used for an ended task: the turn that it began is over."""
+        message = None if task.message is None else await agent_messages.get(tx, task.message)
+        return message is None or message.state in MESSAGE_OVER
+
+    async def runs_on(self, tx: AsyncConnection, task: Task) -> tuple[AgentRow, str] | None:
+        """The agent and the turn of a task that was cancelled, and whose turn began all the same."""
+        message = None if task.message is None else await agent_messages.get(tx, task.message)
+        if task.state != "cancelled" or message is None or message.state != "accepted" or message.turn is None:
+            return None
+        row = await agents.get(tx, message.agent)
+        return None if row is None else (row, message.turn)
+
+    async def settle(self, tx: AsyncConnection, task: Task, *, whole: bool) -> bool:
+        """Write what an ended task used, if that is known, and tell it: the last message about it. False: it was.
+
+        Args:
+            tx: the transaction.
+            task: as it ended.
+            whole: all that it used is in the register; what is not there was not used.
+        """
+        used = (await usage_queries.by_task(tx, [task.id])).get(task.id)
+        now = self.services.clock()
+        if used is not None or whole:
+            tokens, usd = (0.0, 0.0) if used is None else weighed(self.services.settings, used)
+            unpriced = used is not None and used.unpriced
+            values: dict[str, Any] = {"actual_tokens": tokens, "actual_usd": None if unpriced else usd}
+            if not await tasks.change(tx, task.id, only=ENDED, attempt_is=task.attempt, now=now, step=False, **values):
+                return False
+            await correct(tx, task, tokens, now=now)
+        over = await tasks.get(tx, task.id)
+        if over is not None and task.kind != TURN:
+            said = task_words.over(over, self.services.redact)
+            await self.tell(tx, task, f"over/{task.attempt}", said, also=await self._holder(tx, task))
+            await self.threads.close(tx, task.id, elsewhere=(f"task/{task.id}/over/{task.attempt}", said))
+        return True
+
+    # --- telling ------------------------------------------------------------------------------------------------
+
+    async def _holder(self, tx: AsyncConnection, task: Task) -> AgentRow | None:
+        return None if task.assigned is None else await agents.get(tx, task.assigned)
+
+    async def tell(
+        self,
+        tx: AsyncConnection,
+        task: Task,
+        what: str,
+        text: str,
+        *,
+        also: AgentRow | None = None,
+        in_thread_alone: bool = False,
+    ) -> None:
+        """Say something of a task in its thread, or where it was asked for if it has none, and in the thread of the
+        agent `also`; once per `what`."""
+        services = self.services
+        teller = services.agents.teller
+        thread = None
+        if also is not None:
+            thread = await teller.conversation(tx, also, "")
+            await teller.note(tx, also, f"task/{task.id}/{what}/thread", text)
+        if in_thread_alone or task.connector is None or task.conversation is None:
+            return
+        if thread == (task.connector, task.conversation):
+            return
+        if task.thread_key is not None:
+            await self.threads.say(tx, task, what, text)
+            return
+        place = Place(task.connector, conversation=task.conversation)
+        await teller.speak(tx, f"task/{task.id}/{what}", text, place)
+
+    async def told_wait(self, tx: AsyncConnection, task: Task, text: str | None, wait: Wait) -> None:
+        """Say that a task waits, and write down what was said; without a text it was said elsewhere."""
+        now = self.services.clock()
+        decision = wait_reasons.decision_of(wait)
+        await tasks.tell(tx, Step(task=task.id, at=now, state="told", reason=wait.text, decision=decision))
+        if text is None:
+            return
+        if task.connector is None or task.conversation is None:
+            await self.tell(tx, task, f"waits/{now:.3f}", text)
+            return
+        row = None if task.agent is None else await agents.get(tx, task.agent)
+        place = Place(task.connector, conversation=task.conversation)
+        if task.thread_key is not None:
+            place = Place(task.connector, thread_of=task.thread_key)
+        await run_now.ask(tx, self.services, row, task, text, place)

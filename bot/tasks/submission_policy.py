@@ -1,0 +1,78 @@
+"""What whoever asks for a task may ask for, and for whom it counts where turns are taken."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from bot.auth import agent_permissions
+from bot.auth.permissions import is_person
+from bot.commands.syntax import command_line
+from bot.tasks.text import AGENT
+from bot.text.errors import UserError
+from database.queries import tasks
+from database.queries.agents import agent_messages, agents
+from fleet import roles
+from fleet.control.task_attempt_ids import task_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.commands.context import Context
+    from budget.windows.pace_admission import Urgency
+
+
+async def urgency_of_agent(ctx: Context, wanted: Urgency) -> Urgency:
+    """How urgent a task is that an agent asks for."""
+    async with ctx.services.store.read() as tx:
+        row = await agents.get(tx, ctx.identity.removeprefix(AGENT))
+    library = await asyncio.to_thread(roles.library, ctx.services.paths.roles)
+    return agent_permissions.urgency(row.role if row is not None else "", wanted, library)
+
+
+def as_one(people: Mapping[str, Sequence[str]], identity: str) -> str | None:
+    """The identity by which a person takes turns who has several; None: by the one that they ask under."""
+    for identities in people.values():
+        if identity in identities[1:]:
+            return identities[0]
+    return None
+
+
+async def payer_of(tx: AsyncConnection, identity: str, people: Mapping[str, Sequence[str]]) -> str | None:
+    """For whom a task counts where turns are taken; None: for who asks.
+
+    One of a person with several identities counts for the first of them; one of an agent's, for whom what its turn is
+    about was asked for, so that many agents get no more turns than whom they work for. Where that is no person, its
+    role stands for all who have it.
+    """
+    if not identity.startswith(AGENT):
+        return as_one(people, identity)
+    name = identity.removeprefix(AGENT)
+    for message in reversed(await agent_messages.in_states(tx, ["accepted"], agent=name)):
+        carried = task_of(message.id)
+        task = None if carried is None else await tasks.get(tx, carried)
+        payer = message.sender if task is None else task.charged_to or task.operator
+        if is_person(payer):
+            return as_one(people, payer) or payer
+    row = await agents.get(tx, name)
+    return None if row is None else f"role:{row.role}"
+
+
+async def check_room(tx: AsyncConnection, ctx: Context) -> None:
+    """Refuse one more than whoever asks may have in the queue.
+
+    Raises:
+        UserError: it is one more.
+    """
+    who = "agent" if ctx.identity.startswith(AGENT) else "person"
+    most = getattr(ctx.services.settings.dispatch.queued, who)
+    own = await tasks.queued_of(tx, ctx.identity)
+    if own < most:
+        return
+    raise UserError(
+        f"You have {own:,} tasks in the queue, and {most:,} are allowed (dispatch.queued.{who} in muster.yaml). This "
+        f"one was not queued. Wait until some begin, or take back what is not wanted any more: {command_line('tasks')} "
+        f"lists them, {command_line('task cancel ID')} drops one."
+    )

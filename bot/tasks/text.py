@@ -1,0 +1,334 @@
+"""How tasks are spoken of: in a room, in an agent's thread, and to programs. Pure."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from bot.commands.syntax import command_line
+from bot.text import amounts, markdown
+from budget.dispatch import next_task
+from core.redaction import beginning
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import tzinfo
+
+    from budget.dispatch.next_task import Wait
+    from budget.windows.pace_admission import Leave
+    from database.queries.tasks import Counts, Step, Task
+
+#: So begin the identities of agents (bot.interfaces.mcp.server).
+AGENT = next_task.AGENT
+#: Until so long ahead the time of day says which day it is, seconds.
+_TODAY_S = 20 * 3600.0
+#: Until so long ahead day and month say which year it is, seconds.
+_MONTHS_S = 180 * 86_400.0
+_GIST = 60
+_WHOLE = 2000
+_SUMMARY = 600
+_MARKS = {
+    "queued": "⏳",
+    "dispatched": "📨",
+    "running": "⚙️",
+    "waiting": "❔",
+    "done": "✅",
+    "failed": "❌",
+    "cancelled": "🚫",
+}
+#: In the names of threads, which may be changed seldom: a task that is handed over already counts as one that runs.
+_TITLE_MARKS = {**_MARKS, "dispatched": "⚙️", "waiting": "✋"}
+_SHAPE = (
+    "id", "kind", "text", "state", "role", "agent", "assigned", "urgency", "operator", "why", "reason", "attempt",
+    "retries", "parent", "estimate", "projected_tokens", "projected_usd", "actual_tokens", "actual_usd", "summary",
+    "runtime", "model", "account",
+)  # fmt: skip
+_TIMES = ("look_at", "deadline", "created_at", "dispatched_at", "started_at", "ended_at")
+
+
+def moment(at: float, now: float, zone: tzinfo) -> str:
+    """When that is, on the operator's clock: ``14:20``, or ``Thu 26 Nov 09:00`` where that is not within the day; with
+    its year where that is another."""
+    try:
+        there, here = datetime.fromtimestamp(at, zone), datetime.fromtimestamp(now, zone)
+    except (ValueError, OverflowError, OSError):
+        return "some day"
+    if abs(at - now) < _TODAY_S:
+        return f"{there:%H:%M}"
+    # Near the turn of a year the day of the week says enough.
+    year = "" if there.year == here.year or abs(at - now) < _MONTHS_S else f" {there.year:04d}"
+    return f"{there:%a %d %b}{year} {there:%H:%M}"
+
+
+def cost(tokens: float | None, usd: float | None) -> str:
+    """``about 40k tokens ($0.12)``; of what is not known, nothing."""
+    if tokens is None:
+        return "not known"
+    money = "" if usd is None else f" ({amounts.money(usd)})"
+    return f"{amounts.tokens(tokens)} tokens{money}"
+
+
+def costs(task: Task) -> str:
+    """What was projected and what it was, beside each other."""
+    estimated = cost(task.projected_tokens, task.projected_usd)
+    return f"projected {estimated}, used {cost(task.actual_tokens, task.actual_usd)}"
+
+
+def projected_otherwise(task: Task, projected: float | None) -> str | None:
+    """That something else is projected than was said, and why; None: it is not.
+
+    Args:
+        task: of which somebody said what it would cost.
+        projected: what is projected (`budget.costs.task_cost_projection`), in weighted tokens; None: that is not known.
+    """
+    said = task.estimate
+    if not said or projected is None or amounts.tokens(projected) == amounts.tokens(said):
+        return None
+    times = projected / said
+    share = "half of such tasks came to no less" if times > 1 else "four of five used no more of what was said"
+    if task.operator.startswith(AGENT):
+        share = "of what an agent says no more counts" if times < 1 else "such tasks mostly come to as much"
+    about = f"{times:,.1f}" if 0.1 <= times < 10 else f"{times:,.0f}" if times > 1 else "less than 0.1"
+    return (
+        f"You said {amounts.tokens(said)} tokens; {amounts.tokens(projected)} are projected, about {about} times that, "
+        f"since {share}."
+    )
+
+
+def gist(task: Task, redact: Callable[[str], str], width: int = _GIST) -> str:
+    """The beginning of what is to be done, on one line and without secrets."""
+    return markdown.gist(task.text, redact, width)
+
+
+def named(task: Task, redact: Callable[[str], str]) -> str:
+    """Its id, and the beginning of what is to be done."""
+    return f"{markdown.code(task.id)} ({gist(task, redact)})"
+
+
+def target(task: Task) -> str:
+    """Whom it is for."""
+    if task.assigned is not None and task.state != "queued":
+        return task.assigned
+    return task.agent or f"any {task.role}"
+
+
+def authorize_command(scope: str, amount: float, unit: str) -> str:
+    """The command that lets so much be spent now; the amount is rounded up to what can be written."""
+    if unit == "share":
+        written = f"{math.ceil(amount * 1000) / 10:g}%"
+    elif unit == "usd":
+        written = f"{math.ceil(amount * 100) / 100:.2f}usd"
+    else:
+        step = 10 ** max(0, len(str(int(amount))) - 3)
+        written = f"{math.ceil(amount / step) * step:.0f}"
+    return command_line(f"budget authorize {scope} {written} --for 1h")
+
+
+def ways(leave: Sequence[Leave]) -> str:
+    """All the commands that have to be given, as part of a sentence."""
+    return " and ".join(authorize_command(each.scope, each.amount, each.unit) for each in leave)
+
+
+def when(wait: Wait, now: float, zone: tzinfo, *, before: int = 0) -> str:
+    """When it runs, and what lets it run now, with so many before it: the rest of a sentence or two."""
+    said = []
+    if wait.never and not wait.leave:
+        said.append("Nothing but another limit lets it begin.")
+    elif wait.look_at is not None and wait.why in ("pace", "limit", "unknown", "price", "retry"):
+        said.append(f"It runs about {moment(wait.look_at, now, zone)} ({zone}).")
+    elif wait.reset_unknown:
+        said.append(_reset_unknown(wait.windows[0] if wait.windows else ""))
+    if wait.leave:
+        others = f", and {before} before it" if before else ""
+        said.append(f"To run it now{others}, an admin writes {ways(wait.leave)}.")
+        if wait.task:
+            said.append(f"{command_line(f'task now {wait.task}')} authorizes that, and has it go first.")
+    elif wait.critical and not wait.never:
+        urgent = command_line("task add TEXT --urgency critical")
+        said.append(
+            f"Before that only a higher limit lets it begin; or {urgent}, which may pass the limit within what an "
+            "admin authorizes."
+        )
+    return " ".join(said)
+
+
+def _reset_unknown(key: str) -> str:
+    """Why no time is told, and how to say when a window of an account begins anew."""
+    account, _, window = key.rpartition("account:")[2].rpartition("/")
+    if "account:" not in key or not account:
+        return "When it runs cannot be told, since nobody knows when that window begins anew."
+    command = command_line(f'budget set account:{account} 100% --window {window} --reset-at "YYYY-MM-DD HH:MM"')
+    return f"When it runs cannot be told, since nobody knows when that window begins anew; {command} says it."
+
+
+def waiting(task: Task, redact: Callable[[str], str], wait: Wait, now: float, zone: tzinfo) -> str:
+    """What is said where a task was asked for that waits."""
+    rest = when(wait, now, zone)
+    return f"⏳ Task {named(task, redact)} waits. {markdown.shown(wait.text)} {rest}".rstrip()
+
+
+def given(task: Task, redact: Callable[[str], str]) -> str:
+    """What is said in an agent's thread when it is given a task."""
+    urgency = "" if task.urgency == "normal" else f", {task.urgency}"
+    by = markdown.one_line(task.operator, 60)
+    again = f" Attempt {task.attempt}." if task.attempt > 1 else ""
+    projection = cost(task.projected_tokens, task.projected_usd)
+    name, what = markdown.code(task.id), gist(task, redact, 300)
+    return f"📨 Task {name} of {by}{urgency}: {what}\n\nProjected: {projection}.{again}"
+
+
+def for_agent(task: Task, *, tools: bool = True) -> str:
+    """Return the message that carries a task; without `tools`, the end of its turn ends the task."""
+    by = f", asked for by {task.operator}" if task.operator.startswith(AGENT) else ""
+    said = f"Task {task.id}{by}:\n\n{task.text}"
+    if not tools:
+        return f"{said}\n\nThe end of your turn ends this task. Close with a summary of a few sentences."
+    return (
+        f"{said}\n\n"
+        "When it is finished, or you find that you cannot go on, call Muster's tool task_done with the status done, "
+        "failed or blocked, and with a summary of a few sentences."
+    )
+
+
+def over(task: Task, redact: Callable[[str], str]) -> str:
+    """What is said last of a task."""
+    words = {"done": "is done", "failed": "failed", "cancelled": "is cancelled"}.get(task.state, task.state)
+    summary = ""
+    if task.summary:
+        said = redact(task.summary)
+        summary = f" {markdown.shown(said[:_SUMMARY])}{'…' if len(said) > _SUMMARY else ''}"
+    spent = f"\n\n{costs(task)[0].upper()}{costs(task)[1:]}." if task.attempt else ""
+    return f"{_MARKS[task.state]} Task {markdown.code(task.id)} {words}.{summary}{spent}"
+
+
+def title(task: Task, redact: Callable[[str], str], *, marked: bool) -> str:
+    """What its thread is called: its id and the beginning of what is to be done; `marked`: behind how it stands."""
+    name = f"{task.id} {gist(task, redact)}"
+    return f"{_TITLE_MARKS[task.state]} {name}" if marked else name
+
+
+def opened(task: Task, redact: Callable[[str], str]) -> str:
+    """The message that opens its thread, as it reads until it is known what becomes of the task."""
+    return f"{_MARKS['queued']} Task {markdown.code(task.id)} ({gist(task, redact)}) is in the queue."
+
+
+def closed(task: Task, redact: Callable[[str], str]) -> str:
+    """How that message reads once the task is over."""
+    words = {"done": "is done", "cancelled": "is cancelled"}.get(task.state, "failed")
+    return f"{_MARKS[task.state]} Task {markdown.code(task.id)} {words}: {gist(task, redact)}"
+
+
+# --- for commands ------------------------------------------------------------------------------------------------
+
+
+def data(task: Task, timestamp: Callable[[float | None], str | None], redact: Callable[[str], str]) -> dict[str, Any]:
+    """The shape of one task in JSON."""
+    found: dict[str, Any] = {name: getattr(task, name) for name in _SHAPE}
+    for name in ("text", "reason", "summary"):
+        found[name] = None if found[name] is None else redact(found[name])
+    return {**found, **{name: timestamp(getattr(task, name)) for name in _TIMES}}
+
+
+def state(task: Task, now: float, zone: tzinfo) -> str:
+    """Where it stands, in a few words."""
+    if task.state != "queued":
+        return task.state
+    if task.why is None:
+        return "queued"
+    until = f" until {moment(task.look_at, now, zone)}" if task.look_at is not None else ""
+    return f"queued: {task.why}{until}"
+
+
+def table(
+    found: Sequence[Task],
+    redact: Callable[[str], str],
+    used: Mapping[str, tuple[float, float]],
+    now: float,
+    zone: tzinfo,
+) -> str:
+    """Many tasks; `used` says what those that are under way used so far (tokens and US dollars)."""
+    rows = []
+    for task in found:
+        so_far = used.get(task.id)
+        actual = "" if so_far is None else f"{amounts.tokens(so_far[0])} so far"
+        if task.actual_tokens is not None:
+            actual = amounts.tokens(task.actual_tokens)
+        rows.append(
+            (
+                markdown.code(task.id),
+                f"{_MARKS.get(task.state, '')} {state(task, now, zone)}",
+                target(task),
+                gist(task, redact, 40),
+                "" if task.projected_tokens is None else amounts.tokens(task.projected_tokens),
+                actual,
+            )
+        )
+    return markdown.table(("task", "state", "for", "what", "projected", "used"), rows)
+
+
+def whole(
+    task: Task, redact: Callable[[str], str], steps: Sequence[Step], behind: int, now: float, zone: tzinfo
+) -> str:
+    """One task, with all that is known of it."""
+    lines = [
+        f"{_MARKS.get(task.state, '')} **{task.state}** {markdown.code(task.id)} for {target(task)}, "
+        f"{task.urgency}, of {markdown.one_line(task.operator, 60)}",
+        "",
+        markdown.code_block(markdown.shown(beginning(task.text, redact)[:_WHOLE])),
+        "",
+    ]
+    if task.state == "queued":
+        lines.append(f"- {why_it_waits(task, behind, now, zone)}")
+    if task.deadline is not None:
+        lines.append(f"- deadline: {moment(task.deadline, now, zone)}")
+    if task.charged_to is not None:
+        lines.append(f"- counts for {markdown.one_line(task.charged_to, 60)} where turns are taken")
+    if task.parent is not None:
+        lines.append(f"- part of {markdown.code(task.parent)}")
+    lines.append(f"- {costs(task)}")
+    if task.summary:
+        lines.append(f"- summary: {markdown.shown(redact(task.summary)[:_SUMMARY])}")
+    lines += ["", *(f"- {moment(step.at, now, zone)} {step.state}{_because(step, redact)}" for step in steps[-12:])]
+    return "\n".join(lines)
+
+
+#: When a task begins that waits for no window, and what lets it begin now.
+_FREE = {
+    "busy": ("it begins once an agent is free", "another agent for it"),
+    "concurrency": ("it begins once one of them ends", "a higher `at_once`"),
+    "starting": ("it begins once the agent is ready", "nothing"),
+    "nobody": ("it begins once such an agent runs", "starting one"),
+    "retry": ("it begins", "nothing"),
+}
+
+
+def why_it_waits(task: Task, behind: int, now: float, zone: tzinfo) -> str:
+    """Return one sentence: why a queued task waits, when it will likely begin, and what lets it begin now."""
+    about = "" if task.look_at is None else f" about {moment(task.look_at, now, zone)} ({zone})"
+    if behind or task.reason is None:
+        first = f"{behind} more of its lane go first" if behind else "nobody has looked at it yet"
+        return f"waits: {first}; it begins after them." if behind else f"waits: {first}."
+    reason = markdown.shown(task.reason).rstrip(".")
+    begins, helps = _FREE.get(task.why or "", ("", ""))
+    if not begins:
+        begins = f"it will likely begin{about}" if about else "when it begins is not known"
+        helps = command_line(f"task now {task.id}")
+    elif task.why == "retry":
+        begins += about
+    return f"waits ({task.why}): {reason}; {begins}, and {helps} lets it begin now."
+
+
+def _because(step: Step, redact: Callable[[str], str]) -> str:
+    return f": {markdown.gist(step.reason, redact, 160)}" if step.reason else ""
+
+
+def counted(counts: Counts) -> str:
+    """``3 running, 2 waiting for you, 14 queued``; empty when there is nothing."""
+    words = (
+        ("running", "running"),
+        ("dispatched", "handed over"),
+        ("waiting", "waiting for you"),
+        ("queued", "queued"),
+    )
+    return ", ".join(f"{counts[name]} {word}" for name, word in words if counts[name])

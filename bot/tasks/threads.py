@@ -1,0 +1,157 @@
+"""Threads of tasks: the answer to `task add` in a room opens one, in which is told what becomes of the task.
+
+All that opens, says, renames or closes happens in the transaction of its cause, and stands once per key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from bot.auth.permissions import is_person
+from bot.commands.syntax import command_line, written
+from bot.messaging.composer import Place
+from bot.tasks import text as task_words
+from bot.text import markdown
+from connectors.contract.messages import OpenThread, Priority, Replace, Retitle
+from connectors.delivery import outbox
+from database.queries import tasks
+from database.queries.chat import thread_owners, thread_titles
+from database.queries.tasks import ENDED
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.app.services import Services
+    from bot.commands.context import Context
+    from core.crash_points import Step
+    from database.queries.tasks import Task
+
+#: With this the outbox keys of answers to commands begin, and so those of the messages that open tasks' threads.
+ANSWER: Final = "c/"
+#: The thread of a task that ended so long ago is called as it is, seconds.
+_LOOK_BACK_S = 2 * 86_400.0
+
+
+def answer_key(run_id: str) -> str:
+    """The outbox key of the answer to a command."""
+    return f"{ANSWER}{run_id}"
+
+
+def end_key(thread_key: str) -> str:
+    """The outbox key of what the message that opened a task's thread says last."""
+    return f"{thread_key}/over"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskThreads:
+    services: Services
+
+    # --- opening ------------------------------------------------------------------------------------------------
+
+    def key_for(self, ctx: Context) -> str | None:
+        """The outbox key under which the answer to this command will open a thread; None: it opens none, as nobody asks
+        in a room with threads."""
+        origin = ctx.origin
+        if ctx.door != "chat" or origin is None or origin.parent is not None or not is_person(ctx.identity):
+            return None
+        return answer_key(ctx.run_id) if self.services.capabilities(origin.connector).threads else None
+
+    async def open(self, tx: AsyncConnection, task: Task) -> None:
+        """Open the thread of a task that is being added, if it is to have one. The answer to the command will take the
+        place of the words that open it (`bot.messaging.replies.Replies.outcome`)."""
+        if task.thread_key is None or task.connector is None:
+            return
+        teller = self.services.agents.teller
+        marked = teller.titles.has(task.connector)
+        title = task_words.title(task, teller.redaction, marked=marked)
+        message = markdown.message(task_words.opened(task, teller.redaction), reply_to=task.event_id)
+        place = Place(task.connector, conversation=task.conversation)
+        opener = place.outbound(task.thread_key, OpenThread(title=title, message=message), Priority.REPLY)
+        await thread_owners.note(tx, task.thread_key, "task", task.id)
+        if await outbox.put(tx, opener, self.services.clock()) and marked:
+            await thread_titles.rename(tx, task.thread_key, title, archived=False)
+
+    # --- what is told -------------------------------------------------------------------------------------------
+
+    async def say(self, tx: AsyncConnection, task: Task, what: str, text: str) -> None:
+        """Say something in the thread of a task that has one, once per `what`."""
+        assert task.connector is not None
+        place = Place(task.connector, thread_of=task.thread_key)
+        await self.services.agents.teller.speak(tx, f"task/{task.id}/{what}", text, place)
+        await self.show(tx, task.id, spoken=True)
+
+    async def waits_for_word(self, tx: AsyncConnection, task: Task, agent: str) -> None:
+        """Say that an agent's thread has a question about the task."""
+        if task.thread_key is None:
+            return
+        closing = command_line(f"task close {task.id}")
+        text = (
+            f"✋ {agent} asks in its thread what is to become of this. {closing} says it as well, and what you write "
+            "here goes on with it."
+        )
+        await self.say(tx, task, f"asks/{task.attempt}", text)
+
+    async def close(
+        self, tx: AsyncConnection, task_id: str, text: str | None = None, *, elsewhere: tuple[str, str] | None = None
+    ) -> None:
+        """A task is over, and its last word is said: its thread is put away, and the message that opened it says how it
+        ended, so that the room shows it without another message.
+
+        Args:
+            tx: the transaction.
+            task_id: of the task, which may have no thread.
+            text: how that message reads from now on (Markdown); None: as usual.
+            elsewhere: key and words for the rooms that mirror the one it stands in.
+        """
+        task = await tasks.get(tx, task_id)
+        if task is None or task.thread_key is None or task.connector is None:
+            return
+        teller = self.services.agents.teller
+        await self.show(tx, task.id)
+        place = Place(task.connector, conversation=task.conversation)
+        opener = await outbox.get(tx, task.thread_key)
+        # Where no thread could be opened after all, the last word stands beside it.
+        if opener is not None and not (opener.state == "sent" and opener.made_conversation is None):
+            words = teller.redaction(written(text or task_words.closed(task, teller.redaction), teller.prefix))
+            content = Replace(target=task.thread_key, message=markdown.message(words), final=True)
+            await outbox.put(
+                tx, place.outbound(end_key(task.thread_key), content, Priority.REPLY), self.services.clock()
+            )
+        if elsewhere is None or not teller.bridge.joins(place):
+            return
+        for key, at in teller.bridge.spread(elsewhere[0], place)[1:]:
+            await teller.speak_there(tx, key, elsewhere[1], at)
+
+    # --- what it is called --------------------------------------------------------------------------------------
+
+    async def show(self, tx: AsyncConnection, task_id: str, *, spoken: bool = False) -> None:
+        """Have the thread of a task called as the task is now, by all that this transaction wrote; `spoken`: something
+        of ours was said there."""
+        task = await tasks.get(tx, task_id)
+        if task is None or task.thread_key is None or task.connector is None:
+            return
+        names = self.services.agents.teller.titles
+        if names.has(task.connector):
+            await names.call(tx, task.connector, task.thread_key, self._title(task), spoken=spoken)
+
+    def _title(self, task: Task) -> Retitle:
+        redact = self.services.agents.teller.redaction
+        return Retitle(title=task_words.title(task, redact, marked=True), archived=task.state in ENDED)
+
+    async def sweep(self, step: Step) -> bool:
+        """Have those threads renamed that are not called as they should be; whether there were any."""
+        has = self.services.agents.teller.titles.has
+        async with self.services.store.read() as tx:
+            found = await tasks.with_threads(tx, since=self.services.clock() - _LOOK_BACK_S)
+            found = [task for task in found if task.connector is not None and has(task.connector)]
+            known = await thread_titles.every(tx) if found else {}
+        wrong = []
+        for task in found:
+            title = self._title(task)
+            if known.get(task.thread_key or "") != (title.title, title.archived):
+                wrong.append(task.id)
+        for task_id in wrong:
+            async with self.services.store.write(step) as tx:
+                await self.show(tx, task_id)
+        return bool(wrong)

@@ -1,0 +1,1 @@
+"""How times, amounts and Markdown are written."""

@@ -1,0 +1,135 @@
+"""The one way from anybody's words to a chat message: what is sent here shows, and does nothing else.
+
+Text from agents and strangers may carry terminal sequences, bidirectional overrides or invisible characters that make
+one thing look like another. They are shown as what they are. Markdown becomes HTML by a library that passes no HTML
+through; images become links, so that reading a message asks no stranger's server for anything.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import TYPE_CHECKING
+
+from connectors.contract.messages import Emphasis, Message
+from core.redaction import begin_of_last_word, beginning
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from markdown_it import MarkdownIt
+    from markdown_it.renderer import RendererHTML
+    from markdown_it.token import Token
+    from markdown_it.utils import EnvType, OptionsDict
+
+# Unicode Standard Annex 9 (bidirectional formatting), the characters that leave no mark (Unicode's Default_Ignorable),
+# tags among them, interlinear annotation, and the noncharacters that `bot.commands.syntax` marks with. U+200D (joiner)
+# and the variation selectors stay where emoji need them: neither after ASCII, but for keycaps, nor more than two in a
+# row.
+_DECEPTIVE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200c\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164"
+    "\ufdd0-\ufdef\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+    "|(?<![^\x00-\x7f])(?!\ufe0f\u20e3)[\u200d\ufe00-\ufe0f]+|[\u200d\ufe00-\ufe0f]{3,}"
+)
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def _control_picture(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    if code < 0x20:
+        return chr(0x2400 + code)
+    if code == 0x7F:
+        return "\u2421"
+    return f"⟨U+{code:04X}⟩"
+
+
+def shown(text: str) -> str:
+    """`text` with every character that acts instead of showing replaced by one that shows it.
+
+    Line feeds and tabs stay; a carriage return before a line feed goes.
+    """
+    text = text.replace("\r\n", "\n")
+    text = _CONTROL.sub(_control_picture, text)
+    return _DECEPTIVE.sub(lambda match: "".join(f"⟨U+{ord(char):04X}⟩" for char in match.group()), text)
+
+
+def one_line(text: str, width: int = 80) -> str:
+    """The gist of `text` on one line of at most `width` characters. Not for what somebody must decide on.
+
+    No word is cut in half, except behind a slash: half a secret is none that redaction would know.
+    """
+    words = " ".join(shown(text).split())
+    if len(words) <= width:
+        return words
+    cut = words[: width - 1]
+    return cut[: max(begin_of_last_word(words[:width]), cut.rfind("/") + 1)].rstrip() + "…"
+
+
+def gist(text: str, redact: Callable[[str], str], width: int = 80) -> str:
+    """`one_line` of what may hold secrets: they are masked before it is cut, as half of one is not known again."""
+    return one_line(beginning(text, redact), width)
+
+
+def code(text: str) -> str:
+    """`text` as inline code, whatever backticks it holds."""
+    text = shown(text).replace("\n", "␊")
+    fence = "`" * (max((len(run) for run in re.findall("`+", text)), default=0) + 1)
+    pad = " " if not text or "`" in (text[0], text[-1]) or text[0] == text[-1] == " " else ""
+    return f"{fence}{pad}{text}{pad}{fence}"
+
+
+def code_block(text: str, language: str = "") -> str:
+    """`text` as a fenced block that its own content cannot close (CommonMark 0.31, section 4.5)."""
+    text = shown(text).rstrip("\n")
+    fence = "`" * max(3, max((len(run) for run in re.findall("`+", text)), default=0) + 1)
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(shown(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+    return "\n".join([line(headings), "|" + " --- |" * len(headings), *(line(row) for row in rows)])
+
+
+@cache
+def _markdown() -> MarkdownIt:
+    from markdown_it import MarkdownIt
+    from markdown_it.common.utils import escapeHtml
+
+    parser = MarkdownIt("commonmark", {"html": False, "breaks": True}).enable(["table", "strikethrough"])
+
+    def image(self: RendererHTML, tokens: Sequence[Token], index: int, options: OptionsDict, env: EnvType) -> str:
+        token = tokens[index]
+        source = str(token.attrs.get("src", ""))
+        label = self.renderInlineAsText(token.children, options, env) or source
+        return f'<a href="{escapeHtml(source)}">{escapeHtml(label)}</a>'
+
+    parser.add_render_rule("image", image)
+    return parser
+
+
+def html(markdown: str) -> str:
+    """Safe HTML for Markdown. The input must have been through `shown`; what it spells as entities (`&#8238;`) or in
+    addresses (`%E2%80%AE`) is shown here."""
+    return shown(str(_markdown().render(markdown))).strip()
+
+
+def message(markdown: str, *, emphasis: Emphasis = Emphasis.NOTICE, reply_to: str | None = None) -> Message:
+    """A chat message from Markdown that anybody may have had a hand in."""
+    text = shown(markdown)
+    return Message(text=text, html=html(text), emphasis=emphasis, reply_to=reply_to)
+
+
+def span(seconds: float) -> str:
+    """A length of time for people: ``4 s``, ``12 min``, ``3 h``, ``2 d``."""
+    seconds = max(0.0, seconds)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 48 * 3600:
+        return f"{seconds / 3600:.0f} h"
+    return f"{seconds / 86400:.0f} d"

@@ -1,0 +1,46 @@
+"""Moments as people write and read them, in the operator's time zone. Pure; times are seconds since the epoch."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from bot.text.errors import UsageError
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
+
+def shown(at: float, zone: ZoneInfo, now: float) -> str:
+    """``14:00`` of today, ``Wed 25 Nov 09:00`` of a day within half a year, and otherwise the date."""
+    then, today = datetime.fromtimestamp(at, zone), datetime.fromtimestamp(now, zone)
+    if then.date() == today.date():
+        return f"{then:%H:%M}"
+    if abs(at - now) < 180 * 86_400:
+        return f"{then:%a} {then.day} {then:%b %H:%M}"
+    return f"{then:%Y-%m-%d %H:%M}"
+
+
+def read(text: str, zone: ZoneInfo) -> float:
+    """A moment from ``2026-11-25 09:00``, in the operator's zone, or with a zone of its own (RFC 3339).
+
+    Raises:
+        UsageError: it is none, or one that clocks leave out.
+    """
+    try:
+        found = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise UsageError(
+            f"{text[:40]!r} is no moment. Write it like 2026-11-25 09:00 ({zone.key}) or 2026-11-25T09:00:00Z."
+        ) from None
+    try:
+        if found.tzinfo is not None:
+            return found.timestamp()
+        at = found.replace(tzinfo=zone)
+        back = datetime.fromtimestamp(at.timestamp(), UTC).astimezone(zone).replace(tzinfo=None)
+    except (OverflowError, OSError, ValueError):
+        raise UsageError(f"{text[:40]!r} is too far away to count with.") from None
+    if back != found:
+        later = (found + timedelta(hours=1)).strftime("%Y-%m-%d %H:%M")
+        raise UsageError(f"In {zone.key} clocks leave out {found:%Y-%m-%d %H:%M}. Write {later}, perhaps.")
+    return at.timestamp()

@@ -1,0 +1,1 @@
+"""What work costs: prices, projections and what history taught."""

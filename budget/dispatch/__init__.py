@@ -1,0 +1,1 @@
+"""Whose turn it is: which task is given to which agent. Pure."""

@@ -1,0 +1,569 @@
+"""Whether a request may leave: the law of admission, over every limit that governs the request. Pure.
+
+**For every limit, what is used and the worst cases of all open requests never pass the limit.** The worst case of a
+request is the bound of its input (budget.limits.input_bound), each token in the dearest kind that applies, and the
+`max_tokens` that is really sent. Nothing that earlier requests used admits a later one.
+
+- A request whose worst case fits leaves as it is.
+- Where it would fit if fewer were open, it waits (budget.limits.waiting_requests).
+- Where nothing else is open under a limit, its `max_tokens` is lowered to what is left.
+- A bound that is not sure (by what was seen so far) serves only where nothing else is open, and nothing is let in
+  beside it: it reserves all that is left.
+- One exception: where the counted input fits at the weight of cache reads and not at the full one, such a request
+  leaves, alone as well. The excess is at most its input.
+- What can never fit is refused.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from budget.costs.request_usage_from_history import LONGEST_ANSWER
+from budget.limits.scopes import NANO_USD
+from budget.windows import window_boundaries
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from budget.costs.token_prices import Rates
+    from budget.limits.input_bound import Bound
+    from budget.limits.scopes import Limit, Unit
+    from budget.tokens import Tokens, Weights
+    from budget.windows.overrun_allowance import Pace
+
+#: How long a client is told to wait for requests under way that hold what it needs.
+BUSY_S = 2
+#: A limit whose window ends within this time is worth waiting for.
+SOON_S = 60
+#: With less than this left for the answer, a request is not worth sending; OpenAI refuses a lower bound on output
+#: (Responses API: "Expected a value >= 16").
+LEAST_OUTPUT = 16
+#: With so much left for the answer, a request that fits by no sure bound is worth sending by one that is not.
+WORTH_OUTPUT = 4_096
+#: Where a request sets no bound on its output, one above what its model can write is refused by OpenAI ("max_tokens is
+#: too large"), so that none is set but what the model is known to write. Every current model writes this,
+WRITABLE = 16_384
+#: and the reasoning ones this much (OpenAI's model pages: 100,000 for the o series, 128,000 since GPT-5).
+WRITABLE_BY_REASONING = 100_000
+#: So says a refusal that the pace is in the way, and no limit.
+AHEAD = "is ahead of its pace"
+_REASONING = re.compile(r"(?:o1(?!-mini|-preview)|o[34]|gpt-[5-9])(?![0-9a-z])(?!.*(?:chat|search|image|audio|live))")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """Where a limit stands now, in its own unit: weighted tokens, or nano-USD."""
+
+    limit: Limit
+    used: int
+    """Settled within the window."""
+    reserved: int = 0
+    """The worst cases of the open requests. Weights are applied to each by itself, and round up, so that this is never
+    less than what they come to in one sum."""
+    open: int = 0
+    """So many requests are open."""
+    likely: int = 0
+    """What the open requests will probably use. The pace goes by this, and no limit does."""
+    ends_at: float | None = None
+    """When the window ends, in seconds since the epoch."""
+    pace: Pace | None = None
+    """What of it may be used by when, in the limit's unit."""
+
+    @property
+    def left(self) -> int:
+        """What can still be reserved."""
+        return self.limit.amount - self.used - self.reserved
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Need:
+    """What a request may use at most."""
+
+    bounds: tuple[Bound, ...]
+    """Upper bounds on its input, the surest first; one at least is sure."""
+    counted: int | None = None
+    """Tokens of its input by the provider's own count, as it was given."""
+    counting: bool = False
+    """A closer bound may still come."""
+    max_tokens: int | None = None
+    """The bound on output that it sets, over all choices; None: it sets none."""
+    choices: int = 1
+    """So many answers are asked for."""
+    caches: bool = True
+    """Some of its input may be read from a cache, or written into one."""
+    searches: int = 0
+    """So often the provider may search the web for it."""
+
+    @property
+    def sure(self) -> Bound:
+        """The lowest bound that is sure."""
+        if len(self.bounds) == 1:
+            return self.bounds[0]
+        return min((bound for bound in self.bounds if bound.is_sure), key=lambda bound: bound.tokens)
+
+    @property
+    def unsure(self) -> Bound | None:
+        """The lowest bound that is not, where it is lower than the sure one."""
+        if len(self.bounds) == 1:
+            return None
+        least = min((bound for bound in self.bounds if not bound.is_sure), key=lambda each: each.tokens, default=None)
+        return least if least is not None and least.tokens < self.sure.tokens else None
+
+
+#: What tokens cost in a request with so much input; None: no price is known.
+RatesOf: TypeAlias = "Callable[[int], Rates | None]"
+#: sure: by a sure bound. alone: by one that is not. cached: by the exception.
+How: TypeAlias = Literal["sure", "alone", "cached"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Share:
+    """What is held for a request under one limit, in the limit's unit."""
+
+    held: int
+    """Its worst case, or all that was left where it goes alone."""
+    reading: int
+    """What its input counts for in that."""
+    how: How = "sure"
+    excess: int = 0
+    """So much beyond the limit its input may come to."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Admit:
+    """It may leave, once its reservation is durable."""
+
+    shares: tuple[Share, ...]
+    """What is held for it under each limit, in the order of the standings."""
+    max_tokens: int | None
+    """The bound on its output that must be set; None: its own, or none, is low enough."""
+    output: int
+    """So many tokens it writes at most."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wait:
+    """It would fit if fewer were open, or may once its input is counted."""
+
+    on: tuple[int, ...]
+    """The places of the limits that it waits for."""
+    refusal: Refuse
+    """What it is told when it has waited too long."""
+
+
+Why: TypeAlias = Literal["spent", "too_big", "pace", "busy", "no_price"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refuse:
+    """It may not leave."""
+
+    why: Why
+    """spent: the limit is used up. too_big: the request cannot fit into what is left. pace: more of it is used than
+    may be by now. busy: what is left is held for others that are under way. no_price: the limit is in USD, and what the
+    model costs is not known."""
+    standing: Standing
+    need: int
+    """What the request needs at least, in the limit's unit."""
+    retry_after_s: int | None
+    """Waiting so many seconds helps (429); None: it does not (403)."""
+    agent: str
+    model: str | None
+    opens_at: float | None = None
+    """When it is over by itself, in seconds since the epoch; None: not known, or not before somebody opens it."""
+    paced: int | None = None
+    """What may be used by now, in the limit's unit."""
+    bound: Bound | None = None
+    """The bound on the input that was used."""
+
+    @property
+    def text(self) -> str:
+        """For the agent and for people: which budget, how much, when it begins anew, and what opens it."""
+        limit, used = self.standing.limit, self.standing.used
+        budget = _name(limit, self.agent)
+        match self.why:
+            case "no_price":
+                model = re.sub(r"[^A-Za-z0-9._:/@-]", "?", (self.model or "")[:80]) or "(none named)"
+                return (
+                    f"{budget} is in USD, and no price is known of the model {model}, so that what it spends cannot be "
+                    "counted. Use a model whose price is known, or have the budget set in tokens: "
+                    f"{_command(limit, self.agent)}."
+                )
+            case "busy":
+                reserved = _shown(self.standing.reserved, limit.unit)
+                return (
+                    f"{budget} has nothing free at the moment: {_spent(limit, used)}, and {reserved} held for requests "
+                    f"under way. Try again in {self.retry_after_s} s."
+                )
+            case "pace":
+                return self._of_pace(budget)
+            case "spent":
+                said = f"{budget} is used up: {_spent(limit, used)}."
+            case "too_big":
+                need = _shown(self.need, limit.unit)
+                said = f"{budget} has too little left for this request, which may need {need}"
+                if self.bound is not None:
+                    said += f" (input of at most {self.bound.tokens:,} tokens, {_BY[self.bound.by]})"
+                said += f": {_spent(limit, used)}."
+        return f"{said} {_way_out(self.standing, self.agent)}"
+
+    def _of_pace(self, budget: str) -> str:
+        limit, standing = self.standing.limit, self.standing
+        said = f"{budget} {AHEAD}, further than work under way may be: {_spent(limit, standing.used)}"
+        if self.paced is not None and standing.used < self.paced:
+            said += f" and about {_shown(standing.likely, limit.unit)} for requests under way"
+        said += f", where its pace allows {_shown(max(0, self.paced or 0), limit.unit)} by now."
+        if self.retry_after_s is not None:
+            return f"{said} Try again in {self.retry_after_s} s."
+        more = f" It allows more from {_moment(self.opens_at)} on." if self.opens_at is not None else ""
+        return f"{said}{more} Opened before that by {_authorize(limit, self.agent)}."
+
+
+_BY = {
+    "bytes": "by the bytes of its body",
+    "window": "as its model can read that much, and its body does not say how much it refers to",
+    "count": "by the provider's own count",
+    "ratio": "by what such requests had",
+}
+
+
+def decide(
+    standings: Sequence[Standing],
+    need: Need,
+    *,
+    weights: Weights,
+    rates: RatesOf,
+    now: float,
+    agent: str,
+    model: str | None,
+) -> Admit | Wait | Refuse:
+    """Return whether a request fits under every limit that governs it, and what is then held for it.
+
+    Args:
+        standings: of all limits that govern the request.
+        need: what it may use.
+        weights: of tokens under limits in tokens.
+        rates: of tokens under limits in USD.
+        now: seconds since the epoch.
+        agent: whose request it is.
+        model: as it asks for it.
+    """
+    return _Decision(standings, need, weights, rates, now, agent, model).made()
+
+
+class _Decision:
+    def __init__(
+        self,
+        standings: Sequence[Standing],
+        need: Need,
+        weights: Weights,
+        rates: RatesOf,
+        now: float,
+        agent: str,
+        model: str | None,
+    ) -> None:
+        self._standings = standings
+        self._need = need
+        self._weights = weights
+        self._rates = rates
+        self._now = now
+        self._agent = agent
+        self._model = model
+        self._sure, self._unsure = need.sure, need.unsure
+        self._least = LEAST_OUTPUT if need.max_tokens is None else min(LEAST_OUTPUT, need.max_tokens)
+
+    def made(self) -> Admit | Wait | Refuse:
+        return self._as_it_is() or self._near_a_limit()
+
+    def _as_it_is(self) -> Admit | None:
+        """Admit it where its worst case fits under every limit: far from them, this is all that is done."""
+        declared = self._need.max_tokens
+        output = LONGEST_ANSWER * self._need.choices if declared is None else declared
+        shares = []
+        by_unit: dict[Unit, Share] = {}
+        for standing in self._standings:
+            if standing.limit.unit == "usd" and self._rates(0) is None:
+                return None
+            share = by_unit.get(standing.limit.unit)
+            if share is None:
+                # It is the same for all limits in one unit.
+                share = by_unit[standing.limit.unit] = self._share(standing, "sure", output)
+            if standing.used >= standing.limit.amount or share.held > standing.left:
+                return None
+            if standing.pace is not None and self._paced(standing) is not None:
+                return None
+            shares.append(share)
+        return Admit(shares=tuple(shares), max_tokens=None, output=output)
+
+    def _near_a_limit(self) -> Admit | Wait | Refuse:
+        refusals = [refusal for standing in self._standings if (refusal := self._refusal(standing)) is not None]
+        if refusals:
+            # What helps is told only where it helps against all of them.
+            return max(refusals, key=lambda refusal: (_or_never(refusal.retry_after_s), _or_never(refusal.opens_at)))
+        if self._need.max_tokens is not None:
+            return self._within(self._need.max_tokens)
+        return self._within(writable(self._model) * self._need.choices)
+
+    def _within(self, most: int) -> Admit | Wait:
+        """Admit it with at most so many tokens of output, and with fewer only where nothing else is open."""
+        output = most
+        ways: list[How] = []
+        waits: list[int] = []
+        for place, standing in enumerate(self._standings):
+            how: How = "sure"
+            if not standing.open:
+                how = self._way(standing, standing.left, most)
+                room = self._room(standing, how, standing.left)
+                output = min(output, room)
+                if self._need.counting and (how != "sure" or room < most):
+                    # A closer bound may spare it going alone, or being cut short.
+                    waits.append(place)
+            ways.append(how)
+        shares = [self._share(standing, how, output) for standing, how in zip(self._standings, ways, strict=True)]
+        waits += [
+            place
+            for place, (standing, share) in enumerate(zip(self._standings, shares, strict=True))
+            if share.how == "sure" and share.held > standing.left and place not in waits
+        ]
+        if waits:
+            return Wait(on=tuple(waits), refusal=self._refuse("busy", self._standings[waits[0]], 0))
+        declared = self._need.max_tokens
+        return Admit(shares=tuple(shares), max_tokens=None if output == declared else output, output=output)
+
+    # --- one limit ----------------------------------------------------------------------------------------------------
+
+    def _way(self, standing: Standing, left: int, most: int) -> How:
+        """By which bound it goes where nothing else is open: the surest that leaves room for an answer."""
+        worth = min(most, WORTH_OUTPUT)
+        ways: list[How] = ["sure"]
+        if self._unsure is not None:
+            ways.append("alone")
+        if self._need.counted is not None and self._need.caches:
+            ways.append("cached")
+        for least in (worth, self._least):
+            for how in ways:
+                if self._room(standing, how, left) >= least and (how != "cached" or least == worth):
+                    return how
+        return "sure"
+
+    def _room(self, standing: Standing, how: How, left: int) -> int:
+        """How many tokens of output fit."""
+        factor, per = self._output_factor(standing.limit.unit)
+        room = left - self._reading(standing, how)
+        if room < 0:
+            return -1
+        return room * per // factor if factor else _ENDLESS
+
+    def _share(self, standing: Standing, how: How, output: int) -> Share:
+        reading = self._reading(standing, how)
+        if how == "sure":
+            return Share(held=reading + self._writing(standing, output), reading=reading)
+        excess = max(0, self._full(standing) - reading) if how == "cached" else 0
+        return Share(held=max(0, standing.left), reading=reading, how=how, excess=excess)
+
+    def _reading(self, standing: Standing, how: How) -> int:
+        """What its input counts for at most."""
+        if how == "cached":
+            assert self._need.counted is not None
+            return self._input(standing, self._need.counted, cached=True)
+        bound = self._unsure if how == "alone" else self._sure
+        assert bound is not None
+        return self._input(standing, bound.tokens)
+
+    def _full(self, standing: Standing) -> int:
+        """What its input comes to if nothing of it is in the cache."""
+        closest = self._unsure or self._sure
+        return self._input(standing, closest.tokens)
+
+    def _input(self, standing: Standing, tokens: int, *, cached: bool = False) -> int:
+        if standing.limit.unit == "tokens":
+            weights = self._weights
+            kinds = [weights.input, weights.cache_read, weights.cache_write]
+            each = weights.cache_read if cached else max(kinds if self._need.caches else kinds[:1])
+            return -(-tokens * each // 1000)
+        rates = self._rates(tokens)
+        assert rates is not None
+        kinds = [rates.input, rates.cache_read, rates.cache_write, rates.cache_write_1h or 0]
+        each = rates.cache_read if cached else max(kinds if self._need.caches else kinds[:1])
+        return -(-(tokens * each + self._need.searches * rates.web_search) // 1_000_000)
+
+    def _writing(self, standing: Standing, output: int) -> int:
+        factor, per = self._output_factor(standing.limit.unit)
+        return -(-output * factor // per)
+
+    def _output_factor(self, unit: Unit) -> tuple[int, int]:
+        """What a token of output counts at most, as a fraction: reasoning is output, too, and may count otherwise."""
+        if unit == "tokens":
+            return max(self._weights.output, self._weights.reasoning), 1000
+        rates = self._rates(self._sure.tokens)
+        assert rates is not None
+        return max(rates.output, rates.reasoning), 1_000_000
+
+    # --- what no waiting mends ----------------------------------------------------------------------------------------
+
+    def _refusal(self, standing: Standing) -> Refuse | None:
+        limit = standing.limit
+        if limit.unit == "usd" and self._rates(self._sure.tokens) is None:
+            return self._refuse("no_price", standing, 0)
+        most = writable(self._model) if self._need.max_tokens is None else self._need.max_tokens
+        # As if nothing else were open.
+        empty = replace(standing, reserved=0, open=0)
+        way = self._way(empty, empty.left, most)
+        need = self._reading(standing, way) + self._writing(standing, self._least)
+        if standing.used >= limit.amount:
+            return self._refuse("spent", standing, need)
+        if self._room(empty, way, empty.left) < self._least:
+            return None if self._need.counting else self._refuse("too_big", standing, need)
+        if (paced := self._paced(standing)) is not None:
+            return self._refuse("pace", standing, need, paced)
+        return None
+
+    def _paced(self, standing: Standing) -> float | None:
+        """What the pace lets be used by now, where more than that is used or under way."""
+        paced = standing.pace.at(self._now) if standing.pace is not None else None
+        return paced if paced is not None and standing.used + standing.likely >= paced else None
+
+    def _refuse(self, why: Why, standing: Standing, need: int, paced: float | None = None) -> Refuse:
+        return Refuse(
+            why=why,
+            standing=standing,
+            need=need,
+            retry_after_s=_wait(why, standing, need, paced, self._now),
+            agent=self._agent,
+            model=self._model,
+            opens_at=_opens(why, standing, need, self._now),
+            paced=None if paced is None else math.floor(paced),
+            bound=(self._unsure or self._sure) if why == "too_big" else None,
+        )
+
+
+#: Where output counts nothing, any number of tokens fits.
+_ENDLESS = 10**12
+
+
+def writable(model: str | None) -> int:
+    """How many tokens a model is known to be able to write in one response."""
+    return WRITABLE_BY_REASONING if model is not None and _REASONING.match(model[:80]) else WRITABLE
+
+
+def cost(tokens: Tokens, unit: Unit, weights: Weights, rates: Rates | None) -> int:
+    """What tokens count against a limit in `unit`: weighted tokens, or nano-USD.
+
+    Raises:
+        ValueError: in USD without rates.
+    """
+    if unit == "tokens":
+        return weights.weigh(tokens)
+    if rates is None:
+        raise ValueError("no price is known, so that nothing can be counted in USD")
+    return rates.price(tokens)
+
+
+def cut_text(standing: Standing, streaming: int, agent: str | None = None, *, midway: bool = True) -> str:
+    """Why requests are ended in the middle, once a limit is reached: for agents and for people.
+
+    Args:
+        standing: the limit's.
+        streaming: what the requests in flight used so far, in the limit's unit.
+        agent: whose requests; needed for an allowance, which is one agent's.
+        midway: a response is ended by it.
+    """
+    limit = standing.limit
+    how = "was reached while this response was under way" if midway else "is used up"
+    return f"{_name(limit, agent)} {how}: {_spent(limit, standing.used + streaming)}. {_way_out(standing, agent)}"
+
+
+def excess_text(standing: Standing, share: Share, agent: str) -> str:
+    """Say that a request goes alone which may pass a limit by its input."""
+    limit = standing.limit
+    return (
+        f"A request of {agent} fits into {_name(limit, agent)[0].lower()}{_name(limit, agent)[1:]} only if most of its "
+        f"input is read from the cache: {_spent(limit, standing.used)}. It runs alone, and may pass the limit by "
+        f"{_shown(share.excess, limit.unit)}."
+    )
+
+
+def _wait(why: Why, standing: Standing, need: int, paced: float | None, now: float) -> int | None:
+    if why == "busy" or (why == "pace" and paced is not None and standing.used < paced):
+        return BUSY_S
+    opens = _opens(why, standing, need, now)
+    if opens is None or opens - now > SOON_S:
+        return None
+    # The pace is passed a moment later than it is met.
+    return math.floor(opens - now) + 1 if why == "pace" else max(1, math.ceil(opens - now))
+
+
+def _opens(why: Why, standing: Standing, need: int, now: float) -> float | None:
+    """When it is over by itself; None: not known, or never."""
+    if why in ("busy", "no_price"):
+        return None
+    if why == "pace" and standing.pace is not None:
+        passes = standing.pace.passes(standing.used, now)
+        return passes if standing.ends_at is None else min(passes, standing.ends_at)
+    return None if need > standing.limit.amount else standing.ends_at
+
+
+def _or_never(found: float | None) -> float:
+    return math.inf if found is None else found
+
+
+def _number(amount: int, unit: Unit) -> str:
+    if unit == "tokens":
+        return f"{amount:,}"
+    return f"{amount / NANO_USD:,.2f}" if amount >= NANO_USD // 100 else f"{amount / NANO_USD:.6f}"
+
+
+def _shown(amount: int, unit: Unit) -> str:
+    return f"{_number(amount, unit)} {'tokens' if unit == 'tokens' else 'USD'}"
+
+
+def _spent(limit: Limit, used: int) -> str:
+    """How much of how much, in which time."""
+    if not limit.bounds:
+        return f"{_shown(used, limit.unit)} used here"
+    window = limit.window or ("launch" if limit.kind == "allowance" else None)
+    per = f" per {window_boundaries.in_words(window)}" if window else ""
+    return f"{_number(used, limit.unit)} of {_shown(limit.amount, limit.unit)}{per} used"
+
+
+def _name(limit: Limit, agent: str | None) -> str:
+    if not limit.bounds:
+        return f"The window {window_boundaries.in_words(limit.window or '')} of {limit.scope}"
+    if limit.kind == "pool":
+        return f"The shared budget of {limit.scope}"
+    if agent is None:
+        return f"The budget by {limit.scope}"
+    return f"The budget of {agent}" + ("" if limit.scope == f"agent:{agent}" else f" (by {limit.scope})")
+
+
+def _way_out(standing: Standing, agent: str | None) -> str:
+    command = _command(standing.limit, agent)
+    if standing.ends_at is None:
+        return f"Opened by {command}."
+    return f"It begins anew at {_moment(standing.ends_at)}. Opened before that by {command}."
+
+
+def _moment(at: float) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _authorize(limit: Limit, agent: str | None) -> str:
+    """What lets it be spent faster, or beyond."""
+    scope = limit.scope if limit.kind == "pool" else f"agent:{agent or 'NAME'}"
+    return f"`muster budget authorize {scope} AMOUNT`"
+
+
+def _command(limit: Limit, agent: str | None) -> str:
+    """What opens it. The allowance of one agent is raised by one of its own, except what was set at its launch."""
+    if limit.scope.startswith("launch:"):
+        return f"`muster launch {agent or 'NAME'} --budget TOKENS`, once it is stopped"
+    if window_boundaries.is_from_moment(limit.window):
+        # A share of a provider's window, of which nobody sets tokens.
+        return _authorize(limit, agent)
+    scope = limit.scope if limit.kind == "pool" else f"agent:{agent or 'NAME'}"
+    window = f" --window {limit.window}" if limit.window else ""
+    return f"`muster budget set {scope} LIMIT{window}`"

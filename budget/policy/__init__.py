@@ -1,0 +1,1 @@
+"""Choices of account and model, and when an agent runs away. Pure."""

@@ -1,0 +1,106 @@
+"""When what does not fit a window now will, if nothing else is spent. Pure; times are seconds since the epoch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from budget.windows.even_spread_line import DAY_S, burst_at, least_burst, next_turn, redrawn
+from budget.windows.fit_check import short
+from budget.windows.window_state import Standing, worth
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from budget.windows.fit_check import Ask
+
+#: A day on which clocks are set back by two hours.
+_LONG_DAY_S = 26 * 3_600.0
+#: To so many seconds it is told when something would fit, within so many tries.
+_NEAR_S, _TRIES = 60.0, 24
+#: So many times a line is thought to be drawn anew, to tell when something would fit: more than the days of a year.
+_TURNS = 400
+
+
+def opens(standing: Standing, ask: Ask, now: float) -> float | None:
+    """When it would fit if nothing else were spent and what is under way cost what is reserved; None: never, or not
+    known."""
+    window = standing.window
+    if ask.wanted > window.known_limit and not (ask.urgency == "critical" and standing.authorizations):
+        return None
+    found = _within(standing, ask, now)
+    reset, length = standing.line.resets_at, window.length
+    if found is not None or reset is None or window.resets_at is None:
+        return found
+    if length is None:
+        return max(reset, now)
+    new = replace(window, begins_at=reset, resets_at=reset + length, length_s=length, used=0.0)
+    line = redrawn(new, None, reset, ask.policy)
+    assert line is not None
+    at = _within(Standing(window=new, line=line), ask, reset)
+    return None if at is None else max(at, now)
+
+
+def _within(standing: Standing, ask: Ask, now: float) -> float | None:
+    """When it would fit within this window."""
+    t = now
+    for turns in range(_TURNS):
+        line = standing.line
+        turn, reset = next_turn(standing.window, line, t, ask.policy), line.resets_at
+        ends = min((at for at in (turn, reset) if at is not None), default=None)
+        if ends is None or ends <= t:
+            return None
+        lacks = partial(short, standing, ask)
+        late = max(t, ends - 1.0)
+        if lacks(late) <= 0:
+            return _first(lacks, t, late)
+        if reset is None or ends >= reset:
+            return None
+        if not standing.window.knows_reset(ends) and turns:
+            # A whole length from then, each time: it does not come nearer.
+            return None
+        earliest = _earliest(standing, ask, t)
+        if earliest is not None and ends < earliest < reset:
+            ends = next_turn(standing.window, line, earliest, ask.policy) or ends
+        window = replace(standing.window, used=standing.window.least_use + standing.held)
+        fresh = redrawn(window, line, ends, ask.policy) or line
+        standing = replace(standing, window=window, line=fresh, reserved=0.0, reserved_high=None)
+        t = ends
+    return None
+
+
+def _earliest(standing: Standing, ask: Ask, now: float) -> float | None:
+    """Return a time before which it does not fit, as no line of one day rises as far, or None if that is not known.
+    Days without end are passed over by it."""
+    window, reset = standing.window, standing.line.resets_at
+    if window.is_short or reset is None or not window.knows_reset(now):
+        return None
+    left = sum(worth(one, window, one.left(now)) for one in standing.authorizations)
+    free = max(burst_at(window, ask.policy, now), least_burst(window)) + left
+    taken = window.least_use + standing.held
+    rest = window.known_limit - taken
+    if ask.wanted <= free or rest <= 0:
+        return None
+    return reset - rest / (ask.wanted - free) * (_LONG_DAY_S + ask.policy.borrow * DAY_S) - _LONG_DAY_S
+
+
+def _first(lacks: Callable[[float], float], low: float, high: float) -> float:
+    """When something fits that does not at `low` and does at `high`, to `_NEAR_S` and never too early: by regula falsi
+    (Illinois), as what is short is nearly a straight line."""
+    over, under = lacks(low), lacks(high)
+    if over <= 0:
+        return low
+    for _ in range(_TRIES):
+        if high - low <= _NEAR_S:
+            break
+        # Aimed a little late, so that it closes in from both sides.
+        middle = min(high - _NEAR_S / 4, low + (high - low) * over / (over - under) + _NEAR_S / 4)
+        found = lacks(middle)
+        if found <= 0:
+            high, under = middle, found
+            over /= 2
+        else:
+            low, over = middle, found
+            under /= 2
+    return high

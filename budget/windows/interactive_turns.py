@@ -1,0 +1,155 @@
+"""Whether a person's words to an agent begin a turn now. Pure; times are seconds since the epoch.
+
+The pace holds queued tasks and what agents start by themselves. A person who writes to an agent waits for an answer.
+So only two things hold their words: a limit, and the bound that also holds work under way (`budget.windows.overrun_allowance`), which is
+a day ahead of the line. Until then they begin at once and say how far ahead of the line they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
+
+from budget.amounts import amount
+from budget.windows.even_spread_line import line_at, name_of, next_turn
+from budget.windows.overrun_allowance import overrun
+from budget.windows.pace_admission import Leave, Waits, need
+from budget.windows.window_state import ceiling, utmost
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from budget.windows.even_spread_line import Policy
+    from budget.windows.fit_check import Cost
+    from budget.windows.window_state import Standing
+
+#: An amount to authorize is rounded up by so much, so that it is enough once it is written down.
+_ENOUGH = 1 + 1e-6
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ahead:
+    """A window whose line the words pass."""
+
+    standing: Standing
+    amount: float
+    """How far beyond the line the use will be with this turn, in the window's unit."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Begins:
+    """The words begin a turn now."""
+
+    ahead: tuple[Ahead, ...] = ()
+    """The windows in which they are ahead of the pace, the furthest first."""
+
+
+Decision: TypeAlias = Begins | Waits
+
+
+def decide(standings: Sequence[Standing], cost: Cost, now: float, policy: Policy) -> Decision:
+    """Whether a person's words begin a turn now.
+
+    Args:
+        standings: of the windows that the turn draws on.
+        cost: what the turn is projected to cost.
+        now: seconds since the epoch.
+        policy: how strictly the pace is kept.
+    """
+    held = [wait for each in standings if (wait := _held(each, cost, now, policy)) is not None]
+    if not held:
+        ahead = [made for each in standings if (made := _ahead(each, cost, now, policy)) is not None]
+        return Begins(ahead=tuple(sorted(ahead, key=_share, reverse=True)))
+    last = max(held, key=lambda wait: (wait.at is None, wait.at or 0.0))
+    return replace(last, also=tuple(each.window for each in held if each is not last), leave=_leave(held))
+
+
+def _held(standing: Standing, cost: Cost, now: float, policy: Policy) -> Waits | None:
+    window = standing.window
+    used, most = window.least_use, utmost(standing, "critical", now)
+    wanted = need(window, cost) or 0.0
+    # A turn that is larger than its window would never fit: any room will do.
+    fits = wanted if wanted <= window.known_limit else 0.0
+    if used >= most or used + fits > most:
+        return _waits(standing, wanted, "limit", window.resets_at, None if window.is_quota else used + fits - most)
+    bound = overrun(standing, now, policy)
+    by_now = None if bound is None else bound.at(now)
+    # What was ahead when the line was drawn out of turn still is.
+    counted = used + standing.line.ahead
+    if bound is None or by_now is None or counted <= line_at(standing.line, now) or used + wanted <= by_now:
+        return None
+    # The line that is drawn next starts at what is used.
+    turns = [
+        bound.passes(used + wanted, now),
+        _reaches(standing, counted),
+        next_turn(window, standing.line, now, policy),
+    ]
+    at = min(each for each in turns if each is not None)
+    return _waits(standing, wanted, "pace", at, used + wanted - by_now, by_now)
+
+
+def _waits(
+    standing: Standing, wanted: float, why: str, at: float | None, authorize: float | None, by_now: float = 0.0
+) -> Waits:
+    window = standing.window
+    leave = None if authorize is None else max(authorize, 1e-6 * window.known_limit) * _ENOUGH
+    return Waits(
+        window=window.key,
+        scope=window.scope,
+        why="limit" if why == "limit" else "pace",
+        text=_text(standing, why, by_now),
+        at=at,
+        need=wanted,
+        unit=window.unit,
+        authorize=leave,
+        leave=() if leave is None else (Leave(scope=window.scope, unit=window.unit, amount=leave),),
+        reset_unknown=at is None,
+    )
+
+
+def _text(standing: Standing, why: str, by_now: float) -> str:
+    window = standing.window
+    spent = f"{amount(window.least_use, window.unit)} used"
+    if why == "limit":
+        return f"{name_of(window)} has too little left of {amount(window.known_limit, window.unit)}: {spent}."
+    turn = "a fifth of its time" if window.is_short else "a day"
+    most = amount(by_now, window.unit)
+    return f"{name_of(window)} is {turn} ahead of its pace, which allows {most} by now: {spent}."
+
+
+def _leave(held: Sequence[Waits]) -> tuple[Leave, ...]:
+    """What lets them begin in all of these windows: of each scope and unit the most. Empty if one admits nobody."""
+    if any(each.authorize is None for each in held):
+        return ()
+    most: dict[tuple[str, str], Leave] = {}
+    for leave in (leave for each in held for leave in each.leave):
+        known = most.get((leave.scope, leave.unit))
+        if known is None or leave.amount > known.amount:
+            most[leave.scope, leave.unit] = leave
+    return tuple(most.values())
+
+
+def _reaches(standing: Standing, amount: float) -> float | None:
+    """When the line comes to this amount; None: it ends before."""
+    line = standing.line
+    if line.resets_at is None or amount > line.limit:
+        return None
+    low = line_at(line, line.drawn_at)
+    if line.limit <= low:
+        return None
+    return line.drawn_at + (amount - low) / (line.limit - low) * (line.resets_at - line.drawn_at)
+
+
+def _ahead(standing: Standing, cost: Cost, now: float, policy: Policy) -> Ahead | None:
+    window = standing.window
+    used, wanted = window.known_use, need(window, cost)
+    if used is None or wanted is None or standing.line.resets_at is None:
+        return None
+    if used + wanted <= ceiling(standing, "normal", now, policy):
+        return None
+    return Ahead(standing=standing, amount=used + standing.line.ahead + wanted - line_at(standing.line, now))
+
+
+def _share(ahead: Ahead) -> float:
+    limit = ahead.standing.window.known_limit
+    return ahead.amount / limit if limit else 0.0

@@ -1,0 +1,311 @@
+"""Whether work may begin now: the pace that the windows allow it. Pure; times are seconds since the epoch.
+
+Work fits when, in every window that it draws on, what is used, what is reserved for tasks under way and its own
+projected cost stay under the ceiling of its urgency:
+
+- ``low`` and ``normal``: the line, a burst, and what is authorized;
+- ``high``: the same, with the line read half a day ahead, less and less on the last day of the window;
+- ``critical``: the limit, and what is authorized beyond it.
+
+Nothing passes the limit and what is authorized beyond it, and a provider's quota nothing at all.
+
+Projections are what 80 of 100 such tasks stay within. So that tasks that cost more do not use up the window before its
+end, a task must fit under the *limit* with what 90 or 95 of 100 stay within, too (`Cost.high_tokens`): far from the end
+the limit is far above the line and this asks nothing; near the end it governs.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from budget.amounts import amount as _shown
+from budget.windows.earliest_fit import opens
+from budget.windows.even_spread_line import Cause, Certainty, Line, Policy, Unit, Window, burst_at, line_at, redrawn
+from budget.windows.even_spread_line import name_of as _name
+from budget.windows.fit_check import LEAST, Ask, Cost, margin, need, short, short_of_limit, short_of_pace, spare
+from budget.windows.large_task_accrual import is_large, is_too_large
+from budget.windows.window_state import Authorization, Standing, Urgency, admissible, ceiling, settled, utmost, worth
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "LEAST",
+    "Admitted",
+    "Authorization",
+    "Cause",
+    "Certainty",
+    "Cost",
+    "Decision",
+    "Leave",
+    "Line",
+    "Policy",
+    "Standing",
+    "Unit",
+    "Urgency",
+    "Waits",
+    "Why",
+    "Window",
+    "admissible",
+    "burst_at",
+    "ceiling",
+    "decide",
+    "governing",
+    "line_at",
+    "margin",
+    "need",
+    "redrawn",
+    "settled",
+    "spare",
+    "worth",
+]
+
+Why: TypeAlias = Literal["pace", "limit", "unknown", "price"]
+
+#: Amounts beyond this are no amounts.
+_FINITE = 1e300
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Admitted:
+    """It may begin now."""
+
+    window: str | None
+    """The key of the window that governs it; None: nothing bounds it."""
+    room: float | None = None
+    """What remains admissible in that window when its projected cost is taken off."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Leave:
+    """What would have to be authorized."""
+
+    scope: str
+    unit: Unit
+    amount: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Waits:
+    """It may not begin now."""
+
+    window: str
+    """The key of the window that governs: of all that hold it, the one that opens last."""
+    scope: str
+    why: Why
+    """pace: more than the even pace allows by now. limit: more than is left of the window. unknown: what is left cannot
+    be told, and something is under way. price: the limit is in USD, of such work no price is known yet, and something
+    is under way. One at a time begins all the same: what it comes to is how a price becomes known."""
+    text: str
+    """For people: a sentence, without time and command."""
+    at: float | None
+    """When it would fit if nothing else were spent; None: not known, or never."""
+    need: float
+    """What it is projected to cost, in `unit`; 0 where that cannot be told."""
+    unit: Unit
+    authorize: float | None
+    """The smallest amount, in `unit`, that would let it begin now in this window; None: none would."""
+    also: tuple[str, ...] = ()
+    """Keys of the other windows that hold it."""
+    leave: tuple[Leave, ...] = ()
+    """All that would have to be authorized for it to begin now, in every window that holds it; empty: that would not
+    help."""
+    critical: bool = False
+    """It is beyond a limit that only work of critical urgency may pass, within an authorization."""
+    large: bool = False
+    """It needs more than the line grants in a day (budget.windows.large_task_accrual)."""
+    too_large: bool = False
+    """It is so large that nothing is saved for it."""
+    turn: bool = False
+    """Only the line holds it, and covers it before the window begins anew: others wait for it."""
+    reset_unknown: bool = False
+    """No time can be told since nobody knows when the window begins anew."""
+
+
+Decision: TypeAlias = Admitted | Waits
+Known: TypeAlias = dict[tuple[int, Cost, Urgency], tuple[Standing, Waits | None]]
+"""What was found of standings, by their identity, at one time and under one policy."""
+
+
+def decide(
+    standings: Sequence[Standing],
+    cost: Cost,
+    urgency: Urgency,
+    now: float,
+    policy: Policy,
+    *,
+    known: Known | None = None,
+) -> Decision:
+    """Whether a task may begin now, in every window that it draws on.
+
+    Args:
+        standings: of these windows; without any, nothing bounds it.
+        cost: what it is projected to cost.
+        urgency: whose gate.
+        now: seconds since the epoch.
+        policy: how strictly the pace is kept.
+        known: what was found of the same standings before at this time, and is added to.
+    """
+    before: Known = {} if known is None else known
+
+    def look(standing: Standing) -> Waits | None:
+        key = (id(standing), cost, urgency)
+        if key not in before:
+            before[key] = standing, _waits(standing, cost, urgency, now, policy)
+        return before[key][1]
+
+    waits = [found for standing in standings if (found := look(standing)) is not None]
+    if waits:
+        last = max(waits, key=lambda found: math.inf if found.at is None else found.at)
+        others = tuple(found.window for found in waits if found is not last)
+        amounts = [found.authorize for found in waits if (found.scope, found.unit) == (last.scope, last.unit)]
+        return replace(
+            last,
+            also=others,
+            authorize=_largest(amounts),
+            leave=_leave(waits),
+            critical=any(found.critical for found in waits),
+            large=any(found.large for found in waits),
+            too_large=any(found.too_large for found in waits),
+            turn=all(found.turn for found in waits),
+        )
+    tightest = governing(standings, urgency, now, policy, cost)
+    if tightest is None:
+        return Admitted(window=None)
+    wanted = need(tightest.window, cost)
+    return Admitted(
+        window=tightest.window.key,
+        room=max(0.0, admissible(tightest, urgency, now, policy) - (wanted or 0.0)),
+    )
+
+
+def governing(
+    standings: Sequence[Standing], urgency: Urgency, now: float, policy: Policy, cost: Cost | None = None
+) -> Standing | None:
+    """The tightest: in which the fewest such tasks fit, or without a task, least of the limit is admissible."""
+
+    def room(standing: Standing) -> float:
+        free = admissible(standing, urgency, now, policy)
+        wanted = None if cost is None else need(standing.window, cost)
+        per = wanted or standing.window.known_limit
+        return free / per if per > 0 else 0.0
+
+    return min(standings, key=room, default=None)
+
+
+def _waits(standing: Standing, cost: Cost, urgency: Urgency, now: float, policy: Policy) -> Waits | None:
+    window = standing.window
+    wanted = need(window, cost)
+    is_known = wanted is not None and window.known_use is not None
+    is_reckoned = wanted is not None and window.reckoned is not None
+    large = wanted is not None and is_reckoned and is_large(standing, wanted)
+    too_large = wanted is not None and large and is_too_large(standing, wanted)
+
+    def waits(why: Why, text: str, at: float | None = None, authorize: float | None = None) -> Waits:
+        return Waits(
+            window=window.key,
+            scope=window.scope,
+            why=why,
+            text=text,
+            at=at,
+            need=wanted or 0.0,
+            unit=window.unit,
+            authorize=authorize,
+            critical=why == "limit" and urgency != "critical" and not window.is_quota,
+            large=large,
+            too_large=too_large,
+            turn=turns,
+            reset_unknown=at is None and why in ("pace", "limit") and fits and not window.knows_reset(now),
+        )
+
+    name, turns = _name(window), False
+    used = window.least_use
+    fits = wanted is None or wanted <= window.known_limit
+    most = utmost(standing, urgency, now)
+    paced = wanted or 0.0
+    if not is_known:
+        priceless = wanted is None and window.unit == "usd"
+        what = "what a token is of it is not known yet" if wanted is None else "what is used of it is not known"
+        what = "what such work costs in USD is not known yet" if priceless else what
+        if standing.is_busy and urgency != "critical":
+            text = f"{name}: {what}, so that one task runs at a time, and one is under way."
+            return waits("price" if priceless else "unknown", text)
+        if wanted is not None and wanted > most:
+            return waits("limit", _too_large(window, wanted))
+        if wanted is not None and used + wanted > most:
+            text = f"{name} has too little left: {what}, and is no less than {_shown(used, window.unit)}."
+            reset = standing.line.resets_at
+            return waits("limit", text, reset if reset is not None and reset > now else None)
+    if not is_reckoned:
+        # A probe: the first that the limit allows begins. Only what surely was used holds it.
+        paced = 0.0
+    ask = Ask(wanted=wanted or 0.0, cost=cost, urgency=urgency, policy=policy)
+    lacks_pace = short_of_pace(standing, replace(ask, wanted=paced), now)
+    lacks_limit = short_of_limit(standing, ask, now) if is_known else 0.0
+    if max(lacks_pace, lacks_limit) <= 0:
+        return None
+    ask = replace(ask, wanted=paced)
+    wanted = ask.wanted
+    at = opens(standing, ask, now)
+    # What is authorized does not count past what nothing passes.
+    helps = max(wanted, LEAST * window.known_limit) <= most - used - standing.held_high or (
+        urgency == "critical" and not window.is_quota
+    )
+    asked = _asked(standing, ask, now)
+    authorize = asked * (1 + 1e-6) if helps and asked < _FINITE else None
+    limit, spent = _shown(window.known_limit, window.unit), f"{_shown(used, window.unit)} used"
+    if wanted > most:
+        return waits("limit", _too_large(window, wanted), at, authorize)
+    if standing.held:
+        spent += f" and {_shown(standing.held, window.unit)} reserved for what is under way"
+    this = f"this needs about {_shown(wanted, window.unit)}" if wanted else "what this needs is not known"
+    if wanted > most - used - standing.held_high or used >= most:
+        return waits("limit", f"{name} has too little left of {limit}: {spent}; {this}.", at, authorize)
+    reset = standing.line.resets_at
+    turns = lacks_limit <= 0 and not large and at is not None and (reset is None or at < reset)
+    by_now = ceiling(standing, urgency, now, policy)
+    if window.known_use is None:
+        least = f" and is no less than {_shown(used, window.unit)}" if used else ""
+        known = f"what is used of it is not known{least}"
+        text = f"{name}: {known}; its pace allows {_shown(by_now, window.unit)} by now"
+        return waits("pace", f"{text}; {this}." if wanted else f"{text}.", at, authorize)
+    if used + standing.held + wanted <= by_now:
+        text = f"{name} nears its end: {spent} of {limit}; {this}, and might need more than is left."
+    else:
+        text = f"{name} is used evenly, which allows {_shown(by_now, window.unit)} by now: {spent}; {this}"
+        text += f", {_beyond(window, too_large)}." if large else "."
+    return waits("pace", text, at, authorize)
+
+
+def _asked(standing: Standing, ask: Ask, now: float) -> float:
+    """What would have to be authorized: the line is drawn anew then, from what is used if that is beyond it."""
+    then = settled(standing, now, ask.policy, cause="authorization") or standing
+    return max(short(then, ask, now), LEAST * standing.window.known_limit)
+
+
+def _leave(waits: Sequence[Waits]) -> tuple[Leave, ...]:
+    """What lets it begin in all of these windows at once: of each scope and unit the most that one asks for."""
+    found: dict[tuple[str, Unit], float] = {}
+    for each in waits:
+        if each.authorize is None:
+            return ()
+        found[each.scope, each.unit] = max(found.get((each.scope, each.unit), 0.0), each.authorize)
+    return tuple(Leave(scope=scope, unit=unit, amount=amount) for (scope, unit), amount in found.items())
+
+
+def _largest(amounts: Sequence[float | None]) -> float | None:
+    known = [amount for amount in amounts if amount is not None]
+    return max(known) if len(known) == len(amounts) and known else None
+
+
+def _beyond(window: Window, too_large: bool) -> str:
+    turn = "a fifth of its time" if window.is_short else "a day of it"
+    half = "and more than half of it, so nothing is saved for it. It begins in a quiet fleet; or split it"
+    return f"more than {turn} grants" + (f", {half}" if too_large else "")
+
+
+def _too_large(window: Window, wanted: float) -> str:
+    limit = _shown(window.known_limit, window.unit)
+    return f"{_name(window)} is {limit} in all; this needs about {_shown(wanted, window.unit)}."

@@ -1,0 +1,1 @@
+"""The steps of setting a homeserver up, one module each."""

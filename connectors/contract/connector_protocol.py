@@ -1,0 +1,189 @@
+"""What a chat system must do to be a connector, and how it says that it could not.
+
+A connector is thin: it turns the wire into `Inbound` values and `Outbound` values into the wire. It keeps no queue and
+retries no send; `connectors.delivery.service` does both for all of them. Its life:
+
+1. made by the registry with its name, its settings and a private folder;
+2. `subscribe(sink)` once;
+3. `start(cursor)` runs until cancelled or until it fails. `NotReady` means that it is started again after a pause;
+   `NeedsPerson` means that it stays down, with that sentence in its health, until somebody mends it;
+4. `stop()` releases what `start` took.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+
+from core.errors import MusterError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from connectors.contract.messages import Attachment, Batch, Capabilities, Health, Outbound, Sent
+
+Sink: TypeAlias = "Callable[[Batch], Awaitable[None]]"
+"""Takes a batch and returns when it is durable. Only then may the connector ask for what comes after its cursor."""
+
+
+class SendError(MusterError):
+    """The chat system did not take the message."""
+
+
+class TryLater(SendError):
+    """The message may go through later: the network, the server, or its rate limit."""
+
+    def __init__(self, message: str, *, after: float | None = None, limited: bool = False, away: bool = False) -> None:
+        super().__init__(message)
+        self.after = after
+        """Seconds that the server asked us to wait; None when it did not say."""
+        self.limited = limited
+        """Whether this was the rate limit, which holds for everything that this bot user says."""
+        self.away = away
+        """Whether the chat system is not there for anything else either."""
+
+
+class Refused(SendError):
+    """The chat system will never take this message (too long, no such room, not allowed)."""
+
+
+class NotReady(MusterError):
+    """The connector could not start or lost its connection; trying again may help."""
+
+
+class NeedsPerson(MusterError):
+    """The connector cannot go on until a person changes something (credentials, an address)."""
+
+
+class Connector(Protocol):
+    """One connection to one chat system."""
+
+    kind: str
+    """The word in ``muster.yaml`` (``matrix``)."""
+    name: str
+    """The name that this connection has in ``muster.yaml``; with one connection of a kind, the kind."""
+    capabilities: Capabilities
+
+    def subscribe(self, sink: Sink) -> None:
+        """Say where inbound batches go. Called once, before `start`."""
+
+    async def start(self, cursor: str | None) -> None:
+        """Connect and receive, from `cursor` on, until cancelled.
+
+        With no cursor this is the first start ever: nothing that was written before counts.
+
+        Raises:
+            NotReady: not reachable, or the connection was lost.
+            NeedsPerson: wrong credentials or settings.
+        """
+
+    async def connected(self) -> None:
+        """Return as soon as something can be said; at once where that is already so. Called while `start` runs."""
+
+    async def stop(self) -> None:
+        """Release connections. Safe to call twice, and before `start`."""
+
+    async def send(self, outbound: Outbound, *, conversation: str, target: str | None) -> Sent:
+        """Say one thing, idempotent by `outbound.key` for as long as the server remembers keys.
+
+        Args:
+            outbound: what to say.
+            conversation: where; always resolved, also when `outbound` names a thread by its opener.
+            target: the event id that a `Replace` or `React` is about, resolved from its outbox key.
+
+        Raises:
+            TryLater: it may work later.
+            Refused: it never will.
+        """
+
+    async def find(self, outbound: Outbound, *, conversation: str, target: str | None) -> Sent | None:
+        """Look whether `outbound` already stands in `conversation`, when the server may have forgotten its key.
+
+        Raises:
+            TryLater: the server cannot be asked now.
+        """
+
+    def scope(self) -> str:
+        """Within what keys are recognised (a Matrix device id); a key sent under another scope is unknown now."""
+
+    async def download(self, attachment: Attachment, *, limit: int) -> bytes:
+        """The content of an attachment.
+
+        Raises:
+            TryLater: it may work later.
+            Refused: it is gone, or larger than `limit` bytes.
+        """
+
+    async def typing(self, conversation: str, *, active: bool) -> None:
+        """Show or stop showing that somebody is at work. Best effort; never raises `SendError`."""
+
+    async def health(self) -> Health:
+        """What is known of the connection, at once, without asking the chat system."""
+
+
+# --- what only some connectors have ------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class NamesRooms(Protocol):
+    """A connector whose rooms can be written in more than one way in the settings."""
+
+    def room_of(self, name: str) -> str | None:
+        """The conversation that a room is which is written so; None while that is not known."""
+
+
+class Standing(StrEnum):
+    """How a person's device stands."""
+
+    SEEN = "seen"
+    """Its keys are those that it had when it was first seen; nobody has said anything of it."""
+    TRUSTED = "trusted"
+    """An admin has said that it is who it says."""
+    BLOCKED = "blocked"
+    """It is given no keys, and what is written on it does not count."""
+    CHANGED = "changed"
+    """Another device has come under its name: neither counts until an admin says which."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Device:
+    """A device of somebody in an encrypted conversation."""
+
+    user: str
+    """The person, as the connector names people."""
+    id: str
+    name: str
+    """What its owner calls it; anybody can write anything here."""
+    fingerprint: str
+    """The public key by which it is told from others: what people compare."""
+    standing: Standing
+    reads: bool
+    """Whether it is given the keys of what Muster says."""
+    own: bool = False
+    """Whether it is the one on which Muster writes: what people compare at their end."""
+
+
+class UnknownDevice(MusterError):
+    """No device is called so, or several are."""
+
+
+@runtime_checkable
+class DeviceKeeper(Protocol):
+    """A connector whose conversations can be encrypted."""
+
+    async def devices(self) -> tuple[Device, ...]:
+        """Its own device, and then those of everybody it shares an encrypted conversation with; none where it encrypts
+        nothing."""
+
+    async def judge(self, device: str, standing: Standing) -> Device:
+        """Say how a device stands from now on; `SEEN` forgets it, so that the next keys under its name are pinned. One
+        that was logged out can be blocked.
+
+        Args:
+            device: its id, or ``PERSON/ID`` where several people have one that is called so.
+            standing: not `CHANGED`, which nobody says.
+
+        Raises:
+            UnknownDevice: there is none, or more than one.
+        """

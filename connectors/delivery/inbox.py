@@ -1,0 +1,169 @@
+"""What came in: written once per (connector, event id) together with the cursor behind it, then handed out in order."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from sqlalchemy import delete, func, null, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from connectors.contract import message_codec
+from connectors.contract.messages import Inbound
+from database.schema import cursors, inbox
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import CursorResult, Row
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from connectors.contract.messages import Batch
+
+State = Literal["new", "done", "failed"]
+
+#: Rows that are looked up at once; fewer mean that there are no more.
+PAGE = 500
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arrival:
+    """An inbound event that stands in the inbox."""
+
+    #: Its place in the inbox; later events have higher ones.
+    seq: int
+    inbound: Inbound
+    #: When it was written to the inbox, seconds since the epoch.
+    received_at: float
+
+    @classmethod
+    def from_row(cls, row: Row[Any]) -> Arrival:
+        """Raises `CodecError` when the body is gone or unknown."""
+        return cls(
+            seq=row.seq,
+            inbound=Inbound(
+                connector=row.connector,
+                event_id=row.event_id,
+                conversation=row.conversation,
+                parent=row.parent,
+                sender=row.sender,
+                sent_at=row.sent_at,
+                body=message_codec.decode_inbound(row.body),
+                groups=message_codec.decode_groups(row.body),
+            ),
+            received_at=row.received_at,
+        )
+
+
+async def accept(tx: AsyncConnection, connector: str, batch: Batch, now: float) -> None:
+    """Write the events that are not there yet, in their order, and the cursor behind them."""
+    if batch.events:
+        dialect = postgresql if tx.dialect.name == "postgresql" else sqlite
+        values = [
+            {
+                "connector": connector,
+                "event_id": event.event_id,
+                "conversation": event.conversation,
+                "parent": event.parent,
+                "sender": event.sender,
+                "sent_at": _moment(event.sent_at, now),
+                "body": message_codec.encode_inbound(event),
+                "received_at": now,
+                "state": "new",
+            }
+            for event in batch.events
+        ]
+        await tx.execute(dialect.insert(inbox).on_conflict_do_nothing(), values)
+    if batch.cursor is not None:
+        await set_cursor(tx, connector, batch.cursor, now)
+
+
+def _moment(claimed: float, now: float) -> float:
+    """When it was sent, as a number that a database takes; chat systems repeat what senders claim."""
+    try:
+        moment = float(claimed)
+    except OverflowError:
+        return now
+    return moment if math.isfinite(moment) else now
+
+
+async def cursor(tx: AsyncConnection, connector: str) -> str | None:
+    """How far the connector has received; None when it never has."""
+    found: str | None = await tx.scalar(select(cursors.c.cursor).where(cursors.c.connector == connector))
+    return found
+
+
+async def set_cursor(tx: AsyncConnection, connector: str, value: str, now: float) -> None:
+    """Remember how far the connector has received."""
+    dialect = postgresql if tx.dialect.name == "postgresql" else sqlite
+    insert = dialect.insert(cursors).values(connector=connector, cursor=value, updated_at=now)
+    await tx.execute(
+        insert.on_conflict_do_update(index_elements=["connector"], set_={"cursor": value, "updated_at": now})
+    )
+
+
+async def unhandled(
+    tx: AsyncConnection, *, after: int, upto: int | None = None, limit: int = PAGE
+) -> Sequence[Row[Any]]:
+    """Rows that nobody has finished, in the order in which they came; for `Arrival.from_row`."""
+    query = select(inbox).where(inbox.c.state == "new", inbox.c.seq > after)
+    if upto is not None:
+        query = query.where(inbox.c.seq <= upto)
+    return (await tx.execute(query.order_by(inbox.c.seq).limit(limit))).all()
+
+
+async def finish(
+    tx: AsyncConnection, seq: int, now: float, *, state: State = "done", detail: str | None = None, forget: bool = False
+) -> None:
+    """The event was dealt with; to be called in the transaction of whatever it caused.
+
+    Args:
+        tx: the transaction.
+        seq: `Arrival.seq`.
+        now: seconds since the epoch.
+        state: `done`, or `failed` when Muster could not deal with it.
+        detail: what became of it, for people.
+        forget: drop the body at once (the key stays), for what strangers wrote.
+    """
+    values: dict[str, Any] = {"state": state, "detail": detail, "handled_at": now}
+    if forget:
+        values["body"] = null()
+    await tx.execute(update(inbox).where(inbox.c.seq == seq, inbox.c.state == "new").values(**values))
+
+
+async def find(tx: AsyncConnection, connector: str, event_id: str) -> Arrival | None:
+    """An event that came in and whose body is still kept."""
+    query = select(inbox).where(inbox.c.connector == connector, inbox.c.event_id == event_id, inbox.c.body.is_not(None))
+    row = (await tx.execute(query)).one_or_none()
+    return None if row is None else Arrival.from_row(row)
+
+
+async def waiting(tx: AsyncConnection) -> int:
+    """How many events nobody has finished yet."""
+    return await tx.scalar(select(func.count()).select_from(inbox).where(inbox.c.state == "new")) or 0
+
+
+async def clear_bodies(tx: AsyncConnection, before: float, *, limit: int = 500) -> int:
+    """Drop the bodies of events that were finished before `before`; their keys stay. At most `limit`; says how many."""
+    old = (
+        select(inbox.c.seq)
+        .where(inbox.c.state != "new", inbox.c.handled_at < before, inbox.c.body.is_not(None))
+        .order_by(inbox.c.seq)
+        .limit(limit)
+    )
+    result = await tx.execute(update(inbox).where(inbox.c.seq.in_(old)).values(body=null()))
+    return cast("CursorResult[Any]", result).rowcount
+
+
+async def forget_keys(tx: AsyncConnection, before: float, *, limit: int = 500) -> int:
+    """Delete events that were finished before `before`, which must lie beyond any backfill. At most `limit`."""
+    newest = select(func.max(inbox.c.seq)).scalar_subquery()  # never deleted, so that no place is given twice
+    old = (
+        select(inbox.c.seq)
+        .where(inbox.c.state != "new", inbox.c.handled_at < before, inbox.c.seq < newest)
+        .order_by(inbox.c.seq)
+        .limit(limit)
+    )
+    result = await tx.execute(delete(inbox).where(inbox.c.seq.in_(old)))
+    return cast("CursorResult[Any]", result).rowcount

@@ -1,0 +1,152 @@
+"""Durable delivery between chat systems and Muster, the same for every connector.
+
+What comes in is written to the `inbox` together with the cursor behind it, and handed out until it is finished
+(`receiving`). What goes out waits in the `outbox` and is sent until the chat system has it, or becomes a dead letter
+(`sending`); which row goes next is decided by the `lanes` and the connector's `pace`. A `supervisor` keeps each
+connector going, and `retention` lets go of what is old.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+from connectors.delivery import inbox, outbox
+from connectors.delivery.connector_supervisor import Supervisor
+from connectors.delivery.receiver import Receiver
+from connectors.delivery.sender import Sender
+from connectors.delivery.settings import DeliverySettings
+from connectors.delivery.write_retry import persist
+from core.crash_points import declare
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from connectors.contract.connector_protocol import Connector
+    from connectors.contract.messages import Batch, Health
+    from connectors.delivery.receiver import Handler, OnFailed
+    from connectors.delivery.sender import OnOutcome
+    from database.engine.store import Store
+
+__all__ = ["Delivery", "DeliverySettings"]
+
+ABANDON = declare("outbox.abandon")
+ACCEPT = declare("inbox.accept")
+
+
+class Delivery:
+    """Connects connectors to the register, and the inbox to a handler."""
+
+    def __init__(
+        self,
+        store: Store,
+        connectors: Mapping[str, Connector],
+        handler: Handler,
+        *,
+        settings: DeliverySettings | None = None,
+        clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
+        rng: Callable[[], float] = random.random,
+        broken: Mapping[str, Health] | None = None,
+        on_outcome: OnOutcome | None = None,
+        on_failed: OnFailed | None = None,
+    ) -> None:
+        """Args:
+        store: the open register.
+        connectors: by their names; they are subscribed to here.
+        handler: deals with one inbound event and finishes it (`inbox.finish`) in its own last transaction. Raising
+            means that the event is handed out again: for ever while the register or the chat system is away, else a
+            few times.
+        settings: times and bounds.
+        clock: seconds since the epoch.
+        steady: seconds since any moment, however the clock is set; what waits is given up by these.
+        rng: a number from 0 up to 1, for jitter.
+        broken: the health of connectors that could not even be made.
+        on_outcome: told of every row that was sent or is dead; best effort.
+        on_failed: called in the transaction that gives an inbound event up.
+        """
+        self._settings = settings or DeliverySettings()
+        self._store = store
+        self._clock = clock
+        self._broken = dict(broken or {})
+        self._receiver = Receiver(store, handler, self._settings, clock=clock, on_failed=on_failed)
+        self._supervisors: dict[str, Supervisor] = {}
+        for name, connector in connectors.items():
+            sender = Sender(
+                store, name, connector, self._settings, clock=clock, steady=steady, rng=rng, on_outcome=on_outcome
+            )
+            self._supervisors[name] = Supervisor(store, name, connector, sender, self._settings, clock=clock, rng=rng)
+            connector.subscribe(partial(self.accept, name))
+
+    async def run(self) -> None:
+        """Receive, hand out and send, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._receiver.run(), name="receiver")
+            for name, supervisor in self._supervisors.items():
+                tasks.create_task(supervisor.run(), name=f"supervisor {name}")
+                tasks.create_task(supervisor.sender.run(), name=f"sender {name}")
+
+    def connector(self, name: str) -> Connector | None:
+        """The connector of that name."""
+        supervisor = self._supervisors.get(name)
+        return None if supervisor is None else supervisor.connector
+
+    def wake(self) -> None:
+        """There may be something new in the outbox: to be called after the commit that put it there.
+
+        Forgetting it loses nothing, but the row waits for the next look into the register.
+        """
+        for supervisor in self._supervisors.values():
+            supervisor.sender.wake()
+
+    async def accept(self, name: str, batch: Batch) -> None:
+        """Write a batch and the cursor behind it in one transaction. Returns when it is durable."""
+        await persist(self._store, ACCEPT, lambda tx: inbox.accept(tx, name, batch, self._clock()))
+        if batch.events:
+            self._receiver.wake()
+        if (supervisor := self._supervisors.get(name)) is not None:
+            supervisor.heard()
+
+    def restart(self, name: str) -> bool:
+        """Start a connector again at once, whatever state it is in. False: there is none of that name."""
+        supervisor = self._supervisors.get(name)
+        if supervisor is not None:
+            supervisor.restart()
+        return supervisor is not None
+
+    async def health(self) -> dict[str, Health]:
+        """Every connector's health by name, also of those that could not be made."""
+        found = await asyncio.gather(*(supervisor.health() for supervisor in self._supervisors.values()))
+        return {**self._broken, **dict(zip(self._supervisors, found, strict=True))}
+
+    async def abandon(self) -> int:
+        """Give up what waited too long for connectors that are not run, because they are not configured any more or
+        cannot be made: nobody else does. Says how many rows that were.
+
+        Raises:
+            RegisterError: the register cannot be used.
+        """
+        before, total = self._clock() - self._settings.give_up_after, 0
+        async with self._store.read() as tx:
+            names = [name for name in await outbox.waiting(tx) if name not in self._supervisors]
+        for name in names:
+            why = "cannot be used" if name in self._broken else "is not configured"
+            while True:
+                async with self._store.write(ABANDON) as tx:
+                    count = await outbox.abandon(tx, name, before, f"the connector {name} {why}")
+                total += count
+                if count == 0:
+                    break
+        return total
+
+    async def idle(self) -> None:
+        """Wait until every event was dealt with, and nothing is left that could be sent just now."""
+        while True:
+            await self._receiver.rested()
+            for supervisor in self._supervisors.values():
+                await supervisor.sender.rested()
+            if self._receiver.resting and all(supervisor.sender.resting for supervisor in self._supervisors.values()):
+                return

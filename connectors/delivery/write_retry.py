@@ -1,0 +1,35 @@
+"""Writing down what must be written down: again and again, until the register takes it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from core.errors import RegisterError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from core.crash_points import Step
+    from database.engine.store import Store
+
+_FIRST_PAUSE: Final = 0.5
+_LONGEST_PAUSE: Final = 15.0
+
+_log = structlog.get_logger(__name__)
+
+
+async def persist(store: Store, step: Step, work: Callable[[AsyncConnection], Awaitable[None]]) -> None:
+    """Do `work` in one transaction. While the register is full or away, wait and do it anew; nothing is half done."""
+    pause = _FIRST_PAUSE
+    while True:
+        try:
+            await store.transact(step, work)
+            return
+        except RegisterError as error:
+            _log.error("register.refused", step=step, error=str(error), pause=pause)
+        await store.rest(pause)
+        pause = min(_LONGEST_PAUSE, pause * 2)

@@ -1,0 +1,1 @@
+"""Slash commands, buttons and menus on Discord."""

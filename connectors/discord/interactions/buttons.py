@@ -1,0 +1,31 @@
+"""Buttons under our messages: what pressing one means."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from connectors.contract.messages import Inbound, Reaction
+from connectors.discord import message_conversion
+from connectors.discord.interactions.interaction_handler import DEFER_CHANGE, Dealt
+
+if TYPE_CHECKING:
+    from connectors.discord.interactions.interaction_handler import Heard
+
+
+async def pressed(heard: Heard, *, connector: str) -> Dealt | None:
+    """A button that somebody pressed, as a reaction to its message with the button's key."""
+    target, name = message_conversion.identifier(heard.message.get("id")), heard.data.get("custom_id")
+    if target is None or not isinstance(name, str) or not name.startswith(message_conversion.PRESSED):
+        return None
+    key = name.removeprefix(message_conversion.PRESSED)
+    inbound = Inbound(
+        connector=connector,
+        event_id=heard.id,
+        conversation=heard.channel,
+        parent=heard.parent,
+        sender=heard.sender,
+        sent_at=message_conversion.sent_at(int(heard.id)),
+        body=Reaction(target=target, key=message_conversion.clean(key)[: message_conversion.LONGEST_KEY], pressed=True),
+        groups=heard.groups or (),
+    )
+    return Dealt(acknowledgement={"type": DEFER_CHANGE}, inbound=inbound)

@@ -1,0 +1,318 @@
+"""Interactions: commands that people choose from Discord's menu, and buttons that they press.
+
+Each is acknowledged at once, whatever else goes on, since Discord waits three seconds for that. Only what Discord knows
+to be acknowledged counts: whoever saw its own error, that nobody answered, does it again. What an interaction means is
+said by whoever deals with its kind; it goes into the inbox in its turn, behind what was heard before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from urllib.parse import quote
+
+import structlog
+
+from connectors.discord import message_conversion
+from connectors.discord.interactions.open_interactions import TOKEN_LIFE, Interaction
+from connectors.discord.member_roles import groups
+from connectors.discord.rest_client import ACKNOWLEDGED, Refusal, WireError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from connectors.contract.messages import Inbound
+    from connectors.discord.interactions.open_interactions import OpenInteractions
+    from connectors.discord.rest_client import Wire
+    from connectors.discord.sent_log import Record
+    from connectors.discord.thread_cache import Places
+
+Json: TypeAlias = dict[str, Any]
+
+# "Interaction Type", and "Interaction Callback Type".
+COMMAND, COMPONENT, COMPLETION = 2, 3, 4
+SAY, DEFER, DEFER_CHANGE, CHOICES = 4, 5, 6, 8
+
+_EPHEMERAL = 1 << 6
+_LONGEST_TOKEN = 1_000
+#: Seconds for one request that acknowledges; Discord itself waits three.
+_ACKNOWLEDGE_WITHIN = 2.0
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 5.0
+_WRITE_WITHIN = 0.5
+#: Seconds left to another connector of the same bot, whose channel it may be.
+_OTHERS_FIRST = 1.0
+#: More at once are not looked at: whoever makes so many is no operator.
+_MOST_AT_ONCE = 100
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Heard:
+    """An interaction as Discord tells it; `data` and `message` were written by anybody."""
+
+    id: str
+    token: str
+    application: str
+    kind: int
+    channel: str
+    parent: str | None
+    """The channel, when `channel` is a thread in it."""
+    private: bool
+    """Whether it was done in a direct conversation."""
+    sender: str
+    groups: tuple[str, ...] | None
+    """None: it is not told."""
+    data: Json
+    message: Json
+    """That on which a button was pressed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dealt:
+    """What becomes of an interaction: how it is acknowledged, and what goes into the inbox."""
+
+    acknowledgement: Json
+    inbound: Inbound | None = None
+    answered: bool = False
+    """Whether the acknowledgement is the answer."""
+
+
+class Kind(Protocol):
+    """Who says what an interaction of one type means. It has to be quick."""
+
+    async def __call__(self, heard: Heard) -> Dealt | None:
+        """None: it is not for us."""
+
+
+@dataclass(kw_only=True)
+class Interactions:
+    """Hears of interactions, acknowledges them, and hands on what is for the inbox."""
+
+    wire: Wire
+    guild: str
+    places: Places
+    kept: OpenInteractions
+    record: Record
+    kinds: Mapping[int, Kind]
+    clock: Callable[[], float]
+    hand_on: Callable[[Inbound], None]
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _seen: set[str] = field(default_factory=set)
+    _failed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def hear(self, event: Json) -> None:
+        """Deal with one, beside whatever else goes on. One that is told again, as after a resume, counts once."""
+        found = heard(event, self.guild)
+        if found is None or found.kind not in self.kinds or found.id in self._seen or self.kept.get(found.id):
+            return
+        if len(self._tasks) >= _MOST_AT_ONCE:
+            _log.warning("discord_interaction_left_out", id=found.id, sender=found.sender)
+            return
+        if found.parent is not None:
+            self.places.stands(found.channel, found.parent)
+        self._begin(self._deal(found), found.id)
+
+    async def run(self) -> None:
+        """Take up what a crash left, and then be there to be ended; cancelled, it ends what is under way."""
+        try:
+            for each in self.kept.waiting():
+                if not each.alive(self.clock()):
+                    # Whoever did it has long been told by Discord that nobody answered.
+                    await self.kept.drop(each.id)
+                elif each.acknowledged and each.inbound is not None:
+                    self.hand_on(each.inbound)
+                elif each.inbound is not None:
+                    self._begin(self._doubtful(each, each.inbound), each.id)
+            await asyncio.Event().wait()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def arrived(self, number: str) -> None:
+        """It is in the inbox."""
+        known = self.kept.get(number)
+        if known is not None and known.inbound is not None:
+            await self.kept.change(number, inbound=None)
+
+    # --- one of them ---------------------------------------------------------------------------------------------
+
+    def _begin(self, work: Any, number: str) -> None:
+        self._seen.add(number)
+        task: asyncio.Task[None] = asyncio.create_task(work, name=f"discord interaction {number}")
+        self._tasks.add(task)
+        task.add_done_callback(lambda done: self._ended(done, number))
+
+    def _ended(self, task: asyncio.Task[None], number: str) -> None:
+        self._tasks.discard(task)
+        self._seen.discard(number)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("discord_interaction_broke", id=number, error=repr(error))
+
+    async def _deal(self, found: Heard) -> None:
+        ours = found.private or self.places.is_ours(found.channel)
+        if not ours:
+            await asyncio.sleep(_OTHERS_FIRST)
+            dealt: Dealt | None = _elsewhere(found, self.places.channel)
+        else:
+            dealt = await self.kinds[found.kind](found)
+        if dealt is None:
+            return
+        if dealt.inbound is None:
+            await self._acknowledge(found.id, found.token, dealt.acknowledgement, doubt=False)
+            return
+        interaction = Interaction(
+            id=found.id,
+            token=found.token,
+            application=found.application,
+            kind=found.kind,
+            at=message_conversion.sent_at(int(found.id)),
+            inbound=dealt.inbound,
+            first="acknowledgement" if dealt.answered else None,
+        )
+        writing = asyncio.ensure_future(self.kept.add(interaction))
+        # A slow disk is not to cost the answer in time.
+        await asyncio.wait({writing}, timeout=_WRITE_WITHIN)
+        taken = await self._acknowledge(found.id, found.token, dealt.acknowledgement, doubt=False)
+        await writing
+        await self._settle(interaction, dealt.inbound, taken)
+
+    async def _doubtful(self, interaction: Interaction, inbound: Inbound) -> None:
+        """A crash came before it was known whether Discord has the acknowledgement: it is given again, to be told."""
+        again: Json = {"type": DEFER_CHANGE if interaction.kind == COMPONENT else DEFER}
+        taken = await self._acknowledge(interaction.id, interaction.token, again, doubt=True)
+        await self._settle(interaction, inbound, taken)
+
+    async def _settle(self, interaction: Interaction, inbound: Inbound, taken: _Taken | None) -> None:
+        if taken is None:
+            _log.info("discord_interaction_too_late", id=interaction.id)
+            await self.kept.drop(interaction.id)
+            return
+        message = taken.message or await self._original(interaction)
+        await self.kept.change(interaction.id, acknowledged=True, message=message)
+        if message is not None and interaction.first is not None:
+            # What stands there are words of somebody else's, and not to be taken for something that was to be said.
+            await self.record.put(message_conversion.nonce(f"interaction {interaction.id}"), message)
+        self.hand_on(inbound)
+
+    async def _original(self, interaction: Interaction) -> str | None:
+        """The message that shows that a command was acknowledged, where the answer that names it was lost."""
+        if interaction.kind != COMMAND:
+            return None
+        token = quote(interaction.token, safe="")
+        try:
+            async with asyncio.timeout(_ACKNOWLEDGE_WITHIN):
+                found = await self.wire.call("GET", f"/webhooks/{interaction.application}/{token}/messages/@original")
+        except (WireError, TimeoutError):
+            return None
+        return message_conversion.identifier(_object(found).get("id"))
+
+    async def _acknowledge(self, number: str, token: str, body: Json, *, doubt: bool) -> _Taken | None:
+        """Tell Discord that we have it, until it says yes or no; None: no.
+
+        Args:
+            number: the interaction's id.
+            token: its token.
+            body: the answer.
+            doubt: whether an earlier request may have come through without our knowing.
+        """
+        path, pause = f"/interactions/{number}/{quote(token, safe='')}/callback", _FIRST_PAUSE
+        until = message_conversion.sent_at(int(number)) + TOKEN_LIFE
+        while True:
+            try:
+                async with asyncio.timeout(_ACKNOWLEDGE_WITHIN):
+                    answer = await self.wire.call("POST", path, body=body, query={"with_response": "true"})
+                return _Taken(_response(answer))
+            except Refusal as error:
+                if error.code == ACKNOWLEDGED:
+                    # If not by us, then by another process of the same bot.
+                    return _Taken(None) if doubt else None
+                if error.status != 429 and error.status < 500:
+                    return None
+                doubt = doubt or error.status >= 500
+            except (WireError, TimeoutError):
+                doubt = True
+            if self.clock() > until:
+                return None
+            await asyncio.sleep(pause)
+            pause = min(_LONGEST_PAUSE, 2 * pause)
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    message: str | None
+    """The message that shows the acknowledgement, where there is one and Discord said which."""
+
+
+def heard(event: Json, guild: str) -> Heard | None:
+    """What an event says; None when it is nothing that we could answer."""
+    number, channel = (
+        message_conversion.identifier(event.get("id")),
+        message_conversion.identifier(event.get("channel_id")),
+    )
+    application, token, kind = (
+        message_conversion.identifier(event.get("application_id")),
+        event.get("token"),
+        event.get("type"),
+    )
+    member, place = _object(event.get("member")), _object(event.get("channel"))
+    private = "guild_id" not in event
+    user = _object(event.get("user")) if private else _object(member.get("user"))
+    sender = message_conversion.identifier(user.get("id"))
+    if number is None or channel is None or application is None or sender is None or user.get("bot"):
+        return None
+    if not isinstance(token, str) or not 0 < len(token) <= _LONGEST_TOKEN or not isinstance(kind, int):
+        return None
+    if not private and event["guild_id"] != guild:
+        return None
+    threads = (10, 11, 12)  # "Channel Types"
+    return Heard(
+        id=number,
+        token=token,
+        application=application,
+        kind=kind,
+        channel=channel,
+        parent=message_conversion.identifier(place.get("parent_id")) if place.get("type") in threads else None,
+        private=private,
+        sender=sender,
+        groups=None if private else groups(member),
+        data=_object(event.get("data")),
+        message=_object(event.get("message")),
+    )
+
+
+def aside(text: str) -> Json:
+    """An acknowledgement that is an answer for whoever asked alone."""
+    return {
+        "type": SAY,
+        "data": {"content": message_conversion.shown(text)[: message_conversion.LONGEST], "flags": _EPHEMERAL} | _QUIET,
+    }
+
+
+def aloud(text: str) -> Json:
+    """An acknowledgement that is an answer for everybody there."""
+    return {
+        "type": SAY,
+        "data": {"content": message_conversion.shown(text)[: message_conversion.LONGEST], "flags": 1 << 2} | _QUIET,
+    }
+
+
+_QUIET: Json = {"allowed_mentions": message_conversion.NOBODY}
+
+
+def _elsewhere(found: Heard, channel: str) -> Dealt | None:
+    if found.kind == COMPLETION:
+        return Dealt(acknowledgement={"type": CHOICES, "data": {"choices": []}})
+    return Dealt(acknowledgement=aside(f"I work in <#{channel}> and its threads, and in direct messages."))
+
+
+def _response(answer: object) -> str | None:
+    """The message that an acknowledgement made ("Interaction Callback Response")."""
+    return message_conversion.identifier(_object(_object(answer).get("interaction")).get("response_message_id"))
+
+
+def _object(value: object) -> Json:
+    return value if isinstance(value, dict) else {}

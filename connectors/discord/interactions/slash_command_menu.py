@@ -1,0 +1,85 @@
+"""The menu of slash commands: what choosing one means, and what is offered while somebody types."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from connectors.contract.messages import Inbound, Reading
+from connectors.contract.slash_command_forms import Asker
+from connectors.discord import message_conversion
+from connectors.discord.interactions import slash_command_schema
+from connectors.discord.interactions.interaction_handler import CHOICES, DEFER, Dealt, aloud, aside
+
+if TYPE_CHECKING:
+    from connectors.contract.slash_command_forms import Commands
+    from connectors.discord.interactions.interaction_handler import Heard
+    from connectors.discord.member_roles import Roles
+
+#: Seconds for what has to be known before the acknowledgement; Discord waits three for that.
+_KNOWN_WITHIN = 1.0
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Menu:
+    commands: Commands
+    connector: str
+    roles: Roles
+
+    async def chosen(self, heard: Heard) -> Dealt:
+        """A command that somebody gave. Its answer follows, unless it may not be given at all."""
+        name, values = slash_command_schema.chosen(heard.data)
+        body = self.commands.words(name, values)
+        refusal = await self._refusal(heard)
+        inbound = Inbound(
+            connector=self.connector,
+            event_id=heard.id,
+            conversation=heard.channel,
+            parent=heard.parent,
+            sender=heard.sender,
+            sent_at=message_conversion.sent_at(int(heard.id)),
+            body=body,
+            groups=heard.groups or (),
+        )
+        if refusal is not None:
+            return Dealt(acknowledgement=aside(refusal), inbound=inbound, answered=True)
+        if body.reading is Reading.TALK:
+            # The others in the thread see what was said; Discord shows of a command only its name.
+            return Dealt(acknowledgement=aloud(body.text), inbound=inbound, answered=True)
+        return Dealt(acknowledgement={"type": DEFER}, inbound=inbound)
+
+    async def typed(self, heard: Heard) -> Dealt:
+        """Somebody types: what they may mean."""
+        found: list[str] = []
+        typed = slash_command_schema.typed(heard.data)
+        if typed is not None:
+            try:
+                async with asyncio.timeout(_KNOWN_WITHIN):
+                    found += await self.commands.complete(await self._asker(heard), *typed)
+            except Exception as error:
+                # Nothing is offered; what is typed can be given all the same.
+                _log.info("discord_not_completed", reason=repr(error))
+        offered = [
+            slash_command_schema.choice(each) for each in found if 0 < len(each) <= slash_command_schema.LONGEST_CHOICE
+        ]
+        return Dealt(
+            acknowledgement={"type": CHOICES, "data": {"choices": offered[: slash_command_schema.MOST_CHOICES]}}
+        )
+
+    async def _refusal(self, heard: Heard) -> str | None:
+        try:
+            async with asyncio.timeout(_KNOWN_WITHIN):
+                return await self.commands.refusal(await self._asker(heard))
+        except Exception as error:
+            # Whether they may is asked again when it is carried out.
+            _log.info("discord_asker_not_known", reason=repr(error))
+            return None
+
+    async def _asker(self, heard: Heard) -> Asker:
+        groups = heard.groups if heard.groups is not None else await self.roles.of(heard.sender, {})
+        return Asker(sender=heard.sender, groups=groups)

@@ -1,0 +1,414 @@
+"""The terminal as a chat system: named conversations that clients attach to.
+
+A client is the prompt of ``muster up`` in the same process, or ``muster chat`` behind the gateway's socket. What is
+said goes to all that are attached and into a transcript, so that a send is recognised when it comes again and a client
+that attaches later sees what it missed. Whoever can attach owns the socket, and is the person who runs Muster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import re
+import time
+import uuid
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from connectors.contract.connector_protocol import NotReady, Refused, TryLater
+from connectors.contract.connector_registry import NoSettings
+from connectors.contract.messages import (
+    Batch,
+    Capabilities,
+    Emphasis,
+    File,
+    Health,
+    Inbound,
+    Message,
+    OpenThread,
+    Priority,
+    React,
+    Reaction,
+    Replace,
+    Retitle,
+    Sent,
+    Text,
+)
+from connectors.terminal.transcript import Line, Transcript
+from core.errors import MusterError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from pydantic import BaseModel
+
+    from connectors.contract.connector_protocol import Sink
+    from connectors.contract.messages import Attachment, InboundBody, Outbound
+
+#: The main room.
+MAIN = "fleet"
+#: Characters that one input may have.
+LONGEST_INPUT = 1_000_000
+#: Lines that wait for a client before it counts as gone.
+MOST_WAITING = 5_000
+#: Lines that a client sees when it attaches, even when somebody has seen them.
+LOOK_BACK = 10
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_EVENT_ID = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
+
+
+def plain(text: str) -> str:
+    """`text` without anything that a terminal would obey: control characters and those that turn the direction."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
+
+
+class TerminalConnector:
+    """The hub between Muster and the terminals that are attached."""
+
+    kind = "terminal"
+    SettingsModel: type[BaseModel] = NoSettings
+    capabilities = Capabilities(
+        threads=True,
+        edits=True,
+        reactions=True,
+        files=True,
+        pictures=False,
+        typing=True,
+        max_text=20_000,
+        remembers_keys=30 * 86_400.0,
+    )
+
+    def __init__(self, name: str, settings: BaseModel, folder: Path, *, clock: Callable[[], float] = time.time) -> None:
+        self.name = name
+        self.user = getpass.getuser()
+        self._clock = clock
+        self._transcript = Transcript(folder)
+        self._sink: Sink | None = None
+        self._sessions: set[Session] = set()
+        self._writing = asyncio.Lock()
+
+    # --- the connector's contract -------------------------------------------------------------------------------
+
+    def subscribe(self, sink: Sink) -> None:
+        self._sink = sink
+
+    async def start(self, cursor: str | None) -> None:
+        await asyncio.Event().wait()
+
+    async def stop(self) -> None:
+        for session in tuple(self._sessions):
+            session.end()
+
+    async def send(self, outbound: Outbound, *, conversation: str, target: str | None) -> Sent:
+        async with self._writing:
+            known = self._known(outbound.key)
+            if known is not None:
+                return known
+            line = self._line(outbound, conversation, target)
+            if isinstance(outbound.content, Replace) and self._is_old_news(outbound.content, line):
+                return Sent(event_id=outbound.key)
+            await self._write(line)
+            return Sent(event_id=line.id, conversation=line.opens)
+
+    async def find(self, outbound: Outbound, *, conversation: str, target: str | None) -> Sent | None:
+        return self._known(outbound.key)
+
+    def scope(self) -> str:
+        return self._transcript.name
+
+    async def download(self, attachment: Attachment, *, limit: int) -> bytes:
+        raise Refused("A terminal message has no attachments. Name the file's path in your message instead.")
+
+    async def connected(self) -> None:
+        """Always: what nobody reads now stands in the transcript."""
+
+    async def typing(self, conversation: str, *, active: bool) -> None:
+        self._show(Line(kind="typing", id="", conversation=conversation, at=self._clock(), active=active))
+
+    async def health(self) -> Health:
+        count = len(self._sessions)
+        attached = f"{count} terminal{'' if count == 1 else 's'} attached" if count else "no terminal attached"
+        return Health(
+            kind=self.kind,
+            reachable=True,
+            authenticated=True,
+            last_seen=self._clock(),
+            detail=f"{attached}; `muster chat` attaches one.",
+        )
+
+    @property
+    def last(self) -> int:
+        """The sequence number of the newest line."""
+        return self._transcript.last
+
+    # --- what clients do ----------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def attached(self, after: int | None = None) -> AsyncIterator[Session]:
+        """Attach a client for the time of the block.
+
+        Args:
+            after: the sequence number of the last line that it has seen; None: what nobody has seen yet, and a few
+                lines before that.
+        """
+        session = Session(self, after=self._transcript.lines[-1].seq if self._transcript.lines else 0)
+        self._sessions.add(session)
+        try:
+            for line in self._missed(after):
+                session.put(line)
+            yield session
+        finally:
+            self._sessions.discard(session)
+            session.end()
+
+    def conversations(self) -> list[str]:
+        """All conversations, the main room first."""
+        return [MAIN, *(opens for opens in self._transcript.keys.values() if opens is not None)]
+
+    async def receive(self, body: InboundBody, *, conversation: str, event_id: str) -> None:
+        """Take what a person did, and return when it is durable.
+
+        Raises:
+            NotReady: Muster is not up yet, or goes down.
+        """
+        if self._sink is None:
+            raise NotReady("Muster is still starting. Say it again in a moment.")
+        inbound = Inbound(
+            connector=self.name,
+            event_id=event_id,
+            conversation=conversation,
+            parent=None if conversation == MAIN else MAIN,
+            sender=self.user,
+            sent_at=self._clock(),
+            body=body,
+        )
+        await self._sink(Batch(events=(inbound,), cursor=None))
+        if isinstance(body, Text) and self._transcript.find(event_id) is None:
+            line = Line(
+                kind="input",
+                id=event_id,
+                conversation=conversation,
+                at=self._clock(),
+                author=self.user,
+                text=plain(body.text),
+            )
+            async with self._writing:
+                try:
+                    await self._write(line)
+                except TryLater:
+                    self._show(line)  # it is in the inbox, which is what counts
+
+    def describe(self, event_id: str) -> Line | None:
+        """The message that a reaction or an edit is about."""
+        return self._transcript.find(event_id)
+
+    # --- inside -------------------------------------------------------------------------------------------------
+
+    def _known(self, key: str) -> Sent | None:
+        if key not in self._transcript.keys:
+            return None
+        return Sent(event_id=key, conversation=self._transcript.keys[key])
+
+    def _is_old_news(self, content: Replace, line: Line) -> bool:
+        shown = self._transcript.find(str(line.target))
+        return shown is not None and shown.text == line.text and shown.final == line.final and not content.final
+
+    def _line(self, outbound: Outbound, conversation: str, target: str | None) -> Line:
+        content = outbound.content
+        common: dict[str, Any] = {"id": outbound.key, "conversation": conversation, "at": self._clock()}
+        match content:
+            case Message(text=text, emphasis=emphasis):
+                return Line(
+                    kind="message",
+                    text=plain(text),
+                    aside=emphasis is Emphasis.NOTICE,
+                    final=outbound.priority is not Priority.PROGRESS,
+                    **common,
+                )
+            case OpenThread(title=title, message=message):
+                return Line(
+                    kind="thread", text=plain(message.text), opens=self._new_conversation(title), aside=True, **common
+                )
+            case Replace(target=key, message=message, final=final):
+                return Line(
+                    kind="edit",
+                    text=plain(message.text),
+                    target=target or key,
+                    final=final,
+                    aside=message.emphasis is Emphasis.NOTICE,
+                    **common,
+                )
+            case React(target=key, key=mark):
+                return Line(kind="reaction", text=plain(mark)[:40], target=target or key, **common)
+            case File(path=path, name=name, caption=caption):
+                return Line(kind="file", text=plain(f"{caption}\n[{name}: {path}]"), aside=True, **common)
+            case Retitle():
+                raise Refused("threads in a terminal have no names that could be changed.")
+
+    def _new_conversation(self, title: str) -> str:
+        word = re.sub(r"[^\w.-]+", "-", title.strip())[:60].strip("-") or "thread"
+        taken = set(self.conversations())
+        name, count = f"{MAIN}/{word}", 1
+        while name in taken:
+            count += 1
+            name = f"{MAIN}/{word}-{count}"
+        return name
+
+    async def _write(self, line: Line) -> None:
+        adding = asyncio.ensure_future(asyncio.to_thread(self._transcript.add, line))
+        try:
+            line = await asyncio.shield(adding)
+        except asyncio.CancelledError:
+            # The next write begins only when this one has ended.
+            await asyncio.wait([adding])
+            raise
+        except OSError as error:
+            raise TryLater(f"The terminal's transcript cannot be written: {error.strerror}.") from error
+        self._show(line)
+
+    def _show(self, line: Line) -> None:
+        for session in tuple(self._sessions):
+            session.show(line)
+        if line.seq and self._sessions:
+            self._transcript.mark_shown(line.seq)
+
+    def _missed(self, after: int | None) -> list[Line]:
+        transcript = self._transcript
+        if after is None:
+            missed = transcript.after(0)
+            unseen = sum(1 for line in missed if line.seq > transcript.shown)
+            missed = missed[-max(unseen, LOOK_BACK) :]
+        else:
+            missed = transcript.after(after if after <= transcript.last else 0)
+        if missed:
+            transcript.mark_shown(transcript.last)
+        return missed
+
+
+class Session:
+    """One attached client: iterate over it to get the lines to show; it ends when the client is detached."""
+
+    def __init__(self, connector: TerminalConnector, *, after: int = 0) -> None:
+        """`after`: up to which line of the transcript it has them already."""
+        self._connector = connector
+        self._after = after
+        self._lines: asyncio.Queue[Line | None] = asyncio.Queue()
+        self._ended = False
+
+    @property
+    def user(self) -> str:
+        """Who is at the terminal."""
+        return self._connector.user
+
+    def show(self, line: Line) -> None:
+        """Show a line that was just written, unless it stood in the transcript when the client attached."""
+        if not line.seq or line.seq > self._after:
+            self.put(line)
+
+    def put(self, line: Line) -> None:
+        """Show a line. A client that takes none for too long is detached: it can attach again after its last one."""
+        if self._ended:
+            return
+        if self._lines.qsize() >= MOST_WAITING:
+            self.end()
+        else:
+            self._lines.put_nowait(line)
+
+    def end(self) -> None:
+        """Detach. What waits is still handed out."""
+        if not self._ended:
+            self._ended = True
+            self._lines.put_nowait(None)
+
+    def __aiter__(self) -> Session:
+        return self
+
+    async def __anext__(self) -> Line:
+        line = await self._lines.get()
+        if line is None:
+            self._lines.put_nowait(None)
+            raise StopAsyncIteration
+        return line
+
+    def conversations(self) -> list[str]:
+        """All conversations, the main room first."""
+        return self._connector.conversations()
+
+    async def say(self, text: str, *, conversation: str = MAIN, event_id: str | None = None) -> str:
+        """Say something, and return its event id when it is durable.
+
+        Args:
+            text: what was typed.
+            conversation: where.
+            event_id: an id of the client's own, under which it may say it again without it counting twice.
+
+        Raises:
+            Refused: it is empty or too long, or there is no such conversation.
+            NotReady: Muster cannot take it now.
+        """
+        if not text.strip():
+            raise Refused("There is nothing to say in an empty message.")
+        if len(text) > LONGEST_INPUT:
+            raise Refused(f"The message has {len(text)} characters; at most {LONGEST_INPUT} are taken. Use a file.")
+        self._check(conversation)
+        event_id = self._event_id(event_id)
+        await self._connector.receive(Text(text=text), conversation=conversation, event_id=event_id)
+        return event_id
+
+    async def react(self, target: str, key: str, *, event_id: str | None = None) -> str:
+        """React to a message, and return the reaction's event id when it is durable.
+
+        Raises:
+            Refused: there is no such message.
+            NotReady: Muster cannot take it now.
+        """
+        message = self._connector.describe(target)
+        if message is None or not 0 < len(key) <= 40:
+            raise Refused("There is no such message to react to.")
+        event_id = self._event_id(event_id)
+        conversation = message.conversation
+        await self._connector.receive(Reaction(target=target, key=key), conversation=conversation, event_id=event_id)
+        return event_id
+
+    async def receive(self, request: Any) -> dict[str, Any]:
+        """Do what a client asks by a JSON object, and answer with one. Bad requests are answered, not raised."""
+        if not isinstance(request, dict):
+            return {"type": "refused", "reason": "Wanted is a JSON object."}
+        event_id = request.get("id")
+        echo = {"id": event_id} if isinstance(event_id, str) else {}
+        try:
+            match request:
+                case {"type": "say", "text": str(text)}:
+                    conversation = request.get("conversation", MAIN)
+                    if not isinstance(conversation, str):
+                        raise Refused("The conversation is a text.")
+                    return {
+                        "type": "accepted",
+                        "id": await self.say(text, conversation=conversation, event_id=echo.get("id")),
+                    }
+                case {"type": "react", "target": str(target), "key": str(key)}:
+                    return {"type": "accepted", "id": await self.react(target, key, event_id=echo.get("id"))}
+                case {"type": "conversations"}:
+                    return {"type": "conversations", "conversations": self.conversations()}
+        except NotReady as error:
+            return {"type": "refused", **echo, "reason": str(error), "again": True}
+        except MusterError as error:
+            return {"type": "refused", **echo, "reason": str(error)}
+        reason = "Wanted is say with text, react with target and key, or conversations."
+        return {"type": "refused", **echo, "reason": reason}
+
+    def _check(self, conversation: str) -> None:
+        known = self.conversations()
+        if conversation not in known:
+            shown = ", ".join(known[:20])
+            raise Refused(f"There is no conversation {plain(conversation)[:60]!r}. There are {shown}.")
+
+    def _event_id(self, wanted: str | None) -> str:
+        if wanted is None:
+            return f"said-{uuid.uuid4().hex}"
+        if not _EVENT_ID.fullmatch(wanted):
+            raise Refused("The id of a message has 1 to 100 letters, digits and signs of _ . : -.")
+        # An id of a client's never meets the key of something that Muster said.
+        return wanted if wanted.startswith("said-") else f"said-{wanted}"

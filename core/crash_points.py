@@ -1,0 +1,69 @@
+"""Named places at which the process can be made to die, so that tests can pull the plug exactly there.
+
+``MUSTER_CRASH=outbox.sent.after`` kills the process with SIGKILL at the first passage of that place,
+``MUSTER_CRASH=outbox.sent.after:3`` at the third. Without the variable a passage costs one dictionary look-up.
+
+A durable step (a commit, a write to disk, a send) is declared once, at import time, and has two places:
+``inbox.accept`` has ``inbox.accept.before`` and ``inbox.accept.after``. So a test can list all places and insist that
+each of them was hit.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NewType
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ENVIRONMENT_VARIABLE = "MUSTER_CRASH"
+
+#: The name of a durable step, ``subject.verb``.
+Step = NewType("Step", str)
+
+_steps: set[Step] = set()
+_passages: dict[str, int] = {}
+
+
+_fatal: tuple[str, int] | None = None
+
+
+def arm(request: str | None) -> None:
+    """Die at this place (``outbox.sent.after:3``), or nowhere; the environment has said so before."""
+    global _fatal
+    name, _, count = (request or "").partition(":")
+    _fatal = (name, int(count or 1)) if name else None
+
+
+arm(os.environ.get(ENVIRONMENT_VARIABLE))
+
+
+def declare(name: str) -> Step:
+    """Announce a durable step and get its name, to be handed to `around` or to `database.engine.store.Store.write`."""
+    step = Step(name)
+    _steps.add(step)
+    return step
+
+
+def places() -> frozenset[str]:
+    """Every place of the steps that the imported modules announced."""
+    return frozenset(f"{step}.{side}" for step in _steps for side in ("before", "after"))
+
+
+@contextmanager
+def around(step: Step) -> Iterator[None]:
+    """Pass the place before the step, do the step, pass the place after it (not when it raised)."""
+    passing(f"{step}.before")
+    yield
+    passing(f"{step}.after")
+
+
+def passing(place: str) -> None:
+    """Die here, by SIGKILL, if the environment says so."""
+    if _fatal is None or _fatal[0] != place:
+        return
+    _passages[place] = _passages.get(place, 0) + 1
+    if _passages[place] == _fatal[1]:
+        os.kill(os.getpid(), signal.SIGKILL)

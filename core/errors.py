@@ -1,0 +1,61 @@
+"""The base of every error that Muster raises on purpose.
+
+    MusterError
+    ├── core.errors.RegisterError    the database cannot be used as it is
+    │   ├── RegisterFull                 its disk is full
+    │   ├── RegisterAway                 its server does not answer
+    │   ├── RegisterUnusable             its file is damaged, gone, or cannot be read or written
+    │   ├── RegisterFenced               another orchestrator leads by now
+    │   └── RegisterConflict             it undid a transaction in favour of another
+    ├── connectors.contract.connector_protocol.SendError    a chat system did not take a message
+    ├── fleet.errors.FleetError          an agent cannot do what was asked
+    └── bot.text.errors.UserError             what a person typed or wrote in a file
+
+It lives on the ground floor because every other package may import it.
+"""
+
+from __future__ import annotations
+
+
+class MusterError(Exception):
+    """Something that a person can act on. The message says what was found and what to do.
+
+    Without a message, the docstring of the class is the message.
+    """
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or " ".join((type(self).__doc__ or type(self).__name__).split()))
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class RegisterError(MusterError):
+    """The register cannot be used as it is."""
+
+
+class RegisterFull(RegisterError):
+    """The disk of the register is full. Nothing was half done; make room, and the work goes on."""
+
+
+class RegisterAway(RegisterError):
+    """The server of the register does not answer. Nothing was half done; when it is back, the work goes on."""
+
+
+class RegisterUnusable(RegisterError):
+    """The register's file is damaged, gone, or cannot be read or written. Somebody has to mend that."""
+
+
+class RegisterFenced(RegisterError):
+    """Another Muster leads with this register by now, since this one was silent for too long. Nothing was written."""
+
+
+class RegisterConflict(RegisterError):
+    """The register undid a transaction in favour of another one. Nothing of it stands; done anew, it can succeed."""
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether nothing but a register that is away stands behind an error, or a group of errors."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(is_away(each) for each in error.exceptions)
+    return isinstance(error, RegisterAway)

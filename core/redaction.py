@@ -1,0 +1,213 @@
+"""What must not leave for chat, files or logs: keys, tokens, passwords.
+
+Two kinds of secret are known: those that Muster holds itself, however they are escaped (core.secret_values), and
+those that look like one. Text that is still being written is cut before anything that may yet grow into a secret, so
+that none shows half in one edit and half in the next.
+
+What is redacted may be a command that an operator is asked to allow: so what a shell acts on ends a secret that is one
+by its place alone, and no command hides behind `token=`. And what is redacted may be 100 kB that somebody chose to make
+it slow: so every repetition here is bounded, or the next one cannot begin inside it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from core.secret_values import SHORTEST, SecretValues
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+MASK = "[redacted]"
+
+# Formats as their issuers document them: Anthropic, OpenAI and those that follow it, GitHub, GitLab, Slack, AWS,
+# Google, npm, PyPI, Hugging Face, Matrix (Synapse) access tokens, and Discord bots (the first part is the bot's id,
+# decimal, in base64). A bare `sk-` wants a capital, or a digit in an unbroken run: `sk-learn-something-long` is a name.
+_FORMATS = (
+    r"sk-ant-[A-Za-z0-9_-]{16,}",
+    r"sk-(?:proj|svcacct|admin|or)-[A-Za-z0-9_-]{20,}",
+    r"sk-(?=[a-z0-9_-]{0,60}[A-Z])[A-Za-z0-9_-]{20,}",
+    r"sk-(?=[a-z]{0,60}[0-9])[a-z0-9]{20,}",
+    r"gh[opsur]_[A-Za-z0-9]{20,}",
+    r"github_pat_[A-Za-z0-9_]{20,}",
+    r"glpat-[A-Za-z0-9_-]{16,}",
+    r"xox[abeoprs]-(?=[A-Za-z-]{0,60}[0-9])[A-Za-z0-9-]{10,}",
+    r"A(?:KIA|SIA)[A-Z0-9]{16}",
+    r"AIza[A-Za-z0-9_-]{30,}",
+    r"npm_[A-Za-z0-9]{30,}",
+    r"pypi-Ag[A-Za-z0-9_-]{40,}",
+    r"hf_[A-Za-z0-9]{30,}",
+    r"sy[tl]_[A-Za-z0-9+/]{1,400}_[A-Za-z0-9]{16,}_[A-Za-z0-9]{4,}",
+    r"(?:[MNO][DTjz][AEIMQUYcgk][w-z0-5]){5,6}(?:[MNO][DTjz][AEIMQUYcgk]|[MNO][AQgw])?"
+    r"\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,}",
+)
+# Nothing of a word stands before a secret; but the end of a terminal's colour may (`\x1b[31m`).
+_BEGIN = r"(?:(?<![A-Za-z0-9])|(?<=[0-9;\[]m))"
+_KNOWN_FORMATS = re.compile(rf"{_BEGIN}(?:{'|'.join(_FORMATS)})")
+# JSON Web Tokens (RFC 7519). At most 64 characters of a name may stand before it in the same run.
+_WEB_TOKEN = re.compile(
+    rf"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{{0,64}}?(?P<secret>{_BEGIN}"
+    r"eyJ[A-Za-z0-9_-]{10,}+\.eyJ[A-Za-z0-9_-]{10,}+\.[A-Za-z0-9_-]{10,})"
+)
+# Private keys (RFC 7468, RFC 4716, RFC 9580 section 6.2): the header, then runs of base64, however they are indented,
+# quoted, numbered or escaped. A run under 16 characters belongs to the key only as its last, before the footer.
+_BETWEEN = r"(?:\\[nrt]|[\s\\\"',:→#*-])"
+# Not possessive: with a look-ahead inside, Python 3.11.2 forgets where a possessive repeat ended.
+_TO_LAST = rf"(?:(?!-----END){_BETWEEN}){{0,200}}"
+_RUN = rf"(?>{_BETWEEN}*+(?:[A-Za-z0-9+/=]{{16,}}|[0-9]{{1,6}}(?={_BETWEEN})))"
+_KEY = (
+    r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
+    rf"(?:{_BETWEEN}{{0,80}}+(?:Proc-Type|DEK-Info|Version|Comment): [\w .,:/()-]{{0,200}})*+{_RUN}++"
+)
+_PRIVATE_KEY = re.compile(
+    rf"{_KEY}(?:{_TO_LAST}[A-Za-z0-9+/=]{{1,15}}(?={_TO_LAST}-----END))?"
+    rf"(?:{_TO_LAST}-----END [A-Z0-9 ]{{0,40}}PRIVATE KEY(?: BLOCK)?-----)?"
+)
+_GROWING_KEY = re.compile(rf"{_KEY}{_BETWEEN}*+[A-Za-z0-9+/=]{{0,15}}+{_BETWEEN}*+\Z")
+# What is secret by its place alone: neither what a shell acts on, nor scripts that write without spaces.
+_PLACED = r"(?:(?!\$\(|[\"'`,;|&<>(){}\[\]])[!-~\u00a1-\u052f])"
+_IN_URL = re.compile(
+    r"://[^\s/:@?#]*+:(?=[!-.0-~\u00a1-\u052f]*@)"
+    r"(?P<secret>(?:(?!\$\(|@[^\s/@]*(?:[\s/]|\Z)|[/?#`|;&<>])[!-~\u00a1-\u052f])+)"
+)
+_BEARER = re.compile(
+    rf"(?:\b|{_BEGIN})(?i:bearer|basic)"
+    r"\s{1,8}(?P<secret>(?=[A-Za-z._~+/-]{0,200}?(?:[0-9=]|[a-z][A-Z]))[A-Za-z0-9._~+/=-]{16,})"
+)
+# Paths, addresses, variables and calls are no secrets; words are none unless quoted; numbers are none
+# (`token_count = 12345678`).
+_ORDINARY = r"(?!\[redacted\]|\$|[.~]{0,2}/[a-z_.-]+/|[a-z+]{2,10}://|[\w.]*\()"
+_ASSIGNED = re.compile(
+    r"(?i:api[_-]?key|secret|token|passw(?:or)?d|passphrase)[sS]?(?![a-z])[\w-]{0,32}\\?[\"']?\s{0,4}[:=]\s{0,4}"
+    rf"(?:\\?[\"']{_ORDINARY}(?P<quoted>{_PLACED}{{8,}})"
+    rf"|{_ORDINARY}(?P<mixed>(?={_PLACED}{{0,200}}?[0-9])(?={_PLACED}{{0,200}}?[A-Za-z]){_PLACED}{{8,}}))"
+)
+_IN_ENVIRONMENT = re.compile(
+    rf"(?:API_?KEY|SECRET|TOKEN(?!IZ)|PASSW(?:OR)?D|PASSPHRASE)[A-Z0-9_]{{0,32}}={_ORDINARY}(?P<secret>{_PLACED}{{8,}})"
+)
+# The way out of an agent without a sandbox (egress.http.agent_listeners): whoever has the path spends in the agent's name.
+_WAY_OUT = re.compile(r"//127\.0\.0\.1:[0-9]{1,5}/(?P<secret>[A-Za-z0-9_-]{32})(?=/(?:anthropic|openai)(?![\w-]))")
+_BY_SHAPE = (_WAY_OUT, _KNOWN_FORMATS, _WEB_TOKEN, _PRIVATE_KEY, _IN_URL, _BEARER, _ASSIGNED, _IN_ENVIRONMENT)
+
+#: No secret of a known format is longer; what is held back while text is still growing.
+_LONGEST_WORD = 4096
+#: What words with spaces between them are made of: Latin, Greek and Cyrillic scripts, digits, signs.
+_WORD_CHARACTERS = "".join(map(chr, [*range(0x21, 0x7F), *range(0xA1, 0x530)]))
+
+
+@dataclass(frozen=True, slots=True)
+class Redaction:
+    """Masks secrets. `known` are exact values that Muster holds; `extra` are regular expressions."""
+
+    known: frozenset[str] = field(default=frozenset(), repr=False)
+    extra: tuple[str, ...] = ()
+    values: SecretValues = field(default_factory=SecretValues, repr=False, compare=False)
+    """The exact values; somebody else may have it learn more."""
+    _extra: tuple[re.Pattern[str], ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_extra", tuple(map(re.compile, self.extra)))
+        self.values.learn(self.known)
+
+    def learn(self, known: Iterable[str]) -> None:
+        """Mask these values from now on, too. None is ever forgotten: it may be quoted from long ago."""
+        object.__setattr__(self, "known", self.known | frozenset(known))
+        self.values.learn(self.known)
+
+    def __call__(self, text: str) -> str:
+        """`text` with every secret in it masked."""
+        shown, end = [], 0
+        for begin, after in self._spans(text):
+            shown += [text[end:begin], MASK]
+            end = after
+        return "".join([*shown, text[end:]])
+
+    def of_growing(self, text: str) -> str:
+        """The part of `text` that may be shown while more of it is coming, masked.
+
+        Held back are the last word, which may be the beginning of a key, the beginning of a known value, and a private
+        key without its end.
+        """
+        safe = max(begin_of_last_word(text), len(text) - _LONGEST_WORD)
+        safe = min(safe, self.values.shown_of(text))
+        for begin, after in self._spans(text):
+            if begin < safe < after:
+                safe = begin
+        growing_key = _GROWING_KEY.search(text[:safe])
+        if growing_key is not None:
+            safe = growing_key.start()
+        return self(text[:safe])
+
+    def _spans(self, text: str) -> list[tuple[int, int]]:
+        """Where secrets are, in order, apart from each other."""
+        result: list[tuple[int, int]] = []
+        for begin, end in sorted(self._found(text)):
+            if result and begin <= result[-1][1]:
+                result[-1] = (result[-1][0], max(end, result[-1][1]))
+            elif begin < end:
+                result.append((begin, end))
+        return result
+
+    def _found(self, text: str) -> Iterator[tuple[int, int]]:
+        yield from self.values.spans_of(text)
+        if "…" in text:
+            for value in self.values.known:
+                if len(value) >= SHORTEST:
+                    yield from _cut_off(text, value)
+        for pattern in _BY_SHAPE:
+            for match in pattern.finditer(text):
+                yield match.span(match.lastgroup or 0)
+        for pattern in self._extra:
+            for match in pattern.finditer(text):
+                yield match.span()
+
+
+def _cut_off(text: str, value: str) -> Iterator[tuple[int, int]]:
+    """Where `text` has the beginning of `value`, and was cut behind it: what stands before a `…`."""
+    head = value[: min(8, len(value) // 2)]
+    begin = text.find(head)
+    while begin >= 0:
+        length = len(head)
+        while length < len(value) and text.startswith(value[length], begin + length):
+            length += 1
+        end = begin + length
+        if text.startswith("…", end):
+            yield begin, end
+        begin = text.find(head, begin + 1)
+
+
+def beginning(text: str, redact: Callable[[str], str], most: int = 20_000) -> str:
+    """The beginning of `text`, masked, for what shows less of it: a secret is known as a whole alone, so it is masked
+    before anything is cut. Of a longer text about `most` characters are looked through, and no part of a secret that
+    goes on behind them is left."""
+    if len(text) <= most or not isinstance(redact, Redaction):
+        return redact(text)
+    return redact.of_growing(text[:most])
+
+
+def redacted(value: Any, redact: Callable[[str], str]) -> Any:
+    """`value`, as JSON has it, with every text in it redacted."""
+    # Long lists say the same words again and again; each is looked through once.
+    return _redacted(value, cache(redact) if isinstance(value, list | tuple) else redact)
+
+
+def _redacted(value: Any, redact: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, list | tuple):
+        return [_redacted(item, redact) for item in value]
+    if isinstance(value, dict):
+        return {key: _redacted(item, redact) for key, item in value.items()}
+    return value
+
+
+def redacted_mapping(value: Mapping[str, Any], redact: Callable[[str], str]) -> dict[str, Any]:
+    return {key: _redacted(item, redact) for key, item in value.items()}
+
+
+def begin_of_last_word(text: str) -> int:
+    """Where the word begins that may go on after `text`."""
+    return len(text.rstrip(_WORD_CHARACTERS))

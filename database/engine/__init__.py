@@ -1,0 +1,1 @@
+"""Opening the database, on SQLite or PostgreSQL, and transactions over it."""

@@ -1,0 +1,153 @@
+"""Leases: a name belongs to one owner for a time, and a number says which time that was.
+
+Whoever acquires a name gets a token that is higher than every token before. A holder that was away for too long finds
+out by its token that somebody else had the name meanwhile; `check`, in the transaction of what the holder writes, keeps
+it from writing after that. An owner is one life of one process or command, in words that tell a person who it is
+(``process 4711 on mill``), and unlike any other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import delete, select, update
+
+from core.errors import MusterError
+from database.engine.store import insert_once
+from database.schema import leases
+
+if TYPE_CHECKING:
+    from sqlalchemy import Row
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lease:
+    """Who holds a name, or held it last. Times are seconds since the epoch."""
+
+    name: str
+    owner: str
+    #: The fencing token: higher than that of every earlier lease of this name.
+    token: int
+    acquired_at: float
+    #: Nobody else gets the name before; afterwards anybody does.
+    until: float
+
+    @classmethod
+    def from_row(cls, row: Row[Any]) -> Lease:
+        return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
+
+
+class LeaseHeld(MusterError):
+    """Somebody else holds the name."""
+
+    def __init__(self, lease: Lease, now: float) -> None:
+        moment, rest = datetime.fromtimestamp(lease.until, UTC), lease.until - now
+        super().__init__(
+            f"{lease.name} is held by {lease.owner} until {moment:%Y-%m-%d %H:%M:%S} UTC, in {rest:.0f} s. "
+            "Wait until then, or end its holder."
+        )
+        self.lease = lease
+
+
+class LeaseLost(MusterError):
+    """Somebody else has, or had, the name since it was acquired."""
+
+    def __init__(self, lease: Lease, found: Lease | None) -> None:
+        other = "it is not in the register any more" if found is None else f"{found.owner} acquired it after that"
+        super().__init__(f"{lease.owner} does not hold {lease.name} any more: {other}. Acquire it again.")
+        self.found = found
+
+
+# --- what is decided ---------------------------------------------------------------------------------------------
+
+
+def granted(found: Lease | None, *, name: str, owner: str, now: float, duration: float) -> Lease:
+    """The lease that `owner` gets, where `found` is what the register says of the name.
+
+    Raises:
+        LeaseHeld: somebody else holds it.
+    """
+    if duration <= 0:
+        raise ValueError(f"a lease lasts longer than {duration} s")
+    if found is not None and found.owner != owner and found.until > now:
+        raise LeaseHeld(found, now)
+    token = 1 if found is None else found.token + 1
+    return Lease(name=name, owner=owner, token=token, acquired_at=now, until=now + duration)
+
+
+def confirmed(found: Lease | None, lease: Lease) -> Lease:
+    """What the register says of `lease`. One that ran out is still its holder's while nobody else has acquired it.
+
+    Raises:
+        LeaseLost: somebody else has.
+    """
+    if found is None or (found.owner, found.token) != (lease.owner, lease.token):
+        raise LeaseLost(lease, found)
+    return found
+
+
+# --- what is done ------------------------------------------------------------------------------------------------
+
+
+async def find(tx: AsyncConnection, name: str) -> Lease | None:
+    """Who holds `name`, or held it last."""
+    row = (await tx.execute(select(leases).where(leases.c.name == name))).one_or_none()
+    return None if row is None else Lease.from_row(row)
+
+
+async def beginning(tx: AsyncConnection, prefix: str) -> list[Lease]:
+    """Who holds names that begin so, or held them last; the longest first."""
+    found = select(leases).where(leases.c.name.startswith(prefix, autoescape=True)).order_by(leases.c.acquired_at)
+    return [Lease.from_row(row) for row in await tx.execute(found)]
+
+
+async def drop(tx: AsyncConnection, prefix: str, *, before: float) -> None:
+    """Forget names that begin so and ran out before: their tokens begin anew, so none may be fenced by them."""
+    old = (leases.c.name.startswith(prefix, autoescape=True), leases.c.until < before)
+    await tx.execute(delete(leases).where(*old))
+
+
+async def acquire(tx: AsyncConnection, name: str, owner: str, *, now: float, duration: float) -> Lease:
+    """Hold `name` for `duration` seconds. An owner that holds it already gets it anew, with a higher token.
+
+    Raises:
+        LeaseHeld: somebody else holds it.
+    """
+    lease = granted(await find(tx, name), name=name, owner=owner, now=now, duration=duration)
+    await _put(tx, lease)
+    return lease
+
+
+async def renew(tx: AsyncConnection, lease: Lease, *, now: float, duration: float) -> Lease:
+    """Hold it for `duration` seconds from now on, under the same token.
+
+    Raises:
+        LeaseLost: somebody else has acquired it.
+    """
+    renewed = replace(confirmed(await find(tx, lease.name), lease), until=now + duration)
+    await _put(tx, renewed)
+    return renewed
+
+
+async def check(tx: AsyncConnection, lease: Lease) -> None:
+    """Make sure, in the transaction of what is written under it, that the lease was not lost.
+
+    Raises:
+        LeaseLost: somebody else has acquired it.
+    """
+    confirmed(await find(tx, lease.name), lease)
+
+
+async def release(tx: AsyncConnection, lease: Lease, *, now: float) -> bool:
+    """Let go of it. Its row stays, so that tokens only grow. False: it was lost before."""
+    held = (leases.c.name == lease.name, leases.c.owner == lease.owner, leases.c.token == lease.token)
+    return (await tx.execute(update(leases).where(*held).values(until=now))).rowcount > 0
+
+
+async def _put(tx: AsyncConnection, lease: Lease) -> None:
+    values = {name: getattr(lease, name) for name in Lease.__dataclass_fields__}
+    if not await insert_once(tx, leases, **values):
+        await tx.execute(update(leases).where(leases.c.name == lease.name).values(**values))

@@ -1,0 +1,86 @@
+"""The steps from any earlier schema of the register to that of `database.schema`, run when the register is opened.
+
+A file ``versions/NNNN_words.py`` holds the revision ``NNNN``. While an older process may still run, a migration only
+adds. Alembic is imported only when there is something to do: it costs time and memory at every start otherwise.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core.crash_points import around, declare
+from database.engine import sqlite_vacuum
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+MIGRATE = declare("register.migrate")
+
+VERSION_TABLE = "alembic_version"
+
+FOLDER = Path(__file__).parent
+
+#: Alembic keeps what it is doing in module globals.
+_alembic = threading.Lock()
+
+
+@cache
+def known() -> frozenset[str]:
+    """Every revision that this program knows."""
+    return frozenset(file.name.partition("_")[0] for file in (FOLDER / "versions").glob("[0-9]*_*.py"))
+
+
+def head() -> str:
+    """The revision of `database.schema`."""
+    return max(known())
+
+
+def upgrade(file: Path) -> None:
+    """Bring the SQLite database in `file` to `head` in one transaction. Blocking."""
+    from sqlalchemy import NullPool, create_engine, event
+
+    engine = create_engine(
+        "sqlite://",
+        creator=lambda: sqlite3.connect(file, timeout=10, isolation_level=None),
+        poolclass=NullPool,
+    )
+
+    @event.listens_for(engine, "connect")
+    def _(connection: sqlite3.Connection, _record: object) -> None:
+        # Of a file with tables it changes nothing.
+        connection.execute(sqlite_vacuum.NEW)
+        connection.execute("PRAGMA synchronous = FULL")
+
+    @event.listens_for(engine, "begin")
+    def _(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    try:
+        with engine.connect() as connection:
+            apply(connection)
+            with around(MIGRATE):
+                connection.commit()
+    except Exception as error:
+        # The caller explains the driver's errors; SQLAlchemy wraps them.
+        original = getattr(error, "orig", None)
+        if isinstance(original, sqlite3.Error):
+            raise original from error
+        raise
+    finally:
+        engine.dispose()
+
+
+def apply(connection: Connection) -> None:
+    """Run what is missing on an open connection; the caller commits."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    with _alembic:
+        command.upgrade(config, "head")

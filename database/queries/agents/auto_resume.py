@@ -1,0 +1,108 @@
+"""Agents that stopped at a limit, and when they go on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import func, select, update
+
+from database.engine.batched_delete import delete_some
+from database.engine.store import insert_once
+from database.schema import agent_messages, continuations, ledger
+
+if TYPE_CHECKING:
+    from sqlalchemy import Row
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+#: So begins the detail of one that was stopped at its pace, and by no limit.
+AHEAD = "ahead of its pace"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Continuation:
+    """An agent goes on at `resume_at`, under the launch that it had when it stopped."""
+
+    id: str
+    agent: str
+    launch_id: str
+    #: The window or limit that stopped it.
+    scope: str
+    stopped_at: float
+    #: None: it is not known yet when it may.
+    resume_at: float | None
+    #: waiting, done or dropped
+    state: str
+    detail: str | None = None
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether the pace stopped it, so that leave lets it go on."""
+        return (self.detail or "").startswith(AHEAD)
+
+    @classmethod
+    def from_row(cls, row: Row[Any]) -> Continuation:
+        return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
+
+
+async def add(tx: AsyncConnection, continuation: Continuation) -> bool:
+    """Write that an agent is to go on; False, and nothing is changed, when that is known."""
+    values = {name: getattr(continuation, name) for name in Continuation.__dataclass_fields__}
+    return await insert_once(tx, continuations, **values)
+
+
+async def get(tx: AsyncConnection, continuation_id: str) -> Continuation | None:
+    row = (await tx.execute(select(continuations).where(continuations.c.id == continuation_id))).one_or_none()
+    return None if row is None else Continuation.from_row(row)
+
+
+async def waiting(tx: AsyncConnection, *, agent: str | None = None) -> list[Continuation]:
+    """Those that are still to come, the first first."""
+    statement = select(continuations).where(continuations.c.state == "waiting")
+    if agent is not None:
+        statement = statement.where(continuations.c.agent == agent)
+    found = [Continuation.from_row(row) for row in await tx.execute(statement)]
+    return sorted(found, key=lambda each: (each.resume_at is None, each.resume_at or 0.0, each.stopped_at, each.id))
+
+
+async def change(tx: AsyncConnection, continuation_id: str, **values: object) -> bool:
+    """Set columns of one that is still to come; False when it is not."""
+    where = (continuations.c.id == continuation_id, continuations.c.state == "waiting")
+    return (await tx.execute(update(continuations).where(*where).values(**values))).rowcount > 0
+
+
+async def drop(tx: AsyncConnection, agent: str, why: str) -> int:
+    """Let an agent not go on by itself: a person saw to it meanwhile. Says how many there were."""
+    where = (continuations.c.agent == agent, continuations.c.state == "waiting")
+    return (await tx.execute(update(continuations).where(*where).values(state="dropped", detail=why))).rowcount
+
+
+async def told_since(tx: AsyncConnection, agent: str, since: float) -> int:
+    """How often an agent that stopped since then was told to go on."""
+    those = (continuations.c.agent == agent, continuations.c.state == "done", continuations.c.stopped_at >= since)
+    return int(await tx.scalar(select(func.count()).select_from(continuations).where(*those)) or 0)
+
+
+async def turn_ended(tx: AsyncConnection, agent: str, since: float) -> str | None:
+    """The message of the last turn of an agent that ended since then; None: none did."""
+    table = agent_messages
+    those = (
+        table.c.agent == agent,
+        table.c.state.in_(("finished", "failed", "uncertain")),
+        table.c.updated_at >= since,
+    )
+    found: str | None = await tx.scalar(select(table.c.id).where(*those).order_by(table.c.updated_at.desc()).limit(1))
+    return found
+
+
+async def went_on(tx: AsyncConnection, agent: str, since: float) -> bool:
+    """Whether a model answered an agent on a request that began after then."""
+    # It ended later, too, and that is what the ledger has an index of.
+    those = (ledger.c.agent == agent, ledger.c.ended_at > since, ledger.c.started_at > since, ledger.c.status < 400)
+    return await tx.scalar(select(ledger.c.id).where(*those).limit(1)) is not None
+
+
+async def forget(tx: AsyncConnection, before: float) -> int:
+    """Delete those that are over and stopped before `before`; says how many."""
+    where = (continuations.c.state != "waiting", continuations.c.stopped_at < before)
+    return await delete_some(tx, continuations, *where)

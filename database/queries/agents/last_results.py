@@ -1,0 +1,56 @@
+"""When each agent last had something to show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from sqlalchemy import and_, or_, select, update
+
+from database.engine.store import insert_once
+from database.schema import results
+
+if TYPE_CHECKING:
+    from sqlalchemy import Row
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+Kind = Literal["commit", "task", "report", "answer", "launch"]
+
+#: Noted so far ahead of now it was by a clock that was wrong, seconds.
+AHEAD_S = 60.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    agent: str
+    at: float
+    #: commit, task, report, answer (of an operator), or launch
+    kind: Kind
+
+    @classmethod
+    def from_row(cls, row: Row[Any]) -> Result:
+        return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
+
+
+async def note(tx: AsyncConnection, agent: str, kind: Kind, at: float) -> None:
+    """Write that an agent had something to show at `at`; what is older than what is known changes nothing.
+
+    A report counts once until there is something else to show: words alone are to be had at any time.
+    """
+    if await insert_once(tx, results, agent=agent, at=at, kind=kind):
+        return
+    later = results.c.at < at
+    if kind == "report":
+        later = and_(later, results.c.kind != "report")
+    those = (results.c.agent == agent, or_(later, results.c.at > at + AHEAD_S))
+    await tx.execute(update(results).where(*those).values(at=at, kind=kind))
+
+
+async def every(tx: AsyncConnection) -> dict[str, Result]:
+    """By agent."""
+    return {row.agent: Result.from_row(row) for row in await tx.execute(select(results))}
+
+
+async def get(tx: AsyncConnection, agent: str) -> Result | None:
+    row = (await tx.execute(select(results).where(results.c.agent == agent))).one_or_none()
+    return None if row is None else Result.from_row(row)

@@ -1,0 +1,73 @@
+"""Which account each agent's session is on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import delete, insert, select
+
+from database.schema import account_leases, agents
+
+if TYPE_CHECKING:
+    from sqlalchemy import Row
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lease:
+    """An agent is on this account of this provider, until it is moved."""
+
+    agent: str
+    provider: str
+    account: str
+    launch_id: str
+    #: Why it was this one, as it was told.
+    reason: str
+    leased_at: float
+
+    @classmethod
+    def from_row(cls, row: Row[Any]) -> Lease:
+        return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
+
+
+async def get(tx: AsyncConnection, agent: str, provider: str) -> Lease | None:
+    those = (account_leases.c.agent == agent, account_leases.c.provider == provider)
+    row = (await tx.execute(select(account_leases).where(*those))).one_or_none()
+    return None if row is None else Lease.from_row(row)
+
+
+async def of_agent(tx: AsyncConnection, agent: str) -> dict[str, str]:
+    """The account of each provider that an agent is on."""
+    rows = await tx.execute(select(account_leases).where(account_leases.c.agent == agent))
+    return {lease.provider: lease.account for lease in map(Lease.from_row, rows)}
+
+
+async def by_agent(tx: AsyncConnection) -> dict[str, dict[str, str]]:
+    """The account of each provider that each agent is on, also of those that do not run."""
+    found: dict[str, dict[str, str]] = {}
+    for lease in map(Lease.from_row, await tx.execute(select(account_leases))):
+        found.setdefault(lease.agent, {})[lease.provider] = lease.account
+    return found
+
+
+async def live(tx: AsyncConnection) -> list[Lease]:
+    """Those of agents that are to run. Who is stopped or frozen uses nothing, and keeps its account all the same."""
+    joined = select(account_leases).join(agents, agents.c.name == account_leases.c.agent)
+    rows = await tx.execute(joined.where(agents.c.wanted == "running").order_by(account_leases.c.agent))
+    return [Lease.from_row(row) for row in rows]
+
+
+async def put(tx: AsyncConnection, lease: Lease) -> None:
+    """Set an agent's account of a provider; another one is let go."""
+    same = (account_leases.c.agent == lease.agent) & (account_leases.c.provider == lease.provider)
+    await tx.execute(delete(account_leases).where(same))
+    await tx.execute(insert(account_leases), [asdict(lease)])
+
+
+async def drop(tx: AsyncConnection, agent: str, provider: str | None = None) -> None:
+    """Let go of an agent's account: of one provider, or of all."""
+    those = account_leases.c.agent == agent
+    if provider is not None:
+        those &= account_leases.c.provider == provider
+    await tx.execute(delete(account_leases).where(those))

@@ -1,0 +1,1 @@
+"""Queries about people, threads and what is asked of people."""

@@ -1,0 +1,137 @@
+"""Permission requests of runtimes, their answers, and what was allowed for always."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select, update
+
+from database.engine.batched_delete import delete_some
+from database.engine.store import insert_once
+from database.schema import approvals, grants
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy import Row
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Approval:
+    """One request. It is bound to the incarnation of the agent host, the session, the request's id and its digest."""
+
+    id: str
+    agent: str
+    incarnation: int
+    session: str
+    request: str
+    digest: str
+    title: str
+    detail: str
+    #: As the runtime offers them: ``id``, ``name``, ``kind``.
+    options: Sequence[Mapping[str, str]]
+    #: pending, answering, answered, expired or withdrawn
+    state: str
+    outbox_key: str
+    asked_at: float
+    expires_at: float
+    #: ``option`` (null: deny), ``always``, ``by``, ``source``
+    answer: Mapping[str, Any] | None = None
+    answered_at: float | None = None
+    outcome: str | None = None
+
+    @classmethod
+    def from_row(cls, row: Row[Any]) -> Approval:
+        return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Grant:
+    id: str
+    agent: str
+    digest: str
+    title: str
+    detail: str
+    granted_by: str
+    granted_at: float
+    revoked_by: str | None = None
+    revoked_at: float | None = None
+    #: Whether the agent host knows of the latest change.
+    held: bool = False
+
+    @classmethod
+    def from_row(cls, row: Row[Any]) -> Grant:
+        return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
+
+
+async def add(tx: AsyncConnection, approval: Approval) -> bool:
+    return await insert_once(tx, approvals, **{name: getattr(approval, name) for name in Approval.__dataclass_fields__})
+
+
+async def get(tx: AsyncConnection, approval_id: str) -> Approval | None:
+    row = (await tx.execute(select(approvals).where(approvals.c.id == approval_id))).one_or_none()
+    return None if row is None else Approval.from_row(row)
+
+
+async def by_outbox_key(tx: AsyncConnection, key: str) -> Approval | None:
+    row = (await tx.execute(select(approvals).where(approvals.c.outbox_key == key))).one_or_none()
+    return None if row is None else Approval.from_row(row)
+
+
+async def by_request(tx: AsyncConnection, agent: str, incarnation: int, request: str) -> Approval | None:
+    where = (approvals.c.agent == agent, approvals.c.incarnation == incarnation, approvals.c.request == request)
+    row = (await tx.execute(select(approvals).where(*where))).one_or_none()
+    return None if row is None else Approval.from_row(row)
+
+
+async def always_answered(tx: AsyncConnection, agent: str, digest: str) -> Approval | None:
+    """The newest request of an agent with this digest that an operator allowed for always."""
+    where = (approvals.c.agent == agent, approvals.c.digest == digest, approvals.c.answer.is_not(None))
+    for row in await tx.execute(select(approvals).where(*where).order_by(approvals.c.asked_at.desc())):
+        approval = Approval.from_row(row)
+        if approval.answer and approval.answer.get("always"):
+            return approval
+    return None
+
+
+async def in_states(tx: AsyncConnection, states: Sequence[str], *, agent: str | None = None) -> list[Approval]:
+    statement = select(approvals).where(approvals.c.state.in_(states)).order_by(approvals.c.asked_at)
+    if agent is not None:
+        statement = statement.where(approvals.c.agent == agent)
+    return [Approval.from_row(row) for row in await tx.execute(statement)]
+
+
+async def change(tx: AsyncConnection, approval_id: str, *, only: Sequence[str], **values: object) -> bool:
+    """Set columns of a request that is in one of the states `only`; False when it is in none of them."""
+    where = (approvals.c.id == approval_id, approvals.c.state.in_(only))
+    return (await tx.execute(update(approvals).where(*where).values(**values))).rowcount > 0
+
+
+async def forget(tx: AsyncConnection, before: float) -> int:
+    """Delete requests that are over and were asked before `before`, a batch of them; return how many."""
+    where = (approvals.c.state.not_in(["pending", "answering"]), approvals.c.asked_at < before)
+    return await delete_some(tx, approvals, *where)
+
+
+async def add_grant(tx: AsyncConnection, grant: Grant) -> bool:
+    return await insert_once(tx, grants, **{name: getattr(grant, name) for name in Grant.__dataclass_fields__})
+
+
+async def list_grants(tx: AsyncConnection, *, agent: str | None = None, standing: bool = True) -> list[Grant]:
+    statement = select(grants).order_by(grants.c.granted_at)
+    if agent is not None:
+        statement = statement.where(grants.c.agent == agent)
+    if standing:
+        statement = statement.where(grants.c.revoked_at.is_(None))
+    return [Grant.from_row(row) for row in await tx.execute(statement)]
+
+
+async def get_grant(tx: AsyncConnection, grant_id: str) -> Grant | None:
+    row = (await tx.execute(select(grants).where(grants.c.id == grant_id))).one_or_none()
+    return None if row is None else Grant.from_row(row)
+
+
+async def change_grant(tx: AsyncConnection, grant_id: str, **values: object) -> None:
+    await tx.execute(update(grants).where(grants.c.id == grant_id).values(**values))

@@ -1,0 +1,43 @@
+"""Whose the threads are that Muster opens: to whom words in them go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from sqlalchemy import select
+
+from database.engine.store import insert_once
+from database.schema import thread_owners
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+Kind = Literal["agent", "task"]
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """An agent by its name, a task by its id."""
+
+    kind: str
+    name: str
+
+
+async def note(tx: AsyncConnection, thread: str, kind: Kind, owner: str) -> None:
+    """Write down whose a thread is, in the transaction that opens it; a thread keeps its owner.
+
+    Args:
+        tx: that transaction.
+        thread: the outbox key of the message that opens it.
+        kind: what owns it.
+        owner: the agent's name, the task's id.
+    """
+    await insert_once(tx, thread_owners, thread=thread, kind=kind, owner=owner)
+
+
+async def of(tx: AsyncConnection, thread: str) -> Owner | None:
+    """Whose thread this is; None: nobody wrote it down."""
+    table = thread_owners
+    row = (await tx.execute(select(table.c.kind, table.c.owner).where(table.c.thread == thread))).one_or_none()
+    return None if row is None else Owner(row.kind, row.owner)

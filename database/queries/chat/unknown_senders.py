@@ -1,0 +1,67 @@
+"""People who are no operators and have written: one row each. How many rows there may be is for the caller to bound."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import func, select, update
+
+from database.engine.store import insert_once
+from database.schema import strangers
+
+if TYPE_CHECKING:
+    from sqlalchemy import Row
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stranger:
+    """Somebody who is no operator."""
+
+    identity: str
+    first_seen_at: float
+    last_seen_at: float
+    #: When they were last told that Muster does not talk to them.
+    told_at: float | None
+    #: How often they have written.
+    attempts: int
+    #: What they last wrote, as far as it is kept.
+    last_text: str | None
+
+    @classmethod
+    def from_row(cls, row: Row[Any]) -> Stranger:
+        return cls(
+            identity=row.identity,
+            first_seen_at=row.first_seen_at,
+            last_seen_at=row.last_seen_at,
+            told_at=row.told_at,
+            attempts=row.attempts,
+            last_text=row.last_text,
+        )
+
+
+async def get(tx: AsyncConnection, identity: str) -> Stranger | None:
+    """What is known of one stranger."""
+    row = (await tx.execute(select(strangers).where(strangers.c.identity == identity))).one_or_none()
+    return None if row is None else Stranger.from_row(row)
+
+
+async def count(tx: AsyncConnection) -> int:
+    """How many strangers are known."""
+    return await tx.scalar(select(func.count()).select_from(strangers)) or 0
+
+
+async def note(tx: AsyncConnection, identity: str, *, now: float, text: str, told: bool) -> None:
+    """They wrote `text`, and were told (or not) that Muster does not talk to them."""
+    await insert_once(tx, strangers, identity=identity, first_seen_at=now, last_seen_at=now, attempts=0)
+    values: dict[str, Any] = {"last_seen_at": now, "last_text": text, "attempts": strangers.c.attempts + 1}
+    if told:
+        values["told_at"] = now
+    await tx.execute(update(strangers).where(strangers.c.identity == identity).values(**values))
+
+
+async def latest(tx: AsyncConnection, *, limit: int = 100) -> list[Stranger]:
+    """Who wrote last, newest first."""
+    query = select(strangers).order_by(strangers.c.last_seen_at.desc()).limit(limit)
+    return [Stranger.from_row(row) for row in await tx.execute(query)]

@@ -1,0 +1,1 @@
+"""Queries about commands, reports, backups and findings."""

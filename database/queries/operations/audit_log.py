@@ -1,0 +1,89 @@
+"""Who did what, from where, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+
+from database.engine.batched_delete import delete_some
+from database.engine.store import insert_once
+from database.schema import audit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy import Row
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AuditRow:
+    seq: int
+    at: float
+    identity: str
+    #: the group by which they were allowed to, such as ``discord:role:123``; null where they themselves were
+    through: str | None
+    door: str
+    connector: str | None
+    conversation: str | None
+    action: str
+    arguments: Mapping[str, Any]
+    #: done, refused, failed, lapsed, answered or expired
+    outcome: str
+    detail: str | None
+
+    @classmethod
+    def from_row(cls, row: Row[Any]) -> AuditRow:
+        return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
+
+
+async def add(
+    tx: AsyncConnection,
+    *,
+    key: str,
+    at: float,
+    identity: str,
+    door: str,
+    action: str,
+    outcome: str,
+    through: str | None = None,
+    connector: str | None = None,
+    conversation: str | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    detail: str | None = None,
+) -> bool:
+    """Write one line; False, and nothing is changed, when `key` was written before. Redaction is the caller's."""
+    return await insert_once(
+        tx,
+        audit,
+        key=key,
+        at=at,
+        identity=identity,
+        through=through,
+        door=door,
+        connector=connector,
+        conversation=conversation,
+        action=action,
+        arguments=dict(arguments or {}),
+        outcome=outcome,
+        detail=detail,
+    )
+
+
+async def since(tx: AsyncConnection, at: float, *, limit: int) -> list[AuditRow]:
+    """The newest `limit` lines written at or after `at`, oldest first."""
+    newest = select(audit).where(audit.c.at >= at).order_by(audit.c.seq.desc()).limit(limit)
+    return [AuditRow.from_row(row) for row in await tx.execute(newest)][::-1]
+
+
+async def of_action(tx: AsyncConnection, action: str, at: float, *, limit: int) -> list[AuditRow]:
+    """The newest `limit` lines about this action that were written at or after `at`, newest first."""
+    newest = select(audit).where(audit.c.at >= at, audit.c.action == action).order_by(audit.c.seq.desc()).limit(limit)
+    return [AuditRow.from_row(row) for row in await tx.execute(newest)]
+
+
+async def forget(tx: AsyncConnection, before: float) -> int:
+    """Delete lines that are older than `before`, a batch of them; return how many."""
+    return await delete_some(tx, audit, audit.c.at < before)

@@ -1,0 +1,173 @@
+"""What was posted, so that it is posted once: a report by the time at which it was due, a crossing by its window."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import delete, func, insert, select
+
+from database.engine.store import insert_once
+from database.queries.tasks import ENDED, Task
+from database.schema import reports, spending, tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from sqlalchemy import Row
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+#: Keys in one statement; databases take a bounded number of parameters.
+_AT_ONCE = 500
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReportRow:
+    """One report that was posted, or another moment that posting has to remember. Times are seconds since the epoch."""
+
+    key: str
+    kind: str
+    due_at: float
+    posted_at: float
+
+    @classmethod
+    def from_row(cls, row: Row[Any]) -> ReportRow:
+        return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
+
+
+async def there(tx: AsyncConnection, keys: Collection[str]) -> dict[str, ReportRow]:
+    """Those of these keys that there are."""
+    found: dict[str, ReportRow] = {}
+    wanted = sorted(keys)
+    for start in range(0, len(wanted), _AT_ONCE):
+        rows = await tx.execute(select(reports).where(reports.c.key.in_(wanted[start : start + _AT_ONCE])))
+        found |= {row.key: ReportRow.from_row(row) for row in rows}
+    return found
+
+
+async def of_kind(tx: AsyncConnection, kind: str, *, limit: int = 10_000) -> list[ReportRow]:
+    """Those of a kind, the one that was due last first."""
+    rows = await tx.execute(
+        select(reports).where(reports.c.kind == kind).order_by(reports.c.due_at.desc(), reports.c.key).limit(limit)
+    )
+    return [ReportRow.from_row(row) for row in rows]
+
+
+async def latest(tx: AsyncConnection, kind: str, *, before: float) -> ReportRow | None:
+    """That of a kind which was due last before `before`."""
+    row = (
+        await tx.execute(
+            select(reports)
+            .where(reports.c.kind == kind, reports.c.due_at < before)
+            .order_by(reports.c.due_at.desc())
+            .limit(1)
+        )
+    ).one_or_none()
+    return None if row is None else ReportRow.from_row(row)
+
+
+async def add(tx: AsyncConnection, row: ReportRow) -> bool:
+    """Write that it was posted. Says whether that is new; if not, nothing changes."""
+    return await insert_once(tx, reports, **asdict(row))
+
+
+async def replace(tx: AsyncConnection, row: ReportRow) -> None:
+    """Write it, whatever stands under its key."""
+    await tx.execute(delete(reports).where(reports.c.key == row.key))
+    await tx.execute(insert(reports), [asdict(row)])
+
+
+async def remove(tx: AsyncConnection, keys: Collection[str]) -> None:
+    """Forget these."""
+    gone = sorted(keys)
+    for start in range(0, len(gone), _AT_ONCE):
+        await tx.execute(delete(reports).where(reports.c.key.in_(gone[start : start + _AT_ONCE])))
+
+
+async def forget(tx: AsyncConnection, kinds: Collection[str], before: float) -> int:
+    """Forget those of these kinds that were due before `before`; says how many."""
+    return (
+        await tx.execute(delete(reports).where(reports.c.kind.in_(list(kinds)), reports.c.due_at < before))
+    ).rowcount
+
+
+# --- what reports tell of roles --------------------------------------------------------------------------------------
+
+#: What is summed up, and the columns of `spending` that say by whom.
+_KINDS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+_SCOPES = ("agent", "role", "account", "provider")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RoleHour:
+    """What a role used within an hour that is over."""
+
+    at: float
+    """When the hour began, seconds since the epoch."""
+    role: str
+    """Empty: none is known."""
+    tokens: dict[str, int]
+    """By kind, as `budget.tokens.Tokens` calls them."""
+    usd: float | None
+    """None: of some of it no price is known."""
+
+
+async def roles_by_hour(tx: AsyncConnection, scope: str, since: float, until: float) -> list[RoleHour]:
+    """What each role used on a scope, in the whole hours of a time; nothing of a scope that is no one column."""
+    sort, _, name = scope.partition(":")
+    where = [spending.c.hour >= since // 3600, spending.c.hour < until // 3600]
+    if scope != "host":
+        if sort not in _SCOPES:
+            return []
+        where.append(spending.c[sort] == name)
+    sums = (func.sum(spending.c[each]) for each in (*_KINDS, "usd", "unpriced"))
+    query = select(spending.c.hour, spending.c.role, *sums).where(*where).group_by(spending.c.hour, spending.c.role)
+    return [
+        RoleHour(
+            at=row[0] * 3600.0,
+            role=row[1],
+            tokens={kind.removesuffix("_tokens"): int(sum_) for kind, sum_ in zip(_KINDS, row[2:7], strict=True)},
+            usd=None if row[8] else float(row[7]),
+        )
+        for row in await tx.execute(query)
+    ]
+
+
+# --- what reports tell of tasks --------------------------------------------------------------------------------------
+
+
+async def ended_counts(tx: AsyncConnection, begin: float, end: float) -> dict[str, int]:
+    """How many tasks ended how, from `begin` until before `end`."""
+    within = (tasks.c.state.in_(ENDED), tasks.c.ended_at >= begin, tasks.c.ended_at < end)
+    found = select(tasks.c.state, func.count()).where(*within).group_by(tasks.c.state)
+    return {row[0]: int(row[1]) for row in await tx.execute(found)}
+
+
+async def done_by(tx: AsyncConnection, begin: float, end: float) -> dict[str, int]:
+    """How many tasks each agent got done, from `begin` until before `end`."""
+    within = (tasks.c.state == "done", tasks.c.ended_at >= begin, tasks.c.ended_at < end)
+    found = select(tasks.c.assigned, func.count()).where(*within).group_by(tasks.c.assigned)
+    return {row[0]: int(row[1]) for row in await tx.execute(found) if row[0] is not None}
+
+
+async def ended_last(tx: AsyncConnection, begin: float, end: float, *, limit: int) -> list[Task]:
+    """The tasks that ended from `begin` until before `end`, the last first."""
+    within = (tasks.c.state.in_(ENDED), tasks.c.ended_at >= begin, tasks.c.ended_at < end)
+    found = select(tasks).where(*within).order_by(tasks.c.ended_at.desc(), tasks.c.seq.desc()).limit(limit)
+    return [Task.from_row(row) for row in await tx.execute(found)]
+
+
+async def waiting_first(tx: AsyncConnection, *, limit: int) -> list[Task]:
+    """The tasks that wait, those first that were asked for first."""
+    found = select(tasks).where(tasks.c.state == "queued").order_by(tasks.c.seq).limit(limit)
+    return [Task.from_row(row) for row in await tx.execute(found)]
+
+
+async def texts(tx: AsyncConnection, ids: Collection[str]) -> dict[str, str]:
+    """What these tasks are about, by their ids."""
+    found: dict[str, str] = {}
+    wanted = sorted(ids)
+    for start in range(0, len(wanted), _AT_ONCE):
+        query = select(tasks.c.id, tasks.c.text).where(tasks.c.id.in_(wanted[start : start + _AT_ONCE]))
+        found |= {row[0]: row[1] for row in await tx.execute(query)}
+    return found

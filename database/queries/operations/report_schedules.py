@@ -1,0 +1,48 @@
+"""When reports are posted, as commands said."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import delete, insert, select
+
+from database.schema import schedules
+
+if TYPE_CHECKING:
+    from sqlalchemy import Row
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScheduleRow:
+    """What a command said of one kind of report."""
+
+    kind: str
+    #: Empty: it is off. Of what is not posted by the clock, any text: it is on.
+    cron: str
+    #: The zone in which it was meant, like Europe/Vienna.
+    zone: str
+    set_by: str
+    set_at: float
+
+    @classmethod
+    def from_row(cls, row: Row[Any]) -> ScheduleRow:
+        return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
+
+
+async def every(tx: AsyncConnection) -> list[ScheduleRow]:
+    """What was said of all kinds."""
+    rows = await tx.execute(select(schedules).order_by(schedules.c.kind))
+    return [ScheduleRow.from_row(row) for row in rows]
+
+
+async def put(tx: AsyncConnection, row: ScheduleRow) -> None:
+    """Say it; what was said of the kind before is forgotten."""
+    await tx.execute(delete(schedules).where(schedules.c.kind == row.kind))
+    await tx.execute(insert(schedules), [asdict(row)])
+
+
+async def remove(tx: AsyncConnection, kind: str) -> bool:
+    """Forget what was said of a kind; False: nothing was."""
+    return (await tx.execute(delete(schedules).where(schedules.c.kind == kind))).rowcount > 0

@@ -1,0 +1,83 @@
+"""What the watchdog told and what still holds, so that nothing is told twice."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import delete, insert, select
+
+from database.schema import findings
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from sqlalchemy import Row
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+#: A job that fails, and one that failed and is well again (scheduler.job_alert_policy).
+JOB_FAILS, JOB_WELL = JOB_KINDS = ("job", "job_well")
+#: A chat system that is out of reach; its `cause` is the connector's name (bot.monitoring.connector_outages).
+CONNECTOR = "connector"
+
+#: Keys in one statement; databases take a bounded number of parameters.
+_AT_ONCE = 500
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FindingRow:
+    """One finding that stands. Times are seconds since the epoch."""
+
+    key: str
+    #: fleet.supervision.health_findings.Kind
+    kind: str
+    agent: str | None
+    #: What findings of many agents have in common.
+    cause: str
+    #: The outbox key of the message that told it, alone or together with others.
+    event: str
+    found_at: float
+    #: When it was told last.
+    told_at: float
+    tells: int = 1
+
+    @classmethod
+    def from_row(cls, row: Row[Any]) -> FindingRow:
+        return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
+
+
+async def every(tx: AsyncConnection) -> list[FindingRow]:
+    """Everything that stands about agents and the fleet, oldest first."""
+    query = select(findings).where(findings.c.kind.not_in((*JOB_KINDS, CONNECTOR)))
+    rows = await tx.execute(query.order_by(findings.c.found_at, findings.c.key))
+    return [FindingRow.from_row(row) for row in rows]
+
+
+async def of_jobs(tx: AsyncConnection) -> list[FindingRow]:
+    """What stands about jobs, oldest first."""
+    return await _of_kinds(tx, JOB_KINDS)
+
+
+async def of_connectors(tx: AsyncConnection) -> list[FindingRow]:
+    """Which connectors were told to be out of reach, oldest first."""
+    return await _of_kinds(tx, (CONNECTOR,))
+
+
+async def _of_kinds(tx: AsyncConnection, kinds: Sequence[str]) -> list[FindingRow]:
+    query = select(findings).where(findings.c.kind.in_(kinds))
+    rows = await tx.execute(query.order_by(findings.c.found_at, findings.c.key))
+    return [FindingRow.from_row(row) for row in rows]
+
+
+async def put(tx: AsyncConnection, rows: Sequence[FindingRow]) -> None:
+    """Write these down; what stands under their keys is replaced."""
+    if rows:
+        await forget(tx, [row.key for row in rows])
+        await tx.execute(insert(findings), [asdict(row) for row in rows])
+
+
+async def forget(tx: AsyncConnection, keys: Collection[str]) -> None:
+    """These are over."""
+    gone = sorted(keys)
+    for start in range(0, len(gone), _AT_ONCE):
+        await tx.execute(delete(findings).where(findings.c.key.in_(gone[start : start + _AT_ONCE])))

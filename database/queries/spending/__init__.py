@@ -1,0 +1,1 @@
+"""Queries about usage, limits and windows."""

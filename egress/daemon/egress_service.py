@@ -1,0 +1,303 @@
+"""A whole egress in one event loop: ledger, gate, proxy, listeners and control socket, started and ended in order.
+
+Denials and the emergency stop are loaded before anything listens; the control socket comes last, so that whoever it
+answers knows that all agents are served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+from pydantic import ValidationError
+
+from core import durable_files
+from core.errors import MusterError
+from egress.daemon.audit_throttle import EVERY_S, Remarks
+from egress.daemon.control_server import ControlServer
+from egress.http.agent_listeners import ListenerError, Listeners
+from egress.http.proxy import Proxy
+from egress.http.registered_agent import Line
+from egress.ledger import Ledger
+from egress.ledger.writer_thread import Head
+from egress.limits.admission_control import Gate
+from egress.limits.freeze_and_kill import enforce
+from egress.settings import ROLES, EgressSettings
+from egress.tunnel import host_allowlist
+from egress.tunnel.certificate_authority import Authority
+from egress.tunnel.checked_dns_resolver import Resolver
+from egress.tunnel.connect_tunnel import Tunnels
+from egress.tunnel.tls_interception import Interception
+from egress.upstream.connection_pool import Upstream, check
+from egress.upstream.credentials import Credentials
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncIterator, Callable, Mapping
+
+    from egress.paths import EgressPaths
+    from egress.settings import Address, Registration
+
+_log = structlog.get_logger("egress.daemon.egress_service")
+
+#: What is under way when an egress is asked to end gets so long.
+GRACE_S: Final = 3.0
+#: How often the emergency stop's file is looked for.
+LOOK_S: Final = 0.2
+
+
+class UnusableSettings(MusterError):
+    """The egress cannot work with these settings."""
+
+
+class Egress:
+    """To be made by `running`."""
+
+    def __init__(
+        self,
+        paths: EgressPaths,
+        ledger: Ledger,
+        gate: Gate,
+        proxy: Proxy,
+        listeners: Listeners,
+        tunnels: Tunnels[Line],
+        interception: Interception[Line],
+        clock: Callable[[], float],
+    ) -> None:
+        self._paths = paths
+        self._settings = EgressSettings(host="")
+        self._clock = clock
+        self._since = clock()
+        self._changing = asyncio.Lock()
+        self.ledger = ledger
+        self.gate = gate
+        self.proxy = proxy
+        self.listeners = listeners
+        self._tunnels = tunnels
+        self._interception = interception
+        self.stopped = asyncio.Event()
+        """Somebody asked for the end."""
+
+    def status(self) -> dict[str, Any]:
+        """What this egress is and does, in short. No secrets."""
+        return {
+            "pid": os.getpid(),
+            "since": self._since,
+            "host": self._settings.host,
+            "revision": self._settings.revision,
+            "understands": [ROLES],
+            "ledger": self.ledger.id,
+            "incarnation": self.ledger.incarnation,
+            "recovered": self.ledger.recovered,
+            "unwritable": str(self.ledger.unwritable) if self.ledger.unwritable is not None else None,
+            "head": self.ledger.head._asdict(),
+            "agents": sorted(self.ledger.agents),
+            "streams": self.proxy.streams,
+            # Calls that use no tokens, since each agent's listener was opened.
+            "harmless": {
+                line.agent: {"passed": line.pace.passed, "held_back": line.pace.held_back}
+                for line in self.listeners.lines
+            },
+            "estop": self._paths.estop.exists(),
+        }
+
+    async def configure(self, settings: EgressSettings, secrets: Mapping[str, str] | None = None) -> None:
+        """Take new settings, durably; secrets in memory alone.
+
+        Raises:
+            UnusableSettings: nothing was taken.
+        """
+        for account in settings.accounts:
+            try:
+                check(account.upstream)
+            except ValueError as error:
+                raise UnusableSettings(f"account {account.name}: {error}") from None
+        async with self._changing:
+            settings = settings.model_copy(update={"told_at": self._clock()})
+            await self.gate.set_settings(settings)
+            try:
+                await asyncio.to_thread(durable_files.write, self._paths.settings, settings.model_dump_json())
+                self._interception.take(settings.accounts)
+            except OSError as error:
+                # What nobody would find again is not to hold meanwhile, either.
+                await self.gate.set_settings(self._settings)
+                where = error.filename or self._paths.settings
+                raise UnusableSettings(f"{where} cannot be written: {error.strerror}.") from None
+            self._settings = settings
+            self.proxy.take(settings)
+            if secrets is not None:
+                self.proxy.credentials.push(secrets)
+
+    def resume(self, settings: EgressSettings) -> None:
+        """Work with settings that were kept, or that stand for none."""
+        self._settings = settings
+        self.proxy.take(settings)
+
+    async def register(self, registration: Registration) -> Address:
+        """Serve an agent; durable when it returns.
+
+        Raises:
+            ListenerError, LedgerUnwritable, RouteError: it is not served.
+        """
+        host_allowlist.routes(registration.routes)
+        async with self._changing:
+            known = self.ledger.agents.get(registration.agent)
+            if known is not None and known.routes != registration.routes:
+                # Tunnels were dug by routes that may be there no longer.
+                self._tunnels.close(registration.agent)
+            await self.gate.register(registration)
+            return await self.listeners.open(registration)
+
+    async def forget(self, agent: str) -> None:
+        """Serve an agent no longer. What it used stays in the ledger."""
+        async with self._changing:
+            await self.listeners.close(agent, forget=True)
+            await self.gate.unregister(agent)
+
+    async def entries(
+        self, after: int, observations: int, actions: int, *, limit: int, wait_s: float
+    ) -> dict[str, Any]:
+        """Pages of the ledger from these positions on; the first news is waited for so long.
+
+        Who asks has everything before these positions, durably.
+        """
+        self.ledger.copied(entries=after, actions=actions)
+        if wait_s > 0:
+            known = Head(entries=after, actions=actions, observations=observations)
+            await self.ledger.newer(known, wait_s)
+        return {
+            "ledger": self.ledger.id,
+            "entries": await self.ledger.entries_after(after, limit),
+            "observations": [
+                {"seq": seq, **dataclasses.asdict(found)}
+                for seq, found in await self.ledger.observations_after(observations, limit)
+            ],
+            "actions": await self.ledger.actions_after(actions, limit),
+        }
+
+    def stop(self) -> None:
+        """Begin the end."""
+        self.stopped.set()
+
+
+@asynccontextmanager
+async def running(
+    paths: EgressPaths,
+    *,
+    settings: EgressSettings | None = None,
+    ssl_context: ssl.SSLContext | None = None,
+    resolver: Resolver | None = None,
+    control: bool = True,
+    grace_s: float = GRACE_S,
+    clock: Callable[[], float] = time.time,
+    credentials: Credentials | None = None,
+) -> AsyncIterator[Egress]:
+    """An egress that serves while the block runs.
+
+    Args:
+        paths: its folders; they are made.
+        settings: instead of those that were kept.
+        ssl_context: by which upstreams are verified; None: the system's authorities.
+        resolver: finds the hosts to which tunnels lead; None: by the system's name servers.
+        control: whether it has its control socket.
+        grace_s: at the end, what is under way gets so long.
+        clock: seconds since the epoch.
+        credentials: where those of accounts are looked up; None: there are none yet.
+    """
+    credentials = credentials or Credentials()
+    for folder in (paths.folder, paths.spool, paths.sockets):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    known = settings or _kept(paths, clock()) or EgressSettings(host="")
+    async with contextlib.AsyncExitStack() as stack:
+        ledger = await Ledger.open(paths.ledger, clock=clock, secrets=credentials.secrets)
+        stack.push_async_callback(ledger.close)
+        gate = Gate(ledger, estop=paths.estop, enforce=enforce, clock=clock)
+        stack.push_async_callback(gate.close)
+        await gate.start(known)
+
+        remarks = Remarks(ledger.note)
+        stack.callback(remarks.flush)
+        note = remarks.attempt
+        upstream = Upstream(ssl_context=ssl_context)
+        proxy = Proxy(
+            gate=gate,
+            settings=known,
+            spool=paths.spool,
+            note=note,
+            way=upstream,
+            clock=clock,
+            credentials=credentials,
+        )
+        interception = Interception(
+            authority=Authority(paths.authority, paths.trust),
+            serve=proxy.serve,
+            accounts=known.accounts,
+            has_account=Line.has_account,
+            note=note,
+        )
+        way_out = resolver or Resolver()
+        stack.callback(way_out.close)
+        tunnels = Tunnels(gate=gate, resolver=way_out, metered=interception, note=note, on_traffic=remarks.passed)
+        listeners = Listeners(paths, proxy, tunnels)
+        egress = Egress(paths, ledger, gate, proxy, listeners, tunnels, interception, clock)
+        stack.push_async_callback(listeners.close_all)
+        stack.push_async_callback(interception.close)
+        stack.push_async_callback(proxy.close, grace_s)
+        stack.push_async_callback(listeners.stop)
+        egress.resume(known)
+        for registration in list(ledger.agents.values()):
+            try:
+                await listeners.open(registration)
+            except ListenerError as error:
+                # The others are served all the same; whoever registers it again hears of it.
+                _log.error("listener not opened", agent=registration.agent, error=str(error))
+        looking = asyncio.create_task(_look(gate), name="emergency stop")
+        stack.push_async_callback(_end, looking)
+        telling = asyncio.create_task(_tell(remarks), name="remarks")
+        stack.push_async_callback(_end, telling)
+        if control:
+            server = ControlServer(egress, paths.control, stop=egress.stop)
+            await server.start()
+            stack.push_async_callback(server.close)
+        _log.info("egress ready", agents=len(ledger.agents), recovered=ledger.recovered)
+        yield egress
+    _log.info("egress ended")
+
+
+async def _look(gate: Gate) -> None:
+    while True:
+        gate.look()
+        await asyncio.sleep(LOOK_S)
+
+
+async def _tell(remarks: Remarks) -> None:
+    while True:
+        await asyncio.sleep(EVERY_S)
+        remarks.flush()
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _kept(paths: EgressPaths, now: float) -> EgressSettings | None:
+    """The settings that were kept; None: there are none that can be read.
+
+    Where the clock was set back since, nobody knows how much of the time of a lift is left: nothing is lifted until it
+    is told anew.
+    """
+    try:
+        kept = EgressSettings.model_validate_json(paths.settings.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        _log.error("settings not readable", path=str(paths.settings), error=type(error).__name__)
+        return None
+    return kept if kept.told_at is None or kept.told_at <= now else kept.without_lifts()

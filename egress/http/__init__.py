@@ -1,0 +1,1 @@
+"""Agents' HTTP requests: listeners, the proxy, and the metered exchange with a provider."""

@@ -1,0 +1,395 @@
+"""One admitted request on its way through: sent, metered while it streams, settled exactly once.
+
+It ends in one of five ways (egress.ledger.model.Ended). Whatever the way, the upstream is let go before the settlement, the
+end of a response leaves only after it, and a response that is not whole never looks as if it were.
+
+A stream ends with its client. A document does not: its provider bills the whole of it, whoever still waits, and tells
+the bill at its end. So it is read to its end after its client has left, for LEFT_S at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from egress.http import content_encoding, error_responses, header_filter, request_body_policy, response_writer
+from egress.ledger.model import BROKEN_OFF, EGRESS_ERROR, TOO_LITTLE_LEFT, UNREACHABLE, UNREADABLE
+from egress.limits.admission_interface import Ending, LedgerUnwritable
+from egress.limits.request_charge import has_input
+from egress.upstream import rate_limit_headers
+from egress.upstream.response_reader import UpstreamGone
+from egress.usage import NotAssembledError, Reading, meter_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+    from egress.http.response_writer import Answer
+    from egress.ledger.model import Ended, Observation
+    from egress.limits.admission_interface import Cut, Lease
+    from egress.provider_endpoints import Api, Provider
+    from egress.upstream.response_reader import Response
+    from egress.usage import ResponseMeter
+
+_log = structlog.get_logger("egress.http.metered_exchange")
+
+#: A JSON body longer than this is parsed in a thread.
+_LONG_DOCUMENT: Final = 2**20
+#: A provider that sends more than this behind the end of its response is hung up on.
+_MOST_SURPLUS: Final = 2**16
+#: A document is read on for so many seconds after its client has left.
+LEFT_S = 600.0
+_NOTHING: Final = Reading()
+#: Headers of an error after which asking again would be billed again.
+_FINAL: Final = (*response_writer.JSON, (b"x-should-retry", b"false"))
+
+
+class Passage:
+    """To be run once, in the task that serves the request."""
+
+    def __init__(
+        self,
+        *,
+        lease: Lease,
+        answer: Answer,
+        account: str,
+        provider: Provider,
+        api: Api,
+        document: bool,
+        assemble: bool,
+        hide_usage: bool,
+        sent: Callable[[], bool],
+        began: float,
+        hold: Callable[[Coroutine[None, None, None]], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """
+        Args:
+            document: no stream was asked for.
+            assemble: the provider is asked for a stream all the same, and the client gets a document made of it.
+            hide_usage: the client did not ask for the usage of a Chat Completions stream.
+            sent: whether some of the request may have left.
+            began: when it was admitted (monotonic), from when on the ledger counts, too.
+            hold: runs what must end even when this task does not.
+            clock: seconds since the epoch.
+        """
+        self._lease = lease
+        self._answer = answer
+        self._account = account
+        self._provider: Provider = provider
+        self._api: Api = api
+        self._document = document
+        self._assemble = assemble
+        self._hide_usage = hide_usage
+        self._sent = sent
+        self._began = began
+        self._hold = hold
+        self._clock = clock
+        self._task: asyncio.Task[object] | None = None
+        self._response: Response | None = None
+        self._meter: ResponseMeter | None = None
+        self._streaming = False
+        self._first_byte_s: float | None = None
+        self._observations: tuple[Observation, ...] = ()
+        self._cut: Cut | None = None
+        self._counting = False
+        self._settling = False
+        self._over = False
+        self._left = False
+        self._given_up = False
+        self._expiry: asyncio.TimerHandle | None = None
+        self._next_step = 0
+        """From so many tokens of output on, what the stream has told is kept again."""
+        self._surplus = 0
+        """Bytes that came behind the end of the response."""
+
+    async def run(self, sending: Callable[[], Awaitable[Response]]) -> int | None:
+        """Carry the request out. Returns the provider's status, None where there was none.
+
+        Raises:
+            asyncio.CancelledError: the client is gone, and all is settled or about to be.
+        """
+        self._task = asyncio.current_task()
+        try:
+            self._counting = True
+            self._lease.on_cut(self.cut)
+            self._counting = False
+            if self._cut is None:
+                if self._left:
+                    self._conclude("client_gone")
+                else:
+                    await self._exchange(sending)
+        except asyncio.CancelledError:
+            if self._cut is None:
+                if not self._given_up:
+                    self._conclude("client_gone")
+                elif self._response is not None:
+                    self._response.abort()
+                raise
+        except ConnectionError:
+            # Writing found it out first.
+            self._conclude("client_gone")
+        except LedgerUnwritable as unwritable:
+            # Nothing of the response's end may leave.
+            self._conclude("error")
+            _log.error("ledger unwritable", lease=self._lease.id, error=str(unwritable))
+        except Exception:
+            _log.exception("passage failed", lease=self._lease.id)
+            self._conclude("error", EGRESS_ERROR)
+        finally:
+            if self._cut is not None:
+                self._conclude("cut")
+            if self._expiry is not None:
+                self._expiry.cancel()
+            self._over = True
+            self._task = None
+        return self._response.status if self._response is not None else None
+
+    @property
+    def left(self) -> bool:
+        """Its client is gone, and it is read to its end all the same."""
+        return self._left
+
+    def leave(self) -> None:
+        """Hear that the client of a document is gone. What never left for the provider is not asked for any more."""
+        if self._left or self._over:
+            return
+        self._left = True
+        self._answer.desert()
+        if self._task is None:
+            return
+        if self._sent():
+            self._expiry = asyncio.get_running_loop().call_later(LEFT_S, self._task.cancel)
+        else:
+            self._task.cancel()
+
+    def give_up(self) -> None:
+        """End now without a settlement: the ledger charges what was reserved when the next egress opens it."""
+        if self._task is not None and not self._settling:
+            self._given_up = True
+            self._task.cancel()
+
+    def cut(self, cut: Cut, *, status: int = 403) -> None:
+        """End it now: the upstream first, then the client. Never waits, and may be called from anywhere in the loop.
+
+        Args:
+            cut: why.
+            status: whose kind of error the client is told: 403 is final, on 503 it comes again.
+        """
+        if self._cut is not None or self._task is None:
+            return
+        self._cut = cut
+        if self._response is not None:
+            self._response.abort()
+        if self._answer.begun:
+            self._answer.cut(error_responses.event(self._api, cut.reason, status=status) if self._streaming else b"")
+        else:
+            sent = error_responses.status_of(self._api, status)
+            self._answer.last_word(sent, error_responses.body(self._api, status, cut.reason))
+        if not self._counting and not self._settling:
+            self._task.cancel()
+
+    async def _exchange(self, sending: Callable[[], Awaitable[Response]]) -> None:
+        try:
+            response = self._response = await sending()
+        except UpstreamGone as gone:
+            await self._settle(Ending(ended="upstream_gone", sent=gone.sent, lost=self._left, detail=_type_of(gone)))
+            self._refuse(502, str(gone))
+            return
+        except request_body_policy.BadAsking as bad:
+            # With what is left, no such request can be made.
+            await self._settle(Ending(ended="error", sent=False, detail=TOO_LITTLE_LEFT))
+            self._refuse(bad.status, str(bad))
+            return
+        self._observations = rate_limit_headers.observe(self._provider, self._account, response.headers, self._clock())
+        # What has no content is no stream, and its head is not let go as if it were one.
+        streams = response.status not in {204, 304} and response.headers.get("content-type", "").lower().startswith(
+            "text/event-stream"
+        )
+        self._streaming = streams and not self._assemble
+        self._meter = meter_of(self._api, streams, response.status, self._hide_usage, assemble=self._assemble)
+        try:
+            await self._carry(response, self._meter)
+        except (UpstreamGone, content_encoding.BadEncoding) as broken:
+            response.abort()
+            if not self._settling:
+                await self._settle(self._ending("upstream_gone", _type_of(broken)))
+            self._refuse(502, str(broken))
+
+    def _refuse(self, status: int, message: str) -> None:
+        if self._cut is None:
+            self._answer.refuse(status, response_writer.JSON, error_responses.body(self._api, status, message))
+
+    async def _carry(self, response: Response, meter: ResponseMeter) -> None:
+        decoder = content_encoding.decoder(response.headers.get("content-encoding"))
+        if self._streaming:
+            self._begin(response, None)
+        size = 0
+        while chunk := response.read_nowait() or await response.readany():
+            if self._first_byte_s is None:
+                self._first_byte_s = time.monotonic() - self._began
+            size += len(chunk)
+            for piece in decoder.feed(chunk):
+                await self._pass(response, meter, piece)
+                if self._cut is not None:
+                    return
+            if self._surplus > _MOST_SURPLUS:
+                response.abort()
+                break
+        for piece in decoder.end() if self._surplus <= _MOST_SURPLUS else ():
+            await self._pass(response, meter, piece)
+            if self._cut is not None:
+                return
+        if self._settling:
+            self._answer.end()
+            return
+        if size > _LONG_DOCUMENT and not self._streaming:
+            await asyncio.to_thread(meter.end)
+        else:
+            meter.end()
+        await self._finish(response, meter)
+
+    async def _pass(self, response: Response, meter: ResponseMeter, piece: bytes) -> None:
+        """Meter the next part of the content, and let go on what may."""
+        answer = self._answer
+        out = meter.feed(piece)
+        if self._settling:
+            # It has ended: what comes now is no part of it, and is dropped.
+            self._surplus += len(piece) - len(out)
+        reading = meter.reading
+        # What came together is counted together, and goes on after that: a crossing lets none of it through.
+        if not self._settling:
+            self._count(reading)
+            if self._cut is not None:
+                return
+        if out:
+            await self._let_on(response, out)
+        if reading.ended and not self._settling:
+            await self._settle(self._ending(_how(response.status, reading)))
+            if self._cut is not None:
+                return
+            if not self._give_document(response, meter):
+                answer.write(meter.release())
+
+    async def _let_on(self, response: Response, content: bytes) -> None:
+        """Give the client a part of the content, and wait until it has taken enough for the next."""
+        answer = self._answer
+        try:
+            if not answer.begun:
+                self._begin(response, None)
+            answer.write(content)
+            await answer.drained()
+        except ConnectionError:
+            if not self._document:
+                raise
+            self.leave()
+
+    async def _finish(self, response: Response, meter: ResponseMeter) -> None:
+        """The response has ended in good order, and its end is still here."""
+        reading = meter.reading
+        if not reading.ended:
+            raise UpstreamGone("the provider's response ended before it was complete.", sent=True)
+        await self._settle(self._ending(_how(response.status, reading)))
+        if self._cut is not None:
+            return
+        if self._give_document(response, meter):
+            self._answer.end()
+            return
+        last = meter.release()
+        if self._answer.begun:
+            self._answer.end(last)
+        else:
+            # All of it is here: so its length is known, whatever the provider said.
+            self._begin(response, len(last), last)
+            self._answer.end()
+
+    def _give_document(self, response: Response, meter: ResponseMeter) -> bool:
+        """Give the client the document that was made of a stream; whether it gets one."""
+        try:
+            document = meter.document()
+        except NotAssembledError as error:
+            # Asked again, it would be billed again.
+            message = f"the provider's stream could not be made into the document that was asked for: {error}."
+            self._answer.refuse(502, _FINAL, error_responses.body(self._api, 502, message))
+            return True
+        if document is None:
+            return False
+        content = document.source()
+        passing = _beside_document(response)
+        self._answer.begin(document.status, passing, length=len(content), with_=content)
+        return True
+
+    def _begin(self, response: Response, length: int | None, first: bytes = b"") -> None:
+        passing = header_filter.returning(response.raw_headers, decoded=True)
+        self._answer.begin(response.status, passing, length=length, with_=first)
+
+    def _count(self, reading: Reading) -> None:
+        self._counting = True
+        so_far = reading.so_far
+        try:
+            self._lease.progress(so_far)
+        finally:
+            self._counting = False
+        if self._cut is not None or reading.ended:
+            return
+        if so_far.output + so_far.reasoning >= self._next_step and has_input(so_far):
+            self._next_step = self._lease.told(so_far)
+
+    def _ending(self, ended: Ended, detail: str | None = None) -> Ending:
+        if self._meter is not None and ended != "completed":
+            self._meter.break_off()
+        reading = self._meter.reading if self._meter is not None else _NOTHING
+        status = self._response.status if self._response is not None else None
+        return Ending(
+            ended=ended,
+            status=status,
+            tokens=reading.so_far,
+            reported=reading.reported,
+            # A redirection is nobody's answer.
+            sent=self._sent() if status is None else not 300 <= status < 400,
+            lost=self._left and ended in ("upstream_gone", "client_gone"),
+            model=reading.model,
+            raw=reading.raw,
+            detail=detail or reading.error or (UNREADABLE if reading.garbled else None),
+            first_byte_s=self._first_byte_s,
+            observations=self._observations,
+            response_id=reading.response_id,
+        )
+
+    async def _settle(self, ending: Ending) -> None:
+        """Durable when it returns. Once begun, it goes on by itself, even if this task ends."""
+        self._settling = True
+        await self._lease.settle(ending)
+
+    def _conclude(self, ended: Ended, detail: str | None = None) -> None:
+        """Let go of both sides, and settle if that has not begun."""
+        if self._response is not None:
+            self._response.abort()
+        self._answer.leave()
+        if not self._settling:
+            self._settling = True
+            self._hold(self._settle_alone(self._ending(ended, detail)))
+
+    async def _settle_alone(self, ending: Ending) -> None:
+        try:
+            await self._lease.settle(ending)
+        except LedgerUnwritable as unwritable:
+            _log.error("ledger unwritable", lease=self._lease.id, error=str(unwritable))
+
+
+def _type_of(error: UpstreamGone | content_encoding.BadEncoding) -> str:
+    if isinstance(error, UpstreamGone):
+        return BROKEN_OFF if error.sent else UNREACHABLE
+    return UNREADABLE
+
+
+def _beside_document(response: Response) -> list[tuple[bytes, bytes]]:
+    """What goes back beside a document that was made of a stream."""
+    passing = header_filter.returning(response.raw_headers, decoded=True)
+    return [*response_writer.JSON, *(each for each in passing if each[0].lower() != b"content-type")]
+
+
+def _how(status: int, reading: Reading) -> Ended:
+    return "completed" if 200 <= status < 300 and reading.error is None else "error"

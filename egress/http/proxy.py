@@ -1,0 +1,495 @@
+"""The HTTP server that agents talk to: who asks, what for, whether it may, and with whose credential it leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import structlog
+
+from egress import provider_endpoints
+from egress.http import (
+    error_responses,
+    header_filter,
+    request_body_policy,
+    request_target,
+    response_writer,
+    unmetered_calls,
+)
+from egress.http.error_responses import Refusal
+from egress.http.metered_exchange import Passage
+from egress.http.request import BrokenBody
+from egress.limits.admission_interface import Asked, Cut, Ending, LedgerUnwritable, Measured, Refused
+from egress.limits.provider_token_count import Counter
+from egress.upstream.connection_pool import Upstream
+from egress.upstream.credentials import Credentials, NoCredential
+from egress.upstream.request_body_buffer import Bodies, Body, NoRoom, Stalled, TooLong
+from egress.usage import document_assembly, text_token_estimate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
+    from pathlib import Path
+
+    from multidict import CIMultiDict
+
+    from egress.http.registered_agent import Line
+    from egress.http.request import Request
+    from egress.http.request_body_policy import Asking
+    from egress.http.request_target import Target
+    from egress.limits.admission_interface import Gatekeeper
+    from egress.provider_endpoints import Api, Operation, Provider
+    from egress.settings import AccountSettings, EgressSettings
+    from egress.upstream.response_reader import Response
+
+_T = TypeVar("_T")
+
+_log = structlog.get_logger("egress.http.proxy")
+
+#: Of one agent, at a time.
+MOST_REQUESTS: Final = 256
+_KNOWN_ENCODINGS: Final = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})
+_MOST_ATTEMPTS: Final = 100
+#: At the end, settlements get so long; what is not settled then is charged when an egress is back.
+_SETTLE_S: Final = 10.0
+
+
+class Proxy:
+    """Serves every listener. To be closed."""
+
+    def __init__(
+        self,
+        *,
+        gate: Gatekeeper,
+        settings: EgressSettings,
+        spool: Path,
+        note: Callable[[str, str, str], None],
+        way: Upstream | None = None,
+        clock: Callable[[], float] = time.time,
+        credentials: Credentials | None = None,
+    ) -> None:
+        """`note` takes an agent, an action and its cause into the audit (bounded by whoever keeps it); `clock` gives
+        seconds since the epoch."""
+        self._gate = gate
+        self._note = note
+        self._clock = clock
+        self._upstream = way or Upstream()
+        self._bodies = Bodies(spool)
+        self._counter = Counter(self._upstream, self._bodies)
+        self.credentials = credentials or Credentials()
+        self._accounts: Mapping[str, AccountSettings] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._passages: set[Passage] = set()
+        self._stopping = False
+        self._idle = asyncio.Event()
+        self.take(settings)
+
+    def take(self, settings: EgressSettings) -> None:
+        """These settings hold from the next request on."""
+        self._accounts = {account.name: account for account in settings.accounts}
+
+    def refused(self, line: Line, cause: str) -> None:
+        """Have it in the audit that an agent tried what cannot be."""
+        self._note(line.agent, "refused", cause)
+
+    @property
+    def streams(self) -> int:
+        """Requests that are on their way to a provider."""
+        return len(self._passages)
+
+    async def close(self, grace_s: float = 0.0) -> None:
+        """Take no more, give what is under way so many seconds to end, cut the rest, and settle it all.
+
+        Documents whose clients have left are given up: when the ledger is opened the next time, it charges them with
+        what was reserved.
+        """
+        self._stopping = True
+        if self._passages:
+            await self._idle_within(grace_s)
+        for passage in list(self._passages):
+            if passage.left:
+                passage.give_up()
+                continue
+            passage.cut(Cut(reason="The egress is being stopped. Try again when it is back."), status=503)
+        if self._passages:
+            await self._idle_within(_SETTLE_S)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_SETTLE_S)
+        await self._counter.close()
+        await self._upstream.close()
+
+    async def _idle_within(self, seconds: float) -> None:
+        self._idle.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), seconds)
+
+    def hold(self, work: Coroutine[None, None, None]) -> None:
+        """Carry this out, whoever leaves meanwhile."""
+        task = asyncio.create_task(work, name="egress settlement")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def serve(self, line: Line, request: Request, path: str, provider: Provider | None = None) -> bool:
+        """Answer one request. Returns whether its connection may go on.
+
+        Args:
+            line: whose it is: the listener says so, nothing else does.
+            request: as it came.
+            path: its target, without what belongs to the listener.
+            provider: whose host the agent believes to talk to; None: the path says it.
+        """
+        answer = response_writer.Answer(request, self.credentials.secrets)
+        api: Api = "responses" if provider == "openai" else "anthropic"
+        if line.running >= MOST_REQUESTS:
+            _refuse(answer, api, Refusal(429, f"{line.agent} has {line.running} requests open.", retry_after_s=1))
+            return answer.given()
+        line.running += 1
+        try:
+            try:
+                target = _target(request, path, provider)
+            except Refusal as refusal:
+                self._note(line.agent, "refused", f"{request.method}: {refusal}")
+                raise
+            if target.provider is None:
+                self._note(line.agent, "refused", f"{request.method} {target.path[:200]}: no provider's")
+                raise Refusal(404, "nothing is served here. Base URLs end in /anthropic or /openai/v1.")
+            api = provider_endpoints.PROVIDERS[target.provider].api
+            operation = provider_endpoints.operation(target.provider, request.method, target.path)
+            if operation is None:
+                raise self._unknown(line, request, target)
+            api = operation.api
+            if not operation.metered and (denied := self._gate.denied(line.agent)) is not None:
+                # Of what is metered, the admission says it.
+                raise Refusal(403, denied.reason)
+            if self._stopping:
+                raise Refusal(503, "the egress is being stopped.", retry_after_s=2, close=True)
+            await self._forward(line, request, answer, target, operation)
+        except Refusal as refusal:
+            _refuse(answer, api, refusal)
+        except ConnectionError:
+            answer.abort()
+        except BrokenBody:
+            _refuse(answer, api, Refusal(400, "the coding of the request's body is broken.", close=True))
+        except Exception:
+            # The client is told, as long as it can be.
+            _log.exception("request failed", agent=line.agent, method=request.method)
+            _refuse(answer, api, Refusal(500, "something went wrong in the egress; its log has more.", close=True))
+        finally:
+            line.running -= 1
+        return answer.given()
+
+    def _unknown(self, line: Line, request: Request, target: Target) -> Refusal:
+        if request.method == "GET" and target.path == "/v1/responses":
+            return Refusal(426, "this is no WebSocket; send the request by HTTP.")
+        self._note(
+            line.agent, "refused", f"{request.method} {target.provider} {target.path[:200]}: not among the calls"
+        )
+        return Refusal(
+            403,
+            f"{request.method} {target.path[:200]} is none of the calls that leave from here: models are asked, "
+            "listed and asked to count; everything else of a provider is closed to agents.",
+        )
+
+    async def _forward(
+        self,
+        line: Line,
+        request: Request,
+        answer: response_writer.Answer,
+        target: Target,
+        operation: Operation,
+    ) -> None:
+        assert target.provider is not None
+        account = self._account(line, target.provider)
+        if not operation.metered and request.method != "POST" and not request.content.at_eof():
+            # A server that does not expect one would take it for the next request, whose answer somebody else gets.
+            self._note(line.agent, "refused", f"{request.method} {target.path[:200]} with a body")
+            raise Refusal(400, f"a {request.method} has no body here.", close=True)
+        if not operation.metered and (wait_s := line.pace.take()) is not None:
+            raise Refusal(
+                429,
+                f"{line.agent} may list models and count tokens {unmetered_calls.PER_SECOND:.0f} times a second for long, "
+                f"and {unmetered_calls.BURST} times at once. Ask again in {wait_s} s.",
+                retry_after_s=wait_s,
+                close=not request.content.at_eof(),
+            )
+        body = await self._body(line, request, answer, None if operation.metered else unmetered_calls.LONGEST)
+        try:
+            if operation.metered:
+                await self._metered(line, request, answer, target, operation.api, account, body)
+            else:
+                await self._harmless(line, request, answer, target, account, body)
+        finally:
+            body.close()
+
+    def _account(self, line: Line, provider: Provider) -> AccountSettings:
+        name = line.registration.accounts.get(provider)
+        if name is None:
+            raise Refusal(403, f"{line.agent} has no account with {provider}. Give it one in roster.yaml.")
+        account = self._accounts.get(name)
+        if account is None or account.provider != provider:
+            raise Refusal(403, f"there is no account {name} with {provider}. Set it up in muster.yaml.")
+        return account
+
+    async def _body(self, line: Line, request: Request, answer: response_writer.Answer, longest: int | None) -> Body:
+        expected = request.headers.get("Expect")
+        if expected is not None:
+            if expected.lower() != "100-continue":
+                raise Refusal(417, "nothing but 100-continue can be expected here.", close=True)
+            if request.version >= (1, 1) and not request.content.at_eof():
+                answer.go_on()
+        if request.headers.get("Content-Encoding", "").strip().lower() not in _KNOWN_ENCODINGS:
+            raise Refusal(415, "the body is encoded in a way that is not known here; send it plain.", close=True)
+        try:
+            return await self._bodies.read(request, line.agent, longest)
+        except TooLong as error:
+            raise Refusal(413, str(error), close=True) from None
+        except NoRoom as error:
+            raise Refusal(503, str(error), retry_after_s=5, close=True) from None
+        except Stalled as error:
+            raise Refusal(408, str(error), close=True) from None
+        except OSError as error:
+            if isinstance(error, ConnectionError):
+                raise
+            _log.error("spool not writable", agent=line.agent, error=str(error))
+            raise Refusal(503, "the egress has no room for long requests (a full disk?).", close=True) from None
+
+    async def _outgoing(self, request: Request, answer: response_writer.Answer, account: AccountSettings) -> Any:
+        credential = None
+        if account.credential is not None and not account.passthrough:
+            credential = self.credentials.known(account.credential)
+            if credential is None:
+                try:
+                    credential = await self.credentials.get(account.credential)
+                except NoCredential as error:
+                    raise Refusal(
+                        503, f"the credential of the account {account.name} is not to be had: {error}"
+                    ) from None
+        try:
+            return header_filter.outgoing(
+                request.headers.items(), provider=account.provider, credential=credential, own=account.passthrough
+            )
+        except ValueError as error:
+            raise Refusal(400, str(error)) from None
+
+    async def _metered(
+        self,
+        line: Line,
+        request: Request,
+        answer: response_writer.Answer,
+        target: Target,
+        api: Api,
+        account: AccountSettings,
+        body: Body,
+    ) -> None:
+        wanted = await self._read(line, api, body, account)
+        outgoing = await self._outgoing(request, answer, account)
+        # As what it was read here, lest it is read otherwise there (as a form, in another charset).
+        outgoing["Content-Type"] = "application/json"
+        where = line.turn.now()
+
+        async def measure() -> Measured:
+            return await self._measure(line, body, api, account, target, outgoing)
+
+        asked = Asked(
+            agent=line.agent,
+            account=account.name,
+            provider=account.provider,
+            api=api,
+            model=wanted.model,
+            body_bytes=body.size,
+            max_tokens=wanted.max_tokens,
+            choices=wanted.choices,
+            searches=wanted.searches,
+            contents=wanted.contents,
+            measure=measure,
+            attempt=_attempt(request),
+            session=where.session,
+            turn=where.turn,
+            task=where.task,
+        )
+        try:
+            lease = await self._gate.admit(asked)
+        except Refused as refused:
+            final = refused.retry_after_s is None
+            raise Refusal(403 if final else 429, str(refused), retry_after_s=refused.retry_after_s) from None
+        except LedgerUnwritable as error:
+            raise Refusal(503, str(error), retry_after_s=5) from None
+        if self._stopping:
+            # It waited for what is being ended.
+            await lease.settle(Ending(ended="error", sent=False, detail="The egress was being stopped."))
+            raise Refusal(503, "the egress is being stopped.", retry_after_s=2, close=True)
+        # Only what streams can be cut.
+        assemble = (
+            lease.near
+            and wanted.assembles
+            and document_assembly.knows_betas(request.headers.getall("anthropic-beta", ()))
+        )
+        passage = Passage(
+            lease=lease,
+            answer=answer,
+            account=account.name,
+            provider=account.provider,
+            api=api,
+            document=not wanted.stream,
+            assemble=assemble,
+            hide_usage=wanted.stream and not wanted.include_usage,
+            sent=lambda: body.begun,
+            began=time.monotonic(),
+            hold=self.hold,
+            clock=self._clock,
+        )
+
+        async def send() -> Response:
+            await self._rewrite(line, body, wanted, lease.max_tokens, as_stream=assemble)
+            return await self._upstream.send(request.method, _url(account, target), outgoing, body)
+
+        self._passages.add(passage)
+        self._tasks.add(_this_task())
+        if not wanted.stream:
+            # It goes on when its client leaves, and counts as one of the agent's.
+            request.protocol.stay(passage.leave)
+        try:
+            status = await passage.run(send)
+        finally:
+            self._tasks.discard(_this_task())
+            self._passages.discard(passage)
+            if not self._passages:
+                self._idle.set()
+        if status == 401 and account.credential is not None:
+            self.credentials.forget(account.credential)
+
+    async def _measure(
+        self,
+        line: Line,
+        body: Body,
+        api: Api,
+        account: AccountSettings,
+        target: Target,
+        outgoing: CIMultiDict[str],
+    ) -> Measured:
+        """Measure an input more closely: by the provider's own count, or else by what it is written with."""
+
+        async def of(work: Callable[[], _T]) -> _T:
+            return await self._bodies.work_on(line.agent, work) if body.long else work()
+
+        if self._counter.may(api, account.name) and body.size <= unmetered_calls.LONGEST:
+            content = await of(lambda: request_body_policy.countable(api, body.content()))
+            counted = await self._counter.count(
+                api=api,
+                account=account.name,
+                upstream=account.upstream,
+                query=target.query,
+                outgoing=outgoing,
+                content=content,
+            )
+            if counted is not None:
+                return Measured(counted=counted)
+        table = text_token_estimate.OPENAI if api == "responses" else text_token_estimate.ANY
+        return Measured(
+            density=await of(lambda: text_token_estimate.tokens(text_token_estimate.weigh(table, body.content())))
+        )
+
+    async def _harmless(
+        self,
+        line: Line,
+        request: Request,
+        answer: response_writer.Answer,
+        target: Target,
+        account: AccountSettings,
+        body: Body,
+    ) -> None:
+        outgoing = await self._outgoing(request, answer, account)
+        status = await unmetered_calls.carry(
+            agent=line.agent,
+            gate=self._gate,
+            way=self._upstream,
+            account=account,
+            method=request.method,
+            url=_url(account, target),
+            outgoing=outgoing,
+            body=body,
+            answer=answer,
+            clock=self._clock,
+        )
+        if status == 401 and account.credential is not None:
+            self.credentials.forget(account.credential)
+
+    async def _read(self, line: Line, api: Api, body: Body, account: AccountSettings) -> Asking:
+        def read() -> Asking:
+            return request_body_policy.read(
+                api, body.content(), server_tools=account.server_tools, premium=account.premium
+            )
+
+        try:
+            if not body.long:
+                return read()
+            return await self._bodies.work_on(line.agent, read)
+        except request_body_policy.BadAsking as error:
+            raise Refusal(error.status, str(error)) from None
+
+    async def _rewrite(
+        self, line: Line, body: Body, wanted: Asking, max_tokens: int | None, *, as_stream: bool
+    ) -> None:
+        """Put the bound on output in, the wish for usage, and for a stream."""
+        if not request_body_policy.edits(wanted, max_tokens, True, as_stream=as_stream):
+            return
+
+        def rewrite() -> None:
+            body.put(request_body_policy.rewrite(body.content(), wanted, max_tokens, True, as_stream=as_stream))
+
+        if not body.long:
+            rewrite()
+            return
+        await self._bodies.work_on(line.agent, rewrite)
+
+
+def _target(request: Request, path: str, provider: Provider | None) -> Target:
+    hosts = request.headers.getall("Host", ())
+    if len(hosts) > 1:
+        raise Refusal(400, "the request names more than one host.", close=True)
+    lengths = request.headers.getall("Content-Length", ())
+    if len(lengths) > 1 or (lengths and "Transfer-Encoding" in request.headers):
+        raise Refusal(400, "the request says twice how long its body is.", close=True)
+    try:
+        return request_target.read(path, provider=provider)
+    except request_target.BadTarget as error:
+        raise Refusal(400, str(error), close=True) from None
+
+
+def _url(account: AccountSettings, target: Target) -> str:
+    return account.upstream.rstrip("/") + target.path + target.query
+
+
+def _this_task() -> asyncio.Task[Any]:
+    """Return the running task, which none of its own frames may keep.
+
+    A cancelled task keeps its traceback, and so its frames: a frame that keeps the task makes garbage that only the
+    collector finds.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    return task
+
+
+def _attempt(request: Request) -> int:
+    """Anthropic's and OpenAI's own clients count their retries in a header."""
+    said = request.headers.get("x-stainless-retry-count", "")
+    return min(int(said) + 1, _MOST_ATTEMPTS) if said.isascii() and said.isdecimal() and len(said) < 5 else 1
+
+
+def _refuse(answer: response_writer.Answer, api: Api, refusal: Refusal) -> None:
+    found = list(response_writer.JSON)
+    if refusal.retry_after_s is not None:
+        found.append((b"Retry-After", b"%d" % refusal.retry_after_s))
+    if refusal.status == 426:
+        found.append((b"Upgrade", b"websocket"))
+    if refusal.status == 403:
+        # To the clients of OpenAI and Anthropic: do not try again.
+        found.append((b"x-should-retry", b"false"))
+    message = str(refusal)
+    if message.split(" ", 1)[0].isalpha():
+        # Not the names of agents and parameters.
+        message = message[:1].upper() + message[1:]
+    content = error_responses.body(api, refusal.status, message)
+    answer.refuse(error_responses.status_of(api, refusal.status), found, content, close=refusal.close)

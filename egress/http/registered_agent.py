@@ -1,0 +1,39 @@
+"""An agent as the egress knows it while it listens for it: who asks is told by the listener, and by nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from egress.http.turn_attribution import TurnFile
+from egress.http.unmetered_calls import Pace
+
+if TYPE_CHECKING:
+    from egress.provider_endpoints import Provider
+    from egress.settings import Registration
+
+
+class Line:
+    """One agent's, for as long as it is registered."""
+
+    def __init__(self, registration: Registration) -> None:
+        self.renew(registration)
+        self.running = 0
+        self.pace = Pace()
+
+    def renew(self, registration: Registration) -> None:
+        """It was registered anew."""
+        self.registration = registration
+        self.turn = TurnFile(registration.turn_file)
+
+    @property
+    def agent(self) -> str:
+        return self.registration.agent
+
+    @property
+    def routes(self) -> tuple[str, ...]:
+        """Hosts that it may reach by tunnels."""
+        return self.registration.routes
+
+    def has_account(self, provider: Provider) -> bool:
+        """Whether it may ask this provider's models at all."""
+        return provider in self.registration.accounts

@@ -1,0 +1,36 @@
+"""The entries of a whole group, written by one statement.
+
+sqlite3 gives the interpreter's lock away for every statement, and beside a busy event loop each time costs a switch of
+threads to get it back: more than the statement itself.
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final
+
+from egress.ledger.table_rows import ENTRY_COLUMNS, WHO, Settlement
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Sequence
+
+#: At most so many rows go into one statement.
+MOST_ROWS: Final = 64
+
+_ROW: Final = f"({','.join('?' * len(ENTRY_COLUMNS))})"
+_INSERT: Final = f"INSERT INTO entries ({', '.join(ENTRY_COLUMNS)}) VALUES "  # noqa: S608
+_who: Final = itemgetter(WHO)
+
+
+def settled(seq: int, settlement: Settlement) -> tuple[Any, ...]:
+    """The row of an entry."""
+    return (seq, *_who(settlement.reservation), *settlement[1:])
+
+
+def write(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Write rows in their order. Up to MOST_ROWS are one statement: outside of a transaction, all of them or none."""
+    for place in range(0, len(rows), MOST_ROWS):
+        some = rows[place : place + MOST_ROWS]
+        connection.execute(_INSERT + ",".join([_ROW] * len(some)), tuple(chain.from_iterable(some)))

@@ -1,0 +1,88 @@
+"""Pages of the ledger for whoever copies it: over a connection that only reads, in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from egress.ledger import schema, table_rows
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from budget.tokens import Tokens
+    from egress.ledger.model import Action, Entry, Observation
+
+_T = TypeVar("_T")
+
+#: A page is no longer, whatever is asked for: the event loop has to turn it into text.
+MOST_ROWS = 1000
+
+
+class Learned(NamedTuple):
+    """What a request of the past used, for estimates."""
+
+    role: str
+    model: str
+    tokens: Tokens
+
+
+class Reader:
+    """Reads the ledger without waiting for the writer, nor making it wait."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._thread = ThreadPoolExecutor(1, "ledger reader")
+        self._connection: sqlite3.Connection | None = None
+
+    async def entries_after(self, seq: int, limit: int) -> list[Entry]:
+        """The entries after `seq`, in order, without gaps, at most `limit`."""
+        return await self._page(
+            "SELECT * FROM entries WHERE seq > ? ORDER BY seq LIMIT ?", seq, limit, table_rows.entry
+        )
+
+    async def actions_after(self, seq: int, limit: int) -> list[Action]:
+        """The actions after `seq`, in order, without gaps, at most `limit`."""
+        return await self._page(
+            "SELECT * FROM actions WHERE seq > ? ORDER BY seq LIMIT ?", seq, limit, table_rows.action
+        )
+
+    async def observations_after(self, change: int, limit: int) -> list[tuple[int, Observation]]:
+        """What became known of quotas after `change`, each with its own; only the latest of a window is kept."""
+        query = "SELECT * FROM observations WHERE change > ? ORDER BY change LIMIT ?"
+        return await self._page(query, change, limit, lambda row: (row["change"], table_rows.observation(row)))
+
+    async def learned(self, limit: int) -> list[Learned]:
+        """What the last requests used whose usage the provider told, oldest first. `limit` bounds what is looked at."""
+        query = (
+            "SELECT role, coalesce(model_asked, '') AS asked, input, output, cache_read, cache_write, reasoning FROM "
+            "(SELECT * FROM entries ORDER BY seq DESC LIMIT ?) WHERE reported AND ended = 'completed' ORDER BY seq"
+        )
+        return await self._do(lambda connection: [_learned(row) for row in connection.execute(query, (limit,))])
+
+    async def close(self) -> None:
+        await self._do(lambda connection: connection.close())
+        self._thread.shutdown()
+
+    async def _page(self, query: str, after: int, limit: int, make: Callable[[Any], _T]) -> list[_T]:
+        bounds = (after, max(0, min(limit, MOST_ROWS)))
+        return await self._do(lambda connection: [make(row) for row in connection.execute(query, bounds)])
+
+    async def _do(self, act: Callable[[sqlite3.Connection], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: act(self._connected()))
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._connection = schema.open_for_reading(self._path)
+        return self._connection
+
+
+def _learned(row: Any) -> Learned:
+    return Learned(
+        role=row["role"],
+        model=row["asked"],
+        tokens=table_rows.tokens_of(row),
+    )

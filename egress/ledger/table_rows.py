@@ -1,0 +1,233 @@
+"""What is written into the ledger. Named tuples in the order of the columns: they are bound as they are."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from budget.limits.scopes import NANO_USD
+from budget.tokens import Tokens
+from egress.ledger.model import Action, Entry, Observation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: More tokens of a kind than this in one response are an absurdity; a bound keeps every sum within 64 bits.
+MOST_TOKENS: Final = 10**12
+_NAME_CHARACTERS: Final = 200
+_DETAIL_CHARACTERS: Final = 1000
+_compact: Final = json.JSONEncoder(separators=(",", ":")).encode
+_RAW_CHARACTERS: Final = 32_768
+
+
+class Reservation(NamedTuple):
+    """A request that was admitted, with what it is assumed to use if nothing more becomes known of it."""
+
+    number: int
+    """Counts the reservations of one incarnation of the egress."""
+    id: str
+    tenant_id: str
+    host: str
+    agent: str
+    launch_id: str
+    role: str
+    profile: str
+    profiles: str
+    """That profile and those that it extends, with commas."""
+    session: str | None
+    turn: str | None
+    task: str | None
+    account: str
+    provider: str
+    api: str
+    model_asked: str | None
+    attempt: int
+    started_at: float
+    input: int
+    output: int
+    cache_read: int
+    cache_write: int
+    reasoning: int
+    nano_usd: int | None
+
+
+#: Where in a reservation that what goes over into its entry begins and ends.
+WHO: Final = slice(Reservation._fields.index("id"), Reservation._fields.index("input"))
+
+
+class Settlement(NamedTuple):
+    """How an admitted request ended: with what its reservation knows, and a seq from the writer, it is an entry."""
+
+    reservation: Reservation
+    model: str | None
+    input: int
+    output: int
+    cache_read: int
+    cache_write: int
+    reasoning: int
+    reported: bool
+    raw: str | None
+    status: int | None
+    ended: str
+    detail: str | None
+    ended_at: float
+    first_byte_s: float | None
+    total_s: float
+    nano_usd: int | None
+
+
+def estimated(reservation: Reservation, ended_at: float, why: str) -> Settlement:
+    """How a request ended of which nothing more is known than what was assumed of it.
+
+    Args:
+        reservation: what was assumed.
+        ended_at: when it ended at the latest, seconds since the epoch.
+        why: nothing more is known.
+    """
+    return Settlement(
+        reservation=reservation,
+        model=None,
+        input=reservation.input,
+        output=reservation.output,
+        cache_read=reservation.cache_read,
+        cache_write=reservation.cache_write,
+        reasoning=reservation.reasoning,
+        reported=False,
+        raw=None,
+        status=None,
+        ended="upstream_gone",
+        detail=why,
+        ended_at=max(reservation.started_at, ended_at),
+        first_byte_s=None,
+        total_s=max(0.0, ended_at - reservation.started_at),
+        nano_usd=reservation.nano_usd,
+    )
+
+
+ENTRY_COLUMNS: Final = ("seq", *Reservation._fields[WHO], *Settlement._fields[1:])
+
+
+class Denial(NamedTuple):
+    """Nothing of this agent's (or, for ``*``, of anybody's) may leave."""
+
+    agent: str
+    action: str
+    """cutoff, freeze, kill, or estop."""
+    cause: str
+    by: str
+    id: str
+    at: float
+
+
+def name(text: str | None) -> str | None:
+    """A word from outside, bounded, and such as the database takes (no half of a surrogate pair)."""
+    return text if text is None else _clean(text, _NAME_CHARACTERS)
+
+
+def detail(text: str | None) -> str | None:
+    """A sentence from outside, bounded."""
+    return text if text is None else _clean(text, _DETAIL_CHARACTERS)
+
+
+def _clean(text: str, characters: int) -> str:
+    text = text[:characters]
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def usage(raw: Mapping[str, Any] | None) -> str | None:
+    """A provider's usage object as it goes into the ledger; of one that is too long only how long it is."""
+    if raw is None:
+        return None
+    try:
+        text = _compact(raw)
+    except (TypeError, ValueError, RecursionError):
+        return '{"unreadable":true}'
+    return text if len(text) <= _RAW_CHARACTERS else f'{{"too_long":{len(text)}}}'
+
+
+def bounded(tokens: Tokens) -> Tokens:
+    """The same, each kind between 0 and what a response can hold at all."""
+    if (
+        0 <= tokens.input <= MOST_TOKENS
+        and 0 <= tokens.output <= MOST_TOKENS
+        and 0 <= tokens.cache_read <= MOST_TOKENS
+        and 0 <= tokens.cache_write <= MOST_TOKENS
+        and 0 <= tokens.reasoning <= MOST_TOKENS
+    ):
+        return tokens
+    return Tokens(
+        input=min(max(tokens.input, 0), MOST_TOKENS),
+        output=min(max(tokens.output, 0), MOST_TOKENS),
+        cache_read=min(max(tokens.cache_read, 0), MOST_TOKENS),
+        cache_write=min(max(tokens.cache_write, 0), MOST_TOKENS),
+        reasoning=min(max(tokens.reasoning, 0), MOST_TOKENS),
+    )
+
+
+def tokens_of(row: Mapping[str, Any]) -> Tokens:
+    """What a row of the table counts."""
+    return Tokens(
+        input=row["input"],
+        output=row["output"],
+        cache_read=row["cache_read"],
+        cache_write=row["cache_write"],
+        reasoning=row["reasoning"],
+    )
+
+
+def entry(row: Mapping[str, Any]) -> Entry:
+    """From a row of the table."""
+    nano = row["nano_usd"]
+    return Entry(
+        seq=row["seq"],
+        id=row["id"],
+        tenant_id=row["tenant_id"],
+        host=row["host"],
+        agent=row["agent"],
+        launch_id=row["launch_id"],
+        role=row["role"],
+        profile=row["profile"],
+        session=row["session"],
+        turn=row["turn"],
+        task=row["task"],
+        account=row["account"],
+        provider=row["provider"],
+        api=row["api"],
+        model_asked=row["model_asked"],
+        model=row["model"],
+        attempt=row["attempt"],
+        tokens=tokens_of(row),
+        reported=bool(row["reported"]),
+        raw=None if row["raw"] is None else json.loads(row["raw"]),
+        status=row["status"],
+        ended=row["ended"],
+        detail=row["detail"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        first_byte_s=row["first_byte_s"],
+        total_s=row["total_s"],
+        usd=None if nano is None else nano / NANO_USD,
+    )
+
+
+def action(row: Mapping[str, Any]) -> Action:
+    """From a row of the table."""
+    return Action(
+        seq=row["seq"],
+        id=row["id"],
+        at=row["at"],
+        agent=row["agent"],
+        action=row["action"],
+        cause=row["cause"],
+        by=row["by"],
+        result=row["result"],
+        detail=json.loads(row["detail"]),
+    )
+
+
+OBSERVED: Final = tuple(Observation.__dataclass_fields__)
+
+
+def observation(row: Mapping[str, Any]) -> Observation:
+    """From a row of the table."""
+    return Observation(**{column: row[column] for column in OBSERVED})

@@ -1,0 +1,379 @@
+"""The one thread that writes the ledger.
+
+What gathers while one group is being committed is the next one: so a slow disk makes groups larger, not queues longer.
+A group is handed over at the end of a round of the event loop, with what those asked for who were told of the last one:
+each transaction costs as much as some ten rows. While many ask, groups keep a pace for the same reason; somebody who
+asks alone never waits for it. Whoever waits for something of a group is told, in one go, when it is on the disk.
+
+When the disk takes no more (it is full, read-only, or somebody holds the file), everybody who waits is told so and
+nothing of the group stands. What has happened all the same (settlements, denials) is owed: it is kept, and written
+first once the disk takes it again, which is tried again and again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import sqlite3
+import threading
+import time
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
+
+import structlog
+
+from core.crash_points import around, declare
+from egress.ledger import batch_insert, hourly_aggregates
+from egress.ledger.model import NOT_WRITTEN
+from egress.ledger.table_rows import OBSERVED, Settlement, estimated
+from egress.limits.admission_interface import LedgerUnwritable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from egress.ledger.model import Observation
+
+COMMIT: Final = declare("ledger.commit")
+
+_log = structlog.get_logger(__name__)
+
+#: So many entries wait at most to be taken into the sums.
+_SUM_EVERY: Final = 2000
+#: After a group of so many jobs the next one begins this much later at the earliest. (With 16 connections, a longer
+#: pace costs more requests per second by waiting than it saves by larger groups.)
+_MANY: Final = 4
+_PACE_S: Final = 0.0015
+_RETRY_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
+
+
+class Head(NamedTuple):
+    """How far the ledger goes: the last seq of each of its three streams."""
+
+    entries: int
+    actions: int
+    observations: int
+
+
+class Seen(NamedTuple):
+    """What providers said of quotas; of what they said of the same window, the last is kept."""
+
+    observations: tuple[Observation, ...]
+
+
+class Work(NamedTuple):
+    """Something to be done within the transaction, after everything that was asked for before it."""
+
+    act: Callable[[sqlite3.Connection], Any]
+    owed: bool
+    """It is done later when it cannot be done now."""
+
+
+What: TypeAlias = "Settlement | Seen | Work"
+
+
+class Job(NamedTuple):
+    what: What
+    done: asyncio.Future[Any] | None
+    """None: nobody waits for it."""
+
+
+_Told: TypeAlias = "tuple[asyncio.Future[Any], Any]"
+_T = TypeVar("_T")
+
+
+_OBSERVATION: Final = (
+    f"INSERT OR REPLACE INTO observations ({', '.join(map(repr, OBSERVED))}, change)"  # noqa: S608
+    f" VALUES ({', '.join('?' * (len(OBSERVED) + 1))})"
+)
+_observed: Final = attrgetter(*OBSERVED)
+
+
+class Writer:
+    """Takes jobs from the event loop, and tells it what became of them.
+
+    Args:
+        connection: to write with; this thread's from now on.
+        loop: whose futures are resolved.
+        on_committed: called in the loop after each group, before anybody who waits for it goes on.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        on_committed: Callable[[Head], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._connection = connection
+        self._loop = loop
+        self._on_committed = on_committed
+        self._clock = clock
+        self._gathered: list[Job] = []
+        self._busy = False
+        self._next_at = 0.0
+        self._groups: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
+        self._owed: list[Job] = []
+        self._failures = 0
+        self._retry_at = 0.0
+        self._head = Head(
+            *connection.execute(
+                "SELECT (SELECT coalesce(max(seq), 0) FROM entries), (SELECT coalesce(max(seq), 0) FROM actions),"
+                " (SELECT coalesce(max(change), 0) FROM observations)"
+            ).fetchone()
+        )
+        (self._summed,) = connection.execute("SELECT value FROM meta WHERE key = 'summed'").fetchone()
+        self.trouble: str | None = None
+        """Why nothing can be written now, as SQLite says it."""
+        self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
+        self._ended = loop.create_future()
+
+    @property
+    def head(self) -> Head:
+        """How far the ledger goes. Read it before `start`; later it is told by `on_committed`."""
+        return self._head
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def put(self, what: What) -> asyncio.Future[Any]:
+        """Ask for something to be written; the future is done when it is on the disk.
+
+        A settlement's result is the seq of its entry. Whether anybody awaits the future changes nothing.
+        """
+        done: asyncio.Future[Any] = self._loop.create_future()
+        self._put(Job(what, done))
+        return done
+
+    def put_unheard(self, what: What) -> None:
+        """The same, when nobody wants to know."""
+        self._put(Job(what, None))
+
+    async def close(self) -> None:
+        """Write what was asked for so far, if it can be written, and close the file."""
+        if self._gathered:
+            self._hand_over()
+        self._groups.put(None)
+        await asyncio.shield(self._ended)
+        self._thread.join()
+
+    def _put(self, job: Job) -> None:
+        self._gathered.append(job)
+        if not self._busy:
+            self._busy = True
+            self._loop.call_soon(self._hand_over)
+
+    def _hand_over(self) -> None:
+        group, self._gathered = self._gathered, []
+        if group:
+            if len(group) >= _MANY:
+                self._next_at = self._loop.time() + _PACE_S
+            self._groups.put(group)
+        else:
+            self._busy = False
+
+    def _told(self, told: Sequence[_Told], head: Head) -> None:
+        self._on_committed(head)
+        _resolve(told)
+        # Those who were told go on first: what they ask for belongs to the next group.
+        if self._loop.time() < self._next_at:
+            self._loop.call_at(self._next_at, self._hand_over)
+        else:
+            self._loop.call_soon(self._hand_over)
+
+    # --- in the thread ----------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while True:
+                try:
+                    group = self._groups.get(timeout=None if self.trouble is None else self._patience())
+                except queue.Empty:
+                    self._write([])
+                    with contextlib.suppress(RuntimeError):
+                        self._loop.call_soon_threadsafe(self._on_committed, self._head)
+                    continue
+                if group is None:
+                    break
+                told = self._write(group)
+                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left who waits
+                    self._loop.call_soon_threadsafe(self._told, told, self._head)
+            if self._owed:
+                self._attempt([])
+            with contextlib.suppress(sqlite3.Error):
+                self._transact(hourly_aggregates.advance)
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            # Also when it should end by a fault of its own: from then on nothing is admitted.
+            self.trouble = "it is closed"
+            self._connection.close()
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(_resolve, [(self._ended, None)])
+
+    def _patience(self) -> float:
+        return max(0.0, self._retry_at - time.monotonic())
+
+    def _write(self, jobs: Sequence[Job]) -> list[_Told]:
+        """Write a group, or try again when it is empty; what those who wait for something of it are told."""
+        if self.trouble is not None:
+            # Only what must not get lost is worth trying with; the rest is refused meanwhile.
+            told = self._refuse(jobs)
+            return told if self._patience() > 0 else told + self._attempt([])
+        return self._attempt(jobs)
+
+    def _attempt(self, jobs: Sequence[Job]) -> list[_Told]:
+        group = [*self._owed, *jobs] if self._owed else jobs
+        try:
+            results = self._commit(group)
+        except Exception as error:
+            return self._fail(error, jobs) if _of_storage(error) else self._attempt_singly(group)
+        self._succeed()
+        return [(job.done, result) for job, result in zip(group, results, strict=True) if job.done is not None]
+
+    def _attempt_singly(self, group: Sequence[Job]) -> list[_Told]:
+        """Something in the group cannot be written whatever the disk does: find it, so that it harms nobody else."""
+        self._owed.clear()
+        told: list[_Told] = []
+        for place, job in enumerate(group):
+            result: Any
+            try:
+                result = self._commit_or_estimate(job)
+            except Exception as error:
+                if _of_storage(error):
+                    return told + self._fail(error, group[place:])
+                result = error
+            if job.done is not None:
+                told.append((job.done, result))
+        self._succeed()
+        return told
+
+    def _commit_or_estimate(self, job: Job) -> Any:
+        """Write one job by itself; of a settlement that cannot be written, what had been assumed of its request."""
+        try:
+            return self._commit([job])[0]
+        except Exception as error:
+            if _of_storage(error) or not isinstance(job.what, Settlement):
+                raise
+            _log.exception("settlement_unwritable", id=job.what.reservation.id)
+            estimate = estimated(job.what.reservation, self._clock(), NOT_WRITTEN)
+            return self._commit([Job(estimate, None)])[0]
+
+    def _succeed(self) -> None:
+        self._owed.clear()
+        self._failures = 0
+        self.trouble = None
+
+    def _fail(self, error: Exception, jobs: Sequence[Job]) -> list[_Told]:
+        self.trouble = str(error)
+        self._retry_at = time.monotonic() + _RETRY_S[min(self._failures, len(_RETRY_S) - 1)]
+        self._failures += 1
+        return self._refuse(jobs)
+
+    def _refuse(self, jobs: Sequence[Job]) -> list[_Told]:
+        """Say that it cannot be written; what has happened all the same is owed."""
+        for job in jobs:
+            match job.what:
+                case Settlement() | Work(owed=True):
+                    self._owed.append(Job(job.what, None))
+        return [(job.done, unwritable(self.trouble)) for job in jobs if job.done is not None]
+
+    def _commit(self, group: Sequence[Job]) -> list[Any]:
+        """One transaction; what each job comes to."""
+        before = self._head, self._summed
+        try:
+            with around(COMMIT):
+                if self._is_one_statement(group):
+                    self._leave_transaction()
+                    results = self._apply(self._connection, group)
+                else:
+                    results = self._transact(lambda connection: self._apply(connection, group))
+        except BaseException:
+            self._head, self._summed = before
+            raise
+        return results
+
+    def _is_one_statement(self, group: Sequence[Job]) -> bool:
+        """Whether it can do without a transaction, since a statement is one by itself."""
+        return (
+            0 < len(group) <= batch_insert.MOST_ROWS
+            and all(isinstance(job.what, Settlement) for job in group)
+            and self._head.entries + len(group) - self._summed < _SUM_EVERY
+        )
+
+    def _transact(self, act: Callable[[sqlite3.Connection], _T]) -> _T:
+        connection = self._connection
+        self._leave_transaction()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            result = act(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            # A failed commit may or may not have ended the transaction.
+            if connection.in_transaction:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+            raise
+        return result
+
+    def _leave_transaction(self) -> None:
+        """Leave one that could not be rolled back when it failed."""
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+    def _apply(self, connection: sqlite3.Connection, group: Sequence[Job]) -> list[Any]:
+        results: list[Any] = []
+        rows: list[tuple[Any, ...]] = []
+        seen: dict[tuple[str, str, str], tuple[Any, ...]] = {}
+        seq, acted, change = self._head
+        for job in group:
+            what = job.what
+            result: Any = None
+            if isinstance(what, Settlement):
+                seq = result = seq + 1
+                rows.append(batch_insert.settled(seq, what))
+            elif isinstance(what, Seen):
+                for each in what.observations:
+                    change += 1
+                    seen[each.account, each.provider, each.window] = (*_observed(each), change)
+            else:
+                # It is to see what was asked for before it.
+                batch_insert.write(connection, rows)
+                rows.clear()
+                result = what.act(connection)
+                (acted,) = connection.execute("SELECT coalesce(max(seq), 0) FROM actions").fetchone()
+            results.append(result)
+        batch_insert.write(connection, rows)
+        for observation in seen.values():
+            connection.execute(_OBSERVATION, observation)
+        if not group:
+            connection.execute("UPDATE meta SET value = ? WHERE key = 'probed'", (self._clock(),))
+        if seq - self._summed >= _SUM_EVERY:
+            hourly_aggregates.advance(connection)
+            self._summed = seq
+        self._head = Head(seq, acted, change)
+        return results
+
+
+def unwritable(trouble: str | None) -> LedgerUnwritable:
+    """What whoever wants something written is told while nothing can be."""
+    return LedgerUnwritable(
+        f"The egress's ledger cannot be written ({trouble}), so nothing is let through. "
+        "Make room on its disk; it is tried again every few seconds."
+    )
+
+
+def _resolve(told: Sequence[_Told]) -> None:
+    for future, result in told:
+        if future.done():
+            continue
+        if isinstance(result, BaseException):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
+
+
+def _of_storage(error: Exception) -> bool:
+    """Whether the disk or the file is at fault, and not what was to be written."""
+    return isinstance(error, sqlite3.OperationalError) or type(error) is sqlite3.DatabaseError

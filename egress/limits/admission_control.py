@@ -1,0 +1,425 @@
+"""The gate: what may leave, and when what has left must end (egress.limits.admission_interface.Gatekeeper).
+
+What may leave is decided by egress.limits.reservation_queue, and is durable before anybody acts on it. The law is in budget.limits.request_admission.
+When what streams passes a limit all the same, all that draw on it are cut in the same step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+
+from budget.costs.request_usage_from_history import History
+from budget.limits.request_admission import Refuse, excess_text
+from egress.ledger import table_rows
+from egress.ledger.model import EXCESS, FOR_NOW, error_type
+from egress.ledger.table_rows import Settlement
+from egress.limits.admission_interface import Cut, Refused
+from egress.limits.agent_counter_index import SettingsRefused, Tallies
+from egress.limits.blocklist import EVERYBODY, Denials
+from egress.limits.freeze_and_kill import Enforcer
+from egress.limits.freeze_and_kill import enforce as enforce_by_host
+from egress.limits.limit_exceeded_actions import Crossings, closes_routes, detail_of
+from egress.limits.request_charge import charge
+from egress.limits.reservation_queue import WAIT_S, Reserving
+from egress.limits.temporary_overrides import Lifts
+from egress.limits.view import overview
+from egress.settings import EgressSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+    from pathlib import Path
+
+    from budget.limits.request_admission import Share
+    from egress.ledger import Ledger
+    from egress.ledger.model import Observation
+    from egress.limits.admission_interface import Asked, Ending
+    from egress.limits.agent_counter_index import Way
+    from egress.limits.limit_counters import Tally
+    from egress.limits.reservation import GateLease
+    from egress.settings import Registration
+
+_log = structlog.get_logger(__name__)
+
+_LEARN_ROWS: Final = 20_000
+_AUDIT_S: Final = 60
+
+
+class Gate:
+    """Who may go on.
+
+    Args:
+        ledger: open.
+        estop: the file whose presence is the emergency stop.
+        enforce: freezes or kills an agent, and says how it went.
+        wait_s: so long a request waits for others near a limit.
+        clock: seconds since the epoch.
+        monotonic: seconds.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        estop: Path,
+        enforce: Callable[[Registration, str, str], Awaitable[str]] = enforce_by_host,
+        wait_s: float = WAIT_S,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ledger = ledger
+        self._enforcer = Enforcer(ledger, enforce)
+        self._clock = clock
+        self._monotonic = monotonic
+        self._history = History()
+        self._tallies = Tallies(ledger, clock)
+        self._settings = EgressSettings(host="")
+        self._agents: dict[str, Registration] = {}
+        self._leases: dict[str, set[GateLease]] = {}
+        self._watchers: dict[str, dict[object, Callable[[Cut], None]]] = {}
+        self._arranging = asyncio.Lock()
+        self._lifts = Lifts(self._tallies, lowered=self._reach, clock=clock)
+        self._told: dict[tuple[str, str, str], float] = {}
+        self._crossings = Crossings(
+            ledger,
+            self._leases,
+            ways=lambda: self._tallies.ways.values(),
+            close=self._tell_watchers,
+            enforce=self._enforce_soon,
+            clock=clock,
+        )
+        self._reserving = Reserving(
+            self,
+            ledger,
+            self._tallies,
+            self._history,
+            self._leases,
+            refuse=self._turned_away,
+            wait_s=wait_s,
+            clock=clock,
+            monotonic=monotonic,
+        )
+        self._denials = Denials(ledger, estop, end=self._end, enforce=self._enforce_soon, clock=clock)
+        self.deny = self._denials.deny
+        self.allow = self._denials.allow
+        self.look = self._denials.look
+        self.estop = self._denials.stop
+        self.clear_estop = self._denials.clear
+
+    async def start(self, settings: EgressSettings) -> None:
+        """Hold these settings, for all agents that the ledger knows. Comes before anything is admitted.
+
+        When they cannot hold (another version wrote them), no agent is known, and so nothing is admitted, until they
+        are told anew.
+
+        Raises:
+            LedgerUnwritable: the ledger could not be asked.
+        """
+        for learned in await self._ledger.learned(_LEARN_ROWS):
+            self._history.add(learned.role, learned.model, learned.tokens)
+        try:
+            await self._arrange(settings, dict(self._ledger.agents))
+        except SettingsRefused as error:
+            _log.error("settings_refused", error=str(error))
+
+    async def close(self) -> None:
+        """Wait for what is being done to agents."""
+        self._lifts.close()
+        await self._reserving.close()
+        await self._enforcer.close()
+
+    # --- what is told to it -----------------------------------------------------------------------------------------
+
+    @property
+    def settings(self) -> EgressSettings:
+        return self._settings
+
+    @property
+    def agents(self) -> dict[str, Registration]:
+        """Whom it knows."""
+        return dict(self._agents)
+
+    async def set_settings(self, settings: EgressSettings) -> None:
+        """Hold other limits from now on, also for what is under way: what is beyond a lower one is cut.
+
+        Raises:
+            SettingsRefused: they cannot hold; nothing was changed.
+            LedgerUnwritable: a limit counts what was not counted before, and the ledger could not be asked.
+        """
+        await self._arrange(settings, None)
+
+    async def register(self, registration: Registration) -> None:
+        """Know an agent, or know it otherwise; durable.
+
+        Raises:
+            SettingsRefused: its limits cannot hold; nothing was changed.
+            LedgerUnwritable: it could not be written.
+        """
+        await self._arrange(None, {registration.agent: registration}, add=True)
+        await self._ledger.keep_agent(registration)
+        for tally in self._tallies:
+            tally.met.discard(registration.agent)
+
+    async def unregister(self, agent: str) -> None:
+        """Know an agent no more, and end what it has under way."""
+        self._end(agent, Cut(reason=f"{agent} is not registered with the egress any more."))
+        await self._ledger.forget_agent(agent)
+        async with self._arranging:
+            agents = {name: each for name, each in self._agents.items() if name != agent}
+            await self._arrange_locked(self._settings, agents)
+
+    async def _arrange(
+        self, settings: EgressSettings | None, agents: dict[str, Registration] | None, *, add: bool = False
+    ) -> None:
+        async with self._arranging:
+            if agents is None:
+                agents = self._agents
+            elif add:
+                agents = self._agents | agents
+            await self._arrange_locked(settings or self._settings, agents)
+
+    async def _arrange_locked(self, settings: EgressSettings, agents: dict[str, Registration]) -> None:
+        def attach(tally: Tally) -> None:
+            for leases in self._leases.values():
+                for lease in leases:
+                    if tally.counted_on in lease.way.draw.every_scope:
+                        lease.hold(tally)
+
+        await self._tallies.arrange(self._lifts.lasting(settings), agents.values(), attach=attach)
+        self._settings, self._agents = settings, agents
+        self._lifts.watch()
+        for tally in self._tallies:
+            self._reach(tally)
+        self._reserving.rearrange()
+
+    def _reach(self, tally: Tally) -> None:
+        if tally.reached:
+            self._crossings.reach(tally)
+
+    # --- Gatekeeper -------------------------------------------------------------------------------------------------
+
+    async def admit(self, asked: Asked) -> GateLease:
+        cut = self._denials.closed(asked.agent)
+        if cut is not None:
+            raise self._refused(asked.agent, Refused(cut.reason, scope=cut.scope))
+        way = self._tallies.ways.get((asked.agent, asked.provider, asked.account))
+        if way is None:
+            raise self._refused(
+                asked.agent,
+                Refused(f"The egress knows no account {asked.account} of {asked.provider} for {asked.agent}."),
+            )
+        lease = await self._reserving.admit(asked, way)
+        try:
+            self._ledger.reserve(lease.reservation)
+        except BaseException:
+            self.give_back(lease)
+            raise
+        return lease
+
+    def denied(self, agent: str) -> Cut | None:
+        cut = self._denials.closed(agent)
+        if cut is not None:
+            return cut
+        now = self._clock()
+        for way in self._tallies.ways_of(agent):
+            for tally in way.tallies:
+                if closes_routes(tally):
+                    standing = tally.standing(now)
+                    if tally.spent:
+                        spent = Refuse(
+                            why="spent", standing=standing, agent=agent, need=0, retry_after_s=None, model=None
+                        )
+                        return Cut(reason=spent.text, scope=tally.limit.scope)
+        return None
+
+    def watch(self, agent: str, act: Callable[[Cut], None]) -> Callable[[], None]:
+        token = object()
+        self._watchers.setdefault(agent, {})[token] = act
+
+        def stop() -> None:
+            watchers = self._watchers.get(agent, {})
+            watchers.pop(token, None)
+            if not watchers:
+                self._watchers.pop(agent, None)
+
+        return stop
+
+    def standing(self) -> dict[str, Any]:
+        """What holds, what was used of it, and who is under way. Ready for JSON."""
+        return overview(
+            tallies=self._tallies,
+            agents=self._agents,
+            denials=self._denials,
+            streams={name: len(leases) for name, leases in self._leases.items()},
+            unwritable=self._ledger.unwritable,
+            now=self._clock(),
+        )
+
+    @property
+    def waiting(self) -> int:
+        """So many requests wait for others."""
+        return self._reserving.waiting
+
+    # --- reserve, settle --------------------------------------------------------------------------------------------
+
+    def closed(self, agent: str) -> Cut | None:
+        """Why nothing of this agent's is admitted, whatever limits say; None: it is."""
+        return self._denials.closed(agent)
+
+    def _turned_away(self, asked: Asked, way: Way, refusal: Refuse) -> Refused:
+        for tally in way.tallies:
+            if tally.spent:
+                self._crossings.reach(tally, asked.agent)
+        self._crossings.met_in_vain(way, refusal)
+        return self._refused(
+            asked.agent,
+            Refused(
+                refusal.text,
+                retry_after_s=refusal.retry_after_s,
+                scope=refusal.standing.limit.scope,
+                detail=detail_of(refusal),
+            ),
+        )
+
+    def alone(self, lease: GateLease, tally: Tally, share: Share) -> None:
+        """Write down that a request goes alone which may pass a limit by its input (budget.limits.request_admission)."""
+        self._ledger.note(
+            lease.agent,
+            EXCESS,
+            cause=excess_text(tally.standing(self._clock()), share, lease.agent),
+            by="egress",
+            result="admitted",
+            detail={
+                "kind": tally.limit.kind,
+                "scope": tally.limit.scope,
+                "unit": tally.limit.unit,
+                "window": tally.limit.window,
+                "excess": share.excess,
+                "request": lease.id,
+            },
+        )
+
+    def settle(self, lease: GateLease, ending: Ending) -> asyncio.Future[int]:
+        """A lease's own way to be settled."""
+        now = self._clock()
+        elapsed = self._monotonic() - lease.began
+        asked = lease.asked
+        tokens = table_rows.bounded(
+            charge(ending, so_far=lease.so_far, estimate=lease.estimate, bound=lease.bound, elapsed_s=elapsed)
+        )
+        model = table_rows.name(ending.model)
+        nano = lease.price(model, tokens, now, ending.raw)
+        tallies = [hold.tally for hold in lease.holds]
+        self._forget(lease)
+        for tally in tallies:
+            tally.roll(now)
+            tally.load(tokens, nano or 0, 1, self._tallies.weights)
+        today = lease.way.today
+        today.roll(now)
+        today.add(tokens, nano or 0)
+        if ending.reported and ending.ended == "completed":
+            asked_for = lease.reservation.model_asked or ""
+            self._history.add(lease.way.role, asked_for, tokens, asked.body_bytes)
+            self._history.add_ratio(asked.agent, asked_for, tokens.all_input, asked.body_bytes)
+            self._reserving.remember(asked.account, ending.response_id, tokens)
+        written = self._ledger.settle(
+            Settlement(
+                lease.reservation,
+                model,
+                tokens.input,
+                tokens.output,
+                tokens.cache_read,
+                tokens.cache_write,
+                tokens.reasoning,
+                ending.reported,
+                table_rows.usage(ending.raw),
+                ending.status,
+                ending.ended,
+                error_type(ending.detail),
+                now,
+                ending.first_byte_s,
+                elapsed,
+                nano,
+            )
+        )
+        if ending.observations:
+            self._ledger.observe(ending.observations)
+        for tally in tallies:
+            if tally.reached:
+                self._crossings.reach(tally, asked.agent)
+        self._reserving.advance()
+        return written
+
+    def observe(self, observations: tuple[Observation, ...]) -> None:
+        """Keep what a response said of quotas that was not metered."""
+        if observations:
+            self._ledger.observe(observations)
+
+    def passed(self, lease: GateLease, tally: Tally) -> None:
+        """A lease's own way to say that what it used passes a limit."""
+        self._crossings.reach(tally, lease.agent)
+
+    def told(self, lease: GateLease) -> None:
+        """A lease's own way to keep what its stream has told."""
+        self._ledger.tell(lease.reservation)
+
+    def freed(self) -> None:
+        """A lease's own way to say that it holds less."""
+        self._reserving.advance()
+
+    def give_back(self, lease: GateLease) -> None:
+        """Hold nothing for a request that does not leave after all."""
+        self._forget(lease)
+        self._reserving.advance()
+
+    def _forget(self, lease: GateLease) -> None:
+        lease.let_go()
+        leases = self._leases.get(lease.agent)
+        if leases is not None:
+            leases.discard(lease)
+            if not leases:
+                del self._leases[lease.agent]
+
+    def _enforce_soon(
+        self, agent: str, action: str, cause: str, by: str, detail: Mapping[str, Any] | None = None
+    ) -> None:
+        registration = self._agents.get(agent)
+        if registration is not None:
+            self._enforcer.soon(registration, action, cause, by, detail)
+
+    # ----------------------------------------------------------------------------------------------------------------
+
+    def _end(self, agent: str, cut: Cut) -> int:
+        """End what an agent, or everybody, has under way; how much it was."""
+        names = list({*self._leases, *self._watchers, *self._agents}) if agent == EVERYBODY else [agent]
+        count = 0
+        for name in names:
+            count += sum(lease.end(cut) for lease in list(self._leases.get(name, ())))
+            self._reserving.end(name, cut)
+            self._tell_watchers(name, cut)
+        return count
+
+    def _tell_watchers(self, agent: str, cut: Cut) -> None:
+        for act in list(self._watchers.get(agent, {}).values()):
+            act(cut)
+
+    def _refused(self, agent: str, refused: Refused) -> Refused:
+        """Enter a refusal into the audit: of each agent, scope and reason one in a minute."""
+        now = self._monotonic()
+        about = agent, refused.scope or "", str(refused.detail.get("why"))
+        if now - self._told.get(about, -_AUDIT_S) >= _AUDIT_S:
+            if len(self._told) > 10_000:
+                self._told.clear()
+            self._told[about] = now
+            self._ledger.note(
+                agent,
+                "refused",
+                cause=str(refused),
+                by="egress",
+                result="refused" if refused.retry_after_s is None else FOR_NOW,
+                detail={"scope": refused.scope, **refused.detail},
+            )
+        return refused

@@ -1,0 +1,260 @@
+"""Which tallies each agent draws on, kept in step with settings and with the ledger."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from budget.limits.scopes import BOUNDLESS, NANO_USD, Draw, Limit, amount_of, counted_on, governing, of_role
+from budget.tokens import Weights
+from budget.windows.overrun_allowance import Pace
+from core.errors import MusterError
+from egress.limits.limit_counters import Spending, Tally, key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from egress.ledger import Ledger
+    from egress.settings import EgressSettings, LimitSettings, PaceSettings, Registration
+
+
+class SettingsRefused(MusterError):
+    """What the egress was told cannot hold. Nothing was changed."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Way:
+    """What the requests of one agent over one account have in common."""
+
+    draw: Draw
+    role: str
+    who: tuple[Any, ...]
+    """Its columns in the ledger."""
+    tallies: tuple[Tally, ...]
+    today: Spending
+    """Of the agent, since the day began (UTC)."""
+
+
+class Tallies:
+    """All of them.
+
+    Args:
+        ledger: whose entries they sum up.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(self, ledger: Ledger, clock: Callable[[], float]) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._tallies: dict[tuple[Any, ...], Tally] = {}
+        self._today: dict[str, Spending] = {}
+        self.weights = Weights()
+        self.ways: dict[tuple[str, str, str], Way] = {}
+        """By agent, provider and account."""
+
+    def __iter__(self) -> Iterator[Tally]:
+        return iter(list(self._tallies.values()))
+
+    def ways_of(self, agent: str) -> list[Way]:
+        """Of one agent."""
+        return [way for way in self.ways.values() if way.draw.agent == agent]
+
+    async def arrange(
+        self,
+        settings: EgressSettings,
+        agents: Iterable[Registration],
+        *,
+        attach: Callable[[Tally], None],
+    ) -> None:
+        """Hold these settings for these agents from now on.
+
+        What is not counted yet is counted from the ledger; whatever is settled meanwhile counts on both sides of that
+        look once, since the ledger does what it is asked in order.
+
+        Args:
+            settings: with the limits of all.
+            agents: who there is, with their own limits.
+            attach: called with each new tally before the ledger is asked, so that the requests in flight are counted
+                on it.
+
+        Raises:
+            SettingsRefused: a limit is none.
+            LedgerUnwritable: the ledger could not be asked.
+        """
+        now = self._clock()
+        weights = _weights(settings)
+        common = [_limit(limit) for limit in settings.limits]
+        tallies: dict[tuple[Any, ...], Tally] = {}
+        limits: dict[tuple[Any, ...], Limit] = {}
+        paces = _paces(settings)
+        alone = [limit for limit in map(_alone, settings.paces) if limit is not None]
+        planned: dict[tuple[str, str, str], tuple[Registration, Draw, list[tuple[Any, ...]]]] = {}
+        new: list[Tally] = []
+        for agent, draw in _draws(agents):
+            mine = [*common, *(_limit(limit) for limit in agent.limits)]
+            keys: list[tuple[Any, ...]] = []
+            for limit in (*governing(mine, draw), *(each for each in alone if each.scope in draw.scopes)):
+                counted = counted_on(limit, draw)
+                name = key(limit, counted)
+                if name in keys:
+                    # The same limit twice: the lower one holds.
+                    if limit.amount < limits[name].amount:
+                        limits[name] = limit
+                    continue
+                keys.append(name)
+                limits.setdefault(name, limit)
+                if name not in tallies:
+                    tally = self._tallies.get(name)
+                    if tally is None:
+                        tally = Tally(limit, counted, now)
+                        new.append(tally)
+                    tallies[name] = tally
+            planned[draw.agent, draw.provider, draw.account] = (agent, draw, keys)
+        today = {agent.agent: self._today.get(agent.agent) for agent, _, _ in planned.values()}
+        fresh = {name: Spending("day", now) for name, spending in today.items() if spending is None}
+        for tally in new:
+            attach(tally)
+        self._tallies.update({tally.key: tally for tally in new})
+        self._today.update(fresh)
+        try:
+            await self._load(new, fresh, weights)
+        except BaseException:
+            for tally in new:
+                self._tallies.pop(tally.key, None)
+            for agent_name in fresh:
+                self._today.pop(agent_name, None)
+            raise
+        if weights != self.weights:
+            self.weights = weights
+            for tally in tallies.values():
+                tally.weigh_anew(weights)
+        for name, limit in limits.items():
+            tallies[name].replace(limit, now)
+            tallies[name].pace = paces.get((tallies[name].counted_on, limit.unit, limit.window))
+        self._tallies = tallies
+        self._today = {agent.agent: self._today[agent.agent] for agent, _, _ in planned.values()}
+        self.ways = {
+            name: Way(
+                draw=draw,
+                role=agent.role,
+                who=(
+                    settings.tenant_id,
+                    settings.host,
+                    agent.agent,
+                    agent.launch_id,
+                    agent.role,
+                    agent.profile,
+                    ",".join(draw.profiles),
+                ),
+                tallies=tuple(tallies[each] for each in keys),
+                today=self._today[agent.agent],
+            )
+            for name, (agent, draw, keys) in planned.items()
+        }
+
+    async def _load(self, new: list[Tally], fresh: dict[str, Spending], weights: Weights) -> None:
+        starts = {tally.spending.start for tally in new} | {spending.start for spending in fresh.values()}
+        if not starts:
+            return
+        waiting: dict[tuple[float, str], list[Tally]] = {}
+        for tally in new:
+            waiting.setdefault((tally.spending.start, tally.counted_on), []).append(tally)
+        days = {(spending.start, name): spending for name, spending in fresh.items()}
+        for start, used in (await self._ledger.used_since(sorted(starts))).items():
+            for each in used:
+                draw = Draw(
+                    agent=each.agent,
+                    launch_id=each.launch_id,
+                    profiles=each.profiles,
+                    provider=each.provider,
+                    account=each.account,
+                )
+                for scope in of_role(each.role, each.account) if each.role else draw.every_scope:
+                    for tally in waiting.get((start, scope), ()):
+                        if tally.spending.start == start:
+                            tally.load(each.tokens, each.nano_usd, each.requests, weights)
+                day = days.get((start, each.agent))
+                if day is not None and day.start == start:
+                    day.add(each.tokens, each.nano_usd, each.requests)
+
+
+def _draws(agents: Iterable[Registration]) -> list[tuple[Registration, Draw]]:
+    return [
+        (agent, draw_of(agent, provider, account)) for agent in agents for provider, account in agent.accounts.items()
+    ]
+
+
+def draw_of(agent: Registration, provider: str, account: str) -> Draw:
+    """What this agent's requests over that account draw on."""
+    return Draw(
+        agent=agent.agent,
+        launch_id=agent.launch_id,
+        profiles=agent.profiles or (agent.profile,),
+        provider=provider,
+        account=account,
+        role=agent.role,
+    )
+
+
+def _limit(written: LimitSettings) -> Limit:
+    try:
+        return Limit(
+            kind=written.kind,
+            scope=written.scope,
+            amount=amount_of(written.amount, written.unit),
+            unit=written.unit,
+            window=written.window,
+            policy=written.policy,
+            may_raise=written.may_raise,
+            set_at=written.set_at,
+            account=written.account,
+            lift=_lift(written),
+            lift_until=written.lift_until or 0.0,
+        )
+    except ValueError as error:
+        raise SettingsRefused(f"A limit on {written.scope} cannot hold: {error}") from None
+
+
+def _lift(written: LimitSettings) -> int:
+    """By how much it is lifted. What cannot be counted lifts nothing: for its sake no limit is refused."""
+    if not written.lift or written.lift_until is None:
+        return 0
+    try:
+        return amount_of(written.lift, written.unit)
+    except ValueError:
+        return 0
+
+
+def _paces(settings: EgressSettings) -> dict[tuple[str, str, str | None], Pace]:
+    """By what is counted, in which unit and window."""
+    found: dict[tuple[str, str, str | None], Pace] = {}
+    for written in settings.paces:
+        per = NANO_USD if written.unit == "usd" else 1
+        pace = Pace(
+            from_at=written.from_at,
+            from_amount=written.from_amount * per,
+            until_at=written.until_at,
+            until_amount=written.until_amount * per,
+            lift=written.lift * per if written.lift_until is not None else 0.0,
+            lift_until=written.lift_until or 0.0,
+        )
+        if pace.is_sane:
+            found[written.counted_on, written.unit, written.window] = pace
+    return found
+
+
+def _alone(written: PaceSettings) -> Limit | None:
+    """What is counted for a pace that belongs to no limit; None: it is none, or cannot be counted."""
+    if not written.by_itself:
+        return None
+    try:
+        return Limit(kind="pool", scope=written.counted_on, amount=BOUNDLESS, unit=written.unit, window=written.window)
+    except ValueError:
+        return None
+
+
+def _weights(settings: EgressSettings) -> Weights:
+    try:
+        return Weights.of(settings.weights)
+    except ValueError as error:
+        raise SettingsRefused(f"The weights cannot hold: {error}") from None

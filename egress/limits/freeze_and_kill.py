@@ -1,0 +1,270 @@
+"""Freezing and killing an agent from outside, whether or not it cooperates.
+
+Its agent host is asked first, over its control socket (docs/control-protocol.md): it ends the runtime to its last
+process, and writes down that it did. When it does not answer, everything that carries the agent's marker is killed, and
+the agent host with it. Both leave workspace and conversation as they are. What sets a freeze from a kill (whether the
+conversation is resumed or given up) is the orchestrator's, which reads in the ledger's actions what was done and why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import struct
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+
+from core.errors import MusterError
+from core.safe_stream_write import send
+from egress.limits.admission_interface import LedgerUnwritable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+    from egress.ledger import Ledger
+    from egress.settings import Registration
+
+_log = structlog.get_logger(__name__)
+
+#: An agent host that is well answers its socket in milliseconds; a runtime that is told to end takes longer.
+ANSWER_S: Final = 2.0
+END_S: Final = 15.0
+_VARIABLE: Final = b"MUSTER_AGENT="
+#: An agent host has these words on its command line.
+_AGENT_HOST: Final = b"fleet.host.process"
+_LINE_LIMIT: Final = 16 * 2**20
+_ROUNDS: Final = 100
+_PAUSE_S: Final = 0.02
+_PEER: Final = struct.Struct("3i")
+
+
+class Unanswered(MusterError):
+    """The agent host does not do what it was asked for."""
+
+    def __init__(self, message: str, pid: int | None = None) -> None:
+        super().__init__(message)
+        self.pid = pid
+        """Of who listens at the control socket, as far as the kernel said."""
+
+
+class Unkillable(MusterError):
+    """Processes of the agent are left."""
+
+
+class Enforcer:
+    """Has agents frozen and killed, and writes into the audit how it went.
+
+    Args:
+        ledger: whose audit.
+        enforce: does it (agent, action, cause), and says how it went.
+    """
+
+    def __init__(self, ledger: Ledger, enforce: Callable[[Registration, str, str], Awaitable[str]]) -> None:
+        self._ledger = ledger
+        self._enforce = enforce
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def soon(
+        self,
+        registration: Registration,
+        action: str,
+        cause: str,
+        by: str,
+        detail: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Begin; returns at once. `detail` is for the audit."""
+        name = f"{action} {registration.agent}"
+        task = asyncio.get_running_loop().create_task(self._do(registration, action, cause, by, detail), name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Wait for what was begun."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _do(
+        self, registration: Registration, action: str, cause: str, by: str, detail: Mapping[str, Any] | None
+    ) -> None:
+        try:
+            result = await self._enforce(registration, action, cause)
+        except Exception as error:
+            _log.exception("enforcement_failed", agent=registration.agent, action=action)
+            result = f"failed: {error}"
+        with contextlib.suppress(LedgerUnwritable):
+            await self._ledger.act(registration.agent, action, cause=cause, by=by, result=result, detail=detail)
+
+
+async def enforce(
+    registration: Registration, action: str, cause: str, *, answer_s: float = ANSWER_S, end_s: float = END_S
+) -> str:
+    """Stop an agent: its runtime is gone to its last process when this returns. How that went.
+
+    Args:
+        registration: the agent's.
+        action: ``freeze`` or ``kill``; for the agent host's journal.
+        cause: why.
+        answer_s: an agent host that does not answer for so long is passed over.
+        end_s: and so is one whose runtime is still there after so long.
+
+    Raises:
+        Unkillable: processes are left that would not go, or there was nothing to find them by.
+    """
+    try:
+        await _ask(registration, f"{action}: {cause}", answer_s, end_s)
+    except Unanswered as error:
+        count = await asyncio.to_thread(end_marked, registration.marker, error.pid)
+        return f"{error} {count} processes were killed."
+    return "Its agent host has ended it."
+
+
+async def _ask(registration: Registration, reason: str, answer_s: float, end_s: float) -> None:
+    if not registration.control_socket:
+        raise Unanswered("No agent host is known.")
+    pid: int | None = None
+    writer: asyncio.StreamWriter | None = None
+    try:
+        async with asyncio.timeout(answer_s):
+            reader, writer = await asyncio.open_unix_connection(registration.control_socket, limit=_LINE_LIMIT)
+            pid, uid = _peer(writer.get_extra_info("socket"))
+            if uid not in (os.geteuid(), 0):
+                raise Unanswered("What listens at its control socket is another user's.")
+            hello = await _request(reader, writer, 1, "hello", {"protocol": 1})
+            if hello.get("agent") != registration.agent:
+                raise Unanswered("What listens at its control socket is another agent's host.")
+        async with asyncio.timeout(end_s):
+            await _request(reader, writer, 2, "shutdown", {"now": True, "reason": reason[:1000]})
+    except TimeoutError:
+        raise Unanswered("Its agent host did not answer in time.", pid) from None
+    except EOFError:
+        # It closes its socket last of all: what it was asked for is done, or it died, and the sweep finds what is left.
+        raise Unanswered("Its agent host went away.", pid) from None
+    except (OSError, ValueError) as error:
+        raise Unanswered(f"Its agent host could not be asked ({error}).", pid) from None
+    finally:
+        if writer is not None:
+            writer.transport.abort()
+
+
+async def _request(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, id_: int, method: str, params: dict[str, Any]
+) -> dict[str, Any]:
+    send(writer, json.dumps({"id": id_, "method": method, "params": params}).encode("ascii") + b"\n")
+    await writer.drain()
+    while True:
+        line = await reader.readline()
+        if not line.endswith(b"\n"):
+            raise EOFError
+        answer = json.loads(line)
+        if not isinstance(answer, dict) or answer.get("id") != id_:
+            continue
+        if "error" in answer:
+            error = answer["error"]
+            raise Unanswered(f"Its agent host refused ({error.get('code') if isinstance(error, dict) else error}).")
+        result = answer.get("result")
+        return result if isinstance(result, dict) else {}
+
+
+def _peer(sock: Any) -> tuple[int | None, int | None]:
+    """Process and user who listen at the other end (unix(7), SO_PEERCRED)."""
+    option = getattr(socket, "SO_PEERCRED", None)
+    if option is None:
+        return None, os.geteuid()
+    pid, uid, _ = _PEER.unpack(sock.getsockopt(socket.SOL_SOCKET, option, _PEER.size))
+    return pid, uid
+
+
+# --- by signals -------------------------------------------------------------------------------------------------------
+
+
+def end_marked(marker: str, agent_host: int | None = None) -> int:
+    """Kill every process that carries the marker, what is below them, and the agent host; how many there were.
+
+    Each round stops them all before it kills any, so that none can start another in between; two rounds must find
+    nothing, since a process is not seen in the instant in which it becomes another program. A process is held by a
+    descriptor before it is looked at, so that none is hit that only has the number of one that is gone.
+
+    Raises:
+        Unkillable: some are left; or there is no marker to find them by.
+    """
+    if not marker:
+        raise Unkillable("Nothing is known by which its processes could be found. Look for them with ps.")
+    met: set[int] = set()
+    clean = False
+    left: dict[int, int] = {}
+    for _ in range(_ROUNDS):
+        left = _held(marker, agent_host)
+        try:
+            if not left and clean:
+                return len(met)
+            clean = not left
+            _signal(left.values(), signal.SIGSTOP)
+            more = _held(marker, agent_host, but=left)
+            left |= more
+            _signal(left.values(), signal.SIGKILL)
+            met.update(left)
+        finally:
+            for descriptor in left.values():
+                os.close(descriptor)
+        time.sleep(_PAUSE_S)
+    raise Unkillable(f"Processes {', '.join(map(str, sorted(left)))} of the agent would not end. Look at them with ps.")
+
+
+def _held(marker: str, agent_host: int | None, but: Iterable[int] = ()) -> dict[int, int]:
+    """The living processes of an agent, by number, each with a descriptor that stands for this very process."""
+    wanted = _VARIABLE + os.fsencode(marker)
+    seen = {
+        int(name): stat
+        for name in os.listdir("/proc")
+        if name.isdigit() and int(name) != os.getpid() and (stat := _stat(name)) is not None
+    }
+    found = {pid for pid in seen if _is_marked(pid, wanted) or (pid == agent_host and _is_agent_host(pid))}
+    while more := {pid for pid, (parent, _) in seen.items() if parent in found and pid not in found}:
+        found |= more
+    held: dict[int, int] = {}
+    for pid in found.difference(but):
+        with contextlib.suppress(OSError):
+            descriptor = os.pidfd_open(pid)
+            if _stat(str(pid)) == seen[pid] or _is_marked(pid, wanted):
+                held[pid] = descriptor
+            else:
+                os.close(descriptor)
+    return held
+
+
+def _is_marked(pid: int, wanted: bytes) -> bool:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return wanted in file.read().split(b"\0")
+    except OSError:
+        return False
+
+
+def _is_agent_host(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return _AGENT_HOST in file.read().split(b"\0")
+    except OSError:
+        return False
+
+
+def _stat(pid: str) -> tuple[int, int] | None:
+    """Parent and time of birth of a process that lives; None: it does not (proc(5), /proc/PID/stat)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return (int(fields[1]), int(fields[19])) if len(fields) > 19 and fields[0] not in (b"Z", b"X") else None
+
+
+def _signal(descriptors: Iterable[int], number: signal.Signals) -> None:
+    for descriptor in descriptors:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            signal.pidfd_send_signal(descriptor, number)

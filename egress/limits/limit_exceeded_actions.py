@@ -1,0 +1,123 @@
+"""What happens when a limit is reached: what draws on it ends, and each agent that has to do with it meets its policy.
+
+Who meets it when, and why so, is in docs/decisions/0023.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from budget.limits.request_admission import cut_text
+from budget.limits.scopes import Scope
+from egress.limits.admission_interface import Cut
+from egress.limits.blocklist import EVERYBODY
+from egress.limits.limit_counters import fine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from budget.limits.request_admission import Refuse, Standing, Why
+    from egress.ledger import Ledger
+    from egress.limits.agent_counter_index import Way
+    from egress.limits.limit_counters import Tally
+    from egress.limits.reservation import GateLease
+
+
+class Crossings:
+    """Of one gate.
+
+    Args:
+        ledger: whose audit.
+        leases: what is under way now, by agent.
+        ways: of all agents over their accounts.
+        close: tells whoever watches an agent that everything of it is closed.
+        enforce: has an agent frozen or killed (agent, action, cause, by, detail for the audit); returns at once.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        leases: Mapping[str, set[GateLease]],
+        *,
+        ways: Callable[[], Iterable[Way]],
+        close: Callable[[str, Cut], None],
+        enforce: Callable[[str, str, str, str, Mapping[str, Any]], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._ledger = ledger
+        self._leases = leases
+        self._ways = ways
+        self._close = close
+        self._enforce = enforce
+        self._clock = clock
+
+    def reach(self, tally: Tally, agent: str | None = None) -> None:
+        """End all that draw on it, and do once what its policy says, to each agent that has to do with it."""
+        tally.roll(now := self._clock())
+        if not tally.reached:
+            return
+        ended = [
+            lease for leases in self._leases.values() for lease in leases if lease.cut is None and lease.draws_on(tally)
+        ]
+        involved = {lease.agent for lease in ended} | ({agent} if agent is not None else set())
+        if not involved:
+            return
+        # An allowance counts a single agent, so that there is no other than this one.
+        about = min(involved) if tally.limit.kind == "allowance" else EVERYBODY
+        standing = tally.standing(now)
+        reason = cut_text(standing, -(-tally.streaming // fine(tally.limit)), about, midway=bool(ended))
+        cut = Cut(reason=reason, scope=tally.limit.scope)
+        count = sum(lease.end(cut) for lease in ended)
+        new = involved - tally.met
+        tally.met |= new
+        if not tally.crossed:
+            tally.crossed = True
+            self._ledger.note(
+                about,
+                "limit",
+                cause=reason,
+                by="egress",
+                result=f"{count} streams ended",
+                detail={
+                    **_detail("spent", standing, standing.ends_at),
+                    "kind": tally.limit.kind,
+                    "limit": tally.limit.amount,
+                    "used": -(-(tally.used + tally.streaming) // fine(tally.limit)),
+                    "policy": tally.limit.policy,
+                    "agents": sorted(involved),
+                },
+            )
+            if closes_routes(tally):
+                for name in {way.draw.agent for way in self._ways() if tally in way.tallies}:
+                    self._close(name, cut)
+        if tally.limit.policy != "cutoff":
+            for name in sorted(new):
+                self._enforce(name, tally.limit.policy, reason, "egress", _detail("spent", standing, standing.ends_at))
+
+    def met_in_vain(self, way: Way, refusal: Refuse) -> None:
+        """Freeze who asks for more than is left, where that is the limit's policy: it would fail again and again.
+
+        Nobody is killed for it: what a request needs is an estimate, and a conversation does not come back.
+        """
+        if refusal.why != "too_big" or refusal.retry_after_s is not None or refusal.standing.limit.policy != "freeze":
+            return
+        for tally in way.tallies:
+            if tally.limit is refusal.standing.limit and refusal.agent not in tally.met:
+                tally.met.add(refusal.agent)
+                self._enforce(refusal.agent, "freeze", refusal.text, "egress", detail_of(refusal))
+
+
+def detail_of(refusal: Refuse) -> dict[str, Any]:
+    """What was in the way, for the audit."""
+    return _detail(refusal.why, refusal.standing, refusal.opens_at)
+
+
+def _detail(why: Why, standing: Standing, opens_at: float | None) -> dict[str, Any]:
+    limit = standing.limit
+    return {"scope": limit.scope, "why": why, "unit": limit.unit, "window": limit.window, "opens_at": opens_at}
+
+
+def closes_routes(tally: Tally) -> bool:
+    """Whether with this limit everything is closed to an agent, and not only what draws on it."""
+    return Scope.parse(tally.limit.scope).sort not in ("provider", "account")

@@ -1,0 +1,290 @@
+"""An admitted request, as the proxy holds it (egress.limits.admission_interface.Lease)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import structlog
+
+from budget.costs.token_prices import price, rates
+from budget.tokens import Tokens
+from egress.ledger import table_rows
+from egress.limits.limit_counters import Hold, fine, weight
+from egress.limits.request_charge import at_an_end, has_input, next_step
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Mapping
+
+    from budget.costs.request_usage_from_history import Estimate
+    from budget.costs.token_prices import Rates
+    from budget.limits.request_admission import Share
+    from budget.tokens import Weights
+    from egress.ledger.table_rows import Reservation
+    from egress.limits.admission_interface import Asked, Cut, Ending
+    from egress.limits.agent_counter_index import Way
+    from egress.limits.limit_counters import Tally
+
+
+_log = structlog.get_logger(__name__)
+
+_NOTHING: Final = Tokens()
+#: Ten thousand US dollars: more no request costs, whatever its provider says. The ledger's sums stay within 64 bits.
+MOST_NANO_USD: Final = 10**13
+#: By so much a text is counted too high, and no more (egress.usage.text_token_estimate).
+BY_FAR: Final = 1.5
+
+
+def dearest_input(rates: Rates, tokens: int) -> int:
+    """Return what so many tokens of input cost at most, in nano-USD: read, or written into a cache for long."""
+    each = max(rates.input, rates.cache_read, rates.cache_write, rates.cache_write_1h or 0)
+    return -(-tokens * each // 1_000_000)
+
+
+class _Gate(Protocol):
+    def settle(self, lease: GateLease, ending: Ending) -> asyncio.Future[int]: ...
+
+    def passed(self, lease: GateLease, tally: Tally) -> None: ...
+
+    def told(self, lease: GateLease) -> None: ...
+
+    def freed(self) -> None: ...
+
+
+class GateLease:
+    """Counts what its request uses against every tally that it draws on.
+
+    Args:
+        gate: is told of limits that are passed, and settles.
+        way: of its agent over its account.
+        asked: what was asked for.
+        reservation: its row in the ledger.
+        estimate: what is expected of it.
+        bound: what it uses at most, in the kinds ``input`` and ``output``.
+        rates: what its tokens cost.
+        weights: of tokens.
+        max_tokens: the bound that must be set.
+        near: little is left of a limit.
+        began: by the monotonic clock.
+    """
+
+    __slots__ = (
+        "_acts",
+        "_gate",
+        "_money",
+        "_settling",
+        "_weighed",
+        "_weights",
+        "asked",
+        "began",
+        "bound",
+        "cut",
+        "estimate",
+        "max_tokens",
+        "near",
+        "rates",
+        "reservation",
+        "so_far",
+        "way",
+    )
+
+    def __init__(
+        self,
+        gate: _Gate,
+        *,
+        way: Way,
+        asked: Asked,
+        reservation: Reservation,
+        estimate: Estimate,
+        bound: Tokens,
+        rates: Rates | None,
+        weights: Weights,
+        max_tokens: int | None,
+        near: bool,
+        began: float,
+    ) -> None:
+        self._gate = gate
+        self.way = way
+        self.asked = asked
+        self.reservation = reservation
+        self.estimate = estimate
+        self.bound = bound
+        self.rates = rates
+        self._weights = weights
+        self.max_tokens = max_tokens
+        self.near = near
+        self.began = began
+        self.cut: Cut | None = None
+        self.so_far = _NOTHING
+        self._weighed: list[Hold] = []
+        self._money: list[Hold] = []
+        self._acts: list[Callable[[Cut], None]] = []
+        self._settling: asyncio.Future[int] | None = None
+
+    @property
+    def id(self) -> str:
+        return self.reservation.id
+
+    @property
+    def agent(self) -> str:
+        return self.asked.agent
+
+    @property
+    def holds(self) -> list[Hold]:
+        return self._weighed + self._money
+
+    def hold(self, tally: Tally, share: Share | None = None) -> None:
+        """Hold its share of a tally, and count on it from now on.
+
+        What it reads is counted from the beginning: once it has left, the provider bills it.
+
+        Args:
+            tally: that it draws on.
+            share: as it was decided; None: the limit is new, and its worst case is held.
+        """
+        per = fine(tally.limit)
+        weighed = tally.limit.unit == "tokens"
+        if share is None:
+            reading = self._reading(weighed)
+            hold = Hold(tally, reading + self._writing(weighed), reading=reading, likely=0)
+        else:
+            expected = self._expected(weighed)
+            hold = Hold(
+                tally,
+                share.held * per,
+                reading=share.reading * per,
+                likely=min(share.held * per, expected),
+                grace=share.excess * per,
+            )
+        (self._weighed if weighed else self._money).append(hold)
+        hold.count(hold.reading if self.so_far is _NOTHING else self._used(hold, weighed))
+
+    def _expected(self, weighed: bool) -> int:
+        """What it will probably use, in the parts that are counted."""
+        if weighed:
+            return weight(self.estimate.expected, self._weights)
+        return 0 if self.rates is None else self.rates.price(self.estimate.expected)
+
+    def _reading(self, weighed: bool) -> int:
+        """What its input comes to at most, in the parts that are counted."""
+        if weighed:
+            weights = self._weights
+            return self.bound.input * max(weights.input, weights.cache_read, weights.cache_write)
+        return 0 if self.rates is None else dearest_input(self.rates, self.bound.input)
+
+    def _writing(self, weighed: bool) -> int:
+        """What its output comes to at most."""
+        if weighed:
+            return self.bound.output * max(self._weights.output, self._weights.reasoning)
+        if self.rates is None:
+            return 0
+        return -(-self.bound.output * max(self.rates.output, self.rates.reasoning) // 1_000_000)
+
+    def _used(self, hold: Hold, weighed: bool) -> int:
+        used = self._worth(weighed)
+        return used if has_input(self.so_far) else used + hold.reading
+
+    def _worth(self, weighed: bool) -> int:
+        """What has streamed so far comes to, in the parts that are counted."""
+        so_far = self._within_bound(self.so_far)
+        if weighed:
+            return weight(so_far, self._weights)
+        return 0 if self.rates is None else self.rates.price(so_far)
+
+    def _within_bound(self, so_far: Tokens) -> Tokens:
+        """What streams is counted on the high side, and a provider keeps to the bound on output. So one that seems to
+        be passed by a little is met; what passes it by far comes from a provider that does not keep to it."""
+        written, most = so_far.output + so_far.reasoning, self.bound.output
+        if not most < written <= most * BY_FAR:
+            return so_far
+        return replace(so_far, output=max(0, most - so_far.reasoning))
+
+    def _told(self, so_far: Tokens) -> bool:
+        """Hold no more of the bound of its input, since the provider has told it; whether that is less."""
+        read = Tokens(input=so_far.input, cache_read=so_far.cache_read, cache_write=so_far.cache_write)
+        asked = self.asked
+        self.rates = self.rates and (
+            rates(asked.provider, asked.model, self.reservation.started_at, input_tokens=read.all_input) or self.rates
+        )
+        less = [hold.lower(weight(read, self._weights) + self._writing(True)) for hold in self._weighed]
+        if self.rates is not None:
+            # Of what is written into a cache it is not told here for how long.
+            told = self.rates.price(read, cache_write_1h=read.cache_write)
+            less += [hold.lower(told + self._writing(False)) for hold in self._money]
+        return any(less)
+
+    def draws_on(self, tally: Tally) -> bool:
+        return any(hold.tally is tally for hold in self.holds)
+
+    def let_go(self) -> None:
+        """Give back what is held."""
+        for hold in self.holds:
+            hold.release()
+        self._weighed.clear()
+        self._money.clear()
+
+    def end(self, cut: Cut) -> bool:
+        """Have the request end; whether that is new to it."""
+        if self.cut is not None or self._settling is not None:
+            return False
+        self.cut = cut
+        acts, self._acts = self._acts, []
+        for act in acts:
+            act(cut)
+        return True
+
+    def on_cut(self, act: Callable[[Cut], None]) -> None:
+        if self.cut is not None:
+            act(self.cut)
+        else:
+            self._acts.append(act)
+
+    def progress(self, so_far: Tokens) -> None:
+        if so_far is self.so_far or self._settling is not None:
+            return
+        first = not has_input(self.so_far) and has_input(so_far)
+        self.so_far = so_far
+        # Where the provider reads again with what its tools find, what it told first is not all.
+        less = first and not self.asked.contents.rereads and self._told(so_far)
+        read = has_input(so_far)
+        for weighed, holds in ((True, self._weighed), (False, self._money)):
+            used = self._worth(weighed) if holds else 0
+            for hold in holds:
+                if hold.count(used if read else used + hold.reading):
+                    self._gate.passed(self, hold.tally)
+        if less:
+            self._gate.freed()
+
+    def told(self, so_far: Tokens) -> int:
+        # Where the provider reads again with what its tools find, the bound of the input stays: more may be read.
+        if self._settling is None and not self.asked.contents.rereads:
+            tokens = table_rows.bounded(at_an_end(so_far, self.bound))
+            self.reservation = self.reservation._replace(
+                input=tokens.input,
+                output=tokens.output,
+                cache_read=tokens.cache_read,
+                cache_write=tokens.cache_write,
+                reasoning=tokens.reasoning,
+                nano_usd=None if self.rates is None else min(self.rates.price(tokens), MOST_NANO_USD),
+            )
+            self._gate.told(self)
+        return next_step(so_far)
+
+    async def settle(self, ending: Ending) -> None:
+        if self._settling is None:
+            self._acts.clear()
+            self._settling = self._gate.settle(self, ending)
+            await self._settling
+
+    def price(self, model: str | None, tokens: Tokens, now: float, raw: Mapping[str, Any] | None) -> int | None:
+        """What it cost, in nano-USD: by the model that answered, or else by the one that was asked for."""
+        try:
+            for name in dict.fromkeys((model, self.reservation.model_asked)):
+                found = price(self.asked.provider, name, tokens, now, raw)
+                if found is not None:
+                    return min(found, MOST_NANO_USD)
+        except Exception:
+            # Whatever a provider may write into its bill, what was used is counted.
+            _log.exception("price_failed", model=model)
+        return None

@@ -1,0 +1,372 @@
+"""Who may leave now and who waits: decisions of budget.limits.request_admission, made durable reservations by the gate.
+
+Everything is decided in memory and in one step of the event loop, so that no two requests can be admitted on the same
+tokens. Far from a limit a request is decided about once, and waits for nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from budget.costs.token_prices import rates
+from budget.limits.input_bound import by_bytes, by_count, by_ratio
+from budget.limits.request_admission import Admit, Need, Refuse, Wait, decide
+from budget.limits.waiting_requests import Stays, WaitingLine
+from budget.tokens import Tokens
+from egress.ledger import table_rows
+from egress.ledger.table_rows import Reservation
+from egress.limits.admission_interface import Measured, Refused
+from egress.limits.reservation import GateLease, dearest_input
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from budget.costs.request_usage_from_history import History
+    from budget.costs.token_prices import Rates
+    from budget.limits.waiting_requests import Waiting
+    from egress.ledger import Ledger
+    from egress.limits.admission_control import Gate
+    from egress.limits.admission_interface import Asked, Cut
+    from egress.limits.agent_counter_index import Tallies, Way
+
+_log = structlog.get_logger(__name__)
+
+#: So long a request waits for others, seconds. Node's fetch gives up on a response that has not begun after 300 s
+#: (undici documentation, "headersTimeout"), and so does Codex on a silent one; Anthropic's and OpenAI's clients after
+#: 600 s.
+WAIT_S: Final = 240.0
+#: An input that is no longer than this by its bytes is not measured more closely.
+WORTH_MEASURING: Final = 2_048
+#: A limit is near with less left than so many times what a request could use at most.
+NEAR: Final = 4
+#: So many responses are remembered that a later request may go on from.
+_RESPONSES: Final = 4_096
+
+
+class _Entry:
+    """One request that waits."""
+
+    def __init__(self, asked: Asked, need: Need, lease: asyncio.Future[GateLease]) -> None:
+        self.asked = asked
+        self.need = need
+        self.lease = lease
+        self.why: Refuse | None = None
+        """What it is told when it has waited too long."""
+        self.place: Waiting[_Entry] | None = None
+
+
+class Reserving:
+    """Of one gate.
+
+    Args:
+        gate: whose leases they become.
+        ledger: keeps what is reserved.
+        tallies: what stands against the limits.
+        history: what requests used.
+        leases: what is under way, by agent.
+        refuse: writes a refusal down, and words it.
+        wait_s: so long a request waits for others.
+        clock: seconds since the epoch.
+        monotonic: seconds.
+    """
+
+    def __init__(
+        self,
+        gate: Gate,
+        ledger: Ledger,
+        tallies: Tallies,
+        history: History,
+        leases: dict[str, set[GateLease]],
+        *,
+        refuse: Callable[[Asked, Way, Refuse], Refused],
+        wait_s: float,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._gate = gate
+        self._ledger = ledger
+        self._tallies = tallies
+        self._history = history
+        self._leases = leases
+        self._refuse = refuse
+        self._wait_s = wait_s
+        self._clock = clock
+        self._monotonic = monotonic
+        self._line: WaitingLine[_Entry] = WaitingLine()
+        self._advancing = False
+        self._responses: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self._measuring: set[asyncio.Task[None]] = set()
+
+    @property
+    def waiting(self) -> int:
+        """So many requests wait."""
+        return len(self._line)
+
+    async def admit(self, asked: Asked, way: Way) -> GateLease:
+        """Reserve what a request may use, once that fits.
+
+        Raises:
+            Refused: it cannot fit, or has waited too long.
+        """
+        need = self._need(asked, way)
+        waits = bool(self._line) and self._line.is_claimed([tally.key for tally in way.tallies])
+        if not waits:
+            decision = self._decide(asked, way, need)
+            if isinstance(decision, Admit):
+                return self._lease(asked, way, need, decision)
+            if isinstance(decision, Refuse):
+                raise self._refuse(asked, way, decision)
+            if self._wait_s <= 0 and not need.counting:
+                raise self._refuse(asked, way, decision.refusal)
+        return await self._wait(asked, way, need)
+
+    def remember(self, account: str, response_id: str | None, tokens: Tokens) -> None:
+        """Know what a request reads again that goes on from this response."""
+        if response_id is not None:
+            self._responses[account, response_id] = tokens.total
+            if len(self._responses) > _RESPONSES:
+                self._responses.popitem(last=False)
+
+    def advance(self) -> None:
+        """Let go who fits by now, oldest first. Never waits."""
+        if self._advancing or not self._line:
+            return
+        self._advancing = True
+        try:
+            self._line.advance(self._ask)
+        finally:
+            self._advancing = False
+
+    def rearrange(self) -> None:
+        """Take up that other limits govern."""
+        for place in self._line:
+            way = self._way(place.what.asked)
+            place.draws = frozenset(tally.key for tally in way.tallies) if way is not None else frozenset()
+            place.claims &= place.draws
+        self.advance()
+
+    def end(self, agent: str, cut: Cut) -> None:
+        """Have an agent wait no more."""
+        for place in self._line:
+            if place.what.asked.agent == agent:
+                self._fail(place.what, Refused(cut.reason, scope=cut.scope))
+
+    async def close(self) -> None:
+        """Have nobody wait any more."""
+        for place in self._line:
+            self._fail(place.what, Refused("The egress is being stopped.", retry_after_s=2))
+        for task in list(self._measuring):
+            task.cancel()
+        if self._measuring:
+            await asyncio.wait(self._measuring)
+
+    # --- waiting ------------------------------------------------------------------------------------------------------
+
+    async def _wait(self, asked: Asked, way: Way, need: Need) -> GateLease:
+        loop = asyncio.get_running_loop()
+        entry = _Entry(asked, need, loop.create_future())
+        entry.place = self._line.enter(entry, [tally.key for tally in way.tallies])
+        measuring: asyncio.Task[None] | None = None
+        if need.counting:
+            measuring = loop.create_task(self._measure(entry, asked), name="measuring an input")
+            self._measuring.add(measuring)
+            measuring.add_done_callback(self._measuring.discard)
+        alarm = loop.call_later(self._wait_s, self._expire, entry) if self._wait_s > 0 else None
+        try:
+            self.advance()
+            return await entry.lease
+        except asyncio.CancelledError:
+            # It may have been let go in this very step.
+            if entry.lease.done() and not entry.lease.cancelled() and entry.lease.exception() is None:
+                self._gate.give_back(entry.lease.result())
+            raise
+        finally:
+            if alarm is not None:
+                alarm.cancel()
+            if self._line.leave(entry.place):
+                self.advance()
+            if measuring is not None and not measuring.done():
+                # It reads the body, which is closed next.
+                measuring.cancel()
+                await asyncio.wait([measuring])
+
+    async def _measure(self, entry: _Entry, asked: Asked) -> None:
+        measured = Measured()
+        try:
+            assert asked.measure is not None
+            measured = await asked.measure()
+        except Exception:
+            # Then the bound that needs nobody's answer holds.
+            _log.exception("measuring an input failed", agent=asked.agent)
+        finally:
+            if not entry.lease.done():
+                entry.need = self._closer(entry, measured)
+                self.advance()
+                if self._wait_s <= 0 and not entry.lease.done():
+                    self._expire(entry)
+
+    def _expire(self, entry: _Entry) -> None:
+        way = self._way(entry.asked)
+        if entry.lease.done():
+            return
+        if way is None or entry.why is None:
+            # It was never asked: those before it are still there.
+            busy = Refused(
+                f"Other requests of the same budgets are before this one for {self._wait_s:.0f} s. Try again.",
+                retry_after_s=2,
+            )
+            self._fail(entry, busy)
+        else:
+            self._fail(entry, self._refuse(entry.asked, way, entry.why))
+
+    def _ask(self, entry: _Entry) -> Stays | None:
+        """Let this one go, if it fits; or else say where it waits."""
+        if entry.lease.done():
+            return None
+        way = self._way(entry.asked)
+        denied = self._gate.closed(entry.asked.agent)
+        if way is None or denied is not None:
+            self._fail(entry, Refused("Closed." if denied is None else denied.reason))
+            return None
+        try:
+            decision = self._decide(entry.asked, way, entry.need)
+            if isinstance(decision, Admit):
+                entry.lease.set_result(self._lease(entry.asked, way, entry.need, decision))
+                return None
+            if isinstance(decision, Refuse):
+                entry.lease.set_exception(self._refuse(entry.asked, way, decision))
+                return None
+        except Exception as error:
+            _log.exception("a waiting request failed", agent=entry.asked.agent)
+            entry.lease.set_exception(error)
+            return None
+        entry.why = decision.refusal
+        on = [way.tallies[place] for place in decision.on]
+        return Stays(
+            on=frozenset(tally.key for tally in on),
+            own=frozenset(tally.key for tally in on if tally.limit.kind == "allowance"),
+        )
+
+    def _fail(self, entry: _Entry, refused: Refused) -> None:
+        if not entry.lease.done():
+            entry.lease.set_exception(refused)
+        if entry.place is not None:
+            self._line.leave(entry.place)
+
+    # --- deciding -----------------------------------------------------------------------------------------------------
+
+    def _way(self, asked: Asked) -> Way | None:
+        return self._tallies.ways.get((asked.agent, asked.provider, asked.account))
+
+    def _need(self, asked: Asked, way: Way) -> Need:
+        contents, model = asked.contents, table_rows.name(asked.model)
+        previous = None
+        if contents.previous is not None:
+            previous = self._responses.get((asked.account, contents.previous))
+        bound = by_bytes(asked.body_bytes, contents, provider=asked.provider, model=model, previous_tokens=previous)
+        return Need(
+            bounds=(bound,),
+            counting=asked.measure is not None and bound.tokens > WORTH_MEASURING,
+            max_tokens=asked.max_tokens,
+            choices=asked.choices,
+            caches=contents.caches,
+            searches=asked.searches,
+        )
+
+    def _closer(self, entry: _Entry, measured: Measured) -> Need:
+        """What is needed, now that more is known of the input."""
+        need, asked = entry.need, entry.asked
+        bounds = list(need.bounds)
+        if measured.counted is not None:
+            bounds.append(by_count(measured.counted, asked.contents))
+        elif measured.density is not None:
+            ratio = self._history.ratio(asked.agent, table_rows.name(asked.model) or "")
+            seen = by_ratio(
+                asked.body_bytes, asked.contents, ratio=ratio, density=measured.density, least=need.bounds[0]
+            )
+            bounds += [seen] if seen is not None else []
+        return Need(
+            bounds=tuple(bounds),
+            counted=measured.counted,
+            max_tokens=need.max_tokens,
+            choices=need.choices,
+            caches=need.caches,
+            searches=need.searches,
+        )
+
+    def _decide(self, asked: Asked, way: Way, need: Need) -> Admit | Wait | Refuse:
+        now, model = self._clock(), table_rows.name(asked.model)
+
+        known: dict[int, Rates | None] = {}
+
+        def rates_of(input_tokens: int) -> Rates | None:
+            if input_tokens not in known:
+                known[input_tokens] = rates(asked.provider, model, now, input_tokens=input_tokens)
+            return known[input_tokens]
+
+        return decide(
+            [tally.standing(now) for tally in way.tallies],
+            need,
+            weights=self._tallies.weights,
+            rates=rates_of,
+            now=now,
+            agent=asked.agent,
+            model=model,
+        )
+
+    def _lease(self, asked: Asked, way: Way, need: Need, decision: Admit) -> GateLease:
+        now, model = self._clock(), table_rows.name(asked.model)
+        bound = table_rows.bounded(Tokens(input=(need.unsure or need.sure).tokens, output=decision.output))
+        cost = rates(asked.provider, model, now, input_tokens=bound.input)
+        nano = None if cost is None else dearest_input(cost, bound.input) + cost.price(Tokens(output=bound.output))
+        near = any(
+            share.how != "sure" or tally.left < NEAR * share.held
+            for tally, share in zip(way.tallies, decision.shares, strict=True)
+        )
+        number, id_ = self._ledger.next_number()
+        lease = GateLease(
+            self._gate,
+            way=way,
+            asked=asked,
+            reservation=Reservation._make(
+                (
+                    number,
+                    id_,
+                    *way.who,
+                    table_rows.name(asked.session),
+                    table_rows.name(asked.turn),
+                    table_rows.name(asked.task),
+                    asked.account,
+                    asked.provider,
+                    asked.api,
+                    model,
+                    asked.attempt,
+                    now,
+                    bound.input,
+                    bound.output,
+                    0,
+                    0,
+                    0,
+                    nano,
+                )
+            ),
+            estimate=self._history.estimate(
+                way.role, model or "", asked.body_bytes, decision.output, most_input=bound.input
+            ),
+            bound=bound,
+            rates=cost,
+            weights=self._tallies.weights,
+            max_tokens=decision.max_tokens,
+            near=near,
+            began=self._monotonic(),
+        )
+        for tally, share in zip(way.tallies, decision.shares, strict=True):
+            lease.hold(tally, share)
+            if share.excess:
+                self._gate.alone(lease, tally, share)
+        self._leases.setdefault(asked.agent, set()).add(lease)
+        return lease

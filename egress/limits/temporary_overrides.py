@@ -1,0 +1,84 @@
+"""How long limits and paces stay lifted: by a clock that nobody sets.
+
+What is authorized is told with the moment at which it ends. How long that is from now is reckoned when it is told
+first, and not again: whoever sets the clock back gives no more of it, however often the settings are told or agents
+come and go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from egress.limits.limit_counters import Tally
+    from egress.settings import EgressSettings, LimitSettings, PaceSettings
+
+
+class Lifts:
+    """Those of one gate.
+
+    Args:
+        tallies: what is counted now.
+        lowered: called with each whose lift has ended.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        tallies: Iterable[Tally],
+        *,
+        lowered: Callable[[Tally], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._tallies = tallies
+        self._lowered = lowered
+        self._clock = clock
+        self._ends: dict[float, float] = {}
+        """By the moment at which they end, as it was told: when that is by the clock that nobody sets."""
+        self._timer: asyncio.TimerHandle | None = None
+
+    def lasting(self, settings: EgressSettings) -> EgressSettings:
+        """The settings without the lifts whose time is over, whatever the clock says by now."""
+        now, ticks = self._clock(), _ticks()
+        self._ends = {until: end for until, end in self._ends.items() if now < until}
+        lifted: list[LimitSettings | PaceSettings] = [*settings.limits, *settings.paces]
+        for each in lifted:
+            if each.lift and each.lift_until is not None and now < each.lift_until:
+                self._end(each.lift_until)
+        over = {until for until, end in self._ends.items() if end <= ticks}
+        return settings.without_lifts(over.__contains__) if over else settings
+
+    def watch(self) -> None:
+        """See to it that what is lifted now is lowered when that is over, also for what streams then."""
+        self.close()
+        ends = [self._end(until) for tally in self._tallies for until in tally.lifted_until]
+        if ends:
+            self._timer = asyncio.get_running_loop().call_at(min(ends), self._lower)
+
+    def close(self) -> None:
+        """Watch no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _end(self, until: float) -> float:
+        return self._ends.setdefault(until, _ticks() + until - self._clock())
+
+    def _lower(self) -> None:
+        ticks = _ticks()
+
+        def is_over(until: float) -> bool:
+            return self._end(until) <= ticks
+
+        for tally in self._tallies:
+            if any(map(is_over, tally.lifted_until)):
+                tally.lower(is_over)
+                self._lowered(tally)
+        self.watch()
+
+
+def _ticks() -> float:
+    return asyncio.get_running_loop().time()

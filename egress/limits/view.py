@@ -1,0 +1,113 @@
+"""What stands at the gate, as it is told to whoever asks. Ready for JSON; times are seconds since the epoch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from budget.limits.scopes import NANO_USD
+from egress.limits.limit_counters import fine
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from egress.limits.admission_interface import LedgerUnwritable
+    from egress.limits.agent_counter_index import Tallies
+    from egress.limits.blocklist import Denials
+    from egress.limits.limit_counters import Tally
+    from egress.settings import Registration
+
+
+def overview(
+    *,
+    tallies: Tallies,
+    agents: Mapping[str, Registration],
+    denials: Denials,
+    streams: Mapping[str, int],
+    unwritable: LedgerUnwritable | None,
+    now: float,
+) -> dict[str, Any]:
+    """All of it.
+
+    ``limits`` has a row for each limit and what it is counted on; amounts are weighted tokens or USD, as ``unit`` says
+    (``tokens``, ``usd``), and ``agent`` is whose share an allowance is. ``paced`` is what may be used of it by now.
+    Under ``agents``, ``governing`` are the places in ``limits`` of those that hold for it. ``paces`` are the windows of
+    which only the pace holds, as their providers hold the rest.
+    """
+    bounding = [tally for tally in tallies if tally.limit.bounds]
+    places = {id(tally): place for place, tally in enumerate(bounding)}
+    owners = {
+        id(tally): way.draw.agent
+        for way in tallies.ways.values()
+        for tally in way.tallies
+        if tally.limit.kind == "allowance"
+    }
+    denied = {denial.agent: denial._asdict() for denial in denials}
+    told = {}
+    for name in agents:
+        ways = tallies.ways_of(name)
+        today = ways[0].today if ways else None
+        if today is not None:
+            today.roll(now)
+        governing = dict.fromkeys(places[id(tally)] for way in ways for tally in way.tallies if tally.limit.bounds)
+        told[name] = {
+            "governing": list(governing),
+            "streams": streams.get(name, 0),
+            "tokens_today": today.tokens.total if today else 0,
+            "usd_today": today.nano_usd / NANO_USD if today else 0.0,
+            "requests_today": today.requests if today else 0,
+            "denied": denied.get(name),
+        }
+    return {
+        "limits": [_limit(tally, owners.get(id(tally)), now) for tally in bounding],
+        "paces": [_pace(tally, now) for tally in tallies if not tally.limit.bounds],
+        "agents": told,
+        "denials": list(denied.values()),
+        "estop": denials.stopped,
+        "streams": sum(streams.values()),
+        "unwritable": None if unwritable is None else str(unwritable),
+    }
+
+
+def _limit(tally: Tally, agent: str | None, now: float) -> dict[str, Any]:
+    standing = tally.standing(now)
+    limit = tally.limit
+
+    def shown(amount: int) -> int | float:
+        return amount / NANO_USD if limit.unit == "usd" else amount
+
+    return {
+        "agent": agent,
+        "kind": limit.kind,
+        "scope": limit.scope,
+        "counted_on": tally.counted_on,
+        "account": limit.account,
+        "unit": limit.unit,
+        "limit": shown(limit.amount),
+        "used": shown(standing.used),
+        "reserved": shown(standing.reserved),
+        "streaming": shown(-(-tally.streaming // fine(limit))),
+        "remaining": shown(max(0, standing.left)),
+        "window": limit.window,
+        "paced": _paced(tally, now),
+        "lift": shown(tally.limit.amount - tally.written.amount),
+        "window_start": tally.spending.start if limit.window else None,
+        "reset_at": standing.ends_at,
+        "policy": limit.policy,
+        "state": "spent" if tally.spent else "open",
+    }
+
+
+def _pace(tally: Tally, now: float) -> dict[str, Any]:
+    return {
+        "counted_on": tally.counted_on,
+        "window": tally.limit.window,
+        "used": tally.standing(now).used,
+        "paced": _paced(tally, now),
+        "reset_at": tally.spending.ends_at,
+    }
+
+
+def _paced(tally: Tally, now: float) -> float | None:
+    """What may be used by now, in the unit that is shown; None: all of it."""
+    paced = None if tally.pace is None else tally.pace.at(now)
+    return None if paced is None else paced / (NANO_USD if tally.limit.unit == "usd" else 1)

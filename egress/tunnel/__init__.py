@@ -1,0 +1,1 @@
+"""CONNECT: the host allowlist, relays, and interception of metered hosts."""

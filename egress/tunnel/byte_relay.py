@@ -1,0 +1,194 @@
+"""The bytes of one tunnel, both ways: looked at until it is clear whom they are for, counted, and ended at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+from core.safe_stream_write import send, send_end
+from egress.tunnel.checked_dns_resolver import is_public
+from egress.tunnel.tls_client_hello import Doorkeeper, NameNotShown
+
+if TYPE_CHECKING:
+    import socket
+
+    from egress.limits.admission_interface import Cut
+    from egress.tunnel.host_allowlist import Target
+
+#: Read and written at once.
+CHUNK: Final = 64 * 1024
+#: RFC 8446, 6: what a client is told whose handshake was for another host (fatal, unrecognized_name).
+_UNRECOGNIZED_NAME: Final = bytes.fromhex("15030100020270")
+_ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
+
+HowEnded: TypeAlias = Literal["closed", "idle", "cut", "refused", "broken"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What one agent's tunnels may use."""
+
+    tunnels: int = 64
+    """At a time."""
+    head_s: float = 10.0
+    """From the connection's begin until the CONNECT is whole."""
+    hello_s: float = 10.0
+    """From the tunnel's begin until the TLS handshake has said for whom it is."""
+    idle_s: float = 900.0
+    """Without a byte in either direction."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Traffic:
+    """What went through one tunnel that is closed."""
+
+    agent: str
+    host: str
+    port: int
+    sent: int
+    """Bytes from the agent."""
+    received: int
+    seconds: float
+    ended: HowEnded
+
+
+class Flow:
+    """The bytes of one tunnel, both ways."""
+
+    def __init__(
+        self,
+        agent: str,
+        wanted: Target,
+        limits: Limits,
+        reader: asyncio.StreamReader,
+        client: asyncio.StreamWriter,
+        *,
+        intercepted: bool,
+    ) -> None:
+        self.agent = agent
+        self.intercepted = intercepted
+        self._wanted = wanted
+        self._limits = limits
+        self.cut: Cut | None = None
+        self.began: float | None = None
+        self._ended: HowEnded | None = None
+        self._sent = 0
+        self._received = 0
+        self._reader = reader
+        self._client = client
+        self._far: asyncio.StreamWriter | None = None
+        plain = wanted.ip is not None and not is_public(wanted.ip)
+        self._door = None if plain else Doorkeeper(wanted.host, is_address=wanted.ip is not None)
+
+    def cut_off(self, cut: Cut) -> None:
+        """The agent is cut off: nothing more passes, from this moment on."""
+        self.cut = cut
+        self.abort("cut")
+
+    def abort(self, how: HowEnded) -> None:
+        """Break it off. Never waits."""
+        self._ended = self._ended or how
+        if self._far is not None:
+            self._far.transport.abort()
+        if self.began is not None:
+            self._client.transport.abort()
+
+    def traffic(self) -> Traffic:
+        """What went through."""
+        assert self.began is not None
+        return Traffic(
+            agent=self.agent,
+            host=self._wanted.host,
+            port=self._wanted.port,
+            sent=self._sent,
+            received=self._received,
+            seconds=time.monotonic() - self.began,
+            ended=self._ended or "closed",
+        )
+
+    async def run(self, link: socket.socket) -> None:
+        """Tell the client that it has a tunnel, and carry until both ends are done.
+
+        Raises:
+            NameNotShown: the client's first words were not such as may go there; nothing of them went.
+        """
+        try:
+            far_reader, far = await asyncio.open_connection(sock=link, limit=CHUNK)
+        except BaseException:
+            link.close()
+            raise
+        self._far = far
+        self.began = time.monotonic()
+        try:
+            if self._ended is not None:
+                self.abort(self._ended)
+            else:
+                send(self._client, _ESTABLISHED)
+                await self._carry(far_reader, far)
+        finally:
+            if self._ended is None:
+                far.close()
+            else:
+                far.transport.abort()
+
+    async def _carry(self, far_reader: asyncio.StreamReader, far: asyncio.StreamWriter) -> None:
+        loop = asyncio.get_running_loop()
+        first = self._limits.idle_s if self._door is None else self._limits.hello_s
+        try:
+            async with asyncio.timeout(first) as limit:
+                there = loop.create_task(self._there(far, limit), name="tunnel there")
+                back = loop.create_task(self._back(far_reader, limit), name="tunnel back")
+                try:
+                    await asyncio.gather(there, back)
+                finally:
+                    there.cancel()
+                    back.cancel()
+                    await asyncio.gather(there, back, return_exceptions=True)
+        except NameNotShown:
+            self._ended = "refused"
+            with contextlib.suppress(OSError):
+                send(self._client, _UNRECOGNIZED_NAME)
+            raise
+        except TimeoutError:
+            self._ended = self._ended or "idle"
+            if self._door is not None and not self._door.opened:
+                raise NameNotShown("its client did not say in time, by a TLS handshake, whom it is for.") from None
+        except OSError:
+            self._ended = self._ended or "broken"
+
+    async def _there(self, far: asyncio.StreamWriter, limit: asyncio.Timeout) -> None:
+        content = await self._reader.read(CHUNK)
+        while content and self._ended is None:
+            passing = content
+            if self._door is not None and not self._door.settled:
+                passing = self._door.feed(content)
+            if passing:
+                self._sent += len(passing)
+                send(far, passing)
+                await far.drain()
+                self._alive(limit)
+            content = await self._reader.read(CHUNK)
+        if self._door is not None and not self._door.opened and self._ended is None:
+            raise NameNotShown("its client left before it had said, by a TLS handshake, whom it is for.")
+        with contextlib.suppress(OSError):
+            send_end(far)
+
+    async def _back(self, far: asyncio.StreamReader, limit: asyncio.Timeout) -> None:
+        while (content := await far.read(CHUNK)) and self._ended is None:
+            self._received += len(content)
+            send(self._client, content)
+            await self._client.drain()
+            if self._door is None or self._door.opened:
+                self._alive(limit)
+        with contextlib.suppress(OSError):
+            send_end(self._client)
+
+    def _alive(self, limit: asyncio.Timeout) -> None:
+        """Something moved. The clock is set again at most once a second; timers are not for every chunk."""
+        until = asyncio.get_running_loop().time() + self._limits.idle_s
+        when = limit.when()
+        if not limit.expired() and (when is None or abs(until - when) > min(1.0, self._limits.idle_s / 10)):
+            limit.reschedule(until)

@@ -1,0 +1,249 @@
+"""Reading which host a TLS connection is meant for, from the ClientHello that opens it (RFC 8446, 4.1.2; RFC 6066, 3).
+
+Whoever may reach one host of a large front must not reach others behind it by naming them in the handshake. So the
+name in it must be the one that the tunnel was asked for, it must be there, and it must be readable. Pure: bytes in,
+bytes out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from core.errors import MusterError
+
+#: A handshake message that opens a connection; with many key shares and a session ticket it has about 3 KB.
+LONGEST_HELLO: Final = 16 * 1024
+#: The same on the wire: one may be cut into records of a byte each, but not at will.
+LONGEST_FLIGHT: Final = 32 * 1024
+
+_RECORD: Final = 5
+_CHANGE_CIPHER_SPEC: Final = 20
+_HANDSHAKE: Final = 22
+_APPLICATION_DATA: Final = 23
+_LONGEST_FRAGMENT: Final = 1 << 14
+_CLIENT_HELLO: Final = 1
+
+_SERVER_NAME: Final = 0
+_EARLY_DATA: Final = 42
+#: RFC 9849, and the drafts before it that clients still send.
+_ENCRYPTED_NAMES: Final = frozenset({0xFE0D, 0xFE08, 0xFE09, 0xFE0A, 0xFFCE})
+
+
+class NameNotShown(MusterError):
+    """The handshake does not show that the connection is meant for the host that the tunnel was asked for."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClientHello:
+    """What counts of one."""
+
+    server_name: str | None
+    """As it was sent, in lower case."""
+    early_data: bool = False
+    """Application data may follow before the server has answered."""
+
+
+class Doorkeeper:
+    """Keeps what a client sends until its ClientHello is whole and names the right host, then lets it through.
+
+    A server may ask for a second ClientHello (HelloRetryRequest); that one is held to the same. Afterwards the bytes
+    are the two ends' own business: what is encrypted cannot be looked into here.
+    """
+
+    def __init__(self, host: str, *, is_address: bool = False) -> None:
+        """`host` is canonical (routes.Target.host). An address has no name to show: then none must be there."""
+        self._host = host
+        self._is_address = is_address
+        self._held = bytearray()
+        self._at = 0
+        """Up to here whole records of `_held` were looked at."""
+        self._begun = 0
+        """Here the ClientHello begins that is being put together."""
+        self._message = bytearray()
+        self._hellos = 0
+        self._opening = True
+        """A ClientHello is being put together."""
+        self._skip = 0
+        """So many bytes of a record that needs no look are still to come."""
+        self._early = False
+        self._settled = False
+
+    @property
+    def opened(self) -> bool:
+        """A first ClientHello was seen and found right."""
+        return self._hellos > 0
+
+    @property
+    def settled(self) -> bool:
+        """Whatever comes passes from now on."""
+        return self._settled
+
+    def feed(self, content: bytes) -> bytes:
+        """Take what the client sent next, and give what may go on to the server now.
+
+        Raises:
+            NameNotShown: nothing may go on.
+        """
+        if self._settled:
+            return content
+        self._held += content
+        while self._step():
+            pass
+        if self._opening and len(self._held) - self._begun > LONGEST_FLIGHT:
+            raise NameNotShown(f"its TLS handshake opens with more than {LONGEST_FLIGHT} bytes.")
+        if self._settled:
+            passing, self._held = bytes(self._held), bytearray()
+        else:
+            # All records of one ClientHello go together, or not at all.
+            whole = self._begun if self._opening else self._at
+            passing = bytes(self._held[:whole])
+            del self._held[:whole]
+            self._at -= whole
+            self._begun = 0
+        return passing
+
+    def _step(self) -> bool:
+        """Look at one more record. False: more bytes are needed, or no more looking."""
+        if self._settled:
+            return False
+        waiting = len(self._held) - self._at
+        if self._skip:
+            taken = min(self._skip, waiting)
+            self._skip -= taken
+            self._at += taken
+            return taken > 0 and self._skip == 0
+        if self._opening and waiting and self._held[self._at] != _HANDSHAKE:
+            raise NameNotShown("what it carries is not TLS, or does not begin with a ClientHello.")
+        if waiting < _RECORD:
+            return False
+        kind, major = self._held[self._at], self._held[self._at + 1]
+        length = int.from_bytes(self._held[self._at + 3 : self._at + _RECORD], "big")
+        if not self._opening:
+            return self._between(kind, length)
+        if major != 3 or not 0 < length <= _LONGEST_FRAGMENT:
+            raise NameNotShown("its first TLS record is malformed.")
+        if waiting < _RECORD + length:
+            return False
+        self._message += self._held[self._at + _RECORD : self._at + _RECORD + length]
+        self._at += _RECORD + length
+        self._assemble()
+        return True
+
+    def _assemble(self) -> None:
+        if self._message[0] != _CLIENT_HELLO:
+            raise NameNotShown("its TLS handshake does not begin with a ClientHello.")
+        if len(self._message) < 4:
+            return
+        length = int.from_bytes(self._message[1:4], "big")
+        if length > LONGEST_HELLO:
+            raise NameNotShown(f"its ClientHello is longer than {LONGEST_HELLO} bytes.")
+        if len(self._message) < 4 + length:
+            return
+        if len(self._message) > 4 + length:
+            raise NameNotShown("something follows its ClientHello in the same record.")
+        hello = client_hello(bytes(self._message[4:]))
+        self._check(hello.server_name)
+        self._message.clear()
+        self._hellos += 1
+        self._opening = False
+        self._early = hello.early_data
+        self._settled = self._hellos == 2
+
+    def _check(self, name: str | None) -> None:
+        if name is None:
+            if not self._is_address:
+                raise NameNotShown(f"its TLS handshake names no host (SNI); {self._host} must be named.")
+        elif name != self._host:
+            raise NameNotShown(f"its TLS handshake names {name!a} instead of {self._host}.")
+
+    def _between(self, kind: int, length: int) -> bool:
+        """The records after a ClientHello, until it is clear that no second one follows."""
+        if kind == _CHANGE_CIPHER_SPEC or (kind == _APPLICATION_DATA and self._early):
+            self._at += _RECORD
+            self._skip = length
+            return True
+        if kind == _HANDSHAKE and length:
+            begin = self._held[self._at + _RECORD : self._at + _RECORD + min(length, _RECORD)]
+            if len(begin) < min(length, _RECORD):
+                return False
+            # An encrypted message of TLS 1.2 can begin with the same byte by chance, but hardly with the same five.
+            if begin[0] == _CLIENT_HELLO and all(
+                (byte <= 2 if place == 1 else byte == 3 if place == 4 else True) for place, byte in enumerate(begin)
+            ):
+                self._opening = True
+                self._begun = self._at
+                return True
+        self._settled = True
+        return False
+
+
+def client_hello(body: bytes) -> ClientHello:
+    """Read the body of a ClientHello.
+
+    Raises:
+        NameNotShown: it is malformed, or its server's name is encrypted or said more than once.
+    """
+    reader = _Reader(body)
+    reader.take(2 + 32)
+    reader.vector(1)
+    reader.vector(2)
+    reader.vector(1)
+    name: str | None = None
+    early = False
+    if reader.left:
+        extensions = _Reader(reader.vector(2))
+        seen: set[int] = set()
+        while extensions.left:
+            kind = extensions.number(2)
+            content = extensions.vector(2)
+            if kind in seen:
+                raise NameNotShown("its ClientHello says one thing twice.")
+            seen.add(kind)
+            if kind in _ENCRYPTED_NAMES:
+                raise NameNotShown(
+                    "its ClientHello hides the host that it is meant for (Encrypted Client Hello); switch that off."
+                )
+            if kind == _SERVER_NAME:
+                name = _server_name(content)
+            early = early or kind == _EARLY_DATA
+    if reader.left:
+        raise NameNotShown("its ClientHello is malformed.")
+    return ClientHello(server_name=name, early_data=early)
+
+
+def _server_name(content: bytes) -> str:
+    outer = _Reader(content)
+    names = _Reader(outer.vector(2))
+    kind = names.number(1)
+    name = names.vector(2)
+    if kind != 0 or names.left or outer.left or not name:
+        raise NameNotShown("its ClientHello does not name one host.")
+    try:
+        return name.decode("ascii").lower()
+    except UnicodeDecodeError:
+        raise NameNotShown("its ClientHello names a host in signs outside of ASCII.") from None
+
+
+class _Reader:
+    """Takes numbers and vectors of the TLS presentation language (RFC 8446, 3) from the front of some bytes."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self._at = 0
+
+    @property
+    def left(self) -> int:
+        return len(self._content) - self._at
+
+    def take(self, count: int) -> bytes:
+        if count > self.left:
+            raise NameNotShown("its ClientHello is malformed.")
+        self._at += count
+        return self._content[self._at - count : self._at]
+
+    def number(self, width: int) -> int:
+        return int.from_bytes(self.take(width), "big")
+
+    def vector(self, width: int) -> bytes:
+        return self.take(self.number(width))

@@ -1,0 +1,220 @@
+"""CONNECT to a metered host: the connection ends here, and what is asked in it is metered like everything else.
+
+A client that ignores base URLs and asks for api.anthropic.com by its name finds, behind a certificate that its sandbox
+trusts (egress.tunnel.certificate_authority), the same server as behind a base URL: with the same agent, account, gate and ledger. Nothing
+leaves for the host by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import weakref
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
+from urllib.parse import urlsplit
+
+import structlog
+
+from egress import provider_endpoints
+from egress.http import bounded_http_server
+from egress.http.request import Request
+from egress.http.response_writer import Answer
+from egress.provider_endpoints import PROVIDERS, Provider
+from egress.tunnel.connect_tunnel import Caller, NotServed
+from egress.tunnel.host_allowlist import HTTPS, hostname
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from egress.settings import AccountSettings
+    from egress.tunnel.certificate_authority import Authority
+    from egress.tunnel.host_allowlist import Target
+
+log = structlog.get_logger("egress.tunnel.tls_interception")
+
+HANDSHAKE_S: Final = 10.0
+_TEXT: Final = ((b"Content-Type", b"text/plain; charset=utf-8"),)
+
+_C = TypeVar("_C", bound=Caller)
+Serve: TypeAlias = Callable[[_C, Request, str, Provider], Awaitable[bool]]
+"""Answers one request of an agent: the agent, the request, its path from the provider's root on, the provider.
+Returns whether the connection may go on."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MeteredHost:
+    """A host behind which tokens are used."""
+
+    host: str
+    ports: frozenset[int]
+    bases: tuple[tuple[Provider, str], ...]
+    """Whose interface is there, and the path below which it begins, without a slash at its end."""
+
+    def find(self, method: str, target: str) -> tuple[Provider, str]:
+        """Whose call a request is, and its path from that provider's root on; the first one's when it is nobody's."""
+        path = target.partition("?")[0]
+        below = [(who, base) for who, base in self.bases if path == base or path.startswith(f"{base}/")]
+        for who, base in below:
+            if provider_endpoints.operation(who, method, path[len(base) :] or "/") is not None:
+                return who, target[len(base) :] or "/"
+        who, base = below[0] if below else (self.bases[0][0], "")
+        return who, target[len(base) :] or "/"
+
+
+def metered_hosts(accounts: Iterable[AccountSettings]) -> Mapping[str, MeteredHost]:
+    """The hosts to which no tunnel leads: the providers' own, and those of the accounts' upstreams."""
+    ports: dict[str, set[int]] = {}
+    bases: dict[str, dict[tuple[Provider, str], None]] = {}
+    for provider, facts in PROVIDERS.items():
+        for host in facts.hosts:
+            ports.setdefault(host, set()).add(HTTPS)
+            bases.setdefault(host, {})[provider, ""] = None
+    for account in accounts:
+        parts = urlsplit(account.upstream)
+        name = hostname(parts.hostname or "")
+        if name is None or parts.scheme != "https":
+            # An address, or this machine: no route leads there unless it is listed as such.
+            continue
+        ports.setdefault(name, set()).add(parts.port or HTTPS)
+        bases.setdefault(name, {})[account.provider, parts.path.rstrip("/")] = None
+    return {
+        host: MeteredHost(
+            host=host,
+            ports=frozenset(ports[host]),
+            # The longest base first: it says most.
+            bases=tuple(sorted(bases[host], key=lambda each: -len(each[1]))),
+        )
+        for host in ports
+    }
+
+
+class Interception(Generic[_C]):
+    """Answers for metered hosts. Of one event loop; to be closed."""
+
+    def __init__(
+        self,
+        *,
+        authority: Authority,
+        serve: Serve[_C],
+        accounts: Iterable[AccountSettings],
+        has_account: Callable[[_C, Provider], bool],
+        note: Callable[[str, str, str], None],
+    ) -> None:
+        """
+        Args:
+            authority: makes the certificates.
+            serve: answers requests, as behind a base URL.
+            accounts: of the settings; their upstreams are metered, too.
+            has_account: whether an agent has an account of a provider.
+            note: takes an agent, an action and its cause into the audit.
+        """
+        self._authority = authority
+        self._serve = serve
+        self._has_account = has_account
+        self._note = note
+        self._hosts: Mapping[str, MeteredHost] = {}
+        self._servers: weakref.WeakSet[bounded_http_server.Server] = weakref.WeakSet()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.take(accounts)
+
+    def take(self, accounts: Iterable[AccountSettings]) -> None:
+        """These accounts hold from the next connection on.
+
+        Raises:
+            OSError: the certificates cannot be written.
+        """
+        hosts = metered_hosts(accounts)
+        self._authority.cover(hosts)
+        self._hosts = hosts
+
+    def meters(self, host: str) -> bool:
+        """Whether a host is metered: then no tunnel leads there."""
+        return host in self._hosts
+
+    def open(self, caller: _C, wanted: Target) -> socket.socket:
+        """A connection on whose other end that host is answered for.
+
+        Raises:
+            NotServed: this agent has no account there, or the port is another.
+        """
+        metered = self._hosts[wanted.host]
+        if wanted.port not in metered.ports:
+            ports = ", ".join(str(port) for port in sorted(metered.ports))
+            raise NotServed(f"{wanted.host} is metered, and reached on port {ports} alone.")
+        if not any(self._has_account(caller, provider) for provider, _ in metered.bases):
+            names = " or ".join(dict.fromkeys(provider for provider, _ in metered.bases))
+            raise NotServed(
+                f"{wanted.host} is metered, and {caller.agent} has no account of {names}. An operator gives it one in "
+                "muster.yaml (accounts)."
+            )
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        task = asyncio.create_task(self._answer(caller, metered, theirs), name=f"intercepted {wanted.host}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return ours
+
+    async def close(self, grace_s: float = 0.0) -> None:
+        """End all connections, after so many seconds for what is under way."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # Without any patience the server would wait for ever.
+        await asyncio.gather(*(server.shutdown(max(grace_s, 0.1)) for server in list(self._servers)))
+
+    async def _answer(self, caller: _C, metered: MeteredHost, link: socket.socket) -> None:
+        async def handle(request: Request) -> bool:
+            return await self._request(caller, metered, request)
+
+        def broken(why: str) -> None:
+            self._note(caller.agent, "refused", f"{metered.host}: {why}")
+
+        server = bounded_http_server.Server(handle, broken=broken)
+        try:
+            context = self._authority.context(metered.host)
+        except BaseException:
+            link.close()
+            raise
+        try:
+            # From here on the transport owns the socket, and closes it whatever happens.
+            await asyncio.get_running_loop().connect_accepted_socket(
+                server, link, ssl=context, ssl_handshake_timeout=HANDSHAKE_S, ssl_shutdown_timeout=1.0
+            )
+        except (OSError, TimeoutError) as error:
+            reason = error.reason if isinstance(error, ssl.SSLError) else ""
+            if "UNKNOWN_CA" in (reason or "") or "CERTIFICATE" in (reason or ""):
+                # Otherwise nobody would find out why a client in the sandbox says that its network is broken.
+                self._note(
+                    caller.agent,
+                    "refused",
+                    f"{metered.host}: a client did not trust the egress's certificate ({reason}); it must be told of "
+                    "it (SSL_CERT_FILE, NODE_EXTRA_CA_CERTS), or use the base URL.",
+                )
+            else:
+                # An agent can do without one as often as it likes.
+                log.debug("no handshake", agent=caller.agent, host=metered.host, error=str(error))
+        else:
+            self._servers.add(server)
+
+    async def _request(self, caller: _C, metered: MeteredHost, request: Request) -> bool:
+        hosts = request.headers.getall("Host", [])
+        fine = {metered.host, *(f"{metered.host}:{port}" for port in metered.ports)}
+        if len(hosts) != 1 or hosts[0].lower() not in fine:
+            named = ascii(", ".join(hosts)[:200])[1:-1] or "no host"
+            self._note(caller.agent, "route-refused", f"{metered.host}: a request in it names {named}")
+            return _refused(request, 421, f"this connection is for {metered.host}, and the request names {named}.")
+        if request.method == "CONNECT" or not request.raw_path.startswith("/"):
+            self._note(caller.agent, "route-refused", f"{metered.host}: a tunnel or an absolute address within it")
+            return _refused(request, 400, f"this is {metered.host}, and no proxy.")
+        provider, path = metered.find(request.method, request.raw_path)
+        return await self._serve(caller, request, path, provider)
+
+
+def _refused(request: Request, status: int, message: str) -> bool:
+    answer = Answer(request)
+    answer.refuse(status, _TEXT, f"muster: {message}\n".encode(), close=True)
+    return answer.given()

@@ -1,0 +1,1 @@
+"""Connections to providers: the pool, credentials and responses."""

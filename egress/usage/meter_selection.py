@@ -1,0 +1,118 @@
+"""Which meter reads which response."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from egress.usage.anthropic_messages import Messages
+from egress.usage.assembled_document_meter import AssembledMeter
+from egress.usage.document_assembly import assembler_of
+from egress.usage.event_stream_meter import StreamMeter
+from egress.usage.json_body_meter import BodyMeter
+from egress.usage.openai_completions import Completions
+from egress.usage.openai_responses import Responses
+
+if TYPE_CHECKING:
+    from egress.provider_endpoints import Api
+    from egress.usage.document_assembly import Assembler, Document
+    from egress.usage.meter_interface import Meter, Reading
+    from egress.usage.parser_base import Dialect
+
+_BOM = b"\xef\xbb\xbf"
+_SPACE = b" \t\r\n"
+_DOCUMENT = (b"{", b"[")
+_STREAM = (b"data", b"event", b"id", b"retry", b":")
+_LOOKED_AT = 64
+
+
+def meter_of(api: Api, streaming: bool, status: int, hide_usage: bool, *, assemble: bool = False) -> ResponseMeter:
+    """A meter for one response.
+
+    Args:
+        api: how it is written.
+        streaming: its Content-Type is text/event-stream.
+        status: its HTTP status.
+        hide_usage: the client did not ask for the usage chunk of a Chat Completions stream: it does not get it.
+        assemble: the client asked for a document: where a stream comes, it gets the document that this makes.
+    """
+    dialect: Dialect
+    if api == "anthropic":
+        dialect = Messages()
+    elif api == "responses":
+        dialect = Responses()
+    else:
+        dialect = Completions(hide_usage=hide_usage)
+    return ResponseMeter(dialect, streaming, status, assembler_of(api) if assemble and status == 200 else None)
+
+
+class ResponseMeter:
+    """A Meter that looks at the first bytes: some servers call a stream a document, and a refusal a stream."""
+
+    def __init__(self, dialect: Dialect, streaming: bool, status: int, assembler: Assembler | None) -> None:
+        self._dialect = dialect
+        self._streaming = streaming
+        self._status = status
+        self._assembler = assembler
+        self._inner: Meter | None = None
+        self._first = b""
+        self._released = False
+
+    @property
+    def reading(self) -> Reading:
+        return self._dialect.reading() if self._inner is None else self._inner.reading
+
+    def feed(self, content: bytes) -> bytes:
+        if self._inner is not None:
+            return self._inner.feed(content)
+        if self._released:
+            return b""
+        self._first += content
+        is_stream = _is_stream(self._first, self._streaming)
+        if is_stream is None:
+            return b""
+        content, self._first = self._first, b""
+        self._inner = self._of(is_stream)
+        return self._inner.feed(content)
+
+    def end(self) -> None:
+        if self._inner is None and not self._released:
+            self._inner = self._of(self._streaming)
+            self._first = self._inner.feed(self._first)
+        if self._inner is not None:
+            self._inner.end()
+
+    def break_off(self) -> None:
+        if self._inner is not None:
+            self._inner.break_off()
+
+    def release(self) -> bytes:
+        self._released = True
+        kept, self._first = self._first, b""
+        return kept if self._inner is None else kept + self._inner.release()
+
+    def document(self) -> Document | None:
+        """Return what the client gets in the place of `release`, or None where the content itself goes on.
+
+        Raises:
+            NotAssembledError: no document can be made of the stream that came.
+        """
+        inner = self._inner
+        return inner.document() if isinstance(inner, AssembledMeter) else None
+
+    def _of(self, is_stream: bool) -> Meter:
+        if not is_stream:
+            return BodyMeter(self._dialect, self._status)
+        stream = StreamMeter(self._dialect)
+        return stream if self._assembler is None else AssembledMeter(stream, self._assembler)
+
+
+def _is_stream(first: bytes, label: bool) -> bool | None:
+    """Whether a response that begins so is an event stream; None: that is not to be seen yet."""
+    seen = first[:_LOOKED_AT]
+    start = seen.removeprefix(_BOM).lstrip(_SPACE)
+    if start.startswith(_DOCUMENT):
+        return False
+    if start.startswith(_STREAM):
+        return True
+    undecided = not start or any(word.startswith(start) for word in _STREAM) or _BOM.startswith(seen)
+    return None if undecided and len(seen) < _LOOKED_AT else label

@@ -1,0 +1,40 @@
+"""OpenAI's usage objects, whose input includes what came from the cache, and whose output includes its reasoning."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from budget.tokens import Tokens
+from egress.usage import usage_number_checks
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def disjoint(usage: Mapping[str, Any], read: str, written: str) -> tuple[Tokens, bool]:
+    """Tokens in disjoint kinds, and whether the parts were no larger than their whole.
+
+    Args:
+        usage: merged.
+        read: what the API calls the input: ``input`` or ``prompt``.
+        written: what it calls the output: ``output`` or ``completion``.
+    """
+    whole_input = usage_number_checks.number(usage, f"{read}_tokens")
+    whole_output = usage_number_checks.number(usage, f"{written}_tokens")
+    details = f"{read}_tokens_details"
+    cache_read = usage_number_checks.number(usage, details, "cached_tokens")
+    cache_write = usage_number_checks.number(usage, details, "cache_write_tokens")
+    reasoning = usage_number_checks.number(usage, f"{written}_tokens_details", "reasoning_tokens")
+    if reasoning and usage_number_checks.number(usage, "total_tokens") == whole_input + whole_output + reasoning:
+        # Some compatible servers (xAI's) count reasoning beside the output: the total tells.
+        whole_output += reasoning
+    fresh = whole_input - cache_read - cache_write
+    said = whole_output - reasoning
+    tokens = Tokens(
+        input=max(0, fresh),
+        output=max(0, said),
+        cache_read=cache_read,
+        cache_write=cache_write,
+        reasoning=reasoning,
+    )
+    return tokens, fresh >= 0 and said >= 0

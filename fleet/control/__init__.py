@@ -1,0 +1,1 @@
+"""Talking to an agent host: its specification and its control socket."""

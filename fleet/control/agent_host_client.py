@@ -1,0 +1,416 @@
+"""The orchestrator's side of an agent host's control socket (docs/control-protocol.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from core import unix_sockets
+from fleet.control.host_spec import CONTROL_PROTOCOL
+from fleet.errors import AgentRefused, AgentUnreachable
+from fleet.journal.events import Entry, Position
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+LINE_LIMIT: Final = 16 * 2**20
+#: The oldest protocol of an agent host that this version can still work with.
+OLDEST_PROTOCOL: Final = 1
+_CONNECT_S: Final = 5.0
+_ANSWER_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    """Who answers."""
+
+    protocol: int
+    agent: str
+    launch_id: str
+    incarnation: int
+    pid: int
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostStatus:
+    """What an agent host knows of its runtime, and when it was seen. The verdict is `fleet.supervision.liveness`."""
+
+    state: str
+    runtime_pid: int | None = None
+    pinged_at: float | None = None
+    ping_ms: float | None = None
+    unanswered_since: float | None = None
+    """When the runtime was asked what it has not answered for some seconds; None: it answers."""
+    adapter: bool = False
+    """Whether it is an adapter that answers, with the true runtime as its child."""
+    child: str | None = None
+    event_at: float | None = None
+    turn: str | None = None
+    turn_started_at: float | None = None
+    activity: str | None = None
+    queued: int = 0
+    session: str | None = None
+    turns: int = 0
+    position: Position = Position()  # noqa: RUF009 - it is frozen
+    writable: bool = True
+    detail: str | None = None
+
+    @classmethod
+    def from_json(cls, source: Mapping[str, Any]) -> HostStatus:
+        known = {field.name: source[field.name] for field in dataclasses.fields(cls) if field.name in source}
+        place = source.get("position") or {}
+        known["position"] = Position(int(place.get("incarnation", 0)), int(place.get("seq", 0)))
+        return cls(**known)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    state: str
+    """``journaled``, or what became of the message before."""
+    queued: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Withdrawn:
+    withdrawn: bool
+    """It began no turn, and begins none."""
+    ending: bool
+    """The turn that it began is cancelled."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancelled:
+    cancelled: bool
+    turn: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Background:
+    """Processes that an agent's commands left running."""
+
+    count: int
+    names: tuple[str, ...]
+    """What some of them are called. Agents choose these."""
+
+
+class AgentLink:
+    """A connection to one agent host. Any number of tasks may ask at the same time.
+
+    Every method raises `AgentUnreachable` when the agent host does not answer or goes away, and `AgentRefused` when it
+    says no.
+    """
+
+    def __init__(self, path: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._path = path
+        self._reader = reader
+        self._writer = writer
+        self._count = 0
+        self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._lost: str | None = None
+        self._receiving = asyncio.create_task(self._receive(), name="control link")
+        self._hello: Hello | None = None
+
+    @classmethod
+    async def connect(cls, path: str | Path, *, timeout: float = _CONNECT_S) -> AgentLink:
+        """Connect and greet.
+
+        Raises:
+            AgentUnreachable: nobody answers there, or somebody who is not this user.
+            AgentRefused: (``protocol``) it speaks a protocol that this version does not.
+        """
+        reader, writer = await _open(Path(path), timeout)
+        link = cls(Path(path), reader, writer)
+        try:
+            source = await link._ask("hello", {"protocol": CONTROL_PROTOCOL}, timeout)
+            link._hello = _hello(source)
+        except BaseException:
+            await link.aclose()
+            raise
+        return link
+
+    @property
+    def hello(self) -> Hello:
+        assert self._hello is not None
+        return self._hello
+
+    async def status(self) -> HostStatus:
+        return HostStatus.from_json(await self._ask("status", {}))
+
+    async def send(
+        self,
+        id: str,
+        text: str,
+        *,
+        mode: str = "queue",
+        sender: str = "",
+        images: Sequence[Mapping[str, str]] = (),
+        note: str = "",
+    ) -> Sent:
+        """Put a message into the agent's queue; the same id again changes nothing.
+
+        Args:
+            mode: ``queue`` waits for the turn's end, ``steer`` cancels the turn and goes first.
+            images: each with ``name``, ``media_type`` and ``data`` (base64).
+            note: what Muster itself has to say before it; the agent reads it in the same turn.
+        """
+        pictures = [dict(image) for image in images]
+        params = {"id": id, "text": text, "mode": mode, "sender": sender, "images": pictures, "note": note}
+        answer = await self._ask("send", params)
+        return Sent(state=str(answer.get("state")), queued=int(answer.get("queued", 0)))
+
+    async def withdraw(self, id: str, *, end: bool = False) -> Withdrawn:
+        """Take a message back; with `end`, cancel its turn if that has begun."""
+        answer = await self._ask("withdraw", {"id": id, "end": True} if end else {"id": id})
+        return Withdrawn(withdrawn=bool(answer.get("withdrawn")), ending=bool(answer.get("ending")))
+
+    async def cancel(self, turn: str | None = None) -> Cancelled:
+        """Cancel the running turn; with `turn`, only if it is that one."""
+        answer = await self._ask("cancel", {} if turn is None else {"turn": turn})
+        return Cancelled(cancelled=bool(answer.get("cancelled")), turn=answer.get("turn"))
+
+    async def background(self, *, turn_over_s: int = 0) -> Background:
+        """What runs in the background, once no turn is open or that many seconds have passed.
+
+        Raises:
+            AgentRefused: ``unknown_method``: the agent host is older than this.
+        """
+        answer = await self._ask("background", {"turn_over_s": turn_over_s})
+        names = answer.get("names")
+        return Background(
+            count=int(answer.get("count", 0)), names=tuple(map(str, names)) if isinstance(names, list) else ()
+        )
+
+    async def answer(
+        self,
+        *,
+        incarnation: int,
+        session: str,
+        request: str,
+        digest: str,
+        option: str | None,
+        always: bool = False,
+        by: str = "",
+    ) -> str:
+        """Answer a permission request; `option` None denies. Returns the outcome.
+
+        Raises:
+            AgentRefused: ``too_late``, among others.
+        """
+        params = {
+            "incarnation": incarnation,
+            "session": session,
+            "request": request,
+            "digest": digest,
+            "option": option,
+            "always": always,
+            "by": by,
+        }
+        return str((await self._ask("answer", params)).get("outcome"))
+
+    async def revoke(self, digest: str, *, by: str = "") -> bool:
+        """Take an "always" back; False when there was none."""
+        return bool((await self._ask("revoke", {"digest": digest, "by": by})).get("revoked"))
+
+    async def begin_call(self, call: str) -> None:
+        """Say that a call of one of Muster's tools is about to be done; said again, it changes nothing.
+
+        Raises:
+            AgentRefused: ``too_late``: it must not be done, since the agent was told that it was not.
+        """
+        await self._ask("begin_call", {"call": call})
+
+    async def answer_call(self, call: str, text: str, *, ok: bool) -> None:
+        """Tell the agent what became of its call.
+
+        Raises:
+            AgentRefused: ``too_late``: nobody waits for it any more.
+        """
+        await self._ask("answer_call", {"call": call, "text": text, "ok": ok})
+
+    async def tail(self, entries: int) -> list[Entry]:
+        """The last entries of the journal."""
+        answer = await self._ask("tail", {"entries": entries})
+        return [entry for source in answer.get("entries", []) if (entry := _entry(source)) is not None]
+
+    async def shutdown(self, *, now: bool = False, reason: str = "") -> None:
+        """End the agent at its turn's end, or `now`; comes back when its runtime is gone to the last process."""
+        try:
+            await self._ask("shutdown", {"now": now, "reason": reason}, None)
+        except AgentUnreachable:
+            # It may have been gone before its answer was out: gone is what was asked for.
+            if self._lost is None:
+                raise
+
+    async def follow(self, position: Position) -> AsyncIterator[Entry | HostStatus]:
+        """The journal after `position`, then what is added to it, and a status after each heartbeat.
+
+        Has a connection of its own. Ends when the agent host ends it.
+        """
+        link = await AgentLink.connect(self._path)
+        reader = link._reader
+        try:
+            # From here on the lines are read here, not by the link.
+            link._receiving.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await link._receiving
+            request = {
+                "id": 0,
+                "method": "follow",
+                "params": {"incarnation": position.incarnation, "seq": position.seq},
+            }
+            link._writer.write(_line(request))
+            with contextlib.suppress(OSError):
+                await link._writer.drain()
+                while (message := await _read(reader)) is not None:
+                    if "error" in message:
+                        raise _refusal(message["error"])
+                    if "status" in message:
+                        yield HostStatus.from_json(message["status"])
+                    elif "entry" in message and (entry := _entry(message["entry"])) is not None:
+                        yield entry
+        finally:
+            await link.aclose()
+
+    async def lost(self) -> None:
+        """Return once nothing more can be asked over this connection."""
+        await asyncio.wait({self._receiving})
+
+    async def aclose(self) -> None:
+        self._receiving.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._receiving
+        self._lose("the link was closed")
+        self._writer.close()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
+
+    async def __aenter__(self) -> AgentLink:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def _ask(self, method: str, params: dict[str, Any], timeout: float | None = _ANSWER_S) -> dict[str, Any]:
+        if self._lost is not None:
+            raise AgentUnreachable(f"The agent host does not answer: {self._lost}.")
+        self._count += 1
+        id_ = self._count
+        line = _line({"id": id_, "method": method, "params": params})
+        if len(line) > LINE_LIMIT:
+            raise AgentRefused(
+                f"It has {len(line):,} bytes on its way to the agent, and {LINE_LIMIT:,} are allowed: send less at "
+                "once, or fewer pictures.",
+                code="too_long",
+            )
+        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._waiting[id_] = answer
+        try:
+            async with asyncio.timeout(timeout):
+                self._writer.write(line)
+                await self._writer.drain()
+                result = await answer
+        except TimeoutError:
+            raise AgentUnreachable(f"The agent host did not answer {method} in {timeout:g} s.") from None
+        except OSError as error:
+            self._lose(error.strerror or str(error))
+            raise AgentUnreachable(f"The agent host does not answer: {self._lost}.") from None
+        finally:
+            del self._waiting[id_]
+            if answer.done() and not answer.cancelled():
+                answer.exception()
+        return result
+
+    async def _receive(self) -> None:
+        reason = "it closed the connection"
+        try:
+            while (message := await _read(self._reader)) is not None:
+                waiting = self._waiting.get(message.get("id", -1))
+                if waiting is None or waiting.done():
+                    continue
+                if "error" in message:
+                    waiting.set_exception(_refusal(message["error"]))
+                else:
+                    result = message.get("result")
+                    waiting.set_result(result if isinstance(result, dict) else {})
+        except OSError as error:
+            reason = error.strerror or str(error)
+        except ValueError:
+            reason = "it said something that is not the control protocol"
+        self._lose(reason)
+
+    def _lose(self, reason: str) -> None:
+        self._lost = self._lost or reason
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(AgentUnreachable(f"The agent host does not answer: {self._lost}."))
+
+
+async def _open(path: Path, timeout: float) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    try:
+        async with asyncio.timeout(timeout):
+            reader, writer = await asyncio.open_unix_connection(str(path), limit=LINE_LIMIT)
+    except (OSError, TimeoutError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or "it took too long"
+        raise AgentUnreachable(f"No agent host answers at {path}: {reason}.") from None
+    if not unix_sockets.is_own(writer.get_extra_info("socket")):
+        writer.transport.abort()
+        raise AgentUnreachable(f"What listens at {path} is another user's, and was not spoken to.")
+    return reader, writer
+
+
+async def _read(reader: asyncio.StreamReader) -> dict[str, Any] | None:
+    """The next message; None at the end.
+
+    Raises:
+        ValueError: it is none.
+    """
+    line = await reader.readline()
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        message = json.loads(line)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(message, dict):
+        raise ValueError("not an object")
+    return message
+
+
+def _line(message: Mapping[str, Any]) -> bytes:
+    return json.dumps(message, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def _entry(source: Any) -> Entry | None:
+    try:
+        return Entry.from_json(source)
+    except (ValueError, TypeError, AttributeError):
+        return None
+
+
+def _refusal(error: Any) -> AgentRefused:
+    source = error if isinstance(error, dict) else {}
+    return AgentRefused(
+        str(source.get("message") or "The agent host refused."), code=str(source.get("code", "refused"))
+    )
+
+
+def _hello(source: Mapping[str, Any]) -> Hello:
+    names = {field.name for field in dataclasses.fields(Hello)}
+    try:
+        hello = Hello(**{name: source[name] for name in names if name in source})
+        protocol = int(hello.protocol)
+    except (TypeError, ValueError):
+        raise AgentRefused("What answers there is no agent host.", code="protocol") from None
+    if protocol < OLDEST_PROTOCOL:
+        raise AgentRefused(
+            f"The agent host of {hello.agent} speaks version {protocol} of the control protocol; this Muster needs "
+            f"{OLDEST_PROTOCOL} or newer. Restart the agent.",
+            code="protocol",
+        )
+    return hello

@@ -1,0 +1,1 @@
+"""The Agent Client Protocol, as the agent host speaks it with a runtime."""

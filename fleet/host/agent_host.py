@@ -1,0 +1,245 @@
+"""One agent, from the start of its runtime to its end: which part of the agent host acts when."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from fleet.host.acp.update_parser import clean
+from fleet.host.background_processes import Background
+from fleet.host.background_tasks import HeldTasks
+from fleet.host.heartbeat import Heartbeat
+from fleet.host.journal_fanout import Chronicle
+from fleet.host.mcp.pending_tool_calls import CallDesk
+from fleet.host.permission_requests import PermissionDesk
+from fleet.host.runtime_lifetime import RuntimeLife
+from fleet.host.state import cut_off
+from fleet.host.turn_queue import Turns
+from fleet.host.update_recorder import Transcript
+from fleet.journal import reader as journals
+from fleet.journal.events import Closing, RuntimeFailed
+from fleet.tools import Tool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from fleet.control.host_spec import AgentSpec
+    from fleet.host.state import AgentState
+    from fleet.journal.events import Event
+
+#: A turn that was cancelled so that the agent can end has this long to do so.
+_CANCEL_S: Final = 3.0
+
+
+class AgentHost:
+    """One agent: its journal, its runtime, and what may be asked of them. `open` it, then `run` it."""
+
+    def __init__(self, chronicle: Chronicle) -> None:
+        self.spec = chronicle.spec
+        self.chronicle = chronicle
+        self.desk = PermissionDesk(
+            chronicle.journal,
+            timeout_s=self.spec.permission_timeout_s,
+            clock=chronicle.clock,
+            grants=lambda: chronicle.state.grants,
+        )
+        chronicle.on_unwritable = self.desk.deny_all
+        self.tasks = HeldTasks()
+        self._transcript = Transcript(chronicle, self.desk)
+        self.turns = Turns(chronicle, self._transcript, self.desk, self.tasks)
+        self.calls = CallDesk(
+            lambda: chronicle.journal,
+            [Tool.from_json(tool) for tool in self.spec.tools],
+            turn=lambda: self._transcript.prompting,
+            clock=time.monotonic,
+            wait_s=self.spec.tool_wait_s,
+            answer_s=self.spec.tool_answer_s,
+        )
+        self._heartbeat = Heartbeat(chronicle, self.tasks)
+        self._background = Background(chronicle.spec.marker)
+        self._life = RuntimeLife(chronicle, on_update=self._transcript.updated, on_permission=self._transcript.asked)
+        self.finished = False
+        self._phase = "starting"
+        self._detail: str | None = None
+        self._stop_reason: str | None = None
+        self._stop_now = False
+
+    @classmethod
+    async def open(cls, spec: AgentSpec, earlier: AgentState, *, clock: Callable[[], float] = time.time) -> AgentHost:
+        """Begin a new incarnation of the journal on top of the `earlier` state.
+
+        Raises:
+            JournalNotWritable: it could not be begun.
+        """
+        return cls(await Chronicle.open(spec, earlier, clock=clock))
+
+    # --- living ---------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Start the runtime, work until it ends or the agent is stopped, and close the journal's last chapter."""
+        breakdown = asyncio.ensure_future(self.chronicle.journal.failed())
+        living = asyncio.ensure_future(self._live())
+        try:
+            await asyncio.wait({breakdown, living}, return_when=asyncio.FIRST_COMPLETED)
+            if living.done():
+                living.result()
+            else:
+                breakdown.result()
+        finally:
+            living.cancel()
+            breakdown.cancel()
+            await asyncio.gather(living, breakdown, return_exceptions=True)
+            await self._life.end(gently=False)
+            self._life.noise.close()
+            self.finish()
+
+    def finish(self) -> None:
+        """Nothing more comes: whoever follows may go."""
+        self.finished = True
+        self.chronicle.pulse.ring()
+
+    async def _live(self) -> None:
+        await self.chronicle.say(*cut_off(self.chronicle.state, "The agent host ended in the middle of it."))
+        failure = await self._unless_stopped(self._start())
+        if failure is not None:
+            self._enter("failed", failure.reason)
+            await self._life.end(gently=False)
+            await self.chronicle.say(failure, Closing(reason="the runtime did not start"))
+            return
+        if self._stop_reason is None:
+            await self._work()
+        await self._close()
+
+    def _enter(self, phase: str, detail: str | None = None) -> None:
+        self._phase = phase
+        self._detail = detail or self._detail
+        if phase in {"stopping", "failed"}:
+            self.turns.close()
+
+    async def _start(self) -> RuntimeFailed | None:
+        """Bring the runtime up; how it failed, or None."""
+        outcome = await self._life.start(self.chronicle.state.session)
+        if isinstance(outcome, RuntimeFailed):
+            return outcome
+        self._transcript.listen(outcome.session)
+        await asyncio.to_thread(self._background.settle)
+        self.turns.serve(self._life)
+        self._enter("idle")
+        await self.chronicle.say(outcome)
+        return None
+
+    async def background(self, *, turn_over_s: float) -> dict[str, object]:
+        """Return what runs in the background, once no turn is open or that much time has passed."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(turn_over_s):
+                await self.chronicle.pulse.until(lambda: self.chronicle.state.turn is None)
+        return await asyncio.to_thread(self._background.look)
+
+    async def _unless_stopped(self, starting: Coroutine[Any, Any, RuntimeFailed | None]) -> RuntimeFailed | None:
+        task = asyncio.ensure_future(starting)
+        stopped = asyncio.ensure_future(self.chronicle.pulse.until(lambda: self._stop_reason is not None))
+        try:
+            await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            return task.result() if task.done() else None
+        finally:
+            for one in (task, stopped):
+                one.cancel()
+            await asyncio.gather(task, stopped, return_exceptions=True)
+
+    async def _work(self) -> None:
+        """Turns and heartbeats, until the runtime ends or the agent is to stop."""
+        everything = [
+            asyncio.ensure_future(each)
+            for each in (
+                self.turns.run(),
+                self._heartbeat.run(self._life),
+                self._until_stopped(),
+                self._life.until_ended(),
+            )
+        ]
+        try:
+            done, _ = await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in everything:
+                task.cancel()
+            await asyncio.gather(*everything, return_exceptions=True)
+
+    async def _until_stopped(self) -> None:
+        """Wait until the agent is to stop and its turn is over, or was cancelled and had its time."""
+        chronicle = self.chronicle
+        await chronicle.pulse.until(lambda: self._stop_reason is not None)
+        self._enter("stopping")
+        await self.turns.settled()
+        await chronicle.pulse.until(lambda: chronicle.state.turn is None or self._stop_now)
+        if chronicle.state.turn is not None:
+            self.turns.cancel()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CANCEL_S):
+                    await chronicle.pulse.until(lambda: chronicle.state.turn is None)
+
+    async def _close(self) -> None:
+        """Say how it ended, and end everything that belongs to the agent."""
+        died: list[Event] = []
+        if self._stop_reason is None and self._life.process is not None:
+            self._enter("failed")
+            death = await self._life.death()
+            self._enter("failed", death.reason)
+            died.append(death)
+        else:
+            self._enter("stopping")
+            await self._life.end(gently=True)
+        self._life.noise.tell()
+        self.desk.lose_all()
+        await self.chronicle.say(*died)
+        detail = self._detail or "The agent was stopped in the middle of it."
+        await self.chronicle.say(*cut_off(self.chronicle.state, detail))
+        await self.chronicle.say(Closing(reason=self._stop_reason or "the runtime ended"))
+
+    # --- what may be asked of it ----------------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """What is known now, and when it was seen (docs/control-protocol.md)."""
+        known, journal, heartbeat = self.chronicle.state, self.chronicle.journal, self._heartbeat
+        turn = known.turn
+        state = self._phase
+        if state == "idle":
+            state = "waiting" if self.desk.waiting else "working" if turn is not None else "idle"
+        detail = self._detail
+        if not journal.writable:
+            detail = f"The journal cannot be written ({journal.trouble}): no prompt is started, nothing allowed."
+        return {
+            "state": state,
+            "runtime_pid": self._life.pid,
+            "pinged_at": heartbeat.pinged_at,
+            "ping_ms": heartbeat.ping_ms,
+            "unanswered_since": heartbeat.unanswered_since,
+            "adapter": self.spec.adapter,
+            "child": heartbeat.child,
+            "event_at": self._transcript.event_at if turn is not None else None,
+            "turn": turn.turn if turn is not None else None,
+            "turn_started_at": turn.started_at if turn is not None else None,
+            "activity": self._transcript.activity if turn is not None else None,
+            "queued": len(known.queue),
+            "session": known.session,
+            "turns": known.turns,
+            "position": {"incarnation": journal.position.incarnation, "seq": journal.position.seq},
+            "writable": journal.writable,
+            "detail": detail,
+        }
+
+    async def tail(self, count: int) -> list[dict[str, Any]]:
+        """The journal's last entries, as JSON."""
+        entries = await asyncio.to_thread(journals.read_last, self.chronicle.folder, max(0, min(count, 1000)))
+        return [entry.to_json() for entry in entries if entry.position <= self.chronicle.journal.position]
+
+    async def shut_down(self, *, now: bool, reason: str) -> None:
+        """End the agent at its turn's end, or `now`; come back when its runtime is gone to the last process."""
+        self._stop_now = self._stop_now or now
+        self._stop_reason = self._stop_reason or clean(reason)[:1000] or "asked to stop"
+        self.turns.pause()
+        self.chronicle.pulse.ring()
+        await self.chronicle.pulse.until(lambda: self.finished)

@@ -1,0 +1,203 @@
+"""One life of an agent's runtime: its process, the protocol on its pipes, its session, and its death."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+from fleet.host.acp.acp_client import AcpClient, RuntimeTrouble
+from fleet.host.acp.session_setup import Established, establish
+from fleet.host.acp.stdio_transport import StdioTransport
+from fleet.host.acp.stray_output import NoiseTally
+from fleet.host.runtime_process import RuntimeProcess, hint_for, missing_program
+from fleet.journal.events import Notice, RuntimeDied, RuntimeFailed, RuntimeStarted
+from fleet.supervision import process_sweep
+from fleet.supervision.process_sweep import Unsweepable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from fleet.host.acp.acp_client import PromptEnd
+    from fleet.host.journal_fanout import Chronicle
+
+#: A runtime whose input was closed has this long to put its things away.
+_LEAVE_S: Final = 2.0
+
+
+class RuntimeLife:
+    """Lived once: `start`, then `death` or `end`.
+
+    Args:
+        on_update, on_permission: as `AcpClient` takes them.
+    """
+
+    def __init__(
+        self,
+        chronicle: Chronicle,
+        *,
+        on_update: Callable[[str, dict[str, Any]], None],
+        on_permission: Callable[[str, dict[str, Any], Any], Awaitable[str | None]],
+    ) -> None:
+        self._chronicle = chronicle
+        self._spec = chronicle.spec
+        self._on_update = on_update
+        self._on_permission = on_permission
+        self._process: RuntimeProcess | None = None
+        self._client: AcpClient | None = None
+        self._established: Established | None = None
+        self._silent = asyncio.Event()
+        self.noise = NoiseTally(chronicle.journal)
+
+    # --- what it is -----------------------------------------------------------------------------------------------
+
+    @property
+    def process(self) -> RuntimeProcess | None:
+        return self._process
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, while it is alive."""
+        return self._process.pid if self._process is not None and self._process.alive else None
+
+    @property
+    def session(self) -> Established:
+        """What it agreed to when it started."""
+        assert self._established is not None
+        return self._established
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing more can come from it."""
+        return self._silent.is_set()
+
+    # --- its beginning --------------------------------------------------------------------------------------------
+
+    async def start(self, known: str | None) -> RuntimeStarted | RuntimeFailed:
+        """Get the runtime to where it takes prompts, or tell why it does not get there.
+
+        Args:
+            known: the session to go on with, if there was one.
+        """
+        try:
+            self._process = await RuntimeProcess.start(self._spec)
+        except (OSError, ValueError) as error:
+            reason = missing_program(self._spec.command, error) if isinstance(error, OSError) else f"{error}."
+            return RuntimeFailed(reason=reason)
+        transport = StdioTransport(
+            self._process.stdin,
+            self._process.stdout,
+            room=self._chronicle.journal.room,
+            on_noise=self.noise.heard,
+            on_end=self._silent.set,
+        )
+        self._client = AcpClient(transport, on_update=self._on_update, on_permission=self._on_permission)
+        try:
+            async with asyncio.timeout(self._spec.initialize_timeout_s):
+                ready = await establish(self._client, self._spec, known)
+        except TimeoutError:
+            return await self._failed(f"The runtime was not ready after {self._spec.initialize_timeout_s:g} s.")
+        except RuntimeTrouble as error:
+            if self.silent:
+                how = await self._how_it_ended()
+                return await self._failed(f"The runtime {how} before it was ready.")
+            return await self._failed(str(error))
+        self._established = ready
+        return RuntimeStarted(
+            pid=self._process.pid,
+            session=ready.session,
+            loaded=ready.loaded,
+            images=ready.images,
+            note=ready.note,
+        )
+
+    async def _failed(self, reason: str) -> RuntimeFailed:
+        assert self._process is not None
+        if printed := self.noise.sentence:
+            reason = f"{reason} {printed}"
+        await self.end(gently=False)
+        stderr = await self._process.last_words()
+        hint = hint_for(f"{reason}\n{stderr}", self._spec.hints)
+        return RuntimeFailed(reason=f"{reason} {hint}" if hint else reason, stderr=stderr)
+
+    # --- what it is asked -----------------------------------------------------------------------------------------
+
+    async def prompt(self, text: list[str], pictures: list[tuple[str, str]]) -> PromptEnd:
+        """Run one turn. `pictures` are media type and base64 content.
+
+        Raises:
+            RuntimeTrouble: the runtime answered with an error, or is gone.
+        """
+        assert self._client is not None
+        return await self._client.prompt(self.session.session, text, pictures)
+
+    async def cancel(self, session: str) -> None:
+        """Ask it to end the session's turn, if it still hears."""
+        if self._client is not None:
+            with contextlib.suppress(OSError):
+                await self._client.cancel(session)
+
+    async def ping(self) -> None:
+        """Come back when its loop has answered.
+
+        Raises:
+            ConnectionError: it is gone.
+        """
+        if self._client is None:
+            raise ConnectionError
+        await self._client.ping()
+
+    # --- its end --------------------------------------------------------------------------------------------------
+
+    async def until_ended(self) -> None:
+        """Wait until it says nothing more, or its process is gone although something holds its pipes."""
+        assert self._process is not None
+        stream = asyncio.ensure_future(self._silent.wait())
+        process = asyncio.ensure_future(self._process.wait())
+        try:
+            await asyncio.wait({stream, process}, return_when=asyncio.FIRST_COMPLETED)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(stream), _LEAVE_S)
+        finally:
+            stream.cancel()
+            process.cancel()
+
+    async def death(self) -> RuntimeDied:
+        """End what is left of a runtime that ended by itself, and tell how it did."""
+        assert self._process is not None
+        how = await self._how_it_ended()
+        await self.end(gently=False)
+        stderr = await self._process.last_words()
+        hint = hint_for(stderr, self._spec.hints)
+        turn = self._chronicle.state.turn
+        return RuntimeDied(
+            reason=f"The runtime {how}." + (f" {hint}" if hint else ""),
+            stderr=stderr,
+            turn=turn.turn if turn is not None else None,
+        )
+
+    async def end(self, *, gently: bool) -> None:
+        """End the runtime with everything that belongs to the agent; `gently`: it may put its things away first."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+        process = self._process
+        if gently and process is not None and process.alive:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), _LEAVE_S)
+        try:
+            if process is not None:
+                await process.end()
+            else:
+                await asyncio.to_thread(process_sweep.sweep, self._spec.marker, below=os.getpid())
+        except Unsweepable as error:
+            self._chronicle.journal.record(Notice(text=str(error)))
+
+    async def _how_it_ended(self) -> str:
+        """What can be said of a runtime that says nothing more."""
+        assert self._process is not None
+        try:
+            return str(await asyncio.wait_for(self._process.wait(), _LEAVE_S))
+        except TimeoutError:
+            return "closed its output"

@@ -1,0 +1,1 @@
+"""An agent's journal: its events, and reading it."""

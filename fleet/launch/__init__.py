@@ -1,0 +1,1 @@
+"""From a roster entry to the specification of an agent host."""

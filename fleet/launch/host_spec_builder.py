@@ -1,0 +1,292 @@
+"""From what an agent is to be to what its agent host is told, and starting it.
+
+What a plan decided (fleet.launch.launch_plan), the role, the runtime, the credentials and the sandbox come together here, and
+nowhere else: the folders and the home are made, and the command line and the environment stand in the `AgentSpec`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from fleet import hosting, roles, runtimes, sandbox, tools
+from fleet.control.host_spec import AgentSpec
+from fleet.launch import model_access
+from fleet.launch.launch_plan import hosting_of
+from fleet.roster.launch_overrides import Basis
+from fleet.sandbox.egress_grant import TURN_FILE, Allowance, WayAsked
+from fleet.supervision import host_lifecycle
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from fleet.launch.launch_plan import Planner, Wanted
+    from fleet.sandbox.egress_grant import OpenWay, Way
+    from fleet.tools import Tool
+    from fleet.workspace import Workspaces
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Introduction:
+    """What an agent is told of the fleet, and which of Muster's own tools it gets."""
+
+    text: str = ""
+    tools: Sequence[Tool] = ()
+
+
+_UNKNOWN = Introduction()
+_NONE: Mapping[str, str] = MappingProxyType({})
+
+
+class Granted(Protocol):
+    """What was allowed for always (database.queries.chat.approvals.Grant)."""
+
+    @property
+    def digest(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Assembly:
+    planner: Planner
+    socket_of: Callable[[str], Path]
+    login_of: Callable[[str], Path]
+    """The home in which the login of a runtime is kept."""
+    environ: Mapping[str, str]
+    """Where references to secrets are looked up."""
+    tools_socket_of: Callable[[str], Path] | None = None
+    """Where an agent reaches Muster's own tools; None: it has none."""
+    introduce: Callable[[str], Awaitable[Introduction]] | None = None
+    """Looks up what the agent of that name is told at its start."""
+    viewer_of: Callable[[str], Sequence[str]] = lambda _: ()
+    """The command line that shows in a tmux session what the agent of that name says and does."""
+    installation: str = ""
+    """Tells apart the units of several installations of one person (fleet.hosting.systemd_unit_text)."""
+    accounts_of: Callable[[Wanted], Awaitable[Mapping[str, str]]] | None = None
+    """Looks up, or chooses, the account of each provider that an agent is on; None: it uses the first that fits."""
+    open_way: OpenWay | None = None
+    """Opens an agent's way out before it is started, where the planner says that agents get one."""
+    starting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2 * (os.cpu_count() or 1)))
+    """Held while an agent host starts: many more at once than there are cores only hold one another up."""
+
+    def folder(self, name: str) -> Path:
+        """The private folder of an agent."""
+        return self.planner.folder_of(name)
+
+    def socket(self, name: str) -> Path:
+        """The control socket of an agent host."""
+        return self.socket_of(name)
+
+    @property
+    def workspaces(self) -> Workspaces:
+        """Where the agents work."""
+        return self.planner.workspaces
+
+    async def start(self, row: Wanted, *, floor: int, grants: Sequence[Granted]) -> None:
+        """Start an agent host, and return when it answers.
+
+        Raises:
+            FleetError: it cannot be started; the message is for the operator.
+        """
+        introduction = await self.introduce(row.name) if self.introduce is not None else Introduction()
+        marker = secrets.token_hex(16)
+        leased = await self.accounts_of(row) if self.accounts_of is not None else {}
+        way = None
+        if self.open_way is not None:
+            way = await self.open_way(await asyncio.to_thread(self.asks_for_way, row, marker, leased))
+        spec = await asyncio.to_thread(
+            self.spec, row, floor, grants, introduction, way=way, marker=marker, leased=leased
+        )
+        async with self.starting:
+            await host_lifecycle.spawn(spec)
+
+    def asks_for_way(self, row: Wanted, marker: str, leased: Mapping[str, str] = _NONE) -> WayAsked:
+        """What is said of `row` to whoever opens its way out.
+
+        Args:
+            row: the agent.
+            marker: as its agent host will be told.
+            leased: the accounts that it is on, by provider.
+
+        Raises:
+            FleetError: it could not use one; the message says what to do.
+        """
+        profile = self.planner.profile(row.sandbox)
+        entry = self.planner.read_roster().get(row.name)
+        self.planner.check_access(row.runtime, entry, profile, role=row.role, model=row.model)
+        basis = Basis.from_json(row.basis)
+        return WayAsked(
+            agent=row.name,
+            launch_id=row.launch_id,
+            role=row.role,
+            profile=profile.name,
+            profiles=profile.lineage,
+            routes=profile.routes,
+            accounts={
+                account.provider: account.name
+                for account in self.planner.accounts_of(row, entry, leased)
+                if model_access.by_way(runtimes.RUNTIMES[row.runtime], account, profile.kind)
+            },
+            listener="port" if profile.kind == "none" else "unix",
+            control_socket=str(self.socket(row.name)),
+            marker=marker,
+            turn_file=str(self.folder(row.name) / TURN_FILE),
+            allowances=() if basis is None else _allowances(row.launch_id, basis.said),
+        )
+
+    def spec(
+        self,
+        row: Wanted,
+        floor: int,
+        grants: Sequence[Granted],
+        introduction: Introduction = _UNKNOWN,
+        *,
+        way: Way | None = None,
+        marker: str | None = None,
+        leased: Mapping[str, str] = _NONE,
+    ) -> AgentSpec:
+        """Everything that the agent host of `row` is told. Makes the folders that it needs.
+
+        Args:
+            row: the agent.
+            floor: of its journal's incarnations.
+            grants: what was allowed for always.
+            introduction: what it is told of the fleet.
+            way: its way out; None: it uses the host's network, and its account's own key.
+            marker: the word by which its processes are found; drawn where none is given.
+            leased: the accounts that it is on, by provider.
+        """
+        fleet = self.planner.read_roster()
+        entry = fleet.get(row.name)
+        runtime = runtimes.RUNTIMES[row.runtime]
+        profile = self.planner.profile(row.sandbox)
+        sandboxed = profile.kind != "none"
+        hosted, tmux_socket = hosting_of(entry or fleet.defaults)
+        folder = self.folder(row.name)
+        home = folder / "home"
+        for needed in (folder, home):
+            needed.mkdir(mode=0o700, parents=True, exist_ok=True)
+        settled = self.workspaces.settle(
+            row.name,
+            Path(row.workspace),
+            clone=entry.clone if entry is not None else None,
+            sandboxed=sandboxed,
+            goes_on=row.keep_session,
+        )
+        workspace = settled.place
+        accounts = self.planner.accounts_of(row, entry, leased)
+        by_way = way is not None and all(model_access.by_way(runtime, each, profile.kind) for each in accounts)
+        if way is not None and by_way:
+            accounts = tuple(model_access.through(each, way, login=bool(runtime.login)) for each in accounts)
+        prepared = runtimes.prepare(
+            runtime,
+            agent=row.name,
+            home=home,
+            workspace=workspace,
+            model=row.model,
+            command=entry.command if entry is not None else None,
+            account=accounts[0] if accounts else None,
+            extra_environment={
+                **(model_access.environment(way) if way is not None else {}),
+                **(model_access.variables(accounts[1:]) if by_way else {}),
+                **self._resolved(profile.env),
+                **self._resolved(entry.env if entry is not None else {}),
+            },
+            login=self.login_of(row.runtime),
+            without_login=way is not None and sandboxed,
+            sandboxed=sandboxed,
+            context=(entry or fleet.defaults).context,
+            elsewhere=not profile.programs_of_host,
+        )
+        instructions = roles.instructions(
+            self.planner.roles().get(row.role), entry.prompt if entry is not None else None
+        )
+        command = prepared.command
+        door = None
+        if self.tools_socket_of is not None and introduction.tools and runtime.tools:
+            door = self.tools_socket_of(row.name)
+        bridge = tools.readonly(of_host=profile.programs_of_host) if door is not None else ()
+        prepared = replace(prepared, readonly=(*prepared.readonly, *settled.readonly, *bridge))
+        if sandboxed:
+            doors = () if door is None else (door,)
+            command = sandbox.wrap(
+                prepared,
+                workspace=workspace,
+                home=home,
+                hidden=self.planner.hidden,
+                doors=doors,
+                profile=profile,
+                way=way,
+            )
+        return AgentSpec(
+            agent=row.name,
+            role=row.role,
+            runtime=row.runtime,
+            model=row.model,
+            launch_id=row.launch_id,
+            marker=marker or secrets.token_hex(16),
+            folder=str(folder),
+            socket=str(self.socket(row.name)),
+            workspace=str(workspace),
+            sandbox=row.sandbox,
+            hosting=hosted,
+            tmux_socket=tmux_socket if hosted == hosting.TMUX else "",
+            viewer=tuple(self.viewer_of(row.name)) if hosted == hosting.TMUX else (),
+            installation=self.installation,
+            command=tuple(command),
+            environment=prepared.environment,
+            cwd=str(workspace),
+            removal=sandbox.removal(profile, home),
+            way_folder=str(way.socket.parent) if way is not None and way.socket is not None else "",
+            adapter=runtime.adapter,
+            child_names=runtime.child_names,
+            models=prepared.models,
+            instructions="\n\n".join(filter(None, (instructions, introduction.text, settled.instructions))),
+            session_meta=prepared.session_meta,
+            session_mode=prepared.session_mode,
+            resume_session=row.keep_session,
+            incarnation_floor=floor,
+            grants=tuple({"digest": grant.digest, "title": grant.title} for grant in grants),
+            initialize_timeout_s=self.planner.defaults.initialize_timeout_s,
+            log_bytes=self.planner.defaults.log_bytes,
+            heartbeat_s=(entry.heartbeat if entry is not None else None) or self.planner.defaults.heartbeat_s,
+            permission_timeout_s=self.planner.defaults.permission_timeout_s,
+            hints=prepared.hints,
+            tools_socket=str(door or ""),
+            tools=tuple(tool.to_json() for tool in introduction.tools) if door is not None else (),
+            mcp_servers=(tools.server(door, sandbox.interpreter(profile)),) if door is not None else (),
+        )
+
+    def _resolved(self, written: Mapping[str, Any]) -> dict[str, str]:
+        """Variables, those that are references looked up."""
+        return {
+            name: value if isinstance(value, str) else value.resolve(self.environ) for name, value in written.items()
+        }
+
+    def discard_workspace(self, workspace: Path, name: str) -> bool:
+        """Delete a workspace that Muster made. False: it lies elsewhere, and stays.
+
+        Raises:
+            FleetError: something of it could not be deleted.
+        """
+        return self.workspaces.discard(name, workspace)
+
+
+def _allowances(launch_id: str, said: Mapping[str, str]) -> tuple[Allowance, ...]:
+    tokens = said.get("budget")
+    if tokens is None:
+        return ()
+    return (
+        Allowance(
+            scope=f"launch:{launch_id}",
+            amount=float(tokens),
+            may_raise="budget_may_raise" in said,
+            set_at=float(said.get("budget_set_at", 0.0)),
+        ),
+    )

@@ -1,0 +1,1 @@
+"""The built-in agent, which speaks the Agent Client Protocol and costs nothing."""

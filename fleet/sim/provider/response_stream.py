@@ -1,0 +1,271 @@
+"""One answer of the simulated provider on its way: its steps carried out, counted, and written to the client."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import random
+from typing import TYPE_CHECKING, Any, Protocol
+
+from aiohttp import web
+
+from fleet.sim.provider import api_errors, usage_report
+from fleet.sim.provider.api_writer import call_tokens, frame
+from fleet.sim.provider.billing_ledger import LONGEST_TEXT
+from fleet.sim.provider.prompt_directives import Delay, Deliver, Disconnect, Fail, Say, Slow, Think, UseTool, Wait
+from fleet.sim.provider.response_delivery import Delivery, Outlet
+from fleet.sim.provider.token_count import Meter, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from fleet.sim.provider.api_writer import Stop, Writer
+    from fleet.sim.provider.billing_ledger import Entry, State
+    from fleet.sim.provider.normalized_request import Api, Request
+    from fleet.sim.provider.prompt_directives import Step
+
+
+class Shared(Protocol):
+    """What all answers of a provider have in common."""
+
+    def bill_input(self, request: Request, account: str) -> Usage: ...
+    def pieces(self, request: Request, step: Say | Think) -> Iterable[str]: ...
+    async def stand(self, wait: Wait) -> None: ...
+
+
+def delivery_of(steps: Iterable[Step]) -> Delivery:
+    """How these steps want the answer delivered, wherever they say it."""
+    changed: dict[str, Any] = {}
+    for step in steps:
+        if isinstance(step, Deliver):
+            changed.update(step.changed)
+    return Delivery(**changed)
+
+
+class Answer:
+    """One answer on its way."""
+
+    def __init__(
+        self,
+        shared: Shared,
+        http: web.Request,
+        request: Request,
+        entry: Entry,
+        writer: Writer,
+        headers: Mapping[str, str],
+        delivery: Delivery,
+    ) -> None:
+        self._shared, self._http, self._request = shared, http, request
+        self._entry, self._writer, self._headers = entry, writer, headers
+        self._delivery = delivery
+        dice = random.Random(f"{entry.number}:{request.digest}")  # noqa: S311
+        self._outlet = Outlet(http, delivery, request.api, dice)
+        self._meter = Meter(request.max_tokens)
+        self._input: Usage | None = None
+        self._begun = False
+        self._said: list[str] = []
+        self._slow = 0.0
+        self.state: State = "running"
+        self._status = 200
+        self._stop: Stop | None = None
+        self._reported = False
+
+    @property
+    def usage(self) -> Usage:
+        """What is billed so far: nothing, when the model never began."""
+        return self._billed(output=self._meter.output, reasoning=self._meter.reasoning)
+
+    def entry(self, now: float) -> Entry:
+        """Its row, as it stands at `now`."""
+        return dataclasses.replace(
+            self._entry,
+            state=self.state,
+            status=self._status,
+            stop=self._stop,
+            answer="".join(self._said)[:LONGEST_TEXT],
+            usage=self.usage,
+            reported=self._reported,
+            sent=self._outlet.sent,
+            digest=self._outlet.digest,
+            visible_digest=self._outlet.visible_digest,
+            ended_at=now,
+        )
+
+    async def give(self, steps: tuple[Step, ...]) -> web.StreamResponse:
+        """Carry the steps out, and end."""
+        stop: Stop = "end"
+        for step in steps:
+            match step:
+                case Delay():
+                    await asyncio.sleep(step.seconds)
+                case Slow():
+                    self._slow = step.seconds
+                case Wait():
+                    await self._shared.stand(step)
+                case Fail() if step.times is None or self._entry.attempt <= step.times:
+                    return await self._fail(step)
+                case Disconnect() if step.times is None or self._entry.attempt <= step.times:
+                    return await self._break(step)
+                case Say() | Think():
+                    if not await self._speak(step):
+                        stop = "length"
+                        break
+                case UseTool():
+                    await self._begin()
+                    if not self._meter.call(call_tokens(step)):
+                        stop = "length"
+                        break
+                    await self._send(self._writer.call(step))
+                    stop = "tool"
+        return await self._finish(stop)
+
+    def gone(self) -> web.StreamResponse:
+        """The client has left; what is returned is not sent."""
+        if self.state == "running":
+            self.state = "client_gone"
+        return self._outlet.response or web.Response()
+
+    def _billed(self, *, output: int, reasoning: int = 0) -> Usage:
+        if self._input is None:
+            return Usage()
+        usage = dataclasses.replace(self._input, output=output, reasoning=reasoning)
+        return usage_report.billed(self._delivery.usage, self._request.api, usage)
+
+    def _tells(self) -> bool:
+        """Whether a whole answer, as it is delivered, says what is billed."""
+        if self._delivery.usage in usage_report.UNTOLD:
+            return False
+        return self._request.api != "chat" or not self._request.stream or self._request.include_usage
+
+    async def _speak(self, step: Say | Think) -> bool:
+        """Say or think it, as far as the limit goes; False where it was cut."""
+        await self._begin()
+        kind = "text" if isinstance(step, Say) else "thought"
+        for piece in self._shared.pieces(self._request, step):
+            fitting = self._meter.words(kind, piece)
+            if fitting and kind == "text":
+                self._said.append(fitting)
+                await self._send(self._writer.text(fitting))
+            elif fitting:
+                await self._send(self._writer.thought(fitting))
+            if fitting != piece:
+                return False
+            if self._slow:
+                await asyncio.sleep(self._slow)
+        return True
+
+    def _read(self) -> None:
+        """The model reads the request: its input is billed from here on."""
+        if self._input is not None:
+            return
+        billed = self._shared.bill_input(self._request, self._entry.account)
+        if self._delivery.cache is not None:
+            read, written = self._delivery.cache
+            written = written if self._request.api == "anthropic" else 0
+            billed = Usage(input=billed.whole_input, cache_read=read, cache_write=written)
+        self._input = billed
+
+    async def _begin(self) -> None:
+        if self._begun:
+            return
+        self._begun = True
+        self._read()
+        if self._request.stream:
+            headers = {**self._headers, "Cache-Control": "no-cache"}
+            await self._outlet.open(headers, "text/event-stream; charset=utf-8")
+        # Anthropic's placeholder says 1 token of output before there is any.
+        await self._send(self._writer.begin(self._billed(output=1)))
+
+    async def _send(self, frames: Iterable[bytes]) -> None:
+        # A writer learns by its frames what it will put into a document.
+        written = list(frames)
+        if self._request.stream:
+            await self._outlet.send(written)
+
+    async def _finish(self, stop: Stop) -> web.StreamResponse:
+        await self._begin()
+        self._stop = stop
+        if not self._request.stream:
+            response = await self._document(self._writer.document(stop, self.usage))
+            self.state, self._reported = "completed", self._tells()
+            return await self._end(response)
+        await self._send(self._writer.end(stop, self.usage))
+        if self._delivery.trailing:
+            await self._outlet.send([b": that was all\n\n", frame({"type": "ping"}, "ping")], behind=True)
+        await self._outlet.finish()
+        # The last byte is out: clients such as Codex hang up before the end of the body.
+        self.state, self._reported = "completed", self._tells()
+        return await self._end(self._outlet.response)
+
+    async def _end(self, response: web.StreamResponse | None) -> web.StreamResponse:
+        if self._delivery.linger_s:
+            await asyncio.sleep(self._delivery.linger_s)
+        if response is self._outlet.response and response is not None:
+            with contextlib.suppress(ConnectionError):
+                await response.write_eof()
+        return response or web.Response()
+
+    async def _document(self, source: Mapping[str, Any], *, status: int = 200) -> web.StreamResponse:
+        body = json.dumps(source).encode("utf-8", "replace")
+        if self._delivery.plain:
+            self._outlet.count(body)
+            return web.Response(
+                body=body, status=status, headers=self._headers, content_type="application/json", charset="utf-8"
+            )
+        await self._outlet.open(self._headers, "application/json", status=status)
+        await self._outlet.write(body)
+        await self._outlet.finish()
+        assert self._outlet.response is not None
+        return self._outlet.response
+
+    async def _fail(self, fail: Fail) -> web.StreamResponse:
+        self._status = fail.status
+        api = self._request.api
+        if self._outlet.response is None:
+            if fail.billed:
+                self._read()
+            else:
+                self._input = None
+            if fail.retry_after is not None:
+                self._headers = {**self._headers, "retry-after": f"{fail.retry_after:g}"}
+            source = api_errors.body(api, fail.status, fail.message, self._entry.id)
+            if fail.billed:
+                source = usage_report.put(source, self._delivery.usage, api, "document", self.usage)
+            self.state, self._reported = "refused", fail.billed and self._delivery.usage not in usage_report.UNTOLD
+            return await self._end(await self._document(source, status=fail.status))
+        told = self.usage if fail.billed and api == "responses" else None
+        await self._send(self._writer.failure(fail.status, fail.message, told))
+        await self._outlet.finish()
+        self.state, self._reported = "failed", told is not None and self._tells()
+        return await self._end(self._outlet.response)
+
+    async def _break(self, order: Disconnect) -> web.StreamResponse:
+        """End it before its end, in one of the ways in which that happens."""
+        if self._request.stream:
+            await self._begin()
+        elif order.how != "reset":
+            await self._begin()
+            body = json.dumps(self._writer.document("end", self.usage)).encode("utf-8", "replace")
+            await self._outlet.open(
+                self._headers, "application/json", length=None if order.how == "unfinished" else 10 * len(body)
+            )
+            await self._outlet.write(body[: len(body) // 2])
+        if order.how == "unfinished":
+            await self._outlet.finish()
+            self.state = "unfinished"
+            return await self._end(self._outlet.response)
+        self.state = "disconnected"
+        if self._http.transport is not None:
+            if order.how == "reset":
+                self._http.transport.abort()
+            else:
+                self._http.transport.close()
+        return self.gone()
+
+
+def refusal(api: Api, status: int, message: str, request_id: str) -> web.Response:
+    """An answer to what is no request."""
+    named = {"request-id": request_id}
+    return web.json_response(api_errors.body(api, status, message, request_id), status=status, headers=named)

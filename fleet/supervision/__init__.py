@@ -1,0 +1,1 @@
+"""Hosts of agents: starting, locking, liveness, restart policy and sweeping of processes."""

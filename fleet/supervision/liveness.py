@@ -1,0 +1,188 @@
+"""Whether an agent lives, and how that is known. Pure: what was seen, and when, in; a verdict out.
+
+A process that is there proves nothing. What counts is when the runtime's loop last answered; where only the adapter in
+front of it can answer, its child must be there and runnable as well. What is too old is `unknown`, never healthy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from fleet.control.agent_host_client import HostStatus
+
+#: Seconds after which what was seen is no evidence any more, where nothing else is said.
+FRESH_S: Final = 30.0
+#: Heartbeats that may be missed before that.
+_BEATS: Final = 3
+#: No fewer make sense: each answer comes somewhere between two heartbeats.
+_FEWEST_BEATS: Final = 2
+#: What was seen counts for this share of that time without a question. Then the agent is asked again, and has
+#: `_PATIENCE` to answer.
+_UNQUESTIONED: Final = 1 / 3
+_PATIENCE: Final = 1 / 6
+
+STATES: Final = ("starting", "idle", "working", "waiting", "frozen", "stopped", "failed", "unknown")
+EVIDENCE: Final = ("protocol", "adapter", "process", "journal", "none")
+HEALTHY: Final = frozenset({"idle", "working", "waiting"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Liveness:
+    state: str
+    """One of `STATES`."""
+    evidence: str
+    """One of `EVIDENCE`: who says so."""
+    evidence_age_s: float | None
+    """How long ago; None where there is no evidence."""
+    detail: str | None = None
+
+    @property
+    def healthy(self) -> bool:
+        return self.state in HEALTHY
+
+
+def fresh_for(heartbeat_s: float, freshness_s: float | None = None) -> float:
+    """Seconds for which what was seen of an agent counts, by its heartbeat and by what was asked for."""
+    if freshness_s is None:
+        return max(FRESH_S, _BEATS * heartbeat_s)
+    return max(freshness_s, _FEWEST_BEATS * heartbeat_s)
+
+
+def questioned_after(fresh_s: float) -> float:
+    """Seconds without a word after which an agent host is asked: a heartbeat should have come."""
+    return fresh_s * _UNQUESTIONED + fresh_s * _PATIENCE / 3
+
+
+def patience(fresh_s: float) -> float:
+    """Seconds that it has to answer then."""
+    return fresh_s * _PATIENCE
+
+
+def check_freshness(heartbeat_s: float | None, freshness_s: float | None) -> None:
+    """See whether the two go together, as far as they are known.
+
+    Raises:
+        ValueError: they do not; the message says what would.
+    """
+    if heartbeat_s is not None and freshness_s is not None and freshness_s < _FEWEST_BEATS * heartbeat_s:
+        raise ValueError(
+            f"freshness is {freshness_s:g} s, and the heartbeat comes every {heartbeat_s:g} s, so a healthy agent "
+            f"would be unknown again and again: give it {_FEWEST_BEATS * heartbeat_s:g} s or more."
+        )
+
+
+def judge(
+    status: HostStatus | None,
+    *,
+    now: float,
+    seen_at: float | None = None,
+    host_runs: bool | None = None,
+    last_state: str = "unknown",
+    last_change: float | None = None,
+    closed_at: float | None = None,
+    unanswered_at: float | None = None,
+    fresh_s: float = FRESH_S,
+) -> Liveness:
+    """What may be said of an agent.
+
+    Args:
+        status: the last status of its agent host, None when there is none since the link was lost.
+        seen_at: when that status came; when there is none, when the last one did.
+        host_runs: whether the agent host holds its lock; None when nobody has looked yet.
+        last_state: what the agent's journal said last.
+        last_change: when it said so.
+        closed_at: when it said that the agent host is about to end; None when it goes on, as far as it says.
+        unanswered_at: when the agent host was last asked something and did not answer in time.
+        fresh_s: seconds after which what was seen counts no more.
+    """
+    changed = max(0.0, now - last_change) if last_change is not None else None
+    if host_runs is None:
+        return _unknown("none", None, "nobody has looked yet")
+    if not host_runs:
+        return _gone(last_state, changed)
+    heard = max(0.0, now - seen_at) if seen_at is not None else None
+    if closed_at is not None:
+        # Its last word, after every status.
+        return _ending_host(last_state, changed, now - closed_at, fresh_s)
+    if status is None or heard is None:
+        return _hung(last_state, changed, heard, fresh_s)
+    if unanswered_at is not None and seen_at is not None and unanswered_at > seen_at:
+        return _unknown("process", heard, "the agent host is there, but does not answer")
+    if heard > fresh_s:
+        return _unknown("process", heard, f"the agent host has said nothing for {_span(heard)}")
+    if status.state in {"failed", "starting"}:
+        return Liveness(state=status.state, evidence="process", evidence_age_s=heard, detail=status.detail)
+    return _of_runtime(status, now, heard, fresh_s)
+
+
+def _of_runtime(status: HostStatus, now: float, heard: float, fresh_s: float) -> Liveness:
+    """The agent host answers; whether its runtime does is the question."""
+    if status.runtime_pid is None:
+        return _unknown("process", heard, "the runtime's process is gone")
+    if status.pinged_at is None:
+        return _unknown("process", heard, "the runtime has not answered yet")
+    age = max(0.0, now - status.pinged_at)
+    since = status.unanswered_since
+    silent = since is not None and now - since >= fresh_s * _PATIENCE and age > fresh_s * _UNQUESTIONED
+    if age > fresh_s or silent:
+        return _unknown("process", heard, f"the runtime has not answered for {_span(age)}")
+    if status.child == "gone":
+        return _unknown("adapter", age, "the adapter answers, but the runtime behind it is gone")
+    if status.child == "stopped":
+        return _unknown("adapter", age, "the adapter answers, but the runtime behind it is stopped")
+    state = "working" if status.state == "stopping" and status.turn else status.state
+    state = state if state in STATES else "idle"
+    return Liveness(
+        state=state,
+        evidence="adapter" if status.adapter else "protocol",
+        evidence_age_s=age,
+        detail=status.detail or _silence(status, now, fresh_s) or _ending(status),
+    )
+
+
+def _silence(status: HostStatus, now: float, fresh_s: float) -> str | None:
+    """A turn in which nothing happens: no proof of anything, but worth a word."""
+    if status.state != "working":
+        return None
+    since = status.event_at or status.turn_started_at
+    quiet = now - since if since is not None else 0.0
+    return f"nothing came from the turn for {_span(quiet)}" if quiet > fresh_s else None
+
+
+def _ending(status: HostStatus) -> str | None:
+    return "it stops when its turn ends" if status.state == "stopping" else None
+
+
+def _ending_host(last_state: str, changed: float | None, closed: float, fresh_s: float) -> Liveness:
+    """The agent host said its last word, by which its runtime is gone, and takes a moment longer to be gone itself."""
+    if closed <= fresh_s:
+        return _gone(last_state, changed)
+    return _unknown("process", closed, f"the agent host said its last word {_span(closed)} ago, and is still there")
+
+
+def _hung(last_state: str, changed: float | None, heard: float | None, fresh_s: float) -> Liveness:
+    """The agent host is there and has not spoken: it is just starting, or it hangs."""
+    if last_state == "starting" and changed is not None and changed <= fresh_s:
+        return Liveness(state="starting", evidence="process", evidence_age_s=changed)
+    age = min((age for age in (heard, changed) if age is not None), default=None)
+    return _unknown("process", age, "the agent host is there, but does not answer")
+
+
+def _gone(last_state: str, changed: float | None) -> Liveness:
+    """No agent host: what the journal said last is all there is."""
+    if last_state in {"starting", "stopped", "failed", "frozen"}:
+        evidence = "journal" if changed is not None else "none"
+        return Liveness(state=last_state, evidence=evidence, evidence_age_s=changed)
+    return _unknown("journal" if changed is not None else "none", changed, "the agent host is gone")
+
+
+def _unknown(evidence: str, age: float | None, detail: str) -> Liveness:
+    return Liveness(state="unknown", evidence=evidence, evidence_age_s=age, detail=detail)
+
+
+def _span(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"

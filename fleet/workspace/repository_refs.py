@@ -1,0 +1,111 @@
+"""The names in the person's repository: reading them, setting them, comparing them.
+
+An agent may have worked right in that repository once, so its settings are not obeyed (`fleet.workspace.sandboxed_git.pinned`).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from fleet.workspace import sandboxed_git
+from fleet.workspace.branch_update import Branch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from fleet.workspace.repository_discovery import Repository
+
+#: Seconds that looking may take.
+LOOK_S: Final = 60.0
+
+#: Of a history so many of the newest commits are looked at.
+_LOOKED_BACK: Final = 1_000
+
+COMMIT: Final = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+
+
+def commit(repository: Repository, name: str, *, git_dir: Path | None = None) -> str | None:
+    """The commit that a name stands for; None when there is none.
+
+    Args:
+        git_dir: where HEAD is looked up, when it is a linked worktree's.
+    """
+    words = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+    said = sandboxed_git.run(
+        sandboxed_git.pinned(*words, git_dir=git_dir or repository.common), timeout_s=LOOK_S
+    ).said.strip()
+    return said if COMMIT.fullmatch(said) else None
+
+
+def head(repository: Repository) -> str | None:
+    """The commit that is checked out; None when there is none yet."""
+    return commit(repository, "HEAD", git_dir=repository.git_dir)
+
+
+def merged(repository: Repository, one: str, into: Sequence[str | None]) -> bool:
+    """Whether one of these names, or commits, has the commit `one` in its history."""
+    for name in into:
+        if name is not None and (target := commit(repository, name)) is not None:
+            ask = sandboxed_git.pinned("merge-base", "--is-ancestor", one, target, git_dir=repository.common)
+            if sandboxed_git.run(ask, timeout_s=LOOK_S).status == 0:
+                return True
+    return False
+
+
+def count(repository: Repository, tip: str, without: Sequence[str | None]) -> int:
+    """How many commits `tip` has that none of the others has."""
+    before = [f"^{each}" for each in without if each is not None and commit(repository, each) is not None]
+    ask = sandboxed_git.pinned("rev-list", "--count", tip, *before, "--", git_dir=repository.common)
+    return int(sandboxed_git.answer(ask, f"Counting commits in {repository.folder}", timeout_s=LOOK_S))
+
+
+def shows(repository: Repository, tip: str, last: str | None) -> bool:
+    """Whether a commit that `tip` has and `last` has not leaves files that were not so in the commits of `last`: an
+    empty one shows nothing, and neither does one that only takes back another."""
+    known = last if last is not None and commit(repository, last) is not None else None
+    new = _trees(repository, tip, *([f"^{known}"] if known is not None else []))
+    return bool(new - (_trees(repository, known) if known is not None else set()))
+
+
+def _trees(repository: Repository, *revisions: str) -> set[str]:
+    ask = sandboxed_git.pinned(
+        "rev-list", "--format=%T", f"--max-count={_LOOKED_BACK}", *revisions, "--", git_dir=repository.common
+    )
+    listed = sandboxed_git.answer(ask, f"Looking at commits in {repository.folder}", timeout_s=LOOK_S)
+    return {line for line in listed.splitlines() if not line.startswith("commit ")}
+
+
+def branch(repository: Repository, name: str) -> Branch | None:
+    """The branch of this full name (``refs/heads/...``), if it is there."""
+    words = ("for-each-ref", "--format=%(refname) %(objectname) %(worktreepath)", name)
+    listed = sandboxed_git.answer(
+        sandboxed_git.pinned(*words, git_dir=repository.common), "Looking for a branch", timeout_s=LOOK_S
+    )
+    for line in listed.splitlines():
+        found, at, *tree = line.split(" ", 2)
+        if found == name:
+            return Branch(commit=at, checked_out=bool(tree and tree[0]))
+    return None
+
+
+def point(repository: Repository, name: str, to: str, expected: str | None = None) -> None:
+    """Let a name stand for a commit; with `expected`, only if it stands for that one now (zeros: for none).
+
+    Raises:
+        GitFailed: it cannot be.
+    """
+    words = (name, to) if expected is None else (name, to, expected)
+    command = sandboxed_git.pinned("update-ref", "-m", "muster: an agent's commits", *words, git_dir=repository.common)
+    sandboxed_git.answer(command, f"Setting {name} in {repository.folder}", timeout_s=LOOK_S)
+
+
+def forget(repository: Repository, name: str, expected: str) -> None:
+    """Take a name away that stands for `expected`.
+
+    Raises:
+        GitFailed: it cannot be.
+    """
+    command = sandboxed_git.pinned("update-ref", "-d", name, expected, git_dir=repository.common)
+    sandboxed_git.answer(command, f"Removing {name} in {repository.folder}", timeout_s=LOOK_S)

@@ -1,0 +1,191 @@
+"""The workspaces of all agents: which kind each gets, and where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from fleet import sandbox
+from fleet.control.host_spec import AgentSpec
+from fleet.errors import FleetError
+from fleet.supervision import host_lifecycle
+from fleet.workspace import clone as clones
+from fleet.workspace import repository_discovery, untrusted_files
+from fleet.workspace.clone import Clone
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from fleet.workspace.branch_update import Collected
+    from fleet.workspace.repository_discovery import Repository
+
+_TOLD: Final = (
+    "Your workspace {place} is a git clone of the operator's repository, on your branch {branch}. Commit your work on "
+    "that branch: its commits are taken over into the operator's repository by themselves, and nothing else is. There "
+    "is no need to push. `git fetch origin` brings what is committed there."
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settled:
+    """Where an agent works."""
+
+    place: Path
+    readonly: tuple[Path, ...] = ()
+    """What it has to see beside it."""
+    instructions: str = ""
+    """What it should know of it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Workspaces:
+    own: Callable[[str], Path]
+    """The folder that an agent gets, unless it works in one of the person's."""
+    folder: Callable[[str], Path]
+    """The private folder of an agent."""
+    hidden: Sequence[Path]
+    """Muster's own folders."""
+
+    # --- deciding -----------------------------------------------------------------------------------------------
+
+    def check(self, name: str, named: Path, *, clone: bool | None, sandboxed: bool) -> Repository | None:
+        """See whether an agent may work in the folder that is named for it.
+
+        Args:
+            name: the agent.
+            named: the folder.
+            clone: what its roster entry says of that; None: nothing.
+            sandboxed: whether it works in a sandbox.
+
+        Returns:
+            The repository that it gets a clone of; None: it works in the folder itself.
+
+        Raises:
+            FleetError: it may not; the message says what to do.
+        """
+        repository = self._source(name, named, clone=clone, goes_on=True)
+        if repository is not None:
+            repository_discovery.check(repository, self.hidden)
+            self._clone(name).check(repository.folder)
+        elif sandboxed:
+            sandbox.check_workspace(named, self.hidden)
+        return repository
+
+    def _source(self, name: str, named: Path, *, clone: bool | None, goes_on: bool) -> Repository | None:
+        if clone is False or self._is_agents_ground(name, named.resolve()):
+            return None
+        # Runtimes keep conversations by folder: one that began right in the repository goes on there.
+        if goes_on and self._clone(name).record() is None and self._worked_in(name) == named:
+            return None
+        return repository_discovery.find(named)
+
+    def _is_agents_ground(self, name: str, place: Path) -> bool:
+        """Whether this is, or lies in, a workspace that Muster made: agents may share one, and it is no person's."""
+        agents = {name, *(folder.name for folder in self.folder(name).parent.glob("[a-z]*"))}
+        grounds = (*self.hidden, *(self.own(agent) for agent in agents))
+        return any(place.is_relative_to(ground.resolve()) for ground in grounds)
+
+    def _worked_in(self, name: str) -> Path | None:
+        """The folder in which the agent was started last."""
+        try:
+            return Path(AgentSpec.read(self.folder(name) / host_lifecycle.SPEC).workspace)
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def _clone(self, name: str) -> Clone:
+        return Clone(agent=name, place=self.own(name), folder=self.folder(name))
+
+    # --- acting -------------------------------------------------------------------------------------------------
+
+    def settle(self, name: str, named: Path, *, clone: bool | None, sandboxed: bool, goes_on: bool) -> Settled:
+        """Make an agent's workspace, if it is not there.
+
+        Args:
+            goes_on: with its conversation.
+
+        Raises:
+            FleetError: it cannot be made, or is not what it was.
+        """
+        repository = self._source(name, named, clone=clone, goes_on=goes_on)
+        if repository is not None:
+            _check_no_link(named)
+            repository_discovery.check(repository, self.hidden)
+            own = self._clone(name)
+            readonly = own.prepare(repository, sandboxed=sandboxed)
+            told = _TOLD.format(place=own.place, branch=own.branch)
+            return Settled(place=own.place, readonly=readonly, instructions=told)
+        if sandboxed:
+            _check_no_link(named)
+            sandbox.check_workspace(named, self.hidden)
+        named.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return Settled(place=named)
+
+    def collect(self, name: str) -> Collected | None:
+        """Take over what an agent committed; the same again until it is acknowledged.
+
+        Raises:
+            FleetError: that is not possible.
+        """
+        return self._clone(name).collect()
+
+    def acknowledge(self, name: str, collected: Collected) -> None:
+        """What was collected was told."""
+        self._clone(name).acknowledge(collected)
+
+    # --- looking and removing -----------------------------------------------------------------------------------
+
+    def _clone_of(self, name: str, named: Path) -> Clone | None:
+        known = (own := self._clone(name)).record()
+        return own if known is not None and known.source == named else None
+
+    def place(self, name: str, named: Path) -> Path:
+        """Where an agent works for which `named` was named."""
+        own = self._clone_of(name, named)
+        return own.place if own is not None else named
+
+    def remove(self, name: str, named: Path) -> bool:
+        """Delete a clone of which everything is in the person's repository. False: there is none; what is stays.
+
+        Raises:
+            NotClean: something of it is nowhere else.
+            FleetError: it cannot be looked at, or not be deleted.
+        """
+        own = self._clone_of(name, named)
+        return own is not None and own.remove()
+
+    def discard(self, name: str, named: Path) -> bool:
+        """Delete a workspace that Muster made. False: it lies elsewhere, and stays.
+
+        Raises:
+            FleetError: something of it could not be deleted.
+        """
+        if (own := self._clone_of(name, named)) is not None:
+            return own.remove(discard=True)
+        place = self.own(name)
+        if named not in {place, place.resolve()}:
+            return False
+        if named.is_symlink() or not untrusted_files.delete(named):
+            raise FleetError(
+                f"{name} is killed, but its workspace {named} could not be deleted. Look at what is left of it, and "
+                "delete it by hand."
+            )
+        return True
+
+
+def _check_no_link(named: Path) -> None:
+    """An agent that works around this folder may have put a link in its place, to something that is not its own."""
+    if named.resolve() != named:
+        raise FleetError(
+            f"The workspace {named} is a link to {named.resolve()} by now, so the agent was not started. "
+            "Look at who made it."
+        )
+
+
+def left_behind(repository: Repository) -> str:
+    """What to say of changes that the person has not committed, which no clone has."""
+    count = clones.uncommitted(repository)
+    if not count:
+        return ""
+    files_are = "1 file has" if count == 1 else f"{count} files have"
+    return f"{files_are} changes that you have not committed; the agent does not see them."

@@ -1,0 +1,205 @@
+"""Hands tasks to agents: at once when something happens that lets one begin, and at its time otherwise.
+
+    scheduler.dispatch.dispatch_inputs          what is looked at: the register, the agents, the windows
+    scheduler.dispatch.task_cost_cache     what work is projected to cost
+    budget.dispatch.next_task          what is done next, and why the others wait (pure)
+    scheduler.dispatch.task_transitions          doing it
+    scheduler.dispatch.start_failures    what kept agents from being started, for the next looks
+
+Here is when that is gone through, and when nothing can have changed that matters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import structlog
+
+from budget.dispatch import next_task
+from budget.dispatch.next_task import Assign, Refuse, Start
+from core.errors import RegisterError
+from database.queries import tasks
+from scheduler.dispatch.dispatch_inputs import Queue
+from scheduler.dispatch.task_cost_cache import TaskCosts, projected
+from scheduler.dispatch.task_transitions import Steps
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from budget.dispatch.next_task import Limits, Policy
+    from budget.windows.pace_admission import Cost
+    from database.engine.store import Store
+    from scheduler.dispatch.dispatch_inputs import Windows
+    from scheduler.dispatch.task_transitions import Hands
+
+log = structlog.get_logger(__name__)
+
+#: It is looked at again so often even if nothing seems to have happened, seconds.
+NET_S = 60.0
+#: Between two looks there is at least so much time, so that many news in a row are one; seconds.
+LEAST_S = 0.1
+#: Steps of one round, so that nothing can make it go on for ever.
+_MOST_STEPS = 1000
+
+
+@dataclass(slots=True)
+class Dispatcher:
+    """One host's."""
+
+    store: Store
+    clock: Callable[[], float]
+    hands: Hands
+    snapshot: Callable[[], Awaitable[Windows]]
+    limits: Callable[[], Limits]
+    policy: Callable[[], Policy]
+    unanswered_s: Callable[[], float] = lambda: float("inf")
+    """For how long an agent gets no other task while one of its waits for a person's word."""
+    net_s: float = NET_S
+    least_s: float = LEAST_S
+    look_at: float | None = None
+    """When it looks again, if nothing happens before; seconds since the epoch."""
+    steps: Steps = field(init=False)
+    _costs: TaskCosts = field(default_factory=TaskCosts)
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _overdue_at: float = float("-inf")
+    _changes: int = 0
+    _decided: tuple[object, float, float | None] | None = None
+    """What all waited on when it was found that all must wait, when that was, and when to look again."""
+
+    def __post_init__(self) -> None:
+        self.steps = Steps(store=self.store, clock=self.clock, hands=self.hands, unanswered_s=self.unanswered_s)
+
+    def wake(self) -> None:
+        """Something happened that may let a task begin: look soon."""
+        self._news.set()
+
+    def learned_more(self) -> None:
+        """A task ended, so that there is more to learn from."""
+        self._costs.forget()
+        self._change()
+
+    def opened(self) -> None:
+        """A window is not what it was: what could not be started may be."""
+        self.steps.not_started.forget()
+        self._change()
+        self.wake()
+
+    async def run(self) -> None:
+        """Dispatch until cancelled."""
+        while True:
+            self._news.clear()
+            try:
+                await self.look()
+            except RegisterError as error:
+                log.info("dispatch.stands_aside", reason=str(error))
+                await self.store.rest(1.0)
+            except Exception:
+                log.exception("dispatch.failed")
+                await asyncio.sleep(1.0)
+            await asyncio.sleep(self.least_s)
+            pause = self.net_s
+            if self.look_at is not None:
+                pause = min(pause, max(0.05, self.look_at - self.clock()))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._news.wait()
+
+    async def look_once(self) -> None:
+        """Like `look` for whoever tells what became of a task; what goes wrong is left to `run`."""
+        try:
+            await self.look()
+        except Exception as error:
+            log.info("dispatch.not_now", reason=str(error))
+        self.wake()
+
+    async def look(self) -> None:
+        """Do all that can be done now; what waits then knows why.
+
+        Raises:
+            RegisterError: the register cannot be used.
+        """
+        async with self._turn:
+            await self._refuse_overdue()
+            for _ in range(_MOST_STEPS):
+                if not await self._step():
+                    return
+
+    async def _refuse_overdue(self) -> None:
+        """Refuse what nothing let begin before its deadline, and what others stand before in its lane: no look at the
+        heads finds that. All that waits is gone through for it, so now and then."""
+        now = self.clock()
+        if 0 <= now - self._overdue_at < self.net_s:
+            return
+        async with self.store.read() as tx:
+            late = await tasks.overdue(tx, now)
+        for task in late:
+            await self.steps.refuse(task, "its deadline is past")
+        self._overdue_at = now
+
+    async def _step(self) -> bool:
+        """Decide and do one step; False: there is none."""
+        changes = self._changes
+        self.look_at = None
+        async with self.store.read() as tx:
+            queue = await Queue.read(tx)
+            if queue is None:
+                return False
+            if await self._costs.learn(tx, queue.heads.values(), self.clock()):
+                self._change()
+        heads = queue.heads
+        able = {each.agent.name: each for each in await self.hands.able(queue.live)}
+        waited_on = queue.waited_on(able.values())
+        if self._stands(waited_on):
+            return False
+        windows = await self.snapshot()
+        view = queue.view(
+            able,
+            windows,
+            limits=self.limits(),
+            policy=self.policy(),
+            cost_of=lambda task, agent: self._costs.of(task, agent, windows.now),
+            not_started=self.steps.not_started.why,
+        )
+        decision = next_task.decide(view)
+        match decision.step:
+            case Assign(task=task, agent=agent):
+                await self.steps.assign(heads[task], decision.step, able[agent])
+            case Start(task=task, agent=agent):
+                await self.steps.start(heads[task], agent, view.now)
+            case Refuse(task=task, why=why):
+                await self.steps.refuse(heads[task], why)
+            case None:
+                await self.steps.wait(heads, decision.waits, view.now)
+                self.look_at = decision.look_at
+                if self._changes == changes:
+                    # Otherwise something opened while this was decided on what was before.
+                    self._decided = (waited_on, view.now, decision.look_at)
+                return False
+        return True
+
+    def _change(self) -> None:
+        """What was decided is to be decided anew, also where that is under way."""
+        self._changes += 1
+        self._decided = None
+
+    def _stands(self, waited_on: object) -> bool:
+        """Whether nothing that matters changed since all had to wait; then the windows need not be asked."""
+        if self._decided is None or self._decided[0] != waited_on:
+            return False
+        _, at, look_at = self._decided
+        now = self.clock()
+        self.look_at = look_at
+        return 0 <= now - at < self.net_s and (look_at is None or now < look_at)
+
+    async def cost_of(self, *, role: str | None, runtime: str | None, model: str | None, kind: str) -> Cost:
+        """What such work is projected to cost.
+
+        Raises:
+            RegisterError: the register cannot be read.
+        """
+        async with self.store.read() as tx:
+            return await projected(tx, role=role, runtime=runtime, model=model, kind=kind, now=self.clock())

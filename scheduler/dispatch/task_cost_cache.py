@@ -1,0 +1,77 @@
+"""What tasks are projected to cost, learned from those of the register that ended, and kept between looks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from budget.costs.task_cost_from_history import learn
+from budget.costs.task_cost_projection import expected
+from budget.dispatch.next_task import AGENT
+from scheduler.dispatch.task_history import pasts, price_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from budget.costs.task_cost_from_history import Learned, Past
+    from budget.windows.pace_admission import Cost
+    from database.queries.tasks import Task
+    from scheduler.dispatch.dispatch_inputs import Able
+
+#: What was learned of costs is read anew after so long, seconds.
+_LEARNED_S = 600.0
+
+
+@dataclass(slots=True)
+class TaskCosts:
+    """What is known of costs at the moment."""
+
+    _past: dict[str | None, list[Past]] = field(default_factory=dict)
+    _past_at: float = 0.0
+    _learned: dict[tuple[str | None, str | None, str | None, str], Learned] = field(default_factory=dict)
+    _price: tuple[float | None] | None = None
+    """What a weighted token costs in US dollars, whoever uses it; None: not looked up yet."""
+
+    def forget(self) -> None:
+        """There is more to learn from."""
+        self._past.clear()
+        self._learned.clear()
+        self._price = None
+
+    async def learn(self, tx: AsyncConnection, heads: Iterable[Task], now: float) -> bool:
+        """Read what is needed to know what these tasks cost. Whether all that was known before was dropped for it."""
+        anew = not 0 <= now - self._past_at < _LEARNED_S
+        if anew:
+            self.forget()
+            self._past_at = now
+        # Of all roles, too: what a token costs is known of the fleet before it is of a role.
+        for role in {None, *(task.role for task in heads)}.difference(self._past):
+            self._past[role] = await pasts(tx, role)
+        return anew
+
+    def of(self, task: Task, able: Able | None, now: float) -> Cost:
+        """What a task costs whom it is given to, or whoever has it; of one that was learned for."""
+        runtime, model = (None, None) if able is None else (able.agent.runtime, able.model)
+        key = (task.role, runtime, model, task.kind)
+        if key not in self._learned:
+            past = self._past.get(task.role, [])
+            self._learned[key] = learn(past, role=task.role, runtime=runtime, model=model, kind=task.kind, now=now)
+        if self._price is None:
+            self._price = (price_of(self._past.get(None, ()), now),)
+        return expected(
+            self._learned[key],
+            task.estimate,
+            by_agent=task.operator.startswith(AGENT),
+            usd_per_token=self._price[0],
+        )
+
+
+async def projected(
+    tx: AsyncConnection, *, role: str | None, runtime: str | None, model: str | None, kind: str, now: float
+) -> Cost:
+    """What work that is no task yet is projected to cost."""
+    past, every = await pasts(tx, role), await pasts(tx, None)
+    learned = learn(past, role=role, runtime=runtime, model=model, kind=kind, now=now)
+    return expected(learned, usd_per_token=price_of(every, now))

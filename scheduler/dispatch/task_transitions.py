@@ -1,0 +1,177 @@
+"""Does what was decided of tasks: each step in one transaction with all that follows from it.
+
+That transaction takes only a task that is still queued and an agent that still has none; so whoever is killed, or
+decides the same twice, gives a task to one agent once. Each attempt at a task is a message of its own
+(`fleet.control.task_attempt_ids`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import structlog
+
+from budget.dispatch import next_task
+from budget.dispatch.next_task import Wait
+from core.crash_points import declare
+from core.errors import RegisterError
+from database.queries import tasks
+from fleet.control.task_attempt_ids import message_of
+from scheduler.dispatch.dispatch_inputs import keeps_agent
+from scheduler.dispatch.start_failures import NotStarted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from budget.dispatch.next_task import Assign
+    from database.engine.store import Store
+    from database.queries.tasks import Task
+    from scheduler.dispatch.dispatch_inputs import Able
+
+log = structlog.get_logger(__name__)
+
+DISPATCH = declare("task.dispatch")
+REFUSE = declare("task.refuse")
+WAITS = declare("task.waits")
+
+#: A time at which a task may begin that moves by less than this share of the wait is the same time.
+_SAME_SHARE = 0.1
+_SAME_S = 60.0
+
+
+class Hands(Protocol):
+    """What is done to the fleet, and told (bot.tasks.assignment.Handing)."""
+
+    async def able(self, live: Sequence[Task]) -> Sequence[Able]:
+        """The agents that there are, and those that can be started."""
+
+    async def hand_over(self, tx: AsyncConnection, task: Task, agent: str) -> bool:
+        """Put the message that carries the task on its way, and tell; False, and nothing is done, if it cannot."""
+
+    def handed_over(self, agent: str) -> None:
+        """What `hand_over` wrote is committed."""
+
+    async def start(self, task: Task, agent: str) -> Wait | None:
+        """Have an agent started for a task, with what there is room for. Why it is not; None: it starts."""
+
+    async def refused(self, tx: AsyncConnection, task: Task, why: str) -> None:
+        """Tell that a task is refused."""
+
+    async def waits(self, tx: AsyncConnection, task: Task, wait: Wait) -> None:
+        """Tell that a task, as it stood before, waits so by now, if that is worth a message."""
+
+    def told(self) -> None:
+        """What was told is committed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Steps:
+    store: Store
+    clock: Callable[[], float]
+    hands: Hands
+    unanswered_s: Callable[[], float]
+    """For how long an agent gets no other task while one of its waits for a person's word."""
+    not_started: NotStarted = field(default_factory=NotStarted)
+
+    async def assign(self, task: Task, step: Assign, able: Able) -> None:
+        """Give a task to an agent.
+
+        Raises:
+            RegisterError: the agent is gone, or the register cannot be used.
+        """
+        agent = able.agent
+        now = self.clock()
+        attempt = task.attempt + 1
+        given: dict[str, Any] = {
+            "state": "dispatched",
+            "attempt": attempt,
+            "assigned": agent.name,
+            "runtime": agent.runtime,
+            "model": able.model,
+            "account": agent.account,
+            "role": task.role or agent.role,
+            "message": message_of(task.id, attempt),
+            "projected_tokens": step.cost.tokens,
+            "projected_usd": step.cost.usd,
+            "weight": None if step.charge is None else step.charge.weight,
+            "saves_from": None,
+            "dispatched_at": now,
+            "why": None,
+            "reason": step.why,
+            "look_at": None,
+        }
+        handed = replace(task, **given)
+        decision = {"agent": agent.name, "tokens": step.cost.tokens, "usd": step.cost.usd, "why": step.why}
+        async with self.store.write(DISPATCH) as tx:
+            own = await tasks.of_agent(tx, agent.name)
+            if task.kind != next_task.TURN and any(keeps_agent(each, now, self.unanswered_s()) for each in own):
+                return  # it was given another since it was looked at
+            if not await tasks.change(
+                tx, task.id, only=["queued"], attempt_is=task.attempt, now=now, decision=decision, **given
+            ):
+                return
+            if not await self.hands.hand_over(tx, handed, agent.name):
+                raise RegisterError(f"{agent.name} is gone since it was looked at; nothing was given to it.")
+            if step.charge is not None:
+                await tasks.keep_queues(tx, step.charge.on(await tasks.queues(tx)), now=now)
+        log.info("task.dispatched", task=task.id, agent=agent.name, attempt=attempt)
+        self.hands.handed_over(agent.name)
+
+    async def start(self, task: Task, agent: str, now: float) -> None:
+        """Have an agent started for a task; what keeps it from that, or that it starts, is known from then on."""
+        held = await self.hands.start(task, agent)
+        if held is None:
+            log.info("task.starts_agent", task=task.id, agent=agent)
+            held = Wait(task=task.id, why="starting", text=f"{agent} is being started for it.")
+        self.not_started.note(task, agent, held, now)
+
+    async def refuse(self, task: Task, why: str) -> None:
+        """End a task that nothing will let begin."""
+        now = self.clock()
+        ended: dict[str, Any] = {
+            "state": "failed",
+            "summary": why,
+            "why": None,
+            "reason": None,
+            "look_at": None,
+            "ended_at": now,
+        }
+        async with self.store.write(REFUSE) as tx:
+            if await tasks.change(tx, task.id, only=["queued"], attempt_is=task.attempt, now=now, **ended):
+                await self.hands.refused(tx, task, why)
+        log.info("task.refused", task=task.id, reason=why)
+        self.hands.told()
+
+    async def wait(self, heads: Mapping[str, Task], waits: Sequence[Wait], now: float) -> None:
+        """Write down why tasks wait, of those of which something else stands there."""
+        news = [(heads[wait.task], wait) for wait in waits if is_news(heads[wait.task], wait, now)]
+        if not news:
+            return
+        async with self.store.write(WAITS) as tx:
+            for task, wait in news:
+                values: dict[str, Any] = {"why": wait.why, "reason": wait.text, "look_at": wait.look_at}
+                if wait.saves_from is not None:
+                    values["saves_from"] = wait.saves_from
+                if wait.never:
+                    values["lane"] = next_task.aside(task.lane)
+                if wait.cost is not None:
+                    values |= {"projected_tokens": wait.cost.tokens, "projected_usd": wait.cost.usd}
+                if await tasks.change(tx, task.id, only=["queued"], now=now, step=task.why != wait.why, **values):
+                    await self.hands.waits(tx, task, wait)
+        self.hands.told()
+
+
+def is_news(task: Task, wait: Wait, now: float) -> bool:
+    """Whether something else stands in the register of why and until when a task waits."""
+    if task.why != wait.why or (task.look_at is None) != (wait.look_at is None):
+        return True
+    if wait.saves_from != task.saves_from and wait.saves_from is not None:
+        return True
+    if wait.never and task.lane != next_task.aside(task.lane):
+        return True
+    if task.look_at is None or wait.look_at is None:
+        return task.reason != wait.text
+    return abs(task.look_at - wait.look_at) > max(_SAME_S, _SAME_SHARE * abs(wait.look_at - now))

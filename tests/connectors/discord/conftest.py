@@ -1,0 +1,107 @@
+"""A fake Discord, and a register with a delivery and our connector before it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from connectors.contract.messages import Batch
+from connectors.delivery import inbox
+from connectors.discord import gateway_session
+from connectors.discord.connector import DiscordConnector
+from connectors.discord.read_cursor import Position
+from connectors.discord.settings import DiscordSettings
+from tests.connectors.discord.server import serving
+from tests.connectors.office import STEP, Office
+from tests.connectors.office import opened as office_opened
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from connectors.contract.messages import Health
+    from connectors.delivery.service import Delivery
+    from tests.connectors.discord.world import World
+
+
+@dataclass
+class Desk:
+    """A fake Discord and an office that speaks there."""
+
+    world: World
+    api: str
+    folder: Path
+    office: Office
+
+    def connector(self, **settings: Any) -> DiscordConnector:
+        """A new one, as after a restart of Muster; what it keeps is in the same folder."""
+        return connector(self.world, self.api, self.folder, **settings)
+
+    @contextlib.asynccontextmanager
+    async def open(self, **settings: Any) -> AsyncIterator[Delivery]:
+        """Deliver for the length of the block."""
+        made = self.connector(**settings)
+        async with self.office.open({"discord": made}) as delivery:
+            async with asyncio.timeout(20):
+                await made.connected()
+            yield delivery
+
+    @contextlib.asynccontextmanager
+    async def office_without_waiting(self, **settings: Any) -> AsyncIterator[None]:
+        """Deliver where the connector is not expected to come up."""
+        async with self.office.store.write(STEP) as tx:
+            await inbox.accept(tx, "discord", Batch(events=(), cursor=Position(floor=0).encode()), 1.0)
+        async with self.office.open({"discord": self.connector(**settings)}):
+            yield
+
+    async def cursor(self) -> str:
+        """How far was read, as the register has it."""
+        async with self.office.store.read() as tx:
+            found = await inbox.cursor(tx, "discord")
+        assert found is not None
+        return found
+
+    @property
+    def room(self) -> str:
+        return str(self.world.channel.id)
+
+    async def health(self, true: Callable[[Health], bool]) -> Health:
+        """Wait until the health says so."""
+        assert self.office.delivery is not None
+        async with asyncio.timeout(20):
+            while True:
+                found = (await self.office.delivery.health())["discord"]
+                if true(found):
+                    return found
+                await asyncio.sleep(0.02)
+
+
+def connector(world: World, api: str, folder: Path, **settings: Any) -> DiscordConnector:
+    """A connector to a fake Discord."""
+    folder.mkdir(exist_ok=True)
+    (folder / "token").write_text("t0ken")
+    given = {"token": f"file:{folder / 'token'}", "guild": world.guild, "channel": world.channel.id, "api": api}
+    services = {key: settings.pop(key) for key in ("commands", "may_read") if key in settings}
+    return DiscordConnector("discord", DiscordSettings.model_validate(given | settings), folder, **services)
+
+
+@pytest.fixture(autouse=True)
+def no_pause_before_identifying(monkeypatch: pytest.MonkeyPatch) -> None:
+    """discord.py waits five seconds before each identification but the first."""
+
+    async def at_once(_: object, shard_id: int | None, *, initial: bool = False) -> None:
+        pass
+
+    monkeypatch.setattr(gateway_session.Session, "before_identify_hook", at_once)
+
+
+@pytest.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    async with serving() as (world, api), office_opened(f"sqlite:///{tmp_path / 'register.db'}") as office:
+        office.name = "discord"
+        yield Desk(world=world, api=api, folder=tmp_path / "discord", office=office)
+        assert not world.loud, "the bot pings nobody, in whatever way it speaks"

@@ -1,0 +1,32 @@
+"""The file of lines: what a disk that becomes full leaves of it."""
+
+from __future__ import annotations
+
+import resource
+from typing import TYPE_CHECKING
+
+import pytest
+
+from connectors.discord.append_only_file import LineFile
+from core.crash_points import declare
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WRITE = declare("test.line")
+
+
+async def test_what_comes_after_a_line_that_a_full_disk_cut_off_is_a_line_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    file = LineFile(path, WRITE, most=100)
+    await file.append("one", all_lines=tuple)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Half of the next line still fits.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 4, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            await file.append("two two", all_lines=tuple)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    await file.append("three", all_lines=tuple)
+    assert [line for line in LineFile(path, WRITE, most=100).read() if line] == ["one", "two ", "three"]

@@ -1,0 +1,240 @@
+"""A migrated database has the tables that the program expects."""
+
+from __future__ import annotations
+
+import random
+import re
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from core.crash_points import declare
+from database import migrations
+from database.engine import dsn
+from database.engine.store import Store
+from database.queries import tasks
+from database.queries.spending import hourly_rollup, usage_ledger, usage_queries
+from database.schema import metadata
+from tests.database.queries.rows import DAY, NOON, added_up, random_row, row
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from tests.postgres import Postgres
+
+STEP = declare("tests.migrations")
+
+
+@pytest.fixture
+def emptied_database(postgres_database: str) -> str:
+    """One of the test's own, since tables are changed here."""
+    return postgres_database
+
+
+def engine_of(url: str) -> AsyncEngine:
+    """An engine of the test's own, beside the register's."""
+    place = dsn.parse(url)
+    if isinstance(place, dsn.FileAddress):
+        return create_async_engine(f"sqlite+aiosqlite:///{place}")
+    arguments = {"host": place.host, "user": place.user, "database": place.database}
+    settings = {"server_settings": {"search_path": "muster"}}
+    return create_async_engine("postgresql+asyncpg://", connect_args={**arguments, **settings})
+
+
+def differences(connection: Connection) -> Any:
+    context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+    return compare_metadata(context, metadata)
+
+
+async def test_a_migrated_database_is_what_the_schema_says(register_url: str) -> None:
+    await (await Store.open(register_url)).close()
+    engine = engine_of(register_url)
+    async with engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+    await engine.dispose()
+
+
+def test_revisions_are_known_by_the_names_of_their_files() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(migrations.FOLDER))
+    scripts = ScriptDirectory.from_config(config)
+    assert {script.revision for script in scripts.walk_revisions()} == migrations.known()
+    assert scripts.get_current_head() == migrations.head()
+
+
+def test_migrating_again_changes_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "register.db"
+    migrations.upgrade(file)
+    with closing(sqlite3.connect(file)) as connection:
+        before = list(connection.execute("SELECT sql FROM sqlite_master ORDER BY name"))
+    migrations.upgrade(file)
+    with closing(sqlite3.connect(file)) as connection:
+        assert list(connection.execute("SELECT sql FROM sqlite_master ORDER BY name")) == before
+
+
+@pytest.fixture
+async def emptied(register_url: str) -> str:
+    """A register as the first revision made it."""
+    await (await Store.open(register_url)).close()
+    engine = engine_of(register_url)
+    async with engine.begin() as connection:
+        for table in await connection.run_sync(_later):
+            await connection.execute(text(f"DROP TABLE {table}"))
+        for table, column in _later_columns():
+            await connection.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))
+        await connection.execute(text(f"UPDATE {migrations.VERSION_TABLE} SET version_num = '0001'"))
+    await engine.dispose()
+    return register_url
+
+
+def _later(connection: Connection) -> list[str]:
+    """The tables that came after the first revision."""
+    return [name for name in metadata.tables if name not in _first_tables()]
+
+
+def _later_columns() -> list[tuple[str, str]]:
+    """The columns of its tables that came after the first revision."""
+    return [
+        (table, column.name)
+        for table, made in _first_tables().items()
+        for column in metadata.tables[table].columns
+        if f'sa.Column("{column.name}"' not in made
+    ]
+
+
+def _first_tables() -> dict[str, str]:
+    """The tables of the first revision: how each is made there, by its name."""
+    first = (migrations.FOLDER / "versions" / "0001_initial.py").read_text()
+    return {block.split('"')[1]: block for block in first.split("op.create_table(\n")[1:]}
+
+
+async def test_an_older_register_is_brought_up_to_date(emptied: str) -> None:
+    await (await Store.open(emptied)).close()
+    engine = engine_of(emptied)
+    async with engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+    await engine.dispose()
+
+
+async def test_text_of_later_tables_is_ordered_byte_by_byte_too(postgres: Postgres, postgres_database: str) -> None:
+    connection = await postgres.connect(postgres_database)
+    found = await connection.fetch(
+        "SELECT DISTINCT collation_name FROM information_schema.columns"
+        " WHERE table_schema = 'muster' AND data_type IN ('character varying', 'text')"
+    )
+    await connection.close()
+    assert [row["collation_name"] for row in found] == ["C"]
+
+
+async def test_what_was_metered_before_sums_were_kept_is_summed_up(register_url: str) -> None:
+    seed = random.randrange(10**6)
+    print("seed", seed)
+    chance = random.Random(seed)
+    store = await Store.open(register_url)
+    rows = [random_row(seq, chance, begin=NOON, end=NOON + 2 * DAY) for seq in range(1, 120)]
+    async with store.write(STEP) as tx:
+        await usage_ledger.add(tx, rows)
+    await store.close()
+    engine = engine_of(register_url)
+    async with engine.begin() as connection:
+        # As a Muster of before has it.
+        await connection.run_sync(_taken_back)
+    await engine.dispose()
+    store = await Store.open(register_url)
+    async with store.read() as tx:
+        assert await hourly_rollup.verify(tx) == []
+        assert await usage_queries.used(tx, "all", 0.0) == added_up(rows)
+    await store.close()
+    engine = engine_of(register_url)
+    async with engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+    await engine.dispose()
+
+
+async def test_what_operators_owed_before_queues_had_weights_they_go_on_owing(register_url: str) -> None:
+    await (await Store.open(register_url)).close()
+    engine = engine_of(register_url)
+    async with engine.begin() as connection:
+        await connection.run_sync(_undone, "0019")
+        for flow, deficit in (("ana", -4000.0), ("ana coder", -4000.0), ("otto", 300.0)):
+            row = {"flow": flow, "deficit": deficit}
+            put = text("INSERT INTO fair_shares VALUES (:flow, :deficit, 1.0, 'default', 'here')")
+            await connection.execute(put, row)
+        await connection.execute(text(f"UPDATE {migrations.VERSION_TABLE} SET version_num = '0018'"))
+    await engine.dispose()
+    store = await Store.open(register_url)
+    async with store.read() as tx:
+        assert await tasks.queues(tx) == {"normal ana": 1000.0}
+    await store.close()
+
+
+def _taken_back(connection: Connection) -> None:
+    """Undo what came after 0008, with the indexes of then."""
+    _undone(connection, "0009")
+    connection.execute(text("CREATE INDEX ix_ledger_day ON ledger (day)"))
+    for column in ("agent", "account", "model"):
+        connection.execute(text(f"CREATE INDEX ix_ledger_{column} ON ledger ({column}, day)"))
+    connection.execute(text(f"UPDATE {migrations.VERSION_TABLE} SET version_num = '0008'"))
+
+
+def _undone(connection: Connection, since: str) -> None:
+    """Undo what this revision made, and all that came after it."""
+    gone: set[str] = set()
+    for file in sorted((migrations.FOLDER / "versions").glob("[0-9]*_*.py")):
+        if file.name < since:
+            continue
+        made = file.read_text()
+        gone |= set(re.findall(r'op\.create_table\(\s*"(\w+)"', made))
+        for index, table in re.findall(r'op\.create_index\(\s*"(\w+)", "(\w+)"', made):
+            if table not in gone:
+                connection.execute(text(f"DROP INDEX {index}"))
+        for table in re.findall(r'op\.create_table\(\s*"(\w+)"', made):
+            # A later revision may have dropped it.
+            connection.execute(text(f"DROP TABLE IF EXISTS {table}"))
+        for table, column in re.findall(r'op\.add_column\(\s*"(\w+)", (?:sa\.)?Column\("(\w+)"', made):
+            if table in gone:
+                continue
+            connection.execute(text(f'ALTER TABLE {table} DROP COLUMN "{column}"'))
+    if "0009" < since <= "0019":
+        # Made by 0009, and dropped by 0019.
+        columns = "flow VARCHAR, deficit FLOAT, updated_at FLOAT, tenant_id VARCHAR, host VARCHAR"
+        connection.execute(text(f"CREATE TABLE fair_shares ({columns})"))
+
+
+async def test_what_providers_wrote_into_errors_is_blanked_and_gone_from_the_file(register_url: str) -> None:
+    key = "sk-ant-api03-of-the-account"
+    store = await Store.open(register_url)
+    said = [f"authentication_error: {key} is not known", None, "rate_limit_error: slow down"]
+    async with store.write(STEP) as tx:
+        await usage_ledger.add(tx, [row(seq, detail=detail, status=401) for seq, detail in enumerate(said, 1)])
+    await store.close()
+    engine = engine_of(register_url)
+    async with engine.begin() as connection:
+        await connection.execute(text(f"UPDATE {migrations.VERSION_TABLE} SET version_num = '0017'"))
+        await connection.run_sync(_undone, "0018")
+    await engine.dispose()
+    place = dsn.parse(register_url)
+    if isinstance(place, dsn.FileAddress):
+        assert key.encode() in _bytes_of(place)
+    store = await Store.open(register_url)
+    async with store.read() as tx:
+        found = await tx.execute(text("SELECT seq, status, detail FROM ledger ORDER BY seq"))
+        assert [tuple(each) for each in found] == [(seq, 401, None) for seq in (1, 2, 3)]
+    await store.close()
+    if isinstance(place, dsn.FileAddress):
+        assert key.encode() not in _bytes_of(place)
+
+
+def _bytes_of(file: dsn.FileAddress) -> bytes:
+    path = Path(str(file))
+    return b"".join(each.read_bytes() for each in path.parent.glob(f"{path.name}*"))

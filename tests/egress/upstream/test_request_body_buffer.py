@@ -1,0 +1,121 @@
+"""Long requests: whose turn it is, and what becomes of them when their client leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from egress.http.request import Content
+from egress.upstream import request_body_buffer
+from egress.upstream.request_body_buffer import Bodies, Turns
+from tests.egress.plane import anthropic, plane
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LIMIT_S = 10.0
+
+
+async def test_who_sends_many_long_requests_waits_behind_itself_and_nobody_else_does() -> None:
+    turns = Turns(2)
+    began: list[str] = []
+    gates: dict[str, asyncio.Event] = {}
+
+    async def work(name: str) -> None:
+        async with turns.turn(name[0]):
+            began.append(name)
+            await gates.setdefault(name, asyncio.Event()).wait()
+
+    async def settled() -> list[str]:
+        for _ in range(20):
+            await asyncio.sleep(0)
+        return began
+
+    tasks = [asyncio.create_task(work(f"a{number}")) for number in range(3)]
+    assert await settled() == ["a0"], "one of each agent's"
+    tasks += [asyncio.create_task(work(name)) for name in ("b0", "c0", "b1")]
+    assert await settled() == ["a0", "b0"], "two of all"
+    gates["a0"].set()
+    # c0 came before a1 was in the queue that all wait in.
+    assert await settled() == ["a0", "b0", "c0"]
+    gates["b0"].set()
+    assert await settled() == ["a0", "b0", "c0", "a1"]
+    for waiting in [each for each in tasks if not each.done()]:
+        waiting.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    gates["d0"] = asyncio.Event()
+    gates["d0"].set()
+    async with asyncio.timeout(LIMIT_S):
+        await work("d0")
+    assert turns._own == {}, "nothing is kept of who came once"
+
+
+async def test_a_long_request_of_one_agent_is_parsed_while_another_ones_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Held up in the middle of being read, one agent's long request keeps its own others waiting, and nobody else's."""
+    monkeypatch.setattr(request_body_buffer, "IN_MEMORY", 1_000)
+    held, go = threading.Event(), threading.Event()
+    async with plane(tmp_path) as made:
+        slow, quick = await made.agent("slow"), await made.agent("quick")
+        usual = request_body_buffer.Body.content
+
+        def content(self: request_body_buffer.Body) -> bytes:
+            if self._whose == "slow" and not held.is_set():
+                held.set()
+                go.wait(LIMIT_S)
+            return usual(self)
+
+        monkeypatch.setattr(request_body_buffer.Body, "content", content)
+        first = asyncio.ensure_future(slow.post("/anthropic/v1/messages", json=anthropic("x " * 2_000)))
+        try:
+            assert await asyncio.to_thread(held.wait, LIMIT_S)
+            second = asyncio.ensure_future(slow.post("/anthropic/v1/messages", json=anthropic("y " * 2_000)))
+            async with asyncio.timeout(LIMIT_S):
+                answer = await quick.post("/anthropic/v1/messages", json=anthropic("z " * 2_000))
+            assert answer.status == 200
+            assert not first.done()
+            assert not second.done()
+        finally:
+            go.set()
+        assert [(await each).status for each in (first, second)] == [200, 200]
+
+
+async def test_a_file_is_not_closed_while_a_thread_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its number may be another file's in the next moment: that one would be read, or written over."""
+    monkeypatch.setattr(request_body_buffer, "IN_MEMORY", 1_000)
+    held, go = threading.Event(), threading.Event()
+    store = Bodies(tmp_path)
+    content = Content()
+    content.take(b"x" * 5_000)
+    content.end()
+    body = await store._take(content, "coder0", 10_000)
+    number = body._file
+    assert number is not None
+
+    def work() -> int:
+        held.set()
+        go.wait(LIMIT_S)
+        return os.fstat(number).st_size
+
+    async def asks() -> None:
+        try:
+            await store.work_on("coder0", work)
+        finally:
+            body.close()
+
+    asking = asyncio.create_task(asks())
+    assert await asyncio.to_thread(held.wait, LIMIT_S)
+    for _ in range(3):
+        asking.cancel()
+        await asyncio.sleep(0)
+    assert os.fstat(number).st_size == 5_000, "the client left, and the file is still there for the thread"
+    go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(number)
