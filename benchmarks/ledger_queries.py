@@ -2,8 +2,8 @@
 
 Each is asked for on a register that was just opened, and then a few times more: what is given is the slowest of these,
 and at the end the CPU of the dearest, which other work on the machine changes least.
-Every sum goes by whole hours but for the rows at its edges (`database.queries.spending.usage_queries`), so what counts is how many
-hours, agents, and tasks there were, and not how many requests.
+Every sum goes by whole hours but for the rows at its edges (`database.queries.spending.usage_queries`), so what counts
+is how many hours, agents, and tasks there were, and not how many requests.
 """
 
 from __future__ import annotations

@@ -2,10 +2,11 @@
 
 A provider grants a window of seven days, again and again. Tasks are asked for in bursts, by day, on weekdays; they cost
 other than projected; the provider reports the window late, rounded, or not at all. Production's pure functions decide:
-budget.windows.provider_quota reads the reports, budget.windows.window_state draws the line, budget.costs.task_cost_from_history projects, budget.dispatch.next_task says which task
-begins and why others wait, budget.dispatch.fair_queueing charges for it. Beside the even pace run two others in the place of
-budget.windows.pace_admission: greedy, which begins what the window still holds; and whole days, which lets each day's share be spent at
-once.
+budget.windows.provider_quota reads the reports, budget.windows.window_state draws the line,
+budget.costs.task_cost_from_history projects, budget.dispatch.next_task says which task begins and why others wait,
+budget.dispatch.fair_queueing charges for it. Beside the even pace run two others in the place of
+budget.windows.pace_admission: greedy, which begins what the window still holds; and whole days, which lets each day's
+share be spent at once.
 """
 
 from __future__ import annotations

@@ -88,7 +88,8 @@ _ASSIGNED = re.compile(
 _IN_ENVIRONMENT = re.compile(
     rf"(?:API_?KEY|SECRET|TOKEN(?!IZ)|PASSW(?:OR)?D|PASSPHRASE)[A-Z0-9_]{{0,32}}={_ORDINARY}(?P<secret>{_PLACED}{{8,}})"
 )
-# The way out of an agent without a sandbox (egress.http.agent_listeners): whoever has the path spends in the agent's name.
+# The way out of an agent without a sandbox (egress.http.agent_listeners): whoever has the path spends in the agent's
+# name.
 _WAY_OUT = re.compile(r"//127\.0\.0\.1:[0-9]{1,5}/(?P<secret>[A-Za-z0-9_-]{32})(?=/(?:anthropic|openai)(?![\w-]))")
 _BY_SHAPE = (_WAY_OUT, _KNOWN_FORMATS, _WEB_TOKEN, _PRIVATE_KEY, _IN_URL, _BEARER, _ASSIGNED, _IN_ENVIRONMENT)
 

@@ -1,4 +1,5 @@
-"""Errors of whoever speaks to the egress's control socket. Importing them costs nothing (see `egress.daemon.sync_control_client`)."""
+"""Errors of whoever speaks to the egress's control socket. Importing them costs nothing (see
+`egress.daemon.sync_control_client`)."""
 
 from __future__ import annotations
 

@@ -40,7 +40,8 @@ class AccountSettings(_Wire):
     passthrough: bool = False
     """The agent's own credential goes through: a person's own login, on that person's host, without a sandbox."""
     server_tools: bool = False
-    """Tools that the provider runs may be asked for, though they are billed by call or by time (egress.http.request_body_policy)."""
+    """Tools that the provider runs may be asked for, though they are billed by call or by time
+    (egress.http.request_body_policy)."""
     premium: bool = False
     """Service tiers and speeds may be asked for that cost more than the prices that are known."""
 
@@ -63,7 +64,8 @@ class LimitSettings(_Wire):
     """``day``, ``week``, ``month`` (UTC), or a length such as ``5h``; None: without an end (allowance: the launch)."""
     policy: Policy = "cutoff"
     may_raise: bool = False
-    """Of an allowance of a launch: an admin's, which may be higher than what would hold without it (budget.limits.scopes)."""
+    """Of an allowance of a launch: an admin's, which may be higher than what would hold without it
+    (budget.limits.scopes)."""
     set_at: float = 0.0
     """When an admin set it by command, or launched with it; 0: a file says it. One of the agent that was set after one
     that may raise holds beside that."""

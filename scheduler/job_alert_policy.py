@@ -1,7 +1,7 @@
 """What the room is told of jobs that fail: once, again ever less often while it lasts, and once when it is over. Pure.
 
-What was told stands in the register, a row per job (`database.queries.operations.watchdog_findings`). It stays for a while after the job is
-well, so that one that fails every other time is not told every time.
+What was told stands in the register, a row per job (`database.queries.operations.watchdog_findings`). It stays for a
+while after the job is well, so that one that fails every other time is not told every time.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ end agents while the orchestrator is dead and the register is damaged. Whoever m
 installation, and is its admin.
 
 An agent that was ended so stays down, whatever the register says, until somebody launches or restarts it. A file in its
-folder says so (`fleet.supervision.host_lifecycle.STAY_DOWN`). Agents that end with Muster (`down --all`) come back with it.
+folder says so (`fleet.supervision.host_lifecycle.STAY_DOWN`). Agents that end with Muster (`down --all`) come back with
+it.
 """
 
 from __future__ import annotations

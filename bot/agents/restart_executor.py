@@ -1,7 +1,7 @@
 """What becomes of an agent that has no host: it is started, told to be gone, tried again, or given up.
 
-Whether it is tried again is decided in `fleet.supervision.restart_policy`, and stands in the register in the transaction that tells of it;
-an orchestrator that comes later goes on where this one was killed.
+Whether it is tried again is decided in `fleet.supervision.restart_policy`, and stands in the register in the
+transaction that tells of it; an orchestrator that comes later goes on where this one was killed.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""The fleet as the orchestrator keeps it: the register says what is wanted (`bot.agents.desired_state`), a keeper per agent brings it
-about.
+"""The fleet as the orchestrator keeps it: the register says what is wanted (`bot.agents.desired_state`), a keeper per
+agent brings it about.
 """
 
 from __future__ import annotations

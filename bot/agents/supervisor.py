@@ -1,9 +1,9 @@
 """One keeper per agent: it makes the agent what is wanted.
 
 What a keeper does is read off the register each time: the agent's row says what is wanted. So a keeper that is started
-anew goes on where the last one was killed. With it work a follower (`bot.agents.journal.follower`), which tells the agent's journal,
-a carrier (`bot.agents.messages.delivery`), which brings things to the agent, a reviver (`bot.agents.restart_executor`), which sees to an agent without
-a host, and a typing indicator.
+anew goes on where the last one was killed. With it work a follower (`bot.agents.journal.follower`), which tells the
+agent's journal, a carrier (`bot.agents.messages.delivery`), which brings things to the agent, a reviver
+(`bot.agents.restart_executor`), which sees to an agent without a host, and a typing indicator.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Each comes up by the command `launch`, given by Muster itself: written down before it acts, taken up again after a
 crash, and without effect on an agent that runs. Whom an operator stopped or froze stays so; whom `down --all` stopped
-comes up again. Who should run and fell is brought back by its keeper (`bot.agents.restart_executor`), whether it is persistent or not;
-one that was given up is launched anew.
+comes up again. Who should run and fell is brought back by its keeper (`bot.agents.restart_executor`), whether it is
+persistent or not; one that was given up is launched anew.
 """
 
 from __future__ import annotations

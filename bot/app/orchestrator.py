@@ -1,8 +1,8 @@
 """One running orchestrator: the lock, the register and the lead that it takes, and what it is made of.
 
-How the parts are made is in `bot.app.wiring`; in which order they run, in `bot.app.wiring.order`: what is started later may use
-what was started before, and stopping goes the other way round, each stage with a time limit of its own. Being killed is
-a stop, too: nothing here must run for the next start to be right.
+How the parts are made is in `bot.app.wiring`; in which order they run, in `bot.app.wiring.order`: what is started later
+may use what was started before, and stopping goes the other way round, each stage with a time limit of its own. Being
+killed is a stop, too: nothing here must run for the next start to be right.
 """
 
 from __future__ import annotations

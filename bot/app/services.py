@@ -74,7 +74,8 @@ class Services:
     overlap: Overlap = field(default_factory=Overlap)
     """Which connectors may read the same."""
     settings: Any = None
-    """What muster.yaml says (bot.config.loader.Settings); another value once it is taken up anew (bot.app.config_reload)."""
+    """What muster.yaml says (bot.config.loader.Settings); another value once it is taken up anew
+    (bot.app.config_reload)."""
     environ: Mapping[str, str] = field(default_factory=dict)
     """Where references to secrets are looked up."""
     paths: Any = None

@@ -26,7 +26,8 @@ MAY: Final[Mapping[str, frozenset[str]]] = {
     "launch": frozenset({"name", "role", "runtime", "model", "task"}),
     "stop": frozenset({"name", "now"}),
     "restart": frozenset({"name", "now"}),
-    # The rules of a roster hold for agents too: its only orchestrator and its only enhancer stay (`fleet.roster.required_roles`).
+    # The rules of a roster hold for agents too: its only orchestrator and its only enhancer stay
+    # (`fleet.roster.required_roles`).
     "add": frozenset({"name", "role", "runtime", "model", "prompt"}),
     "remove": frozenset({"name", "now"}),
     "send": frozenset({"name", "text"}),

@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-#: In the folder of certificates that sandboxes are shown (egress.tunnel.certificate_authority, whose libraries are not needed here).
+#: In the folder of certificates that sandboxes are shown (egress.tunnel.certificate_authority, whose libraries are not
+#: needed here).
 CERTIFICATES, BUNDLE = "ca.pem", "bundle.pem"
 
 #: How often it is looked whether the egress is there and knows what holds, seconds.

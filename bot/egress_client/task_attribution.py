@@ -1,8 +1,8 @@
 """For which task a request counts: the one that the egress read where the agent was said to have written it, if the
 agent has or had that task.
 
-The file in which an agent host says what its agent is at (`fleet.host.current_turn_file`) is closed to an agent in a sandbox;
-one without could name another's task there. What the register says of tasks an agent cannot write.
+The file in which an agent host says what its agent is at (`fleet.host.current_turn_file`) is closed to an agent in a
+sandbox; one without could name another's task there. What the register says of tasks an agent cannot write.
 """
 
 from __future__ import annotations

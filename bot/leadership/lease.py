@@ -1,10 +1,11 @@
 """One orchestrator leads with a register, wherever it runs: by a lease in it, renewed while the orchestrator lives.
 
-`bot.leadership.instance_lock` keeps a second one out of an installation. A register can be reached from elsewhere, and an orchestrator that
-shared it would take the other's agents for dead. An installation whose orchestrator was killed has its lease back at
-once; another one waits until it has run out (`bot.leadership.standby`).
+`bot.leadership.instance_lock` keeps a second one out of an installation. A register can be reached from elsewhere, and
+an orchestrator that shared it would take the other's agents for dead. An installation whose orchestrator was killed has
+its lease back at once; another one waits until it has run out (`bot.leadership.standby`).
 
-On a server the lease is short, its times are the server's own, and its number fences every write (`database.leases.fencing`):
+On a server the lease is short, its times are the server's own, and its number fences every write
+(`database.leases.fencing`):
 who was away for so long that another leads writes nothing any more.
 """
 

@@ -1,7 +1,7 @@
 """Who stands by, so that the one that leads can say it: each writes into the register that it waits, while it does.
 
-A row of `database.leases.leases` per installation, renewed as the leader's is. It grants nothing: who leads is decided without
-it (`bot.leadership.standby`), so whoever could not write it stands by all the same.
+A row of `database.leases.leases` per installation, renewed as the leader's is. It grants nothing: who leads is decided
+without it (`bot.leadership.standby`), so whoever could not write it stands by all the same.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""How far ahead of its line what is under way may get, as the egress is told it (budget.windows.overrun_allowance). Pure.
+"""How far ahead of its line what is under way may get, as the egress is told it (budget.windows.overrun_allowance).
+Pure.
 
 The egress counts tokens and money. So what is paced as a share of a provider's window becomes what went through here
 and what a token is of the rest; where that is not known, the egress paces nothing. Windows of a family of models are

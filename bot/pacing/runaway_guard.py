@@ -2,9 +2,9 @@
 
 What counts is what an agent used since its last visible result: a commit in its workspace, a closed task, a report, an
 operator's answer or words, or its start by a person. What an agent has at any time, such as words, counts once until
-there is something else (`database.queries.agents.last_results.note`). One question about an agent waits at a time; what follows
-from it (its way out closed, its turn cancelled, or opened again) is seen to at each look until it is so, whoever was
-killed in between.
+there is something else (`database.queries.agents.last_results.note`). One question about an agent waits at a time; what
+follows from it (its way out closed, its turn cancelled, or opened again) is seen to at each look until it is so,
+whoever was killed in between.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The pace of spending, as this process knows it: windows gathered, their lines kept, and who is told of changes.
 
 A snapshot is made anew each time, from the register: it is never older than what it is asked for. What was used is kept
-from one to the next, and only what came since is read (`database.queries.spending.usage_cache`); where nothing can be paced, nothing
-is read at all. Lines that are due to be drawn anew are so in every snapshot; `Pace.run` keeps them, with a row in the
-log for each, and sleeps until the next is due or something happened.
+from one to the next, and only what came since is read (`database.queries.spending.usage_cache`); where nothing can be
+paced, nothing is read at all. Lines that are due to be drawn anew are so in every snapshot; `Pace.run` keeps them, with
+a row in the log for each, and sleeps until the next is due or something happened.
 """
 
 from __future__ import annotations

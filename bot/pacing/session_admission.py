@@ -1,9 +1,9 @@
 """How a session starts while windows have little left: with which model, and on which account.
 
-The ladder (`budget.policy.model_downgrade`) says whether it starts as it was wanted, with a smaller model, later, or not at all. The
-account (`budget.policy.account_choice`) is picked and written down in the transaction that has the agent run, which sees every lease
-before it: so sessions that start together spread. An agent stays on its account over restarts; it is moved when that is
-used up, where its host is started again, and this is told in its thread.
+The ladder (`budget.policy.model_downgrade`) says whether it starts as it was wanted, with a smaller model, later, or
+not at all. The account (`budget.policy.account_choice`) is picked and written down in the transaction that has the
+agent run, which sees every lease before it: so sessions that start together spread. An agent stays on its account over
+restarts; it is moved when that is used up, where its host is started again, and this is told in its thread.
 """
 
 from __future__ import annotations
@@ -383,7 +383,8 @@ def _told(chosen: Chosen, held: Lease | None, *, several: bool) -> str | None:
 
 
 async def accounts_of(services: Services, row: AgentRow) -> Mapping[str, str]:
-    """The account of each provider that an agent is on, as its host is about to be started (`fleet.launch.host_spec_builder`).
+    """The account of each provider that an agent is on, as its host is about to be started
+    (`fleet.launch.host_spec_builder`).
 
     Raises:
         FleetError: no account serves it.

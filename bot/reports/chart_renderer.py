@@ -1,5 +1,5 @@
-"""Has figures drawn by a process of their own (`bot.reports.chart_process`), bounded in time; a picture that cannot be had is
-none, and the text goes out alone."""
+"""Has figures drawn by a process of their own (`bot.reports.chart_process`), bounded in time; a picture that cannot be
+had is none, and the text goes out alone."""
 
 from __future__ import annotations
 

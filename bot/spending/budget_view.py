@@ -88,7 +88,8 @@ def _with_precedence(found: Sequence[dict[str, Any]], unheard: Sequence[Overrule
 
 
 async def _with_excess(services: Services, found: Sequence[dict[str, Any]], now: float) -> list[dict[str, Any]]:
-    """The rows with how far a request that ran alone brought each beyond its limit (budget.limits.request_admission)."""
+    """The rows with how far a request that ran alone brought each beyond its limit
+    (budget.limits.request_admission)."""
     passed = [row for row in found if _is_passed(row)]
     if not passed:
         return list(found)

@@ -167,8 +167,8 @@ async def _reset(services: Services, scope: str, unit: str, window: str, text: s
     at = timestamps.read(text, zone)
     if at <= now:
         raise UsageError(
-            f"{timestamps.shown(at, zone, now)} is in the past: it is {timestamps.shown(now, zone, now)} ({zone.key}) now. "
-            "Write when the window begins anew next. Nothing was set."
+            f"{timestamps.shown(at, zone, now)} is in the past: it is {timestamps.shown(now, zone, now)} ({zone.key}) "
+            "now. Write when the window begins anew next. Nothing was set."
         )
     length = next(
         (each.length_s for each in services.settings.accounts[scope.partition(":")[2]].windows if each.name == window),

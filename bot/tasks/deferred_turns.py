@@ -53,8 +53,8 @@ class Hold:
 async def look(services: Services, row: AgentRow, by: str) -> Hold | Begins:
     """Whether words to this agent wait, or begin at once.
 
-    A person's words are held by limits, and by the pace only where its use is a day ahead (`budget.windows.interactive_turns`). Words
-    of agents are held by the pace, as tasks are.
+    A person's words are held by limits, and by the pace only where its use is a day ahead
+    (`budget.windows.interactive_turns`). Words of agents are held by the pace, as tasks are.
 
     Args:
         services: what knows of the pace.

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 60.0, 6 * 3_600.0
 #: A task that meets limits more often than that uses up its retries with it: perhaps it is made to.
 MOST_MET: Final = 10
-#: What the egress says of a limit with a window (budget.limits.request_admission), whether or not its own word of it was copied yet.
+#: What the egress says of a limit with a window (budget.limits.request_admission), whether or not its own word of it
+#: was copied yet.
 BEGINS_ANEW: Final = "It begins anew at "
 #: The clocks of egress and agent host are one, and what they write is not written at the same moment; seconds.
 _APART_S = 10.0

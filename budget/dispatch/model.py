@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 URGENCIES: tuple[Urgency, ...] = ("low", "normal", "high", "critical")
 
-#: pace, limit, unknown, price: as `budget.windows.pace_admission.Waits` has it. fairness: it is not its turn yet. concurrency: as many
+#: pace, limit, unknown, price: as `budget.windows.pace_admission.Waits` has it. fairness: it is not its turn yet.
+#: concurrency: as many
 #: as may be are under way. busy: all who could do it have something to do. starting: somebody who can is being started.
 #: nobody: nobody can do it. retry: it failed, and is tried again at its time.
 Why: TypeAlias = Literal[
@@ -30,7 +31,8 @@ Readiness: TypeAlias = Literal["idle", "busy", "starting", "down", "startable", 
 
 #: The kind of task that an operator's words to an agent are.
 TURN = "turn"
-#: The longest pause before a task that failed is tried again, seconds (bot.tasks.state_machine). Where it would be longer, the
+#: The longest pause before a task that failed is tried again, seconds (bot.tasks.state_machine). Where it would be
+#: longer, the
 #: clock went back.
 LONGEST_RETRY_S = 3600.0
 #: What the identity of an agent that asks for a task begins with.

@@ -5,7 +5,8 @@ The line of each window says when, virtual time says who:
 1. words to an agent begin when the pace allows them;
 2. critical tasks begin at once within the limits;
 3. a large task begins once what it saved and the line cover it (`budget.windows.large_task_accrual`);
-4. of all others the queue whose turn it is comes next (`budget.dispatch.fair_queueing`), and begins when the line covers it.
+4. of all others the queue whose turn it is comes next (`budget.dispatch.fair_queueing`), and begins when the line
+covers it.
 
 Tasks of one operator, target, urgency, kind and size form a lane and go in their order, so only the first of each is
 looked at (its head). A head whose turn it is and that only waits for a line has the others that draw on that window

@@ -58,7 +58,8 @@ class Window:
     """Unique and stable: ``account:main/7d`` (a provider's quota), ``host/tokens/day``, ``agent:coder0/usd/month``,
     ``role:coder/share/account:main/7d``."""
     scope: str
-    """What is counted, as budget.limits.scopes writes it: ``account:main``, ``role:coder``, ``agent:coder0``, ``host``, ..."""
+    """What is counted, as budget.limits.scopes writes it: ``account:main``, ``role:coder``, ``agent:coder0``, ``host``,
+    ..."""
     unit: Unit
     """Weighted tokens, US dollars, or a share of an account's window."""
     limit: float

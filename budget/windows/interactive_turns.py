@@ -1,8 +1,9 @@
 """Whether a person's words to an agent begin a turn now. Pure; times are seconds since the epoch.
 
 The pace holds queued tasks and what agents start by themselves. A person who writes to an agent waits for an answer.
-So only two things hold their words: a limit, and the bound that also holds work under way (`budget.windows.overrun_allowance`), which is
-a day ahead of the line. Until then they begin at once and say how far ahead of the line they are.
+So only two things hold their words: a limit, and the bound that also holds work under way
+(`budget.windows.overrun_allowance`), which is a day ahead of the line. Until then they begin at once and say how far
+ahead of the line they are.
 """
 
 from __future__ import annotations

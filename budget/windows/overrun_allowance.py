@@ -1,10 +1,11 @@
 """How far work that was let begin may get ahead of the line, before the egress holds it. Pure; times are seconds since
 the epoch.
 
-What begins is measured against the line (budget.windows.pace_admission). What is under way may cost more than was projected, and is
-not stopped at the line for that; but a turn that never ends would use up a week on one day. So what is used may be
-ahead of the line by a day's worth (of short windows: a fifth's), beside the burst and what is authorized. That, too, is
-a straight line, and ends where it meets the limit: it can be told once and held by who keeps time alone.
+What begins is measured against the line (budget.windows.pace_admission). What is under way may cost more than was
+projected, and is not stopped at the line for that; but a turn that never ends would use up a week on one day. So what
+is used may be ahead of the line by a day's worth (of short windows: a fifth's), beside the burst and what is
+authorized. That, too, is a straight line, and ends where it meets the limit: it can be told once and held by who keeps
+time alone.
 """
 
 from __future__ import annotations
@@ -76,9 +77,9 @@ def overrun(standing: Standing, now: float, policy: Policy) -> Pace | None:
     """What work under way may use by when, in the window's unit; None: as much as the limit lets it.
 
     It depends on the line that stands and on what is under way, and not on what is used or on `now`, but for what is
-    authorized then. It is never lower than what work may begin within (`budget.windows.window_state.ceiling`). A large task under
-    way (`budget.windows.large_task_accrual`) adds what it was projected to use. It never passes the limit and what is authorized beyond it.
-    While a critical task is under way, the limit alone holds.
+    authorized then. It is never lower than what work may begin within (`budget.windows.window_state.ceiling`). A large
+    task under way (`budget.windows.large_task_accrual`) adds what it was projected to use. It never passes the limit
+    and what is authorized beyond it. While a critical task is under way, the limit alone holds.
     """
     window, line = standing.window, standing.line
     if (

@@ -1,6 +1,7 @@
 """What is known of a provider's window, from what was observed of it. Pure; times are seconds since the epoch.
 
-Providers tell how much of a window is used, and when it resets, in the headers of their responses (egress.upstream.rate_limit_headers):
+Providers tell how much of a window is used, and when it resets, in the headers of their responses
+(egress.upstream.rate_limit_headers):
 rounded to whole percents by some, minutes late, from several machines that disagree, or not at all. So an observation
 is evidence, and never more than that:
 

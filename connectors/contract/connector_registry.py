@@ -2,8 +2,9 @@
 
 The kinds that ship with Muster are known here, so that a source checkout works uninstalled. Others come from installed
 packages by the entry point group ``muster.connectors``: the name is the word in ``muster.yaml``, the object is a class
-that follows `connectors.contract.connector_protocol.Connector`, is made with ``(name, settings, folder)``, and may have an attribute
-``SettingsModel``, a pydantic model of its block in ``muster.yaml``. Nothing is imported before it is asked for.
+that follows `connectors.contract.connector_protocol.Connector`, is made with ``(name, settings, folder)``, and may have
+an attribute ``SettingsModel``, a pydantic model of its block in ``muster.yaml``. Nothing is imported before it is asked
+for.
 """
 
 from __future__ import annotations

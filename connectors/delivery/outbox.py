@@ -1,7 +1,7 @@
 """What goes out: one row per thing to say, put in the transaction of whatever caused it.
 
-`put` is how anything is said. `connectors.delivery.service` sends what is pending, in order per lane, and writes down what
-became of it: `sent`, `dead` (a dead letter, to be retried by a person), or `superseded` (something newer says it).
+`put` is how anything is said. `connectors.delivery.service` sends what is pending, in order per lane, and writes down
+what became of it: `sent`, `dead` (a dead letter, to be retried by a person), or `superseded` (something newer says it).
 """
 
 from __future__ import annotations

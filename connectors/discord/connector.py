@@ -251,7 +251,8 @@ class DiscordConnector:
                     "Settings, Roles), or in the channel's own settings."
                 )
             if not session.reads_content:
-                detail += f" {missing_content_intent.SENTENCE} {missing_content_intent.way_out(asked_for=self._settings.message_content)}"
+                way_out = missing_content_intent.way_out(asked_for=self._settings.message_content)
+                detail += f" {missing_content_intent.SENTENCE} {way_out}"
         return Health(
             kind=self.kind,
             reachable=reachable,

@@ -245,8 +245,8 @@ class MatrixConnector:
             limit = _HARD_LIMIT if encryption is None else message_conversion.SEALED_LIMIT
             if message_conversion.size(event) > limit:
                 raise Refused(
-                    f"the message has {message_conversion.size(event):,} bytes, and a Matrix event holds {limit:,}: send it "
-                    "as a file."
+                    f"the message has {message_conversion.size(event):,} bytes, and a Matrix event holds {limit:,}: "
+                    "send it as a file."
                 )
             if encryption is not None and kind in SEALED:
                 kind, event = _SEALED, await encryption.seal(room, kind, event)

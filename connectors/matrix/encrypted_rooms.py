@@ -1,6 +1,7 @@
 """Encrypted rooms over the wire: who reads what we write, what becomes of what cannot be read, and keeping keys going.
 
-Reading and writing are `connectors.matrix.crypto.olm_machine`'s; here is when it is asked, with what from the homeserver.
+Reading and writing are `connectors.matrix.crypto.olm_machine`'s; here is when it is asked, with what from the
+homeserver.
 """
 
 from __future__ import annotations

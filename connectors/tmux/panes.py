@@ -1,4 +1,5 @@
-"""The pane on a tmux server: found by the option that was set on it, or made. Blocking; see `connectors.tmux.process_client`.
+"""The pane on a tmux server: found by the option that was set on it, or made. Blocking; see
+`connectors.tmux.process_client`.
 
 A pane is ours when its option ``@muster_room`` names the connector's folder. That stays with it when it is moved to
 another window or session, and when these are renamed.

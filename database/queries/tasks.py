@@ -380,7 +380,8 @@ async def tell(tx: AsyncConnection, step: Step) -> None:
 
 
 async def queues(tx: AsyncConnection) -> dict[str, float]:
-    """Return how far each queue is ahead of the lowest busy one (budget.dispatch.fair_queueing); without a row it is not."""
+    """Return how far each queue is ahead of the lowest busy one (budget.dispatch.fair_queueing); without a row it is
+    not."""
     return {row[0]: float(row[1]) for row in await tx.execute(select(fair_queues.c.queue, fair_queues.c.ahead))}
 
 

@@ -1,7 +1,7 @@
 """Every table, a module a subject. Times are seconds since the epoch (UTC), as floats; JSON columns: objects or lists.
 
-Every row carries `tenant_id` and `host`; `database.engine.store` stamps both on insert. Rows that an operator's message caused
-carry an id derived from that message, so that doing the work again after a crash writes the same rows once.
+Every row carries `tenant_id` and `host`; `database.engine.store` stamps both on insert. Rows that an operator's message
+caused carry an id derived from that message, so that doing the work again after a crash writes the same rows once.
 """
 
 from database.schema.agents import (

@@ -1,7 +1,7 @@
 """One admitted request on its way through: sent, metered while it streams, settled exactly once.
 
-It ends in one of five ways (egress.ledger.model.Ended). Whatever the way, the upstream is let go before the settlement, the
-end of a response leaves only after it, and a response that is not whole never looks as if it were.
+It ends in one of five ways (egress.ledger.model.Ended). Whatever the way, the upstream is let go before the settlement,
+the end of a response leaves only after it, and a response that is not whole never looks as if it were.
 
 A stream ends with its client. A document does not: its provider bills the whole of it, whoever still waits, and tells
 the bill at its end. So it is read to its end after its client has left, for LEFT_S at most.

@@ -208,8 +208,8 @@ class Proxy:
         if not operation.metered and (wait_s := line.pace.take()) is not None:
             raise Refusal(
                 429,
-                f"{line.agent} may list models and count tokens {unmetered_calls.PER_SECOND:.0f} times a second for long, "
-                f"and {unmetered_calls.BURST} times at once. Ask again in {wait_s} s.",
+                f"{line.agent} may list models and count tokens {unmetered_calls.PER_SECOND:.0f} times a second for "
+                f"long, and {unmetered_calls.BURST} times at once. Ask again in {wait_s} s.",
                 retry_after_s=wait_s,
                 close=not request.content.at_eof(),
             )

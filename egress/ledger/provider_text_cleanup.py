@@ -1,7 +1,7 @@
 """Blanking what earlier versions kept of providers' errors: their text, in which some repeat the account's key.
 
-What an entry says of an error is its type (egress.ledger.model.ERROR_TYPES). An egress of before wrote sentences, and may
-take this one's place again for a while; so at each start the entries since the last one are looked through.
+What an entry says of an error is its type (egress.ledger.model.ERROR_TYPES). An egress of before wrote sentences, and
+may take this one's place again for a while; so at each start the entries since the last one are looked through.
 """
 
 from __future__ import annotations

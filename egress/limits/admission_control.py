@@ -1,7 +1,8 @@
 """The gate: what may leave, and when what has left must end (egress.limits.admission_interface.Gatekeeper).
 
-What may leave is decided by egress.limits.reservation_queue, and is durable before anybody acts on it. The law is in budget.limits.request_admission.
-When what streams passes a limit all the same, all that draw on it are cut in the same step.
+What may leave is decided by egress.limits.reservation_queue, and is durable before anybody acts on it. The law is in
+budget.limits.request_admission. When what streams passes a limit all the same, all that draw on it are cut in the same
+step.
 """
 
 from __future__ import annotations
@@ -285,7 +286,8 @@ class Gate:
         )
 
     def alone(self, lease: GateLease, tally: Tally, share: Share) -> None:
-        """Write down that a request goes alone which may pass a limit by its input (budget.limits.request_admission)."""
+        """Write down that a request goes alone which may pass a limit by its input
+        (budget.limits.request_admission)."""
         self._ledger.note(
             lease.agent,
             EXCESS,

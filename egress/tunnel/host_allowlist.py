@@ -8,8 +8,9 @@ A route is written as
     10.0.0.5:8080              that address; [fd00::5]:8080 likewise
     10.0.0.0/24:8080           every address of that network; [fd00::/64]:8080 likewise
 
-Names lead to public addresses alone (egress.tunnel.checked_dns_resolver). What is private is reached by listing its address; loopback and
-link-local addresses moreover only by a route that lies within them, so that no wide network opens them by the way.
+Names lead to public addresses alone (egress.tunnel.checked_dns_resolver). What is private is reached by listing its
+address; loopback and link-local addresses moreover only by a route that lies within them, so that no wide network opens
+them by the way.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """CONNECT to a metered host: the connection ends here, and what is asked in it is metered like everything else.
 
 A client that ignores base URLs and asks for api.anthropic.com by its name finds, behind a certificate that its sandbox
-trusts (egress.tunnel.certificate_authority), the same server as behind a base URL: with the same agent, account, gate and ledger. Nothing
-leaves for the host by itself.
+trusts (egress.tunnel.certificate_authority), the same server as behind a base URL: with the same agent, account, gate
+and ledger. Nothing leaves for the host by itself.
 """
 
 from __future__ import annotations

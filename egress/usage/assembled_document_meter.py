@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 
 class AssembledMeter:
-    """A Meter (egress.usage.meter_interface) that plays the stream's client: what would have gone on to it is assembled.
+    """A Meter (egress.usage.meter_interface) that plays the stream's client: what would have gone on to it is
+    assembled.
 
     Nothing goes on before the end; then `release` gives the document.
     """

@@ -31,7 +31,8 @@ class Reading:
     ended: bool = False
     """The terminal event, or the whole of a JSON body, is here: nothing more is to come. With `error`, it failed."""
     error: str | None = None
-    """The type of the error (egress.ledger.model.ERROR_TYPES), when the response says that it failed (also after a 200)."""
+    """The type of the error (egress.ledger.model.ERROR_TYPES), when the response says that it failed (also after a
+    200)."""
     garbled: bool = False
     """Something could not be read, perhaps nothing that matters. The bytes go on all the same."""
 

@@ -1,4 +1,5 @@
-"""What an agent host is told at its start: a JSON file that `fleet.supervision.host_lifecycle` writes and `fleet.host.process` reads."""
+"""What an agent host is told at its start: a JSON file that `fleet.supervision.host_lifecycle` writes and
+`fleet.host.process` reads."""
 
 from __future__ import annotations
 

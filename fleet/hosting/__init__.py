@@ -1,8 +1,8 @@
 """Where agent hosts run: as processes of their own, in tmux sessions, or as systemd user units.
 
 Which of them it is, is data: `hosting` of a roster entry, and of the specification that an agent host is started from
-(`fleet.control.host_spec`). Whichever it is, the lock says whether the agent host runs, its socket what it does, and the markers
-what belongs to it; a hosting only starts it, and takes away what was made around it.
+(`fleet.control.host_spec`). Whichever it is, the lock says whether the agent host runs, its socket what it does, and
+the markers what belongs to it; a hosting only starts it, and takes away what was made around it.
 """
 
 from __future__ import annotations

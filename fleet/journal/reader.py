@@ -1,9 +1,9 @@
 """An agent's journal: what happened to it, entry by entry, in files that outlive every process.
 
-``FOLDER/journal/00000003.jsonl`` is the third incarnation, one entry (`fleet.journal.events.Entry`) a line. A writer always
-begins a new incarnation and never continues an old one; so whatever a crash or a full disk left at the end of a file
-stays the end of that file, and readers go over to the next. This module also reads journals, of running agent hosts
-and of those that are gone; `fleet.host.journal_writer` writes them.
+``FOLDER/journal/00000003.jsonl`` is the third incarnation, one entry (`fleet.journal.events.Entry`) a line. A writer
+always begins a new incarnation and never continues an old one; so whatever a crash or a full disk left at the end of a
+file stays the end of that file, and readers go over to the next. This module also reads journals, of running agent
+hosts and of those that are gone; `fleet.host.journal_writer` writes them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """From what an agent is to be to what its agent host is told, and starting it.
 
-What a plan decided (fleet.launch.launch_plan), the role, the runtime, the credentials and the sandbox come together here, and
-nowhere else: the folders and the home are made, and the command line and the environment stand in the `AgentSpec`.
+What a plan decided (fleet.launch.launch_plan), the role, the runtime, the credentials and the sandbox come together
+here, and nowhere else: the folders and the home are made, and the command line and the environment stand in the
+`AgentSpec`.
 """
 
 from __future__ import annotations

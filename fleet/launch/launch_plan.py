@@ -126,8 +126,8 @@ class Planner:
     profiles: Mapping[str, Profile] = field(default_factory=lambda: BUILT_IN)
     """The sandbox profiles that there are, by name."""
     with_way: bool = False
-    """Agents get a way out (fleet.sandbox.egress_grant) before they are started. Otherwise sandboxes have the host's network, and agents
-    their accounts' keys."""
+    """Agents get a way out (fleet.sandbox.egress_grant) before they are started. Otherwise sandboxes have the host's
+    network, and agents their accounts' keys."""
 
     @property
     def workspaces(self) -> Workspaces:

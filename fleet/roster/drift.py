@@ -1,7 +1,7 @@
 """Where a roster and the agents that run differ. Pure.
 
-An agent runs as the roster said when it was launched (`fleet.roster.launch_overrides`); what the roster says later does nothing to it
-before it is started again. What its launch said itself goes before the roster, and is no difference.
+An agent runs as the roster said when it was launched (`fleet.roster.launch_overrides`); what the roster says later does
+nothing to it before it is started again. What its launch said itself goes before the roster, and is no difference.
 """
 
 from __future__ import annotations

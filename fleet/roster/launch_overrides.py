@@ -48,7 +48,8 @@ class Basis:
 
 
 class Agent(Protocol):
-    """An agent as it was launched (database.queries.agents.agents.AgentRow), or would be (fleet.launch.launch_plan.Plan)."""
+    """An agent as it was launched (database.queries.agents.agents.AgentRow), or would be
+    (fleet.launch.launch_plan.Plan)."""
 
     @property
     def role(self) -> str: ...

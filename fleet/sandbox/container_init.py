@@ -1,7 +1,7 @@
 """The first process in a container: ``python3 -I -S container_init.py COMMAND...``.
 
-It runs COMMAND in the agent's own environment (`fleet.sandbox.container_launcher`), carries its own input to it, and ends with
-it. When it ends, the kernel ends all that is left in the container (pid_namespaces(7)).
+It runs COMMAND in the agent's own environment (`fleet.sandbox.container_launcher`), carries its own input to it, and
+ends with it. When it ends, the kernel ends all that is left in the container (pid_namespaces(7)).
 
 It also ends when its input does: whoever started the container is gone then, while the container's own supervisor
 lives on. A runtime ends at that by itself, or has a few seconds for it. So the agent never holds this input: it could

@@ -1,9 +1,9 @@
 """An agent's way out: what is said of an agent to whoever opens one, and what comes back.
 
-Nothing here knows who that is (`Assembly.open_way`). Inside a sandbox without network a relay (`fleet.sandbox.egress_relay`)
-listens on one loopback port and carries bytes to the way's socket; without a sandbox the way is an address on the
-host's loopback, which holds only whoever uses it. Either leads to the models below ``/anthropic`` and ``/openai``, and
-is an HTTP proxy besides.
+Nothing here knows who that is (`Assembly.open_way`). Inside a sandbox without network a relay
+(`fleet.sandbox.egress_relay`) listens on one loopback port and carries bytes to the way's socket; without a sandbox the
+way is an address on the host's loopback, which holds only whoever uses it. Either leads to the models below
+``/anthropic`` and ``/openai``, and is an HTTP proxy besides.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Ending an agent's container, whatever it was just about to do.
 
-Its processes carry the agent's marker (`fleet.supervision.process_sweep`). But a container is supervised by a process that is not the agent
-host's: of podman by conmon(8), of docker by its service. And one whose client was killed while it was being made has no
-process of the agent's yet, and is unknown to the engine: it waits in the hands of its supervisor, for ever.
+Its processes carry the agent's marker (`fleet.supervision.process_sweep`). But a container is supervised by a process
+that is not the agent host's: of podman by conmon(8), of docker by its service. And one whose client was killed while it
+was being made has no process of the agent's yet, and is unknown to the engine: it waits in the hands of its supervisor,
+for ever.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ def remove(command: Sequence[str]) -> None:
     """End a container with all that runs in it.
 
     Args:
-        command: removes it by its name, the last word (`fleet.control.host_spec.AgentSpec.removal`). Empty: there is none.
+        command: removes it by its name, the last word (`fleet.control.host_spec.AgentSpec.removal`). Empty: there is
+        none.
 
     Raises:
         fleet.supervision.process_sweep.Unsweepable: it may be there still.

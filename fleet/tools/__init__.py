@@ -1,8 +1,8 @@
 """Muster's own tools for agents: what an agent host offers its runtime over the Model Context Protocol.
 
-What a tool does is the orchestrator's business (`bot.interfaces.mcp.server`). Here is what both sides must agree on, and how a
-runtime reaches its agent host: a bridge program that it starts as an MCP server, which carries bytes to a socket that
-is this agent's alone.
+What a tool does is the orchestrator's business (`bot.interfaces.mcp.server`). Here is what both sides must agree on,
+and how a runtime reaches its agent host: a bridge program that it starts as an MCP server, which carries bytes to a
+socket that is this agent's alone.
 """
 
 from __future__ import annotations

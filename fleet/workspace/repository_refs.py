@@ -1,6 +1,7 @@
 """The names in the person's repository: reading them, setting them, comparing them.
 
-An agent may have worked right in that repository once, so its settings are not obeyed (`fleet.workspace.sandboxed_git.pinned`).
+An agent may have worked right in that repository once, so its settings are not obeyed
+(`fleet.workspace.sandboxed_git.pinned`).
 """
 
 from __future__ import annotations

@@ -141,7 +141,8 @@ class Real:
         )
 
     async def prepare(self) -> tuple[Prepared, Way]:
-        """Ready the agent as `fleet.launch.host_spec_builder` does. Returns what it made of the runtime, and the way out."""
+        """Ready the agent as `fleet.launch.host_spec_builder` does. Returns what it made of the runtime, and the way
+        out."""
         runtime = runtimes.RUNTIMES[self.name]
         way, provider = await self.way(), runtime.providers[0]
         account = model_access.Account(name=ACCOUNTS[provider], provider=provider, base_url=None, secret=_no_key)

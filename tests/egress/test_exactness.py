@@ -1,7 +1,7 @@
 """Random requests of every kind through a real egress: its ledger must be the provider's, token by token.
 
-The kinds are fleet.sim.provider.chaos's: JSON and event streams in every chunking, compressed or not, odd bills, errors before
-and in the middle, broken connections; and clients that leave when they like.
+The kinds are fleet.sim.provider.chaos's: JSON and event streams in every chunking, compressed or not, odd bills, errors
+before and in the middle, broken connections; and clients that leave when they like.
 """
 
 from __future__ import annotations

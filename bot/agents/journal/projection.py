@@ -1,7 +1,7 @@
 """From an agent's journal to what operators must be told of it. Pure: entries in, effects out.
 
-`bot.agents.journal.follower` has the effects carried out, in the transaction that also moves the position up to which the journal was
-read.
+`bot.agents.journal.follower` has the effects carried out, in the transaction that also moves the position up to which
+the journal was read.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Fell:
-    """The runtime ended, or never began. Of an agent that should run, `bot.agents.restart_executor` says so with what follows."""
+    """The runtime ended, or never began. Of an agent that should run, `bot.agents.restart_executor` says so with what
+    follows."""
 
     key: str
     text: str
@@ -145,7 +146,8 @@ TURN_FAILED = "✖ The turn failed:"
 _REPEATED_LEAST, _REPEATED_MOST = 20, 300
 #: Why an agent host ends that is asked to because its agent is to be frozen.
 FREEZE = "frozen"
-#: So begins the reason of the egress's (egress.limits.freeze_and_kill). `bot.egress_client.event_import` tells that in the thread.
+#: So begins the reason of the egress's (egress.limits.freeze_and_kill). `bot.egress_client.event_import` tells that in
+#: the thread.
 _BY_EGRESS = ("freeze: ", "kill: ")
 _FROZEN = (
     f"❄️ Frozen: workspace, conversation and what waits for it are kept. {command_line('resume {}')} brings it back."

@@ -1,9 +1,9 @@
-"""`muster chat`, and what shows the room in a pane of tmux (`bot.interfaces.cli.tmux_room_pane`): attached to a Muster that runs elsewhere
-on this machine.
+"""`muster chat`, and what shows the room in a pane of tmux (`bot.interfaces.cli.tmux_room_pane`): attached to a Muster
+that runs elsewhere on this machine.
 
 When Muster is restarted the connection is made again, from the last line that was shown, and what was typed meanwhile
-is said under the id that it has, so that it counts once. With a place for what was typed (`connectors.terminal.pending_input`) nobody
-waits for Muster at the prompt, and a message outlives the program.
+is said under the id that it has, so that it counts once. With a place for what was typed
+(`connectors.terminal.pending_input`) nobody waits for Muster at the prompt, and a message outlives the program.
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 SHELL_COMMANDS: dict[str, click.Command] = {}
 
-#: What `init` offers (fleet.roster.schema.PRESETS, bot.setup.wizard_chat.CHATS); here, so that `--help` need not look there.
+#: What `init` offers (fleet.roster.schema.PRESETS, bot.setup.wizard_chat.CHATS); here, so that `--help` need not look
+#: there.
 _FLEETS = ("minimal", "general", "coding", "research", "hybrid")
 _CHATS = ("terminal", "matrix", "discord", "tmux")
 _AS_CHAT = f"{', '.join(_CHATS[:-1])} and {_CHATS[-1]}"

@@ -1,8 +1,8 @@
 """Reading the file of a backup, of which nothing is believed.
 
-An archive of ours has nothing but plain files, under names that lead nowhere else (`bot.maintenance.backup.archive`). One with
-anything else in it is refused. It is not unpacked by the library's own means, whose protections were got around before
-(PEP 706 and what followed).
+An archive of ours has nothing but plain files, under names that lead nowhere else (`bot.maintenance.backup.archive`).
+One with anything else in it is refused. It is not unpacked by the library's own means, whose protections were got
+around before (PEP 706 and what followed).
 """
 
 from __future__ import annotations

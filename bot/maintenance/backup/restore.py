@@ -1,8 +1,9 @@
 """`muster restore`: an installation as a backup has it, in the place of what is there, which is kept beside it.
 
 A register that is older than the chat must not act as if no time had passed. What that means is in
-`database.queries.operations.restored_backup` (what was under way is ended), `fleet.host.restored_journal` (queues are emptied, and numbers leap) and
-`bot.interfaces.chat.restore_guard` (what was written before the restore is not acted on).
+`database.queries.operations.restored_backup` (what was under way is ended), `fleet.host.restored_journal` (queues are
+emptied, and numbers leap) and `bot.interfaces.chat.restore_guard` (what was written before the restore is not acted
+on).
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     find, install beside, survey by the new version, back up, switch files and link, migrate by the new version
 
-Nothing that is there is changed before the switch, which is written down first (`bot.maintenance.update.atomic_swap`). The step is
-decided by the register's schema: once the new version has migrated it, all is done; until then all is undone. So what
-went into inbox, outbox and cursors meanwhile stays there in either case.
+Nothing that is there is changed before the switch, which is written down first (`bot.maintenance.update.atomic_swap`).
+The step is decided by the register's schema: once the new version has migrated it, all is done; until then all is
+undone. So what went into inbox, outbox and cursors meanwhile stays there in either case.
 """
 
 from __future__ import annotations

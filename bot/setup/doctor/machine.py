@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from bot.config.loader import Check
     from fleet.sandbox.profiles import Profile
 
-#: What clones of hostile workspaces need (fleet.workspace.sandboxed_git), what targets of sessions need (fleet.hosting.tmux), and
+#: What clones of hostile workspaces need (fleet.workspace.sandboxed_git), what targets of sessions need
+#: (fleet.hosting.tmux), and
 #: what most runtimes need.
 _GIT: Final = (2, 30)
 _TMUX: Final = (3, 0)

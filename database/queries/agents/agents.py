@@ -45,7 +45,8 @@ class AgentRow:
     stopped_at: float | None
     #: What the launch stands on (fleet.roster.launch_overrides); None: not known.
     basis: Mapping[str, Any] | None = None
-    #: How often it fell, and when it is tried again (fleet.supervision.restart_policy); None: it did not since somebody launched it.
+    #: How often it fell, and when it is tried again (fleet.supervision.restart_policy); None: it did not since somebody
+    #: launched it.
     revival: Mapping[str, Any] | None = None
     #: The installation that runs it; None: written before that was known, so any on its host.
     home: str | None = None

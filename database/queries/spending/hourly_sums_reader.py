@@ -1,8 +1,9 @@
 """Reading the ledger's sums: what requests come to, and the one statement that adds them up between moments.
 
 Whole hours are read from `spending`, which is kept in the transaction that writes the ledger's rows
-(`database.queries.spending.hourly_rollup`); an hour that a bound cuts in two is read row by row. So every sum is what a count of all
-rows would give. Of an hour whose rows were forgotten nothing but the whole is known: it counts where it begins.
+(`database.queries.spending.hourly_rollup`); an hour that a bound cuts in two is read row by row. So every sum is what a
+count of all rows would give. Of an hour whose rows were forgotten nothing but the whole is known: it counts where it
+begins.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """What was used since many moments, kept in memory: a second look reads only what has come into the ledger since.
 
-For each moment that is asked for there is a sum by agent, role, and so on (`database.queries.spending.hourly_sums_reader.SORTS`), up to a
-place in each host's ledger. Rows beyond that place are added, to every moment that they ended after, whenever they
-ended. A moment that was not asked for before comes from the nearest one that was: what lies between them is read, and
-added or taken away. That is right as long as nothing but new rows changes the sums, so everything is read anew where
+For each moment that is asked for there is a sum by agent, role, and so on
+(`database.queries.spending.hourly_sums_reader.SORTS`), up to a place in each host's ledger. Rows beyond that place are
+added, to every moment that they ended after, whenever they ended. A moment that was not asked for before comes from the
+nearest one that was: what lies between them is read, and added or taken away. That is right as long as nothing but new
+rows changes the sums, so everything is read anew where
 
 * the oldest row or the oldest sum is another: some were forgotten, or one came from before them;
 * a ledger ends before the place that was read, or is gone: another register is in the place of this one;

@@ -57,7 +57,8 @@ async def used(
 
     Args:
         tx: to read from.
-        scope: agent:, role:, profile:, account:, provider: or host: and a name, as ``budget.limits.scopes.Scope`` writes it;
+        scope: agent:, role:, profile:, account:, provider: or host: and a name, as ``budget.limits.scopes.Scope``
+        writes it;
             ``host`` and ``all``: everything that is in the register, of all hosts.
         since: seconds since the epoch.
         until: the same; None: up to the last that is known.

@@ -19,7 +19,8 @@
     [[unfinished xTIMES]]     end the body here in good order, without the terminal event
     [[fill: BYTES]]           say so much, in large chunks
 
-How an answer is delivered, wherever it stands in the text (fleet.sim.provider.response_delivery, fleet.sim.provider.usage_report):
+How an answer is delivered, wherever it stands in the text (fleet.sim.provider.response_delivery,
+fleet.sim.provider.usage_report):
 
     [[encode: gzip|deflate|br|zstd unsaid]]
                               compress it, whatever the client accepts; unsaid: without a header that says so

@@ -2,7 +2,8 @@
 
 `python -m fleet.sim.provider` prints its address on the first line. Beside the APIs it has:
 
-    GET  /sim/ledger             every request and what it billed (fleet.sim.provider.billing_ledger.Entry). Narrowed by `after=NUMBER`,
+    GET  /sim/ledger             every request and what it billed (fleet.sim.provider.billing_ledger.Entry). Narrowed by
+    `after=NUMBER`,
                                  `contains=TEXT`, `state=STATE`; `at_least=N&timeout=SECONDS` waits for so many
     POST /sim/release/NAME       let answers go on that stand at [[wait: NAME]]
 

@@ -1,4 +1,5 @@
-"""What an agent may do with Muster's commands: its role says, and no role can say more than `bot.auth.agent_permissions`."""
+"""What an agent may do with Muster's commands: its role says, and no role can say more than
+`bot.auth.agent_permissions`."""
 
 from __future__ import annotations
 

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 THERE = Path("/state/there")
 #: Holds the lock of an installation and does nothing.
-HOLDER = "import sys, time; from bot.leadership.instance_lock import only_one\nwith only_one(sys.argv[1]): print(1, flush=True); time.sleep(60)"
+HOLDER = (
+    "import sys, time; from bot.leadership.instance_lock import only_one\n"
+    "with only_one(sys.argv[1]): print(1, flush=True); time.sleep(60)"
+)
 
 
 @pytest.fixture

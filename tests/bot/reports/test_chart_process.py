@@ -156,7 +156,8 @@ def test_the_documentation_shows_what_is_drawn_by_now() -> None:
 
 def test_the_orchestrator_loads_nothing_that_draws() -> None:
     program = (
-        "import sys, bot.app.orchestrator, bot.reports.commands_service, bot.commands.sections as sections; sections.load();"
+        "import sys, bot.app.orchestrator, bot.reports.commands_service, bot.commands.sections as sections; "
+        "sections.load();"
         "sys.exit(bool({'matplotlib', 'plotext', 'PIL', 'numpy'} & sys.modules.keys()))"
     )
     assert subprocess.run([sys.executable, "-P", "-c", program], check=False).returncode == 0

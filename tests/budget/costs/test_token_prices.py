@@ -160,7 +160,8 @@ def test_nothing_is_a_price() -> None:
 
 def test_the_tables_are_loaded_only_when_a_price_is_asked_for() -> None:
     for more, loaded in (("", 0), ("budget.costs.token_prices.load();", 1)):
-        code = f"import sys, budget.limits.request_admission, budget.costs.token_prices; {more} sys.exit('genai_prices.data' in sys.modules)"
+        code = f"import sys, budget.limits.request_admission, budget.costs.token_prices; {more}"
+        code += " sys.exit('genai_prices.data' in sys.modules)"
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == loaded
 
 

@@ -1,4 +1,5 @@
-"""`python -m bot.upkeep.moving_in`, as versions before the move call this one. The wheel alone has it under that name."""
+"""`python -m bot.upkeep.moving_in`, as versions before the move call this one. The wheel alone has it under that
+name."""
 
 import sys
 
